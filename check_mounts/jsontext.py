@@ -1,0 +1,100 @@
+"""Survey -> JSON (``--json``). The format is documented in check_mounts(8) and counted by :data:`VERSION`.
+
+Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo where they are not printable UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Optional
+
+from check_mounts import policy as policies
+from check_mounts import summary, text
+from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step, Survey
+from check_mounts.policy import Judgement, Policy
+
+# Raised when a member changes its meaning or goes; new members do not change it.
+VERSION = 1
+
+
+def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, State]:
+    """One JSON object whose first line holds version, state and summary; each finding has a line of its own."""
+    judgements = policies.judge_all(survey, policy)
+    state = policies.worst(judgements, survey, allow_none)
+    failures = summary.failures(judgements)
+    headline = summary.headline(judgements, survey) + (": " + "; ".join(failures) if failures else "")
+    head = {"version": VERSION, "state": state.name, "summary": headline}
+    rest: dict[str, Any] = {
+        "started": round(survey.started, 3),
+        "duration": round(survey.duration, 6),
+        "timeout": survey.timeout,
+        "interrupted": survey.interrupted,
+        "counts": dict(summary.counts(judgements, survey)),
+        "notes": survey.notes,
+    }
+    findings = [_judgement(judgement) for judgement in judgements]
+    left_out = [_left_out(out) for out in survey.left_out]
+    parts = [_dump(head)[:-1], _dump(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
+    return (",\n".join(parts) + "}\n").encode("ascii"), state
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+
+
+def _list(name: str, values: list[dict[str, Any]]) -> str:
+    return f'"{name}": [' + ",".join("\n" + _dump(value) for value in values) + "]"
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    finding = judgement.finding
+    return {
+        "mount_point": text.printable(finding.mount_point),
+        "condition": judgement.condition.value,
+        "state": judgement.state.name,
+        "text": judgement.words,
+        "latency": None if finding.latency is None else round(finding.latency, 6),
+        "stuck": _stuck(finding),
+        "mount": None if finding.mount is None else _mount(finding.mount),
+        "outcome": None if finding.outcome is None else _outcome(finding.outcome),
+    }
+
+
+def _stuck(finding: Finding) -> Optional[dict[str, Any]]:
+    if finding.stuck_pid is None:
+        return None
+    return {"pid": finding.stuck_pid, "since": None if finding.stuck_since is None else round(finding.stuck_since, 3)}
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {
+        "id": mount.mount_id,
+        "parent_id": mount.parent_id,
+        "device": f"{mount.device[0]}:{mount.device[1]}",
+        "root": text.printable(mount.root),
+        "type": text.printable(mount.fs_type),
+        "source": text.printable(mount.source),
+        "options": [text.printable(option) for option in mount.options],
+        "super_options": [text.printable(option) for option in mount.super_options],
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "failed_step": None if outcome.step is None else outcome.step.word,
+        "errno": outcome.errno,
+        "error": None if outcome.errno is None else text.error_words(outcome.errno),
+        "seconds": {
+            step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)
+        },
+        "mode": None if outcome.mode is None else f"{outcome.mode:06o}",
+        "uid": outcome.uid,
+        "gid": outcome.gid,
+        "nlink": outcome.nlink,
+        "acted_as": outcome.acted_as,
+        "not_owner": outcome.not_owner,
+    }
+
+
+def _left_out(out: LeftOut) -> dict[str, Any]:
+    return {"mount_point": text.printable(out.mount.mount_point), "why": out.why, "mount": _mount(out.mount)}

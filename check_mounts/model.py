@@ -1,0 +1,189 @@
+"""The values that cross from module to module: frozen, and free of effects.
+
+Import budget: ``dataclasses``, ``enum``, ``errno``. Nothing here may look at the system.
+
+Byte strings stay byte strings: a mount point or a source is whatever the kernel says, any byte but NUL. They become text in
+one place only, :func:`check_mounts.text.printable`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import errno
+from typing import Optional
+
+
+class Condition(enum.Enum):
+    """What is the matter with one mount, in the field's words. The value is the name on the command line."""
+
+    OK = "ok"
+    SLOW = "slow"
+    DENIED = "denied"
+    TIMED_OUT = "timed-out"
+    DEAD = "dead"
+    MISSING = "missing"
+    READ_ONLY = "read-only"
+    CHANGED = "changed"
+    BLOCKED = "blocked"
+    SHADOWED = "shadowed"
+    UNPROBED = "unprobed"
+
+    @property
+    def identifier(self) -> str:
+        """The name as perfdata and JSON write it: ``timed_out``."""
+        return self.value.replace("-", "_")
+
+
+class State(enum.Enum):
+    """A monitoring state; the value is the plugin's exit code (Monitoring Plugins Development Guidelines)."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+    @property
+    def rank(self) -> int:
+        """How bad it is. CRITICAL outranks UNKNOWN: one odd mount must not hide a dead one."""
+        return _RANK[self]
+
+
+# The owner or the caller is kept out; ENOKEY and its kin: no key or ticket for him (cifs multiuser, Kerberos, fscrypt).
+DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED})
+
+_RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
+
+
+class Step(enum.IntEnum):
+    """The steps of a probe, in their order."""
+
+    LOOK_UP = 1
+    STATFS = 2
+    STATX = 3
+    READ = 4
+
+    @property
+    def word(self) -> str:
+        """The name that people read."""
+        return {1: "look-up", 2: "statfs", 3: "statx", 4: "read"}[self]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
+
+    ``options`` are those of this mount (``ro`` here is a read-only bind mount), ``super_options`` those of the superblock, which
+    all its mounts share. ``device`` is ``(major, minor)``: what the mounts of one superblock have in common.
+    """
+
+    mount_id: int
+    parent_id: int
+    device: tuple[int, int]
+    root: bytes
+    mount_point: bytes
+    options: tuple[bytes, ...]
+    optional_fields: tuple[bytes, ...]
+    fs_type: bytes
+    source: bytes
+    super_options: tuple[bytes, ...]
+
+    def super_option(self, name: bytes) -> Optional[bytes]:
+        """The value of the superblock option ``name=``, of its first occurrence; None where there is none."""
+        prefix = name + b"="
+        for option in self.super_options:
+            if option.startswith(prefix):
+                return option[len(prefix) :]
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unparsed:
+    """A line of the mount table that could not be understood; ``number`` counts from 1."""
+
+    number: int
+    line: bytes
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a worker saw of one mount.
+
+    ``step`` and ``errno`` name the step that failed; both are None where every step answered. ``seconds`` holds the latency of
+    each step in its order, None for one that was not reached or not needed. ``mode``, ``uid``, ``gid`` and ``nlink`` are those
+    of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
+    mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
+    belongs to somebody else.
+    """
+
+    step: Optional[Step] = None
+    errno: Optional[int] = None
+    seconds: tuple[Optional[float], ...] = (None, None, None, None)
+    mode: Optional[int] = None
+    uid: Optional[int] = None
+    gid: Optional[int] = None
+    nlink: Optional[int] = None
+    acted_as: Optional[int] = None
+    mount_id: Optional[int] = None
+    not_owner: bool = False
+
+    @property
+    def latency(self) -> float:
+        """Seconds over all steps that were taken."""
+        return sum(seconds for seconds in self.seconds if seconds is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class StuckProbe:
+    """A probe that has not come back: its process, what it was sent to, and when (seconds on CLOCK_BOOTTIME)."""
+
+    pid: int
+    start_time: int
+    mount_id: int
+    device: tuple[int, int]
+    since: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is to be said of one mount point.
+
+    ``mount`` is None where nothing is mounted (missing) or where a line of the table was not understood. ``detail`` is text fit
+    for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
+    ``stuck_pid`` and ``stuck_since`` (seconds since the epoch) name a process that a hung filesystem holds.
+    """
+
+    mount_point: bytes
+    mount: Optional[Mount]
+    condition: Condition
+    detail: str = ""
+    outcome: Optional[Outcome] = None
+    latency: Optional[float] = None
+    stuck_pid: Optional[int] = None
+    stuck_since: Optional[float] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A mount that was not to be probed, and why."""
+
+    mount: Mount
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` in seconds.
+
+    ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names the signal that cut the pass
+    short.
+    """
+
+    findings: tuple[Finding, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    started: float = 0.0
+    duration: float = 0.0
+    timeout: float = 0.0
+    interrupted: Optional[str] = None

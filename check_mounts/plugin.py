@@ -1,0 +1,211 @@
+"""Survey -> what a Nagios-like core reads. The only module that imports nagiosplugin, and it is loaded after the probes.
+
+The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it ends a run with SIGALRM, which
+no wait in the kernel heeds, and throws away what was measured. Three of its habits are replaced on purpose:
+
+- UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
+- perfdata is sorted by label and the summary lost among the mounts: the order of the resource is kept;
+- a ``'`` or ``=`` in a label raises: labels are escaped before they get there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+import nagiosplugin
+
+from check_mounts import policy as policies
+from check_mounts import summary, text
+from check_mounts.model import Condition, State, Survey
+from check_mounts.policy import Judgement, Policy
+
+_STATES = {
+    State.OK: nagiosplugin.Ok,
+    State.WARNING: nagiosplugin.Warn,
+    State.CRITICAL: nagiosplugin.Critical,
+    State.UNKNOWN: nagiosplugin.Unknown,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Presentation:
+    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts or none, ``max_output`` in bytes (0: no limit)."""
+
+    verbosity: int = 0
+    perfdata: str = "summary"
+    max_output: int = 0
+    allow_none: bool = False
+    encoding: str = "utf-8"
+
+
+class Mounts(nagiosplugin.Resource):
+    """What was acquired: counts and times first, then each mount."""
+
+    def __init__(self, survey: Survey, judgements: Sequence[Judgement]) -> None:
+        self.survey = survey
+        self.judgements = judgements
+
+    def probe(self) -> Iterator[nagiosplugin.Metric]:
+        """The metrics in the order in which perfdata names them."""
+        for name, number in summary.counts(self.judgements, self.survey):
+            yield nagiosplugin.Metric(name, str(number), context="summary")
+        yield nagiosplugin.Metric("time", f"{self.survey.duration:.3f}", "s", context="summary")
+        yield nagiosplugin.Metric("slowest", f"{summary.slowest(self.judgements):.3f}", "s", context="summary")
+        for judgement in self.judgements:
+            yield nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
+
+
+class _Numbers(nagiosplugin.Context):
+    """Perfdata in the order of the metrics. Its thresholds are those of latencies, so only a latency carries them."""
+
+    def __init__(self, name: str, wanted: bool, policy: Policy, items: list[str]) -> None:
+        super().__init__(name)
+        self._wanted = wanted
+        self._limits = tuple(limit.spec if limit is not None else "" for limit in (policy.warning, policy.critical))
+        self._items = items
+
+    def _emit(self, name: str, value: str, unit: Optional[str], latency: bool) -> nagiosplugin.Performance:
+        warning, critical = self._limits if latency else ("", "")
+        performance = nagiosplugin.Performance(name, value, unit or "", warning, critical)
+        self._items.append(str(performance))
+        return performance
+
+
+class SummaryContext(_Numbers):
+    """Counts and times: always OK, there for perfdata."""
+
+    def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
+        """``timed_out=2``, ``slowest=0.012s;1;5``."""
+        return self._emit(metric.name, metric.value, metric.uom, metric.name == "slowest") if self._wanted else None
+
+
+class MountContext(_Numbers):
+    """A mount: the state that the policy gives it."""
+
+    def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
+        """The judgement as the library's result."""
+        judgement: Judgement = metric.value
+        return nagiosplugin.Result(_STATES[judgement.state], summary.line(judgement), metric)
+
+    def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
+        """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has waited so long at least."""
+        judgement: Judgement = metric.value
+        latency = judgement.finding.latency
+        if not self._wanted or latency is None or judgement.condition is Condition.SHADOWED:
+            return None
+        return self._emit(metric.name, f"{latency:.6f}", "s", True)
+
+
+class WorstFirst(nagiosplugin.Results):
+    """Results whose overall state is the policy's: CRITICAL > UNKNOWN > WARNING > OK."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+
+    @property
+    def most_significant_state(self) -> nagiosplugin.state.ServiceState:
+        """Which the library takes for the check's state."""
+        return _STATES[self._state]
+
+
+class MountsSummary(nagiosplugin.Summary):
+    """The status line, and the lines below it."""
+
+    def __init__(self, survey: Survey, judgements: Sequence[Judgement], verbosity: int) -> None:
+        self._survey = survey
+        self._judgements = judgements
+        self._verbosity = verbosity
+
+    def ok(self, results: nagiosplugin.Results) -> str:
+        """``42 mounts checked in 0.1 s``."""
+        return summary.headline(self._judgements, self._survey)
+
+    problem = ok
+
+    def empty(self) -> str:
+        """No mount was selected."""
+        return summary.headline(self._judgements, self._survey)
+
+    def verbose(self, results: nagiosplugin.Results) -> list[str]:
+        """Notes, then the mounts that the verbosity asks for."""
+        return summary.details(self._judgements, self._survey, self._verbosity)
+
+
+def label(mount_point: bytes) -> str:
+    """A mount point as a label of perfdata.
+
+    The guidelines forbid ``=`` and allow a quote only doubled, which Icinga 2 does not undo; both are escaped as in mountinfo.
+    """
+    return text.printable(mount_point).replace("'", "\\047").replace("=", "\\075") or "mount table"
+
+
+def report(survey: Survey, policy: Policy, presentation: Presentation) -> tuple[bytes, State]:
+    """The whole output, ready to be written, and the state that the exit code says."""
+    judgements = policies.judge_all(survey, policy)
+    state = policies.worst(judgements, survey, presentation.allow_none)
+    items: list[str] = []
+    check = nagiosplugin.Check(
+        Mounts(survey, judgements),
+        SummaryContext("summary", presentation.perfdata != "none", policy, items),
+        MountContext("mount", presentation.perfdata == "mounts", policy, items),
+        MountsSummary(survey, judgements, presentation.verbosity),
+        WorstFirst(state),
+    )
+    check()
+    verdict = f"{check.name.upper()} {str(check.state).upper()} - {check.summary_str}"
+    failures = summary.failures(judgements)
+    return _assemble(verdict, failures, items, check.verbose_str or [], presentation), state
+
+
+def _assemble(
+    verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation
+) -> bytes:
+    """Put it together within the limit: the verdict always, then whole failures, whole perfdata items, whole lines.
+
+    Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else.
+    """
+    budget = _Budget(presentation)
+    budget.take(verdict + "\n")
+    named = budget.fitting(failures, first=": ", then="; ", more="; and {} more")
+    numbers = budget.fitting(perfdata, first=" | ", then=" ", more="")
+    below = budget.fitting(lines, first="", then="\n", more="\n({} more lines left out: --max-output)", tail="\n")
+    return text.encoded(verdict + named + numbers + "\n" + below, presentation.encoding)
+
+
+class _Budget:
+    """The bytes that are left of ``--max-output``."""
+
+    def __init__(self, presentation: Presentation) -> None:
+        self._encoding = presentation.encoding
+        self._limited = presentation.max_output > 0
+        self._left = presentation.max_output
+
+    def _size(self, words: str) -> int:
+        return len(text.encoded(words, self._encoding)) if self._limited else 0
+
+    def take(self, words: str) -> None:
+        self._left -= self._size(words)
+
+    def fitting(self, items: Sequence[str], first: str, then: str, more: str, tail: str = "") -> str:
+        """As many whole items as fit, joined; where some do not, ``more`` says how many, if that fits."""
+        if not items:
+            return ""
+        sizes = [self._size((then if position else first) + item) for position, item in enumerate(items)]
+        room = self._left - self._size(tail)
+        if not self._limited or sum(sizes) <= room:
+            count, closing = len(items), ""
+        else:
+            room -= self._size(more.format(len(items)))
+            count = 0
+            while count < len(items) and sizes[count] <= room:
+                room -= sizes[count]
+                count += 1
+            closing = more.format(len(items) - count)
+            if count == 0:
+                return ""
+        words = first + then.join(items[:count]) + closing + tail
+        self.take(words)
+        return words

@@ -1,0 +1,112 @@
+"""Act as a mount's owner, and come back.
+
+Import budget: ``ctypes`` by way of syscalls, ``os``, ``signal``; ``pwd`` only where a name has to be resolved. Workers use the
+numbers alone: a look-up in NSS may ask a directory service, and that may be what is down.
+
+Every switch is verified. A changed effective uid also changes the filesystem uid and takes the effective capabilities away
+(capabilities(7)), so what is refused to the owner is refused here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+
+from check_mounts import syscalls
+
+
+class UnknownUser(ValueError):
+    """A user that does not exist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Numeric ids to act with; ``groups`` are the supplementary ones."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def resolve(user: str) -> Identity:
+    """The ids of a user given by name or number, with the groups the system's database has for it.
+
+    A number needs no entry in the database; its group is then the same number. To be called before any fork.
+    Raises UnknownUser.
+    """
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, OverflowError, ValueError):
+        if user.isascii() and user.isdigit() and int(user) < 0xFFFFFFFF:
+            return Identity(int(user), int(user))
+        raise UnknownUser(user) from None
+    return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; leave at once where the parent is gone already.
+
+    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in prctl(2)).
+    """
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def drop_groups(groups: tuple[int, ...] = ()) -> None:
+    """Replace the supplementary groups, which would otherwise open doors that are closed to the owner. Raises OSError."""
+    os.setgroups(groups)
+    if sorted(os.getgroups()) != sorted(set(groups)):
+        raise PermissionError("the supplementary groups were not replaced")
+
+
+class Acting:
+    """``with Acting(uid, gid, parent):`` everything inside is done as that user, and by root again after it.
+
+    Only the effective ids change. The real and the saved ones stay root's, so the owner can neither signal nor trace the worker
+    (kill(2), ptrace(2)). Raises OSError where the switch is not possible: EPERM without CAP_SETUID, EINVAL for an id that a user
+    namespace does not map.
+    """
+
+    def __init__(self, uid: int, gid: int, parent: int) -> None:
+        self._ids = (uid, gid)
+        self._back = (os.geteuid(), os.getegid())
+        self._parent = parent
+
+    def __enter__(self) -> None:
+        uid, gid = self._ids
+        os.setresgid(-1, gid, -1)
+        try:
+            os.setresuid(-1, uid, -1)
+        except OSError:
+            os.setresgid(-1, self._back[1], -1)
+            raise
+        self._verify(*self._ids)
+
+    def __exit__(self, *_: object) -> None:
+        os.setresuid(-1, self._back[0], -1)
+        os.setresgid(-1, self._back[1], -1)
+        self._verify(*self._back)
+
+    def _verify(self, uid: int, gid: int) -> None:
+        if os.geteuid() != uid or os.getegid() != gid:
+            os._exit(1)  # neither the one nor the other: nothing this process does from here on can be trusted
+        die_with_parent(self._parent)
+
+
+def become(uid: int, gid: int, parent: int) -> None:
+    """Be that user for good, with all ids. The process must not serve another mount afterwards.
+
+    FUSE lets nobody but the user of the mount in unless it was mounted with ``allow_other``, and compares the real, the effective
+    and the saved ids (fuse_allow_current_process in fs/fuse/dir.c), so effective ids are not enough. The user may now signal this
+    process, but not trace it: it is not dumpable. All he can spoil is the answer about his own mount. Raises OSError.
+    """
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        os._exit(1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    die_with_parent(parent)

@@ -1,0 +1,316 @@
+"""The probe of one mount. The only module that touches a mount's path, and it runs in a worker only.
+
+Import budget: ``os``, ``stat``, ``struct``, ``time``, ``ctypes`` by way of syscalls.
+
+The calls and their order were measured against hung, stale, dead and denied mounts of many kinds:
+
+1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that descriptor: no race with a rename or
+   a symlink, and the owner needs no access to the directories above;
+2. fstatfs: of all calls the one that met a dead server at once on every network and FUSE filesystem tried, where stat(2) is
+   answered from the attribute cache for up to a minute;
+3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut down;
+4. one batch of directory entries, as the owner: finds permissions that do not let him in.
+
+The first error that means that the filesystem is gone ends the probe: on NFS later calls hang, or turn a timeout into ESTALE.
+Nothing below the root directory is ever named: on NFS a second look-up of a name that already hangs cannot even be killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple, Optional, cast
+
+from check_mounts import privilege, syscalls
+from check_mounts.model import DENIED_ERRORS, Outcome, Step
+
+# The filesystem answered that it does not know the call. It is alive, and the next step says more.
+NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+
+_REQUEST = struct.Struct("<BQiiii")
+_ANSWER = struct.Struct("<BHddddBHIIIIBQ")
+_NO_TIME = -1.0
+
+# Flags of a request
+_AS_OWNER, _AS_FIXED, _FUSE_PRIVATE, _ROOT_DECIDES, _TRIGGER = 1, 2, 4, 8, 16
+# Flags of an answer
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER = 1, 2, 4, 8
+
+ANSWER_SIZE = _ANSWER.size
+
+
+class Request(NamedTuple):
+    """What a worker is asked.
+
+    ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell. ``fixed`` is the identity of
+    ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the caller. ``fuse_private``: the filesystem lets
+    nobody in but the user it was mounted for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos:
+    the owner's ticket is not ours to use). ``trigger``: an autofs mount that is to be mounted.
+    """
+
+    mount_id: int
+    path: bytes
+    as_owner: bool = False
+    owner: Optional[tuple[int, int]] = None
+    fixed: Optional[tuple[int, int]] = None
+    fuse_private: bool = False
+    root_decides: bool = False
+    trigger: bool = False
+
+    def pack(self) -> bytes:
+        """As bytes for the pipe."""
+        flags = (
+            (_AS_OWNER if self.as_owner else 0)
+            | (_AS_FIXED if self.fixed is not None else 0)
+            | (_FUSE_PRIVATE if self.fuse_private else 0)
+            | (_ROOT_DECIDES if self.root_decides else 0)
+            | (_TRIGGER if self.trigger else 0)
+        )
+        owner = _signed(self.owner)
+        return _REQUEST.pack(flags, self.mount_id, *owner, *_signed(self.fixed)) + self.path
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Request:
+        """The reverse of :meth:`pack`. Raises struct.error."""
+        flags, mount_id, owner_uid, owner_gid, fixed_uid, fixed_gid = _REQUEST.unpack_from(data)
+        return cls(
+            mount_id,
+            data[_REQUEST.size :],
+            bool(flags & _AS_OWNER),
+            None if owner_uid == -1 else (owner_uid & 0xFFFFFFFF, owner_gid & 0xFFFFFFFF),
+            (fixed_uid & 0xFFFFFFFF, fixed_gid & 0xFFFFFFFF) if flags & _AS_FIXED else None,
+            bool(flags & _FUSE_PRIVATE),
+            bool(flags & _ROOT_DECIDES),
+            bool(flags & _TRIGGER),
+        )
+
+
+def _signed(ids: Optional[tuple[int, int]]) -> tuple[int, int]:
+    """Ids above 2**31 are in use (nobody on NFSv4 is 4294967294); -1 is no id (setresuid(2)), so it can stand for "none"."""
+    if ids is None:
+        return -1, -1
+    uid, gid = ids
+    return uid - ((uid & 0x80000000) << 1), gid - ((gid & 0x80000000) << 1)
+
+
+def unpack_answer(data: bytes) -> Outcome:
+    """A worker's frame -> Outcome. Raises ValueError where it is not one: a worker that acts as a user may have been tampered with."""
+    if len(data) != ANSWER_SIZE:
+        raise ValueError("wrong size")
+    step, number, *rest = _ANSWER.unpack(data)
+    times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id) = rest[:4], rest[4:]
+    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 15:
+        raise ValueError("impossible values")
+    if not all(0 <= seconds < 1e9 or seconds == _NO_TIME for seconds in times):
+        raise ValueError("impossible latency")
+    seen = bool(flags & _HAS_STAT)
+    return Outcome(
+        step=Step(step) if step else None,
+        errno=number or None,
+        seconds=tuple(None if seconds == _NO_TIME else seconds for seconds in times),
+        mode=mode if seen else None,
+        uid=uid if seen else None,
+        gid=gid if seen else None,
+        nlink=nlink if seen else None,
+        acted_as=acted if flags & _HAS_ACTED else None,
+        mount_id=mount_id if flags & _HAS_MOUNT_ID else None,
+        not_owner=bool(flags & _NOT_OWNER),
+    )
+
+
+class _Ended(Exception):
+    """The probe is over: a step gave its last word."""
+
+
+class Probe:
+    """One probe; ``run`` gives the frame of its answer.
+
+    ``progress`` is called with each step before it is taken, so that the parent knows where a hung worker is.
+    """
+
+    def __init__(self, request: Request, progress: Callable[[int], None], parent: int) -> None:
+        self._request = request
+        self._progress = progress
+        self._parent = parent
+        self._is_root = os.geteuid() == 0
+        self._private = False  # this process has become another user for good
+        self._times = [_NO_TIME] * 4
+        self._denied: Optional[tuple[Step, int]] = None
+        self._failed: Optional[tuple[Step, int]] = None
+        self._stat: Optional[syscalls.Statx] = None
+        self._mount_id: Optional[int] = None
+        self._acted: Optional[int] = None
+        self._not_owner = False
+
+    @property
+    def used_up(self) -> bool:
+        """Whether this process can serve no other probe."""
+        return self._private
+
+    def run(self) -> bytes:
+        """Take all steps. Raises nothing that a filesystem can cause."""
+        fd = -1
+        try:
+            fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
+            self._become_user()
+            self._take(Step.STATFS, lambda: os.fstatvfs(fd))
+            self._take(Step.STATX, lambda: self._statx(fd))
+            self._read_as_owner(fd)
+        except _Ended:
+            pass
+        if fd >= 0:
+            self._identify(fd)
+            os.close(fd)
+        return self._pack()
+
+    def _take(self, step: Step, action: Callable[[], object]) -> object:
+        """Take one step, note its latency, and sort out its error: denied goes on, unknown call goes on, the rest ends it."""
+        self._progress(step)
+        began = monotonic()
+        try:
+            return action()
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number in DENIED_ERRORS and step != Step.LOOK_UP:
+                self._denied = self._denied or (step, number)
+            elif number not in NOT_OFFERED or step == Step.LOOK_UP:
+                self._failed = (step, number)
+                raise _Ended from None
+            return None
+        finally:
+            self._times[step - 1] = monotonic() - began
+
+    def _look_up(self) -> int:
+        path = self._request.path
+        if self._request.trigger:
+            # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger stands for, and waits for it.
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and
+            # root does not follow it.
+            return syscalls.openat2(-100, path, flags, syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS)
+        except OSError as error:
+            # ENOSYS before Linux 5.6; EPERM from seccomp filters of containers that do not know the call.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+        return os.open(path, flags)
+
+    def _become_user(self) -> None:
+        """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
+        request = self._request
+        ids = request.fixed or (request.owner if request.as_owner else None)
+        if request.fuse_private and ids is not None and self._is_root and ids[0] != 0:
+            try:
+                privilege.become(*ids, self._parent)
+            except OSError:
+                return  # no CAP_SETUID, or an id that is not mapped: as far as the caller may
+            self._private = True
+
+    def _statx(self, fd: int) -> None:
+        buffer = syscalls.Statx()
+        try:
+            syscalls.statx(fd, buffer)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            result = os.fstat(fd)  # Linux before 4.11 or an old C library: may be answered from the cache
+            buffer.stx_mode, buffer.stx_nlink = result.st_mode, result.st_nlink
+            buffer.stx_uid, buffer.stx_gid = result.st_uid, result.st_gid
+        self._stat = buffer
+        if buffer.stx_mask & syscalls.STATX_MNT_ID:
+            self._mount_id = buffer.stx_mnt_id
+
+    def _read_as_owner(self, fd: int) -> None:
+        """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file has none."""
+        seen = self._stat
+        if seen is None or not stat.S_ISDIR(seen.stx_mode):
+            return
+        if self._wrong_mount() or seen.stx_nlink == 0 or not seen.stx_mode & 0o111:
+            return  # judged by what statx said; reading would add nothing
+        request = self._request
+        ids = request.fixed or ((request.owner or (seen.stx_uid, seen.stx_gid)) if request.as_owner else None)
+        earlier = self._denied
+        if ids is None or ids[0] == os.geteuid() or not self._is_root or self._private:
+            self._take(Step.READ, lambda: self._read(fd))
+        else:
+            self._take(Step.READ, lambda: self._read_acting(fd, ids))
+        if self._denied and self._denied[0] == Step.READ and request.root_decides and self._is_root and not self._private:
+            self._denied = None
+            self._take(Step.READ, lambda: self._read(fd))
+        if self._denied and not self._is_root and request.as_owner and self._denied[0] == Step.READ and self._acted != seen.stx_uid:
+            # Not root and not the owner: that the door is closed to us says nothing about him. The filesystem did answer.
+            self._denied, self._not_owner = None, True
+        elif earlier and earlier is self._denied and self._times[Step.READ - 1] >= 0 and self._read_worked:
+            self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
+
+    _read_worked = False
+
+    def _read(self, fd: int) -> None:
+        self._acted = os.geteuid()
+        # "." of the descriptor: no name is looked up.
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            with os.scandir(directory) as entries:  # reads one batch with getdents64, not the whole directory
+                next(entries, None)
+        finally:
+            os.close(directory)
+        self._read_worked = True
+
+    def _read_acting(self, fd: int, ids: tuple[int, int]) -> None:
+        acting = privilege.Acting(*ids, self._parent)
+        try:
+            acting.__enter__()
+        except OSError:
+            return self._read(fd)  # cannot be him (user namespace, no CAP_SETUID): as far as the caller may
+        try:
+            self._read(fd)
+        finally:
+            acting.__exit__()
+
+    def _wrong_mount(self) -> bool:
+        return not self._request.trigger and self._mount_id is not None and self._mount_id != self._request.mount_id
+
+    def _identify(self, fd: int) -> None:
+        """Which mount was it? Where statx failed or cannot say (Linux before 5.8), procfs knows it from the descriptor alone."""
+        if self._mount_id is not None:
+            return
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+                fields = dict(line.split(b":", 1) for line in file if b":" in line)
+            self._mount_id = int(fields[b"mnt_id"])
+        except (OSError, KeyError, ValueError):
+            pass
+
+    def _pack(self) -> bytes:
+        step, number = self._failed or self._denied or (0, 0)
+        seen = self._stat or syscalls.Statx()
+        flags = (
+            (_HAS_STAT if self._stat is not None else 0)
+            | (_HAS_MOUNT_ID if self._mount_id is not None else 0)
+            | (_HAS_ACTED if self._acted is not None else 0)
+            | (_NOT_OWNER if self._not_owner else 0)
+        )
+        return _ANSWER.pack(
+            step,
+            number,
+            *self._times,
+            flags,
+            seen.stx_mode,
+            seen.stx_uid,
+            seen.stx_gid,
+            seen.stx_nlink,
+            self._acted or 0,
+            0,
+            self._mount_id or 0,
+        )
+
+
+def answer(request: bytes, progress: Callable[[int], None], parent: int) -> tuple[bytes, bool]:
+    """Serve one request of the pipe: the frame of the answer, and whether this worker is used up. Raises struct.error."""
+    probe = Probe(Request.unpack(request), progress, parent)
+    return probe.run(), probe.used_up

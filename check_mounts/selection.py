@@ -1,0 +1,204 @@
+"""Which mounts are probed, which are left out and why, and which are missing.
+
+Everything here is decided on the text of the mount table. No path is looked up: excluding a mount that hangs must be enough to
+never touch it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Optional
+
+from check_mounts import mounttable
+from check_mounts.model import LeftOut, Mount
+
+# Filesystems that show the kernel's own state: no storage behind them, nothing that could be lost or hang. tmpfs, ramfs, overlay
+# and squashfs hold files and are checked.
+PSEUDO_TYPES = frozenset(
+    b"""anon_inodefs bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset dax debugfs devpts devtmpfs dma_buf drm
+    efivarfs fusectl functionfs gadgetfs guest_memfd hugetlbfs ipathfs kvmgmem mqueue nfsd nsfs openpromfs oprofilefs pidfs
+    pipefs proc pstore resctrl rpc_pipefs rootfs secretmem securityfs selinuxfs smackfs sockfs spufs sysfs tracefs usbfs usbdevfs
+    xenfs zonefs_ctl""".split()
+)
+
+# What --remote means by type; a source that names a host (`host:/path`, `//host/share`) means it as well.
+NETWORK_TYPES = frozenset(
+    b"""9p acfs afs auristorfs beegfs ceph cifs coda davfs gfs gfs2 glusterfs gpfs lustre lustre_lite mmfs ncpfs nfs nfs3 nfs4
+    ocfs2 orangefs panfs pvfs2 smb3 smbfs vboxsf virtiofs""".split()
+)
+NETWORK_FUSE_SUBTYPES = frozenset(
+    b"""afpfs ceph ceph-fuse cephfs curlftpfs davfs2 gcsfuse glusterfs goofys httpfs juicefs lizardfs mfs moosefs nfs-ganesha rclone
+    s3fs s3ql seaweedfs smbnetfs sshfs webdavfs""".split()
+)
+
+_HOST_PATH = re.compile(rb"(?:[^@/]*@)?(\[[^\]/]+\]|[^:/\[\]]+):/")
+_SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
+
+_TRIGGER = "autofs trigger"
+
+Glob = re.Pattern[bytes]
+
+
+class GlobError(ValueError):
+    """A pattern that cannot be meant; the message says why."""
+
+
+def compile_glob(pattern: bytes) -> Glob:
+    """A shell pattern (`*`, `?`, `[...]`; `*` also matches `/`) that has to match as a whole.
+
+    Raises GlobError for an empty pattern and for a bracket that is never closed, which fnmatch would silently take for itself.
+    """
+    if not pattern:
+        raise GlobError("the pattern is empty")
+    position = 0
+    while (position := pattern.find(b"[", position)) >= 0:
+        # As in fnmatch: a `]` that comes first, even after `!`, belongs to the set.
+        start = position + 2 if pattern[position + 1 : position + 2] == b"!" else position + 1
+        position = pattern.find(b"]", start + 1)
+        if position < 0:
+            raise GlobError("a '[' is not closed (write '[[]' for the character itself)")
+    return re.compile(fnmatch.translate(pattern.decode("latin-1")).encode("latin-1"))
+
+
+def normalised(path: bytes) -> bytes:
+    """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`; on the text alone."""
+    return b"/" + os.path.normpath(path).lstrip(b"/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """What the command line says about which mounts to check. Empty sequences mean: not said."""
+
+    include_types: Sequence[Glob] = ()
+    exclude_types: Sequence[Glob] = ()
+    include_paths: Sequence[Glob] = ()
+    exclude_paths: Sequence[Glob] = ()
+    include_sources: Sequence[Glob] = ()
+    exclude_sources: Sequence[Glob] = ()
+    remote: bool = False
+    user_mounts: bool = False
+    autofs: bool = False
+    mount_points: Sequence[bytes] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and what is not mounted.
+
+    ``named`` are the mount points that were asked for by name; ``missing`` those of them where nothing is mounted, with a reason.
+    """
+
+    selected: tuple[Mount, ...]
+    shadowed: tuple[Mount, ...]
+    left_out: tuple[LeftOut, ...]
+    missing: tuple[tuple[bytes, str], ...]
+    named: frozenset[bytes] = frozenset()
+
+
+def is_fuse(mount: Mount) -> bool:
+    """Is it served by a FUSE daemon?"""
+    return mount.fs_type in (b"fuse", b"fuseblk") or mount.fs_type.startswith((b"fuse.", b"fuseblk."))
+
+
+def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
+    """uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None where it is no FUSE filesystem.
+
+    Root's, where the options do not say: virtiofs has no such options, and then nobody but root can have mounted it.
+    """
+    if not is_fuse(mount):
+        return None
+    try:
+        return int(mount.super_option(b"user_id") or b"0"), int(mount.super_option(b"group_id") or b"0")
+    except ValueError:
+        return 0, 0
+
+
+def server(mount: Mount) -> Optional[bytes]:
+    """The file server that the source names, None where it names none."""
+    match = _SHARE.match(mount.source) or _HOST_PATH.match(mount.source)
+    if match is None or mount.fs_type == b"zfs":  # a dataset's name may hold a colon
+        return None
+    return match.group(1)
+
+
+def is_remote(mount: Mount) -> bool:
+    """Is it a network filesystem, by its type or by a source that names a host?"""
+    kind, _, subtype = mount.fs_type.partition(b".")
+    if mount.fs_type in NETWORK_TYPES or (kind == b"fuse" and subtype in NETWORK_FUSE_SUBTYPES):
+        return True
+    return server(mount) is not None
+
+
+def _any(globs: Sequence[Glob], value: bytes) -> bool:
+    return any(glob.match(value) for glob in globs)
+
+
+def _why_filtered(mount: Mount, filters: Filters) -> Optional[str]:
+    """The option that leaves a mount out; None where none does."""
+    given = (
+        (filters.include_types, filters.exclude_types, mount.fs_type, "type"),
+        (filters.include_paths, filters.exclude_paths, mount.mount_point, "mount point"),
+        (filters.include_sources, filters.exclude_sources, mount.source, "source"),
+    )
+    for includes, excludes, value, what in given:
+        if _any(excludes, value):
+            return f"its {what} is excluded"
+        if includes and not _any(includes, value):
+            return f"its {what} is not among those included"
+    if filters.remote and not is_remote(mount):
+        return "not a network filesystem"
+    return None
+
+
+def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[str]:
+    """The default that leaves a mount out; None where none does, or where it was asked for by name or type."""
+    if mount.fs_type == b"autofs":
+        return None if filters.autofs else _TRIGGER
+    if named:
+        return None
+    if mount.fs_type in PSEUDO_TYPES and not _any(filters.include_types, mount.fs_type):
+        return "kernel pseudo-filesystem"
+    owner = fuse_owner(mount)
+    # An unprivileged user decides whether such a mount answers; he must not decide over the state of the host.
+    if owner is not None and owner[0] != 0 and not filters.user_mounts:
+        return f"FUSE mount of uid {owner[0]}"
+    return None
+
+
+def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
+    """Sort a mount table into what is probed and what is not.
+
+    Filters come before visibility, so a hidden mount of no interest is not mentioned as shadowed. A mount point named as an
+    argument lifts the defaults, not the filters; an autofs trigger needs --autofs probe even then.
+    """
+    mounts = list(mounts)
+    visible = mounttable.visible(mounts)
+    named = frozenset(filters.mount_points)
+    selected: list[Mount] = []
+    shadowed: list[Mount] = []
+    left_out: list[LeftOut] = []
+    mounted: set[bytes] = set()
+    for mount in mounts:
+        is_named = mount.mount_point in named
+        if named and not is_named:
+            left_out.append(LeftOut(mount, "not among the mount points named"))
+            continue
+        why = _why_default(mount, filters, is_named)
+        if why is None:
+            if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
+                mounted.add(mount.mount_point)
+            why = _why_filtered(mount, filters)
+        if why is not None:
+            left_out.append(LeftOut(mount, why))
+        elif mount.mount_id in visible:
+            selected.append(mount)
+        else:
+            shadowed.append(mount)
+    why_not = {mount.mount_point: "covered by another mount" for mount in shadowed}
+    why_not.update({out.mount.mount_point: f"only its {out.why} is mounted" for out in left_out if out.why == _TRIGGER})
+    missing = tuple((path, why_not.get(path, "not mounted")) for path in dict.fromkeys(filters.mount_points) if path not in mounted)
+    return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named)

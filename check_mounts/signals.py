@@ -1,0 +1,37 @@
+"""SIGTERM and its kin: the handler only notes, the loop acts.
+
+Import budget: ``os``, ``signal``. Installed before anything heavy is loaded, so that an early signal ends in a verdict as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Optional
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Interrupts:
+    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll."""
+
+    def __init__(self) -> None:
+        self.name: Optional[str] = None
+        self.wake_fd, self._write_fd = os.pipe()
+        for fd in (self.wake_fd, self._write_fd):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in _ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
+                signal.signal(number, self._note)
+        # Whoever called us may have blocked them, or ignore SIGCHLD; then a pid could be reused before we have reaped it.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.name is None:
+            self.name = signal.Signals(number).name
+
+    def __call__(self) -> Optional[str]:
+        """The name of the signal; None where there was none."""
+        return self.name

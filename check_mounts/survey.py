@@ -1,0 +1,427 @@
+"""One pass over all mounts: table -> plan -> probes -> :class:`~check_mounts.model.Survey`.
+
+A mount is probed once what it hangs from has answered, and once one representative of its superblock has. So a hung filesystem
+costs exactly one stuck process, however many bind mounts show it, and what is mounted below it is blocked, not an alarm.
+
+This module never touches a mount. It hands requests to a pool of workers and thinks about what comes back.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Optional
+
+from check_mounts import conditions, mounttable, probe, selection, text, workers
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
+from check_mounts.privilege import Identity
+from check_mounts.selection import Selection
+from check_mounts.stuck import Registry
+
+# The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
+_LONGEST_PATH = 4095
+# How often to look whether the probe of a concurrent run has come back.
+_LOOK_AGAIN = 0.02
+_TRIES = 2
+
+Table = tuple[Sequence[Mount], Sequence[Unparsed]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
+
+    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner; with neither, as the caller.
+    """
+
+    timeout: float = 5.0
+    deadline: float = 9.0
+    max_workers: int = 1024
+    as_owner: bool = True
+    identity: Optional[Identity] = None
+
+
+def take(
+    table: Table,
+    chosen: Selection,
+    settings: Settings,
+    registry: Registry,
+    reread: Callable[[], Table],
+    interruption: Callable[[], Optional[str]] = lambda: None,
+    wake_fd: Optional[int] = None,
+) -> Survey:
+    """Probe what was chosen and say what was found.
+
+    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end; ``wake_fd`` becomes
+    readable when it does. Raises nothing that a mount can cause.
+    """
+    started, clock = time.time(), time.monotonic()
+    survey = _Pass(table[0], chosen, settings, registry, interruption, wake_fd, clock)
+    survey.run()
+    findings, vanished = _settled(survey, reread)
+    return Survey(
+        findings=(*findings, *_not_understood(table[1])),
+        left_out=(*chosen.left_out, *vanished),
+        notes=(*registry.notes, *survey.notes),
+        started=started,
+        duration=time.monotonic() - clock,
+        timeout=settings.timeout,
+        interrupted=survey.interrupted,
+    )
+
+
+class _Pass:
+    """The plan and its execution. Each selected mount ends up in ``findings`` exactly once."""
+
+    def __init__(
+        self,
+        mounts: Iterable[Mount],
+        chosen: Selection,
+        settings: Settings,
+        registry: Registry,
+        interruption: Callable[[], Optional[str]],
+        wake_fd: Optional[int],
+        clock: float,
+    ) -> None:
+        self.chosen = chosen
+        self.findings: dict[int, Finding] = {}
+        self.notes: list[str] = []
+        self.interrupted: Optional[str] = None
+        self.settings = settings
+        self._registry = registry
+        self._interruption = interruption
+        self._deadline = clock + settings.deadline
+        groups = settings.identity.groups if settings.identity else ()
+        self._pool = workers.Pool(
+            probe.answer, probe.ANSWER_SIZE, settings.timeout, settings.max_workers, registry, wake_fd, groups
+        )
+        self._plan = _Plan(list(mounts), chosen.selected)
+        self._mounts = {mount.mount_id: mount for mount in chosen.selected}
+        self._ready = collections.deque(self._plan.outermost)
+        # What is known of each superblock: who is probing it, that it answered, or why nobody else need try.
+        self._probing: dict[tuple[int, int], list[Mount]] = {}
+        self._answered: set[tuple[int, int]] = set()
+        self._hung: dict[tuple[int, int], Finding] = {}
+        self._stuck = {stuck.device: stuck for stuck in registry.probes}
+        self._held: dict[tuple[int, int], list[Mount]] = {}
+        self._tries: collections.Counter[int] = collections.Counter()
+
+    def run(self) -> None:
+        """Until everything has an answer, the deadline has come, or a signal has."""
+        for mount in self.chosen.shadowed:
+            self._note(mount, Condition.SHADOWED, "another mount covers it")
+        while True:
+            self._start_ready()
+            if not self._pool.busy and not self._held:
+                break
+            now = time.monotonic()
+            self.interrupted = self._interruption()
+            if now >= self._deadline or self.interrupted is not None:
+                break
+            for event in self._pool.wait(min(self._deadline, now + _LOOK_AGAIN) if self._held else self._deadline):
+                self._handle(event)
+            self._look_at_held()
+        self._end()
+
+    # -- what comes next
+
+    def _start_ready(self) -> None:
+        while self._ready:
+            mount = self._ready.popleft()
+            device = mount.device
+            hung, stuck = self._hung.get(device), self._stuck.get(device)
+            if hung is not None:
+                self._share(mount, hung)
+            elif device in self._held:
+                self._held[device].append(mount)
+            elif stuck is not None:
+                self._meet_stuck(mount, stuck)
+            elif device in self._probing:
+                self._probing[device].append(mount)
+            else:
+                self._send(mount)
+
+    def _send(self, mount: Mount) -> None:
+        if len(mount.mount_point) > _LONGEST_PATH:
+            self._answer(mount, Condition.UNPROBED, "its path is longer than a system call takes (PATH_MAX)")
+            return
+        if mount.device not in self._answered:
+            self._probing[mount.device] = []
+        self._registry.know(mount.mount_id, mount.mount_id, mount.device)
+        self._pool.submit(mount.mount_id, _request(mount, self.settings).pack())
+
+    def _meet_stuck(self, mount: Mount, stuck: StuckProbe) -> None:
+        """A probe of an earlier run, or of one that is under way, is in this filesystem: no second one."""
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+        if not self._registry.still_stuck(stuck):
+            del self._stuck[mount.device]
+            self._ready.appendleft(mount)
+        elif age >= self.settings.timeout:
+            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck, time.time() - age)
+            self._hang(mount, finding)
+        else:
+            self._held[mount.device] = [mount]
+
+    def _look_at_held(self) -> None:
+        for device in list(self._held):
+            stuck = self._stuck[device]
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+            if age >= self.settings.timeout or not self._registry.still_stuck(stuck):
+                self._ready.extend(self._held.pop(device))
+
+    # -- what has come back
+
+    def _handle(self, event: workers.Event) -> None:
+        mount = self._mounts[event.key]
+        if isinstance(event, workers.Answered):
+            try:
+                self._judge(mount, probe.unpack_answer(event.answer))
+            except ValueError as error:
+                self._retry(mount, f"its worker's answer makes no sense: {error}")
+        elif isinstance(event, workers.TimedOut):
+            self._time_out(mount, event.pid, event.waited, event.progress)
+        else:
+            self._retry(mount, f"its worker (pid {event.pid}) died at {_step_word(event.progress)}")
+
+    def _retry(self, mount: Mount, why: str) -> None:
+        """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
+        self._tries[mount.mount_id] += 1
+        if self._tries[mount.mount_id] < _TRIES:
+            self._pool.submit(mount.mount_id, _request(mount, self.settings).pack())
+            return
+        waiting = self._probing.pop(mount.device, [])
+        self._answer(mount, Condition.UNPROBED, why)
+        self._ready.extend(waiting)
+
+    def _judge(self, mount: Mount, outcome: Outcome) -> None:
+        elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
+        if elsewhere is not None:
+            condition, detail = Condition.SHADOWED, elsewhere.value
+        else:
+            condition, detail = conditions.classify(mount, outcome)
+        below = self._plan.parent.get(mount.mount_id)
+        if outcome.step == Step.LOOK_UP and condition is Condition.DEAD and below is not None:
+            above = self.findings.get(below)
+            if above is not None and above.condition is Condition.DEAD:
+                # It was not even reached: the look-up failed on the way, in the mount it hangs from.
+                condition, detail = Condition.BLOCKED, f"below {text.printable(above.mount_point)}, which is dead"
+        waiting = self._probing.pop(mount.device, [])
+        # A look-up that ended before the mount, or on another one, says nothing about its filesystem.
+        if elsewhere is None and condition is not Condition.BLOCKED:
+            self._answered.add(mount.device)
+        self._note(mount, condition, detail, outcome, outcome.latency)
+        self._ready.extend(waiting)
+        self._ready.extend(self._plan.children.get(mount.mount_id, ()))
+
+    def _answer(self, mount: Mount, condition: Condition, detail: str) -> None:
+        self._note(mount, condition, detail)
+        self._ready.extend(self._plan.children.get(mount.mount_id, ()))
+
+    def _time_out(self, mount: Mount, pid: int, waited: float, progress: int) -> None:
+        step = Step(progress) if progress in (1, 2, 3, 4) else None
+        detail = f"after {text.seconds_words(self.settings.timeout)}"
+        finding = self._note(
+            mount, Condition.TIMED_OUT, detail, Outcome(step=step), waited, _process(pid), time.time() - waited
+        )
+        if step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
+            # The way to it leads through a mount that nobody probes (excluded, a user's own): that one may be what hangs.
+            self._block_below(mount, finding)
+            self._ready.extend(self._probing.pop(mount.device, []))
+        else:
+            self._hang(mount, finding)
+
+    def _hang(self, mount: Mount, finding: Finding) -> None:
+        """The filesystem of ``mount`` is hung: so are its other mounts, and what is below is blocked."""
+        self._hung[mount.device] = finding
+        self._block_below(mount, finding)
+        for other in self._probing.pop(mount.device, []):
+            self._share(other, finding)
+
+    def _share(self, mount: Mount, hung: Finding) -> None:
+        detail = f"same filesystem as {text.printable(hung.mount_point)}"
+        finding = self._note(mount, Condition.TIMED_OUT, detail, None, hung.latency)
+        self._block_below(mount, dataclasses.replace(finding, stuck_pid=hung.stuck_pid, stuck_since=hung.stuck_since))
+
+    def _block_below(self, mount: Mount, finding: Finding) -> None:
+        below = collections.deque(self._plan.children.get(mount.mount_id, ()))
+        detail = f"below {text.printable(finding.mount_point)}, which timed out"
+        while below:
+            child = below.popleft()
+            self._note(child, Condition.BLOCKED, detail)
+            below.extend(self._plan.children.get(child.mount_id, ()))
+
+    def _note(
+        self,
+        mount: Mount,
+        condition: Condition,
+        detail: str,
+        outcome: Optional[Outcome] = None,
+        latency: Optional[float] = None,
+        stuck: Optional[StuckProbe] = None,
+        since: Optional[float] = None,
+    ) -> Finding:
+        pid = stuck.pid if stuck is not None else None
+        finding = Finding(mount.mount_point, mount, condition, detail, outcome, latency, pid, since)
+        self.findings[mount.mount_id] = finding
+        return finding
+
+    # -- the end
+
+    def _end(self) -> None:
+        """Give up what is open. The workers that did not answer are killed; their records were written long before."""
+        why = f"{self.interrupted} came first" if self.interrupted else "the run's deadline came first"
+        if self._pool.trouble is not None:
+            self.notes.append(f"workers could not be started: {self._pool.trouble}")
+            why = f"no worker could be started ({self._pool.trouble})"
+        for key, pid, progress, waited in self._pool.unserved():
+            mount = self._mounts[key]
+            if pid is None:
+                self._note(mount, Condition.UNPROBED, why)
+            else:
+                words = f"{why}, {text.seconds_words(waited)} into {_step_word(progress)}"
+                outcome = Outcome(step=Step(progress)) if progress in (1, 2, 3, 4) else None
+                self._note(mount, Condition.UNPROBED, words, outcome, waited, _process(pid), time.time() - waited)
+        for mount in self.chosen.selected:
+            if mount.mount_id not in self.findings:
+                self._note(mount, Condition.UNPROBED, why)
+        self._pool.close()
+        self._registry.close()
+
+
+class _Plan:
+    """Which selected mount waits for which: the tree of the table without what is not probed."""
+
+    def __init__(self, mounts: Sequence[Mount], selected: Sequence[Mount]) -> None:
+        self._by_id = {mount.mount_id: mount for mount in mounts}
+        self._selected = {mount.mount_id for mount in selected}
+        self.parent: dict[int, int] = {}
+        self.children: dict[int, list[Mount]] = {}
+        self.below_unprobed: set[int] = set()
+        self._settled: dict[int, tuple[Optional[int], bool]] = {}
+        outermost: list[Mount] = []
+        for mount in selected:
+            parent, through_unprobed = self._hangs_from(mount)
+            if through_unprobed:
+                self.below_unprobed.add(mount.mount_id)
+            if parent is None:
+                outermost.append(mount)
+            else:
+                self.parent[mount.mount_id] = parent
+                self.children.setdefault(parent, []).append(mount)
+        # Last, what lies below a mount that is not probed: it must not speak for its superblock if another can.
+        self.outermost = sorted(outermost, key=lambda mount: mount.mount_id in self.below_unprobed)
+
+    def _hangs_from(self, mount: Mount) -> tuple[Optional[int], bool]:
+        """The nearest selected ancestor, and whether an unprobed mount that can hang lies in between."""
+        way: list[int] = []
+        seen = {mount.mount_id}
+        current = mount.parent_id
+        result: tuple[Optional[int], bool] = (None, False)
+        while current in self._by_id and current not in seen:
+            if current in self._selected:
+                result = (current, False)
+                break
+            if current in self._settled:
+                result = self._settled[current]
+                break
+            seen.add(current)
+            way.append(current)
+            current = self._by_id[current].parent_id
+        for mount_id in reversed(way):
+            can_hang = self._by_id[mount_id].fs_type not in selection.PSEUDO_TYPES
+            result = self._settled[mount_id] = (result[0], result[1] or can_hang)
+        return result
+
+
+def _request(mount: Mount, settings: Settings) -> probe.Request:
+    owner = selection.fuse_owner(mount)
+    identity = settings.identity
+    security = mount.super_option(b"sec") or b""
+    return probe.Request(
+        mount_id=mount.mount_id,
+        path=mount.mount_point,
+        as_owner=settings.as_owner,
+        owner=owner,
+        fixed=(identity.uid, identity.gid) if identity else None,
+        fuse_private=owner is not None and b"allow_other" not in mount.super_options,
+        root_decides=settings.as_owner and security.startswith(b"krb5"),
+        trigger=mount.fs_type == b"autofs",
+    )
+
+
+def _process(pid: int) -> StuckProbe:
+    return StuckProbe(pid, 0, 0, (0, 0), 0.0)
+
+
+def _step_word(progress: int) -> str:
+    return Step(progress).word if progress in (1, 2, 3, 4) else "its start"
+
+
+def _stuck_words(stuck: StuckProbe, age: float) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
+    return f"a probe has been stuck in it since {when} (pid {stuck.pid})"
+
+
+def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
+    """The findings in the light of the mount table as it is now, and the mounts that are gone.
+
+    A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if it was expected, it is missing.
+    One that failed and is covered by now is shadowed: the probe may have met what covers it.
+    """
+    missing = [Finding(path, None, Condition.MISSING, why) for path, why in survey.chosen.missing]
+    known_shadowed = {mount.mount_id for mount in survey.chosen.shadowed}
+    suspects = {key for key, finding in survey.findings.items() if finding.condition is not Condition.OK} - known_shadowed
+    if not suspects:
+        return [*survey.findings.values(), *missing], []
+    try:
+        now, visible = _mounted_now(suspects, survey, reread)
+    except OSError as error:
+        survey.notes.append(f"the mount table could not be read again: {error.strerror}")
+        return [*survey.findings.values(), *missing], []
+    findings: list[Finding] = []
+    vanished: list[LeftOut] = []
+    for key, finding in survey.findings.items():
+        mount = finding.mount
+        if key not in suspects or mount is None:
+            findings.append(finding)
+        elif key not in now:
+            vanished.append(LeftOut(mount, "unmounted during the run"))
+            if mount.mount_point in survey.chosen.named:
+                missing.append(Finding(mount.mount_point, None, Condition.MISSING, "unmounted during the run"))
+        elif key not in visible:
+            findings.append(dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it"))
+        else:
+            findings.append(finding)
+    return [*findings, *missing], vanished
+
+
+def _mounted_now(suspects: set[int], survey: _Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:
+    """The IDs of the suspects that are still mounted where they were, and of all mounts that can be seen. Raises OSError.
+
+    Before Linux 5.8 a mount could be left out of the listing when another one went away while it was being read. So who seems to
+    be gone is looked for twice: a dead mount must not be lost over that.
+    """
+    now: set[int] = set()
+    for _ in range(2):
+        mounts = reread()[0]
+        places = {(mount.mount_id, mount.device, mount.mount_point) for mount in mounts}
+        for key in suspects:
+            mount = survey.findings[key].mount
+            if mount is not None and (key, mount.device, mount.mount_point) in places:
+                now.add(key)
+        if now == suspects:
+            break
+    return now, mounttable.visible(mounts)
+
+
+def _not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
+    """One finding for all lines that are no mounts: it names the first, and how many more there are."""
+    if not unparsed:
+        return []
+    first = unparsed[0]
+    more = f" (and {text.counted(len(unparsed) - 1, 'line')} more)" if len(unparsed) > 1 else ""
+    line = text.clipped(text.printable(first.line), 200)
+    detail = f"line {first.number} of the mount table cannot be understood, {first.why}: {line}{more}"
+    return [Finding(b"", None, Condition.UNPROBED, detail)]

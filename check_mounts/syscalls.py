@@ -1,0 +1,119 @@
+"""System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError.
+
+Import budget: ``ctypes``, ``os``. Every function is a thin wrapper: no policy, no path of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Any, Optional
+
+AT_EMPTY_PATH = 0x1000
+AT_NO_AUTOMOUNT = 0x800
+AT_STATX_FORCE_SYNC = 0x2000
+# An empty mask may be answered from the cache even with FORCE_SYNC (statx(2)): always ask for real fields.
+STATX_BASIC_STATS = 0x7FF
+STATX_MNT_ID = 0x1000
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+# openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
+_NR_OPENAT2 = 437
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Statx(ctypes.Structure):
+    """``struct statx`` (statx(2)) as far as it is used, padded to its 256 bytes."""
+
+    _fields_ = [
+        ("stx_mask", ctypes.c_uint32),
+        ("stx_blksize", ctypes.c_uint32),
+        ("stx_attributes", ctypes.c_uint64),
+        ("stx_nlink", ctypes.c_uint32),
+        ("stx_uid", ctypes.c_uint32),
+        ("stx_gid", ctypes.c_uint32),
+        ("stx_mode", ctypes.c_uint16),
+        ("_spare0", ctypes.c_uint16),
+        ("stx_ino", ctypes.c_uint64),
+        ("_until_mnt_id", ctypes.c_uint8 * (0x90 - 0x28)),
+        ("stx_mnt_id", ctypes.c_uint64),
+        ("_rest", ctypes.c_uint8 * (0x100 - 0x98)),
+    ]
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def _function(name: str, *argument_types: Any) -> Optional[Any]:
+    function = getattr(_libc, name, None)
+    if function is not None:
+        function.argtypes = argument_types
+    return function
+
+
+_prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so that its argument types are its own
+_prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
+_close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+
+
+def _checked(result: int) -> int:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one number. Raises OSError."""
+    assert _prctl is not None
+    _checked(_prctl(option, value, 0, 0, 0))
+
+
+def set_name(name: bytes) -> None:
+    """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Raises OSError."""
+    _checked(_prctl_text(PR_SET_NAME, name, 0, 0, 0))
+
+
+def statx(fd: int, into: Statx) -> None:
+    """statx(2) on what ``fd`` refers to, asked of the filesystem itself and not of its attribute cache.
+
+    Raises OSError; ENOSYS where the C library has no statx (glibc before 2.28).
+    """
+    if _statx is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    flags = AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT
+    _checked(_statx(fd, b"", flags, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into)))
+
+
+def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises OSError."""
+    assert _syscall is not None
+    how = _OpenHow(flags, 0, resolve)
+    return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+
+
+def close_from(lowest: int) -> None:
+    """Close every descriptor from ``lowest`` up.
+
+    close_range(2) is one call; without it (Linux before 5.9, glibc before 2.34) they are listed, because counting up to a limit
+    of a million descriptors takes longer than the probes. Raises OSError where /proc is not to be had either.
+    """
+    if _close_range is not None and _close_range(lowest, 0xFFFFFFFF, 0) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= lowest:
+            try:
+                os.close(int(name))
+            except OSError:  # the descriptor of the listing itself
+                pass

@@ -1,0 +1,81 @@
+"""Bytes of unknown origin -> text that no output can be broken with.
+
+Mount points, sources and arguments may hold any byte but NUL, chosen by unprivileged users. What is printed of them goes through
+:func:`printable`, which escapes as the kernel does in mountinfo (``\\012``), so the same name reads the same everywhere and can be
+turned back.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+import re
+
+# `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays unambiguous.
+_SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
+
+
+def _octal(data: bytes) -> str:
+    return "".join("\\%03o" % byte for byte in data)
+
+
+def printable(data: bytes) -> str:
+    """Text without control characters, ``|``, undecodable bytes or anything that a terminal or log would act on.
+
+    Each such byte becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless Unicode calls it not printable: line
+    and paragraph separators and bidirectional overrides break a line or turn it round.
+    """
+    if _SAFE.match(data):
+        return data.decode("ascii")
+    parts: list[str] = []
+    # surrogateescape maps each undecodable byte to a lone surrogate, which isprintable() refuses.
+    for char in data.decode("utf-8", "surrogateescape"):
+        if char.isprintable() and char not in "\\|":
+            parts.append(char)
+        else:
+            parts.append(_octal(char.encode("utf-8", "surrogateescape")))
+    return "".join(parts)
+
+
+def printable_argument(argument: str) -> str:
+    """The same for an argument of the command line, which Python has decoded with surrogateescape."""
+    return printable(os.fsencode(argument))
+
+
+def one_line(message: str) -> str:
+    """A message made of safe and unsafe parts on one line: only what could break it is escaped, the backslash is left alone."""
+    return "".join(
+        char if char.isprintable() and char != "|" else _octal(char.encode("utf-8", "surrogateescape")) for char in message
+    )
+
+
+def clipped(text: str, limit: int) -> str:
+    """``text``, with its middle left out where it is longer than ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 3) // 2
+    return text[:head] + "..." + text[len(text) - (limit - 3 - head) :]
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so this never raises."""
+    try:
+        return text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "".join(char if char.isascii() else _octal(char.encode("utf-8", "replace")) for char in text).encode("ascii")
+
+
+def error_words(number: int) -> str:
+    """``Input/output error (EIO)``. Some numbers have no name: 512 is ERESTARTSYS, seen after ``umount -f``."""
+    name = errno_module.errorcode.get(number)
+    return f"errno {number}" if name is None else f"{os.strerror(number)} ({name})"
+
+
+def seconds_words(seconds: float) -> str:
+    """``5 s``, ``0.25 s``: a number of seconds as people write it."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 mount``, ``2 mounts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
