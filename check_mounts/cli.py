@@ -344,7 +344,7 @@ def _write(data: bytes) -> None:
     poll.register(1, select.POLLOUT)
     until = time.monotonic() + _WRITE_PATIENCE
     view = memoryview(data)
-    while len(view):
+    while view:
         left = until - time.monotonic()
         if left <= 0 or not poll.poll(int(left * 1000) + 1):
             return

@@ -84,9 +84,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "failed_step": None if outcome.step is None else outcome.step.word,
         "errno": outcome.errno,
         "error": None if outcome.errno is None else text.error_words(outcome.errno),
-        "seconds": {
-            step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)
-        },
+        "seconds": {step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)},
         "mode": None if outcome.mode is None else f"{outcome.mode:06o}",
         "uid": outcome.uid,
         "gid": outcome.gid,

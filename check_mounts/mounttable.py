@@ -1,7 +1,7 @@
 """The mount table as the kernel prints it: bytes of mountinfo -> :class:`~check_mounts.model.Mount`.
 
-Only ``/proc/.../mountinfo`` is read, never ``/etc/mtab`` (which may be a stale file) and never a library that stats what it lists:
-reading mountinfo takes no lock of any filesystem and cannot hang on one. Format: proc_pid_mountinfo(5), the kernel's
+Only ``/proc/.../mountinfo`` is read, never ``/etc/mtab`` (which may be a stale file) and never a library that stats what it
+lists: reading mountinfo takes no lock of any filesystem and cannot hang on one. Format: proc_pid_mountinfo(5), the kernel's
 Documentation/filesystems/proc.rst section 3.5, and ``show_mountinfo`` in fs/proc_namespace.c.
 """
 

@@ -1,7 +1,7 @@
 """Survey -> what a Nagios-like core reads. The only module that imports nagiosplugin, and it is loaded after the probes.
 
-The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it ends a run with SIGALRM, which
-no wait in the kernel heeds, and throws away what was measured. Three of its habits are replaced on purpose:
+The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it ends a run with SIGALRM,
+which no wait in the kernel heeds, and throws away what was measured. Three of its habits are replaced on purpose:
 
 - UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
 - perfdata is sorted by label and the summary lost among the mounts: the order of the resource is kept;

@@ -31,12 +31,9 @@ from check_mounts.model import DENIED_ERRORS, Outcome, Step
 # The filesystem answered that it does not know the call. It is alive, and the next step says more.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
-_REQUEST = struct.Struct("<BQiiii")
 _ANSWER = struct.Struct("<BHddddBHIIIIBQ")
 _NO_TIME = -1.0
 
-# Flags of a request
-_AS_OWNER, _AS_FIXED, _FUSE_PRIVATE, _ROOT_DECIDES, _TRIGGER = 1, 2, 4, 8, 16
 # Flags of an answer
 _HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER = 1, 2, 4, 8
 
@@ -61,44 +58,9 @@ class Request(NamedTuple):
     root_decides: bool = False
     trigger: bool = False
 
-    def pack(self) -> bytes:
-        """As bytes for the pipe."""
-        flags = (
-            (_AS_OWNER if self.as_owner else 0)
-            | (_AS_FIXED if self.fixed is not None else 0)
-            | (_FUSE_PRIVATE if self.fuse_private else 0)
-            | (_ROOT_DECIDES if self.root_decides else 0)
-            | (_TRIGGER if self.trigger else 0)
-        )
-        owner = _signed(self.owner)
-        return _REQUEST.pack(flags, self.mount_id, *owner, *_signed(self.fixed)) + self.path
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Request:
-        """The reverse of :meth:`pack`. Raises struct.error."""
-        flags, mount_id, owner_uid, owner_gid, fixed_uid, fixed_gid = _REQUEST.unpack_from(data)
-        return cls(
-            mount_id,
-            data[_REQUEST.size :],
-            bool(flags & _AS_OWNER),
-            None if owner_uid == -1 else (owner_uid & 0xFFFFFFFF, owner_gid & 0xFFFFFFFF),
-            (fixed_uid & 0xFFFFFFFF, fixed_gid & 0xFFFFFFFF) if flags & _AS_FIXED else None,
-            bool(flags & _FUSE_PRIVATE),
-            bool(flags & _ROOT_DECIDES),
-            bool(flags & _TRIGGER),
-        )
-
-
-def _signed(ids: Optional[tuple[int, int]]) -> tuple[int, int]:
-    """Ids above 2**31 are in use (nobody on NFSv4 is 4294967294); -1 is no id (setresuid(2)), so it can stand for "none"."""
-    if ids is None:
-        return -1, -1
-    uid, gid = ids
-    return uid - ((uid & 0x80000000) << 1), gid - ((gid & 0x80000000) << 1)
-
 
 def unpack_answer(data: bytes) -> Outcome:
-    """A worker's frame -> Outcome. Raises ValueError where it is not one: a worker that acts as a user may have been tampered with."""
+    """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a worker that acts as him."""
     if len(data) != ANSWER_SIZE:
         raise ValueError("wrong size")
     step, number, *rest = _ANSWER.unpack(data)
@@ -239,10 +201,12 @@ class Probe:
             self._take(Step.READ, lambda: self._read(fd))
         else:
             self._take(Step.READ, lambda: self._read_acting(fd, ids))
-        if self._denied and self._denied[0] == Step.READ and request.root_decides and self._is_root and not self._private:
+        refused = self._denied is not None and self._denied[0] == Step.READ
+        if refused and request.root_decides and self._is_root and not self._private:
             self._denied = None
             self._take(Step.READ, lambda: self._read(fd))
-        if self._denied and not self._is_root and request.as_owner and self._denied[0] == Step.READ and self._acted != seen.stx_uid:
+        at_the_door = self._denied is not None and self._denied[0] == Step.READ
+        if at_the_door and not self._is_root and request.as_owner and self._acted != seen.stx_uid:
             # Not root and not the owner: that the door is closed to us says nothing about him. The filesystem did answer.
             self._denied, self._not_owner = None, True
         elif earlier and earlier is self._denied and self._times[Step.READ - 1] >= 0 and self._read_worked:
@@ -310,7 +274,7 @@ class Probe:
         )
 
 
-def answer(request: bytes, progress: Callable[[int], None], parent: int) -> tuple[bytes, bool]:
-    """Serve one request of the pipe: the frame of the answer, and whether this worker is used up. Raises struct.error."""
-    probe = Probe(Request.unpack(request), progress, parent)
+def answer(request: Request, progress: Callable[[int], None], parent: int) -> tuple[bytes, bool]:
+    """Probe a mount: the frame of the answer, and whether this process is used up by it."""
+    probe = Probe(request, progress, parent)
     return probe.run(), probe.used_up

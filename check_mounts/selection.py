@@ -31,8 +31,8 @@ NETWORK_TYPES = frozenset(
     ocfs2 orangefs panfs pvfs2 smb3 smbfs vboxsf virtiofs""".split()
 )
 NETWORK_FUSE_SUBTYPES = frozenset(
-    b"""afpfs ceph ceph-fuse cephfs curlftpfs davfs2 gcsfuse glusterfs goofys httpfs juicefs lizardfs mfs moosefs nfs-ganesha rclone
-    s3fs s3ql seaweedfs smbnetfs sshfs webdavfs""".split()
+    b"""afpfs ceph ceph-fuse cephfs curlftpfs davfs2 gcsfuse glusterfs goofys httpfs juicefs lizardfs mfs moosefs rclone s3fs
+    s3ql seaweedfs smbnetfs sshfs webdavfs""".split()
 )
 
 _HOST_PATH = re.compile(rb"(?:[^@/]*@)?(\[[^\]/]+\]|[^:/\[\]]+):/")
@@ -200,5 +200,6 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             shadowed.append(mount)
     why_not = {mount.mount_point: "covered by another mount" for mount in shadowed}
     why_not.update({out.mount.mount_point: f"only its {out.why} is mounted" for out in left_out if out.why == _TRIGGER})
-    missing = tuple((path, why_not.get(path, "not mounted")) for path in dict.fromkeys(filters.mount_points) if path not in mounted)
+    absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
+    missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
     return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named)

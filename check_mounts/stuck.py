@@ -1,28 +1,32 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck process and not one a run.
 
-Import budget: ``os``, ``stat``, ``time``.
+Import budget: ``mmap``, ``os``, ``stat``, ``time``.
 
-Each run keeps a file of its own in the state directory: a header, then one record of fixed size for each worker, written with a
-single pwrite(2) **before** the worker is sent to a mount. So the memory needs no lock, survives SIGKILL at any moment, and two runs
-at once know of each other's probes. A record counts as long as its process lives: the same boot, pid and start time, not a zombie.
-While a stuck process holds a mount, the kernel gives neither its mount ID nor its device number to another one.
+Each run keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
+into memory, and a worker writes its line itself **before** it touches a mount. So the memory needs no lock and no system call a
+mount, survives SIGKILL of everybody at any moment, and two runs at once know of each other's probes. A line counts as long as its
+process lives: the same boot, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives neither its
+mount ID nor its device number to another one.
 
 The directory must be ours alone: whoever can write to it could hide a hung mount from us.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 import time
 from typing import Optional
 
+from check_mounts import text
 from check_mounts.model import StuckProbe
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
 _PREFIX = "run."
-_LARGEST_FILE = 1 << 20
+_LARGEST_FILE = 16 << 20
+_TAKEN, _VOID = b"=", b"-"
 
 
 class Unusable(Exception):
@@ -96,13 +100,15 @@ def _open_directory(path: str) -> int:
 
 
 def _record(pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
-    text = f"{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
-    return text.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
+    words = f"={pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
+    return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
 
 
 def _parse_record(data: bytes) -> StuckProbe:
     """Raises ValueError."""
-    pid, start, mount_id, device, since = data.decode("ascii").split()
+    if not data.startswith(_TAKEN):
+        raise ValueError("not a record")
+    pid, start, mount_id, device, since = data[1:].decode("ascii").split()
     major, minor = device.split(":")
     probe = StuckProbe(int(pid), int(start), int(mount_id), (int(major), int(minor)), float(since))
     if probe.pid <= 0 or not 0 <= probe.since < 1e12:
@@ -111,7 +117,7 @@ def _parse_record(data: bytes) -> StuckProbe:
 
 
 class Registry:
-    """The memory: what earlier and concurrent runs have stuck (``probes``), and the ledger of this one.
+    """The memory: what earlier and concurrent runs have stuck (``probes``), and the lines of this one's workers.
 
     Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and costs the memory only.
     ``path`` None means: no memory, for the reason ``why``.
@@ -120,25 +126,25 @@ class Registry:
     def __init__(self, path: Optional[str], why: str = "") -> None:
         self.notes: list[str] = []
         self.probes: list[StuckProbe] = []
-        self._mounts: dict[int, tuple[int, tuple[int, int]]] = {}
-        self._starts: dict[int, int] = {}
-        self._written: set[int] = set()
         self._place: dict[StuckProbe, tuple[str, int]] = {}
-        self._directory = self._file = -1
+        self._lines: Optional[mmap.mmap] = None
+        self._myself = (0, 0)
+        self._directory = -1
         self._name = ""
         try:
             if path is None:
                 raise Unusable(why)
             self._directory = _open_directory(path)
         except Unusable as error:
-            self._note(f"stuck probes are not remembered: {path or 'the state directory'}: {error}")
+            where = f"{text.printable_argument(path)}: " if path is not None else ""
+            self.notes.append(f"stuck probes are not remembered: {where}{error}")
             return
         self._boot = _boot_id()
         self._load()
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+    def _note(self, words: str) -> None:
+        if words not in self.notes:
+            self.notes.append(words)
 
     # -- what others have left
 
@@ -148,12 +154,12 @@ class Registry:
                 try:
                     self._load_file(name)
                 except OSError as error:
-                    self._note(f"the memory of stuck probes is incomplete: {_quoted(name)}: {error.strerror}")
+                    self._note(f"the memory of stuck probes is incomplete: {name!a}: {error.strerror}")
 
     def _load_file(self, name: str) -> None:
         data, foreign = self._read(name)
         if foreign:
-            self._note(f"the memory of stuck probes is incomplete: {_quoted(name)} is not a file of ours")
+            self._note(f"the memory of stuck probes is incomplete: {name!a} is not a file of ours")
             return
         header, body = data[:RECORD_SIZE], data[RECORD_SIZE:]
         words = header.decode("ascii", "replace").split()
@@ -161,17 +167,19 @@ class Registry:
         corrupt = bool(data) and words[:2] != _HEADER.split()
         if not corrupt and words[2:] == [self._boot]:
             for offset in range(0, len(body), RECORD_SIZE):
-                record = body[offset : offset + RECORD_SIZE].strip(b" \n\0")
+                record = body[offset : offset + RECORD_SIZE]
+                if record.startswith((_VOID, b"\0")):
+                    continue
                 try:
-                    probe = _parse_record(record) if record else None
+                    probe = _parse_record(record)
                 except ValueError:
                     corrupt = True
                     continue
-                if probe is not None and process_start(probe.pid) == probe.start_time:
+                if process_start(probe.pid) == probe.start_time:
                     alive.append(probe)
                     self._place[probe] = (name, RECORD_SIZE + offset)
         if corrupt:
-            self._note(f"the memory of stuck probes is incomplete: {_quoted(name)} is corrupt")
+            self._note(f"the memory of stuck probes is incomplete: {name!a} is corrupt")
         self.probes.extend(alive)
         if not alive and not _is_running(name):
             os.unlink(name, dir_fd=self._directory)
@@ -197,59 +205,65 @@ class Registry:
             return False
         return process_start(probe.pid) == probe.start_time
 
-    # -- the ledger of this run (workers.Ledger)
+    # -- the lines of this run
 
-    def know(self, key: int, mount_id: int, device: tuple[int, int]) -> None:
-        """Say which mount the request ``key`` of the pool is about."""
-        self._mounts[key] = (mount_id, device)
-
-    def began(self, slot: int, pid: int, key: int) -> None:
-        """Note that a worker is about to be sent to a mount."""
+    def open(self, slots: int) -> None:
+        """Make room for the lines of so many workers. To be called before they are forked."""
         if self._directory < 0:
             return
-        start = self._starts.get(pid)
-        if start is None:
-            start = self._starts[pid] = process_start(pid) or 0
-        self._write(slot, _record(pid, start, *self._mounts[key], since=time.clock_gettime(time.CLOCK_BOOTTIME)))
-        self._written.add(slot)
-
-    def ended(self, slot: int) -> None:
-        """Note that a worker has come back, or is no more."""
-        if slot in self._written:
-            self._written.discard(slot)
-            self._write(slot, b" " * (RECORD_SIZE - 1) + b"\n")
-
-    def close(self) -> None:
-        """End of the run: the file stays if a worker is still stuck, else it goes."""
-        if self._file >= 0:
-            os.close(self._file)
-            if not self._written:
-                try:
-                    os.unlink(self._name, dir_fd=self._directory)
-                except OSError:
-                    pass
-        if self._directory >= 0:
-            os.close(self._directory)
-        self._file = self._directory = -1
-
-    def _write(self, slot: int, record: bytes) -> None:
+        pid = os.getpid()
+        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}"
         try:
-            if self._file < 0:
-                self._create()
-            os.pwrite(self._file, record, RECORD_SIZE * (slot + 1))
+            self._lines = self._create(RECORD_SIZE * (slots + 1))
         except OSError as error:
             self._note(f"stuck probes are not remembered: {error.strerror}")
 
-    def _create(self) -> None:
-        pid = os.getpid()
-        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}"
+    def _create(self, size: int) -> mmap.mmap:
         try:
             os.unlink(self._name, dir_fd=self._directory)  # of an earlier pass of this very process
         except FileNotFoundError:
             pass
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
-        os.pwrite(self._file, (_HEADER + self._boot).ljust(RECORD_SIZE - 1).encode("ascii") + b"\n", 0)
+        fd = os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        try:
+            # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
+            os.posix_fallocate(fd, 0, size)
+            lines = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        lines[:RECORD_SIZE] = (_HEADER + self._boot).ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
+        return lines
+
+    def enter(self, slot: int, mount_id: int, device: tuple[int, int]) -> None:
+        """In a worker: note that it is about to touch a mount."""
+        if self._lines is None:
+            return
+        pid = os.getpid()
+        if self._myself[0] != pid:
+            self._myself = (pid, process_start(pid) or 0)
+        offset = RECORD_SIZE * (slot + 1)
+        record = _record(*self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
+        # The mark that makes the line count comes last.
+        self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
+        self._lines[offset : offset + 1] = record[:1]
+
+    def leave(self, slot: int) -> None:
+        """In a worker: note that it has come back."""
+        if self._lines is not None:
+            offset = RECORD_SIZE * (slot + 1)
+            self._lines[offset : offset + 1] = _VOID
+
+    def close(self, any_stuck: bool) -> None:
+        """End of the run: its file stays if a worker is stuck, else it goes."""
+        if self._directory < 0:
+            return
+        if self._lines is not None and not any_stuck:
+            try:
+                os.unlink(self._name, dir_fd=self._directory)
+            except OSError:
+                pass
+        os.close(self._directory)
+        self._directory = -1
 
 
 def _is_running(name: str) -> bool:
@@ -259,7 +273,3 @@ def _is_running(name: str) -> bool:
     except ValueError:
         return False
     return process_start(pid) == start
-
-
-def _quoted(name: str) -> str:
-    return ascii(name)

@@ -62,7 +62,7 @@ def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
     total, bad = len(relevant(judgements)), len(failed(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     if bad:
-        return f"{cut}{bad} of {text.counted(max(total, bad), 'mount')} failed"
+        return f"{cut}{bad} of {max(total, bad)} mounts failed"
     if total == 0:
         return f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why)"
     return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s"

@@ -54,8 +54,8 @@ def take(
 ) -> Survey:
     """Probe what was chosen and say what was found.
 
-    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end; ``wake_fd`` becomes
-    readable when it does. Raises nothing that a mount can cause.
+    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end; ``wake_fd``
+    becomes readable when it does. Raises nothing that a mount can cause.
     """
     started, clock = time.time(), time.monotonic()
     survey = _Pass(table[0], chosen, settings, registry, interruption, wake_fd, clock)
@@ -94,9 +94,8 @@ class _Pass:
         self._interruption = interruption
         self._deadline = clock + settings.deadline
         groups = settings.identity.groups if settings.identity else ()
-        self._pool = workers.Pool(
-            probe.answer, probe.ANSWER_SIZE, settings.timeout, settings.max_workers, registry, wake_fd, groups
-        )
+        registry.open(settings.max_workers)
+        self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, settings.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(list(mounts), chosen.selected)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
@@ -125,6 +124,14 @@ class _Pass:
             self._look_at_held()
         self._end()
 
+    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        """In a worker: probe the mount ``key``. Its line in the registry stands before the mount is touched."""
+        mount = self._mounts[key]
+        self._registry.enter(desk.slot, mount.mount_id, mount.device)
+        answer = probe.answer(_request(mount, self.settings), desk.note, desk.parent)
+        self._registry.leave(desk.slot)
+        return answer
+
     # -- what comes next
 
     def _start_ready(self) -> None:
@@ -149,8 +156,7 @@ class _Pass:
             return
         if mount.device not in self._answered:
             self._probing[mount.device] = []
-        self._registry.know(mount.mount_id, mount.mount_id, mount.device)
-        self._pool.submit(mount.mount_id, _request(mount, self.settings).pack())
+        self._pool.submit(mount.mount_id)
 
     def _meet_stuck(self, mount: Mount, stuck: StuckProbe) -> None:
         """A probe of an earlier run, or of one that is under way, is in this filesystem: no second one."""
@@ -189,7 +195,7 @@ class _Pass:
         """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
-            self._pool.submit(mount.mount_id, _request(mount, self.settings).pack())
+            self._pool.submit(mount.mount_id)
             return
         waiting = self._probing.pop(mount.device, [])
         self._answer(mount, Condition.UNPROBED, why)
@@ -222,9 +228,7 @@ class _Pass:
     def _time_out(self, mount: Mount, pid: int, waited: float, progress: int) -> None:
         step = Step(progress) if progress in (1, 2, 3, 4) else None
         detail = f"after {text.seconds_words(self.settings.timeout)}"
-        finding = self._note(
-            mount, Condition.TIMED_OUT, detail, Outcome(step=step), waited, _process(pid), time.time() - waited
-        )
+        finding = self._note(mount, Condition.TIMED_OUT, detail, Outcome(step=step), waited, _process(pid), time.time() - waited)
         if step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
             # The way to it leads through a mount that nobody probes (excluded, a user's own): that one may be what hangs.
             self._block_below(mount, finding)
@@ -270,7 +274,7 @@ class _Pass:
     # -- the end
 
     def _end(self) -> None:
-        """Give up what is open. The workers that did not answer are killed; their records were written long before."""
+        """Give up what is open. The workers that did not answer are killed; their lines in the registry stand already."""
         why = f"{self.interrupted} came first" if self.interrupted else "the run's deadline came first"
         if self._pool.trouble is not None:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
@@ -286,8 +290,7 @@ class _Pass:
         for mount in self.chosen.selected:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
-        self._pool.close()
-        self._registry.close()
+        self._registry.close(any_stuck=bool(self._pool.close()))
 
 
 class _Plan:

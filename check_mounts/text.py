@@ -1,8 +1,8 @@
 """Bytes of unknown origin -> text that no output can be broken with.
 
 Mount points, sources and arguments may hold any byte but NUL, chosen by unprivileged users. What is printed of them goes through
-:func:`printable`, which escapes as the kernel does in mountinfo (``\\012``), so the same name reads the same everywhere and can be
-turned back.
+:func:`printable`, which escapes as the kernel does in mountinfo (``\\012``), so the same name reads the same everywhere and can
+be turned back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
 
 
 def _octal(data: bytes) -> str:
-    return "".join("\\%03o" % byte for byte in data)
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 def printable(data: bytes) -> str:

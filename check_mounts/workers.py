@@ -1,27 +1,32 @@
 """An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
 
-Import budget: ``mmap``, ``os``, ``select``, ``signal``, ``time``.
+Import budget: ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``time``.
 
-The pool starts with one worker per core and uses each again as long as it answers. When work waits and nobody has answered for a
-while, it doubles: a healthy system costs two forks, and hundreds of hung requests are waited for at the same time. Invariants:
+Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and a worker that hangs holds up
+nothing but its own request. Before a worker begins, it notes in shared memory what it took and when; answers come back through a
+pipe of its own, whose end of file is its death. The pool starts with one worker per core. When work waits and nobody has answered
+for a while, it doubles: a healthy system costs two forks, and hundreds of hung requests are waited for at the same time.
 
-- The parent never blocks on a worker: it polls pipes with a timeout, writes without blocking, reaps with WNOHANG.
-- What has arrived is read before a timeout is declared, so a late parent (a busy machine, SIGSTOP) does not blame a worker.
+Invariants:
+
+- The parent never blocks on a worker: it polls with a timeout, writes without blocking, reaps with WNOHANG.
+- What has arrived is read before a timeout is declared, and time counts from when the worker began: a late parent, a busy machine
+  or SIGSTOP does not make a request time out.
 - Only own children that are not reaped yet are killed: until then their pid cannot belong to anybody else.
-- The ledger is told of a request before the worker is, so that a record exists even if this process is killed at once.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import mmap
 import os
 import select
 import signal
-import time
+import struct
+from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, Optional, Protocol, Union
+from time import monotonic, sleep
+from typing import NoReturn, Optional, Union
 
 from check_mounts import privilege, syscalls
 
@@ -29,21 +34,11 @@ from check_mounts import privilege, syscalls
 PATIENCE = 0.02
 
 _REQUEST_FD, _ANSWER_FD = 3, 4
-_MORE, _LAST = b"\0", b"\1"
-_LONGEST_POLL = 60.0
-
-# Gets a request and a function that notes progress (1-255), gives the answer and whether the worker can serve no other.
-Handler = Callable[[bytes, Callable[[int], None], int], "tuple[bytes, bool]"]
-
-
-class Ledger(Protocol):
-    """Who has been sent to what, kept where a later run can find it."""
-
-    def began(self, slot: int, pid: int, key: int) -> None:
-        """The worker in ``slot`` is about to get the request ``key``."""
-
-    def ended(self, slot: int) -> None:
-        """The worker in ``slot`` has nothing to do, or is no more."""
+_KEY = struct.Struct("<I")
+_HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
+# What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), progress. The time is written before the key and
+# read after it, so a key never goes with the time of an older one.
+_BEGAN, _CLAIM, _PROGRESS, _DESK = struct.Struct("<d"), struct.Struct("<I"), 12, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +71,28 @@ class Died:
 Event = Union[Answered, TimedOut, Died]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for progress (1 to 255)."""
+
+    slot: int
+    parent: int
+    note: Callable[[int], None]
+
+
+# Serves a request: the answer, and whether the worker can serve no other after it.
+Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Worker:
     slot: int
     pid: int
-    request_fd: int
     answer_fd: int
-    key: Optional[int] = None
-    began: float = 0.0
-    starving: bool = False
 
 
 class Pool:
-    """The pool. ``timeout`` in seconds is what one request may take; ``answer_size`` in bytes less than PIPE_BUF.
+    """The pool. ``timeout`` in seconds is what one request may take; ``answer_size`` in bytes is less than PIPE_BUF.
 
     ``wake_fd``: a descriptor whose readability ends a wait early (the wake-up pipe of signals). ``groups``: supplementary groups
     of the workers. No more than ``max_workers`` processes exist at any time, those given up and still stuck included.
@@ -100,82 +104,81 @@ class Pool:
         answer_size: int,
         timeout: float,
         max_workers: int,
-        ledger: Ledger,
         wake_fd: Optional[int] = None,
         groups: tuple[int, ...] = (),
     ) -> None:
         self._handler = handler
-        self._answer_size = answer_size
+        self._frame_size = _HEAD.size + answer_size
         self._timeout = timeout
         self._max_workers = max_workers
-        self._ledger = ledger
         self._wake_fd = wake_fd
         self._groups = groups
-        self._queue: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._open: set[int] = set()  # submitted, no event yet
+        self._unsent: deque[int] = deque()
         self._by_fd: dict[int, _Worker] = {}
-        self._idle: list[_Worker] = []
         self._given_up: dict[int, int] = {}  # pid -> slot
         self._free_slots = list(range(max_workers - 1, -1, -1))
-        # One byte a worker, shared with it: where it is. Memory, because a hung worker cannot be asked.
-        self._progress = mmap.mmap(-1, max(max_workers, 1))
+        self._desks = mmap.mmap(-1, max_workers * _DESK)
+        self._request_fd, self._send_fd = os.pipe()
+        os.set_blocking(self._send_fd, False)
+        self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._poll = select.poll()
         if wake_fd is not None:
             self._poll.register(wake_fd, select.POLLIN)
-        self._grow_at = 0.0
+        self._look_at = self._grow_at = 0.0
         self._parent = os.getpid()
         self._cores = len(os.sched_getaffinity(0))
-        self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self.forks = 0
         self.trouble: Optional[str] = None
-        _allow_descriptors(2 * max_workers + 64)
+        _allow_descriptors(max_workers + 64)
 
     # -- what the owner of the pool does with it
 
-    def submit(self, key: int, request: bytes) -> None:
-        """Queue a request. ``key`` comes back with its event."""
-        self._queue.append((key, request))
+    def submit(self, key: int) -> None:
+        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event."""
+        self._open.add(key)
+        self._unsent.append(key)
 
     @property
     def busy(self) -> bool:
-        """Whether any request is queued or being served."""
-        return bool(self._queue) or len(self._by_fd) > len(self._idle)
+        """Whether any request has no event yet."""
+        return bool(self._open)
 
     def wait(self, until: float) -> list[Event]:
         """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where it was woken or ran out."""
         events: list[Event] = []
-        self._feed()
-        self._grow()
-        for fd, _ in self._poll.poll(self._poll_milliseconds(until)):
+        if self._unsent:
+            self._send()
+        for fd, _ in self._poll.poll(_milliseconds(min(until, self._look_at))):
             if fd == self._wake_fd:
                 _drain(fd)
             else:
                 self._receive(self._by_fd[fd], events)
-        self._expire(events)
+        if monotonic() >= self._look_at:
+            self._look_round(events)
         return events
 
     def unserved(self) -> list[tuple[int, Optional[int], int, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
-        now = time.monotonic()
+        now = monotonic()
         rest: list[tuple[int, Optional[int], int, float]] = []
         for worker in list(self._by_fd.values()):
-            if worker.key is not None:
-                rest.append((worker.key, worker.pid, self._progress[worker.slot], now - worker.began))
+            key, began = self._claim(worker)
+            if key is not None:
+                self._open.discard(key)
+                rest.append((key, worker.pid, self._progress(worker), now - began))
                 self._give_up(worker)
-        rest.extend((key, None, 0, 0.0) for key, _ in self._queue)
-        self._queue.clear()
+        rest.extend((key, None, 0, 0.0) for key in self._open)
+        self._open.clear()
+        self._unsent.clear()
         return rest
 
-    def dismiss(self) -> None:
-        """Let the idle workers go: they end at the end of file on their pipe."""
-        for worker in list(self._by_fd.values()):
-            if worker.key is None:
-                self._forget(worker)
-
     def reap(self) -> int:
-        """Reap what has ended; the number of processes that have not."""
+        """Reap what has ended; the number of processes given up that have not."""
         for pid, slot in list(self._given_up.items()):
             if _has_ended(pid):
-                self._release(pid, slot)
+                del self._given_up[pid]
+                self._free_slots.append(slot)
         return len(self._given_up)
 
     def close(self, grace: float = 0.05) -> list[int]:
@@ -184,164 +187,191 @@ class Pool:
         Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be killed at all is gone by then.
         """
         self.unserved()
-        self.dismiss()
+        for fd in (self._send_fd, self._request_fd):  # the idle ones end at the end of file
+            os.close(fd)
+        for worker in list(self._by_fd.values()):
+            self._forget(worker)
         left = self.reap()
-        patience = time.monotonic() + grace
-        while left and time.monotonic() < patience:
-            time.sleep(0.001)
+        patience = monotonic() + grace
+        while left and monotonic() < patience:
+            sleep(0.001)
             before, left = left, self.reap()
             if left < before:
-                patience = time.monotonic() + grace
+                patience = monotonic() + grace
         os.close(self._devnull)
         return list(self._given_up)
 
-    # -- the inside
+    # -- requests and answers
 
-    def _poll_milliseconds(self, until: float) -> int:
-        now = time.monotonic()
-        if self._queue:
-            until = min(until, self._grow_at)
-        for worker in self._by_fd.values():
-            if worker.key is not None:
-                until = min(until, now + PATIENCE if worker.starving else worker.began + self._timeout)
-        return max(0, int(min(until - now, _LONGEST_POLL) * 1000 + 1))
+    def _send(self) -> None:
+        """As many requests as the pipe takes; writes of up to PIPE_BUF bytes are not torn (pipe(7))."""
+        while self._unsent:
+            keys = [self._unsent[i] for i in range(min(len(self._unsent), select.PIPE_BUF // _KEY.size))]
+            try:
+                os.write(self._send_fd, b"".join(map(_KEY.pack, keys)))
+            except BlockingIOError:  # full: thousands are waiting, more after the next answers
+                break
+            for _ in keys:
+                self._unsent.popleft()
+        if not self._by_fd and monotonic() >= self._grow_at:
+            self._grow()
+        # Who takes them, and when, is seen in shared memory only.
+        self._look_at = min(self._look_at, monotonic() + PATIENCE)
 
-    def _feed(self) -> None:
-        while self._queue and self._idle:
-            self._dispatch(self._idle.pop())
-
-    def _dispatch(self, worker: _Worker) -> None:
-        key, request = self._queue.popleft()
-        self._progress[worker.slot] = 0
-        worker.key, worker.began, worker.starving = key, time.monotonic(), False
-        self._ledger.began(worker.slot, worker.pid, key)
+    def _receive(self, worker: _Worker, events: list[Event]) -> None:
         try:
-            sent = os.write(worker.request_fd, request)
-        except OSError:  # it has just died (EPIPE), or its pipe cannot take it: another worker is to have the request
-            sent = -1
-        if sent != len(request):
-            self._queue.appendleft((key, request))
-            worker.key = None
-            self._give_up(worker)
+            data = os.read(worker.answer_fd, select.PIPE_BUF // self._frame_size * self._frame_size)
+        except OSError:
+            data = b""
+        if not data or not self._accept(data, events):
+            # Dead, or not to be trusted. A worker without a request that ends has merely ended.
+            self._bury(worker, events)
+            return
+        self._grow_at = monotonic() + PATIENCE
+        if data[-self._frame_size + _HEAD.size - 1]:  # it was its last; another one takes its place if there is work
+            self._forget(worker)
+            if self._open:
+                self._start_worker()
+
+    def _accept(self, data: bytes, events: list[Event]) -> bool:
+        """Turn frames into events; False where they are none of ours (a worker that acts as a user may be tampered with)."""
+        for start in range(0, len(data), self._frame_size):
+            frame = data[start : start + self._frame_size]
+            if len(frame) != self._frame_size:
+                return False
+            key = _HEAD.unpack_from(frame)[0]
+            if key not in self._open:
+                return False
+            self._open.discard(key)
+            events.append(Answered(key, frame[_HEAD.size :]))
+        return True
+
+    def _bury(self, worker: _Worker, events: list[Event]) -> None:
+        key, _ = self._claim(worker)
+        if key is not None:
+            self._open.discard(key)
+            events.append(Died(key, worker.pid, self._progress(worker)))
+        self._give_up(worker)
+
+    # -- time
+
+    def _look_round(self, events: list[Event]) -> None:
+        """Who has run out of time, and are there enough of them?"""
+        now = monotonic()
+        claimed, soonest = 0, now + 60.0
+        for worker in list(self._by_fd.values()):
+            key, began = self._claim(worker)
+            if key is None:
+                continue
+            if now - began >= self._timeout:
+                self._time_out(worker, key, now - began, events)
+            else:
+                claimed += 1
+                soonest = min(soonest, began + self._timeout)
+        if len(self._open) > claimed:
+            if now >= self._grow_at:
+                self._grow()
+            soonest = min(soonest, monotonic() + PATIENCE)
+        self._look_at = soonest
+
+    def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:
+        self._kill(worker)
+        # An answer may have come at the last moment; then it counts, and only the worker is lost.
+        if self._poll_one(worker):
+            self._receive(worker, events)
+        if key in self._open:
+            self._open.discard(key)
+            events.append(TimedOut(key, worker.pid, waited, self._progress(worker)))
+        if worker.answer_fd in self._by_fd:
+            self._bury(worker, events)  # with what it may have taken after that answer
+
+    def _poll_one(self, worker: _Worker) -> bool:
+        poll = select.poll()
+        poll.register(worker.answer_fd, select.POLLIN)
+        return any(event & select.POLLIN for _, event in poll.poll(0))
+
+    def _claim(self, worker: _Worker) -> tuple[Optional[int], float]:
+        """What a worker is at and since when; None where it is at nothing, or has answered already."""
+        desk = worker.slot * _DESK
+        key = _CLAIM.unpack_from(self._desks, desk + 8)[0] - 1
+        began = _BEGAN.unpack_from(self._desks, desk)[0]
+        return (key, began) if key in self._open else (None, 0.0)
+
+    def _progress(self, worker: _Worker) -> int:
+        return self._desks[worker.slot * _DESK + _PROGRESS]
+
+    # -- workers come and go
 
     def _grow(self) -> None:
-        now = time.monotonic()
-        if not self._queue or now < self._grow_at:
-            return
+        """Double, as far as there is work and room."""
         self.reap()
         working = len(self._by_fd)
         room = self._max_workers - working - len(self._given_up)
-        for _ in range(min(working or self._cores, len(self._queue), room)):
+        for _ in range(min(working or self._cores, len(self._open), room)):
             if not self._start_worker():
                 break
-        self._grow_at = time.monotonic() + PATIENCE
+        self._grow_at = monotonic() + PATIENCE
 
     def _start_worker(self) -> bool:
+        if not self._free_slots:
+            return False
         slot = self._free_slots.pop()
-        pipes: list[int] = []
+        self._desks[slot * _DESK : (slot + 1) * _DESK] = bytes(_DESK)
+        pipe: tuple[int, ...] = ()
         try:
-            for _ in range(2):
-                pipes.extend(os.pipe())
-            os.set_blocking(pipes[1], False)
+            pipe = os.pipe()
             pid = os.fork()
         except OSError as error:  # no process, memory or descriptor to be had; tried again as long as work waits
             self.trouble = error.strerror or str(error)
             self._free_slots.append(slot)
-            for fd in pipes:
+            for fd in pipe:
                 os.close(fd)
             return False
         if pid == 0:
-            self._serve(slot, pipes[0], pipes[3])
+            self._serve(slot, pipe[1])
         self.forks += 1
-        os.close(pipes[0])
-        os.close(pipes[3])
-        worker = _Worker(slot, pid, pipes[1], pipes[2])
-        self._by_fd[worker.answer_fd] = worker
-        self._poll.register(worker.answer_fd, select.POLLIN)
-        if self._queue:
-            self._dispatch(worker)
-        else:
-            self._idle.append(worker)
+        os.close(pipe[1])
+        self._by_fd[pipe[0]] = _Worker(slot, pid, pipe[0])
+        self._poll.register(pipe[0], select.POLLIN)
         return True
 
-    def _receive(self, worker: _Worker, events: list[Event]) -> None:
-        try:
-            frame = os.read(worker.answer_fd, select.PIPE_BUF)
-        except OSError:
-            frame = b""
-        key = worker.key
-        if key is None or len(frame) != self._answer_size + 1:
-            # Dead, or not to be trusted. An idle worker that ends has merely ended.
-            if key is not None:
-                events.append(Died(key, worker.pid, self._progress[worker.slot]))
-            self._give_up(worker)
-            return
-        events.append(Answered(key, frame[1:]))
-        worker.key = None
-        self._grow_at = time.monotonic() + PATIENCE
-        if frame[:1] != _MORE:
-            self._forget(worker)
-        elif self._queue:
-            self._dispatch(worker)
-        else:
-            self._ledger.ended(worker.slot)
-            self._idle.append(worker)
-
-    def _expire(self, events: list[Event]) -> None:
-        now = time.monotonic()
-        for worker in list(self._by_fd.values()):
-            if worker.key is None or now - worker.began < self._timeout:
-                continue
-            if self._progress[worker.slot] == 0:
-                # It has not got the processor yet: an overloaded machine, not a hung request. The run's deadline ends it.
-                worker.starving = True
-                continue
-            if worker.starving:
-                # It began somewhere between then and now; from here on it has the whole time.
-                worker.starving, worker.began = False, now
-                continue
-            events.append(TimedOut(worker.key, worker.pid, now - worker.began, self._progress[worker.slot]))
-            self._give_up(worker)
-
-    def _give_up(self, worker: _Worker) -> None:
-        """SIGKILL, and no wait: it may be in a system call that no signal ends. Its record stays until it is reaped."""
+    def _kill(self, worker: _Worker) -> None:
+        """SIGKILL, and no wait: it may be in a system call that no signal ends."""
         try:
             os.kill(worker.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def _give_up(self, worker: _Worker) -> None:
+        self._kill(worker)
         self._forget(worker)
 
     def _forget(self, worker: _Worker) -> None:
-        """No longer work with it. Closing its pipe also ends it, if it still listens."""
+        """No longer listen to it. It is ours to reap all the same."""
         self._poll.unregister(worker.answer_fd)
         del self._by_fd[worker.answer_fd]
-        if worker in self._idle:
-            self._idle.remove(worker)
-        os.close(worker.request_fd)
         os.close(worker.answer_fd)
         self._given_up[worker.pid] = worker.slot
-        if _has_ended(worker.pid):
-            self._release(worker.pid, worker.slot)
 
-    def _release(self, pid: int, slot: int) -> None:
-        del self._given_up[pid]
-        self._free_slots.append(slot)
-        self._ledger.ended(slot)
-
-    def _serve(self, slot: int, request_fd: int, answer_fd: int) -> NoReturn:
+    def _serve(self, slot: int, answer_fd: int) -> NoReturn:
         """The life of a worker. Whatever happens, it never returns into the parent's code."""
         try:
-            _settle(request_fd, answer_fd, self._devnull, self._parent, self._groups)
-            shared = self._progress
+            _settle(self._request_fd, answer_fd, self._devnull, self._parent, self._groups)
+            desks, place = self._desks, slot * _DESK
 
-            def progress(value: int) -> None:
-                shared[slot] = value
+            def note(progress: int) -> None:
+                desks[place + _PROGRESS] = progress
 
-            while request := os.read(_REQUEST_FD, 65536):
-                answer, used_up = self._handler(request, progress, self._parent)
-                os.write(_ANSWER_FD, (_LAST if used_up else _MORE) + answer)
-                if used_up:
-                    break
+            desk = Desk(slot, self._parent, note)
+            last = False
+            while not last and (request := os.read(_REQUEST_FD, _KEY.size)):
+                key = _KEY.unpack(request)[0]
+                note(0)
+                _BEGAN.pack_into(desks, place, monotonic())
+                _CLAIM.pack_into(desks, place + 8, key + 1)
+                answer, last = self._handler(key, desk)
+                os.write(_ANSWER_FD, _HEAD.pack(key, last) + answer)
+                _CLAIM.pack_into(desks, place + 8, 0)
         finally:
             os._exit(0)
 
@@ -354,7 +384,7 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
     """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None) and number not in (signal.SIGKILL, signal.SIGSTOP):
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
     # A signal that the parent's caller had blocked would otherwise stay so.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -378,6 +408,10 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
     privilege.die_with_parent(parent)
 
 
+def _milliseconds(until: float) -> int:
+    return max(0, int((until - monotonic()) * 1000) + 1)
+
+
 def _has_ended(pid: int) -> bool:
     """Reap a child if it has ended."""
     try:
@@ -394,7 +428,7 @@ def _drain(fd: int) -> None:
 
 
 def _allow_descriptors(count: int) -> None:
-    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes two of them here."""
+    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes one of them here."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

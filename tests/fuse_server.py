@@ -1,0 +1,162 @@
+"""FUSE filesystems that answer, fall silent and die on command: the hung file server of the tests.
+
+Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse itself and obeys lines on stdin:
+
+    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink
+    hang ID      from now on requests are read and never answered: who waits cannot be killed
+    freeze ID    from now on requests are not even read: who waits can be killed
+    answer ID    answer again, also what has been read meanwhile
+    die ID       close the connection: everybody gets ENOTCONN
+    waiting ID   how many requests have been read and not answered
+    error ID N   answer GETATTR and STATFS with errno N (0: as usual)
+
+Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that of include/uapi/linux/fuse.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import stat
+import struct
+import sys
+
+_HEADER = struct.Struct("<IIQQIIII")  # len opcode unique nodeid uid gid pid padding
+_OUT = struct.Struct("<IiQ")
+_ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
+
+LOOKUP, FORGET, GETATTR, STATFS, RELEASE = 1, 2, 3, 17, 18
+INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, ACCESS, DESTROY, BATCH_FORGET = 26, 27, 28, 29, 36, 34, 38, 42
+_NO_ANSWER = (FORGET, BATCH_FORGET, INTERRUPT)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Filesystem:
+    """One mounted filesystem: an empty root directory with a subdirectory ``sub``."""
+
+    def __init__(self, mount_point: bytes, options: dict[str, str]) -> None:
+        self.uid, self.gid = int(options.get("uid", 0)), int(options.get("gid", 0))
+        self.mode = int(options.get("mode", "755"), 8)
+        self.nlink = int(options.get("nlink", 2))
+        self.state = "answer"
+        self.error = 0
+        self.read: list[bytes] = []
+        self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        data = f"fd={self.fd},rootmode=40000,user_id={options.get('user_id', 0)},group_id={options.get('group_id', 0)}"
+        if options.get("allow_other", "1") == "1":
+            data += ",allow_other"
+        source = options.get("source", "fuse").encode()
+        if _libc.mount(source, mount_point, b"fuse.test", 0, data.encode()) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def receive(self) -> None:
+        """Read one request; answer it unless silence has been ordered."""
+        try:
+            data = os.read(self.fd, 1 << 20)
+        except OSError as error:
+            if error.errno == errno.ENODEV:  # unmounted
+                self.close()
+            return
+        opcode = _HEADER.unpack_from(data)[1]
+        if opcode in _NO_ANSWER:
+            return
+        if self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY):
+            self.read.append(data)
+        else:
+            self.reply(data)
+
+    def order(self, state: str) -> None:
+        """Change behaviour; whoever answers again also answers what has been read."""
+        self.state = state
+        if state == "answer":
+            pending, self.read = self.read, []
+            for data in pending:
+                self.reply(data)
+
+    def close(self) -> None:
+        """Die."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def reply(self, data: bytes) -> None:
+        """Answer one request."""
+        _, opcode, unique, node, *_ = _HEADER.unpack_from(data)
+        number, body = self._answer(opcode, node, data[_HEADER.size :])
+        try:
+            os.write(self.fd, _OUT.pack(_OUT.size + len(body), -number, unique) + body)
+        except OSError:  # ENOENT: whoever asked has given up
+            pass
+
+    def _answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
+        if opcode == INIT:
+            return 0, struct.pack("<IIIIHHIIHHIIHHIIII", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        if self.error and opcode in (GETATTR, STATFS):
+            return self.error, b""
+        if opcode == GETATTR:
+            return 0, struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        if opcode == LOOKUP and body.rstrip(b"\0") == b"sub":
+            return 0, struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + self._attributes(2)
+        if opcode == STATFS:
+            return 0, struct.pack("<QQQQQIII", 1000, 500, 500, 100, 50, 4096, 255, 4096) + b"\0" * 28
+        if opcode == OPENDIR:
+            return 0, struct.pack("<QII", 1, 0, 0)
+        if opcode in (READDIR, RELEASEDIR, RELEASE, ACCESS, DESTROY):
+            return 0, b""
+        return (errno.ENOENT if opcode == LOOKUP else errno.ENOSYS), b""
+
+    def _attributes(self, node: int) -> bytes:
+        mode = stat.S_IFDIR | self.mode
+        return _ATTR.pack(node, 0, 0, 0, 0, 0, 0, 0, 0, mode, self.nlink, self.uid, self.gid, 0, 4096, 0)
+
+
+def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
+    command, name, *rest = line.split("\t")
+    if command == "mount":
+        options = dict(option.split("=", 1) for option in rest[1:])
+        filesystems[name] = Filesystem(os.fsencode(rest[0]), options)
+    elif command == "waiting":
+        return str(len(filesystems[name].read))
+    elif command == "die":
+        filesystems.pop(name).close()
+    elif command == "error":
+        filesystems[name].error = int(rest[0])
+    else:
+        filesystems[name].order(command)
+    return name
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    filesystems: dict[str, Filesystem] = {}
+    buffer = b""
+    while True:
+        listening = {fs.fd: fs for fs in filesystems.values() if fs.fd >= 0 and fs.state != "freeze"}
+        poll = select.poll()
+        for fd in (0, *listening):
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll():
+            if fd != 0:
+                listening[fd].receive()
+                continue
+            data = os.read(0, 65536)
+            if not data:
+                return
+            buffer += data
+            while b"\n" in buffer:
+                line, _, buffer = buffer.partition(b"\n")
+                try:
+                    answer = "ok " + _obey(os.fsdecode(line), filesystems)
+                except (OSError, KeyError, ValueError) as error:
+                    answer = f"error {error}"
+                sys.stdout.write(answer + "\n")
+                sys.stdout.flush()
+            break
+
+
+if __name__ == "__main__":
+    main()
