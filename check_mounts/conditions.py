@@ -31,7 +31,7 @@ def shut_down(mount: Mount) -> bool:
 
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
-    """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount, which is meant to lead elsewhere."""
+    """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount is meant to lead elsewhere."""
     if outcome.step == Step.LOOK_UP and outcome.errno in _PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:

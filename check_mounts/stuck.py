@@ -129,7 +129,7 @@ class Registry:
         self._place: dict[StuckProbe, tuple[str, int]] = {}
         self._lines: Optional[mmap.mmap] = None
         self._myself = (0, 0)
-        self._directory = -1
+        self._directory = self._file = -1
         self._name = ""
         try:
             if path is None:
@@ -224,13 +224,10 @@ class Registry:
         except FileNotFoundError:
             pass
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._name, flags, 0o600, dir_fd=self._directory)
-        try:
-            # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
-            os.posix_fallocate(fd, 0, size)
-            lines = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
+        self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
+        os.posix_fallocate(self._file, 0, size)
+        lines = mmap.mmap(self._file, size)
         lines[:RECORD_SIZE] = (_HEADER + self._boot).ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
         return lines
 
@@ -257,13 +254,18 @@ class Registry:
         """End of the run: its file stays if a worker is stuck, else it goes."""
         if self._directory < 0:
             return
-        if self._lines is not None and not any_stuck:
-            try:
+        try:
+            if self._lines is not None and any_stuck:
+                # Nobody writes any more: who is stuck has been killed, and never comes back to our code.
+                os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
+            elif self._file >= 0:
                 os.unlink(self._name, dir_fd=self._directory)
-            except OSError:
-                pass
-        os.close(self._directory)
-        self._directory = -1
+        except OSError:
+            pass
+        for fd in (self._file, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        self._file = self._directory = -1
 
 
 def _is_running(name: str) -> bool:

@@ -217,9 +217,14 @@ class _Pass:
         # A look-up that ended before the mount, or on another one, says nothing about its filesystem.
         if elsewhere is None and condition is not Condition.BLOCKED:
             self._answered.add(mount.device)
-        self._note(mount, condition, detail, outcome, outcome.latency)
+        finding = self._note(mount, condition, detail, outcome, outcome.latency)
         self._ready.extend(waiting)
-        self._ready.extend(self._plan.children.get(mount.mount_id, ()))
+        if condition is Condition.DEAD and (selection.is_remote(mount) or selection.is_fuse(mount)):
+            # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then the kernel drops the entry
+            # together with what is mounted on it (d_invalidate in fs/dcache.c): asking would unmount.
+            self._block_below(mount, finding, "is dead")
+        else:
+            self._ready.extend(self._plan.children.get(mount.mount_id, ()))
 
     def _answer(self, mount: Mount, condition: Condition, detail: str) -> None:
         self._note(mount, condition, detail)
@@ -246,11 +251,11 @@ class _Pass:
     def _share(self, mount: Mount, hung: Finding) -> None:
         detail = f"same filesystem as {text.printable(hung.mount_point)}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, None, hung.latency)
-        self._block_below(mount, dataclasses.replace(finding, stuck_pid=hung.stuck_pid, stuck_since=hung.stuck_since))
+        self._block_below(mount, finding)
 
-    def _block_below(self, mount: Mount, finding: Finding) -> None:
+    def _block_below(self, mount: Mount, finding: Finding, what: str = "timed out") -> None:
         below = collections.deque(self._plan.children.get(mount.mount_id, ()))
-        detail = f"below {text.printable(finding.mount_point)}, which timed out"
+        detail = f"below {text.printable(finding.mount_point)}, which {what}"
         while below:
             child = below.popleft()
             self._note(child, Condition.BLOCKED, detail)

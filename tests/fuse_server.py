@@ -8,6 +8,7 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     answer ID    answer again, also what has been read meanwhile
     die ID       close the connection: everybody gets ENOTCONN
     waiting ID   how many requests have been read and not answered
+    nostatfs ID  answer STATFS with ENOSYS
     error ID N   answer GETATTR and STATFS with errno N (0: as usual)
 
 Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that of include/uapi/linux/fuse.h.
@@ -43,6 +44,7 @@ class Filesystem:
         self.nlink = int(options.get("nlink", 2))
         self.state = "answer"
         self.error = 0
+        self.offers_statfs = True
         self.read: list[bytes] = []
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         data = f"fd={self.fd},rootmode=40000,user_id={options.get('user_id', 0)},group_id={options.get('group_id', 0)}"
@@ -52,6 +54,9 @@ class Filesystem:
         if _libc.mount(source, mount_point, b"fuse.test", 0, data.encode()) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
+        # Until INIT is answered everybody waits for that, and can be killed: not the silence that is wanted.
+        select.select([self.fd], [], [])
+        self.receive()
 
     def receive(self) -> None:
         """Read one request; answer it unless silence has been ordered."""
@@ -101,7 +106,7 @@ class Filesystem:
             return 0, struct.pack("<QII", 0, 0, 0) + self._attributes(node)
         if opcode == LOOKUP and body.rstrip(b"\0") == b"sub":
             return 0, struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + self._attributes(2)
-        if opcode == STATFS:
+        if opcode == STATFS and self.offers_statfs:
             return 0, struct.pack("<QQQQQIII", 1000, 500, 500, 100, 50, 4096, 255, 4096) + b"\0" * 28
         if opcode == OPENDIR:
             return 0, struct.pack("<QII", 1, 0, 0)
@@ -125,6 +130,8 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems.pop(name).close()
     elif command == "error":
         filesystems[name].error = int(rest[0])
+    elif command == "nostatfs":
+        filesystems[name].offers_statfs = False
     else:
         filesystems[name].order(command)
     return name

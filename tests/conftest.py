@@ -1,0 +1,228 @@
+"""Real mounts in a mount namespace of the tests' own, a FUSE server that falls silent on command, and runs of the plugin."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "/usr/bin/python3"
+CLONE_NEWNS = 0x20000
+MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "root: mounts real filesystems, which only root may; skipped for everybody else")
+    if os.geteuid() == 0:
+        # From here on no mount of a test is seen outside, and none outlives the tests.
+        if _libc.unshare(CLONE_NEWNS) != 0:
+            raise pytest.UsageError("unshare(CLONE_NEWNS) failed: real mounts need CAP_SYS_ADMIN")
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="root only"))
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for an event that the kernel offers no handle for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the event did not come"
+        time.sleep(0.005)
+
+
+def workers_alive() -> set[int]:
+    """The pids of all worker processes that exist and are no zombies."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                stat = Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            if "(check_mounts:w)" in stat and stat.rpartition(")")[2].split()[0] not in "ZX":
+                found.add(int(entry))
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = workers_alive()
+    yield
+    until(lambda: workers_alive() <= before)
+
+
+class Mounts:
+    """A directory with mount points; everything mounted through it is unmounted at the end."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self._mounted: list[Path] = []
+
+    def point(self, name: str) -> Path:
+        path = self.base / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def mount(self, name: str, fs_type: str, source: str = "none", options: str = "", flags: int = 0) -> Path:
+        path = self.point(name)
+        self.mount_at(path, fs_type, source, options, flags)
+        return path
+
+    def mount_at(self, path: Path, fs_type: str, source: str = "none", options: str = "", flags: int = 0) -> None:
+        result = _libc.mount(os.fsencode(source), os.fsencode(path), fs_type.encode(), flags, options.encode())
+        assert result == 0, f"mount {path}: {os.strerror(ctypes.get_errno())}"
+        self._mounted.append(path)
+
+    def tmpfs(self, name: str, options: str = "", source: str = "none") -> Path:
+        return self.mount(name, "tmpfs", source, options)
+
+    def bind(self, source: Path, name: str) -> Path:
+        return self.mount(name, "none", str(source), flags=4096)
+
+    def adopt(self, path: Path) -> None:
+        self._mounted.append(path)
+
+    def detach(self, path: Path) -> None:
+        _libc.umount2(os.fsencode(path), MNT_DETACH)
+
+    def close(self) -> None:
+        for path in reversed(self._mounted):
+            self.detach(path)
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    result = Mounts(tmp_path / "mnt")
+    yield result
+    result.close()
+
+
+class Fuse:
+    """The FUSE server of fuse_server.py, by its commands."""
+
+    def __init__(self, mounts: Mounts) -> None:
+        self._mounts = mounts
+        self._process = subprocess.Popen(
+            [PYTHON, "-I", str(ROOT / "tests/fuse_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def command(self, *words: str) -> str:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write("\t".join(words) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().rstrip("\n")
+        assert answer.startswith("ok "), answer
+        return answer[3:]
+
+    def mount(self, name: str, **options: object) -> Path:
+        path = self._mounts.point(name)
+        self.command("mount", name, str(path), *(f"{key}={value}" for key, value in options.items()))
+        self._mounts.adopt(path)
+        return path
+
+    def waiting(self, name: str) -> int:
+        return int(self.command("waiting", name))
+
+    def close(self) -> None:
+        """The death of the server closes all connections: whoever hangs gets ENOTCONN."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def fuse(mounts: Mounts) -> Iterator[Fuse]:
+    server = Fuse(mounts)
+    yield server
+    server.close()
+    until(lambda: not workers_alive())
+
+
+class Result:
+    """What a run printed and how it ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.stdout, self.stderr = process.communicate(timeout=60)
+        self.code = process.returncode
+        self.lines = self.stdout.decode("utf-8").split("\n")
+        self.verdict, _, perfdata = self.lines[0].partition(" | ")
+        self.numbers = dict(re.findall(r"(\w+)=([\d.]+)", perfdata))
+
+    def line(self, path: object) -> str:
+        """The line of -v about a mount point."""
+        found = [line for line in self.lines[1:] if f": {path} (" in line or f": {path} missing" in line]
+        assert len(found) == 1, self.stdout
+        return found[0]
+
+    def count(self, name: str) -> int:
+        return int(self.numbers[name])
+
+
+class Plugin:
+    """Runs check_mounts over the mounts below one directory, with a state directory of its own."""
+
+    def __init__(self, base: Path, state_dir: Path) -> None:
+        self.base = base
+        self.state_dir = state_dir
+        self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site()])}
+
+    def start(self, *arguments: str, below: bool = True, state: bool = True, **options: object) -> subprocess.Popen[bytes]:
+        command = [PYTHON, "-m", "check_mounts", *arguments]
+        if below:
+            command += ["-p", f"{self.base}/*"]
+        if state:
+            command += ["--state-dir", str(self.state_dir)]
+        wrapper = options.pop("wrapper", [])
+        options.setdefault("env", self.environment)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen([*wrapper, *command], **options)  # type: ignore[call-overload,no-any-return]
+
+    def __call__(self, *arguments: str, **options: object) -> Result:
+        return Result(self.start(*arguments, **options))  # type: ignore[arg-type]
+
+
+def _site() -> list[str]:
+    """Where nagiosplugin is, for the interpreter that users have."""
+    import nagiosplugin
+
+    return [str(Path(nagiosplugin.__file__).parent.parent)]
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Plugin:
+    return Plugin(tmp_path / "mnt", tmp_path / "state")
+
+
+@pytest.fixture
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that everybody may read, with a copy of the program: the checkout may lie where only root gets in."""
+    import tempfile
+
+    import nagiosplugin
+
+    path = Path(tempfile.mkdtemp(prefix="check_mounts-test-", dir="/tmp"))
+    path.chmod(0o755)
+    shutil.copytree(ROOT / "check_mounts", path / "check_mounts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(nagiosplugin.__file__).parent, path / "nagiosplugin", ignore=shutil.ignore_patterns("__pycache__"))
+    for item in path.rglob("*"):
+        item.chmod(0o755 if item.is_dir() else 0o644)
+    yield path
+    shutil.rmtree(path)
+
+

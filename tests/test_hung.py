@@ -1,0 +1,253 @@
+"""Filesystems that do not answer: unkillable FUSE mounts, for real."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Fuse, Mounts, Plugin, until, workers_alive
+
+pytestmark = pytest.mark.root
+
+
+# What wchan says of a worker without work, and of one that waits for a FUSE server (proc_pid_wchan(5)).
+_PIPE_WAIT, _FUSE_WAIT = "pipe_read", "request_wait_answer"
+
+
+def _ends(fd: int) -> bool:
+    """Whether a pipe's end of file is there, or comes at once."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(1000)) and os.read(fd, 1) == b""
+
+
+def test_unkillable_is_timed_out_and_the_others_are_told(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung, healthy = fuse.mount("hung", source="filer1:/export"), mounts.tmpfs("healthy")
+    fuse.command("hang", "hung")
+    result = plugin("-t", "1", "-vv")
+    assert result.code == 2
+    assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {hung} (fuse.test filer1:/export) timed out after 1 s"
+    assert result.line(healthy).startswith(f"OK: {healthy} (tmpfs none) ok in ")
+    assert 1.0 <= float(result.numbers["time"]) < 1.5
+    (stuck,) = workers_alive()
+    assert Path(f"/proc/{stuck}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+
+
+def test_callers_pipes_reach_their_end_though_a_worker_lives_on(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    leaks = [os.pipe() for _ in range(2)]
+    process = plugin.start("-t", "0.5", pass_fds=[write for _, write in leaks])
+    for _, write in leaks:
+        os.close(write)
+    assert process.stdout is not None
+    process.wait(timeout=10)
+    assert workers_alive()
+    assert process.stdout.read().startswith(b"MOUNTS CRITICAL")
+    for read, _ in leaks:
+        assert _ends(read)
+        os.close(read)
+
+
+def test_twenty_runs_leave_one_stuck_process(fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    plugin("-t", "0.3")
+    (stuck,) = workers_alive()
+    for _ in range(19):
+        result = plugin("-t", "0.3", "-v")
+        assert result.code == 2
+        assert f"{hung} (fuse.test fuse) timed out: a probe has been stuck in it since 20" in result.line(hung)
+        assert f"(pid {stuck})" in result.line(hung)
+        assert float(result.numbers["time"]) < 0.3  # nobody waits for what is known
+    assert workers_alive() == {stuck}
+    fuse.command("answer", "hung")
+    until(lambda: not workers_alive())
+    assert plugin("-t", "5").code == 0
+    assert not list(plugin.state_dir.iterdir())
+
+
+def test_ten_bind_mounts_cost_one_stuck_process(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    binds = [mounts.bind(hung, f"bind{number}") for number in range(10)]
+    fuse.command("hang", "hung")
+    for _ in range(20):
+        result = plugin("-t", "0.3", "-v")
+        assert result.count("timed_out") == 11
+        assert len(workers_alive()) == 1
+    assert result.line(binds[3]).endswith(f"timed out: same filesystem as {hung}")
+    fuse.command("answer", "hung")
+    until(lambda: not workers_alive())
+    assert plugin("-t", "5").count("ok") == 11
+
+
+def test_below_a_hung_mount_is_blocked(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    below = hung / "sub"
+    mounts.mount_at(below, "tmpfs")
+    deeper = below / "deeper"
+    deeper.mkdir()
+    mounts.mount_at(deeper, "tmpfs")
+    fuse.command("hang", "hung")
+    result = plugin("-t", "0.5", "-v")
+    assert (result.count("timed_out"), result.count("blocked"), result.count("mounts")) == (1, 2, 3)
+    assert result.line(below) == f"OK: {below} (tmpfs none) blocked: below {hung}, which timed out"
+    assert result.line(deeper) == f"OK: {deeper} (tmpfs none) blocked: below {hung}, which timed out"
+    assert len(workers_alive()) == 1
+    fuse.command("answer", "hung")
+
+
+def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    for number in range(200):
+        fuse.mount(f"hung{number}", source=f"filer{number % 2}:/export/{number}")
+        mounts.tmpfs(f"healthy{number}")
+    for number in range(200):
+        fuse.command("hang", f"hung{number}")
+    result = plugin("-t", "3")
+    assert (result.count("timed_out"), result.count("ok"), result.count("mounts")) == (200, 200, 400)
+    assert float(result.numbers["time"]) < 4.0
+    assert len(result.verdict) < 700
+    assert result.verdict.startswith(
+        "MOUNTS CRITICAL - 200 of 400 mounts failed: 100 mounts of filer0 timed out after 3 s ("
+    )
+    assert len(workers_alive()) == 200
+    again = plugin("-t", "3")
+    assert again.count("timed_out") == 200
+    assert len(workers_alive()) == 200
+    for number in range(200):
+        fuse.command("answer", f"hung{number}")
+    until(lambda: not workers_alive())
+    assert plugin().count("ok") == 400
+
+
+def test_killable_probe_is_gone_when_the_run_ends(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("frozen")
+    fuse.command("freeze", "frozen")
+    result = plugin("-t", "0.3")
+    assert result.count("timed_out") == 1
+    assert not workers_alive()
+    assert not list(plugin.state_dir.iterdir())
+
+
+def test_more_hung_mounts_than_workers(fuse: Fuse, plugin: Plugin) -> None:
+    for number in range(6):
+        fuse.mount(f"hung{number}")
+        fuse.command("hang", f"hung{number}")
+    result = plugin("-t", "0.3", "--deadline", "1", "--max-workers", "4", "-v")
+    assert (result.count("timed_out"), result.count("unprobed")) == (4, 2)
+    assert result.code == 2
+    assert len(workers_alive()) == 4
+    assert any("not probed: the run's deadline came first" in line for line in result.lines)
+
+
+def test_killed_in_the_middle_of_a_run_unkillable(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    leak, write = os.pipe()
+    process = plugin.start("-t", "30", "--deadline", "40", pass_fds=[write])
+    os.close(write)
+    until(lambda: fuse.waiting("hung") == 1)
+    process.kill()
+    process.communicate()
+    assert _ends(leak)
+    os.close(leak)
+    (stuck,) = workers_alive()
+    result = plugin("-t", "0.5")
+    assert f"(pid {stuck})" in result.verdict
+    assert workers_alive() == {stuck}
+
+
+def test_killed_in_the_middle_of_a_run_killable(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("frozen")
+    fuse.command("freeze", "frozen")
+    process = plugin.start("-t", "30", "--deadline", "40")
+    until(lambda: any(Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer" for pid in workers_alive()))
+    process.kill()
+    process.communicate()
+    until(lambda: not workers_alive())
+    fuse.command("answer", "frozen")
+    assert plugin().count("ok") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugin, number: signal.Signals) -> None:
+    hung, healthy = fuse.mount("hung"), mounts.tmpfs("healthy")
+    dead = fuse.mount("dead")
+    fuse.command("die", "dead")
+    fuse.command("hang", "hung")
+    process = plugin.start("-t", "30", "-vv")
+    until(lambda: fuse.waiting("hung") == 1)
+    # All the rest is answered: one worker is stuck, the other one waits for work, and the parent for either.
+    until(lambda: sorted(Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive()) == [_PIPE_WAIT, _FUSE_WAIT])
+    until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
+    process.send_signal(number)
+    output = process.communicate(timeout=10)[0].decode()
+    assert process.returncode == 3
+    first = output.splitlines()[0]
+    assert first.startswith(f"MOUNTS UNKNOWN - interrupted by {number.name} after ")
+    assert f"{dead} (fuse.test fuse) dead: Transport endpoint is not connected (ENOTCONN)" in first
+    assert f"OK: {healthy} (tmpfs none) ok in " in output
+    assert f"UNKNOWN: {hung} (fuse.test fuse) not probed: {number.name} came first" in output
+
+
+def test_unmounted_during_the_probe_is_no_failure(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    mounts.tmpfs("healthy")
+    fuse.command("hang", "hung")
+    process = plugin.start("-t", "0.7", "-vvv")
+    until(lambda: fuse.waiting("hung") == 1)
+    mounts.detach(hung)
+    output = process.communicate(timeout=10)[0].decode()
+    assert process.returncode == 0
+    assert output.startswith("MOUNTS OK - 1 mount checked in ")
+    assert f"left out: {hung} (fuse.test fuse): unmounted during the run" in output
+
+
+def test_unmounted_during_the_probe_but_expected_is_missing(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    process = plugin.start("-t", "0.7", str(hung), below=False)
+    until(lambda: fuse.waiting("hung") == 1)
+    mounts.detach(hung)
+    output = process.communicate(timeout=10)[0].decode()
+    assert output.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {hung} missing: unmounted during the run | ")
+
+
+def test_over_mounted_during_the_probe_is_shadowed(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    process = plugin.start("-t", "0.7", "-v", "--allow-none")
+    until(lambda: fuse.waiting("hung") == 1)
+    # Mounting by path would ask the hung root directory itself; a clone moved there by its descriptor does not.
+    mounts.mount_at(hung, "tmpfs")
+    output = process.communicate(timeout=10)[0].decode()
+    assert process.returncode == 0, output
+    assert f"OK: {hung} (fuse.test fuse) shadowed: another mount covers it" in output
+
+
+def test_concurrent_runs_cost_one_stuck_process(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    first = plugin.start("-t", "1")
+    until(lambda: fuse.waiting("hung") == 1)
+    second = plugin.start("-t", "1")
+    for process in (first, second):
+        assert process.communicate(timeout=10)[0].startswith(b"MOUNTS CRITICAL - 1 of 1 mounts failed")
+    assert len(workers_alive()) == 1
+    assert fuse.waiting("hung") == 1
+
+
+def test_a_concurrent_run_goes_on_when_the_other_probe_is_back(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    first = plugin.start("-t", "20")
+    until(lambda: fuse.waiting("hung") == 1)
+    second = plugin.start("-t", "20", "--deadline", "30")
+    until(lambda: len(list(plugin.state_dir.iterdir())) == 2)
+    fuse.command("answer", "hung")
+    for process in (first, second):
+        assert process.communicate(timeout=15)[0].startswith(b"MOUNTS OK - 1 mount checked")
