@@ -102,8 +102,9 @@ def _type_globs(word: str) -> list[selection.Glob]:
 
 
 def _mount_point(word: str) -> bytes:
+    """Judged after all options: of a misspelt option the option is to be named, not its value. Raises UsageError."""
     if not word.startswith("/"):
-        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not an absolute path")
+        _refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
     return selection.normalised(os.fsencode(word))
 
 
@@ -135,9 +136,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
     )
     result.add_argument(
-        "mount_points", metavar="MOUNTPOINT", nargs="*", type=_mount_point,
-        help="check only these; one that is not mounted is missing",
-    )  # fmt: skip
+        "mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing"
+    )
     _add_selection(result.add_argument_group("which mounts"))
     _add_probing(result.add_argument_group("how to probe"))
     _add_judging(result.add_argument_group("how bad it is"))
@@ -225,7 +225,7 @@ def _understood(values: argparse.Namespace) -> Options:
             remote=values.remote,
             user_mounts=values.user_mounts,
             autofs=values.autofs == "probe",
-            mount_points=values.mount_points,
+            mount_points=[_mount_point(word) for word in values.mount_points],
         ),
         settings=survey.Settings(
             timeout=values.timeout,

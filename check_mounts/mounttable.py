@@ -78,17 +78,20 @@ def parse_line(line: bytes) -> Mount:
 
 def parse(data: bytes) -> tuple[list[Mount], list[Unparsed]]:
     """All lines of a mount table in their order, and those that could not be understood. Never raises on any input."""
-    mounts: list[Mount] = []
+    mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
     # Only a newline ends a line: splitlines() would also break at a carriage return or form feed, which are not escaped.
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line:
             continue
         try:
-            mounts.append(parse_line(line))
+            mount = parse_line(line)
+            # The kernel lists a mount twice if the table changes while it is read; two mounts of one ID there are not.
+            if mounts.setdefault(mount.mount_id, mount) != mount:
+                raise ValueError(f"another line has the mount ID {mount.mount_id}")
         except ValueError as error:
             unparsed.append(Unparsed(number, line, str(error)))
-    return mounts, unparsed
+    return list(mounts.values()), unparsed
 
 
 def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
@@ -138,7 +141,7 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
     for mount in mounts:
         for current in _unsettled_chain(mount, by_id, reached):
             parent = by_id.get(current.parent_id)
-            reached[current.mount_id] = parent is None or parent is current or reached_from(parent, current)
+            reached[current.mount_id] = parent is None or parent.mount_id == current.mount_id or reached_from(parent, current)
     return {mount.mount_id for mount in mounts if reached[mount.mount_id] and not covered(mount)}
 
 

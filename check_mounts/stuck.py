@@ -207,7 +207,7 @@ class Registry:
 
     # -- the lines of this run
 
-    def open(self, slots: int) -> None:
+    def prepare(self, slots: int) -> None:
         """Make room for the lines of so many workers. To be called before they are forked."""
         if self._directory < 0:
             return

@@ -94,7 +94,7 @@ class _Pass:
         self._interruption = interruption
         self._deadline = clock + settings.deadline
         groups = settings.identity.groups if settings.identity else ()
-        registry.open(settings.max_workers)
+        registry.prepare(settings.max_workers)
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, settings.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(list(mounts), chosen.selected)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
@@ -189,7 +189,7 @@ class _Pass:
         elif isinstance(event, workers.TimedOut):
             self._time_out(mount, event.pid, event.waited, event.progress)
         else:
-            self._retry(mount, f"its worker (pid {event.pid}) died at {_step_word(event.progress)}")
+            self._retry(mount, _death_words(event))
 
     def _retry(self, mount: Mount, why: str) -> None:
         """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
@@ -361,6 +361,11 @@ def _request(mount: Mount, settings: Settings) -> probe.Request:
 
 def _process(pid: int) -> StuckProbe:
     return StuckProbe(pid, 0, 0, (0, 0), 0.0)
+
+
+def _death_words(event: workers.Died) -> str:
+    who = "its worker" if event.pid is None else f"its worker (pid {event.pid})"
+    return f"{who} died at {_step_word(event.progress)}"
 
 
 def _step_word(progress: int) -> str:

@@ -8,6 +8,7 @@ be turned back.
 from __future__ import annotations
 
 import errno as errno_module
+import itertools
 import os
 import re
 
@@ -61,8 +62,17 @@ def encoded(text: str, encoding: str) -> bytes:
     """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so this never raises."""
     try:
         return text.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return "".join(char if char.isascii() else _octal(char.encode("utf-8", "replace")) for char in text).encode("ascii")
+    except LookupError:
+        return encoded(text, "ascii")
+    except UnicodeEncodeError:
+        return b"".join(map(_encoded_char, text, itertools.repeat(encoding)))
+
+
+def _encoded_char(char: str, encoding: str) -> bytes:
+    try:
+        return char.encode(encoding)
+    except UnicodeEncodeError:
+        return _octal(char.encode("utf-8", "surrogatepass")).encode(encoding)
 
 
 def error_words(number: int) -> str:

@@ -1,6 +1,6 @@
 """An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
 
-Import budget: ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``time``.
+Import budget: ``fcntl``, ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``termios``, ``time``.
 
 Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and a worker that hangs holds up
 nothing but its own request. Before a worker begins, it notes in shared memory what it took and when; answers come back through a
@@ -18,11 +18,14 @@ Invariants:
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import mmap
 import os
 import select
 import signal
 import struct
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -61,10 +64,10 @@ class TimedOut:
 
 @dataclasses.dataclass(frozen=True)
 class Died:
-    """A worker ended without an answer, or answered nonsense and was killed."""
+    """A worker ended without an answer, or answered nonsense and was killed. ``pid`` is None where nobody knows which."""
 
     key: int
-    pid: int
+    pid: Optional[int]
     progress: int
 
 
@@ -115,6 +118,7 @@ class Pool:
         self._groups = groups
         self._open: set[int] = set()  # submitted, no event yet
         self._unsent: deque[int] = deque()
+        self._suspects: set[int] = set()
         self._by_fd: dict[int, _Worker] = {}
         self._given_up: dict[int, int] = {}  # pid -> slot
         self._free_slots = list(range(max_workers - 1, -1, -1))
@@ -268,11 +272,25 @@ class Pool:
             else:
                 claimed += 1
                 soonest = min(soonest, began + self._timeout)
+        self._find_lost(claimed, events)
         if len(self._open) > claimed:
             if now >= self._grow_at:
                 self._grow()
             soonest = min(soonest, monotonic() + PATIENCE)
         self._look_at = soonest
+
+    def _find_lost(self, claimed: int, events: list[Event]) -> None:
+        """Requests that nobody has: taken by a worker that was killed before it could note that, or that answered nonsense.
+
+        Seen twice, one patience apart, because a worker may just be about to note what it took.
+        """
+        suspects: set[int] = set()
+        if not claimed and not self._unsent and not _bytes_waiting(self._request_fd):
+            suspects = set(self._open)
+        for key in suspects & self._suspects:
+            self._open.discard(key)
+            events.append(Died(key, None, 0))
+        self._suspects = suspects
 
     def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:
         self._kill(worker)
@@ -410,6 +428,11 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
 
 def _milliseconds(until: float) -> int:
     return max(0, int((until - monotonic()) * 1000) + 1)
+
+
+def _bytes_waiting(fd: int) -> int:
+    """FIONREAD: how much is in a pipe (ioctl_tty(2), pipe(7))."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _has_ended(pid: int) -> bool:

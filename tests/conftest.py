@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -180,13 +180,14 @@ class Plugin:
         self.state_dir = state_dir
         self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site()])}
 
-    def start(self, *arguments: str, below: bool = True, state: bool = True, **options: object) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, below: bool = True, state: bool = True, wrapper: Sequence[str] = (), **options: object
+    ) -> subprocess.Popen[bytes]:
         command = [PYTHON, "-m", "check_mounts", *arguments]
         if below:
             command += ["-p", f"{self.base}/*"]
         if state:
             command += ["--state-dir", str(self.state_dir)]
-        wrapper = options.pop("wrapper", [])
         options.setdefault("env", self.environment)
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
@@ -224,5 +225,3 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         item.chmod(0o755 if item.is_dir() else 0o644)
     yield path
     shutil.rmtree(path)
-
-

@@ -236,9 +236,7 @@ def test_mount_points_that_are_files(mounts: Mounts, plugin: Plugin, tmp_path: P
 
 def _autofs(mounts: Mounts) -> tuple[Path, int]:
     read, write = os.pipe()
-    path = mounts.mount(
-        "auto", "autofs", "map", f"fd={write},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
-    )
+    path = mounts.mount("auto", "autofs", "map", f"fd={write},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct")
     os.close(write)
     return path, read
 

@@ -111,9 +111,7 @@ def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin
     assert (result.count("timed_out"), result.count("ok"), result.count("mounts")) == (200, 200, 400)
     assert float(result.numbers["time"]) < 4.0
     assert len(result.verdict) < 700
-    assert result.verdict.startswith(
-        "MOUNTS CRITICAL - 200 of 400 mounts failed: 100 mounts of filer0 timed out after 3 s ("
-    )
+    assert result.verdict.startswith("MOUNTS CRITICAL - 200 of 400 mounts failed: 100 mounts of filer0 timed out after 3 s (")
     assert len(workers_alive()) == 200
     again = plugin("-t", "3")
     assert again.count("timed_out") == 200
@@ -182,7 +180,12 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     process = plugin.start("-t", "30", "-vv")
     until(lambda: fuse.waiting("hung") == 1)
     # All the rest is answered: one worker is stuck, the other one waits for work, and the parent for either.
-    until(lambda: sorted(Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive()) == [_PIPE_WAIT, _FUSE_WAIT])
+    until(
+        lambda: (
+            sorted(Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive())
+            == [_PIPE_WAIT, _FUSE_WAIT]
+        )
+    )
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
     process.send_signal(number)
     output = process.communicate(timeout=10)[0].decode()

@@ -1,0 +1,87 @@
+# check_mounts: `make help` says what there is.
+
+# What users have; a shim elsewhere in PATH may be slow, or another version.
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+VENV := .venv
+LIBRARIES := 1.3.2 1.4.0
+
+LIBDIR := $(PREFIX)/lib/check_mounts
+BINDIR := $(PREFIX)/bin
+MANDIR := $(PREFIX)/share/man/man8
+DATADIR := $(PREFIX)/share/check_mounts
+MODULES := $(wildcard check_mounts/*.py)
+NRPE := $(wildcard nrpe/*)
+
+# Root installs packages itself; everybody else by way of sudo.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types bench install uninstall clean system-run system-test
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/run  ## build an environment and check the mounts of this host
+	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
+
+test: $(VENV)/test  ## all tests, with real mounts where root runs them
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/lint  ## ruff: style and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/lint $(VENV)/test  ## mypy --strict
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/run  ## side-by-side measurements (root)
+	$(VENV)/bin/python -m bench.engine
+
+install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
+	install -d $(DESTDIR)$(LIBDIR)/check_mounts $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR) $(DESTDIR)$(DATADIR)/nrpe
+	install -m 644 $(MODULES) $(DESTDIR)$(LIBDIR)/check_mounts
+	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > $(DESTDIR)$(BINDIR)/check_mounts
+	chmod 755 $(DESTDIR)$(BINDIR)/check_mounts
+	install -m 644 man/check_mounts.8 $(DESTDIR)$(MANDIR)
+	install -m 644 $(NRPE) $(DESTDIR)$(DATADIR)/nrpe
+	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
+
+uninstall:  ## remove what install has put there
+	rm -rf $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DATADIR)
+	rm -f $(DESTDIR)$(BINDIR)/check_mounts $(DESTDIR)$(MANDIR)/check_mounts.8
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# -- set-up, each step once
+
+system-run:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends python3-venv; }
+
+system-test: system-run
+	@missing=; \
+	for need in strace:strace mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
+		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
+	done; \
+	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
+
+$(VENV)/run: setup.py | system-run
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/run | system-test
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	for version in $(LIBRARIES); do \
+		$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \
+			--target $(VENV)/nagiosplugin-$$version nagiosplugin==$$version || exit; \
+	done
+	@touch $@
+
+$(VENV)/lint: $(VENV)/run
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[lint]'
+	@touch $@

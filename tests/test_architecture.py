@@ -1,0 +1,118 @@
+"""The architecture as a test: who imports whom, and who may name a path."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "check_mounts"
+
+# In the order of README's ARCHITECTURE: each may import what its line names, and nothing else of the package.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "model": set(),
+    "text": set(),
+    "syscalls": set(),
+    "signals": set(),
+    "mounttable": {"model"},
+    "selection": {"model", "mounttable"},
+    "privilege": {"syscalls"},
+    "probe": {"model", "privilege", "syscalls"},
+    "conditions": {"model", "text"},
+    "workers": {"privilege", "syscalls"},
+    "stuck": {"model", "text"},
+    "survey": {"conditions", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers"},
+    "policy": {"model", "text"},
+    "summary": {"model", "policy", "selection", "text"},
+    "plugin": {"model", "policy", "summary", "text"},
+    "jsontext": {"model", "policy", "summary", "text"},
+    "cli": {
+        "__init__", "jsontext", "model", "mounttable", "plugin", "policy", "privilege", "selection", "signals", "stuck",
+        "summary", "survey", "text",
+    },
+    "__main__": {"cli", "signals"},
+}  # fmt: skip
+
+# Calls that take a path. Only probe.py may use them on a mount; the others need them for what is named here.
+PATH_CALLS = {
+    "open", "stat", "lstat", "statvfs", "access", "listdir", "scandir", "readlink", "realpath", "ismount", "exists", "isdir",
+    "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize", "openat2",
+    "abspath",
+}  # fmt: skip
+PATH_USERS = {
+    "__main__": {"open"},  # /dev/null
+    "mounttable": {"open"},  # the mount table
+    "syscalls": {"listdir"},  # /proc/self/fd
+    "workers": {"open", "chdir"},  # /dev/null, /
+    "stuck": {"open", "listdir", "islink", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "cli": {"chdir"},  # /
+    "probe": {"open", "openat2", "scandir"},
+}
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def _imports(module: str) -> tuple[set[str], set[str]]:
+    """Modules of the package, and top-level names of all others."""
+    own, foreign = set(), set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            foreign |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "check_mounts":
+            own |= {alias.name if (PACKAGE / f"{alias.name}.py").exists() else "__init__" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("check_mounts."):
+            own.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.ImportFrom):
+            foreign.add(str(node.module).split(".")[0])
+    return own, foreign
+
+
+def test_every_module_has_its_place() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_imports(module: str) -> None:
+    own, _ = _imports(module)
+    assert own <= ALLOWED[module]
+    order = list(ALLOWED)
+    assert all(order.index(name) < order.index(module) for name in own), "arrows point up the list only"
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_nagiosplugin_is_imported_in_one_place(module: str) -> None:
+    assert ("nagiosplugin" in _imports(module)[1]) == (module == "plugin")
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_no_subprocess_thread_or_library_that_stats(module: str) -> None:
+    assert not _imports(module)[1] & {
+        "subprocess",
+        "multiprocessing",
+        "threading",
+        "asyncio",
+        "psutil",
+        "shutil",
+        "pathlib",
+        "glob",
+    }
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_path_calls(module: str) -> None:
+    used = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in PATH_CALLS:
+                used.add(name)
+    assert used <= PATH_USERS.get(module, set())
+
+
+@pytest.mark.parametrize("module", [name for name in ALLOWED if name != "__init__"])
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(_tree(module))

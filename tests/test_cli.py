@@ -1,0 +1,319 @@
+"""The command line: what is refused and how, odd environments, odd descriptors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from check_mounts import cli
+from tests.conftest import PYTHON, ROOT, Mounts, Plugin, Result
+
+USAGE = "usage: check_mounts [OPTION]... [MOUNTPOINT]..."
+
+
+def _refused(plugin: Plugin, *arguments: str) -> str:
+    result = plugin(*arguments, below=False, state=False)
+    assert (result.code, result.stderr) == (3, b"")
+    assert result.lines[1:] == [USAGE, ""]
+    return result.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["--no\nsuch|option"], r"unrecognized arguments: --no\012such\174option"),
+        (["--time", "3"], "unrecognized arguments: --time"),
+        (["-t"], "argument -t/--timeout: expected one argument"),
+        (["-t", "0"], "argument -t/--timeout: '0' is not a positive number of seconds"),
+        (["-t", "-1"], "argument -t/--timeout: '-1' is not a positive number of seconds"),
+        (["-t", "nan"], "argument -t/--timeout: 'nan' is not a positive number of seconds"),
+        (["-t", "inf"], "argument -t/--timeout: 'inf' is not a positive number of seconds"),
+        (["-t", "5s"], "argument -t/--timeout: '5s' is not a positive number of seconds"),
+        (["--deadline", "0"], "argument --deadline: '0' is not a positive number of seconds"),
+        (["-t", "5", "--deadline", "4.5"], "argument --deadline: 4.5 s is shorter than the timeout of 5 s for one mount"),
+        (["-w", "x"], "argument -w/--warning: 'x' is not a range: 'x' is not a number"),
+        (["-c", "5:1"], "argument -c/--critical: '5:1' is not a range: its start is greater than its end"),
+        (["-w", "nan"], "argument -w/--warning: 'nan' is not a range: 'nan' is not a number"),
+        (["--severity", "dead"], "argument --severity: 'dead' is not CONDITION=STATE"),
+        (["--severity", "dead=bad"], "argument --severity: 'dead=bad': the states are ok, warning, critical, unknown"),
+        (
+            ["--severity", "gone=ok"],
+            "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, read-only, changed, "
+            "blocked, shadowed, unprobed",
+        ),
+        (["-p", "["], "argument -p/--path: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
+        (["-x", ""], "argument -x/--exclude: '' is not a pattern: the pattern is empty"),
+        (["-X", "nfs,,cifs"], "argument -X/--exclude-type: 'nfs,,cifs' is not a pattern: the pattern is empty"),
+        (["--include-source", "a[b"], None),
+        (["--mountinfo", "/no/such/file"], "argument --mountinfo: /no/such/file: No such file or directory"),
+        (["--mountinfo", "/"], "argument --mountinfo: /: not a regular file"),
+        (["--mountinfo", "/dev/zero"], "argument --mountinfo: /dev/zero: not a regular file"),
+        (["--mountinfo", ""], "argument --mountinfo: the path is empty"),
+        (["--max-workers", "0"], "argument --max-workers: '0' is not a whole number from 1 up"),
+        (["--max-output", "10"], "argument --max-output: '10' is not a whole number from 128 up or 0"),
+        (["--as", "no-such-user"], "argument --as: there is no user 'no-such-user'"),
+        (["--as", "99999999999"], "argument --as: there is no user '99999999999'"),
+        (["relative"], "argument MOUNTPOINT: 'relative' is not an absolute path"),
+        (["--perfdata", "all"], None),
+        (["--autofs"], "argument --autofs: expected one argument"),
+    ],
+)
+def test_refused(plugin: Plugin, arguments: list[str], words: Optional[str]) -> None:
+    line = _refused(plugin, *arguments)
+    assert line.startswith("MOUNTS UNKNOWN - ") if words is None else line == f"MOUNTS UNKNOWN - {words}"
+
+
+def test_a_fifo_is_no_mount_table(plugin: Plugin, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert _refused(plugin, "--mountinfo", str(tmp_path / "fifo")).endswith(": not a regular file")
+
+
+@pytest.mark.parametrize("argument", [b"-t\xff", b"--mountinfo=/\xff\n|", b"\xff"])
+def test_arguments_of_any_bytes(plugin: Plugin, argument: bytes) -> None:
+    process = subprocess.run([PYTHON, "-m", "check_mounts", argument], env=plugin.environment, capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (3, b"")
+    assert process.stdout.startswith(b"MOUNTS UNKNOWN - argument ")
+    assert process.stdout.count(b"\n") == 2
+    assert b"|" not in process.stdout
+
+
+def test_a_user_that_only_root_can_be(plugin: Plugin, public: Path) -> None:
+    result = _as_nobody(public, "--as", "root")
+    assert result.lines[0] == "MOUNTS UNKNOWN - argument --as: only root can act as another user"
+    assert result.code == 3
+
+
+def test_help_and_version(plugin: Plugin) -> None:
+    result = plugin("--help", below=False, state=False)
+    assert (result.code, result.lines[0]) == (3, USAGE)
+    result = plugin("-V", below=False, state=False)
+    assert result.code == 3
+    assert re.fullmatch(r"check_mounts \d+\.\d+\.\d+", result.lines[0])
+
+
+def test_the_manual_names_every_option() -> None:
+    manual = (ROOT / "man/check_mounts.8").read_text().replace("\\-", "-")
+    for action in cli.parser()._actions:
+        for option in action.option_strings:
+            assert re.search(rf"\\fB{re.escape(option)}\b", manual), f"{option} is not in the manual"
+
+
+def test_options_and_mount_points_may_be_mixed(plugin: Plugin) -> None:
+    result = plugin("/", "-t", "3", "/gone", "-v", below=False)
+    assert result.verdict == "MOUNTS CRITICAL - 1 of 2 mounts failed: /gone missing: not mounted"
+
+
+def test_trailing_slashes_mean_the_same(plugin: Plugin) -> None:
+    assert plugin("/proc/", below=False).count("ok") == 1
+    assert plugin("-p", "/", below=False).count("ok") == 1
+
+
+def test_zero_selected_is_unknown(plugin: Plugin) -> None:
+    result = plugin("-p", "/no/such/mount", below=False)
+    assert (result.code, result.verdict.split(" (")[0]) == (3, "MOUNTS UNKNOWN - no mount was selected")
+    assert plugin("-p", "/no/such/mount", "--allow-none", below=False).code == 0
+
+
+def test_a_relative_mount_table(plugin: Plugin, tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("1 0 0:1 / /gone rw - tmpfs x rw\n")
+    result = plugin("--mountinfo", "table", "-v", below=False, cwd=tmp_path)
+    assert result.verdict.startswith("MOUNTS UNKNOWN - no mount was selected")
+    assert "OK: /gone (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
+
+
+def test_a_line_that_is_none_is_unknown_and_the_rest_is_checked(plugin: Plugin, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    table.write_bytes(b"gar\x1bbage|\n" + Path("/proc/self/mountinfo").read_bytes())
+    result = plugin("--mountinfo", str(table), "-p", "/", "-v", below=False)
+    assert (result.code, result.count("ok"), result.count("unprobed")) == (3, 1, 1)
+    assert result.verdict == (
+        "MOUNTS UNKNOWN - 1 of 2 mounts failed: line 1 of the mount table cannot be understood, it has no separator ' - ' after "
+        r"at least six fields: gar\033bage\174"
+    )
+
+
+def test_ranges_and_severities_reach_the_verdict(plugin: Plugin) -> None:
+    result = plugin("-p", "/", "-w", "@0:60", "-c", "60", below=False)
+    assert (result.code, result.count("slow")) == (1, 1)
+    assert "slow: 0.0" in result.verdict
+    assert plugin("-p", "/", "-w", "@0:60", "--severity", "slow=critical", below=False).code == 2
+    assert plugin("/gone", "--severity", "missing=warning", below=False).code == 1
+    assert plugin("/gone", "--severity", "MISSING=Unknown", below=False).code == 3
+
+
+def test_json(plugin: Plugin) -> None:
+    result = plugin("-p", "/", "--json", below=False)
+    value = json.loads(result.stdout)
+    assert (result.code, value["state"], value["findings"][0]["mount_point"]) == (0, "OK", "/")
+
+
+def test_an_empty_environment(plugin: Plugin) -> None:
+    paths = plugin.environment["PYTHONPATH"].split(":")
+    script = f"import sys; sys.path[:0] = {paths!r}; from check_mounts.__main__ import main; sys.exit(main())"
+    process = subprocess.run(["env", "-i", PYTHON, "-c", script, "-p", "/"], capture_output=True, check=False, cwd="/")
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert process.stdout.startswith(b"MOUNTS OK - 1 mount checked in ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors(plugin: Plugin, closed: str) -> None:
+    result = Result(plugin.start("-p", "/", below=False, wrapper=["sh", "-c", f'exec "$@" {closed}', "sh"]))
+    assert (result.code, result.stderr) == (0, b"")
+    assert result.stdout.startswith(b"MOUNTS OK - ") == (">&-" not in re.sub("2>&-", "", closed))
+
+
+def test_a_reader_that_has_gone(plugin: Plugin) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = plugin.start("-p", "/", below=False, stdout=write)
+    os.close(write)
+    assert process.communicate()[1] == b""
+    assert process.returncode == 0
+
+
+def test_a_full_disk(plugin: Plugin) -> None:
+    with open("/dev/full", "wb") as full:
+        process = plugin.start("/gone", below=False, stdout=full)
+        assert process.communicate()[1] == b""
+    assert process.returncode == 2
+
+
+def test_a_reader_that_does_not_read(plugin: Plugin, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    process = plugin.start("--max-output", "0", "--mountinfo", str(_large_table(tmp_path)), "-vv", below=False, stdout=write)
+    os.close(write)
+    process.wait(timeout=20)
+    assert process.returncode in (0, 3)
+    assert select.select([read], [], [], 0)[0]
+    os.close(read)
+    process.communicate()
+
+
+def _large_table(tmp_path: Path) -> Path:
+    table = tmp_path / "table"
+    table.write_text("".join(f"{n} 0 0:{n} / /no/such/mount/point/{n} rw - tmpfs x rw\n" for n in range(1, 2000)))
+    return table
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_the_encoding_of_stdout(plugin: Plugin, tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "table"
+    table.write_bytes("1 0 0:1 / /übung\u20ac\xff rw - tmpfs x rw\n".encode() + b"2 0 0:2 / /\xff rw - tmpfs x rw\n")
+    environment = {**plugin.environment, "PYTHONIOENCODING": encoding}
+    result = plugin("--mountinfo", str(table), "-v", below=False, env=environment) if encoding != "latin-1" else None
+    if result is not None:
+        assert result.stderr == b""
+        shown = "/übung\u20ac\xff" if encoding == "utf-8" else r"/\303\274bung\342\202\254\303\277"
+        assert f"OK: {shown} (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
+        assert r"OK: /\377 (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
+    else:
+        process = plugin.start("--mountinfo", str(table), "-v", below=False, env=environment)
+        assert rb"/" + "übung".encode("latin-1") + rb"\342\202\254" in process.communicate()[0]
+
+
+def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nagiosplugin.py").write_text("raise ImportError('broken')\n")
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    process = subprocess.run(
+        [PYTHON, "-m", "check_mounts", "/", "/gone", "--state-dir", str(tmp_path / "state")],
+        env=environment, capture_output=True, check=False, cwd="/",
+    )  # fmt: skip
+    assert (process.returncode, process.stderr) == (2, b"")
+    assert process.stdout == (
+        b"MOUNTS CRITICAL - 1 of 2 mounts failed; /gone missing: not mounted; the report failed: ImportError: broken\n"
+    )
+
+
+def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise RuntimeError('a|b\\nc')\n")
+    process = subprocess.run(
+        [PYTHON, "-m", "check_mounts"], env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=False, cwd="/"
+    )
+    assert (process.returncode, process.stderr) == (3, b"")
+    assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b c (argparse.py:1)\n"
+
+
+def _as_nobody(public: Path, *arguments: str) -> Result:
+    command = [PYTHON, "-m", "check_mounts", *arguments]
+    options: dict[str, object] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    environment = {"PYTHONPATH": str(public), "PATH": os.environ["PATH"]}
+    return Result(
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/", **options)  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.root
+def test_as_an_unprivileged_user(public: Path, mounts: Mounts) -> None:
+    base = public / "mnt"
+    zoo = Mounts(base)
+    zoo.tmpfs("open")
+    zoo.tmpfs("group", "mode=0750")
+    zoo.tmpfs("closed", "mode=0000")
+    zoo.tmpfs("own", "mode=0700,uid=65534")
+    (base / "dir").mkdir(mode=0o700)
+    zoo.tmpfs("dir/unreachable")
+    result = _as_nobody(public, "-p", f"{base}/*", "-vvv", "--state-dir", f"{public}/none")
+    zoo.close()
+    assert (result.code, result.stderr) == (1, b"")
+    assert result.line(base / "open").startswith("OK: ")
+    assert result.line(base / "own").startswith("OK: ")
+    assert result.line(base / "closed").endswith("denied: mode 0000 does not allow access")
+    assert result.line(base / "dir/unreachable").endswith("denied: Permission denied (EACCES) at look-up")
+    # It answered, and that its door is closed to nobody does not mean that it is to its owner.
+    assert result.line(base / "group").startswith("OK: ")
+    assert any("read: " in line and "refused, and the owner could not be asked" in line for line in result.lines)
+
+
+@pytest.mark.root
+def test_where_an_unprivileged_user_remembers(public: Path, mounts: Mounts) -> None:
+    result = _as_nobody(public, "-p", "/")
+    assert (result.code, result.lines[1:]) == (0, [""])
+    own = Path("/tmp/check_mounts-65534")
+    assert (own.stat().st_uid, own.stat().st_mode & 0o7777) == (65534, 0o700)
+    own.rmdir()
+    own.symlink_to("/")
+    result = _as_nobody(public, "-p", "/")
+    own.unlink()
+    assert result.code == 0
+    assert result.lines[1] == "note: stuck probes are not remembered: /tmp/check_mounts-65534: it is a symbolic link"
+
+
+@pytest.mark.root
+def test_hostile_mount_points_for_real(mounts: Mounts, plugin: Plugin) -> None:
+    names = [
+        b"a b",
+        b"a\nb",
+        b"a\tb",
+        b"a\\b",
+        b"a#b",
+        b"a|b",
+        b"a'b",
+        b"a=b",
+        b"\xff\xfe",
+        b"a;b",
+        "ü".encode(),
+        b"$(x)",
+        b"-",
+        b"\r",
+        b"\\040",
+    ]
+    for name in names:
+        path = mounts.base / os.fsdecode(name)
+        path.mkdir(parents=True)
+        mounts.mount_at(path, "tmpfs", os.fsdecode(b"src" + name), "mode=0000" if name == b"a\nb" else "")
+    result = plugin("-vv", "--perfdata", "mounts")
+    assert (result.code, result.count("ok"), result.count("denied")) == (1, len(names) - 1, 1)
+    assert len(result.lines) == 1 + len(names) + 1
+    assert rf"WARNING: {mounts.base}/a\012b (tmpfs srca\012b) denied: mode 0000 does not allow access" in result.lines
+    assert rf"'{mounts.base}/a\047b'=0." in result.lines[0]
+    assert result.lines[0].count("|") == 1
+    picked = plugin(os.fsencode(mounts.base) + b"/a\nb", below=False)  # type: ignore[arg-type]
+    assert picked.count("denied") == 1

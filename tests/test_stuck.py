@@ -1,0 +1,187 @@
+"""The memory of stuck probes, and a state directory that is not as it should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from check_mounts import stuck
+from check_mounts.stuck import RECORD_SIZE, Registry, process_start
+from tests.conftest import Fuse, Mounts, Plugin, workers_alive
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    process = subprocess.Popen(["sleep", "600"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def _file(directory: Path, *records: bytes, boot: str = "", name: str = "run.1.1") -> Path:
+    boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = directory / name
+    path.write_bytes(b"".join(record.ljust(RECORD_SIZE - 1) + b"\n" for record in (f"check_mounts 1 {boot}".encode(), *records)))
+    return path
+
+
+def _record(pid: int, start: Optional[int] = None) -> bytes:
+    return f"={pid} {process_start(pid) if start is None else start} 63 0:39 12.345".encode()
+
+
+def test_a_live_process_counts(tmp_path: Path, sleeper: int) -> None:
+    path = _file(tmp_path / "state", b"-5 1 1 0:1 1.0", _record(sleeper))
+    registry = Registry(str(tmp_path / "state"))
+    (probe,) = registry.probes
+    assert (probe.pid, probe.mount_id, probe.device, probe.since) == (sleeper, 63, (0, 39), 12.345)
+    assert registry.still_stuck(probe)
+    assert registry.notes == []
+    path.write_bytes(path.read_bytes().replace(b"=", b"-"))
+    assert not registry.still_stuck(probe)
+    registry.close(any_stuck=False)
+    assert path.exists()
+
+
+def test_who_has_ended_is_forgotten_with_its_file(tmp_path: Path, sleeper: int) -> None:
+    other_start = _file(tmp_path / "state", _record(sleeper, start=1), name="run.1.1")
+    other_boot = _file(tmp_path / "state", _record(sleeper), boot="another", name="run.2.2")
+    zombie = subprocess.Popen(["true"])
+    while process_start(zombie.pid) is not None:
+        time.sleep(0.001)
+    ended = _file(tmp_path / "state", f"={zombie.pid} 5 63 0:39 1.0".encode(), name="run.3.3")
+    registry = Registry(str(tmp_path / "state"))
+    zombie.wait()
+    assert registry.probes == []
+    assert registry.notes == []
+    assert not any(path.exists() for path in (other_start, other_boot, ended))
+    registry.close(any_stuck=False)
+
+
+@pytest.mark.parametrize("junk", [b"=x y z", b"= 1 2", b"\xff\xfe", b"=-1 1 1 0:1 1", b"=1 1 1 0:1 nan", b"=1 1 1 1 1"])
+def test_corrupt_lines_cost_themselves(tmp_path: Path, sleeper: int, junk: bytes) -> None:
+    _file(tmp_path / "state", junk, _record(sleeper))
+    registry = Registry(str(tmp_path / "state"))
+    assert [probe.pid for probe in registry.probes] == [sleeper]
+    assert registry.notes == ["the memory of stuck probes is incomplete: 'run.1.1' is corrupt"]
+    registry.close(any_stuck=False)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\0" * 500, os.urandom(5000), b"check_mounts 9 x".ljust(RECORD_SIZE)])
+def test_a_corrupt_file_is_mentioned_once_and_removed(tmp_path: Path, content: bytes) -> None:
+    path = _file(tmp_path / "state")
+    path.write_bytes(content)
+    registry = Registry(str(tmp_path / "state"))
+    registry.close(any_stuck=False)
+    assert registry.notes == ["the memory of stuck probes is incomplete: 'run.1.1' is corrupt"]
+    registry = Registry(str(tmp_path / "state"))
+    registry.close(any_stuck=False)
+    assert registry.notes == []
+
+
+def test_what_lies_about_is_not_opened_blindly(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    os.mkfifo(directory / "run.fifo")
+    (directory / "run.link").symlink_to("/dev/zero")
+    (directory / "run.dir").mkdir()
+    (directory / "other").write_text("x")
+    registry = Registry(str(directory))
+    registry.close(any_stuck=False)
+    assert len(registry.notes) == 3
+    assert (directory / "other").exists()
+
+
+def test_lines_of_this_run(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "state"))
+    registry.prepare(4)
+    registry.enter(2, 63, (0, 39))
+    (seen,) = Registry(str(tmp_path / "state")).probes
+    assert (seen.pid, seen.mount_id, seen.device) == (os.getpid(), 63, (0, 39))
+    registry.leave(2)
+    assert Registry(str(tmp_path / "state")).probes == []
+    registry.enter(3, 64, (0, 40))
+    registry.close(any_stuck=True)
+    (path,) = (tmp_path / "state").iterdir()
+    assert path.stat().st_size == 5 * RECORD_SIZE
+    assert len(Registry(str(tmp_path / "state")).probes) == 1
+
+
+def test_the_start_of_a_process() -> None:
+    assert process_start(os.getpid()) is not None
+    assert process_start(2**22 + 1) is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("ln -s /tmp {}", "it is a symbolic link"),
+        ("mkdir -m 700 {0} && chown 1000 {0}", "it belongs to uid 1000"),
+        ("mkdir -m 777 {}", "mode 0777 lets others write to it"),
+        ("touch {}", "Not a directory"),
+        ("mkdir -m 700 {0} && mount -t tmpfs -o mode=700 none {0} && mount -o remount,ro {0}", "Read-only file system"),
+        (
+            "mkdir -m 700 {0} && mount -t tmpfs -o mode=700,size=8k none {0} && cp /bin/sh {0} 2>/dev/null;:",
+            "No space left on device",
+        ),
+        ("mkdir -m 700 {0} && mount -t tmpfs filer:/x {0}", "is on tmpfs, which may hang; see --state-dir"),
+        ("chmod 700 $(dirname {0}) && mount -t tmpfs none $(dirname {0}) -o ro", "Read-only file system"),
+    ],
+)
+def test_an_unusable_directory_costs_the_memory_and_not_the_check(
+    tmp_path: Path, mounts: Mounts, fuse: Fuse, plugin: Plugin, prepare: str, words: str
+) -> None:
+    fuse.mount("hung")
+    healthy = mounts.tmpfs("healthy")
+    fuse.command("hang", "hung")
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    plugin.state_dir = parent / "state"
+    subprocess.run(["sh", "-c", prepare.format(plugin.state_dir)], check=True)
+    mounts.adopt(parent)
+    mounts.adopt(plugin.state_dir)
+    result = plugin("-t", "0.3", "-vv")
+    assert (result.code, result.count("timed_out"), result.count("ok")) == (2, 1, 1)
+    assert result.line(healthy).startswith("OK: ")
+    assert result.lines[1].startswith("note: stuck probes are not remembered: ")
+    assert result.lines[1].endswith(words)
+
+
+@pytest.mark.root
+def test_a_missing_directory_is_made(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    assert plugin("-t", "0.3").lines[1:] == [""]
+    assert plugin.state_dir.stat().st_mode & 0o7777 == 0o700
+    assert len(list(plugin.state_dir.iterdir())) == 1
+
+
+@pytest.mark.root
+def test_the_memory_survives_corruption_of_another_file(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    plugin("-t", "0.3")
+    (plugin.state_dir / "run.9.9").write_bytes(b"junk")
+    result = plugin("-t", "0.3")
+    assert "a probe has been stuck in it since" in result.verdict
+    assert result.lines[1] == "note: the memory of stuck probes is incomplete: 'run.9.9' is corrupt"
+    assert len(workers_alive()) == 1
+
+
+def test_default_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert stuck.default_directory() == "/run/check_mounts"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert stuck.default_directory() == "/run/user/1000/check_mounts"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert stuck.default_directory() == "/tmp/check_mounts-1000"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert stuck.default_directory() == "/tmp/check_mounts-1000"
