@@ -46,7 +46,9 @@ install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > $(DESTDIR)$(BINDIR)/check_mounts
 	chmod 755 $(DESTDIR)$(BINDIR)/check_mounts
 	install -m 644 man/check_mounts.8 $(DESTDIR)$(MANDIR)
-	install -m 644 $(NRPE) $(DESTDIR)$(DATADIR)/nrpe
+	for file in $(NRPE); do \
+		sed 's,/usr/local/bin,$(BINDIR),g' $$file > $(DESTDIR)$(DATADIR)/$$file && chmod 644 $(DESTDIR)$(DATADIR)/$$file || exit; \
+	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
 uninstall:  ## remove what install has put there

@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from typing import NoReturn, Optional
 
 from check_mounts import __version__, mounttable, privilege, selection, stuck, survey, text
@@ -64,12 +65,14 @@ def _seconds(word: str) -> float:
     return value
 
 
-def _whole(least: int, none: Optional[int] = None) -> object:
+def _whole(least: int, most: int, none: Optional[int] = None) -> Callable[[str], int]:
     def parse(word: str) -> int:
-        if not (word.isascii() and word.isdigit() and len(word) < 10 and (int(word) >= least or int(word) == none)):
-            or_none = "" if none is None else f" or {none}"
-            raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not a whole number from {least} up{or_none}")
-        return int(word)
+        value = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
+        if not least <= value <= most and (none is None or value != none):
+            or_none = "" if none is None else f", or {none}"
+            shown = text.printable_argument(word)
+            raise argparse.ArgumentTypeError(f"'{shown}' is not a whole number from {least} to {most}{or_none}")
+        return value
 
     return parse
 
@@ -178,10 +181,12 @@ def _add_probing(group: argparse._ArgumentGroup) -> None:
         help="look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
     )  # fmt: skip
     group.add_argument(
-        "--max-workers", metavar="N", type=_whole(1), default=1024,  # type: ignore[arg-type]
+        "--max-workers", metavar="N", type=_whole(1, 32768), default=1024,
         help="processes at the same time, at most (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--state-dir", metavar="DIR", help="where stuck probes are remembered (default: /run/check_mounts)")
+    group.add_argument(
+        "--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)"
+    )
 
 
 def _add_judging(group: argparse._ArgumentGroup) -> None:
@@ -201,7 +206,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--perfdata", choices=("summary", "mounts", "none"), default="summary", help="counts (default), each mount, too, or none"
     )
     group.add_argument(
-        "--max-output", metavar="BYTES", type=_whole(_SMALLEST_OUTPUT, 0), default=_NRPE_LIMIT,  # type: ignore[arg-type]
+        "--max-output", metavar="BYTES", type=_whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
         help="drop whole lines and perfdata items beyond this (default: %(default)s; 0: no limit)",
     )  # fmt: skip
     group.add_argument("--json", action="store_true", help="print everything as JSON")

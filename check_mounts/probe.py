@@ -21,7 +21,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple, Optional, cast
 
@@ -32,6 +32,7 @@ from check_mounts.model import DENIED_ERRORS, Outcome, Step
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 _ANSWER = struct.Struct("<BHddddBHIIIIBQ")
+_PROGRESS = struct.Struct("<Bdddd")
 _NO_TIME = -1.0
 
 # Flags of an answer
@@ -73,7 +74,7 @@ def unpack_answer(data: bytes) -> Outcome:
     return Outcome(
         step=Step(step) if step else None,
         errno=number or None,
-        seconds=tuple(None if seconds == _NO_TIME else seconds for seconds in times),
+        seconds=_seconds(times),
         mode=mode if seen else None,
         uid=uid if seen else None,
         gid=gid if seen else None,
@@ -84,6 +85,18 @@ def unpack_answer(data: bytes) -> Outcome:
     )
 
 
+def unpack_progress(data: bytes) -> Outcome:
+    """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has taken none."""
+    step, *times = _PROGRESS.unpack_from(data)
+    if not 0 < step <= max(Step):
+        return Outcome()
+    return Outcome(step=Step(step), seconds=_seconds(times))
+
+
+def _seconds(times: Iterable[float]) -> tuple[Optional[float], ...]:
+    return tuple(None if seconds == _NO_TIME else seconds for seconds in times)
+
+
 class _Ended(Exception):
     """The probe is over: a step gave its last word."""
 
@@ -91,12 +104,12 @@ class _Ended(Exception):
 class Probe:
     """One probe; ``run`` gives the frame of its answer.
 
-    ``progress`` is called with each step before it is taken, so that the parent knows where a hung worker is.
+    ``note`` gets the progress before each step, so that the parent knows where a hung worker is.
     """
 
-    def __init__(self, request: Request, progress: Callable[[int], None], parent: int) -> None:
+    def __init__(self, request: Request, note: Callable[[bytes], None], parent: int) -> None:
         self._request = request
-        self._progress = progress
+        self._note = note
         self._parent = parent
         self._is_root = os.geteuid() == 0
         self._private = False  # this process has become another user for good
@@ -131,7 +144,7 @@ class Probe:
 
     def _take(self, step: Step, action: Callable[[], object]) -> object:
         """Take one step, note its latency, and sort out its error: denied goes on, unknown call goes on, the rest ends it."""
-        self._progress(step)
+        self._note(_PROGRESS.pack(step, *self._times))
         began = monotonic()
         try:
             return action()
@@ -274,7 +287,7 @@ class Probe:
         )
 
 
-def answer(request: Request, progress: Callable[[int], None], parent: int) -> tuple[bytes, bool]:
+def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
     """Probe a mount: the frame of the answer, and whether this process is used up by it."""
-    probe = Probe(request, progress, parent)
+    probe = Probe(request, note, parent)
     return probe.run(), probe.used_up

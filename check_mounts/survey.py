@@ -230,11 +230,11 @@ class _Pass:
         self._note(mount, condition, detail)
         self._ready.extend(self._plan.children.get(mount.mount_id, ()))
 
-    def _time_out(self, mount: Mount, pid: int, waited: float, progress: int) -> None:
-        step = Step(progress) if progress in (1, 2, 3, 4) else None
+    def _time_out(self, mount: Mount, pid: int, waited: float, progress: bytes) -> None:
+        outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self.settings.timeout)}"
-        finding = self._note(mount, Condition.TIMED_OUT, detail, Outcome(step=step), waited, _process(pid), time.time() - waited)
-        if step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
+        finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, _process(pid), time.time() - waited)
+        if outcome.step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
             # The way to it leads through a mount that nobody probes (excluded, a user's own): that one may be what hangs.
             self._block_below(mount, finding)
             self._ready.extend(self._probing.pop(mount.device, []))
@@ -289,13 +289,21 @@ class _Pass:
             if pid is None:
                 self._note(mount, Condition.UNPROBED, why)
             else:
-                words = f"{why}, {text.seconds_words(waited)} into {_step_word(progress)}"
-                outcome = Outcome(step=Step(progress)) if progress in (1, 2, 3, 4) else None
+                words = f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
+                outcome = probe.unpack_progress(progress)
                 self._note(mount, Condition.UNPROBED, words, outcome, waited, _process(pid), time.time() - waited)
         for mount in self.chosen.selected:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
-        self._registry.close(any_stuck=bool(self._pool.close()))
+        self._settle_stuck(frozenset(self._pool.close()))
+
+    def _settle_stuck(self, stuck: frozenset[int]) -> None:
+        """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
+        self._registry.close(any_stuck=bool(stuck))
+        earlier = {probe.pid for probe in self._registry.probes}
+        for key, finding in self.findings.items():
+            if finding.stuck_pid is not None and finding.stuck_pid not in stuck | earlier:
+                self.findings[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
 
 class _Plan:
@@ -368,8 +376,9 @@ def _death_words(event: workers.Died) -> str:
     return f"{who} died at {_step_word(event.progress)}"
 
 
-def _step_word(progress: int) -> str:
-    return Step(progress).word if progress in (1, 2, 3, 4) else "its start"
+def _step_word(progress: bytes) -> str:
+    step = probe.unpack_progress(progress).step
+    return "its start" if step is None else step.word
 
 
 def _stuck_words(stuck: StuckProbe, age: float) -> str:

@@ -39,9 +39,11 @@ PATIENCE = 0.02
 _REQUEST_FD, _ANSWER_FD = 3, 4
 _KEY = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
-# What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), progress. The time is written before the key and
-# read after it, so a key never goes with the time of an older one.
-_BEGAN, _CLAIM, _PROGRESS, _DESK = struct.Struct("<d"), struct.Struct("<I"), 12, 16
+# What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), and what it says of its progress.
+# The time is written before the key and read after it, so a key never goes with the time of an older one.
+_BEGAN, _CLAIM = struct.Struct("<d"), struct.Struct("<I")
+_PROGRESS, _DESK = 16, 64
+PROGRESS_SIZE = _DESK - _PROGRESS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +56,13 @@ class Answered:
 
 @dataclasses.dataclass(frozen=True)
 class TimedOut:
-    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is the last that it noted."""
+    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is the last that it noted
+    (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
 
     key: int
     pid: int
     waited: float
-    progress: int
+    progress: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Died:
 
     key: int
     pid: Optional[int]
-    progress: int
+    progress: bytes
 
 
 Event = Union[Answered, TimedOut, Died]
@@ -76,11 +79,12 @@ Event = Union[Answered, TimedOut, Died]
 
 @dataclasses.dataclass(frozen=True)
 class Desk:
-    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for progress (1 to 255)."""
+    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for its progress
+    (PROGRESS_SIZE bytes at the most), which the parent can read though the worker hangs."""
 
     slot: int
     parent: int
-    note: Callable[[int], None]
+    note: Callable[[bytes], None]
 
 
 # Serves a request: the answer, and whether the worker can serve no other after it.
@@ -162,17 +166,17 @@ class Pool:
             self._look_round(events)
         return events
 
-    def unserved(self) -> list[tuple[int, Optional[int], int, float]]:
+    def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
         now = monotonic()
-        rest: list[tuple[int, Optional[int], int, float]] = []
+        rest: list[tuple[int, Optional[int], bytes, float]] = []
         for worker in list(self._by_fd.values()):
             key, began = self._claim(worker)
             if key is not None:
                 self._open.discard(key)
                 rest.append((key, worker.pid, self._progress(worker), now - began))
                 self._give_up(worker)
-        rest.extend((key, None, 0, 0.0) for key in self._open)
+        rest.extend((key, None, bytes(PROGRESS_SIZE), 0.0) for key in self._open)
         self._open.clear()
         self._unsent.clear()
         return rest
@@ -191,10 +195,10 @@ class Pool:
         Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be killed at all is gone by then.
         """
         self.unserved()
-        for fd in (self._send_fd, self._request_fd):  # the idle ones end at the end of file
-            os.close(fd)
         for worker in list(self._by_fd.values()):
-            self._forget(worker)
+            self._give_up(worker)  # idle, or just about to note that it is not
+        for fd in (self._send_fd, self._request_fd):
+            os.close(fd)
         left = self.reap()
         patience = monotonic() + grace
         while left and monotonic() < patience:
@@ -289,7 +293,7 @@ class Pool:
             suspects = set(self._open)
         for key in suspects & self._suspects:
             self._open.discard(key)
-            events.append(Died(key, None, 0))
+            events.append(Died(key, None, bytes(PROGRESS_SIZE)))
         self._suspects = suspects
 
     def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:
@@ -315,8 +319,8 @@ class Pool:
         began = _BEGAN.unpack_from(self._desks, desk)[0]
         return (key, began) if key in self._open else (None, 0.0)
 
-    def _progress(self, worker: _Worker) -> int:
-        return self._desks[worker.slot * _DESK + _PROGRESS]
+    def _progress(self, worker: _Worker) -> bytes:
+        return self._desks[worker.slot * _DESK + _PROGRESS : (worker.slot + 1) * _DESK]
 
     # -- workers come and go
 
@@ -377,14 +381,14 @@ class Pool:
             _settle(self._request_fd, answer_fd, self._devnull, self._parent, self._groups)
             desks, place = self._desks, slot * _DESK
 
-            def note(progress: int) -> None:
-                desks[place + _PROGRESS] = progress
+            def note(progress: bytes) -> None:
+                desks[place + _PROGRESS : place + _PROGRESS + len(progress)] = progress
 
             desk = Desk(slot, self._parent, note)
             last = False
             while not last and (request := os.read(_REQUEST_FD, _KEY.size)):
                 key = _KEY.unpack(request)[0]
-                note(0)
+                note(bytes(PROGRESS_SIZE))
                 _BEGAN.pack_into(desks, place, monotonic())
                 _CLAIM.pack_into(desks, place + 8, key + 1)
                 answer, last = self._handler(key, desk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -120,6 +121,25 @@ def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin
         fuse.command("answer", f"hung{number}")
     until(lambda: not workers_alive())
     assert plugin().count("ok") == 400
+
+
+def test_where_it_hangs_and_what_is_stuck_is_told(fuse: Fuse, plugin: Plugin) -> None:
+    hung, frozen = fuse.mount("hung"), fuse.mount("frozen")
+    fuse.command("hang", "hung")
+    fuse.command("freeze", "frozen")
+    result = plugin("-t", "0.3", "--json")
+    (stuck,) = workers_alive()
+    found = {finding["mount_point"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert found[str(hung)]["stuck"]["pid"] == stuck
+    assert found[str(frozen)]["stuck"] is None
+    for path in (hung, frozen):
+        assert found[str(path)]["outcome"]["failed_step"] == "statfs"
+        assert found[str(path)]["outcome"]["seconds"]["look-up"] >= 0
+        assert found[str(path)]["outcome"]["seconds"]["statfs"] is None
+    fuse.command("answer", "frozen")
+    lines = plugin("-t", "0.3", "-vvv", "--state-dir", str(plugin.state_dir / "other"), state=False).lines
+    assert "  statfs: no answer" in lines
+    assert len(workers_alive()) == 2  # another memory, another stuck process
 
 
 def test_killable_probe_is_gone_when_the_run_ends(fuse: Fuse, plugin: Plugin) -> None:
