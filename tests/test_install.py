@@ -1,0 +1,83 @@
+"""What `make install` puts where, and that it works there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EXPECTED = {
+    "bin/check_mounts",
+    "share/man/man8/check_mounts.8",
+    "share/check_mounts/nrpe/README.md",
+    "share/check_mounts/nrpe/check_mounts.cfg",
+    "share/check_mounts/nrpe/check_mounts.sudoers",
+    *(f"lib/check_mounts/check_mounts/{path.name}" for path in (ROOT / "check_mounts").glob("*.py")),
+}
+
+
+def _make(*arguments: str) -> None:
+    subprocess.run(["make", "-s", "-C", str(ROOT), *arguments], check=True, capture_output=True)
+
+
+def _files(base: Path) -> set[str]:
+    return {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+
+
+def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}")
+    assert _files(prefix) == EXPECTED
+    program = prefix / "bin/check_mounts"
+    result = subprocess.run(
+        [program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False
+    )
+    assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
+    for path in (prefix / "share/check_mounts/nrpe").iterdir():
+        assert "/usr/local/bin" not in path.read_text()
+    assert f"NOPASSWD: {program} -t 5\n" in (prefix / "share/check_mounts/nrpe/check_mounts.sudoers").read_text()
+    _make("uninstall", f"PREFIX={prefix}")
+    assert _files(prefix) == set()
+
+
+def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
+    _make("install", f"DESTDIR={tmp_path}", "PREFIX=/usr")
+    assert _files(tmp_path / "usr") == EXPECTED
+    for name in EXPECTED:
+        assert str(tmp_path) not in (tmp_path / "usr" / name).read_text()
+    assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -I\n")
+
+
+def test_the_manual_has_no_warnings() -> None:
+    page = str(ROOT / "man/check_mounts.8")
+    command = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page]
+    result = subprocess.run(command, capture_output=True, check=True, env={"PATH": "/usr/bin:/bin", "MANWIDTH": "80"})
+    assert result.stderr == b""
+    assert result.stdout
+
+
+@pytest.mark.root
+def test_sudo_accepts_its_rule(tmp_path: Path) -> None:
+    rule = tmp_path / "rule"
+    rule.write_text((ROOT / "nrpe/check_mounts.sudoers").read_text())
+    rule.chmod(0o440)
+    subprocess.run(["/usr/sbin/visudo", "-cf", str(rule)], check=True, capture_output=True)
+
+
+def test_nrpe_and_sudo_agree_on_the_command() -> None:
+    command = re.search(r"^command\[check_mounts\]=sudo (.*)$", (ROOT / "nrpe/check_mounts.cfg").read_text(), re.M)
+    assert command
+    assert f"NOPASSWD: {command[1]}\n" in (ROOT / "nrpe/check_mounts.sudoers").read_text()
+
+
+def test_the_readme_lists_the_modules_as_they_are() -> None:
+    from tests.test_architecture import ALLOWED
+
+    table = (ROOT / "README.md").read_text().partition("## ARCHITECTURE")[2]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == set(ALLOWED)
