@@ -19,10 +19,9 @@ from check_mounts.model import LeftOut, Mount
 # Filesystems that show the kernel's own state: no storage behind them, nothing that could be lost or hang. tmpfs, ramfs, overlay
 # and squashfs hold files and are checked.
 PSEUDO_TYPES = frozenset(
-    b"""anon_inodefs bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset dax debugfs devpts devtmpfs dma_buf drm
-    efivarfs fusectl functionfs gadgetfs guest_memfd hugetlbfs ipathfs kvmgmem mqueue nfsd nsfs openpromfs oprofilefs pidfs
-    pipefs proc pstore resctrl rpc_pipefs rootfs secretmem securityfs selinuxfs smackfs sockfs spufs sysfs tracefs usbfs usbdevfs
-    xenfs zonefs_ctl""".split()
+    b"""binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs fusectl functionfs gadgetfs
+    hugetlbfs ipathfs mqueue nfsd nsfs openpromfs oprofilefs pidfs proc pstore resctrl rootfs rpc_pipefs securityfs selinuxfs
+    smackfs spufs sysfs tracefs usbdevfs usbfs xenfs""".split()
 )
 
 # What --remote means by type; a source that names a host (`host:/path`, `//host/share`) means it as well.

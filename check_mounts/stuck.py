@@ -153,6 +153,8 @@ class Registry:
             if name.startswith(_PREFIX):
                 try:
                     self._load_file(name)
+                except FileNotFoundError:
+                    pass  # a concurrent run has ended meanwhile
                 except OSError as error:
                     self._note(f"the memory of stuck probes is incomplete: {name!a}: {error.strerror}")
 
@@ -164,7 +166,9 @@ class Registry:
         header, body = data[:RECORD_SIZE], data[RECORD_SIZE:]
         words = header.decode("ascii", "replace").split()
         alive: list[StuckProbe] = []
-        corrupt = bool(data) and words[:2] != _HEADER.split()
+        # A run that is just beginning has not written its header yet.
+        running = _is_running(name)
+        corrupt = words[:2] != _HEADER.split() and not running
         if not corrupt and words[2:] == [self._boot]:
             for offset in range(0, len(body), RECORD_SIZE):
                 record = body[offset : offset + RECORD_SIZE]
@@ -181,7 +185,7 @@ class Registry:
         if corrupt:
             self._note(f"the memory of stuck probes is incomplete: {name!a} is corrupt")
         self.probes.extend(alive)
-        if not alive and not _is_running(name):
+        if not alive and not running:
             os.unlink(name, dir_fd=self._directory)
 
     def _read(self, name: str) -> tuple[bytes, bool]:

@@ -67,7 +67,7 @@ def take(
         notes=(*registry.notes, *survey.notes),
         started=started,
         duration=time.monotonic() - clock,
-        timeout=settings.timeout,
+        timeout=survey.timeout,
         interrupted=survey.interrupted,
     )
 
@@ -89,13 +89,16 @@ class _Pass:
         self.findings: dict[int, Finding] = {}
         self.notes: list[str] = []
         self.interrupted: Optional[str] = None
+        # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long must still come first, or a
+        # hung mount would never be CRITICAL.
+        self.timeout = min(settings.timeout, settings.deadline - min(0.5, settings.deadline / 10))
         self.settings = settings
         self._registry = registry
         self._interruption = interruption
         self._deadline = clock + settings.deadline
         groups = settings.identity.groups if settings.identity else ()
         registry.prepare(settings.max_workers)
-        self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, settings.timeout, settings.max_workers, wake_fd, groups)
+        self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(list(mounts), chosen.selected)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
@@ -164,7 +167,7 @@ class _Pass:
         if not self._registry.still_stuck(stuck):
             del self._stuck[mount.device]
             self._ready.appendleft(mount)
-        elif age >= self.settings.timeout:
+        elif age >= self.timeout:
             finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck, time.time() - age)
             self._hang(mount, finding)
         else:
@@ -174,7 +177,7 @@ class _Pass:
         for device in list(self._held):
             stuck = self._stuck[device]
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
-            if age >= self.settings.timeout or not self._registry.still_stuck(stuck):
+            if age >= self.timeout or not self._registry.still_stuck(stuck):
                 self._ready.extend(self._held.pop(device))
 
     # -- what has come back
@@ -214,8 +217,9 @@ class _Pass:
                 # It was not even reached: the look-up failed on the way, in the mount it hangs from.
                 condition, detail = Condition.BLOCKED, f"below {text.printable(above.mount_point)}, which is dead"
         waiting = self._probing.pop(mount.device, [])
-        # A look-up that ended before the mount, or on another one, says nothing about its filesystem.
-        if elsewhere is None and condition is not Condition.BLOCKED:
+        # A look-up that ended before the mount, or on another one, says nothing about its filesystem: the next of its mounts has
+        # to try, and again only one of them.
+        if elsewhere is None and outcome.step is not Step.LOOK_UP:
             self._answered.add(mount.device)
         finding = self._note(mount, condition, detail, outcome, outcome.latency)
         self._ready.extend(waiting)
@@ -232,7 +236,7 @@ class _Pass:
 
     def _time_out(self, mount: Mount, pid: int, waited: float, progress: bytes) -> None:
         outcome = probe.unpack_progress(progress)
-        detail = f"after {text.seconds_words(self.settings.timeout)}"
+        detail = f"after {text.seconds_words(self.timeout)}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, _process(pid), time.time() - waited)
         if outcome.step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
             # The way to it leads through a mount that nobody probes (excluded, a user's own): that one may be what hangs.

@@ -171,6 +171,18 @@ def test_closed_standard_descriptors(plugin: Plugin, closed: str) -> None:
     assert result.stdout.startswith(b"MOUNTS OK - ") == (">&-" not in re.sub("2>&-", "", closed))
 
 
+def test_closed_standard_descriptors_are_taken_by_nothing_else(plugin: Plugin, tmp_path: Path) -> None:
+    """A pipe with number 1 would get the verdict."""
+    report = tmp_path / "report"
+    script = (
+        "import os; from check_mounts.__main__ import _open_standard_descriptors as o; o(); pipe = os.pipe(); "
+        f"open({str(report)!r}, 'w').write(str(min(pipe) > 2 and [os.readlink(f'/proc/self/fd/{{n}}') for n in range(3)]))"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", PYTHON, "-c", script]
+    assert subprocess.run(command, env=plugin.environment, check=True).returncode == 0
+    assert report.read_text() == str(["/dev/null"] * 3)
+
+
 def test_a_reader_that_has_gone(plugin: Plugin) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -162,6 +162,34 @@ def test_more_hung_mounts_than_workers(fuse: Fuse, plugin: Plugin) -> None:
     assert any("not probed: the run's deadline came first" in line for line in result.lines)
 
 
+def test_a_deadline_as_short_as_the_timeout_is_still_critical(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    result = plugin("-t", "1", "--deadline", "1")
+    assert result.code == 2
+    assert result.verdict.endswith("timed out after 0.9 s")
+
+
+def test_one_stuck_process_though_the_first_look_up_is_refused(mounts: Mounts, fuse: Fuse, public: Path) -> None:
+    """A look-up that is refused on the way says nothing about the filesystem behind it."""
+    zoo = Mounts(public / "mnt")
+    hung = fuse.mount("hung")
+    (public / "mnt").mkdir()
+    (public / "mnt/closed").mkdir(mode=0o700)
+    zoo.bind(hung, "closed/first")
+    for number in range(5):
+        zoo.bind(hung, f"open{number}")
+    fuse.command("hang", "hung")
+    nobody = Plugin(public / "mnt", public / "state")
+    nobody.environment["PYTHONPATH"] = str(public)
+    (public / "state").mkdir(mode=0o700)
+    os.chown(public / "state", 65534, 65534)
+    result = nobody("-t", "0.5", user=65534, group=65534, extra_groups=[])
+    zoo.close()
+    assert (result.count("denied"), result.count("timed_out")) == (1, 5)
+    assert len(workers_alive()) == 1
+
+
 def test_killed_in_the_middle_of_a_run_unkillable(fuse: Fuse, plugin: Plugin) -> None:
     fuse.mount("hung")
     fuse.command("hang", "hung")
@@ -207,6 +235,7 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
         )
     )
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
+    assert os.readlink(f"/proc/{process.pid}/cwd") == "/"  # a working directory on a mount would keep it busy, or hang
     process.send_signal(number)
     output = process.communicate(timeout=10)[0].decode()
     assert process.returncode == 3

@@ -98,6 +98,16 @@ def test_what_lies_about_is_not_opened_blindly(tmp_path: Path) -> None:
     assert (directory / "other").exists()
 
 
+def test_a_run_that_is_just_beginning_is_not_corrupt(tmp_path: Path, sleeper: int) -> None:
+    path = _file(tmp_path / "state", name=f"run.{sleeper}.{process_start(sleeper)}")
+    for content in (b"", b"\0" * 1000):
+        path.write_bytes(content)
+        registry = Registry(str(tmp_path / "state"))
+        registry.close(any_stuck=False)
+        assert registry.notes == []
+        assert path.exists()
+
+
 def test_lines_of_this_run(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "state"))
     registry.prepare(4)
