@@ -41,19 +41,19 @@ bench: $(VENV)/run  ## side-by-side measurements (root)
 	$(VENV)/bin/python -m bench.engine
 
 install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
-	install -d $(DESTDIR)$(LIBDIR)/check_mounts $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR) $(DESTDIR)$(DATADIR)/nrpe
-	install -m 644 $(MODULES) $(DESTDIR)$(LIBDIR)/check_mounts
-	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > $(DESTDIR)$(BINDIR)/check_mounts
-	chmod 755 $(DESTDIR)$(BINDIR)/check_mounts
-	install -m 644 man/check_mounts.8 $(DESTDIR)$(MANDIR)
+	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)" "$(DESTDIR)$(DATADIR)/nrpe"
+	install -m 644 $(MODULES) "$(DESTDIR)$(LIBDIR)/check_mounts"
+	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
+	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
+	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)"
 	for file in $(NRPE); do \
-		sed 's,/usr/local/bin,$(BINDIR),g' $$file > $(DESTDIR)$(DATADIR)/$$file && chmod 644 $(DESTDIR)$(DATADIR)/$$file || exit; \
+		sed 's,/usr/local/bin,$(BINDIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
 uninstall:  ## remove what install has put there
-	rm -rf $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DATADIR)
-	rm -f $(DESTDIR)$(BINDIR)/check_mounts $(DESTDIR)$(MANDIR)/check_mounts.8
+	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
+	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/check_mounts.8"
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 
 def _open_standard_descriptors() -> None:
@@ -18,8 +19,15 @@ def _open_standard_descriptors() -> None:
             os.open("/dev/null", os.O_RDWR)  # takes the lowest free number, which is this one
 
 
-def main() -> int:
-    """Run the plugin; the exit code."""
+def main() -> NoReturn:
+    """Run the plugin and exit.
+
+    Not by way of sys.exit: while the interpreter cleans up, a signal would end it with an exit code of its own after the verdict.
+    """
+    os._exit(_main())
+
+
+def _main() -> int:
     try:
         _open_standard_descriptors()
         from check_mounts.signals import Interrupts
@@ -48,4 +56,4 @@ def _give_up(error: BaseException) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,8 +25,8 @@ _BESIDE_TIMEOUT = 4.0
 # NRPE cuts the output off after so many bytes without a word (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
-# How long a reader that does not read may keep us.
-_WRITE_PATIENCE = 2.0
+# How long a reader that does not read, or reads slowly, may keep us in all.
+_WRITE_PATIENCE = 4.0
 
 
 class UsageError(Exception):
@@ -132,15 +132,12 @@ def parser() -> argparse.ArgumentParser:
         prog="check_mounts",
         usage="check_mounts [OPTION]... [MOUNTPOINT]...",
         description="Check every mounted filesystem, each in a worker that can be given up, and never hang.",
-        epilog="GLOBs are shell patterns that match as a whole; '*' matches '/' too. Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, "
-        "3 UNKNOWN.",
+        epilog="GLOBs are shell patterns that match as a whole; '*' matches '/' too. Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
         allow_abbrev=False,
         add_help=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
     )
-    result.add_argument(
-        "mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing"
-    )
+    result.add_argument("mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing")
     _add_selection(result.add_argument_group("which mounts"))
     _add_probing(result.add_argument_group("how to probe"))
     _add_judging(result.add_argument_group("how bad it is"))
@@ -166,16 +163,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         help="autofs triggers: leave them alone (default), or have them mounted and probe that",
     )  # fmt: skip
     group.add_argument("--allow-none", action="store_true", help="OK, not UNKNOWN, where no mount is selected")
-    group.add_argument(
-        "--mountinfo", metavar="FILE", default=mounttable.DEFAULT_PATH, help="the mount table (default: %(default)s)"
-    )
+    group.add_argument("--mountinfo", metavar="FILE", default=mounttable.DEFAULT_PATH, help="the mount table (default: %(default)s)")
 
 
 def _add_probing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-t", "--timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for one mount (default: 5)")
-    group.add_argument(
-        "--deadline", metavar="SECONDS", type=_seconds, help="for the whole run (default: 4 more than the timeout)"
-    )
+    group.add_argument("--deadline", metavar="SECONDS", type=_seconds, help="for the whole run (default: 4 more than the timeout)")
     group.add_argument(
         "--as", dest="identity", metavar="USER", default="owner",
         help="look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
@@ -184,9 +177,7 @@ def _add_probing(group: argparse._ArgumentGroup) -> None:
         "--max-workers", metavar="N", type=_whole(1, 32768), default=1024,
         help="processes at the same time, at most (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)"
-    )
+    group.add_argument("--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)")
 
 
 def _add_judging(group: argparse._ArgumentGroup) -> None:
@@ -199,9 +190,7 @@ def _add_judging(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "-v", "--verbose", action="count", default=0, help="mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)"
-    )
+    group.add_argument("-v", "--verbose", action="count", default=0, help="mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)")
     group.add_argument(
         "--perfdata", choices=("summary", "mounts", "none"), default="summary", help="counts (default), each mount, too, or none"
     )
@@ -286,16 +275,16 @@ def _read_table(options: Options) -> survey.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _registry(directory: str, mounts: list[Mount]) -> stuck.Registry:
+def _registry(directory: str, mounts: list[Mount], slots: int) -> stuck.Registry:
     """The memory of stuck probes, unless it lies on a filesystem that could hang us."""
     path = selection.normalised(os.fsencode(directory))
     visible = mounttable.visible(mounts)
-    below = [mount for mount in mounts if mount.mount_id in visible and f"{_slash(path)}".startswith(_slash(mount.mount_point))]
-    carrier = max(below, key=lambda mount: len(mount.mount_point), default=None)
-    if carrier is not None and (selection.is_remote(carrier) or selection.is_fuse(carrier)):
-        kind = text.printable(carrier.fs_type)
-        return stuck.Registry(None, f"{text.printable(path)} is on {kind}, which may hang; see --state-dir")
-    return stuck.Registry(directory)
+    for mount in mounts:
+        on_the_way = mount.mount_id in visible and _slash(path).startswith(_slash(mount.mount_point))
+        if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
+            kind = text.printable(mount.fs_type)
+            return stuck.Registry(None, f"{text.printable(path)} is on {kind}, which may hang; see --state-dir")
+    return stuck.Registry(directory, slots=slots)
 
 
 def _slash(path: bytes) -> str:
@@ -305,7 +294,7 @@ def _slash(path: bytes) -> str:
 def _take(options: Options, interrupts: Interrupts) -> Survey:
     table = _read_table(options)
     chosen = selection.select(table[0], options.filters)
-    registry = _registry(options.state_dir, list(table[0]))
+    registry = _registry(options.state_dir, list(table[0]), options.settings.max_workers)
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
@@ -322,9 +311,7 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
     # Loaded only now: a fork costs three times as much once it is.
     from check_mounts import plugin
 
-    presentation = plugin.Presentation(
-        options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding()
-    )
+    presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding())
     return plugin.report(result, options.policy, presentation)
 
 
@@ -343,23 +330,31 @@ def _stdout_encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _write(data: bytes) -> None:
-    """Write to stdout, in pieces that a pipe takes without blocking: a reader that does not read must not keep us for ever."""
+def _write(data: bytes, interrupts: Interrupts) -> None:
+    """Write to stdout, in pieces that a pipe takes without blocking: a reader that does not read must not keep us for ever.
+
+    A signal that comes now ends it; the first piece, which has the verdict, has its chance even so.
+    """
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     until = time.monotonic() + _WRITE_PATIENCE
     view = memoryview(data)
+    known = interrupts.count
     while view:
         left = until - time.monotonic()
-        if left <= 0 or not poll.poll(int(left * 1000) + 1):
+        # A signal does not end a poll (PEP 475), so it is a short one.
+        if left <= 0 or (interrupts.count > known and len(view) < len(data)):
             return
+        if not poll.poll(min(int(left * 1000) + 1, 100)):
+            if interrupts.count > known:
+                return
+            continue
         try:
             view = view[os.write(1, view[: select.PIPE_BUF]) :]
         except BlockingIOError:
             continue
         except OSError:  # EPIPE, ENOSPC, EBADF: nobody to tell; the exit code still says it
             return
-        until = time.monotonic() + _WRITE_PATIENCE
 
 
 def run(arguments: list[str], interrupts: Interrupts) -> int:
@@ -368,17 +363,21 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
     try:
         values = options_parser.parse_intermixed_args(arguments)
         if values.help or values.version:
-            _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"))
+            _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
         options = _understood(values)
         result = _take(options, interrupts)
     except UsageError as error:
         line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"
-        _write(text.encoded(line + options_parser.format_usage(), _stdout_encoding()))
+        _write(text.encoded(line + options_parser.format_usage(), _stdout_encoding()), interrupts)
+        return State.UNKNOWN.value
+    except OSError as error:  # no descriptor to be had, no /dev/null: not even a pool can be made
+        what = f"{error.strerror}: {text.printable_argument(str(error.filename))}" if error.filename else error.strerror
+        _write(text.encoded(f"MOUNTS UNKNOWN - cannot start: {what}\n", _stdout_encoding()), interrupts)
         return State.UNKNOWN.value
     try:
         output, state = _report(result, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours
         output, state = _report_plainly(result, options, error)
-    _write(output)
+    _write(output, interrupts)
     return state.value

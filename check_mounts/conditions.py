@@ -41,7 +41,8 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
 
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     """Condition and detail of a mount whose probe came back; the mount itself was seen (:func:`led_elsewhere` is None)."""
-    if outcome.nlink == 0:
+    if outcome.nlink == 0 and stat.S_ISDIR(outcome.mode or 0):
+        # A bind-mounted file that was replaced by a rename has no link any more and is as good as before; a directory is not.
         # NFS: the export's root directory was removed while the server still holds it open; every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
     if outcome.errno is not None and outcome.step is not None and outcome.errno not in DENIED_ERRORS:

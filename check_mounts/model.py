@@ -114,7 +114,7 @@ class Outcome:
     each step in its order, None for one that was not reached or not needed. ``mode``, ``uid``, ``gid`` and ``nlink`` are those
     of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
     mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
-    belongs to somebody else.
+    belongs to somebody else. ``busy``: nothing was asked, because another run was asking.
     """
 
     step: Optional[Step] = None
@@ -127,6 +127,7 @@ class Outcome:
     acted_as: Optional[int] = None
     mount_id: Optional[int] = None
     not_owner: bool = False
+    busy: bool = False
 
     @property
     def latency(self) -> float:
@@ -136,13 +137,17 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class StuckProbe:
-    """A probe that has not come back: its process, what it was sent to, and when (seconds on CLOCK_BOOTTIME)."""
+    """A probe that has not come back: its process, what it was sent to, and when (seconds on CLOCK_BOOTTIME).
+
+    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way.
+    """
 
     pid: int
     start_time: int
     mount_id: int
     device: tuple[int, int]
     since: float
+    arrived: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +171,11 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A mount that was not to be probed, and why."""
+    """A mount that was not to be probed, and why. ``avoid``: nothing may be looked up through it either, where that could hang."""
 
     mount: Mount
     why: str
+    avoid: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

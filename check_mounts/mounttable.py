@@ -18,6 +18,9 @@ from check_mounts.model import Mount, Unparsed
 
 DEFAULT_PATH = "/proc/self/mountinfo"
 
+# The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
+LONGEST_PATH = 4095
+
 _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 
 
@@ -39,7 +42,14 @@ def _options(field: bytes) -> tuple[bytes, ...]:
 
 def _device(field: bytes) -> tuple[int, int]:
     major, minor = field.split(b":")
-    return int(major), int(minor)
+    return _number(major), _number(minor)
+
+
+def _number(field: bytes) -> int:
+    """A number as the kernel prints them, which fits into an int there. Raises ValueError."""
+    if not field.isdigit() or len(field) > 10 or int(field) >= 1 << 31:
+        raise ValueError("out of range")
+    return int(field)
 
 
 def parse_line(line: bytes) -> Mount:
@@ -56,7 +66,7 @@ def parse_line(line: bytes) -> Mount:
     if len(fields) < separator + 4:
         raise ValueError("type, source or superblock options are missing after the separator")
     try:
-        mount_id, parent_id, device = int(fields[0]), int(fields[1]), _device(fields[2])
+        mount_id, parent_id, device = _number(fields[0]), _number(fields[1]), _device(fields[2])
     except ValueError:
         raise ValueError("mount ID, parent ID or major:minor is not a number") from None
     if not fields[4].startswith(b"/"):
@@ -148,6 +158,8 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
 def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int]) -> bool:
     """Does another mount sit on a directory on the way from ``parent`` to ``mount``?"""
     way = mount.mount_point
+    if len(way) > LONGEST_PATH:
+        return False  # no system call takes it; to look at each part of a megabyte would take minutes
     shortest = len(parent.mount_point.rstrip(b"/"))
     while len(way := way[: way.rfind(b"/")]) > shortest:
         if (parent.mount_id, way) in on_top:

@@ -160,9 +160,7 @@ def report(survey: Survey, policy: Policy, presentation: Presentation) -> tuple[
     return _assemble(verdict, failures, items, check.verbose_str or [], presentation), state
 
 
-def _assemble(
-    verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation
-) -> bytes:
+def _assemble(verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation) -> bytes:
     """Put it together within the limit: the verdict always, then whole failures, whole perfdata items, whole lines.
 
     Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Optional
 
@@ -22,6 +23,9 @@ DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.SHADOWED: State.OK,
     Condition.UNPROBED: State.UNKNOWN,
 }
+
+
+_NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +59,10 @@ class Range:
 
 
 def _number(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        raise ValueError(f"{text.printable_argument(word)!r} is not a number") from None
-    if not math.isfinite(value) or "_" in word:
-        raise ValueError(f"{text.printable_argument(word)!r} is not a number")
-    return value
+    # float() would also take blanks, newlines, underscores and digits of other scripts; the words end up in perfdata.
+    if not _NUMBER.match(word) or not math.isfinite(float(word)):
+        raise ValueError(f"'{text.printable_argument(word)}' is not a number")
+    return float(word)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,14 @@ Every switch is verified. A changed effective uid also changes the filesystem ui
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 
 from check_mounts import syscalls
+
+# (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
+NO_ID = 0xFFFFFFFF
 
 
 class UnknownUser(ValueError):
@@ -37,11 +41,12 @@ def resolve(user: str) -> Identity:
     """
     import pwd
 
+    number = int(user) if user.isascii() and user.isdigit() and len(user) <= 10 else None
     try:
-        entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
+        entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
     except (KeyError, OverflowError, ValueError):
-        if user.isascii() and user.isdigit() and int(user) < 0xFFFFFFFF:
-            return Identity(int(user), int(user))
+        if number is not None and number < NO_ID:
+            return Identity(number, number)
         raise UnknownUser(user) from None
     return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
 
@@ -77,14 +82,15 @@ class Acting:
         self._parent = parent
 
     def __enter__(self) -> None:
-        uid, gid = self._ids
+        uid, gid = _real_ids(*self._ids)
         os.setresgid(-1, gid, -1)
         try:
             os.setresuid(-1, uid, -1)
         except OSError:
             os.setresgid(-1, self._back[1], -1)
+            self._verify(*self._back)
             raise
-        self._verify(*self._ids)
+        self._verify(uid, gid)
 
     def __exit__(self, *_: object) -> None:
         os.setresuid(-1, self._back[0], -1)
@@ -97,6 +103,13 @@ class Acting:
         die_with_parent(self._parent)
 
 
+def _real_ids(uid: int, gid: int) -> tuple[int, int]:
+    """Raises OSError (EINVAL) where one of them is no id."""
+    if NO_ID in (uid, gid):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return uid, gid
+
+
 def become(uid: int, gid: int, parent: int) -> None:
     """Be that user for good, with all ids. The process must not serve another mount afterwards.
 
@@ -104,8 +117,17 @@ def become(uid: int, gid: int, parent: int) -> None:
     and the saved ids (fuse_allow_current_process in fs/fuse/dir.c), so effective ids are not enough. The user may now signal this
     process, but not trace it: it is not dumpable. All he can spoil is the answer about his own mount. Raises OSError.
     """
+    uid, gid = _real_ids(uid, gid)
+    before = os.getresgid()
     os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    try:
+        os.setresuid(uid, uid, uid)
+    except OSError:
+        os.setresgid(*before)
+        if os.getresgid() != before:
+            os._exit(1)
+        die_with_parent(parent)
+        raise
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

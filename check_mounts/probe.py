@@ -36,9 +36,11 @@ _PROGRESS = struct.Struct("<Bdddd")
 _NO_TIME = -1.0
 
 # Flags of an answer
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER = 1, 2, 4, 8
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY = 1, 2, 4, 8, 16
 
 ANSWER_SIZE = _ANSWER.size
+# The answer of a worker that has not touched the mount, because another run is at its filesystem.
+BUSY = _ANSWER.pack(0, 0, _NO_TIME, _NO_TIME, _NO_TIME, _NO_TIME, _BUSY, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Request(NamedTuple):
@@ -66,7 +68,7 @@ def unpack_answer(data: bytes) -> Outcome:
         raise ValueError("wrong size")
     step, number, *rest = _ANSWER.unpack(data)
     times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id) = rest[:4], rest[4:]
-    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 15:
+    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 31:
         raise ValueError("impossible values")
     if not all(0 <= seconds < 1e9 or seconds == _NO_TIME for seconds in times):
         raise ValueError("impossible latency")
@@ -82,6 +84,7 @@ def unpack_answer(data: bytes) -> Outcome:
         acted_as=acted if flags & _HAS_ACTED else None,
         mount_id=mount_id if flags & _HAS_MOUNT_ID else None,
         not_owner=bool(flags & _NOT_OWNER),
+        busy=bool(flags & _BUSY),
     )
 
 

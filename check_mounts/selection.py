@@ -37,6 +37,7 @@ NETWORK_FUSE_SUBTYPES = frozenset(
 _HOST_PATH = re.compile(rb"(?:[^@/]*@)?(\[[^\]/]+\]|[^:/\[\]]+):/")
 _SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
 
+_NOBODY = 0xFFFFFFFE
 _TRIGGER = "autofs trigger"
 
 Glob = re.Pattern[bytes]
@@ -60,7 +61,10 @@ def compile_glob(pattern: bytes) -> Glob:
         position = pattern.find(b"]", start + 1)
         if position < 0:
             raise GlobError("a '[' is not closed (write '[[]' for the character itself)")
-    return re.compile(fnmatch.translate(pattern.decode("latin-1")).encode("latin-1"))
+    try:
+        return re.compile(fnmatch.translate(pattern.decode("latin-1")).encode("latin-1"))
+    except re.error as error:  # '[z-a]', before Python 3.11
+        raise GlobError(str(error)) from None
 
 
 def normalised(path: bytes) -> bytes:
@@ -110,10 +114,18 @@ def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
     """
     if not is_fuse(mount):
         return None
-    try:
-        return int(mount.super_option(b"user_id") or b"0"), int(mount.super_option(b"group_id") or b"0")
-    except ValueError:
-        return 0, 0
+    return _fuse_id(mount, b"user_id"), _fuse_id(mount, b"group_id")
+
+
+def _fuse_id(mount: Mount, option: bytes) -> int:
+    word = mount.super_option(option) or b"0"
+    # What the kernel cannot have printed is nobody we would act as.
+    return int(word) if word.isdigit() and len(word) <= 10 and int(word) < _NOBODY else _NOBODY
+
+
+def can_hang_on_the_way(mount: Mount) -> bool:
+    """Whether a look-up of a path through it may wait for somebody else: every step is revalidated with the server or daemon."""
+    return is_fuse(mount) or is_remote(mount)
 
 
 def server(mount: Mount) -> Optional[bytes]:
@@ -192,7 +204,8 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
                 mounted.add(mount.mount_point)
             why = _why_filtered(mount, filters)
         if why is not None:
-            left_out.append(LeftOut(mount, why))
+            # Who excludes a mount wants it left alone; one that is merely not included is nobody's concern.
+            left_out.append(LeftOut(mount, why, avoid=why.endswith("is excluded") or why.startswith("FUSE")))
         elif mount.mount_id in visible:
             selected.append(mount)
         else:

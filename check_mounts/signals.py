@@ -9,7 +9,11 @@ import os
 import signal
 from typing import Optional
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+# All that would otherwise end us without a verdict and is sent by somebody who means it: supervisors, terminals, timers, limits.
+_ENDING = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
+    signal.SIGVTALRM,
+)  # fmt: skip
 
 
 class Interrupts:
@@ -17,6 +21,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.name: Optional[str] = None
+        self.count = 0
         self.wake_fd, self._write_fd = os.pipe()
         for fd in (self.wake_fd, self._write_fd):
             os.set_blocking(fd, False)
@@ -29,6 +34,7 @@ class Interrupts:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
     def _note(self, number: int, _frame: object) -> None:
+        self.count += 1
         if self.name is None:
             self.name = signal.Signals(number).name
 

@@ -1,32 +1,39 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck process and not one a run.
 
-Import budget: ``mmap``, ``os``, ``stat``, ``time``.
+Import budget: ``mmap``, ``os``, ``stat``, ``time``, ``ctypes`` by way of syscalls.
 
 Each run keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
 into memory, and a worker writes its line itself **before** it touches a mount. So the memory needs no lock and no system call a
-mount, survives SIGKILL of everybody at any moment, and two runs at once know of each other's probes. A line counts as long as its
-process lives: the same boot, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives neither its
-mount ID nor its device number to another one.
+mount, and survives SIGKILL of everybody at any moment. A line counts as long as its process lives: the same boot and pid namespace,
+pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives neither its mount ID nor its device number to
+another one.
+
+Runs at the same time: each makes its own file first and reads those of the others then, so of any two one at least sees the other,
+and it counts up a byte in the other's header to be seen. Who knows that he is not alone writes his line, then reads the lines of the
+others, and steps back where one of them is at the same filesystem: both may, never neither.
 
 The directory must be ours alone: whoever can write to it could hide a hung mount from us.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
 import time
 from typing import Optional
 
-from check_mounts import text
+from check_mounts import syscalls, text
 from check_mounts.model import StuckProbe
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
+_VISITORS = RECORD_SIZE - 2  # where in the header others count up
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
-_TAKEN, _VOID = b"=", b"-"
+# The first byte of a line: on the way to the mount, at the mount, back.
+_ON_THE_WAY, _ARRIVED, _VOID = b"=", b"+", b"-"
 
 
 class Unusable(Exception):
@@ -68,25 +75,36 @@ def process_start(pid: int) -> Optional[int]:
 
 
 def _boot_id() -> str:
+    """The boot, and the pid namespace: in another one (a container that shares the directory) a pid is somebody else's."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+            boot = file.read().strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
-        return "-"
+        return "- -"
 
 
 def _open_directory(path: str) -> int:
-    """A descriptor of the state directory, made if it is not there. Raises Unusable."""
+    """A descriptor of the state directory, made if it is not there. Raises Unusable.
+
+    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell.
+    """
+    parent, _, name = path.rstrip("/").rpartition("/")
     try:
+        above = _open_without_links(parent or "/")
         try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.mkdir(name, 0o700, dir_fd=above)
+            except FileExistsError:
+                pass
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except NotADirectoryError:
+            link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+            raise Unusable("it is a symbolic link" if link else "it is not a directory") from None
+        finally:
+            os.close(above)
     except OSError as error:
-        if os.path.islink(path):
-            raise Unusable("it is a symbolic link") from None
-        raise Unusable(error.strerror or str(error)) from None
+        raise Unusable("a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)) from None
     status = os.fstat(fd)
     why = None
     if status.st_uid != os.geteuid():
@@ -99,18 +117,28 @@ def _open_directory(path: str) -> int:
     return fd
 
 
+def _open_without_links(path: str) -> int:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return syscalls.openat2(-100, os.fsencode(path), flags, syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # before Linux 5.6, and seccomp filters that do not know it
+            raise
+    return os.open(path, flags)
+
+
 def _record(pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
-    words = f"={pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
+    words = f"{_ON_THE_WAY.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
     return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
 
 
 def _parse_record(data: bytes) -> StuckProbe:
     """Raises ValueError."""
-    if not data.startswith(_TAKEN):
+    if not data.startswith((_ON_THE_WAY, _ARRIVED)):
         raise ValueError("not a record")
     pid, start, mount_id, device, since = data[1:].decode("ascii").split()
     major, minor = device.split(":")
-    probe = StuckProbe(int(pid), int(start), int(mount_id), (int(major), int(minor)), float(since))
+    probe = StuckProbe(int(pid), int(start), int(mount_id), (int(major), int(minor)), float(since), data[:1] == _ARRIVED)
     if probe.pid <= 0 or not 0 <= probe.since < 1e12:
         raise ValueError("impossible values")
     return probe
@@ -123,14 +151,18 @@ class Registry:
     ``path`` None means: no memory, for the reason ``why``.
     """
 
-    def __init__(self, path: Optional[str], why: str = "") -> None:
+    def __init__(self, path: Optional[str], why: str = "", slots: int = 0) -> None:
         self.notes: list[str] = []
         self.probes: list[StuckProbe] = []
         self._place: dict[StuckProbe, tuple[str, int]] = {}
+        self._damaged: dict[str, list[str]] = {}
         self._lines: Optional[mmap.mmap] = None
         self._myself = (0, 0)
+        self._path = path or ""
         self._directory = self._file = -1
         self._name = ""
+        self._visitors = 0
+        self._alone = True
         try:
             if path is None:
                 raise Unusable(why)
@@ -140,7 +172,9 @@ class Registry:
             self.notes.append(f"stuck probes are not remembered: {where}{error}")
             return
         self._boot = _boot_id()
-        self._load()
+        if slots:
+            self._prepare(slots)
+        self.load()
 
     def _note(self, words: str) -> None:
         if words not in self.notes:
@@ -148,53 +182,83 @@ class Registry:
 
     # -- what others have left
 
-    def _load(self) -> None:
-        for name in sorted(os.listdir(self._directory)):
-            if name.startswith(_PREFIX):
-                try:
-                    self._load_file(name)
-                except FileNotFoundError:
-                    pass  # a concurrent run has ended meanwhile
-                except OSError as error:
-                    self._note(f"the memory of stuck probes is incomplete: {name!a}: {error.strerror}")
+    def load(self) -> None:
+        """Read what there is now into ``probes``."""
+        if self._directory < 0:
+            return
+        self.probes, self._place, self._damaged = [], {}, {}
+        for name in self._others():
+            try:
+                self._load_file(name)
+            except FileNotFoundError:
+                pass  # a concurrent run has ended meanwhile
+            except OSError as error:
+                self._damage(name, f"cannot be read ({error.strerror})")
+        for why, names in self._damaged.items():
+            first, more = f"{names[0]!a}", f" (and {text.counted(len(names) - 1, 'file')} more)" if len(names) > 1 else ""
+            self._note(f"the memory of stuck probes is incomplete: {first} {why}{more}")
+
+    def _others(self) -> list[str]:
+        try:
+            names = os.listdir(self._directory)
+        except OSError as error:
+            self._note(f"the memory of stuck probes is incomplete: {error.strerror}")
+            return []
+        return sorted(name for name in names if name.startswith(_PREFIX) and name != self._name)
+
+    def _damage(self, name: str, why: str) -> None:
+        self._damaged.setdefault(why, []).append(name)
 
     def _load_file(self, name: str) -> None:
-        data, foreign = self._read(name)
+        data, foreign = _read(name, self._directory)
         if foreign:
-            self._note(f"the memory of stuck probes is incomplete: {name!a} is not a file of ours")
+            self._damage(name, "is not a file of ours")
             return
-        header, body = data[:RECORD_SIZE], data[RECORD_SIZE:]
-        words = header.decode("ascii", "replace").split()
-        alive: list[StuckProbe] = []
+        words = data[:_VISITORS].decode("ascii", "replace").split()
+        here = self._boot.split()
+        known = words[:2] == _HEADER.split() and len(words) == 4
+        if known and words[2] == here[0] and words[3] != here[1]:
+            return  # of another pid namespace: nothing that could be judged from here
         # A run that is just beginning has not written its header yet.
         running = _is_running(name)
-        corrupt = words[:2] != _HEADER.split() and not running
-        if not corrupt and words[2:] == [self._boot]:
-            for offset in range(0, len(body), RECORD_SIZE):
-                record = body[offset : offset + RECORD_SIZE]
-                if record.startswith((_VOID, b"\0")):
-                    continue
-                try:
-                    probe = _parse_record(record)
-                except ValueError:
-                    corrupt = True
-                    continue
-                if process_start(probe.pid) == probe.start_time:
-                    alive.append(probe)
-                    self._place[probe] = (name, RECORD_SIZE + offset)
+        if running:
+            self._visit(name)
+        alive: list[StuckProbe] = []
+        if known and words[2:] == here:
+            alive, corrupt = self._living(name, data)
+        else:
+            corrupt = not known and not running
         if corrupt:
-            self._note(f"the memory of stuck probes is incomplete: {name!a} is corrupt")
+            self._damage(name, "is corrupt")
         self.probes.extend(alive)
         if not alive and not running:
             os.unlink(name, dir_fd=self._directory)
 
-    def _read(self, name: str) -> tuple[bytes, bool]:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
+    def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
+        """The lines of a file that count, and whether others make no sense."""
+        alive: list[StuckProbe] = []
+        corrupt = False
+        for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
+            record = data[offset : offset + RECORD_SIZE]
+            if record.startswith((_VOID, b"\0")):
+                continue
+            try:
+                probe = _parse_record(record)
+            except ValueError:
+                corrupt = True
+                continue
+            if process_start(probe.pid) == probe.start_time:
+                alive.append(probe)
+                self._place[probe] = (name, offset)
+        return alive, corrupt
+
+    def _visit(self, name: str) -> None:
+        """Let a run that is under way know that it is not alone; nor are we."""
+        self._alone = False
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                return b"", True
-            return os.read(fd, _LARGEST_FILE), False
+            visitors = os.pread(fd, 1, _VISITORS) or b"\0"
+            os.pwrite(fd, bytes([(visitors[0] + 1) % 256]), _VISITORS)
         finally:
             os.close(fd)
 
@@ -202,19 +266,16 @@ class Registry:
         """Is a probe of ``probes`` still where it was?"""
         name, offset = self._place[probe]
         try:
-            record = self._read(name)[0][offset : offset + RECORD_SIZE]
-            if _parse_record(record) != probe:
-                return False
-        except (OSError, ValueError):  # blank: its worker has answered; no file: its run has ended cleanly
+            record = _parse_record(_read(name, self._directory)[0][offset : offset + RECORD_SIZE])
+        except (OSError, ValueError):  # void: its worker has answered; no file: its run has ended cleanly
             return False
-        return process_start(probe.pid) == probe.start_time
+        same = (record.pid, record.start_time, record.since) == (probe.pid, probe.start_time, probe.since)
+        return same and process_start(probe.pid) == probe.start_time
 
     # -- the lines of this run
 
-    def prepare(self, slots: int) -> None:
-        """Make room for the lines of so many workers. To be called before they are forked."""
-        if self._directory < 0:
-            return
+    def _prepare(self, slots: int) -> None:
+        """Make a file with room for the lines of so many workers."""
         pid = os.getpid()
         self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}"
         try:
@@ -232,13 +293,14 @@ class Registry:
         # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
         os.posix_fallocate(self._file, 0, size)
         lines = mmap.mmap(self._file, size)
-        lines[:RECORD_SIZE] = (_HEADER + self._boot).ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
+        lines[:_VISITORS] = (_HEADER + self._boot).ljust(_VISITORS).encode("ascii")
+        lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
         return lines
 
-    def enter(self, slot: int, mount_id: int, device: tuple[int, int]) -> None:
-        """In a worker: note that it is about to touch a mount."""
+    def enter(self, slot: int, mount_id: int, device: tuple[int, int]) -> bool:
+        """In a worker: note that it is about to touch a mount. False where another run is at that filesystem: then it must not."""
         if self._lines is None:
-            return
+            return True
         pid = os.getpid()
         if self._myself[0] != pid:
             self._myself = (pid, process_start(pid) or 0)
@@ -247,12 +309,40 @@ class Registry:
         # The mark that makes the line count comes last.
         self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
         self._lines[offset : offset + 1] = record[:1]
+        if self._alone and self._lines[_VISITORS] == 0:
+            return True
+        self._alone = False
+        if not self._taken_elsewhere(device):
+            return True
+        self.leave(slot)
+        # Both may have stepped back. Who comes back at different times does not meet again.
+        time.sleep(0.001 + os.urandom(1)[0] / 10000)
+        return False
+
+    def _taken_elsewhere(self, device: tuple[int, int]) -> bool:
+        """In a worker, which has no descriptor of the directory left: is another run at this filesystem?"""
+        for name in os.listdir(self._path):
+            if name.startswith(_PREFIX) and name != self._name and _is_running(name):
+                try:
+                    alive, _ = self._living(name, _read(f"{self._path}/{name}")[0])
+                except OSError:
+                    continue
+                if any(probe.device == device for probe in alive):
+                    return True
+        return False
+
+    def arrive(self, slot: int) -> None:
+        """In a worker: note that the look-up has come to the mount."""
+        self._mark(slot, _ARRIVED)
 
     def leave(self, slot: int) -> None:
         """In a worker: note that it has come back."""
+        self._mark(slot, _VOID)
+
+    def _mark(self, slot: int, mark: bytes) -> None:
         if self._lines is not None:
             offset = RECORD_SIZE * (slot + 1)
-            self._lines[offset : offset + 1] = _VOID
+            self._lines[offset : offset + 1] = mark
 
     def close(self, any_stuck: bool) -> None:
         """End of the run: its file stays if a worker is stuck, else it goes."""
@@ -270,6 +360,18 @@ class Registry:
             if fd >= 0:
                 os.close(fd)
         self._file = self._directory = -1
+
+
+def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
+    """The content of a file, and whether it is none of ours. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return b"", True
+        return os.read(fd, _LARGEST_FILE), False
+    finally:
+        os.close(fd)
 
 
 def _is_running(name: str) -> bool:

@@ -3,6 +3,9 @@
 A mount is probed once what it hangs from has answered, and once one representative of its superblock has. So a hung filesystem
 costs exactly one stuck process, however many bind mounts show it, and what is mounted below it is blocked, not an alarm.
 
+A look-up can also hang on the way to a mount, in a network or FUSE filesystem that its path leads through. That says nothing about
+the mount's own filesystem, so both are asked one at a time ("gates"), and the one that hangs is the one that is blamed.
+
 This module never touches a mount. It hands requests to a pool of workers and thinks about what comes back.
 """
 
@@ -20,11 +23,12 @@ from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
 from check_mounts.stuck import Registry
 
-# The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
-_LONGEST_PATH = 4095
 # How often to look whether the probe of a concurrent run has come back.
 _LOOK_AGAIN = 0.02
 _TRIES = 2
+
+# What is asked one mount at a time until it has answered: a superblock, and the way through a mount that can hang.
+Gate = tuple[str, tuple[int, int]]
 
 Table = tuple[Sequence[Mount], Sequence[Unparsed]]
 
@@ -97,23 +101,25 @@ class _Pass:
         self._interruption = interruption
         self._deadline = clock + settings.deadline
         groups = settings.identity.groups if settings.identity else ()
-        registry.prepare(settings.max_workers)
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
-        self._plan = _Plan(list(mounts), chosen.selected)
+        self._plan = _Plan(list(mounts), chosen)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
-        # What is known of each superblock: who is probing it, that it answered, or why nobody else need try.
-        self._probing: dict[tuple[int, int], list[Mount]] = {}
-        self._answered: set[tuple[int, int]] = set()
-        self._hung: dict[tuple[int, int], Finding] = {}
-        self._stuck = {stuck.device: stuck for stuck in registry.probes}
-        self._held: dict[tuple[int, int], list[Mount]] = {}
+        # What is known of each gate: who waits for whom is at it, that it answered, or why nobody else need try.
+        self._probing: dict[Gate, list[Mount]] = {}
+        self._passed: set[Gate] = set()
+        self._hung: dict[Gate, Finding] = {}
+        self._stuck: dict[Gate, StuckProbe] = {}
+        self._learn_stuck()
+        self._held: dict[Gate, list[Mount]] = {}
         self._tries: collections.Counter[int] = collections.Counter()
 
     def run(self) -> None:
         """Until everything has an answer, the deadline has come, or a signal has."""
         for mount in self.chosen.shadowed:
             self._note(mount, Condition.SHADOWED, "another mount covers it")
+        for mount, why in self._plan.avoided:
+            self._note(mount, Condition.BLOCKED, why)
         while True:
             self._start_ready()
             if not self._pool.busy and not self._held:
@@ -130,8 +136,15 @@ class _Pass:
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
         """In a worker: probe the mount ``key``. Its line in the registry stands before the mount is touched."""
         mount = self._mounts[key]
-        self._registry.enter(desk.slot, mount.mount_id, mount.device)
-        answer = probe.answer(_request(mount, self.settings), desk.note, desk.parent)
+        if not self._registry.enter(desk.slot, mount.mount_id, mount.device):
+            return probe.BUSY, False
+
+        def note(progress: bytes) -> None:
+            if progress[0] == Step.STATFS:
+                self._registry.arrive(desk.slot)
+            desk.note(progress)
+
+        answer = probe.answer(_request(mount, self.settings), note, desk.parent)
         self._registry.leave(desk.slot)
         return answer
 
@@ -139,46 +152,67 @@ class _Pass:
 
     def _start_ready(self) -> None:
         while self._ready:
-            mount = self._ready.popleft()
-            device = mount.device
-            hung, stuck = self._hung.get(device), self._stuck.get(device)
-            if hung is not None:
-                self._share(mount, hung)
-            elif device in self._held:
-                self._held[device].append(mount)
-            elif stuck is not None:
-                self._meet_stuck(mount, stuck)
-            elif device in self._probing:
-                self._probing[device].append(mount)
+            self._start(self._ready.popleft())
+
+    def _start(self, mount: Mount) -> None:
+        for gate in self._plan.gates(mount):
+            if gate in self._hung:
+                self._share(mount, gate)
+            elif gate in self._held:
+                self._held[gate].append(mount)
+            elif gate in self._stuck:
+                self._meet_stuck(mount, gate)
+            elif gate in self._probing:
+                self._probing[gate].append(mount)
             else:
-                self._send(mount)
+                continue
+            return
+        self._send(mount)
 
     def _send(self, mount: Mount) -> None:
-        if len(mount.mount_point) > _LONGEST_PATH:
+        if len(mount.mount_point) > mounttable.LONGEST_PATH:
             self._answer(mount, Condition.UNPROBED, "its path is longer than a system call takes (PATH_MAX)")
             return
-        if mount.device not in self._answered:
-            self._probing[mount.device] = []
+        for gate in self._plan.gates(mount):
+            if gate not in self._passed:
+                self._probing[gate] = []
         self._pool.submit(mount.mount_id)
 
-    def _meet_stuck(self, mount: Mount, stuck: StuckProbe) -> None:
-        """A probe of an earlier run, or of one that is under way, is in this filesystem: no second one."""
+    def _release(self, mount: Mount, passed: frozenset[str] = frozenset()) -> None:
+        """The mount is no longer at its gates: whoever waits there goes on, or is the next to try."""
+        for gate in self._plan.gates(mount):
+            if gate[0] in passed:
+                self._passed.add(gate)
+            self._ready.extend(self._probing.pop(gate, ()))
+
+    def _learn_stuck(self) -> None:
+        """Which gates earlier and concurrent runs have probes stuck at."""
+        self._stuck = {}
+        for stuck in self._registry.probes:
+            gate = self._plan.blamed(stuck.mount_id, stuck.device, stuck.arrived)
+            if gate not in self._stuck or stuck.since < self._stuck[gate].since:
+                self._stuck[gate] = stuck
+
+    def _meet_stuck(self, mount: Mount, gate: Gate) -> None:
+        """A probe of an earlier run, or of one that is under way, is there: no second one."""
+        stuck = self._stuck[gate]
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
         if not self._registry.still_stuck(stuck):
-            del self._stuck[mount.device]
+            self._registry.load()
+            self._learn_stuck()
             self._ready.appendleft(mount)
         elif age >= self.timeout:
             finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck, time.time() - age)
-            self._hang(mount, finding)
+            self._hang(mount, gate, finding)
         else:
-            self._held[mount.device] = [mount]
+            self._held[gate] = [mount]
 
     def _look_at_held(self) -> None:
-        for device in list(self._held):
-            stuck = self._stuck[device]
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
-            if age >= self.timeout or not self._registry.still_stuck(stuck):
-                self._ready.extend(self._held.pop(device))
+        for gate in list(self._held):
+            stuck = self._stuck.get(gate)
+            age = 0.0 if stuck is None else time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+            if stuck is None or age >= self.timeout or not self._registry.still_stuck(stuck):
+                self._ready.extend(self._held.pop(gate))
 
     # -- what has come back
 
@@ -186,7 +220,14 @@ class _Pass:
         mount = self._mounts[event.key]
         if isinstance(event, workers.Answered):
             try:
-                self._judge(mount, probe.unpack_answer(event.answer))
+                outcome = probe.unpack_answer(event.answer)
+                if outcome.busy:
+                    self._registry.load()
+                    self._learn_stuck()
+                    self._release(mount)
+                    self._ready.append(mount)
+                else:
+                    self._judge(mount, outcome)
             except ValueError as error:
                 self._retry(mount, f"its worker's answer makes no sense: {error}")
         elif isinstance(event, workers.TimedOut):
@@ -200,9 +241,8 @@ class _Pass:
         if self._tries[mount.mount_id] < _TRIES:
             self._pool.submit(mount.mount_id)
             return
-        waiting = self._probing.pop(mount.device, [])
         self._answer(mount, Condition.UNPROBED, why)
-        self._ready.extend(waiting)
+        self._release(mount)
 
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
@@ -216,14 +256,12 @@ class _Pass:
             if above is not None and above.condition is Condition.DEAD:
                 # It was not even reached: the look-up failed on the way, in the mount it hangs from.
                 condition, detail = Condition.BLOCKED, f"below {text.printable(above.mount_point)}, which is dead"
-        waiting = self._probing.pop(mount.device, [])
         # A look-up that ended before the mount, or on another one, says nothing about its filesystem: the next of its mounts has
         # to try, and again only one of them.
-        if elsewhere is None and outcome.step is not Step.LOOK_UP:
-            self._answered.add(mount.device)
+        arrived = outcome.step is not Step.LOOK_UP
+        self._release(mount, frozenset(("way", "fs") if arrived and elsewhere is None else ("way",) if arrived else ()))
         finding = self._note(mount, condition, detail, outcome, outcome.latency)
-        self._ready.extend(waiting)
-        if condition is Condition.DEAD and (selection.is_remote(mount) or selection.is_fuse(mount)):
+        if condition is Condition.DEAD and selection.can_hang_on_the_way(mount):
             # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then the kernel drops the entry
             # together with what is mounted on it (d_invalidate in fs/dcache.c): asking would unmount.
             self._block_below(mount, finding, "is dead")
@@ -238,23 +276,18 @@ class _Pass:
         outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self.timeout)}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, _process(pid), time.time() - waited)
-        if outcome.step is Step.LOOK_UP and mount.mount_id in self._plan.below_unprobed:
-            # The way to it leads through a mount that nobody probes (excluded, a user's own): that one may be what hangs.
-            self._block_below(mount, finding)
-            self._ready.extend(self._probing.pop(mount.device, []))
-        else:
-            self._hang(mount, finding)
+        self._hang(mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding)
 
-    def _hang(self, mount: Mount, finding: Finding) -> None:
-        """The filesystem of ``mount`` is hung: so are its other mounts, and what is below is blocked."""
-        self._hung[mount.device] = finding
+    def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
+        """The gate is hung: so is everybody who has to pass it, and what is below is blocked."""
+        self._hung[gate] = finding
         self._block_below(mount, finding)
-        for other in self._probing.pop(mount.device, []):
-            self._share(other, finding)
+        self._release(mount)
 
-    def _share(self, mount: Mount, hung: Finding) -> None:
-        detail = f"same filesystem as {text.printable(hung.mount_point)}"
-        finding = self._note(mount, Condition.TIMED_OUT, detail, None, hung.latency)
+    def _share(self, mount: Mount, gate: Gate) -> None:
+        hung = self._hung[gate]
+        what = "same filesystem as" if gate[0] == "fs" else "the way to it leads through the same filesystem as that to"
+        finding = self._note(mount, Condition.TIMED_OUT, f"{what} {text.printable(hung.mount_point)}", None, hung.latency)
         self._block_below(mount, finding)
 
     def _block_below(self, mount: Mount, finding: Finding, what: str = "timed out") -> None:
@@ -313,46 +346,112 @@ class _Pass:
 class _Plan:
     """Which selected mount waits for which: the tree of the table without what is not probed."""
 
-    def __init__(self, mounts: Sequence[Mount], selected: Sequence[Mount]) -> None:
+    def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
         self._by_id = {mount.mount_id: mount for mount in mounts}
-        self._selected = {mount.mount_id for mount in selected}
+        self._selected = {mount.mount_id for mount in chosen.selected}
+        self._avoid = {out.mount.mount_id: out.why for out in chosen.left_out if out.avoid}
         self.parent: dict[int, int] = {}
         self.children: dict[int, list[Mount]] = {}
-        self.below_unprobed: set[int] = set()
-        self._settled: dict[int, tuple[Optional[int], bool]] = {}
+        # Mounts that no look-up may go to, because the way leads through one that is to be left alone, and can hang.
+        self.avoided: list[tuple[Mount, str]] = []
+        self._settled: dict[int, _Place] = {}
+        self._gates: dict[int, tuple[Gate, ...]] = {}
         outermost: list[Mount] = []
-        for mount in selected:
-            parent, through_unprobed = self._hangs_from(mount)
-            if through_unprobed:
-                self.below_unprobed.add(mount.mount_id)
-            if parent is None:
+        for mount in chosen.selected:
+            place = self._place_below(mount)
+            if place.avoid is not None:
+                point = text.printable(self._by_id[place.avoid].mount_point)
+                self.avoided.append((mount, f"below {point}, which is left alone ({self._avoid[place.avoid]})"))
+            elif place.parent is None:
                 outermost.append(mount)
             else:
-                self.parent[mount.mount_id] = parent
-                self.children.setdefault(parent, []).append(mount)
-        # Last, what lies below a mount that is not probed: it must not speak for its superblock if another can.
-        self.outermost = sorted(outermost, key=lambda mount: mount.mount_id in self.below_unprobed)
+                self.parent[mount.mount_id] = place.parent
+                self.children.setdefault(place.parent, []).append(mount)
+        # Last, whose way could hang: it must not speak for its superblock if another can.
+        self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
 
-    def _hangs_from(self, mount: Mount) -> tuple[Optional[int], bool]:
-        """The nearest selected ancestor, and whether an unprobed mount that can hang lies in between."""
-        way: list[int] = []
+    def gates(self, mount: Mount) -> tuple[Gate, ...]:
+        """Its superblock, and the superblock that a look-up on the way to it could hang in."""
+        gates = self._gates.get(mount.mount_id)
+        if gates is None:
+            way = self._way(mount)
+            gates = (("fs", mount.device),) if way is None else (("way", way), ("fs", mount.device))
+            self._gates[mount.mount_id] = gates
+        return gates
+
+    def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
+        """What hangs when the probe of a mount does.
+
+        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the like: the last step of a look-up
+        revalidates the root directory of those (d_weak_revalidate), with their own server.
+        """
+        mount = self._by_id.get(mount_id)
+        way = None if mount is None or arrived or mount.fs_type in selection.NETWORK_TYPES else self._way(mount)
+        return ("fs", device) if way is None else ("way", way)
+
+    def _way(self, mount: Mount) -> Optional[tuple[int, int]]:
+        way = self._place_below(mount).way
+        return None if way == mount.device else way
+
+    def _place_below(self, mount: Mount) -> _Place:
+        parent = self._by_id.get(mount.parent_id)
+        return _Place() if parent is None or parent is mount else self._place(parent)
+
+    def _place(self, mount: Mount) -> _Place:
+        """What it means to hang from this mount: worked out from the outside in, so that a deep chain needs no deep stack."""
+        chain = [mount]
         seen = {mount.mount_id}
-        current = mount.parent_id
-        result: tuple[Optional[int], bool] = (None, False)
-        while current in self._by_id and current not in seen:
-            if current in self._selected:
-                result = (current, False)
+        while chain[-1].mount_id not in self._settled:
+            above = self._by_id.get(chain[-1].parent_id)
+            if above is None or above.mount_id in seen:
                 break
-            if current in self._settled:
-                result = self._settled[current]
-                break
-            seen.add(current)
-            way.append(current)
-            current = self._by_id[current].parent_id
-        for mount_id in reversed(way):
-            can_hang = self._by_id[mount_id].fs_type not in selection.PSEUDO_TYPES
-            result = self._settled[mount_id] = (result[0], result[1] or can_hang)
+            seen.add(above.mount_id)
+            chain.append(above)
+        place = self._settled.get(chain[-1].mount_id, _Place())
+        for each in reversed(chain):
+            if each.mount_id not in self._settled:
+                self._settled[each.mount_id] = self._below(each, place)
+            place = self._settled[each.mount_id]
+        return place
+
+    def _below(self, mount: Mount, place: _Place) -> _Place:
+        hangs = selection.can_hang_on_the_way(mount)
+        avoid = mount.mount_id if hangs and mount.mount_id in self._avoid else place.avoid
+        return _Place(
+            parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
+            way=mount.device if hangs else place.way,
+            avoid=avoid,
+        )
+
+    def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
+        """A table that says of mounts that they hang from each other is wrong, but they are probed all the same."""
+        reached = {mount.mount_id for mount, _ in self.avoided}
+        for mount in outermost:
+            self._reach(mount, reached)
+        result = list(outermost)
+        for mount in chosen.selected:
+            if mount.mount_id not in reached:
+                self.children[self.parent.pop(mount.mount_id)].remove(mount)
+                self._reach(mount, reached)
+                result.append(mount)
         return result
+
+    def _reach(self, start: Mount, reached: set[int]) -> None:
+        below = [start]
+        while below:
+            mount = below.pop()
+            if mount.mount_id not in reached:
+                reached.add(mount.mount_id)
+                below.extend(self.children.get(mount.mount_id, ()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one to be left alone."""
+
+    parent: Optional[int] = None
+    way: Optional[tuple[int, int]] = None
+    avoid: Optional[int] = None
 
 
 def _request(mount: Mount, settings: Settings) -> probe.Request:
@@ -420,7 +519,16 @@ def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding],
             findings.append(dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it"))
         else:
             findings.append(finding)
+        if findings and findings[-1].mount is mount and findings[-1].condition is Condition.SHADOWED:
+            missing.extend(_covered_though_named(findings[-1], survey, key in known_shadowed))
     return [*findings, *missing], vanished
+
+
+def _covered_though_named(finding: Finding, survey: _Pass, known: bool) -> list[Finding]:
+    """Who is named is expected to be reached."""
+    if known or finding.mount_point not in survey.chosen.named:
+        return []
+    return [Finding(finding.mount_point, None, Condition.MISSING, "covered by another mount")]
 
 
 def _mounted_now(suspects: set[int], survey: _Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:

@@ -45,9 +45,7 @@ def printable_argument(argument: str) -> str:
 
 def one_line(message: str) -> str:
     """A message made of safe and unsafe parts on one line: only what could break it is escaped, the backslash is left alone."""
-    return "".join(
-        char if char.isprintable() and char != "|" else _octal(char.encode("utf-8", "surrogateescape")) for char in message
-    )
+    return "".join(char if char.isprintable() and char != "|" else _octal(char.encode("utf-8", "surrogateescape")) for char in message)
 
 
 def clipped(text: str, limit: int) -> str:
@@ -62,10 +60,10 @@ def encoded(text: str, encoding: str) -> bytes:
     """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so this never raises."""
     try:
         return text.encode(encoding)
-    except LookupError:
-        return encoded(text, "ascii")
     except UnicodeEncodeError:
         return b"".join(map(_encoded_char, text, itertools.repeat(encoding)))
+    except (LookupError, UnicodeError):  # no such encoding, or one that is no encoding of texts (idna)
+        return encoded(text, "ascii")
 
 
 def _encoded_char(char: str, encoding: str) -> bytes:

@@ -35,6 +35,11 @@ from check_mounts import privilege, syscalls
 
 # How long nobody may have answered, while work waits, before the pool doubles.
 PATIENCE = 0.02
+# It also doubles where those who answer would need longer than this for what waits, or than that part of the timeout: behind many
+# slow mounts a hung one must still be found in time.
+_HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
+# When a request that nobody seems to have is lost. A worker may lose the processor before it has noted what it took.
+_LOST_AFTER = 2.0
 
 _REQUEST_FD, _ANSWER_FD = 3, 4
 _KEY = struct.Struct("<I")
@@ -122,7 +127,9 @@ class Pool:
         self._groups = groups
         self._open: set[int] = set()  # submitted, no event yet
         self._unsent: deque[int] = deque()
-        self._suspects: set[int] = set()
+        self._suspects: dict[int, float] = {}
+        self._answers = 0
+        self._looked = 0.0
         self._by_fd: dict[int, _Worker] = {}
         self._given_up: dict[int, int] = {}  # pid -> slot
         self._free_slots = list(range(max_workers - 1, -1, -1))
@@ -251,6 +258,7 @@ class Pool:
             if key not in self._open:
                 return False
             self._open.discard(key)
+            self._answers += 1
             events.append(Answered(key, frame[_HEAD.size :]))
         return True
 
@@ -277,23 +285,31 @@ class Pool:
                 claimed += 1
                 soonest = min(soonest, began + self._timeout)
         self._find_lost(claimed, events)
-        if len(self._open) > claimed:
-            if now >= self._grow_at:
+        waiting = len(self._open) - claimed
+        if waiting > 0:
+            if now >= self._grow_at or self._is_too_slow(waiting, now - self._looked):
                 self._grow()
             soonest = min(soonest, monotonic() + PATIENCE)
+        self._looked, self._answers = now, 0
         self._look_at = soonest
+
+    def _is_too_slow(self, waiting: int, elapsed: float) -> bool:
+        """Would what waits take too long at the pace of the last ``elapsed`` seconds?"""
+        horizon = min(_HORIZON, self._timeout * _PART_OF_TIMEOUT)
+        return elapsed >= PATIENCE / 2 and waiting * elapsed > self._answers * horizon
 
     def _find_lost(self, claimed: int, events: list[Event]) -> None:
         """Requests that nobody has: taken by a worker that was killed before it could note that, or that answered nonsense.
 
-        Seen twice, one patience apart, because a worker may just be about to note what it took.
+        Only after a while, because a worker may just be about to note what it took.
         """
-        suspects: set[int] = set()
+        suspects: dict[int, float] = {}
         if not claimed and not self._unsent and not _bytes_waiting(self._request_fd):
-            suspects = set(self._open)
-        for key in suspects & self._suspects:
-            self._open.discard(key)
-            events.append(Died(key, None, bytes(PROGRESS_SIZE)))
+            now = monotonic()
+            suspects = {key: self._suspects.get(key, now) for key in self._open}
+            for key in [key for key, since in suspects.items() if now - since >= _LOST_AFTER]:
+                self._open.discard(key)
+                events.append(Died(key, None, bytes(PROGRESS_SIZE)))
         self._suspects = suspects
 
     def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:

@@ -8,6 +8,8 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     answer ID    answer again, also what has been read meanwhile
     die ID       close the connection: everybody gets ENOTCONN
     waiting ID   how many requests have been read and not answered
+    hang-lookup ID     LOOKUP of a name is never answered, all else is
+    delay ID SECONDS   each answer takes so long
     nostatfs ID  answer STATFS with ENOSYS
     error ID N   answer GETATTR and STATFS with errno N (0: as usual)
 
@@ -23,6 +25,7 @@ import select
 import stat
 import struct
 import sys
+import time
 
 _HEADER = struct.Struct("<IIQQIIII")  # len opcode unique nodeid uid gid pid padding
 _OUT = struct.Struct("<IiQ")
@@ -45,6 +48,8 @@ class Filesystem:
         self.state = "answer"
         self.error = 0
         self.offers_statfs = True
+        self.hangs_at_lookup = False
+        self.delay = 0.0
         self.read: list[bytes] = []
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         data = f"fd={self.fd},rootmode=40000,user_id={options.get('user_id', 0)},group_id={options.get('group_id', 0)}"
@@ -69,7 +74,7 @@ class Filesystem:
         opcode = _HEADER.unpack_from(data)[1]
         if opcode in _NO_ANSWER:
             return
-        if self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY):
+        if (self.hangs_at_lookup and opcode == LOOKUP) or (self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY)):
             self.read.append(data)
         else:
             self.reply(data)
@@ -78,6 +83,7 @@ class Filesystem:
         """Change behaviour; whoever answers again also answers what has been read."""
         self.state = state
         if state == "answer":
+            self.hangs_at_lookup = False
             pending, self.read = self.read, []
             for data in pending:
                 self.reply(data)
@@ -91,6 +97,7 @@ class Filesystem:
     def reply(self, data: bytes) -> None:
         """Answer one request."""
         _, opcode, unique, node, *_ = _HEADER.unpack_from(data)
+        time.sleep(self.delay)
         number, body = self._answer(opcode, node, data[_HEADER.size :])
         try:
             os.write(self.fd, _OUT.pack(_OUT.size + len(body), -number, unique) + body)
@@ -130,6 +137,10 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems.pop(name).close()
     elif command == "error":
         filesystems[name].error = int(rest[0])
+    elif command == "delay":
+        filesystems[name].delay = float(rest[0])
+    elif command == "hang-lookup":
+        filesystems[name].hangs_at_lookup = True
     elif command == "nostatfs":
         filesystems[name].offers_statfs = False
     else:

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"model", "privilege", "syscalls"},
     "conditions": {"model", "text"},
     "workers": {"privilege", "syscalls"},
-    "stuck": {"model", "text"},
+    "stuck": {"model", "syscalls", "text"},
     "survey": {"conditions", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers"},
     "policy": {"model", "text"},
     "summary": {"model", "policy", "selection", "text"},
@@ -46,7 +46,7 @@ PATH_USERS = {
     "mounttable": {"open"},  # the mount table
     "syscalls": {"listdir"},  # /proc/self/fd
     "workers": {"open", "chdir"},  # /dev/null, /
-    "stuck": {"open", "listdir", "islink", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "stuck": {"open", "openat2", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
     "cli": {"chdir"},  # /
     "probe": {"open", "openat2", "scandir"},
 }

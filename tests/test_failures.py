@@ -118,6 +118,18 @@ def test_nlink_0_is_stale(fuse: Fuse, plugin: Plugin) -> None:
     assert result.verdict.endswith("dead: its root directory was removed (nlink 0)")
 
 
+def test_a_file_that_was_replaced_is_as_good_as_before(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    """The life of /etc/resolv.conf in a container: a bind-mounted file, replaced by a rename, has no link any more."""
+    source, target = tmp_path / "source", mounts.point("dir") / "file"
+    source.write_text("")
+    target.write_text("")
+    mounts.mount_at(target, "none", str(source), flags=4096)
+    (tmp_path / "new").write_text("")
+    (tmp_path / "new").rename(source)
+    assert target.stat().st_nlink == 0
+    assert plugin().code == 0
+
+
 def test_mode_0000_of_a_user_is_denied(mounts: Mounts, plugin: Plugin) -> None:
     example = mounts.tmpfs("example", "mode=0000,uid=1000", "filer1:/example")
     result = plugin()

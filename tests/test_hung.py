@@ -19,6 +19,10 @@ pytestmark = pytest.mark.root
 _PIPE_WAIT, _FUSE_WAIT = "pipe_read", "request_wait_answer"
 
 
+def _waits() -> list[str]:
+    return [Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive()]
+
+
 def _ends(fd: int) -> bool:
     """Whether a pipe's end of file is there, or comes at once."""
     poll = select.poll()
@@ -227,13 +231,8 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     fuse.command("hang", "hung")
     process = plugin.start("-t", "30", "-vv")
     until(lambda: fuse.waiting("hung") == 1)
-    # All the rest is answered: one worker is stuck, the other one waits for work, and the parent for either.
-    until(
-        lambda: (
-            sorted(Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive())
-            == [_PIPE_WAIT, _FUSE_WAIT]
-        )
-    )
+    # All the rest is answered: one worker is stuck, the others wait for work, and the parent for either.
+    until(lambda: _PIPE_WAIT in _waits() and sorted(set(_waits())) == [_PIPE_WAIT, _FUSE_WAIT])
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
     assert os.readlink(f"/proc/{process.pid}/cwd") == "/"  # a working directory on a mount would keep it busy, or hang
     process.send_signal(number)
@@ -303,3 +302,93 @@ def test_a_concurrent_run_goes_on_when_the_other_probe_is_back(fuse: Fuse, plugi
     fuse.command("answer", "hung")
     for process in (first, second):
         assert process.communicate(timeout=15)[0].startswith(b"MOUNTS OK - 1 mount checked")
+
+
+def test_pairs_of_runs_at_the_same_moment(fuse: Fuse, plugin: Plugin) -> None:
+    for number in range(6):
+        fuse.mount(f"hung{number}")
+        fuse.command("hang", f"hung{number}")
+    runs = [plugin.start("-t", "0.5") for _ in range(4)]
+    for run in runs:
+        assert run.communicate(timeout=20)[0].startswith(b"MOUNTS CRITICAL - 6 of 6 mounts failed")
+    assert len(workers_alive()) == 6
+
+
+def test_a_hang_on_the_way_is_not_the_fault_of_the_mount(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    """The root directory of the FUSE answers, the look-up below it does not; what is mounted there is healthy elsewhere."""
+    way = fuse.mount("way")
+    below = way / "sub"
+    mounts.mount_at(below, "tmpfs")
+    elsewhere = mounts.bind(below, "elsewhere")
+    fuse.command("hang-lookup", "way")
+    for _ in range(3):
+        result = plugin("-t", "0.5", "-vv")
+        assert (result.count("ok"), result.count("timed_out")) == (2, 1)
+        assert "timed out" in result.line(below)
+        assert result.line(elsewhere).startswith("OK: ")
+        assert len(workers_alive()) == 1
+
+
+def test_behind_one_way_that_hangs_one_process_is_stuck(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    """The FUSE itself is not selected, so nobody has asked it before; four mounts below it are."""
+    way = fuse.mount("way")
+    first = way / "sub"
+    for number in range(4):
+        mounts.mount_at(first, "tmpfs", f"stacked{number}")
+        first = first / "deeper"
+        first.mkdir()
+    for number in range(3):
+        fuse.mount(f"other{number}")
+    fuse.command("hang-lookup", "way")
+    result = plugin("-t", "0.5", "-v", "-N", "tmpfs")
+    assert result.code == 2
+    assert len(workers_alive()) == 1
+
+
+def test_what_is_excluded_is_not_walked_through(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    """Neither does a look-up hang in it nor, where it is dead, detach what is mounted below."""
+    user, dead = fuse.mount("user", user_id=1000), fuse.mount("dead")
+    for way in (user, dead):
+        mounts.mount_at(way / "sub", "tmpfs")
+    fuse.command("hang", "user")
+    fuse.command("die", "dead")
+    result = plugin("-t", "0.5", "-v", "-x", str(dead))
+    assert (result.code, result.count("blocked")) == (0, 2)
+    assert result.line(user / "sub").endswith(f"blocked: below {user}, which is left alone (FUSE mount of uid 1000)")
+    assert result.line(dead / "sub").endswith(f"blocked: below {dead}, which is left alone (its mount point is excluded)")
+    assert not workers_alive()
+    assert f" {dead}/sub " in Path("/proc/self/mountinfo").read_text()
+
+
+def test_behind_many_slow_mounts_a_hung_one_is_found_in_time(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    for number in range(300):
+        fuse.mount(f"slow{number}")
+        fuse.command("delay", f"slow{number}", "0.001")
+    fuse.mount("z-hung")
+    fuse.command("hang", "z-hung")
+    result = plugin("-t", "3")
+    assert (result.count("timed_out"), result.count("unprobed")) == (1, 0)
+    # One after the other the slow ones take 1.5 s at least, and the hung one would begin only then.
+    assert float(result.numbers["time"]) < 4.2
+
+
+def test_named_but_covered_during_the_run_is_missing(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    process = plugin.start("-t", "0.7", str(hung), below=False)
+    until(lambda: fuse.waiting("hung") == 1)
+    mounts.mount_at(hung, "tmpfs")
+    output = process.communicate(timeout=10)[0].decode()
+    assert output.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {hung} missing: covered by another mount | ")
+
+
+@pytest.mark.parametrize("capability", ["cap_setuid", "cap_setgid"])
+def test_without_a_capability_workers_still_die_with_their_parent(mounts: Mounts, fuse: Fuse, plugin: Plugin, capability: str) -> None:
+    mounts.tmpfs("of-a-user", "uid=1000,mode=0700")
+    fuse.mount("frozen")
+    fuse.command("freeze", "frozen")
+    process = plugin.start("-t", "30", "--max-workers", "1", wrapper=["setpriv", f"--bounding-set=-{capability[4:]}", "--"])
+    until(lambda: _FUSE_WAIT in _waits())
+    process.kill()
+    process.communicate()
+    until(lambda: not workers_alive())

@@ -34,9 +34,7 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}")
     assert _files(prefix) == EXPECTED
     program = prefix / "bin/check_mounts"
-    result = subprocess.run(
-        [program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False
-    )
+    result = subprocess.run([program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False)
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
     for path in (prefix / "share/check_mounts/nrpe").iterdir():
         assert "/usr/local/bin" not in path.read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,15 +40,13 @@ any_bytes = st.binary(max_size=40).map(lambda data: data.replace(b"\0", b""))
 options = st.lists(any_bytes.filter(bool), min_size=1, max_size=4).map(tuple)
 some_mounts = st.builds(
     Mount,
-    mount_id=st.integers(0, 2**31),
-    parent_id=st.integers(0, 2**31),
+    mount_id=st.integers(0, 2**31 - 1),
+    parent_id=st.integers(0, 2**31 - 1),
     device=st.tuples(st.integers(0, 4095), st.integers(0, 2**20)),
     root=any_bytes.map(lambda data: b"/" + data),
     mount_point=any_bytes.map(lambda data: b"/" + data),
     options=options,
-    optional_fields=st.lists(st.sampled_from([b"shared:1", b"master:22", b"propagate_from:3", b"unbindable", b"new:x"])).map(
-        tuple
-    ),
+    optional_fields=st.lists(st.sampled_from([b"shared:1", b"master:22", b"propagate_from:3", b"unbindable", b"new:x"])).map(tuple),
     fs_type=any_bytes.filter(bool),
     source=any_bytes,
     super_options=options,
@@ -67,11 +67,7 @@ def test_never_raises(data: bytes) -> None:
     mounttable.visible(parsed)
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from([b"/", b"/a", b"/a/b", b"/a/b/c", b"/ab"])), max_size=9
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from([b"/", b"/a", b"/a/b", b"/a/b/c", b"/ab"])), max_size=9))
 def test_visible_ends_on_any_tree(shape: list[tuple[int, int, bytes]]) -> None:
     """Circles and gaps included: a table may be a file that somebody wrote."""
     table = [_mount(mount_id, parent_id, point) for mount_id, parent_id, point in shape]
@@ -109,6 +105,9 @@ def test_fields(line: bytes, member: str, value: object) -> None:
         (b"36 35 98:0 / /a rw xfs /dev/x rw", "it has no separator ' - ' after at least six fields"),
         (b"36 35 98:0 / /a rw - xfs /dev/x", "type, source or superblock options are missing after the separator"),
         (b"x 35 98:0 / /a rw - xfs /dev/x rw", "mount ID, parent ID or major:minor is not a number"),
+        (b"5000000000 35 98:0 / /a rw - xfs /dev/x rw", "mount ID, parent ID or major:minor is not a number"),
+        (b"-1 35 98:0 / /a rw - xfs /dev/x rw", "mount ID, parent ID or major:minor is not a number"),
+        (b"36 35 98:%s / /a rw - xfs /dev/x rw" % (b"9" * 60), "mount ID, parent ID or major:minor is not a number"),
         (b"36 35 98 / /a rw - xfs /dev/x rw", "mount ID, parent ID or major:minor is not a number"),
         (b"36 35 98:0 / a rw - xfs /dev/x rw", "the mount point is not an absolute path"),
         (b"36 35 98:0 / /other rw - xfs /dev/x rw", "another line has the mount ID 36"),
@@ -141,6 +140,12 @@ def test_visible() -> None:
         _mount(11, 10, b"/y"),
     ]
     assert mounttable.visible(table) == {1, 3, 6, 7, 8, 11} - {11}
+
+
+def test_an_overlong_path_takes_no_time() -> None:
+    began = time.monotonic()
+    mounttable.visible([_mount(1, 0, b"/"), _mount(2, 1, b"/a" * 500000)])
+    assert time.monotonic() - began < 5  # it was minutes
 
 
 def test_deep_chain_is_linear() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def sleeper() -> Iterator[int]:
 
 
 def _file(directory: Path, *records: bytes, boot: str = "", name: str = "run.1.1") -> Path:
-    boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = boot or f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
     directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / name
     path.write_bytes(b"".join(record.ljust(RECORD_SIZE - 1) + b"\n" for record in (f"check_mounts 1 {boot}".encode(), *records)))
@@ -43,7 +44,7 @@ def test_a_live_process_counts(tmp_path: Path, sleeper: int) -> None:
     assert (probe.pid, probe.mount_id, probe.device, probe.since) == (sleeper, 63, (0, 39), 12.345)
     assert registry.still_stuck(probe)
     assert registry.notes == []
-    path.write_bytes(path.read_bytes().replace(b"=", b"-"))
+    path.write_bytes(path.read_bytes().replace(b"\n=", b"\n-"))
     assert not registry.still_stuck(probe)
     registry.close(any_stuck=False)
     assert path.exists()
@@ -51,7 +52,7 @@ def test_a_live_process_counts(tmp_path: Path, sleeper: int) -> None:
 
 def test_who_has_ended_is_forgotten_with_its_file(tmp_path: Path, sleeper: int) -> None:
     other_start = _file(tmp_path / "state", _record(sleeper, start=1), name="run.1.1")
-    other_boot = _file(tmp_path / "state", _record(sleeper), boot="another", name="run.2.2")
+    other_boot = _file(tmp_path / "state", _record(sleeper), boot="another 1", name="run.2.2")
     zombie = subprocess.Popen(["true"])
     while process_start(zombie.pid) is not None:
         time.sleep(0.001)
@@ -94,7 +95,10 @@ def test_what_lies_about_is_not_opened_blindly(tmp_path: Path) -> None:
     (directory / "other").write_text("x")
     registry = Registry(str(directory))
     registry.close(any_stuck=False)
-    assert len(registry.notes) == 3
+    assert registry.notes == [
+        "the memory of stuck probes is incomplete: 'run.dir' is not a file of ours (and 1 file more)",
+        "the memory of stuck probes is incomplete: 'run.link' cannot be read (Too many levels of symbolic links)",
+    ]
     assert (directory / "other").exists()
 
 
@@ -109,8 +113,7 @@ def test_a_run_that_is_just_beginning_is_not_corrupt(tmp_path: Path, sleeper: in
 
 
 def test_lines_of_this_run(tmp_path: Path) -> None:
-    registry = Registry(str(tmp_path / "state"))
-    registry.prepare(4)
+    registry = Registry(str(tmp_path / "state"), slots=4)
     registry.enter(2, 63, (0, 39))
     (seen,) = Registry(str(tmp_path / "state")).probes
     assert (seen.pid, seen.mount_id, seen.device) == (os.getpid(), 63, (0, 39))
@@ -121,6 +124,68 @@ def test_lines_of_this_run(tmp_path: Path) -> None:
     (path,) = (tmp_path / "state").iterdir()
     assert path.stat().st_size == 5 * RECORD_SIZE
     assert len(Registry(str(tmp_path / "state")).probes) == 1
+
+
+def test_of_two_runs_one_steps_back(tmp_path: Path) -> None:
+    """Whatever the order in which they begin: two at the same filesystem there are never."""
+    path = str(tmp_path / "state")
+    first, second = _Run(path), _Run(path)
+    assert first.try_to_enter((0, 39))
+    assert not second.try_to_enter((0, 39))
+    assert second.try_to_enter((0, 40))
+    assert not first.try_to_enter((0, 40))
+    first.leave()
+    assert second.try_to_enter((0, 39))
+    for run in (first, second):
+        run.end()
+
+
+class _Run:
+    """A run in a process of its own, with one worker: it answers each try to enter a device."""
+
+    def __init__(self, path: str) -> None:
+        script = (
+            "import sys; from check_mounts.stuck import Registry; r = Registry(sys.argv[1], slots=9); slot = 0\n"
+            "print('ready', flush=True)\n"
+            "for line in sys.stdin:\n"
+            "    if line.strip() == 'leave':\n"
+            "        [r.leave(s) for s in range(slot)]\n"
+            "    else:\n"
+            "        slot += 1; print(r.enter(slot - 1, slot, (0, int(line))), flush=True)\n"
+            "r.close(any_stuck=False)\n"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+        )
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def try_to_enter(self, device: tuple[int, int]) -> bool:
+        self._say(str(device[1]))
+        return self._answer() == "True"
+
+    def leave(self) -> None:
+        self._say("leave")
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+def test_another_pid_namespace_is_left_alone(tmp_path: Path, sleeper: int) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    path = _file(tmp_path / "state", _record(sleeper), boot=f"{boot} 12345")
+    registry = Registry(str(tmp_path / "state"))
+    registry.close(any_stuck=False)
+    assert (registry.probes, registry.notes) == ([], [])
+    assert path.exists()
 
 
 def test_the_start_of_a_process() -> None:
@@ -135,13 +200,14 @@ def test_the_start_of_a_process() -> None:
         ("ln -s /tmp {}", "it is a symbolic link"),
         ("mkdir -m 700 {0} && chown 1000 {0}", "it belongs to uid 1000"),
         ("mkdir -m 777 {}", "mode 0777 lets others write to it"),
-        ("touch {}", "Not a directory"),
+        ("touch {}", "it is not a directory"),
         ("mkdir -m 700 {0} && mount -t tmpfs -o mode=700 none {0} && mount -o remount,ro {0}", "Read-only file system"),
         (
             "mkdir -m 700 {0} && mount -t tmpfs -o mode=700,size=8k none {0} && cp /bin/sh {0} 2>/dev/null;:",
             "No space left on device",
         ),
         ("mkdir -m 700 {0} && mount -t tmpfs filer:/x {0}", "is on tmpfs, which may hang; see --state-dir"),
+        ("mkdir -p -m 700 {0}.real/state && ln -s {0}.real {0}.link && rmdir {0} 2>/dev/null; ln -s {0}.real {0}", "it is a symbolic link"),
         ("chmod 700 $(dirname {0}) && mount -t tmpfs none $(dirname {0}) -o ro", "Read-only file system"),
     ],
 )

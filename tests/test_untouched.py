@@ -40,9 +40,7 @@ def test_excluded_mounts_are_not_touched(mounts: Mounts, fuse: Fuse, plugin: Plu
         mounts.mount("kernel", "proc", "proc"),
     ]
     fuse.command("hang", "of-a-user")
-    result, calls = _calls(
-        plugin, tmp_path, "-x", str(excluded[0]), "--exclude-source", "filer9:*", "-X", "ramfs", "-vv", "-t", "3"
-    )
+    result, calls = _calls(plugin, tmp_path, "-x", str(excluded[0]), "--exclude-source", "filer9:*", "-X", "ramfs", "-vv", "-t", "3")
     assert (result.code, result.count("mounts")) == (0, 1)
     everything = [call for lines in calls.values() for call in lines]
     assert sum(f'"{selected}"' in call for call in everything) == 1
@@ -55,9 +53,7 @@ def test_the_main_process_names_no_mount(mounts: Mounts, fuse: Fuse, plugin: Plu
     mounts.mount_at(paths[0], "tmpfs", "over")
     fuse.command("freeze", "hung")  # strace waits for whom it traces, so it has to be one that can be killed
     fuse.command("die", "dead")
-    result, calls = _calls(
-        plugin, tmp_path, "-vvv", "-t", "1", str(paths[0]), str(paths[2]), str(paths[3]), f"{mounts.base}/gone"
-    )
+    result, calls = _calls(plugin, tmp_path, "-vvv", "-t", "1", str(paths[0]), str(paths[2]), str(paths[3]), f"{mounts.base}/gone")
     assert result.code == 2
     main, *workers = calls
     assert len(workers) >= 2

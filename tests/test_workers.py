@@ -82,9 +82,7 @@ def test_the_pool_doubles_while_nobody_answers(pool: Harness) -> None:
     events = pool.run(one, range(50))
     assert {event.key for event in events if isinstance(event, TimedOut)} == set(range(40))
     assert {event.key for event in events if isinstance(event, Answered)} == set(range(40, 50))
-    assert all(
-        event.progress.rstrip(b"\0") == b"at it" and 1.0 <= event.waited < 1.5 for event in events if isinstance(event, TimedOut)
-    )
+    assert all(event.progress.rstrip(b"\0") == b"at it" and 1.0 <= event.waited < 1.5 for event in events if isinstance(event, TimedOut))
     # All were waited for at the same time: the last one began long before the first one's time was up.
     assert one.forks <= 64
 
