@@ -231,6 +231,19 @@ def test_an_unusable_directory_costs_the_memory_and_not_the_check(
 
 
 @pytest.mark.root
+def test_a_link_that_leads_into_a_hung_mount(tmp_path: Path, mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    """The main process must not be led there by its state directory, whose text looks local."""
+    hung = fuse.mount("hung", user_id=1000)
+    mounts.tmpfs("healthy")
+    (tmp_path / "link").symlink_to(hung)
+    fuse.command("hang-lookup", "hung")
+    plugin.state_dir = tmp_path / "link/sub/state"
+    result = plugin("-t", "1")
+    assert result.code == 0
+    assert result.lines[1] == f"note: stuck probes are not remembered: {plugin.state_dir}: a symbolic link leads to it"
+
+
+@pytest.mark.root
 def test_a_missing_directory_is_made(fuse: Fuse, plugin: Plugin) -> None:
     fuse.mount("hung")
     fuse.command("hang", "hung")
