@@ -105,7 +105,8 @@ class _Pass:
         self._plan = _Plan(list(mounts), chosen)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
-        # What is known of each gate: who waits for whom is at it, that it answered, or why nobody else need try.
+        # Which mount is at which gates, who waits there, which have answered, and why nobody else need try the others.
+        self._at: dict[int, list[Gate]] = {}
         self._probing: dict[Gate, list[Mount]] = {}
         self._passed: set[Gate] = set()
         self._hung: dict[Gate, Finding] = {}
@@ -173,17 +174,17 @@ class _Pass:
         if len(mount.mount_point) > mounttable.LONGEST_PATH:
             self._answer(mount, Condition.UNPROBED, "its path is longer than a system call takes (PATH_MAX)")
             return
-        for gate in self._plan.gates(mount):
-            if gate not in self._passed:
-                self._probing[gate] = []
+        gates = [gate for gate in self._plan.gates(mount) if gate not in self._passed]
+        self._probing.update((gate, []) for gate in gates)
+        self._at[mount.mount_id] = gates
         self._pool.submit(mount.mount_id)
 
     def _release(self, mount: Mount, passed: frozenset[str] = frozenset()) -> None:
         """The mount is no longer at its gates: whoever waits there goes on, or is the next to try."""
-        for gate in self._plan.gates(mount):
+        for gate in self._at.pop(mount.mount_id, ()):
             if gate[0] in passed:
                 self._passed.add(gate)
-            self._ready.extend(self._probing.pop(gate, ()))
+            self._ready.extend(self._probing.pop(gate))
 
     def _learn_stuck(self) -> None:
         """Which gates earlier and concurrent runs have probes stuck at."""

@@ -45,15 +45,16 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def workers_alive() -> set[int]:
-    """The pids of all worker processes that exist and are no zombies."""
-    found = set()
+    """The pids of all worker processes of our mount namespace that exist and are no zombies."""
+    found, own = set(), os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 stat = Path(f"/proc/{entry}/stat").read_text()
+                ours = "(check_mounts:w)" in stat and os.readlink(f"/proc/{entry}/ns/mnt") == own
             except OSError:
                 continue
-            if "(check_mounts:w)" in stat and stat.rpartition(")")[2].split()[0] not in "ZX":
+            if ours and stat.rpartition(")")[2].split()[0] not in "ZX":
                 found.add(int(entry))
     return found
 
