@@ -19,7 +19,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench install uninstall clean system-run system-test
+.PHONY: help run test lint types bench lab zoo install uninstall clean system-run system-test
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,12 @@ types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 
 bench: $(VENV)/run  ## side-by-side measurements (root)
 	$(VENV)/bin/python -m bench.engine
+
+lab: $(VENV)/run  ## a shell in a user-mode Linux guest (see tests/lab/README.md)
+	$(VENV)/bin/python -m tests.lab.guest --shell
+
+zoo: $(VENV)/run  ## real NFS, CIFS, 9p, FUSE, spoilt in a guest, against what is expected
+	$(VENV)/bin/python -m tests.lab.verdict
 
 install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)" "$(DESTDIR)$(DATADIR)/nrpe"

@@ -1,0 +1,143 @@
+"""Boot a user-mode Linux guest, run one command in it, collect what it leaves.
+
+The guest needs neither root nor KVM and boots in about two seconds. It sees the host's ``/`` (same Python, same checkout) with a
+tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to its kernel what it likes.
+
+    python -m tests.lab.guest COMMAND...     one command
+    python -m tests.lab.guest --shell        an interactive shell
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+LINUX = "/usr/bin/linux.uml"
+MEMORY = "1024M"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """``status`` is the command's exit status, None where it did not get that far. ``console`` is what the kernel had to say."""
+
+    status: Optional[int]
+    output: str
+    console: str
+    timed_out: bool
+    files: Mapping[str, bytes]
+
+
+def run(command: Sequence[str], timeout: float, environment: Optional[Mapping[str, str]] = None) -> Result:
+    """Run a command in a guest of its own, for ``timeout`` seconds at the most; then the guest is ended.
+
+    The command's working directory is the checkout. What it writes into ``/run/lab`` is in ``files``. Raises OSError where the
+    guest cannot be started.
+    """
+    share = Path(tempfile.mkdtemp(prefix="lab-", dir="/dev/shm"))
+    try:
+        _write_command(share, command, environment or {})
+        console, timed_out = _boot(share, timeout)
+        status = share / "status"
+        return Result(
+            status=int(status.read_text()) if status.exists() and status.read_text().strip() else None,
+            output=_text(share / "output"),
+            console=console,
+            timed_out=timed_out,
+            files={path.name: path.read_bytes() for path in share.iterdir() if path.is_file()},
+        )
+    finally:
+        shutil.rmtree(share)
+
+
+def shell() -> int:
+    """An interactive shell in a guest, on this terminal."""
+    share = Path(tempfile.mkdtemp(prefix="lab-", dir="/dev/shm"))
+    try:
+        _write_command(share, sys.argv[2:] or ["bash", "-i"], {"TERM": os.environ.get("TERM", "linux")})
+        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "quiet", "lab_interactive=1"], env=_environment(share))
+    finally:
+        shutil.rmtree(share)
+
+
+def _write_command(share: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    assignments = {"HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in assignments.items()]
+    (share / "command").write_text("\n".join([*lines, "exec " + shlex.join(command)]) + "\n")
+
+
+def _linux(share: Path) -> list[str]:
+    return [
+        LINUX, f"mem={MEMORY}", f"umid={share.name}", f"uml_dir={share}/uml/", "root=/dev/root", "rootfstype=hostfs", "rootflags=/",
+        "ro", f"init={HERE}/init", "con=null", "con1=null", "ssl=null", "panic=1", f"lab_share={share}", f"lab_checkout={CHECKOUT}",
+    ]  # fmt: skip
+
+
+def _environment(share: Path) -> dict[str, str]:
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": "/dev/shm", "HOME": str(share)}
+    if "amx" in Path("/proc/cpuinfo").read_text():
+        environment["LD_PRELOAD"] = str(_preload(share))
+    return environment
+
+
+def _preload(share: Path) -> Path:
+    library = share / "xstate.so"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "xstate.c")], check=True)
+    return library
+
+
+def _boot(share: Path, timeout: float) -> tuple[str, bool]:
+    """The console's text, and whether the time was up."""
+    log = share / "console"
+    (share / "uml").mkdir()
+    with log.open("wb") as console:
+        process = subprocess.Popen(
+            [*_linux(share), "con0=null,fd:1"],
+            stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=_environment(share), start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(timeout)
+            timed_out = False
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
+            _end(process)
+    return _text(log), timed_out
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The guest's kernel and all its processes are processes of one session here."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+
+
+def main() -> int:
+    """The command line."""
+    if sys.argv[1:2] == ["--shell"]:
+        return shell()
+    result = run(sys.argv[1:], 600)
+    print(result.output, end="")
+    if result.status is None:
+        print(result.console, file=sys.stderr)
+    return 3 if result.status is None else result.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
