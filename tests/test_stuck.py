@@ -149,7 +149,7 @@ class _Run:
             "print('ready', flush=True)\n"
             "for line in sys.stdin:\n"
             "    if line.strip() == 'leave':\n"
-            "        [r.leave(s) for s in range(slot)]\n"
+            "        [r.leave(s) for s in range(slot)]; print('left', flush=True)\n"
             "    else:\n"
             "        slot += 1; print(r.enter(slot - 1, slot, (0, int(line))), flush=True)\n"
             "r.close(any_stuck=False)\n"
@@ -174,6 +174,7 @@ class _Run:
 
     def leave(self) -> None:
         self._say("leave")
+        assert self._answer() == "left"
 
     def end(self) -> None:
         self._process.communicate()

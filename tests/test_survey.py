@@ -21,8 +21,8 @@ def _take(table: bytes, tmp_path: Path, **settings: float) -> Survey:
 @pytest.mark.parametrize(
     "table",
     [
-        b"27 28 0:1 / / rw - ext4 a rw\n28 27 0:2 / /no/such/place rw - tmpfs b rw\n",
-        b"27 27 0:1 / /no/such/place rw - ext4 a rw\n",
+        b"2000000027 2000000028 0:1 / / rw - ext4 a rw\n2000000028 2000000027 0:2 / /no/such/place rw - tmpfs b rw\n",
+        b"2000000027 2000000027 0:1 / /no/such/place rw - ext4 a rw\n",
         b"1 2 0:1 / /no/1 rw - tmpfs a rw\n2 3 0:2 / /no/2 rw - tmpfs b rw\n3 1 0:3 / /no/3 rw - tmpfs c rw\n",
     ],
 )
