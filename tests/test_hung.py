@@ -273,7 +273,6 @@ def test_over_mounted_during_the_probe_is_shadowed(mounts: Mounts, fuse: Fuse, p
     fuse.command("hang", "hung")
     process = plugin.start("-t", "0.7", "-v", "--allow-none")
     until(lambda: fuse.waiting("hung") == 1)
-    # Mounting by path would ask the hung root directory itself; a clone moved there by its descriptor does not.
     mounts.mount_at(hung, "tmpfs")
     output = process.communicate(timeout=10)[0].decode()
     assert process.returncode == 0, output
