@@ -10,14 +10,12 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
 from check_mounts import __version__, mounttable, privilege, selection, stuck, survey, text
 from check_mounts.model import Condition, Mount, State, Survey
-from check_mounts.policy import Policy, Range
-from check_mounts.policy import judge_all as _judge_all
-from check_mounts.policy import worst as _worst
+from check_mounts.policy import Policy, Range, judge_all, worst
 from check_mounts.signals import Interrupts
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
@@ -275,10 +273,9 @@ def _read_table(options: Options) -> survey.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _registry(directory: str, mounts: list[Mount], slots: int) -> stuck.Registry:
+def _registry(directory: str, mounts: Sequence[Mount], visible: frozenset[int], slots: int) -> stuck.Registry:
     """The memory of stuck probes, unless it lies on a filesystem that could hang us."""
     path = selection.normalised(os.fsencode(directory))
-    visible = mounttable.visible(mounts)
     for mount in mounts:
         on_the_way = mount.mount_id in visible and _slash(path).startswith(_slash(mount.mount_point))
         if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
@@ -294,7 +291,7 @@ def _slash(path: bytes) -> str:
 def _take(options: Options, interrupts: Interrupts) -> Survey:
     table = _read_table(options)
     chosen = selection.select(table[0], options.filters)
-    registry = _registry(options.state_dir, list(table[0]), options.settings.max_workers)
+    registry = _registry(options.state_dir, table[0], chosen.visible, options.settings.max_workers)
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
@@ -319,8 +316,8 @@ def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple
     """What was measured is not lost because the report failed: the verdict in plain words, at least UNKNOWN."""
     from check_mounts import summary
 
-    judgements = _judge_all(result, options.policy)
-    state = max(_worst(judgements, result, options.allow_none), State.UNKNOWN, key=lambda state: state.rank)
+    judgements = judge_all(result, options.policy)
+    state = max(worst(judgements, result, options.allow_none), State.UNKNOWN, key=lambda state: state.rank)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
     words = "; ".join([summary.headline(judgements, result), *summary.failures(judgements), why])
     return text.encoded(f"MOUNTS {state.name} - {words}\n", _stdout_encoding()), state

@@ -123,6 +123,7 @@ class Probe:
         self._mount_id: Optional[int] = None
         self._acted: Optional[int] = None
         self._not_owner = False
+        self._read_worked = False
 
     @property
     def used_up(self) -> bool:
@@ -167,16 +168,9 @@ class Probe:
         if self._request.trigger:
             # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger stands for, and waits for it.
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and
-            # root does not follow it.
-            return syscalls.openat2(-100, path, flags, syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS)
-        except OSError as error:
-            # ENOSYS before Linux 5.6; EPERM from seccomp filters of containers that do not know the call.
-            if error.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
-        return os.open(path, flags)
+        # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and root
+        # does not follow it.
+        return syscalls.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def _become_user(self) -> None:
         """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
@@ -217,18 +211,18 @@ class Probe:
             self._take(Step.READ, lambda: self._read(fd))
         else:
             self._take(Step.READ, lambda: self._read_acting(fd, ids))
-        refused = self._denied is not None and self._denied[0] == Step.READ
-        if refused and request.root_decides and self._is_root and not self._private:
+        if self._refused_read and request.root_decides and self._is_root and not self._private:
             self._denied = None
             self._take(Step.READ, lambda: self._read(fd))
-        at_the_door = self._denied is not None and self._denied[0] == Step.READ
-        if at_the_door and not self._is_root and request.as_owner and self._acted != seen.stx_uid:
+        if self._refused_read and not self._is_root and request.as_owner and self._acted != seen.stx_uid:
             # Not root and not the owner: that the door is closed to us says nothing about him. The filesystem did answer.
             self._denied, self._not_owner = None, True
-        elif earlier and earlier is self._denied and self._times[Step.READ - 1] >= 0 and self._read_worked:
+        elif earlier and self._read_worked:
             self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
 
-    _read_worked = False
+    @property
+    def _refused_read(self) -> bool:
+        return self._denied is not None and self._denied[0] == Step.READ
 
     def _read(self, fd: int) -> None:
         self._acted = os.geteuid()

@@ -93,13 +93,15 @@ class Selection:
     """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and what is not mounted.
 
     ``named`` are the mount points that were asked for by name; ``missing`` those of them where nothing is mounted, with a reason.
+    ``visible`` are the IDs of all mounts of the table that their path leads to.
     """
 
     selected: tuple[Mount, ...]
     shadowed: tuple[Mount, ...]
     left_out: tuple[LeftOut, ...]
     missing: tuple[tuple[bytes, str], ...]
-    named: frozenset[bytes] = frozenset()
+    named: frozenset[bytes]
+    visible: frozenset[int]
 
 
 def is_fuse(mount: Mount) -> bool:
@@ -148,7 +150,12 @@ def _any(globs: Sequence[Glob], value: bytes) -> bool:
     return any(glob.match(value) for glob in globs)
 
 
-def _why_filtered(mount: Mount, filters: Filters) -> Optional[str]:
+# Why a mount is left out, and whether it is also to be avoided on the way to others: who excludes a mount wants it left alone; one
+# that is merely not included is nobody's concern.
+_Reason = tuple[str, bool]
+
+
+def _why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
     """The option that leaves a mount out; None where none does."""
     given = (
         (filters.include_types, filters.exclude_types, mount.fs_type, "type"),
@@ -157,26 +164,26 @@ def _why_filtered(mount: Mount, filters: Filters) -> Optional[str]:
     )
     for includes, excludes, value, what in given:
         if _any(excludes, value):
-            return f"its {what} is excluded"
+            return f"its {what} is excluded", True
         if includes and not _any(includes, value):
-            return f"its {what} is not among those included"
+            return f"its {what} is not among those included", False
     if filters.remote and not is_remote(mount):
-        return "not a network filesystem"
+        return "not a network filesystem", False
     return None
 
 
-def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[str]:
+def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reason]:
     """The default that leaves a mount out; None where none does, or where it was asked for by name or type."""
     if mount.fs_type == b"autofs":
-        return None if filters.autofs else _TRIGGER
+        return None if filters.autofs else (_TRIGGER, False)
     if named:
         return None
     if mount.fs_type in PSEUDO_TYPES and not _any(filters.include_types, mount.fs_type):
-        return "kernel pseudo-filesystem"
+        return "kernel pseudo-filesystem", False
     owner = fuse_owner(mount)
     # An unprivileged user decides whether such a mount answers; he must not decide over the state of the host.
     if owner is not None and owner[0] != 0 and not filters.user_mounts:
-        return f"FUSE mount of uid {owner[0]}"
+        return f"FUSE mount of uid {owner[0]}", True
     return None
 
 
@@ -198,14 +205,13 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
         if named and not is_named:
             left_out.append(LeftOut(mount, "not among the mount points named"))
             continue
-        why = _why_default(mount, filters, is_named)
-        if why is None:
+        reason = _why_default(mount, filters, is_named)
+        if reason is None:
             if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)
-            why = _why_filtered(mount, filters)
-        if why is not None:
-            # Who excludes a mount wants it left alone; one that is merely not included is nobody's concern.
-            left_out.append(LeftOut(mount, why, avoid=why.endswith("is excluded") or why.startswith("FUSE")))
+            reason = _why_filtered(mount, filters)
+        if reason is not None:
+            left_out.append(LeftOut(mount, *reason))
         elif mount.mount_id in visible:
             selected.append(mount)
         else:
@@ -214,4 +220,4 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     why_not.update({out.mount.mount_point: f"only its {out.why} is mounted" for out in left_out if out.why == _TRIGGER})
     absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
     missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
-    return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named)
+    return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, frozenset(visible))

@@ -91,7 +91,7 @@ def _open_directory(path: str) -> int:
     """
     parent, _, name = path.rstrip("/").rpartition("/")
     try:
-        above = _open_without_links(parent or "/")
+        above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
                 os.mkdir(name, 0o700, dir_fd=above)
@@ -115,16 +115,6 @@ def _open_directory(path: str) -> int:
         os.close(fd)
         raise Unusable(why)
     return fd
-
-
-def _open_without_links(path: str) -> int:
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        return syscalls.openat2(-100, os.fsencode(path), flags, syscalls.RESOLVE_NO_SYMLINKS)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):  # before Linux 5.6, and seccomp filters that do not know it
-            raise
-    return os.open(path, flags)
 
 
 def _record(pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
@@ -161,7 +151,6 @@ class Registry:
         self._path = path or ""
         self._directory = self._file = -1
         self._name = ""
-        self._visitors = 0
         self._alone = True
         try:
             if path is None:

@@ -203,7 +203,7 @@ class _Pass:
             self._learn_stuck()
             self._ready.appendleft(mount)
         elif age >= self.timeout:
-            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck, time.time() - age)
+            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid, time.time() - age)
             self._hang(mount, gate, finding)
         else:
             self._held[gate] = [mount]
@@ -276,7 +276,7 @@ class _Pass:
     def _time_out(self, mount: Mount, pid: int, waited: float, progress: bytes) -> None:
         outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self.timeout)}"
-        finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, _process(pid), time.time() - waited)
+        finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, time.time() - waited)
         self._hang(mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding)
 
     def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
@@ -306,10 +306,9 @@ class _Pass:
         detail: str,
         outcome: Optional[Outcome] = None,
         latency: Optional[float] = None,
-        stuck: Optional[StuckProbe] = None,
+        pid: Optional[int] = None,
         since: Optional[float] = None,
     ) -> Finding:
-        pid = stuck.pid if stuck is not None else None
         finding = Finding(mount.mount_point, mount, condition, detail, outcome, latency, pid, since)
         self.findings[mount.mount_id] = finding
         return finding
@@ -329,7 +328,7 @@ class _Pass:
             else:
                 words = f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
                 outcome = probe.unpack_progress(progress)
-                self._note(mount, Condition.UNPROBED, words, outcome, waited, _process(pid), time.time() - waited)
+                self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, time.time() - waited)
         for mount in self.chosen.selected:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
@@ -471,10 +470,6 @@ def _request(mount: Mount, settings: Settings) -> probe.Request:
     )
 
 
-def _process(pid: int) -> StuckProbe:
-    return StuckProbe(pid, 0, 0, (0, 0), 0.0)
-
-
 def _death_words(event: workers.Died) -> str:
     who = "its worker" if event.pid is None else f"its worker (pid {event.pid})"
     return f"{who} died at {_step_word(event.progress)}"
@@ -512,24 +507,21 @@ def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding],
         mount = finding.mount
         if key not in suspects or mount is None:
             findings.append(finding)
-        elif key not in now:
-            vanished.append(LeftOut(mount, "unmounted during the run"))
-            if mount.mount_point in survey.chosen.named:
-                missing.append(Finding(mount.mount_point, None, Condition.MISSING, "unmounted during the run"))
-        elif key not in visible:
-            findings.append(dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it"))
+            continue
+        gone = None
+        if key not in now:
+            gone = "unmounted during the run"
+            vanished.append(LeftOut(mount, gone))
         else:
-            findings.append(finding)
-        if findings and findings[-1].mount is mount and findings[-1].condition is Condition.SHADOWED:
-            missing.extend(_covered_though_named(findings[-1], survey, key in known_shadowed))
+            if key in visible:
+                findings.append(finding)
+            else:
+                findings.append(dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it"))
+            if findings[-1].condition is Condition.SHADOWED:
+                gone = "covered by another mount"
+        if gone is not None and mount.mount_point in survey.chosen.named:  # who is named is expected to be reached
+            missing.append(Finding(mount.mount_point, None, Condition.MISSING, gone))
     return [*findings, *missing], vanished
-
-
-def _covered_though_named(finding: Finding, survey: _Pass, known: bool) -> list[Finding]:
-    """Who is named is expected to be reached."""
-    if known or finding.mount_point not in survey.chosen.named:
-        return []
-    return [Finding(finding.mount_point, None, Condition.MISSING, "covered by another mount")]
 
 
 def _mounted_now(suspects: set[int], survey: _Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:

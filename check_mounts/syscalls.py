@@ -10,6 +10,7 @@ import errno
 import os
 from typing import Any, Optional
 
+AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_NO_AUTOMOUNT = 0x800
 AT_STATX_FORCE_SYNC = 0x2000
@@ -21,7 +22,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 
-RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 # openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
 _NR_OPENAT2 = 437
@@ -101,6 +101,21 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+
+
+def open_without_symlinks(path: bytes, flags: int) -> int:
+    """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises OSError; ELOOP where there is one.
+
+    Without openat2 (ENOSYS before Linux 5.6; EPERM from seccomp filters of containers that do not know it) links on the way are
+    followed; at the end not, if ``flags`` say so.
+    """
+    try:
+        # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
+        return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return os.open(path, flags)
 
 
 def close_from(lowest: int) -> None:

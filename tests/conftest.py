@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import workers_alive
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 CLONE_NEWNS = 0x20000
@@ -42,21 +44,6 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "the event did not come"
         time.sleep(0.005)
-
-
-def workers_alive() -> set[int]:
-    """The pids of all worker processes of our mount namespace that exist and are no zombies."""
-    found, own = set(), os.readlink("/proc/self/ns/mnt")
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = Path(f"/proc/{entry}/stat").read_text()
-                ours = "(check_mounts:w)" in stat and os.readlink(f"/proc/{entry}/ns/mnt") == own
-            except OSError:
-                continue
-            if ours and stat.rpartition(")")[2].split()[0] not in "ZX":
-                found.add(int(entry))
-    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

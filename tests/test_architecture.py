@@ -39,16 +39,16 @@ ALLOWED: dict[str, set[str]] = {
 PATH_CALLS = {
     "open", "stat", "lstat", "statvfs", "access", "listdir", "scandir", "readlink", "realpath", "ismount", "exists", "isdir",
     "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize", "openat2",
-    "abspath",
+    "open_without_symlinks", "abspath",
 }  # fmt: skip
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
     "mounttable": {"open"},  # the mount table
-    "syscalls": {"listdir"},  # /proc/self/fd
+    "syscalls": {"listdir", "open", "openat2"},  # /proc/self/fd; open_without_symlinks itself
     "workers": {"open", "chdir"},  # /dev/null, /
-    "stuck": {"open", "openat2", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "stuck": {"open", "open_without_symlinks", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
     "cli": {"chdir"},  # /
-    "probe": {"open", "openat2", "scandir"},
+    "probe": {"open", "open_without_symlinks", "scandir"},
 }
 
 

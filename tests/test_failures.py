@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin, workers_alive
+from tests.conftest import Fuse, Mounts, Plugin
+from tests.kernel import shut_down, workers_alive
 
 pytestmark = pytest.mark.root
-
-# XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN are the same number, _IOR('X', 125, __u32); 2 means: without flushing the log.
-SHUTDOWN = 0x8004587D
-
-
-def _shut_down(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    fcntl.ioctl(fd, SHUTDOWN, struct.pack("<I", 2))
-    os.close(fd)
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def disk(tmp_path: Path, mounts: Mounts, request: pytest.FixtureRequest) -> Iter
 @pytest.mark.parametrize("disk", ["xfs"], indirect=True)
 def test_xfs_shut_down_is_dead(disk: Path, plugin: Plugin) -> None:
     assert plugin().code == 0
-    _shut_down(disk)
+    shut_down(disk)
     os.statvfs(disk)  # statfs still says that all is well
     result = plugin()
     assert result.code == 2
@@ -53,7 +43,7 @@ def test_xfs_shut_down_is_dead(disk: Path, plugin: Plugin) -> None:
 @pytest.mark.parametrize("disk", ["ext4"], indirect=True)
 def test_ext4_shut_down_is_dead(disk: Path, plugin: Plugin) -> None:
     assert plugin().code == 0
-    _shut_down(disk)
+    shut_down(disk)
     assert "lost+found" in os.listdir(disk)  # and so do stat and readdir, from the cache
     result = plugin()
     assert result.code == 2
@@ -80,7 +70,7 @@ def test_below_a_dead_disk_is_still_probed(disk: Path, mounts: Mounts, plugin: P
     (disk / "sub").mkdir()
     below = disk / "sub"
     mounts.mount_at(below, "tmpfs")
-    _shut_down(disk)
+    shut_down(disk)
     result = plugin("-vv")
     assert (result.count("dead"), result.count("ok")) == (1, 1)
     assert result.line(below).startswith(f"OK: {below} (tmpfs none) ok in ")

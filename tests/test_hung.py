@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin, until, workers_alive
+from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.kernel import workers_alive
 
 pytestmark = pytest.mark.root
 

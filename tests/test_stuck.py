@@ -14,7 +14,8 @@ import pytest
 
 from check_mounts import stuck
 from check_mounts.stuck import RECORD_SIZE, Registry, process_start
-from tests.conftest import Fuse, Mounts, Plugin, workers_alive
+from tests.conftest import Fuse, Mounts, Plugin
+from tests.kernel import workers_alive
 
 
 @pytest.fixture

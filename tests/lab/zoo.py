@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
+from tests.kernel import shut_down, workers_alive
+
 LAB = Path("/run/lab")
 PYTHON = "/usr/bin/python3"
 
@@ -312,15 +314,6 @@ SERVE = {
 }
 
 
-def shut_down(path: str) -> None:
-    """XFS_IOC_GOINGDOWN, EXT4_IOC_SHUTDOWN: without flushing the log."""
-    import fcntl
-
-    fd = os.open(path, os.O_RDONLY)
-    fcntl.ioctl(fd, 0x8004587D, (2).to_bytes(4, "little"))
-    os.close(fd)
-
-
 def check(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
     """A run of check_mounts over the zoo: its JSON, exit code and how long it took."""
     began = time.monotonic()
@@ -341,20 +334,15 @@ def check(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def stuck_workers() -> int:
-    """Processes of check_mounts that have not ended; who was just killed gets a moment."""
-    count = -1
+    """How many processes of check_mounts have not ended; who was just killed gets a moment."""
+    before: Optional[set[int]] = None
+    alive = workers_alive()
     for _ in range(40):
-        before, count = count, 0
-        for entry in os.listdir("/proc"):
-            try:
-                stat = Path(f"/proc/{entry}/stat").read_text() if entry.isdigit() else ""
-            except OSError:
-                continue
-            count += "(check_mounts:w)" in stat and stat.rpartition(")")[2].split()[0] not in "ZX"
-        if count == before:
+        if alive == before:
             break
         time.sleep(0.05)
-    return count
+        before, alive = alive, workers_alive()
+    return len(alive)
 
 
 def plain_stats() -> dict[str, Optional[str]]:
