@@ -46,6 +46,14 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+def remaining(count: int) -> set[int]:
+    """The pids of the workers left, ``count`` of them: those without work end in a moment of their own after their run did."""
+    until(lambda: len(workers_alive()) <= count)
+    left = workers_alive()
+    assert len(left) == count
+    return left
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
     before = workers_alive()

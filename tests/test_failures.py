@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin
-from tests.kernel import shut_down, workers_alive
+from tests.conftest import Fuse, Mounts, Plugin, remaining
+from tests.kernel import shut_down
 
 pytestmark = pytest.mark.root
 
@@ -221,7 +221,7 @@ def test_a_symlink_in_the_way_is_not_followed(mounts: Mounts, fuse: Fuse, plugin
     fuse.command("hang", "trap")
     result = plugin("--mountinfo", str(table), "-v", "-t", "1")
     assert result.count("shadowed") == 1
-    assert not workers_alive()
+    remaining(0)
 
 
 def test_mount_points_that_are_files(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_autofs_is_triggered_on_demand(mounts: Mounts, plugin: Plugin) -> None:
     assert select.select([requests], [], [], 0)[0] == [requests]
     assert result.count("timed_out") == 1  # its daemon does not answer
     os.close(requests)
-    assert not workers_alive()
+    remaining(0)
 
 
 def test_a_mount_over_the_root_directory(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:

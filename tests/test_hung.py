@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.conftest import Fuse, Mounts, Plugin, remaining, until
 from tests.kernel import workers_alive
 
 pytestmark = pytest.mark.root
@@ -21,7 +22,11 @@ _PIPE_WAIT, _FUSE_WAIT = "pipe_read", "request_wait_answer"
 
 
 def _waits() -> list[str]:
-    return [Path(f"/proc/{pid}/wchan").read_text().replace("anon_", "") for pid in workers_alive()]
+    waits = []
+    for pid in workers_alive():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            waits.append(Path(f"/proc/{pid}/wchan").read_text().replace("anon_", ""))
+    return waits
 
 
 def _ends(fd: int) -> bool:
@@ -39,7 +44,7 @@ def test_unkillable_is_timed_out_and_the_others_are_told(mounts: Mounts, fuse: F
     assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {hung} (fuse.test filer1:/export) timed out after 1 s"
     assert result.line(healthy).startswith(f"OK: {healthy} (tmpfs none) ok in ")
     assert 1.0 <= float(result.numbers["time"]) < 1.5
-    (stuck,) = workers_alive()
+    (stuck,) = remaining(1)
     assert Path(f"/proc/{stuck}/stat").read_text().rpartition(")")[2].split()[0] == "D"
 
 
@@ -63,16 +68,16 @@ def test_twenty_runs_leave_one_stuck_process(fuse: Fuse, plugin: Plugin) -> None
     hung = fuse.mount("hung")
     fuse.command("hang", "hung")
     plugin("-t", "0.3")
-    (stuck,) = workers_alive()
+    (stuck,) = remaining(1)
     for _ in range(19):
         result = plugin("-t", "0.3", "-v")
         assert result.code == 2
         assert f"{hung} (fuse.test fuse) timed out: a probe has been stuck in it since 20" in result.line(hung)
         assert f"(pid {stuck})" in result.line(hung)
         assert float(result.numbers["time"]) < 0.3  # nobody waits for what is known
-    assert workers_alive() == {stuck}
+    assert remaining(1) == {stuck}
     fuse.command("answer", "hung")
-    until(lambda: not workers_alive())
+    remaining(0)
     assert plugin("-t", "5").code == 0
     assert not list(plugin.state_dir.iterdir())
 
@@ -84,10 +89,10 @@ def test_ten_bind_mounts_cost_one_stuck_process(mounts: Mounts, fuse: Fuse, plug
     for _ in range(20):
         result = plugin("-t", "0.3", "-v")
         assert result.count("timed_out") == 11
-        assert len(workers_alive()) == 1
+        remaining(1)
     assert result.line(binds[3]).endswith(f"timed out: same filesystem as {hung}")
     fuse.command("answer", "hung")
-    until(lambda: not workers_alive())
+    remaining(0)
     assert plugin("-t", "5").count("ok") == 11
 
 
@@ -103,7 +108,7 @@ def test_below_a_hung_mount_is_blocked(mounts: Mounts, fuse: Fuse, plugin: Plugi
     assert (result.count("timed_out"), result.count("blocked"), result.count("mounts")) == (1, 2, 3)
     assert result.line(below) == f"OK: {below} (tmpfs none) blocked: below {hung}, which timed out"
     assert result.line(deeper) == f"OK: {deeper} (tmpfs none) blocked: below {hung}, which timed out"
-    assert len(workers_alive()) == 1
+    remaining(1)
     fuse.command("answer", "hung")
 
 
@@ -118,13 +123,13 @@ def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin
     assert float(result.numbers["time"]) < 4.0
     assert len(result.verdict) < 700
     assert result.verdict.startswith("MOUNTS CRITICAL - 200 of 400 mounts failed: 100 mounts of filer0 timed out after 3 s (")
-    assert len(workers_alive()) == 200
+    remaining(200)
     again = plugin("-t", "3")
     assert again.count("timed_out") == 200
-    assert len(workers_alive()) == 200
+    remaining(200)
     for number in range(200):
         fuse.command("answer", f"hung{number}")
-    until(lambda: not workers_alive())
+    remaining(0)
     assert plugin().count("ok") == 400
 
 
@@ -133,7 +138,7 @@ def test_where_it_hangs_and_what_is_stuck_is_told(fuse: Fuse, plugin: Plugin) ->
     fuse.command("hang", "hung")
     fuse.command("freeze", "frozen")
     result = plugin("-t", "0.3", "--json")
-    (stuck,) = workers_alive()
+    (stuck,) = remaining(1)
     found = {finding["mount_point"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert found[str(hung)]["stuck"]["pid"] == stuck
     assert found[str(frozen)]["stuck"] is None
@@ -144,7 +149,7 @@ def test_where_it_hangs_and_what_is_stuck_is_told(fuse: Fuse, plugin: Plugin) ->
     fuse.command("answer", "frozen")
     lines = plugin("-t", "0.3", "-vvv", "--state-dir", str(plugin.state_dir / "other"), state=False).lines
     assert "  statfs: no answer" in lines
-    assert len(workers_alive()) == 2  # another memory, another stuck process
+    remaining(2)  # another memory, another stuck process
 
 
 def test_killable_probe_is_gone_when_the_run_ends(fuse: Fuse, plugin: Plugin) -> None:
@@ -152,7 +157,7 @@ def test_killable_probe_is_gone_when_the_run_ends(fuse: Fuse, plugin: Plugin) ->
     fuse.command("freeze", "frozen")
     result = plugin("-t", "0.3")
     assert result.count("timed_out") == 1
-    assert not workers_alive()
+    remaining(0)
     assert not list(plugin.state_dir.iterdir())
 
 
@@ -163,7 +168,7 @@ def test_more_hung_mounts_than_workers(fuse: Fuse, plugin: Plugin) -> None:
     result = plugin("-t", "0.3", "--deadline", "1", "--max-workers", "4", "-v")
     assert (result.count("timed_out"), result.count("unprobed")) == (4, 2)
     assert result.code == 2
-    assert len(workers_alive()) == 4
+    remaining(4)
     assert any("not probed: the run's deadline came first" in line for line in result.lines)
 
 
@@ -192,7 +197,7 @@ def test_one_stuck_process_though_the_first_look_up_is_refused(mounts: Mounts, f
     result = nobody("-t", "0.5", user=65534, group=65534, extra_groups=[])
     zoo.close()
     assert (result.count("denied"), result.count("timed_out")) == (1, 5)
-    assert len(workers_alive()) == 1
+    remaining(1)
 
 
 def test_killed_in_the_middle_of_a_run_unkillable(fuse: Fuse, plugin: Plugin) -> None:
@@ -206,20 +211,20 @@ def test_killed_in_the_middle_of_a_run_unkillable(fuse: Fuse, plugin: Plugin) ->
     process.communicate()
     assert _ends(leak)
     os.close(leak)
-    (stuck,) = workers_alive()
+    (stuck,) = remaining(1)
     result = plugin("-t", "0.5")
     assert f"(pid {stuck})" in result.verdict
-    assert workers_alive() == {stuck}
+    assert remaining(1) == {stuck}
 
 
 def test_killed_in_the_middle_of_a_run_killable(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
     fuse.mount("frozen")
     fuse.command("freeze", "frozen")
     process = plugin.start("-t", "30", "--deadline", "40")
-    until(lambda: any(Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer" for pid in workers_alive()))
+    until(lambda: _FUSE_WAIT in _waits())
     process.kill()
     process.communicate()
-    until(lambda: not workers_alive())
+    remaining(0)
     fuse.command("answer", "frozen")
     assert plugin().count("ok") == 1
 
@@ -288,7 +293,7 @@ def test_concurrent_runs_cost_one_stuck_process(fuse: Fuse, plugin: Plugin) -> N
     second = plugin.start("-t", "1")
     for process in (first, second):
         assert process.communicate(timeout=10)[0].startswith(b"MOUNTS CRITICAL - 1 of 1 mounts failed")
-    assert len(workers_alive()) == 1
+    remaining(1)
     assert fuse.waiting("hung") == 1
 
 
@@ -311,7 +316,7 @@ def test_pairs_of_runs_at_the_same_moment(fuse: Fuse, plugin: Plugin) -> None:
     runs = [plugin.start("-t", "0.5") for _ in range(4)]
     for run in runs:
         assert run.communicate(timeout=20)[0].startswith(b"MOUNTS CRITICAL - 6 of 6 mounts failed")
-    assert len(workers_alive()) == 6
+    remaining(6)
 
 
 def test_a_hang_on_the_way_is_not_the_fault_of_the_mount(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
@@ -326,7 +331,7 @@ def test_a_hang_on_the_way_is_not_the_fault_of_the_mount(mounts: Mounts, fuse: F
         assert (result.count("ok"), result.count("timed_out")) == (2, 1)
         assert "timed out" in result.line(below)
         assert result.line(elsewhere).startswith("OK: ")
-        assert len(workers_alive()) == 1
+        remaining(1)
 
 
 def test_behind_one_way_that_hangs_one_process_is_stuck(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
@@ -342,7 +347,7 @@ def test_behind_one_way_that_hangs_one_process_is_stuck(mounts: Mounts, fuse: Fu
     fuse.command("hang-lookup", "way")
     result = plugin("-t", "0.5", "-v", "-N", "tmpfs")
     assert result.code == 2
-    assert len(workers_alive()) == 1
+    remaining(1)
 
 
 def test_what_is_excluded_is_not_walked_through(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
@@ -356,7 +361,7 @@ def test_what_is_excluded_is_not_walked_through(mounts: Mounts, fuse: Fuse, plug
     assert (result.code, result.count("blocked")) == (0, 2)
     assert result.line(user / "sub").endswith(f"blocked: below {user}, which is left alone (FUSE mount of uid 1000)")
     assert result.line(dead / "sub").endswith(f"blocked: below {dead}, which is left alone (its mount point is excluded)")
-    assert not workers_alive()
+    remaining(0)
     assert f" {dead}/sub " in Path("/proc/self/mountinfo").read_text()
 
 
@@ -391,4 +396,4 @@ def test_without_a_capability_workers_still_die_with_their_parent(mounts: Mounts
     until(lambda: _FUSE_WAIT in _waits())
     process.kill()
     process.communicate()
-    until(lambda: not workers_alive())
+    remaining(0)

@@ -14,8 +14,7 @@ import pytest
 
 from check_mounts import stuck
 from check_mounts.stuck import RECORD_SIZE, Registry, process_start
-from tests.conftest import Fuse, Mounts, Plugin
-from tests.kernel import workers_alive
+from tests.conftest import Fuse, Mounts, Plugin, remaining
 
 
 @pytest.fixture
@@ -263,7 +262,7 @@ def test_the_memory_survives_corruption_of_another_file(fuse: Fuse, plugin: Plug
     result = plugin("-t", "0.3")
     assert "a probe has been stuck in it since" in result.verdict
     assert result.lines[1] == "note: the memory of stuck probes is incomplete: 'run.9.9' is corrupt"
-    assert len(workers_alive()) == 1
+    remaining(1)
 
 
 def test_default_directories(monkeypatch: pytest.MonkeyPatch) -> None:
