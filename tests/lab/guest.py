@@ -23,8 +23,8 @@ from typing import Optional
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
-LINUX = "/usr/bin/linux.uml"
-MEMORY = "1024M"
+LAYER = CHECKOUT / ".venv" / "lab" / "root"
+MEMORY_MIB = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run(command: Sequence[str], timeout: float, environment: Optional[Mapping[st
     The command's working directory is the checkout. What it writes into ``/run/lab`` is in ``files``. Raises OSError where the
     guest cannot be started.
     """
-    share = Path(tempfile.mkdtemp(prefix="lab-", dir="/dev/shm"))
+    share = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         _write_command(share, command, environment or {})
         console, timed_out = _boot(share, timeout)
@@ -60,31 +60,48 @@ def run(command: Sequence[str], timeout: float, environment: Optional[Mapping[st
         shutil.rmtree(share)
 
 
-def shell() -> int:
-    """An interactive shell in a guest, on this terminal."""
-    share = Path(tempfile.mkdtemp(prefix="lab-", dir="/dev/shm"))
+def shell(command: Sequence[str] = ("bash", "-i"), environment: Optional[Mapping[str, str]] = None) -> int:
+    """An interactive command in a guest, on this terminal. Gives the exit status of the guest's kernel."""
+    share = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
-        _write_command(share, sys.argv[2:] or ["bash", "-i"], {"TERM": os.environ.get("TERM", "linux")})
-        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "quiet", "lab_interactive=1"], env=_environment(share))
+        _write_command(share, command, {"TERM": os.environ.get("TERM", "linux"), **(environment or {})}, interactive=True)
+        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "quiet"], env=_environment(share))
     finally:
         shutil.rmtree(share)
 
 
-def _write_command(share: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+def _memory() -> str:
+    """A directory for the file that is the guest's memory, which it maps executable."""
+    for place in ("/dev/shm", tempfile.gettempdir()):
+        if os.access(place, os.W_OK):
+            room = os.statvfs(place)
+            if not room.f_flag & os.ST_NOEXEC and room.f_bavail * room.f_frsize > 1.5 * MEMORY_MIB * 2**20:
+                return place
+    raise OSError(f"neither /dev/shm nor {tempfile.gettempdir()} has {MEMORY_MIB * 3 // 2} MiB for the guest's memory")
+
+
+def _write_command(share: Path, command: Sequence[str], environment: Mapping[str, str], interactive: bool = False) -> None:
+    """What the guest's first process reads: words of a command line must not hold spaces, these may."""
+    shutil.copy(HERE / "init", share)
+    layer = str(LAYER) if LAYER.is_dir() else ""
+    settings = {"checkout": str(CHECKOUT), "layer": layer, "interactive": "yes" if interactive else ""}
+    (share / "settings").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
     assignments = {"HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", **environment}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in assignments.items()]
     (share / "command").write_text("\n".join([*lines, "exec " + shlex.join(command)]) + "\n")
 
 
 def _linux(share: Path) -> list[str]:
+    own = LAYER / "usr/bin/linux.uml"
     return [
-        LINUX, f"mem={MEMORY}", f"umid={share.name}", f"uml_dir={share}/uml/", "root=/dev/root", "rootfstype=hostfs", "rootflags=/",
-        "ro", f"init={HERE}/init", "con=null", "con1=null", "ssl=null", "panic=1", f"lab_share={share}", f"lab_checkout={CHECKOUT}",
+        str(own) if own.exists() else "linux.uml", f"mem={MEMORY_MIB}M", f"umid={share.name}", f"uml_dir={share}/uml/",
+        "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={share}/init", "con=null", "con1=null", "ssl=null", "panic=1",
+        f"lab_share={share}",
     ]  # fmt: skip
 
 
 def _environment(share: Path) -> dict[str, str]:
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": "/dev/shm", "HOME": str(share)}
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": _memory(), "HOME": str(share)}
     if "amx" in Path("/proc/cpuinfo").read_text():
         environment["LD_PRELOAD"] = str(_preload(share))
     return environment
@@ -131,7 +148,7 @@ def _text(path: Path) -> str:
 def main() -> int:
     """The command line."""
     if sys.argv[1:2] == ["--shell"]:
-        return shell()
+        return shell(sys.argv[2:] or ("bash", "-i"))
     result = run(sys.argv[1:], 600)
     print(result.output, end="")
     if result.status is None:

@@ -252,7 +252,7 @@ class Guest:
             f"ip link set v{number} up; {{ns}} ip link set lo up; {{ns}} ip addr add {host}/24 dev eth0; {{ns}} ip link set eth0 up",
             server.name,
         )
-        self.shell(SERVE[server.serves], server.name)
+        self.shell("{ns} sh -e <<'SERVE'\n" + SERVE[server.serves] + "\nSERVE", server.name)
 
     def mount(self, kind: Kind) -> None:
         at = Path("/mnt") / kind.name
@@ -261,31 +261,43 @@ class Guest:
         self.shell(kind.make, kind.server, str(at))
 
 
+# Run by a shell in the server's namespaces. nfsd needs a filesystem that can be exported, which an overlay is not: a tmpfs.
 _NFS = """
 mkdir -p {srv}/fs {srv}/a {srv}/b {srv}/ro {srv}/owner {srv}/mode {srv}/gone {srv}/removed {srv}/a/below
 chmod 0700 {srv}/owner; chown 1000:1000 {srv}/owner
-{ns} mount -t tmpfs tmpfs /var/lib/nfs
-{ns} mount -t tmpfs tmpfs /run
-{ns} mount -t nfsd nfsd /proc/fs/nfsd
-{ns} sh -c 'mkdir -p /var/lib/nfs/v4recovery /run/etc; touch /var/lib/nfs/rmtab /var/lib/nfs/etab; \
-printf "[exports]\\nrootdir={srv}\\n" > /run/etc/nfs.conf; mount --bind /run/etc/nfs.conf /etc/nfs.conf'
+mount -t tmpfs tmpfs /var/lib/nfs
+mount -t tmpfs tmpfs /run
+mount -t tmpfs exported {srv}/fs
+mount -t nfsd nfsd /proc/fs/nfsd
+mkdir /var/lib/nfs/v4recovery
+touch /var/lib/nfs/rmtab /var/lib/nfs/etab
+cat > /run/nfs.conf <<END
+[exports]
+rootdir={srv}
+END
+cat > /run/exports <<END
+/a *(rw,no_root_squash,fsid=11)
+/b *(rw,no_root_squash,fsid=12)
+/gone *(rw,no_root_squash,fsid=14)
+/removed *(rw,no_root_squash,fsid=15)
+/mode *(rw,no_root_squash,fsid=16)
+/ro *(ro,fsid=17)
+/owner *(rw,root_squash,fsid=18)
+/fs *(rw,no_root_squash,fsid=19)
+END
+mount --bind /run/nfs.conf /etc/nfs.conf
+mount --bind /run/exports /etc/exports
 RPCBIND
-for export in a:11 b:12; do {ns} exportfs -o rw,no_root_squash,fsid=${export#*:} "*:/${export%:*}"; done
-{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'
-{ns} exportfs -o rw,no_root_squash,fsid=15 '*:/removed'
-{ns} exportfs -o rw,no_root_squash,fsid=16 '*:/mode'
-{ns} mount -t tmpfs exported {srv}/fs
-{ns} exportfs -o rw,no_root_squash,fsid=19 '*:/fs'
-{ns} exportfs -o ro,fsid=17 '*:/ro'
-{ns} exportfs -o rw,root_squash,fsid=18 '*:/owner'
-{ns} rpc.nfsd VERSIONS 2
-{ns} sh -c 'echo Y > /proc/fs/nfsd/v4_end_grace || :' 2>/dev/null
-{ns} rpc.mountd -p 20048 VERSIONS
+exportfs -a
+rpc.nfsd VERSIONS 2
+echo Y > /proc/fs/nfsd/v4_end_grace || :
+rpc.mountd -p 20048 VERSIONS
 """
 _SMB = """
 mkdir {srv}/share; chmod 777 {srv}/share
-{ns} mount -t tmpfs tmpfs /run
-{ns} sh -c 'mkdir -p /run/smb /run/samba; cat > /run/smb/smb.conf' <<END
+mount -t tmpfs tmpfs /run
+mkdir -p /run/smb /run/samba
+cat > /run/smb/smb.conf <<END
 [global]
 map to guest = Bad User
 server min protocol = SMB2
@@ -304,13 +316,13 @@ path = {srv}/share
 guest ok = yes
 read only = no
 END
-{ns} smbd -D -s /run/smb/smb.conf
+smbd -D -s /run/smb/smb.conf
 """
 SERVE = {
-    "nfs3": _NFS.replace("RPCBIND", "{ns} rpcbind -w").replace("VERSIONS", ""),
+    "nfs3": _NFS.replace("RPCBIND", "rpcbind -w").replace("VERSIONS", ""),
     "nfs": _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3"),
     "smb": _SMB,
-    "9p": "{ns} diod -n -N -S -U root -l {host}:564 -e {srv} -L /dev/null -d 0",
+    "9p": "diod -n -N -S -U root -l {host}:564 -e {srv} -L /dev/null -d 0",
 }
 
 
