@@ -27,7 +27,7 @@ help:  ## this list
 run: $(VENV)/run  ## build an environment and check the mounts of this host
 	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
 
-test: $(VENV)/test  ## all tests, with real mounts where root runs them
+test: $(VENV)/test $(VENV)/lab/root  ## all tests, with real mounts where root runs them, and a guest with real servers
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/lint  ## ruff: style and format
@@ -40,10 +40,10 @@ types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 bench: $(VENV)/run  ## side-by-side measurements (root)
 	$(VENV)/bin/python -m bench.engine
 
-lab: $(VENV)/run  ## a shell in a user-mode Linux guest (see tests/lab/README.md)
-	$(VENV)/bin/python -m tests.lab.guest --shell
+lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... mounted, to be spoilt at will (see tests/lab/README.md)
+	$(VENV)/bin/python -m tests.lab.verdict --shell
 
-zoo: $(VENV)/run  ## real NFS, CIFS, 9p, FUSE, spoilt in a guest, against what is expected
+zoo: $(VENV)/run $(VENV)/lab/root  ## the same mounts spoilt, checked and healed, against what is expected
 	$(VENV)/bin/python -m tests.lab.verdict
 
 install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
@@ -72,7 +72,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
+	for need in strace:strace cc:gcc mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
@@ -88,6 +88,11 @@ $(VENV)/test: $(VENV)/run | system-test
 		$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \
 			--target $(VENV)/nagiosplugin-$$version nagiosplugin==$$version || exit; \
 	done
+	@touch $@
+
+# Nothing of this is installed: its servers must not start here.
+$(VENV)/lab/root: tests/lab/packages.py | $(VENV)/run system-test
+	$(PYTHON) tests/lab/packages.py $(VENV)/lab
 	@touch $@
 
 $(VENV)/lint: $(VENV)/run

@@ -4,7 +4,7 @@ The guest needs neither root nor KVM and boots in about two seconds. It sees the
 tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to its kernel what it likes.
 
     python -m tests.lab.guest COMMAND...     one command
-    python -m tests.lab.guest --shell        an interactive shell
+    python -m tests.lab.guest --shell        an interactive shell (``make lab``: one with the zoo mounted)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def shell(command: Sequence[str] = ("bash", "-i"), environment: Optional[Mapping
     share = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         _write_command(share, command, {"TERM": os.environ.get("TERM", "linux"), **(environment or {})}, interactive=True)
-        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "quiet"], env=_environment(share))
+        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "loglevel=2"], env=_environment(share))
     finally:
         shutil.rmtree(share)
 

@@ -1,4 +1,5 @@
-"""Run the zoo in a guest and say where it differs from what is expected: ``python3 -m tests.lab.verdict`` (``make zoo``).
+"""Run the zoo in a guest and say where it differs from what is expected: ``python3 -m tests.lab.verdict`` (``make zoo``); with ``--shell``
+a shell in that guest (``make lab``).
 
 Exit status 0: everything as expected. The report of the guest is kept in the file that ``--report FILE`` names.
 """
@@ -6,22 +7,29 @@ Exit status 0: everything as expected. The report of the guest is kept in the fi
 from __future__ import annotations
 
 import json
+import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nagiosplugin
 
 from tests.lab import guest
-from tests.lab.zoo import KINDS, NOT_PROBED, Kind
+from tests.lab.kinds import KINDS, NOT_PROBED, RUNS, Kind
 
 TIMEOUT = 300
 
 
+def environment() -> dict[str, str]:
+    """What a program of this checkout needs in the guest."""
+    library = str(Path(nagiosplugin.__file__).parent.parent)
+    return {"PYTHONPATH": f"{guest.CHECKOUT}:{library}"}
+
+
 def report() -> dict[str, Any]:
     """Boot a guest, play all acts, give what it noted. Raises RuntimeError with its output where it did not come to the end."""
-    library = str(Path(nagiosplugin.__file__).parent.parent)
-    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], TIMEOUT, {"PYTHONPATH": f"{guest.CHECKOUT}:{library}"})
+    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], TIMEOUT, environment())
     if result.status != 0:
         raise RuntimeError(f"the guest ended with {result.status}:\n{result.output}\n{result.console}")
     value: dict[str, Any] = json.loads(result.files["report.json"])
@@ -33,41 +41,65 @@ def _conditions(act: dict[str, Any]) -> dict[str, str]:
     return {each["mount_point"]: each["condition"] for each in findings if each["condition"] != "shadowed"}
 
 
-def _expected(kind: Kind, act: str) -> str:
-    always = kind.expected == NOT_PROBED or kind.name == "tmpfs-mode"
-    healthy = act == "healthy" or (act == "healed" and kind.heals)
-    return kind.expected if always or not healthy else "ok"
+def of_kind(value: dict[str, Any], kind: Kind) -> Iterator[str]:
+    """In words, where one kind is not judged as expected."""
+    should = {
+        "healthy": kind.healthy,
+        "spoilt": kind.expected,
+        "nagios": kind.nagios or kind.expected,
+        "healed": kind.healed or kind.healthy,
+    }
+    for act, condition in should.items():
+        is_ = _conditions(value[act]).get(f"/mnt/{kind.name}", NOT_PROBED)
+        if is_ != condition:
+            yield f"{act}: {kind.name} ({kind.words}) is {is_}, expected {condition}"
+    if kind.warm and value["stat"][kind.name] != "ok":
+        yield f"stat: {kind.name} says {value['stat'][kind.name]}, expected ok"
 
 
-def differences(value: dict[str, Any]) -> list[str]:
-    """In words, all that is not as it should be."""
-    found = []
-    for act in ("healthy", "spoilt", "healed"):
-        conditions = _conditions(value[act])
-        for kind in KINDS:
-            is_, should = conditions.get(f"/mnt/{kind.name}", NOT_PROBED), _expected(kind, act)
-            if is_ != should:
-                found.append(f"{act}: {kind.name} ({kind.words}) is {is_}, expected {should}")
+def of_runs(value: dict[str, Any]) -> Iterator[str]:
+    """In words, where a run of its own did not end as expected."""
+    for run in RUNS:
+        act = value["runs"][run.name]
+        is_ = {name: _conditions(act).get(f"/mnt/{name}") for name in run.conditions}
+        if (act["code"], is_) != (run.code, run.conditions):
+            yield f"run {run.name}: {act['code']} {is_}, expected {run.code} {dict(run.conditions)}"
+    for name, act in [(name, value[name]) for name in ("healthy", "spoilt", "nagios", "healed")] + list(value["runs"].items()):
+        if act["stderr"]:
+            yield f"{name}: stderr: {act['stderr']}"
+
+
+def of_processes(value: dict[str, Any]) -> Iterator[str]:
+    """In words, where more is stuck than what cannot be killed, or what could be killed no longer can."""
     unkillable = sum(kind.unkillable for kind in KINDS)
-    found += [f"run {n}: {act['stuck']} stuck, expected {unkillable}" for n, act in enumerate(value["again"]) if act["stuck"] != unkillable]
-    found += [f"stat: {name} says {answer}, expected ok" for name, answer in value["stat"].items() if answer != "ok"]
-    found += [f"{act}: stderr: {value[act]['stderr']}" for act in ("healthy", "spoilt", "nagios", "healed") if value[act]["stderr"]]
+    for number, act in enumerate([value["spoilt"], *value["again"]], 1):
+        if act["stuck"] != unkillable:
+            yield f"run {number}: {act['stuck']} processes are stuck, expected {unkillable}"
     if value["healed"]["stuck"]:
-        found.append(f"healed: {value['healed']['stuck']} processes are still stuck")
+        yield f"healed: {value['healed']['stuck']} processes are still stuck"
     if not value["bystander"]:
-        found.append("somebody else's process that hung, and could be killed, cannot be killed any more")
-    found += [f"unmount: {command} failed with {code}" for command, code in value["unmount"].items() if code]
-    return found
+        yield "somebody else's process that hung, and could be killed, cannot be killed any more"
+    for command, code in value["unmount"].items():
+        if code:
+            yield f"unmount: {command} failed with {code}"
+
+
+def overtime(value: dict[str, Any]) -> float:
+    """What the middle one of the repeated runs of one second took beyond its timeout and the starting of its processes: seconds."""
+    return float(statistics.median(act["survey"]["duration"] for act in value["again"])) - 1 - float(value["forks"])
 
 
 def main() -> int:
     """The command line."""
+    if sys.argv[1:2] == ["--shell"]:
+        return guest.shell(["/usr/bin/python3", "-m", "tests.lab.zoo", "--shell"], environment())
     value = report()
     if sys.argv[1:2] == ["--report"]:
         Path(sys.argv[2]).write_text(json.dumps(value, indent=1))
-    found = differences(value)
+    found = [text for kind in KINDS for text in of_kind(value, kind)] + [*of_runs(value), *of_processes(value)]
     print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")
-    print("seconds: " + ", ".join(f"{act} {seconds}" for act, seconds in value["seconds"].items()))
+    print(f"seconds: {sum(value['seconds'].values()):.0f}: " + ", ".join(f"{act} {seconds}" for act, seconds in value["seconds"].items()))
+    print(f"one-shot beyond timeout and forks: {overtime(value):.2f} s, of them forks {value['forks']:.2f} s")
     return 1 if found else 0
 
 

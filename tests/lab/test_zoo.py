@@ -1,0 +1,45 @@
+"""check_mounts among real NFS, CIFS, 9p, FUSE, sshfs, autofs and disks, healthy, spoilt and healed: one guest, all of kinds.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lab import verdict
+from tests.lab.kinds import KINDS, NOT_PROBED, Kind
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return verdict.report()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_kind(report: dict[str, Any], kind: Kind) -> None:
+    assert not list(verdict.of_kind(report, kind))
+
+
+def test_the_zoo_is_large_and_proves_its_point() -> None:
+    assert sum(kind.expected not in ("ok", NOT_PROBED) for kind in KINDS) >= 40
+    assert sum(kind.warm for kind in KINDS) >= 20
+
+
+def test_runs_of_their_own(report: dict[str, Any]) -> None:
+    assert not list(verdict.of_runs(report))
+
+
+def test_nothing_is_stuck_but_what_cannot_be_killed(report: dict[str, Any]) -> None:
+    assert len(report["again"]) == 9
+    assert not list(verdict.of_processes(report))
+
+
+def test_exit_codes(report: dict[str, Any]) -> None:
+    assert report["healthy"]["code"] == 1  # a root directory of mode 0000, and nothing else
+    assert report["spoilt"]["code"] == report["nagios"]["code"] == 2
+    assert {act["code"] for act in report["again"]} == {2}
+
+
+def test_time_beyond_the_timeout(report: dict[str, Any]) -> None:
+    """Half the zoo hangs: timeout + 1 s, and what this kernel needs to start the processes (some 20 ms each; Linux on iron: 0.2 ms)."""
+    assert verdict.overtime(report) < 1
