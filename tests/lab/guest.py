@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -38,16 +38,26 @@ class Result:
     files: Mapping[str, bytes]
 
 
-def run(command: Sequence[str], timeout: float, environment: Optional[Mapping[str, str]] = None) -> Result:
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """How a kernel is started. Both functions get the directory that is shared with it."""
+
+    command: Callable[[Path], list[str]]
+    environment: Callable[[Path], Mapping[str, str]]
+
+
+def run(
+    command: Sequence[str], timeout: float, environment: Optional[Mapping[str, str]] = None, machine: Optional[Machine] = None
+) -> Result:
     """Run a command in a guest of its own, for ``timeout`` seconds at the most; then the guest is ended.
 
     The command's working directory is the checkout. What it writes into ``/run/lab`` is in ``files``. Raises OSError where the
-    guest cannot be started.
+    guest cannot be started. ``machine`` is user-mode Linux unless told.
     """
     share = Path(tempfile.mkdtemp(prefix="lab-"))
     try:
         _write_command(share, command, environment or {})
-        console, timed_out = _boot(share, timeout)
+        console, timed_out = _boot(machine or USER_MODE, share, timeout)
         status = share / "status"
         return Result(
             status=int(status.read_text()) if status.exists() and status.read_text().strip() else None,
@@ -113,14 +123,17 @@ def _preload(share: Path) -> Path:
     return library
 
 
-def _boot(share: Path, timeout: float) -> tuple[str, bool]:
+USER_MODE = Machine(lambda share: [*_linux(share), "con0=null,fd:1"], _environment)
+
+
+def _boot(machine: Machine, share: Path, timeout: float) -> tuple[str, bool]:
     """The console's text, and whether the time was up."""
     log = share / "console"
     (share / "uml").mkdir()
     with log.open("wb") as console:
         process = subprocess.Popen(
-            [*_linux(share), "con0=null,fd:1"],
-            stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=_environment(share), start_new_session=True,
+            machine.command(share),
+            stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=machine.environment(share), start_new_session=True,
         )  # fmt: skip
         try:
             process.wait(timeout)

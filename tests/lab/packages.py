@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Optional, Union
 
 PACKAGES = [
     "user-mode-linux", "kmod", "iproute2", "iptables", "procps", "psmisc",
@@ -52,8 +53,8 @@ def unpack(archives: Sequence[Path], root: Path) -> None:
             raise Failure(f"{archive} cannot be unpacked")
 
 
-def apt(directory: Path, *arguments: str) -> str:
-    """Run apt-get with lists and archives of its own below ``directory``; give its output. Raises Failure."""
+def apt(directory: Path, *arguments: str, program: str = "apt-get", cwd: Optional[Path] = None) -> str:
+    """Run apt-get (or its kin) with lists and archives of its own below ``directory``; give its output. Raises Failure."""
     options = {
         "Dir::State::lists": directory / "lists",
         "Dir::Cache": directory,
@@ -67,7 +68,7 @@ def apt(directory: Path, *arguments: str) -> str:
         "Debug::NoLocking": 1,
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return _run(["apt-get", "-q", *settings, *arguments])
+    return _run([program, "-q", *settings, *arguments], cwd=cwd)
 
 
 def _download(directory: Path, packages: Sequence[str]) -> None:
@@ -79,11 +80,11 @@ def _download(directory: Path, packages: Sequence[str]) -> None:
     apt(directory, "install", "-y", "--download-only", "--reinstall", "--no-install-recommends", *packages)
 
 
-def _run(command: Sequence[str], stdin: object = subprocess.DEVNULL) -> str:
-    result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
+def _run(command: Sequence[str], stdin: Union[int, IO[bytes], None] = subprocess.DEVNULL, cwd: Optional[Path] = None) -> str:
+    result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False, cwd=cwd)
     if result.returncode:
         raise Failure(f"{command[0]} failed with {result.returncode}: {result.stderr.strip() or result.stdout.strip()}")
-    return str(result.stdout)
+    return result.stdout
 
 
 if __name__ == "__main__":

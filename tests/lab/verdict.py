@@ -11,7 +11,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import nagiosplugin
 
@@ -27,9 +27,9 @@ def environment() -> dict[str, str]:
     return {"PYTHONPATH": f"{guest.CHECKOUT}:{library}"}
 
 
-def report() -> dict[str, Any]:
+def report(machine: Optional[guest.Machine] = None, timeout: float = TIMEOUT) -> dict[str, Any]:
     """Boot a guest, play all acts, give what it noted. Raises RuntimeError with its output where it did not come to the end."""
-    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], TIMEOUT, environment())
+    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], timeout, environment(), machine)
     if result.status != 0:
         raise RuntimeError(f"the guest ended with {result.status}:\n{result.output}\n{result.console}")
     value: dict[str, Any] = json.loads(result.files["report.json"])
@@ -89,6 +89,20 @@ def overtime(value: dict[str, Any]) -> float:
     return float(statistics.median(act["survey"]["duration"] for act in value["again"])) - 1 - float(value["forks"])
 
 
+def differences(value: dict[str, Any]) -> list[str]:
+    """In words, all that is not as it should be."""
+    return [text for kind in KINDS for text in of_kind(value, kind)] + [*of_runs(value), *of_processes(value)]
+
+
+def times(value: dict[str, Any]) -> str:
+    """In words, where the time went."""
+    acts = ", ".join(f"{act} {seconds}" for act, seconds in value["seconds"].items())
+    return (
+        f"seconds: {sum(value['seconds'].values()):.0f}: {acts}\n"
+        f"one-shot beyond timeout and forks: {overtime(value):.2f} s; forks {value['forks']:.2f} s"
+    )
+
+
 def main() -> int:
     """The command line."""
     if sys.argv[1:2] == ["--shell"]:
@@ -96,10 +110,9 @@ def main() -> int:
     value = report()
     if sys.argv[1:2] == ["--report"]:
         Path(sys.argv[2]).write_text(json.dumps(value, indent=1))
-    found = [text for kind in KINDS for text in of_kind(value, kind)] + [*of_runs(value), *of_processes(value)]
+    found = differences(value)
     print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")
-    print(f"seconds: {sum(value['seconds'].values()):.0f}: " + ", ".join(f"{act} {seconds}" for act, seconds in value["seconds"].items()))
-    print(f"one-shot beyond timeout and forks: {overtime(value):.2f} s, of them forks {value['forks']:.2f} s")
+    print(times(value))
     return 1 if found else 0
 
 
