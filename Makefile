@@ -19,7 +19,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench lab zoo install uninstall clean system-run system-test
+.PHONY: help run test lint types bench lab zoo lab-kernels install uninstall clean system-run system-test
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,9 @@ lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p
 zoo: $(VENV)/run $(VENV)/lab/root  ## the same mounts spoilt, checked and healed, against what is expected
 	$(VENV)/bin/python -m tests.lab.verdict
 
+lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some six minutes)
+	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
+
 install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)" "$(DESTDIR)$(DATADIR)/nrpe"
 	install -m 644 $(MODULES) "$(DESTDIR)$(LIBDIR)/check_mounts"
@@ -57,7 +60,10 @@ install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
-uninstall:  ## remove what install has put there
+unlab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some six minutes)
+	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
+
+install:  ## remove what install has put there
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/check_mounts.8"
 

@@ -1,6 +1,6 @@
 """The zoo on Debian's own kernels, in emulated machines: ``python3 -m tests.lab.kernels [SUITE...]`` (``make lab-kernels``).
 
-For the night: a QEMU without KVM takes some minutes a kernel. The guest is that of guest.py, but for its kernel and for virtio-9p in the
+For the night: two minutes a kernel in a QEMU without KVM. The guest is that of guest.py, but for its kernel and for virtio-9p in the
 place of hostfs. Needs Debian's archive (and on other systems the package debian-archive-keyring); installs nothing.
 """
 
@@ -52,6 +52,7 @@ def main() -> int:
         version = next((kernel / "usr/lib/modules").iterdir()).name
         print(f"{suite}: Linux {version}", flush=True)
         value = verdict.report(_machine(kernel, version), TIMEOUT)
+        assert value["kernel"] == version and version.startswith(SUITES[suite] + "."), value["kernel"]
         (HOME / f"{suite}.json").write_text(json.dumps(value, indent=1))
         found = verdict.differences(value)
         print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")

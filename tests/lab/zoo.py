@@ -275,7 +275,7 @@ def recovered(deadline: float = 30.0) -> dict[str, Any]:
 
 def play() -> None:
     """All acts, and the report."""
-    report: dict[str, Any] = {"seconds": {}}
+    report: dict[str, Any] = {"kernel": os.uname().release, "seconds": {}}
     guest = Guest()
     nagios = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
     timed(report, "build", lambda: build(guest))
