@@ -60,10 +60,7 @@ install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
-unlab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some six minutes)
-	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
-
-install:  ## remove what install has put there
+uninstall:  ## remove what install has put there
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/check_mounts.8"
 
@@ -78,7 +75,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace cc:gcc mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
+	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }

@@ -21,13 +21,14 @@ NOT_PROBED = "not probed"
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A server in a network namespace of its own, and the fault that it meets as a whole: shell commands on the client's side,
-    where ``{ns}`` runs a command in the namespace."""
+    """A server in a network namespace of its own, what it needs on the client's side, and the fault that it meets as a whole: shell
+    commands on the client's side, where ``{ns}`` runs a command in the namespace."""
 
     name: str
     serves: str
     fault: str = ""
     heal: str = ""
+    client: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ SERVERS = [
     Server("address", "nfs", "{ns} ip addr del {host}/24 dev eth0", "{ns} ip addr add {host}/24 dev eth0"),
     Server("link", "nfs", "{ns} ip link set eth0 down", "{ns} ip link set eth0 up"),
     Server("alive", "nfs3"),
+    Server("krb", "krb", client="mkdir /run/rpc_pipefs; mount -t rpc_pipefs none /run/rpc_pipefs; rpc.gssd -p /run/rpc_pipefs"),
     Server("smb", "smb"),
     Server("smbdrop", "smb", DROP, UNDROP),
     Server("smbstop", "smb", "pkill -STOP --ns {pid} --nslist net smbd", "pkill -CONT --ns {pid} --nslist net smbd"),
@@ -174,6 +176,11 @@ KINDS = [
         fault="chmod 0000 {srv}/mode", heal="chmod 755 {srv}/mode",
     ),
     nfs("nfs3-mode", "alive", "denied", "", V3, export="mode"),
+    nfs("nfs4-krb", "krb", "ok", "NFS, sec=krb5: root may, the owner has no ticket", more="sec=krb5", nagios="denied"),
+    nfs(
+        "nfs4-krb-denied", "krb", "denied", "NFS, sec=krb5: neither root nor the owner without a ticket may", more="sec=krb5", export="b",
+        fault="chmod 0700 {srv}/b", heal="chmod 0755 {srv}/b",
+    ),
     Kind("bind-nfs4", "mount --bind /mnt/nfs4 {at}", "ok", "bind mount of a healthy NFS"),
     Kind("nfs4/below", "mount -t tmpfs below {at}", "ok", "tmpfs below a healthy NFS"),
     nfs(
@@ -285,6 +292,38 @@ rpc.nfsd VERSIONS 2
 echo Y > /proc/fs/nfsd/v4_end_grace 2>/dev/null || :  # an error where there is no grace
 rpc.mountd -p 20048 VERSIONS
 """
+_KERBEROS = """
+mkdir -p /etc/krb5kdc {srv}/kdc {srv}/a {srv}/b
+chown 1000:1000 {srv}/a {srv}/b
+cat > /etc/krb5.conf <<END
+[libdefaults]
+default_realm = LAB
+dns_lookup_kdc = false
+dns_lookup_realm = false
+[realms]
+LAB = {
+ kdc = {host}
+}
+[logging]
+kdc = FILE:{srv}/kdc/log
+END
+cat > /etc/krb5kdc/kdc.conf <<END
+[realms]
+LAB = {
+ database_name = {srv}/kdc/principal
+ key_stash_file = {srv}/kdc/stash
+ supported_enctypes = aes256-cts-hmac-sha1-96:normal
+}
+END
+kdb5_util create -s -P secret
+set -- $(getent hosts {host})
+for principal in nfs/$2 host/guest; do
+    kadmin.local addprinc -randkey $principal
+    kadmin.local ktadd $principal
+done
+krb5kdc
+rpc.svcgssd -n
+"""
 _SMB = """
 mkdir {srv}/share; chmod 777 {srv}/share
 mount -t tmpfs tmpfs /run
@@ -313,6 +352,8 @@ smbd -D -s /run/smb/smb.conf
 SERVE = {
     "nfs3": _NFS.replace("RPCBIND", "rpcbind -w").replace("VERSIONS", ""),
     "nfs": _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3"),
+    "krb": _KERBEROS
+    + _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3").replace("no_subtree_check,", "no_subtree_check,sec=krb5,"),
     "smb": _SMB,
     "sftp": SFTP,
     "9p": "diod -n -N -S -U root -l {host}:564 -e {srv} -L /dev/null -d 0",

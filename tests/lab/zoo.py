@@ -86,6 +86,7 @@ class Guest:
             server.name,
         )
         self.shell("{ns} sh -e <<'SERVE'\n" + SERVE[server.serves] + "\nSERVE", server.name)
+        self.shell(server.client, server.name)
 
     def mount(self, kind: Kind) -> None:
         at = Path("/mnt") / kind.name
@@ -198,6 +199,7 @@ def build(guest: Guest) -> None:
         "nfsv3",
         "nfsv4",
         "nfsd",
+        "rpcsec_gss_krb5",
         "cifs",
         "9p",
         "9pnet_fd",
