@@ -107,6 +107,24 @@ class Unparsed:
 
 
 @dataclasses.dataclass(frozen=True)
+class ExpectedMount:
+    """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of the configuration, a unit.
+
+    ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were declared. ``origin`` says where, in
+    words fit for output: ``/etc/fstab line 3``. ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place
+    is as good.
+    """
+
+    mount_point: bytes
+    source: Optional[bytes]
+    fs_type: Optional[bytes]
+    options: tuple[bytes, ...]
+    origin: str
+    nofail: bool = False
+    automount: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What a worker saw of one mount.
 
