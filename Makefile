@@ -9,7 +9,7 @@ LIBRARIES := 1.3.2 1.4.0
 
 LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
-MANDIR := $(PREFIX)/share/man/man8
+MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
 MODULES := $(wildcard check_mounts/*.py)
 NRPE := $(wildcard nrpe/*)
@@ -50,11 +50,12 @@ lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
 install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
-	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)" "$(DESTDIR)$(DATADIR)/nrpe"
+	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(DATADIR)/nrpe"
 	install -m 644 $(MODULES) "$(DESTDIR)$(LIBDIR)/check_mounts"
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
-	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)"
+	install -m 644 man/check_mounts.conf.5 "$(DESTDIR)$(MANDIR)/man5"
+	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)/man8"
 	for file in $(NRPE); do \
 		sed 's,/usr/local/bin,$(BINDIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
 	done
@@ -62,7 +63,7 @@ install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
 
 uninstall:  ## remove what install has put there
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
-	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/check_mounts.8"
+	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/man5/check_mounts.conf.5" "$(DESTDIR)$(MANDIR)/man8/check_mounts.8"
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

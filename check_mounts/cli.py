@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
-from check_mounts import __version__, mounttable, privilege, selection, stuck, survey, text
-from check_mounts.model import Condition, Mount, State, Survey
-from check_mounts.policy import Policy, Range, judge_all, worst
+from check_mounts import __version__, config, demands, expected, mounttable, privilege, selection, stuck, survey, text
+from check_mounts.config import Configuration
+from check_mounts.model import Condition, ExpectedMount, Mount, State, Step, Survey
+from check_mounts.policy import Capacity, Policy, Range, judge_all, parse_capacity, worst
 from check_mounts.signals import Interrupts
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
@@ -44,6 +45,8 @@ class Options:
     filters: selection.Filters
     settings: survey.Settings
     policy: Policy
+    demands: Optional[demands.Demands]
+    notes: Sequence[str]
     mountinfo: str
     state_dir: str
     verbosity: int
@@ -80,6 +83,31 @@ def _range(word: str) -> Range:
         return Range.parse(word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not a range: {error}") from None
+
+
+def _limit(word: str) -> tuple[Optional[Step], Range]:
+    """``RANGE`` for the whole probe, ``STEP=RANGE`` for one of its steps."""
+    name, equals, rest = word.rpartition("=")
+    if not equals:
+        return None, _range(word)
+    steps = {step.word: step for step in Step}
+    if name.lower() not in steps:
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': the steps are {', '.join(steps)}")
+    return steps[name.lower()], _range(rest)
+
+
+def _capacity(word: str) -> Capacity:
+    try:
+        return parse_capacity(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not a range: {error}") from None
+
+
+def _spec(word: str) -> ExpectedMount:
+    try:
+        return expected.parse_spec(os.fsencode(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': {error}") from None
 
 
 def _glob(word: str) -> selection.Glob:
@@ -137,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing")
     _add_selection(result.add_argument_group("which mounts"))
+    _add_demands(result.add_argument_group("what should be mounted"))
     _add_probing(result.add_argument_group("how to probe"))
     _add_judging(result.add_argument_group("how bad it is"))
     _add_output(result.add_argument_group("output"))
@@ -164,6 +193,34 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mountinfo", metavar="FILE", default=mounttable.DEFAULT_PATH, help="the mount table (default: %(default)s)")
 
 
+def _add_demands(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--fstab", metavar="FILE", nargs="?", const=expected.DEFAULT_FSTAB,
+        help="what fstab declares should be mounted, and mounted so (default: %(const)s); write --fstab=FILE",
+    )  # fmt: skip
+    group.add_argument("--systemd", action="store_true", help="so should the mount and automount units of systemd that are wanted")
+    group.add_argument(
+        "--expect", action="append", default=[], metavar="SPEC", type=_spec,
+        help="so should this: MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]... (repeatable)",
+    )  # fmt: skip
+    group.add_argument(
+        "--expect-ro",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        type=_path_glob,
+        help="these mount points are to be read-only (repeatable)",
+    )
+    group.add_argument(
+        "--ignore-option", action="append", default=[], metavar="GLOB", type=_glob, help="declared options not to be compared (repeatable)"
+    )
+    group.add_argument("--config", metavar="FILE", help=f"the configuration (default: {config.DEFAULT_PATH}, if there is one)")
+    group.add_argument(
+        "--extra-opts", action="append", default=[], metavar="[SECTION][@FILE]", nargs="?", const="",
+        help="take more options from a section of an ini file of the Monitoring Plugins; write --extra-opts=...",
+    )  # fmt: skip
+
+
 def _add_probing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-t", "--timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for one mount (default: 5)")
     group.add_argument("--deadline", metavar="SECONDS", type=_seconds, help="for the whole run (default: 4 more than the timeout)")
@@ -175,12 +232,26 @@ def _add_probing(group: argparse._ArgumentGroup) -> None:
         "--max-workers", metavar="N", type=_whole(1, 32768), default=1024,
         help="processes at the same time, at most (default: %(default)s)",
     )  # fmt: skip
+    group.add_argument(
+        "--write", action="store_true",
+        help="also write a file to each filesystem that answers and is not read-only, as its owner, and remove it again",
+    )  # fmt: skip
+    group.add_argument("--no-diagnosis", action="store_true", help="do not ask the servers of mounts that do not answer")
     group.add_argument("--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)")
 
 
 def _add_judging(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-w", "--warning", metavar="RANGE", type=_range, help="latency in seconds outside of which is WARNING")
-    group.add_argument("-c", "--critical", metavar="RANGE", type=_range, help="latency in seconds outside of which is CRITICAL")
+    for short, long in (("-w", "--warning"), ("-c", "--critical")):
+        group.add_argument(
+            short, long, action="append", default=[], metavar="[STEP=]RANGE", type=_limit,
+            help=f"latency in seconds outside of which is {long[2:].upper()}, of the whole probe or of one step (repeatable)",
+        )  # fmt: skip
+    for what in ("usage", "inodes"):
+        for state in ("warning", "critical"):
+            group.add_argument(
+                f"--{what}-{state}", metavar="RANGE", type=_capacity,
+                help=f"{'space' if what == 'usage' else what} used in percent, or free (10GiB:), outside of which is {state.upper()}",
+            )  # fmt: skip
     group.add_argument(
         "--severity", action="append", default=[], type=_severity, metavar="CONDITION=STATE",
         help="the state of a condition (repeatable): " + ", ".join(condition.value for condition in Condition),
@@ -190,7 +261,10 @@ def _add_judging(group: argparse._ArgumentGroup) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-v", "--verbose", action="count", default=0, help="mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)")
     group.add_argument(
-        "--perfdata", choices=("summary", "mounts", "none"), default="summary", help="counts (default), each mount, too, or none"
+        "--perfdata",
+        choices=("summary", "mounts", "steps", "none"),
+        default="summary",
+        help="counts (default), each mount, too, and each of its steps, too, or none",
     )
     group.add_argument(
         "--max-output", metavar="BYTES", type=_whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
@@ -201,11 +275,104 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-h", "--help", action="store_true", help="print this")
 
 
-def _understood(values: argparse.Namespace) -> Options:
+def known_options() -> dict[str, config.Option]:
+    """The long options, as the configuration may name them."""
+    known = {}
+    for action in parser()._actions:
+        for name in action.option_strings:
+            if name.startswith("--"):
+                repeatable = isinstance(action, (argparse._AppendAction, argparse._ExtendAction, argparse._CountAction))
+                known[name[2:]] = config.Option(action.nargs != 0, repeatable, commas=action.dest == "severity")
+    return known
+
+
+def _from_files(arguments: list[str], values: argparse.Namespace) -> tuple[argparse.Namespace, Configuration]:
+    """The values with what the files say that the command line names. Raises UsageError, which names file and line."""
+    try:
+        path = config.DEFAULT_PATH if values.config is None else _absolute("--config", values.config)
+        configuration = config.read(path, known_options(), optional=values.config is None)
+        extra = [words for spec in values.extra_opts for words in config.extra_words(spec, os.environ)]
+    except config.ConfigError as error:
+        raise UsageError(str(error)) from None
+    lines = [*configuration.words, *extra]
+    for line in lines:
+        try:
+            parser().parse_args(list(line.words))
+        except UsageError as error:
+            raise UsageError(f"{line.origin}: {error}") from None
+    words = [word for line in lines for word in line.words]
+    return (parser().parse_intermixed_args([*words, *arguments]) if words else values), configuration
+
+
+def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[str]]:
+    """What was declared to be mounted, and notes on what could not be understood. Raises UsageError."""
+    declared: list[ExpectedMount] = []
+    notes: list[str] = []
+    if values.fstab is not None:
+        try:
+            entries, complaints = expected.read_fstab(_absolute("--fstab", values.fstab))
+        except OSError as error:
+            _refuse("--fstab", f"{text.printable_argument(values.fstab)}: {error.strerror}")
+        declared += entries
+        notes += map(str, complaints)
+    if values.systemd:
+        entries, complaints = expected.read_units()
+        known = {each.mount_point for each in declared}  # the generator's units repeat fstab
+        declared += [each for each in entries if each.mount_point not in known]
+        notes += map(str, complaints)
+    return [*declared, *configuration.expected(), *values.expect], notes
+
+
+def _demands(values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]) -> Optional[demands.Demands]:
+    def expect_ro(mount_point: bytes) -> Optional[bool]:
+        said = configuration.for_mount(mount_point).expect_ro
+        return True if said is None and any(glob.match(mount_point) for glob in values.expect_ro) else said
+
+    def ignored(mount_point: bytes) -> Sequence[selection.Glob]:
+        said = configuration.for_mount(mount_point).ignore_options
+        return (*values.ignore_option, *(said or ()))
+
+    any_ro = bool(declared or values.expect_ro) or values.fstab is not None or values.systemd
+    return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro)
+
+
+def _overrides(values: argparse.Namespace, configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], survey.Override]]:
+    """What the configuration says about how to probe single mounts. Raises UsageError."""
+    if not configuration.sections:
+        return None
+    users: dict[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
+    for user, origin in configuration.identities().items():
+        try:
+            users[user] = _identity(user)
+        except UsageError as error:
+            raise UsageError(f"{origin}: {str(error).replace('argument --as', 'as')}") from None
+    for section in configuration.sections:
+        timeout = section.overrides.timeout
+        if timeout is not None and timeout > deadline:
+            raise UsageError(f"{section.origins['timeout']}: a timeout of {timeout:g} s is longer than the deadline of {deadline:g} s")
+
+    def override(mount: Mount) -> survey.Override:
+        said = configuration.for_mount(mount.mount_point)
+        if said.identity is None:
+            return survey.Override(said.timeout)
+        return survey.Override(said.timeout, said.identity == "owner", users[said.identity])
+
+    return override
+
+
+def _understood(arguments: list[str], values: argparse.Namespace) -> Options:
     """The parsed command line -> Options. Raises UsageError."""
+    values, configuration = _from_files(arguments, values)
     deadline = values.timeout + _BESIDE_TIMEOUT if values.deadline is None else values.deadline
     if deadline < values.timeout:
         raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
+    declared, notes = _declarations(values, configuration)
+
+    def writes(mount: Mount) -> bool:
+        said = configuration.for_mount(mount.mount_point)
+        wanted = values.write if said.write is None else said.write
+        return bool(wanted) and not said.expect_ro and selection.writable(mount)
+
     return Options(
         filters=selection.Filters(
             include_types=values.include_type,
@@ -218,6 +385,7 @@ def _understood(values: argparse.Namespace) -> Options:
             user_mounts=values.user_mounts,
             autofs=values.autofs == "probe",
             mount_points=[_mount_point(word) for word in values.mount_points],
+            ignored=lambda mount_point: bool(configuration.for_mount(mount_point).ignore),
         ),
         settings=survey.Settings(
             timeout=values.timeout,
@@ -225,8 +393,13 @@ def _understood(values: argparse.Namespace) -> Options:
             max_workers=values.max_workers,
             as_owner=values.identity == "owner",
             identity=_identity(values.identity),
+            diagnosis=not values.no_diagnosis,
+            writes=writes,
+            override=_overrides(values, configuration, deadline),
         ),
-        policy=Policy(dict(values.severity), values.warning, values.critical),
+        policy=_policy(values, configuration),
+        demands=_demands(values, configuration, declared),
+        notes=notes,
         mountinfo=_absolute("--mountinfo", values.mountinfo),
         state_dir=stuck.default_directory() if values.state_dir is None else _absolute("--state-dir", values.state_dir),
         verbosity=values.verbose,
@@ -235,6 +408,24 @@ def _understood(values: argparse.Namespace) -> Options:
         json=values.json,
         allow_none=values.allow_none,
     )
+
+
+def _policy(values: argparse.Namespace, configuration: Configuration) -> Policy:
+    warning, critical = dict(values.warning), dict(values.critical)
+    general = Policy(
+        severity=dict(values.severity),
+        warning=warning.pop(None, None),
+        critical=critical.pop(None, None),
+        usage_warning=values.usage_warning,
+        usage_critical=values.usage_critical,
+        inodes_warning=values.inodes_warning,
+        inodes_critical=values.inodes_critical,
+        step_warning=warning,
+        step_critical=critical,
+    )
+    if not configuration.sections:
+        return general
+    return dataclasses.replace(general, exception=lambda mount_point: configuration.for_mount(mount_point).policy(general))
 
 
 def _identity(user: str) -> Optional[privilege.Identity]:
@@ -295,9 +486,17 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
-    return survey.take(
+    result = survey.take(
         table, chosen, options.settings, registry, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd
     )
+    result = dataclasses.replace(result, notes=(*options.notes, *result.notes))
+    if options.demands is None:
+        return result
+    try:
+        mounts = mounttable.read(options.mountinfo)[0]
+    except OSError:  # said already, if it is of consequence
+        mounts = list(table[0])
+    return demands.held_against(result, mounts, options.filters, options.demands)
 
 
 def _report(result: Survey, options: Options) -> tuple[bytes, State]:
@@ -362,7 +561,7 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
         if values.help or values.version:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
-        options = _understood(values)
+        options = _understood(arguments, values)
         result = _take(options, interrupts)
     except UsageError as error:
         line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"

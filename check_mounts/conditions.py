@@ -39,6 +39,24 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
     return None
 
 
+def classify_write(outcome: Outcome) -> tuple[Condition, str]:
+    """Condition and detail of a write probe that came back, of a mount whose reading steps were answered."""
+    if outcome.errno is None or outcome.step is None:
+        return Condition.OK, ""
+    words = f"{text.error_words(outcome.errno)} at {outcome.step.word}"
+    if outcome.errno == errno.EBADMSG and outcome.step is Step.VERIFY:
+        return Condition.DEAD, "what was read back is not what was written"
+    if outcome.errno in _OURS:
+        return Condition.UNPROBED, words
+    if outcome.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Condition.FULL, words
+    if outcome.errno == errno.EROFS:
+        return Condition.READ_ONLY, words
+    if outcome.errno in DENIED_ERRORS:
+        return Condition.DENIED, f"{words} for {whose(outcome)}" if outcome.acted_as is not None else words
+    return Condition.DEAD, words
+
+
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     """Condition and detail of a mount whose probe came back; the mount itself was seen (:func:`led_elsewhere` is None)."""
     if outcome.nlink == 0 and stat.S_ISDIR(outcome.mode or 0):
@@ -63,5 +81,9 @@ def _refusal(outcome: Outcome) -> str:
     words = text.error_words(outcome.errno)
     if outcome.step != Step.READ or outcome.acted_as is None:
         return f"{words} at {outcome.step.word}"
-    whose = "its owner, " if outcome.acted_as == outcome.uid else ""
-    return f"{words} for {whose}uid {outcome.acted_as}"
+    return f"{words} for {whose(outcome)}"
+
+
+def whose(outcome: Outcome) -> str:
+    """Who was refused: ``its owner, uid 1000``."""
+    return f"{'its owner, ' if outcome.acted_as == outcome.uid else ''}uid {outcome.acted_as}"

@@ -54,6 +54,8 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "state": judgement.state.name,
         "text": judgement.words,
         "latency": None if finding.latency is None else round(finding.latency, 6),
+        "diagnosis": finding.diagnosis or None,
+        "remarks": finding.remarks,
         "stuck": _stuck(finding),
         "mount": None if finding.mount is None else _mount(finding.mount),
         "outcome": None if finding.outcome is None else _outcome(finding.outcome),
@@ -91,6 +93,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "nlink": outcome.nlink,
         "acted_as": outcome.acted_as,
         "not_owner": outcome.not_owner,
+        "usage": None if outcome.usage is None else outcome.usage._asdict(),
     }
 
 

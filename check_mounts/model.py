@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import errno
-from typing import Optional
+from typing import NamedTuple, Optional
 
 
 class Condition(enum.Enum):
@@ -25,6 +25,7 @@ class Condition(enum.Enum):
     MISSING = "missing"
     READ_ONLY = "read-only"
     CHANGED = "changed"
+    FULL = "full"
     BLOCKED = "blocked"
     SHADOWED = "shadowed"
     UNPROBED = "unprobed"
@@ -56,17 +57,41 @@ _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
 
 
 class Step(enum.IntEnum):
-    """The steps of a probe, in their order."""
+    """The steps of a probe, in their order; those from CREATE on only where it is to write."""
 
     LOOK_UP = 1
     STATFS = 2
     STATX = 3
     READ = 4
+    CREATE = 5
+    WRITE = 6
+    VERIFY = 7
+    REMOVE = 8
 
     @property
     def word(self) -> str:
         """The name that people read."""
-        return {1: "look-up", 2: "statfs", 3: "statx", 4: "read"}[self]
+        return _STEP_WORDS[self - 1]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it belongs to the write probe."""
+        return self >= Step.CREATE
+
+
+_STEP_WORDS = ("look-up", "statfs", "statx", "read", "create", "write", "verify", "remove")
+NOT_TAKEN: tuple[Optional[float], ...] = (None,) * len(Step)
+
+
+class Usage(NamedTuple):
+    """What fstatfs says of a superblock (statvfs(3)): ``size``, ``free`` and ``available`` (to the unprivileged) in bytes; ``inodes``
+    and ``inodes_free``, 0 where it does not count them."""
+
+    size: int
+    free: int
+    available: int
+    inodes: int
+    inodes_free: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +157,12 @@ class Outcome:
     each step in its order, None for one that was not reached or not needed. ``mode``, ``uid``, ``gid`` and ``nlink`` are those
     of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
     mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
-    belongs to somebody else. ``busy``: nothing was asked, because another run was asking.
+    belongs to somebody else. ``busy``: nothing was asked, because another run was asking. ``usage`` is None where fstatfs did not answer.
     """
 
     step: Optional[Step] = None
     errno: Optional[int] = None
-    seconds: tuple[Optional[float], ...] = (None, None, None, None)
+    seconds: tuple[Optional[float], ...] = NOT_TAKEN
     mode: Optional[int] = None
     uid: Optional[int] = None
     gid: Optional[int] = None
@@ -146,6 +171,7 @@ class Outcome:
     mount_id: Optional[int] = None
     not_owner: bool = False
     busy: bool = False
+    usage: Optional[Usage] = None
 
     @property
     def latency(self) -> float:
@@ -157,7 +183,8 @@ class Outcome:
 class StuckProbe:
     """A probe that has not come back: its process, what it was sent to, and when (seconds on CLOCK_BOOTTIME).
 
-    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way.
+    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way. ``writing``: it is a write probe,
+    whose hanging says nothing about reading.
     """
 
     pid: int
@@ -166,6 +193,7 @@ class StuckProbe:
     device: tuple[int, int]
     since: float
     arrived: bool = True
+    writing: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +202,8 @@ class Finding:
 
     ``mount`` is None where nothing is mounted (missing) or where a line of the table was not understood. ``detail`` is text fit
     for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
-    ``stuck_pid`` and ``stuck_since`` (seconds since the epoch) name a process that a hung filesystem holds.
+    ``stuck_pid`` and ``stuck_since`` (seconds since the epoch) name a process that a hung filesystem holds. ``diagnosis`` says whose
+    fault it is, where that is known; ``remarks`` what else was found out, a line each.
     """
 
     mount_point: bytes
@@ -185,6 +214,8 @@ class Finding:
     latency: Optional[float] = None
     stuck_pid: Optional[int] = None
     stuck_since: Optional[float] = None
+    diagnosis: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +232,7 @@ class Survey:
     """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` in seconds.
 
     ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names the signal that cut the pass
-    short.
+    short. ``excused`` are mounts that were declared and may be absent, and are, in words.
     """
 
     findings: tuple[Finding, ...]
@@ -211,3 +242,4 @@ class Survey:
     duration: float = 0.0
     timeout: float = 0.0
     interrupted: Optional[str] = None
+    excused: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ which no wait in the kernel heeds, and throws away what was measured. Three of i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -18,8 +19,8 @@ import nagiosplugin
 
 from check_mounts import policy as policies
 from check_mounts import summary, text
-from check_mounts.model import Condition, State, Survey
-from check_mounts.policy import Judgement, Policy
+from check_mounts.model import Condition, Finding, State, Step, Survey
+from check_mounts.policy import Capacity, Judgement, Policy, Range
 
 _STATES = {
     State.OK: nagiosplugin.Ok,
@@ -31,7 +32,7 @@ _STATES = {
 
 @dataclasses.dataclass(frozen=True)
 class Presentation:
-    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts or none, ``max_output`` in bytes (0: no limit)."""
+    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none, ``max_output`` in bytes (0: no limit)."""
 
     verbosity: int = 0
     perfdata: str = "summary"
@@ -58,31 +59,45 @@ class Mounts(nagiosplugin.Resource):
 
 
 class _Numbers(nagiosplugin.Context):
-    """Perfdata in the order of the metrics. Its thresholds are those of latencies, so only a latency carries them."""
+    """Perfdata in the order of the metrics."""
 
-    def __init__(self, name: str, wanted: bool, policy: Policy, items: list[str]) -> None:
+    def __init__(self, name: str, items: list[str]) -> None:
         super().__init__(name)
-        self._wanted = wanted
-        self._limits = tuple(limit.spec if limit is not None else "" for limit in (policy.warning, policy.critical))
         self._items = items
 
-    def _emit(self, name: str, value: str, unit: Optional[str], latency: bool) -> nagiosplugin.Performance:
-        warning, critical = self._limits if latency else ("", "")
-        performance = nagiosplugin.Performance(name, value, unit or "", warning, critical)
+    def _emit(self, name: str, value: str, unit: str, *limits: object) -> nagiosplugin.Performance:
+        """``limits``: warning, critical, min, max."""
+        performance = nagiosplugin.Performance(name, value, unit, *limits)
         self._items.append(str(performance))
         return performance
 
 
+def _specs(*limits: Optional[Range]) -> tuple[str, ...]:
+    return tuple("" if limit is None else limit.spec for limit in limits)
+
+
 class SummaryContext(_Numbers):
-    """Counts and times: always OK, there for perfdata."""
+    """Counts and times: always OK, there for perfdata. Its thresholds are those of latencies, so only a latency carries them."""
+
+    def __init__(self, wanted: bool, policy: Policy, items: list[str]) -> None:
+        super().__init__("summary", items)
+        self._wanted = wanted
+        self._limits = _specs(policy.warning, policy.critical)
 
     def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
         """``timed_out=2``, ``slowest=0.012s;1;5``."""
-        return self._emit(metric.name, metric.value, metric.uom, metric.name == "slowest") if self._wanted else None
+        limits = self._limits if metric.name == "slowest" else ()
+        return self._emit(metric.name, metric.value, metric.uom or "", *limits) if self._wanted else None
 
 
 class MountContext(_Numbers):
-    """A mount: the state that the policy gives it."""
+    """A mount: the state that the policy gives it. ``wanted`` is what Presentation calls perfdata."""
+
+    def __init__(self, wanted: str, policy: Policy, items: list[str]) -> None:
+        super().__init__("mount", items)
+        self._wanted = wanted
+        self._policy = policy
+        self._counted: set[tuple[int, int]] = set()
 
     def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
         """The judgement as the library's result."""
@@ -92,10 +107,48 @@ class MountContext(_Numbers):
     def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
         """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has waited so long at least."""
         judgement: Judgement = metric.value
-        latency = judgement.finding.latency
-        if not self._wanted or latency is None or judgement.condition is Condition.SHADOWED:
+        finding = judgement.finding
+        if self._wanted == "none" or judgement.condition is Condition.SHADOWED:
             return None
-        return self._emit(metric.name, f"{latency:.6f}", "s", True)
+        policy = self._policy.of(finding.mount_point)
+        whole = None
+        if self._wanted != "summary" and finding.latency is not None:
+            whole = self._emit(metric.name, f"{finding.latency:.6f}", "s", *_specs(policy.warning, policy.critical))
+        if self._wanted == "steps" and finding.outcome is not None:
+            for step, seconds in zip(Step, finding.outcome.seconds):
+                if seconds is not None:
+                    limits = _specs(policy.step_warning.get(step), policy.step_critical.get(step))
+                    self._emit(f"{metric.name} {step.word}", f"{seconds:.6f}", "s", *limits)
+        return self._usage(metric.name, finding, policy) or whole
+
+    def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
+        """``'/home used'=123B;900;950;0;1000``: of each superblock once, where thresholds ask for it."""
+        usage = None if finding.outcome is None else finding.outcome.usage
+        if usage is None or finding.mount is None or finding.mount.device in self._counted:
+            return None
+        self._counted.add(finding.mount.device)
+        performance = None
+        used, inodes_used = usage.size - usage.free, usage.inodes - usage.inodes_free
+        if policy.usage_warning or policy.usage_critical:
+            total = used + usage.available
+            limits = [_amount(limit, total) for limit in (policy.usage_warning, policy.usage_critical)]
+            performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
+        if (policy.inodes_warning or policy.inodes_critical) and usage.inodes:
+            limits = [_amount(limit, usage.inodes) for limit in (policy.inodes_warning, policy.inodes_critical)]
+            performance = self._emit(f"{name} inodes", str(inodes_used), "", *limits, 0, usage.inodes)
+        return performance
+
+
+def _amount(limit: Optional[Capacity], total: int) -> str:
+    """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no such thing is left out."""
+    if limit is None or limit.range.inverted:
+        return ""
+    start, end = limit.range.start, limit.range.end
+    if limit.kind == "percent" and start <= 0 and end < math.inf:
+        return str(int(total * end / 100))
+    if limit.kind == "free" and end == math.inf:
+        return str(max(0, int(total - start)))
+    return ""
 
 
 class WorstFirst(nagiosplugin.Results):
@@ -149,8 +202,8 @@ def report(survey: Survey, policy: Policy, presentation: Presentation) -> tuple[
     items: list[str] = []
     check = nagiosplugin.Check(
         Mounts(survey, judgements),
-        SummaryContext("summary", presentation.perfdata != "none", policy, items),
-        MountContext("mount", presentation.perfdata == "mounts", policy, items),
+        SummaryContext(presentation.perfdata != "none", policy, items),
+        MountContext(presentation.perfdata, policy, items),
         MountsSummary(survey, judgements, presentation.verbosity),
         WorstFirst(state),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Optional
 
 from check_mounts import text
-from check_mounts.model import Condition, Finding, State, Survey
+from check_mounts.model import Condition, Finding, State, Step, Survey
 
 DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.OK: State.OK,
@@ -19,6 +19,7 @@ DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.MISSING: State.CRITICAL,
     Condition.READ_ONLY: State.CRITICAL,
     Condition.CHANGED: State.WARNING,
+    Condition.FULL: State.CRITICAL,
     Condition.BLOCKED: State.OK,
     Condition.SHADOWED: State.OK,
     Condition.UNPROBED: State.UNKNOWN,
@@ -65,13 +66,88 @@ def _number(word: str) -> float:
     return float(word)
 
 
+_AMOUNT = re.compile(r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+    """A range for how full a filesystem is. ``kind`` says what it is a range of.
+
+    ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to unprivileged users.
+    """
+
+    range: Range
+    kind: str
+
+    def measure(self, used: int, available: int) -> Optional[float]:
+        """What the range is compared with, from bytes or inodes; None for a filesystem that has none (``f_files`` is 0)."""
+        # What is kept for root is neither: a filesystem is full, 100 %, once nobody else can write.
+        if used + available <= 0:
+            return None
+        return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
+
+    def alerts(self, used: int, available: int) -> bool:
+        """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for the alert."""
+        value = self.measure(used, available)
+        return value is not None and self.range.alerts(value)
+
+
+def parse_capacity(word: str) -> Capacity:
+    """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises ValueError with a reason in words.
+
+    K, KiB is 1024, KB is 1000; also M, G, T, P; upper or lower case. A mere 0 fits both.
+    """
+    inverted, rest = word[:1] == "@", word[1:] if word[:1] == "@" else word
+    amounts = [_amount(part) for part in rest.split(":") if part not in ("", "~")]
+    kinds = {kind for number, kind in amounts if kind != "bare" or number}
+    if "free" in kinds and len(kinds) > 1:
+        raise ValueError("either all its numbers have a unit, or none has")
+    if "free" in kinds and ":" not in rest and not inverted:
+        # The guidelines have it mean "alert above": nobody wants to know that there is room, many write it for the contrary.
+        raise ValueError(f"it would alert where more is free; '{text.printable_argument(rest)}:' alerts where less is")
+    numbers = iter(amounts)
+    plain = ":".join(part if part in ("", "~") else repr(next(numbers)[0]) for part in rest.split(":"))
+    parsed = Range.parse("@" * inverted + plain)
+    if "free" not in kinds and any(number > 100 for number, _ in amounts):
+        raise ValueError("there is no more than 100 %")
+    return Capacity(dataclasses.replace(parsed, spec=word), "free" if "free" in kinds else "percent")
+
+
+def _amount(word: str) -> tuple[float, str]:
+    match = _AMOUNT.match(word)
+    if match is None or not word.isascii():  # re.IGNORECASE takes the Kelvin sign for a k
+        raise ValueError(f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P")
+    number, prefix, suffix = float(match["number"]), match["prefix"], match["suffix"]
+    if prefix is not None:
+        base = 1000 if (suffix or "").lower() == "b" else 1024
+        number *= base ** ("kmgtp".index(prefix.lower()) + 1)
+    if not math.isfinite(number):
+        raise ValueError("it is too great")
+    return number, "free" if prefix is not None else "percent" if match["percent"] else "bare"
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the administrator says about severities and latencies. ``severity`` holds only what differs from the default."""
+    """What the administrator says about severities, latencies and usage. ``severity`` holds only what differs from the default.
+
+    ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and ``step_critical`` for single steps.
+    ``exception`` gives the policy of a mount point that the configuration says something else about.
+    """
 
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
     warning: Optional[Range] = None
     critical: Optional[Range] = None
+    usage_warning: Optional[Capacity] = None
+    usage_critical: Optional[Capacity] = None
+    inodes_warning: Optional[Capacity] = None
+    inodes_critical: Optional[Capacity] = None
+    step_warning: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
+    step_critical: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
+    exception: Optional[Callable[[bytes], Optional[Policy]]] = None
+
+    def of(self, mount_point: bytes) -> Policy:
+        """The policy of one mount."""
+        return (self.exception(mount_point) if self.exception is not None else None) or self
 
     def state_of(self, condition: Condition) -> State:
         """The state of a condition; of ``slow`` the one that --severity says, if it does."""
@@ -94,37 +170,86 @@ _WORDS = {
     Condition.MISSING: "missing: {}",
     Condition.READ_ONLY: "read-only: {}",
     Condition.CHANGED: "changed: {}",
+    Condition.FULL: "full: {}",
     Condition.BLOCKED: "blocked: {}",
     Condition.SHADOWED: "shadowed: {}",
     Condition.UNPROBED: "not probed: {}",
 }
 
 
-def judge(finding: Finding, policy: Policy) -> Judgement:
-    """Condition, state and words of one finding."""
+def judge(finding: Finding, policy: Policy, capacity: bool = True) -> Judgement:
+    """Condition, state and words of one finding. ``capacity``: its superblock's usage is to be judged, too."""
     if finding.condition is Condition.OK:
-        return _judge_latency(finding, policy)
+        full = _judge_usage(finding, policy) if capacity else None
+        slow = _judge_latency(finding, policy)
+        return slow if full is None or slow.state.rank > full.state.rank else full
     if finding.condition is Condition.TIMED_OUT:
         joint = " " if finding.detail.startswith("after ") else ": "
         words = f"timed out{joint}{finding.detail}"
     else:
         words = _WORDS[finding.condition].format(finding.detail)
+    if finding.diagnosis:
+        words = f"{words}: {finding.diagnosis}"
     return Judgement(finding, finding.condition, policy.state_of(finding.condition), words)
 
 
 def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
-    for limit, state in ((policy.critical, State.CRITICAL), (policy.warning, State.WARNING)):
-        if limit is not None and finding.latency is not None and limit.alerts(finding.latency):
-            words = f"slow: {finding.latency:.3f} s ({state.name.lower()} range {limit.spec})"
-            return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
+    for state, whole, steps in (
+        (State.CRITICAL, policy.critical, policy.step_critical),
+        (State.WARNING, policy.warning, policy.step_warning),
+    ):
+        for what, seconds, limit in _latencies(finding, whole, steps):
+            if limit.alerts(seconds):
+                words = f"slow: {what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
+                return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
     took = "" if finding.latency is None else f" in {finding.latency:.3f} s"
     return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), f"ok{took}")
+
+
+def _latencies(finding: Finding, whole: Optional[Range], steps: Mapping[Step, Range]) -> Iterator[tuple[str, float, Range]]:
+    if whole is not None and finding.latency is not None:
+        yield "", finding.latency, whole
+    for step, limit in steps.items():
+        seconds = None if finding.outcome is None else finding.outcome.seconds[step - 1]
+        if seconds is not None:
+            yield f"{step.word} took ", seconds, limit
+
+
+def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
+    usage = None if finding.outcome is None else finding.outcome.usage
+    if usage is None:
+        return None
+    space = (usage.size - usage.free, usage.available)
+    inodes = (usage.inodes - usage.inodes_free, usage.inodes_free)
+    for state, of_space, of_inodes in (
+        (State.CRITICAL, policy.usage_critical, policy.inodes_critical),
+        (State.WARNING, policy.usage_warning, policy.inodes_warning),
+    ):
+        for limit, (used, available), unit in ((of_space, space, "bytes"), (of_inodes, inodes, "inodes")):
+            if limit is not None and limit.alerts(used, available):
+                words = f"full: {_usage_words(used, available, unit)} ({state.name.lower()} range {limit.range.spec})"
+                return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
+    return None
+
+
+def _usage_words(used: int, available: int, unit: str) -> str:
+    """``91.3 % used, 1.2 GiB free``, ``91.3 % of the inodes used, 4711 free``."""
+    percent = 100.0 * used / (used + available) if used + available > 0 else 100.0
+    if unit == "inodes":
+        return f"{percent:.1f} % of the inodes used, {available} free"
+    return f"{percent:.1f} % used, {text.size_words(available)} free"
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """All findings, the worst first; within a state those that fail by themselves before their consequences."""
     order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
-    judgements = [judge(finding, policy) for finding in survey.findings]
+    judgements = []
+    counted: set[tuple[int, int]] = set()
+    for finding in survey.findings:
+        device = finding.mount.device if finding.mount is not None and finding.outcome is not None else None
+        judgements.append(judge(finding, policy.of(finding.mount_point), device not in counted))
+        if device is not None:
+            counted.add(device)  # the mounts of one superblock have one usage: one alarm is enough
     return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
 
 
@@ -133,6 +258,7 @@ _BY_GRAVITY = (
     Condition.DEAD,
     Condition.MISSING,
     Condition.READ_ONLY,
+    Condition.FULL,
     Condition.DENIED,
     Condition.CHANGED,
     Condition.SLOW,

@@ -26,21 +26,23 @@ from time import monotonic
 from typing import NamedTuple, Optional, cast
 
 from check_mounts import privilege, syscalls
-from check_mounts.model import DENIED_ERRORS, Outcome, Step
+from check_mounts.model import DENIED_ERRORS, Outcome, Step, Usage
 
 # The filesystem answered that it does not know the call. It is alive, and the next step says more.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
-_ANSWER = struct.Struct("<BHddddBHIIIIBQ")
-_PROGRESS = struct.Struct("<Bdddd")
+_ANSWER = struct.Struct("<BH8dBHIIIIBQ5Q")
+_PROGRESS = struct.Struct("<B8f")
 _NO_TIME = -1.0
+_LARGEST = 2**64 - 1
+_NO_USAGE = (0,) * 5
 
 # Flags of an answer
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY = 1, 2, 4, 8, 16
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY, _HAS_USAGE = 1, 2, 4, 8, 16, 32
 
 ANSWER_SIZE = _ANSWER.size
 # The answer of a worker that has not touched the mount, because another run is at its filesystem.
-BUSY = _ANSWER.pack(0, 0, _NO_TIME, _NO_TIME, _NO_TIME, _NO_TIME, _BUSY, 0, 0, 0, 0, 0, 0, 0)
+BUSY = _ANSWER.pack(0, 0, *[_NO_TIME] * 8, _BUSY, *[0] * 12)
 
 
 class Request(NamedTuple):
@@ -67,8 +69,8 @@ def unpack_answer(data: bytes) -> Outcome:
     if len(data) != ANSWER_SIZE:
         raise ValueError("wrong size")
     step, number, *rest = _ANSWER.unpack(data)
-    times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id) = rest[:4], rest[4:]
-    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 31:
+    times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id, *usage) = rest[:8], rest[8:]
+    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 63:
         raise ValueError("impossible values")
     if not all(0 <= seconds < 1e9 or seconds == _NO_TIME for seconds in times):
         raise ValueError("impossible latency")
@@ -85,6 +87,7 @@ def unpack_answer(data: bytes) -> Outcome:
         mount_id=mount_id if flags & _HAS_MOUNT_ID else None,
         not_owner=bool(flags & _NOT_OWNER),
         busy=bool(flags & _BUSY),
+        usage=Usage(*usage) if flags & _HAS_USAGE else None,
     )
 
 
@@ -93,14 +96,15 @@ def unpack_progress(data: bytes) -> Outcome:
     step, *times = _PROGRESS.unpack_from(data)
     if not 0 < step <= max(Step):
         return Outcome()
-    return Outcome(step=Step(step), seconds=_seconds(times))
+    # It holds 32 bits of each: microseconds, for what takes seconds.
+    return Outcome(step=Step(step), seconds=_seconds([round(seconds, 6) for seconds in times]))
 
 
 def _seconds(times: Iterable[float]) -> tuple[Optional[float], ...]:
-    return tuple(None if seconds == _NO_TIME else seconds for seconds in times)
+    return tuple([None if seconds == _NO_TIME else seconds for seconds in times])
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The probe is over: a step gave its last word."""
 
 
@@ -116,7 +120,7 @@ class Probe:
         self._parent = parent
         self._is_root = os.geteuid() == 0
         self._private = False  # this process has become another user for good
-        self._times = [_NO_TIME] * 4
+        self._times = [_NO_TIME] * len(Step)
         self._denied: Optional[tuple[Step, int]] = None
         self._failed: Optional[tuple[Step, int]] = None
         self._stat: Optional[syscalls.Statx] = None
@@ -124,6 +128,7 @@ class Probe:
         self._acted: Optional[int] = None
         self._not_owner = False
         self._read_worked = False
+        self._usage: Optional[os.statvfs_result] = None
 
     @property
     def used_up(self) -> bool:
@@ -136,10 +141,10 @@ class Probe:
         try:
             fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
             self._become_user()
-            self._take(Step.STATFS, lambda: os.fstatvfs(fd))
+            self._usage = cast(Optional[os.statvfs_result], self._take(Step.STATFS, lambda: os.fstatvfs(fd)))
             self._take(Step.STATX, lambda: self._statx(fd))
             self._read_as_owner(fd)
-        except _Ended:
+        except Ended:
             pass
         if fd >= 0:
             self._identify(fd)
@@ -148,7 +153,7 @@ class Probe:
 
     def _take(self, step: Step, action: Callable[[], object]) -> object:
         """Take one step, note its latency, and sort out its error: denied goes on, unknown call goes on, the rest ends it."""
-        self._note(_PROGRESS.pack(step, *self._times))
+        self._tell(step)
         began = monotonic()
         try:
             return action()
@@ -158,10 +163,13 @@ class Probe:
                 self._denied = self._denied or (step, number)
             elif number not in NOT_OFFERED or step == Step.LOOK_UP:
                 self._failed = (step, number)
-                raise _Ended from None
+                raise Ended from None
             return None
         finally:
             self._times[step - 1] = monotonic() - began
+
+    def _tell(self, step: Step) -> None:
+        self._note(_PROGRESS.pack(step, *self._times))
 
     def _look_up(self) -> int:
         path = self._request.path
@@ -205,12 +213,12 @@ class Probe:
         if self._wrong_mount() or seen.stx_nlink == 0 or not seen.stx_mode & 0o111:
             return  # judged by what statx said; reading would add nothing
         request = self._request
-        ids = request.fixed or ((request.owner or (seen.stx_uid, seen.stx_gid)) if request.as_owner else None)
+        ids = self._ids(seen)
         earlier = self._denied
-        if ids is None or ids[0] == os.geteuid() or not self._is_root or self._private:
+        if ids is None:
             self._take(Step.READ, lambda: self._read(fd))
         else:
-            self._take(Step.READ, lambda: self._read_acting(fd, ids))
+            self._take(Step.READ, lambda: self._acting(ids, lambda: self._read(fd)))
         if self._refused_read and request.root_decides and self._is_root and not self._private:
             self._denied = None
             self._take(Step.READ, lambda: self._read(fd))
@@ -219,6 +227,12 @@ class Probe:
             self._denied, self._not_owner = None, True
         elif earlier and self._read_worked:
             self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
+
+    def _ids(self, seen: syscalls.Statx) -> Optional[tuple[int, int]]:
+        """Whom to act as from here on; None: as this process is."""
+        request = self._request
+        ids = request.fixed or ((request.owner or (seen.stx_uid, seen.stx_gid)) if request.as_owner else None)
+        return None if ids is None or ids[0] == os.geteuid() or not self._is_root or self._private else ids
 
     @property
     def _refused_read(self) -> bool:
@@ -235,14 +249,14 @@ class Probe:
             os.close(directory)
         self._read_worked = True
 
-    def _read_acting(self, fd: int, ids: tuple[int, int]) -> None:
+    def _acting(self, ids: tuple[int, int], action: Callable[[], None]) -> None:
         acting = privilege.Acting(*ids, self._parent)
         try:
             acting.__enter__()
         except OSError:
-            return self._read(fd)  # cannot be him (user namespace, no CAP_SETUID): as far as the caller may
+            return action()  # cannot be him (user namespace, no CAP_SETUID): as far as the caller may
         try:
-            self._read(fd)
+            action()
         finally:
             acting.__exit__()
 
@@ -268,6 +282,7 @@ class Probe:
             | (_HAS_MOUNT_ID if self._mount_id is not None else 0)
             | (_HAS_ACTED if self._acted is not None else 0)
             | (_NOT_OWNER if self._not_owner else 0)
+            | (_HAS_USAGE if self._usage is not None else 0)
         )
         return _ANSWER.pack(
             step,
@@ -281,7 +296,19 @@ class Probe:
             self._acted or 0,
             0,
             self._mount_id or 0,
+            *_usage(self._usage),
         )
+
+
+def _usage(status: Optional[os.statvfs_result]) -> tuple[int, ...]:
+    """What a frame holds of it. A FUSE server may say anything."""
+    if status is None:
+        return _NO_USAGE
+    _, size, blocks, free, available, files, files_free, *_ = status
+    largest = _LARGEST // (size or 1)
+    if blocks > largest or free > largest or available > largest:
+        blocks, free, available = min(blocks, largest), min(free, largest), min(available, largest)
+    return blocks * size, free * size, available * size, files, files_free
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:

@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
 from check_mounts import mounttable
@@ -39,6 +39,9 @@ _SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
 
 _NOBODY = 0xFFFFFFFE
 _TRIGGER = "autofs trigger"
+
+# Types that hold nothing that could be written to.
+READ_ONLY_TYPES = frozenset(b"cramfs erofs iso9660 romfs squashfs udf".split())
 
 Glob = re.Pattern[bytes]
 
@@ -74,7 +77,8 @@ def normalised(path: bytes) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """What the command line says about which mounts to check. Empty sequences mean: not said."""
+    """What the command line says about which mounts to check. Empty sequences mean: not said. ``ignored``: what the configuration
+    wants left alone."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
@@ -86,6 +90,7 @@ class Filters:
     user_mounts: bool = False
     autofs: bool = False
     mount_points: Sequence[bytes] = ()
+    ignored: Callable[[bytes], bool] = lambda mount_point: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _any(globs: Sequence[Glob], value: bytes) -> bool:
 _Reason = tuple[str, bool]
 
 
-def _why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
+def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
     """The option that leaves a mount out; None where none does."""
     given = (
         (filters.include_types, filters.exclude_types, mount.fs_type, "type"),
@@ -167,6 +172,8 @@ def _why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
             return f"its {what} is excluded", True
         if includes and not _any(includes, value):
             return f"its {what} is not among those included", False
+    if filters.ignored(mount.mount_point):
+        return "the configuration says to ignore it", True
     if filters.remote and not is_remote(mount):
         return "not a network filesystem", False
     return None
@@ -209,7 +216,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
         if reason is None:
             if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)
-            reason = _why_filtered(mount, filters)
+            reason = why_filtered(mount, filters)
         if reason is not None:
             left_out.append(LeftOut(mount, *reason))
         elif mount.mount_id in visible:
@@ -221,3 +228,15 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
     missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
     return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, frozenset(visible))
+
+
+def writable(mount: Mount) -> bool:
+    """Whether a file can be meant to be written here: mounted rw, of a type that can be, and for everybody to see.
+
+    A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become that user for good gets in, and it
+    could not remember what it has made.
+    """
+    if b"ro" in mount.options or b"ro" in mount.super_options or mount.fs_type in READ_ONLY_TYPES or mount.fs_type == b"autofs":
+        return False
+    owner = fuse_owner(mount)
+    return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

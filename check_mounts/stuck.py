@@ -1,6 +1,6 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck process and not one a run.
 
-Import budget: ``mmap``, ``os``, ``stat``, ``time``, ``ctypes`` by way of syscalls.
+Import budget: ``mmap``, ``os``, ``re``, ``stat``, ``time``, ``ctypes`` by way of syscalls.
 
 Each run keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
 into memory, and a worker writes its line itself **before** it touches a mount. So the memory needs no lock and no system call a
@@ -12,6 +12,9 @@ Runs at the same time: each makes its own file first and reads those of the othe
 and it counts up a byte in the other's header to be seen. Who knows that he is not alone writes his line, then reads the lines of the
 others, and steps back where one of them is at the same filesystem: both may, never neither.
 
+A write probe that is killed leaves its file behind. So an empty file in the state directory stands for each such file, from before
+it is made until it is removed; the next run that writes to that filesystem removes what is left, by its name, as the owner.
+
 The directory must be ours alone: whoever can write to it could hide a hung mount from us.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import stat
 import time
 from typing import Optional
@@ -32,8 +36,11 @@ _HEADER = "check_mounts 1 "
 _VISITORS = RECORD_SIZE - 2  # where in the header others count up
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
-# The first byte of a line: on the way to the mount, at the mount, back.
-_ON_THE_WAY, _ARRIVED, _VOID = b"=", b"+", b"-"
+# The first byte of a line: on the way to the mount, at the mount, writing to it, back.
+_ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
+
+# A file that stands for one that a write probe makes: token, device and inode of the directory, pid and start time of the worker.
+_PROMISE = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
 
 
 class Unusable(Exception):
@@ -117,18 +124,20 @@ def _open_directory(path: str) -> int:
     return fd
 
 
-def _record(pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
-    words = f"{_ON_THE_WAY.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
+def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
+    words = f"{mark.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
     return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
 
 
 def _parse_record(data: bytes) -> StuckProbe:
     """Raises ValueError."""
-    if not data.startswith((_ON_THE_WAY, _ARRIVED)):
+    mark = data[:1]
+    if mark not in (_ON_THE_WAY, _ARRIVED, _WRITING):
         raise ValueError("not a record")
     pid, start, mount_id, device, since = data[1:].decode("ascii").split()
     major, minor = device.split(":")
-    probe = StuckProbe(int(pid), int(start), int(mount_id), (int(major), int(minor)), float(since), data[:1] == _ARRIVED)
+    place = (int(mount_id), (int(major), int(minor)))
+    probe = StuckProbe(int(pid), int(start), *place, float(since), mark != _ON_THE_WAY, mark == _WRITING)
     if probe.pid <= 0 or not 0 <= probe.since < 1e12:
         raise ValueError("impossible values")
     return probe
@@ -286,29 +295,31 @@ class Registry:
         lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
         return lines
 
-    def enter(self, slot: int, mount_id: int, device: tuple[int, int]) -> bool:
-        """In a worker: note that it is about to touch a mount. False where another run is at that filesystem: then it must not."""
+    def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
+        """In a worker: note that it is about to touch a mount. False where another run is at that filesystem, as a reader or writer
+        like this one: then it must not."""
         if self._lines is None:
             return True
         pid = os.getpid()
         if self._myself[0] != pid:
             self._myself = (pid, process_start(pid) or 0)
         offset = RECORD_SIZE * (slot + 1)
-        record = _record(*self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
+        mark = _WRITING if writing else _ON_THE_WAY
+        record = _record(mark, *self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
         # The mark that makes the line count comes last.
         self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
         self._lines[offset : offset + 1] = record[:1]
         if self._alone and self._lines[_VISITORS] == 0:
             return True
         self._alone = False
-        if not self._taken_elsewhere(device):
+        if not self._taken_elsewhere(device, writing):
             return True
         self.leave(slot)
         # Both may have stepped back. Who comes back at different times does not meet again.
         time.sleep(0.001 + os.urandom(1)[0] / 10000)
         return False
 
-    def _taken_elsewhere(self, device: tuple[int, int]) -> bool:
+    def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
         """In a worker, which has no descriptor of the directory left: is another run at this filesystem?"""
         for name in os.listdir(self._path):
             if name.startswith(_PREFIX) and name != self._name and _is_running(name):
@@ -316,7 +327,7 @@ class Registry:
                     alive, _ = self._living(name, _read(f"{self._path}/{name}")[0])
                 except OSError:
                     continue
-                if any(probe.device == device for probe in alive):
+                if any(probe.device == device and probe.writing == writing for probe in alive):
                     return True
         return False
 
@@ -327,6 +338,34 @@ class Registry:
     def leave(self, slot: int) -> None:
         """In a worker: note that it has come back."""
         self._mark(slot, _VOID)
+
+    # -- files that write probes make
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a memory at all. Without one no write probe may run: nobody would remove what it leaves."""
+        return self._lines is not None
+
+    def promise(self, token: str, directory: tuple[int, int, int]) -> str:
+        """In a worker, before it makes a file with this token (32 hexadecimal digits) in its name: remember it. ``directory`` is
+        where: major, minor, inode. Gives what :meth:`kept` needs. Raises OSError: then no file must be made."""
+        pid = os.getpid()
+        path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        return path
+
+    def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
+        """In a worker: (path, token) of what was promised for a directory by those who are gone. Raises OSError."""
+        found = []
+        for name in sorted(os.listdir(self._path)):
+            match = _PROMISE.match(name)
+            if match and match[2] == _words(directory) and process_start(int(match[3])) != int(match[4]):
+                found.append((f"{self._path}/{name}", match[1]))
+        return found
+
+    def kept(self, path: str) -> None:
+        """In a worker: what was promised is removed. Raises OSError."""
+        os.unlink(path)
 
     def _mark(self, slot: int, mark: bytes) -> None:
         if self._lines is not None:
@@ -361,6 +400,10 @@ def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
         return os.read(fd, _LARGEST_FILE), False
     finally:
         os.close(fd)
+
+
+def _words(directory: tuple[int, int, int]) -> str:
+    return ":".join(map(str, directory))
 
 
 def _is_running(name: str) -> bool:

@@ -6,6 +6,7 @@ server that their sources name.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
@@ -77,7 +78,8 @@ def failures(judgements: Sequence[Judgement]) -> list[str]:
     for judgement in bad:
         groups.setdefault((judgement.state.rank, judgement.condition, _origin(judgement)), []).append(judgement)
     ordered = sorted(groups.items(), key=lambda group: (-group[0][0], -len(group[1])))
-    items = [_group_line(key[2], members) for key, members in ordered[:_GROUPS]]
+    totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
+    items = [_group_line(key[2], members, totals[key[2]]) for key, members in ordered[:_GROUPS]]
     rest = sum(len(members) for _, members in ordered[_GROUPS:])
     return [*items, f"and {rest} more"] if rest else items
 
@@ -93,15 +95,19 @@ def _origin(judgement: Judgement) -> str:
     return f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts"
 
 
-def _group_line(origin: str, members: Sequence[Judgement]) -> str:
+def _group_line(origin: str, members: Sequence[Judgement], total: int) -> str:
     if len(members) == 1:
         return _short_line(members[0])
     words = members[0].words
     if any(member.words != words for member in members):
         words = members[0].condition.value.replace("-", " ")
+        causes = {member.finding.diagnosis for member in members}
+        if len(causes) == 1:
+            words += "".join(f": {cause}" for cause in causes if cause)
     names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
     dots = ", ..." if len(members) > _EXAMPLES else ""
-    return f"{len(members)} {origin} {text.clipped(words, 2 * _NAME_WIDTH)} ({', '.join(names)}{dots})"
+    every = "all " if origin.startswith("mounts of ") and len(members) == total else ""
+    return f"{every}{len(members)} {origin} {text.clipped(words, 2 * _NAME_WIDTH)} ({', '.join(names)}{dots})"
 
 
 def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[str]:
@@ -110,10 +116,13 @@ def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> 
     for judgement in judgements:
         if verbosity >= 2 or (verbosity == 1 and judgement.condition is not Condition.OK) or (verbosity and judgement.state.rank):
             lines.append(f"{judgement.state.name}: {line(judgement)}")
+            lines.extend(f"  {remark}" for remark in judgement.finding.remarks)
             if verbosity >= 3:
                 lines.extend(_steps(judgement.finding.outcome))
     if verbosity >= 3:
         lines.extend(f"left out: {described(out.mount)}: {out.why}" for out in survey.left_out)
+    if verbosity >= 1:
+        lines.extend(f"absent: {words}" for words in survey.excused)
     return lines
 
 
@@ -152,6 +161,7 @@ _ORDER = (
     Condition.MISSING,
     Condition.READ_ONLY,
     Condition.CHANGED,
+    Condition.FULL,
     Condition.BLOCKED,
     Condition.SHADOWED,
     Condition.UNPROBED,

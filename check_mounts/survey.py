@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
-from check_mounts import conditions, mounttable, probe, selection, text, workers
+from check_mounts import conditions, mounttable, probe, selection, text, workers, writeprobe
+from check_mounts.causes import Causes
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
 from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
@@ -25,12 +26,26 @@ from check_mounts.stuck import Registry
 
 # How often to look whether the probe of a concurrent run has come back.
 _LOOK_AGAIN = 0.02
+# How often to look whether a probe waits for so long that its server should be asked.
+_LOOK_FOR_HUNG = 0.1
 _TRIES = 2
 
 # What is asked one mount at a time until it has answered: a superblock, and the way through a mount that can hang.
 Gate = tuple[str, tuple[int, int]]
 
+# Marks a request to write to the mount whose ID is the rest of it. The kernel's IDs start from 1 and are given again.
+_WRITE = 1 << 31
+
 Table = tuple[Sequence[Mount], Sequence[Unparsed]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Override:
+    """How to probe one mount, where that is not what the settings say: None is as they say."""
+
+    timeout: Optional[float] = None
+    as_owner: Optional[bool] = None
+    identity: Optional[Identity] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Settings:
     """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
 
     ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner; with neither, as the caller.
+    ``writes`` says to which mounts, of those that answered, a file is to be written. ``diagnosis``: the servers of those that do not
+    answer are asked. ``override`` says of single mounts what the configuration does.
     """
 
     timeout: float = 5.0
@@ -45,6 +62,9 @@ class Settings:
     max_workers: int = 1024
     as_owner: bool = True
     identity: Optional[Identity] = None
+    writes: Callable[[Mount], bool] = lambda mount: False
+    diagnosis: bool = True
+    override: Optional[Callable[[Mount], Override]] = None
 
 
 def take(
@@ -66,7 +86,7 @@ def take(
     survey.run()
     findings, vanished = _settled(survey, reread)
     return Survey(
-        findings=(*findings, *_not_understood(table[1])),
+        findings=(*survey.causes.explained(findings), *_not_understood(table[1])),
         left_out=(*chosen.left_out, *vanished),
         notes=(*registry.notes, *survey.notes),
         started=started,
@@ -95,11 +115,14 @@ class _Pass:
         self.interrupted: Optional[str] = None
         # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long must still come first, or a
         # hung mount would never be CRITICAL.
-        self.timeout = min(settings.timeout, settings.deadline - min(0.5, settings.deadline / 10))
+        self._latest = settings.deadline - min(0.5, settings.deadline / 10)
+        self.timeout = min(settings.timeout, self._latest)
         self.settings = settings
         self._registry = registry
         self._interruption = interruption
         self._deadline = clock + settings.deadline
+        self.causes = Causes(settings.diagnosis, self.timeout)
+        self._look_for_hung = clock + self.causes.delay
         groups = settings.identity.groups if settings.identity else ()
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(list(mounts), chosen)
@@ -111,8 +134,10 @@ class _Pass:
         self._passed: set[Gate] = set()
         self._hung: dict[Gate, Finding] = {}
         self._stuck: dict[Gate, StuckProbe] = {}
+        self._stuck_writes: dict[tuple[int, int], StuckProbe] = {}
         self._learn_stuck()
         self._held: dict[Gate, list[Mount]] = {}
+        self._written: set[tuple[int, int]] = set()
         self._tries: collections.Counter[int] = collections.Counter()
 
     def run(self) -> None:
@@ -129,15 +154,29 @@ class _Pass:
             self.interrupted = self._interruption()
             if now >= self._deadline or self.interrupted is not None:
                 break
-            for event in self._pool.wait(min(self._deadline, now + _LOOK_AGAIN) if self._held else self._deadline):
+            for event in self._pool.wait(min(self._deadline, now + self._pause())):
                 self._handle(event)
             self._look_at_held()
+            self._look_for_causes()
         self._end()
+
+    def _pause(self) -> float:
+        if self._held or self.causes.busy:
+            return _LOOK_AGAIN
+        return _LOOK_FOR_HUNG if self.causes.wanted else self.settings.deadline
+
+    def _look_for_causes(self) -> None:
+        now = time.monotonic()
+        if self.causes.wanted and now >= self._look_for_hung:
+            self._look_for_hung = now + min(_LOOK_FOR_HUNG, self.causes.delay)
+            waiting = self._pool.at_work(self.causes.delay)
+            self.causes.suspect((self._mounts[key & ~_WRITE], pid) for key, pid in waiting)
+        self.causes.step()
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
         """In a worker: probe the mount ``key``. Its line in the registry stands before the mount is touched."""
-        mount = self._mounts[key]
-        if not self._registry.enter(desk.slot, mount.mount_id, mount.device):
+        mount, writing = self._mounts[key & ~_WRITE], bool(key & _WRITE)
+        if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return probe.BUSY, False
 
         def note(progress: bytes) -> None:
@@ -145,7 +184,10 @@ class _Pass:
                 self._registry.arrive(desk.slot)
             desk.note(progress)
 
-        answer = probe.answer(_request(mount, self.settings), note, desk.parent)
+        if writing:
+            answer = writeprobe.answer(_request(mount, self.settings), mount.device, self._registry, desk.note, desk.parent)
+        else:
+            answer = probe.answer(_request(mount, self.settings), note, desk.parent)
         self._registry.leave(desk.slot)
         return answer
 
@@ -177,7 +219,11 @@ class _Pass:
         gates = [gate for gate in self._plan.gates(mount) if gate not in self._passed]
         self._probing.update((gate, []) for gate in gates)
         self._at[mount.mount_id] = gates
-        self._pool.submit(mount.mount_id)
+        self._pool.submit(mount.mount_id, None if self.settings.override is None else self._timeout_of(mount))
+
+    def _timeout_of(self, mount: Mount) -> float:
+        said = None if self.settings.override is None else self.settings.override(mount).timeout
+        return self.timeout if said is None else min(said, self._latest)
 
     def _release(self, mount: Mount, passed: frozenset[str] = frozenset()) -> None:
         """The mount is no longer at its gates: whoever waits there goes on, or is the next to try."""
@@ -190,6 +236,9 @@ class _Pass:
         """Which gates earlier and concurrent runs have probes stuck at."""
         self._stuck = {}
         for stuck in self._registry.probes:
+            if stuck.writing:
+                self._stuck_writes[stuck.device] = stuck
+                continue
             gate = self._plan.blamed(stuck.mount_id, stuck.device, stuck.arrived)
             if gate not in self._stuck or stuck.since < self._stuck[gate].since:
                 self._stuck[gate] = stuck
@@ -202,8 +251,9 @@ class _Pass:
             self._registry.load()
             self._learn_stuck()
             self._ready.appendleft(mount)
-        elif age >= self.timeout:
+        elif age >= self._timeout_of(mount):
             finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid, time.time() - age)
+            self.causes.know_stuck(mount, stuck.pid)
             self._hang(mount, gate, finding)
         else:
             self._held[gate] = [mount]
@@ -212,14 +262,17 @@ class _Pass:
         for gate in list(self._held):
             stuck = self._stuck.get(gate)
             age = 0.0 if stuck is None else time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
-            if stuck is None or age >= self.timeout or not self._registry.still_stuck(stuck):
+            timeout = min(map(self._timeout_of, self._held[gate]), default=self.timeout)
+            if stuck is None or age >= timeout or not self._registry.still_stuck(stuck):
                 self._ready.extend(self._held.pop(gate))
 
     # -- what has come back
 
     def _handle(self, event: workers.Event) -> None:
-        mount = self._mounts[event.key]
-        if isinstance(event, workers.Answered):
+        mount = self._mounts[event.key & ~_WRITE]
+        if event.key & _WRITE:
+            self._handle_write(mount, event)
+        elif isinstance(event, workers.Answered):
             try:
                 outcome = probe.unpack_answer(event.answer)
                 if outcome.busy:
@@ -240,7 +293,7 @@ class _Pass:
         """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
-            self._pool.submit(mount.mount_id)
+            self._pool.submit(mount.mount_id, self._timeout_of(mount))
             return
         self._answer(mount, Condition.UNPROBED, why)
         self._release(mount)
@@ -268,6 +321,73 @@ class _Pass:
             self._block_below(mount, finding, "is dead")
         else:
             self._ready.extend(self._plan.children.get(mount.mount_id, ()))
+        if condition is Condition.OK and self.settings.writes(mount):
+            self._write(mount, finding)
+
+    # -- writing, where reading works
+
+    def _write(self, mount: Mount, finding: Finding) -> None:
+        """Have a file written, once for each filesystem, by a worker of its own."""
+        if mount.device in self._written:
+            return
+        self._written.add(mount.device)
+        stuck = self._stuck_writes.get(mount.device)
+        if not self._registry.remembers:
+            self.notes.append(
+                f"nothing is written to {text.printable(mount.mount_point)}: what a killed worker leaves could not be removed"
+            )
+        elif stuck is None or not self._registry.still_stuck(stuck):
+            self._pool.submit(mount.mount_id | _WRITE, self._timeout_of(mount))
+        else:
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+            if age >= self._timeout_of(mount):  # else a concurrent run is writing, and will say what comes of it
+                words = _stuck_words(stuck, age).replace("a probe", "a write")
+                self._rewrite(finding, Condition.TIMED_OUT, words, None, age, stuck.pid)
+
+    def _handle_write(self, mount: Mount, event: workers.Event) -> None:
+        finding = self.findings[mount.mount_id]
+        if isinstance(event, workers.Answered):
+            try:
+                outcome = probe.unpack_answer(event.answer)
+            except ValueError as error:
+                self._rewrite(finding, Condition.UNPROBED, f"its worker's answer makes no sense: {error}")
+                return
+            if outcome.busy:
+                return  # a concurrent run is writing to it
+            elsewhere = conditions.led_elsewhere(mount, outcome)
+            if elsewhere is not None:
+                self._rewrite(finding, Condition.SHADOWED, elsewhere.value)
+                return
+            condition, detail = conditions.classify_write(outcome)
+            self._rewrite(finding, condition, detail, outcome)
+        elif isinstance(event, workers.TimedOut):
+            outcome = probe.unpack_progress(event.progress)
+            detail = f"after {text.seconds_words(self._timeout_of(mount))} at {_step_word(event.progress)}"
+            self._rewrite(finding, Condition.TIMED_OUT, detail, outcome, event.waited, event.pid)
+        else:
+            self._rewrite(finding, Condition.UNPROBED, _death_words(event))
+
+    def _rewrite(
+        self,
+        finding: Finding,
+        condition: Condition,
+        detail: str,
+        outcome: Optional[Outcome] = None,
+        waited: Optional[float] = None,
+        pid: Optional[int] = None,
+    ) -> None:
+        """Put what came of the writing into the finding of the reading."""
+        mount, read = finding.mount, finding.outcome
+        if mount is None or read is None:
+            return
+        if outcome is not None:
+            seconds = (*read.seconds[: Step.READ], *outcome.seconds[Step.READ :])
+            failed = outcome if outcome.step is not None and outcome.step.writes else read
+            acted = outcome.acted_as if outcome.acted_as is not None else read.acted_as
+            read = dataclasses.replace(read, step=failed.step, errno=failed.errno, seconds=seconds, acted_as=acted)
+        since = None if waited is None or pid is None else time.time() - waited
+        latency = read.latency if waited is None else waited
+        self._note(mount, condition, detail, read, latency, pid, since)
 
     def _answer(self, mount: Mount, condition: Condition, detail: str) -> None:
         self._note(mount, condition, detail)
@@ -275,7 +395,7 @@ class _Pass:
 
     def _time_out(self, mount: Mount, pid: int, waited: float, progress: bytes) -> None:
         outcome = probe.unpack_progress(progress)
-        detail = f"after {text.seconds_words(self.timeout)}"
+        detail = f"after {text.seconds_words(self._timeout_of(mount))}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, time.time() - waited)
         self._hang(mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding)
 
@@ -322,8 +442,11 @@ class _Pass:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
             why = f"no worker could be started ({self._pool.trouble})"
         for key, pid, progress, waited in self._pool.unserved():
-            mount = self._mounts[key]
-            if pid is None:
+            mount = self._mounts[key & ~_WRITE]
+            if key & _WRITE:
+                at = "" if pid is None else f", after {text.seconds_words(waited)} at {_step_word(progress)}"
+                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: {why}{at}")
+            elif pid is None:
                 self._note(mount, Condition.UNPROBED, why)
             else:
                 words = f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
@@ -333,6 +456,7 @@ class _Pass:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
         self._settle_stuck(frozenset(self._pool.close()))
+        self.causes.close()
 
     def _settle_stuck(self, stuck: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
@@ -456,16 +580,19 @@ class _Place:
 
 def _request(mount: Mount, settings: Settings) -> probe.Request:
     owner = selection.fuse_owner(mount)
-    identity = settings.identity
+    identity, as_owner = settings.identity, settings.as_owner
+    override = None if settings.override is None else settings.override(mount)
+    if override is not None and override.as_owner is not None:
+        identity, as_owner = override.identity, override.as_owner
     security = mount.super_option(b"sec") or b""
     return probe.Request(
         mount_id=mount.mount_id,
         path=mount.mount_point,
-        as_owner=settings.as_owner,
+        as_owner=as_owner,
         owner=owner,
         fixed=(identity.uid, identity.gid) if identity else None,
         fuse_private=owner is not None and b"allow_other" not in mount.super_options,
-        root_decides=settings.as_owner and security.startswith(b"krb5"),
+        root_decides=as_owner and security.startswith(b"krb5"),
         trigger=mount.fs_type == b"autofs",
     )
 

@@ -87,3 +87,12 @@ def seconds_words(seconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 mount``, ``2 mounts``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size_words(size: float) -> str:
+    """A number of bytes as df -h would say it, with the unit in full: ``1.2 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            break
+        size /= 1024
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

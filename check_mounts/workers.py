@@ -143,14 +143,18 @@ class Pool:
         self._look_at = self._grow_at = 0.0
         self._parent = os.getpid()
         self._cores = len(os.sched_getaffinity(0))
+        self._timeouts: dict[int, float] = {}
         self.forks = 0
         self.trouble: Optional[str] = None
         _allow_descriptors(max_workers + 64)
 
     # -- what the owner of the pool does with it
 
-    def submit(self, key: int) -> None:
-        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event."""
+    def submit(self, key: int, timeout: Optional[float] = None) -> None:
+        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event. ``timeout``: another one than the
+        pool's, in seconds."""
+        if timeout is not None:
+            self._timeouts[key] = timeout
         self._open.add(key)
         self._unsent.append(key)
 
@@ -172,6 +176,12 @@ class Pool:
         if monotonic() >= self._look_at:
             self._look_round(events)
         return events
+
+    def at_work(self, seconds: float) -> list[tuple[int, int]]:
+        """(key, pid) of each request that a worker has been at for so long."""
+        now = monotonic()
+        claims = ((worker.pid, *self._claim(worker)) for worker in self._by_fd.values())
+        return [(key, pid) for pid, key, began in claims if key is not None and now - began >= seconds]
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
@@ -279,11 +289,12 @@ class Pool:
             key, began = self._claim(worker)
             if key is None:
                 continue
-            if now - began >= self._timeout:
+            timeout = self._timeouts.get(key, self._timeout)
+            if now - began >= timeout:
                 self._time_out(worker, key, now - began, events)
             else:
                 claimed += 1
-                soonest = min(soonest, began + self._timeout)
+                soonest = min(soonest, began + timeout)
         self._find_lost(claimed, events)
         waiting = len(self._open) - claimed
         if waiting > 0:

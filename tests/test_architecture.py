@@ -21,15 +21,24 @@ ALLOWED: dict[str, set[str]] = {
     "privilege": {"syscalls"},
     "probe": {"model", "privilege", "syscalls"},
     "conditions": {"model", "text"},
+    "writeprobe": {"model", "privilege", "probe", "syscalls"},
     "workers": {"privilege", "syscalls"},
     "stuck": {"model", "syscalls", "text"},
-    "survey": {"conditions", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers"},
+    "diagnosis": {"model", "text"},
+    "causes": {"diagnosis", "model"},
+    "survey": {
+        "causes", "conditions", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers", "writeprobe",
+    },
+    "expected": {"model", "mounttable", "selection", "text"},
+    "demands": {"expected", "model", "mounttable", "selection", "text"},
     "policy": {"model", "text"},
+    "config": {"model", "policy", "selection", "text"},
     "summary": {"model", "policy", "selection", "text"},
     "plugin": {"model", "policy", "summary", "text"},
     "jsontext": {"model", "policy", "summary", "text"},
     "cli": {
-        "__init__", "jsontext", "model", "mounttable", "plugin", "policy", "privilege", "selection", "signals", "stuck",
+        "__init__", "config", "demands", "expected",
+        "jsontext", "model", "mounttable", "plugin", "policy", "privilege", "selection", "signals", "stuck",
         "summary", "survey", "text",
     },
     "__main__": {"cli", "signals"},
@@ -49,6 +58,10 @@ PATH_USERS = {
     "stuck": {"open", "open_without_symlinks", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
     "cli": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks", "scandir"},
+    "writeprobe": {"open", "unlink"},
+    "config": {"access", "open"},  # the configuration
+    "expected": {"listdir", "open", "readlink", "stat"},  # fstab, units, names below /dev
+    "diagnosis": {"open"},  # /proc/PID/stack, /proc/self/mountstats
 }
 
 

@@ -42,12 +42,19 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (["-w", "x"], "argument -w/--warning: 'x' is not a range: 'x' is not a number"),
         (["-c", "5:1"], "argument -c/--critical: '5:1' is not a range: its start is greater than its end"),
         (["-w", "nan"], "argument -w/--warning: 'nan' is not a range: 'nan' is not a number"),
+        (["-w", "stat=1"], "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, verify, remove"),
+        (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
+        (["--usage-warning", "110"], "argument --usage-warning: '110' is not a range: there is no more than 100 %"),
+        (
+            ["--inodes-critical", "10X:"],
+            "argument --inodes-critical: '10X:' is not a range: '10X' is not a number, a percentage, or a number with one of K M G T P",
+        ),
         (["--severity", "dead"], "argument --severity: 'dead' is not CONDITION=STATE"),
         (["--severity", "dead=bad"], "argument --severity: 'dead=bad': the states are ok, warning, critical, unknown"),
         (
             ["--severity", "gone=ok"],
             "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, read-only, changed, "
-            "blocked, shadowed, unprobed",
+            "full, blocked, shadowed, unprobed",
         ),
         (["-p", "["], "argument -p/--path: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
         (["-x", ""], "argument -x/--exclude: '' is not a pattern: the pattern is empty"),

@@ -122,7 +122,7 @@ def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin
     assert (result.count("timed_out"), result.count("ok"), result.count("mounts")) == (200, 200, 400)
     assert float(result.numbers["time"]) < 4.0
     assert len(result.verdict) < 700
-    assert result.verdict.startswith("MOUNTS CRITICAL - 200 of 400 mounts failed: 100 mounts of filer0 timed out after 3 s (")
+    assert result.verdict.startswith("MOUNTS CRITICAL - 200 of 400 mounts failed: all 100 mounts of filer0 timed out after 3 s (")
     remaining(200)
     again = plugin("-t", "3")
     assert again.count("timed_out") == 200

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 EXPECTED = {
     "bin/check_mounts",
+    "share/man/man5/check_mounts.conf.5",
     "share/man/man8/check_mounts.8",
     "share/check_mounts/nrpe/README.md",
     "share/check_mounts/nrpe/check_mounts.cfg",
@@ -51,8 +52,9 @@ def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
     assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -I\n")
 
 
-def test_the_manual_has_no_warnings() -> None:
-    page = str(ROOT / "man/check_mounts.8")
+@pytest.mark.parametrize("name", ["check_mounts.8", "check_mounts.conf.5"])
+def test_the_manual_has_no_warnings(name: str) -> None:
+    page = str(ROOT / "man" / name)
     command = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page]
     result = subprocess.run(command, capture_output=True, check=True, env={"PATH": "/usr/bin:/bin", "MANWIDTH": "80"})
     assert result.stderr == b""

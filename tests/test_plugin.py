@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from check_mounts import plugin as plugins
 from check_mounts import summary
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, Range, judge_all
 from tests.conftest import PYTHON, ROOT
@@ -39,7 +39,7 @@ def printed(result: Survey, policy: Optional[Policy] = None, **presentation: obj
 
 
 HEALTHY = [finding(b"/m%d" % number, Condition.OK) for number in range(42)]
-ZEROES = "missing=0 read_only=0 changed=0 blocked=0 shadowed=0 unprobed=0 time=0.083s slowest=0.012s"
+ZEROES = "missing=0 read_only=0 changed=0 full=0 blocked=0 shadowed=0 unprobed=0 time=0.083s slowest=0.012s"
 
 
 def test_ok() -> None:
@@ -80,9 +80,9 @@ def test_five_hundred_failures_stay_readable() -> None:
     line = printed(survey(*dead, *hung), perfdata="none")
     assert line == (
         "MOUNTS CRITICAL - 500 of 500 mounts failed: "
-        "150 mounts of filer0 timed out after 5 s (/home/u0, /home/u3, /home/u6, ...); "
-        "150 mounts of filer1 timed out after 5 s (/home/u1, /home/u4, /home/u7, ...); "
-        "150 mounts of filer2 timed out after 5 s (/home/u2, /home/u5, /home/u8, ...); "
+        "all 150 mounts of filer0 timed out after 5 s (/home/u0, /home/u3, /home/u6, ...); "
+        "all 150 mounts of filer1 timed out after 5 s (/home/u1, /home/u4, /home/u7, ...); "
+        "all 150 mounts of filer2 timed out after 5 s (/home/u2, /home/u5, /home/u8, ...); "
         "50 xfs mounts dead: Input/output error (EIO) (/d0, /d1, /d2, ...)\n"
     )
 
@@ -111,7 +111,7 @@ def test_verbosity() -> None:
 
 
 def test_steps() -> None:
-    outcome = Outcome(Step.READ, 13, (0.001, 0.002, 0.003, 0.004), 0o040700, 1000, 1000, 2, 1000)
+    outcome = Outcome(Step.READ, 13, (0.001, 0.002, 0.003, 0.004, *[None] * 4), 0o040700, 1000, 1000, 2, 1000)
     denied = Finding(b"/m", mount(b"/m"), Condition.DENIED, "x", outcome, 0.01)
     assert printed(survey(denied), verbosity=3).split("\n")[2:-1] == [
         "  look-up: 0.001000 s",
@@ -231,7 +231,18 @@ def _tools() -> list[str]:
 def test_json_is_what_it_is_documented_to_be() -> None:
     from check_mounts import jsontext
 
-    hung = Finding(b"/h\n", mount(b"/h\n"), Condition.TIMED_OUT, "after 5 s", Outcome(Step.STATFS), 5.0, 4711, 1e9)
+    hung = Finding(
+        b"/h\n",
+        mount(b"/h\n"),
+        Condition.TIMED_OUT,
+        "after 5 s",
+        Outcome(Step.STATFS, usage=Usage(5, 4, 3, 2, 1)),
+        5.0,
+        4711,
+        1e9,
+        "server 10.0.0.5 is down",
+        ("a remark",),
+    )
     out = LeftOut(mount(b"/proc"), "kernel pseudo-filesystem")
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
     data, state = jsontext.report(survey(hung, missing, HEALTHY[0], left_out=(out,), notes=("n",)), Policy(), False)
@@ -242,6 +253,9 @@ def test_json_is_what_it_is_documented_to_be() -> None:
     assert value["findings"][0]["mount_point"] == "/h\\012"
     assert value["findings"][0]["stuck"] == {"pid": 4711, "since": 1e9}
     assert value["findings"][0]["outcome"]["failed_step"] == "statfs"
+    assert value["findings"][0]["diagnosis"] == "server 10.0.0.5 is down"
+    assert value["findings"][0]["remarks"] == ["a remark"]
+    assert value["findings"][0]["outcome"]["usage"]["inodes_free"] == 1
     assert value["counts"]["timed_out"] == 1
     assert value["left_out"][0]["why"] == "kernel pseudo-filesystem"
     manual = (ROOT / "man/check_mounts.8").read_text()

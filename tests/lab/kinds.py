@@ -240,6 +240,11 @@ KINDS = [
     disk("xfs", "xfs", "ok", "xfs, healthy"),
     disk("xfs-down", "xfs", "dead", "xfs, shut down", fault="shut-down {at}", healed="dead"),
     disk("ext4-down", "ext4", "ok", "ext4, shut down, on a kernel that does not say so (Linux 6.1)", fault="shut-down {at}", nagios="dead"),
+    Kind(
+        "xfs-quota", "truncate -s 320M /srv/xfs-quota.img && mkfs.xfs -q /srv/xfs-quota.img; "
+        "mount -o loop,uquota /srv/xfs-quota.img {at}; chown 1000:1000 {at}; "
+        "xfs_quota -x -c 'limit bhard=1k 1000' {at}", "ok", "xfs, its owner's quota used up (full, with --write)",
+    ),
     disk("xfs-frozen", "xfs", "ok", "xfs, frozen (only writes hang)", fault="fsfreeze -f {at}", heal="fsfreeze -u {at}"),
     dm(
         "dm-suspended", "device suspended, root directory cached",
@@ -257,6 +262,27 @@ KINDS = [
 
 RUNS = [
     Run("named", "-t 1 /mnt/sshfs-gone /mnt/nfs4", 2, {"sshfs-gone": "missing", "nfs4": "ok"}),
+    Run(
+        "write",
+        "-t 2 --write -p /mnt/nfs4 -p /mnt/nfs3 -p /mnt/nfs4-owner -p /mnt/nfs4-ro -p /mnt/cifs -p /mnt/9p -p /mnt/sshfs "
+        "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/dm-error",
+        2,
+        {
+            "nfs4": "ok",
+            "nfs3": "ok",
+            "nfs4-owner": "ok",
+            "nfs4-ro": "read-only",
+            "cifs": "ok",
+            "9p": "ok",
+            "sshfs": "ok",
+            "ext4": "ok",
+            "xfs": "ok",
+            "xfs-frozen": "timed-out",
+            "xfs-quota": "full",
+            "tmpfs": "ok",
+            "dm-error": "read-only",
+        },
+    ),
     Run("autofs", "-t 1 --autofs probe -p /mnt/autofs-idle", 2, {"autofs-idle": "timed-out"}),
 ]
 
@@ -288,8 +314,7 @@ mount --bind /run/nfs.conf /etc/nfs.conf
 mount --bind /run/exports /etc/exports
 RPCBIND
 exportfs -a
-rpc.nfsd VERSIONS 2
-echo Y > /proc/fs/nfsd/v4_end_grace 2>/dev/null || :  # an error where there is no grace
+rpc.nfsd -G 10 VERSIONS 2  # nobody opens a file by NFS 4 before this time of grace is over; 10 s is the least
 rpc.mountd -p 20048 VERSIONS
 """
 _KERBEROS = """
@@ -352,8 +377,7 @@ smbd -D -s /run/smb/smb.conf
 SERVE = {
     "nfs3": _NFS.replace("RPCBIND", "rpcbind -w").replace("VERSIONS", ""),
     "nfs": _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3"),
-    "krb": _KERBEROS
-    + _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3").replace("no_subtree_check,", "no_subtree_check,sec=krb5,"),
+    "krb": _KERBEROS + _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3").replace("no_subtree_check,", "no_subtree_check,sec=krb5,"),
     "smb": _SMB,
     "sftp": SFTP,
     "9p": "diod -n -N -S -U root -l {host}:564 -e {srv} -L /dev/null -d 0",

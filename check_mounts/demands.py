@@ -1,0 +1,132 @@
+"""What is demanded of mounts, held against a survey: missing, changed and read-only mounts become findings. Pure.
+
+The comparison uses the mount table as it was after the probes. A mount that failed by itself keeps its condition; what else is wrong
+with it is remarked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Optional
+
+from check_mounts import expected, mounttable, selection, text
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
+from check_mounts.selection import Filters, Glob
+
+# These are wrong by themselves; what was declared is a matter of its own.
+_KEPT = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.DENIED, Condition.UNPROBED, Condition.FULL})
+
+
+@dataclasses.dataclass(frozen=True)
+class Demands:
+    """What should be mounted (``expected``), what is said of a mount point if anything is mounted there (``declared``), which of the
+    declared options do not count, and where a mount is meant to be read-only (None: nothing is said).
+
+    ``any_ro``: a mount that nobody has declared, of a type that is normally writable, is not to be read-only either.
+    """
+
+    expected: Sequence[ExpectedMount] = ()
+    declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
+    ignored_options: Callable[[bytes], Sequence[Glob]] = lambda mount_point: ()
+    expect_ro: Callable[[bytes], Optional[bool]] = lambda mount_point: None
+    any_ro: bool = False
+
+
+def held_against(survey: Survey, mounts: Sequence[Mount], filters: Filters, demands: Demands) -> Survey:
+    """The survey with what the demands find. ``mounts`` is the mount table as it is now."""
+    visible = mounttable.visible(mounts)
+    declarations = _declarations(survey, mounts, visible, filters, demands)
+    deviations, excused = expected.compare(declarations, mounts, visible)
+    deviations += _undeclared(survey, {each.mount_point for each in declarations}, demands)
+    findings = list(survey.findings)
+    for deviation in deviations:
+        _apply(deviation, findings)
+    shown = {finding.mount_point for finding in findings}
+    absent = [f"{text.printable(each.mount_point)}: {each.detail}" for each in excused if each.mount_point not in shown]
+    return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent))
+
+
+def _declarations(
+    survey: Survey, mounts: Sequence[Mount], visible: Iterable[int], filters: Filters, demands: Demands
+) -> list[ExpectedMount]:
+    wanted = [each for each in demands.expected if _is_wanted(each, filters)]
+    points = {each.mount_point for each in wanted}
+    for finding in survey.findings:
+        if finding.mount is not None and finding.mount_point not in points:
+            declared = demands.declared(finding.mount_point) or _declared_ro(finding.mount_point, demands)
+            if declared is not None:
+                points.add(finding.mount_point)
+                wanted.append(declared)
+    return [_as_demanded(each, demands) for each in wanted]
+
+
+def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount]:
+    if not demands.expect_ro(mount_point):
+        return None
+    return ExpectedMount(mount_point, None, None, (), "--expect-ro or expect-ro")
+
+
+def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
+    """Without the options that are not to count, and with what is said about ro."""
+    globs = demands.ignored_options(each.mount_point)
+    options = tuple(option for option in each.options if not any(glob.match(option) for glob in globs))
+    read_only = demands.expect_ro(each.mount_point)
+    if read_only is not None:
+        options = (*(option for option in options if option not in (b"ro", b"rw")), b"ro" if read_only else b"rw")
+    return dataclasses.replace(each, options=options)
+
+
+def _is_wanted(each: ExpectedMount, filters: Filters) -> bool:
+    """Whether the filters leave it in: whoever excludes NFS does not miss it either."""
+    if filters.mount_points and each.mount_point not in filters.mount_points:
+        return False
+    mount = Mount(0, 0, (0, 0), b"/", each.mount_point, (), (), each.fs_type or b"", each.source or b"", ())
+    if each.fs_type is None:
+        filters = dataclasses.replace(filters, include_types=(), exclude_types=())
+    if each.source is None:
+        filters = dataclasses.replace(filters, include_sources=(), exclude_sources=())
+    return selection.why_filtered(mount, filters) is None
+
+
+def _undeclared(survey: Survey, declared: set[bytes], demands: Demands) -> list[expected.Deviation]:
+    """Mounts that nobody has declared and that cannot be written to.
+
+    Without any declaration only those count that the kernel has made read-only by itself: it does that to the superblock, and the
+    mount goes on to say rw (errors=remount-ro); who remounts or mounts read-only has both say ro.
+    """
+    found = []
+    for finding in survey.findings:
+        mount = finding.mount
+        if mount is None or finding.mount_point in declared or finding.condition is Condition.SHADOWED:
+            continue
+        by_itself = b"ro" not in mount.options and (b"ro" in mount.super_options or b"emergency_ro" in mount.super_options)
+        if by_itself or (demands.any_ro and _is_storage(mount)):
+            why = expected.read_only(mount, expected_ro=bool(demands.expect_ro(finding.mount_point)))
+            if why is not None:
+                found.append(expected.Deviation(finding.mount_point, mount, Condition.READ_ONLY, f"{why}, expected rw"))
+    return found
+
+
+def _is_storage(mount: Mount) -> bool:
+    """A filesystem as such, on a disk or a server. A read-only bind mount of one that is rw, and a tmpfs, are somebody's intention."""
+    if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
+        return False
+    return mount.root == b"/" or b"ro" in mount.super_options
+
+
+def _apply(deviation: expected.Deviation, findings: list[Finding]) -> None:
+    """Put a deviation into the finding of its mount, or make one of it."""
+    mount = deviation.mount
+    for position, finding in enumerate(findings):
+        if mount is None and finding.mount_point == deviation.mount_point and finding.condition is Condition.MISSING:
+            return
+        if mount is None or finding.mount is None or finding.mount.mount_id != mount.mount_id:
+            continue
+        if finding.condition in _KEPT:
+            remark = f"{deviation.condition.value.replace('-', ' ')}: {deviation.detail}"
+            findings[position] = dataclasses.replace(finding, remarks=(*finding.remarks, remark))
+        else:
+            findings[position] = dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)
+        return
+    findings.append(Finding(deviation.mount_point, mount, deviation.condition, deviation.detail))

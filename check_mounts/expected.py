@@ -1,0 +1,1190 @@
+"""What should be mounted, and whether what is mounted is as declared.
+
+Declarations come from fstab(5), from ``--expect`` and from systemd's units; all become :class:`~check_mounts.model.ExpectedMount`.
+They are compared with the text of the mount table. No mount point is ever looked up: the only paths touched are the declaring
+files themselves and names below ``/dev``, followed link by link and never out of it.
+
+One rule decides in doubt: a difference is told only where it is certain. What the kernel does not show, what only DNS or a look
+into a directory could decide, what a server may negotiate: of these nothing is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Optional
+
+from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.selection import NETWORK_FUSE_SUBTYPES, PSEUDO_TYPES, Glob, is_fuse, normalised
+from check_mounts.text import printable
+
+DEFAULT_FSTAB = "/etc/fstab"
+
+# systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later ones.
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator.late",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Complaint:
+    """A declaration that was left out: where it stands and why, in words fit for output."""
+
+    origin: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.why}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Deviation:
+    """What is not as declared at one mount point. ``mount`` is None where nothing is mounted; ``detail`` is fit for output."""
+
+    mount_point: bytes
+    mount: Optional[Mount]
+    condition: Condition
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Excused:
+    """A declared mount whose absence is no failure, and why."""
+
+    mount_point: bytes
+    detail: str
+
+
+# Reading files -------------------------------------------------------------------------------------------------------------------
+
+
+def _contents(path: str) -> bytes:
+    """The bytes of a regular file. Raises OSError; EINVAL where it is none (a FIFO must not keep us waiting)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        chunks = []
+        while chunk := os.read(fd, 1 << 20):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+# One declaration -----------------------------------------------------------------------------------------------------------------
+
+# Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in util-linux).
+_OPTION = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|\\.|[^,"\\]|["\\])+', re.DOTALL)
+
+# Links that every distribution has had for ten years: the kernel shows the mount point behind them.
+_KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
+
+
+def split_options(text: bytes) -> tuple[bytes, ...]:
+    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones do not count."""
+    return tuple(_OPTION.findall(text))
+
+
+def _without_known_links(path: bytes) -> bytes:
+    for link, target in _KNOWN_LINKS:
+        if path == link or path.startswith(link + b"/"):
+            return target + path[len(link) :]
+    return path
+
+
+def _mount_point(path: bytes) -> bytes:
+    """A declared mount point as the kernel spells it. Raises ValueError."""
+    if b"\0" in path:
+        raise ValueError("the mount point holds a NUL")
+    if not path.startswith(b"/"):
+        raise ValueError(f"the mount point {printable(path)} is not an absolute path" if path else "the mount point is missing")
+    return _without_known_links(normalised(path))
+
+
+def _stays_unmounted(options: Sequence[bytes]) -> bool:
+    """Does ``noauto`` hold? As everywhere, the later option wins."""
+    given = [option for option in options if option in (b"auto", b"noauto")]
+    return given[-1:] == [b"noauto"]
+
+
+def _entry(point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str) -> ExpectedMount:
+    """An expected mount of these fields; ``nofail`` and ``automount`` by its options (systemd.mount(5)). Raises ValueError."""
+    automount = b"x-systemd.automount" in options or b"comment=systemd.automount" in options
+    # With wanted-by or required-by the mount is left to another unit, which may rightly not be running.
+    elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
+    nofail = b"nofail" in options or elsewhere or _stays_unmounted(options)
+    return ExpectedMount(_mount_point(point), source or None, fs_type or None, options, origin, nofail, automount)
+
+
+# fstab(5) ------------------------------------------------------------------------------------------------------------------------
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+_NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class FstabLine:
+    """The fields of one line of fstab(5), unescaped. ``options`` is None where there are none; ``number`` counts from 1."""
+
+    number: int
+    source: bytes
+    target: bytes
+    fs_type: bytes
+    options: Optional[bytes]
+
+
+def _unescape(field: bytes) -> bytes:
+    """Every octal escape turned into its byte, modulo 256, as libmount's unmangle() does."""
+    return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8) & 0xFF]), field)
+
+
+def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
+    """One line without its newline; None where it is blank or a comment.
+
+    Raises ValueError with a reason in words where mount(8) would ignore the line (mnt_table_parse_next in libmount).
+    """
+    text = line[:-1] if line.endswith(b"\r") else line
+    fields = [field for field in re.split(rb"[ \t]+", text) if field]
+    if not fields or fields[0].startswith(b"#"):
+        return None
+    words = [_unescape(field) for field in fields[:4]]
+    if any(b"\0" in word for word in words):
+        raise ValueError("it holds a NUL")
+    if len(words) < 3:
+        raise ValueError("it has no " + ("mount point" if len(words) < 2 else "filesystem type"))
+    for place, field in zip(("fifth", "sixth"), fields[4:6]):
+        if not _NUMBER.match(field):
+            raise ValueError(f"its {place} field, {printable(field)}, is not a number")
+    return FstabLine(number, words[0], words[1], words[2], words[3] if len(words) > 3 else None)
+
+
+def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[Complaint]]:
+    """All lines of a table that mount(8) takes, and complaints of the others. ``name`` is the file's, for the origin."""
+    lines, complaints = [], []
+    for number, text in enumerate(data.split(b"\n"), 1):
+        try:
+            line = parse_fstab_line(text, number)
+        except ValueError as error:
+            complaints.append(Complaint(_fstab_origin(name, number), str(error)))
+            continue
+        if line is not None:
+            lines.append(line)
+    return lines, complaints
+
+
+def _fstab_origin(name: str, number: int) -> str:
+    return f"{printable(os.fsencode(name))} line {number}"
+
+
+def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
+    """Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point are none.
+
+    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to write an automount.
+    """
+    if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
+        return False
+    return not _stays_unmounted(options) or b"x-systemd.automount" in options
+
+
+def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Complaint]]:
+    """What an fstab(5) says is mounted at boot, in its order. Several entries for one mount point are stacked: all are expected.
+
+    A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
+    """
+    lines, complaints = parse_fstab(_contents(path), path)
+    entries = []
+    for line in lines:
+        options = split_options(line.options or b"")
+        origin = _fstab_origin(path, line.number)
+        if not _is_mounted_at_boot(line, options):
+            continue
+        try:
+            entries.append(_entry(line.target, line.source, line.fs_type, options, origin))
+        except ValueError as error:
+            complaints.append(Complaint(origin, str(error)))
+    return entries, complaints
+
+
+# --expect ------------------------------------------------------------------------------------------------------------------------
+
+_UNESCAPED_COMMA = re.compile(rb"(?<!\\),")
+
+
+def parse_spec(spec: bytes) -> ExpectedMount:
+    """``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``; ``\\,`` is a comma of a value, other backslashes stand for themselves.
+
+    Raises ValueError with a reason in words.
+    """
+    if b"\0" in spec:
+        raise ValueError("it holds a NUL")
+    point, *words = (word.replace(b"\\,", b",") for word in _UNESCAPED_COMMA.split(spec))
+    known: dict[bytes, bytes] = {}
+    options = []
+    for word in words:
+        key, equals, value = word.partition(b"=")
+        if not word:
+            raise ValueError("an option is empty (write '\\,' for a comma that belongs to a value)")
+        if key not in (b"source", b"type") or not equals:
+            options.append(word)
+        elif not value or key in known:
+            raise ValueError(f"{printable(key)}= " + ("is given twice" if value else "has no value"))
+        else:
+            known[key] = value
+    if known.get(b"type") == b"swap":
+        raise ValueError("swap is not mounted")
+    return _entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect")
+
+
+# systemd.mount(5), systemd.automount(5) ------------------------------------------------------------------------------------------
+
+# Targets that a running host has reached. What others want may rightly not be mounted.
+_ALWAYS_REACHED = frozenset(
+    f"{name}.target" for name in ("basic", "default", "local-fs", "local-fs-pre", "multi-user", "remote-fs", "sysinit")
+)
+_MAX_LINKS = 40  # MAXSYMLINKS in the kernel
+
+_Settings = dict[tuple[str, str], bytes]  # (section, key) -> value; the last assignment wins
+
+
+def parse_unit(data: bytes) -> _Settings:
+    """The assignments of a unit file (systemd.syntax(7)): comments, and lines continued by a backslash at their end."""
+    settings: _Settings = {}
+    section = ""
+    for line in _logical_lines(data):
+        if line.startswith(b"[") and line.endswith(b"]"):
+            section = line[1:-1].decode("latin-1")
+        elif b"=" in line:
+            key, _, value = line.partition(b"=")
+            settings[section, key.strip().decode("latin-1")] = value.strip()
+    return settings
+
+
+def _logical_lines(data: bytes) -> Iterator[bytes]:
+    """Lines with their continuations: the backslash becomes a space, comments in between are skipped."""
+    begun = b""
+    for line in data.split(b"\n"):
+        stripped = line.strip(b" \t\r")
+        if stripped.startswith((b"#", b";")):
+            continue
+        if stripped.endswith(b"\\"):
+            begun += stripped[:-1] + b" "
+            continue
+        if begun + stripped:
+            yield (begun + stripped).strip()
+        begun = b""
+    if begun:
+        yield begun.strip()
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:  # most of the search path does not exist on any one host
+        return []
+
+
+def _link(path: str) -> Optional[str]:
+    """Where a symbolic link leads, None where ``path`` is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _final(path: str, directories: Sequence[str]) -> str:
+    """The file behind the links of a unit, followed by hand. Raises ValueError where they leave the trees of the search path.
+
+    ``systemctl link`` may point anywhere, also to a file server that hangs; that is not followed.
+    """
+    trees = tuple("/" + directory.split("/")[1] + "/" for directory in directories)
+    for _ in range(_MAX_LINKS):
+        target = _link(path)
+        if target is None or target == "/dev/null":
+            return target or path
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        if not path.startswith(trees):
+            raise ValueError("it is a link that leads out of systemd's directories")
+    raise ValueError("it is a link that leads round in circles")
+
+
+class _Units:
+    """The units below ``directories``, each file read when it is asked for."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        self.directories = directories
+        self.names = {directory: _listed(directory) for directory in directories}
+
+    def wanted(self) -> dict[str, bool]:
+        """Names of the mount and automount units that something wants -> must they be there, or may they be absent?"""
+        seen: set[tuple[str, str]] = set()
+        wanted: dict[str, bool] = {}
+        for directory in self.directories:
+            for holder in self.names[directory]:
+                stem, _, relation = holder.rpartition(".")
+                if relation not in ("wants", "requires"):
+                    continue
+                for name in _listed(os.path.join(directory, holder)):
+                    if not name.endswith((".mount", ".automount")) or (holder, name) in seen:
+                        continue
+                    seen.add((holder, name))
+                    # A dependency that an earlier directory links to /dev/null is switched off.
+                    if _link(os.path.join(directory, holder, name)) != "/dev/null":
+                        wanted[name] = wanted.get(name, False) or _is_certain(directory, stem, relation)
+        return wanted
+
+    def path(self, name: str) -> Optional[str]:
+        """The file of a unit in the first directory that has one."""
+        return next((os.path.join(directory, name) for directory in self.directories if name in self.names[directory]), None)
+
+    def settings(self, name: str) -> Optional[_Settings]:
+        """The unit with its drop-ins; None where there is none or it is masked. Raises OSError, ValueError."""
+        path = self.path(name)
+        data = b"" if path is None else self._data(path)
+        if not data.strip():  # an empty file masks as well as /dev/null
+            return None
+        settings = parse_unit(data)
+        for drop_in in self._drop_ins(name):
+            settings.update(parse_unit(self._data(drop_in)))
+        return settings
+
+    def _data(self, path: str) -> bytes:
+        final = _final(path, self.directories)
+        return b"" if final == "/dev/null" else _contents(final)
+
+    def _drop_ins(self, name: str) -> list[str]:
+        """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""
+        files: dict[str, str] = {}
+        for directory in self.directories:
+            if f"{name}.d" in self.names[directory]:
+                below = os.path.join(directory, f"{name}.d")
+                for conf in _listed(below):
+                    if conf.endswith(".conf"):
+                        files.setdefault(conf, os.path.join(below, conf))
+        return [files[conf] for conf in sorted(files)]
+
+
+def _is_certain(directory: str, wanting: str, relation: str) -> bool:
+    """Must a unit be there that ``wanting`` wants or requires?
+
+    fstab's generator lets local-fs.target only want what is ``nofail``. An administrator's own units are usually wanted.
+    """
+    generated = os.path.basename(directory).startswith("generator")
+    return wanting in _ALWAYS_REACHED and (relation == "requires" or not generated)
+
+
+def _value(settings: _Settings, section: str, key: str) -> bytes:
+    """The value of a setting, ``%%`` turned into ``%``. Raises ValueError for any other specifier."""
+    value = settings.get((section, key), b"")
+    for specifier in re.findall(rb"%(.?)", value):
+        if specifier != b"%":
+            raise ValueError(f"{key}= uses the specifier %{printable(specifier)}")
+    return value.replace(b"%%", b"%")
+
+
+def _where_of_name(name: str) -> bytes:
+    """The mount point that a unit's name stands for (systemd-escape(1) --unescape --path)."""
+    path = os.fsencode(name.rpartition(".")[0]).replace(b"-", b"/")
+    return b"/" + re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match.group(1), 16)]), path).strip(b"/")
+
+
+def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMount]:
+    """What a wanted unit declares; None where it is masked or of a pseudo-filesystem. Raises OSError, ValueError."""
+    own = units.settings(name)
+    if own is None:
+        return None
+    automount = name.endswith(".automount")
+    kind, section = (name.rpartition(".")[0] + ".mount", "Automount") if automount else (name, "Mount")
+    mount = (units.settings(kind) or {}) if automount else own
+    fs_type = _value(mount, "Mount", "Type")
+    if fs_type in PSEUDO_TYPES:
+        return None
+    where = _value(own, section, "Where") or _where_of_name(name)
+    options = tuple(option.strip() for option in split_options(_value(mount, "Mount", "Options")))
+    path = units.path(name) or name
+    entry = _entry(where, _value(mount, "Mount", "What"), fs_type, options, f"unit {printable(os.fsencode(path))}")
+    # A unit with conditions may rightly have been skipped; whether they held at boot cannot be known.
+    conditional = any(section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items())
+    return dataclasses.replace(entry, automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain)
+
+
+def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
+    """What systemd's mount and automount units say is mounted, as far as something wants or requires them.
+
+    A unit that cannot be understood or read is a complaint. Units of pseudo-filesystems, which systemd itself ships, are left out.
+    """
+    units = _Units(directories)
+    entries: dict[bytes, ExpectedMount] = {}
+    complaints = []
+    wanted = units.wanted()
+    for name in sorted(wanted):  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
+        try:
+            entry = _unit_entry(units, name, wanted[name])
+        except (OSError, ValueError) as error:
+            why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            complaints.append(Complaint(f"unit {printable(os.fsencode(units.path(name) or name))}", why))
+            continue
+        if entry is not None:
+            entries.setdefault(entry.mount_point, entry)
+    return list(entries.values()), complaints
+
+
+# Names below /dev ----------------------------------------------------------------------------------------------------------------
+
+
+class Devices:
+    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are followed by hand."""
+
+    def __init__(self, dev: str = "/dev") -> None:
+        self._dev = os.fsencode(dev)
+
+    def resolved(self, name: bytes) -> Optional[bytes]:
+        """The name ``/dev/...`` that ``name`` stands for; None where there is nothing, or where links lead out of /dev."""
+        done: list[bytes] = []
+        todo = name.split(b"/")[::-1]
+        for _ in range(_MAX_LINKS * 4):
+            if not todo:
+                return b"/".join([b"", *done]) if done[:1] == [b"dev"] and len(done) > 1 else None
+            part = todo.pop()
+            if part == b"..":
+                del done[-1:]
+            elif part not in (b"", b"."):
+                target = self._readlink(b"/".join([b"", *done, part]))
+                if target is None:
+                    return None
+                if target.startswith(b"/"):
+                    done.clear()
+                todo += target.split(b"/")[::-1] if target else []
+                done += [] if target else [part]
+        return None
+
+    def _readlink(self, name: bytes) -> Optional[bytes]:
+        """Where a link leads; empty where ``name`` is something else, None where it does not exist or is not in /dev."""
+        if name == b"/dev":
+            return b""
+        if not name.startswith(b"/dev/"):
+            return None
+        try:
+            return os.readlink(self._dev + name[4:])
+        except OSError as error:
+            return b"" if error.errno == errno.EINVAL else None
+
+    def number(self, name: bytes) -> Optional[tuple[int, int]]:
+        """Major and minor number of the block device with a resolved name, None where it is none."""
+        try:
+            status = os.stat(self._dev + name[4:], follow_symlinks=False)
+        except OSError:
+            return None
+        return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISBLK(status.st_mode) else None
+
+    def is_named_in(self, directory: bytes, name: Optional[bytes], number: tuple[int, int]) -> bool:
+        """Does a link in this directory lead to the device with this resolved name or number?"""
+        links = (directory + b"/" + os.fsencode(link) for link in _listed(os.fsdecode(self._dev + directory[4:])))
+        found = [device for device in map(self.resolved, links) if device is not None]
+        return name in found or (number[0] != 0 and any(self.number(device) == number for device in found))
+
+
+_TAGS = {b"UUID": b"by-uuid", b"LABEL": b"by-label", b"PARTUUID": b"by-partuuid", b"PARTLABEL": b"by-partlabel", b"ID": b"by-id"}
+
+
+def _tag(source: bytes) -> Optional[tuple[bytes, bytes]]:
+    """``UUID="x"`` -> (b"UUID", b"x"); None where the source is no tag (blkid_parse_tag_string)."""
+    name, equals, value = source.partition(b"=")
+    if name not in _TAGS or not equals:
+        return None
+    return name, value[1:-1] if len(value) > 1 and value[:1] == value[-1:] and value[:1] in (b'"', b"'") else value
+
+
+def _encoded(value: bytes) -> bytes:
+    """A tag's value as udev names a link after it (encode_devnode_name in libudev-util.c)."""
+    return re.sub(rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]", lambda match: b"\\x%02x" % ord(match.group()), value)
+
+
+def _device_names(source: bytes) -> list[bytes]:
+    """The names below /dev that a declared source may stand for; none where it is no device."""
+    tag = _tag(source)
+    if tag is None:
+        return [source] if source.startswith(b"/dev/") else []
+    value = _encoded(tag[1])
+    # FAT's and NTFS's are in capitals, others are not; people write them either way.
+    values = dict.fromkeys([value, value.lower(), value.upper()]) if b"UUID" in tag[0] else [value]
+    return [b"/dev/disk/" + _TAGS[tag[0]] + b"/" + one for one in values if one]
+
+
+# The table that is compared with --------------------------------------------------------------------------------------------------
+
+
+class _Table:
+    """The mount table as declarations are compared with it."""
+
+    def __init__(self, mounts: Iterable[Mount], visible: Collection[int], devices: Devices, ignored: Sequence[Glob]) -> None:
+        self.at: dict[bytes, list[Mount]] = {}
+        self.seen: dict[bytes, Mount] = {}
+        for mount in mounts:
+            self.at.setdefault(mount.mount_point, []).append(mount)
+            if mount.mount_id in visible:
+                self.seen[mount.mount_point] = mount
+        self.devices = devices
+        self.ignored = ignored
+        self.container = self._is_container()
+
+    def _is_container(self) -> bool:
+        """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is read-only."""
+        sys = self.seen.get(b"/sys")
+        lxcfs = any(mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items())
+        return lxcfs or (sys is not None and _is_ro(sys))
+
+    def is_ignored(self, option: bytes) -> bool:
+        return any(glob.match(option) for glob in self.ignored)
+
+    def holder(self, path: bytes) -> Optional[Mount]:
+        """The deepest visible mount that holds ``path``, on the text alone."""
+        while path not in self.seen:
+            if path == b"/":
+                return None
+            path = path[: path.rfind(b"/")] or b"/"
+        return self.seen[path]
+
+
+def _is_ro(mount: Mount) -> bool:
+    return b"ro" in mount.options or b"ro" in mount.super_options
+
+
+# Sources -------------------------------------------------------------------------------------------------------------------------
+
+# No device and no server behind it: its source is whatever somebody wrote.
+_ANY_SOURCE = PSEUDO_TYPES | {b"tmpfs", b"ramfs", b"overlay", b"overlayfs", b"aufs", b"autofs"}
+_BLOCK_TYPES = frozenset(
+    b"""ext2 ext3 ext4 xfs btrfs vfat msdos exfat ntfs ntfs3 iso9660 udf squashfs erofs f2fs jfs reiserfs nilfs2 gfs2 ocfs2 hfs
+    hfsplus minix cramfs romfs bcachefs""".split()
+)
+_NFS_TYPES = frozenset((b"nfs", b"nfs4"))
+_CIFS_TYPES = frozenset((b"cifs", b"smb3"))
+
+_EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
+_PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mmcblk\d+p?)\d*\Z")
+
+
+def _is_bind(expected: ExpectedMount) -> bool:
+    return b"bind" in expected.options or b"rbind" in expected.options
+
+
+def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
+    """Are two names of a server the same, literally, as addresses, or by the address that the kernel shows?"""
+    one, other = (host.strip(b"[]").lower() for host in (one, other))
+    address = (mount.super_option(b"addr") or b"").lower()
+    return one == other or _address(one) in (_address(other), _address(address))
+
+
+def _address(host: bytes) -> object:
+    """A host as something that compares: IPv6 addresses have many spellings. Names stay themselves."""
+    try:
+        return ipaddress.ip_address(host.decode("ascii").partition("%")[0])
+    except ValueError:
+        return host
+
+
+def _slashes(path: bytes) -> bytes:
+    """A path on a server without doubled and trailing slashes."""
+    return re.sub(rb"/+", b"/", path).rstrip(b"/") or b"/"
+
+
+def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
+    """NFS: ``host:/path``."""
+    ours, theirs = _EXPORT.fullmatch(source), _EXPORT.fullmatch(mount.source)
+    if ours is None or theirs is None:
+        return False if source.startswith((b"/dev/", b"//")) or _tag(source) else None
+    return _same_host(ours[1], theirs[1], mount) and _slashes(ours[2]) == _slashes(theirs[2])
+
+
+def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
+    """Server, share and the path below it of ``//user@server/share/path`` or ``\\\\server\\share``."""
+    parts = source.replace(b"\\", b"/").split(b"/", 4)
+    if len(parts) < 4 or parts[0] or parts[1] or not parts[3]:
+        return None
+    return parts[2].rpartition(b"@")[2], parts[3].lower(), _slashes(parts[4] if len(parts) > 4 else b"").strip(b"/")
+
+
+def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
+    """CIFS. Mounts of two directories of a share may have one superblock, whose source is that of the first; then root tells."""
+    ours, theirs = _share(source), _share(mount.source)
+    if ours is None or theirs is None:
+        return False if source.startswith(b"/dev/") or _tag(source) or _EXPORT.fullmatch(source) else None
+    if not _same_host(ours[0], theirs[0], mount) or ours[1] != theirs[1]:
+        return False
+    return ours[2] == theirs[2] or ours[2] == mount.root.strip(b"/")
+
+
+def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
+    """Of FUSE daemons only few show the source they were given; of the others nothing can be said."""
+    if mount.fs_type not in (b"fuse.sshfs", b"fuse.glusterfs") and not source.startswith(b"sshfs#"):
+        return None
+    ours = source.partition(b"#")[2] if source.startswith(b"sshfs#") else source
+    if b":" not in ours or b":" not in mount.source:
+        return None
+    (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
+    if mount.fs_type == b"fuse.glusterfs":  # a volume may be written with a slash before it
+        path, their_path = path.strip(b"/"), their_path.strip(b"/")
+    return host.lower() == their_host.lower() and (path == their_path or path.rstrip(b"/") == their_path.rstrip(b"/") != b"")
+
+
+def _first_found(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
+    """The first name that stands for something, and what it stands for."""
+    return next(((name, found) for name in names if (found := devices.resolved(name)) is not None), None)
+
+
+def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool]:
+    """A block device, by name or by number. None where it cannot be decided."""
+    found = _first_found(_device_names(source), devices)
+    if found is None:
+        # Without the node there is no number, but two names of the kernel's own say enough. Not for `/`: it is mounted before
+        # fstab is read, by what the boot loader says.
+        return False if mount.mount_point != b"/" and _are_plain(source, mount.source) else None
+    name, ours = found
+    number = devices.number(ours)
+    theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") else None
+    if number is not None and mount.device[0] != 0:  # the number is the truth; a name may have moved on since
+        return True if number == mount.device else _is_other(name, ours, theirs, mount, devices)
+    if ours == theirs:
+        return True
+    if theirs is None:
+        return False if mount.fs_type in _NFS_TYPES | _CIFS_TYPES | _ANY_SOURCE else None
+    return _is_other(name, ours, theirs, mount, devices)
+
+
+def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, devices: Devices) -> Optional[bool]:
+    """False (not the same) for two devices that differ; None where they may be one filesystem, or one name may have two owners."""
+    directory = os.path.dirname(name)
+    if directory.startswith(b"/dev/disk/by-") and not devices.is_named_in(directory, theirs, mount.device):
+        return None  # a clone has been plugged in, and udev gave it the link: what is mounted lost its name, not its place
+    if mount.fs_type == b"btrfs":  # of the devices of one filesystem only one has the link
+        by_uuid = [devices.is_named_in(b"/dev/disk/by-uuid", device, (0, 0)) for device in (ours, theirs)]
+        return False if all(by_uuid) else None
+    return False if mount.fs_type != b"bcachefs" else None
+
+
+def _are_plain(one: bytes, other: bytes) -> bool:
+    return bool(_PLAIN_DEVICE.match(one) and _PLAIN_DEVICE.match(other))
+
+
+def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[bool]:
+    """Is the source the declared one? None where that cannot be decided."""
+    source = expected.source
+    if source is None or source in (b"none", b"nodev", b"-", mount.source) or source.rstrip(b"/") == mount.source.rstrip(b"/"):
+        return True
+    names_device = bool(_device_names(source))
+    if mount.fs_type in _ANY_SOURCE:
+        plain = names_device or _EXPORT.fullmatch(source) or source.startswith(b"//")
+        return None if not plain or expected.fs_type == mount.fs_type else False
+    if b"loop" in expected.options or any(option.startswith(b"loop=") for option in expected.options):
+        return None
+    if source.startswith(b"/") and not source.startswith((b"//", b"/dev/")):
+        return None  # a file on a loop device
+    if mount.fs_type in _NFS_TYPES:
+        return _same_export(source, mount)
+    if mount.fs_type in _CIFS_TYPES:
+        return _same_share(source, mount)
+    if names_device:
+        return _same_device(source, mount, table.devices)
+    if is_fuse(mount):
+        return _same_fuse(source, mount)
+    if mount.fs_type in (b"zfs", b"9p", b"virtiofs"):
+        return False
+    # A server was declared, and a disk of our own is there. (What mount.ceph or mount.lustre make of a name is another matter.)
+    return False if mount.source.startswith(b"/dev/") and (_EXPORT.fullmatch(source) or source.startswith(b"//")) else None
+
+
+def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
+    if expected.source is None:
+        return None
+    if _is_bind(expected):
+        return _bind_difference(normalised(expected.source), mount, table) if expected.source.startswith(b"/") else None
+    if _same_source(expected, mount, table) is not False:
+        return None
+    return f"source is {printable(mount.source)}, expected {printable(expected.source)}"
+
+
+def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[str]:
+    """A bind mount shows a directory of another mount: that directory relative to the mount's root, on the same device."""
+    directory = _without_known_links(directory)
+    holder = table.holder(directory)
+    # Bound over itself, or over a directory above: what the source was before cannot be seen any more.
+    if holder is None or holder.fs_type == b"autofs" or (directory + b"/").startswith(mount.mount_point.rstrip(b"/") + b"/"):
+        return None
+    rest = directory[len(holder.mount_point.rstrip(b"/")) :]
+    root = (holder.root.rstrip(b"/") + rest).rstrip(b"/") or b"/"
+    if (mount.device, mount.root) == (holder.device, root):
+        return None
+    if mount.device != holder.device:
+        return f"it shows {printable(mount.root)} of {printable(mount.source)}, expected {printable(root)} of {printable(holder.source)}"
+    return f"it shows {printable(mount.root)}, expected {printable(root)} (bound from {printable(directory)})"
+
+
+# Types ---------------------------------------------------------------------------------------------------------------------------
+
+_ALIASES = {b"nfs4": b"nfs", b"nfs3": b"nfs", b"smb3": b"cifs", b"smbfs": b"cifs", b"overlayfs": b"overlay"}
+_NTFS = frozenset((b"ntfs", b"ntfs3", b"ntfs-3g", b"lowntfs-3g", b"fuseblk", b"fuse.ntfs-3g", b"fuse.ntfs", b"fuse"))
+_EXFAT = frozenset((b"exfat", b"exfat-fuse", b"fuseblk", b"fuse.exfat", b"fuse.exfat-fuse"))
+_EXT = frozenset((b"ext2", b"ext3", b"ext4"))
+# Types that a kernel has under this name. What a helper /sbin/mount.TYPE makes of any other is its own affair.
+_KERNEL_TYPES = _BLOCK_TYPES | PSEUDO_TYPES | {b"nfs", b"cifs", b"tmpfs", b"ramfs", b"overlay", b"zfs", b"ceph", b"9p", b"virtiofs"}
+
+
+def _is_of_type(mount: Mount, declared: bytes) -> bool:
+    """Is a mount of this one declared type, or may it be?"""
+    mounted = _ALIASES.get(mount.fs_type, mount.fs_type)
+    declared = _ALIASES.get(declared, declared)
+    if mounted == declared or any({mounted, declared} <= family for family in (_NTFS, _EXFAT)):
+        return True
+    if {mounted, declared} <= _EXT and mount.mount_point == b"/":
+        return True  # the kernel or initramfs tries them in its own order, before fstab is read
+    if is_fuse(mount):
+        return not _is_other_than_fuse(declared, mounted)
+    return declared not in _KERNEL_TYPES and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
+
+
+def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
+    """Is a FUSE mount certainly not of the declared type? Helpers and daemons choose their subtypes freely."""
+    if declared in _KERNEL_TYPES:
+        return True
+    ours, theirs = declared.partition(b".")[2], mounted.partition(b".")[2]
+    known = ours in NETWORK_FUSE_SUBTYPES and theirs in NETWORK_FUSE_SUBTYPES
+    return known and not ours.startswith(theirs) and not theirs.startswith(ours)
+
+
+def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
+    declared = expected.fs_type
+    if declared in (None, b"auto", b"none") or declared is None or _is_bind(expected):
+        return None
+    if any(_is_of_type(mount, one) for one in declared.split(b",")):
+        return None
+    return f"type is {printable(mount.fs_type)}, expected {printable(declared)}"
+
+
+# Options -------------------------------------------------------------------------------------------------------------------------
+
+# Later ones win within a group. Value: what the kernel shows for the state, None where it shows nothing.
+_VFS_FLAGS: dict[bytes, tuple[bytes, Optional[bytes]]] = {
+    b"nosuid": (b"suid", b"nosuid"),
+    b"suid": (b"suid", None),
+    b"nodev": (b"dev", b"nodev"),
+    b"dev": (b"dev", None),
+    b"noexec": (b"exec", b"noexec"),
+    b"exec": (b"exec", None),
+}
+_ATIME = frozenset((b"noatime", b"atime", b"relatime", b"norelatime", b"strictatime", b"nostrictatime"))
+# What an atime option rules out. That relatime is not shown proves little: kernel-internal mounts have none of them.
+_ATIME_EXCLUDES = {b"relatime": (b"noatime",), b"atime": (b"noatime",), b"strictatime": (b"noatime", b"relatime")}
+# mount(8): these imply nosuid, nodev (and noexec), and so take back a `suid` before them. What they imply is not compared.
+_IMPLYING = frozenset((b"user", b"users", b"owner", b"group"))
+
+# show_sb_opts in fs/proc_namespace.c; network filesystems and FUSE treat the flags in their own ways.
+_SUPER_FLAGS = {b"sync": b"sync", b"async": b"sync", b"lazytime": b"lazytime", b"nolazytime": b"lazytime"}
+_SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"vfat"))
+
+# nfs_show_mount_options in fs/nfs/super.c: one of these is always shown.
+_NFS_RETRY = frozenset((b"hard", b"soft", b"softerr"))
+# The same function shows these whenever they are in force, and their opposites never.
+_NFS_NEGATIVE = frozenset((b"nocto", b"noac", b"noresvport"))
+
+# Flags with a plain opposite: the kernel showing the one contradicts the other. What a CIFS server negotiates is not among them.
+_OPPOSITES = frozenset(b"acl user_xattr barrier discard delalloc cto ac lock rdirplus resvport sharecache mand symfollow diratime".split())
+
+# Negotiated, made by helpers, secret, shared with another mount's superblock or connection: shown otherwise than declared.
+_NEVER_COMPARED = frozenset(
+    b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo comment loop offset sizelimit
+    encryption username user domain workgroup dom pass password password2 credentials cred ip unc prefixpath name secret secretfile
+    key keyfile servern netbiosname fsname subtype max_read user_id group_id rootmode fd iocharset nls codepage errors_count
+    helper uhelper mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
+)
+_NOT_FOR_THE_KERNEL = (b"x-", b"X-", b"comment=", b"fs_")
+_OCTAL_KEYS = frozenset((b"mode", b"umask", b"dmask", b"fmask", b"file_mode", b"dir_mode", b"ptmxmode"))
+_SIZE_KEYS = frozenset((b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"))
+_BLOCK_SIZES = frozenset((b"rsize", b"wsize", b"bsize"))
+_MAX_TCP_TIMEO = 6000  # tenths of a second; NFS_MAX_TCP_TIMEOUT in fs/nfs/internal.h
+_HIDEPID = {b"0": b"off", b"1": b"noaccess", b"2": b"invisible", b"4": b"ptraceable"}
+_SIZE = re.compile(rb"(\d+)([kmgtpe]?)b?\Z", re.IGNORECASE)
+_LARGEST_PAGE = 1 << 16  # bytes; tmpfs rounds its size up to whole pages
+
+
+def _shown(mount: Mount) -> tuple[frozenset[bytes], dict[bytes, list[bytes]]]:
+    """The flags and the values that the kernel shows, of the mount and of its superblock together."""
+    # A quoted SELinux context holds commas; the table was split at them.
+    options = [*mount.options, *split_options(b",".join(mount.super_options))]
+    values: dict[bytes, list[bytes]] = {}
+    for option in options:
+        key, equals, value = option.partition(b"=")
+        if equals:
+            values.setdefault(key, []).append(value.strip(b'"'))
+    return frozenset(option for option in options if b"=" not in option), values
+
+
+def _compared(expected: ExpectedMount, table: _Table) -> list[bytes]:
+    """The declared options that may be compared at all."""
+    return [option for option in expected.options if not option.startswith(_NOT_FOR_THE_KERNEL) and not table.is_ignored(option)]
+
+
+def _vfs_differences(options: Sequence[bytes], shown: frozenset[bytes], fuse: bool) -> Iterator[str]:
+    """The flags of the mount itself: show_vfsmnt_opts in fs/proc_namespace.c shows each one that is in force."""
+    state: dict[bytes, bytes] = {}
+    for option in options:
+        if option in _IMPLYING:
+            state.clear()
+        elif option in _VFS_FLAGS:
+            state[_VFS_FLAGS[option][0]] = option
+    for group, option in state.items():
+        wanted, negative = _VFS_FLAGS[option][1], b"no" + group
+        if wanted is not None and wanted not in shown:
+            yield f"{printable(wanted)} is not in force, but expected"
+        # fusermount(1) adds nosuid and nodev by itself.
+        if wanted is None and negative in shown and not fuse:
+            yield f"{printable(negative)} is in force, expected {printable(option)}"
+
+
+def _atime_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
+    given = [option for option in options if option in _ATIME][-1:]
+    for option in given:
+        if option == b"noatime" and option not in shown:
+            yield "noatime is not in force, but expected"
+        for excluded in _ATIME_EXCLUDES.get(option, ()):
+            if excluded in shown:
+                yield f"{printable(excluded)} is in force, expected {printable(option)}"
+    # Without atimes there are none of directories either.
+    if b"nodiratime" in options and b"diratime" not in options and not shown & {b"nodiratime", b"noatime"}:
+        yield "nodiratime is not in force, but expected"
+
+
+def _flag_differences(options: Sequence[bytes], shown: frozenset[bytes], mount: Mount) -> Iterator[str]:
+    """Flags of the superblock that are certain."""
+    if mount.fs_type in _SUPER_FLAG_TYPES:
+        yield from _super_flag_differences(options, shown)
+    if mount.fs_type in _NFS_TYPES:
+        yield from _nfs_flag_differences(options, shown)
+    for option in dict.fromkeys(options):
+        opposite = option[2:] if option.startswith(b"no") else b"no" + option
+        if (option in _OPPOSITES or opposite in _OPPOSITES) and opposite in shown and opposite not in options:
+            yield f"{printable(opposite)} is in force, expected {printable(option)}"
+
+
+def _super_flag_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
+    last = {_SUPER_FLAGS[option]: option for option in options if option in _SUPER_FLAGS}
+    for flag, option in last.items():
+        if option == flag and flag not in shown:
+            yield f"{printable(flag)} is not in force, but expected"
+        if option != flag and flag in shown:
+            yield f"{printable(flag)} is in force, expected {printable(option)}"
+
+
+def _nfs_flag_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
+    retry = [option for option in options if option in _NFS_RETRY][-1:]
+    if retry and shown & _NFS_RETRY and retry[0] not in shown:
+        yield f"{printable(min(shown & _NFS_RETRY))} is in force, expected {printable(retry[0])}"
+    for option in _NFS_NEGATIVE.intersection(options):
+        if option not in shown and option[2:] not in options:
+            yield f"{printable(option)} is not in force, but expected"
+
+
+def _declared_values(options: Sequence[bytes], mount: Mount) -> dict[bytes, bytes]:
+    """The declared ``key=value`` under the kernel's names; the last one of a key."""
+    values: dict[bytes, bytes] = {}
+    nfs = mount.fs_type in _NFS_TYPES
+    for option in options:
+        key, equals, value = option.partition(b"=")
+        if equals:
+            values[b"vers" if nfs and key == b"nfsvers" else key] = value.strip(b'"')
+        elif nfs and option in (b"tcp", b"udp", b"rdma"):
+            values[b"proto"] = option
+        elif nfs and option in (b"v3", b"v4", b"v4.0", b"v4.1", b"v4.2"):
+            values[b"vers"] = option[1:]
+    minor = values.pop(b"minorversion", None)
+    if minor is not None and values.get(b"vers") == b"4":
+        values[b"vers"] = b"4." + minor
+    return values
+
+
+def _size(value: bytes) -> Optional[int]:
+    """``1G``, ``1048576k`` -> bytes; None for what is no size."""
+    match = _SIZE.match(value)
+    if match is None or len(match[1]) > 20:
+        return None
+    return int(match[1]) << (10 * b" kmgtpe".index(match[2].lower() or b" "))
+
+
+def _number(value: bytes, base: int) -> Optional[int]:
+    try:
+        return int(value.decode("ascii"), base) if len(value) <= 20 else None
+    except ValueError:
+        return None
+
+
+def _is_satisfied(key: bytes, declared: bytes, shown: bytes, mount: Mount) -> bool:
+    """Is a value that the kernel shows the declared one, or may it be?"""
+    if key in _BLOCK_SIZES:  # the server makes them smaller
+        ours, theirs = _number(declared, 10), _number(shown, 10)
+        return ours is None or theirs is None or theirs <= max(ours, 4096)
+    if key in _SIZE_KEYS:
+        ours, theirs = _size(declared), _size(shown)
+        return not ours or theirs is None or 0 <= theirs - ours < _LARGEST_PAGE
+    if key in _OCTAL_KEYS:
+        ours, theirs = _number(declared, 8), _number(shown, 8)
+        return ours == theirs or ours is None or theirs is None
+    if key in (b"uid", b"gid"):
+        ours, theirs = _number(declared, 10), _number(shown, 10)
+        return ours == theirs or ours is None or theirs is None
+    if _number(declared, 10) is not None and key != b"vers":
+        return _number(declared, 10) == _number(shown, 10) or _is_same_number_otherwise(key, declared, shown)
+    return _is_same_word(key, declared, shown, mount)
+
+
+def _is_same_number_otherwise(key: bytes, declared: bytes, shown: bytes) -> bool:
+    if key == b"timeo":
+        return int(shown) == _MAX_TCP_TIMEO < int(declared) if shown.isdigit() else True
+    return _HIDEPID.get(declared) == shown if key == b"hidepid" else not shown.isdigit()
+
+
+def _is_same_word(key: bytes, declared: bytes, shown: bytes, mount: Mount) -> bool:
+    if key == b"vers":
+        version = {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}
+        ours, theirs = version.get(declared, declared), version.get(shown, shown)
+        return ours in (b"default", theirs) or theirs.startswith(ours + b".") or ours == theirs + b".0"
+    if key == b"proto":
+        return declared.rstrip(b"6") == shown.rstrip(b"6")
+    if key == b"sec":
+        return _is_same_security(declared, shown, mount)
+    if key in (b"context", b"fscontext", b"defcontext", b"rootcontext"):
+        # The kernel rewrites the categories of the level; user, role and type stay.
+        return declared.split(b":")[:3] == shown.split(b":")[:3]
+    if key in (b"lowerdir", b"upperdir", b"workdir") and b"\\" in declared + shown:
+        return True  # how colons and commas are escaped has changed with the kernel
+    if key == b"subvol":
+        return _slashes(b"/" + declared) == _slashes(b"/" + shown)
+    return declared.lower() == shown.lower() or shown.startswith(declared + b":") or declared.rstrip(b"/") == shown.rstrip(b"/")
+
+
+def _is_same_security(declared: bytes, shown: bytes, mount: Mount) -> bool:
+    if mount.fs_type in _CIFS_TYPES:  # an `i` is appended where packets are signed, which the server may ask for
+        families = (b"krb5", b"ntlmssp")
+        known = [next((family for family in families if value.startswith(family)), None) for value in (declared, shown)]
+        return None in known or known[0] == known[1]
+    return shown in declared.split(b":") or (declared, shown) == (b"none", b"null")
+
+
+def _value_differences(options: Sequence[bytes], shown: Mapping[bytes, list[bytes]], mount: Mount) -> Iterator[str]:
+    for key, value in _declared_values(options, mount).items():
+        # All subvolumes share the options of the first one that was mounted, except for the subvolume itself.
+        if key in _NEVER_COMPARED or (mount.fs_type == b"btrfs" and key not in (b"subvol", b"subvolid")):
+            continue
+        declared = b"5" if (key, value) == (b"subvolid", b"0") else value  # the top level, whose number is 5
+        values = shown.get(key, [])
+        if key == b"vers" and values == [b"4"] and b"minorversion" in shown:  # before Linux 3.x
+            values = [b"4." + shown[b"minorversion"][0]]
+        if values and not any(_is_satisfied(key, declared, value, mount) for value in values):
+            yield f"{printable(key)} is {printable(values[0])}, expected {printable(declared)}"
+
+
+def _option_differences(expected: ExpectedMount, mount: Mount, table: _Table) -> list[str]:
+    options = _compared(expected, table)
+    flags, values = _shown(mount)
+    differences = [*_vfs_differences(options, flags, is_fuse(mount)), *_atime_differences(options, flags)]
+    if not _is_bind(expected):  # a bind mount has nothing to say about the superblock
+        differences += [*_flag_differences(options, flags, mount), *_value_differences(options, values, mount)]
+    return differences
+
+
+# Read-only -----------------------------------------------------------------------------------------------------------------------
+
+_READ_ONLY_TYPES = PSEUDO_TYPES | {b"iso9660", b"squashfs", b"erofs", b"cramfs", b"romfs", b"udf", b"autofs"}
+
+
+def _is_normally_writable(mount: Mount) -> bool:
+    """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly be read-only."""
+    if mount.fs_type in (b"overlay", b"overlayfs"):
+        return mount.super_option(b"upperdir") is not None
+    return mount.fs_type not in _READ_ONLY_TYPES and (not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk"))
+
+
+def _why_read_only(mount: Mount) -> Optional[str]:
+    """How a mount refuses to be written to, in words; None where it does not. The words of options are exact."""
+    if b"ro" in mount.options or b"ro" in mount.super_options:
+        return "mounted ro"
+    # ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN) while still `rw`.
+    for word in (b"emergency_ro", b"shutdown"):
+        if word in mount.super_options:
+            return f"mounted rw, but stopped ({printable(word)})"
+    return None
+
+
+def read_only(mount: Mount, expected_ro: bool) -> Optional[str]:
+    """Words where a mount without a declaration is read-only though its type is normally writable; None where all is well."""
+    return _why_read_only(mount) if not expected_ro and _is_normally_writable(mount) else None
+
+
+def _declared_mode(options: Sequence[bytes]) -> Optional[bytes]:
+    given = [option for option in options if option in (b"ro", b"rw")]
+    return given[-1] if given else None
+
+
+def _read_only_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
+    mode, why = _declared_mode(expected.options), _why_read_only(mount)
+    if why is None or mode == b"ro" or (mode is None and not _is_normally_writable(mount)):
+        return None
+    if mode is None and _is_bind(expected) and expected.source is not None:
+        holder = table.holder(normalised(expected.source)) if expected.source.startswith(b"/") else None
+        if holder is None or _why_read_only(holder) is not None:
+            return None  # it inherits from what it is bound from, which has its own declaration
+    return None if table.is_ignored(mode or b"rw") else f"{why}, expected rw"
+
+
+def _writable_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
+    ignored = table.is_ignored(b"ro")
+    return "mounted rw, expected ro" if _declared_mode(expected.options) == b"ro" and not _is_ro(mount) and not ignored else None
+
+
+# Comparison ----------------------------------------------------------------------------------------------------------------------
+
+_RANK = (Condition.MISSING, Condition.READ_ONLY, Condition.CHANGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Verdict:
+    """What one declaration comes to."""
+
+    expected: ExpectedMount
+    mount: Optional[Mount] = None
+    condition: Optional[Condition] = None
+    words: tuple[str, ...] = ()
+    excuse: Optional[str] = None
+
+
+def _is_foreign_root(mount: Mount, table: _Table) -> bool:
+    """Is `/` what a container or a live image made of it, whatever the fstab in there says?"""
+    return mount.mount_point == b"/" and (table.container or mount.fs_type in _ANY_SOURCE)
+
+
+def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdict:
+    """A declaration with a mount at its mount point."""
+    if _is_foreign_root(mount, table) and expected.fs_type != mount.fs_type and not expected.origin.startswith("--"):
+        return _Verdict(expected, mount)
+    differences = [_source_difference(expected, mount, table), _type_difference(expected, mount)]
+    differences += [*_option_differences(expected, mount, table), _writable_words(expected, mount, table)]
+    words = [difference for difference in differences if difference is not None]
+    unwritable = _read_only_words(expected, mount, table)
+    if unwritable is not None:
+        return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words))
+    return _Verdict(expected, mount, Condition.CHANGED if words else None, tuple(words))
+
+
+def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
+    """A declaration at whose mount point nothing can be seen but perhaps an autofs trigger."""
+    if expected.mount_point in table.at and not trigger:
+        # It is there, but a mount over a directory above hides it: that is the other mount's doing, and told as shadowed.
+        return _Verdict(expected, excuse="covered by another mount")
+    if expected.nofail:
+        return _Verdict(expected, excuse="not mounted, which its declaration allows")
+    if table.container and expected.source is not None and _device_names(expected.source):
+        return _Verdict(expected, excuse="not mounted: a device, and this is a container")
+    return _Verdict(expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",))
+
+
+def _judge(expected: ExpectedMount, table: _Table) -> _Verdict:
+    mount = table.seen.get(expected.mount_point)
+    if mount is None:
+        return _absent(expected, False, table)
+    if mount.fs_type != b"autofs" or expected.fs_type == b"autofs":
+        return _compare_one(expected, mount, table)
+    return _Verdict(expected, mount) if expected.automount else _absent(expected, True, table)
+
+
+def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table: _Table) -> _Verdict:
+    """The verdict on one of several declarations of a mount point: those before the last may lie beneath it.
+
+    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of them is enough.
+    """
+    expected = verdict.expected
+    if verdict.condition in (None, Condition.MISSING) or len(others) == 1:
+        return verdict
+    beneath = [mount for mount in table.at[expected.mount_point] if mount != verdict.mount and mount.fs_type != b"autofs"]
+    if position < len(others) - 1 and any(_compare_one(expected, mount, table).condition is None for mount in beneath):
+        return _Verdict(expected, verdict.mount)
+    if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
+        return _Verdict(expected, excuse="another declaration of its mount point holds")
+    return verdict
+
+
+def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
+    """Mount points that are missing because what they lie on is excused -> where that is."""
+    excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
+    triggers = {verdict.mount.mount_point for verdict in verdicts if verdict.mount is not None and verdict.mount.fs_type == b"autofs"}
+    below: dict[bytes, bytes] = {}
+    for verdict in verdicts:
+        way = verdict.expected.mount_point
+        while verdict.condition is Condition.MISSING and (way := way[: way.rfind(b"/")]):
+            if way in excused | triggers:
+                below.setdefault(verdict.expected.mount_point, way)
+    return below
+
+
+def _verdicts(expected: Iterable[ExpectedMount], table: _Table) -> list[_Verdict]:
+    points: dict[bytes, list[_Verdict]] = {}
+    for one in expected:
+        points.setdefault(one.mount_point, []).append(_judge(one, table))
+    verdicts = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
+    below = _below_an_excused(verdicts)
+    return [
+        _Verdict(one.expected, excuse=f"not mounted, as it lies below {printable(below[one.expected.mount_point])}, which is not")
+        if one.condition is Condition.MISSING and one.expected.mount_point in below
+        else one
+        for one in verdicts
+    ]
+
+
+def _told(verdicts: Sequence[_Verdict]) -> str:
+    """All differences at one mount point in one text; what several declarations say alike is said once, with their origins."""
+    origins: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        origins.setdefault("; ".join(verdict.words), []).append(verdict.expected.origin)
+    return "; ".join(f"{words} ({', '.join(dict.fromkeys(places))})" for words, places in origins.items())
+
+
+def compare(
+    expected: Iterable[ExpectedMount],
+    mounts: Iterable[Mount],
+    visible: Collection[int],
+    ignore_options: Sequence[Glob] = (),
+    devices: Optional[Devices] = None,
+) -> tuple[list[Deviation], list[Excused]]:
+    """What is not as declared, one Deviation for each mount point in the order of the declarations; and what may be absent.
+
+    ``visible`` are the IDs of the mounts that paths lead to (:func:`check_mounts.mounttable.visible`). Declared options that match
+    one of ``ignore_options`` as a whole are not compared. Looks at nothing but names below /dev, through ``devices``.
+    """
+    table = _Table(mounts, visible, Devices() if devices is None else devices, ignore_options)
+    bad: dict[bytes, list[_Verdict]] = {}
+    excused = []
+    for verdict in _verdicts(expected, table):
+        point = verdict.expected.mount_point
+        if verdict.excuse is not None:
+            excused.append(Excused(point, f"{verdict.excuse} ({verdict.expected.origin})"))
+        elif verdict.condition is not None:
+            bad.setdefault(point, []).append(verdict)
+    return [_deviation(point, group) for point, group in bad.items()], excused
+
+
+def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Deviation:
+    worst = next(condition for condition in _RANK if any(verdict.condition is condition for verdict in verdicts))
+    return Deviation(point, verdicts[0].mount, worst, _told(verdicts))

@@ -1,0 +1,191 @@
+"""The write probe of one mount: a file is made, written, read back and removed. Runs in a worker that serves nothing else after it.
+
+Import budget: that of probe. Off unless asked for (``--write``), and only where the reading steps have been answered.
+
+- The file's name is unpredictable, O_EXCL and O_NOFOLLOW: who owns the directory can neither lead it elsewhere nor have something of
+  his overwritten. Everything below the mount point is done as the owner, so root does nothing in a directory that a user controls.
+- fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read back, or nothing would be proven.
+- The name is remembered before the file is made, so that the next run can remove what a killed worker has left, and nothing else.
+
+While a file is being made on a server that has just died, the kernel keeps the root directory's lock, and others who look up a new
+name there wait with us. That is why the reading steps come first, and why it is not the default.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import Optional, Protocol, cast
+
+from check_mounts import privilege, syscalls
+from check_mounts.model import DENIED_ERRORS, Step
+from check_mounts.probe import NOT_OFFERED, Ended, Probe, Request
+
+PREFIX = ".check_mounts-"
+SIZE = 4096
+
+
+class Memory(Protocol):
+    """Where the names of files are remembered that have not been removed yet (:class:`check_mounts.stuck.Registry`)."""
+
+    def promise(self, token: str, directory: tuple[int, int, int]) -> str:
+        """Remember that a file with this token is about to be made in this directory."""
+
+    def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
+        """(what it is remembered as, token) of the files that others have left there."""
+
+    def kept(self, path: str) -> None:
+        """Forget a file that is gone."""
+
+
+class WriteProbe(Probe):
+    """One write probe; ``run`` gives the frame of its answer. Its outcome has the steps from CREATE on, and look-up and statx."""
+
+    def __init__(self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> None:
+        super().__init__(request, note, parent)
+        self._device = device
+        self._memory = memory
+
+    def run(self) -> bytes:
+        """Take all steps. Raises nothing that a filesystem can cause."""
+        fd = -1
+        try:
+            fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
+            self._take(Step.STATX, lambda: self._statx(fd))
+            if self._denied is None and self._is_the_directory():
+                self._write_as_owner(fd)
+        except Ended:
+            pass
+        if fd >= 0:
+            self._identify(fd)
+            os.close(fd)
+        return self._pack()
+
+    def _is_the_directory(self) -> bool:
+        """A bind-mounted file, and a mount that has been replaced meanwhile, are not written to."""
+        seen = self._stat
+        return seen is not None and seen.stx_mode & 0o170000 == 0o040000 and seen.stx_nlink > 0 and not self._wrong_mount()
+
+    def _write_as_owner(self, fd: int) -> None:
+        seen = cast(syscalls.Statx, self._stat)
+        ids, directory = self._ids(seen), (*self._device, seen.stx_ino)
+        token = os.urandom(16).hex()
+        try:
+            promises = {token_: path for path, token_ in self._memory.broken_promises(directory)}
+            promises[token] = self._memory.promise(token, directory)
+        except OSError as error:
+            self._failed = (Step.CREATE, error.errno or errno.EIO)
+            return
+        gone: list[str] = []
+        try:
+            if ids is None:
+                self._write(fd, token, list(promises), gone)
+            else:
+                self._become(ids, lambda: self._write(fd, token, list(promises), gone))
+        finally:
+            for each in gone:
+                self._memory.kept(promises[each])
+
+    def _become(self, ids: tuple[int, int], action: Callable[[], None]) -> None:
+        """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
+        acting = privilege.Acting(*ids, self._parent)
+        try:
+            acting.__enter__()
+        except OSError as error:
+            self._denied = (Step.CREATE, error.errno or errno.EPERM)
+            return
+        try:
+            action()
+        finally:
+            acting.__exit__()
+
+    def _write(self, fd: int, token: str, tokens: list[str], gone: list[str]) -> None:
+        """Make, write, read back and remove the file; ``gone`` gets the tokens of those that are not there any more."""
+        self._acted = os.geteuid()
+        for old in tokens[:-1]:
+            _remove_leftover(fd, old, gone)
+        try:
+            file = cast(int, self._step(Step.CREATE, lambda: _create(fd, token)))
+        except Ended:
+            if self._denied is not None and not self._is_root and self._request.as_owner and self._acted != self._owner:
+                self._denied, self._not_owner = None, True  # not root and not the owner: that says nothing about him
+            gone.append(token)
+            raise
+        try:
+            data = os.urandom(SIZE)
+            try:
+                self._step(Step.WRITE, lambda: _put(file, data))
+                self._step(Step.VERIFY, lambda: _compare(file, data))
+            finally:
+                _close(file)
+        finally:
+            # Closed before it is removed: NFS would only rename it (.nfs...).
+            self._step(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
+            gone.append(token)
+
+    @property
+    def _owner(self) -> Optional[int]:
+        return None if self._stat is None else self._stat.stx_uid
+
+    def _step(self, step: Step, action: Callable[[], object]) -> object:
+        """Take one step. Any error ends the probe, and the first one is the one that is told. Raises Ended."""
+        self._tell(step)
+        began = monotonic()
+        try:
+            return action()
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if self._failed is None and self._denied is None:
+                if number in DENIED_ERRORS:
+                    self._denied = (step, number)
+                else:
+                    self._failed = (step, number)
+            raise Ended from None
+        finally:
+            self._times[step - 1] = monotonic() - began
+
+
+def _create(fd: int, token: str) -> int:
+    return os.open(PREFIX + token, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+
+
+def _remove_leftover(fd: int, token: str, gone: list[str]) -> None:
+    """What a worker that was killed has left. Where it cannot be removed now it stays remembered."""
+    try:
+        os.unlink(PREFIX + token, dir_fd=fd)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return
+    gone.append(token)
+
+
+def _close(file: int) -> None:
+    try:
+        os.close(file)
+    except OSError:  # what could be told here (ENOSPC, EDQUOT: close(2)), fsync has told
+        pass
+
+
+def _put(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+
+
+def _compare(file: int, data: bytes) -> None:
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    if os.pread(file, SIZE, 0) != data:
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+
+
+def answer(request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
+    """Write to a mount: the frame of the answer; this process is used up by it."""
+    return WriteProbe(request, device, memory, note, parent).run(), True

@@ -1,0 +1,139 @@
+"""Whose fault it is, end to end: probes that hang, and servers on loopback that answer RPC, are silent, or refuse.
+
+The mount table is made up (``--mountinfo``): what hangs is FUSE, and it says that it is an NFS of a server of ours.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Fuse, Plugin, Result
+
+pytestmark = pytest.mark.root
+
+
+class Server:
+    """Accepts, and answers RPC NULL if told to. ``connections`` counts."""
+
+    def __init__(self, answers: bool) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.connections: list[socket.socket] = []
+        self._answers = answers
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection = self.listener.accept()[0]
+            except OSError:
+                return
+            self.connections.append(connection)
+            if self._answers:
+                call = connection.recv(4096)
+                reply = call[4:8] + struct.pack(">IIIII", 1, 0, 0, 0, 0)
+                connection.sendall(struct.pack(">I", 0x80000000 | len(reply)) + reply)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            connection.close()
+
+
+@pytest.fixture
+def answering() -> Iterator[Server]:
+    server = Server(True)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Server]:
+    server = Server(False)
+    yield server
+    server.close()
+
+
+def _hang(fuse: Fuse, tmp_path: Path, port: int, count: int = 1) -> Path:
+    """Hung mounts, and a mount table in which they are NFS of 127.0.0.1."""
+    points = [fuse.mount(f"hung{number}") for number in range(count)]
+    lines = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        if fields[4] in map(str, points):
+            dash = fields.index("-")
+            fields[dash + 1 :] = ["nfs4", "filer1:/export", f"rw,vers=4.2,addr=127.0.0.1,port={port}"]
+        lines.append(" ".join(fields) + "\n")
+    table = tmp_path / "mountinfo"
+    table.write_text("".join(lines))
+    for number in range(count):
+        fuse.command("hang", f"hung{number}")
+    return table
+
+
+def _run(plugin: Plugin, table: Path, *arguments: str) -> Result:
+    result = plugin("--mountinfo", str(table), "-t", "1", *arguments)
+    assert result.code == 2
+    assert float(result.numbers["time"]) < 1.5
+    return result
+
+
+def test_the_server_answers_so_this_client_is_stuck(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
+    result = _run(plugin, _hang(fuse, tmp_path, answering.port), "-v")
+    assert result.verdict.endswith(" timed out after 1 s: server 127.0.0.1 answers RPC: this client is stuck")
+    assert "  its probe waits in request_wait_answer" in result.lines
+
+
+def test_the_server_is_silent(fuse: Fuse, plugin: Plugin, tmp_path: Path, silent: Server) -> None:
+    result = _run(plugin, _hang(fuse, tmp_path, silent.port))
+    assert result.verdict.endswith(f": server 127.0.0.1 accepts connections on port {silent.port} but does not answer RPC")
+
+
+def test_the_server_refuses(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    result = _run(plugin, _hang(fuse, tmp_path, port))
+    assert result.verdict.endswith(f": server 127.0.0.1 refuses connections on port {port}")
+
+
+def test_packets_vanish(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    with socket.socket() as listener, socket.socket() as filler, socket.socket() as more:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for client in (filler, more):  # a full queue of connections: the kernel drops whoever comes next
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        result = _run(plugin, _hang(fuse, tmp_path, port))
+    assert result.verdict.endswith(f": server 127.0.0.1 does not answer on port {port}")
+
+
+def test_fifty_mounts_one_connection(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
+    table = _hang(fuse, tmp_path, answering.port, 50)
+    result = _run(plugin, table)
+    assert ": all 50 mounts of filer1 timed out after 1 s: server 127.0.0.1 answers RPC: this client is stuck (" in result.verdict
+    assert len(answering.connections) == 1
+
+
+def test_what_was_stuck_before_is_explained_as_well_and_costs_no_time(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _hang(fuse, tmp_path, answering.port)
+    _run(plugin, table)
+    result = _run(plugin, table)
+    assert ": server 127.0.0.1 answers RPC: this client is stuck" in result.verdict
+    assert "a probe has been stuck in it since" in result.verdict
+    assert float(result.numbers["time"]) < 0.5
+
+
+def test_without_diagnosis_nobody_is_asked(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
+    result = _run(plugin, _hang(fuse, tmp_path, answering.port), "--no-diagnosis")
+    assert result.verdict.endswith(" timed out after 1 s")
+    assert not answering.connections

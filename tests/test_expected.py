@@ -1,0 +1,512 @@
+"""What should be mounted: fstab(5), --expect and units read, and compared with tables of real systems."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from check_mounts import expected, mounttable, selection
+from check_mounts.expected import Devices
+from check_mounts.model import Condition, ExpectedMount, Mount
+
+FIXTURES = Path(__file__).parent / "fixtures" / "fstab"
+NAMES = sorted(path.name for path in FIXTURES.iterdir())
+REPORT: dict[str, list[object]] = {"deviations": [], "excused": [], "complaints": []}
+
+
+class FixtureDevices(Devices):
+    """Links as in a real /dev, in a tree of its own; the numbers of nodes from the fixture, since only root makes device nodes."""
+
+    def __init__(self, dev: Path, links: str) -> None:
+        super().__init__(str(dev))
+        self.numbers: dict[bytes, tuple[int, int]] = {}
+        for line in links.splitlines():
+            name, target = line.split(" ")
+            path = dev / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if ":" in target:
+                path.touch()
+                major, minor = target.split(":")
+                self.numbers[f"/dev/{name}".encode()] = (int(major), int(minor))
+            else:
+                path.symlink_to(target)
+
+    def number(self, name: bytes) -> Optional[tuple[int, int]]:
+        return self.numbers.get(name)
+
+
+def devices_of(directory: Path, tmp_path: Path) -> Devices:
+    links = directory / "links"
+    return FixtureDevices(tmp_path / "dev", links.read_text() if links.exists() else "")
+
+
+def report(fstab: Path, table: bytes, devices: Devices) -> dict[str, Any]:
+    entries, complaints = expected.read_fstab(str(fstab))
+    mounts, unparsed = mounttable.parse(table)
+    assert not unparsed
+    deviations, excused = expected.compare(entries, mounts, mounttable.visible(mounts), devices=devices)
+
+    def plain(text: str) -> str:
+        return text.replace(str(fstab), "FSTAB")
+
+    return {
+        "deviations": [[os.fsdecode(one.mount_point), one.condition.value, plain(one.detail)] for one in deviations],
+        "excused": [[os.fsdecode(one.mount_point), plain(one.detail)] for one in excused],
+        "complaints": [plain(str(one)) for one in complaints],
+    }
+
+
+def verdicts(name: str) -> dict[str, Any]:
+    return dict(json.loads((FIXTURES / name / "expected.json").read_text()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_false_alarm(name: str, tmp_path: Path) -> None:
+    directory = FIXTURES / name
+    table = (directory / "mountinfo").read_bytes()
+    wanted = {**REPORT, "excused": verdicts(name).get("excused", [])}
+    fstab = directory / "fstab"
+    assert report(fstab, table, devices_of(directory, tmp_path)) == wanted
+    # As on a host whose /dev does not tell: an unprivileged container, udev that is late.
+    undecided = report(fstab, table, Devices(str(tmp_path / "none")))
+    assert undecided["deviations"] == [] or name == "automount-nofail"
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert old in text, old
+    return text.replace(old, new, 1)
+
+
+def changed_table(variant: dict[str, Any], table: str) -> str:
+    if "from" in variant:
+        table = replaced(table, variant["from"], variant["to"])
+    if "remove" in variant:
+        assert variant["remove"] in table
+        table = "".join(line for line in table.splitlines(keepends=True) if variant["remove"] not in line)
+        table = table.replace("22 21 0:40", "22 20 0:40") if "21 20" not in table else table
+    return table + str(variant.get("append", ""))
+
+
+@pytest.mark.parametrize(("name", "variant"), [(name, one["name"]) for name in NAMES for one in verdicts(name)["variants"]])
+def test_broken(name: str, variant: str, tmp_path: Path) -> None:
+    directory = FIXTURES / name
+    wanted = verdicts(name)
+    one = next(one for one in wanted["variants"] if one["name"] == variant)
+    fstab = tmp_path / "fstab"
+    text = (directory / "fstab").read_text() + one.get("fstab_append", "")
+    fstab.write_text(replaced(text, one["fstab_from"], one["fstab_to"]) if "fstab_from" in one else text)
+    found = report(fstab, changed_table(one, (directory / "mountinfo").read_text()).encode(), devices_of(directory, tmp_path))
+    assert found["deviations"] == one.get("deviations", [])
+    assert found["complaints"] == one.get("complaints", [])
+    if "excused" in one:
+        assert found["excused"] == one["excused"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_its_own(name: str) -> None:
+    """What the table itself shows, declared word for word, is no deviation: whatever the kernel prints is accepted back."""
+    mounts, _ = mounttable.parse((FIXTURES / name / "mountinfo").read_bytes())
+    visible = mounttable.visible(mounts)
+    entries = [
+        ExpectedMount(one.mount_point, one.source, one.fs_type, one.super_options + one.options, "x")
+        for one in mounts
+        if one.mount_id in visible
+    ]
+    assert expected.compare(entries, mounts, visible, devices=Devices("/nonexistent")) == ([], [])
+
+
+# Agreement with libmount ---------------------------------------------------------------------------------------------------------
+
+
+def of_findmnt(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
+    command = ["findmnt", "--fstab", "--tab-file", str(path), "--json", "--list", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    if not done.stdout.strip():
+        return []
+    rows = json.loads(done.stdout.decode("utf-8"))["filesystems"]
+    return [(row["source"], row["target"], row["fstype"], row["options"]) for row in rows]
+
+
+def of_ours(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
+    lines, _ = expected.parse_fstab(path.read_bytes(), str(path))
+    return [(one.source.decode(), one.target.decode(), one.fs_type.decode(), (one.options or b"").decode() or None) for one in lines]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fixture_reads_as_in_libmount(name: str) -> None:
+    ours = of_ours(FIXTURES / name / "fstab")
+    assert ours and ours == of_findmnt(FIXTURES / name / "fstab")
+
+
+_SOURCES = ["/dev/sda1", 'UUID="AbC-1"', "LABEL=a\\040b", "filer:/x\\134y", "none", "//s/a#b", "#x", "", "[fe80::1]:/x", "é"]
+_TARGETS = ["/", "/a\\040b", "/tab\\054c", "none", "/a//b/", "rel/ative", "", "/x#y", '"/q', "/\\08", "/new\\0401", "/ü"]
+_TYPES = ["ext4", "nfs4", "auto", "swap", "ext4,xfs", "", "ignore"]
+_OPTIONS = ["defaults", 'context="a:b,c",ro', "noauto", "", "rw,,x", "a\\,b", 'x="open', "nofail,x-systemd.automount", "b\\040c"]
+_NUMBERS = ["0", "1", "", "+2", "-1", "x", "1 ", "# c", "2 3"]
+_GAPS = [" ", "\t", "  ", " \t "]
+_ENDS = ["\n", "\n", "\n", "\r\n", " \n", "\t\n", "\n\n", "\n# comment\n", "\n   # comment\n", " \r\n"]
+
+
+def random_fstab(random_: random.Random) -> str:
+    text = "# first\n"
+    for _ in range(random_.randint(1, 8)):
+        fields = [random_.choice(choice) for choice in (_SOURCES, _TARGETS, _TYPES, _OPTIONS, _NUMBERS, _NUMBERS)]
+        fields = fields[: random_.choice([1, 2, 3, 4, 4, 5, 6, 6, 6])]
+        text += random_.choice(["", "", " ", "\t"]) + "".join(field + random_.choice(_GAPS) for field in fields) + random_.choice(_ENDS)
+    return text if random_.random() < 0.8 else text.rstrip("\n")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_fstab_reads_as_in_libmount(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "fstab"
+    path.write_text(random_fstab(random.Random(seed)), newline="")
+    assert of_ours(path) == of_findmnt(path)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_lines_or_complaints(data: bytes) -> None:
+    lines, complaints = expected.parse_fstab(data, "fstab")
+    assert len(lines) + len(complaints) <= data.count(b"\n") + 1
+    assert all(str(complaint).isprintable() for complaint in complaints)
+
+
+def test_any_byte_but_nul(tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_bytes(b"/dev/\xff /\\012\\174\xfe ext4 x=\\303\n/dev/a /n\\000 ext4\n")
+    entries, complaints = expected.read_fstab(str(fstab))
+    assert [(one.source, one.mount_point, one.options) for one in entries] == [(b"/dev/\xff", b"/\n|\xfe", (b"x=\xc3",))]
+    assert [str(one) for one in complaints] == [f"{fstab} line 2: it holds a NUL"]
+    with pytest.raises(FileNotFoundError):
+        expected.read_fstab(str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        expected.read_fstab(str(tmp_path / "fifo"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (b"", ()),
+        (b"a,,b,", (b"a", b"b")),
+        (b'context="u:r:t:s0:c0,c1",ro', (b'context="u:r:t:s0:c0,c1"', b"ro")),
+        (b"a\\,b,c", (b"a\\,b", b"c")),
+        (b'x="open,ro', (b'x="open', b"ro")),
+        (b"x=\\", (b"x=\\",)),
+    ],
+)
+def test_split_options(text: bytes, options: tuple[bytes, ...]) -> None:
+    assert expected.split_options(text) == options
+
+
+# --expect ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_spec() -> None:
+    spec = b"/srv//x/,source=\\\\fs\\share\\,1,type=cifs,rw,vers=4.2,nofail"
+    entry = expected.parse_spec(spec)
+    options = (b"rw", b"vers=4.2", b"nofail")
+    assert entry == ExpectedMount(b"/srv/x", b"\\\\fs\\share,1", b"cifs", options, "--expect", nofail=True)
+    assert expected.parse_spec(b"/") == ExpectedMount(b"/", None, None, (), "--expect")
+    assert expected.parse_spec(b"/a\\,b,x-systemd.automount").automount
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (b"", "the mount point is missing"),
+        (b"relative,ro", "not an absolute path"),
+        (b"/a,,ro", "an option is empty"),
+        (b"/a,source=", "source= has no value"),
+        (b"/a,type=x,type=y", "type= is given twice"),
+        (b"/a,type=swap", "swap"),
+        (b"/a\0", "NUL"),
+    ],
+)
+def test_bad_spec(spec: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        expected.parse_spec(spec)
+
+
+# Units ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[str]:
+    directories = [tmp_path / name for name in ("etc", "generator", "lib", "absent")]
+    for directory in directories[:3]:
+        directory.mkdir()
+    return [str(directory) for directory in directories]
+
+
+def unit(directory: str, name: str, text: str, wanted: Optional[str] = "local-fs.target.wants") -> None:
+    path = Path(directory, name)
+    path.write_text(text)
+    if wanted:
+        (path.parent / wanted).mkdir(exist_ok=True)
+        (path.parent / wanted / path.name).symlink_to(f"../{path.name}")
+
+
+def mount_unit(what: str, where: str, more: str = "") -> str:
+    return f"[Unit]\nDescription=x\n[Mount]\nWhat={what}\nWhere={where}\n{more}\n"
+
+
+def test_units(units: list[str]) -> None:
+    etc, generator, lib, _ = units
+    unit(etc, "srv.mount", "# c\n[Mount]\nWhat = /dev/100%%\n; c\nWhere=/srv/\nOptions=ro,\\\n  # between\n  nodev\nType=ext4\n")
+    unit(lib, "srv.mount", mount_unit("/dev/other", "/srv"))
+    unit(generator, "a\\x2db-c.mount", "[Mount]\nWhat=filer:/a\n", "remote-fs.target.requires")
+    unit(generator, "opt.mount", mount_unit("/dev/opt", "/opt"))  # only wanted: fstab says nofail
+    unit(lib, "tmp.mount", mount_unit("tmpfs", "/tmp", "[Unit]\nConditionPathIsSymbolicLink=!/tmp"))
+    unit(lib, "db.mount", mount_unit("/dev/db", "/db"), "db.service.requires")
+    unit(lib, "idle.mount", mount_unit("/dev/idle", "/idle"), None)
+    unit(lib, "dev-hugepages.mount", mount_unit("hugetlbfs", "/dev/hugepages", "Type=hugetlbfs"), "sysinit.target.wants")
+    unit(etc, "net.automount", "[Automount]\nWhere=/net\n", "remote-fs.target.wants")
+    unit(etc, "net.mount", mount_unit("filer:/n", "/net", "Type=nfs\nOptions=soft"), None)
+    unit(etc, "proc-sys-fs-binfmt_misc.automount", "[Automount]\nWhere=/proc/sys/fs/binfmt_misc\n", "sysinit.target.wants")
+    unit(lib, "proc-sys-fs-binfmt_misc.mount", mount_unit("binfmt_misc", "/proc/sys/fs/binfmt_misc", "Type=binfmt_misc"), None)
+    unit(lib, "masked.mount", mount_unit("/dev/m", "/masked"))
+    Path(etc, "masked.mount").symlink_to("/dev/null")
+    unit(lib, "off.mount", mount_unit("/dev/o", "/off"))
+    Path(etc, "local-fs.target.wants", "off.mount").symlink_to("/dev/null")
+    Path(etc, "srv.mount.d").mkdir()
+    Path(etc, "srv.mount.d", "10.conf").write_text("[Mount]\nType=xfs\n")
+    Path(lib, "srv.mount.d").mkdir()
+    Path(lib, "srv.mount.d", "10.conf").write_text("[Mount]\nType=hidden\n")
+    entries, complaints = expected.read_units(units)
+    assert complaints == []
+    assert {one.mount_point: (one.source, one.fs_type, one.options, one.nofail, one.automount) for one in entries} == {
+        b"/srv": (b"/dev/100%", b"xfs", (b"ro", b"nodev"), False, False),
+        b"/a-b/c": (b"filer:/a", None, (), False, False),
+        b"/opt": (b"/dev/opt", None, (), True, False),
+        b"/tmp": (b"tmpfs", None, (), True, False),
+        b"/db": (b"/dev/db", None, (), True, False),
+        b"/net": (b"filer:/n", b"nfs", (b"soft",), False, True),
+    }
+    assert next(one.origin for one in entries if one.mount_point == b"/srv") == f"unit {etc}/srv.mount"
+
+
+def test_units_that_are_not_understood(units: list[str]) -> None:
+    etc, generator, *_ = units
+    unit(etc, "a.mount", mount_unit("/dev/%i", "/a"))
+    unit(etc, "b.mount", mount_unit("/dev/b", "b"))
+    unit(etc, "c.mount", mount_unit("/dev/c", "/c"))
+    os.mkfifo(Path(generator, "d.mount"))
+    (Path(etc, "local-fs.target.wants") / "d.mount").symlink_to("../d.mount")
+    Path(etc, "e.mount").symlink_to("/net/hangs/e.mount")
+    (Path(etc, "local-fs.target.wants") / "e.mount").symlink_to("/net/hangs/e.mount")
+    entries, complaints = expected.read_units(units)
+    assert [one.mount_point for one in entries] == [b"/c"]
+    assert [str(one) for one in complaints] == [
+        f"unit {etc}/a.mount: What= uses the specifier %i",
+        f"unit {etc}/b.mount: the mount point b is not an absolute path",
+        f"unit {generator}/d.mount: cannot be read: not a regular file",
+        f"unit {etc}/e.mount: it is a link that leads out of systemd's directories",
+    ]
+
+
+# Names below /dev ----------------------------------------------------------------------------------------------------------------
+
+
+def test_links_are_followed_below_dev_only(tmp_path: Path) -> None:
+    links = (
+        "sda1 8:1\ndisk/by-uuid/x ../../sda1\nabs /dev/disk/by-uuid/x\nout ../../mnt/hangs\nfar /mnt/hangs\n"
+        "round round\ndir/link ../dir2\ndir2/y 8:2\n"
+    )
+    devices = FixtureDevices(tmp_path / "dev", links)
+    for name in (b"/dev/sda1", b"/dev/disk/by-uuid/x", b"/dev/abs", b"/dev//disk/../abs", b"/dev/./sda1"):
+        assert devices.resolved(name) == b"/dev/sda1", name
+    for name in (b"/dev/out", b"/dev/far", b"/dev/round", b"/dev/none", b"/mnt/x", b"/dev/../mnt", b"relative", b""):
+        assert devices.resolved(name) is None, name
+    assert devices.resolved(b"/dev/dir/link/y") == b"/dev/dir2/y"
+    assert devices.is_named_in(b"/dev/disk/by-uuid", b"/dev/sda1", (0, 1))
+    assert devices.is_named_in(b"/dev/disk/by-uuid", None, (8, 1))
+    assert not devices.is_named_in(b"/dev/disk/by-uuid", b"/dev/dir2/y", (8, 2))
+    assert Devices(str(tmp_path / "dev")).number(b"/dev/sda1") is None  # no block device
+    assert Devices().number(b"/dev/null") is None
+
+
+# Rules one by one ----------------------------------------------------------------------------------------------------------------
+
+
+def mount(fs_type: str, source: str, options: str = "rw,relatime", more: str = "rw", point: bytes = b"/m", root: bytes = b"/") -> Mount:
+    words = (tuple(text.encode().split(b",")) for text in (options, more))
+    return Mount(9, 1, (0, 9), root, point, next(words), (), fs_type.encode(), source.encode(), next(words))
+
+
+def words(spec: str, there: Mount, ignore: tuple[bytes, ...] = ()) -> str:
+    entry = expected.parse_spec(b"/m" + (b"," + spec.encode() if spec else b""))
+    globs = [selection.compile_glob(pattern) for pattern in ignore]
+    deviations, _ = expected.compare([entry], [there], {9}, globs, Devices("/nonexistent"))
+    return "; ".join(one.detail.replace(" (--expect)", "") for one in deviations)
+
+
+@pytest.mark.parametrize(
+    ("spec", "there"),
+    [
+        ("source=/dev/sda1,type=auto", mount("ext4", "/dev/sda1")),
+        ("type=ext4\\,xfs", mount("xfs", "/dev/sda1")),
+        ("type=ext3", mount("ext3", "/dev/sda1")),
+        ("type=ntfs-3g", mount("fuseblk", "/dev/sda1")),
+        ("type=davfs", mount("fuse", "https://x/")),
+        ("source=UUID=x", mount("ext4", "/dev/sda1")),
+        ("source=ID=x", mount("btrfs", "/dev/sda1")),
+        ("source=/srv/image", mount("ext4", "/dev/loop3")),
+        ("source=mon1:/", mount("ceph", "192.0.2.1:6789:/")),
+        ("source=disk1:disk2", mount("fuse.mergerfs", "mergerfs")),
+        ("source=[fe80::1%eth0]:/x", mount("nfs4", "[fe80::1%eth0]:/x")),
+        ("source=[FE80:0::1]:/x/", mount("nfs4", "[fe80::1]:/x")),
+        ("source=share,type=9p", mount("9p", "share", more="rw,trans=virtio")),
+        ("suid,dev", mount("fuse.sshfs", "a:", "rw,nosuid,nodev")),
+        ("user", mount("ext4", "/dev/sda1")),
+        ("dev,user", mount("ext4", "/dev/sda1", "rw,nodev")),
+        ("nodev,dev", mount("ext4", "/dev/sda1")),
+        ("noatime,relatime", mount("ext4", "/dev/sda1")),
+        ("strictatime", mount("ext4", "/dev/sda1", "rw")),
+        ("noatime,nodiratime", mount("ext4", "/dev/sda1", "rw,noatime")),
+        ("relatime", mount("tmpfs", "tmpfs", "rw")),
+        ("acl,barrier=1,data=ordered,errors=remount-ro,nobarrier,user_xattr", mount("ext4", "/dev/sda1")),
+        ("sync", mount("nfs", "a:/b")),
+        ("sync", mount("ext4", "/dev/sda1", more="rw,sync")),
+        ("timeo=9000", mount("nfs", "a:/b", more="rw,timeo=6000")),
+        ("rsize=8192", mount("nfs", "a:/b", more="rw,rsize=4096")),
+        ("vers=4", mount("nfs4", "a:/b", more="rw,vers=4.2")),
+        ("vers=4,minorversion=2", mount("nfs4", "a:/b", more="rw,vers=4.2")),
+        ("v4.2,tcp", mount("nfs4", "a:/b", more="rw,vers=4.2,proto=tcp6")),
+        ("vers=4.1", mount("nfs4", "a:/b", more="rw,vers=4,minorversion=1")),
+        ("vers=3.02", mount("cifs", "//a/b", more="rw,vers=3.02")),
+        ("size=1G", mount("tmpfs", "x", more="rw,size=1048576k")),
+        ("size=1000", mount("tmpfs", "x", more="rw,size=4k")),
+        ("size=50%", mount("tmpfs", "x", more="rw,size=4k")),
+        ("uid=daemon", mount("vfat", "x", more="rw,uid=7")),
+        ("fmask=0022", mount("vfat", "x", more="rw,fmask=22")),
+        ("subvolid=0", mount("btrfs", "x", more="rw,subvolid=5,subvol=/")),
+        ("compress=zstd", mount("f2fs", "x", more="rw,compress=zstd:3")),
+        ("x-any,comment=x,_netdev,defaults,auto,group", mount("ext4", "x", more="rw")),
+        ("ro", mount("iso9660", "x", "ro", "ro")),
+        ("", mount("squashfs", "x", "ro", "ro")),
+        ("", mount("fuse.squashfuse", "x", "ro", "ro")),
+        ("", mount("ext4", "x", "rw,rotten", "rw,errors=ro")),
+    ],
+)
+def test_healthy(spec: str, there: Mount) -> None:
+    assert words(spec, there) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "there", "told"),
+    [
+        ("source=/dev/sda1", mount("ext4", "/dev/sdb1"), "source is /dev/sdb1, expected /dev/sda1"),
+        ("source=a:/x", mount("nfs4", "b:/x", more="rw,addr=192.0.2.1"), "source is b:/x, expected a:/x"),
+        ("source=/dev/sda1", mount("nfs4", "b:/x"), "source is b:/x, expected /dev/sda1"),
+        ("source=UUID=x", mount("tmpfs", "tmpfs"), "source is tmpfs, expected UUID=x"),
+        ("source=share", mount("9p", "other"), "source is other, expected share"),
+        ("type=ext4", mount("ext3", "x"), "type is ext3, expected ext4"),
+        ("type=fuse.sshfs", mount("ext4", "x"), "type is ext4, expected fuse.sshfs"),
+        ("type=nfs", mount("fuse.sshfs", "x:"), "type is fuse.sshfs, expected nfs"),
+        ("type=ext4\\,xfs", mount("vfat", "x"), "type is vfat, expected ext4,xfs"),
+        ("user,exec", mount("ext4", "x", "rw,noexec"), "noexec is in force, expected exec"),
+        ("nosuid", mount("ext4", "x"), "nosuid is not in force, but expected"),
+        ("strictatime", mount("ext4", "x"), "relatime is in force, expected strictatime"),
+        ("relatime", mount("ext4", "x", "rw,noatime"), "noatime is in force, expected relatime"),
+        ("nodiratime", mount("ext4", "x"), "nodiratime is not in force, but expected"),
+        ("sync", mount("ext4", "x"), "sync is not in force, but expected"),
+        ("async", mount("ext4", "x", more="rw,sync"), "sync is in force, expected async"),
+        ("acl", mount("ext4", "x", more="rw,noacl"), "noacl is in force, expected acl"),
+        ("errors=panic", mount("ext4", "x", more="rw,errors=continue"), "errors is continue, expected panic"),
+        ("proto=tcp", mount("nfs", "x", more="rw,proto=rdma"), "proto is rdma, expected tcp"),
+        ("timeo=100", mount("nfs", "x", more="rw,timeo=600"), "timeo is 600, expected 100"),
+        ("size=1G", mount("tmpfs", "x", more="rw,size=2097152k"), "size is 2097152k, expected 1G"),
+        ("ro", mount("ext4", "x"), "mounted rw, expected ro"),
+        ("rw", mount("squashfs", "x", "ro", "ro"), "mounted ro, expected rw"),
+        ("source=\x1b0;x\x07:/a|b", mount("nfs", "\n:/"), "source is \\012:/, expected \\0330;x\\007:/a\\174b"),
+    ],
+)
+def test_told(spec: str, there: Mount, told: str) -> None:
+    assert words(spec, there) == told
+
+
+def test_ignored_options() -> None:
+    there = mount("nfs4", "a:/b", "rw", "rw,vers=4.2,soft")
+    assert words("vers=3,hard,nodev", there) != ""
+    assert words("vers=3,hard,nodev", there, (b"vers=*", b"hard", b"no???")) == ""
+    assert words("ro", there, (b"ro",)) == ""
+
+
+def test_read_only_without_a_declaration() -> None:
+    assert expected.read_only(mount("ext4", "x", "ro"), False) == "mounted ro"
+    assert expected.read_only(mount("ext4", "x", "rw", "ro"), False) == "mounted ro"
+    assert expected.read_only(mount("ext4", "x", "rw", "rw,emergency_ro"), False) == "mounted rw, but stopped (emergency_ro)"
+    assert expected.read_only(mount("ext4", "x", "ro"), True) is None
+    for fs_type in ("squashfs", "iso9660", "sysfs", "overlay", "fuse.portal"):
+        assert expected.read_only(mount(fs_type, "x", "ro", "ro"), False) is None
+
+
+def of_two(spec: bytes, below: Mount, there: Mount) -> list[str]:
+    below = dataclasses.replace(below, mount_id=1, parent_id=0, device=(8, 1))
+    there = dataclasses.replace(there, device=(8, 1))
+    deviations, _ = expected.compare([expected.parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent"))
+    return [one.detail for one in deviations]
+
+
+def test_bind_mounts_take_after_what_they_are_bound_from() -> None:
+    data = mount("ext4", "/dev/sda1", point=b"/data")
+    bound = mount("ext4", "/dev/sda1", root=b"/x", more="rw,commit=30")
+    spec = b"/m,bind,source=/data/x,commit=5"
+    assert of_two(spec, data, bound) == []
+    read_only = dataclasses.replace(bound, options=(b"ro",))
+    assert of_two(spec, data, read_only) == ["mounted ro, expected rw (--expect)"]
+    assert of_two(spec, dataclasses.replace(data, options=(b"ro",)), read_only) == []
+    elsewhere = dataclasses.replace(bound, root=b"/y")
+    assert of_two(spec, data, elsewhere) == ["it shows /y, expected /x (bound from /data/x) (--expect)"]
+    assert of_two(spec, dataclasses.replace(data, fs_type=b"autofs"), elsewhere) == []
+
+
+def test_root_is_mounted_by_the_boot_loader_s_word() -> None:
+    """Unless its device is there: then the name is known to mean another one."""
+    root = mount("ext4", "/dev/nvme0n1p1", point=b"/")
+    entry = expected.parse_spec(b"/,source=/dev/xvda1,type=ext3")
+    assert expected.compare([entry], [root], {9}, devices=Devices("/nonexistent")) == ([], [])
+
+
+def test_two_declarations_are_one_deviation() -> None:
+    there = mount("ext4", "/dev/sda1", "ro")
+    first = expected.parse_spec(b"/m,type=ext4")
+    second = dataclasses.replace(expected.parse_spec(b"/m,type=xfs"), origin="unit m.mount")
+    third = dataclasses.replace(first, origin="/etc/fstab line 3")
+    deviations, _ = expected.compare([first, second, third], [there], {9}, devices=Devices("/nonexistent"))
+    assert [(one.condition, one.mount, one.detail) for one in deviations] == [
+        (
+            Condition.READ_ONLY,
+            there,
+            "mounted ro, expected rw (--expect, /etc/fstab line 3); mounted ro, expected rw; type is ext4, expected xfs (unit m.mount)",
+        )
+    ]
+
+
+spec_words = st.lists(
+    st.sampled_from(
+        [b"source=", b"type=", b"ro", b"=", b"vers=4", b"size=9k", b"UUID=x", b"/dev/", b"a:/", b"//s/t", b"\\", b",", b'"', b"%"]
+    )
+)
+
+
+@given(st.lists(spec_words.map(b"".join), max_size=5), st.sampled_from(NAMES), st.integers(0, 20))
+def test_never_raises(parts: list[bytes], name: str, which: int) -> None:
+    """Whatever is declared of whatever mount: a reason in words or a comparison."""
+    mounts, _ = mounttable.parse((FIXTURES / name / "mountinfo").read_bytes())
+    there = mounts[which % len(mounts)]
+    try:
+        entry = expected.parse_spec(there.mount_point.replace(b",", b"\\,") + b"".join(b"," + part for part in parts))
+    except ValueError:
+        return
+    deviations, _ = expected.compare([entry], mounts, mounttable.visible(mounts), devices=Devices("/nonexistent"))
+    assert all(one.detail.isprintable() for one in deviations)

@@ -1,0 +1,232 @@
+"""Writing where reading works: what it finds, what it leaves behind (nothing), and what it does not follow.
+
+A full quota is a case of the zoo (tests/lab): kernels of test machines often come without quota.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from check_mounts import mounttable, probe, stuck, writeprobe
+from check_mounts.model import Mount, Step
+from tests.conftest import Fuse, Mounts, Plugin, remaining, until
+from tests.kernel import workers_alive
+
+pytestmark = pytest.mark.root
+
+_OWNER = 1000
+
+
+@pytest.fixture
+def xfs(tmp_path: Path, mounts: Mounts) -> Iterator[Path]:
+    image, path = tmp_path / "image", mounts.point("xfs")
+    with image.open("wb") as file:
+        file.truncate(320 << 20)
+    subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", "-t", "xfs", str(image), str(path)], check=True)
+    os.chown(path, _OWNER, _OWNER)
+    yield path
+    subprocess.run(["fsfreeze", "-u", str(path)], stderr=subprocess.DEVNULL, check=False)
+    remaining(0)
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def _names(path: Path) -> list[str]:
+    return sorted(name for name in os.listdir(path) if name.startswith(writeprobe.PREFIX))
+
+
+def _promises(plugin: Plugin) -> list[str]:
+    return sorted(name for name in os.listdir(plugin.state_dir) if name.startswith("write."))
+
+
+def test_each_filesystem_is_written_to_once_and_nothing_is_left(mounts: Mounts, plugin: Plugin) -> None:
+    tmpfs = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    mounts.bind(tmpfs, "bind")
+    result = plugin("--write", "-vvv")
+    assert result.code == 0
+    assert [line.split(":")[0] for line in result.lines if line.startswith("  ")].count("  create") == 1
+    assert f", as uid {_OWNER}" in next(line for line in result.lines if line.startswith("  read"))
+    assert (_names(tmpfs), _promises(plugin)) == ([], [])
+
+
+def test_without_the_option_nothing_is_written(mounts: Mounts, plugin: Plugin) -> None:
+    tmpfs = mounts.tmpfs("tmpfs")
+    before = tmpfs.stat().st_mtime_ns
+    assert not any(line.startswith("  create") for line in plugin("-vvv").lines)
+    assert tmpfs.stat().st_mtime_ns == before
+    assert any(line.startswith("  create") for line in plugin("-vvv", "--write").lines)
+    assert tmpfs.stat().st_mtime_ns > before
+
+
+def test_what_is_mounted_read_only_is_not_written_to(mounts: Mounts, plugin: Plugin) -> None:
+    mounts.mount("ro", "tmpfs", flags=1)
+    result = plugin("--write", "-vvv")
+    assert result.code == 0
+    assert not any(line.startswith("  create") for line in result.lines)
+
+
+def test_a_full_filesystem(mounts: Mounts, plugin: Plugin) -> None:
+    full = mounts.tmpfs("full", "size=64k")
+    with pytest.raises(OSError, match="No space left"), (full / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    result = plugin("--write", "-v")
+    assert result.code == 2
+    assert result.line(full).endswith(" full: No space left on device (ENOSPC) at write")
+    assert result.count("full") == 1
+    assert (_names(full), _promises(plugin)) == ([], [])
+    assert plugin("-v").code == 0
+
+
+def test_the_owner_may_not_write(mounts: Mounts, plugin: Plugin) -> None:
+    closed = mounts.tmpfs("closed", f"uid={_OWNER},mode=0555")
+    result = plugin("--write", "-v")
+    assert result.line(closed).endswith(f" denied: Permission denied (EACCES) at create for its owner, uid {_OWNER}")
+    assert _promises(plugin) == []
+
+
+def test_a_frozen_filesystem_reads_and_does_not_write(xfs: Path, plugin: Plugin) -> None:
+    subprocess.run(["fsfreeze", "-f", str(xfs)], check=True)
+    assert plugin("-t", "0.5").code == 0
+    result = plugin("-t", "0.5", "--write", "-vvv")
+    assert result.code == 2
+    assert " timed out after 0.5 s at create" in result.line(xfs)
+    assert "  create: no answer" in result.lines
+    (worker,) = remaining(1)
+    for _ in range(3):
+        again = plugin("-t", "0.5", "--write", "-v")
+        assert " timed out: a write has been stuck in it since " in again.line(xfs)
+        assert f"(pid {worker})" in again.line(xfs)
+    assert plugin("-t", "0.5").code == 0  # reading is as good as ever
+    assert remaining(1) == {worker}
+    subprocess.run(["fsfreeze", "-u", str(xfs)], check=True)
+    remaining(0)
+    assert plugin("--write").code == 0
+    assert (_names(xfs), _promises(plugin)) == ([], [])
+
+
+def test_a_write_that_hangs_on_a_fuse_server(fuse: Fuse, plugin: Plugin) -> None:
+    """The server knows no CREATE and answers that: what was measured by reading is not lost."""
+    path = fuse.mount("fuse")
+    result = plugin("--write", "-v")
+    assert result.code == 2
+    assert " dead: " in result.line(path)
+    assert " at create" in result.line(path)
+    assert _promises(plugin) == []
+
+
+class Killed:
+    """A write probe in a process of its own, which is killed when it comes to a step."""
+
+    def __init__(self, path: Path, state: Path, step: Step, token: Optional[bytes] = None) -> None:
+        mounts = mounttable.parse(Path("/proc/self/mountinfo").read_bytes())[0]
+        self.mount: Mount = next(mount for mount in mounts if mount.mount_point == os.fsencode(path))
+        self.state, self.step, self.token = state, step, token
+
+    def run(self) -> int:
+        """The wait status."""
+        registry = stuck.Registry(str(self.state), slots=1)
+        pid = os.fork()
+        if pid == 0:
+            if self.token is not None:
+                fixed = self.token
+                os.urandom = lambda size: (fixed * size)[:size]
+            request = probe.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
+            frame = writeprobe.answer(request, self.mount.device, registry, self._note, os.getppid())[0]
+            os._exit(probe.unpack_answer(frame).errno or 0)
+        status = os.waitpid(pid, 0)[1]
+        registry.close(any_stuck=False)
+        return status
+
+    def _note(self, progress: bytes) -> None:
+        if progress[0] == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("step", [Step.CREATE, Step.WRITE, Step.VERIFY, Step.REMOVE])
+def test_killed_in_the_middle_leaves_nothing_after_the_next_run(mounts: Mounts, plugin: Plugin, step: Step) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    (path / f"{writeprobe.PREFIX}{'0' * 32}").touch()  # looks like ours, and is not
+    assert Killed(path, plugin.state_dir, step).run() == signal.SIGKILL
+    assert len(_names(path)) == (1 if step is Step.CREATE else 2)
+    assert len(_promises(plugin)) == 1
+    result = plugin("--write")
+    assert result.code == 0
+    assert _names(path) == [f"{writeprobe.PREFIX}{'0' * 32}"]
+    assert _promises(plugin) == []
+
+
+def test_leftovers_of_one_directory_are_not_forgotten_in_another(mounts: Mounts, plugin: Plugin) -> None:
+    path = mounts.tmpfs("a")
+    below = path / "below"
+    below.mkdir()
+    bind = mounts.bind(below, "b")
+    assert Killed(bind, plugin.state_dir, Step.WRITE).run() == signal.SIGKILL
+    assert plugin("--write", "-x", str(bind)).code == 0
+    assert len(_names(bind)) == len(_promises(plugin)) == 1
+    assert plugin("--write", "-x", str(path)).code == 0
+    assert _names(bind) == _promises(plugin) == []
+
+
+def test_a_symlink_under_the_name_is_not_followed(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    target = tmp_path / "target"
+    link = path / (writeprobe.PREFIX + "61" * 16)
+    link.symlink_to(target)
+    plugin.state_dir.mkdir(mode=0o700)
+    status = Killed(path, plugin.state_dir, Step.REMOVE, token=b"a").run()
+    assert os.waitstatus_to_exitcode(status) == 17  # EEXIST
+    assert link.is_symlink()
+    assert not target.exists()
+    assert _promises(plugin) == []
+
+
+def test_a_leftover_replaced_by_a_symlink_costs_the_symlink(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    assert Killed(path, plugin.state_dir, Step.WRITE).run() == signal.SIGKILL
+    (name,) = _names(path)
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (path / name).unlink()
+    (path / name).symlink_to(target)
+    assert plugin("--write").code == 0
+    assert _names(path) == []
+    assert target.read_text() == "precious"
+
+
+def test_what_is_read_back_is_compared(mounts: Mounts, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = mounts.tmpfs("tmpfs")
+    plugin.state_dir.mkdir(mode=0o700)
+    monkeypatch.setattr(os, "pread", lambda file, size, offset: bytes(size))
+    assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ).run()) == 74  # EBADMSG
+    assert _names(path) == []
+
+
+def test_without_a_memory_nothing_is_written(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    path = mounts.tmpfs("tmpfs")
+    plugin.state_dir.mkdir(mode=0o777)
+    plugin.state_dir.chmod(0o777)
+    result = plugin("--write", "-vvv")
+    assert result.code == 0
+    assert f"note: nothing is written to {path}: what a killed worker leaves could not be removed" in result.lines
+    assert not any(line.startswith("  create") for line in result.lines)
+
+
+def test_killed_run_leaves_nothing_after_the_next(xfs: Path, plugin: Plugin) -> None:
+    subprocess.run(["fsfreeze", "-f", str(xfs)], check=True)
+    process = plugin.start("-t", "30", "--write")
+    until(lambda: any("write." in name for name in (_promises(plugin) if plugin.state_dir.exists() else [])))
+    process.kill()
+    process.communicate()
+    assert workers_alive()
+    subprocess.run(["fsfreeze", "-u", str(xfs)], check=True)
+    remaining(0)
+    assert plugin("--write").code == 0
+    assert (_names(xfs), _promises(plugin)) == ([], [])
