@@ -19,7 +19,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench lab zoo lab-kernels install uninstall clean system-run system-test
+.PHONY: help run test lint types bench lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -81,6 +81,9 @@ system-test: system-run
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
 
+system-lab:
+	@command -v cc >/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends gcc libc6-dev; }
+
 $(VENV)/run: setup.py | system-run
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e .
@@ -95,7 +98,7 @@ $(VENV)/test: $(VENV)/run | system-test
 	@touch $@
 
 # Nothing of this is installed: its servers must not start here.
-$(VENV)/lab/root: tests/lab/packages.py | $(VENV)/run system-test
+$(VENV)/lab/root: tests/lab/packages.py | $(VENV)/run system-lab
 	$(PYTHON) tests/lab/packages.py $(VENV)/lab
 	@touch $@
 

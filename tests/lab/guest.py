@@ -9,6 +9,8 @@ tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to its kernel
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -17,14 +19,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import NoReturn, Optional
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 LAYER = CHECKOUT / ".venv" / "lab" / "root"
 MEMORY_MIB = 1024
+
+
+class Failure(Exception):
+    """A guest that did not do what it was for, or that could not be had; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +60,7 @@ def run(
     The command's working directory is the checkout. What it writes into ``/run/lab`` is in ``files``. Raises OSError where the
     guest cannot be started. ``machine`` is user-mode Linux unless told.
     """
-    share = Path(tempfile.mkdtemp(prefix="lab-"))
-    try:
+    with _shared() as share:
         _write_command(share, command, environment or {})
         console, timed_out = _boot(machine or USER_MODE, share, timeout)
         status = share / "status"
@@ -64,20 +69,37 @@ def run(
             output=_text(share / "output"),
             console=console,
             timed_out=timed_out,
-            files={path.name: path.read_bytes() for path in share.iterdir() if path.is_file()},
+            files={path.name: path.read_bytes() for path in share.iterdir() if path.is_file() and os.access(path, os.R_OK)},
         )
-    finally:
-        shutil.rmtree(share)
 
 
 def shell(command: Sequence[str] = ("bash", "-i"), environment: Optional[Mapping[str, str]] = None) -> int:
     """An interactive command in a guest, on this terminal. Gives the exit status of the guest's kernel."""
-    share = Path(tempfile.mkdtemp(prefix="lab-"))
-    try:
+    with _shared() as share:
         _write_command(share, command, {"TERM": os.environ.get("TERM", "linux"), **(environment or {})}, interactive=True)
-        return subprocess.call([*_linux(share), "con0=fd:0,fd:1", "loglevel=2"], env=_environment(share))
+        process = subprocess.Popen([*_linux(share), "con0=fd:0,fd:1", "loglevel=2"], env=_environment(share))
+        try:
+            return process.wait()
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _shared() -> Iterator[Path]:
+    """A directory shared with the guest, for as long as that lives. SIGTERM and SIGHUP end it as SIGINT does: nothing is left."""
+    share = Path(tempfile.mkdtemp(prefix="lab-"))
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield share
     finally:
-        shutil.rmtree(share)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        shutil.rmtree(share, ignore_errors=True)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _memory() -> str:
@@ -103,8 +125,13 @@ def _write_command(share: Path, command: Sequence[str], environment: Mapping[str
 
 def _linux(share: Path) -> list[str]:
     own = LAYER / "usr/bin/linux.uml"
+    if not own.exists() and shutil.which("linux.uml") is None:
+        raise Failure("there is no linux.uml; 'make zoo' fetches it")
+    if " " in str(share):
+        raise Failure(f"TMPDIR must not hold a space, the kernel's command line cannot: {share}")
     return [
-        str(own) if own.exists() else "linux.uml", f"mem={MEMORY_MIB}M", f"umid={share.name}", f"uml_dir={share}/uml/",
+        str(own) if own.exists() else "linux.uml",
+        f"mem={MEMORY_MIB}M", f"umid={share.name}", f"uml_dir={share}/uml/",
         "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={share}/init", "con=null", "con1=null", "ssl=null", "panic=1",
         f"lab_share={share}",
     ]  # fmt: skip
@@ -135,14 +162,23 @@ def _boot(machine: Machine, share: Path, timeout: float) -> tuple[str, bool]:
             machine.command(share),
             stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=machine.environment(share), start_new_session=True,
         )  # fmt: skip
+        watchdog = _watchdog(process.pid)
         try:
             process.wait(timeout)
             timed_out = False
         except subprocess.TimeoutExpired:
             timed_out = True
         finally:
+            watchdog.kill()
+            watchdog.communicate()
             _end(process)
     return _text(log), timed_out
+
+
+def _watchdog(group: int) -> subprocess.Popen[bytes]:
+    """A process that ends the guest when this one is gone, however it goes: then its standard input ends."""
+    script = 'read line; kill -s KILL -- "-$1"'
+    return subprocess.Popen(["sh", "-c", script, "sh", str(group)], stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -158,16 +194,34 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
 
 
+def plainly(main: Callable[[], int]) -> NoReturn:
+    """Run a command line and leave; what goes wrong is said in a line, not in a traceback."""
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = 130
+    except (OSError, Failure) as failure:
+        print(f"lab: {failure}", file=sys.stderr)
+        status = 3
+    sys.exit(status)
+
+
 def main() -> int:
     """The command line."""
-    if sys.argv[1:2] == ["--shell"]:
-        return shell(sys.argv[2:] or ("bash", "-i"))
-    result = run(sys.argv[1:], 600)
+    parser = argparse.ArgumentParser(prog="tests.lab.guest", description="Run a command in a guest.", allow_abbrev=False)
+    parser.add_argument("--shell", action="store_true", help="on this terminal")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...")
+    values = parser.parse_args()
+    if values.shell:
+        return shell(values.command or ("bash", "-i"))
+    if not values.command:
+        parser.error("a command is needed, or --shell")
+    result = run(values.command, 600)
     print(result.output, end="")
     if result.status is None:
-        print(result.console, file=sys.stderr)
-    return 3 if result.status is None else result.status
+        raise Failure(f"the guest did not come to the end{' in time' if result.timed_out else ''}; its console:\n{result.console}")
+    return result.status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    plainly(main)

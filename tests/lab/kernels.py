@@ -6,12 +6,12 @@ place of hostfs. Needs Debian's archive (and on other systems the package debian
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.lab import guest, packages, verdict
@@ -41,24 +41,32 @@ exec /busybox switch_root /root SHARE/init inside SHARE 9p
 
 def main() -> int:
     """The command line."""
-    suites = sys.argv[1:] or list(SUITES)
-    unknown = [suite for suite in suites if suite not in SUITES]
-    if unknown:
-        sys.exit(f"kernels: unknown suite {unknown[0]}, there are {', '.join(SUITES)}")
-    failed = 0
-    _fetch_machine()
-    for suite in suites:
-        kernel = _fetch_kernel(suite)
-        version = next((kernel / "usr/lib/modules").iterdir()).name
-        print(f"{suite}: Linux {version}", flush=True)
-        value = verdict.report(_machine(kernel, version), TIMEOUT)
-        assert value["kernel"] == version and version.startswith(SUITES[suite] + "."), value["kernel"]
-        (HOME / f"{suite}.json").write_text(json.dumps(value, indent=1))
-        found = verdict.differences(value)
-        print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")
-        print(verdict.times(value), flush=True)
-        failed |= bool(found)
+    parser = argparse.ArgumentParser(prog="tests.lab.kernels", description="The zoo on Debian's kernels.", allow_abbrev=False)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} (default: all)")
+    suites = parser.parse_args().suites or list(SUITES)
+    for unknown in set(suites) - set(SUITES):
+        parser.error(f"there is no suite {unknown}")
+    failed = False
+    try:
+        _fetch_machine()
+        for suite in suites:
+            kernel = _fetch_kernel(suite)
+            failed |= _play(kernel, suite)
+    except packages.Failure as failure:
+        raise guest.Failure(str(failure)) from None
     return int(failed)
+
+
+def _play(kernel: Path, suite: str) -> bool:
+    version = next((kernel / "usr/lib/modules").iterdir()).name
+    print(f"{suite}: Linux {version}", flush=True)
+    value = verdict.report(_machine(kernel, version), TIMEOUT)
+    assert value["kernel"] == version and version.startswith(SUITES[suite] + "."), value["kernel"]
+    (HOME / f"{suite}.json").write_text(json.dumps(value, indent=1))
+    found = verdict.differences(value)
+    print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")
+    print(verdict.times(value), flush=True)
+    return bool(found)
 
 
 def _fetch_machine() -> None:
@@ -79,12 +87,16 @@ def _fetch_kernel(suite: str) -> Path:
     depends = packages.apt(home, *only, "depends", "linux-image-amd64", program="apt-cache")
     name = next(word for word in depends.split() if word.startswith("linux-image-") and word != "linux-image-amd64")
     packages.apt(home, *only, "download", name, cwd=home)
-    packages.unpack(sorted(home.glob("*.deb")), home / "root")
-    version = next((home / "root/usr/lib/modules").iterdir()).name
-    depmod = home / "depmod"  # kmod goes by the name it is called by
-    depmod.symlink_to(guest.LAYER / "usr/bin/kmod")
-    subprocess.run([str(depmod), "-b", str(home / "root"), version], check=True)
+    packages.unpack(sorted(home.glob("*.deb")), home / "root", lambda root: _depmod(home, root))
     return home / "root"
+
+
+def _depmod(home: Path, root: Path) -> None:
+    version = next((root / "usr/lib/modules").iterdir()).name
+    depmod = home / "depmod"  # kmod goes by the name it is called by
+    depmod.unlink(missing_ok=True)
+    depmod.symlink_to(guest.LAYER / "usr/bin/kmod")
+    subprocess.run([str(depmod), "-b", str(root), version], check=True)
 
 
 def _initramfs(kernel: Path, version: str, share: Path) -> bytes:
@@ -133,4 +145,4 @@ def _machine(kernel: Path, version: str) -> guest.Machine:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guest.plainly(main)

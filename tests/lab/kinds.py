@@ -15,8 +15,9 @@ from typing import Any
 
 PYTHON = "/usr/bin/python3"
 
-# Stands for a condition: the mount is to be left alone.
+# Stand for a condition: the mount is to be left alone; it is not there any more.
 NOT_PROBED = "not probed"
+NOT_MOUNTED = "not mounted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Kind:
     ``expected`` is the condition under the fault, ``healthy`` the one before, and ``healed`` the one after, if that is another.
     ``words`` is its line in the documentation (none: the line before says it). ``warm``: a plain stat(2) is still answered well after
     the fault. ``unkillable``: its probe does not heed SIGKILL. ``nagios``: what an unprivileged user's run of one second says, where
-    that is something else.
+    that is something else. ``cause``: words of the diagnosis.
     """
 
     name: str
@@ -54,19 +55,22 @@ class Kind:
     warm: bool = False
     unkillable: bool = False
     nagios: str = ""
+    cause: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run of check_mounts besides the plain survey, while the faults are in place: its arguments, the exit code, and the condition
-    expected of some kinds by name."""
+    and some words of the diagnosis expected of some kinds by name."""
 
     name: str
     arguments: str
     code: int
     conditions: Mapping[str, str]
+    causes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+SILENT = "does not answer on port 2049"
 DROP = "{ns} iptables-legacy -A INPUT -p tcp -j DROP"
 UNDROP = "{ns} iptables-legacy -F INPUT"
 
@@ -141,7 +145,7 @@ KINDS = [
     ),
     nfs("nfs4-drop-soft", "drop", "timed-out", "NFS 4.2, soft: server drops packets", V4, "soft,timeo=10,retrans=1", warm=True),
     nfs("nfs4-drop-softerr", "drop", "timed-out", "NFS 4.2, softerr: server drops packets", V4, "softerr,timeo=10,retrans=1", warm=True),
-    nfs("nfs4-drop", "drop", "timed-out", "NFS 4.2, hard: server drops packets", warm=True),
+    nfs("nfs4-drop", "drop", "timed-out", "NFS 4.2, hard: server drops packets", warm=True, cause=SILENT),
     nfs("nfs3-drop", "drop", "timed-out", "NFS 3, hard: server drops packets", V3, warm=True),
     nfs(
         "nfs4-drop-ac", "drop", "timed-out", "NFS 4.2, hard, attributes cached for an hour: server drops packets",
@@ -159,7 +163,7 @@ KINDS = [
     # -- NFS whose server refuses, stops, or cannot be reached
     nfs("nfs4-rst", "rst", "timed-out", "NFS 4.2: server refuses connections (RST)", warm=True),
     nfs("nfs4-rst-b", "rst", "timed-out", "", export="b", warm=True),
-    nfs("nfs4-stopped", "stopped", "timed-out", "NFS 4.2: nfsd stopped", warm=True),
+    nfs("nfs4-stopped", "stopped", "timed-out", "NFS 4.2: nfsd stopped", warm=True, cause="refuses connections on port 2049"),
     nfs("nfs4-stopped-b", "stopped", "timed-out", "", export="b", warm=True),
     nfs("nfs4-address", "address", "timed-out", "NFS 4.2: the server's address is gone", warm=True),
     nfs("nfs4-address-b", "address", "timed-out", "", export="b", warm=True),
@@ -185,7 +189,7 @@ KINDS = [
     Kind("nfs4/below", "mount -t tmpfs below {at}", "ok", "tmpfs below a healthy NFS"),
     nfs(
         "nfs4-unexported", "alive", "dead", "NFS 4.2: no longer exported, though others still are", export="gone",
-        fault="{ns} exportfs -u '*:/gone'", heal="{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'", warm=True,
+        fault="{ns} exportfs -u '*:/gone'", heal="{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'", warm=True, cause="export is gone",
     ),
     nfs("nfs3-unexported", "alive", "dead", "", V3, export="gone", warm=True),
     nfs(
@@ -196,6 +200,13 @@ KINDS = [
     nfs(
         "nfs4-fs", "alive", "dead", "NFS 4.2: the exported filesystem was unmounted on the server", export="fs",
         fault="{ns} umount -l {srv}/fs; {ns} exportfs -f", warm=True, healed="dead",
+    ),
+    Kind(
+        "nfs4-frozen", "truncate -s 16M {srv}/frozen.img; mkfs.ext4 -q {srv}/frozen.img; mkdir {srv}/frozen; "
+        "{ns} mount -o loop {srv}/frozen.img {srv}/frozen; {ns} exportfs -o rw,no_root_squash,no_subtree_check,fsid=30 '*:/frozen'; "
+        "mount -t nfs -o vers=4.2,nosharecache {host}:/frozen {at}", "ok",
+        "NFS 4.2: the server's filesystem is frozen (timed-out, with --write)", "alive",
+        fault="{ns} fsfreeze -f {srv}/frozen", heal="{ns} fsfreeze -u {srv}/frozen",
     ),
     # -- CIFS
     smb("cifs", "smb", "ok", "CIFS, healthy"),
@@ -221,8 +232,8 @@ KINDS = [
     sshfs("sshfs", "sftp", "ok", "sshfs, healthy", nagios="denied"),
     sshfs("sshfs-silent", "sftpstop", "timed-out", "sshfs: server stopped", unkillable=True, nagios="denied"),
     sshfs(
-        "sshfs-gone", "sftpdead", NOT_PROBED, "sshfs: server dead, whereupon sshfs unmounts it (missing, where it is named)",
-        healed=NOT_PROBED,
+        "sshfs-gone", "sftpdead", NOT_MOUNTED, "sshfs: server dead, whereupon sshfs unmounts it (missing, where it is named)",
+        healed=NOT_MOUNTED,
     ),
     sshfs("sshfs-dead", "sftpdead", "dead", "sshfs -o reconnect: server dead", "-o reconnect", nagios="denied"),
     # -- autofs
@@ -265,7 +276,7 @@ RUNS = [
     Run(
         "write",
         "-t 2 --write -p /mnt/nfs4 -p /mnt/nfs3 -p /mnt/nfs4-owner -p /mnt/nfs4-ro -p /mnt/cifs -p /mnt/9p -p /mnt/sshfs "
-        "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/dm-error",
+        "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/dm-error -p /mnt/nfs4-frozen",
         2,
         {
             "nfs4": "ok",
@@ -281,7 +292,9 @@ RUNS = [
             "xfs-quota": "full",
             "tmpfs": "ok",
             "dm-error": "read-only",
+            "nfs4-frozen": "timed-out",
         },
+        {"nfs4-frozen": "answers RPC: this client is stuck"},
     ),
     Run("autofs", "-t 1 --autofs probe -p /mnt/autofs-idle", 2, {"autofs-idle": "timed-out"}),
 ]
@@ -386,8 +399,8 @@ SERVE = {
 
 def table() -> str:
     """What check_mounts says when..., as the project's README has it."""
-    rows = [f"| {kind.words} | {kind.expected} | {'ok' if kind.warm else ''} |" for kind in KINDS if kind.words]
-    return "\n".join(["| what happened | check_mounts | plain `stat` |", "|---|---|---|", *rows])
+    rows = [f"| {kind.words} | {kind.expected} |{' still ok |' if kind.warm else ' |'}" for kind in KINDS if kind.words]
+    return "\n".join(["| what happened | check_mounts | plain `stat`, where that is tested |", "|---|---|---|", *rows])
 
 
 def manual() -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Optional, Union
 
@@ -35,13 +35,15 @@ def fetch(directory: Path, packages: Sequence[str] = PACKAGES) -> None:
         each.mkdir(parents=True, exist_ok=True)
     _download(directory, packages)
     unpack(sorted(archives.glob("*.deb")), root)
-    shutil.rmtree(lists)
-    shutil.rmtree(archives)
+    shutil.rmtree(lists, ignore_errors=True)
+    shutil.rmtree(archives, ignore_errors=True)
 
 
-def unpack(archives: Sequence[Path], root: Path) -> None:
-    """Lay the files of Debian packages below ``root``, which is made afresh."""
-    shutil.rmtree(root, ignore_errors=True)
+def unpack(archives: Sequence[Path], place: Path, finish: Callable[[Path], None] = lambda root: None) -> None:
+    """Lay the files of Debian packages below ``place``, which is made afresh, and is there only once all is done."""
+    root = place.with_name(place.name + ".new")
+    for old in (root, place):
+        shutil.rmtree(old, ignore_errors=True)
     root.mkdir(parents=True)
     for name in filter(lambda name: os.path.islink(f"/{name}"), _MERGED):
         (root / "usr" / name).mkdir(parents=True)
@@ -51,6 +53,8 @@ def unpack(archives: Sequence[Path], root: Path) -> None:
             _run(["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(root)], stdin=tar.stdout)
         if tar.returncode:
             raise Failure(f"{archive} cannot be unpacked")
+    finish(root)
+    root.rename(place)
 
 
 def apt(directory: Path, *arguments: str, program: str = "apt-get", cwd: Optional[Path] = None) -> str:
@@ -87,8 +91,20 @@ def _run(command: Sequence[str], stdin: Union[int, IO[bytes], None] = subprocess
     return result.stdout
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """The command line."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print("usage: packages.py DIRECTORY", file=sys.stderr)
+        return 2
     try:
         fetch(Path(sys.argv[1]).absolute())
     except Failure as failure:
-        sys.exit(f"packages: {failure}")
+        print(f"packages: {failure}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,9 +6,9 @@ Exit status 0: everything as expected. The report of the guest is kept in the fi
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -16,7 +16,7 @@ from typing import Any, Optional
 import nagiosplugin
 
 from tests.lab import guest
-from tests.lab.kinds import KINDS, NOT_PROBED, RUNS, Kind
+from tests.lab.kinds import KINDS, NOT_MOUNTED, NOT_PROBED, RUNS, Kind
 
 TIMEOUT = 300
 
@@ -28,17 +28,24 @@ def environment() -> dict[str, str]:
 
 
 def report(machine: Optional[guest.Machine] = None, timeout: float = TIMEOUT) -> dict[str, Any]:
-    """Boot a guest, play all acts, give what it noted. Raises RuntimeError with its output where it did not come to the end."""
+    """Boot a guest, play all acts, give what it noted. Raises Failure with its output where it did not come to the end."""
     result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], timeout, environment(), machine)
     if result.status != 0:
-        raise RuntimeError(f"the guest ended with {result.status}:\n{result.output}\n{result.console}")
+        late = f" within {timeout:g} s" if result.timed_out else ""
+        raise guest.Failure(f"the zoo did not come to its end{late} ({result.status}):\n{result.output}\n{result.console}")
     value: dict[str, Any] = json.loads(result.files["report.json"])
     return value
 
 
 def _conditions(act: dict[str, Any]) -> dict[str, str]:
-    findings = act["survey"]["findings"]
-    return {each["mount_point"]: each["condition"] for each in findings if each["condition"] != "shadowed"}
+    """The condition of each mount point; of what was left out, that."""
+    survey = act["survey"]
+    left_out = {each["mount_point"]: NOT_PROBED for each in survey["left_out"] if "named" not in each["why"]}
+    return {**left_out, **{each["mount_point"]: each["condition"] for each in survey["findings"] if each["condition"] != "shadowed"}}
+
+
+def _causes(act: dict[str, Any]) -> dict[str, str]:
+    return {each["mount_point"]: each["diagnosis"] or "" for each in act["survey"]["findings"]}
 
 
 def of_kind(value: dict[str, Any], kind: Kind) -> Iterator[str]:
@@ -50,9 +57,11 @@ def of_kind(value: dict[str, Any], kind: Kind) -> Iterator[str]:
         "healed": kind.healed or kind.healthy,
     }
     for act, condition in should.items():
-        is_ = _conditions(value[act]).get(f"/mnt/{kind.name}", NOT_PROBED)
+        is_ = _conditions(value[act]).get(f"/mnt/{kind.name}", NOT_MOUNTED)
         if is_ != condition:
             yield f"{act}: {kind.name} ({kind.words}) is {is_}, expected {condition}"
+    if kind.cause and kind.cause not in _causes(value["spoilt"]).get(f"/mnt/{kind.name}", ""):
+        yield f"spoilt: {kind.name} is said to be because: {_causes(value['spoilt']).get(f'/mnt/{kind.name}')}, expected {kind.cause}"
     if kind.warm and value["stat"][kind.name] != "ok":
         yield f"stat: {kind.name} says {value['stat'][kind.name]}, expected ok"
 
@@ -62,6 +71,9 @@ def of_runs(value: dict[str, Any]) -> Iterator[str]:
     for run in RUNS:
         act = value["runs"][run.name]
         is_ = {name: _conditions(act).get(f"/mnt/{name}") for name in run.conditions}
+        for name, cause in run.causes.items():
+            if cause not in _causes(act).get(f"/mnt/{name}", ""):
+                yield f"run {run.name}: {name} is said to be because: {_causes(act).get(f'/mnt/{name}')}, expected {cause}"
         if (act["code"], is_) != (run.code, run.conditions):
             yield f"run {run.name}: {act['code']} {is_}, expected {run.code} {dict(run.conditions)}"
     for name, act in [(name, value[name]) for name in ("healthy", "spoilt", "nagios", "healed")] + list(value["runs"].items()):
@@ -84,11 +96,6 @@ def of_processes(value: dict[str, Any]) -> Iterator[str]:
             yield f"unmount: {command} failed with {code}"
 
 
-def overtime(value: dict[str, Any]) -> float:
-    """What the middle one of the repeated runs of one second took beyond its timeout and the starting of its processes: seconds."""
-    return float(statistics.median(act["survey"]["duration"] for act in value["again"])) - 1 - float(value["forks"])
-
-
 def differences(value: dict[str, Any]) -> list[str]:
     """In words, all that is not as it should be."""
     return [text for kind in KINDS for text in of_kind(value, kind)] + [*of_runs(value), *of_processes(value)]
@@ -97,19 +104,28 @@ def differences(value: dict[str, Any]) -> list[str]:
 def times(value: dict[str, Any]) -> str:
     """In words, where the time went."""
     acts = ", ".join(f"{act} {seconds}" for act, seconds in value["seconds"].items())
+    wall = statistics.median(act["seconds"] for act in value["again"])
+    probing = statistics.median(act["survey"]["duration"] for act in value["again"])
+    idle = value["healthy"]["seconds"] - value["healthy"]["survey"]["duration"]
+    hung = sum(kind.expected == "timed-out" for kind in KINDS)
     return (
         f"seconds: {sum(value['seconds'].values()):.0f}: {acts}\n"
-        f"one-shot beyond timeout and forks: {overtime(value):.2f} s; forks {value['forks']:.2f} s"
+        f"one-shot of -t 0.5, {hung} mounts hung: {wall:.1f} s, of which {probing:.1f} s for the pass; "
+        f"starting and ending Python takes {idle:.1f} s, as many forks {value['forks']:.1f} s"
     )
 
 
 def main() -> int:
     """The command line."""
-    if sys.argv[1:2] == ["--shell"]:
+    parser = argparse.ArgumentParser(prog="tests.lab.verdict", description="The zoo, against what is expected.", allow_abbrev=False)
+    parser.add_argument("--shell", action="store_true", help="a shell in a guest with the zoo mounted")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write there what the guest reported")
+    values = parser.parse_args()
+    if values.shell:
         return guest.shell(["/usr/bin/python3", "-m", "tests.lab.zoo", "--shell"], environment())
     value = report()
-    if sys.argv[1:2] == ["--report"]:
-        Path(sys.argv[2]).write_text(json.dumps(value, indent=1))
+    if values.report is not None:
+        values.report.write_text(json.dumps(value, indent=1))
     found = differences(value)
     print("\n".join(found) or f"all {len(KINDS)} kinds are as expected")
     print(times(value))
@@ -117,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guest.plainly(main)
