@@ -42,17 +42,19 @@ class Causes:
         """Whether a server has not replied yet and still may."""
         return any(not examination.finished for examination in self._running)
 
-    def suspect(self, waiting: Iterable[tuple[Mount, int]]) -> None:
-        """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds: look at the process, ask the server."""
-        servers = []
-        for mount, pid in waiting:
+    def suspect(self, waiting: Iterable[tuple[Mount, int, float]]) -> None:
+        """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds or more: look at the process, ask the
+        server."""
+        servers, longest = [], 0.0
+        for mount, pid, waited in waiting:
             if mount.mount_id not in self._stacks:
                 from check_mounts import diagnosis  # only now: most runs need no cause, and all fork cheaper without it
 
                 self._stacks[mount.mount_id] = diagnosis.kernel_stack(pid) or ""
                 servers.append(diagnosis.server_of(mount))
+                longest = max(longest, waited)
         # Done a little before the probe is given up.
-        self._ask(servers, time.monotonic() + (self._timeout - self.delay) * 0.9)
+        self._ask(servers, time.monotonic() + max(0.0, self._timeout - longest) * 0.9)
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
         """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server has only a moment."""
@@ -76,9 +78,9 @@ class Causes:
             if not examination.finished:
                 examination.step(timeout)
 
-    def close(self) -> None:
-        """Wait for what was asked last, within the time that it was given, and take all replies."""
-        while self.busy:
+    def close(self, in_a_hurry: bool) -> None:
+        """Take all replies. Only right after the begin of a run, for what was known to be stuck, is any waited for."""
+        while not in_a_hurry and self.busy and time.monotonic() < self._until:
             self.step(0.01)
         for examination in self._running:
             self._replies.update(examination.replies)

@@ -170,7 +170,7 @@ class _Pass:
         if self.causes.wanted and now >= self._look_for_hung:
             self._look_for_hung = now + min(_LOOK_FOR_HUNG, self.causes.delay)
             waiting = self._pool.at_work(self.causes.delay)
-            self.causes.suspect((self._mounts[key & ~_WRITE], pid) for key, pid in waiting)
+            self.causes.suspect((self._mounts[key & ~_WRITE], pid, waited) for key, pid, waited in waiting)
         self.causes.step()
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
@@ -343,6 +343,7 @@ class _Pass:
             if age >= self._timeout_of(mount):  # else a concurrent run is writing, and will say what comes of it
                 words = _stuck_words(stuck, age).replace("a probe", "a write")
                 self._rewrite(finding, Condition.TIMED_OUT, words, None, age, stuck.pid)
+                self.causes.know_stuck(mount, stuck.pid)
 
     def _handle_write(self, mount: Mount, event: workers.Event) -> None:
         finding = self.findings[mount.mount_id]
@@ -456,7 +457,7 @@ class _Pass:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
         self._settle_stuck(frozenset(self._pool.close()))
-        self.causes.close()
+        self.causes.close(in_a_hurry=self.interrupted is not None)
 
     def _settle_stuck(self, stuck: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""

@@ -177,11 +177,11 @@ class Pool:
             self._look_round(events)
         return events
 
-    def at_work(self, seconds: float) -> list[tuple[int, int]]:
-        """(key, pid) of each request that a worker has been at for so long."""
+    def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
+        """(key, pid, seconds) of each request that a worker has been at for so long."""
         now = monotonic()
         claims = ((worker.pid, *self._claim(worker)) for worker in self._by_fd.values())
-        return [(key, pid) for pid, key, began in claims if key is not None and now - began >= seconds]
+        return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
