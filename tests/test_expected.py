@@ -168,7 +168,7 @@ def random_fstab(random_: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(60))
 def test_random_fstab_reads_as_in_libmount(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "fstab"
-    path.write_text(random_fstab(random.Random(seed)), newline="")
+    path.write_bytes(random_fstab(random.Random(seed)).encode())
     assert of_ours(path) == of_findmnt(path)
 
 
