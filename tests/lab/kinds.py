@@ -276,7 +276,7 @@ RUNS = [
     Run(
         "write",
         "-t 2 --write -p /mnt/nfs4 -p /mnt/nfs3 -p /mnt/nfs4-owner -p /mnt/nfs4-ro -p /mnt/cifs -p /mnt/9p -p /mnt/sshfs "
-        "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/dm-error -p /mnt/nfs4-frozen",
+        "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/nfs4-frozen",
         2,
         {
             "nfs4": "ok",
@@ -291,7 +291,6 @@ RUNS = [
             "xfs-frozen": "timed-out",
             "xfs-quota": "full",
             "tmpfs": "ok",
-            "dm-error": "read-only",
             "nfs4-frozen": "timed-out",
         },
         {"nfs4-frozen": "answers RPC: this client is stuck"},
