@@ -7,15 +7,16 @@ import dataclasses
 import gc
 import math
 import os
+import re
 import select
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Optional
 
 from check_mounts import __version__, config, demands, expected, mounttable, privilege, selection, stuck, survey, text
 from check_mounts.config import Configuration
-from check_mounts.model import Condition, ExpectedMount, Mount, State, Step, Survey
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount, State, Step, Survey
 from check_mounts.policy import Capacity, Policy, Range, judge_all, parse_capacity, worst
 from check_mounts.signals import Interrupts
 
@@ -47,6 +48,8 @@ class Options:
     policy: Policy
     demands: Optional[demands.Demands]
     notes: Sequence[str]
+    wrong: Sequence[str]
+    origins: Mapping[str, str]
     mountinfo: str
     state_dir: str
     verbosity: int
@@ -294,6 +297,10 @@ def _from_files(arguments: list[str], values: argparse.Namespace) -> tuple[argpa
         extra = [words for spec in values.extra_opts for words in config.extra_words(spec, os.environ)]
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
+    for line in extra:
+        for word in line.words:
+            if word.lstrip("-").partition("=")[0] in (config.REFUSED | {"h", "V"}):
+                raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
     lines = [*configuration.words, *extra]
     for line in lines:
         try:
@@ -301,12 +308,56 @@ def _from_files(arguments: list[str], values: argparse.Namespace) -> tuple[argpa
         except UsageError as error:
             raise UsageError(f"{line.origin}: {error}") from None
     words = [word for line in lines for word in line.words]
-    return (parser().parse_intermixed_args([*words, *arguments]) if words else values), configuration
+    given = _given(arguments)
+    merged = parser().parse_intermixed_args([*words, *arguments]) if words else values
+    # Where a value comes from, for what turns out to be wrong with it only later.
+    merged.origins = {
+        word.lstrip("-").partition("=")[0]: line.origin
+        for line in lines
+        for word in line.words
+        if word.lstrip("-").partition("=")[0].replace("-", "_") not in given
+    }
+    return merged, _below_the_command_line(configuration, given, values)
 
 
-def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[str]]:
-    """What was declared to be mounted, and notes on what could not be understood. Raises UsageError."""
+def _given(arguments: list[str]) -> set[str]:
+    """Which options the command line names, as argparse calls them."""
+    silent = parser()
+    for action in silent._actions:
+        action.default = argparse.SUPPRESS
+    given = set(vars(silent.parse_intermixed_args(arguments)))
+    return given | ({"as"} if "identity" in given else set())
+
+
+def _below_the_command_line(configuration: Configuration, given: set[str], values: argparse.Namespace) -> Configuration:
+    """The configuration without what the command line says otherwise: that is for one run, and wins."""
+    taken: dict[str, None] = {
+        name: None for name in ("timeout", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical") if name in given
+    }
+    taken |= {name: None for name in ("identity", "write") if name in given}
+    taken |= {name: None for name in ("warning", "critical") if any(step is None for step, _ in getattr(values, name))}
+    said = {condition for condition, _ in values.severity}
+    if not taken and not said:
+        return configuration
+    sections = []
+    for section in configuration.sections:
+        severity = {condition: state for condition, state in section.overrides.severity.items() if condition not in said}
+        overrides = dataclasses.replace(section.overrides, severity=severity, **taken)  # type: ignore[arg-type]
+        sections.append(dataclasses.replace(section, overrides=overrides))
+    return Configuration(configuration.words, tuple(sections))
+
+
+def _blamed(error: UsageError, origins: Mapping[str, str]) -> UsageError:
+    """The error with the file and line that the value came from, if it came from a file."""
+    match = re.match(r"argument (?:-\w/)?--([a-z-]+)", str(error))
+    origin = origins.get(match[1]) if match else None
+    return UsageError(f"{origin}: {error}") if origin else error
+
+
+def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[str], list[str]]:
+    """What was declared to be mounted, the lines of fstab that are wrong, and notes on units. Raises UsageError."""
     declared: list[ExpectedMount] = []
+    wrong: list[str] = []
     notes: list[str] = []
     if values.fstab is not None:
         try:
@@ -314,13 +365,13 @@ def _declarations(values: argparse.Namespace, configuration: Configuration) -> t
         except OSError as error:
             _refuse("--fstab", f"{text.printable_argument(values.fstab)}: {error.strerror}")
         declared += entries
-        notes += map(str, complaints)
+        wrong += map(str, complaints)
     if values.systemd:
         entries, complaints = expected.read_units()
         known = {each.mount_point for each in declared}  # the generator's units repeat fstab
         declared += [each for each in entries if each.mount_point not in known]
         notes += map(str, complaints)
-    return [*declared, *configuration.expected(), *values.expect], notes
+    return [*declared, *configuration.expected(), *values.expect], wrong, notes
 
 
 def _demands(values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]) -> Optional[demands.Demands]:
@@ -363,10 +414,18 @@ def _overrides(values: argparse.Namespace, configuration: Configuration, deadlin
 def _understood(arguments: list[str], values: argparse.Namespace) -> Options:
     """The parsed command line -> Options. Raises UsageError."""
     values, configuration = _from_files(arguments, values)
+    try:
+        return _settled(values, configuration)
+    except UsageError as error:
+        raise _blamed(error, values.origins) from None
+
+
+def _settled(values: argparse.Namespace, configuration: Configuration) -> Options:
+    """All values, wherever they come from -> Options. Raises UsageError."""
     deadline = values.timeout + _BESIDE_TIMEOUT if values.deadline is None else values.deadline
     if deadline < values.timeout:
         raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
-    declared, notes = _declarations(values, configuration)
+    declared, wrong, notes = _declarations(values, configuration)
 
     def writes(mount: Mount) -> bool:
         said = configuration.for_mount(mount.mount_point)
@@ -400,6 +459,8 @@ def _understood(arguments: list[str], values: argparse.Namespace) -> Options:
         policy=_policy(values, configuration),
         demands=_demands(values, configuration, declared),
         notes=notes,
+        wrong=wrong,
+        origins=values.origins,
         mountinfo=_absolute("--mountinfo", values.mountinfo),
         state_dir=stuck.default_directory() if values.state_dir is None else _absolute("--state-dir", values.state_dir),
         verbosity=values.verbose,
@@ -480,7 +541,10 @@ def _slash(path: bytes) -> str:
 
 
 def _take(options: Options, interrupts: Interrupts) -> Survey:
-    table = _read_table(options)
+    try:
+        table = _read_table(options)
+    except UsageError as error:
+        raise _blamed(error, options.origins) from None
     chosen = selection.select(table[0], options.filters)
     registry = _registry(options.state_dir, table[0], chosen.visible, options.settings.max_workers)
     os.chdir("/")
@@ -489,7 +553,9 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
     result = survey.take(
         table, chosen, options.settings, registry, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd
     )
-    result = dataclasses.replace(result, notes=(*options.notes, *result.notes))
+    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
+    wrong = [Finding(b"", None, Condition.UNPROBED, words) for words in options.wrong]
+    result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
     if options.demands is None:
         return result
     try:
@@ -566,6 +632,9 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
     except UsageError as error:
         line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"
         _write(text.encoded(line + options_parser.format_usage(), _stdout_encoding()), interrupts)
+        return State.UNKNOWN.value
+    except ImportError as error:  # a module of Python's own that cannot be opened: no descriptor to be had
+        _write(text.encoded(f"MOUNTS UNKNOWN - cannot start: {text.one_line(str(error))}\n", _stdout_encoding()), interrupts)
         return State.UNKNOWN.value
     except OSError as error:  # no descriptor to be had, no /dev/null: not even a pool can be made
         what = f"{error.strerror}: {text.printable_argument(str(error.filename))}" if error.filename else error.strerror

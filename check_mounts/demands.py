@@ -40,8 +40,11 @@ def held_against(survey: Survey, mounts: Sequence[Mount], filters: Filters, dema
     deviations, excused = expected.compare(declarations, mounts, visible)
     deviations += _undeclared(survey, {each.mount_point for each in declarations}, demands)
     findings = list(survey.findings)
+    places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
+    missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
     for deviation in deviations:
-        _apply(deviation, findings)
+        if deviation.mount is not None or deviation.mount_point not in missing:
+            _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
     shown = {finding.mount_point for finding in findings}
     absent = [f"{text.printable(each.mount_point)}: {each.detail}" for each in excused if each.mount_point not in shown]
     return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent))
@@ -62,9 +65,9 @@ def _declarations(
 
 
 def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount]:
-    if not demands.expect_ro(mount_point):
+    if demands.expect_ro(mount_point) is None:
         return None
-    return ExpectedMount(mount_point, None, None, (), "--expect-ro or expect-ro")
+    return ExpectedMount(mount_point, None, None, (), "--expect-ro or the configuration")
 
 
 def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
@@ -115,18 +118,12 @@ def _is_storage(mount: Mount) -> bool:
     return mount.root == b"/" or b"ro" in mount.super_options
 
 
-def _apply(deviation: expected.Deviation, findings: list[Finding]) -> None:
+def _apply(deviation: expected.Deviation, findings: list[Finding], place: Optional[int]) -> None:
     """Put a deviation into the finding of its mount, or make one of it."""
-    mount = deviation.mount
-    for position, finding in enumerate(findings):
-        if mount is None and finding.mount_point == deviation.mount_point and finding.condition is Condition.MISSING:
-            return
-        if mount is None or finding.mount is None or finding.mount.mount_id != mount.mount_id:
-            continue
-        if finding.condition in _KEPT:
-            remark = f"{deviation.condition.value.replace('-', ' ')}: {deviation.detail}"
-            findings[position] = dataclasses.replace(finding, remarks=(*finding.remarks, remark))
-        else:
-            findings[position] = dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)
-        return
-    findings.append(Finding(deviation.mount_point, mount, deviation.condition, deviation.detail))
+    if place is None:
+        findings.append(Finding(deviation.mount_point, deviation.mount, deviation.condition, deviation.detail))
+    elif findings[place].condition in _KEPT:
+        remark = f"{deviation.condition.value.replace('-', ' ')}: {deviation.detail}"
+        findings[place] = dataclasses.replace(findings[place], remarks=(*findings[place].remarks, remark))
+    else:
+        findings[place] = dataclasses.replace(findings[place], condition=deviation.condition, detail=deviation.detail)

@@ -588,7 +588,12 @@ def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
     """Are two names of a server the same, literally, as addresses, or by the address that the kernel shows?"""
     one, other = (host.strip(b"[]").lower() for host in (one, other))
     address = (mount.super_option(b"addr") or b"").lower()
-    return one == other or _address(one) in (_address(other), _address(address))
+    if one == other or _address(one) in (_address(other), _address(address)):
+        return True
+    # With and without its domain it is the same name; and which name goes with which address, only DNS could say.
+    if isinstance(_address(one), bytes) and isinstance(_address(other), bytes):
+        return one.startswith(other + b".") or other.startswith(one + b".")
+    return isinstance(_address(one), bytes)
 
 
 def _address(host: bytes) -> object:
@@ -810,7 +815,7 @@ _NEVER_COMPARED = frozenset(
     b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo comment loop offset sizelimit
     encryption username user domain workgroup dom pass password password2 credentials cred ip unc prefixpath name secret secretfile
     key keyfile servern netbiosname fsname subtype max_read user_id group_id rootmode fd iocharset nls codepage errors_count
-    helper uhelper mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
+    helper uhelper msize lookupcache mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
 )
 _NOT_FOR_THE_KERNEL = (b"x-", b"X-", b"comment=", b"fs_")
 _OCTAL_KEYS = frozenset((b"mode", b"umask", b"dmask", b"fmask", b"file_mode", b"dir_mode", b"ptmxmode"))
@@ -1130,11 +1135,12 @@ def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
     """Mount points that are missing because what they lie on is excused -> where that is."""
     excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
     triggers = {verdict.mount.mount_point for verdict in verdicts if verdict.mount is not None and verdict.mount.fs_type == b"autofs"}
+    holders = excused | triggers
     below: dict[bytes, bytes] = {}
     for verdict in verdicts:
         way = verdict.expected.mount_point
         while verdict.condition is Condition.MISSING and (way := way[: way.rfind(b"/")]):
-            if way in excused | triggers:
+            if way in holders:
                 below.setdefault(verdict.expected.mount_point, way)
     return below
 

@@ -158,6 +158,7 @@ class Outcome:
     of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
     mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
     belongs to somebody else. ``busy``: nothing was asked, because another run was asking. ``usage`` is None where fstatfs did not answer.
+    ``unremembered``: nothing was written, because ``errno`` kept it from being remembered.
     """
 
     step: Optional[Step] = None
@@ -172,6 +173,7 @@ class Outcome:
     not_owner: bool = False
     busy: bool = False
     usage: Optional[Usage] = None
+    unremembered: bool = False
 
     @property
     def latency(self) -> float:

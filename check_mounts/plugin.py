@@ -126,7 +126,6 @@ class MountContext(_Numbers):
         usage = None if finding.outcome is None else finding.outcome.usage
         if usage is None or finding.mount is None or finding.mount.device in self._counted:
             return None
-        self._counted.add(finding.mount.device)
         performance = None
         used, inodes_used = usage.size - usage.free, usage.inodes - usage.inodes_free
         if policy.usage_warning or policy.usage_critical:
@@ -136,6 +135,8 @@ class MountContext(_Numbers):
         if (policy.inodes_warning or policy.inodes_critical) and usage.inodes:
             limits = [_amount(limit, usage.inodes) for limit in (policy.inodes_warning, policy.inodes_critical)]
             performance = self._emit(f"{name} inodes", str(inodes_used), "", *limits, 0, usage.inodes)
+        if performance is not None:
+            self._counted.add(finding.mount.device)
         return performance
 
 

@@ -178,11 +178,22 @@ _WORDS = {
 
 
 def judge(finding: Finding, policy: Policy, capacity: bool = True) -> Judgement:
-    """Condition, state and words of one finding. ``capacity``: its superblock's usage is to be judged, too."""
-    if finding.condition is Condition.OK:
-        full = _judge_usage(finding, policy) if capacity else None
-        slow = _judge_latency(finding, policy)
-        return slow if full is None or slow.state.rank > full.state.rank else full
+    """Condition, state and words of one finding. ``capacity``: its superblock's usage is to be judged, too.
+
+    Where several things are wrong, the worst is the condition, and the others are remarked.
+    """
+    first = _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
+    full = _judge_usage(finding, policy) if capacity else None
+    if full is None:
+        return first
+    worse, other = (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
+    if other.condition is Condition.OK:
+        return worse
+    remarked = dataclasses.replace(finding, remarks=(*finding.remarks, other.words))
+    return dataclasses.replace(worse, finding=remarked)
+
+
+def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     if finding.condition is Condition.TIMED_OUT:
         joint = " " if finding.detail.startswith("after ") else ": "
         words = f"timed out{joint}{finding.detail}"
@@ -244,12 +255,15 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """All findings, the worst first; within a state those that fail by themselves before their consequences."""
     order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
     judgements = []
-    counted: set[tuple[int, int]] = set()
+    told: set[tuple[int, int]] = set()
     for finding in survey.findings:
-        device = finding.mount.device if finding.mount is not None and finding.outcome is not None else None
-        judgements.append(judge(finding, policy.of(finding.mount_point), device not in counted))
-        if device is not None:
-            counted.add(device)  # the mounts of one superblock have one usage: one alarm is enough
+        device = None if finding.mount is None else finding.mount.device
+        policy_here = policy.of(finding.mount_point)
+        if device is not None and device not in told and _judge_usage(finding, policy_here) is not None:
+            told.add(device)  # the mounts of one superblock have one usage: one alarm is enough
+            judgements.append(judge(finding, policy_here))
+        else:
+            judgements.append(judge(finding, policy_here, capacity=False))
     return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
 
 

@@ -38,7 +38,7 @@ _LARGEST = 2**64 - 1
 _NO_USAGE = (0,) * 5
 
 # Flags of an answer
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY, _HAS_USAGE = 1, 2, 4, 8, 16, 32
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY, _HAS_USAGE, _UNREMEMBERED = 1, 2, 4, 8, 16, 32, 64
 
 ANSWER_SIZE = _ANSWER.size
 # The answer of a worker that has not touched the mount, because another run is at its filesystem.
@@ -70,7 +70,7 @@ def unpack_answer(data: bytes) -> Outcome:
         raise ValueError("wrong size")
     step, number, *rest = _ANSWER.unpack(data)
     times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id, *usage) = rest[:8], rest[8:]
-    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 63:
+    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 127:
         raise ValueError("impossible values")
     if not all(0 <= seconds < 1e9 or seconds == _NO_TIME for seconds in times):
         raise ValueError("impossible latency")
@@ -88,6 +88,7 @@ def unpack_answer(data: bytes) -> Outcome:
         not_owner=bool(flags & _NOT_OWNER),
         busy=bool(flags & _BUSY),
         usage=Usage(*usage) if flags & _HAS_USAGE else None,
+        unremembered=bool(flags & _UNREMEMBERED),
     )
 
 
@@ -129,6 +130,7 @@ class Probe:
         self._not_owner = False
         self._read_worked = False
         self._usage: Optional[os.statvfs_result] = None
+        self._unremembered = False
 
     @property
     def used_up(self) -> bool:
@@ -283,6 +285,7 @@ class Probe:
             | (_HAS_ACTED if self._acted is not None else 0)
             | (_NOT_OWNER if self._not_owner else 0)
             | (_HAS_USAGE if self._usage is not None else 0)
+            | (_UNREMEMBERED if self._unremembered else 0)
         )
         return _ANSWER.pack(
             step,

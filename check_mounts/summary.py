@@ -170,5 +170,5 @@ _ORDER = (
 
 def slowest(judgements: Iterable[Judgement]) -> float:
     """The longest latency of a mount that answered, in seconds; 0 where none did."""
-    answered = (judgement.finding for judgement in judgements if judgement.condition in (Condition.OK, Condition.SLOW))
+    answered = (judgement.finding for judgement in judgements if judgement.condition in (Condition.OK, Condition.SLOW, Condition.FULL))
     return max((finding.latency or 0.0 for finding in answered), default=0.0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
@@ -138,6 +139,7 @@ class _Pass:
         self._learn_stuck()
         self._held: dict[Gate, list[Mount]] = {}
         self._written: set[tuple[int, int]] = set()
+        self._writes_held: dict[int, Mount] = {}
         self._tries: collections.Counter[int] = collections.Counter()
 
     def run(self) -> None:
@@ -148,7 +150,7 @@ class _Pass:
             self._note(mount, Condition.BLOCKED, why)
         while True:
             self._start_ready()
-            if not self._pool.busy and not self._held:
+            if not self._pool.busy and not self._held and not self._writes_held:
                 break
             now = time.monotonic()
             self.interrupted = self._interruption()
@@ -161,7 +163,7 @@ class _Pass:
         self._end()
 
     def _pause(self) -> float:
-        if self._held or self.causes.busy:
+        if self._held or self._writes_held or self.causes.busy:
             return _LOOK_AGAIN
         return _LOOK_FOR_HUNG if self.causes.wanted else self.settings.deadline
 
@@ -234,7 +236,7 @@ class _Pass:
 
     def _learn_stuck(self) -> None:
         """Which gates earlier and concurrent runs have probes stuck at."""
-        self._stuck = {}
+        self._stuck, self._stuck_writes = {}, {}
         for stuck in self._registry.probes:
             if stuck.writing:
                 self._stuck_writes[stuck.device] = stuck
@@ -259,6 +261,13 @@ class _Pass:
             self._held[gate] = [mount]
 
     def _look_at_held(self) -> None:
+        for mount in list(self._writes_held.values()):
+            writer = self._stuck_writes.get(mount.device)
+            age = 0.0 if writer is None else time.clock_gettime(time.CLOCK_BOOTTIME) - writer.since
+            if writer is None or age >= self._timeout_of(mount) or not self._registry.still_stuck(writer):
+                del self._writes_held[mount.mount_id]
+                self._written.discard(mount.device)
+                self._write(mount, self.findings[mount.mount_id])
         for gate in list(self._held):
             stuck = self._stuck.get(gate)
             age = 0.0 if stuck is None else time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
@@ -328,8 +337,9 @@ class _Pass:
 
     def _write(self, mount: Mount, finding: Finding) -> None:
         """Have a file written, once for each filesystem, by a worker of its own."""
-        if mount.device in self._written:
-            return
+        mode = None if finding.outcome is None else finding.outcome.mode
+        if mount.device in self._written or mode is None or not stat.S_ISDIR(mode):
+            return  # a bind-mounted file is not the place; another mount of its superblock may be
         self._written.add(mount.device)
         stuck = self._stuck_writes.get(mount.device)
         if not self._registry.remembers:
@@ -340,7 +350,9 @@ class _Pass:
             self._pool.submit(mount.mount_id | _WRITE, self._timeout_of(mount))
         else:
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
-            if age >= self._timeout_of(mount):  # else a concurrent run is writing, and will say what comes of it
+            if age < self._timeout_of(mount):  # a concurrent run is writing
+                self._writes_held[mount.mount_id] = mount
+            else:
                 words = _stuck_words(stuck, age).replace("a probe", "a write")
                 self._rewrite(finding, Condition.TIMED_OUT, words, None, age, stuck.pid)
                 self.causes.know_stuck(mount, stuck.pid)
@@ -354,7 +366,19 @@ class _Pass:
                 self._rewrite(finding, Condition.UNPROBED, f"its worker's answer makes no sense: {error}")
                 return
             if outcome.busy:
-                return  # a concurrent run is writing to it
+                self._registry.load()
+                self._learn_stuck()
+                self._writes_held[mount.mount_id] = mount
+                return
+            if outcome.unremembered:
+                words = text.error_words(outcome.errno or 0)
+                self.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: it could not be remembered: {words}")
+                return
+            if outcome.not_owner:
+                self.findings[mount.mount_id] = dataclasses.replace(
+                    finding, remarks=(*finding.remarks, "not written: refused, and the owner could not be asked")
+                )
+                return
             elsewhere = conditions.led_elsewhere(mount, outcome)
             if elsewhere is not None:
                 self._rewrite(finding, Condition.SHADOWED, elsewhere.value)
@@ -453,6 +477,8 @@ class _Pass:
                 words = f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
                 outcome = probe.unpack_progress(progress)
                 self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, time.time() - waited)
+        for mount in self._writes_held.values():
+            self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}")
         for mount in self.chosen.selected:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)

@@ -76,7 +76,8 @@ class WriteProbe(Probe):
             promises = {token_: path for path, token_ in self._memory.broken_promises(directory)}
             promises[token] = self._memory.promise(token, directory)
         except OSError as error:
-            self._failed = (Step.CREATE, error.errno or errno.EIO)
+            # The memory's trouble, not the mount's.
+            self._failed, self._unremembered = (Step.CREATE, error.errno or errno.EIO), True
             return
         gone: list[str] = []
         try:
@@ -86,7 +87,10 @@ class WriteProbe(Probe):
                 self._become(ids, lambda: self._write(fd, token, list(promises), gone))
         finally:
             for each in gone:
-                self._memory.kept(promises[each])
+                try:
+                    self._memory.kept(promises[each])
+                except OSError:
+                    pass  # remembered for nothing; what was measured is not lost over that
 
     def _become(self, ids: tuple[int, int], action: Callable[[], None]) -> None:
         """As the owner or not at all: root writes nothing into a directory that is somebody else's."""

@@ -155,8 +155,8 @@ def test_a_timeout_of_its_own(tmp_path: Path, fuse: Fuse, plugin: Plugin) -> Non
     quick, slow = fuse.mount("quick"), fuse.mount("slow")
     for name in ("quick", "slow"):
         fuse.command("delay", name, "0.4")
-    path = _config(tmp_path, f'[mount "{quick}"]\ntimeout = 0.2\n')
-    result = plugin("--config", path, "-t", "6", "-v", "-v")
+    path = _config(tmp_path, f'[check_mounts]\ntimeout = 6\n[mount "{quick}"]\ntimeout = 0.2\n')
+    result = plugin("--config", path, "-v", "-v")
     assert result.line(quick).endswith(" timed out after 0.2 s")
     assert result.line(slow).startswith("OK: ")
 
@@ -227,3 +227,59 @@ def test_steps_have_thresholds_and_perfdata(fuse: Fuse, plugin: Plugin) -> None:
     assert result.code == 1
     assert " slow: statfs took 0." in result.line(path)
     assert f"'{path} statfs'=0." in result.lines[0]
+
+
+def test_the_command_line_wins_over_a_section(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
+    path = _config(tmp_path, f'[mount "{mounts.base}/*"]\nwarning = 5\nseverity = ok=warning\nwrite = no\n')
+    _mounted(mounts)
+    assert plugin("--config", path).code == 1
+    assert plugin("--config", path, "--severity", "ok=ok").code == 0
+    assert plugin("--config", path, "-w", "0.0000001", "--severity", "ok=ok").count("slow") == 1
+    assert any(line.startswith("  create: ") for line in plugin("--config", path, "--write", "-vvv").lines)
+
+
+@pytest.mark.parametrize("line", ["as = no-such-user", "fstab = /no/such/file", "deadline = 3", "mountinfo = /no/such/file"])
+def test_what_turns_out_to_be_wrong_later_is_found_in_its_file(tmp_path: Path, plugin: Plugin, line: str) -> None:
+    path = _config(tmp_path, f"[check_mounts]\n\n{line}\n")
+    result = plugin("--config", path, below=False)
+    assert (result.code, result.stderr) == (3, b"")
+    assert result.verdict.startswith(f"MOUNTS UNKNOWN - {path} line 3: argument --{line.split(' ')[0]}: ")
+
+
+@pytest.mark.parametrize("key", ["help", "version", "config=/no/such", "extra-opts", "h", "V"])
+def test_extra_opts_cannot_say_everything(tmp_path: Path, plugin: Plugin, key: str) -> None:
+    path = tmp_path / "plugins.ini"
+    path.write_text(f"[check_mounts]\n{key}{'' if '=' in key else '='}\n")
+    path.chmod(0o644)
+    result = plugin(f"--extra-opts=@{path}", below=False)
+    assert result.code == 3
+    assert result.verdict.startswith(f"MOUNTS UNKNOWN - {path} line 2: ")
+
+
+def test_a_wrong_line_of_fstab_is_no_ok(mounts: Mounts, plugin: Plugin, fstab: Path) -> None:
+    _mounted(mounts)
+    fstab.write_text(fstab.read_text() + "tmpfs /elsewhere\n")
+    result = plugin(f"--fstab={fstab}")
+    assert result.code == 3
+    assert result.verdict.endswith(f"{fstab} line 2: it has no filesystem type")
+
+
+def test_expect_ro_no_of_the_configuration(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
+    data = mounts.mount("data", "tmpfs", flags=1)
+    path = _config(tmp_path, f'[mount "{data}"]\nexpect-ro = no\n')
+    assert plugin("--config", path, "-v").line(data).endswith("read-only: mounted ro, expected rw (--expect-ro or the configuration)")
+
+
+def test_usage_is_judged_whatever_else_is_wrong(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
+    data = _mounted(mounts, "size=1M")
+    (data / "below").mkdir()
+    (data / "file").write_bytes(bytes(960 << 10))
+    result = plugin("--usage-critical", "90", "--expect", f"{data},noexec", "--severity", "changed=ok", "-v")
+    assert result.code == 2
+    assert " full: 9" in result.line(data)
+    assert "  changed: noexec is not in force, but expected (--expect)" in result.lines
+    bind = mounts.bind(data / "below", "zbind")
+    path = _config(tmp_path, f'[mount "{bind}"]\nusage-critical = 90\n')
+    result = plugin("--config", path, "-v")
+    assert (result.code, result.count("full")) == (2, 1)
+    assert f"'{bind} used'=" in result.lines[0]

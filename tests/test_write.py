@@ -230,3 +230,35 @@ def test_killed_run_leaves_nothing_after_the_next(xfs: Path, plugin: Plugin) -> 
     remaining(0)
     assert plugin("--write").code == 0
     assert (_names(xfs), _promises(plugin)) == ([], [])
+
+
+def test_a_bind_mounted_file_does_not_take_the_place_of_its_filesystem(mounts: Mounts, plugin: Plugin) -> None:
+    source = mounts.tmpfs("z", "mode=0555,uid=1000")
+    (source / "file").touch()
+    mounts.point("")
+    (mounts.base / "file").touch()
+    subprocess.run(["mount", "--bind", str(source / "file"), str(mounts.base / "file")], check=True)
+    mounts.adopt(mounts.base / "file")
+    table = plugin.base.parent / "table"
+    lines = Path("/proc/self/mountinfo").read_text().splitlines(keepends=True)
+    table.write_text("".join(sorted(lines, key=lambda line: f" {source} " in line)))  # the file first
+    result = plugin("--write", "-v", "--mountinfo", str(table))
+    assert result.line(source).endswith(f" denied: Permission denied (EACCES) at create for its owner, uid {_OWNER}")
+
+
+def test_a_memory_that_is_full_is_not_the_mounts_fault(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    path = mounts.tmpfs("tmpfs")
+    state = tmp_path / "state-fs"
+    state.mkdir()
+    mounts.mount_at(state, "tmpfs", options="nr_inodes=2,mode=0700")
+    result = plugin("--write", "-v", "--state-dir", str(state), state=False)
+    assert result.code == 0
+    assert any(line.startswith(f"note: nothing is written to {path}: it could not be remembered: No space") for line in result.lines)
+
+
+def test_runs_at_the_same_time_agree_on_a_write_that_hangs(xfs: Path, plugin: Plugin) -> None:
+    subprocess.run(["fsfreeze", "-f", str(xfs)], check=True)
+    runs = [plugin.start("-t", "1", "--write") for _ in range(3)]
+    outputs = [run.communicate(timeout=20)[0] for run in runs]
+    assert [run.returncode for run in runs] == [2, 2, 2], outputs
+    remaining(1)
