@@ -142,10 +142,7 @@ class Probe:
         fd = -1
         try:
             fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
-            self._become_user()
-            self._usage = cast(Optional[os.statvfs_result], self._take(Step.STATFS, lambda: os.fstatvfs(fd)))
-            self._take(Step.STATX, lambda: self._statx(fd))
-            self._read_as_owner(fd)
+            self._ask(fd)
         except Ended:
             pass
         if fd >= 0:
@@ -153,25 +150,32 @@ class Probe:
             os.close(fd)
         return self._pack()
 
+    def _ask(self, fd: int) -> None:
+        """The steps after the look-up. Raises Ended."""
+        self._become_user()
+        self._usage = cast(Optional[os.statvfs_result], self._take(Step.STATFS, lambda: os.fstatvfs(fd)))
+        self._take(Step.STATX, lambda: self._statx(fd))
+        self._read_as_owner(fd)
+
     def _take(self, step: Step, action: Callable[[], object]) -> object:
-        """Take one step, note its latency, and sort out its error: denied goes on, unknown call goes on, the rest ends it."""
-        self._tell(step)
+        """Take one step, note its latency, and sort out its error. Raises Ended."""
+        self._note(_PROGRESS.pack(step, *self._times))
         began = monotonic()
         try:
             return action()
         except OSError as error:
-            number = error.errno or errno.EIO
-            if number in DENIED_ERRORS and step != Step.LOOK_UP:
-                self._denied = self._denied or (step, number)
-            elif number not in NOT_OFFERED or step == Step.LOOK_UP:
-                self._failed = (step, number)
-                raise Ended from None
+            self._sort_out(step, error.errno or errno.EIO)
             return None
         finally:
             self._times[step - 1] = monotonic() - began
 
-    def _tell(self, step: Step) -> None:
-        self._note(_PROGRESS.pack(step, *self._times))
+    def _sort_out(self, step: Step, number: int) -> None:
+        """An error of a step: denied goes on, unknown call goes on, the rest ends the probe. Raises Ended."""
+        if number in DENIED_ERRORS and step != Step.LOOK_UP:
+            self._denied = self._denied or (step, number)
+        elif number not in NOT_OFFERED or step == Step.LOOK_UP:
+            self._failed = (step, number)
+            raise Ended
 
     def _look_up(self) -> int:
         path = self._request.path
@@ -210,25 +214,31 @@ class Probe:
     def _read_as_owner(self, fd: int) -> None:
         """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file has none."""
         seen = self._stat
-        if seen is None or not stat.S_ISDIR(seen.stx_mode):
-            return
-        if self._wrong_mount() or seen.stx_nlink == 0 or not seen.stx_mode & 0o111:
+        if seen is None or not self._is_the_directory(seen) or not seen.stx_mode & 0o111:
             return  # judged by what statx said; reading would add nothing
         request = self._request
-        ids = self._ids(seen)
         earlier = self._denied
-        if ids is None:
-            self._take(Step.READ, lambda: self._read(fd))
-        else:
-            self._take(Step.READ, lambda: self._acting(ids, lambda: self._read(fd)))
+
+        def read() -> None:
+            self._read(fd)
+
+        # Where it cannot be him (user namespace, no CAP_SETUID), as far as the caller may.
+        self._take(Step.READ, lambda: self._acting(seen, read, lambda error: read()))
         if self._refused_read and request.root_decides and self._is_root and not self._private:
             self._denied = None
-            self._take(Step.READ, lambda: self._read(fd))
-        if self._refused_read and not self._is_root and request.as_owner and self._acted != seen.stx_uid:
-            # Not root and not the owner: that the door is closed to us says nothing about him. The filesystem did answer.
-            self._denied, self._not_owner = None, True
+            self._take(Step.READ, read)
+        if self._refused_read and self._is_stranger(seen):
+            self._denied, self._not_owner = None, True  # the filesystem did answer
         elif earlier and self._read_worked:
             self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
+
+    def _is_the_directory(self, seen: syscalls.Statx) -> bool:
+        """Whether there is anything to read or write: not in a bind-mounted file, a removed directory, or another mount."""
+        return stat.S_ISDIR(seen.stx_mode) and not self._wrong_mount() and seen.stx_nlink > 0
+
+    def _is_stranger(self, seen: syscalls.Statx) -> bool:
+        """Not root and not the owner: that a door is closed to us says nothing about him."""
+        return not self._is_root and self._request.as_owner and self._acted != seen.stx_uid
 
     def _ids(self, seen: syscalls.Statx) -> Optional[tuple[int, int]]:
         """Whom to act as from here on; None: as this process is."""
@@ -251,12 +261,16 @@ class Probe:
             os.close(directory)
         self._read_worked = True
 
-    def _acting(self, ids: tuple[int, int], action: Callable[[], None]) -> None:
+    def _acting(self, seen: syscalls.Statx, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
+        """Do something as whoever is to be asked; ``impossible`` is done instead where this process cannot act as him."""
+        ids = self._ids(seen)
+        if ids is None:
+            return action()
         acting = privilege.Acting(*ids, self._parent)
         try:
             acting.__enter__()
-        except OSError:
-            return action()  # cannot be him (user namespace, no CAP_SETUID): as far as the caller may
+        except OSError as error:
+            return impossible(error)
         try:
             action()
         finally:

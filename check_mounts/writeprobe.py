@@ -16,10 +16,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from time import monotonic
-from typing import Optional, Protocol, cast
+from typing import Protocol, cast
 
-from check_mounts import privilege, syscalls
+from check_mounts import syscalls
 from check_mounts.model import DENIED_ERRORS, Step
 from check_mounts.probe import NOT_OFFERED, Ended, Probe, Request
 
@@ -41,36 +40,32 @@ class Memory(Protocol):
 
 
 class WriteProbe(Probe):
-    """One write probe; ``run`` gives the frame of its answer. Its outcome has the steps from CREATE on, and look-up and statx."""
+    """One write probe. Its outcome has the steps from CREATE on, and look-up and statx."""
 
     def __init__(self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> None:
         super().__init__(request, note, parent)
         self._device = device
         self._memory = memory
 
-    def run(self) -> bytes:
-        """Take all steps. Raises nothing that a filesystem can cause."""
-        fd = -1
-        try:
-            fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
-            self._take(Step.STATX, lambda: self._statx(fd))
-            if self._denied is None and self._is_the_directory():
-                self._write_as_owner(fd)
-        except Ended:
-            pass
-        if fd >= 0:
-            self._identify(fd)
-            os.close(fd)
-        return self._pack()
+    def _ask(self, fd: int) -> None:
+        self._take(Step.STATX, lambda: self._statx(fd))
+        if self._denied is None and self._stat is not None and self._is_the_directory(self._stat):
+            self._write_as_owner(fd, self._stat)
 
-    def _is_the_directory(self) -> bool:
-        """A bind-mounted file, and a mount that has been replaced meanwhile, are not written to."""
-        seen = self._stat
-        return seen is not None and seen.stx_mode & 0o170000 == 0o040000 and seen.stx_nlink > 0 and not self._wrong_mount()
+    def _sort_out(self, step: Step, number: int) -> None:
+        """Any error of writing ends the probe, and the first one is the one that is told. Raises Ended."""
+        if not step.writes:
+            return super()._sort_out(step, number)
+        if self._failed is None and self._denied is None:
+            if number in DENIED_ERRORS:
+                self._denied = (step, number)
+            else:
+                self._failed = (step, number)
+        raise Ended
 
-    def _write_as_owner(self, fd: int) -> None:
-        seen = cast(syscalls.Statx, self._stat)
-        ids, directory = self._ids(seen), (*self._device, seen.stx_ino)
+    def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
+        """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
+        directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
             promises = {token_: path for path, token_ in self._memory.broken_promises(directory)}
@@ -81,10 +76,7 @@ class WriteProbe(Probe):
             return
         gone: list[str] = []
         try:
-            if ids is None:
-                self._write(fd, token, list(promises), gone)
-            else:
-                self._become(ids, lambda: self._write(fd, token, list(promises), gone))
+            self._acting(seen, lambda: self._write(fd, seen, list(promises), gone), self._refuse)
         finally:
             for each in gone:
                 try:
@@ -92,63 +84,34 @@ class WriteProbe(Probe):
                 except OSError:
                     pass  # remembered for nothing; what was measured is not lost over that
 
-    def _become(self, ids: tuple[int, int], action: Callable[[], None]) -> None:
-        """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
-        acting = privilege.Acting(*ids, self._parent)
-        try:
-            acting.__enter__()
-        except OSError as error:
-            self._denied = (Step.CREATE, error.errno or errno.EPERM)
-            return
-        try:
-            action()
-        finally:
-            acting.__exit__()
+    def _refuse(self, error: OSError) -> None:
+        self._denied = (Step.CREATE, error.errno or errno.EPERM)
 
-    def _write(self, fd: int, token: str, tokens: list[str], gone: list[str]) -> None:
-        """Make, write, read back and remove the file; ``gone`` gets the tokens of those that are not there any more."""
+    def _write(self, fd: int, seen: syscalls.Statx, tokens: list[str], gone: list[str]) -> None:
+        """Remove what others have left; make, write, read back and remove the file whose token is the last of ``tokens``. ``gone``
+        gets the tokens of those that are not there any more. Raises Ended."""
         self._acted = os.geteuid()
-        for old in tokens[:-1]:
-            _remove_leftover(fd, old, gone)
+        *old, token = tokens
+        for each in old:
+            _remove_leftover(fd, each, gone)
         try:
-            file = cast(int, self._step(Step.CREATE, lambda: _create(fd, token)))
+            file = cast(int, self._take(Step.CREATE, lambda: _create(fd, token)))
         except Ended:
-            if self._denied is not None and not self._is_root and self._request.as_owner and self._acted != self._owner:
-                self._denied, self._not_owner = None, True  # not root and not the owner: that says nothing about him
+            if self._denied is not None and self._is_stranger(seen):
+                self._denied, self._not_owner = None, True
             gone.append(token)
             raise
         try:
             data = os.urandom(SIZE)
             try:
-                self._step(Step.WRITE, lambda: _put(file, data))
-                self._step(Step.VERIFY, lambda: _compare(file, data))
+                self._take(Step.WRITE, lambda: _put(file, data))
+                self._take(Step.VERIFY, lambda: _compare(file, data))
             finally:
                 _close(file)
         finally:
             # Closed before it is removed: NFS would only rename it (.nfs...).
-            self._step(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
+            self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
             gone.append(token)
-
-    @property
-    def _owner(self) -> Optional[int]:
-        return None if self._stat is None else self._stat.stx_uid
-
-    def _step(self, step: Step, action: Callable[[], object]) -> object:
-        """Take one step. Any error ends the probe, and the first one is the one that is told. Raises Ended."""
-        self._tell(step)
-        began = monotonic()
-        try:
-            return action()
-        except OSError as error:
-            number = error.errno or errno.EIO
-            if self._failed is None and self._denied is None:
-                if number in DENIED_ERRORS:
-                    self._denied = (step, number)
-                else:
-                    self._failed = (step, number)
-            raise Ended from None
-        finally:
-            self._times[step - 1] = monotonic() - began
 
 
 def _create(fd: int, token: str) -> int:

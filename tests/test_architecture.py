@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "privilege": {"syscalls"},
     "probe": {"model", "privilege", "syscalls"},
     "conditions": {"model", "text"},
-    "writeprobe": {"model", "privilege", "probe", "syscalls"},
+    "writeprobe": {"model", "probe", "syscalls"},
     "workers": {"privilege", "syscalls"},
     "stuck": {"model", "syscalls", "text"},
     "diagnosis": {"model", "text"},
