@@ -10,9 +10,10 @@ import dataclasses
 import errno
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from check_mounts.model import Condition, Finding, Mount
+from check_mounts.selection import NFS_TYPES
 
 if TYPE_CHECKING:
     from check_mounts import diagnosis
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _SUSPICIOUS, _PART = 1.0, 0.25
 # What is known to be stuck is not waited for. Its server is given so many seconds after the begin of the run, and part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
-_NFS = frozenset({b"nfs", b"nfs4"})
 
 
 class Causes:
@@ -45,30 +45,24 @@ class Causes:
     def suspect(self, waiting: Iterable[tuple[Mount, int, float]]) -> None:
         """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds or more: look at the process, ask the
         server."""
-        servers, longest = [], 0.0
-        for mount, pid, waited in waiting:
-            if mount.mount_id not in self._stacks:
-                from check_mounts import diagnosis  # only now: most runs need no cause, and all fork cheaper without it
-
-                self._stacks[mount.mount_id] = diagnosis.kernel_stack(pid) or ""
-                servers.append(diagnosis.server_of(mount))
-                longest = max(longest, waited)
+        new = [each for each in waiting if each[0].mount_id not in self._stacks]
+        longest = max((waited for _, _, waited in new), default=0.0)
         # Done a little before the probe is given up.
-        self._ask(servers, time.monotonic() + max(0.0, self._timeout - longest) * 0.9)
+        self._investigate([(mount, pid) for mount, pid, _ in new], time.monotonic() + max(0.0, self._timeout - longest) * 0.9)
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
         """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server has only a moment."""
         if self.wanted:
-            from check_mounts import diagnosis
+            self._investigate([(mount, pid)], max(self._until, time.monotonic()))
 
-            self._stacks[mount.mount_id] = diagnosis.kernel_stack(pid) or ""
-            self._ask([diagnosis.server_of(mount)], max(self._until, time.monotonic()))
+    def _investigate(self, hung: list[tuple[Mount, int]], deadline: float) -> None:
+        if not hung:
+            return
+        from check_mounts import diagnosis  # only now: most runs need no cause, and all fork cheaper without it
 
-    def _ask(self, servers: Iterable[Optional[diagnosis.Server]], deadline: float) -> None:
-        new = {server for server in servers if server is not None} - self._asked
-        if new:
-            from check_mounts import diagnosis
-
+        self._stacks.update((mount.mount_id, diagnosis.kernel_stack(pid) or "") for mount, pid in hung)
+        servers = {server for server in (diagnosis.server_of(mount) for mount, _ in hung) if server is not None}
+        if new := servers - self._asked:
             self._asked |= new
             self._running.append(diagnosis.Examination(new, deadline))
 
@@ -89,38 +83,47 @@ class Causes:
     def explained(self, findings: Iterable[Finding]) -> list[Finding]:
         """The findings with what was found out."""
         findings = list(findings)
-        hung = [finding for finding in findings if finding.condition is Condition.TIMED_OUT and finding.mount is not None]
-        counters = self._counters(hung)
-        return [self._explained(finding, counters) for finding in findings] if self.wanted else findings
+        if not self.wanted:
+            return findings
+        hung = [finding.mount for finding in findings if finding.condition is Condition.TIMED_OUT and finding.mount is not None]
+        found = self._found_out(hung)
+        return [self._explained(finding, found) for finding in findings]
 
-    def _counters(self, hung: list[Finding]) -> dict[bytes, diagnosis.Transport]:
-        if not self.wanted or not any(finding.mount is not None and finding.mount.fs_type in _NFS for finding in hung):
+    def _found_out(self, hung: list[Mount]) -> dict[int, tuple[str, tuple[str, ...]]]:
+        """Diagnosis and remarks by mount ID."""
+        if not hung:
             return {}
         from check_mounts import diagnosis
 
         try:
-            return diagnosis.read_mountstats()
+            counters = diagnosis.read_mountstats() if any(mount.fs_type in NFS_TYPES for mount in hung) else {}
         except OSError:
-            return {}
+            counters = {}
+        result = {}
+        for mount in hung:
+            remarks = []
+            if self._stacks.get(mount.mount_id):
+                remarks.append(diagnosis.stack_words(self._stacks[mount.mount_id]))
+            if mount.mount_point in counters:
+                remarks.append(diagnosis.transport_words(counters[mount.mount_point]))
+            result[mount.mount_id] = self._whose_fault(mount), tuple(remarks)
+        return result
 
-    def _explained(self, finding: Finding, counters: dict[bytes, diagnosis.Transport]) -> Finding:
-        mount = finding.mount
-        if mount is None:
-            return finding
-        if finding.condition is Condition.DEAD and mount.fs_type in _NFS:
-            gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
-            return dataclasses.replace(finding, diagnosis="export is gone") if gone else finding
-        if finding.condition is not Condition.TIMED_OUT:
-            return finding
+    def _whose_fault(self, mount: Mount) -> str:
         from check_mounts import diagnosis
 
         server = diagnosis.server_of(mount)
         reply = None if server is None else self._replies.get(server)
-        known = server is not None and reply is not None and reply.verdict is not diagnosis.Verdict.NOT_ASKED
-        words = diagnosis.words(server, reply) if known and server is not None and reply is not None else ""
-        remarks = []
-        if self._stacks.get(mount.mount_id):
-            remarks.append(diagnosis.stack_words(self._stacks[mount.mount_id]))
-        if mount.mount_point in counters:
-            remarks.append(diagnosis.transport_words(counters[mount.mount_point]))
-        return dataclasses.replace(finding, diagnosis=words, remarks=tuple(remarks))
+        if server is None or reply is None or reply.verdict is diagnosis.Verdict.NOT_ASKED:
+            return ""
+        return diagnosis.words(server, reply)
+
+    def _explained(self, finding: Finding, hung: dict[int, tuple[str, tuple[str, ...]]]) -> Finding:
+        mount = finding.mount
+        if mount is not None and finding.condition is Condition.TIMED_OUT:
+            words, remarks = hung[mount.mount_id]
+            return dataclasses.replace(finding, diagnosis=words, remarks=remarks)
+        if mount is not None and finding.condition is Condition.DEAD and mount.fs_type in NFS_TYPES:
+            gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
+            return dataclasses.replace(finding, diagnosis="export is gone") if gone else finding
+        return finding

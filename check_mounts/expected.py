@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 from check_mounts.model import Condition, ExpectedMount, Mount
-from check_mounts.selection import NETWORK_FUSE_SUBTYPES, PSEUDO_TYPES, Glob, is_fuse, normalised
+from check_mounts.selection import NETWORK_FUSE_SUBTYPES, NFS_TYPES, PSEUDO_TYPES, READ_ONLY_TYPES, Glob, is_fuse, normalised
 from check_mounts.text import printable
 
 DEFAULT_FSTAB = "/etc/fstab"
@@ -573,7 +573,6 @@ _BLOCK_TYPES = frozenset(
     b"""ext2 ext3 ext4 xfs btrfs vfat msdos exfat ntfs ntfs3 iso9660 udf squashfs erofs f2fs jfs reiserfs nilfs2 gfs2 ocfs2 hfs
     hfsplus minix cramfs romfs bcachefs""".split()
 )
-_NFS_TYPES = frozenset((b"nfs", b"nfs4"))
 _CIFS_TYPES = frozenset((b"cifs", b"smb3"))
 
 _EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
@@ -668,7 +667,7 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     if ours == theirs:
         return True
     if theirs is None:
-        return False if mount.fs_type in _NFS_TYPES | _CIFS_TYPES | _ANY_SOURCE else None
+        return False if mount.fs_type in NFS_TYPES | _CIFS_TYPES | _ANY_SOURCE else None
     return _is_other(name, ours, theirs, mount, devices)
 
 
@@ -700,7 +699,7 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
         return None
     if source.startswith(b"/") and not source.startswith((b"//", b"/dev/")):
         return None  # a file on a loop device
-    if mount.fs_type in _NFS_TYPES:
+    if mount.fs_type in NFS_TYPES:
         return _same_export(source, mount)
     if mount.fs_type in _CIFS_TYPES:
         return _same_share(source, mount)
@@ -878,7 +877,7 @@ def _flag_differences(options: Sequence[bytes], shown: frozenset[bytes], mount: 
     """Flags of the superblock that are certain."""
     if mount.fs_type in _SUPER_FLAG_TYPES:
         yield from _super_flag_differences(options, shown)
-    if mount.fs_type in _NFS_TYPES:
+    if mount.fs_type in NFS_TYPES:
         yield from _nfs_flag_differences(options, shown)
     for option in dict.fromkeys(options):
         opposite = option[2:] if option.startswith(b"no") else b"no" + option
@@ -907,7 +906,7 @@ def _nfs_flag_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> 
 def _declared_values(options: Sequence[bytes], mount: Mount) -> dict[bytes, bytes]:
     """The declared ``key=value`` under the kernel's names; the last one of a key."""
     values: dict[bytes, bytes] = {}
-    nfs = mount.fs_type in _NFS_TYPES
+    nfs = mount.fs_type in NFS_TYPES
     for option in options:
         key, equals, value = option.partition(b"=")
         if equals:
@@ -1013,7 +1012,7 @@ def _option_differences(expected: ExpectedMount, mount: Mount, table: _Table) ->
 
 # Read-only -----------------------------------------------------------------------------------------------------------------------
 
-_READ_ONLY_TYPES = PSEUDO_TYPES | {b"iso9660", b"squashfs", b"erofs", b"cramfs", b"romfs", b"udf", b"autofs"}
+_READ_ONLY_TYPES = PSEUDO_TYPES | READ_ONLY_TYPES | {b"autofs"}
 
 
 def _is_normally_writable(mount: Mount) -> bool:

@@ -40,6 +40,7 @@ _SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
 _NOBODY = 0xFFFFFFFE
 _TRIGGER = "autofs trigger"
 
+NFS_TYPES = frozenset((b"nfs", b"nfs4"))
 # Types that hold nothing that could be written to.
 READ_ONLY_TYPES = frozenset(b"cramfs erofs iso9660 romfs squashfs udf".split())
 

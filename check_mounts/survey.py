@@ -172,12 +172,15 @@ class _Pass:
         if self.causes.wanted and now >= self._look_for_hung:
             self._look_for_hung = now + min(_LOOK_FOR_HUNG, self.causes.delay)
             waiting = self._pool.at_work(self.causes.delay)
-            self.causes.suspect((self._mounts[key & ~_WRITE], pid, waited) for key, pid, waited in waiting)
+            self.causes.suspect((self._mount_of(key), pid, waited) for key, pid, waited in waiting)
         self.causes.step()
+
+    def _mount_of(self, key: int) -> Mount:
+        return self._mounts[key & ~_WRITE]
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
         """In a worker: probe the mount ``key``. Its line in the registry stands before the mount is touched."""
-        mount, writing = self._mounts[key & ~_WRITE], bool(key & _WRITE)
+        mount, writing = self._mount_of(key), bool(key & _WRITE)
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return probe.BUSY, False
 
@@ -221,7 +224,10 @@ class _Pass:
         gates = [gate for gate in self._plan.gates(mount) if gate not in self._passed]
         self._probing.update((gate, []) for gate in gates)
         self._at[mount.mount_id] = gates
-        self._pool.submit(mount.mount_id, None if self.settings.override is None else self._timeout_of(mount))
+        self._submit(mount)
+
+    def _submit(self, mount: Mount, mark: int = 0) -> None:
+        self._pool.submit(mount.mount_id | mark, None if self.settings.override is None else self._timeout_of(mount))
 
     def _timeout_of(self, mount: Mount) -> float:
         said = None if self.settings.override is None else self.settings.override(mount).timeout
@@ -234,8 +240,12 @@ class _Pass:
                 self._passed.add(gate)
             self._ready.extend(self._probing.pop(gate))
 
+    def _reload_stuck(self) -> None:
+        self._registry.load()
+        self._learn_stuck()
+
     def _learn_stuck(self) -> None:
-        """Which gates earlier and concurrent runs have probes stuck at."""
+        """Which gates, and which filesystems to be written to, earlier and concurrent runs have probes stuck at."""
         self._stuck, self._stuck_writes = {}, {}
         for stuck in self._registry.probes:
             if stuck.writing:
@@ -248,10 +258,9 @@ class _Pass:
     def _meet_stuck(self, mount: Mount, gate: Gate) -> None:
         """A probe of an earlier run, or of one that is under way, is there: no second one."""
         stuck = self._stuck[gate]
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+        age = _age(stuck)
         if not self._registry.still_stuck(stuck):
-            self._registry.load()
-            self._learn_stuck()
+            self._reload_stuck()
             self._ready.appendleft(mount)
         elif age >= self._timeout_of(mount):
             finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid, time.time() - age)
@@ -262,31 +271,29 @@ class _Pass:
 
     def _look_at_held(self) -> None:
         for mount in list(self._writes_held.values()):
-            writer = self._stuck_writes.get(mount.device)
-            age = 0.0 if writer is None else time.clock_gettime(time.CLOCK_BOOTTIME) - writer.since
-            if writer is None or age >= self._timeout_of(mount) or not self._registry.still_stuck(writer):
+            if self._is_decided(self._stuck_writes.get(mount.device), self._timeout_of(mount)):
                 del self._writes_held[mount.mount_id]
                 self._written.discard(mount.device)
                 self._write(mount, self.findings[mount.mount_id])
-        for gate in list(self._held):
-            stuck = self._stuck.get(gate)
-            age = 0.0 if stuck is None else time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
-            timeout = min(map(self._timeout_of, self._held[gate]), default=self.timeout)
-            if stuck is None or age >= timeout or not self._registry.still_stuck(stuck):
+        for gate, mounts in list(self._held.items()):
+            if self._is_decided(self._stuck.get(gate), min(map(self._timeout_of, mounts))):
                 self._ready.extend(self._held.pop(gate))
+
+    def _is_decided(self, stuck: Optional[StuckProbe], timeout: float) -> bool:
+        """Whether a probe of a concurrent run has come back, or has had so long that it hangs."""
+        return stuck is None or _age(stuck) >= timeout or not self._registry.still_stuck(stuck)
 
     # -- what has come back
 
     def _handle(self, event: workers.Event) -> None:
-        mount = self._mounts[event.key & ~_WRITE]
+        mount = self._mount_of(event.key)
         if event.key & _WRITE:
             self._handle_write(mount, event)
         elif isinstance(event, workers.Answered):
             try:
                 outcome = probe.unpack_answer(event.answer)
                 if outcome.busy:
-                    self._registry.load()
-                    self._learn_stuck()
+                    self._reload_stuck()
                     self._release(mount)
                     self._ready.append(mount)
                 else:
@@ -302,7 +309,7 @@ class _Pass:
         """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
-            self._pool.submit(mount.mount_id, self._timeout_of(mount))
+            self._submit(mount)
             return
         self._answer(mount, Condition.UNPROBED, why)
         self._release(mount)
@@ -343,19 +350,19 @@ class _Pass:
         self._written.add(mount.device)
         stuck = self._stuck_writes.get(mount.device)
         if not self._registry.remembers:
-            self.notes.append(
-                f"nothing is written to {text.printable(mount.mount_point)}: what a killed worker leaves could not be removed"
-            )
+            self._note_unwritten(mount, "what a killed worker leaves could not be removed")
         elif stuck is None or not self._registry.still_stuck(stuck):
-            self._pool.submit(mount.mount_id | _WRITE, self._timeout_of(mount))
+            self._submit(mount, _WRITE)
         else:
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+            age = _age(stuck)
             if age < self._timeout_of(mount):  # a concurrent run is writing
                 self._writes_held[mount.mount_id] = mount
             else:
-                words = _stuck_words(stuck, age).replace("a probe", "a write")
-                self._rewrite(finding, Condition.TIMED_OUT, words, None, age, stuck.pid)
+                self._rewrite(finding, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid)
                 self.causes.know_stuck(mount, stuck.pid)
+
+    def _note_unwritten(self, mount: Mount, why: str) -> None:
+        self.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: {why}")
 
     def _handle_write(self, mount: Mount, event: workers.Event) -> None:
         finding = self.findings[mount.mount_id]
@@ -366,13 +373,11 @@ class _Pass:
                 self._rewrite(finding, Condition.UNPROBED, f"its worker's answer makes no sense: {error}")
                 return
             if outcome.busy:
-                self._registry.load()
-                self._learn_stuck()
+                self._reload_stuck()
                 self._writes_held[mount.mount_id] = mount
                 return
             if outcome.unremembered:
-                words = text.error_words(outcome.errno or 0)
-                self.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: it could not be remembered: {words}")
+                self._note_unwritten(mount, f"it could not be remembered: {text.error_words(outcome.errno or 0)}")
                 return
             if outcome.not_owner:
                 self.findings[mount.mount_id] = dataclasses.replace(
@@ -467,14 +472,13 @@ class _Pass:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
             why = f"no worker could be started ({self._pool.trouble})"
         for key, pid, progress, waited in self._pool.unserved():
-            mount = self._mounts[key & ~_WRITE]
+            mount = self._mount_of(key)
+            words = why if pid is None else f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
             if key & _WRITE:
-                at = "" if pid is None else f", after {text.seconds_words(waited)} at {_step_word(progress)}"
-                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: {why}{at}")
+                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: {words}")
             elif pid is None:
-                self._note(mount, Condition.UNPROBED, why)
+                self._note(mount, Condition.UNPROBED, words)
             else:
-                words = f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
                 outcome = probe.unpack_progress(progress)
                 self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, time.time() - waited)
         for mount in self._writes_held.values():
@@ -634,9 +638,13 @@ def _step_word(progress: bytes) -> str:
     return "its start" if step is None else step.word
 
 
+def _age(stuck: StuckProbe) -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+
+
 def _stuck_words(stuck: StuckProbe, age: float) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
-    return f"a probe has been stuck in it since {when} (pid {stuck.pid})"
+    return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {when} (pid {stuck.pid})"
 
 
 def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:

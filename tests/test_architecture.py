@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers": {"privilege", "syscalls"},
     "stuck": {"model", "syscalls", "text"},
     "diagnosis": {"model", "text"},
-    "causes": {"diagnosis", "model"},
+    "causes": {"diagnosis", "model", "selection"},
     "survey": {
         "causes", "conditions", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers", "writeprobe",
     },
