@@ -46,7 +46,7 @@ class Options:
     filters: selection.Filters
     settings: survey.Settings
     policy: Policy
-    demands: Optional[demands.Demands]
+    demands: demands.Demands
     notes: Sequence[str]
     wrong: Sequence[str]
     origins: Mapping[str, str]
@@ -278,10 +278,10 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-h", "--help", action="store_true", help="print this")
 
 
-def known_options() -> dict[str, config.Option]:
+def known_options(options_parser: argparse.ArgumentParser) -> dict[str, config.Option]:
     """The long options, as the configuration may name them."""
     known = {}
-    for action in parser()._actions:
+    for action in options_parser._actions:
         for name in action.option_strings:
             if name.startswith("--"):
                 repeatable = isinstance(action, (argparse._AppendAction, argparse._ExtendAction, argparse._CountAction))
@@ -289,35 +289,40 @@ def known_options() -> dict[str, config.Option]:
     return known
 
 
-def _from_files(arguments: list[str], values: argparse.Namespace) -> tuple[argparse.Namespace, Configuration]:
+def _from_files(
+    options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace
+) -> tuple[argparse.Namespace, Configuration]:
     """The values with what the files say that the command line names. Raises UsageError, which names file and line."""
     try:
         path = config.DEFAULT_PATH if values.config is None else _absolute("--config", values.config)
-        configuration = config.read(path, known_options(), optional=values.config is None)
+        configuration = config.read(path, known_options(options_parser), optional=values.config is None)
         extra = [words for spec in values.extra_opts for words in config.extra_words(spec, os.environ)]
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
     for line in extra:
         for word in line.words:
-            if word.lstrip("-").partition("=")[0] in (config.REFUSED | {"h", "V"}):
+            if _option_of(word) in (config.REFUSED | {"h", "V"}):
                 raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
     lines = [*configuration.words, *extra]
+    values.origins = {}
+    if not lines and not configuration.sections:
+        return values, configuration
     for line in lines:
         try:
-            parser().parse_args(list(line.words))
+            options_parser.parse_args(list(line.words))
         except UsageError as error:
             raise UsageError(f"{line.origin}: {error}") from None
-    words = [word for line in lines for word in line.words]
+    words = [(word, line.origin) for line in lines for word in line.words]
     given = _given(arguments)
-    merged = parser().parse_intermixed_args([*words, *arguments]) if words else values
+    merged = options_parser.parse_intermixed_args([*(word for word, _ in words), *arguments])
     # Where a value comes from, for what turns out to be wrong with it only later.
-    merged.origins = {
-        word.lstrip("-").partition("=")[0]: line.origin
-        for line in lines
-        for word in line.words
-        if word.lstrip("-").partition("=")[0].replace("-", "_") not in given
-    }
+    merged.origins = {_option_of(word): origin for word, origin in words if _option_of(word).replace("-", "_") not in given}
     return merged, _below_the_command_line(configuration, given, values)
+
+
+def _option_of(word: str) -> str:
+    """``--timeout=5`` -> ``timeout``."""
+    return word.lstrip("-").partition("=")[0]
 
 
 def _given(arguments: list[str]) -> set[str]:
@@ -331,10 +336,8 @@ def _given(arguments: list[str]) -> set[str]:
 
 def _below_the_command_line(configuration: Configuration, given: set[str], values: argparse.Namespace) -> Configuration:
     """The configuration without what the command line says otherwise: that is for one run, and wins."""
-    taken: dict[str, None] = {
-        name: None for name in ("timeout", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical") if name in given
-    }
-    taken |= {name: None for name in ("identity", "write") if name in given}
+    plain = ("timeout", "identity", "write", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical")
+    taken: dict[str, None] = {name: None for name in plain if name in given}
     taken |= {name: None for name in ("warning", "critical") if any(step is None for step, _ in getattr(values, name))}
     said = {condition for condition, _ in values.severity}
     if not taken and not said:
@@ -374,7 +377,7 @@ def _declarations(values: argparse.Namespace, configuration: Configuration) -> t
     return [*declared, *configuration.expected(), *values.expect], wrong, notes
 
 
-def _demands(values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]) -> Optional[demands.Demands]:
+def _demands(values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]) -> demands.Demands:
     def expect_ro(mount_point: bytes) -> Optional[bool]:
         said = configuration.for_mount(mount_point).expect_ro
         return True if said is None and any(glob.match(mount_point) for glob in values.expect_ro) else said
@@ -387,7 +390,7 @@ def _demands(values: argparse.Namespace, configuration: Configuration, declared:
     return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro)
 
 
-def _overrides(values: argparse.Namespace, configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], survey.Override]]:
+def _overrides(configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], survey.Override]]:
     """What the configuration says about how to probe single mounts. Raises UsageError."""
     if not configuration.sections:
         return None
@@ -411,9 +414,9 @@ def _overrides(values: argparse.Namespace, configuration: Configuration, deadlin
     return override
 
 
-def _understood(arguments: list[str], values: argparse.Namespace) -> Options:
+def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace) -> Options:
     """The parsed command line -> Options. Raises UsageError."""
-    values, configuration = _from_files(arguments, values)
+    values, configuration = _from_files(options_parser, arguments, values)
     try:
         return _settled(values, configuration)
     except UsageError as error:
@@ -454,7 +457,7 @@ def _settled(values: argparse.Namespace, configuration: Configuration) -> Option
             identity=_identity(values.identity),
             diagnosis=not values.no_diagnosis,
             writes=writes,
-            override=_overrides(values, configuration, deadline),
+            override=_overrides(configuration, deadline),
         ),
         policy=_policy(values, configuration),
         demands=_demands(values, configuration, declared),
@@ -556,13 +559,14 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, words) for words in options.wrong]
     result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
-    if options.demands is None:
-        return result
-    try:
-        mounts = mounttable.read(options.mountinfo)[0]
-    except OSError:  # said already, if it is of consequence
-        mounts = list(table[0])
-    return demands.held_against(result, mounts, options.filters, options.demands)
+
+    def mounted_now() -> Sequence[Mount]:
+        try:
+            return mounttable.read(options.mountinfo)[0]
+        except OSError:  # said already, if it is of consequence
+            return table[0]
+
+    return demands.held_against(result, mounted_now, options.filters, options.demands)
 
 
 def _report(result: Survey, options: Options) -> tuple[bytes, State]:
@@ -627,7 +631,7 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
         if values.help or values.version:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
-        options = _understood(arguments, values)
+        options = _understood(options_parser, arguments, values)
         result = _take(options, interrupts)
     except UsageError as error:
         line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"

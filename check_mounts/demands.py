@@ -7,7 +7,7 @@ with it is remarked.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import expected, mounttable, selection, text
@@ -33,11 +33,10 @@ class Demands:
     any_ro: bool = False
 
 
-def held_against(survey: Survey, mounts: Sequence[Mount], filters: Filters, demands: Demands) -> Survey:
-    """The survey with what the demands find. ``mounts`` is the mount table as it is now."""
-    visible = mounttable.visible(mounts)
-    declarations = _declarations(survey, mounts, visible, filters, demands)
-    deviations, excused = expected.compare(declarations, mounts, visible)
+def held_against(survey: Survey, mounted_now: Callable[[], Sequence[Mount]], filters: Filters, demands: Demands) -> Survey:
+    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+    declarations = _declarations(survey, filters, demands)
+    deviations, excused = _compared(declarations, mounted_now)
     deviations += _undeclared(survey, {each.mount_point for each in declarations}, demands)
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
@@ -50,9 +49,16 @@ def held_against(survey: Survey, mounts: Sequence[Mount], filters: Filters, dema
     return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent))
 
 
-def _declarations(
-    survey: Survey, mounts: Sequence[Mount], visible: Iterable[int], filters: Filters, demands: Demands
-) -> list[ExpectedMount]:
+def _compared(
+    declarations: Sequence[ExpectedMount], mounted_now: Callable[[], Sequence[Mount]]
+) -> tuple[list[expected.Deviation], list[expected.Excused]]:
+    if not declarations:
+        return [], []
+    mounts = mounted_now()
+    return expected.compare(declarations, mounts, mounttable.visible(mounts))
+
+
+def _declarations(survey: Survey, filters: Filters, demands: Demands) -> list[ExpectedMount]:
     wanted = [each for each in demands.expected if _is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
     for finding in survey.findings:

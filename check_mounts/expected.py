@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.mounttable import contents
 from check_mounts.selection import NETWORK_FUSE_SUBTYPES, NFS_TYPES, PSEUDO_TYPES, READ_ONLY_TYPES, Glob, is_fuse, normalised
 from check_mounts.text import printable
 
@@ -68,23 +69,6 @@ class Excused:
 
     mount_point: bytes
     detail: str
-
-
-# Reading files -------------------------------------------------------------------------------------------------------------------
-
-
-def _contents(path: str) -> bytes:
-    """The bytes of a regular file. Raises OSError; EINVAL where it is none (a FIFO must not keep us waiting)."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        chunks = []
-        while chunk := os.read(fd, 1 << 20):
-            chunks.append(chunk)
-        return b"".join(chunks)
-    finally:
-        os.close(fd)
 
 
 # One declaration -----------------------------------------------------------------------------------------------------------------
@@ -207,7 +191,7 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Com
 
     A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
     """
-    lines, complaints = parse_fstab(_contents(path), path)
+    lines, complaints = parse_fstab(contents(path), path)
     entries = []
     for line in lines:
         options = split_options(line.options or b"")
@@ -365,7 +349,7 @@ class _Units:
 
     def _data(self, path: str) -> bytes:
         final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else _contents(final)
+        return b"" if final == "/dev/null" else contents(final)
 
     def _drop_ins(self, name: str) -> list[str]:
         """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""

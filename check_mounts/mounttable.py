@@ -110,6 +110,11 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
     The whole file is read before a byte is parsed: the kernel walks the mounts afresh with every read(2), and the less time
     passes in between, the smaller is the chance that a mount which comes or goes shifts another one out of sight.
     """
+    return parse(contents(path))
+
+
+def contents(path: str) -> bytes:
+    """The bytes of a regular file. Raises OSError; EINVAL where it is none."""
     # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -120,7 +125,7 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
             chunks.append(chunk)
     finally:
         os.close(fd)
-    return parse(b"".join(chunks))
+    return b"".join(chunks)
 
 
 def visible(mounts: Iterable[Mount]) -> set[int]:

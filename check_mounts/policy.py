@@ -177,20 +177,26 @@ _WORDS = {
 }
 
 
-def judge(finding: Finding, policy: Policy, capacity: bool = True) -> Judgement:
-    """Condition, state and words of one finding. ``capacity``: its superblock's usage is to be judged, too.
+def judge(finding: Finding, policy: Policy) -> Judgement:
+    """Condition, state and words of one finding.
 
     Where several things are wrong, the worst is the condition, and the others are remarked.
     """
-    first = _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
-    full = _judge_usage(finding, policy) if capacity else None
+    return _together(_judge_alone(finding, policy), _judge_usage(finding, policy))
+
+
+def _judge_alone(finding: Finding, policy: Policy) -> Judgement:
+    return _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
+
+
+def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
     if full is None:
         return first
     worse, other = (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
     if other.condition is Condition.OK:
         return worse
-    remarked = dataclasses.replace(finding, remarks=(*finding.remarks, other.words))
-    return dataclasses.replace(worse, finding=remarked)
+    finding = first.finding
+    return dataclasses.replace(worse, finding=dataclasses.replace(finding, remarks=(*finding.remarks, other.words)))
 
 
 def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
@@ -255,15 +261,13 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """All findings, the worst first; within a state those that fail by themselves before their consequences."""
     order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
     judgements = []
-    told: set[tuple[int, int]] = set()
+    told: set[tuple[int, int]] = set()  # the mounts of one superblock have one usage: one alarm is enough
     for finding in survey.findings:
-        device = None if finding.mount is None else finding.mount.device
-        policy_here = policy.of(finding.mount_point)
-        if device is not None and device not in told and _judge_usage(finding, policy_here) is not None:
-            told.add(device)  # the mounts of one superblock have one usage: one alarm is enough
-            judgements.append(judge(finding, policy_here))
-        else:
-            judgements.append(judge(finding, policy_here, capacity=False))
+        here = policy.of(finding.mount_point)
+        full = None if finding.mount is None or finding.mount.device in told else _judge_usage(finding, here)
+        if full is not None and finding.mount is not None:
+            told.add(finding.mount.device)
+        judgements.append(_together(_judge_alone(finding, here), full))
     return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
 
 

@@ -52,7 +52,7 @@ PATH_CALLS = {
 }  # fmt: skip
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
-    "mounttable": {"open"},  # the mount table
+    "mounttable": {"open"},  # the mount table, fstab, units
     "syscalls": {"listdir", "open", "openat2"},  # /proc/self/fd; open_without_symlinks itself
     "workers": {"open", "chdir"},  # /dev/null, /
     "stuck": {"open", "open_without_symlinks", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
@@ -60,7 +60,7 @@ PATH_USERS = {
     "probe": {"open", "open_without_symlinks", "scandir"},
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
-    "expected": {"listdir", "open", "readlink", "stat"},  # fstab, units, names below /dev
+    "expected": {"listdir", "readlink", "stat"},  # units, names below /dev
     "diagnosis": {"open"},  # /proc/PID/stack, /proc/self/mountstats
 }
 
