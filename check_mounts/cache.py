@@ -1,0 +1,351 @@
+"""The daemon's result in a file: replaced whole by the daemon, printed by ``check_mounts --cached`` in a few milliseconds.
+
+A header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then the output at verbosity 0 to 3. It is printed
+only if everything about it is in order; whatever is not is UNKNOWN. NRPE starts a new interpreter for each question, and half of what
+that costs would be imports: so nothing is imported here that the interpreter does not bring along, and annotations that would need
+``typing`` or a later Python than 3.9 are quoted.
+"""
+
+import binascii
+import os
+import stat
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_PATH = "/run/check_mounts/status"
+
+_STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
+_UNKNOWN = 3
+_INFINITE = float("inf")
+_VERBOSITIES = 4
+# What a mount table of 100,000 mounts may need at -vvv; more is not ours, and is not to fill the memory.
+_LARGEST = 256 << 20
+_PIECE = 64 << 10
+_LONGEST_HEADER = 512
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_ASK = "is the daemon running? systemctl status check_mounts"
+_ANEW = "systemctl restart check_mounts writes it anew"
+
+
+class Refused(Exception):
+    """Why there is no result to print, and what to do about it: one line that is safe to print."""
+
+
+class Malformed(Exception):
+    """What of a file's content is not as :func:`compose` makes it, in words that hold nothing of the content."""
+
+
+class Result:
+    """What a file says: the state (0 to 3), the output at each verbosity, its times in seconds on CLOCK_BOOTTIME, the boot's ID."""
+
+    __slots__ = ("boot", "state", "taken", "texts", "valid_until")
+
+    def __init__(self, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float, boot: bytes) -> None:
+        self.state = state
+        self.texts = texts
+        self.taken = taken
+        self.valid_until = valid_until
+        self.boot = boot
+
+
+# -- writing
+
+
+def replace(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile sees the old file or the new one.
+
+    It is not synced: after a crash of the host a result of before is worthless anyway. Raises OSError; then the old file is there.
+    """
+    directory, name = os.path.split(path)
+    fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        replace_in(fd, name, data, mode)
+    finally:
+        os.close(fd)
+
+
+def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644) -> None:
+    """The same for a file in a directory that is open. Raises OSError."""
+    _remove_leftovers(directory, name)
+    # A name of the process's own: of two that share one, one would rename the half-written file of the other. It does not end
+    # as `name` does, because what collects *.prom must not collect it.
+    temporary = f".{name}.{os.getpid()}.new"
+    try:
+        _fill(directory, temporary, data, mode)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        _remove(directory, temporary)
+        raise
+
+
+def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        os.fchmod(fd, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+
+
+def _remove_leftovers(directory: int, name: str) -> None:
+    """Remove the temporary files of those who were killed at it; that of a process that lives is still being written."""
+    for entry in os.listdir(directory):
+        pid = entry[len(name) + 2 : -4]
+        if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
+            _remove(directory, entry)
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process of this number is there. Ours is not at work on the file: this one is about to begin."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _remove(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        pass  # the next write tries again
+
+
+def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
+    """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on CLOCK_BOOTTIME.
+
+    Raises OSError (also if /proc does not tell the boot's ID) and, for what a reader would have to refuse, ValueError.
+    """
+    replace(path, compose(Result(state, texts, taken, valid_until, boot_id())))
+
+
+def compose(result: Result) -> bytes:
+    """The bytes of a file; the inverse of :func:`parse`. Raises ValueError."""
+    if result.state not in range(len(_STATES)) or len(result.texts) != _VERBOSITIES or not all(t.endswith(b"\n") for t in result.texts):
+        raise ValueError("a state from 0 to 3 and four finished texts are needed")
+    if not 0 <= result.taken <= result.valid_until < 1e12:
+        raise ValueError("two finite times in order are needed")
+    body = b"".join(result.texts)
+    # Nanoseconds, as the clock has them: a rounded time may lie in the future of a quick reader.
+    words = (_STATES[result.state], result.taken, result.valid_until, result.boot, b",".join(b"%d" % len(text) for text in result.texts))
+    covered = b"check_mounts 1 %b %.9f %.9f %b %b " % words
+    return b"%b%b\n%b" % (covered, _checksum(covered, body), body)
+
+
+def _checksum(covered: bytes, body: bytes) -> bytes:
+    """Over all bytes of the file but itself."""
+    return b"%08x" % binascii.crc32(body, binascii.crc32(covered + b"\n"))
+
+
+def boot_id() -> bytes:
+    """The ID of this boot: CLOCK_BOOTTIME began anew with it, so times of another say nothing. Raises OSError."""
+    fd = os.open(_BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 64).strip()
+    finally:
+        os.close(fd)
+
+
+# -- reading
+
+
+def run(arguments: "list[str]") -> int:
+    """``check_mounts --cached`` with these arguments: prints a result, or one line that says why not; returns the exit code.
+
+    What nobody expects is left to the last boundary, in __main__, which makes it UNKNOWN, too.
+    """
+    try:
+        path, limit, verbosity = _options(arguments)
+        result = _current(path, limit)
+        state, output = result.state, result.texts[min(verbosity, _VERBOSITIES - 1)]
+    except Refused as refusal:
+        state, output = _UNKNOWN, f"MOUNTS UNKNOWN - {refusal}\n".encode()
+    _print(output)
+    return state
+
+
+def _options(arguments: "list[str]") -> "tuple[str, float, int]":
+    """The file, the greatest age in seconds, the verbosity. By hand, because importing argparse would double the time. Raises Refused."""
+    path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0
+    left = arguments[::-1]
+    while left:
+        argument = left.pop()
+        name, equals, value = argument.partition("=")
+        if name in ("--cache", "--max-age"):
+            value = value if equals else _value(name, left)
+            if name == "--cache":
+                path = _file(value)
+            else:
+                limit = _seconds(value)
+        elif argument == "--verbose":
+            verbosity += 1
+        elif argument[:2] == "-v" and not argument[1:].strip("v"):
+            verbosity += len(argument) - 1
+        elif argument != "--cached":
+            raise Refused(f"argument {_shown(argument)}: does not go with --cached")
+    return path, limit, verbosity
+
+
+def _value(name: str, left: "list[str]") -> str:
+    """The word after an option; one that looks like an option is none, as with argparse: the value was forgotten."""
+    if not left or left[-1][:1] == "-":
+        raise Refused(f"argument {name}: expected one argument")
+    return left.pop()
+
+
+def _file(word: str) -> str:
+    if not word:
+        raise Refused("argument --cache: '' is not the name of a file")
+    return word
+
+
+def _seconds(word: str) -> float:
+    try:
+        value = float(word) if not word.strip("0123456789.") else 0.0
+    except ValueError:
+        value = 0.0
+    if not 0 < value < _INFINITE:
+        raise Refused(f"argument --max-age: '{_shown(word)}' is not a positive number of seconds")
+    return value
+
+
+def _current(path: str, limit: float) -> Result:
+    """The result in ``path``, if it may be printed now. Raises Refused."""
+    try:
+        result = parse(read(path))
+    except Malformed as error:
+        raise Refused(f"{_shown(path)} is malformed ({error}): {_ANEW}") from None
+    except OSError as error:
+        raise Refused(_unreadable(path, error)) from None
+    try:
+        boot = boot_id()
+    except OSError as error:
+        raise Refused(f"{_BOOT_ID} cannot be read: {os.strerror(error.errno or 0)}: is /proc mounted?") from None
+    # The clock comes last: read any earlier, a result written meanwhile would seem to be of the future.
+    judge(result, path, limit, boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+    return result
+
+
+def read(path: str) -> bytes:
+    """The content of ``path``, if nobody can have written it who is not trusted. Raises Refused, OSError.
+
+    The file is opened in the directory that was looked at, not by its path again, so that both findings are about the same place.
+    """
+    directory, name = os.path.split(path)
+    fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = os.fstat(fd)
+        # A sticky directory does not help: whoever may create a file in it may do so while the daemon has none.
+        if place.st_mode & 0o022:
+            raise Refused(f"{_shown(directory or '.')} can be written to by others than its owner: chmod go-w, or another directory")
+        return _read_entry(fd, name or ".", place.st_uid, path)
+    finally:
+        os.close(fd)
+
+
+def _read_entry(directory: int, name: str, owner: int, path: str) -> bytes:
+    # O_NONBLOCK: a FIFO would have us wait for a writer.
+    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        _check_file(os.fstat(fd), owner, path)
+        pieces, size = [], 0
+        while piece := os.read(fd, _PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LARGEST:
+                raise Refused(f"{_shown(path)} is larger than {_LARGEST >> 20} MiB: {_ANEW}")
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def _check_file(status: os.stat_result, owner: int, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused(f"{_shown(path)} is not a regular file: remove it, then {_ANEW}")
+    if status.st_uid not in (0, os.geteuid(), owner):
+        raise Refused(f"{_shown(path)} belongs to uid {status.st_uid}, not to root, the caller or the owner of its directory: chown it")
+    if status.st_mode & 0o022:
+        raise Refused(f"{_shown(path)} can be written to by others than its owner: chmod go-w")
+
+
+def parse(data: bytes) -> Result:
+    """The inverse of :func:`compose`; nothing but what it has made passes. Raises Malformed."""
+    end = data.find(b"\n", 0, _LONGEST_HEADER)
+    header, body = data[: max(end, 0)], data[end + 1 :]
+    words = header.split(b" ")
+    if len(words) != 8 or words[0] != b"check_mounts":
+        raise Malformed("header")
+    if words[1] != b"1":
+        raise Malformed("version: daemon and plugin are not of the same release")
+    try:
+        state, taken, valid_until = _STATES.index(words[2]), float(words[3]), float(words[4])
+        lengths = [int(word) for word in words[6].split(b",")]
+    except ValueError:
+        raise Malformed("header") from None
+    if len(lengths) != _VERBOSITIES or min(lengths) < 1 or sum(lengths) != len(body):
+        raise Malformed("length")
+    if words[7] != _checksum(header[: -len(words[7])], body):
+        raise Malformed("checksum")
+    ends = [sum(lengths[: index + 1]) for index in range(_VERBOSITIES)]
+    return Result(state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5])
+
+
+def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
+    """Whether a result may stand for the present: ``now`` and ``limit``, the greatest age, in seconds. Raises Refused if not.
+
+    The comparisons are such that a time that is not a number is refused.
+    """
+    age, valid = now - result.taken, result.valid_until - result.taken
+    if result.boot != boot:
+        raise Refused(f"the result in {_shown(path)} is of another boot: {_ASK}")
+    if not age >= 0:
+        raise Refused(f"the result in {_shown(path)} is {_time(-age)} from the future: {_ANEW}")
+    if not age <= valid:
+        raise Refused(f"the result in {_shown(path)} is {_time(age)} old, it was valid for {_time(valid)}: {_ASK}")
+    if not age <= limit:
+        raise Refused(f"the result in {_shown(path)} is {_time(age)} old, --max-age is {_time(limit)}: {_ASK}")
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    from check_mounts import text
+
+    if isinstance(error, FileNotFoundError):
+        return f"{_shown(path)} is not there: {_ASK}"
+    words = text.error_words(error.errno or 0)
+    return f"{_shown(path)} cannot be read: {words}: name a regular file, no link, that uid {os.geteuid()} may read"
+
+
+def _shown(argument: str) -> str:
+    from check_mounts import text  # only now: its imports cost more than all of a good answer
+
+    return text.printable_argument(argument)
+
+
+def _time(seconds: float) -> str:
+    from check_mounts import text
+
+    return text.seconds_words(round(seconds, 1))
+
+
+def _print(data: bytes) -> None:
+    """Write to stdout. A reader that is gone (EPIPE) cannot be told; the exit code still says the state."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(1, view) :]
+        except BlockingIOError:  # whoever started us shares the pipe and wants it so
+            import select
+
+            select.select([], [1], [])
+        except OSError:
+            return

@@ -1,0 +1,271 @@
+"""Where the daemon's events go: syslog, or stderr. One event is one line, and no log ever keeps the daemon waiting.
+
+Import budget: ``os``, ``select``, ``signal``, ``stat``, ``syslog``, ``time``; ctypes by way of syscalls.
+
+syslog(3) sends on a blocking socket, and a syslogd that hangs (its own file may be on the NFS that does) lets the queue of /dev/log
+fill up, whereupon every caller blocks for ever. So a small child calls it, forked before the daemon is big, and the daemon writes to a
+pipe without blocking. What finds no room is dropped and counted, and the count is logged once there is room again.
+
+The daemon keeps the reading end, too: if the child is killed, the next one goes on with what is in the pipe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import stat
+import syslog
+import time
+from collections.abc import Iterator
+from typing import NoReturn, Optional
+
+from check_mounts import syscalls, text
+
+_NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
+# Their codes in syslog.h are the numbers from 1 on, and those of the local ones from 16 on, shifted by three bits (RFC 5424, 6.2.1).
+# Python names some of them only since 3.13. Not kern: syslog(3) takes its 0 for "none given".
+FACILITIES: dict[str, int] = {
+    **{name: code << 3 for code, name in enumerate(_NAMES, 1)},
+    **{f"local{number}": (16 + number) << 3 for number in range(8)},
+}
+
+_LONGEST_IDENT = 48
+# The first byte of a record says its priority. No line can have it, so who starts to read within a record finds the next one.
+_MARK = 0x10
+# Room for what a thousand mounts have to say at once. All that an unprivileged process may have (pipe-max-size in pipe(7)).
+_ROOM = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ since Python 3.10
+_MOMENT = 0.005
+# SIGKILL ends a process at once unless the kernel has no time for it.
+_TO_DIE = 0.5
+
+
+def check_ident(word: str) -> str:
+    """The word, if it may begin the lines of a log. Raises ValueError.
+
+    Whoever parses them ends it at a blank, ``[`` or ``:`` (RFC 3164, 4.1.3).
+    """
+    if not word or len(word) > _LONGEST_IDENT:
+        raise ValueError(f"has to have 1 to {_LONGEST_IDENT} characters")
+    if any(not "!" <= char <= "~" or char in "[]:" for char in word):
+        raise ValueError("has to be of printable ASCII characters, without blanks, brackets and colons")
+    return word
+
+
+class Log:
+    """What both kinds have in common: a line goes out whole and at once, or is lost and counted."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+
+    def write(self, priority: int, line: str) -> None:
+        """Log one event; ``priority`` is LOG_ERR and the like. Never blocks, never raises."""
+        # Nothing goes out before what tells of the gap.
+        if not self._tell_of_gap() or not self._put(priority, line):
+            self._lost += 1
+
+    def close(self, seconds: float = 0.5) -> None:
+        """The end; takes ``seconds`` at the most to deliver what was written."""
+        raise NotImplementedError
+
+    def _put(self, priority: int, line: str) -> bool:
+        """Whether it went out."""
+        raise NotImplementedError
+
+    def _tell_of_gap(self) -> bool:
+        """Log how many lines are missing; whether that is said, or there is nothing to say."""
+        were = "was" if self._lost == 1 else "were"
+        if self._lost and self._put(syslog.LOG_WARNING, f"{text.counted(self._lost, 'line')} of the log {were} lost"):
+            self._lost = 0
+        return not self._lost
+
+
+class Syslog(Log):
+    """Lines as ``IDENT[PID]: line`` by way of syslog(3), where PID is that of the process that makes this.
+
+    ``facility`` is a name of FACILITIES. Raises OSError where no pipe is to be had; without a child it goes on trying.
+    """
+
+    def __init__(self, facility: str, ident: str) -> None:
+        super().__init__()
+        self._facility = FACILITIES[facility]
+        self._tag = f"{ident}[{os.getpid()}]"
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._write_fd, False)
+        try:
+            fcntl.fcntl(self._write_fd, _F_SETPIPE_SZ, _ROOM)
+        except OSError:  # EPERM beyond limits of the host: it stays at 64 KiB
+            pass
+        self._pid: Optional[int] = None
+        self._see_to_child()
+
+    @property
+    def pid(self) -> Optional[int]:
+        """The child, None where there is none."""
+        return self._pid
+
+    def write(self, priority: int, line: str) -> None:
+        """Log one event (see Log), and see to it that there is a child."""
+        self._see_to_child()
+        super().write(priority, line)
+
+    def close(self, seconds: float = 0.5) -> None:
+        """The end of the pipe; the child has so long to deliver what is in it. One that waits for syslogd is killed then."""
+        if self._write_fd < 0:
+            return
+        self._see_to_child()
+        self._tell_of_gap()
+        for fd in (self._read_fd, self._write_fd):
+            os.close(fd)
+        self._read_fd = self._write_fd = -1
+        if self._pid is not None and not _ends(self._pid, seconds):
+            os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            _ends(self._pid, _TO_DIE)
+        self._pid = None
+
+    def _put(self, priority: int, line: str) -> bool:
+        record = bytes([_MARK | priority & 7]) + _clean(line, select.PIPE_BUF - 2) + b"\n"
+        try:
+            # Of no more than PIPE_BUF bytes all are written or none (pipe(7)).
+            return os.write(self._write_fd, record) == len(record)
+        except OSError:  # EAGAIN: full; EBADF: closed
+            return False
+
+    def _see_to_child(self) -> None:
+        if self._write_fd < 0 or (self._pid is not None and not _has_ended(self._pid)):
+            return
+        self._pid = None
+        try:
+            pid = os.fork()
+        except OSError:  # no process or memory to be had; tried again with the next line
+            return
+        if pid == 0:
+            self._serve()
+        self._pid = pid
+
+    def _serve(self) -> NoReturn:
+        """The life of the child. Whatever happens, it never returns into the daemon's code.
+
+        It is not killed with its parent: what the daemon said last is what one wants to know. It ends when the pipe does.
+        """
+        try:
+            _settle(self._read_fd)
+            syslog.openlog(self._tag, 0, self._facility)
+            for priority, line in _records(0):
+                syslog.syslog(priority, line)
+        finally:
+            os._exit(0)
+
+
+def _settle(read_fd: int) -> None:
+    """Leave everything of the daemon's behind but the pipe, which becomes stdin."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    os.dup2(read_fd, 0)
+    devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (1, 2):
+        os.dup2(devnull, fd)
+    syscalls.close_from(3)
+    os.chdir("/")
+    syscalls.set_name(b"check_mounts:l")
+
+
+def _records(fd: int) -> Iterator[tuple[int, str]]:
+    """(priority, line) until the end of file. What is no record is the rest of one that was read by a child which is dead."""
+    rest = b""
+    # No more at a time than may be lost with this process.
+    while data := os.read(fd, select.PIPE_BUF):
+        *records, rest = (rest + data).split(b"\n")
+        for record in records:
+            if record and record[0] & ~7 == _MARK:
+                yield record[0] & 7, record[1:].decode("utf-8", "replace")
+
+
+def _clean(line: str, limit: int) -> bytes:
+    """At most ``limit`` bytes of UTF-8 without a control character, the middle left out of a line that is too long."""
+    try:
+        data = text.one_line(line).encode("utf-8")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        data = text.one_line(text.encoded(line, "utf-8").decode("utf-8")).encode("utf-8")
+    # In latin-1 each byte is a character. A character that the cut has torn is left out.
+    return text.clipped(data.decode("latin-1"), limit).encode("latin-1").decode("utf-8", "ignore").encode("utf-8")
+
+
+def _has_ended(pid: int) -> bool:
+    """Reap a child if it has ended."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
+        return True
+
+
+def _ends(pid: int, seconds: float) -> bool:
+    """Whether a child ends within that time. Its end is no event that one poll on every kernel would tell."""
+    until = time.monotonic() + seconds
+    while not _has_ended(pid):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_MOMENT)
+    return True
+
+
+class Stderr(Log):
+    """Lines on stderr. Where that is the journal, ``<N>`` before each tells the priority (sd-daemon(3))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        status = os.fstat(2)
+        self._is_journal = os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+        self._fd = _without_blocking(status)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._rest = b""
+
+    def close(self, seconds: float = 0.5) -> None:
+        """The end: what finds no room now is lost."""
+        if self._fd < 0:
+            return
+        self._tell_of_gap()
+        if self._fd != 2:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _put(self, priority: int, line: str) -> bool:
+        prefix = b"<%d>" % (priority & 7) if self._is_journal else b""
+        record = prefix + _clean(line, select.PIPE_BUF - len(prefix) - 1) + b"\n"
+        if self._rest:  # a terminal took a part of the line before
+            self._rest = self._rest[self._now(self._rest) :]
+        written = 0 if self._rest else self._now(record)
+        if not written:
+            return False
+        self._rest = record[written:]
+        return True
+
+    def _now(self, data: bytes) -> int:
+        """How much of it can be written now."""
+        if self._fd < 0 or not any(event & select.POLLOUT for _, event in self._poll.poll(0)):
+            return 0
+        try:
+            return os.write(self._fd, data)
+        except OSError:  # EPIPE, ENOSPC, EAGAIN
+            return 0
+
+
+def _without_blocking(status: os.stat_result) -> int:
+    """A descriptor of what stderr is that does not block, if it can be had; else 2 itself.
+
+    To set O_NONBLOCK on 2 would set it for all who share it, the caller's shell included. A pipe or terminal can be opened once more;
+    a file never blocks, and of a socket POLLOUT says that there is room for a line.
+    """
+    if not stat.S_ISFIFO(status.st_mode) and not os.isatty(2):
+        return 2
+    try:
+        return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # EACCES: a terminal of another user's
+        return 2

@@ -1,0 +1,106 @@
+"""Directories that must be ours alone, and the lock of the daemon in one.
+
+Import budget: ``fcntl``, ``os``, ``stat``; ctypes by way of syscalls. Whoever can write to such a directory could hide a hung mount, or
+have root write where it did not mean to.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import Optional
+
+from check_mounts import syscalls
+
+
+class Unusable(Exception):
+    """A directory cannot be used; the message says why."""
+
+
+def open_directory(path: str, mode: int = 0o700) -> int:
+    """A descriptor of a directory of ours, made with ``mode`` if it is not there. Raises Unusable.
+
+    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell.
+    """
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                os.mkdir(name, mode, dir_fd=above)
+            except FileExistsError:
+                pass
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except NotADirectoryError:
+            link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+            raise Unusable("it is a symbolic link" if link else "it is not a directory") from None
+        finally:
+            os.close(above)
+    except OSError as error:
+        raise Unusable("a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)) from None
+    status = os.fstat(fd)
+    why = None
+    if status.st_uid != os.geteuid():
+        why = f"it belongs to uid {status.st_uid}"
+    elif status.st_mode & 0o022:
+        why = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
+    if why is not None:
+        os.close(fd)
+        raise Unusable(why)
+    return fd
+
+
+class Held(Exception):
+    """Somebody else holds the lock: ``pid``, 0 where that is not known."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"pid {pid}")
+        self.pid = pid
+
+
+class Lock:
+    """A file that holds our process ID and that one process at a time can lock.
+
+    A record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was forked from it does not keep it, and the
+    kernel gives it back whatever way the process ends.
+    """
+
+    def __init__(self, name: str, directory: int) -> None:
+        """Raises Held, OSError."""
+        self._name, self._directory = name, directory
+        self._fd = -1
+        while self._fd < 0:
+            self._fd = self._take()
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def _take(self) -> int:
+        """The locked file; -1 where its last owner has removed it meanwhile."""
+        fd = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=self._directory)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            words = os.pread(fd, 20, 0).strip()
+            os.close(fd)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise Held(int(words) if words.isdigit() else 0) from None
+        current: Optional[int] = None
+        try:
+            current = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            pass
+        if current == os.fstat(fd).st_ino:
+            return fd
+        os.close(fd)
+        return -1
+
+    def close(self) -> None:
+        """Remove the file and let go."""
+        try:
+            os.unlink(self._name, dir_fd=self._directory)
+        except OSError:
+            pass
+        os.close(self._fd)
