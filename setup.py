@@ -8,6 +8,8 @@ HERE = Path(__file__).resolve().parent
 VERSION = next(
     line.split('"')[1] for line in (HERE / "check_mounts/__init__.py").read_text("utf-8").splitlines() if line.startswith("__version__")
 )
+# Debian 11 has 0.9.
+PROMETHEUS = "prometheus_client>=0.9"
 
 setup(
     name="check_mounts",
@@ -20,7 +22,8 @@ setup(
     python_requires=">=3.9",
     install_requires=["nagiosplugin>=1.3.2,<2"],
     extras_require={
-        "test": ["pytest>=7", "hypothesis>=6"],
+        "prometheus": [PROMETHEUS],
+        "test": ["pytest>=7", "hypothesis>=6", PROMETHEUS],
         "lint": ["mypy>=1.8", "ruff>=0.5"],
     },
     entry_points={"console_scripts": ["check_mounts = check_mounts.__main__:main"]},

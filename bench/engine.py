@@ -70,7 +70,7 @@ def main() -> None:
         table = mounttable.read(mounttable.DEFAULT_PATH)
         chosen = selection.select(table[0], filters)
         registry = stuck.Registry(state, slots=survey.Settings().max_workers)
-        result = survey.take(table, chosen, survey.Settings(), registry, lambda: mounttable.read(mounttable.DEFAULT_PATH))
+        result = survey.take(survey.Pass(table, chosen, survey.Settings(), registry), lambda: mounttable.read(mounttable.DEFAULT_PATH))
         assert len(result.findings) == MOUNTS
         assert all(finding.condition.value == "ok" for finding in result.findings)
 

@@ -3,11 +3,12 @@
 An uncaught exception would exit with 1, which monitoring reads as WARNING, and argparse with 2, which it reads as CRITICAL.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as in typing, which `--cached` has no time to import; for the same reason annotations are quoted
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def _open_standard_descriptors() -> None:
@@ -19,7 +20,7 @@ def _open_standard_descriptors() -> None:
             os.open("/dev/null", os.O_RDWR)  # takes the lowest free number, which is this one
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the plugin and exit.
 
     Not by way of sys.exit: while the interpreter cleans up, a signal would end it with an exit code of its own after the verdict.
@@ -30,6 +31,11 @@ def main() -> NoReturn:
 def _main() -> int:
     try:
         _open_standard_descriptors()
+        if _asks_for_cached(sys.argv[1:]):
+            from check_mounts import cache
+
+            return cache.run(sys.argv[1:])
+        _add_site_packages()
         from check_mounts.signals import Interrupts
 
         interrupts = Interrupts()
@@ -38,6 +44,18 @@ def _main() -> int:
         return cli.run(sys.argv[1:], interrupts)
     except BaseException as error:  # the last boundary: no traceback, no exit code of Python's own
         return _give_up(error)
+
+
+def _asks_for_cached(arguments: "list[str]") -> bool:
+    return "--cached" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _add_site_packages() -> None:
+    """Do what -S, with which the installed script saves `--cached` the time, has left out: nagiosplugin is found there."""
+    if sys.flags.no_site:
+        import site
+
+        site.main()
 
 
 def _give_up(error: BaseException) -> int:

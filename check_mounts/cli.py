@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import gc
 import math
 import os
@@ -14,10 +15,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Optional
 
-from check_mounts import __version__, config, demands, expected, mounttable, privilege, selection, stuck, survey, text
+from check_mounts import (
+    __version__,
+    cache,
+    checking,
+    config,
+    demands,
+    expected,
+    logs,
+    mounttable,
+    privilege,
+    selection,
+    stuck,
+    survey,
+    text,
+)
+from check_mounts.checking import Options
 from check_mounts.config import Configuration
-from check_mounts.model import Condition, ExpectedMount, Finding, Mount, State, Step, Survey
-from check_mounts.policy import Capacity, Policy, Range, judge_all, parse_capacity, worst
+from check_mounts.model import Condition, ExpectedMount, Mount, State, Step, Survey
+from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 from check_mounts.signals import Interrupts
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
@@ -37,26 +53,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """argparse would print and exit with 2, which monitoring reads as CRITICAL."""
         raise UsageError(message)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The command line, understood."""
-
-    filters: selection.Filters
-    settings: survey.Settings
-    policy: Policy
-    demands: demands.Demands
-    notes: Sequence[str]
-    wrong: Sequence[str]
-    origins: Mapping[str, str]
-    mountinfo: str
-    state_dir: str
-    verbosity: int
-    perfdata: str
-    max_output: int
-    json: bool
-    allow_none: bool
 
 
 def _seconds(word: str) -> float:
@@ -109,6 +105,13 @@ def _capacity(word: str) -> Capacity:
 def _spec(word: str) -> ExpectedMount:
     try:
         return expected.parse_spec(os.fsencode(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': {error}") from None
+
+
+def _ident(word: str) -> str:
+    try:
+        return logs.check_ident(word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': {error}") from None
 
@@ -172,6 +175,7 @@ def parser() -> argparse.ArgumentParser:
     _add_probing(result.add_argument_group("how to probe"))
     _add_judging(result.add_argument_group("how bad it is"))
     _add_output(result.add_argument_group("output"))
+    _add_service(result.add_argument_group("as a daemon, and what it found"))
     return result
 
 
@@ -276,6 +280,23 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print everything as JSON")
     group.add_argument("-V", "--version", action="store_true", help="print the version")
     group.add_argument("-h", "--help", action="store_true", help="print this")
+
+
+def _add_service(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--daemon", action="store_true", help="check again and again, log to syslog, and keep the result for --cached")
+    group.add_argument("--interval", metavar="SECONDS", type=_seconds, default=60.0, help="from one check to the next (default: 60)")
+    group.add_argument("--foreground", action="store_true", help="do not detach, and log to stderr")
+    group.add_argument("--cache", metavar="FILE", default=cache.DEFAULT_PATH, help="where the result is kept (default: %(default)s)")
+    group.add_argument("--metrics", metavar="FILE.prom", help="write metrics for node_exporter's textfile collector, too")
+    group.add_argument(
+        "--syslog-facility", metavar="NAME", choices=tuple(logs.FACILITIES), default="daemon", help="of what is logged (default: daemon)"
+    )
+    group.add_argument("--syslog-ident", metavar="NAME", type=_ident, default="check_mounts", help="the same (default: check_mounts)")
+    group.add_argument(
+        "--cached", action="store_true",
+        help="print what the daemon has found, UNKNOWN if that is too old; goes with --cache, --max-age and -v only",
+    )  # fmt: skip
+    group.add_argument("--max-age", metavar="SECONDS", type=_seconds, help="with --cached: UNKNOWN if it is older than that")
 
 
 def known_options(options_parser: argparse.ArgumentParser) -> dict[str, config.Option]:
@@ -418,13 +439,13 @@ def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], v
     """The parsed command line -> Options. Raises UsageError."""
     values, configuration = _from_files(options_parser, arguments, values)
     try:
-        return _settled(values, configuration)
+        return _settled(values, configuration, _given(arguments))
     except UsageError as error:
         raise _blamed(error, values.origins) from None
 
 
-def _settled(values: argparse.Namespace, configuration: Configuration) -> Options:
-    """All values, wherever they come from -> Options. Raises UsageError."""
+def _settled(values: argparse.Namespace, configuration: Configuration, given: set[str]) -> Options:
+    """All values, wherever they come from -> Options. ``given``: what the command line names. Raises UsageError."""
     deadline = values.timeout + _BESIDE_TIMEOUT if values.deadline is None else values.deadline
     if deadline < values.timeout:
         raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
@@ -471,7 +492,45 @@ def _settled(values: argparse.Namespace, configuration: Configuration) -> Option
         max_output=values.max_output,
         json=values.json,
         allow_none=values.allow_none,
+        fstab=None if values.fstab is None else _absolute("--fstab", values.fstab),
+        service=_service(values, given),
     )
+
+
+def _service(values: argparse.Namespace, given: set[str]) -> Optional[checking.Service]:
+    """What the daemon is to do; None where none is wanted. Raises UsageError."""
+    if values.cached:  # the fast path (cache.py) would have seen it
+        _refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
+    if not values.daemon:
+        # In a file they may stand for a daemon that reads it as well.
+        for option in ("interval", "foreground", "cache", "metrics", "syslog_facility", "syslog_ident"):
+            if option in given:
+                _refuse(f"--{option.replace('_', '-')}", "goes with --daemon only" + (" or --cached" if option == "cache" else ""))
+        if "max_age" in given:
+            _refuse("--max-age", "goes with --cached only")
+        return None
+    for option in ("json", "max_age"):
+        if option in given:
+            _refuse(f"--{option.replace('_', '-')}", "does not go with --daemon")
+    return checking.Service(
+        interval=values.interval,
+        foreground=values.foreground,
+        cache=_absolute("--cache", values.cache),
+        metrics=None if values.metrics is None else _metrics(values.metrics),
+        facility=values.syslog_facility,
+        ident=values.syslog_ident,
+    )
+
+
+def _metrics(path: str) -> str:
+    """Raises UsageError."""
+    if not path.endswith(".prom"):
+        _refuse("--metrics", f"'{text.printable_argument(path)}' does not end in .prom, so node_exporter would not read it")
+    try:
+        from check_mounts import metrics  # noqa: F401
+    except ImportError as error:
+        _refuse("--metrics", f"the library prometheus_client is missing ({error}): apt-get install python3-prometheus-client")
+    return _absolute("--metrics", path)
 
 
 def _policy(values: argparse.Namespace, configuration: Configuration) -> Policy:
@@ -511,9 +570,15 @@ def _absolute(option: str, path: str) -> str:
     if path.startswith("/"):
         return path
     try:
-        return f"{os.getcwd()}/{path}" if path else _refuse(option, "the path is empty")
+        return f"{_started_in()}/{path}" if path else _refuse(option, "the path is empty")
     except OSError as error:
         return _refuse(option, f"the working directory is not known: {error.strerror}")
+
+
+@functools.lru_cache(maxsize=1)
+def _started_in() -> str:
+    """The working directory when it was first asked for: a daemon that reads its options again is in /. Raises OSError."""
+    return os.getcwd()
 
 
 def _refuse(option: str, why: str) -> NoReturn:
@@ -528,37 +593,19 @@ def _read_table(options: Options) -> survey.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _registry(directory: str, mounts: Sequence[Mount], visible: frozenset[int], slots: int) -> stuck.Registry:
-    """The memory of stuck probes, unless it lies on a filesystem that could hang us."""
-    path = selection.normalised(os.fsencode(directory))
-    for mount in mounts:
-        on_the_way = mount.mount_id in visible and _slash(path).startswith(_slash(mount.mount_point))
-        if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
-            kind = text.printable(mount.fs_type)
-            return stuck.Registry(None, f"{text.printable(path)} is on {kind}, which may hang; see --state-dir")
-    return stuck.Registry(directory, slots=slots)
-
-
-def _slash(path: bytes) -> str:
-    return path.rstrip(b"/").decode("latin-1") + "/"
-
-
 def _take(options: Options, interrupts: Interrupts) -> Survey:
     try:
         table = _read_table(options)
     except UsageError as error:
         raise _blamed(error, options.origins) from None
-    chosen = selection.select(table[0], options.filters)
-    registry = _registry(options.state_dir, table[0], chosen.visible, options.settings.max_workers)
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
     result = survey.take(
-        table, chosen, options.settings, registry, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd
+        checking.begin(options, table, selection.select(table[0], options.filters), interrupts.wake_fd),
+        lambda: mounttable.read(options.mountinfo),
+        interrupts,
     )
-    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
-    wrong = [Finding(b"", None, Condition.UNPROBED, words) for words in options.wrong]
-    result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
 
     def mounted_now() -> Sequence[Mount]:
         try:
@@ -566,7 +613,7 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
         except OSError:  # said already, if it is of consequence
             return table[0]
 
-    return demands.held_against(result, mounted_now, options.filters, options.demands)
+    return checking.concluded(options, result, mounted_now)
 
 
 def _report(result: Survey, options: Options) -> tuple[bytes, State]:
@@ -582,14 +629,10 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
 
 
 def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple[bytes, State]:
-    """What was measured is not lost because the report failed: the verdict in plain words, at least UNKNOWN."""
     from check_mounts import summary
 
-    judgements = judge_all(result, options.policy)
-    state = max(worst(judgements, result, options.allow_none), State.UNKNOWN, key=lambda state: state.rank)
-    why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
-    words = "; ".join([summary.headline(judgements, result), *summary.failures(judgements), why])
-    return text.encoded(f"MOUNTS {state.name} - {words}\n", _stdout_encoding()), state
+    line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
+    return text.encoded(line, _stdout_encoding()), state
 
 
 def _stdout_encoding() -> str:
@@ -623,6 +666,28 @@ def _write(data: bytes, interrupts: Interrupts) -> None:
             return
 
 
+def _understood_again(arguments: list[str]) -> Options:
+    """The same command line, with what the files say now. Raises daemon.Refused."""
+    from check_mounts import daemon
+
+    options_parser = parser()
+    try:
+        return _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments))
+    except UsageError as error:
+        raise daemon.Refused(str(error)) from None
+
+
+def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
+    from check_mounts import daemon
+
+    _started_in()
+
+    def say(state: State, words: str) -> None:
+        _write(text.encoded(f"MOUNTS {state.name} - {text.one_line(words)}\n", _stdout_encoding()), interrupts)
+
+    return daemon.run(options, reload, interrupts, say).value
+
+
 def run(arguments: list[str], interrupts: Interrupts) -> int:
     """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand."""
     options_parser = parser()
@@ -632,6 +697,8 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
         options = _understood(options_parser, arguments, values)
+        if options.service is not None:
+            return _serve(options, lambda: _understood_again(arguments), interrupts)
         result = _take(options, interrupts)
     except UsageError as error:
         line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"

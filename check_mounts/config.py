@@ -32,7 +32,7 @@ DEFAULT_PATH = "/etc/check_mounts.conf"
 MAX_SIZE = 1 << 20
 
 # Options that are about the run or about files like this one: a file cannot say them.
-REFUSED = frozenset(("config", "extra-opts", "help", "version"))
+REFUSED = frozenset(("config", "extra-opts", "help", "version", "daemon", "foreground", "cached", "max-age"))
 
 _PLUGIN = "check_mounts"
 _MAX_GLOB = 4096  # PATH_MAX; a pattern takes far more memory once it is compiled

@@ -264,7 +264,9 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     told: set[tuple[int, int]] = set()  # the mounts of one superblock have one usage: one alarm is enough
     for finding in survey.findings:
         here = policy.of(finding.mount_point)
-        full = None if finding.mount is None or finding.mount.device in told else _judge_usage(finding, here)
+        # What the probe of a shadowed mount met may be what covers it.
+        covered = finding.condition is Condition.SHADOWED
+        full = None if finding.mount is None or covered or finding.mount.device in told else _judge_usage(finding, here)
         if full is not None and finding.mount is not None:
             told.add(finding.mount.device)
         judgements.append(_together(_judge_alone(finding, here), full))

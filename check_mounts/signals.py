@@ -17,11 +17,16 @@ _ENDING = (
 
 
 class Interrupts:
-    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll."""
+    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll.
+
+    ``calls`` are the names of signals that ask for something else, see :meth:`listen`; who heeds one takes it out.
+    """
 
     def __init__(self) -> None:
         self.name: Optional[str] = None
         self.count = 0
+        self.calls: set[str] = set()
+        self._listening: frozenset[int] = frozenset()
         self.wake_fd, self._write_fd = os.pipe()
         for fd in (self.wake_fd, self._write_fd):
             os.set_blocking(fd, False)
@@ -33,7 +38,16 @@ class Interrupts:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
+    def listen(self, *numbers: int) -> None:
+        """From now on these do not ask for the end. Also of a process that was told to ignore them."""
+        self._listening = frozenset(numbers)
+        for number in numbers:
+            signal.signal(number, self._note)
+
     def _note(self, number: int, _frame: object) -> None:
+        if number in self._listening:
+            self.calls.add(signal.Signals(number).name)
+            return
         self.count += 1
         if self.name is None:
             self.name = signal.Signals(number).name

@@ -1,8 +1,8 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck process and not one a run.
 
-Import budget: ``mmap``, ``os``, ``re``, ``stat``, ``time``, ``ctypes`` by way of syscalls.
+Import budget: ``itertools``, ``mmap``, ``os``, ``re``, ``stat``, ``time``; what place needs.
 
-Each run keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
+Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
 into memory, and a worker writes its line itself **before** it touches a mount. So the memory needs no lock and no system call a
 mount, and survives SIGKILL of everybody at any moment. A line counts as long as its process lives: the same boot and pid namespace,
 pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives neither its mount ID nor its device number to
@@ -20,7 +20,7 @@ The directory must be ours alone: whoever can write to it could hide a hung moun
 
 from __future__ import annotations
 
-import errno
+import itertools
 import mmap
 import os
 import re
@@ -28,23 +28,23 @@ import stat
 import time
 from typing import Optional
 
-from check_mounts import syscalls, text
+from check_mounts import text
 from check_mounts.model import StuckProbe
+from check_mounts.place import Unusable, open_directory
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
 _VISITORS = RECORD_SIZE - 2  # where in the header others count up
+_OVER = RECORD_SIZE - 3  # and where a pass says that it has ended, though its process goes on
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
+# The passes of this process.
+_passes = itertools.count(1)
 # The first byte of a line: on the way to the mount, at the mount, writing to it, back.
 _ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
 
 # A file that stands for one that a write probe makes: token, device and inode of the directory, pid and start time of the worker.
 _PROMISE = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
-
-
-class Unusable(Exception):
-    """The state directory cannot be used; the message says why."""
 
 
 def default_directory() -> str:
@@ -91,39 +91,6 @@ def _boot_id() -> str:
         return "- -"
 
 
-def _open_directory(path: str) -> int:
-    """A descriptor of the state directory, made if it is not there. Raises Unusable.
-
-    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell.
-    """
-    parent, _, name = path.rstrip("/").rpartition("/")
-    try:
-        above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                os.mkdir(name, 0o700, dir_fd=above)
-            except FileExistsError:
-                pass
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-        except NotADirectoryError:
-            link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
-            raise Unusable("it is a symbolic link" if link else "it is not a directory") from None
-        finally:
-            os.close(above)
-    except OSError as error:
-        raise Unusable("a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)) from None
-    status = os.fstat(fd)
-    why = None
-    if status.st_uid != os.geteuid():
-        why = f"it belongs to uid {status.st_uid}"
-    elif status.st_mode & 0o022:
-        why = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
-    if why is not None:
-        os.close(fd)
-        raise Unusable(why)
-    return fd
-
-
 def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
     words = f"{mark.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
     return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
@@ -164,7 +131,7 @@ class Registry:
         try:
             if path is None:
                 raise Unusable(why)
-            self._directory = _open_directory(path)
+            self._directory = open_directory(path)
         except Unusable as error:
             where = f"{text.printable_argument(path)}: " if path is not None else ""
             self.notes.append(f"stuck probes are not remembered: {where}{error}")
@@ -212,13 +179,13 @@ class Registry:
         if foreign:
             self._damage(name, "is not a file of ours")
             return
-        words = data[:_VISITORS].decode("ascii", "replace").split()
+        words = data[:_OVER].decode("ascii", "replace").split()
         here = self._boot.split()
         known = words[:2] == _HEADER.split() and len(words) == 4
         if known and words[2] == here[0] and words[3] != here[1]:
             return  # of another pid namespace: nothing that could be judged from here
         # A run that is just beginning has not written its header yet.
-        running = _is_running(name)
+        running = _is_running(name, data)
         if running:
             self._visit(name)
         alive: list[StuckProbe] = []
@@ -275,23 +242,19 @@ class Registry:
     def _prepare(self, slots: int) -> None:
         """Make a file with room for the lines of so many workers."""
         pid = os.getpid()
-        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}"
+        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
         try:
             self._lines = self._create(RECORD_SIZE * (slots + 1))
         except OSError as error:
             self._note(f"stuck probes are not remembered: {error.strerror}")
 
     def _create(self, size: int) -> mmap.mmap:
-        try:
-            os.unlink(self._name, dir_fd=self._directory)  # of an earlier pass of this very process
-        except FileNotFoundError:
-            pass
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
         # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
         os.posix_fallocate(self._file, 0, size)
         lines = mmap.mmap(self._file, size)
-        lines[:_VISITORS] = (_HEADER + self._boot).ljust(_VISITORS).encode("ascii")
+        lines[:_OVER] = (_HEADER + self._boot).ljust(_OVER).encode("ascii")
         lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
         return lines
 
@@ -322,11 +285,14 @@ class Registry:
     def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
         """In a worker, which has no descriptor of the directory left: is another run at this filesystem?"""
         for name in os.listdir(self._path):
-            if name.startswith(_PREFIX) and name != self._name and _is_running(name):
+            if name.startswith(_PREFIX) and name != self._name:
                 try:
-                    alive, _ = self._living(name, _read(f"{self._path}/{name}")[0])
+                    data, _ = _read(f"{self._path}/{name}")
                 except OSError:
                     continue
+                if not _is_running(name, data):
+                    continue
+                alive, _ = self._living(name, data)
                 if any(probe.device == device and probe.writing == writing for probe in alive):
                     return True
         return False
@@ -379,6 +345,7 @@ class Registry:
         try:
             if self._lines is not None and any_stuck:
                 # Nobody writes any more: who is stuck has been killed, and never comes back to our code.
+                self._lines[_OVER : _OVER + 1] = b"."
                 os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
             elif self._file >= 0:
                 os.unlink(self._name, dir_fd=self._directory)
@@ -388,6 +355,9 @@ class Registry:
             if fd >= 0:
                 os.close(fd)
         self._file = self._directory = -1
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
 
 
 def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
@@ -406,10 +376,10 @@ def _words(directory: tuple[int, int, int]) -> str:
     return ":".join(map(str, directory))
 
 
-def _is_running(name: str) -> bool:
-    """Is the run that a file is named after still under way? Then the file is its to remove."""
+def _is_running(name: str, data: bytes) -> bool:
+    """Is the pass that a file is named after, and says ``data``, still under way? Then the file is its to remove."""
     try:
-        pid, start = (int(part) for part in name[len(_PREFIX) :].split("."))
+        pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
     except ValueError:
         return False
-    return process_start(pid) == start
+    return data[_OVER : _OVER + 1] != b"." and process_start(pid) == start

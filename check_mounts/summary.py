@@ -12,7 +12,7 @@ from typing import Optional
 
 from check_mounts import selection, text
 from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
-from check_mounts.policy import Judgement
+from check_mounts.policy import Judgement, Policy, judge_all, worst
 
 # More failures than this are grouped; more groups than this are counted.
 _NAMED = 5
@@ -172,3 +172,12 @@ def slowest(judgements: Iterable[Judgement]) -> float:
     """The longest latency of a mount that answered, in seconds; 0 where none did."""
     answered = (judgement.finding for judgement in judgements if judgement.condition in (Condition.OK, Condition.SLOW, Condition.FULL))
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
+
+
+def plain_verdict(survey: Survey, policy: Policy, allow_none: bool, error: Exception) -> tuple[str, State]:
+    """What was measured is not lost because the report failed: the verdict in plain words, one line, at least UNKNOWN."""
+    judgements = judge_all(survey, policy)
+    state = max(worst(judgements, survey, allow_none), State.UNKNOWN, key=lambda state: state.rank)
+    why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
+    words = "; ".join([headline(judgements, survey), *failures(judgements), why])
+    return f"MOUNTS {state.name} - {words}\n", state

@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import conditions, mounttable, probe, selection, text, workers, writeprobe
@@ -68,49 +68,46 @@ class Settings:
     override: Optional[Callable[[Mount], Override]] = None
 
 
-def take(
-    table: Table,
-    chosen: Selection,
-    settings: Settings,
-    registry: Registry,
-    reread: Callable[[], Table],
-    interruption: Callable[[], Optional[str]] = lambda: None,
-    wake_fd: Optional[int] = None,
-) -> Survey:
-    """Probe what was chosen and say what was found.
+def take(under_way: Pass, reread: Callable[[], Table], interruption: Callable[[], Optional[str]] = lambda: None) -> Survey:
+    """Carry out a pass and say what was found.
 
-    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end; ``wake_fd``
-    becomes readable when it does. Raises nothing that a mount can cause.
+    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end. Raises nothing that a
+    mount can cause.
     """
-    started, clock = time.time(), time.monotonic()
-    survey = _Pass(table[0], chosen, settings, registry, interruption, wake_fd, clock)
-    survey.run()
-    findings, vanished = _settled(survey, reread)
-    return Survey(
-        findings=(*survey.causes.explained(findings), *_not_understood(table[1])),
-        left_out=(*chosen.left_out, *vanished),
-        notes=(*registry.notes, *survey.notes),
-        started=started,
-        duration=time.monotonic() - clock,
-        timeout=survey.timeout,
-        interrupted=survey.interrupted,
-    )
+    interrupted = None
+    while under_way.goes_on:
+        interrupted = interruption()
+        if interrupted is not None:
+            break
+        under_way.step(under_way.due)
+    return under_way.finish(reread, interrupted)
 
 
-class _Pass:
-    """The plan and its execution. Each selected mount ends up in ``findings`` exactly once."""
+class Pass:
+    """The plan and its execution, step by step. Each selected mount ends up in ``findings`` exactly once.
+
+    ``wake_fd`` becomes readable when there is an interruption. Its owner calls :meth:`step` while it :attr:`goes_on`, whenever
+    :meth:`fileno` is readable and when it is :attr:`due`, and :meth:`finish` at the end. Several may be under way at the same time:
+    they meet in the registry like the runs of several programs.
+
+    ``killed`` has (pid, mount) of each worker that got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the
+    children that have not ended although they got it, which are the owner's to reap.
+    """
 
     def __init__(
         self,
-        mounts: Iterable[Mount],
+        table: Table,
         chosen: Selection,
         settings: Settings,
         registry: Registry,
-        interruption: Callable[[], Optional[str]],
-        wake_fd: Optional[int],
-        clock: float,
+        wake_fd: Optional[int] = None,
     ) -> None:
+        self.started, clock = time.time(), time.monotonic()
+        self._clock = clock
+        self._unparsed = table[1]
         self.chosen = chosen
+        self.killed: list[tuple[int, Mount]] = []
+        self.left: frozenset[int] = frozenset()
         self.findings: dict[int, Finding] = {}
         self.notes: list[str] = []
         self.interrupted: Optional[str] = None
@@ -120,13 +117,12 @@ class _Pass:
         self.timeout = min(settings.timeout, self._latest)
         self.settings = settings
         self._registry = registry
-        self._interruption = interruption
         self._deadline = clock + settings.deadline
         self.causes = Causes(settings.diagnosis, self.timeout)
         self._look_for_hung = clock + self.causes.delay
         groups = settings.identity.groups if settings.identity else ()
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
-        self._plan = _Plan(list(mounts), chosen)
+        self._plan = _Plan(table[0], chosen)
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
         # Which mount is at which gates, who waits there, which have answered, and why nobody else need try the others.
@@ -142,24 +138,54 @@ class _Pass:
         self._writes_held: dict[int, Mount] = {}
         self._tries: collections.Counter[int] = collections.Counter()
 
-    def run(self) -> None:
-        """Until everything has an answer, the deadline has come, or a signal has."""
-        for mount in self.chosen.shadowed:
+        for mount in chosen.shadowed:
             self._note(mount, Condition.SHADOWED, "another mount covers it")
         for mount, why in self._plan.avoided:
             self._note(mount, Condition.BLOCKED, why)
-        while True:
-            self._start_ready()
-            if not self._pool.busy and not self._held and not self._writes_held:
-                break
-            now = time.monotonic()
-            self.interrupted = self._interruption()
-            if now >= self._deadline or self.interrupted is not None:
-                break
-            for event in self._pool.wait(min(self._deadline, now + self._pause())):
-                self._handle(event)
-            self._look_at_held()
-            self._look_for_causes()
+        self._start_ready()
+        self._look_again = time.monotonic() + self._pause()
+
+    @property
+    def goes_on(self) -> bool:
+        """False once everything has an answer, or the deadline has come."""
+        return (self._pool.busy or bool(self._held) or bool(self._writes_held)) and time.monotonic() < self._deadline
+
+    def fileno(self) -> int:
+        """A descriptor that is readable where :meth:`step` has something to do."""
+        return self._pool.fileno()
+
+    @property
+    def due(self) -> float:
+        """When :meth:`step` wants to be called at the latest (CLOCK_MONOTONIC)."""
+        return min(self._deadline, self._pool.due, self._look_again)
+
+    def step(self, until: float = 0.0) -> None:
+        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+        for event in self._pool.wait(until):
+            self._handle(event)
+        self._look_at_held()
+        self._look_for_causes()
+        self._start_ready()
+        self._look_again = time.monotonic() + self._pause()
+
+    def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
+        """Give up what is open and say what was found. ``interrupted`` names what cut the pass short."""
+        self.interrupted = interrupted
+        self._end()
+        findings, vanished = _settled(self, reread)
+        return Survey(
+            findings=(*self.causes.explained(findings), *not_understood(self._unparsed)),
+            left_out=(*self.chosen.left_out, *vanished),
+            notes=(*self._registry.notes, *self.notes),
+            started=self.started,
+            duration=time.monotonic() - self._clock,
+            timeout=self.timeout,
+            interrupted=self.interrupted,
+        )
+
+    def abandon(self, why: str) -> None:
+        """Give up what is open; what was found is of no interest. ``why`` names what cut the pass short."""
+        self.interrupted = why
         self._end()
 
     def _pause(self) -> float:
@@ -391,6 +417,7 @@ class _Pass:
             condition, detail = conditions.classify_write(outcome)
             self._rewrite(finding, condition, detail, outcome)
         elif isinstance(event, workers.TimedOut):
+            self.killed.append((event.pid, mount))
             outcome = probe.unpack_progress(event.progress)
             detail = f"after {text.seconds_words(self._timeout_of(mount))} at {_step_word(event.progress)}"
             self._rewrite(finding, Condition.TIMED_OUT, detail, outcome, event.waited, event.pid)
@@ -424,6 +451,7 @@ class _Pass:
         self._ready.extend(self._plan.children.get(mount.mount_id, ()))
 
     def _time_out(self, mount: Mount, pid: int, waited: float, progress: bytes) -> None:
+        self.killed.append((pid, mount))
         outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self._timeout_of(mount))}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, time.time() - waited)
@@ -486,7 +514,8 @@ class _Pass:
         for mount in self.chosen.selected:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
-        self._settle_stuck(frozenset(self._pool.close()))
+        self.left = frozenset(self._pool.close())
+        self._settle_stuck(self.left)
         self.causes.close(in_a_hurry=self.interrupted is not None)
 
     def _settle_stuck(self, stuck: frozenset[int]) -> None:
@@ -647,7 +676,7 @@ def _stuck_words(stuck: StuckProbe, age: float) -> str:
     return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {when} (pid {stuck.pid})"
 
 
-def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
+def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
     """The findings in the light of the mount table as it is now, and the mounts that are gone.
 
     A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if it was expected, it is missing.
@@ -686,7 +715,7 @@ def _settled(survey: _Pass, reread: Callable[[], Table]) -> tuple[list[Finding],
     return [*findings, *missing], vanished
 
 
-def _mounted_now(suspects: set[int], survey: _Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:
+def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:
     """The IDs of the suspects that are still mounted where they were, and of all mounts that can be seen. Raises OSError.
 
     Before Linux 5.8 a mount could be left out of the listing when another one went away while it was being read. So who seems to
@@ -705,7 +734,7 @@ def _mounted_now(suspects: set[int], survey: _Pass, reread: Callable[[], Table])
     return now, mounttable.visible(mounts)
 
 
-def _not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
+def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
     """One finding for all lines that are no mounts: it names the first, and how many more there are."""
     if not unparsed:
         return []

@@ -26,6 +26,9 @@ RESOLVE_NO_SYMLINKS = 0x04
 # openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
 _NR_OPENAT2 = 437
 
+MCL_CURRENT = 1
+MCL_FUTURE = 2
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -64,6 +67,7 @@ _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
 _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_mlockall = _function("mlockall", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
@@ -83,6 +87,12 @@ def prctl(option: int, value: int) -> None:
 def set_name(name: bytes) -> None:
     """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Raises OSError."""
     _checked(_prctl_text(PR_SET_NAME, name, 0, 0, 0))
+
+
+def mlockall(flags: int) -> None:
+    """mlockall(2): keep the pages of this process in memory. Raises OSError."""
+    assert _mlockall is not None
+    _checked(_mlockall(flags))
 
 
 def statx(fd: int, into: Statx) -> None:

@@ -137,9 +137,10 @@ class Pool:
         self._request_fd, self._send_fd = os.pipe()
         os.set_blocking(self._send_fd, False)
         self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._poll = select.poll()
+        # Itself a descriptor, so that somebody who waits for more than this pool can wait for it.
+        self._poll = select.epoll()
         if wake_fd is not None:
-            self._poll.register(wake_fd, select.POLLIN)
+            self._poll.register(wake_fd, select.EPOLLIN)
         self._look_at = self._grow_at = 0.0
         self._parent = os.getpid()
         self._cores = len(os.sched_getaffinity(0))
@@ -163,12 +164,22 @@ class Pool:
         """Whether any request has no event yet."""
         return bool(self._open)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable where :meth:`wait` has something to do before it is :attr:`due`."""
+        return self._poll.fileno()
+
+    @property
+    def due(self) -> float:
+        """When :meth:`wait` wants to be called at the latest (CLOCK_MONOTONIC)."""
+        return 0.0 if self._unsent else self._look_at
+
     def wait(self, until: float) -> list[Event]:
         """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where it was woken or ran out."""
         events: list[Event] = []
         if self._unsent:
             self._send()
-        for fd, _ in self._poll.poll(_milliseconds(min(until, self._look_at))):
+        # Rounded up to a millisecond: epoll_wait would return at once before the time, again and again.
+        for fd, _ in self._poll.poll(max(0.0, min(until, self._look_at) - monotonic() + 0.001)):
             if fd == self._wake_fd:
                 _drain(fd)
             else:
@@ -224,6 +235,7 @@ class Pool:
             if left < before:
                 patience = monotonic() + grace
         os.close(self._devnull)
+        self._poll.close()
         return list(self._given_up)
 
     # -- requests and answers
@@ -381,7 +393,7 @@ class Pool:
         self.forks += 1
         os.close(pipe[1])
         self._by_fd[pipe[0]] = _Worker(slot, pid, pipe[0])
-        self._poll.register(pipe[0], select.POLLIN)
+        self._poll.register(pipe[0], select.EPOLLIN)
         return True
 
     def _kill(self, worker: _Worker) -> None:
@@ -455,10 +467,6 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
             pass  # no CAP_SETGID: as far as the caller may
     syscalls.set_name(b"check_mounts:w")
     privilege.die_with_parent(parent)
-
-
-def _milliseconds(until: float) -> int:
-    return max(0, int((until - monotonic()) * 1000) + 1)
 
 
 def _bytes_waiting(fd: int) -> int:

@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "conditions": {"model", "text"},
     "writeprobe": {"model", "probe", "syscalls"},
     "workers": {"privilege", "syscalls"},
-    "stuck": {"model", "syscalls", "text"},
+    "place": {"syscalls"},
+    "stuck": {"model", "place", "text"},
     "diagnosis": {"model", "text"},
     "causes": {"diagnosis", "model", "selection"},
     "survey": {
@@ -36,12 +37,22 @@ ALLOWED: dict[str, set[str]] = {
     "summary": {"model", "policy", "selection", "text"},
     "plugin": {"model", "policy", "summary", "text"},
     "jsontext": {"model", "policy", "summary", "text"},
-    "cli": {
-        "__init__", "config", "demands", "expected",
-        "jsontext", "model", "mounttable", "plugin", "policy", "privilege", "selection", "signals", "stuck",
-        "summary", "survey", "text",
+    "checking": {"demands", "model", "policy", "selection", "stuck", "survey", "text"},
+    "cache": {"text"},
+    "notify": {"text"},
+    "logs": {"syscalls", "text"},
+    "watch": {"stuck"},
+    "history": {"model", "policy", "selection", "survey", "text"},
+    "metrics": {"history", "model", "policy", "summary", "text"},
+    "daemon": {
+        "cache", "checking", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify", "place", "plugin",
+        "policy", "selection", "signals", "summary", "survey", "syscalls", "text", "watch",
     },
-    "__main__": {"cli", "signals"},
+    "cli": {
+        "__init__", "cache", "checking", "config", "daemon", "demands", "expected", "jsontext", "logs", "metrics", "model", "mounttable",
+        "plugin", "policy", "privilege", "selection", "signals", "stuck", "summary", "survey", "text",
+    },
+    "__main__": {"cache", "cli", "signals"},
 }  # fmt: skip
 
 # Calls that take a path. Only probe.py may use them on a mount; the others need them for what is named here.
@@ -55,7 +66,12 @@ PATH_USERS = {
     "mounttable": {"open"},  # the mount table, fstab, units
     "syscalls": {"listdir", "open", "openat2"},  # /proc/self/fd; open_without_symlinks itself
     "workers": {"open", "chdir"},  # /dev/null, /
-    "stuck": {"open", "open_without_symlinks", "listdir", "stat", "mkdir", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
+    "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "cache": {"open", "rename", "unlink", "listdir"},  # the result
+    "watch": {"open"},  # the mount table
+    "daemon": {"chdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics
+    "logs": {"open", "chdir"},  # /dev/null, /
     "cli": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks", "scandir"},
     "writeprobe": {"open", "unlink"},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Optional
 
 import pytest
 from nagiosplugin import Range as LibraryRange
 
-from check_mounts.model import Condition, Finding, State, Survey
-from check_mounts.policy import Policy, Range, judge, judge_all, worst
+from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey, Usage
+from check_mounts.policy import Policy, Range, judge, judge_all, parse_capacity, worst
 
 
 @pytest.mark.parametrize("spec", ["10", "10:", ":10", "~:10", "10:20", "@10:20", "@~:5", "1.5", "0", "-5:5", "@0:0.5"])
@@ -76,3 +77,13 @@ def test_nothing_to_check() -> None:
     assert _worst() is State.UNKNOWN
     assert _worst(Condition.SHADOWED) is State.UNKNOWN
     assert _worst(allow_none=True) is State.OK
+
+
+def test_usage_seen_through_a_shadowed_mount_is_nobodys() -> None:
+    mount = Mount(1, 0, (0, 1), b"/", b"/m", (b"rw",), (), b"xfs", b"/dev/a", (b"rw",))
+    full = Outcome(usage=Usage(size=100, free=0, available=0, inodes=0, inodes_free=0))
+    shadowed = Finding(b"/m", mount, Condition.SHADOWED, "another mount covers it", full)
+    visible = dataclasses.replace(shadowed, condition=Condition.OK)
+    policy = Policy(usage_critical=parse_capacity("90"))
+    assert [each.condition for each in judge_all(Survey((shadowed,)), policy)] == [Condition.SHADOWED]
+    assert [each.condition for each in judge_all(Survey((visible,)), policy)] == [Condition.FULL]

@@ -103,7 +103,7 @@ def test_what_lies_about_is_not_opened_blindly(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_just_beginning_is_not_corrupt(tmp_path: Path, sleeper: int) -> None:
-    path = _file(tmp_path / "state", name=f"run.{sleeper}.{process_start(sleeper)}")
+    path = _file(tmp_path / "state", name=f"run.{sleeper}.{process_start(sleeper)}.1")
     for content in (b"", b"\0" * 1000):
         path.write_bytes(content)
         registry = Registry(str(tmp_path / "state"))

@@ -15,7 +15,7 @@ def _take(table: bytes, tmp_path: Path, **settings: float) -> Survey:
     parsed = mounttable.parse(table)
     chosen = selection.select(parsed[0], selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
-    return survey.take(parsed, chosen, survey.Settings(**settings), registry, lambda: parsed)  # type: ignore[arg-type]
+    return survey.take(survey.Pass(parsed, chosen, survey.Settings(**settings), registry), lambda: parsed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

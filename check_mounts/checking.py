@@ -1,0 +1,86 @@
+"""One check as it was asked for: mount table -> selection -> pass -> what is demanded. Shared by the one-shot and the daemon."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import demands, selection, stuck, survey, text
+from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.policy import Policy
+from check_mounts.selection import Selection
+from check_mounts.survey import Pass, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """What the daemon is to do beside checking. ``interval`` is in seconds; ``metrics`` None: no metrics are written."""
+
+    interval: float
+    foreground: bool
+    cache: str
+    metrics: Optional[str]
+    facility: str
+    ident: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command line, understood. ``fstab`` is the file that some of the demands came from."""
+
+    filters: selection.Filters
+    settings: survey.Settings
+    policy: Policy
+    demands: demands.Demands
+    notes: Sequence[str]
+    wrong: Sequence[str]
+    origins: Mapping[str, str]
+    mountinfo: str
+    state_dir: str
+    verbosity: int
+    perfdata: str
+    max_output: int
+    json: bool
+    allow_none: bool
+    fstab: Optional[str]
+    service: Optional[Service]
+
+
+def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
+    """Why a file or directory could hang whoever opens it: it lies on a network, FUSE or autofs mount. None where it does not.
+
+    Decided on the text of the mount table.
+    """
+    normal = selection.normalised(os.fsencode(path))
+    for mount in mounts:
+        on_the_way = mount.mount_id in visible and _slash(normal).startswith(_slash(mount.mount_point))
+        if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
+            return f"{text.printable(normal)} is on {text.printable(mount.fs_type)}, which may hang"
+    return None
+
+
+def _slash(path: bytes) -> bytes:
+    return path.rstrip(b"/") + b"/"
+
+
+def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None) -> Pass:
+    """Start a pass over what was chosen from the table.
+
+    Raises OSError where this host lacks the means for a single worker.
+    """
+    why = may_hang(options.state_dir, table[0], chosen.visible)
+    if why is None:
+        registry = stuck.Registry(options.state_dir, slots=options.settings.max_workers)
+    else:  # it must not hang us
+        registry = stuck.Registry(None, f"{why}; see --state-dir")
+    return Pass(table, chosen, options.settings, registry, wake_fd)
+
+
+def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]]) -> Survey:
+    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
+    wrong = [Finding(b"", None, Condition.UNPROBED, words) for words in options.wrong]
+    result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
+    return demands.held_against(result, mounted_now, options.filters, options.demands)

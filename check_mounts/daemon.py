@@ -1,0 +1,562 @@
+"""Check again and again: the schedule, signals, changes of the mount table, the log, the result files.
+
+One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd; what is imported and opened is so before
+the first pass, because later it might lie on a mount that hangs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import gc
+import os
+import resource
+import select
+import signal
+import syslog
+import time
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+from check_mounts import cache, checking, history, jsontext, mounttable, place, plugin, policy, selection, summary, syscalls, text
+from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need elsewhere, which is too late here
+from check_mounts.checking import Options, Service
+from check_mounts.logs import Log, Stderr, Syslog
+from check_mounts.model import Mount, State, Survey
+from check_mounts.notify import Notifier
+from check_mounts.policy import Judgement
+from check_mounts.selection import Selection
+from check_mounts.signals import Interrupts
+from check_mounts.survey import Pass, Table
+from check_mounts.watch import Endings, TableWatch
+
+# A change of the mount table is looked at so many seconds after the last one: a host that starts containers changes it all the time.
+_BETWEEN_LOOKS = 0.2
+# Passes over what is new that may be under way beside each other, each kept by something that hangs.
+_MOST_PASSES = 4
+# The longest sleep: a host that was suspended is noticed so soon after, for what was measured before is old.
+_LONGEST_SLEEP = 5.0
+_SUSPENDED = 2.0
+# How long the parent waits for word of its detached child, beyond the deadline of the first pass.
+_PATIENCE = 10.0
+_NAMED = 3
+_PRIORITIES = {
+    State.OK: syslog.LOG_NOTICE,
+    State.WARNING: syslog.LOG_WARNING,
+    State.CRITICAL: syslog.LOG_ERR,
+    State.UNKNOWN: syslog.LOG_WARNING,
+}
+
+Say = Callable[[State, str], None]
+
+
+class Refused(Exception):
+    """The daemon cannot start, or cannot take over its configuration; the message says why, on one line."""
+
+
+def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
+    """Be the daemon until a signal asks for the end; detached from the caller unless ``--foreground``.
+
+    ``reload`` gives the options as the files say now, or raises Refused. ``say`` prints a verdict: that the daemon runs (the caller of
+    a detached one) or why it does not. The state is what the exit code says.
+    """
+    service = options.service
+    assert service is not None
+    if service.foreground:
+        return _serve(options, service, reload, interrupts, say, lambda: None)
+    return _detached(options, service, reload, interrupts, say)
+
+
+def _detached(options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.close(read)
+        os.setsid()
+
+        def tell(state: State, words: str) -> None:
+            os.write(write, f"{state.value}{words}".encode("utf-8", "surrogateescape")[: select.PIPE_BUF])
+            os.close(write)
+
+        def settled() -> None:
+            tell(State.OK, f"the daemon is running (pid {os.getpid()})")
+            _leave_terminal()
+
+        return _serve(options, service, reload, interrupts, tell, settled)
+    os.close(write)
+    poll = select.poll()
+    for fd in (read, interrupts.wake_fd):
+        poll.register(fd, select.POLLIN)
+    answer = b""
+    if any(fd == read for fd, _ in poll.poll((options.settings.deadline + _PATIENCE) * 1000)):
+        answer = os.read(read, select.PIPE_BUF)
+    state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
+    say(state, answer[1:].decode("utf-8", "surrogateescape") or "the daemon does not say whether it has started, see the log")
+    return state
+
+
+def _leave_terminal() -> None:
+    devnull = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(devnull, fd)
+    os.close(devnull)
+
+
+def _serve(
+    options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, refuse: Say, settled: Callable[[], None]
+) -> State:
+    try:
+        lock = _lock(service, options)
+    except Refused as error:
+        refuse(State.UNKNOWN, str(error))
+        return State.UNKNOWN
+    os.chdir("/")
+    os.umask(0o022)
+    # Before the process grows: the child that talks to syslogd is forked from it.
+    log: Log = Stderr() if service.foreground else Syslog(service.facility, service.ident)
+    try:
+        interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
+        _stay_in_memory(log)
+        # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
+        gc.freeze()
+        Daemon(options, service, reload, interrupts, log, settled).run()
+    finally:
+        log.close()
+        lock.close()
+    return State.OK
+
+
+def _lock(service: Service, options: Options) -> place.Lock:
+    """Make the directory of the result ours, and see that no other daemon uses it. Raises Refused."""
+    directory, _, name = service.cache.rpartition("/")
+    mounts, visible = _table_for_paths(options)
+    for option, path in (("--cache", service.cache), ("--metrics", service.metrics)):
+        why = checking.may_hang(path, mounts, visible) if path is not None else None
+        if why is not None:
+            raise Refused(f"argument {option}: {why}")
+    where = text.printable_argument(directory or "/")
+    try:
+        fd = place.open_directory(directory or "/", 0o755)
+        if service.cache == cache.DEFAULT_PATH:
+            # An earlier run may have made it for its memory alone, but NRPE's user is to read the result.
+            os.fchmod(fd, 0o755)
+        return place.Lock(f"{name}.pid", fd)
+    except place.Unusable as error:
+        raise Refused(f"argument --cache: {where}: {error}") from None
+    except place.Held as error:
+        raise Refused(f"another daemon (pid {error.pid}) keeps {text.printable_argument(service.cache)} up to date") from None
+    except OSError as error:
+        raise Refused(f"argument --cache: {where}: {error.strerror}") from None
+
+
+def _table_for_paths(options: Options) -> tuple[Sequence[Mount], frozenset[int]]:
+    try:
+        mounts = mounttable.read(options.mountinfo)[0]
+    except OSError as error:
+        raise Refused(f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}") from None
+    return mounts, frozenset(mounttable.visible(mounts))
+
+
+def _stay_in_memory(log: Log) -> None:
+    """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come from what hangs.
+
+    Future pages too only where no limit could then make an allocation fail (mlockall(2)).
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        pass
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    try:
+        syscalls.mlockall(syscalls.MCL_CURRENT | (syscalls.MCL_FUTURE if unlimited else 0))
+    except OSError as error:
+        log.write(syslog.LOG_INFO, f"Memory is not locked: {error.strerror}")
+
+
+@dataclasses.dataclass
+class _UnderWay:
+    """A pass that goes on. ``whole``: over all mounts. ``begun`` is on CLOCK_BOOTTIME."""
+
+    probing: Pass
+    keys: set[history.Key]
+    whole: bool
+    begun: float
+
+
+class Daemon:
+    """The loop and what it remembers."""
+
+    def __init__(
+        self,
+        options: Options,
+        service: Service,
+        reload: Callable[[], Options],
+        interrupts: Interrupts,
+        log: Log,
+        settled: Callable[[], None],
+    ) -> None:
+        self.options, self.service = options, service
+        self._reload, self._interrupts, self._log, self._settled = reload, interrupts, log, settled
+        self._notifier = Notifier(os.environ)
+        self._known = history.Known()
+        self._episodes = history.Episodes()
+        self._poll = select.poll()
+        self._poll.register(interrupts.wake_fd, select.POLLIN)
+        self._table_watch = TableWatch(options.mountinfo)
+        self._poll.register(self._table_watch, select.POLLPRI)
+        self._endings = Endings(self._poll)
+        self._passes: dict[int, _UnderWay] = {}
+        now = time.monotonic()
+        self._next_pass, self._next_look = now, now
+        self._table_changed = self._recovered = False
+        self._fed = self._progress = now
+        self._asleep = _suspended()
+        self._taken: Optional[float] = None
+        self._complaints: dict[str, str] = {}
+        self._fstab = self._fstab_signature()
+        self._status_words = "checking for the first time"
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Until a signal asks for the end."""
+        self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self.service.interval)}")
+        while self._interrupts() is None:
+            self._feed()
+            self._guarded("a round", self._round)
+        self._stop()
+
+    def _round(self) -> None:
+        ready = {fd for fd, _ in self._poll.poll(max(0.0, self._due() - time.monotonic()) * 1000 + 1)}
+        if self._interrupts.wake_fd in ready:
+            _drain(self._interrupts.wake_fd)
+        self._heed_calls()
+        if self._table_watch.fileno() in ready:
+            self._table_changed = True
+        self._look_at_endings(ready)
+        self._look_at_table()
+        self._start_whole_pass()
+        self._go_on(ready)
+
+    def _due(self) -> float:
+        """When there is something to do at the latest (CLOCK_MONOTONIC)."""
+        times = [time.monotonic() + _LONGEST_SLEEP, *(each.probing.due for each in self._passes.values())]
+        if not self._is_checking_all():
+            times.append(self._next_pass)
+        if (self._table_changed or self._recovered) and self._may_begin():
+            times.append(self._next_look)
+        if self._endings.due is not None:
+            times.append(self._endings.due)
+        if self._notifier.watchdog_interval is not None:
+            times.append(self._fed + self._notifier.watchdog_interval)
+        return min(times)
+
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        """A defect, or a host that is out of memory, must not end the daemon. If nothing works any more, the watchdog does."""
+        try:
+            action()
+        except Exception as error:
+            place_of = error.__traceback__
+            while place_of is not None and place_of.tb_next is not None:
+                place_of = place_of.tb_next
+            where = "" if place_of is None else f" ({os.path.basename(place_of.tb_frame.f_code.co_filename)}:{place_of.tb_lineno})"
+            self._complain(what, f"Internal error in {what}: {type(error).__name__}: {error}{where}")
+            time.sleep(0.1)  # it may happen again at once
+
+    def _complain(self, what: str, words: Optional[str]) -> None:
+        """Log what goes wrong with something once, and that it works again."""
+        known = self._complaints.get(what)
+        if words is None:
+            if known is not None:
+                del self._complaints[what]
+                self._log.write(syslog.LOG_NOTICE, f"No longer: {known}")
+        elif words != known:
+            self._complaints[what] = words
+            self._log.write(syslog.LOG_ERR, words)
+
+    def _feed(self) -> None:
+        """Tell systemd that we are well: only while passes come to their end, not because the loop turns."""
+        interval = self._notifier.watchdog_interval
+        now = time.monotonic()
+        longest = 2 * self.service.interval + self.options.settings.deadline + _PATIENCE
+        if interval is not None and now - self._fed >= interval and now - self._progress < longest:
+            self._fed = now
+            self._notifier.watchdog()
+
+    # -- signals
+
+    def _heed_calls(self) -> None:
+        calls = self._interrupts.calls
+        if "SIGUSR1" in calls:
+            calls.discard("SIGUSR1")
+            self._next_pass = time.monotonic()
+        if "SIGHUP" in calls:
+            calls.discard("SIGHUP")
+            self._notifier.reloading()
+            self._take_over()
+            self._notifier.ready(self._status_words)
+
+    def _take_over(self) -> None:
+        """Read the configuration again; if it is wrong, go on with the old one and say so."""
+        try:
+            new = self._reload()
+        except Refused as error:
+            self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
+            return
+        assert new.service is not None
+        for name in ("cache", "metrics", "facility", "ident"):
+            if getattr(new.service, name) != getattr(self.service, name):
+                self._log.write(syslog.LOG_WARNING, f"Needs a restart: another {name}")
+        if new.mountinfo != self.options.mountinfo:
+            self._log.write(syslog.LOG_WARNING, "Needs a restart: another mountinfo")
+        self.service = dataclasses.replace(self.service, interval=new.service.interval)
+        self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo)
+        self._fstab = self._fstab_signature()
+        self._next_pass = time.monotonic()
+        self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
+
+    def _fstab_signature(self) -> object:
+        """What differs when fstab has been edited; None where that cannot be looked at without risk."""
+        path = self.options.fstab
+        if path is None:
+            return None
+        try:
+            mounts = mounttable.read(self.options.mountinfo)[0]
+            if checking.may_hang(path, mounts, frozenset(mounttable.visible(mounts))) is not None:
+                return None
+            status = os.stat(path)
+        except OSError as error:
+            return error.errno
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    # -- what begins
+
+    def _start_whole_pass(self) -> None:
+        now = time.monotonic()
+        asleep = _suspended()
+        if asleep - self._asleep > _SUSPENDED:
+            self._next_pass = now
+        self._asleep = asleep
+        if now < self._next_pass or self._is_checking_all():
+            return
+        # Missed turns are left out, and the others stay where they were: no drift.
+        self._next_pass += (int((now - self._next_pass) / self.service.interval) + 1) * self.service.interval
+        if self._fstab_signature() != self._fstab:
+            self._log.write(syslog.LOG_NOTICE, "fstab has changed")
+            self._take_over()
+            self._next_pass = now + self.service.interval
+        try:
+            table = mounttable.read(self.options.mountinfo)
+            chosen = selection.select(table[0], self.options.filters)
+            self._known.see(table, chosen)
+            self._begin(table, chosen, whole=True)
+        except OSError as error:
+            self._complain("checking", f"Cannot check: {error.strerror}")
+            self._publish_failure(f"cannot check: {error.strerror}")
+        else:
+            self._complain("checking", None)
+
+    def _look_at_table(self) -> None:
+        """Mounts that are new, gone or mounted otherwise; and those that may answer again."""
+        now = time.monotonic()
+        if not (self._table_changed or self._recovered) or now < self._next_look or not self._may_begin():
+            return
+        recovered, self._table_changed, self._recovered = self._recovered, False, False
+        try:
+            table = mounttable.read(self.options.mountinfo)
+            chosen = selection.select(table[0], self.options.filters)
+            new, different = self._known.see(table, chosen)
+            new -= {key for each in self._passes.values() for key in each.keys}
+            if new or recovered:
+                wanted = self._known.to_be_asked(new, recovered)
+                self._begin(table, _narrowed(chosen, wanted), whole=False)
+            if different:
+                self._publish()
+        except OSError as error:  # the next pass over all mounts says so if it goes on
+            self._log.write(syslog.LOG_WARNING, f"Cannot look at what was mounted: {error.strerror}")
+        # A large table takes its time, of which most should be left for other things.
+        self._next_look = time.monotonic() + max(_BETWEEN_LOOKS, 3 * (time.monotonic() - now))
+
+    def _begin(self, table: Table, chosen: Selection, whole: bool) -> None:
+        probing = checking.begin(self.options, table, chosen)
+        keys = {history.key_of(mount) for mount in chosen.selected}
+        fd = probing.fileno()
+        self._passes[fd] = _UnderWay(probing, keys, whole, time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._poll.register(fd, select.POLLIN)
+
+    def _is_checking_all(self) -> bool:
+        return any(each.whole for each in self._passes.values())
+
+    def _may_begin(self) -> bool:
+        return len(self._passes) < _MOST_PASSES
+
+    # -- what goes on and ends
+
+    def _go_on(self, ready: set[int]) -> None:
+        for fd, each in list(self._passes.items()):
+            if fd in ready or time.monotonic() >= each.probing.due:
+                each.probing.step()
+                self._tell_killed(each.probing)
+            if not each.probing.goes_on:
+                self._finish(fd, each)
+
+    def _tell_killed(self, probing: Pass) -> None:
+        for pid, mount in probing.killed:
+            path = text.printable(mount.mount_point)
+            self._log.write(syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL")
+        probing.killed.clear()
+
+    def _finish(self, fd: int, each: _UnderWay) -> None:
+        self._poll.unregister(fd)
+        del self._passes[fd]
+        result = each.probing.finish(lambda: mounttable.read(self.options.mountinfo))
+        self._known.merge(result, each.whole)
+        self._endings.follow(self._known.stuck(), each.probing.left)
+        first = self._taken is None
+        if each.whole:
+            self._taken = each.begun
+        judgements = self._publish()
+        if each.whole:
+            self._progress = time.monotonic()
+            words = history.checked_words(judgements, summary.counts(judgements, result), result.duration)
+            self._log.write(syslog.LOG_INFO, words)
+        if first and each.whole:
+            self._settled()
+            self._notifier.ready(self._status_words)
+
+    def _look_at_endings(self, ready: set[int]) -> None:
+        due = self._endings.due
+        if (any(map(self._endings.knows, ready)) or (due is not None and time.monotonic() >= due)) and self._endings.ended():
+            self._recovered = True
+
+    # -- what is told
+
+    def _publish(self) -> Sequence[Judgement]:
+        """Log what is news, and write the result files."""
+        if self._known.last is None:
+            return ()
+        options = self.options
+        result = checking.concluded(options, self._known.survey(), lambda: self._known.mounts)
+        judgements = policy.judge_all(result, options.policy)
+        for news in self._episodes.follow(judgements, time.time()):
+            self._log.write(_PRIORITIES[news.state], news.line)
+        self._status_words = _status_words(judgements)
+        self._notifier.status(self._status_words)
+        try:
+            state, texts = self._texts(result)
+            json, _ = jsontext.report(result, options.policy, options.allow_none)
+        except Exception as error:
+            line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
+            texts, json = [text.encoded(line, "utf-8")] * 4, b""
+            self._complain("the report", f"The report failed: {type(error).__name__}: {error}")
+        self._write(state, texts, json)
+        if self.service.metrics is not None:
+            self._write_metrics(self.service.metrics, result, judgements, state)
+        return judgements
+
+    def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
+        """The output as each verbosity wants it."""
+        texts = []
+        for verbosity in range(4):
+            presentation = plugin.Presentation(verbosity, self.options.perfdata, self.options.max_output, self.options.allow_none, "utf-8")
+            output, state = plugin.report(result, self.options.policy, presentation)
+            texts.append(output)
+        return state, texts
+
+    def _publish_failure(self, words: str) -> None:
+        """Nothing can be measured: that is the result now."""
+        self._taken = self._taken if self._taken is not None else time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._write(State.UNKNOWN, [text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n", "utf-8")] * 4, b"")
+
+    def _write(self, state: State, texts: Sequence[bytes], json: bytes) -> None:
+        assert self._taken is not None
+        # Until the pass after the next one must have come to its end.
+        valid_until = self._taken + 2 * self.service.interval + self.options.settings.deadline
+        path = self.service.cache
+        try:
+            cache.write(path, state.value, texts, self._taken, valid_until)
+            if json:
+                cache.replace(f"{path}.json", json)
+        except OSError as error:
+            self._complain("the result", f"Cannot write {text.printable_argument(path)}: {error.strerror}")
+        else:
+            self._complain("the result", None)
+
+    def _write_metrics(self, path: str, result: Survey, judgements: Sequence[Judgement], state: State) -> None:
+        from check_mounts import metrics  # loaded already where they are wanted
+
+        last = self._known.last
+        assert last is not None
+        passes = metrics.Passes(
+            count=self._known.passes,
+            started=last.started,
+            duration=last.duration,
+            stuck=len(self._known.stuck()),
+            interval=self.service.interval,
+            last_success=self._episodes.last_success,
+        )
+        why = self._replace_metrics(path, metrics.render(result, judgements, state, passes))
+        self._complain("metrics", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
+
+    def _replace_metrics(self, path: str, data: bytes) -> Optional[str]:
+        """Why the file cannot be written; None where it is.
+
+        Unlike that of the result, its directory may belong to the exporter's user (it does on Debian), who could mount something there,
+        or lead us elsewhere by a symbolic link.
+        """
+        mounts = self._known.mounts
+        why = checking.may_hang(path, mounts, frozenset(mounttable.visible(mounts)))
+        if why is not None:
+            return why
+        directory, _, name = path.rpartition("/")
+        try:
+            fd = syscalls.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                cache.replace_in(fd, name, data)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return "a symbolic link leads to it" if error.errno == errno.ELOOP else error.strerror
+        return None
+
+    # -- the end
+
+    def _stop(self) -> None:
+        """Give up what is under way. What is stuck is remembered already; nobody waits for it."""
+        name = self._interrupts()
+        self._notifier.stopping(f"stopped by {name}")
+        for each in self._passes.values():
+            each.probing.abandon(str(name))
+        self._table_watch.close()
+        self._endings.close()
+        self._log.write(syslog.LOG_NOTICE, f"Stopped by {name}")
+
+
+def _narrowed(chosen: Selection, wanted: set[history.Key]) -> Selection:
+    """What was chosen, to be probed only as far as it is wanted."""
+    selected = tuple(mount for mount in chosen.selected if history.key_of(mount) in wanted)
+    return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
+
+
+def _suspended() -> float:
+    """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def _status_words(judgements: Sequence[Judgement]) -> str:
+    """``42 mounts, 1 timed out: /home``."""
+    words = [text.counted(len(summary.relevant(judgements)), "mount")]
+    groups: dict[str, list[str]] = {}
+    for judgement in summary.failed(judgements):
+        names = groups.setdefault(judgement.condition.value.replace("-", " "), [])
+        names.append(text.clipped(text.printable(judgement.finding.mount_point) or "the mount table", 60))
+    for condition, names in groups.items():
+        dots = ", ..." if len(names) > _NAMED else ""
+        words.append(f"{len(names)} {condition}: {', '.join(names[:_NAMED])}{dots}")
+    return ", ".join(words)
+
+
+def _drain(fd: int) -> None:
+    try:
+        os.read(fd, 4096)
+    except OSError:
+        pass

@@ -1,0 +1,248 @@
+"""What is known of every mount across passes, and what of it is news. Pure: no effects, no clock of its own.
+
+A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the one of the
+pass that began later counts. What hung is well again only once a probe has come back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import survey, text
+from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.policy import Judgement
+from check_mounts.selection import Selection
+from check_mounts.survey import Table
+
+# A mount as long as it is the same: its ID alone is given again once it is gone.
+Key = tuple[int, tuple[int, int], bytes]
+
+# Somebody may have come back meanwhile who was not asked since.
+_SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
+# What to ask anew when something new hangs from it.
+_DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
+
+
+def key_of(mount: Mount) -> Key:
+    """What identifies a mount as long as it is mounted."""
+    return mount.mount_id, mount.device, mount.mount_point
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    begun: float
+    finding: Finding
+
+
+class Known:
+    """What is known of the mounts that are to be probed. ``passes`` counts those over all mounts; ``last`` is the newest of them."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.last: Optional[Survey] = None
+        self._answers: dict[Key, _Answer] = {}
+        self._table: Table = ([], [])
+        self._chosen: Optional[Selection] = None
+        # When what hangs was first found so, in seconds since the epoch; until a probe comes back.
+        self._hung_since: dict[Key, float] = {}
+
+    def see(self, table: Table, chosen: Selection) -> tuple[set[Key], bool]:
+        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything else is different)."""
+        different = self._chosen is not None and (table, chosen.missing) != (self._table, self._chosen.missing)
+        self._table, self._chosen = table, chosen
+        present = {key_of(mount): mount for mount in chosen.selected}
+        for key in self._answers.keys() - present.keys():
+            del self._answers[key]
+            self._hung_since.pop(key, None)
+        for key, known in self._answers.items():
+            if known.finding.mount != present[key]:  # other options: remounted
+                self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(known.finding, mount=present[key]))
+        return present.keys() - self._answers.keys(), different
+
+    def merge(self, result: Survey, whole: bool) -> None:
+        """Take in the answers of a pass. ``whole``: it asked all mounts."""
+        if whole:
+            self.passes += 1
+            self.last = result
+        assert self._chosen is not None
+        present = {key_of(mount) for mount in self._chosen.selected}
+        for finding in result.findings:
+            if finding.mount is None or key_of(finding.mount) not in present:
+                continue
+            key = key_of(finding.mount)
+            known = self._answers.get(key)
+            if known is None or (known.begun <= result.started and not _is_no_news(known.finding, finding)):
+                self._answers[key] = _Answer(result.started, self._with_age(key, finding, result.started))
+
+    def _with_age(self, key: Key, finding: Finding, begun: float) -> Finding:
+        """The finding, which says since when it hangs where that is not since this pass."""
+        if finding.condition is Condition.TIMED_OUT:
+            first = finding.stuck_since if finding.stuck_since is not None else begun
+            since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
+            if finding.stuck_since is None and since < begun:
+                when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+                return dataclasses.replace(finding, detail=f"{finding.detail}, as ever since {when}")
+        elif finding.condition not in _DOUBTFUL:
+            self._hung_since.pop(key, None)
+        return finding
+
+    def to_be_asked(self, new: set[Key], silent: bool) -> set[Key]:
+        """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did not answer, too."""
+        assert self._chosen is not None
+        wanted = set(new)
+        if silent:
+            wanted |= {key for key, known in self._answers.items() if known.finding.condition in _SILENT}
+        by_id = {mount.mount_id: mount for mount in self._table[0]}
+        for key in list(wanted):
+            above = by_id.get(key[0])
+            seen = set()
+            while above is not None and above.mount_id not in seen:
+                seen.add(above.mount_id)
+                known = self._answers.get(key_of(above))
+                if known is not None and known.finding.condition in _DOUBTFUL:
+                    wanted.add(key_of(above))
+                above = by_id.get(above.parent_id)
+        return wanted
+
+    def stuck(self) -> set[int]:
+        """The processes that hung filesystems hold."""
+        return {known.finding.stuck_pid for known in self._answers.values() if known.finding.stuck_pid is not None}
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        """The mount table as it was last seen."""
+        return self._table[0]
+
+    def survey(self) -> Survey:
+        """All of it, as one pass that had just ended would say it. What no pass has asked yet is left out."""
+        chosen, last = self._chosen, self.last
+        assert chosen is not None and last is not None
+        findings: list[Finding] = []
+        for mount in chosen.selected:
+            known = self._answers.get(key_of(mount))
+            if known is not None:
+                findings.append(known.finding)
+        findings += [Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it") for mount in chosen.shadowed]
+        findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
+        findings += survey.not_understood(self._table[1])
+        return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
+
+
+def _is_no_news(known: Finding, finding: Finding) -> bool:
+    """Nobody came round to ask what is known to hang: it still hangs, until a probe has come back."""
+    return known.condition is Condition.TIMED_OUT and finding.condition is Condition.UNPROBED
+
+
+# -- what is news
+
+
+@dataclasses.dataclass(frozen=True)
+class _Episode:
+    """What is the matter with a mount point. ``since``: seconds since the epoch. ``hung``: since when it has not answered."""
+
+    condition: Condition
+    state: State
+    since: float
+    hung: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+    """A change of one mount, as a line of the log. ``state`` is the state it has now."""
+
+    state: State
+    line: str
+
+
+class Episodes:
+    """Which mount points are in trouble, since when. Each change is told once."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, _Episode] = {}
+        self.last_success: dict[bytes, float] = {}
+
+    def follow(self, judgements: Sequence[Judgement], now: float) -> list[News]:
+        """What has changed since the last call. ``now`` is in seconds since the epoch."""
+        news: list[News] = []
+        # The worst come first, and count, where several findings are of one mount point.
+        present: dict[bytes, Judgement] = {}
+        for judgement in judgements:
+            if judgement.condition is not Condition.SHADOWED:
+                present.setdefault(judgement.finding.mount_point, judgement)
+        for mount_point, judgement in present.items():
+            line = self._follow_one(mount_point, judgement, now)
+            if line is not None:
+                news.append(News(judgement.state, line))
+        news += [News(State.OK, f"{_name(gone)} is not mounted any more") for gone in self._open.keys() - present.keys()]
+        for known in (self._open, self.last_success):
+            for gone in known.keys() - present.keys():
+                del known[gone]
+        return news
+
+    def _follow_one(self, mount_point: bytes, judgement: Judgement, now: float) -> Optional[str]:
+        finding, condition = judgement.finding, judgement.condition
+        before = self._open.get(mount_point)
+        if answered(judgement):
+            self.last_success[mount_point] = now
+        if condition is Condition.BLOCKED:
+            return None  # what it hangs from is the news
+        if condition is Condition.OK:
+            self._open.pop(mount_point, None)
+            return None if before is None else _recovery(mount_point, before, now)
+        hung = None if before is None else before.hung
+        if condition is Condition.TIMED_OUT:
+            hung = min(each for each in (hung, finding.stuck_since, now - (finding.latency or 0.0)) if each is not None)
+        elif answered(judgement):
+            hung = None
+        same = before is not None and before.condition is condition
+        self._open[mount_point] = _Episode(condition, judgement.state, before.since if before is not None and same else now, hung)
+        if before is not None and same:
+            return None
+        if before is not None and before.hung is not None and hung is None:
+            return f"{_recovery(mount_point, before, now)}, but is {judgement.words}"
+        if condition is Condition.DENIED:  # in the words of MountStatusMonitor, which rules for logs know
+            return f"Couldn't check mountpoint {_name(mount_point)}: {finding.detail}"
+        return f"{_name(mount_point)} {'' if condition in (Condition.TIMED_OUT, Condition.UNPROBED) else 'is '}{judgement.words}"
+
+
+def answered(judgement: Judgement) -> bool:
+    """Whether a probe has come back with anything but a failure."""
+    return judgement.finding.outcome is not None and judgement.condition not in _DOUBTFUL | {Condition.SHADOWED}
+
+
+def _name(mount_point: bytes) -> str:
+    return text.printable(mount_point) or "the mount table"
+
+
+def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
+    if before.hung is not None:
+        return f"{_name(mount_point)} answers again after {duration_words(now - before.hung)}"
+    was = before.condition.value.replace("-", " ")
+    return f"{_name(mount_point)} is ok again, after it was {was} for {duration_words(now - before.since)}"
+
+
+def duration_words(seconds: float) -> str:
+    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two greatest units that say anything."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    words = [f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if number]
+    return " ".join(words[:2])
+
+
+def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, int]], seconds: float) -> str:
+    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of MountStatusMonitor."""
+    bad: dict[Condition, int] = {}
+    for judgement in judgements:
+        if judgement.state is not State.OK:
+            bad[judgement.condition] = bad.get(judgement.condition, 0) + 1
+    tail = ", ".join(f"{bad[condition]} {condition.value.replace('-', ' ')}" for condition in _IN_ORDER if condition in bad)
+    total: Mapping[str, int] = dict(counts)
+    return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "")
+
+
+_IN_ORDER = (Condition.DEAD, Condition.TIMED_OUT, *(each for each in Condition if each not in (Condition.DEAD, Condition.TIMED_OUT)))

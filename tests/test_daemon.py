@@ -1,0 +1,423 @@
+"""The daemon, over real mounts: what it finds, when, what it says of it, and that nothing ends it but who may."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, remaining, until
+from tests.daemon import Daemon, children, descriptors
+from tests.test_logs import Syslogd, syslogd
+
+__all__ = ["syslogd"]
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
+    """Made after the mounts, so that it is gone before them."""
+    result = Daemon(plugin, tmp_path / "daemon")
+    yield result
+    result.close()
+
+
+def _is(code: int) -> "object":
+    return lambda result: result.code == code
+
+
+def test_the_first_result_is_that_of_a_run(mounts: Mounts, daemon: Daemon) -> None:
+    home = mounts.tmpfs("home")
+    daemon.start()
+    cached = daemon.cached("-vv")
+    assert cached.code == 0
+    assert re.fullmatch(r"MOUNTS OK - 1 mount checked in \d\.\d s", cached.verdict)
+    assert cached.line(home).startswith(f"OK: {home} (tmpfs none) ok in ")
+    assert re.fullmatch(r"Checking every 1 s", daemon.lines[0])
+    assert daemon.lines[1] == "Checked 1 mounts in 0 seconds"
+    survey = json.loads(daemon.cache.with_name("status.json").read_text())
+    assert (survey["state"], [each["mount_point"] for each in survey["findings"]]) == ("OK", [str(home)])
+    assert oct(daemon.cache.stat().st_mode & 0o7777) == "0o644"
+
+
+def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    mounts.tmpfs("healthy")
+    home = fuse.mount("home", source="filer1:/home")
+    daemon.interval = 2.0
+    daemon.start()
+    fuse.command("hang", "home")
+    hung = time.monotonic()
+    result = daemon.until(lambda result: result.code == 2)
+    assert time.monotonic() - hung < daemon.interval + daemon.timeout + 1
+    assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {home} (fuse.test filer1:/home) timed out after 0.5 s"
+    (stuck,) = remaining(1)
+    assert daemon.says(f"Timed out waiting for child process {stuck} checking {home}: sending SIGKILL")
+    assert daemon.says(f"{home} timed out after 0.5 s")
+    assert daemon.says("Checked 2 mounts in 0 seconds: 1 timed out")
+    daemon.until_checked(2)
+    assert remaining(1) == {stuck}  # one process, whatever the number of passes
+    result = daemon.cached()
+    assert re.search(rf" timed out: a probe has been stuck in it since 20[-0-9: ]+ \(pid {stuck}\)", result.verdict)
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0, 3)  # the end of the process is noticed, not the next pass awaited
+    until(lambda: any(line.startswith(f"{home} answers again after ") for line in daemon.lines))
+    assert sum(line.startswith(f"{home} ") for line in daemon.lines) == 2  # each change once
+    remaining(0)
+
+
+def test_what_can_be_killed_is_well_only_once_a_probe_has_come_back(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    home = fuse.mount("home")
+    daemon.start()
+    fuse.command("freeze", "home")
+    daemon.until(lambda result: result.code == 2)
+    daemon.until_checked(2)
+    assert re.search(r" timed out after 0.5 s, as ever since 20", daemon.cached().verdict)
+    assert not any("answers again" in line for line in daemon.lines)
+    fuse.command("error", "home", "5")
+    fuse.command("answer", "home")
+    daemon.until(lambda result: " dead: " in result.verdict)
+    assert not any("answers again" in line for line in daemon.lines)  # that it fails is not that it is well
+    fuse.command("error", "home", "0")
+    daemon.until(lambda result: result.code == 0)
+    until(lambda: any(line.startswith(f"{home} answers again after ") for line in daemon.lines))
+    assert [line.split(" ")[1] for line in daemon.lines if line.startswith(f"{home} ")] == ["timed", "is", "answers"]
+
+
+def test_mounts_come_and_go(mounts: Mounts, daemon: Daemon) -> None:
+    daemon.interval = 3600
+    mounts.tmpfs("first")
+    daemon.start("-v")
+    second = mounts.tmpfs("second")
+    daemon.until(lambda result: result.count("mounts") == 2, 1.0)
+    mounts.detach(second)
+    daemon.until(lambda result: result.count("mounts") == 1, 1.0)
+    assert daemon.log.count("\nChecked ") == 1
+
+
+def test_a_mount_that_comes_while_another_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """A pass that waits for a mount does not keep the next one from being checked."""
+    daemon.interval, daemon.timeout = 3600, 20
+    mounts.tmpfs("first")
+    fuse.mount("hung")
+    daemon.start("--deadline", "25")
+    fuse.command("hang", "hung")
+    daemon.signal(signal.SIGUSR1)
+    until(lambda: fuse.waiting("hung"))
+    mounts.tmpfs("second")
+    daemon.until(lambda result: result.count("mounts") == 3, 1.0)
+    assert daemon.log.count("\nChecked ") == 1
+
+
+def test_a_mount_that_comes_and_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    daemon.interval = 3600
+    daemon.start("--allow-none")
+    fuse.mount("other")
+    hung = fuse.mount("hung", mode=0)
+    daemon.until(lambda result: result.code == 1, 3)
+    assert daemon.says(f"Couldn't check mountpoint {hung}: mode 0000 does not allow access")
+
+
+def test_remounted_read_only(mounts: Mounts, daemon: Daemon) -> None:
+    home = mounts.tmpfs("home")
+    daemon.interval = 3600
+    daemon.start("--expect", f"{home},rw")
+    mounts.mount_at(home, "none", flags=32 | 1)  # MS_REMOUNT | MS_RDONLY
+    daemon.until(lambda result: "read-only" in result.verdict, 2)
+    assert daemon.says(f"{home} is read-only: the filesystem is mounted ro, expected rw") or [
+        line for line in daemon.lines if line.startswith(f"{home} is read-only: ")
+    ]
+
+
+def test_usr1_checks_now(mounts: Mounts, daemon: Daemon) -> None:
+    mounts.tmpfs("home")
+    daemon.interval = 3600
+    daemon.start()
+    daemon.signal(signal.SIGUSR1)
+    until(lambda: daemon.says("Checked 1 mounts in 0 seconds", 2))
+
+
+def test_hup(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """A wrong file changes nothing but the log; a right one counts at once."""
+    home, other = mounts.tmpfs("home"), mounts.tmpfs("other")
+    daemon.interval = 3600
+    configuration = tmp_path / "check_mounts.conf"
+    configuration.write_text(f'[mount "{other}"]\nignore = yes\n')
+    daemon.start("--config", str(configuration))
+    assert daemon.cached().count("mounts") == 1
+    configuration.write_text("[check_mounts]\ntimeuot = 3\n")
+    daemon.signal(signal.SIGHUP)
+    until(lambda: any(line.startswith("The configuration is kept as it was: ") for line in daemon.lines))
+    (line,) = [line for line in daemon.lines if line.startswith("The configuration is kept")]
+    assert f"{configuration} line 2: " in line
+    daemon.signal(signal.SIGUSR1)
+    until(lambda: daemon.says("Checked 1 mounts in 0 seconds", 2))
+    configuration.write_text(f'[mount "{home}"]\nseverity = ok=critical\n')
+    daemon.signal(signal.SIGHUP)
+    daemon.until(lambda result: (result.code, result.count("mounts")) == (2, 2))
+    assert daemon.says("The configuration was read again")
+
+
+def test_fstab_is_followed(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    home = mounts.tmpfs("home")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"none {home} tmpfs rw 0 0\n")
+    daemon.start(f"--fstab={fstab}")
+    assert daemon.cached().code == 0
+    fstab.write_text(f"none {home} tmpfs rw 0 0\nnone {mounts.base}/gone tmpfs rw 0 0\n")
+    result = daemon.until(lambda result: result.code == 2)
+    assert f"{mounts.base}/gone missing: not mounted" in result.verdict
+    assert daemon.says("fstab has changed")
+
+
+def test_term_with_fifty_unkillable_workers(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    for number in range(50):
+        fuse.mount(f"m{number}")
+        fuse.command("hang", f"m{number}")
+    daemon.start()
+    remaining(50)
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 2
+    assert daemon.lines[-1] == "Stopped by SIGTERM"
+    remaining(50)
+
+
+def test_term_in_the_middle_of_a_pass(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    fuse.mount("home")
+    fuse.command("hang", "home")
+    daemon.timeout = 30
+    daemon.start(first=False)
+    until(lambda: fuse.waiting("home"))
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 2
+    assert not daemon.cache.exists()
+
+
+def test_killed_and_started_again(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    home = fuse.mount("home")
+    daemon.start()
+    fuse.command("hang", "home")
+    daemon.until(lambda result: result.code == 2)
+    stuck = remaining(1)
+    waiting = fuse.waiting("home")
+    daemon.process.kill()
+    daemon.process.wait()
+    result = daemon.until(lambda result: result.code == 3)  # nobody renews it
+    assert result.verdict.startswith(f"MOUNTS UNKNOWN - the result in {daemon.cache} is ")
+    assert "is the daemon running?" in result.verdict
+    daemon.start()
+    assert daemon.cached().code == 2
+    daemon.until_checked(2)
+    assert remaining(1) == stuck
+    assert fuse.waiting("home") == waiting  # nobody has asked again
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0, 3)  # though it is not the daemon's own child
+    until(lambda: any(line.startswith(f"{home} answers again after ") for line in daemon.lines))
+
+
+def test_the_second_refuses(mounts: Mounts, daemon: Daemon) -> None:
+    mounts.tmpfs("home")
+    first = daemon.start()
+    second = Result(daemon.start(first=False))
+    assert second.code == 3
+    assert second.lines[0] == f"MOUNTS UNKNOWN - another daemon (pid {first.pid}) keeps {daemon.cache} up to date"
+    daemon._started.pop()
+    daemon.until_checked()
+    daemon.stop()
+    assert not daemon.cache.with_name("status.pid").exists()
+    daemon.start()
+
+
+def test_detached(mounts: Mounts, daemon: Daemon) -> None:
+    """What a terminal or an init script sees: a verdict, once the first result is there."""
+    mounts.tmpfs("home")
+    words = ("--daemon", "--interval", "1", "-t", "0.5", "--cache", str(daemon.cache))
+    result = daemon.plugin(*words)
+    pid = int(daemon.cache.with_name("status.pid").read_text())
+    try:
+        assert (result.code, result.lines) == (0, [f"MOUNTS OK - the daemon is running (pid {pid})", ""])
+        assert daemon.cached().code == 0
+        again = daemon.plugin(*words)
+        assert (again.code, again.lines[0]) == (3, f"MOUNTS UNKNOWN - another daemon (pid {pid}) keeps {daemon.cache} up to date")
+        assert os.getsid(pid) == pid
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@pytest.fixture
+def home(fuse: Fuse) -> Path:
+    """A mount that hangs; made before /dev, and /dev/fuse with it, are replaced."""
+    path = fuse.mount("home")
+    fuse.command("hang", "home")
+    return path
+
+
+def test_what_arrives_at_syslogd(mounts: Mounts, home: Path, daemon: Daemon, syslogd: Syslogd) -> None:
+    """Whole lines, in the words that rules for logs know; a mount point cannot forge one."""
+    evil = mounts.tmpfs("evil\n<0>Jan  1 00:00:00 host kernel[1]: panic", "mode=0")
+    words = (
+        "--daemon",
+        "--interval",
+        "3600",
+        "-t",
+        "0.5",
+        "--cache",
+        str(daemon.cache),
+        "--syslog-facility",
+        "local3",
+        "--syslog-ident",
+        "mounts",
+    )
+    assert daemon.plugin(*words).code == 0
+    pid = int(daemon.cache.with_name("status.pid").read_text())
+    (worker,) = remaining(1)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    local3, err, warning, notice, info = 19 << 3, 3, 4, 5, 6
+    name = str(evil).replace("\n", "\\012")
+    expected = [
+        (info, "Checking every 3600 s"),
+        (warning, f"Timed out waiting for child process {worker} checking {home}: sending SIGKILL"),
+        (err, f"{home} timed out after 0.5 s"),
+        (warning, f"Couldn't check mountpoint {name}: mode 0000 does not allow access"),
+        (info, "Checked 2 mounts in 0 seconds: 1 timed out, 1 denied"),
+        (notice, "Stopped by SIGTERM"),
+    ]
+    found = [syslogd.read() for _ in expected]
+    assert syslogd.read_now() == []
+    for data, (level, line) in zip(found, expected):
+        match = re.fullmatch(rb"<(\d+)>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (\S+): (.*)", data)
+        assert match, data
+        assert (int(match[1]), match[2].decode(), match[3].decode()) == (local3 | level, f"mounts[{pid}]", line)
+
+
+def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+    home = fuse.mount("home")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+
+        def next_with(word: str) -> str:
+            while word not in (message := manager.recv(4096).decode()):
+                pass
+            return message
+
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        daemon.start(env={**daemon.plugin.environment, **told})
+        assert "STATUS=1 mount\n" in next_with("READY=1") + "\n"
+        fuse.command("hang", "home")
+        next_with(f"STATUS=1 mount, 1 timed out: {home}")
+        daemon.signal(signal.SIGHUP)
+        assert re.search(r"^MONOTONIC_USEC=\d+$", next_with("RELOADING=1"), re.M)
+        next_with("READY=1")
+        for _ in range(5):
+            next_with("WATCHDOG=1")
+        daemon.process.send_signal(signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{daemon.process.pid}/stat").read_text().split(") ")[1][0] == "T")
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while manager.recv(4096):
+                pass
+        manager.settimeout(1.0)
+        with pytest.raises(socket.timeout):  # no helper thread or process feeds it
+            manager.recv(4096)
+        daemon.process.send_signal(signal.SIGCONT)
+        manager.settimeout(10)
+        next_with("WATCHDOG=1")
+        assert daemon.stop() == 0
+        next_with("STOPPING=1")
+
+
+def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """Injected: the file of the result is opened, and that does not come back; or each round fails."""
+    mounts.tmpfs("home")
+    script = tmp_path / "stuck.py"
+    for injected in ("os.read(os.pipe()[0], 1)", "raise RuntimeError('injected')"):
+        script.write_text(
+            "import os, sys\nfrom check_mounts import cache, daemon\nfrom check_mounts.__main__ import main\n"
+            "daemon._PATIENCE = 0.1\nwrite, passes = cache.write, []\n"
+            f"def stuck(*arguments):\n    passes.append(1)\n    if len(passes) > 3: {injected}\n    write(*arguments)\n"
+            "cache.write = stuck\nmain()\n"
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            path = tmp_path / f"notify{injected[0]}"
+            manager.bind(str(path))
+            told = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
+            command = [PYTHON, str(script), "--daemon", "--foreground", "--interval", "0.3", "-t", "0.2", "--deadline", "0.3"]
+            process = subprocess.Popen(
+                [*command, "--cache", str(daemon.cache), "--state-dir", str(tmp_path / "state"), "-p", f"{mounts.base}/*"],
+                env={**daemon.plugin.environment, **told}, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                manager.settimeout(0.2)
+                fed, last = 0, time.monotonic()
+                while time.monotonic() - last < 2.0:  # it may go on telling its status, as long as it is not said to be well
+                    assert fed < 100
+                    with contextlib.suppress(socket.timeout):
+                        if manager.recv(4096) == b"WATCHDOG=1":
+                            fed, last = fed + 1, time.monotonic()
+                assert fed > 2
+                assert process.poll() is None
+            finally:
+                process.kill()
+                process.wait()
+
+
+def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """After its start the daemon maps no file and keeps none open that it did not have then, whatever happens to the mounts."""
+    mounts.tmpfs("healthy")
+    fuse.mount("home", source="127.0.0.1:/home")
+    daemon.start(env={**daemon.plugin.environment, "PYTHONPROFILEIMPORTTIME": "1"})
+    pid = daemon.process.pid
+    imports = daemon.log.count("import time:")
+    assert imports > 50
+
+    def mapped() -> set[str]:
+        return {line.split(maxsplit=5)[5] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if " /" in line}
+
+    files, fds = mapped(), descriptors(pid)
+    fuse.command("hang", "home")
+    daemon.until(lambda result: result.code == 2)
+    daemon.signal(signal.SIGHUP)
+    until(lambda: daemon.says("The configuration was read again"))
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0)
+    daemon.until_checked()
+    until(lambda: descriptors(pid) == fds)
+    assert mapped() <= files
+    assert daemon.log.count("import time:") == imports
+    assert int(re.findall(r"VmLck:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) > 5000
+    until(lambda: not children(pid))
+
+
+def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for words, expected in (
+        (("--cache", f"{tmp_path}/open/status"), f"argument --cache: {tmp_path}/open: mode 0777 lets others write to it"),
+        (("--interval", "0"), "argument --interval: '0' is not a positive number of seconds"),
+        (("--metrics", "/tmp/x"), "argument --metrics: '/tmp/x' does not end in .prom, so node_exporter would not read it"),
+        (("--json",), "argument --json: does not go with --daemon"),
+        (("--max-age", "3"), "argument --max-age: does not go with --daemon"),
+        (("--syslog-ident", "a b"), "argument --syslog-ident: 'a b': "),
+    ):
+        result = daemon.plugin("--daemon", *words)
+        assert result.code == 3
+        assert result.lines[0].startswith(f"MOUNTS UNKNOWN - {expected}")
+    for option in ("--interval=3", "--foreground", "--metrics=x.prom", "--syslog-ident=x"):
+        result = daemon.plugin(option)
+        assert (result.code, result.lines[0]) == (3, f"MOUNTS UNKNOWN - argument {option.partition('=')[0]}: goes with --daemon only")
