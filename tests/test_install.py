@@ -17,6 +17,7 @@ EXPECTED = {
     "share/man/man8/check_mounts.8",
     "share/check_mounts/nrpe/README.md",
     "share/check_mounts/nrpe/check_mounts.cfg",
+    "share/check_mounts/nrpe/check_mounts.service",
     "share/check_mounts/nrpe/check_mounts.sudoers",
     *(f"lib/check_mounts/check_mounts/{path.name}" for path in (ROOT / "check_mounts").glob("*.py")),
 }
@@ -27,13 +28,19 @@ def _make(*arguments: str) -> None:
 
 
 def _files(base: Path) -> set[str]:
-    return {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+    return {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def _compiled(base: Path) -> set[str]:
+    """The modules that need not be compiled at each start by those who may not write there."""
+    return {path.name.partition(".")[0] for path in base.rglob("__pycache__/*.pyc")}
 
 
 def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}")
     assert _files(prefix) == EXPECTED
+    assert _compiled(prefix) == {path.stem for path in (ROOT / "check_mounts").glob("*.py")}
     program = prefix / "bin/check_mounts"
     result = subprocess.run([program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False)
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
@@ -41,7 +48,7 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
         assert "/usr/local/bin" not in path.read_text()
     assert f"NOPASSWD: {program} -t 5\n" in (prefix / "share/check_mounts/nrpe/check_mounts.sudoers").read_text()
     _make("uninstall", f"PREFIX={prefix}")
-    assert _files(prefix) == set()
+    assert _files(prefix) == _compiled(prefix) == set()
 
 
 def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
     assert _files(tmp_path / "usr") == EXPECTED
     for name in EXPECTED:
         assert str(tmp_path) not in (tmp_path / "usr" / name).read_text()
-    assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -I\n")
+    assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -IS\n")
 
 
 @pytest.mark.parametrize("name", ["check_mounts.8", "check_mounts.conf.5"])
