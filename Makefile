@@ -6,20 +6,27 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VENV := .venv
 LIBRARIES := 1.3.2 1.4.0
+# Debian 11 has it.
+OLDEST_PROMETHEUS := 0.9.0
+# Real programs that run this one, or read what it writes. msmtp-mta is for bsd-mailx, which nagios4 wants: the default is a setuid root exim4.
+MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios4-core nagios4-common \
+	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
+	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta
 
 LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
-MODULES := $(wildcard check_mounts/*.py)
-NRPE := $(wildcard nrpe/*)
+# The package and what is in it, and what goes to an administrator as it is, but for the path of the program.
+PACKAGES := check_mounts check_mounts/passive
+SHARED := nrpe nagios icinga2 prometheus
 
 # Root installs packages itself; everybody else by way of sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run test lint types bench soak lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +34,7 @@ help:  ## this list
 run: $(VENV)/run  ## build an environment and check the mounts of this host
 	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
 
-test: $(VENV)/test $(VENV)/lab/root  ## all tests, with real mounts where root runs them, and a guest with real servers
+test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests, with real mounts where root runs them, and a guest with real servers
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/lint  ## ruff: style and format
@@ -39,6 +46,10 @@ types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 
 bench: $(VENV)/run  ## side-by-side measurements (root)
 	$(VENV)/bin/python -m bench.engine
+	$(VENV)/bin/python -m bench.cached
+
+soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
+	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py
 
 lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... mounted, to be spoilt at will (see tests/lab/README.md)
 	$(VENV)/bin/python -m tests.lab.verdict --shell
@@ -49,15 +60,24 @@ zoo: $(VENV)/run $(VENV)/lab/root  ## the same mounts spoilt, checked and healed
 lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some six minutes)
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
-install:  ## program, man page and nrpe/ files; honours PREFIX and DESTDIR
-	install -d "$(DESTDIR)$(LIBDIR)/check_mounts" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(DATADIR)/nrpe"
-	install -m 644 $(MODULES) "$(DESTDIR)$(LIBDIR)/check_mounts"
+install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8"
+	for package in $(PACKAGES); do \
+		rm -rf "$(DESTDIR)$(LIBDIR)/$$package/__pycache__" && install -d "$(DESTDIR)$(LIBDIR)/$$package" && \
+		install -m 644 $$package/*.py "$(DESTDIR)$(LIBDIR)/$$package" || exit; \
+	done
+# Whoever runs it may not be able to keep what he compiled, and --cached would take half as long again. By hash: times would make
+# each build another, and a packager who sets them would void it all. Checked: who edits a module there is not to wonder.
+	umask 022 && $(PYTHON) -I -m compileall -q --invalidation-mode checked-hash -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
 	install -m 644 man/check_mounts.conf.5 "$(DESTDIR)$(MANDIR)/man5"
 	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)/man8"
-	for file in $(NRPE); do \
-		sed 's,/usr/local/bin,$(BINDIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
+	for place in $(SHARED); do \
+		install -d "$(DESTDIR)$(DATADIR)/$$place" || exit; \
+		for file in $$place/*; do \
+			sed 's,/usr/local/bin,$(BINDIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
+		done; \
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
@@ -76,7 +96,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo; do \
+	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
@@ -95,11 +115,19 @@ $(VENV)/test: $(VENV)/run | system-test
 		$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \
 			--target $(VENV)/nagiosplugin-$$version nagiosplugin==$$version || exit; \
 	done
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/prometheus_client-$(OLDEST_PROMETHEUS) prometheus_client==$(OLDEST_PROMETHEUS)
 	@touch $@
 
 # Nothing of this is installed: its servers must not start here.
 $(VENV)/lab/root: tests/lab/packages.py | $(VENV)/run system-lab
 	$(PYTHON) tests/lab/packages.py $(VENV)/lab
+	@touch $@
+
+$(VENV)/monitoring/root: tests/lab/packages.py Makefile | $(VENV)/run
+	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring $(MONITORING)
+# Its send_nsca has the name of nsca-client's.
+	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring/nsca-ng nsca-ng-client
 	@touch $@
 
 $(VENV)/lint: $(VENV)/run

@@ -18,7 +18,7 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["check_mounts"],
+    packages=["check_mounts", "check_mounts.passive"],
     python_requires=">=3.9",
     install_requires=["nagiosplugin>=1.3.2,<2"],
     extras_require={

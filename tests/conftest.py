@@ -24,6 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: mounts real filesystems, which only root may; skipped for everybody else")
+    config.addinivalue_line("markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root")
     if os.geteuid() == 0:
         # From here on no mount of a test is seen outside, and none outlives the tests.
         if _libc.unshare(CLONE_NEWNS) != 0:

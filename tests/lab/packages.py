@@ -1,6 +1,6 @@
-"""Fetch what the lab needs into a directory, without installing anything: ``/usr/bin/python3 tests/lab/packages.py DIRECTORY``.
+"""Fetch packages into a directory, without installing anything: ``/usr/bin/python3 tests/lab/packages.py DIRECTORY [PACKAGE...]``.
 
-The lab's packages would start file servers on this host, so they are only unpacked. The guest sees them as a layer over this host's
+Without names it is what the lab needs. The lab's packages would start file servers on this host, so they are only unpacked. The guest sees them as a layer over this host's
 ``/``. Needs neither root nor package lists, only apt, dpkg and tar. Downloads are relative to what this host has installed.
 """
 
@@ -93,11 +93,11 @@ def _run(command: Sequence[str], stdin: Union[int, IO[bytes], None] = subprocess
 
 def main() -> int:
     """The command line."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print("usage: packages.py DIRECTORY", file=sys.stderr)
+    if len(sys.argv) < 2 or any(word.startswith("-") for word in sys.argv[1:]):
+        print("usage: packages.py DIRECTORY [PACKAGE...]", file=sys.stderr)
         return 2
     try:
-        fetch(Path(sys.argv[1]).absolute())
+        fetch(Path(sys.argv[1]).absolute(), sys.argv[2:] or PACKAGES)
     except Failure as failure:
         print(f"packages: {failure}", file=sys.stderr)
         return 3

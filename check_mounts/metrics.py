@@ -1,0 +1,131 @@
+"""Survey -> metrics for node_exporter's textfile collector. The only module that imports prometheus_client.
+
+Import budget: prometheus_client. The daemon loads it before its first pass, and only where metrics are wanted.
+
+Names and units follow https://prometheus.io/docs/practices/naming/, the labels of a mount are those of node_exporter's filesystem collector
+(``device``, ``fstype``, ``mountpoint``), so that both can be joined. Label values are escaped as in mountinfo: the format itself can
+carry any UTF-8, but not each byte, and one bad byte has node_exporter reject the whole file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from check_mounts import history, summary, text
+from check_mounts.model import Condition, State, Survey
+from check_mounts.policy import Judgement
+
+# A label value has no limit of its own in the format, but a mount option chosen by somebody is not to fill a time series database.
+_LABEL_WIDTH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """What the daemon knows of its passes over all mounts.
+
+    ``count`` since its start; ``started`` is the begin of the newest in seconds since the epoch, ``duration`` and ``interval`` are in
+    seconds; ``stuck`` counts the processes that hung filesystems hold. ``last_success`` is when each mount point last answered, in
+    seconds since the epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive results.
+    """
+
+    count: int
+    started: float
+    duration: float
+    interval: float
+    stuck: int
+    last_success: Mapping[bytes, float]
+    submissions: Sequence[tuple[str, int, int]] = ()
+
+
+def render(survey: Survey, judgements: Sequence[Judgement], state: State, passes: Passes) -> bytes:
+    """The whole file. Each series is in it once: of two, node_exporter drops one and says nothing."""
+    registry = CollectorRegistry()
+    registry.register(_Collector([*_of_run(survey, judgements, state, passes), *_of_mounts(judgements, passes.last_success)]))
+    return generate_latest(registry)
+
+
+class _Collector:
+    """Hands over what is finished."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+    def describe(self) -> Iterable[Metric]:
+        """Without it the registry would collect once to find the names."""
+        return self._families
+
+
+def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passes: Passes) -> Iterator[Metric]:
+    def gauge(name: str, words: str, value: float) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"check_mounts_{name}", words, value=value)
+
+    yield gauge("state", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", state.value)
+    yield gauge("run_duration_seconds", "How long the newest pass over all mounts took.", passes.duration)
+    yield gauge("run_interval_seconds", "From the begin of one pass over all mounts to the next.", passes.interval)
+    yield gauge("last_run_timestamp_seconds", "When the newest pass over all mounts began.", passes.started)
+    yield gauge("stuck_probes", "Processes that hung filesystems hold.", passes.stuck)
+    yield CounterMetricFamily("check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.count)
+    sent = CounterMetricFamily("check_mounts_submissions", "Passive results that a destination has taken.", labels=["destination"])
+    failed = CounterMetricFamily(
+        "check_mounts_submission_failures", "Attempts to submit that failed; each is made again with newer results.", labels=["destination"]
+    )
+    for name, deliveries, failures in passes.submissions:
+        destination = [_label(name.encode("utf-8", "surrogateescape"))]
+        sent.add_metric(destination, deliveries)
+        failed.add_metric(destination, failures)
+    yield from (sent, failed)
+    mounts = GaugeMetricFamily("check_mounts_mounts", "Mounts in each condition.", labels=["condition"])
+    for name, number in summary.counts(judgements, survey):
+        if name != "mounts":  # their sum, but for the shadowed
+            mounts.add_metric([name], number)
+    yield mounts
+
+
+def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:
+    names = ["device", "fstype", "mountpoint"]
+    up = GaugeMetricFamily("check_mounts_mount_up", "Whether a probe of the mount has come back with anything but a failure.", labels=names)
+    condition = GaugeMetricFamily("check_mounts_mount_condition", "1 for the condition that the mount is in.", labels=[*names, "condition"])
+    state = GaugeMetricFamily("check_mounts_mount_state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", labels=names)
+    latency = GaugeMetricFamily(
+        "check_mounts_mount_probe_duration_seconds", "How long the probe of the mount took, or has been waiting.", labels=names
+    )
+    success = GaugeMetricFamily(
+        "check_mounts_mount_last_success_timestamp_seconds", "When the mount last answered, since the daemon was started.", labels=names
+    )
+    for labels, judgement in _worst_of_each(judgements).items():
+        finding = judgement.finding
+        up.add_metric(labels, float(history.answered(judgement)))
+        condition.add_metric([*labels, judgement.condition.identifier], 1)
+        state.add_metric(labels, judgement.state.value)
+        if finding.latency is not None:
+            latency.add_metric(labels, finding.latency)
+        if finding.mount_point in last_success:
+            success.add_metric(labels, last_success[finding.mount_point])
+    return [up, condition, state, latency, success]
+
+
+def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str], Judgement]:
+    """By their labels. The worst come first, and count, where several findings have the same."""
+    found: dict[tuple[str, str, str], Judgement] = {}
+    for judgement in judgements:
+        finding = judgement.finding
+        if judgement.condition is Condition.SHADOWED or not finding.mount_point:
+            continue
+        mount = finding.mount
+        source, fs_type = (b"", b"") if mount is None else (mount.source, mount.fs_type)
+        labels = (_label(source), _label(fs_type), _label(finding.mount_point))
+        found.setdefault(labels, judgement)
+    return found
+
+
+def _label(name: bytes) -> str:
+    """Clipped names could be the same for two mounts; who makes such names makes them for his own."""
+    return text.clipped(text.printable(name), _LABEL_WIDTH)

@@ -1,0 +1,654 @@
+"""The metrics as a real node_exporter hands them on, and what is made of them: alerts, the dashboard.
+
+The programs of Prometheus are in .venv/monitoring/root, where `make test` unpacks them.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from check_mounts import metrics
+from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
+from check_mounts.policy import Policy, judge_all
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
+from tests.daemon import Daemon
+
+PROGRAMS = ROOT / ".venv/monitoring/root/usr/bin"
+PROMETHEUS = ROOT / "prometheus"
+RULES = PROMETHEUS / "check_mounts.rules.yml"
+RULE_TESTS = PROMETHEUS / "check_mounts.rules.test.yml"
+DASHBOARD = PROMETHEUS / "check_mounts-dashboard.json"
+
+
+class Samples:
+    """What a text in the format of Prometheus says."""
+
+    def __init__(self, text: str) -> None:
+        self._all = [
+            (sample.name, tuple(sorted(sample.labels.items())), sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+
+    def of(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """The series of a name that have these labels, among others, by all their labels."""
+        found = [(found, value) for its_name, found, value in self._all if its_name == name and labels.items() <= dict(found).items()]
+        assert len(dict(found)) == len(found), found
+        return dict(found)
+
+    def value(self, name: str, **labels: str) -> float:
+        (value,) = self.of(name, **labels).values()
+        return value
+
+    def values(self, name: str, label: str, **labels: str) -> list[str]:
+        """The values of one label, sorted."""
+        return sorted(dict(found)[label] for found in self.of(name, **labels))
+
+    @property
+    def series(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+        return [(name, labels) for name, labels, _ in self._all]
+
+
+class Program:
+    """One of the programs of Prometheus, listening on a port of loopback that it chooses itself. Its log is a file."""
+
+    def __init__(self, name: str, log: Path, *arguments: str) -> None:
+        program = PROGRAMS / name
+        assert program.exists(), "make .venv/monitoring/root"
+        with open(log, "wb") as stream:
+            command = [str(program), "--web.listen-address=127.0.0.1:0", *arguments]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, cwd=log.parent)
+
+        self._log = log
+        self.port = int(self._logs(r'msg="TLS is disabled." http2=false address=127\.0\.0\.1:(\d+)'))
+
+    def _logs(self, pattern: str) -> str:
+        """Wait for a line of the log; give the group of the pattern."""
+        found: list[str] = []
+
+        def logged() -> list[str]:
+            assert self._process.poll() is None, self._log.read_text()
+            found[:] = re.findall(pattern, self._log.read_text())
+            return found
+
+        try:
+            until(logged)
+        except BaseException:
+            self.close()
+            raise
+        return found[0]
+
+    def get(self, path: str) -> bytes:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            content = response.read()
+            assert response.status == 200, content
+            return content
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Exporter(Program):
+    """A node_exporter with the textfile collector alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "check_mounts.prom"
+        directory.mkdir()
+        words = ["--collector.disable-defaults", "--collector.textfile", f"--collector.textfile.directory={directory}"]
+        super().__init__("prometheus-node-exporter", directory.with_name("exporter.log"), *words)
+
+    def scrape(self) -> Samples:
+        return Samples(self.get("/metrics").decode("utf-8"))
+
+    def until(self, name: str, value: float, **labels: str) -> Samples:
+        """Wait until a series has this value."""
+        seen: list[Samples] = []
+
+        def holds() -> bool:
+            seen[:] = [self.scrape()]
+            return list(seen[0].of(name, **labels).values()) == [value]
+
+        until(holds)
+        return seen[0]
+
+
+class Prometheus(Program):
+    """A server that scrapes one exporter each second, and evaluates the rules as often."""
+
+    def __init__(self, directory: Path, exporter: Exporter) -> None:
+        directory.mkdir()
+        configuration = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": "node", "static_configs": [{"targets": [f"127.0.0.1:{exporter.port}"]}]}],
+        }
+        file = directory / "prometheus.yml"
+        file.write_text(json.dumps(configuration))
+        super().__init__("prometheus", directory / "log", f"--config.file={file}", f"--storage.tsdb.path={directory}/data")
+        self._logs("Server is ready to receive web requests.")  # until then it answers with 503
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = json.loads(self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.get("/api/v1/alerts"))["data"]["alerts"]
+        return found
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> Iterator[Exporter]:
+    result = Exporter(tmp_path / "textfile")
+    yield result
+    result.close()
+
+
+@pytest.fixture
+def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
+    """Made after the mounts, so that it is gone before them."""
+    result = Daemon(plugin, tmp_path / "daemon")
+    yield result
+    result.close()
+
+
+def _promtool(*arguments: object, stdin: bytes = b"") -> tuple[int, str]:
+    result = subprocess.run([PROGRAMS / "promtool", *map(str, arguments)], input=stdin, capture_output=True, check=False)
+    return result.returncode, (result.stdout + result.stderr).decode("utf-8")
+
+
+def _is_accepted(file: Path) -> bool:
+    """promtool says what it dislikes; of what it likes it says nothing."""
+    return _promtool("check", "metrics", stdin=file.read_bytes()) == (0, "")
+
+
+# -- with the real daemon
+
+# As bytes in the file system -> as a value of the label `mountpoint`, which has the escapes of mountinfo.
+HOSTILE = {
+    b"plain": "plain",
+    b"a b": "a b",
+    b"line\nfeed": r"line\012feed",
+    b"\rreturn\ttab": r"\015return\011tab",
+    b"pi|pe": r"pi\174pe",
+    b"quo'te": "quo'te",
+    b'double"quote': 'double"quote',
+    b"back\\slash": r"back\134slash",
+    b"trailing\\": "trailing\\134",
+    b"\\n": r"\134n",
+    b"\\040": r"\134040",
+    b'{mountpoint="/"} 1': '{mountpoint="/"} 1',
+    b"close}": "close}",
+    b"equals=sign": "equals=sign",
+    b"semi;colon,comma": "semi;colon,comma",
+    b"# TYPE x counter": "# TYPE x counter",
+    b"\xff\xfe": r"\377\376",
+    b"\xc3": r"\303",
+    b"\xed\xa0\x80": r"\355\240\200",
+    "ü €".encode(): "ü €",
+    "right\u202eleft".encode(): r"right\342\200\256left",
+    "line\u2028separator".encode(): r"line\342\200\250separator",
+    "\U000e0001tag".encode(): r"\363\240\200\201tag",
+    b"$(reboot)`x`": "$(reboot)`x`",
+}
+
+
+def _long(mounts: Mounts, letter: str) -> Path:
+    """A mount point of some 4,000 characters; of two only the letter in the middle differs."""
+    path = mounts.base / "long"
+    parts = (4000 - len(str(path))) // 201
+    return path.joinpath(*("l" * 200 if number != parts // 2 else letter * 200 for number in range(parts)))
+
+
+def _mount_all(mounts: Mounts) -> None:
+    for name in HOSTILE:
+        path = mounts.base / os.fsdecode(name)
+        path.mkdir(parents=True)
+        mounts.mount_at(path, "tmpfs", os.fsdecode(b"of " + name))
+    for letter, mode in (("a", "0755"), ("b", "0000")):
+        path = _long(mounts, letter)
+        assert 3700 < len(str(path)) <= 4000
+        path.mkdir(parents=True)
+        mounts.mount_at(path, "tmpfs", "x" * 3000, f"mode={mode}")
+
+
+@pytest.mark.root
+@pytest.mark.monitoring
+@pytest.mark.parametrize("version", ["0.9.0", "newest"])
+def test_every_mount_is_scraped_whatever_its_name(
+    mounts: Mounts, plugin: Plugin, daemon: Daemon, exporter: Exporter, version: str, tmp_path: Path
+) -> None:
+    """Also with the oldest prometheus_client that is supported, that of Debian 11; and `metrics` is a key of the configuration."""
+    _mount_all(mounts)
+    if version != "newest":
+        library = ROOT / ".venv" / f"prometheus_client-{version}"
+        assert library.exists(), "make .venv/test"
+        plugin.environment["PYTHONPATH"] = os.pathsep.join([str(library), plugin.environment["PYTHONPATH"]])
+    configuration = tmp_path / "check_mounts.conf"
+    configuration.write_text(f"[check_mounts]\nmetrics = {exporter.file}\n")
+    before = time.time()
+    daemon.start("--config", str(configuration))
+    assert _is_accepted(exporter.file)
+    assert oct(exporter.file.stat().st_mode & 0o7777) == "0o644"
+    samples = exporter.scrape()
+    assert samples.value("node_textfile_scrape_error") == 0
+    assert samples.value("node_textfile_mtime_seconds", file=str(exporter.file)) >= int(before)
+    base = str(mounts.base)
+    up = samples.of("check_mounts_mount_up")
+    assert len(up) == len(HOSTILE) + 1
+    for name in HOSTILE.values():
+        labels = {"mountpoint": f"{base}/{name}", "device": f"of {name}", "fstype": "tmpfs"}
+        assert samples.value("check_mounts_mount_up", **labels) == 1
+        assert samples.value("check_mounts_mount_state", **labels) == 0
+        assert samples.of("check_mounts_mount_condition", **labels) == {tuple(sorted([*labels.items(), ("condition", "ok")])): 1}
+        assert 0 < samples.value("check_mounts_mount_probe_duration_seconds", **labels) < 5
+        assert before <= samples.value("check_mounts_mount_last_success_timestamp_seconds", **labels) <= time.time()
+    # Both long names are cut to the same one. The mount that is denied is the one to be told.
+    (cut,) = (dict(labels) for labels in up if "..." in dict(labels)["mountpoint"])
+    assert (len(cut["mountpoint"]), len(cut["device"])) == (256, 256)
+    assert cut["mountpoint"].startswith(f"{base}/long/lll") and cut["mountpoint"].endswith("lll")
+    assert samples.values("check_mounts_mount_condition", "condition", **cut) == ["denied"]
+    assert samples.value("check_mounts_mounts", condition="ok") == len(HOSTILE) + 1
+    assert samples.value("check_mounts_mounts", condition="denied") == 1
+    assert samples.value("check_mounts_state") == 1
+    assert before <= samples.value("check_mounts_last_run_timestamp_seconds") <= time.time()
+    assert samples.value("check_mounts_run_interval_seconds") == daemon.interval
+    assert 0 < samples.value("check_mounts_run_duration_seconds") < 5
+    assert samples.value("check_mounts_runs_total") >= 1
+
+
+@pytest.mark.root
+@pytest.mark.monitoring
+def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: Exporter) -> None:
+    healthy = {"mountpoint": str(mounts.tmpfs("healthy"))}
+    home = {"mountpoint": str(fuse.mount("home", source="filer1:/home")), "device": "filer1:/home", "fstype": "fuse.test"}
+    below = {"mountpoint": str(mounts.tmpfs("home/sub"))}
+    daemon.start("--metrics", str(exporter.file))
+    well = exporter.scrape()
+    assert well.value("check_mounts_mount_up", **home) == 1
+    assert well.value("check_mounts_stuck_probes") == well.value("check_mounts_state") == 0
+    fuse.command("hang", "home")
+    hung = exporter.until("check_mounts_mount_up", 0, **home)
+    assert hung.values("check_mounts_mount_condition", "condition", **home) == ["timed_out"]
+    assert hung.value("check_mounts_mount_state", **home) == hung.value("check_mounts_state") == 2
+    assert hung.value("check_mounts_mount_probe_duration_seconds", **home) >= daemon.timeout
+    assert hung.value("check_mounts_mounts", condition="timed_out") == hung.value("check_mounts_stuck_probes") == 1
+    assert hung.values("check_mounts_mount_condition", "condition", **below) == ["blocked"]
+    assert (hung.value("check_mounts_mount_up", **below), hung.value("check_mounts_mount_state", **below)) == (0, 0)
+    assert hung.value("check_mounts_mount_up", **healthy) == 1
+    assert not below.keys() & {name for name, _ in hung.of("check_mounts_mount_probe_duration_seconds", **below)}
+    last = hung.value("check_mounts_mount_last_success_timestamp_seconds", **home)
+    daemon.until_checked(2)
+    later = exporter.scrape()
+    assert later.value("check_mounts_stuck_probes") == 1
+    assert later.value("check_mounts_mount_last_success_timestamp_seconds", **home) == last
+    assert later.value("check_mounts_mount_last_success_timestamp_seconds", **healthy) > last
+    assert later.value("check_mounts_runs_total") > well.value("check_mounts_runs_total")
+    assert _is_accepted(exporter.file)
+    fuse.command("answer", "home")
+    again = exporter.until("check_mounts_mount_up", 1, **home)
+    assert again.values("check_mounts_mount_condition", "condition", **home) == ["ok"]
+    assert again.value("check_mounts_mount_last_success_timestamp_seconds", **home) > last
+    until(lambda: exporter.scrape().value("check_mounts_state") == 0)
+    assert exporter.scrape().value("check_mounts_stuck_probes") == 0
+
+
+@pytest.mark.root
+@pytest.mark.monitoring
+def test_a_real_prometheus_alerts(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: Exporter, tmp_path: Path) -> None:
+    """What promtool tests with made-up series, with those of a scrape: labels of the target, hostile names in annotations."""
+    mounts.tmpfs("healthy")
+    name = """{{ $value }} |`'"\\"""
+    home = fuse.mount(name, source="filer1:/home")
+    fuse.command("hang", name)
+    daemon.start("--metrics", str(exporter.file))
+    with contextlib.closing(Prometheus(tmp_path / "prometheus", exporter)) as prometheus:
+        until(lambda: len(prometheus.alerts()) == 2, 30)
+        alert, stuck = sorted(prometheus.alerts(), key=lambda each: str(each["labels"]["alertname"]))
+        shown = str(home).replace("\\", r"\134").replace("|", r"\174")
+        target = f"127.0.0.1:{exporter.port}"
+        mount = {"condition": "timed_out", "device": "filer1:/home", "fstype": "fuse.test", "mountpoint": shown}
+        mine = {"alertname": "CheckMountsMountTimedOut", "severity": "critical", "fileserver": "filer1"}
+        assert alert["labels"] == {**mount, **mine, "instance": target, "job": "node"}
+        assert alert["annotations"]["summary"] == f"{target}: {shown} (fuse.test filer1:/home) does not answer"
+        assert stuck["labels"]["alertname"] == "CheckMountsStuckProbes"
+        assert alert["state"] == stuck["state"] == "pending"
+        counts = {
+            each: len(prometheus.query(each.replace("$instance", ".*").replace("$mountpoint", ".*"))) for each in _dashboard_expressions()
+        }
+        # All panels have something to show but the one of mounts that have answered and no longer do: this one never has.
+        assert [each for each, number in counts.items() if not number] == [each for each in counts if "last_success" in each]
+
+
+@pytest.mark.root
+@pytest.mark.monitoring
+def test_no_series_is_there_twice(mounts: Mounts, daemon: Daemon, exporter: Exporter) -> None:
+    """Of two, node_exporter drops one without a word: mounts on top of each other, what is missing twice, and comes and goes."""
+    for _ in range(3):
+        mounts.tmpfs("stack", source="same")
+    for letter in "ab":
+        mounts.mount_at(_made(_long(mounts, letter)), "tmpfs", "same")
+    gone = mounts.base / "gone"
+    arguments = ["--expect", f"{gone},type=tmpfs", "--expect", f"{gone},type=xfs", "--expect", f"{mounts.base}/stack,type=xfs"]
+    daemon.start(*arguments, "--metrics", str(exporter.file))
+    samples = exporter.scrape()
+    series = Samples(exporter.file.read_text()).series
+    assert [name for name, number in collections.Counter(series).items() if number > 1] == []
+    assert {name for name in samples.series if name[0].startswith("check_mounts_")} == set(series)
+    assert samples.value("node_textfile_scrape_error") == 0
+    assert _is_accepted(exporter.file)
+    stack = {"mountpoint": f"{mounts.base}/stack"}
+    assert samples.values("check_mounts_mount_condition", "condition", **stack) == ["changed"]
+    assert samples.value("check_mounts_mounts", condition="shadowed") == 2
+    assert samples.of("check_mounts_mount_state", mountpoint=str(gone)) == {
+        (("device", ""), ("fstype", ""), ("mountpoint", str(gone))): 2,
+    }
+    mounts.tmpfs("gone")
+    exporter.until("check_mounts_mount_up", 1, mountpoint=str(gone), fstype="tmpfs")
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.root
+@pytest.mark.monitoring
+def test_the_collector_never_sees_half_a_file(mounts: Mounts, daemon: Daemon, exporter: Exporter, tmp_path: Path) -> None:
+    """It takes whatever ends with .prom. Nothing is made under such a name, it is renamed to it; what a killed daemon left is none."""
+    mounts.tmpfs("home")
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    leftover = exporter.file.with_name(f".check_mounts.prom.{killed.pid}.new")
+    leftover.write_text("check_mounts_state{")
+    assert exporter.scrape().value("node_textfile_scrape_error") == 0
+    trace = tmp_path / "trace"
+    calls = "trace=open,openat,openat2,creat,rename,renameat,renameat2,link,linkat"
+    daemon.start("--metrics", str(exporter.file), wrapper=["strace", "-D", "-f", "-y", "-s", "4096", "-o", str(trace), "-e", calls])
+    daemon.until_checked()
+    assert daemon.stop() == 0
+    inside = [line for line in trace.read_text().splitlines() if f"{exporter.file.parent}>" in line or f'"{exporter.file.parent}/' in line]
+    made = [re.search(r'"([^"]*)", [^"]*O_CREAT', line) for line in inside]
+    names = {match[1] for match in made if match}
+    assert names and all(re.fullmatch(r"\.check_mounts\.prom\.\d+\.new", name) for name in names), inside
+    renamed = {words for line in inside if "rename" in line for words in [tuple(re.findall(r'"([^"]*)"', line))]}
+    assert {new for _, new in renamed} == {exporter.file.name}
+    assert {old for old, _ in renamed} == names
+    assert os.listdir(exporter.file.parent) == [exporter.file.name]
+
+
+@pytest.mark.root
+def test_a_directory_that_is_not_there_does_not_stop_the_checks(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    file = tmp_path / "gone/check_mounts.prom"
+    daemon.start("--metrics", str(file))
+    daemon.until_checked()
+    assert daemon.says(f"Cannot write {file}: No such file or directory")
+    file.parent.mkdir()
+    until(lambda: daemon.says(f"No longer: Cannot write {file}: No such file or directory"))
+    assert Samples(file.read_text()).value("check_mounts_state") == 0
+    assert sum(line.startswith("Cannot write ") for line in daemon.lines) == 1
+    assert daemon.cached().code == 0
+
+
+def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:
+    """Without site-packages (-S); nagiosplugin is not asked for so early."""
+    command = [PYTHON, "-S", "-m", "check_mounts", "--daemon", "--foreground", "--cache", f"{tmp_path}/run/status"]
+    environment = {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "--metrics", f"{tmp_path}/x.prom"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    result = Result(process)
+    assert result.code == 3
+    assert result.lines[0] == (
+        "MOUNTS UNKNOWN - argument --metrics: the library prometheus_client is missing (No module named 'prometheus_client'): "
+        "apt-get install python3-prometheus-client"
+    )
+    assert result.stderr == b""
+    assert os.listdir(tmp_path) == []
+
+
+# -- the module alone
+
+
+def _mount(point: bytes, source: bytes = b"none") -> Mount:
+    return Mount(1, 0, (0, 1), b"/", point, (), (), b"tmpfs", source, ())
+
+
+def _render(
+    *findings: Finding, last_success: dict[bytes, float] | None = None, submissions: Sequence[tuple[str, int, int]] = ()
+) -> Samples:
+    survey = Survey(findings, started=1732500000.25, duration=0.125)
+    judgements = judge_all(survey, Policy())
+    passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions)
+    return Samples(metrics.render(survey, judgements, State.CRITICAL, passes).decode("utf-8"))
+
+
+def test_what_is_said_of_the_passes() -> None:
+    samples = _render()
+    assert {name: samples.value(name) for name, labels in samples.series if not labels} == {
+        "check_mounts_state": 2,
+        "check_mounts_run_duration_seconds": 0.125,
+        "check_mounts_run_interval_seconds": 60,
+        "check_mounts_last_run_timestamp_seconds": 1732500000.25,
+        "check_mounts_stuck_probes": 3,
+        "check_mounts_runs_total": 7,
+    }
+    assert samples.values("check_mounts_mounts", "condition") == sorted(condition.identifier for condition in Condition)
+
+
+@pytest.mark.parametrize("condition", [each for each in Condition if each not in (Condition.SHADOWED, Condition.SLOW)])
+def test_each_condition(condition: Condition) -> None:
+    """Up is what a probe came back from; the condition has the name that perfdata and JSON give it."""
+    probed = condition not in (Condition.MISSING, Condition.BLOCKED, Condition.UNPROBED, Condition.TIMED_OUT)
+    samples = _render(Finding(b"/x", _mount(b"/x"), condition, "why", Outcome() if probed else None))
+    assert samples.values("check_mounts_mount_condition", "condition") == [condition.identifier]
+    assert samples.value("check_mounts_mount_up") == (1 if probed and condition is not Condition.DEAD else 0)
+    assert samples.value("check_mounts_mounts", condition=condition.identifier) == 1
+
+
+@pytest.mark.parametrize("conditions", list(itertools.permutations([Condition.OK, Condition.DEAD, Condition.DENIED])))
+def test_the_worst_of_what_has_the_same_labels_counts(conditions: Sequence[Condition]) -> None:
+    findings = [Finding(b"/x", _mount(b"/x"), condition, "why", Outcome()) for condition in conditions]
+    samples = _render(*findings, last_success={b"/x": 5.0})
+    assert samples.values("check_mounts_mount_condition", "condition") == ["dead"]
+    assert samples.value("check_mounts_mount_up") == 0
+    assert samples.value("check_mounts_mount_last_success_timestamp_seconds") == 5
+
+
+def test_what_is_no_mount_has_no_series() -> None:
+    """Shadowed ones, which no path leads to, and lines of the mount table that make no sense; they are counted."""
+    shadowed = Finding(b"/x", _mount(b"/x"), Condition.SHADOWED, "another mount covers it")
+    samples = _render(shadowed, Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood"))
+    assert not samples.of("check_mounts_mount_up")
+    assert samples.value("check_mounts_mounts", condition="shadowed") == samples.value("check_mounts_mounts", condition="unprobed") == 1
+
+
+def test_nothing_is_loaded_while_it_renders() -> None:
+    """Later than at the start, a module might lie on a mount that hangs."""
+    script = (
+        "import sys\n"
+        "from check_mounts import daemon, metrics\n"
+        "from check_mounts.model import *\n"
+        "from check_mounts.policy import Policy, judge_all\n"
+        "before = set(sys.modules)\n"
+        "mount = Mount(1, 0, (0, 1), b'/', b'/x', (), (), b'tmpfs', b'', ())\n"
+        "survey = Survey((Finding(b'/x', mount, Condition.OK, '', Outcome(), 0.1),))\n"
+        "out = metrics.render(survey, judge_all(survey, Policy()), State.OK, metrics.Passes(1, 1.0, 1.0, 60.0, 0, {b'/x': 1.0}))\n"
+        "print(len(out) > 1000, set(sys.modules) - before)"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(prometheus_client.__file__).parent.parent)])}
+    assert subprocess.check_output([PYTHON, "-c", script], env=environment, text=True) == "True set()\n"
+
+
+# -- alert rules and dashboard
+
+
+@pytest.mark.monitoring
+def test_promtool_accepts_the_rules() -> None:
+    code, output = _promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert (code, "SUCCESS" in output) == (0, True), output
+
+
+@pytest.mark.monitoring
+def test_each_rule_fires_when_it_should() -> None:
+    code, output = _promtool("test", "rules", RULE_TESTS)
+    assert (code, "SUCCESS" in output) == (0, True), output
+    fires: set[str] = set()
+    silent: set[str] = set()
+    for name, empty in re.findall(r"^ +alertname: (\w+)\n +exp_alerts:( \[\])?", RULE_TESTS.read_text(), re.M):
+        (silent if empty else fires).add(name)
+    assert fires == silent == set(_alerts())
+
+
+def _alerts() -> list[str]:
+    return re.findall(r"^ +- alert: (\w+)$", RULES.read_text(), re.M)
+
+
+def _rule_expressions() -> list[str]:
+    """Of a file that promtool has understood, and that keeps to one style."""
+    found = re.findall(r"^( +)expr: (?!\|)(.*)$|^( +)expr: \|\n((?:\3  .*\n)+)", RULES.read_text(), re.M)
+    expressions = [line or block for _, line, _, block in found]
+    assert len(expressions) == len(_alerts()) + len(re.findall(r"^ +- record: ", RULES.read_text(), re.M))
+    return expressions
+
+
+def _dashboard() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return loaded
+
+
+def _dashboard_expressions() -> list[str]:
+    dashboard = _dashboard()
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for variable in dashboard["templating"]["list"]:
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+        assert match, variable
+        found.append(f"count by ({match[2]}) ({match[1]})")
+    return found
+
+
+_KEYWORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset"}
+_WITH_LABELS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^()]*)\)")
+
+
+def _names(expression: str) -> tuple[set[str], set[str]]:
+    """The metrics and the labels that an expression of PromQL names."""
+    labels = set()
+    for made, read in re.findall(r'"(\w+)", "[^"]*", "(\w+)", `', expression):  # label_replace()
+        labels |= {made, read}
+    bare = re.sub(r'"[^"]*"|`[^`]*`', "0", expression)
+    for words in [*_WITH_LABELS.findall(bare), *re.findall(r"\{([^{}]*)\}", bare)]:
+        labels |= set(re.findall(r"[A-Za-z_]\w*", words))
+    bare = re.sub(r"\{[^{}]*\}|\[[^][]*\]", "", _WITH_LABELS.sub("", bare))
+    metric_names = {name for name in re.findall(r"(?<![\w:])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])", bare) if name not in _KEYWORDS}
+    return metric_names, labels
+
+
+def test_names() -> None:
+    """The test's own reader of expressions."""
+    assert _names('sum by (a) (m{b="x{y}", c=~`z`} > 1) unless on (d) rate(n:o[5m:1m]) or vector(0)') == (
+        {"m", "n:o"},
+        {"a", "b", "c", "d"},
+    )
+    assert _names('label_replace(m, "new", "$1", "old", `(.*)`)') == ({"m"}, {"new", "old"})
+
+
+def _emitted() -> tuple[set[str], set[str]]:
+    finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", Outcome(), 0.1)
+    samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)])
+    assert samples.value("check_mounts_submissions_total", destination="nsca:h") == 3
+    assert samples.value("check_mounts_submission_failures_total", destination="nsca:h") == 4
+    series = samples.series
+    return {name for name, _ in series}, {label for _, labels in series for label, _ in labels}
+
+
+def test_rules_and_dashboard_name_only_what_is_there() -> None:
+    metric_names, labels = _emitted()
+    # Of Prometheus itself and of the textfile collector; the others are made by the first rule.
+    metric_names |= {
+        "ALERTS",
+        "node_textfile_mtime_seconds",
+        "node_textfile_scrape_error",
+        *re.findall(r"- record: (\S+)", RULES.read_text()),
+    }
+    labels |= {"job", "instance", "file", "alertname", "alertstate"}
+    for expression in _dashboard_expressions():
+        assert _names(expression)[0] <= metric_names, expression
+        assert _names(expression)[1] <= labels, expression
+    labels |= {"fileserver"}
+    for expression in _rule_expressions():
+        assert _names(expression)[0] <= metric_names, expression
+        assert _names(expression)[1] <= labels, expression
+    # Also in annotations, and in the tables of the manual.
+    assert set(re.findall(r"\$labels\.(\w+)", RULES.read_text())) <= labels
+    for path in (RULES, RULE_TESTS, PROMETHEUS / "README.md"):
+        words = set(re.findall(r"\bcheck_mounts_[a-z_]+\b|\bnode_textfile_\w+", path.read_text()))
+        assert words - {"check_mounts_absent"} <= metric_names, path
+    conditions = {name for path in (RULES, DASHBOARD) for name in re.findall(r'condition\\?!?="(\w+?)\\?"', path.read_text())}
+    assert conditions <= {condition.identifier for condition in Condition}
+
+
+def test_each_condition_has_one_alert() -> None:
+    own = re.findall(r'expr: (?:\|\n +)?check_mounts:mount_not_ok:state\{condition="(\w+)"\}', RULES.read_text())
+    (rest,) = re.findall(r'condition!~"([\w|]+)"', RULES.read_text())
+    assert len(set(own)) == len(own)
+    assert set(own) == set(rest.split("|"))
+    assert set(own) == {each.identifier for each in Condition if each.value not in ("ok", "blocked", "shadowed")}
+
+
+@pytest.mark.monitoring
+def test_each_expression_of_the_dashboard_can_be_understood(tmp_path: Path) -> None:
+    """As a recording rule, which is what promtool reads; JSON is YAML."""
+    rules = [{"record": f"x:{number}", "expr": expression} for number, expression in enumerate(_dashboard_expressions())]
+    path = tmp_path / "rules.yml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    code, output = _promtool("check", "rules", "--lint=none", path)
+    assert code == 0, output
+    assert f"SUCCESS: {len(rules)} rules found" in output
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    """What Grafana asks for: the source of data as an input, variables that exist, panels that have an ID and a place of their own."""
+    dashboard = _dashboard()
+    assert dashboard["id"] is None and dashboard["schemaVersion"] >= 36 and dashboard["title"] and dashboard["uid"]
+    assert [(each["name"], each["type"], each["pluginId"]) for each in dashboard["__inputs"]] == [
+        ("DS_PROMETHEUS", "datasource", "prometheus")
+    ]
+    variables = [each["name"] for each in dashboard["templating"]["list"]]
+    assert variables == ["instance", "mountpoint"]
+    panels = dashboard["panels"]
+    assert {panel["type"] for panel in panels} == {each["id"] for each in dashboard["__requires"] if each["type"] == "panel"}
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+    assert len(set(cells)) == len(cells) and max(x for x, _ in cells) < 24
+    source = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+    for each in [*panels, *(target for panel in panels for target in panel["targets"]), *dashboard["templating"]["list"]]:
+        assert each["datasource"] == source
+    assert set(re.findall(r"\$(\w+)", " ".join(_dashboard_expressions()))) <= set(variables)
+
+
+def test_the_manual_lists_what_there_is() -> None:
+    manual = (PROMETHEUS / "README.md").read_text()
+    assert set(re.findall(r"^\| `(check_mounts_\w+)` ", manual, re.M)) == _emitted()[0]
+    assert set(re.findall(r"^\| `(CheckMounts\w+)` ", manual, re.M)) == set(_alerts())
