@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import demands, selection, stuck, survey, text
+from check_mounts.delivery import Submission
 from check_mounts.model import Condition, Finding, Mount, Survey
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
@@ -28,7 +29,7 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from."""
+    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount."""
 
     filters: selection.Filters
     settings: survey.Settings
@@ -46,6 +47,8 @@ class Options:
     allow_none: bool
     fstab: Optional[str]
     service: Optional[Service]
+    submission: Optional[Submission]
+    per_mount: bool
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:

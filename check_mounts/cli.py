@@ -13,17 +13,19 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional
 
 from check_mounts import (
     __version__,
     cache,
     checking,
     config,
+    delivery,
     demands,
     expected,
     logs,
     mounttable,
+    passive,
     privilege,
     selection,
     stuck,
@@ -35,6 +37,9 @@ from check_mounts.config import Configuration
 from check_mounts.model import Condition, ExpectedMount, Mount, State, Step, Survey
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 from check_mounts.signals import Interrupts
+
+if TYPE_CHECKING:
+    from check_mounts.summary import Report
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
 _BESIDE_TIMEOUT = 4.0
@@ -116,6 +121,13 @@ def _ident(word: str) -> str:
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': {error}") from None
 
 
+def _object_name(word: str) -> str:
+    """A host or service, as a monitoring server knows it: nothing that a command file, NSCA or Icinga 2 would take for an end of it."""
+    if not word or not word.isprintable() or any(char in ";!" for char in word):
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not the name of a host or service")
+    return word
+
+
 def _glob(word: str) -> selection.Glob:
     return _compiled(word, os.fsencode(word))
 
@@ -176,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
     _add_judging(result.add_argument_group("how bad it is"))
     _add_output(result.add_argument_group("output"))
     _add_service(result.add_argument_group("as a daemon, and what it found"))
+    _add_submission(result.add_argument_group("results for servers that do not ask (passive checks)"))
     return result
 
 
@@ -299,6 +312,22 @@ def _add_service(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-age", metavar="SECONDS", type=_seconds, help="with --cached: UNKNOWN if it is older than that")
 
 
+def _add_submission(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--submit", action="append", default=[], metavar="DESTINATION",
+        help="submit the result to command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT or nrdp:URL, too (repeatable); "
+        'passwords are in the configuration, section [submit "DESTINATION"]',
+    )  # fmt: skip
+    group.add_argument("--submit-host", metavar="NAME", type=_object_name, help="as the result of this host (default: the host name)")
+    group.add_argument(
+        "--submit-service", metavar="NAME", type=_object_name, default="mounts", help="and of this service of its (default: %(default)s)"
+    )
+    group.add_argument("--submit-timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for each destination (default: 5)")
+    group.add_argument(
+        "--per-mount", action="store_true", help="a result for each mount as well, of the service 'mounts MOUNTPOINT', submitted or printed"
+    )
+
+
 def known_options(options_parser: argparse.ArgumentParser) -> dict[str, config.Option]:
     """The long options, as the configuration may name them."""
     known = {}
@@ -324,7 +353,11 @@ def _from_files(
         for word in line.words:
             if _option_of(word) in (config.REFUSED | {"h", "V"}):
                 raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
-    lines = [*configuration.words, *extra]
+    said = configuration.words
+    if values.config is None and not values.daemon:
+        # Who checks one mount by hand must not tell the server that all of this host are well.
+        said = tuple(line for line in said if not any(_option_of(word) == "submit" for word in line.words))
+    lines = [*said, *extra]
     values.origins = {}
     if not lines and not configuration.sections:
         return values, configuration
@@ -368,7 +401,8 @@ def _below_the_command_line(configuration: Configuration, given: set[str], value
         severity = {condition: state for condition, state in section.overrides.severity.items() if condition not in said}
         overrides = dataclasses.replace(section.overrides, severity=severity, **taken)  # type: ignore[arg-type]
         sections.append(dataclasses.replace(section, overrides=overrides))
-    return Configuration(configuration.words, tuple(sections))
+    # Not dataclasses.replace(): what is known of single mounts was that of the old sections.
+    return Configuration(configuration.words, tuple(sections), configuration.destinations)
 
 
 def _blamed(error: UsageError, origins: Mapping[str, str]) -> UsageError:
@@ -494,6 +528,8 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
         allow_none=values.allow_none,
         fstab=None if values.fstab is None else _absolute("--fstab", values.fstab),
         service=_service(values, given),
+        submission=_submission(values, configuration, given),
+        per_mount=values.per_mount,
     )
 
 
@@ -512,6 +548,8 @@ def _service(values: argparse.Namespace, given: set[str]) -> Optional[checking.S
     for option in ("json", "max_age"):
         if option in given:
             _refuse(f"--{option.replace('_', '-')}", "does not go with --daemon")
+    if "per_mount" in given and not values.submit:
+        _refuse("--per-mount", "goes with --submit only, if the daemon is to do it")
     return checking.Service(
         interval=values.interval,
         foreground=values.foreground,
@@ -520,6 +558,32 @@ def _service(values: argparse.Namespace, given: set[str]) -> Optional[checking.S
         facility=values.syslog_facility,
         ident=values.syslog_ident,
     )
+
+
+def _submission(values: argparse.Namespace, configuration: Configuration, given: set[str]) -> Optional[delivery.Submission]:
+    """Raises UsageError."""
+    if values.json and "per_mount" in given:
+        _refuse("--per-mount", "does not go with --json, which has each mount anyway")
+    sections = {section.destination: section for section in configuration.destinations}
+    destinations = {word: _destination(word, sections.get(word)) for word in values.submit}
+    if not destinations:
+        for option in ("submit_host", "submit_service", "submit_timeout"):
+            if option in given:
+                _refuse(f"--{option.replace('_', '-')}", "goes with --submit only")
+        return None
+    # Not the fully qualified one: to find that out, a name server is asked, which may be what is down.
+    host = values.submit_host if values.submit_host is not None else os.uname().nodename
+    return delivery.Submission(tuple(destinations.values()), host, values.submit_service, values.submit_timeout, values.per_mount)
+
+
+def _destination(word: str, section: Optional[config.SubmitSection]) -> passive.Destination:
+    """Raises UsageError."""
+    try:
+        return passive.destination(word, section.settings if section is not None else passive.Settings())
+    except ValueError as error:
+        if section is not None:
+            raise UsageError(f"{section.origin}: {error}") from None
+        return _refuse("--submit", str(error))
 
 
 def _metrics(path: str) -> str:
@@ -625,7 +689,42 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
     from check_mounts import plugin
 
     presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding())
-    return plugin.report(result, options.policy, presentation)
+    report = plugin.report(result, options.policy, presentation)
+    if not options.per_mount or options.submission is not None:
+        return report.output, report.state
+    each = plugin.report_each(result, options.policy, presentation)
+    return report.output + b"".join(map(_tabular, each)), report.state
+
+
+def _tabular(report: Report) -> bytes:
+    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a tab."""
+    name = text.encoded(text.printable(report.mount_point or b""), _stdout_encoding())
+    return b"\t".join((name, b"%d" % report.state.value, report.output.split(b"\n", 1)[0])) + b"\n"
+
+
+def _submit(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
+    """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the verdict nor the exit code.
+
+    To cron, which mails what is printed, that is the only news.
+    """
+    if result.interrupted is not None:
+        _complain(f"not submitted: interrupted by {result.interrupted}")
+        return
+    from check_mounts import submitting
+
+    results = submitting.results(result, options, submission, None)
+    for receipt in delivery.deliver(submission, results, interrupts, interrupts.wake_fd):
+        if receipt.error is not None:
+            _complain(receipt.words)
+        elif options.verbosity:
+            _write(text.encoded(f"note: {receipt.words}\n", _stdout_encoding()), interrupts)
+
+
+def _complain(words: str) -> None:
+    try:
+        os.write(2, text.encoded(f"check_mounts: {text.one_line(words)}\n", "utf-8"))
+    except OSError:
+        pass
 
 
 def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple[bytes, State]:
@@ -716,4 +815,6 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours
         output, state = _report_plainly(result, options, error)
     _write(output, interrupts)
+    if options.submission is not None:
+        _submit(result, options, options.submission, interrupts)
     return state.value

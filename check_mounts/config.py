@@ -5,7 +5,7 @@ Import budget: ``functools``, ``re``, ``stat``; difflib only where a key is miss
 * Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs; those around a line, a key and a
   value do not count. Any byte but NUL may occur. A line goes on nowhere.
 * A line that is empty, or begins with ``#`` or ``;``, says nothing. There are no comments behind a value.
-* ``[check_mounts]`` and ``[mount "GLOB"]`` begin a section, ``key = value`` belongs to the last one begun.
+* ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key = value`` belongs to the last one begun.
 * A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or another backslash only. Elsewhere
   quotes and backslashes are ordinary bytes.
 
@@ -24,7 +24,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
-from check_mounts import selection, text
+from check_mounts import passive, selection, text
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 
@@ -164,11 +164,22 @@ class MountSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class SubmitSection:
+    """One ``[submit "DESTINATION"]``: ``origin`` is that of its first line, ``origins`` those of its keys."""
+
+    destination: str
+    settings: passive.Settings
+    origin: str
+    origins: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Configuration:
     """A file, understood; without arguments that of no file at all."""
 
     words: tuple[Words, ...] = ()
     sections: tuple[MountSection, ...] = ()
+    destinations: tuple[SubmitSection, ...] = ()
     _known: dict[bytes, Overrides] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def for_mount(self, mount_point: bytes) -> Overrides:
@@ -317,6 +328,27 @@ _REPEATABLE = frozenset(("severity", "options", "ignore-option"))
 _DECLARING = frozenset(("expect", "source", "type", "options"))
 
 
+def _path(value: bytes) -> str:
+    if value[:1] != b"/":
+        raise ValueError(f"'{_clipped(value)}' is not an absolute path" if value else "the value is empty")
+    return os.fsdecode(value)
+
+
+# The keys of [submit], which are the fields of passive.Settings.
+SUBMIT_KEYS: Mapping[str, Callable[[bytes], Any]] = {
+    "user": _user,
+    "password": _user,
+    "token": _user,
+    "ca": _path,
+    "certificate": _path,
+    "key": _path,
+    "verify": _boolean,
+    "client": _path,
+    "client-config": _path,
+}
+SECRET_KEYS = frozenset(("password", "token"))
+
+
 # --- the format: bytes -> sections and entries
 
 
@@ -329,11 +361,12 @@ class _Entry:
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-    """``title`` is how it is written, ``glob`` is None for ``[check_mounts]``."""
+    """``title`` is how it is written, ``kind`` its first word, ``name`` what stands in quotes behind it."""
 
     origin: str
     title: str
-    glob: Optional[bytes]
+    kind: str
+    name: bytes
     entries: list[_Entry] = dataclasses.field(default_factory=list)
 
 
@@ -395,12 +428,13 @@ def _section(origin: str, line: bytes) -> _Section:
     inner = line[1:-1].strip(_BLANKS)
     kind, *rest = re.split(rb"[ \t]+|(?=\")", inner, maxsplit=1)
     if inner == _PLUGIN.encode():
-        return _Section(origin, title, None)
-    if kind != b"mount":
-        raise ConfigError(f"{origin}: unknown section {title}{_suggestion(kind, (_PLUGIN, 'mount'))}")
+        return _Section(origin, title, _PLUGIN, b"")
+    what = {b"mount": "PATTERN", b"submit": "DESTINATION"}.get(kind)
+    if what is None:
+        raise ConfigError(f"{origin}: unknown section {title}{_suggestion(kind, (_PLUGIN, 'mount', 'submit'))}")
     if not rest or not rest[0].startswith(b'"'):
-        raise ConfigError(f'{origin}: {title} is to be written [mount "PATTERN"]')
-    return _Section(origin, title, _at(origin, _unquoted, rest[0], f"{title}: "))
+        raise ConfigError(f'{origin}: {title} is to be written [{kind.decode()} "{what}"]')
+    return _Section(origin, title, kind.decode(), _at(origin, _unquoted, rest[0], f"{title}: "))
 
 
 def _entry(origin: str, line: bytes) -> _Entry:
@@ -467,7 +501,7 @@ def _option_words(key: str, option: Option, value: bytes) -> tuple[str, ...]:
 
 def _mount_section(section: _Section) -> MountSection:
     _check_keys(section, MOUNT_KEYS, _REPEATABLE.__contains__)
-    glob, pattern, path = _at(section.origin, _mount_glob, section.glob or b"", f"{section.title}: ")
+    glob, pattern, path = _at(section.origin, _mount_glob, section.name, f"{section.title}: ")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for entry in section.entries:
@@ -480,6 +514,15 @@ def _mount_section(section: _Section) -> MountSection:
     if _DECLARING & origins.keys():
         values["declared_in"] = section.origin
     return MountSection(glob, pattern, path, Overrides(**values), section.origin, origins)
+
+
+def _submit_section(section: _Section) -> SubmitSection:
+    _check_keys(section, SUBMIT_KEYS, lambda key: False)
+    values = {
+        entry.key.replace("-", "_"): _at(entry.origin, SUBMIT_KEYS[entry.key], entry.value, f"{entry.key}: ") for entry in section.entries
+    }
+    origins = {entry.key: entry.origin for entry in section.entries}
+    return SubmitSection(os.fsdecode(section.name), passive.Settings(**values), section.origin, origins)
 
 
 def _added(first: Any, second: Any) -> Any:
@@ -503,12 +546,18 @@ def parse(data: bytes, name: str, known: Mapping[str, Option]) -> Configuration:
     """
     words: list[Words] = []
     sections: list[MountSection] = []
+    destinations: dict[str, SubmitSection] = {}
     for section in _sections(data, name):
-        if section.glob is None:
+        if section.kind == _PLUGIN:
             words += _defaults(section, known)
-        else:
+        elif section.kind == "mount":
             sections.append(_mount_section(section))
-    return Configuration(tuple(words), tuple(sections))
+        else:
+            said = _submit_section(section)
+            if said.destination in destinations:
+                raise ConfigError(f"{section.origin}: duplicate section, first on {_line(destinations[said.destination].origin)}")
+            destinations[said.destination] = said
+    return Configuration(tuple(words), tuple(sections), tuple(destinations.values()))
 
 
 # --- the file
@@ -520,25 +569,31 @@ def read(path: str, known: Mapping[str, Option], optional: bool = False) -> Conf
     One that exists and cannot be read is an error even then: a check without the exceptions it was told would raise false alarms.
     """
     try:
-        data = _content(path)
+        data, mode = _content(path)
     except FileNotFoundError:
         if not optional:
             raise ConfigError(f"{_shown(path)}: No such file or directory") from None
         return Configuration()
-    return parse(data, _shown(path), known)
+    configuration = parse(data, _shown(path), known)
+    if mode & stat.S_IROTH:
+        for origin, key in ((section.origins[key], key) for section in configuration.destinations for key in section.origins):
+            if key in SECRET_KEYS:
+                raise ConfigError(f"{origin}: {key}: refused, because everybody may read it (mode {mode:04o}): chmod o-r {_shown(path)}")
+    return configuration
 
 
 def _shown(path: str) -> str:
     return text.clipped(text.printable_argument(path), 400)
 
 
-def _content(path: str) -> bytes:
-    """What is in a file that nobody else can have written. Raises ConfigError, and FileNotFoundError as it is."""
+def _content(path: str) -> tuple[bytes, int]:
+    """What is in a file that nobody else can have written, and its mode. Raises ConfigError, and FileNotFoundError as it is."""
     try:
         # Without O_NONBLOCK a FIFO would keep us until somebody opens it for writing.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
-            _check_status(_shown(path), os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            _check_status(_shown(path), status)
             data = _bytes_of(descriptor)
         finally:
             os.close(descriptor)
@@ -548,7 +603,7 @@ def _content(path: str) -> bytes:
         raise ConfigError(f"{_shown(path)}: {error.strerror}") from None
     if len(data) > MAX_SIZE:
         raise ConfigError(f"{_shown(path)}: larger than 1 MiB")
-    return data
+    return data, stat.S_IMODE(status.st_mode)
 
 
 def _bytes_of(descriptor: int) -> bytes:
@@ -594,7 +649,7 @@ def extra_words(spec: str, environment: Mapping[str, str]) -> tuple[Words, ...]:
     if not path:
         raise ConfigError("--extra-opts: no file is named after the '@'")
     try:
-        data = _content(path)
+        data, _ = _content(path)
     except FileNotFoundError:
         raise ConfigError(f"--extra-opts: {_shown(path)}: No such file or directory") from None
     except ConfigError as error:

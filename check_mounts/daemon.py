@@ -18,9 +18,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from check_mounts import cache, checking, history, jsontext, mounttable, place, plugin, policy, selection, summary, syscalls, text
+from check_mounts import (
+    cache,
+    checking,
+    history,
+    jsontext,
+    mounttable,
+    place,
+    plugin,
+    policy,
+    selection,
+    submitting,
+    summary,
+    syscalls,
+    text,
+)
 from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need elsewhere, which is too late here
 from check_mounts.checking import Options, Service
+from check_mounts.delivery import Courier
 from check_mounts.logs import Log, Stderr, Syslog
 from check_mounts.model import Mount, State, Survey
 from check_mounts.notify import Notifier
@@ -204,6 +219,8 @@ class Daemon:
         self._table_watch = TableWatch(options.mountinfo)
         self._poll.register(self._table_watch, select.POLLPRI)
         self._endings = Endings(self._poll)
+        self._courier = Courier(self._poll)
+        self._courier.serve(options.submission)
         self._passes: dict[int, _UnderWay] = {}
         now = time.monotonic()
         self._next_pass, self._next_look = now, now
@@ -236,6 +253,7 @@ class Daemon:
         self._look_at_table()
         self._start_whole_pass()
         self._go_on(ready)
+        self._submit()
 
     def _due(self) -> float:
         """When there is something to do at the latest (CLOCK_MONOTONIC)."""
@@ -244,8 +262,7 @@ class Daemon:
             times.append(self._next_pass)
         if (self._table_changed or self._recovered) and self._may_begin():
             times.append(self._next_look)
-        if self._endings.due is not None:
-            times.append(self._endings.due)
+        times += [due for due in (self._endings.due, self._courier.due) if due is not None]
         if self._notifier.watchdog_interval is not None:
             times.append(self._fed + self._notifier.watchdog_interval)
         return min(times)
@@ -310,6 +327,7 @@ class Daemon:
             self._log.write(syslog.LOG_WARNING, "Needs a restart: another mountinfo")
         self.service = dataclasses.replace(self.service, interval=new.service.interval)
         self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo)
+        self._courier.serve(self.options.submission)
         self._fstab = self._fstab_signature()
         self._next_pass = time.monotonic()
         self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
@@ -451,6 +469,8 @@ class Daemon:
         self._write(state, texts, json)
         if self.service.metrics is not None:
             self._write_metrics(self.service.metrics, result, judgements, state)
+        if options.submission is not None:
+            self._courier.offer(submitting.results(result, options, options.submission, self._valid_for()))
         return judgements
 
     def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
@@ -458,9 +478,13 @@ class Daemon:
         texts = []
         for verbosity in range(4):
             presentation = plugin.Presentation(verbosity, self.options.perfdata, self.options.max_output, self.options.allow_none, "utf-8")
-            output, state = plugin.report(result, self.options.policy, presentation)
-            texts.append(output)
-        return state, texts
+            report = plugin.report(result, self.options.policy, presentation)
+            texts.append(report.output)
+        return report.state, texts
+
+    def _valid_for(self) -> float:
+        """Until the pass after the next one must have come to its end: seconds."""
+        return 2 * self.service.interval + self.options.settings.deadline
 
     def _publish_failure(self, words: str) -> None:
         """Nothing can be measured: that is the result now."""
@@ -469,8 +493,7 @@ class Daemon:
 
     def _write(self, state: State, texts: Sequence[bytes], json: bytes) -> None:
         assert self._taken is not None
-        # Until the pass after the next one must have come to its end.
-        valid_until = self._taken + 2 * self.service.interval + self.options.settings.deadline
+        valid_until = self._taken + self._valid_for()
         path = self.service.cache
         try:
             cache.write(path, state.value, texts, self._taken, valid_until)
@@ -480,6 +503,12 @@ class Daemon:
             self._complain("the result", f"Cannot write {text.printable_argument(path)}: {error.strerror}")
         else:
             self._complain("the result", None)
+
+    def _submit(self) -> None:
+        """Go on with what is on its way to monitoring servers."""
+        for receipt in self._courier.step():
+            name = receipt.destination.name
+            self._complain(f"submission to {name}", None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}")
 
     def _write_metrics(self, path: str, result: Survey, judgements: Sequence[Judgement], state: State) -> None:
         from check_mounts import metrics  # loaded already where they are wanted
@@ -493,15 +522,19 @@ class Daemon:
             stuck=len(self._known.stuck()),
             interval=self.service.interval,
             last_success=self._episodes.last_success,
+            submissions=self._courier.counts(),
         )
-        why = self._replace_metrics(path, metrics.render(result, judgements, state, passes))
+        try:
+            why = self._replace_metrics(path, metrics.render(result, judgements, state, passes))
+        except Exception as error:  # a defect there costs the metrics, and nothing else
+            why = f"{type(error).__name__}: {error}"
         self._complain("metrics", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
 
     def _replace_metrics(self, path: str, data: bytes) -> Optional[str]:
         """Why the file cannot be written; None where it is.
 
-        Unlike that of the result, its directory may belong to the exporter's user (it does on Debian), who could mount something there,
-        or lead us elsewhere by a symbolic link.
+        Unlike that of the result, its directory, or the one above (it does on Debian), may belong to the exporter's user, who could mount
+        something there, or lead us elsewhere by a symbolic link.
         """
         mounts = self._known.mounts
         why = checking.may_hang(path, mounts, frozenset(mounttable.visible(mounts)))
@@ -526,6 +559,7 @@ class Daemon:
         self._notifier.stopping(f"stopped by {name}")
         for each in self._passes.values():
             each.probing.abandon(str(name))
+        self._courier.close()
         self._table_watch.close()
         self._endings.close()
         self._log.write(syslog.LOG_NOTICE, f"Stopped by {name}")

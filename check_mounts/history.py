@@ -13,7 +13,7 @@ from typing import Optional
 
 from check_mounts import survey, text
 from check_mounts.model import Condition, Finding, Mount, State, Survey
-from check_mounts.policy import Judgement
+from check_mounts.policy import Judgement, worst_of_each
 from check_mounts.selection import Selection
 from check_mounts.survey import Table
 
@@ -167,11 +167,7 @@ class Episodes:
     def follow(self, judgements: Sequence[Judgement], now: float) -> list[News]:
         """What has changed since the last call. ``now`` is in seconds since the epoch."""
         news: list[News] = []
-        # The worst come first, and count, where several findings are of one mount point.
-        present: dict[bytes, Judgement] = {}
-        for judgement in judgements:
-            if judgement.condition is not Condition.SHADOWED:
-                present.setdefault(judgement.finding.mount_point, judgement)
+        present = worst_of_each(judgements)
         for mount_point, judgement in present.items():
             line = self._follow_one(mount_point, judgement, now)
             if line is not None:

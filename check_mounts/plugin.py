@@ -21,6 +21,7 @@ from check_mounts import policy as policies
 from check_mounts import summary, text
 from check_mounts.model import Condition, Finding, State, Step, Survey
 from check_mounts.policy import Capacity, Judgement, Policy, Range
+from check_mounts.summary import Report
 
 _STATES = {
     State.OK: nagiosplugin.Ok,
@@ -196,8 +197,8 @@ def label(mount_point: bytes) -> str:
     return text.printable(mount_point).replace("'", "\\047").replace("=", "\\075") or "mount table"
 
 
-def report(survey: Survey, policy: Policy, presentation: Presentation) -> tuple[bytes, State]:
-    """The whole output, ready to be written, and the state that the exit code says."""
+def report(survey: Survey, policy: Policy, presentation: Presentation) -> Report:
+    """The whole output."""
     judgements = policies.judge_all(survey, policy)
     state = policies.worst(judgements, survey, presentation.allow_none)
     items: list[str] = []
@@ -211,10 +212,28 @@ def report(survey: Survey, policy: Policy, presentation: Presentation) -> tuple[
     check()
     verdict = f"{check.name.upper()} {str(check.state).upper()} - {check.summary_str}"
     failures = summary.failures(judgements)
-    return _assemble(verdict, failures, items, check.verbose_str or [], presentation), state
+    return _assemble(verdict, failures, items, check.verbose_str or [], presentation, state)
 
 
-def _assemble(verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation) -> bytes:
+def report_each(survey: Survey, policy: Policy, presentation: Presentation) -> list[Report]:
+    """An output for each mount point, as if it were a service of its own; their order is that of the judgements, the worst first."""
+    reports = []
+    for mount_point, judgement in policies.worst_of_each(policies.judge_all(survey, policy)).items():
+        items: list[str] = []
+        # The latency is what such a service has to show; counts of one mount say nothing.
+        wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
+        metric = nagiosplugin.Metric(label(mount_point), judgement, context="mount")
+        MountContext(wanted, policy, items).performance(metric, Mounts(survey, [judgement]))
+        verdict = f"MOUNTS {judgement.state.name} - {summary.line(judgement)}"
+        lines = summary.below(judgement, presentation.verbosity)
+        report = _assemble(verdict, [], items, lines, presentation, judgement.state)
+        reports.append(dataclasses.replace(report, mount_point=mount_point))
+    return reports
+
+
+def _assemble(
+    verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation, state: State
+) -> Report:
     """Put it together within the limit: the verdict always, then whole failures, whole perfdata items, whole lines.
 
     Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else.
@@ -224,7 +243,7 @@ def _assemble(verdict: str, failures: Sequence[str], perfdata: Sequence[str], li
     named = budget.fitting(failures, first=": ", then="; ", more="; and {} more")
     numbers = budget.fitting(perfdata, first=" | ", then=" ", more="")
     below = budget.fitting(lines, first="", then="\n", more="\n({} more lines left out: --max-output)", tail="\n")
-    return text.encoded(verdict + named + numbers + "\n" + below, presentation.encoding)
+    return Report(text.encoded(verdict + named + numbers + "\n" + below, presentation.encoding), state, perfdata)
 
 
 class _Budget:

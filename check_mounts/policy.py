@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Optional
 
 from check_mounts import text
@@ -287,6 +287,15 @@ _BY_GRAVITY = (
     Condition.SHADOWED,
     Condition.OK,
 )
+
+
+def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
+    """By mount point, without what is shadowed. The worst come first, and count, where several findings are of one mount point."""
+    found: dict[bytes, Judgement] = {}
+    for judgement in judgements:
+        if judgement.condition is not Condition.SHADOWED:
+            found.setdefault(judgement.finding.mount_point, judgement)
+    return found
 
 
 def worst(judgements: list[Judgement], survey: Survey, allow_none: bool) -> State:

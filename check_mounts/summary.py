@@ -7,6 +7,7 @@ server that their sources name.
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
@@ -20,6 +21,19 @@ _GROUPS = 6
 _EXAMPLES = 3
 _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What is said: ``output`` ready to be written, the ``state`` that the exit code says, and the items of its ``perfdata``.
+
+    ``mount_point`` is what it is about, None where that is all of them.
+    """
+
+    output: bytes
+    state: State
+    perfdata: Sequence[str]
+    mount_point: Optional[bytes] = None
 
 
 def described(mount: Mount) -> str:
@@ -116,14 +130,18 @@ def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> 
     for judgement in judgements:
         if verbosity >= 2 or (verbosity == 1 and judgement.condition is not Condition.OK) or (verbosity and judgement.state.rank):
             lines.append(f"{judgement.state.name}: {line(judgement)}")
-            lines.extend(f"  {remark}" for remark in judgement.finding.remarks)
-            if verbosity >= 3:
-                lines.extend(_steps(judgement.finding.outcome))
+            lines.extend(f"  {words}" for words in below(judgement, verbosity))
     if verbosity >= 3:
         lines.extend(f"left out: {described(out.mount)}: {out.why}" for out in survey.left_out)
     if verbosity >= 1:
         lines.extend(f"absent: {words}" for words in survey.excused)
     return lines
+
+
+def below(judgement: Judgement, verbosity: int) -> list[str]:
+    """What else there is to say of one mount: what was found out about it (1), every step (3)."""
+    remarks = list(judgement.finding.remarks) if verbosity >= 1 else []
+    return [*remarks, *(_steps(judgement.finding.outcome) if verbosity >= 3 else [])]
 
 
 def _steps(outcome: Optional[Outcome]) -> list[str]:
@@ -138,9 +156,9 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
         error = f", {text.error_words(outcome.errno)}" if outcome.step is step and outcome.errno is not None else ""
         who = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
         refused = ", refused, and the owner could not be asked" if step is Step.READ and outcome.not_owner else ""
-        lines.append(f"  {step.word}: {took}{who}{refused}{error}")
+        lines.append(f"{step.word}: {took}{who}{refused}{error}")
     if outcome.mode is not None:
-        lines.append(f"  root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
+        lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
     return lines
 
 

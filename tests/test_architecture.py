@@ -18,6 +18,16 @@ ALLOWED: dict[str, set[str]] = {
     "signals": set(),
     "mounttable": {"model"},
     "selection": {"model", "mounttable"},
+    "passive": {"text"},
+    "passive.address": set(),
+    "passive.credentials": {"passive", "passive.address"},
+    "passive.quiet": set(),
+    "passive.records": {"passive", "text"},
+    "passive.web": {"passive", "passive.address", "passive.quiet", "passive.records", "text"},
+    "passive.command_file": {"passive", "passive.quiet", "passive.records", "syscalls", "text"},
+    "passive.icinga2": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
+    "passive.nrdp": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
+    "passive.nsca": {"passive", "passive.address", "passive.command_file", "passive.records", "text"},
     "privilege": {"syscalls"},
     "probe": {"model", "privilege", "syscalls"},
     "conditions": {"model", "text"},
@@ -33,24 +43,26 @@ ALLOWED: dict[str, set[str]] = {
     "expected": {"model", "mounttable", "selection", "text"},
     "demands": {"expected", "model", "mounttable", "selection", "text"},
     "policy": {"model", "text"},
-    "config": {"model", "policy", "selection", "text"},
+    "config": {"model", "passive", "policy", "selection", "text"},
     "summary": {"model", "policy", "selection", "text"},
     "plugin": {"model", "policy", "summary", "text"},
     "jsontext": {"model", "policy", "summary", "text"},
-    "checking": {"demands", "model", "policy", "selection", "stuck", "survey", "text"},
+    "delivery": {"passive", "text", "workers"},
+    "checking": {"delivery", "demands", "model", "policy", "selection", "stuck", "survey", "text"},
     "cache": {"text"},
     "notify": {"text"},
     "logs": {"syscalls", "text"},
     "watch": {"stuck"},
     "history": {"model", "policy", "selection", "survey", "text"},
     "metrics": {"history", "model", "policy", "summary", "text"},
+    "submitting": {"checking", "delivery", "model", "passive", "plugin", "summary", "text"},
     "daemon": {
-        "cache", "checking", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify", "place", "plugin",
-        "policy", "selection", "signals", "summary", "survey", "syscalls", "text", "watch",
+        "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify", "place", "plugin",
+        "policy", "selection", "signals", "submitting", "summary", "survey", "syscalls", "text", "watch",
     },
     "cli": {
-        "__init__", "cache", "checking", "config", "daemon", "demands", "expected", "jsontext", "logs", "metrics", "model", "mounttable",
-        "plugin", "policy", "privilege", "selection", "signals", "stuck", "summary", "survey", "text",
+        "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "jsontext", "logs", "metrics", "model",
+        "mounttable", "passive", "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "text",
     },
     "__main__": {"cache", "cli", "signals"},
 }  # fmt: skip
@@ -77,31 +89,44 @@ PATH_USERS = {
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
     "expected": {"listdir", "readlink", "stat"},  # units, names below /dev
+    "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
+    "passive.nsca": {"access", "isfile", "open"},  # send_nsca
+    "passive.web": {"access", "open"},  # certificates
     "diagnosis": {"open"},  # /proc/PID/stack, /proc/self/mountstats
 }
 
 
+def _path(module: str) -> Path:
+    path = PACKAGE / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def _tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse(_path(module).read_text())
 
 
 def _imports(module: str) -> tuple[set[str], set[str]]:
-    """Modules of the package, and top-level names of all others."""
+    """Modules of the package, and top-level names of all others. A package's own choice among its modules is not told."""
     own, foreign = set(), set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             foreign |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "check_mounts":
-            own |= {alias.name if (PACKAGE / f"{alias.name}.py").exists() else "__init__" for alias in node.names}
+            own |= {alias.name if _path(alias.name).exists() else "__init__" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == f"check_mounts.{module}":
+            continue
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("check_mounts."):
-            own.add(str(node.module).split(".")[1])
+            name = str(node.module).partition(".")[2]
+            below = {f"{name}.{alias.name}" for alias in node.names if _path(f"{name}.{alias.name}").exists()}
+            own |= below | ({name} if len(below) < len(node.names) or not below else set())
         elif isinstance(node, ast.ImportFrom):
             foreign.add(str(node.module).split(".")[0])
     return own, foreign
 
 
 def test_every_module_has_its_place() -> None:
-    assert {path.stem for path in PACKAGE.glob("*.py")} == set(ALLOWED)
+    files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    assert {name.removesuffix(".__init__") for name in files} == set(ALLOWED)
 
 
 @pytest.mark.parametrize("module", ALLOWED)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from check_mounts import plugin as plugins
 from check_mounts import summary
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
-from check_mounts.plugin import Presentation, report
+from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, Range, judge_all
 from tests.conftest import PYTHON, ROOT
 
@@ -35,7 +35,12 @@ def survey(*findings: Finding, **members: object) -> Survey:
 
 
 def printed(result: Survey, policy: Optional[Policy] = None, **presentation: object) -> str:
-    return report(result, policy or Policy(), Presentation(**presentation))[0].decode("utf-8")  # type: ignore[arg-type]
+    return report(result, policy or Policy(), Presentation(**presentation)).output.decode("utf-8")  # type: ignore[arg-type]
+
+
+def written(result: Survey, policy: Policy, presentation: Presentation) -> tuple[bytes, State]:
+    whole = report(result, policy, presentation)
+    return whole.output, whole.state
 
 
 HEALTHY = [finding(b"/m%d" % number, Condition.OK) for number in range(42)]
@@ -124,9 +129,9 @@ def test_steps() -> None:
 
 def test_nothing_selected() -> None:
     out = LeftOut(mount(b"/proc"), "kernel pseudo-filesystem")
-    data, state = report(survey(left_out=(out,)), Policy(), Presentation(perfdata="none"))
+    data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none"))
     assert (data, state) == (b"MOUNTS UNKNOWN - no mount was selected (1 mount left out, -vvv says why)\n", State.UNKNOWN)
-    data, state = report(survey(left_out=(out,)), Policy(), Presentation(perfdata="none", allow_none=True))
+    data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none", allow_none=True))
     assert (data[:12], state) == (b"MOUNTS OK - ", State.OK)
 
 
@@ -153,7 +158,7 @@ def test_hostile_names_break_nothing(
         Finding(b"/" + point, mount(b"/" + point, source, fs_type or b"x", number), condition, "why", None, 0.5)
         for number, (point, source, fs_type, condition) in enumerate(names)
     ]
-    data, state = report(survey(*findings), Policy(), Presentation(verbosity, perfdata, limit, encoding=encoding))
+    data, state = written(survey(*findings), Policy(), Presentation(verbosity, perfdata, limit, encoding=encoding))
     text = data.decode(encoding)
     first, *rest = text.removesuffix("\n").split("\n") if hasattr(text, "removesuffix") else []
     assert first.startswith(f"MOUNTS {state.name} - ")
@@ -201,7 +206,7 @@ def test_the_longest_names_are_cut_in_the_status_line_only() -> None:
 def test_failures_are_words_alone_where_there_is_no_mount() -> None:
     line = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood, because: x")
     assert summary.failures(judge_all(survey(line), Policy())) == [line.detail]
-    assert report(survey(line, *HEALTHY), Policy(), Presentation())[1] is State.UNKNOWN
+    assert report(survey(line, *HEALTHY), Policy(), Presentation()).state is State.UNKNOWN
 
 
 @pytest.mark.parametrize("version", ["1.3.2", "1.4.0"])
@@ -226,6 +231,26 @@ def _tools() -> list[str]:
     import hypothesis
 
     return [str(Path(hypothesis.__file__).parent.parent), str(Path(pytest.__file__).parent.parent)]
+
+
+def test_each_mount_as_a_service_of_its_own() -> None:
+    hung = Finding(b"/h|\n'", mount(b"/h|\n'"), Condition.TIMED_OUT, "after 5 s", None, 5.0, remarks=("a remark",))
+    covered = finding(b"/m0", Condition.SHADOWED)
+    missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
+    unread = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table makes no sense")
+    reports = report_each(survey(HEALTHY[0], hung, covered, missing, unread), Policy(), Presentation(verbosity=1))
+    assert [(each.mount_point, each.state, each.output, each.perfdata) for each in reports] == [
+        (
+            b"/h|\n'",
+            State.CRITICAL,
+            b"MOUNTS CRITICAL - /h\\174\\012' (xfs /dev/sda1) timed out after 5 s | '/h\\174\\012\\047'=5.000000s\na remark\n",
+            ["'/h\\174\\012\\047'=5.000000s"],
+        ),
+        (b"/gone", State.CRITICAL, b"MOUNTS CRITICAL - /gone missing: not mounted\n", []),
+        (b"", State.UNKNOWN, b"MOUNTS UNKNOWN - line 3 of the mount table makes no sense\n", []),
+        (b"/m0", State.OK, b"MOUNTS OK - /m0 (xfs /dev/sda1) ok in 0.012 s | '/m0'=0.012000s\n", ["'/m0'=0.012000s"]),
+    ]
+    assert [each.perfdata for each in report_each(survey(HEALTHY[0]), Policy(), Presentation(perfdata="none"))] == [[]]
 
 
 def test_json_is_what_it_is_documented_to_be() -> None:

@@ -1,0 +1,185 @@
+"""How many hosts one Icinga 2 takes passive results from: daemons of check_mounts, each a host of its own, and what arrives.
+
+Run as root: ``python -m bench.scale [HOSTS [INTERVALS]]`` (500 and 3 unless told otherwise), with the packages of ``make test``. Everything
+runs on this machine: Icinga 2 with a host and a passive service for each, and as many real daemons with an interval of 60 s, which submit
+by way of its API, with TLS and a password. They are started over one interval, as on hosts of their own. Each event that Icinga 2 tells of
+on its event stream is counted, for each host, and so is each pass in the log of its daemon; a result that was measured and did not arrive
+is a lost one. The floor is what the same Icinga 2 takes of the same requests from one client that does nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import ctypes
+import http.client
+import json
+import os
+import re
+import signal
+import ssl
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.monitoring.icinga import Authority, Icinga, host
+from tests.monitoring.stack import PROGRAM, Stack
+
+INTERVAL = 60.0
+_CLONE_NEWNS = 0x20000
+_FLOOR_SECONDS = 5.0
+_USER, _PASSWORD = "check_mounts", "of the bench only"
+_API_USER = f"""
+object ApiUser "{_USER}" {{
+	password = "{_PASSWORD}"
+	permissions = [ "actions/process-check-result", "events/CheckResult" ]
+}}
+"""
+
+
+class Server:
+    """Icinga 2, and what it says of results."""
+
+    def __init__(self, stack: Stack, names: list[str]) -> None:
+        authority = Authority(stack)
+        self.authority_file = authority.certificate
+        text = "".join(host(name, mounts_via="passive") for name in names) + _API_USER
+        self.icinga = Icinga(stack, authority, text).start()
+        self.destination = f"icinga2:https://{self.icinga.address[0]}:{self.icinga.address[1]}"
+        self.arrived: collections.Counter[str] = collections.Counter()
+        self.is_listening = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.is_listening.wait(20)
+
+    def connection(self) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context(cafile=str(self.authority_file))
+        context.check_hostname = False  # its certificate is that of a name, and this is an address
+        return http.client.HTTPSConnection(*self.icinga.address, context=context, timeout=120)
+
+    @staticmethod
+    def headers() -> dict[str, str]:
+        return {"Accept": "application/json", "Authorization": "Basic " + base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode()}
+
+    def _listen(self) -> None:
+        connection = self.connection()
+        connection.request("POST", "/v1/events", json.dumps({"queue": "scale", "types": ["CheckResult"]}), self.headers())
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        self.is_listening.set()
+        while line := response.readline():
+            event = json.loads(line)
+            if not event["check_result"]["active"]:
+                self.arrived[event["host"]] += 1
+
+    def floor(self, name: str, output: str) -> float:
+        """Results a second from one client that has its connection already."""
+        connection, body = self.connection(), json.dumps({
+            "type": "Service", "service": f"{name}!mounts", "exit_status": 0, "plugin_output": output, "performance_data": [], "ttl": 129,
+        })  # fmt: skip
+        began, count = time.monotonic(), 0
+        while time.monotonic() - began < _FLOOR_SECONDS:
+            connection.request("POST", "/v1/actions/process-check-result", body, self.headers())
+            response = connection.getresponse()
+            answer = response.read()
+            assert response.status == 200, answer
+            count += 1
+        seconds = time.monotonic() - began
+        while self.arrived[name] < count:  # events come a little later
+            time.sleep(0.05)
+        self.arrived.clear()
+        return count / seconds
+
+
+class Client:
+    """A host: a daemon with files of its own."""
+
+    def __init__(self, name: str, base: Path, server: Server, configuration: Path) -> None:
+        self.name = name
+        self.base = base / name
+        self.base.mkdir()
+        self.log = self.base / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    PROGRAM, "--daemon", "--foreground", "--interval", str(INTERVAL), "--config", configuration, "-p", "/",
+                    "--cache", self.base / "run/status", "--submit", server.destination, "--submit-host", name,
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]}, cwd="/",
+            )  # fmt: skip
+
+    def passes(self) -> int:
+        return len(re.findall(r"^Checked ", self.log.read_text(), re.M))
+
+    def complaints(self) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if line.startswith(("Cannot", "Internal", "MOUNTS"))]
+
+
+def measure(stack: Stack, hosts: int, intervals: int) -> bool:
+    """Measure and print; whether nothing was lost."""
+    names = [f"client{number}" for number in range(hosts)]
+    server = Server(stack, names)
+    floor = server.floor(names[0], "MOUNTS OK - 1 mount checked in 0.0 s")
+    base = stack.base / "clients"
+    base.mkdir()
+    # The certificate names a host; the daemons ask for an address.
+    configuration = stack.write(
+        base / "c.conf", f'[submit "{server.destination}"]\nuser = {_USER}\npassword = {_PASSWORD}\nverify = no\n', 0o600
+    )
+    clients: list[Client] = []
+    began = time.monotonic()
+    try:
+        for number, name in enumerate(names):
+            time.sleep(max(0.0, began + number * INTERVAL / hosts - time.monotonic()))
+            clients.append(Client(name, base, server, configuration))
+        started = time.monotonic() - began
+        time.sleep(max(0.0, began + (intervals + 0.5) * INTERVAL - time.monotonic()))
+        seconds = time.monotonic() - began
+        arrived = sum(server.arrived.values())
+        lost = _settled(server, clients)
+    finally:
+        for client in clients:
+            client.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.process.wait(30)
+    passes = sum(client.passes() for client in clients)
+    complaints = [f"{client.name}: {line}" for client in clients for line in client.complaints()]
+    print(f"{hosts} daemons started in {started:.0f} s, {seconds:.0f} s in all; one client alone: {floor:.0f} results/s (the floor)")
+    print(f"{passes} passes, {arrived} results within the time: {arrived / seconds:.1f}/s, wanted {hosts / INTERVAL:.1f}/s")
+    print(
+        f"lost: {lost}; passes for each host: {statistics.mean(client.passes() for client in clients):.2f}; complaints: {len(complaints)}"
+    )
+    print("\n".join(complaints[:5]))
+    return lost == 0
+
+
+def _settled(server: Server, clients: list[Client]) -> int:
+    """How many results of all passes have not arrived, once those under way have had their time."""
+    for _ in range(50):
+        lost = sum(max(0, client.passes() - server.arrived[client.name]) for client in clients)
+        if lost == 0:
+            return 0
+        time.sleep(0.2)
+    return lost
+
+
+def main() -> int:
+    """The command line."""
+    hosts, intervals = (int(word) for word in [*sys.argv[1:], *("500", "3")[len(sys.argv) - 1 :]])
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() != 0 or libc.unshare(_CLONE_NEWNS) != 0:
+        print("bench.scale needs root", file=sys.stderr)
+        return 3
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    stack = Stack()
+    try:
+        stack.install()
+        return 0 if measure(stack, hosts, intervals) else 1
+    finally:
+        stack.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Results on their way to monitoring servers: each destination in a worker of its own that is killed when its time is up.
+
+Import budget: ``dataclasses``, ``os``, ``select``, ``time``; what the destinations need, which they have loaded already. A server that is
+dead, or that takes everything and never answers, costs one worker and one line, and delays nobody: not the other destinations, and no
+check. Nothing is queued: what could not be delivered is tried again as what is true then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Optional
+
+from check_mounts import text, workers
+from check_mounts.passive import Destination, Result, Undelivered
+
+_ANSWER_SIZE = 1024
+_ARRIVED, _SENT, _FAILED = b"+", b"~", b"-"
+# A destination has this part of the time to say for itself why it fails, before it is killed.
+_OWN_PART = 0.9
+# The daemon: how soon after a delivery there may be another, and how long it waits after failures in a row, in seconds.
+_BETWEEN = 1.0
+_FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """What is submitted, and where: ``timeout`` is in seconds, for each destination; ``per_mount``: a result for each mount, too."""
+
+    destinations: Sequence[Destination]
+    host: str
+    service: str
+    timeout: float
+    per_mount: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+    """How it went with one destination: ``count`` results; ``error`` says why not, None where all went well, as far as anybody can
+    know: only where it is ``confirmed`` are they known to have arrived."""
+
+    destination: Destination
+    count: int
+    error: Optional[str]
+    confirmed: bool = False
+
+    @property
+    def words(self) -> str:
+        """``1 result submitted to nsca:master``, and whether anybody knows that it arrived."""
+        if self.error is not None:
+            return f"not submitted to {self.destination.name}: {self.error}"
+        sent = f"{text.counted(self.count, 'result')} submitted to {self.destination.name}"
+        return sent if self.confirmed else f"{sent}, which does not confirm that anything has arrived"
+
+
+class Delivery:
+    """The same results to some destinations at the same time. Its owner calls :meth:`step` while it :attr:`goes_on`, whenever
+    :meth:`fileno` is readable and when it is :attr:`due`, and :meth:`finish` at the end."""
+
+    def __init__(
+        self, destinations: Sequence[Destination], results: Sequence[Result], seconds: float, wake_fd: Optional[int] = None
+    ) -> None:
+        """Raises OSError where this host lacks the means for a single worker."""
+        self._destinations, self._results, self._seconds = destinations, results, seconds
+        self._receipts: dict[int, Receipt] = {}
+        self._pool = workers.Pool(self._serve, _ANSWER_SIZE, seconds, len(destinations), wake_fd)
+        for key in range(len(destinations)):
+            self._pool.submit(key)
+        self.step()
+
+    @property
+    def goes_on(self) -> bool:
+        """False once each destination has its receipt."""
+        return self._pool.busy
+
+    def fileno(self) -> int:
+        """A descriptor that is readable where :meth:`step` has something to do."""
+        return self._pool.fileno()
+
+    @property
+    def due(self) -> float:
+        """When :meth:`step` wants to be called at the latest (CLOCK_MONOTONIC)."""
+        return self._pool.due
+
+    def step(self, until: float = 0.0) -> None:
+        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+        for event in self._pool.wait(until):
+            error = self._error(event)
+            confirmed = isinstance(event, workers.Answered) and event.answer[:1] == _ARRIVED
+            self._receipts[event.key] = Receipt(self._destinations[event.key], len(self._results), error, confirmed)
+
+    def finish(self, why: str = "it was not given the time") -> tuple[list[Receipt], list[int]]:
+        """The receipts, and the workers that have not ended although they were killed, which are the caller's to reap.
+
+        ``why`` is said of what is still under way.
+        """
+        for key in range(len(self._destinations)):
+            if key not in self._receipts:
+                self._receipts[key] = Receipt(self._destinations[key], len(self._results), why)
+        left = self._pool.close()
+        return [self._receipts[key] for key in range(len(self._destinations))], left
+
+    def _error(self, event: workers.Event) -> Optional[str]:
+        if isinstance(event, workers.TimedOut):
+            return f"no answer within {text.seconds_words(self._seconds)}"
+        if isinstance(event, workers.Died):
+            return "the process that was to submit it has ended"
+        words = event.answer.rstrip(b"\0")
+        return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] == _FAILED else None
+
+    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        """In the worker."""
+        try:
+            self._destinations[key].deliver(self._results, monotonic() + self._seconds * _OWN_PART)
+            # Some find out only by the delivery.
+            answer = _ARRIVED if self._destinations[key].confirms else _SENT
+        except Undelivered as error:
+            answer = _FAILED + text.encoded(str(error), "utf-8")
+        except Exception as error:  # a defect, or a host without memory: said as what it is
+            answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
+        return answer[:_ANSWER_SIZE].ljust(_ANSWER_SIZE, b"\0"), True
+
+
+def deliver(submission: Submission, results: Sequence[Result], interruption: Callable[[], Optional[str]], wake_fd: int) -> list[Receipt]:
+    """Hand the results over, and wait for that as long as the submission allows. ``interruption`` names a signal that asks for the end."""
+    try:
+        delivery = Delivery(submission.destinations, results, submission.timeout, wake_fd)
+    except OSError as error:
+        return [Receipt(each, len(results), error.strerror) for each in submission.destinations]
+    while delivery.goes_on and interruption() is None:
+        delivery.step(delivery.due)
+    receipts, _ = delivery.finish(f"interrupted by {interruption()}")
+    return receipts
+
+
+class _Lane:
+    """One destination of the daemon's. ``waiting`` is the newest that it has not been given yet."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.waiting: Optional[Sequence[Result]] = None
+        self.given: Sequence[Result] = ()
+        self.delivery: Optional[Delivery] = None
+        self.not_before = 0.0
+        self.failures_in_a_row = 0
+        self.delivered = self.failed = 0
+        self.stuck: list[int] = []
+
+
+class Courier:
+    """The daemon's deliveries. One at a time for each destination; those that wait are replaced by what is newer."""
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+        self._lanes: dict[str, _Lane] = {}
+        self._seconds = 0.0
+
+    def serve(self, submission: Optional[Submission]) -> None:
+        """Go by this from now on. What is under way to destinations that are still wanted goes on."""
+        wanted = {each.name: each for each in (submission.destinations if submission is not None else ())}
+        for name in self._lanes.keys() - wanted.keys():
+            self._end(self._lanes.pop(name))
+        for name, destination in wanted.items():
+            self._lanes.setdefault(name, _Lane(destination)).destination = destination  # other credentials, maybe
+        self._seconds = submission.timeout if submission is not None else 0.0
+
+    def offer(self, results: Sequence[Result]) -> None:
+        """These are the newest results."""
+        for lane in self._lanes.values():
+            lane.waiting = results
+
+    @property
+    def due(self) -> Optional[float]:
+        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to do."""
+        times = [lane.delivery.due for lane in self._lanes.values() if lane.delivery is not None]
+        times += [lane.not_before for lane in self._lanes.values() if lane.delivery is None and lane.waiting is not None]
+        return min(times, default=None)
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """(name, deliveries, failures) of each destination."""
+        return [(name, lane.delivered, lane.failed) for name, lane in self._lanes.items()]
+
+    def step(self) -> list[Receipt]:
+        """Go on with all of them; how it went with those that have come to their end, or could not begin."""
+        receipts: list[Receipt] = []
+        for lane in self._lanes.values():
+            if lane.delivery is not None:
+                lane.delivery.step()
+                if not lane.delivery.goes_on:
+                    receipts += self._ended(lane, lane.delivery)
+            if lane.delivery is None and lane.waiting is not None and monotonic() >= lane.not_before:
+                receipts += self._begin(lane, lane.waiting)
+        return receipts
+
+    def _begin(self, lane: _Lane, results: Sequence[Result]) -> list[Receipt]:
+        lane.stuck = [pid for pid in lane.stuck if not _reaped(pid)]
+        if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
+            return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
+        try:
+            lane.delivery = Delivery([lane.destination], results, self._seconds)
+        except OSError as error:
+            return self._failed(lane, results, str(error.strerror))
+        lane.given, lane.waiting = results, None
+        self._poll.register(lane.delivery.fileno(), select.POLLIN)
+        return []
+
+    def _ended(self, lane: _Lane, delivery: Delivery) -> list[Receipt]:
+        ((receipt,), lane.stuck) = self._close(delivery)
+        lane.delivery = None
+        if receipt.error is not None:
+            return self._failed(lane, lane.waiting or lane.given, receipt.error)
+        lane.delivered += 1
+        lane.failures_in_a_row = 0
+        lane.not_before = monotonic() + _BETWEEN
+        return [receipt]
+
+    def _failed(self, lane: _Lane, newest: Sequence[Result], why: str) -> list[Receipt]:
+        lane.failed += 1
+        lane.not_before = monotonic() + min(_LONGEST_WAIT, _FIRST_WAIT * 2**lane.failures_in_a_row)
+        lane.failures_in_a_row = min(lane.failures_in_a_row + 1, 10)
+        lane.waiting = newest
+        return [Receipt(lane.destination, len(newest), why)]
+
+    def _close(self, delivery: Delivery) -> tuple[list[Receipt], list[int]]:
+        self._poll.unregister(delivery.fileno())
+        return delivery.finish()
+
+    def _end(self, lane: _Lane) -> None:
+        if lane.delivery is not None:
+            self._close(lane.delivery)
+            lane.delivery = None
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for lane in self._lanes.values():
+            self._end(lane)
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

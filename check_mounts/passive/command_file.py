@@ -1,0 +1,122 @@
+"""``command-file:PATH``: the pipe for external commands of Nagios and Icinga 1, and of Icinga 2 (ExternalCommandListener).
+
+Import budget: ``os``, ``select``, ``signal``, ``stat``, ``time``; ctypes by way of syscalls.
+
+One line is one command, and its fields end with ``;``, so a mount point with a line break or a ``;`` in it must not get through as it is.
+The format: https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. Nobody answers: whether there is such a service, say, is
+in the server's log only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import time
+from collections.abc import Sequence
+
+from check_mounts import syscalls, text
+from check_mounts.passive import Result, Undelivered, quiet, records
+
+SETTINGS: frozenset[str] = frozenset()
+
+# Up to that many bytes a write is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer lines, but other writers' commands could
+# land within ours and ours within theirs, and one begun on a pipe that fills up could not be taken back: the next writer's command would
+# become its end. Beyond 128 KiB Icinga 2 takes the rest of a line for another command.
+_LONGEST = select.PIPE_BUF
+_LEAST_ROOM = 512
+
+
+def command(result: Result) -> bytes:
+    """The line for the pipe. Raises Undelivered for names that leave no room."""
+    host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
+    head = f"[{max(0, int(result.taken))}] PROCESS_SERVICE_CHECK_RESULT;{host};{service};{records.state(result)};"
+    room = _LONGEST - len(head.encode("utf-8")) - 1
+    if room < _LEAST_ROOM:
+        raise Undelivered("the names of host and service are too long")
+    words = records.fitted(records.message(result).unambiguous(), room, lambda piece: len(piece.encode("utf-8")), newline="\\n")
+    return (head + words + "\n").encode("utf-8")
+
+
+class CommandFile:
+    """A pipe that somebody reads."""
+
+    confirms = False
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.name = f"command-file:{text.printable_argument(path)}"
+
+    def deliver(self, results: Sequence[Result], until: float) -> None:
+        """See Destination. Never blocks, however full the pipe is."""
+        failures = []
+        with quiet.broken_pipes():
+            pipe = _opened(self._path)
+            try:
+                for result in results:
+                    try:
+                        line = command(result)
+                    except Undelivered as error:
+                        failures.append(f"{records.label(result)}: {error}")
+                    else:
+                        _write(pipe, line, until)
+            finally:
+                os.close(pipe)
+        if failures:
+            raise records.summed_up(failures, len(results))
+
+
+def destination(path: str) -> CommandFile:
+    """Raises ValueError."""
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError("command-file: the path has to be absolute")
+    return CommandFile(path)
+
+
+def _opened(path: str) -> int:
+    """The pipe, for writing. Raises Undelivered.
+
+    The directory of the pipe belongs to the monitoring system's user. He must not have root write to anything else, so no symbolic link
+    is followed, and what is there is looked at before it is opened: to open a device can have effects.
+    """
+    try:
+        place = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(place).st_mode
+            if stat.S_ISLNK(mode):  # where there is no openat2
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if not stat.S_ISFIFO(mode):
+                raise Undelivered("it is not a pipe (FIFO)")
+            # That very object, whatever the path leads to by now (proc_pid_fd(5)).
+            return os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise Undelivered(_why(error)) from None
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.ENXIO:
+        return "nobody reads from it: the monitoring system does not run, or takes no external commands"
+    if error.errno == errno.ELOOP:
+        return "a symbolic link leads to it; give the path without one (/run, not /var/run)"
+    return os.strerror(error.errno or 0)
+
+
+def _write(pipe: int, line: bytes, until: float) -> None:
+    while True:
+        try:
+            os.write(pipe, line)
+            return
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            raise Undelivered("who read from it has closed it") from None
+        except OSError as error:
+            raise Undelivered(os.strerror(error.errno or 0)) from None
+        waiting = select.poll()
+        # Ready means room for PIPE_BUF bytes, unless another writer is faster.
+        waiting.register(pipe, select.POLLOUT)
+        if time.monotonic() >= until or not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise Undelivered("it is full, and nobody has read from it in time")

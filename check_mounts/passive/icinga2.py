@@ -1,0 +1,143 @@
+"""``icinga2:https://HOST[:PORT]``: the API of Icinga 2, action process-check-result, one request for each result.
+
+Import budget: ``time``; ``base64``, ``json`` by the time of a delivery, as is web. The action:
+https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API speaks TLS only, so http: is refused.
+
+It takes a result without times for one of the moment. With times, it throws away a result that is older than the one it has, that of its
+own check of freshness included, and answers 200 all the same: those of a host whose clock is behind would get lost without a word. So
+only a result that was taken a while ago says when.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+from check_mounts.passive import Result, Settings, Undelivered, credentials, records
+from check_mounts.passive.address import Address, Url, parse_url
+
+if TYPE_CHECKING:
+    from check_mounts.passive.web import Answer
+
+SETTINGS = frozenset(("user", "password", "ca", "certificate", "key", "verify"))
+
+_PORT = 5665
+_PATH = "/v1/actions/process-check-result"
+# Icinga 2.13 takes 0.03 s for 70 KB, and 4.5 s for 1 MB.
+_LONGEST = 1 << 16
+_FRESH = 10.0  # seconds
+
+
+class Icinga2:
+    """A master or satellite."""
+
+    confirms = True
+
+    def __init__(self, url: Url, settings: Settings) -> None:
+        self._url = url
+        self._settings = settings
+        self.name = f"icinga2:{url}"
+
+    def deliver(self, results: Sequence[Result], until: float) -> None:
+        """See Destination."""
+        from check_mounts.passive import web
+
+        failures = []
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **credentials.headers(self._settings)}
+        with web.connection(self._url, self._settings, until) as connection:
+            for result in results:
+                try:
+                    body = request(result, time.time())
+                except Undelivered as error:
+                    failures.append(f"{records.label(result)}: {error}")
+                    continue
+                answer = connection.post(_PATH, body, headers)
+                why = refusal(answer, result, credentials.secrets(self._settings))
+                if answer.status == 401:  # so it will answer to all of them
+                    raise Undelivered(why or "")
+                failures += [] if why is None else [why]
+        if failures:
+            raise records.summed_up(failures, len(results))
+
+
+def destination(rest: str, settings: Settings) -> Icinga2:
+    """Raises ValueError."""
+    try:
+        url = parse_url(rest)
+        if url.scheme != "https":
+            raise ValueError("the API of Icinga 2 is to be had by https: only")
+        if url.path not in ("", "/"):
+            raise ValueError("no path in the URL, please: https://HOST:5665")
+        credentials.check(settings, url)
+        if settings.user is None and settings.certificate is None:
+            raise ValueError("'user' and 'password' are missing, or 'certificate'")
+    except ValueError as error:
+        raise ValueError(f"icinga2: {error}") from None
+    address = dataclasses.replace(url.address, port=url.address.port or _PORT)
+    return Icinga2(Url("https", Address(address.host, address.port), ""), settings)
+
+
+# --- pure: a result -> a request; an answer -> what is wrong with it
+
+
+def request(result: Result, now: float) -> bytes:
+    """The body. Raises Undelivered for a name that is none.
+
+    The service is named in full, as an object, and not by a filter: so no character in it means anything but itself.
+    """
+    import json
+
+    parts = records.message(result)
+    output = records.fitted(dataclasses.replace(parts, perfdata=()), _LONGEST, lambda piece: len(piece.encode("utf-8")))
+    fields: dict[str, Any] = {
+        "type": "Service",
+        "service": f"{records.name(result.host)}!{records.name(result.service)}",
+        "exit_status": records.state(result),
+        "plugin_output": output,
+        "performance_data": list(parts.perfdata),
+        "check_source": records.one_line(result.source),
+    }
+    if now - result.taken > _FRESH:
+        fields["execution_start"] = fields["execution_end"] = result.taken
+    if result.ttl is not None and result.ttl > 0:
+        fields["ttl"] = result.ttl
+    return json.dumps(fields).encode("ascii")
+
+
+def refusal(answer: Answer, result: Result, secrets: Sequence[str]) -> Optional[str]:
+    """Why it was not taken; None if it was."""
+    if answer.status == 401:
+        return "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"
+    if 300 <= answer.status < 400:
+        return f"it answers with a redirect ({answer.status}), which is not followed"
+    said = _understood(answer.body)
+    outcome = said.get("results")
+    if answer.status == 200 and isinstance(outcome, list) and outcome and all(map(_is_success, outcome)):
+        return None
+    if answer.status == 404:
+        return f"{records.label(result)}: no such service, or no permission actions/process-check-result for it (404)"
+    if isinstance(outcome, list) and outcome and isinstance(outcome[0], dict):
+        said = outcome[0]
+    words = said.get("status")
+    if not isinstance(words, str):
+        if answer.status == 200:
+            return "what it answers is not what Icinga 2 would"
+        words = answer.reason
+    return f"{records.label(result)}: {records.shown(words, secrets) or 'no reason given'} ({answer.status})"
+
+
+def _understood(body: bytes) -> Mapping[str, Any]:
+    import json
+
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _is_success(outcome: object) -> bool:
+    code = outcome.get("code") if isinstance(outcome, dict) else None
+    return isinstance(code, (int, float)) and 200 <= code < 300

@@ -1,0 +1,136 @@
+"""``nrdp:URL``: Nagios Remote Data Processor, command submitcheck, all results in one request.
+
+Import budget: ``re``; ``urllib.parse`` by the time of a delivery, as is web. The format, as in send_nrdp.py and
+nagioscorepassivecheck.inc.php (https://github.com/NagiosEnterprises/nrdp): a form with ``token``, ``cmd`` and ``XMLDATA``. XML, because
+that is what all versions understand. The server writes it to a file with one field a line, which Nagios reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from check_mounts.passive import Result, Settings, Undelivered, credentials, records
+from check_mounts.passive.address import Url, parse_url
+
+if TYPE_CHECKING:
+    from check_mounts.passive.web import Answer
+
+SETTINGS = frozenset(("token", "user", "password", "ca", "certificate", "key", "verify"))
+
+_LONGEST = 1 << 16
+# In XML, or in JSON where the server is configured so. Its answers are too simple to need a parser, and not to be trusted with one.
+_STATUS = re.compile(rb"""<status>\s*(-?\d{1,9})\s*</status>|"status"\s*:\s*"?(-?\d{1,9})""")
+_MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"([^"]*)""")
+_PROCESSED = re.compile(rb"\b(\d{1,9}) checks processed")
+
+
+class Nrdp:
+    """A server with NRDP."""
+
+    confirms = True
+
+    def __init__(self, url: Url, settings: Settings) -> None:
+        self._url = url
+        self._settings = settings
+        self.name = f"nrdp:{url}"
+
+    def deliver(self, results: Sequence[Result], until: float) -> None:
+        """See Destination."""
+        from check_mounts.passive import web
+
+        failures, elements = [], []
+        for result in results:
+            try:
+                elements.append(element(result))
+            except Undelivered as error:
+                failures.append(f"{records.label(result)}: {error}")
+        if elements:
+            headers = {"Content-Type": "application/x-www-form-urlencoded", **credentials.headers(self._settings)}
+            with web.connection(self._url, self._settings, until) as connection:
+                answer = connection.post(self._url.path or "/", request(elements, self._settings.token or ""), headers)
+            why = refusal(answer, len(elements), credentials.secrets(self._settings))
+            if why is not None:
+                raise Undelivered(why)
+        if failures:
+            raise records.summed_up(failures, len(results))
+
+
+def destination(rest: str, settings: Settings) -> Nrdp:
+    """Raises ValueError.
+
+    Without TLS the token is for everybody to read who is on the way, so that has to be said (``verify = no``), unless it stays on
+    this host.
+    """
+    try:
+        url = parse_url(rest)
+        credentials.check(settings, url)
+        if url.scheme == "http" and not url.address.is_loopback and settings.verify is not False:
+            raise ValueError("http: shows the token to everybody on the way; if it has to be, say 'verify = no'")
+        if not settings.token:
+            raise ValueError("'token' is missing")
+    except ValueError as error:
+        raise ValueError(f"nrdp: {error}") from None
+    return Nrdp(url, settings)
+
+
+# --- pure: results -> a request; an answer -> what is wrong with it
+
+
+def element(result: Result) -> str:
+    """One result. Raises Undelivered for a name that is none.
+
+    Line breaks of the output are written ``\\n``, as the server's file needs it; only later versions of it see to that themselves.
+    """
+    words = records.fitted(records.message(result).unambiguous(), _LONGEST, lambda piece: len(piece.encode("utf-8")), newline="\\n")
+    fields = {
+        "hostname": records.name(result.host, forbidden=";"),
+        "servicename": records.name(result.service, forbidden=";"),
+        "state": str(records.state(result)),
+        "output": words,
+    }
+    inner = "".join(f"<{tag}>{_escaped(value)}</{tag}>" for tag, value in fields.items())
+    return f'<checkresult type="service" checktype="1">{inner}</checkresult>'
+
+
+def _escaped(words: str) -> str:
+    """In ASCII: PHP's htmlentities() makes an empty text of what is not in the encoding that it expects."""
+    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;")):
+        words = words.replace(char, entity)
+    return words.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def request(elements: Sequence[str], token: str) -> bytes:
+    """The form."""
+    from urllib.parse import urlencode
+
+    data = f'<?xml version="1.0"?>\n<checkresults>{"".join(elements)}</checkresults>'
+    form = {"token": token.encode("utf-8", "surrogateescape"), "cmd": b"submitcheck", "XMLDATA": data.encode("ascii")}
+    return urlencode(form).encode("ascii")
+
+
+def refusal(answer: Answer, count: int, secrets: Sequence[str]) -> Optional[str]:
+    """Why they were not taken; None if they were."""
+    if answer.status == 401:
+        return "it wants other credentials (401): user, password or certificate"
+    if 300 <= answer.status < 400:
+        return f"it answers with a redirect ({answer.status}), which is not followed; maybe the path has to end with a slash"
+    if answer.status != 200:
+        return f"{records.shown(answer.reason, secrets) or 'no reason given'} ({answer.status})"
+    status, message = (_group(pattern, answer.body) for pattern in (_STATUS, _MESSAGE))
+    if status is None:
+        return "what it answers is not what NRDP would"
+    if int(status) != 0:
+        return f"{records.shown(message or '', secrets) or 'no reason given'} (status {int(status)})"
+    processed = _PROCESSED.search(answer.body)
+    if processed is not None and int(processed[1]) != count:
+        return f"it has taken {int(processed[1])} of {count} results"
+    return None
+
+
+def _group(pattern: re.Pattern[bytes], body: bytes) -> Optional[str]:
+    match = pattern.search(body)
+    if match is None:
+        return None
+    return (match[1] if match[1] is not None else match[2]).decode("utf-8", "replace")

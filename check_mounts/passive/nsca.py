@@ -1,0 +1,255 @@
+"""``nsca:HOST[:PORT]``: by way of the program send_nsca, that of NSCA or that of NSCA-ng.
+
+Import budget: ``os``, ``re``, ``select``, ``signal``, ``time``. The password is in the program's own configuration; nothing secret is on
+its command line. The two programs have little in common but their name:
+
+* NSCA: ``host TAB service TAB state TAB output``, with ETB (0x17) between records, in which send_nsca escapes line breaks and backslashes
+  of the output itself. The server never answers: a wrong password, a wrong method of encryption, an unknown service, and the result is
+  lost without a word; send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a service at 127, and an input
+  record of more than 5,120 bytes kills it (send_nsca.c, common.h).
+* NSCA-ng: would read the same, but doubles backslashes in names, too. So it gets the very lines that a command file would (``-C``). TLS
+  with a pre-shared key; the server answers each. What is longer than PIPE_BUF it would hand to Nagios in a file below /tmp, which Nagios
+  may not be able to see (PrivateTmp); our lines are shorter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import text
+from check_mounts.passive import Result, Settings, Undelivered, records
+from check_mounts.passive.address import Address, parse_address
+from check_mounts.passive.command_file import command
+
+SETTINGS = frozenset(("client", "client_config"))
+
+PROGRAM = "send_nsca"
+# cron's PATH has no sbin, where Debian puts it.
+PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/local/nagios/bin", "/opt/nagios/bin")
+
+_CLASSIC_OUTPUT, _CLASSIC_HOST, _CLASSIC_SERVICE = 4095, 63, 127
+_LONGEST_SAID = 8192
+_NG = re.compile(r"^(?:send_nsca|NSCA-ng) [0-9]", re.MULTILINE)
+_PREFIX = re.compile(r"(?:send_nsca: )?(?:\[[A-Z]+\] )?")
+# What NSCA-ng says where it does not say what is wrong.
+_HINTS = (
+    ("TLS I/O error", "nobody listens there?"),
+    ("TLS error", "identity or password wrong?"),
+    ("Cannot create socket", "no such name?"),
+)
+_SENT = re.compile(r"\b([0-9]{1,9}) data packet\(s\) sent to host successfully")
+
+
+class Nsca:
+    """A server of NSCA or NSCA-ng."""
+
+    def __init__(self, address: Address, client: Optional[str], client_config: Optional[str]) -> None:
+        self._address = address
+        self._client = client
+        self._config = client_config
+        self._ng: Optional[bool] = None
+        self.name = f"nsca:{address}"
+
+    @property
+    def confirms(self) -> bool:
+        """See Destination: NSCA-ng does, NSCA cannot."""
+        return self._ng is True
+
+    def deliver(self, results: Sequence[Result], until: float) -> None:
+        """See Destination."""
+        client = _found(self._client)
+        self._ng = _is_ng(client, until)
+        failures, input_ = compose(results, self._ng)
+        if input_:
+            said, code = _run(arguments(client, self._ng, self._address, self._config, until - time.monotonic()), input_, until)
+            _check(self._ng, said, code, len(results) - len(failures))
+        if failures:
+            raise records.summed_up(failures, len(results))
+
+
+def destination(rest: str, settings: Settings) -> Nsca:
+    """Raises ValueError."""
+    try:
+        address = parse_address(rest)
+    except ValueError as error:
+        raise ValueError(f"nsca: {error}") from None
+    for key, path in (("client", settings.client), ("client-config", settings.client_config)):
+        if path is not None and (not path.startswith("/") or "\0" in path):
+            raise ValueError(f"nsca: '{key}' has to be an absolute path")
+    return Nsca(address, settings.client, settings.client_config)
+
+
+# --- pure: results -> input and command line
+
+
+def compose(results: Sequence[Result], ng: bool) -> tuple[list[str], bytes]:
+    """Why which results cannot be sent, and the input for those that can."""
+    failures, parts = [], []
+    for result in results:
+        try:
+            parts.append(command(result) if ng else record(result))
+        except Undelivered as error:
+            failures.append(f"{records.label(result)}: {error}")
+    return failures, b"".join(parts)
+
+
+def record(result: Result) -> bytes:
+    """For NSCA. Raises Undelivered for names that it would cut: what is left of one may be the name of another.
+
+    Both names end up in a command to Nagios, whose fields end with ``;``.
+    """
+    host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
+    for what, name, longest in (("host", host, _CLASSIC_HOST), ("service", service, _CLASSIC_SERVICE)):
+        if len(name.encode("utf-8")) > longest:
+            raise Undelivered(f"NSCA cuts the name of a {what} at {longest} bytes")
+    words = records.fitted(records.message(result).unambiguous(), _CLASSIC_OUTPUT, _escaped_size)
+    return f"{host}\t{service}\t{records.state(result)}\t{words}\x17".encode()
+
+
+def _escaped_size(words: str) -> int:
+    """Its length once send_nsca has written ``\\n`` for a line break and two backslashes for one."""
+    return len(words.encode("utf-8")) + words.count("\\") + words.count("\n")
+
+
+def arguments(client: str, ng: bool, address: Address, config: Optional[str], seconds: float) -> list[str]:
+    """The command line. The client gets the time that is left for its own timeout, in whole seconds; 0 would mean no timeout."""
+    timeout = str(max(1, int(seconds + 0.999)))
+    words = [client, "-H", address.bracketed if ng else address.host]
+    words += [] if address.port is None else ["-p", str(address.port)]
+    words += [] if config is None else ["-c", config]
+    # -D 0: its configuration may have it wait for some random time first, which counts against ours.
+    return [*words, "-o", timeout, "-D", "0", "-C"] if ng else [*words, "-to", timeout]
+
+
+# --- the program
+
+
+def _found(client: Optional[str]) -> str:
+    """Raises Undelivered."""
+    if client is not None:
+        if not os.access(client, os.X_OK):
+            raise Undelivered(f"client {text.printable_argument(client)} is not there, or not a program")
+        return client
+    for place in PLACES:
+        if os.access(f"{place}/{PROGRAM}", os.X_OK):
+            return f"{place}/{PROGRAM}"
+    raise Undelivered(f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is")
+
+
+def _is_ng(client: str, until: float) -> bool:
+    said, code = _run([client, "-V"], b"", until)
+    if _NG.search(said):
+        return True
+    if "NSCA Client" in said:
+        return False
+    raise Undelivered(f"{text.printable_argument(client)} is neither the send_nsca of NSCA nor that of NSCA-ng: {_reason(said, code)}")
+
+
+def _check(ng: bool, said: str, code: int, count: int) -> None:
+    """Raises Undelivered unless the client says that all was sent."""
+    if code != 0:
+        raise Undelivered(f"{PROGRAM}: {_reason(said, code)}")
+    sent = _SENT.search(said)
+    if not ng and (sent is None or int(sent[1]) != count):
+        raise Undelivered(f"{PROGRAM} has not sent all of {text.counted(count, 'result')}: {_reason(said, code)}")
+
+
+def _reason(said: str, code: int) -> str:
+    """What the client has printed, on one line. That of NSCA-ng quotes from its configuration, maybe the password: `like this'."""
+    lines = (_PREFIX.sub("", line.partition("`")[0], count=1).strip() for line in said.splitlines())
+    words = "; ".join(filter(None, lines))
+    if not words:
+        return f"ended by signal {-code}" if code < 0 else f"exit status {code}, without a word"
+    hint = next((f" ({hint})" for start, hint in _HINTS if words.startswith(start)), "")
+    return records.shown(words) + hint
+
+
+def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
+    """What it prints, and its exit status (below 0: the signal). Raises Undelivered if it does not end in time; then it is killed."""
+    descriptors: list[int] = []
+    try:
+        # A file in memory: no size blocks us, and whether it is read at all is the client's business.
+        descriptors.append(os.memfd_create(PROGRAM))
+        _fill(descriptors[0], input_)
+        descriptors += os.pipe()
+        pid = _spawned(words, descriptors[0], descriptors[2])
+        os.close(descriptors.pop())
+        try:
+            said = _read(descriptors[1], until)
+            code = _waited(pid, until)
+        except BaseException:
+            _kill(pid)
+            raise
+    except OSError as error:
+        raise Undelivered(f"{PROGRAM} cannot be run: {os.strerror(error.errno or 0)}") from None
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return said, code
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def _spawned(words: Sequence[str], input_: int, output: int) -> int:
+    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left when it is killed."""
+    return os.posix_spawn(
+        words[0],
+        [os.fsencode(word) for word in words],
+        {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        file_actions=[(os.POSIX_SPAWN_DUP2, input_, 0), (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)],
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGALRM),
+    )
+
+
+def _read(descriptor: int, until: float) -> str:
+    """What is said until the end."""
+    said = b""
+    while _ready(descriptor, until):
+        chunk = os.read(descriptor, _LONGEST_SAID)
+        if not chunk:
+            break
+        said = (said + chunk)[:_LONGEST_SAID]
+    return said.decode("utf-8", "surrogateescape")
+
+
+def _ready(descriptor: int, until: float) -> bool:
+    """Raises Undelivered if there is nothing to read in time."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    left = until - time.monotonic()
+    if left <= 0 or not waiting.poll(left * 1000):
+        raise Undelivered(f"{PROGRAM} did not end in time, and was killed")
+    return True
+
+
+def _waited(pid: int, until: float) -> int:
+    """Its exit status. It has closed its output, so the end is near."""
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= until:
+            raise Undelivered(f"{PROGRAM} did not end in time, and was killed")
+        time.sleep(0.002)
+
+
+def _kill(pid: int) -> None:
+    """End it and whatever it has started, and reap it. Nobody else reaps it, so the pid is not somebody else's."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):  # it has ended, or is reaped
+        pass

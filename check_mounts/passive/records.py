@@ -1,0 +1,145 @@
+"""A result in pieces, as much of it as fits, and names that stay within their field: what all kinds of destination share.
+
+Import budget: ``dataclasses``, ``re``. Pure: bytes and texts in, texts out. All that comes out of here is on one line each, is valid
+UTF-8 and has no control character, whatever unprivileged users called their mount points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from check_mounts import text
+from check_mounts.passive import Result, Undelivered
+
+_NOTHING = "(no output)"
+_CUT = "..."
+_MORE = "({} more lines left out)"
+# Nagios takes \n for a line break and \\ for a backslash in what comes by its command pipe, Icinga 2 the former only. \ooo, as
+# mount points are printed, passes through both; so any other backslash is written like that, too.
+_AMBIGUOUS = re.compile(r"\\(?![0-7])")
+
+
+def one_line(words: str) -> str:
+    """:func:`text.one_line` for any str whatever: also a surrogate that stands for no byte is escaped."""
+    try:
+        return text.one_line(words)
+    except UnicodeEncodeError:
+        return text.one_line(words.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"))
+
+
+def _octal(char: str) -> str:
+    # surrogateescape is for what was a byte once, surrogatepass for any other surrogate.
+    kind = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", kind))
+
+
+def shown(words: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
+    """What somebody else said, for a message of ours: on one line, not too long, and without secrets if he repeated one."""
+    for secret in secrets:
+        words = words.replace(secret, "***") if secret else words
+    return text.clipped(one_line(words.strip()), limit)
+
+
+def name(words: str, forbidden: str = "") -> str:
+    """The name of a host or service as one field; what could end it is escaped as in mountinfo. Raises Undelivered for a blank one.
+
+    A backslash is left alone: the name is how somebody has defined it on the server, maybe after what --per-mount prints.
+    """
+    safe = "".join(char if char.isprintable() and char not in forbidden else _octal(char) for char in words)
+    if not safe.strip():
+        raise Undelivered("a host or service without a name")
+    return safe
+
+
+def state(result: Result) -> int:
+    """0 to 3; anything else is UNKNOWN. Nagios takes an empty one for OK."""
+    return result.state if result.state in (0, 1, 2, 3) else 3
+
+
+def label(result: Result) -> str:
+    """How to call a result in a message."""
+    return text.clipped(one_line(f"{result.host}!{result.service}"), 200)
+
+
+def summed_up(failures: Sequence[str], total: int) -> Undelivered:
+    """What to raise for results that were refused one by one."""
+    return Undelivered(failures[0] if total == 1 else f"{len(failures)} of {total} results were refused, the first: {failures[0]}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """The pieces of an output: none has a ``|`` or a line break in it, and there is always a verdict."""
+
+    verdict: str
+    perfdata: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    def unambiguous(self) -> Message:
+        """The same for a server that takes backslashes for its own."""
+        return Message(_literal(self.verdict), tuple(map(_literal, self.perfdata)), tuple(map(_literal, self.lines)))
+
+
+def _literal(words: str) -> str:
+    return _AMBIGUOUS.sub(r"\\134", words)
+
+
+def message(result: Result) -> Message:
+    """An output in pieces. Perfdata is taken from where it is item by item, so no label can be cut at a blank in it."""
+    first, *rest = result.output.decode("utf-8", "surrogateescape").split("\n")
+    while rest and not rest[-1]:
+        rest.pop()
+    verdict = one_line(first.partition("|")[0].rstrip(" "))
+    # Without output send_nsca takes a result for one of the host, whose state then is the name of the service.
+    return Message(
+        verdict if verdict.strip() else _NOTHING,
+        tuple(one_line(item.strip(" ")) for item in result.perfdata if item.strip(" ")),
+        tuple(map(one_line, rest)),
+    )
+
+
+def fitted(parts: Message, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
+    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole items of perfdata, whole lines.
+
+    Of a verdict that is too long, whole failures are left out at its end; a quarter of the room is kept for perfdata, so that graphs do
+    not break off where many mounts fail. ``size`` has to be additive.
+    """
+    numbers = [(" " if position else " | ") + item for position, item in enumerate(parts.perfdata)]
+    kept = min(sum(map(size, numbers)), limit // 4)
+    words = _shortened(parts.verdict, limit - kept, size)
+    left = limit - size(words)
+    for item in numbers:
+        left -= size(item)
+        if left < 0:
+            return words
+        words += item
+    return words + _lines(parts.lines, left, size, newline)
+
+
+def _shortened(verdict: str, room: int, size: Callable[[str], int]) -> str:
+    if size(verdict) <= room:
+        return verdict
+    failures = verdict.split("; ")
+    while len(failures) > 1:
+        failures.pop()
+        shorter = "; ".join([*failures, _CUT])
+        if size(shorter) <= room:
+            return shorter
+    while verdict and size(verdict + _CUT) > room:
+        verdict = verdict[: -max(1, (size(verdict + _CUT) - room) // 8)]  # a character has 4 bytes at the most, maybe escaped
+    return verdict + _CUT
+
+
+def _lines(lines: Sequence[str], left: int, size: Callable[[str], int], newline: str) -> str:
+    sizes = [size(newline + line) for line in lines]
+    if sum(sizes) <= left:
+        return "".join(newline + line for line in lines)
+    left -= size(newline + _MORE.format(len(lines)))
+    count = 0
+    while count < len(lines) and sizes[count] <= left:
+        left -= sizes[count]
+        count += 1
+    if left < 0:
+        return ""
+    return "".join(newline + line for line in (*lines[:count], _MORE.format(len(lines) - count)))

@@ -1,0 +1,39 @@
+"""Survey -> results of services, as monitoring servers take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import summary, text
+from check_mounts.checking import Options
+from check_mounts.delivery import Submission
+from check_mounts.model import Survey
+from check_mounts.passive import Result
+from check_mounts.summary import Report
+
+
+def results(survey: Survey, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many seconds they may stand for the present."""
+
+    def result(report: Report) -> Result:
+        name = submission.service
+        if report.mount_point is not None:
+            name += f" {text.printable(report.mount_point) or 'mount table'}"
+        source = text.printable_argument(os.uname().nodename)
+        return Result(submission.host, name, report.state.value, report.output, report.perfdata, survey.started, ttl, source)
+
+    return [result(report) for report in _reports(survey, options, submission.per_mount)]
+
+
+def _reports(survey: Survey, options: Options, per_mount: bool) -> Sequence[Report]:
+    try:
+        from check_mounts import plugin
+
+        presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, "utf-8")
+        whole = plugin.report(survey, options.policy, presentation)
+        return [whole, *(plugin.report_each(survey, options.policy, presentation) if per_mount else ())]
+    except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
+        line, state = summary.plain_verdict(survey, options.policy, options.allow_none, error)
+        return [Report(text.encoded(line, "utf-8"), state, ())]

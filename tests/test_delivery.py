@@ -1,0 +1,227 @@
+"""Results on their way: each destination for itself, in a worker that is killed when its time is up; the daemon's retries."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from check_mounts import delivery, passive
+from check_mounts.delivery import Courier, Delivery, Receipt, Submission
+from check_mounts.passive import Result, Undelivered
+from tests.conftest import Fuse, until
+
+RESULTS = [Result("host", "mounts", 0, b"MOUNTS OK - 1 mount checked | mounts=1\n", ["mounts=1"], 1e9, 129.0, "host")]
+
+
+@dataclasses.dataclass
+class Elsewhere:
+    """A destination that does what it is told; runs in the worker."""
+
+    name: str
+    does: Callable[[Sequence[Result], float], None]
+    confirms: bool = True
+
+    def deliver(self, results: Sequence[Result], until: float) -> None:
+        self.does(results, until)
+
+
+def into(path: Path) -> Callable[[Sequence[Result], float], None]:
+    def write(results: Sequence[Result], _: float) -> None:
+        with path.open("ab") as file:
+            file.writelines(result.output for result in results)
+
+    return write
+
+
+def refuses(results: Sequence[Result], _: float) -> None:
+    raise Undelivered("wrong password")
+
+
+def sleeps(results: Sequence[Result], _: float) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
+
+
+def crashes(results: Sequence[Result], _: float) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def is_wrong(results: Sequence[Result], _: float) -> None:
+    raise KeyError("a defect\nof two lines")
+
+
+def is_verbose(results: Sequence[Result], _: float) -> None:
+    raise Undelivered("ü" * 5000)
+
+
+@pytest.fixture
+def interrupts() -> Iterator[int]:
+    """What becomes readable with a signal; it already is."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.write(write, b"x")
+    yield read
+    os.close(read)
+    os.close(write)
+
+
+def submission(*destinations: passive.Destination, timeout: float = 0.3) -> Submission:
+    return Submission(destinations, "host", "mounts", timeout, False)
+
+
+def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
+    kinds = [Elsewhere("hung", sleeps), Elsewhere("refuses", refuses), Elsewhere("crashes", crashes), Elsewhere("wrong", is_wrong)]
+    kinds += [Elsewhere("good", into(tmp_path / "out")), Elsewhere("unsure", into(tmp_path / "out2"), confirms=False)]
+    receipts = delivery.deliver(submission(*kinds), RESULTS, lambda: None, interrupts)
+    assert [receipt.words for receipt in receipts] == [
+        "not submitted to hung: no answer within 0.3 s",
+        "not submitted to refuses: wrong password",
+        "not submitted to crashes: the process that was to submit it has ended",
+        "not submitted to wrong: KeyError: 'a defect\\nof two lines'",
+        "1 result submitted to good",
+        "1 result submitted to unsure, which does not confirm that anything has arrived",
+    ]
+    assert (tmp_path / "out").read_bytes() == RESULTS[0].output
+
+
+def test_a_long_reason_is_cut_to_a_line(interrupts: int) -> None:
+    (receipt,) = delivery.deliver(submission(Elsewhere("x", is_verbose)), RESULTS, lambda: None, interrupts)
+    assert receipt.error is not None
+    assert 400 < len(receipt.error) < 1100
+    assert receipt.error.isprintable()
+
+
+def test_a_signal_ends_it(interrupts: int) -> None:
+    began = time.monotonic()
+    names = iter([None])
+    receipts = delivery.deliver(submission(Elsewhere("hung", sleeps), timeout=1000), RESULTS, lambda: next(names, "SIGTERM"), interrupts)
+    assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
+    assert time.monotonic() - began < 100
+
+
+class Daemon:
+    """What a daemon does with a courier."""
+
+    def __init__(self, *destinations: passive.Destination, timeout: float = 0.3) -> None:
+        self.poll = select.poll()
+        self.courier = Courier(self.poll)
+        self.courier.serve(submission(*destinations, timeout=timeout))
+        self.receipts: list[Receipt] = []
+
+    def until(self, condition: Callable[[], object]) -> None:
+        def holds() -> object:
+            self.poll.poll(1)
+            self.receipts += self.courier.step()
+            return condition()
+
+        until(holds)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "_BETWEEN", 0.05)
+    monkeypatch.setattr(delivery, "_FIRST_WAIT", 0.05)
+
+
+def numbered(number: int) -> list[Result]:
+    return [dataclasses.replace(RESULTS[0], output=b"%d\n" % number)]
+
+
+def test_the_newest_and_no_queue(tmp_path: Path) -> None:
+    """While a destination fails, or is at it, results are replaced by newer ones; all failures are counted."""
+    gate = tmp_path / "gate"
+
+    def through_the_gate(results: Sequence[Result], time_: float) -> None:
+        if not gate.exists():
+            raise Undelivered("closed")
+        into(tmp_path / "out")(results, time_)
+
+    daemon = Daemon(Elsewhere("x", through_the_gate))
+    assert daemon.courier.due is None
+    for number in range(5):
+        daemon.courier.offer(numbered(number))
+        daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
+    assert {receipt.error for receipt in daemon.receipts} == {"closed"}
+    failures = daemon.courier.counts()[0][2]
+    assert (failures, daemon.courier.counts()[0][1]) == (len(daemon.receipts), 0)
+    gate.touch()
+    daemon.until(lambda: daemon.receipts[-1].error is None)
+    assert (tmp_path / "out").read_bytes() == b"4\n"
+    assert daemon.courier.counts() == [("x", 1, failures)]
+    assert daemon.courier.due is None  # nothing waits
+    daemon.courier.close()
+
+
+def test_waits_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "_FIRST_WAIT", 5.0)
+    daemon = Daemon(Elsewhere("x", refuses))
+    daemon.courier.offer(RESULTS)
+    now = [time.monotonic()]
+    monkeypatch.setattr(delivery, "monotonic", lambda: now[0])
+    waits = []
+    for number in range(6):
+        daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
+        due = daemon.courier.due
+        assert due is not None
+        waits.append(round(due - now[0]))
+        now[0] = due
+    assert waits == [5, 10, 20, 40, 60, 60]
+    daemon.courier.close()
+
+
+def test_one_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    daemon = Daemon(Elsewhere("hung", sleeps), Elsewhere("good", into(tmp_path / "out")), timeout=1000)
+    for number in range(3):
+        daemon.courier.offer(numbered(number))
+        daemon.until(lambda number=number: daemon.courier.counts()[1][1] > number)  # type: ignore[misc]
+    assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
+    assert daemon.courier.counts()[0] == ("hung", 0, 0)
+    daemon.courier.close()
+
+
+def test_other_destinations_from_now_on(tmp_path: Path) -> None:
+    daemon = Daemon(Elsewhere("hung", sleeps), Elsewhere("good", into(tmp_path / "out")), timeout=1000)
+    daemon.courier.offer(numbered(1))
+    daemon.until(lambda: daemon.courier.counts()[1][1] == 1)
+    daemon.courier.serve(submission(Elsewhere("good", into(tmp_path / "other")), timeout=1000))
+    daemon.courier.offer(numbered(2))
+    daemon.until(lambda: daemon.courier.counts() == [("good", 2, 0)])
+    assert (tmp_path / "other").read_bytes() == b"2\n"
+    daemon.courier.serve(None)
+    daemon.courier.offer(numbered(3))
+    assert (daemon.courier.step(), daemon.courier.due, daemon.courier.counts()) == ([], None, [])
+
+
+@pytest.mark.root
+def test_a_worker_that_cannot_be_killed_is_the_only_one(fuse: Fuse) -> None:
+    """The file of a destination, a certificate for instance, lies on what hangs."""
+    path = fuse.mount("home")
+    fuse.command("hang", "home")
+
+    def reads(results: Sequence[Result], _: float) -> None:
+        os.listdir(path)
+
+    daemon = Daemon(Elsewhere("x", reads))
+    daemon.courier.offer(RESULTS)
+    daemon.until(lambda: len(daemon.receipts) == 4)
+    assert daemon.receipts[0].error == "no answer within 0.3 s"
+    assert all(str(receipt.error).startswith("an earlier attempt is stuck (pid ") for receipt in daemon.receipts[1:])
+    assert fuse.waiting("home") == 1
+    fuse.command("answer", "home")
+    daemon.until(lambda: daemon.receipts[-1].error is None)
+    daemon.courier.close()
+
+
+def test_what_is_left_is_the_owners_to_reap() -> None:
+    going = Delivery([Elsewhere("hung", sleeps)], RESULTS, 1000)
+    assert going.goes_on
+    receipts, left = going.finish("enough")
+    assert [receipt.error for receipt in receipts] == ["enough"]
+    until(lambda: all(map(delivery._reaped, left)))

@@ -1,0 +1,953 @@
+"""Destinations of passive results: what is composed of hostile names, what is refused, servers that do not behave."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+import time
+import xml.etree.ElementTree as etree
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as with_settings
+from hypothesis import strategies as st
+
+from check_mounts.passive import Destination, Result, Settings, Undelivered, command_file, destination, icinga2, nrdp, nsca, records, web
+from tests.conftest import until
+
+PRINTED = (
+    b"MOUNTS CRITICAL - 2 of 3 mounts failed: /srv/a timed out; /srv/\\012b dead | ok=1 'free on /a b'=2s;;;0\n"
+    b"critical: /srv/a (nfs4) timed out\n"
+    b"ok: /\n"
+)
+PERFDATA = ("ok=1", "'free on /a b'=2s;;;0")
+NAGIOS = Settings(token="t0k3n")
+USER = Settings(user="root", password="s3cr3t")
+
+
+def result(**changes: object) -> Result:
+    values: dict[str, object] = {
+        "host": "client1", "service": "mounts", "state": 2, "output": PRINTED, "perfdata": PERFDATA, "taken": 1700000000.5, "ttl": 120.0,
+        "source": "client1.example.org",
+    }  # fmt: skip
+    return Result(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def refused(where: Destination, results: Sequence[Result], seconds: float = 5.0) -> str:
+    """What Undelivered says, and that it comes in time."""
+    began = time.monotonic()
+    with pytest.raises(Undelivered) as caught:
+        where.deliver(results, began + seconds)
+    assert time.monotonic() - began < seconds + 0.5
+    words = str(caught.value)
+    assert words.isprintable() and "|" not in words
+    return words
+
+
+# --- what is written to the configuration
+
+
+@pytest.mark.parametrize(
+    ("word", "settings", "name"),
+    [
+        ("command-file:/run/icinga2/cmd/icinga2.cmd", Settings(), "command-file:/run/icinga2/cmd/icinga2.cmd"),
+        ("command-file:/a\nb", Settings(), r"command-file:/a\012b"),
+        ("nsca:monitor.example.org", Settings(), "nsca:monitor.example.org"),
+        ("nsca:[::1]:5667", Settings(client="/usr/bin/send_nsca", client_config="/etc/x"), "nsca:[::1]:5667"),
+        ("icinga2:https://master", USER, "icinga2:https://master:5665"),
+        ("icinga2:https://master:5666/", Settings(certificate="/c"), "icinga2:https://master:5666"),
+        ("nrdp:https://nagios/nrdp/", NAGIOS, "nrdp:https://nagios/nrdp/"),
+        ("nrdp:http://localhost:8080/nrdp/", NAGIOS, "nrdp:http://localhost:8080/nrdp/"),
+        ("nrdp:http://nagios/nrdp/", Settings(token="t", verify=False), "nrdp:http://nagios/nrdp/"),
+    ],
+)
+def test_destinations(word: str, settings: Settings, name: str) -> None:
+    found = destination(word, settings)
+    assert found.name == name
+    assert found.confirms == (not word.startswith(("command-file", "nsca")))
+
+
+@pytest.mark.parametrize(
+    ("word", "settings", "words"),
+    [
+        ("", Settings(), "'' is no destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
+        ("https://u:s3cr3t@h", Settings(), "'https:...' is no destination; "),
+        ("nsca", Settings(), "'nsca' is no destination; "),
+        ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is no destination; "),
+        ("command-file:nagios.cmd", Settings(), "command-file: the path has to be absolute"),
+        ("command-file:/a", Settings(token="s3cr3t"), "command-file: 'token' does not fit; settings that do: none"),
+        ("nsca:", Settings(), "nsca: a host is missing"),
+        ("nsca:::1", Settings(), "nsca: an IPv6 address belongs into brackets: [::1]"),
+        ("nsca:[::1", Settings(), "nsca: what is in brackets is not an IPv6 address"),
+        ("nsca:[-H]", Settings(), "nsca: what is in brackets is not an IPv6 address"),
+        ("nsca:[::1]5667", Settings(), "nsca: the port is not a number from 1 to 65535"),
+        ("nsca:h:0", Settings(), "nsca: the port is not a number from 1 to 65535"),
+        ("nsca:h:65536", Settings(), "nsca: the port is not a number from 1 to 65535"),
+        ("nsca:h:1e3", Settings(), "nsca: the port is not a number from 1 to 65535"),
+        ("nsca:-c/etc/shadow", Settings(), "nsca: the host is neither a name nor an address"),
+        ("nsca:a b", Settings(), "nsca: the host is neither a name nor an address"),
+        ("nsca:a..b", Settings(), "nsca: the host is neither a name nor an address"),
+        ("nsca:" + "a" * 64, Settings(), "nsca: the host is neither a name nor an address"),
+        ("nsca:s3cr3t@h", Settings(), "nsca: no user and no password there: secrets belong into the configuration"),
+        ("nsca:h", Settings(password="s3cr3t"), "nsca: 'password' does not fit; settings that do: client, client-config"),
+        ("nsca:h", Settings(client="send_nsca"), "nsca: 'client' has to be an absolute path"),
+        ("nsca:h", Settings(client_config="x"), "nsca: 'client-config' has to be an absolute path"),
+        ("icinga2:master:5665", USER, "icinga2: not a URL that begins with https:// or http://"),
+        ("icinga2:http://master:5665", USER, "icinga2: the API of Icinga 2 is to be had by https: only"),
+        ("icinga2:https://root:s3cr3t@master", Settings(), "icinga2: no user and no password there: secrets belong into the configuration"),
+        ("icinga2:https://master/v1", USER, "icinga2: no path in the URL, please: https://HOST:5665"),
+        ("icinga2:https://ma\nster", USER, "icinga2: a URL has no blanks, no control characters, and nothing beyond ASCII"),
+        ("icinga2:https://master", Settings(), "icinga2: 'user' and 'password' are missing, or 'certificate'"),
+        ("icinga2:https://master", Settings(user="root"), "icinga2: 'user' without 'password'"),
+        ("icinga2:https://master", Settings(password="s3cr3t"), "icinga2: 'password' without 'user'"),
+        ("icinga2:https://master", Settings(user="a:b", password="s3cr3t"), "icinga2: 'user' is empty, or has a colon in it"),
+        ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' without 'certificate'"),
+        ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' has to be an absolute path"),
+        ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"), "icinga2: 'ca' makes no sense with 'verify = no'"),
+        ("icinga2:https://master", dataclasses.replace(USER, token="s3cr3t"), "icinga2: 'token' does not fit; settings that do: ca, "),
+        ("nrdp:https://h/nrdp/?token=s3cr3t", NAGIOS, "nrdp: no query and no fragment in the URL: secrets belong into the configuration"),
+        ("nrdp:https://s3cr3t@h/nrdp/", NAGIOS, "nrdp: no user and no password there: secrets belong into the configuration"),
+        ("nrdp:https://h/nrdp/", Settings(), "nrdp: 'token' is missing"),
+        ("nrdp:ftp://h/nrdp/", NAGIOS, "nrdp: not a URL that begins with https:// or http://"),
+        ("nrdp:http://h/nrdp/", NAGIOS, "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
+        ("nrdp:http://127.evil.org/n/", NAGIOS, "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
+        ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' is for https: only"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_and_not_repeated(word: str, settings: Settings, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        destination(word, settings)
+    assert str(caught.value).startswith(words)
+    assert str(caught.value) == words or words.endswith((" ", "ca, "))
+    assert "s3cr3t" not in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_secrets_are_not_in_the_repr_of_settings() -> None:
+    assert "s3cr3t" not in repr(Settings(user="u", password="s3cr3t", token="s3cr3t"))
+
+
+@given(st.sampled_from(("command-file", "nsca", "icinga2", "nrdp", "")), st.text(st.characters(codec="utf-8", exclude_characters="\ud800")))
+def test_any_word_is_understood_or_refused_in_one_line(kind: str, rest: str) -> None:
+    try:
+        destination(f"{kind}:{rest}", Settings())
+    except ValueError as error:
+        assert str(error).isprintable()
+
+
+# --- what is composed. A mount point may hold any byte but NUL, and ends up in the name of a service and in the output.
+
+# Everything that could end a field, a record or a line somewhere, and whole attacks.
+POISON = st.sampled_from(
+    [
+        "\n", "\r", "\0", "\t", "\x17", ";", "|", " | ", "\\", "\\n", "\\\\", "!", "\x1b[2J", "\u2028", "\x85", "\udcff", "\ud800",
+        "\u202e", "<", "&", "'", '"', "]]>", "\n[0] DISABLE_NOTIFICATIONS\n", "\x17host\tservice\t0\tfine\x17", "; ", "=", "ü",
+    ]
+)  # fmt: skip
+WORDS = st.lists(st.one_of(POISON, st.text(max_size=8), st.text(st.characters(), max_size=4)), max_size=12).map("".join)
+# Long texts take their time, and more of it where other tests run.
+patiently = with_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+LONG = st.tuples(WORDS, st.integers(1, 600)).map(lambda pair: pair[0] * pair[1])
+RESULTS = st.builds(
+    Result,
+    host=WORDS, service=WORDS, state=st.integers(-1, 300),
+    output=st.one_of(st.binary(max_size=64), LONG.map(lambda words: words.encode("utf-8", "surrogatepass"))),
+    perfdata=st.lists(WORDS, max_size=60), taken=st.floats(0, 2e9), ttl=st.none() | st.floats(-1, 1e6), source=WORDS,
+)  # fmt: skip
+
+
+def clean(line: bytes, allowed: str = "") -> str:
+    """Valid UTF-8 without a character that anything would act on."""
+    words = line.decode("utf-8")
+    assert all(char.isprintable() or char in allowed for char in words)
+    return words
+
+
+def as_nagios_reads(text: str) -> str:
+    """parse_check_output() of Nagios 4 undoes what escape_newlines() does."""
+    parts = text.split("\\\\")
+    return "\\".join(part.replace("\\n", "\n") for part in parts)
+
+
+@patiently
+@given(RESULTS)
+def test_a_result_is_one_command_with_its_five_fields(given_: Result) -> None:
+    try:
+        line = command_file.command(given_)
+    except Undelivered:
+        assert not given_.host.strip() or not given_.service.strip() or len(given_.host) + len(given_.service) > 100
+        return
+    assert line.endswith(b"\n") and len(line) <= select.PIPE_BUF
+    head, host, service, state, text = clean(line[:-1]).split(";", 4)
+    assert head == f"[{int(given_.taken)}] PROCESS_SERVICE_CHECK_RESULT"
+    assert (host, service) == (records.name(given_.host, ";"), records.name(given_.service, ";"))
+    assert state in ("0", "1", "2", "3")
+    # Nagios and Icinga 2 see the same lines, and no backslash that is not one.
+    assert as_nagios_reads(text) == text.replace("\\n", "\n")
+    first = text.split("\\n")[0]
+    assert first and first.count("|") <= 1
+
+
+@patiently
+@given(st.lists(RESULTS, max_size=4))
+def test_a_result_is_one_record_with_its_four_fields(given_: list[Result]) -> None:
+    failures, data = nsca.compose(given_, ng=False)
+    assert b"\0" not in data and len(failures) + data.count(b"\x17") == len(given_)
+    for record in data.split(b"\x17")[:-1]:
+        host, service, state, text = clean(record, "\t\n").split("\t")
+        assert host.strip() and service.strip() and text.strip() and state in ("0", "1", "2", "3")
+        assert not any(char in host + service for char in "\n;")
+        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+        assert len(host.encode()) <= 63 and len(service.encode()) <= 127 and len(escaped.encode()) <= 4095
+        assert len(record) < 5120
+
+
+@patiently
+@given(st.lists(RESULTS, max_size=4))
+def test_for_nsca_ng_a_result_is_one_line_of_the_command_file(given_: list[Result]) -> None:
+    failures, data = nsca.compose(given_, ng=True)
+    lines = data.split(b"\n")
+    assert len(failures) + len(lines) - 1 == len(given_) and not lines[-1]
+    assert all(line.startswith(b"[") and len(line) < select.PIPE_BUF for line in lines[:-1])
+
+
+@patiently
+@given(RESULTS)
+def test_a_result_is_one_object_for_icinga(given_: Result) -> None:
+    try:
+        fields = json.loads(icinga2.request(given_, now=given_.taken))
+    except Undelivered:
+        assert not given_.host.strip() or not given_.service.strip()
+        return
+    assert fields["service"] == f"{records.name(given_.host)}!{records.name(given_.service)}" and fields["service"].isprintable()
+    assert fields["type"] == "Service" and fields["exit_status"] in (0, 1, 2, 3)
+    for words in (*fields["performance_data"], fields["check_source"], *fields["plugin_output"].split("\n")):
+        assert words.isprintable() and "|" not in words
+    assert fields["plugin_output"] and len(fields["plugin_output"].encode()) <= 1 << 16
+
+
+@patiently
+@given(st.lists(RESULTS, min_size=1, max_size=4))
+def test_a_result_is_one_element_for_nrdp(given_: list[Result]) -> None:
+    elements = []
+    for each in given_:
+        with contextlib.suppress(Undelivered):
+            elements.append(nrdp.element(each))
+    form = {key: values[0] for key, values in parse_qs(nrdp.request(elements, "a&b=\udcff").decode(), errors="surrogateescape").items()}
+    assert form["token"] == "a&b=\udcff" and form["cmd"] == "submitcheck" and form["XMLDATA"].isascii()
+    root = etree.fromstring(form["XMLDATA"])
+    assert root.tag == "checkresults" and len(root) == len(elements)
+    for element in root:
+        assert element.attrib == {"type": "service", "checktype": "1"}
+        assert [child.tag for child in element] == ["hostname", "servicename", "state", "output"]
+        # One line of the server's file each.
+        assert all(child.text and child.text.isprintable() for child in element)
+
+
+def test_what_is_printed_is_what_is_sent() -> None:
+    """Byte for byte, as written down from the documentation of each."""
+    assert command_file.command(result()) == (
+        b"[1700000000] PROCESS_SERVICE_CHECK_RESULT;client1;mounts;2;"
+        b"MOUNTS CRITICAL - 2 of 3 mounts failed: /srv/a timed out; /srv/\\012b dead | ok=1 'free on /a b'=2s;;;0"
+        b"\\ncritical: /srv/a (nfs4) timed out\\nok: /\n"
+    )
+    assert nsca.compose([result(), result(service="a;b")], ng=False) == (
+        [],
+        b"client1\tmounts\t2\t" + PRINTED[:-1] + b"\x17client1\ta\\073b\t2\t" + PRINTED[:-1] + b"\x17",
+    )
+    assert json.loads(icinga2.request(result(service='it\'s a "b";c|d'), now=1700000060.0)) == {
+        "type": "Service",
+        "service": 'client1!it\'s a "b";c|d',
+        "exit_status": 2,
+        "plugin_output": "MOUNTS CRITICAL - 2 of 3 mounts failed: /srv/a timed out; /srv/\\012b dead\n"
+        "critical: /srv/a (nfs4) timed out\nok: /",
+        "performance_data": ["ok=1", "'free on /a b'=2s;;;0"],
+        "check_source": "client1.example.org",
+        "execution_start": 1700000000.5,
+        "execution_end": 1700000000.5,
+        "ttl": 120.0,
+    }
+    assert nrdp.element(result(output="a<b>&ü\nc\n".encode(), perfdata=())) == (
+        '<checkresult type="service" checktype="1"><hostname>client1</hostname><servicename>mounts</servicename><state>2</state>'
+        "<output>a&lt;b&gt;&amp;&#252;\\nc</output></checkresult>"
+    )
+
+
+def test_a_fresh_result_is_one_of_the_moment_for_icinga() -> None:
+    """Icinga 2 would throw it away, and answer 200, where our clock is behind."""
+    assert "execution_end" not in json.loads(icinga2.request(result(), now=1700000003.0))
+    assert "ttl" not in json.loads(icinga2.request(result(ttl=None), now=1700000003.0))
+
+
+def test_without_output_it_is_still_a_result_of_the_service() -> None:
+    """send_nsca takes a record of three fields for a result of the host."""
+    assert nsca.compose([result(output=b"\n", perfdata=())], ng=False)[1] == b"client1\tmounts\t2\t(no output)\x17"
+
+
+def test_names_that_nsca_would_cut_are_refused() -> None:
+    names = [{"host": "h" * 63}, {"host": "h" * 64}, {"service": "s" * 127}, {"service": "s" * 128}]
+    failures, data = nsca.compose([result(**name) for name in names], ng=False)
+    assert data.count(b"\x17") == 2
+    assert [words.rpartition(": ")[2] for words in failures] == [
+        "NSCA cuts the name of a host at 63 bytes",
+        "NSCA cuts the name of a service at 127 bytes",
+    ]
+
+
+def test_what_does_not_fit_is_left_out_in_whole_pieces() -> None:
+    failed = "; ".join(f"/srv/mount-{number} timed out" for number in range(400))
+    numbers = tuple(f"'/srv/mount-{number}'={number}s;1;2" for number in range(400))
+    lines = "\n".join(f"critical: /srv/mount-{number} (nfs4) timed out" for number in range(400))
+    summary = ("ok=0", "timed_out=400")
+
+    def sent(verdict: str, perfdata: Sequence[str], below: str) -> str:
+        output = f"{verdict} | {' '.join(perfdata)}\n{below}\n".encode()
+        line = command_file.command(result(output=output, perfdata=perfdata))
+        assert 3900 < len(line) <= 4096
+        return line.decode().split(";", 4)[4].rstrip("\n")
+
+    # A verdict that is too long loses whole failures, and leaves room for perfdata.
+    verdict, _, perfdata = sent("MOUNTS CRITICAL - " + failed, summary, lines).partition(" | ")
+    assert verdict.endswith(" timed out; ...") and failed.startswith(verdict[len("MOUNTS CRITICAL - ") : -len("; ...")])
+    assert perfdata.split("\\n")[0] == "ok=0 timed_out=400"
+    # Perfdata loses whole items.
+    verdict, _, perfdata = sent("MOUNTS CRITICAL - x", numbers, lines).partition(" | ")
+    assert verdict == "MOUNTS CRITICAL - x"
+    items = perfdata.split(" ")
+    assert tuple(items) == numbers[: len(items)] and len(items) > 100
+    # Lines are left out last to first, and that is said.
+    verdict, _, below = sent("MOUNTS CRITICAL - x", summary, lines).partition(" | ")
+    kept = below.split("\\n")[1:-1]
+    assert "\n".join(kept) == lines[: len("\n".join(kept))] and kept
+    assert below.split("\\n")[-1] == f"({400 - len(kept)} more lines left out)"
+
+
+@patiently
+@given(RESULTS, st.integers(100, 5000))
+def test_what_fits_is_no_longer_than_the_limit(given_: Result, limit: int) -> None:
+    parts = records.message(given_)
+    words = records.fitted(parts, limit, lambda piece: len(piece.encode()))
+    assert len(words.encode()) <= limit
+    assert words.split("\n")[0].partition(" | ")[0] in (parts.verdict, words.split("\n")[0].partition(" | ")[0].rstrip(".") + "...")
+    items = words.split("\n")[0].partition(" | ")[2]
+    assert any(items == " ".join(parts.perfdata[:count]) for count in range(len(parts.perfdata) + 1))
+
+
+# --- the command file
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "cmd")
+    return tmp_path / "cmd"
+
+
+@contextlib.contextmanager
+def reader(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def to(path: Path) -> Destination:
+    return destination(f"command-file:{path}", Settings())
+
+
+def test_who_reads_gets_one_line_for_each_result(pipe: Path) -> None:
+    results = [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")]
+    with reader(pipe) as reading:
+        to(pipe).deliver(results, time.monotonic() + 5)
+        assert os.read(reading, 65536) == b"".join(map(command_file.command, results))
+    assert rb";x\012[0] DISABLE_NOTIFICATIONS;" in command_file.command(results[1])
+
+
+def test_one_bad_name_does_not_keep_the_others(pipe: Path) -> None:
+    with reader(pipe) as reading:
+        words = refused(to(pipe), [result(service=" "), result()])
+        assert os.read(reading, 65536) == command_file.command(result())
+    assert words == "1 of 2 results were refused, the first: client1! : a host or service without a name"
+
+
+def test_nobody_reads(pipe: Path) -> None:
+    assert refused(to(pipe), [result()]) == ("nobody reads from it: the monitoring system does not run, or takes no external commands")
+
+
+def test_a_full_pipe_costs_no_more_than_the_time_given_and_gets_no_piece_of_a_line(pipe: Path) -> None:
+    with reader(pipe) as reading:
+        writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * 4000)
+        os.close(writing)
+        assert refused(to(pipe), [result()], 0.3) == "it is full, and nobody has read from it in time"
+        while data := os.read(reading, 65536):
+            assert not data.strip(b"x")
+
+
+def test_a_full_pipe_that_is_read_in_time(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with reader(pipe) as reading:
+        writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * 4096)
+        os.close(writing)
+        os.set_blocking(reading, True)
+        got: list[bytes] = []
+        full = threading.Event()
+        real = select.poll
+
+        def read() -> None:
+            full.wait(10)
+            while not got or not got[-1].endswith(b"\n"):
+                got.append(os.read(reading, 4096))
+
+        def poll() -> object:
+            full.set()
+            return real()
+
+        later = threading.Thread(target=read)
+        later.start()
+        monkeypatch.setattr(select, "poll", poll)
+        to(pipe).deliver([result()], time.monotonic() + 5)
+        later.join()
+    assert b"".join(got).lstrip(b"x") == command_file.command(result())
+
+
+def test_a_reader_that_goes_away_does_not_end_us(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the default of SIGPIPE, as workers have it."""
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.close(reading)
+        return real(descriptor, data)
+
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    monkeypatch.setattr(os, "write", write)
+    try:
+        assert refused(to(pipe), [result()]) == "who read from it has closed it"
+    finally:
+        monkeypatch.undo()
+        assert signal.signal(signal.SIGPIPE, before) == signal.SIG_DFL
+
+
+def test_what_is_no_pipe_is_left_alone(tmp_path: Path, pipe: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"before")
+    link, directory, by_link = tmp_path / "link", tmp_path / "directory", tmp_path / "by-link"
+    link.symlink_to(pipe)
+    directory.mkdir()
+    by_link.symlink_to(tmp_path)
+    no_links = "a symbolic link leads to it; give the path without one (/run, not /var/run)"
+    with reader(pipe) as reading:
+        assert refused(to(file), [result()]) == "it is not a pipe (FIFO)"
+        assert refused(to(directory), [result()]) == "it is not a pipe (FIFO)"
+        assert refused(to(Path("/dev/null")), [result()]) == "it is not a pipe (FIFO)"
+        assert refused(to(link), [result()]) == no_links
+        assert refused(to(by_link / "cmd"), [result()]) == no_links
+        assert refused(to(tmp_path / "none"), [result()]) == "No such file or directory"
+        assert os.read(reading, 100) == b""
+    assert file.read_bytes() == b"before"
+
+
+def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("check_mounts.syscalls.open_without_symlinks", os.open)
+    (pipe.parent / "link").symlink_to(pipe)
+    with reader(pipe) as reading:
+        assert refused(to(pipe.parent / "link"), [result()]).startswith("a symbolic link leads to it")
+        assert os.read(reading, 100) == b""
+
+
+# --- send_nsca, played by scripts
+
+
+class Client:
+    """A program in the place of send_nsca: says on ``-V`` which one it is, and else does ``body``, a piece of shell."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.path = base / "send_nsca"
+
+    def __call__(self, body: str, version: str = "NSCA Client 2.10.2", code: int = 3) -> Destination:
+        version = f'if [ "$1" = -V ]; then echo; echo "{version}"; exit {code}; fi'
+        self.path.write_text(f'#!/bin/sh\n{version}\necho "$@" > {self.base}/arguments\n{body}\n')
+        self.path.chmod(0o755)
+        return destination("nsca:[::1]:5667", Settings(client=str(self.path), client_config="/etc/send nsca.cfg"))
+
+    @property
+    def arguments(self) -> str:
+        return (self.base / "arguments").read_text().rstrip("\n")
+
+
+NG = ("send_nsca 1.6 (OpenSSL 3.0.19, libev 4.33 with epoll)", 0)
+SENT = 'echo "1 data packet(s) sent to host successfully."'
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Client(tmp_path)
+
+
+def test_the_client_of_nsca_gets_its_options_and_cannot_confirm(client: Client, tmp_path: Path) -> None:
+    where = client(f"cat > {tmp_path}/input; {SENT}")
+    where.deliver([result()], time.monotonic() + 4.2)
+    assert client.arguments == "-H ::1 -p 5667 -c /etc/send nsca.cfg -to 5"
+    assert (tmp_path / "input").read_bytes() == nsca.compose([result()], False)[1]
+    assert not where.confirms
+
+
+def test_the_client_of_nsca_ng_gets_its_options_and_confirms(client: Client, tmp_path: Path) -> None:
+    where = client(f"cat > {tmp_path}/input", *NG)
+    assert not where.confirms, "which client it is shows only once it runs"
+    where.deliver([result()], time.monotonic() + 4.2)
+    assert client.arguments == "-H [::1] -p 5667 -c /etc/send nsca.cfg -o 5 -D 0 -C"
+    assert (tmp_path / "input").read_bytes() == nsca.compose([result()], True)[1]
+    assert where.confirms
+
+
+@pytest.mark.parametrize(
+    ("body", "version", "words"),
+    [
+        ("echo Connection refused by host >&2; echo 'Error: no'; exit 2", (), "send_nsca: Connection refused by host; Error: no"),
+        ("exit 7", (), "send_nsca: exit status 7, without a word"),
+        ("kill -9 $$", (), "send_nsca: ended by signal 9"),
+        ("printf 'a\\033[2J|\\377b\\n' >&2; exit 1", (), r"send_nsca: a\033[2J\174\377b"),
+        ("echo '0 data packet(s) sent to host successfully.'", (),
+         "send_nsca has not sent all of 1 result: 0 data packet(s) sent to host successfully."),
+        ("true", (), "send_nsca has not sent all of 1 result: exit status 0, without a word"),
+        ("echo \"send_nsca: [FATAL] /etc/send_nsca.cfg:2: Unexpected stuff after \\`s3cr3t'\" >&2; exit 1", NG,
+         "send_nsca: /etc/send_nsca.cfg:2: Unexpected stuff after"),
+        ("echo 'send_nsca: [FATAL] TLS error (h): sslv3 alert illegal parameter' >&2; exit 1", NG,
+         "send_nsca: TLS error (h): sslv3 alert illegal parameter (identity or password wrong?)"),
+    ],
+)  # fmt: skip
+def test_what_the_client_says_is_on_one_line(client: Client, body: str, version: tuple[str, int], words: str) -> None:
+    assert refused(client(body, *version), [result()]) == words
+
+
+def is_over(pid: int) -> bool:
+    """Ended; whoever adopted it may be slow to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_client_that_overstays_is_killed_with_all_it_has_started(client: Client, tmp_path: Path) -> None:
+    body = f"sleep 1000 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; trap '' TERM ALRM; sleep 1000"
+    assert refused(client(body), [result()], 0.7) == "send_nsca did not end in time, and was killed"
+    for name in ("self", "child"):
+        pid = int((tmp_path / name).read_text())
+        until(functools.partial(is_over, pid))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(int((tmp_path / "self").read_text()), os.WNOHANG)
+
+
+def test_a_client_that_closes_its_output_and_stays(client: Client) -> None:
+    assert refused(client("exec >&- 2>&-; sleep 1000"), [result()], 0.5) == "send_nsca did not end in time, and was killed"
+
+
+def test_a_client_that_never_stops_talking(client: Client) -> None:
+    assert refused(client("exec yes"), [result()], 0.5) == "send_nsca did not end in time, and was killed"
+
+
+def test_a_client_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "send_nsca"
+    where = destination("nsca:h", Settings(client=str(path)))
+    assert refused(where, [result()]) == f"client {path} is not there, or not a program"
+    path.write_text("what the kernel does not run")
+    path.chmod(0o755)
+    assert refused(where, [result()]) == "send_nsca cannot be run: Exec format error"
+    path.write_text("#!/bin/sh\necho hello\n")
+    assert refused(where, [result()]) == f"{path} is neither the send_nsca of NSCA nor that of NSCA-ng: hello"
+    monkeypatch.setattr(nsca, "PLACES", ())
+    assert refused(destination("nsca:h", Settings()), [result()]) == (
+        "the program send_nsca is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is"
+    )
+
+
+def test_results_that_cannot_be_sent_are_named_and_the_others_sent(client: Client, tmp_path: Path) -> None:
+    words = refused(client(f"cat > {tmp_path}/input; {SENT}"), [result(host="h" * 64), result()])
+    assert words == f"1 of 2 results were refused, the first: {'h' * 64}!mounts: NSCA cuts the name of a host at 63 bytes"
+    assert (tmp_path / "input").read_bytes() == nsca.compose([result()], False)[1]
+
+
+# --- HTTP, with servers that do what no real one would
+
+
+class Server:
+    """Answers each connection by ``handler``, and keeps what it was asked."""
+
+    def __init__(self, handler: Callable[[Server, socket.socket], None], tls: ssl.SSLContext | None) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.over = threading.Event()
+        self._handler, self._tls = handler, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            plain, _ = self._listener.accept()
+            with plain:
+                if self.over.is_set():
+                    return
+                self.connections += 1
+                with contextlib.suppress(OSError):
+                    if self._tls is None:
+                        self._handler(self, plain)
+                    else:
+                        with self._tls.wrap_socket(plain, server_side=True) as secured:
+                            self._handler(self, secured)
+
+    def request(self, connection: socket.socket) -> bytes:
+        """The next request; empty where there is none."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = connection.recv(65536)
+            if not chunk:
+                return b""
+            data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        while len(body) < length:
+            body += connection.recv(65536)
+        self.requests.append(head + b"\r\n\r\n" + body)
+        return self.requests[-1]
+
+    def close(self) -> None:
+        self.over.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        self._thread.join()
+        self._listener.close()
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1, signed by itself, and its key."""
+    base = tmp_path_factory.mktemp("authority")
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-keyout", f"{base}/key.pem", "-out", f"{base}/certificate.pem"]
+    subprocess.run(words, check=True, capture_output=True)
+    return base
+
+
+@pytest.fixture
+def start(authority: Path) -> Iterator[Start]:
+    servers: list[Server] = []
+
+    def begin(handler: Callable[[Server, socket.socket], None], secured: bool = True) -> Server:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(authority / "certificate.pem", authority / "key.pem")
+        servers.append(Server(handler, tls if secured else None))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.close()
+
+
+def answering(*answers: bytes) -> Callable[[Server, socket.socket], None]:
+    """Each request gets the next answer, the last one again and again; the connection stays."""
+
+    def handler(server: Server, connection: socket.socket) -> None:
+        while server.request(connection):
+            connection.sendall(answers[min(len(server.requests), len(answers)) - 1])
+
+    return handler
+
+
+def http(status: str, body: bytes, more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+TAKEN = http("200 OK", b'{"results":[{"code":200.0,"status":"Successfully processed check result for object \'client1!mounts\'."}]}')
+HUNG_UP = ("it has hung up without an answer", "Connection reset by peer", "Broken pipe")
+NO_SUCH = "no such service, or no permission actions/process-check-result for it (404)"
+UNKNOWN = http("404 Not Found", b'{"error":404,"status":"No objects found."}')
+
+
+def icinga(server: Server, authority: Path, settings: Settings = USER) -> Destination:
+    return destination(f"icinga2:https://127.0.0.1:{server.port}", dataclasses.replace(settings, ca=str(authority / "certificate.pem")))
+
+
+def test_several_results_go_by_one_connection(start: Start, authority: Path) -> None:
+    server = start(answering(TAKEN))
+    icinga(server, authority).deliver([result(service=f"m{number}") for number in range(3)], time.monotonic() + 5)
+    assert server.connections == 1 and len(server.requests) == 3
+    head, _, body = server.requests[1].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /v1/actions/process-check-result HTTP/1.1"
+    assert f"Host: 127.0.0.1:{server.port}" in lines and "Accept: application/json" in lines
+    assert "Authorization: Basic cm9vdDpzM2NyM3Q=" in lines
+    assert json.loads(body)["service"] == "client1!m1"
+
+
+def test_a_server_that_hangs_up_after_each_answer(start: Start, authority: Path) -> None:
+    def handler(server: Server, connection: socket.socket) -> None:
+        server.request(connection)
+        connection.sendall(TAKEN.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+    server = start(handler)
+    icinga(server, authority).deliver([result(), result()], time.monotonic() + 5)
+    assert server.connections == 2
+
+
+def test_one_unknown_service_does_not_keep_the_others(start: Start, authority: Path) -> None:
+    server = start(answering(TAKEN, UNKNOWN, TAKEN))
+    words = refused(icinga(server, authority), [result(), result(service="no\nsuch"), result()])
+    assert words == rf"1 of 3 results were refused, the first: client1!no\012such: {NO_SUCH}"
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (http("401 Unauthorized", b'{"error":401,"status":"Unauthorized."}'),
+         "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"),
+        (UNKNOWN, f"client1!mounts: {NO_SUCH}"),
+        (http("503 Busy", b"<h1>later</h1>"), "client1!mounts: Busy (503)"),
+        (http("500 Oops", b'{"error":500,"status":"a\\nb | s3cr3t cm9vdDpzM2NyM3Q= \\ud800"}'),
+         r"client1!mounts: a\012b \174 *** *** \355\240\200 (500)"),
+        (http("200 OK", b'{"results":[{"code":409,"status":"Newest check result already present."}]}'),
+         "client1!mounts: Newest check result already present. (200)"),
+        (http("200 OK", b'{"results":[]}'), "what it answers is not what Icinga 2 would"),
+        (http("200 OK", b'{"results":[{"code":"x"}]}'), "what it answers is not what Icinga 2 would"),
+        (http("200 OK", b"[" * 60000), "what it answers is not what Icinga 2 would"),
+        (http("200 OK", b"<html>It works!</html>"), "what it answers is not what Icinga 2 would"),
+        (http("200 OK", b"\xff\xfe"), "what it answers is not what Icinga 2 would"),
+        (http("302 Found", b"", "Location: http://127.0.0.1/\r\n"), "it answers with a redirect (302), which is not followed"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "no answer within 1 s"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000 + b"\r\n\r\n", "what it answers is not HTTP"),
+    ],
+)  # fmt: skip
+def test_answers_that_are_no_success(start: Start, authority: Path, answer: bytes, words: str) -> None:
+    server = start(answering(answer))
+    assert refused(icinga(server, authority), [result()], 1) == words
+    assert server.connections == 1
+
+
+def test_wrong_credentials_are_tried_once(start: Start, authority: Path) -> None:
+    server = start(answering(http("401 Unauthorized", b"")))
+    assert refused(icinga(server, authority), [result()] * 50).startswith("it refuses the credentials (401)")
+    assert len(server.requests) == 1
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(start: Start, authority: Path) -> None:
+    def handler(server: Server, connection: socket.socket) -> None:
+        server.request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    assert refused(icinga(start(handler), authority), [result(), result()]).endswith("what it answers is not what Icinga 2 would")
+
+
+def test_a_server_that_accepts_and_never_answers(start: Start, authority: Path) -> None:
+    def handler(server: Server, connection: socket.socket) -> None:
+        while connection.recv(65536):
+            pass
+
+    assert refused(icinga(start(handler), authority), [result()], 0.6) == "no answer within 0.6 s"
+    assert refused(icinga(start(handler, secured=False), authority), [result()], 0.6) == "no TLS handshake within 0.6 s"
+
+
+def test_a_server_that_answers_one_byte_at_a_time(start: Start, authority: Path) -> None:
+    """Each of them well within what a timeout for single reads would allow."""
+
+    def handler(server: Server, connection: socket.socket) -> None:
+        server.request(connection)
+        for byte in TAKEN:
+            connection.sendall(bytes((byte,)))
+            if server.over.wait(0.1):
+                return
+
+    assert refused(icinga(start(handler), authority), [result()], 0.8) == "no answer within 0.8 s"
+
+
+def test_a_server_that_reads_nothing(start: Start, authority: Path) -> None:
+    def handler(server: Server, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.over.wait(30)
+
+    results = [result(output=b"x\n" + b"y" * 60000 + b"\n", perfdata=["a" * 4000000])]
+    server = start(handler)
+    words = refused(icinga(server, authority), results, 0.6)
+    server.over.set()
+    assert words == "no answer within 0.6 s"
+
+
+def test_a_server_that_hangs_up(start: Start, authority: Path) -> None:
+    assert refused(icinga(start(lambda server, connection: None), authority), [result()]) in HUNG_UP
+
+
+def test_a_server_that_speaks_no_tls(start: Start, authority: Path) -> None:
+    def handler(server: Server, connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    assert refused(icinga(start(handler, secured=False), authority), [result()]) == "TLS: wrong version number"
+
+
+def test_nobody_listens(authority: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert refused(destination(f"icinga2:https://127.0.0.1:{port}", USER), [result()]) == "Connection refused"
+
+
+def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path) -> None:
+    server = start(answering(TAKEN))
+    url = f"icinga2:https://127.0.0.1:{server.port}"
+    assert refused(destination(url, USER), [result()]) == "its certificate is refused: self-signed certificate"
+    wrong_name = destination(f"icinga2:https://localhost:{server.port}", dataclasses.replace(USER, ca=str(authority / "certificate.pem")))
+    assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
+    assert not server.requests, "nothing was said to somebody else"
+    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5)
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for settings, words in (
+        (dataclasses.replace(USER, ca="/none"), "ca /none: No such file or directory"),
+        (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: no certificate (PEM) in it"),
+        (dataclasses.replace(USER, ca="/"), "ca /: no certificate (PEM) in it"),
+        (Settings(certificate="/none"), "certificate /none: No such file or directory"),
+        (Settings(certificate=str(empty), key=str(empty)), f"certificate {empty}: no certificate, or not its key (PEM)"),
+    ):
+        assert refused(destination(url, settings), [result()]) == words
+
+
+def test_an_encrypted_key_does_not_ask_on_the_terminal(authority: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    words = ["openssl", "ec", "-in", str(authority / "key.pem"), "-aes256", "-passout", "pass:x", "-out", str(key)]
+    subprocess.run(words, check=True, capture_output=True)
+    certificate = authority / "certificate.pem"
+    where = destination("icinga2:https://127.0.0.1:1", Settings(certificate=str(certificate), key=str(key)))
+    assert refused(where, [result()]) == f"certificate {certificate}: the key is encrypted"
+
+
+def test_a_client_certificate_is_shown(authority: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(authority / "certificate.pem", authority / "key.pem")
+    tls.load_verify_locations(authority / "certificate.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    server = Server(answering(TAKEN), tls)
+    try:
+        own = Settings(certificate=str(authority / "certificate.pem"), key=str(authority / "key.pem"))
+        icinga(server, authority, own).deliver([result()], time.monotonic() + 5)
+        assert b"Authorization" not in server.requests[0]
+        # The server's alert may or may not get here before we write to who is gone.
+        assert refused(icinga(server, authority), [result()]) in ("TLS: tlsv13 alert certificate required", *HUNG_UP)
+    finally:
+        server.close()
+
+
+def test_name_servers_that_do_not_answer_cost_no_more_than_the_time_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """getaddrinfo(3) heeds no timeout and no signal; so is its double."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, *arguments: int, flags: int = 0, **more: int) -> object:
+        if flags == socket.AI_NUMERICHOST:
+            return real(host, port, flags=flags, **more)
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))
+        time.sleep(1000)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = children.read_text()
+    assert refused(destination("icinga2:https://master.example.org", USER), [result()], 0.5) == "its name was not found within 0.5 s"
+    assert children.read_text() == before
+
+
+def test_no_such_name() -> None:
+    words = refused(destination("icinga2:https://master.invalid", USER), [result()], 20)
+    assert words.startswith("master.invalid: ")
+
+
+def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1)  # nobody there, and one that is not even refused
+    addresses: list[tuple[int, tuple[object, ...]]] = [(socket.AF_INET, ("127.0.0.1", port)) for port in (1, server.port)]
+    monkeypatch.setattr(web, "resolved", lambda host, port, until_: list(addresses))
+    destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 5)
+    assert len(server.requests) == 1
+    listener.close()
+
+
+def test_a_name_is_resolved_by_a_child() -> None:
+    found = web.resolved("localhost", 80, time.monotonic() + 10)
+    assert {(family, target[:2]) for family, target in found} <= {(socket.AF_INET, ("127.0.0.1", 80)), (socket.AF_INET6, ("::1", 80))}
+    assert found
+    assert web.resolved("::1", 80, time.monotonic() + 10) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
+
+
+# --- NRDP
+
+META = b"<meta><output>1 checks processed</output></meta>"
+PROCESSED = http("200 OK", b"<?xml version='1.0'?>\n<result><status>0</status><message>OK</message>" + META + b"</result>")
+PROCESSED_JSON = http("200 OK", b'{"result": {"status": 0, "message": "OK", "meta": {"output": "1 checks processed."}}}')
+
+
+def at(server: Server, settings: Settings = NAGIOS) -> Destination:
+    return destination(f"nrdp:http://127.0.0.1:{server.port}/nrdp/", settings)
+
+
+def test_all_results_go_by_one_form(start: Start) -> None:
+    server = start(answering(PROCESSED.replace(b"1 checks", b"2 checks")), secured=False)
+    settings = dataclasses.replace(NAGIOS, user="nrdp", password="s3cr3t")
+    at(server, settings).deliver([result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /nrdp/ HTTP/1.1\r\n") and b"t0k3n" not in head
+    assert b"\r\nContent-Type: application/x-www-form-urlencoded" in head and b"\r\nAuthorization: Basic " in head
+    form = parse_qs(body.decode())
+    assert form["token"] == ["t0k3n"] and form["cmd"] == ["submitcheck"]
+    names = [element.text for element in etree.fromstring(form["XMLDATA"][0]).iter("servicename")]
+    assert names == ["mounts", r"x\012[0] DISABLE_NOTIFICATIONS"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (http("200 OK", b"<result>\n  <status>-1</status>\n  <message>BAD TOKEN t0k3n</message>\n</result>"), "BAD TOKEN *** (status -1)"),
+        (http("200 OK", b'{"result": {"status": -1, "message": "NO DATA"}}'), "NO DATA (status -1)"),
+        (http("200 OK", b"<result><status>-1</status></result>"), "no reason given (status -1)"),
+        (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "what it answers is not what NRDP would"),
+        (http("200 OK", b"<status>" + b"9" * 5000 + b"</status>"), "what it answers is not what NRDP would"),
+        (http("200 OK", b"NO REQUEST HANDLER"), "what it answers is not what NRDP would"),
+        (PROCESSED.replace(b"1 checks", b"0 checks"), "it has taken 0 of 1 results"),
+        (http("401 Unauthorized", b""), "it wants other credentials (401): user, password or certificate"),
+        (http("301 Moved Permanently", b"", "Location: http://127.0.0.1/\r\n"),
+         "it answers with a redirect (301), which is not followed; maybe the path has to end with a slash"),
+        (http("500 Internal Server Error", b"t0k3n"), "Internal Server Error (500)"),
+    ],
+)  # fmt: skip
+def test_answers_of_nrdp_that_are_no_success(start: Start, answer: bytes, words: str) -> None:
+    server = start(answering(answer), secured=False)
+    assert refused(at(server), [result()], 2) == words
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("answer", [PROCESSED, PROCESSED_JSON])
+def test_success_in_xml_and_json(start: Start, answer: bytes) -> None:
+    at(start(answering(answer), secured=False)).deliver([result()], time.monotonic() + 5)

@@ -1,0 +1,266 @@
+"""``--submit`` and ``--per-mount``, from the command line, the configuration and the daemon, into a pipe that the test reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.daemon import Daemon
+
+pytestmark = pytest.mark.root
+MS_BIND = 4096
+
+
+class Reader:
+    """Who reads commands, as Nagios does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._data = b""
+
+    def lines(self) -> list[str]:
+        """All that has come so far."""
+        try:
+            while data := os.read(self._fd, 65536):
+                self._data += data
+        except BlockingIOError:
+            pass
+        return self._data.decode("utf-8").splitlines()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    result = Reader(tmp_path / "nagios.cmd")
+    yield result
+    result.close()
+
+
+@pytest.fixture
+def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
+    result = Daemon(plugin, tmp_path / "daemon")
+    yield result
+    result.close()
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """Takes each connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connections: list[socket.socket] = []
+
+        def accept() -> None:
+            try:
+                while True:
+                    connections.append(listening.accept()[0])
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield int(listening.getsockname()[1])
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in connections:
+            connection.close()
+
+
+def with_password(place: Path, destination: str) -> str:
+    path = place / "secret.conf"
+    path.write_text(f'[submit "{destination}"]\nuser = u\npassword = "s\\"3cret"\n')
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_what_is_printed_is_what_arrives(mounts: Mounts, fuse: Fuse, plugin: Plugin, reader: Reader) -> None:
+    mounts.tmpfs("healthy")
+    fuse.mount("home", source="filer1:/home")
+    fuse.command("hang", "home")
+    result = plugin(
+        "-t", "0.5", "-v", "--submit", f"command-file:{reader.path}", "--submit-host", "client7", "--submit-service", "all mounts"
+    )
+    assert (result.code, result.stderr) == (2, b"")
+    (line,) = reader.lines()
+    *printed, note, end = result.lines
+    assert (note, end) == (
+        f"note: 1 result submitted to command-file:{reader.path}, which does not confirm that anything has arrived",
+        "",
+    )
+    match = re.fullmatch(r"\[\d{10}\] PROCESS_SERVICE_CHECK_RESULT;client7;all mounts;2;(.*)", line)
+    assert match
+    assert match[1].split("\\n") == printed
+
+
+def test_a_service_for_each_mount(mounts: Mounts, plugin: Plugin, reader: Reader) -> None:
+    home, closed = mounts.tmpfs("home"), mounts.tmpfs("closed;x\n[0] DISABLE_NOTIFICATIONS", "mode=0")
+    result = plugin("--per-mount", "--submit", f"command-file:{reader.path}", "--submit-host", "h")
+    assert (result.code, result.stderr, len(result.lines)) == (1, b"", 2)
+    found = [line.split(";", 3)[2:] for line in reader.lines()]
+    name = str(closed).replace("\n", "\\012").replace(";", "\\073")
+    assert [each[0] for each in found] == ["mounts", f"mounts {name}", f"mounts {home}"]
+    assert [each[1][:2] for each in found] == ["1;", "1;", "0;"]
+    assert re.fullmatch(rf"0;MOUNTS OK - {home} \(tmpfs none\) ok in 0\.\d{{3}} s \| '{home}'=0\.\d{{6}}s", found[2][1])
+
+
+def test_each_mount_for_scripts(mounts: Mounts, plugin: Plugin) -> None:
+    home, closed = mounts.tmpfs("home"), mounts.tmpfs("clo\tsed", "mode=0")
+    result = plugin("--per-mount")
+    assert (result.code, result.lines[0][:18]) == (1, "MOUNTS WARNING - 1")
+    name = str(closed).replace("\t", "\\011")
+    first, second, end = (line.split("\t") for line in result.lines[1:])
+    assert first == [
+        name,
+        "1",
+        f"MOUNTS WARNING - {name} (tmpfs none) denied: mode 0000 does not allow access | {first[2].split(' | ')[1]}",
+    ]
+    assert second[:2] == [str(home), "0"]
+    assert end == [""]
+
+
+def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, reader: Reader, silent_server: int, tmp_path: Path) -> None:
+    """One line each on stderr; the other destinations get the result."""
+    mounts.tmpfs("home")
+    os.mkfifo(tmp_path / "unread")
+    dead, unread = f"icinga2:https://127.0.0.1:{silent_server}", f"command-file:{tmp_path}/unread"
+    words = [f"--submit={each}" for each in (unread, dead, f"command-file:{reader.path}")]
+    result = plugin(*words, "--submit-timeout=1", "--config", with_password(tmp_path, dead))
+    assert (result.code, len(result.lines), result.verdict[:9]) == (0, 2, "MOUNTS OK")
+    first, second, end = result.stderr.decode().split("\n")
+    assert first == (
+        f"check_mounts: not submitted to {unread}: nobody reads from it: the monitoring system does not run, or takes no external commands"
+    )
+    assert second.startswith(f"check_mounts: not submitted to {dead}: ")
+    assert end == ""
+    assert len(reader.lines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--submit", "carrier-pigeon:x"], "argument --submit: 'carrier-pigeon:...' is no destination; there are command-file:PATH, "),
+        (["--submit", "command-file:x"], "argument --submit: command-file: the path has to be absolute"),
+        (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),
+        (["--submit-host", "a;b"], "argument --submit-host: 'a;b' is not the name of a host or service"),
+        (["--submit-service", "a\nb"], "argument --submit-service: 'a\\012b' is not the name of a host or service"),
+        (["--submit-host", "h"], "argument --submit-host: goes with --submit only"),
+        (["--submit-timeout", "3"], "argument --submit-timeout: goes with --submit only"),
+        (["--submit-timeout", "0", "--submit", "command-file:/x"], "argument --submit-timeout: '0' is not a positive number of seconds"),
+        (["--per-mount", "--json"], "argument --per-mount: does not go with --json, which has each mount anyway"),
+        (["--per-mount", "--daemon"], "argument --per-mount: goes with --submit only, if the daemon is to do it"),
+    ],
+)
+def test_wrong_words(plugin: Plugin, words: list[str], why: str) -> None:
+    result = plugin(*words)
+    assert (result.code, result.stderr) == (3, b"")
+    assert result.lines[0].startswith(f"MOUNTS UNKNOWN - {why}")
+    assert "s3cret" not in result.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "why"),
+    [
+        ('[submit "nsca:h"]\npassword = s3cret\n', 0o644, "{} line 2: password: refused, because everybody may read it (mode 0644)"),
+        ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604, "{} line 3: token: refused, because everybody may read it (mode 0604)"),
+        ('[submit "nsca:h"]\npasword = s3cret\n', 0o600, "{} line 2: unknown key 'pasword' in [submit \"nsca:h\"]; did you mean"),
+        ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: 'ca.crt' is not an absolute path"),
+        ('[submit "nsca:h"]\nverify = maybe\n', 0o600, "{} line 2: verify: 'maybe' is neither yes nor no"),
+        ('[submit "nsca:h"]\n[submit "nsca:h"]\n', 0o600, "{} line 2: duplicate section, first on line 1"),
+        ("[submit nsca]\n", 0o600, '{} line 1: [submit nsca] is to be written [submit "DESTINATION"]'),
+        ('[check_mounts]\nsubmit = nsca:h\n\n[submit "nsca:h"]\nuser = s3cret\n', 0o600, "{} line 4: nsca: 'user' does not fit; "),
+        ("[check_mounts]\nsubmit = nsca:\n", 0o600, "{} line 2: argument --submit: nsca: "),
+    ],
+)  # fmt: skip
+def test_wrong_lines(plugin: Plugin, tmp_path: Path, text: str, mode: int, why: str) -> None:
+    configuration = tmp_path / "c.conf"
+    configuration.write_text(text)
+    configuration.chmod(mode)
+    result = plugin("--config", str(configuration))
+    assert (result.code, result.stderr) == (3, b"")
+    assert result.lines[0].startswith("MOUNTS UNKNOWN - " + why.format(configuration))
+    assert "s3cret" not in result.stdout.decode()
+
+
+def test_the_default_configuration_is_for_the_daemon(
+    mounts: Mounts, plugin: Plugin, daemon: Daemon, reader: Reader, tmp_path: Path
+) -> None:
+    """Who looks at one mount by hand must not tell the server that all are well."""
+    mounts.tmpfs("home")
+    configuration = tmp_path / "c.conf"
+    configuration.write_text(f"[check_mounts]\nsubmit = command-file:{reader.path}\nsubmit-host = h\n")
+    target = Path("/etc/check_mounts.conf")
+    made = not target.exists()
+    if made:
+        target.touch()
+    try:
+        mounts.mount_at(target, "none", str(configuration), flags=MS_BIND)
+        assert plugin().code == 0
+        assert reader.lines() == []
+        daemon.start()
+        until(lambda: reader.lines())
+        daemon.stop()
+        count = len(reader.lines())
+        assert plugin("--config", str(configuration)).code == 0
+        assert len(reader.lines()) == count + 1
+    finally:
+        mounts.detach(target)
+        if made:
+            target.unlink()
+
+
+def test_the_daemon_submits_and_is_not_delayed(fuse: Fuse, daemon: Daemon, reader: Reader, silent_server: int, tmp_path: Path) -> None:
+    home = fuse.mount("home")
+    daemon.interval = 0.5
+    dead = f"icinga2:https://127.0.0.1:{silent_server}"
+    configuration = with_password(tmp_path, dead)
+    words = ["--submit", f"command-file:{reader.path}", "--submit", dead, "--submit-host", "h", "--submit-timeout", "2"]
+    daemon.start(*words, "--config", configuration)
+    until(lambda: reader.lines())
+    assert re.match(r"\[\d+\] PROCESS_SERVICE_CHECK_RESULT;h;mounts;0;MOUNTS OK - 1 mount checked", reader.lines()[0])
+    until(lambda: any(line.startswith(f"Cannot submit to {dead}: ") for line in daemon.lines))
+    fuse.command("hang", "home")
+    until(lambda: ";h;mounts;2;MOUNTS CRITICAL - " in reader.lines()[-1])
+    assert str(home) in reader.lines()[-1]
+    daemon.until_checked(3)
+    assert sum(line.startswith(f"Cannot submit to {dead}: ") for line in daemon.lines) == 1
+    assert not [line for line in daemon.lines if line.startswith("Checked ") and " 0 seconds" not in line]
+    assert daemon.stop() == 0
+
+
+def test_a_server_that_comes_back_gets_the_newest(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    path = tmp_path / "late.cmd"
+    daemon.interval = 0.3
+    daemon.start("--submit", f"command-file:{path}", "--submit-host", "h")
+    until(lambda: daemon.says(f"Cannot submit to command-file:{path}: No such file or directory"))
+    mounts.tmpfs("second")
+    daemon.until(lambda result: result.count("mounts") == 2)
+    reader = Reader(path)
+    try:
+        until(lambda: reader.lines(), 20)
+        assert " | mounts=2 " in reader.lines()[0]
+    finally:
+        reader.close()
+    until(lambda: daemon.says(f"No longer: Cannot submit to command-file:{path}: No such file or directory"))
+
+
+def test_hup_takes_other_destinations(mounts: Mounts, daemon: Daemon, reader: Reader, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    configuration = tmp_path / "c.conf"
+    configuration.write_text("")
+    daemon.start("--config", str(configuration))
+    configuration.write_text(f"[check_mounts]\nsubmit = command-file:{reader.path}\nper-mount = yes\nsubmit-host = h\n")
+    daemon.signal(signal.SIGHUP)
+    until(lambda: len(reader.lines()) >= 2)
+    assert [line.split(";")[2] for line in reader.lines()[:2]] == ["mounts", f"mounts {mounts.base}/home"]
