@@ -150,6 +150,23 @@ assert len(diagnosis.examine(servers, 0.3)) == 4
 """
 
 
+# What it takes to submit results: a program that is run (here one that is no send_nsca), a connection to nobody, a pipe.
+_SUBMIT = """
+import os, sys, time
+from check_mounts import delivery, passive
+os.mkfifo(sys.argv[1])
+reader = os.open(sys.argv[1], os.O_RDWR)
+client = passive.Settings(client="/bin/true")
+password = passive.Settings(user="u", password="p", verify=False)
+words = [("nsca:127.0.0.1:1", client), ("icinga2:https://localhost:1", password), (f"command-file:{sys.argv[1]}", passive.Settings())]
+result = passive.Result("h", "s", 0, b"OK\\n", [], time.time(), None, "h")
+submission = delivery.Submission([passive.destination(*each) for each in words], "h", "s", 20.0, False)
+receipts = delivery.deliver(submission, [result], lambda: None, os.pipe()[0])
+assert [receipt.error is None for receipt in receipts] == [False, False, True], receipts
+assert "neither the send_nsca" in receipts[0].error and "refused" in receipts[1].error, receipts
+"""
+
+
 @pytest.mark.root
 @needs_systemd
 def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
@@ -172,6 +189,9 @@ def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, pl
     called |= _counted(tmp_path / "once")
     subprocess.run([*wrapper("asked"), PYTHON, "-c", _ASK], check=True, env=plugin.environment)
     called |= _counted(tmp_path / "asked") - {"listen", "accept4"}  # the servers' own
+    submit = [PYTHON, "-c", _SUBMIT, str(tmp_path / "pipe")]
+    subprocess.run([*wrapper("submitted"), *submit], check=True, env=plugin.environment)
+    called |= _counted(tmp_path / "submitted") - {"mknod", "mknodat"}  # the server's own
     result_file = tmp_path / "cache/status"
     daemon = plugin.start(
         *("--daemon", "--foreground", "--interval", "2", "-t", "1", "--write", "--cache", str(result_file)), wrapper=wrapper("daemon")
@@ -182,7 +202,7 @@ def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, pl
         os.kill(main, number)
     daemon.communicate(timeout=60)
     called |= _counted(tmp_path / "daemon")
-    assert {"openat2", "statx", "fsync", "setresuid", "setresgid", "setgroups", "prctl", "kill", "connect", "mlockall"} <= called
+    assert {"execve", "openat2", "statx", "fsync", "setresuid", "setresgid", "setgroups", "prctl", "kill", "connect", "mlockall"} <= called
     assert called - allowed == set()
     # And the filter does filter.
     assert not allowed & {"ptrace", "mount", "umount2", "chroot", "pivot_root", "init_module", "reboot", "bpf", "io_uring_setup", "keyctl"}
