@@ -11,14 +11,12 @@ import pytest
 
 from tests.conftest import ROOT
 
+SHARED = ("nrpe", "nagios", "icinga2", "prometheus")
 EXPECTED = {
     "bin/check_mounts",
     "share/man/man5/check_mounts.conf.5",
     "share/man/man8/check_mounts.8",
-    "share/check_mounts/nrpe/README.md",
-    "share/check_mounts/nrpe/check_mounts.cfg",
-    "share/check_mounts/nrpe/check_mounts.service",
-    "share/check_mounts/nrpe/check_mounts.sudoers",
+    *(f"share/check_mounts/{path.relative_to(ROOT)}" for place in SHARED for path in (ROOT / place).iterdir()),
     *(f"lib/check_mounts/{path.relative_to(ROOT)}" for path in (ROOT / "check_mounts").rglob("*.py")),
 }
 
@@ -44,7 +42,7 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     program = prefix / "bin/check_mounts"
     result = subprocess.run([program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False)
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
-    for path in (prefix / "share/check_mounts/nrpe").iterdir():
+    for path in (prefix / "share/check_mounts").rglob("*.*"):
         assert "/usr/local/bin" not in path.read_text()
     assert f"NOPASSWD: {program} -t 5\n" in (prefix / "share/check_mounts/nrpe/check_mounts.sudoers").read_text()
     _make("uninstall", f"PREFIX={prefix}")
