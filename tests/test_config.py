@@ -720,9 +720,10 @@ def _plain(roff: str) -> str:
 
 
 def test_the_man_page_knows_the_keys() -> None:
-    part = MANUAL[MANUAL.index('.SH "THE SECTIONS') : MANUAL.index(".SH CAPACITIES")]
-    assert re.findall(r"^\.TP\n\\fB(.+?)\\fR = ", _plain(part), re.MULTILINE) != []
-    assert set(re.findall(r"^\.TP\n\\fB(.+?)\\fR = ", _plain(part), re.MULTILINE)) == set(config.MOUNT_KEYS)
+    mount, submit, rest = (MANUAL.index(title) for title in ('.SH "THE SECTIONS [mount', '.SH "THE SECTIONS [submit', ".SH CAPACITIES"))
+    for part, keys in ((MANUAL[mount:submit], config.MOUNT_KEYS), (MANUAL[submit:rest], config.SUBMIT_KEYS)):
+        entries = re.findall(r"^\.TP\n(\\fB.+)$", _plain(part), re.MULTILINE)
+        assert {key for entry in entries for key in re.findall(r"\\fB([a-z-]+)\\fR = ", entry)} == set(keys)
 
 
 def test_the_man_page_says_what_can_be_repeated() -> None:
