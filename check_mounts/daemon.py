@@ -427,7 +427,7 @@ class Daemon:
         self._poll.unregister(fd)
         del self._passes[fd]
         result = each.probing.finish(lambda: mounttable.read(self.options.mountinfo))
-        self._known.merge(result, each.whole)
+        self._known.merge(result, each.whole, each.probing.noted)
         self._endings.follow(self._known.stuck(), each.probing.left)
         first = self._taken is None
         if each.whole:

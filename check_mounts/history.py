@@ -1,7 +1,8 @@
 """What is known of every mount across passes, and what of it is news. Pure: no effects, no clock of its own.
 
-A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the one of the
-pass that began later counts. What hung is well again only once a probe has come back.
+A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the later one
+counts, whichever pass it is of. (Of two passes the one that began first may ask a mount last: it waits while the other is there.)
+What hung is well again only once a probe has come back.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def key_of(mount: Mount) -> Key:
 
 @dataclasses.dataclass(frozen=True)
 class _Answer:
-    begun: float
+    noted: float
     finding: Finding
 
 
@@ -62,8 +63,8 @@ class Known:
                 self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(known.finding, mount=present[key]))
         return present.keys() - self._answers.keys(), different
 
-    def merge(self, result: Survey, whole: bool) -> None:
-        """Take in the answers of a pass. ``whole``: it asked all mounts."""
+    def merge(self, result: Survey, whole: bool, noted: Mapping[int, float]) -> None:
+        """Take in the answers of a pass. ``whole``: it asked all mounts. ``noted``: when each answer came, by mount ID."""
         if whole:
             self.passes += 1
             self.last = result
@@ -74,8 +75,9 @@ class Known:
                 continue
             key = key_of(finding.mount)
             known = self._answers.get(key)
-            if known is None or (known.begun <= result.started and not _is_no_news(known.finding, finding)):
-                self._answers[key] = _Answer(result.started, self._with_age(key, finding, result.started))
+            when = noted[finding.mount.mount_id]
+            if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
+                self._answers[key] = _Answer(when, self._with_age(key, finding, result.started))
 
     def _with_age(self, key: Key, finding: Finding, begun: float) -> Finding:
         """The finding, which says since when it hangs where that is not since this pass."""

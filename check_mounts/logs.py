@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn, Optional
 
-from check_mounts import syscalls, text
+from check_mounts import signals, syscalls, text
 
 _NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
 # Their codes in syslog.h are the numbers from 1 on, and those of the local ones from 16 on, shifted by three bits (RFC 5424, 6.2.1).
@@ -161,11 +161,7 @@ class Syslog(Log):
 
 def _settle(read_fd: int) -> None:
     """Leave everything of the daemon's behind but the pipe, which becomes stdin."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signals.back_to_default()
     os.setsid()
     os.dup2(read_fd, 0)
     devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

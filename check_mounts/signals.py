@@ -16,6 +16,15 @@ _ENDING = (
 )  # fmt: skip
 
 
+def back_to_default() -> None:
+    """In a child that has a life of its own: no handler of the parent's, and nothing blocked that its caller had blocked."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 class Interrupts:
     """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll.
 

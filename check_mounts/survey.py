@@ -109,6 +109,7 @@ class Pass:
         self.killed: list[tuple[int, Mount]] = []
         self.left: frozenset[int] = frozenset()
         self.findings: dict[int, Finding] = {}
+        self.noted: dict[int, float] = {}  # when each was (CLOCK_MONOTONIC)
         self.notes: list[str] = []
         self.interrupted: Optional[str] = None
         # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long must still come first, or a
@@ -489,6 +490,8 @@ class Pass:
     ) -> Finding:
         finding = Finding(mount.mount_point, mount, condition, detail, outcome, latency, pid, since)
         self.findings[mount.mount_id] = finding
+        # That nobody came round to ask is as old as the pass.
+        self.noted[mount.mount_id] = self._clock if condition is Condition.UNPROBED else time.monotonic()
         return finding
 
     # -- the end

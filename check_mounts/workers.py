@@ -31,7 +31,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import NoReturn, Optional, Union
 
-from check_mounts import privilege, syscalls
+from check_mounts import privilege, signals, syscalls
 
 # How long nobody may have answered, while work waits, before the pool doubles.
 PATIENCE = 0.02
@@ -443,12 +443,7 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
     Above all its descriptors: nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker that
     cannot die would keep them open for ever.
     """
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    # A signal that the parent's caller had blocked would otherwise stay so.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signals.back_to_default()
     os.setsid()
     # Up and out of the way first: the pipes themselves may have any number, 3 and 4 swapped included.
     keep = [os.dup(fd) for fd in (request_fd, answer_fd)]

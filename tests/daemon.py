@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.conftest import PYTHON, Plugin, Result, until
+import pytest
+
+from tests.conftest import PYTHON, Mounts, Plugin, Result, until
 
 
 class Daemon:
@@ -91,6 +93,14 @@ class Daemon:
                     stream.close()
 
 
+@pytest.fixture
+def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
+    """Made after the mounts, so that it is gone before them."""
+    result = Daemon(plugin, tmp_path / "daemon")
+    yield result
+    result.close()
+
+
 def children(pid: int) -> Sequence[int]:
     """The processes that a process has forked and not reaped."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -107,4 +117,4 @@ def descriptors(pid: int) -> Sequence[str]:
     return sorted(found)
 
 
-__all__ = ["PYTHON", "Daemon", "children", "descriptors"]
+__all__ = ["PYTHON", "Daemon", "children", "daemon", "descriptors"]

@@ -10,26 +10,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, remaining, until
-from tests.daemon import Daemon, children, descriptors
+from tests.conftest import PYTHON, Fuse, Mounts, Result, remaining, until
+from tests.daemon import Daemon, children, daemon, descriptors
 from tests.test_logs import Syslogd, syslogd
 
-__all__ = ["syslogd"]
+__all__ = ["daemon", "syslogd"]
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
-    """Made after the mounts, so that it is gone before them."""
-    result = Daemon(plugin, tmp_path / "daemon")
-    yield result
-    result.close()
 
 
 def _is(code: int) -> "object":

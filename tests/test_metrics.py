@@ -163,14 +163,6 @@ def exporter(tmp_path: Path) -> Iterator[Exporter]:
     result.close()
 
 
-@pytest.fixture
-def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
-    """Made after the mounts, so that it is gone before them."""
-    result = Daemon(plugin, tmp_path / "daemon")
-    yield result
-    result.close()
-
-
 def _promtool(*arguments: object, stdin: bytes = b"") -> tuple[int, str]:
     result = subprocess.run([PROGRAMS / "promtool", *map(str, arguments)], input=stdin, capture_output=True, check=False)
     return result.returncode, (result.stdout + result.stderr).decode("utf-8")

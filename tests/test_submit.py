@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Fuse, Mounts, Plugin, until
-from tests.daemon import Daemon
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]
 
 pytestmark = pytest.mark.root
 MS_BIND = 4096
@@ -44,13 +46,6 @@ class Reader:
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     result = Reader(tmp_path / "nagios.cmd")
-    yield result
-    result.close()
-
-
-@pytest.fixture
-def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
-    result = Daemon(plugin, tmp_path / "daemon")
     yield result
     result.close()
 

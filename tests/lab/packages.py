@@ -1,7 +1,8 @@
 """Fetch packages into a directory, without installing anything: ``/usr/bin/python3 tests/lab/packages.py DIRECTORY [PACKAGE...]``.
 
-Without names it is what the lab needs. The lab's packages would start file servers on this host, so they are only unpacked. The guest sees them as a layer over this host's
-``/``. Needs neither root nor package lists, only apt, dpkg and tar. Downloads are relative to what this host has installed.
+Without names it is what the lab needs. The lab's packages would start file servers on this host, so they are only unpacked. The guest
+sees them as a layer over this host's ``/``. Needs neither root nor package lists, only apt, dpkg and tar. Downloads are relative to what
+this host has installed.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab import verdict
 from tests.lab.kinds import KINDS, NOT_PROBED, Kind
+from tests.lab.watched import fails, recovers
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,23 @@ def report() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_kind(report: dict[str, Any], kind: Kind) -> None:
     assert not list(verdict.of_kind(report, kind))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_kind_watched_by_the_daemon(report: dict[str, Any], kind: Kind) -> None:
+    """Hang and recovery are told once each, and the result follows."""
+    assert not list(verdict.of_watched(report, kind))
+
+
+def test_the_daemon_as_a_whole(report: dict[str, Any]) -> None:
+    """One process at each filesystem that hangs, whatever the number of passes; nothing else in the log; it ends when it is told to."""
+    assert not list(verdict.of_watch(report))
+
+
+def test_the_daemon_has_something_to_tell() -> None:
+    assert sum(map(fails, KINDS)) >= 35
+    assert sum(map(recovers, KINDS)) >= 35
+    assert {kind.name.split("-")[0] for kind in KINDS if recovers(kind)} >= {"nfs3", "nfs4", "cifs", "9p", "fuse", "sshfs", "autofs"}
 
 
 def test_the_zoo_is_large_and_proves_its_point() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,16 @@ import nagiosplugin
 
 from tests.lab import guest
 from tests.lab.kinds import KINDS, NOT_MOUNTED, NOT_PROBED, RUNS, Kind
+from tests.lab.watched import PASSES, conditions_of, fails, news, recovers
 
-TIMEOUT = 300
+TIMEOUT = 900
+# A daemon that is told to stop takes so long at the most, or as long as two rounds of bare forks where this host has other things to do.
+_TO_STOP = 2.0
+# All that the daemon has to say beside the news of a mount.
+_LINES = re.compile(
+    r"Checking every 2 s|Checked [0-9]+ mounts in [0-9]+ seconds(: .*)?|Stopped by SIGTERM"
+    r"|Timed out waiting for child process [0-9]+ checking /mnt/\S+: sending SIGKILL"
+)
 
 
 def environment() -> dict[str, str]:
@@ -96,9 +105,56 @@ def of_processes(value: dict[str, Any]) -> Iterator[str]:
             yield f"unmount: {command} failed with {code}"
 
 
+def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
+    """In words, where the daemon did not tell of one kind what it should, or its result did not follow."""
+    seen = value["watch"]
+    told = [condition for _, condition in news(seen["lines"], kind)]
+    troubles = [condition for condition in told if condition != "ok"]
+    once = all(before != after for before, after in zip(told, told[1:]))
+    well = told[len(troubles) :] == ["ok"] * recovers(kind)
+    if not (once and well and bool(troubles) == fails(kind) and set(troubles) <= set(conditions_of(kind))):
+        yield f"watched: of {kind.name} ({kind.words}) is told {told}"
+    if not kind.is_watched:
+        return
+    healed = kind.healed or kind.healthy
+    for act, conditions in {"healthy": (healed,), "spoilt": conditions_of(kind), "healed": (healed,)}.items():
+        is_ = _conditions(seen[act]).get(f"/mnt/{kind.name}", NOT_MOUNTED)
+        if is_ not in conditions:
+            yield f"watched: {kind.name} is {is_} in the result when {act}, expected {' or '.join(conditions)}"
+    killed = sum(f" checking /mnt/{kind.name}: sending SIGKILL" in line for _, line in seen["lines"])
+    if kind.unkillable and killed != 1:
+        yield f"watched: {killed} probes were lost at {kind.name}, expected 1"
+
+
+def of_watch(value: dict[str, Any]) -> Iterator[str]:
+    """In words, where the daemon as a whole did not do as it should."""
+    seen = value["watch"]
+    for act, code, state in (("healthy", 1, "WARNING"), ("spoilt", 2, "CRITICAL"), ("healed", 1, "WARNING")):
+        if seen[act]["code"] != code or not seen[act]["text"].startswith(f"MOUNTS {state} - "):
+            yield f"watched: the result when {act} is {seen[act]['code']} {seen[act]['text']}, expected {code} {state}"
+    # One process at each, the same one all the time, and the daemon knows of all that there are.
+    unkillable = {f"/mnt/{kind.name}" for kind in KINDS if kind.unkillable}
+    first = seen["held"][0]
+    for held in seen["held"]:
+        if held["told"].keys() != unkillable or held["told"] != first["told"] or sorted(held["told"].values()) != held["pids"]:
+            yield f"watched: after {held['passes']} passes are stuck {held['pids']}, told {held['told']}, expected one each at {unkillable}"
+    if seen["held"][-1]["passes"] - first["passes"] < PASSES:
+        yield f"watched: {first['passes']} to {seen['held'][-1]['passes']} passes were made over what is stuck, expected {PASSES}"
+    if seen["remains"]:
+        yield f"watched: {seen['remains']}, which were stuck, are still there"
+    mounts = [f"/mnt/{kind.name}" for kind in KINDS]
+    for when, line in seen["lines"]:
+        if not _LINES.fullmatch(line) and not any(f"{at} " in line or f"{at}: " in line for at in mounts):
+            yield f"watched: {when} s: {line}"
+    end = seen["end"]
+    if end["status"] != 0 or end["seconds"] > max(_TO_STOP, 2 * value["forks"]) or end["left"]:
+        yield f"watched: after SIGTERM: {end}"
+
+
 def differences(value: dict[str, Any]) -> list[str]:
     """In words, all that is not as it should be."""
-    return [text for kind in KINDS for text in of_kind(value, kind)] + [*of_runs(value), *of_processes(value)]
+    kinds = [text for kind in KINDS for text in (*of_kind(value, kind), *of_watched(value, kind))]
+    return [*kinds, *of_runs(value), *of_processes(value), *of_watch(value)]
 
 
 def times(value: dict[str, Any]) -> str:
@@ -111,7 +167,24 @@ def times(value: dict[str, Any]) -> str:
     return (
         f"seconds: {sum(value['seconds'].values()):.0f}: {acts}\n"
         f"one-shot of -t 0.5, {hung} mounts hung: {wall:.1f} s, of which {probing:.1f} s for the pass; "
-        f"starting and ending Python takes {idle:.1f} s, as many forks {value['forks']:.1f} s"
+        f"starting and ending Python takes {idle:.1f} s, as many forks {value['forks']:.1f} s\n{_times_of_watch(value['watch'])}"
+    )
+
+
+def _times_of_watch(seen: dict[str, Any]) -> str:
+    took: dict[str, list[float]] = {}
+    for kind in filter(recovers, KINDS):
+        lifted = seen["lifted"].get(kind.name if kind.heal else kind.server)
+        told = [when for when, condition in news(seen["lines"], kind) if condition == "ok"]
+        if lifted is not None and told:
+            took.setdefault(kind.name.split("-")[0], []).append(told[-1] - lifted)
+    recovery = ", ".join(f"{name} {min(seconds):.1f} to {max(seconds):.1f}" for name, seconds in took.items())
+    passes = sum(line.startswith("Checked ") for _, line in seen["lines"])
+    stuck = max(len(held["pids"]) for held in seen["held"])
+    over = seen["held"][-1]["passes"] - seen["held"][0]["passes"]
+    return (
+        f"the daemon: {passes} passes, {over} of them over what was stuck, which was {stuck} at the most; SIGTERM took "
+        f"{seen['end']['seconds']} s; from the end of a fault to the news of it, s: {recovery}"
     )
 
 

@@ -26,6 +26,7 @@ from typing import Any, NoReturn, Optional
 
 from tests.kernel import shut_down, workers_alive
 from tests.lab.kinds import DROP, KINDS, PYTHON, RUNS, SERVE, SERVERS, Kind, Server
+from tests.lab.watched import PASSES, Watch, fails, recovers, remains
 
 LAB = Path("/run/lab")
 # A copy that everybody may read: the checkout may lie where only its owner gets in.
@@ -38,6 +39,7 @@ class Guest:
     def __init__(self) -> None:
         self.sleepers: dict[str, int] = {}
         self.spoilt: set[str] = set()  # names of servers and kinds; no name is both
+        self.lifted: dict[str, float] = {}  # when their faults were (CLOCK_MONOTONIC)
         self.fuse = subprocess.Popen([PYTHON, "-I", "tests/fuse_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def shell(self, command: str, server: str = "", at: str = "") -> None:
@@ -100,11 +102,17 @@ class Guest:
         self.shell(kind.make, kind.server, str(at))
 
 
+def environment() -> dict[str, str]:
+    """What the product needs."""
+    return {**os.environ, "PYTHONPATH": PRODUCT}
+
+
 def check(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
     """A run of check_mounts: its JSON, exit code and how long it took."""
     began = time.monotonic()
-    command = [*prefix, PYTHON, "-m", "check_mounts", "--json", *arguments]
-    result = subprocess.run(command, capture_output=True, timeout=100, check=False, cwd="/", env={**os.environ, "PYTHONPATH": PRODUCT})
+    # On a host that has other things to do the forks alone may take longer than the default deadline leaves them.
+    command = [*prefix, PYTHON, "-m", "check_mounts", "--json", "--deadline", "60", *arguments]
+    result = subprocess.run(command, capture_output=True, timeout=100, check=False, cwd="/", env=environment())
     try:
         value: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
@@ -277,10 +285,13 @@ def heal(guest: Guest, names: Sequence[str] = ()) -> None:
         if server.name in guest.spoilt:
             guest.spoilt.remove(server.name)
             guest.shell(server.heal, server.name)
+            guest.lifted[server.name] = time.monotonic()
     for kind in kinds:
         if kind.name in guest.spoilt:
             guest.spoilt.remove(kind.name)
             guest.shell(kind.heal, kind.server, f"/mnt/{kind.name}")
+            if kind.heal:
+                guest.lifted[kind.name] = time.monotonic()
 
 
 def forks(count: int) -> float:
@@ -323,7 +334,39 @@ def play() -> None:
     timed(report, "bystander", lambda: ends(bystander))
     timed(report, "heal", lambda: heal(guest))
     timed(report, "healed", recovered)
+    timed(report, "watch", lambda: watch(guest))
     timed(report, "unmount", lambda: unmount(guest))
+
+
+def watch(guest: Guest) -> dict[str, Any]:
+    """The faults once more, those that can be lifted, and their end, with the daemon running: nobody tells it anything."""
+    daemon = Watch(environment())
+    daemon.until_checked(1)
+    seen: dict[str, Any] = {"healthy": daemon.result(), "held": []}
+    began = daemon.now
+    spoil(guest, [each.name for each in SERVERS] + [kind.name for kind in KINDS if kind.heal])
+    seen["spoil"] = began, daemon.now
+    daemon.until_told([kind for kind in KINDS if kind.unkillable], healed=False)
+    seen["held"].append(daemon.held())
+    last = daemon.passes + PASSES
+    # Somebody else checks, too: the memory of what is stuck is one and the same.
+    seen["beside"] = survey(1)
+    for _ in range(PASSES):
+        if daemon.passes < last:
+            seen["held"].append(daemon.held())
+            daemon.until_checked(1)
+    daemon.until_told([kind for kind in KINDS if fails(kind)], healed=False)
+    daemon.until_checked(1)  # the news come before the result
+    seen["held"].append(daemon.held())
+    seen["spoilt"] = daemon.result()
+    offset = time.monotonic() - daemon.now
+    heal(guest)
+    seen["lifted"] = {name: round(when - offset, 2) for name, when in guest.lifted.items()}
+    daemon.until_told([kind for kind in KINDS if recovers(kind)], healed=True)
+    daemon.until_checked(1)
+    seen["healed"] = daemon.result()
+    seen["remains"] = remains(sorted({pid for each in seen["held"] for pid in each["pids"]}))
+    return {**seen, "end": daemon.end(), "lines": daemon.lines}
 
 
 def unmount(guest: Guest) -> dict[str, int]:
