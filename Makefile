@@ -96,7 +96,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd; do \
+	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }

@@ -100,11 +100,4 @@ def _number(word: str) -> Optional[int]:
 
 def _status(status: str) -> bytes:
     """An assignment of its own line: a newline in the words would begin another one."""
-    return b"STATUS=" + text.clipped(_one_line(status), _LONGEST_STATUS).encode("utf-8")
-
-
-def _one_line(words: str) -> str:
-    try:
-        return text.one_line(words)
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return text.one_line(text.encoded(words, "utf-8").decode("utf-8"))
+    return b"STATUS=" + text.clipped(text.one_line(status), _LONGEST_STATUS).encode("utf-8")

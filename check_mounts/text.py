@@ -45,7 +45,13 @@ def printable_argument(argument: str) -> str:
 
 def one_line(message: str) -> str:
     """A message made of safe and unsafe parts on one line: only what could break it is escaped, the backslash is left alone."""
-    return "".join(char if char.isprintable() and char != "|" else _octal(char.encode("utf-8", "surrogateescape")) for char in message)
+    return "".join(char if char.isprintable() and char != "|" else escaped(char) for char in message)
+
+
+def escaped(char: str) -> str:
+    """A character as its bytes in octal. Of surrogates, some stand for a byte that was not UTF-8 (surrogateescape); any other is taken
+    for what it would be in UTF-8, so this never raises."""
+    return _octal(char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"))
 
 
 def clipped(text: str, limit: int) -> str:

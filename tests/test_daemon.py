@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from check_mounts import text
 from tests.conftest import PYTHON, Fuse, Mounts, Result, remaining, until
 from tests.daemon import Daemon, children, daemon, descriptors
 from tests.test_logs import Syslogd, syslogd
@@ -303,15 +304,16 @@ def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: P
         manager.settimeout(10)
 
         def next_with(word: str) -> str:
-            while word not in (message := manager.recv(4096).decode()):
-                pass
-            return message
+            for _ in range(1000):
+                if word in (message := manager.recv(4096).decode()):
+                    return message
+            raise AssertionError(message)
 
         told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
         daemon.start(env={**daemon.plugin.environment, **told})
         assert "STATUS=1 mount\n" in next_with("READY=1") + "\n"
         fuse.command("hang", "home")
-        next_with(f"STATUS=1 mount, 1 timed out: {home}")
+        next_with(f"STATUS=1 mount, 1 timed out: {text.clipped(str(home), 60)}")
         daemon.signal(signal.SIGHUP)
         assert re.search(r"^MONOTONIC_USEC=\d+$", next_with("RELOADING=1"), re.M)
         next_with("READY=1")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
+from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Address, Url, parse_url
 
@@ -97,7 +98,7 @@ def request(result: Result, now: float) -> bytes:
         "exit_status": records.state(result),
         "plugin_output": output,
         "performance_data": list(parts.perfdata),
-        "check_source": records.one_line(result.source),
+        "check_source": text.one_line(result.source),
     }
     if now - result.taken > _FRESH:
         fields["execution_start"] = fields["execution_end"] = result.taken

@@ -21,25 +21,11 @@ _MORE = "({} more lines left out)"
 _AMBIGUOUS = re.compile(r"\\(?![0-7])")
 
 
-def one_line(words: str) -> str:
-    """:func:`text.one_line` for any str whatever: also a surrogate that stands for no byte is escaped."""
-    try:
-        return text.one_line(words)
-    except UnicodeEncodeError:
-        return text.one_line(words.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"))
-
-
-def _octal(char: str) -> str:
-    # surrogateescape is for what was a byte once, surrogatepass for any other surrogate.
-    kind = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
-    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", kind))
-
-
 def shown(words: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """What somebody else said, for a message of ours: on one line, not too long, and without secrets if he repeated one."""
     for secret in secrets:
         words = words.replace(secret, "***") if secret else words
-    return text.clipped(one_line(words.strip()), limit)
+    return text.clipped(text.one_line(words.strip()), limit)
 
 
 def name(words: str, forbidden: str = "") -> str:
@@ -47,7 +33,7 @@ def name(words: str, forbidden: str = "") -> str:
 
     A backslash is left alone: the name is how somebody has defined it on the server, maybe after what --per-mount prints.
     """
-    safe = "".join(char if char.isprintable() and char not in forbidden else _octal(char) for char in words)
+    safe = "".join(char if char.isprintable() and char not in forbidden else text.escaped(char) for char in words)
     if not safe.strip():
         raise Undelivered("a host or service without a name")
     return safe
@@ -60,7 +46,7 @@ def state(result: Result) -> int:
 
 def label(result: Result) -> str:
     """How to call a result in a message."""
-    return text.clipped(one_line(f"{result.host}!{result.service}"), 200)
+    return text.clipped(text.one_line(f"{result.host}!{result.service}"), 200)
 
 
 def summed_up(failures: Sequence[str], total: int) -> Undelivered:
@@ -90,12 +76,12 @@ def message(result: Result) -> Message:
     first, *rest = result.output.decode("utf-8", "surrogateescape").split("\n")
     while rest and not rest[-1]:
         rest.pop()
-    verdict = one_line(first.partition("|")[0].rstrip(" "))
+    verdict = text.one_line(first.partition("|")[0].rstrip(" "))
     # Without output send_nsca takes a result for one of the host, whose state then is the name of the service.
     return Message(
         verdict if verdict.strip() else _NOTHING,
-        tuple(one_line(item.strip(" ")) for item in result.perfdata if item.strip(" ")),
-        tuple(map(one_line, rest)),
+        tuple(text.one_line(item.strip(" ")) for item in result.perfdata if item.strip(" ")),
+        tuple(map(text.one_line, rest)),
     )
 
 

@@ -1,6 +1,7 @@
 """HTTP with a deadline for everything: names, connections, TLS, and servers that answer one byte a second.
 
-Import budget: ``http.client``, ``os``, ``select``, ``signal``, ``socket``, ``ssl``, ``time``. Loaded by ``deliver`` only, in a worker.
+Import budget: ``http.client``, ``os``, ``select``, ``signal``, ``socket``, ``ssl``, ``time``; ctypes by way of syscalls. Loaded by
+``deliver`` only, in a worker.
 
 Redirects are not followed and proxies of the environment not used: nobody but the server that was named gets to see credentials.
 """
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, Optional
 
-from check_mounts import text
+from check_mounts import __version__, syscalls, text
 from check_mounts.passive import Settings, Undelivered, quiet, records
 from check_mounts.passive.address import Url
 
@@ -40,7 +41,8 @@ class Answer:
 @contextmanager
 def connection(url: Url, settings: Settings, until: float) -> Iterator[Connection]:
     """A connection that is there when it is first used. Raises Undelivered for files that cannot be used."""
-    result = Connection(url, context(settings) if url.scheme == "https" else None, until)
+    began = time.monotonic()
+    result = Connection(url, context(settings) if url.scheme == "https" else None, began, until)
     with quiet.broken_pipes():
         try:
             yield result
@@ -98,15 +100,14 @@ def _words_of(error: ssl.SSLError) -> str:
 class Connection:
     """To one server, for one request after the other."""
 
-    def __init__(self, url: Url, tls: Optional[ssl.SSLContext], until: float) -> None:
-        self._until = until
-        self._began = time.monotonic()
+    def __init__(self, url: Url, tls: Optional[ssl.SSLContext], began: float, until: float) -> None:
+        self._began, self._until = began, until
         self._client = _Client(url, tls, until)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Raises Undelivered for everything but an answer."""
         try:
-            self._client.request("POST", path, body, {"Connection": "keep-alive", **headers})
+            self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
             response = self._client.getresponse()
             with response:
                 data = response.read(LONGEST_ANSWER)
@@ -275,6 +276,8 @@ def _asked(host: str, port: int, flags: int) -> list[tuple[int, Any]]:
 def _answer_and_exit(writing: int, host: str, port: int) -> NoReturn:
     """Lines of text: an error's number and words, or a family and the parts of an address."""
     try:
+        # Whoever ends this worker ends its child.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         try:
             lines = ["\t".join(map(str, (int(family), *target))) for family, target in _asked(host, port, 0)]
         except socket.gaierror as error:
