@@ -180,6 +180,7 @@ def _check_perfdata(words: str) -> None:
 
 def test_labels() -> None:
     assert plugins.label(b"/it's a=b|c\n") == r"/it\047s a\075b\174c\012"
+    assert plugins.label(b"/a::b:::c") == r"/a:\072b:\072:c"
 
 
 def test_max_output_keeps_the_verdict_and_whole_items() -> None:

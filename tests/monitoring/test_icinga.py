@@ -1,0 +1,690 @@
+"""The files of icinga2/ in a real Icinga 2: commands, services, dependencies, notifications, and how much of the perfdata arrives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from check_mounts import cli
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts
+from tests.kernel import workers_alive
+from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages
+from tests.monitoring.stack import PROGRAM, Stack, free_port
+
+pytestmark = [pytest.mark.root, pytest.mark.monitoring]
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+# Options that a check has no use for, and why.
+NOT_FOR_A_CHECK = {
+    "--json": "Icinga reads the output of a plugin, not JSON",
+    "--version": "prints no verdict",
+    "--help": "prints no verdict",
+    "--daemon": "a check ends; the daemon is started by systemd on the checked host",
+    "--interval": "the daemon's",
+    "--foreground": "the daemon's",
+    "--metrics": "the daemon's",
+    "--syslog-facility": "the daemon's",
+    "--syslog-ident": "the daemon's",
+    "--submit": "sends its results by another way than a check does",
+    "--submit-host": "goes with --submit",
+    "--submit-service": "goes with --submit",
+    "--submit-timeout": "goes with --submit",
+    "--per-mount": "has several results where a check has one",
+    "--cached": "is what check_mounts_cached runs",
+}
+OF_CACHED = {"--cache", "--max-age", "--verbose"}
+HOSTILE = "/mnt/a b'c\"d;e|f$(g)ü\\h"
+# Values of variables, where not any string will do.
+EXAMPLES: dict[str, object] = {
+    "--verbose": 2,
+    "--autofs": "probe",
+    "--perfdata": "steps",
+    "--max-workers": 7,
+    "--max-output": 2048,
+    "--timeout": 3,
+    "--deadline": 7,
+    "--expect": ["/srv,source=filer1:/srv,type=nfs4,nodev", "/a\\,b"],
+    "--extra-opts": ["one@/etc/mp.ini", "two"],
+    "--warning": ["0.5", "statfs=1"],
+    "--critical": ["2", "read=@1:2"],
+    "--severity": ["denied=ok", "slow=critical"],
+    "--include-type": ["nfs*", "ext4"],
+    "--exclude-type": ["fuse.*", "9p"],
+    "--usage-warning": "90",
+    "--usage-critical": "10GiB:",
+    "--inodes-warning": "90",
+    "--inodes-critical": "95",
+    "mount_points": [HOSTILE, "/home"],
+}
+CLIENT_COUNT = 100
+GRACE = 3600
+# Clients of filer1; one that needs no server; one that needs two; one with a service for each mount.
+CLIENTS = f"""
+object User "admin" {{ email = "admin@example.org" }}
+template Host "client" {{
+    check_command = "dummy"
+    vars.mounts_via = "passive"
+    vars.notification["mail"] = {{ users = [ "admin" ] }}
+}}
+for (number in range({CLIENT_COUNT})) {{
+    object Host "client" + string(number) {{ import "client"; vars.nfs_servers = [ "filer1" ] }}
+}}
+object Host "other" {{ import "client" }}
+object Host "both" {{ import "client"; vars.nfs_servers = [ "filer1", "filer2" ] }}
+object Host "apart" {{
+    import "client"
+    vars.mounts_via = null
+    vars.nfs_servers = [ "filer1", "filer2" ]
+    vars.mounts["/one"] = {{ nfs_servers = [ "filer1" ] }}
+    vars.mounts["/two"] = {{ nfs_servers = [ "filer2" ] }}
+    vars.mounts["/var"] = {{ }}
+}}
+"""
+MAIL = f"""#!{PYTHON} -IS
+import json, os, sys
+line = json.dumps([sys.argv[1:], sys.stdin.read()]) + "\\n"
+os.write(os.open("@", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), line.encode())
+"""
+STUB = f"""#!{PYTHON} -IS
+import json, sys
+print("MOUNTS OK - " + json.dumps(sys.argv[1:]).replace("|", "\\\\u007c"))
+"""
+
+
+def options() -> dict[str, argparse.Action]:
+    """The options of the program by their long names, its positional arguments by theirs."""
+    return {next((name for name in action.option_strings if name[:2] == "--"), action.dest): action for action in cli.parser()._actions}
+
+
+def variable(option: str) -> str:
+    return "mounts_" + option.lstrip("-").replace("-", "_")
+
+
+def repeatable(action: argparse.Action) -> bool:
+    return isinstance(action, (argparse._AppendAction, argparse._ExtendAction)) or action.nargs == "*"
+
+
+def of_check_mounts() -> dict[str, argparse.Action]:
+    without = NOT_FOR_A_CHECK.keys() | (OF_CACHED - {"--verbose"})
+    return {option: action for option, action in options().items() if option not in without}
+
+
+def example(option: str, action: argparse.Action) -> object:
+    """A value of the option's variable that is not its default."""
+    if option in EXAMPLES:
+        return EXAMPLES[option]
+    if action.nargs == 0:
+        return True
+    return [HOSTILE, "/mnt/*"] if repeatable(action) else HOSTILE
+
+
+def escaped(value: object) -> object:
+    """``$`` is the one character that means something in the value of a variable."""
+    if isinstance(value, list):
+        return [escaped(each) for each in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+def hosts(stub: Path, ports: dict[str, int]) -> str:
+    """Hosts for every rule, so that none is without a match. The agent of all of them is the master itself."""
+    everything = {variable(option): escaped(example(option, action)) for option, action in of_check_mounts().items()}
+    agent = {"mounts_via": "agent", "agent_endpoint": MASTER}
+    stubbed = {**agent, "mounts_program": str(stub)}
+    filer = {"nfs_server": "tcp", "nfs_grace": GRACE, "notification": {"mail": {"users": ["admin"]}}}
+    local = 'address = "127.0.0.1"'
+    return "\n".join([
+        CLIENTS,
+        host("plain", **stubbed),
+        host("full", **{**stubbed, **everything}),
+        host("single", **stubbed, mounts_path="/home", mounts_extra_opts="one", mounts_verbose="7"),
+        host("direct", **agent, mounts_sudo=True),
+        host("unprivileged", **agent),
+        host("cached", mounts_via="agent-cached", agent_endpoint=MASTER, mounts_verbose=1),
+        host("nrpe", local, mounts_via="nrpe", nrpe_port=ports["nrpe"]),
+        host("nrpe-cached", local, mounts_via="nrpe-cached", nrpe_port=ports["nrpe"]),
+        host("passive", mounts_via="passive", mounts={"/home": {}, "/a b\\012c'd$": {}}),
+        *(host(name, local, **filer, nfs_port=ports[name]) for name in ("filer1", "filer2")),
+        host("old", local, nfs_server="rpc"),
+        host("cifs", local, nfs_server="tcp", nfs_port=445, nfs_grace=77),
+    ])  # fmt: skip
+
+
+class Sink(HTTPServer):
+    """Takes what Icinga's InfluxdbWriter sends: the perfdata as Icinga has understood it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.lines: list[str] = []
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def values(self, host_name: str) -> dict[str, float]:
+        """Label -> value, of a host that was checked once."""
+        found = {}
+        for line in list(self.lines):
+            match = re.fullmatch(r"check,host=(.*?)(?<!\\),metric=(.*?)(?<!\\) (?:unit=\"\w+\",)?value=(.*?) \d+", line)
+            if match and match[1] == host_name:
+                found[re.sub(r'\\([, ="])', r"\1", match[2])] = float(match[3])
+        return found
+
+    def close(self) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode("utf-8")
+        assert isinstance(self.server, Sink)
+        self.server.lines += body.split("\n")
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+WRITER = """
+object InfluxdbWriter "sink" {{
+    host = "127.0.0.1"
+    port = {port}
+    flush_interval = 1s
+    host_template = {{ measurement = "check" }}
+    service_template = {{ measurement = "check"; tags = {{ host = "$host.name$" }} }}
+}}
+"""
+
+
+class Listener:
+    """The port that a file server answers on, or does not."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._socket: socket.socket | None = None
+
+    def up(self) -> None:
+        if self._socket is None:
+            self._socket = socket.socket()
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(("127.0.0.1", self._port))
+            self._socket.listen(64)
+
+    def down(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+@pytest.fixture(scope="module")
+def authority(stack: Stack) -> Authority:
+    return Authority(stack)
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[Sink]:
+    result = Sink()
+    yield result
+    result.close()
+
+
+@pytest.fixture(scope="module")
+def ports() -> dict[str, int]:
+    return {name: free_port() for name in ("nrpe", "filer1", "filer2")}
+
+
+@pytest.fixture(scope="module")
+def icinga(stack: Stack, installed: Path, authority: Authority, sink: Sink, ports: dict[str, int]) -> Iterator[Icinga]:
+    mail = stack.own(stack.base / "mail")
+    stack.write(stack.base / "bin/mail", MAIL.replace("@", str(mail / "sent")), mode=0o755)
+    stub = stack.write(stack.base / "stub", STUB, mode=0o755)
+    stack.write("/etc/sudoers.d/check_mounts", (ROOT / "nrpe/check_mounts.sudoers").read_text(), mode=0o440)
+    env = {"PATH": f"{stack.base}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    result = Icinga(stack, authority, hosts(stub, ports), features=WRITER.format(port=sink.server_address[1]), env=env)
+    result.start()
+    # Checks come when a test wants them, and else only to find stale results.
+    scheduled = 'service.check_command != "passive"'
+    result.call("POST", "/v1/objects/services", {"filter": scheduled, "attrs": {"enable_active_checks": False}})
+    delay_notifications(result, 0)
+    yield result
+    result.stop()
+
+
+@pytest.fixture
+def only(stack: Stack, mounts: Mounts) -> Iterator[Callable[..., None]]:
+    """Limit the commands, whose arguments are not a test's, to the mounts of the test."""
+    path = Path("/etc/check_mounts.conf")
+
+    def write(*more: str) -> None:
+        stack.write(path, "\n".join(["[check_mounts]", f"path = {mounts.base}/*", *more, ""]))
+
+    write()
+    yield write
+    path.unlink()
+
+
+def arguments(icinga: Icinga, name: str) -> list[str]:
+    """What the program is called with for the service "mounts" of this host."""
+    result = icinga.check(name, "mounts")
+    verdict, _, words = result["output"].partition(" - ")
+    assert verdict == "MOUNTS OK", result
+    return list(json.loads(words))
+
+
+# -- configuration and commands
+
+
+def test_the_configuration_is_clean(icinga: Icinga) -> None:
+    done = icinga.validate()
+    assert done.returncode == 0, done.stdout
+    assert not messages(done.stdout, "warning", "critical"), done.stdout
+    # Of clients and mounts with a server, and one within each of the four servers.
+    assert f"Instantiated {CLIENT_COUNT + 2 + 2 + 4} Dependencies" in done.stdout
+
+
+def test_a_server_that_is_not_monitored_is_refused(stack: Stack, authority: Authority) -> None:
+    wrong = Icinga(stack, authority, host("client", mounts_via="passive", nfs_servers=["filr1"]), name="wrong.example.org")
+    done = wrong.validate()
+    assert done.returncode != 0
+    assert "filr1" in done.stdout, done.stdout
+
+
+def test_every_option_has_its_argument(icinga: Icinga) -> None:
+    names = {name: option for option, action in options().items() for name in action.option_strings or ["MOUNTPOINT"]}
+    direct, cached = (icinga.attributes("checkcommands", name)["arguments"] for name in ("check_mounts", "check_mounts_cached"))
+    assert {names[key] for key in direct if key not in ("-n", "PROGRAM")} == of_check_mounts().keys()
+    assert {names[key] for key in cached} == OF_CACHED
+
+
+def test_arguments_are_in_the_style_of_the_itl(icinga: Icinga) -> None:
+    command = icinga.attributes("checkcommands", "check_mounts")
+    for option, action in of_check_mounts().items():
+        (argument,) = (command["arguments"][key] for key in action.option_strings or ["MOUNTPOINT"] if key in command["arguments"])
+        assert argument["description"].endswith("."), option
+        assert argument.get("repeat_key", False) == repeatable(action), option
+        if option == "--extra-opts":
+            continue  # a function
+        wanted = argument["set_if"] if action.nargs == 0 else argument["value"]
+        assert f"${variable(option)}$" in wanted
+        if isinstance(action, argparse._StoreTrueAction):
+            assert command["vars"][variable(option)] is False
+    # It is for a program that does not end by itself.
+    deadline = command["vars"]["mounts_timeout"] + cli._BESIDE_TIMEOUT
+    assert command["timeout"] > deadline + cli._WRITE_PATIENCE
+
+
+def test_no_variable_no_argument(icinga: Icinga) -> None:
+    assert arguments(icinga, "plain") == ["-t", "5"]
+
+
+def test_every_variable_arrives(icinga: Icinga) -> None:
+    given = arguments(icinga, "full")
+    understood, default = cli.parser().parse_intermixed_args(given), cli.parser().parse_args([])
+    for option, action in of_check_mounts().items():
+        assert getattr(understood, action.dest) != getattr(default, action.dest), option
+        value = example(option, action)
+        if value is not True and option != "--verbose":
+            prefix = f"{option}=" if option in ("--fstab", "--extra-opts") else ""
+            words = [f"{prefix}{each}" for each in (value if isinstance(value, list) else [value])]
+            assert all(given.count(word) >= 1 for word in words), (option, given)
+    assert understood.mount_points == [HOSTILE, "/home"]
+    assert understood.extra_opts == EXAMPLES["--extra-opts"]
+    assert understood.verbose == 2
+    assert len(understood.path) == len(understood.expect) == len(understood.warning) == len(understood.severity) == 2
+
+
+def test_a_single_value_needs_no_array(icinga: Icinga) -> None:
+    assert sorted(arguments(icinga, "single")) == sorted(["--extra-opts=one", "-p", "/home", "-t", "5", "-vvv"])
+
+
+# -- the ways to check a host
+
+
+def test_direct(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> None:
+    # As root, by the rule that is shipped: the mount is root's, and closed.
+    mounts.tmpfs("closed", "mode=0700")
+    result = icinga.check("direct", "mounts")
+    assert (result["state"], result["output"][:37]) == (OK, "MOUNTS OK - 1 mount checked in 0.0 s "[:37]), result
+    assert result["command"] == ["sudo", "-n", str(PROGRAM), "-t", "5"]
+
+
+def test_direct_without_privileges(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> None:
+    only(f"state-dir = {Path('/var/lib/nagios/check_mounts')}")
+    mounts.tmpfs("healthy")
+    result = icinga.check("unprivileged", "mounts")
+    assert result["command"] == [str(PROGRAM), "-t", "5"]
+    assert result["state"] in (OK, WARNING), result  # where pytest keeps its files may be closed to others
+
+
+def test_a_hung_mount(icinga: Icinga, mounts: Mounts, fuse: Fuse, only: Callable[..., None]) -> None:
+    path = fuse.mount("hung", source="filer1:/home")
+    fuse.command("hang", "hung")
+    first = icinga.check("direct", "mounts")
+    assert first["state"] == CRITICAL
+    assert first["output"].rstrip() == f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out after 5 s", first
+    assert first["execution_end"] - first["execution_start"] < 5 + 1.5
+    (stuck,) = workers_alive()
+    later = [icinga.check("direct", "mounts") for _ in range(5)]
+    assert all("a probe has been stuck in it since" in each["output"] and each["state"] == CRITICAL for each in later)
+    assert all(each["execution_end"] - each["execution_start"] < 2 for each in later)
+    assert workers_alive() == {stuck}
+
+
+def test_cached(icinga: Icinga, stack: Stack, mounts: Mounts, fuse: Fuse, only: Callable[..., None]) -> None:
+    mounts.tmpfs("healthy")
+    with stack.daemon():
+        result = icinga.check("cached", "mounts")
+        assert (result["state"], result["command"]) == (OK, [str(PROGRAM), "--cached", "-v"]), result
+        fuse.mount("hung")
+        fuse.command("hang", "hung")
+        icinga.until(lambda: icinga.check("cached", "mounts")["state"] == CRITICAL)
+        result = icinga.service("cached", "mounts")["last_check_result"]
+        assert "\nCRITICAL: " in result["output"], result  # the line of -v
+        assert result["execution_end"] - result["execution_start"] < 1
+    # A daemon that has gone is no OK.
+    Path("/run/check_mounts/status").unlink(missing_ok=True)
+    assert icinga.check("cached", "mounts")["state"] == UNKNOWN
+
+
+def test_by_nrpe(icinga: Icinga, stack: Stack, mounts: Mounts, only: Callable[..., None], ports: dict[str, int]) -> None:
+    mounts.tmpfs("healthy")
+    assert icinga.check("nrpe", "mounts")["state"] == UNKNOWN  # nobody listens there: nothing is known about its mounts
+    text = re.sub(r"^server_port=.*$", f"server_port={ports['nrpe']}", Path("/etc/nagios/nrpe.cfg").read_text(), flags=re.M)
+    text = re.sub(r"^include_dir=.*$", f"include={ROOT}/nrpe/check_mounts.cfg", text, flags=re.M)
+    with stack.server("/usr/sbin/nrpe", "-c", stack.write(stack.base / "nrpe.cfg", text), "-f") as nrpe, stack.daemon():
+        nrpe.until_port(ports["nrpe"])
+        for name in ("nrpe", "nrpe-cached"):
+            result = icinga.check(name, "mounts")
+            assert (result["state"], result["output"][:27]) == (OK, "MOUNTS OK - 1 mount checked"), result
+
+
+def test_passive(icinga: Icinga) -> None:
+    icinga.submit("passive", "mounts", WARNING, "MOUNTS WARNING - text\nmore", ["ok=1", "'/a b'=0.1s"])
+    service = icinga.service("passive", "mounts")
+    assert (service["state"], service["last_check_result"]["output"]) == (WARNING, "MOUNTS WARNING - text\nmore")
+    assert service["last_check_result"]["performance_data"] == ["ok=1", "'/a b'=0.1s"]
+    # Three results may be missed, not more.
+    assert service["check_interval"] == 180
+    assert 170 < service["next_check"] - time.time() <= 180
+
+
+def test_a_service_for_each_mount(icinga: Icinga) -> None:
+    for mount in ("/home", "/a b\\012c'd$"):
+        icinga.submit("passive", f"mounts {mount}", CRITICAL, f"MOUNTS CRITICAL - {mount} timed out after 5 s")
+        assert icinga.service("passive", f"mounts {mount}")["state"] == CRITICAL
+    with pytest.raises(ApiError, match="404"):
+        icinga.submit("passive", "mounts /not configured", OK, "MOUNTS OK - x")
+
+
+def stale(icinga: Icinga, service: str) -> None:
+    icinga.until(lambda: icinga.service("passive", service)["state"] == UNKNOWN)
+    output = icinga.service("passive", service)["last_check_result"]["output"]
+    assert output.startswith("MOUNTS UNKNOWN - no result came from passive for "), output
+
+
+def test_a_stale_result_is_unknown(icinga: Icinga) -> None:
+    name = {"service": "passive!mounts /home"}
+    icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"check_interval": 2}})
+    for _ in range(2):
+        icinga.submit("passive", "mounts /home", OK, "MOUNTS OK - fresh")
+        assert icinga.service("passive", "mounts /home")["state"] == OK
+        stale(icinga, "mounts /home")
+
+
+def test_a_result_past_its_ttl_is_unknown(icinga: Icinga) -> None:
+    icinga.submit("passive", "mounts", OK, "MOUNTS OK - fresh", ttl=1)
+    assert icinga.service("passive", "mounts")["state"] == OK
+    stale(icinga, "mounts")
+
+
+# -- perfdata
+
+
+def test_all_perfdata_arrives(icinga: Icinga, stack: Stack, sink: Sink, mounts: Mounts, only: Callable[..., None]) -> None:
+    marks = ["\n", "|", "'", '"', "=", ";", "\t", "\\", "%", "$x$", ",", "ü ☃", "\u202e", " ", "::"]
+    names = ["plain", "'", "=", "x" * 200, *(f"a{mark}b" for mark in marks)]
+    for name in names:
+        mounts.tmpfs(name)
+    mounts.tmpfs("invalid\udcff\udcfe")
+    only("perfdata = steps", "usage-warning = 99")
+    result = icinga.check("direct", "mounts")
+    assert (result["state"], result["output"][:21]) == (OK, f"MOUNTS OK - {len(names) + 1} mounts"[:21]), result
+    items = [re.fullmatch(r"(?:'([^']*)'|([^' =]+))=([0-9.]+)\S*", item) for item in result["performance_data"]]
+    sent = {item[1] or item[2]: float(item[3]) for item in items if item}
+    assert len(sent) == len(items)
+    printed = stack.run(PROGRAM, "-t", "5", user="root").stdout.split("\n")[0].partition(" | ")[2]
+    assert sent.keys() == set(re.findall(r"'([^']*)'=|(?<=\S )", "x " + printed)) - {""} | set(re.findall(r"(?:^| )([a-z_]+)=", printed))
+    # Of each mount the whole probe, its four steps and its usage.
+    assert len([label for label in sent if label.startswith(str(mounts.base))]) == 6 * (len(names) + 1)
+    icinga.until(lambda: len(sink.values("direct")) >= len(sent))
+    assert sink.values("direct") == pytest.approx(sent, abs=1e-6)
+    assert not [line for line in messages(icinga.log, "warning", "critical") if "perfdata" in line.lower()]
+
+
+# -- dependencies and notifications
+
+
+class Mails:
+    """What was sent since :meth:`forget`, by the script that stands in for mail(1)."""
+
+    def __init__(self, icinga: Icinga, path: Path) -> None:
+        self._icinga = icinga
+        self._path = path
+        self._forgotten = 0
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+    def all(self) -> list[tuple[list[str], str]]:
+        return [(words, text) for words, text in map(json.loads, self._lines()[self._forgotten :])]
+
+    def subjects(self) -> list[str]:
+        return [words[words.index("-s") + 1] for words, _ in self.all()]
+
+    def forget(self) -> None:
+        self._forgotten = len(self._lines())
+
+    def settled(self) -> bool:
+        """Whoever was told of a problem was told of its end, and no mail is under way."""
+        open_ones = [each for each in self._icinga.call("GET", "/v1/objects/notifications") if each["attrs"]["notified_problem_users"]]
+        return not open_ones and self._icinga.log.count("/Notification: Sending ") == len(self._lines())
+
+
+@pytest.fixture
+def mails(stack: Stack, icinga: Icinga) -> Mails:
+    return Mails(icinga, stack.base / "mail/sent")
+
+
+@pytest.fixture
+def filers(icinga: Icinga, ports: dict[str, int], mails: Mails) -> Iterator[dict[str, Listener]]:
+    """Two file servers that are up, clients without a complaint, and nothing that was sent."""
+    result = {name: Listener(ports[name]) for name in ("filer1", "filer2")}
+    try:
+        for name, listener in result.items():
+            listener.up()
+            assert icinga.check(name, "nfs")["state"] == OK
+            end_grace(icinga, name)
+        submit_all(icinga, CLIENTS_OF_FILER1, OK)
+        for name, service in OTHER_SERVICES:
+            icinga.submit(name, service, OK, "MOUNTS OK - 1 mount checked")
+        icinga.until(mails.settled)
+        mails.forget()
+        yield result
+    finally:
+        for listener in result.values():
+            listener.down()
+
+
+CLIENTS_OF_FILER1 = [f"client{number}" for number in range(CLIENT_COUNT)]
+OTHER_SERVICES = [("other", "mounts"), ("both", "mounts"), ("apart", "mounts /one"), ("apart", "mounts /two"), ("apart", "mounts /var")]
+HUNG = "MOUNTS CRITICAL - 1 of 9 mounts failed: /home (nfs4 filer1:/home) timed out after 5 s"
+
+
+def submit_all(icinga: Icinga, names: Sequence[str], state: int, times: int = 1) -> None:
+    for _ in range(times):
+        for name in names:
+            icinga.submit(name, "mounts", state, HUNG if state else "MOUNTS OK - 9 mounts checked")
+
+
+def end_grace(icinga: Icinga, server: str) -> None:
+    """Make the grace period that is under way end now."""
+    name = {"service": f"{server}!nfs clients"}
+    icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.nfs_grace": 0}})
+    assert icinga.check(server, "nfs clients")["state"] == OK
+    icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.nfs_grace": GRACE}})
+
+
+def fail(icinga: Icinga, name: str, service: str = "mounts") -> bool:
+    """Have the service become CRITICAL, hard; whether it can be reached."""
+    for _ in range(3):
+        icinga.submit(name, service, CRITICAL, HUNG)
+    attributes = icinga.service(name, service)
+    assert (attributes["state"], attributes["state_type"]) == (CRITICAL, 1)
+    return bool(attributes["last_reachable"])
+
+
+def test_a_server_that_is_down_is_one_alarm(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    filers["filer1"].down()
+    assert icinga.check("filer1", "nfs")["state"] == CRITICAL
+    # A soft state of the server is enough: clients may be faster than its second and third check.
+    assert icinga.service("filer1", "nfs")["state_type"] == 0
+    submit_all(icinga, CLIENTS_OF_FILER1, CRITICAL, times=3)
+    for _ in range(2):
+        icinga.check("filer1", "nfs")
+    assert icinga.service("filer1", "nfs")["state_type"] == 1
+    assert icinga.check("filer1", "nfs clients")["state"] == WARNING
+    services = icinga.services()
+    for name in CLIENTS_OF_FILER1:
+        attributes = services[f"{name}!mounts"]
+        assert (attributes["state"], attributes["state_type"], attributes["last_reachable"]) == (CRITICAL, 1, False)
+    # It is the dependency that keeps them quiet: who needs no server is heard.
+    assert fail(icinga, "other")
+    icinga.until(lambda: len(mails.all()) >= 2)
+    assert sorted(mails.subjects()) == ["PROBLEM: filer1 nfs is CRITICAL", "PROBLEM: other mounts is CRITICAL"]
+    # The server is back; its clients follow one after the other, and one does not.
+    filers["filer1"].up()
+    assert icinga.check("filer1", "nfs")["state"] == OK
+    assert not fail(icinga, "client1")
+    submit_all(icinga, CLIENTS_OF_FILER1[1:], OK)
+    end_grace(icinga, "filer1")
+    icinga.submit("client0", "mounts", CRITICAL, HUNG)
+    icinga.until(lambda: len(mails.all()) >= 4)
+    assert sorted(mails.subjects()[2:]) == ["PROBLEM: client0 mounts is CRITICAL", "RECOVERY: filer1 nfs is OK"]
+
+
+def test_a_check_that_comes_too_early_repeats_the_result(icinga: Icinga) -> None:
+    # When a parent recovers, Icinga checks its children that have a problem, whatever is known about them.
+    for state, text in ((CRITICAL, HUNG + " $user.email$"), (OK, "MOUNTS OK - 9 mounts checked")):
+        icinga.submit("other", "mounts", state, text)
+        result = icinga.check("other", "mounts")
+        assert (result["active"], result["state"], result["output"]) == (True, state, text)
+    # Once; without a new result it is stale.
+    assert icinga.check("other", "mounts")["state"] == UNKNOWN
+
+
+def delay_notifications(icinga: Icinga, seconds: int) -> None:
+    """Of services of clients."""
+    of_clients = {"filter": 'match("mounts*", service.name)'}
+    icinga.call("POST", "/v1/objects/notifications", {**of_clients, "attrs": {"times": {"begin": seconds}}})
+
+
+def test_clients_may_be_faster_than_the_server(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    delay_notifications(icinga, 4)
+    try:
+        # Three results within a moment, and nothing is known about the server yet.
+        assert fail(icinga, "client3")
+        assert fail(icinga, "other")
+        filers["filer1"].down()
+        for _ in range(3):
+            icinga.check("filer1", "nfs")
+        icinga.until(lambda: "PROBLEM: other mounts is CRITICAL" in mails.subjects())
+    finally:
+        delay_notifications(icinga, 0)
+    # It was the first to fail, and would have been the first to be told.
+    assert sorted(mails.subjects()) == ["PROBLEM: filer1 nfs is CRITICAL", "PROBLEM: other mounts is CRITICAL"]
+
+
+def test_the_server_is_known_first(icinga: Icinga) -> None:
+    text = (SHIPPED / "notifications.conf").read_text()
+    (minutes,) = re.findall(r"times = \{ begin = (\d+)m \}", text)
+    nfs = icinga.service("filer1", "nfs")
+    assert nfs["check_interval"] + nfs["vars"]["tcp_timeout"] < 60 * int(minutes)
+    # The grace period is known of before it is needed.
+    assert icinga.service("filer1", "nfs clients")["check_interval"] < 60 * int(minutes)
+
+
+def test_servers_may_differ(icinga: Icinga) -> None:
+    assert (icinga.service("old", "nfs")["check_command"], icinga.service("old", "nfs clients")["vars"]["nfs_grace"]) == ("rpc", 300)
+    assert icinga.service("cifs", "nfs")["vars"]["tcp_port"] == 445
+    assert icinga.service("cifs", "nfs clients")["vars"]["nfs_grace"] == 77
+
+
+def test_the_mail_says_what_is_needed_at_night(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    for _ in range(3):
+        icinga.submit("client5", "mounts", CRITICAL, HUNG + "\n$user.email$ `id` $(id) ü\n~! id")
+    icinga.until(lambda: mails.all())
+    filers["filer1"].down()
+    for _ in range(3):
+        icinga.check("filer1", "nfs")
+    icinga.until(lambda: len(mails.all()) >= 2)
+    (words, client), (_, server) = mails.all()
+    assert words[0] == "-s"
+    assert words[1:] == ["PROBLEM: client5 mounts is CRITICAL", "admin@example.org"]
+    assert client.startswith("CRITICAL: mounts on client5\n")
+    # No macro, nothing for a shell, no command of mail(1), which begins a line.
+    assert HUNG + "\n$user.email$ `id` $(id) ü\n ~! id\n" in client
+    assert re.search(r"\nsince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, checked .* by client5\n", client)
+    assert "\nfile server filer1: TCP OK" in client
+    assert "\nOn client5 this is safe: check_mounts -vvv\n" in client
+    assert server.startswith("CRITICAL: nfs on filer1 (127.0.0.1)\n")
+    assert f"\n{CLIENT_COUNT + 2} services of clients depend on it" in server
+
+
+def test_a_long_output_is_no_obstacle(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    for _ in range(3):
+        icinga.submit("other", "mounts", CRITICAL, HUNG + "\n" + "x" * 200_000)
+    icinga.until(mails.all)
+    ((_, mail),) = mails.all()
+    assert HUNG in mail
+    assert len(mail) < 32_000
+
+
+def test_unknown_is_no_evidence(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    for _ in range(3):
+        icinga.submit("filer1", "nfs", UNKNOWN, "check_tcp: Invalid hostname/address")
+    assert fail(icinga, "client7")
+    icinga.until(lambda: "PROBLEM: client7 mounts is CRITICAL" in mails.subjects())
+
+
+def test_a_host_that_is_down_takes_its_service_along(icinga: Icinga, filers: dict[str, Listener]) -> None:
+    dead = {"type": "Host", "host": "filer1", "exit_status": 1, "plugin_output": "PING CRITICAL"}
+    alive = {**dead, "exit_status": 0, "plugin_output": "PING OK"}
+    for _ in range(3):
+        icinga.call("POST", "/v1/actions/process-check-result", dead)
+    try:
+        assert not fail(icinga, "client8")
+    finally:
+        icinga.call("POST", "/v1/actions/process-check-result", alive)
+
+
+def test_one_of_two_servers(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    filers["filer1"].down()
+    assert icinga.check("filer1", "nfs")["state"] == CRITICAL
+    # All in one service: silent, because one server is down. A service for each mount: only what is that server's.
+    assert not fail(icinga, "both")
+    assert not fail(icinga, "apart", "mounts /one")
+    assert fail(icinga, "apart", "mounts /two")
+    assert fail(icinga, "apart", "mounts /var")
+    icinga.until(lambda: len(mails.all()) >= 2)
+    assert sorted(mails.subjects()) == ["PROBLEM: apart mounts /two is CRITICAL", "PROBLEM: apart mounts /var is CRITICAL"]
