@@ -2,9 +2,9 @@
 
 Run as root: ``python -m bench.scale [HOSTS [INTERVALS]]`` (500 and 3 unless told otherwise), with the packages of ``make test``. Everything
 runs on this machine: Icinga 2 with a host and a passive service for each, and as many real daemons with an interval of 60 s, which submit
-by way of its API, with TLS and a password. Their starts are spread, because 500 of them at once are nothing that hosts of their own do. Each event that Icinga 2 tells of
-on its event stream is counted, for each host, and so is each pass in the log of its daemon; a result that was measured and did not arrive
-is a lost one. The floor is what the same Icinga 2 takes of the same requests from one client that does nothing else.
+by way of its API, with TLS and a password. Their starts are spread, because 500 of them at once are nothing that hosts of their own do.
+Each event that Icinga 2 tells of on its event stream is counted, for each host, and so is each pass in the log of its daemon; a result
+that was measured and did not arrive is a lost one. The floor is what the same Icinga 2 takes from one client that does nothing else.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Client:
             self.process = subprocess.Popen(
                 [
                     PROGRAM, "--daemon", "--foreground", "--interval", str(INTERVAL), "--config", configuration, "-p", "/",
-                    "--cache", self.base / "run/status", "--submit", server.destination, "--submit-host", name,
+                    "--cache", self.base / "run/status", "--state-dir", self.base / "state", "--submit", server.destination, "--submit-host", name,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]}, cwd="/",
             )  # fmt: skip
