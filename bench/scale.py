@@ -106,7 +106,8 @@ class Client:
             self.process = subprocess.Popen(
                 [
                     PROGRAM, "--daemon", "--foreground", "--interval", str(INTERVAL), "--config", configuration, "-p", "/",
-                    "--cache", self.base / "run/status", "--state-dir", self.base / "state", "--submit", server.destination, "--submit-host", name,
+                    "--cache", self.base / "run/status", "--state-dir", self.base / "state",
+                    "--submit", server.destination, "--submit-host", name,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]}, cwd="/",
             )  # fmt: skip
