@@ -185,10 +185,7 @@ def _records(fd: int) -> Iterator[tuple[int, str]]:
 
 def _clean(line: str, limit: int) -> bytes:
     """At most ``limit`` bytes of UTF-8 without a control character, the middle left out of a line that is too long."""
-    try:
-        data = text.one_line(line).encode("utf-8")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        data = text.one_line(text.encoded(line, "utf-8").decode("utf-8")).encode("utf-8")
+    data = text.one_line(line).encode("utf-8")
     # In latin-1 each byte is a character. A character that the cut has torn is left out.
     return text.clipped(data.decode("latin-1"), limit).encode("latin-1").decode("utf-8", "ignore").encode("utf-8")
 
