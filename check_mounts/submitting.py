@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Optional
 
@@ -15,14 +16,19 @@ from check_mounts.summary import Report
 
 
 def results(survey: Survey, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
-    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many seconds they may stand for the present."""
+    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many seconds they may stand for the present.
+
+    They are of now, whenever the pass over all mounts began: between its passes the daemon hears of what changes, and Icinga 2 throws
+    away a result that says to be older than the last one.
+    """
+    now = time.time()
 
     def result(report: Report) -> Result:
         name = submission.service
         if report.mount_point is not None:
             name += f" {text.printable(report.mount_point) or 'mount table'}"
         source = text.printable_argument(os.uname().nodename)
-        return Result(submission.host, name, report.state.value, report.output, report.perfdata, survey.started, ttl, source)
+        return Result(submission.host, name, report.state.value, report.output, report.perfdata, now, ttl, source)
 
     return [result(report) for report in _reports(survey, options, submission.per_mount)]
 

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_what_is_printed_is_what_arrives(mounts: Mounts, fuse: Fuse, plugin: Plu
     match = re.fullmatch(r"\[\d{10}\] PROCESS_SERVICE_CHECK_RESULT;client7;all mounts;2;(.*)", line)
     assert match
     assert match[1].split("\\n") == printed
+
+
+def test_a_change_between_passes_is_of_now(mounts: Mounts, daemon: Daemon, reader: Reader) -> None:
+    """Or Icinga 2 would take it for older than what it has, and throw it away."""
+    mounts.tmpfs("home")
+    daemon.interval = 3600
+    daemon.start("--submit", f"command-file:{reader.path}")
+    until(lambda: reader.lines())
+    first = int(reader.lines()[0][1:11])
+    until(lambda: time.time() >= first + 1)
+    mounts.tmpfs("second")
+    until(lambda: len(reader.lines()) == 2)
+    assert " | mounts=2 " in reader.lines()[1]
+    assert int(reader.lines()[1][1:11]) > first
 
 
 def test_a_service_for_each_mount(mounts: Mounts, plugin: Plugin, reader: Reader) -> None:
