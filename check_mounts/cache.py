@@ -26,6 +26,8 @@ _LARGEST = 256 << 20
 _PIECE = 64 << 10
 _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
+_EIO = 5  # errno.EIO
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
 
@@ -129,6 +131,11 @@ def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_u
     replace(path, compose(Result(state, texts, taken, valid_until, boot_id())))
 
 
+def write_in(directory: int, name: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
+    """The same for a file in a directory that is open."""
+    replace_in(directory, name, compose(Result(state, texts, taken, valid_until, boot_id())))
+
+
 def compose(result: Result) -> bytes:
     """The bytes of a file; the inverse of :func:`parse`. Raises ValueError."""
     if result.state not in range(len(_STATES)) or len(result.texts) != _VERBOSITIES or not all(t.endswith(b"\n") for t in result.texts):
@@ -151,9 +158,12 @@ def boot_id() -> bytes:
     """The ID of this boot: CLOCK_BOOTTIME began anew with it, so times of another say nothing. Raises OSError."""
     fd = os.open(_BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 64).strip()
+        words = os.read(fd, 64).strip()
     finally:
         os.close(fd)
+    if len(words) != _BOOT_ID_LENGTH:  # a container that hides it: two boots would look the same
+        raise OSError(_EIO, os.strerror(_EIO))
+    return words
 
 
 # -- reading

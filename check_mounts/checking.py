@@ -9,7 +9,7 @@ from typing import Optional
 
 from check_mounts import demands, selection, stuck, survey, text
 from check_mounts.delivery import Submission
-from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass, Table
@@ -29,7 +29,8 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount."""
+    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``files`` are all that
+    were read; ``per_mount``: a result for each mount."""
 
     filters: selection.Filters
     settings: survey.Settings
@@ -46,6 +47,7 @@ class Options:
     json: bool
     allow_none: bool
     fstab: Optional[str]
+    files: Sequence[str]
     service: Optional[Service]
     submission: Optional[Submission]
     per_mount: bool
@@ -68,17 +70,21 @@ def _slash(path: bytes) -> bytes:
     return path.rstrip(b"/") + b"/"
 
 
-def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None) -> Pass:
-    """Start a pass over what was chosen from the table.
+def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()) -> Pass:
+    """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this process have stuck.
 
     Raises OSError where this host lacks the means for a single worker.
     """
     why = may_hang(options.state_dir, table[0], chosen.visible)
     if why is None:
-        registry = stuck.Registry(options.state_dir, slots=options.settings.max_workers)
+        registry = stuck.Registry(options.state_dir, slots=options.settings.max_workers, own=lost)
     else:  # it must not hang us
-        registry = stuck.Registry(None, f"{why}; see --state-dir")
-    return Pass(table, chosen, options.settings, registry, wake_fd)
+        registry = stuck.Registry(None, f"{why}; see --state-dir", own=lost)
+    try:
+        return Pass(table, chosen, options.settings, registry, wake_fd)
+    except BaseException:
+        registry.close(any_stuck=False)
+        raise
 
 
 def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]]) -> Survey:

@@ -67,6 +67,8 @@ def _seconds(word: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not a positive number of seconds")
+    if value > config.MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is more than a year")
     return value
 
 
@@ -469,17 +471,18 @@ def _overrides(configuration: Configuration, deadline: float) -> Optional[Callab
     return override
 
 
-def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace) -> Options:
-    """The parsed command line -> Options. Raises UsageError."""
+def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace, again: bool = False) -> Options:
+    """The parsed command line -> Options. ``again``: for a daemon that runs already. Raises UsageError."""
     values, configuration = _from_files(options_parser, arguments, values)
     try:
-        return _settled(values, configuration, _given(arguments))
+        return _settled(values, configuration, _given(arguments), again)
     except UsageError as error:
         raise _blamed(error, values.origins) from None
 
 
-def _settled(values: argparse.Namespace, configuration: Configuration, given: set[str]) -> Options:
-    """All values, wherever they come from -> Options. ``given``: what the command line names. Raises UsageError."""
+def _settled(values: argparse.Namespace, configuration: Configuration, given: set[str], again: bool) -> Options:
+    """All values, wherever they come from -> Options. ``given``: what the command line names; ``again``: see _service. Raises
+    UsageError."""
     deadline = values.timeout + _BESIDE_TIMEOUT if values.deadline is None else values.deadline
     if deadline < values.timeout:
         raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
@@ -527,14 +530,15 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
         json=values.json,
         allow_none=values.allow_none,
         fstab=None if values.fstab is None else _absolute("--fstab", values.fstab),
-        service=_service(values, given),
+        service=_service(values, given, again),
+        files=_files(values),
         submission=_submission(values, configuration, given),
         per_mount=values.per_mount,
     )
 
 
-def _service(values: argparse.Namespace, given: set[str]) -> Optional[checking.Service]:
-    """What the daemon is to do; None where none is wanted. Raises UsageError."""
+def _service(values: argparse.Namespace, given: set[str], again: bool) -> Optional[checking.Service]:
+    """What the daemon is to do; None where none is wanted. ``again``: it runs already. Raises UsageError."""
     if values.cached:  # the fast path (cache.py) would have seen it
         _refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
     if not values.daemon:
@@ -553,8 +557,8 @@ def _service(values: argparse.Namespace, given: set[str]) -> Optional[checking.S
     return checking.Service(
         interval=values.interval,
         foreground=values.foreground,
-        cache=_absolute("--cache", values.cache),
-        metrics=None if values.metrics is None else _metrics(values.metrics),
+        cache=_cache(values),
+        metrics=None if values.metrics is None else _metrics(values.metrics, load=not again),
         facility=values.syslog_facility,
         ident=values.syslog_ident,
     )
@@ -586,12 +590,23 @@ def _destination(word: str, section: Optional[config.SubmitSection]) -> passive.
         return _refuse("--submit", str(error))
 
 
-def _metrics(path: str) -> str:
+def _cache(values: argparse.Namespace) -> str:
     """Raises UsageError."""
+    path = _absolute("--cache", values.cache)
+    if path.rpartition("/")[2] in ("", ".", ".."):
+        _refuse("--cache", f"'{text.printable_argument(path)}' is not the name of a file")
+    if values.metrics is not None and _absolute("--metrics", values.metrics) in (path, f"{path}.json", f"{path}.pid"):
+        _refuse("--metrics", "names a file of --cache")
+    return path
+
+
+def _metrics(path: str, load: bool) -> str:
+    """``load``: see that it can be written. Raises UsageError."""
     if not path.endswith(".prom"):
         _refuse("--metrics", f"'{text.printable_argument(path)}' does not end in .prom, so node_exporter would not read it")
     try:
-        from check_mounts import metrics  # noqa: F401
+        if load:
+            from check_mounts import metrics  # noqa: F401
     except ImportError as error:
         _refuse("--metrics", f"the library prometheus_client is missing ({error}): apt-get install python3-prometheus-client")
     return _absolute("--metrics", path)
@@ -771,13 +786,25 @@ def _understood_again(arguments: list[str]) -> Options:
 
     options_parser = parser()
     try:
-        return _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments))
+        return _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments), again=True)
     except UsageError as error:
         raise daemon.Refused(str(error)) from None
 
 
+def _files(values: argparse.Namespace) -> list[str]:
+    """What is read again when the configuration is."""
+    files = [config.DEFAULT_PATH if values.config is None else values.config]
+    files += [spec.partition("@")[2] for spec in values.extra_opts if "@" in spec]
+    files += [] if values.fstab is None else [values.fstab]
+    return [path if path.startswith("/") else f"{_started_in()}/{path}" for path in files]
+
+
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
+    # Now what a configuration that is read again may need: later it might lie on a mount that hangs.
+    import difflib  # noqa: F401  for what is misspelt there
+
     from check_mounts import daemon
+    from check_mounts.passive import command_file, icinga2, nrdp, nsca  # noqa: F401
 
     _started_in()
 
@@ -789,6 +816,8 @@ def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrup
 
 def run(arguments: list[str], interrupts: Interrupts) -> int:
     """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand."""
+    # argparse looks for translations of its messages, in files, each time that it has something to say (gettext(3)).
+    os.environ["LANGUAGE"] = "C"
     options_parser = parser()
     try:
         values = options_parser.parse_intermixed_args(arguments)

@@ -30,6 +30,8 @@ from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 
 DEFAULT_PATH = "/etc/check_mounts.conf"
 MAX_SIZE = 1 << 20
+# Longer than any interval or timeout that means something, and so short that all sums are times.
+MOST_SECONDS = 366 * 86400.0
 
 # Options that are about the run or about files like this one: a file cannot say them.
 REFUSED = frozenset(("config", "extra-opts", "help", "version", "daemon", "foreground", "cached", "max-age"))
@@ -227,7 +229,7 @@ def _clipped(value: bytes) -> str:
 
 def _seconds(value: bytes) -> float:
     seconds = float(value) if _NUMBER.match(value) else math.nan
-    if not 0 < seconds < math.inf:
+    if not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"'{_clipped(value)}' is not a number of seconds above 0")
     return seconds
 

@@ -21,6 +21,7 @@ from typing import Optional
 from check_mounts import (
     cache,
     checking,
+    delivery,
     history,
     jsontext,
     mounttable,
@@ -28,16 +29,18 @@ from check_mounts import (
     plugin,
     policy,
     selection,
+    stuck,
     submitting,
     summary,
     syscalls,
     text,
+    workers,
 )
 from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need elsewhere, which is too late here
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
 from check_mounts.logs import Log, Stderr, Syslog
-from check_mounts.model import Mount, State, Survey
+from check_mounts.model import Mount, State, StuckProbe, Survey
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
@@ -52,6 +55,8 @@ _MOST_PASSES = 4
 # The longest sleep: a host that was suspended is noticed so soon after, for what was measured before is old.
 _LONGEST_SLEEP = 5.0
 _SUSPENDED = 2.0
+# How long a file of the configuration may take to be opened, in seconds.
+_TRIAL = 1.0
 # How long the parent waits for word of its detached child, beyond the deadline of the first pass.
 _PATIENCE = 10.0
 _NAMED = 3
@@ -85,11 +90,15 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
 def _detached(options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
     read, write = os.pipe()
     if os.fork() == 0:
-        os.close(read)
         os.setsid()
+        # Nothing of the caller's: a lock would be held, and a mount kept busy, as long as we live.
+        _close_all_but({0, 1, 2, write, *interrupts.fds})
 
         def tell(state: State, words: str) -> None:
-            os.write(write, f"{state.value}{words}".encode("utf-8", "surrogateescape")[: select.PIPE_BUF])
+            try:
+                os.write(write, f"{state.value}{words}".encode("utf-8", "surrogateescape")[: select.PIPE_BUF])
+            except OSError:  # our parent is gone; who called it has gone on
+                pass
             os.close(write)
 
         def settled() -> None:
@@ -109,6 +118,19 @@ def _detached(options: Options, service: Service, reload: Callable[[], Options],
     return state
 
 
+def _close_all_but(wanted: set[int]) -> None:
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return
+    for fd in map(int, names):
+        if fd not in wanted:
+            try:
+                os.close(fd)
+            except OSError:  # that of the listing itself
+                pass
+
+
 def _leave_terminal() -> None:
     devnull = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
@@ -120,7 +142,7 @@ def _serve(
     options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, refuse: Say, settled: Callable[[], None]
 ) -> State:
     try:
-        lock = _lock(service, options)
+        home = _Home(service, options)
     except Refused as error:
         refuse(State.UNKNOWN, str(error))
         return State.UNKNOWN
@@ -133,34 +155,74 @@ def _serve(
         _stay_in_memory(log)
         # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
         gc.freeze()
-        Daemon(options, service, reload, interrupts, log, settled).run()
+        Daemon(options, service, home, reload, interrupts, log, settled).run()
     finally:
         log.close()
-        lock.close()
+        home.close()
     return State.OK
 
 
-def _lock(service: Service, options: Options) -> place.Lock:
-    """Make the directory of the result ours, and see that no other daemon uses it. Raises Refused."""
-    directory, _, name = service.cache.rpartition("/")
-    mounts, visible = _table_for_paths(options)
-    for option, path in (("--cache", service.cache), ("--metrics", service.metrics)):
-        why = checking.may_hang(path, mounts, visible) if path is not None else None
-        if why is not None:
-            raise Refused(f"argument {option}: {why}")
-    where = text.printable_argument(directory or "/")
+class _Home:
+    """The directory of the result, ours as long as we hold the lock in it.
+
+    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere else.
+    """
+
+    def __init__(self, service: Service, options: Options) -> None:
+        """Make it ours, and see that no other daemon uses it. Raises Refused."""
+        self._service = service
+        mounts, visible = _table_for_paths(options)
+        for option, path in (("--cache", service.cache), ("--metrics", service.metrics)):
+            why = checking.may_hang(path, mounts, visible) if path is not None else None
+            if why is not None:
+                raise Refused(f"argument {option}: {why}")
+        self._path, _, self.name = service.cache.rpartition("/")
+        self.directory, self._lock = self._taken()
+
+    def _taken(self) -> tuple[int, place.Lock]:
+        path, lock = self._path or "/", f"{self.name}.pid"
+        where = text.printable_argument(path)
+        try:
+            fd = place.open_directory(path, 0o755, rooted=True)
+        except place.Unusable as error:
+            raise Refused(f"argument --cache: {where}: {error}") from None
+        try:
+            if self._service.cache == cache.DEFAULT_PATH:
+                # An earlier run may have made it for its memory alone, but NRPE's user is to read the result.
+                os.fchmod(fd, 0o755)
+            return fd, place.Lock(lock, fd)
+        except place.Held as error:
+            why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
+        except OSError as error:
+            why = f"argument --cache: {where.rstrip('/')}/{text.printable_argument(lock)}: {error.strerror}"
+        os.close(fd)
+        raise Refused(why)
+
+    def see_to_it(self) -> None:
+        """If somebody has removed the lock, or the whole directory, make all of it again. Raises Refused."""
+        if self._lock.holds and _is_same(self.directory, self._path or "/"):
+            return
+        directory, lock = self._taken()
+        self.close()
+        self.directory, self._lock = directory, lock
+
+    def close(self) -> None:
+        """Leave it."""
+        self._lock.close()
+        os.close(self.directory)
+
+
+def _is_same(directory: int, path: str) -> bool:
+    """Whether a path leads to an open directory."""
     try:
-        fd = place.open_directory(directory or "/", 0o755)
-        if service.cache == cache.DEFAULT_PATH:
-            # An earlier run may have made it for its memory alone, but NRPE's user is to read the result.
-            os.fchmod(fd, 0o755)
-        return place.Lock(f"{name}.pid", fd)
-    except place.Unusable as error:
-        raise Refused(f"argument --cache: {where}: {error}") from None
-    except place.Held as error:
-        raise Refused(f"another daemon (pid {error.pid}) keeps {text.printable_argument(service.cache)} up to date") from None
-    except OSError as error:
-        raise Refused(f"argument --cache: {where}: {error.strerror}") from None
+        fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        here, there = os.fstat(directory), os.fstat(fd)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    finally:
+        os.close(fd)
 
 
 def _table_for_paths(options: Options) -> tuple[Sequence[Mount], frozenset[int]]:
@@ -204,12 +266,16 @@ class Daemon:
         self,
         options: Options,
         service: Service,
+        home: _Home,
         reload: Callable[[], Options],
         interrupts: Interrupts,
         log: Log,
         settled: Callable[[], None],
     ) -> None:
         self.options, self.service = options, service
+        self._home = home
+        self._lost: list[StuckProbe] = []
+        self._trial_left: list[int] = []
         self._reload, self._interrupts, self._log, self._settled = reload, interrupts, log, settled
         self._notifier = Notifier(os.environ)
         self._known = history.Known()
@@ -229,6 +295,7 @@ class Daemon:
         self._asleep = _suspended()
         self._taken: Optional[float] = None
         self._complaints: dict[str, str] = {}
+        self._fstab: object = None
         self._fstab = self._fstab_signature()
         self._status_words = "checking for the first time"
 
@@ -315,6 +382,8 @@ class Daemon:
     def _take_over(self) -> None:
         """Read the configuration again; if it is wrong, go on with the old one and say so."""
         try:
+            if not self._can_be_read(self.options.files):
+                raise Refused("a file of it does not let itself be read")
             new = self._reload()
         except Refused as error:
             self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
@@ -323,28 +392,57 @@ class Daemon:
         for name in ("cache", "metrics", "facility", "ident"):
             if getattr(new.service, name) != getattr(self.service, name):
                 self._log.write(syslog.LOG_WARNING, f"Needs a restart: another {name}")
-        if new.mountinfo != self.options.mountinfo:
-            self._log.write(syslog.LOG_WARNING, "Needs a restart: another mountinfo")
+        # Those that are stuck are remembered in the old state directory only.
+        for name in ("mountinfo", "state_dir"):
+            if getattr(new, name) != getattr(self.options, name):
+                self._log.write(syslog.LOG_WARNING, f"Needs a restart: another {name.replace('_', '-')}")
         self.service = dataclasses.replace(self.service, interval=new.service.interval)
-        self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo)
+        self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo, state_dir=self.options.state_dir)
         self._courier.serve(self.options.submission)
         self._fstab = self._fstab_signature()
         self._next_pass = time.monotonic()
         self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
 
     def _fstab_signature(self) -> object:
-        """What differs when fstab has been edited; None where that cannot be looked at without risk."""
+        """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""
         path = self.options.fstab
         if path is None:
             return None
+        if not self._can_be_read([path]):
+            return self._fstab
         try:
-            mounts = mounttable.read(self.options.mountinfo)[0]
-            if checking.may_hang(path, mounts, frozenset(mounttable.visible(mounts))) is not None:
-                return None
             status = os.stat(path)
         except OSError as error:
             return error.errno
         return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _can_be_read(self, paths: Sequence[str]) -> bool:
+        """Whether these files, or that they are not there, can be found out without hanging: tried by a worker, for whatever links lead
+        there, and however well they could be read before. Of workers that hang there is one."""
+        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
+        if self._trial_left:
+            return False
+
+        def read(key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+            try:
+                with open(paths[key], "rb", buffering=0) as file:
+                    file.read(1)
+            except OSError:
+                pass
+            return b"+", False
+
+        try:
+            pool = workers.Pool(read, 1, _TRIAL, 1)
+        except OSError:  # who has no means for a worker has none for a pass, which says so
+            return False
+        for key in range(len(paths)):
+            pool.submit(key)
+        events: list[workers.Event] = []
+        until = time.monotonic() + _TRIAL * (1 + len(paths))
+        while pool.busy and time.monotonic() < until and all(isinstance(event, workers.Answered) for event in events):
+            events += pool.wait(until)
+        self._trial_left = pool.close()
+        return len(events) == len(paths) and all(isinstance(event, workers.Answered) for event in events)
 
     # -- what begins
 
@@ -358,7 +456,9 @@ class Daemon:
             return
         # Missed turns are left out, and the others stay where they were: no drift.
         self._next_pass += (int((now - self._next_pass) / self.service.interval) + 1) * self.service.interval
-        if self._fstab_signature() != self._fstab:
+        signature = self._fstab_signature()
+        if signature != self._fstab:
+            self._fstab = signature  # said once, also if it makes no sense
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._next_pass = now + self.service.interval
@@ -395,7 +495,8 @@ class Daemon:
         self._next_look = time.monotonic() + max(_BETWEEN_LOOKS, 3 * (time.monotonic() - now))
 
     def _begin(self, table: Table, chosen: Selection, whole: bool) -> None:
-        probing = checking.begin(self.options, table, chosen)
+        self._lost = [probe for probe in self._lost if stuck.process_start(probe.pid) == probe.start_time]
+        probing = checking.begin(self.options, table, chosen, lost=self._lost)
         keys = {history.key_of(mount) for mount in chosen.selected}
         fd = probing.fileno()
         self._passes[fd] = _UnderWay(probing, keys, whole, time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -429,9 +530,12 @@ class Daemon:
         result = each.probing.finish(lambda: mounttable.read(self.options.mountinfo))
         self._known.merge(result, each.whole, each.probing.noted)
         self._endings.follow(self._known.stuck(), each.probing.left)
+        self._lost += each.probing.lost
         first = self._taken is None
         if each.whole:
             self._taken = each.begun
+            # Without it nothing else says, once this daemon has ended, what it leaves behind.
+            self._complain("memory", next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None))
         judgements = self._publish()
         if each.whole:
             self._progress = time.monotonic()
@@ -494,15 +598,19 @@ class Daemon:
     def _write(self, state: State, texts: Sequence[bytes], json: bytes) -> None:
         assert self._taken is not None
         valid_until = self._taken + self._valid_for()
-        path = self.service.cache
+        path, home = self.service.cache, self._home
+        why: Optional[str] = None
         try:
-            cache.write(path, state.value, texts, self._taken, valid_until)
+            home.see_to_it()
+            cache.write_in(home.directory, home.name, state.value, texts, self._taken, valid_until)
             if json:
-                cache.replace(f"{path}.json", json)
+                path += ".json"
+                cache.replace_in(home.directory, f"{home.name}.json", json)
+        except Refused as error:
+            why = str(error)
         except OSError as error:
-            self._complain("the result", f"Cannot write {text.printable_argument(path)}: {error.strerror}")
-        else:
-            self._complain("the result", None)
+            why = str(error.strerror)
+        self._complain("the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
 
     def _submit(self) -> None:
         """Go on with what is on its way to monitoring servers."""
@@ -521,7 +629,7 @@ class Daemon:
             duration=last.duration,
             stuck=len(self._known.stuck()),
             interval=self.service.interval,
-            last_success=self._episodes.last_success,
+            last_success=self._known.last_success,
             submissions=self._courier.counts(),
         )
         try:

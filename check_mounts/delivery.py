@@ -196,7 +196,7 @@ class Courier:
         return receipts
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> list[Receipt]:
-        lane.stuck = [pid for pid in lane.stuck if not _reaped(pid)]
+        lane.stuck = [pid for pid in lane.stuck if not reaped(pid)]
         if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         try:
@@ -239,7 +239,8 @@ class Courier:
             self._end(lane)
 
 
-def _reaped(pid: int) -> bool:
+def reaped(pid: int) -> bool:
+    """Reap a child if it has ended; whether it has."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

@@ -1,8 +1,8 @@
-"""What is known of every mount across passes, and what of it is news. Pure: no effects, no clock of its own.
+"""What is known of every mount across passes, and what of it is news.
 
 A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the later one
 counts, whichever pass it is of. (Of two passes the one that began first may ask a mount last: it waits while the other is there.)
-What hung is well again only once a probe has come back.
+What hung is well again only once a probe has come back. No effects; of the system only the clocks are looked at.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Known:
         self._chosen: Optional[Selection] = None
         # When what hangs was first found so, in seconds since the epoch; until a probe comes back.
         self._hung_since: dict[Key, float] = {}
+        # When each mount point last answered, in seconds since the epoch.
+        self.last_success: dict[bytes, float] = {}
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[Key], bool]:
         """Take note of the mount table: (what is to be probed and nothing is known of, whether anything else is different)."""
@@ -58,6 +60,9 @@ class Known:
         for key in self._answers.keys() - present.keys():
             del self._answers[key]
             self._hung_since.pop(key, None)
+        points = {mount.mount_point for mount in chosen.selected}
+        for gone in self.last_success.keys() - points:
+            del self.last_success[gone]
         for key, known in self._answers.items():
             if known.finding.mount != present[key]:  # other options: remounted
                 self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(known.finding, mount=present[key]))
@@ -76,6 +81,10 @@ class Known:
             key = key_of(finding.mount)
             known = self._answers.get(key)
             when = noted[finding.mount.mount_id]
+            if finding.outcome is not None and finding.condition not in _DOUBTFUL:
+                # The clocks may have been set meanwhile; an age is not.
+                since_epoch = time.time() - (time.monotonic() - when)
+                self.last_success[finding.mount_point] = max(since_epoch, self.last_success.get(finding.mount_point, 0.0))
             if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
                 self._answers[key] = _Answer(when, self._with_age(key, finding, result.started))
 
@@ -164,7 +173,6 @@ class Episodes:
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
-        self.last_success: dict[bytes, float] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float) -> list[News]:
         """What has changed since the last call. ``now`` is in seconds since the epoch."""
@@ -175,16 +183,13 @@ class Episodes:
             if line is not None:
                 news.append(News(judgement.state, line))
         news += [News(State.OK, f"{_name(gone)} is not mounted any more") for gone in self._open.keys() - present.keys()]
-        for known in (self._open, self.last_success):
-            for gone in known.keys() - present.keys():
-                del known[gone]
+        for gone in self._open.keys() - present.keys():
+            del self._open[gone]
         return news
 
     def _follow_one(self, mount_point: bytes, judgement: Judgement, now: float) -> Optional[str]:
         finding, condition = judgement.finding, judgement.condition
         before = self._open.get(mount_point)
-        if answered(judgement):
-            self.last_success[mount_point] = now
         if condition is Condition.BLOCKED:
             return None  # what it hangs from is the news
         if condition is Condition.OK:

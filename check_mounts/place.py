@@ -19,15 +19,18 @@ class Unusable(Exception):
     """A directory cannot be used; the message says why."""
 
 
-def open_directory(path: str, mode: int = 0o700) -> int:
+def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     """A descriptor of a directory of ours, made with ``mode`` if it is not there. Raises Unusable.
 
-    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell.
+    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell. ``rooted``: nobody
+    else may be able to put another directory in its place, either.
     """
     parent, _, name = path.rstrip("/").rpartition("/")
     try:
         above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if rooted:
+                _check_above(os.fstat(above))
             try:
                 os.mkdir(name, mode, dir_fd=above)
             except FileExistsError:
@@ -50,6 +53,14 @@ def open_directory(path: str, mode: int = 0o700) -> int:
         os.close(fd)
         raise Unusable(why)
     return fd
+
+
+def _check_above(status: os.stat_result) -> None:
+    """Raises Unusable where somebody else may rename what is in this directory. In a sticky one he may not, if it is not his."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise Unusable(f"the directory above belongs to uid {status.st_uid}")
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others put another one in its place")
 
 
 class Held(Exception):
@@ -87,20 +98,29 @@ class Lock:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
             raise Held(int(words) if words.isdigit() else 0) from None
-        current: Optional[int] = None
-        try:
-            current = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
-        except FileNotFoundError:
-            pass
-        if current == os.fstat(fd).st_ino:
+        if self._is_there(fd):
             return fd
         os.close(fd)
         return -1
 
-    def close(self) -> None:
-        """Remove the file and let go."""
+    def _is_there(self, fd: int) -> bool:
+        """Whether the file is the one that others find."""
         try:
-            os.unlink(self._name, dir_fd=self._directory)
+            current: Optional[int] = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
+        except OSError:
+            current = None
+        return current == os.fstat(fd).st_ino
+
+    @property
+    def holds(self) -> bool:
+        """Whether it still keeps others out: nobody has removed the file, or the directory with it."""
+        return self._is_there(self._fd)
+
+    def close(self) -> None:
+        """Remove the file, if it still is this one, and let go."""
+        try:
+            if self.holds:
+                os.unlink(self._name, dir_fd=self._directory)
         except OSError:
             pass
         os.close(self._fd)

@@ -32,8 +32,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.name: Optional[str] = None
-        self.count = 0
+        self.names: list[str] = []
         self.calls: set[str] = set()
         self._listening: frozenset[int] = frozenset()
         self.wake_fd, self._write_fd = os.pipe()
@@ -47,19 +46,37 @@ class Interrupts:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
+    @property
+    def fds(self) -> tuple[int, int]:
+        """Both ends of the pipe."""
+        return self.wake_fd, self._write_fd
+
+    @property
+    def name(self) -> Optional[str]:
+        """The first signal that has asked for the end."""
+        return self.names[0] if self.names else None
+
+    @property
+    def count(self) -> int:
+        """How many have."""
+        return len(self.names)
+
     def listen(self, *numbers: int) -> None:
-        """From now on these do not ask for the end. Also of a process that was told to ignore them."""
+        """From now on these do not ask for the end, nor have they. Also of a process that was told to ignore them."""
         self._listening = frozenset(numbers)
         for number in numbers:
             signal.signal(number, self._note)
+        for number in numbers:
+            name = signal.Signals(number).name
+            while name in self.names:  # in place: a signal that comes meanwhile is not to be lost
+                self.calls.add(name)
+                self.names.remove(name)
 
     def _note(self, number: int, _frame: object) -> None:
         if number in self._listening:
             self.calls.add(signal.Signals(number).name)
             return
-        self.count += 1
-        if self.name is None:
-            self.name = signal.Signals(number).name
+        self.names.append(signal.Signals(number).name)
 
     def __call__(self) -> Optional[str]:
         """The name of the signal; None where there was none."""

@@ -26,6 +26,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import text
@@ -114,12 +115,14 @@ class Registry:
     """The memory: what earlier and concurrent runs have stuck (``probes``), and the lines of this one's workers.
 
     Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and costs the memory only.
-    ``path`` None means: no memory, for the reason ``why``.
+    ``path`` None means: no memory, for the reason ``why``. ``own`` are those that earlier passes of this process have lost: they are
+    known whatever becomes of the files.
     """
 
-    def __init__(self, path: Optional[str], why: str = "", slots: int = 0) -> None:
+    def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
         self.notes: list[str] = []
-        self.probes: list[StuckProbe] = []
+        self._own = own
+        self.probes: list[StuckProbe] = self._own_alive(())
         self._place: dict[StuckProbe, tuple[str, int]] = {}
         self._damaged: dict[str, list[str]] = {}
         self._lines: Optional[mmap.mmap] = None
@@ -137,9 +140,13 @@ class Registry:
             self.notes.append(f"stuck probes are not remembered: {where}{error}")
             return
         self._boot = _boot_id()
-        if slots:
-            self._prepare(slots)
-        self.load()
+        try:
+            if slots:
+                self._prepare(slots)
+            self.load()
+        except BaseException:  # no memory: then it is nobody's to close
+            self.close(any_stuck=False)
+            raise
 
     def _note(self, words: str) -> None:
         if words not in self.notes:
@@ -150,6 +157,7 @@ class Registry:
     def load(self) -> None:
         """Read what there is now into ``probes``."""
         if self._directory < 0:
+            self.probes = self._own_alive(())
             return
         self.probes, self._place, self._damaged = [], {}, {}
         for name in self._others():
@@ -162,6 +170,10 @@ class Registry:
         for why, names in self._damaged.items():
             first, more = f"{names[0]!a}", f" (and {text.counted(len(names) - 1, 'file')} more)" if len(names) > 1 else ""
             self._note(f"the memory of stuck probes is incomplete: {first} {why}{more}")
+        self.probes += self._own_alive([probe.pid for probe in self.probes])
+
+    def _own_alive(self, known: Sequence[int]) -> list[StuckProbe]:
+        return [probe for probe in self._own if probe.pid not in known and process_start(probe.pid) == probe.start_time]
 
     def _others(self) -> list[str]:
         try:
@@ -229,6 +241,8 @@ class Registry:
 
     def still_stuck(self, probe: StuckProbe) -> bool:
         """Is a probe of ``probes`` still where it was?"""
+        if probe not in self._place:  # our own
+            return process_start(probe.pid) == probe.start_time
         name, offset = self._place[probe]
         try:
             record = _parse_record(_read(name, self._directory)[0][offset : offset + RECORD_SIZE])
@@ -367,7 +381,8 @@ def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             return b"", True
-        return os.read(fd, _LARGEST_FILE), False
+        # Not simply as much as there may be: that much memory would be asked for.
+        return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
     finally:
         os.close(fd)
 

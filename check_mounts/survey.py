@@ -23,7 +23,7 @@ from check_mounts.causes import Causes
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
 from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
-from check_mounts.stuck import Registry
+from check_mounts.stuck import Registry, process_start
 
 # How often to look whether the probe of a concurrent run has come back.
 _LOOK_AGAIN = 0.02
@@ -91,7 +91,7 @@ class Pass:
     they meet in the registry like the runs of several programs.
 
     ``killed`` has (pid, mount) of each worker that got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the
-    children that have not ended although they got it, which are the owner's to reap.
+    children that have not ended although they got it, which are the owner's to reap, and ``lost`` what they were sent to.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Pass:
         self.chosen = chosen
         self.killed: list[tuple[int, Mount]] = []
         self.left: frozenset[int] = frozenset()
+        self.lost: list[StuckProbe] = []
         self.findings: dict[int, Finding] = {}
         self.noted: dict[int, float] = {}  # when each was (CLOCK_MONOTONIC)
         self.notes: list[str] = []
@@ -139,11 +140,15 @@ class Pass:
         self._writes_held: dict[int, Mount] = {}
         self._tries: collections.Counter[int] = collections.Counter()
 
-        for mount in chosen.shadowed:
-            self._note(mount, Condition.SHADOWED, "another mount covers it")
-        for mount, why in self._plan.avoided:
-            self._note(mount, Condition.BLOCKED, why)
-        self._start_ready()
+        try:
+            for mount in chosen.shadowed:
+                self._note(mount, Condition.SHADOWED, "another mount covers it")
+            for mount, why in self._plan.avoided:
+                self._note(mount, Condition.BLOCKED, why)
+            self._start_ready()
+        except BaseException:
+            self._pool.close()
+            raise
         self._look_again = time.monotonic() + self._pause()
 
     @property
@@ -518,15 +523,17 @@ class Pass:
             if mount.mount_id not in self.findings:
                 self._note(mount, Condition.UNPROBED, why)
         self.left = frozenset(self._pool.close())
+        # What shares the fate of another mount has no outcome of its own.
+        self.lost = [_lost(finding) for finding in self.findings.values() if finding.stuck_pid in self.left and finding.outcome]
         self._settle_stuck(self.left)
         self.causes.close(in_a_hurry=self.interrupted is not None)
 
-    def _settle_stuck(self, stuck: frozenset[int]) -> None:
+    def _settle_stuck(self, left: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
-        self._registry.close(any_stuck=bool(stuck))
+        self._registry.close(any_stuck=bool(left))
         earlier = {probe.pid for probe in self._registry.probes}
         for key, finding in self.findings.items():
-            if finding.stuck_pid is not None and finding.stuck_pid not in stuck | earlier:
+            if finding.stuck_pid is not None and finding.stuck_pid not in left | earlier:
                 self.findings[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
 
@@ -668,6 +675,16 @@ def _death_words(event: workers.Died) -> str:
 def _step_word(progress: bytes) -> str:
     step = probe.unpack_progress(progress).step
     return "its start" if step is None else step.word
+
+
+def _lost(finding: Finding) -> StuckProbe:
+    """What the registry would say of a probe that has not come back."""
+    mount, pid, outcome = finding.mount, finding.stuck_pid, finding.outcome
+    assert mount is not None and pid is not None and outcome is not None
+    since = time.clock_gettime(time.CLOCK_BOOTTIME) - (finding.latency or 0.0)
+    step = outcome.step
+    arrived = step is not None and step is not Step.LOOK_UP
+    return StuckProbe(pid, process_start(pid) or 0, mount.mount_id, mount.device, since, arrived, step is not None and step.writes)
 
 
 def _age(stuck: StuckProbe) -> float:

@@ -135,10 +135,19 @@ class Pool:
         self._free_slots = list(range(max_workers - 1, -1, -1))
         self._desks = mmap.mmap(-1, max_workers * _DESK)
         self._request_fd, self._send_fd = os.pipe()
-        os.set_blocking(self._send_fd, False)
-        self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        # Itself a descriptor, so that somebody who waits for more than this pool can wait for it.
-        self._poll = select.epoll()
+        try:
+            os.set_blocking(self._send_fd, False)
+            self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # Itself a descriptor, so that somebody who waits for more than this pool can wait for it.
+                self._poll = select.epoll()
+            except BaseException:
+                os.close(self._devnull)
+                raise
+        except BaseException:  # no descriptor to be had: a daemon tries again, and must not lose these
+            os.close(self._request_fd)
+            os.close(self._send_fd)
+            raise
         if wake_fd is not None:
             self._poll.register(wake_fd, select.EPOLLIN)
         self._look_at = self._grow_at = 0.0

@@ -58,12 +58,13 @@ ALLOWED: dict[str, set[str]] = {
     "submitting": {"checking", "delivery", "model", "passive", "plugin", "summary", "text"},
     "daemon": {
         "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify",
-        "place", "plugin", "policy", "selection", "signals", "submitting", "summary", "survey", "syscalls", "text", "watch",
+        "place", "plugin", "policy", "selection", "signals", "stuck", "submitting", "summary", "survey", "syscalls", "text", "watch",
+        "workers",
     },
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "jsontext", "logs", "metrics", "model",
-        "mounttable", "passive", "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey",
-        "text",
+        "mounttable", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca", "plugin", "policy",
+        "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "text",
     },
     "__main__": {"cache", "cli", "signals"},
 }  # fmt: skip
@@ -83,7 +84,7 @@ PATH_USERS = {
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory and /proc/PID/stat
     "cache": {"open", "rename", "unlink", "listdir"},  # the result
     "watch": {"open"},  # the mount table
-    "daemon": {"chdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics
+    "daemon": {"chdir", "listdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /
     "cli": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks", "scandir"},

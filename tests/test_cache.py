@@ -283,6 +283,12 @@ def test_without_proc_no_boot_is_known(status: Path) -> None:
     assert refusal(status, wrapper=WITHOUT_PROC).startswith("/proc/sys/kernel/random/boot_id cannot be read: No such file or directory: ")
 
 
+def test_a_boot_that_is_hidden_is_not_known(status: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_BOOT_ID", "/dev/null")
+    with pytest.raises(OSError, match="Input/output error"):
+        write(status)
+
+
 def test_a_size_that_is_not_ours(status: Path) -> None:
     write(status)
     os.truncate(status, (256 << 20) + 1)

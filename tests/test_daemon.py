@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts import text
-from tests.conftest import PYTHON, Fuse, Mounts, Result, remaining, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until
 from tests.daemon import Daemon, children, daemon, descriptors
 from tests.test_logs import Syslogd, syslogd
 
@@ -342,9 +343,9 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
     for injected in ("os.read(os.pipe()[0], 1)", "raise RuntimeError('injected')"):
         script.write_text(
             "import os, sys\nfrom check_mounts import cache, daemon\nfrom check_mounts.__main__ import main\n"
-            "daemon._PATIENCE = 0.1\nwrite, passes = cache.write, []\n"
+            "daemon._PATIENCE = 0.1\nwrite, passes = cache.write_in, []\n"
             f"def stuck(*arguments):\n    passes.append(1)\n    if len(passes) > 3: {injected}\n    write(*arguments)\n"
-            "cache.write = stuck\nmain()\n"
+            "cache.write_in = stuck\nmain()\n"
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             path = tmp_path / f"notify{injected[0]}"
@@ -370,11 +371,14 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
                 process.wait()
 
 
-def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
     """After its start the daemon maps no file and keeps none open that it did not have then, whatever happens to the mounts."""
     mounts.tmpfs("healthy")
     fuse.mount("home", source="127.0.0.1:/home")
-    daemon.start(env={**daemon.plugin.environment, "PYTHONPROFILEIMPORTTIME": "1"})
+    configuration = tmp_path / "c.conf"
+    configuration.write_text("")
+    environment = {**daemon.plugin.environment, "PYTHONPROFILEIMPORTTIME": "1", "LANG": "de_DE.UTF-8"}
+    daemon.start("--config", str(configuration), env=environment)
     pid = daemon.process.pid
     imports = daemon.log.count("import time:")
     assert imports > 50
@@ -385,8 +389,18 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
     files, fds = mapped(), descriptors(pid)
     fuse.command("hang", "home")
     daemon.until(lambda result: result.code == 2)
-    daemon.signal(signal.SIGHUP)
-    until(lambda: daemon.says("The configuration was read again"))
+    # Whatever is written into the configuration, right or wrong, needs no more than is there.
+    for text_, said in (
+        ("timeuot = 3", "The configuration is kept as it was"),
+        ("timeout = x", "The configuration is kept as it was"),
+        (f"metrics = {tmp_path}/x.prom\nsubmit = command-file:{tmp_path}/none", "Needs a restart: another metrics"),
+        ("submit = nsca:", "The configuration is kept as it was"),
+        ("", "The configuration was read again"),
+    ):
+        configuration.write_text(f"[check_mounts]\n{text_}\n")
+        count = daemon.log.count(f"\n{said}")
+        daemon.signal(signal.SIGHUP)
+        until(lambda said=said, count=count: daemon.log.count(f"\n{said}") > count)  # type: ignore[misc]
     fuse.command("answer", "home")
     daemon.until(lambda result: result.code == 0)
     daemon.until_checked()
@@ -397,6 +411,135 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
     until(lambda: not children(pid))
 
 
+def test_a_signal_that_comes_before_it_is_listened_for() -> None:
+    script = (
+        "import os, signal\nfrom check_mounts.signals import Interrupts\n"
+        "interrupts = Interrupts()\nfor number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP): os.kill(os.getpid(), number)\n"
+        "assert interrupts.name == 'SIGHUP'\ninterrupts.listen(signal.SIGHUP, signal.SIGUSR1)\n"
+        "print(interrupts.name, sorted(interrupts.calls), interrupts.count)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\nprint(interrupts.name)\n"
+    )
+    output = subprocess.run([PYTHON, "-c", script], env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert output == "None ['SIGHUP', 'SIGUSR1'] 0\nSIGTERM\n"
+
+
+def test_one_process_though_nothing_can_be_remembered(fuse: Fuse, daemon: Daemon) -> None:
+    """The daemon knows its own."""
+    fuse.mount("home")
+    fuse.command("hang", "home")
+    daemon.start("--state-dir", "/nonexistent/x", state=False)
+    stuck = remaining(1)
+    daemon.until_checked(3)
+    assert remaining(1) == stuck
+    (line,) = (line for line in daemon.lines if "remembered" in line)
+    assert line == "stuck probes are not remembered: /nonexistent/x: No such file or directory"
+    assert f"(pid {stuck.pop()})" in daemon.cached().verdict
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0)
+
+
+def test_another_state_directory_needs_a_restart(fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+    fuse.mount("home")
+    fuse.command("hang", "home")
+    configuration = tmp_path / "c.conf"
+    configuration.write_text(f"[check_mounts]\nstate-dir = {tmp_path}/one\n")
+    daemon.start("--config", str(configuration), state=False)
+    stuck = remaining(1)
+    configuration.write_text(f"[check_mounts]\nstate-dir = {tmp_path}/two\n")
+    daemon.signal(signal.SIGHUP)
+    until(lambda: daemon.says("The configuration was read again"))
+    daemon.until_checked(2)
+    assert daemon.says("Needs a restart: another state-dir")
+    assert remaining(1) == stuck
+
+
+@pytest.mark.parametrize("what", ["fstab", "config"])
+def test_a_file_that_comes_to_lie_on_what_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path, what: str) -> None:
+    """It is not the daemon that hangs in it, and of others only one."""
+    home, hung = mounts.tmpfs("home"), fuse.mount("hung")
+    good, link = tmp_path / "good", tmp_path / "link"
+    good.write_text(f"none {home} tmpfs rw 0 0\n" if what == "fstab" else "")
+    link.symlink_to(good)
+    daemon.start(f"--{what}={link}")
+    fuse.command("hang", "hung")
+    link.unlink()
+    link.symlink_to(hung / "file")
+    if what == "config":
+        daemon.signal(signal.SIGHUP)
+        until(lambda: daemon.says("The configuration is kept as it was: a file of it does not let itself be read"))
+    daemon.until_checked(3)
+    remaining(2)  # that of the mount, and the one that tried
+    assert not daemon.says("fstab has changed")
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_directory_that_is_removed_is_made_again(mounts: Mounts, daemon: Daemon) -> None:
+    """And so is the lock: a second daemon refuses as ever."""
+    mounts.tmpfs("home")
+    first = daemon.start()
+    for directory in (False, True):
+        if directory:
+            shutil.rmtree(daemon.cache.parent)
+        else:
+            daemon.cache.with_name("status.pid").unlink()
+        until(lambda: daemon.cache.with_name("status.pid").exists())
+        daemon.until(lambda result: result.code == 0)
+        second = Result(daemon.start(first=False))
+        assert second.lines[0] == f"MOUNTS UNKNOWN - another daemon (pid {first.pid}) keeps {daemon.cache} up to date"
+        daemon._started.pop()
+
+
+def test_nothing_is_written_where_somebody_else_leads(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """The owner of the directory above could put a link to any other in its place."""
+    mounts.tmpfs("home")
+    os.chown(daemon.base, 1000, 1000)
+    result = Result(daemon.start(first=False))
+    assert result.lines[0] == f"MOUNTS UNKNOWN - argument --cache: {daemon.cache.parent}: the directory above belongs to uid 1000"
+    os.chown(daemon.base, 0, 0)
+    daemon.start()
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    daemon.cache.parent.rename(tmp_path / "old")
+    daemon.cache.parent.symlink_to(victim)
+    until(lambda: any(line.endswith(f"{daemon.cache.parent}: it is a symbolic link") for line in daemon.lines))
+    assert os.listdir(victim) == []
+
+
+def test_a_caller_that_does_not_wait(fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+    """Detached, the daemon lets go of all that was its caller's, whatever becomes of him."""
+    fuse.mount("home")
+    fuse.command("hang", "home")
+    with open(tmp_path / "lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        words = ("--daemon", "--interval", "1", "-t", "2", "--cache", str(daemon.cache))
+        caller = daemon.plugin.start(*words, close_fds=False)
+    pid_file = daemon.cache.with_name("status.pid")
+    until(lambda: pid_file.exists() and pid_file.read_text())
+    pid = int(pid_file.read_text())
+    try:
+        caller.kill()
+        caller.communicate()  # comes to its end: nobody else has its stdout, once the first pass is over
+        until(lambda: [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3)
+        assert not [target for target in descriptors(pid) if target.endswith("/lock")]
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_broken_fstab_is_told_once(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    home, fstab = mounts.tmpfs("home"), tmp_path / "fstab"
+    fstab.write_text(f"none {home} tmpfs rw 0 0\n")
+    daemon.start(f"--fstab={fstab}")
+    fstab.unlink()
+    until(lambda: daemon.says("fstab has changed"))
+    daemon.until_checked(3)
+    assert sum("kept as it was" in line for line in daemon.lines) == daemon.lines.count("fstab has changed") == 1
+    fstab.write_text(f"none {home} tmpfs rw 0 0\n")
+    until(lambda: daemon.says("The configuration was read again"))
+
+
 def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -404,6 +547,9 @@ def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
         (("--cache", f"{tmp_path}/open/status"), f"argument --cache: {tmp_path}/open: mode 0777 lets others write to it"),
         (("--interval", "0"), "argument --interval: '0' is not a positive number of seconds"),
         (("--metrics", "/tmp/x"), "argument --metrics: '/tmp/x' does not end in .prom, so node_exporter would not read it"),
+        (("--interval", "1e12"), "argument --interval: '1e12' is more than a year"),
+        (("--cache", f"{tmp_path}/run/"), f"argument --cache: '{tmp_path}/run/' is not the name of a file"),
+        (("--cache", "/run/x.prom", "--metrics", "/run/x.prom"), "argument --metrics: names a file of --cache"),
         (("--json",), "argument --json: does not go with --daemon"),
         (("--max-age", "3"), "argument --max-age: does not go with --daemon"),
         (("--syslog-ident", "a b"), "argument --syslog-ident: 'a b': "),

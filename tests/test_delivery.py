@@ -224,4 +224,4 @@ def test_what_is_left_is_the_owners_to_reap() -> None:
     assert going.goes_on
     receipts, left = going.finish("enough")
     assert [receipt.error for receipt in receipts] == ["enough"]
-    until(lambda: all(map(delivery._reaped, left)))
+    until(lambda: all(map(delivery.reaped, left)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Optional
 
 import pytest
@@ -72,6 +73,20 @@ def test_since_when_it_hangs_until_a_probe_comes_back() -> None:
     assert "ever since" not in home.survey().findings[0].detail
 
 
+def test_when_a_mount_last_answered() -> None:
+    """Not when somebody last asked what is known."""
+    home = known(HOME, OTHER)
+    answered = time.monotonic() - 100
+    merged(home, NOW, (finding(HOME, Condition.OK), answered), (finding(OTHER, Condition.TIMED_OUT), answered))
+    assert home.last_success.keys() == {b"/home"}
+    assert abs(time.time() - 100 - home.last_success[b"/home"]) < 10
+    merged(home, NOW + 60, (finding(HOME, Condition.DEAD), answered + 60), (finding(OTHER, Condition.DENIED), answered + 60))
+    assert abs(time.time() - 100 - home.last_success[b"/home"]) < 10
+    assert abs(time.time() - 40 - home.last_success[b"/other"]) < 10
+    home.see(([OTHER], []), chosen(OTHER))
+    assert home.last_success.keys() == {b"/other"}
+
+
 def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     home = known(HOME, OTHER)
     merged(home, 1, (finding(HOME, Condition.OK), 1), (finding(OTHER, Condition.OK), 1))
@@ -109,7 +124,6 @@ def test_each_change_is_told_once() -> None:
     assert news(episodes, NOW + 180, finding(HOME, Condition.DEAD)) == [(State.CRITICAL, "/home is dead: after 2 s")]
     assert news(episodes, NOW + 240, hung) == [(State.CRITICAL, "/home timed out after 2 s")]
     assert news(episodes, NOW + 58 + 11520, finding(HOME, Condition.OK)) == [(State.OK, "/home answers again after 3 h 12 min")]
-    assert episodes.last_success == {b"/home": NOW + 58 + 11520}
     denied = dataclasses.replace(finding(HOME, Condition.DENIED), detail="mode 0000 does not allow access")
     expected = "Couldn't check mountpoint /home: mode 0000 does not allow access"
     assert news(episodes, NOW + 20000, denied) == [(State.WARNING, expected)]

@@ -27,7 +27,9 @@ from check_mounts import metrics
 from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
-from tests.daemon import Daemon
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]
 
 PROGRAMS = ROOT / ".venv/monitoring/root/usr/bin"
 PROMETHEUS = ROOT / "prometheus"

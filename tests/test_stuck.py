@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from types import SimpleNamespace
+from typing import Any, NoReturn, Optional
 
 import pytest
 
-from check_mounts import stuck
+from check_mounts import checking, selection, stuck, survey, workers
 from check_mounts.stuck import RECORD_SIZE, Registry, process_start
 from tests.conftest import Fuse, Mounts, Plugin, remaining
 
@@ -35,6 +37,28 @@ def _file(directory: Path, *records: bytes, boot: str = "", name: str = "run.1.1
 
 def _record(pid: int, start: Optional[int] = None) -> bytes:
     return f"={pid} {process_start(pid) if start is None else start} 63 0:39 12.345".encode()
+
+
+def test_a_shortage_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon tries again at each turn: what is left open or lying about would add up."""
+    state = tmp_path / "state"
+    before = os.listdir("/proc/self/fd")
+
+    def fails(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(Registry, "load", fails)
+    with pytest.raises(MemoryError):
+        Registry(str(state), slots=4)
+    monkeypatch.undo()
+    monkeypatch.setattr(select, "epoll", fails)
+    with pytest.raises(MemoryError):
+        workers.Pool(lambda key, desk: (b"", True), 1, 1.0, 1)
+    options: Any = SimpleNamespace(state_dir=str(state), settings=survey.Settings(max_workers=4))
+    with pytest.raises(MemoryError):
+        checking.begin(options, ([], []), selection.select([], selection.Filters()))
+    assert os.listdir("/proc/self/fd") == before
+    assert os.listdir(state) == []
 
 
 def test_a_live_process_counts(tmp_path: Path, sleeper: int) -> None:
