@@ -125,7 +125,7 @@ def _ident(word: str) -> str:
 
 def _object_name(word: str) -> str:
     """A host or service, as a monitoring server knows it: nothing that a command file, NSCA or Icinga 2 would take for an end of it."""
-    if not word or not word.isprintable() or any(char in ";!" for char in word):
+    if not word.strip() or not word.isprintable() or any(char in ";!" for char in word):
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not the name of a host or service")
     return word
 
@@ -357,8 +357,9 @@ def _from_files(
                 raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
     said = configuration.words
     if values.config is None and not values.daemon:
-        # Who checks one mount by hand must not tell the server that all of this host are well.
-        said = tuple(line for line in said if not any(_option_of(word) == "submit" for word in line.words))
+        # Who checks one mount by hand must not tell the server that all of this host are well. Nor is what goes along with it meant.
+        unmeant = {"submit"} if values.submit else {"submit", "per-mount"}
+        said = tuple(line for line in said if not any(_option_of(word) in unmeant for word in line.words))
     lines = [*said, *extra]
     values.origins = {}
     if not lines and not configuration.sections:
@@ -570,6 +571,10 @@ def _submission(values: argparse.Namespace, configuration: Configuration, given:
         _refuse("--per-mount", "does not go with --json, which has each mount anyway")
     sections = {section.destination: section for section in configuration.destinations}
     destinations = {word: _destination(word, sections.get(word)) for word in values.submit}
+    names = [each.name for each in destinations.values()]
+    for name in names:
+        if names.count(name) > 1:
+            _refuse("--submit", f"{name} is named twice, in different words")
     if not destinations:
         for option in ("submit_host", "submit_service", "submit_timeout"):
             if option in given:
@@ -707,8 +712,21 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
     report = plugin.report(result, options.policy, presentation)
     if not options.per_mount or options.submission is not None:
         return report.output, report.state
-    each = plugin.report_each(result, options.policy, presentation)
-    return report.output + b"".join(map(_tabular, each)), report.state
+    lines = list(map(_tabular, plugin.report_each(result, options.policy, presentation)))
+    return report.output + _fitting(lines, options.max_output, len(report.output)), report.state
+
+
+def _fitting(lines: list[bytes], limit: int, taken: int) -> bytes:
+    """As many whole lines as ``--max-output`` leaves room for, and how many more there are."""
+    if limit == 0 or taken + sum(map(len, lines)) <= limit:
+        return b"".join(lines)
+    more = "({} more lines left out: --max-output)\n"
+    left = limit - taken - len(more.format(len(lines)))
+    count = 0
+    while count < len(lines) and len(lines[count]) <= left:
+        left -= len(lines[count])
+        count += 1
+    return b"".join(lines[:count]) + (more.format(len(lines) - count).encode("ascii") if left >= 0 else b"")
 
 
 def _tabular(report: Report) -> bytes:
@@ -723,23 +741,20 @@ def _submit(result: Survey, options: Options, submission: delivery.Submission, i
     To cron, which mails what is printed, that is the only news.
     """
     if result.interrupted is not None:
-        _complain(f"not submitted: interrupted by {result.interrupted}")
+        _complain(f"not submitted: interrupted by {result.interrupted}", interrupts)
         return
     from check_mounts import submitting
 
     results = submitting.results(result, options, submission, None)
     for receipt in delivery.deliver(submission, results, interrupts, interrupts.wake_fd):
         if receipt.error is not None:
-            _complain(receipt.words)
-        elif options.verbosity:
+            _complain(receipt.words, interrupts)
+        elif options.verbosity and not options.json:
             _write(text.encoded(f"note: {receipt.words}\n", _stdout_encoding()), interrupts)
 
 
-def _complain(words: str) -> None:
-    try:
-        os.write(2, text.encoded(f"check_mounts: {text.one_line(words)}\n", "utf-8"))
-    except OSError:
-        pass
+def _complain(words: str, interrupts: Interrupts) -> None:
+    _write(text.encoded(f"check_mounts: {text.one_line(words)}\n", "utf-8"), interrupts, fd=2)
 
 
 def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple[bytes, State]:
@@ -753,13 +768,13 @@ def _stdout_encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _write(data: bytes, interrupts: Interrupts) -> None:
-    """Write to stdout, in pieces that a pipe takes without blocking: a reader that does not read must not keep us for ever.
+def _write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
+    """Write to stdout (or stderr), in pieces that a pipe takes without blocking: a reader that does not read must not keep us for ever.
 
     A signal that comes now ends it; the first piece, which has the verdict, has its chance even so.
     """
     poll = select.poll()
-    poll.register(1, select.POLLOUT)
+    poll.register(fd, select.POLLOUT)
     until = time.monotonic() + _WRITE_PATIENCE
     view = memoryview(data)
     known = interrupts.count
@@ -773,7 +788,7 @@ def _write(data: bytes, interrupts: Interrupts) -> None:
                 return
             continue
         try:
-            view = view[os.write(1, view[: select.PIPE_BUF]) :]
+            view = view[os.write(fd, view[: select.PIPE_BUF]) :]
         except BlockingIOError:
             continue
         except OSError:  # EPIPE, ENOSPC, EBADF: nobody to tell; the exit code still says it

@@ -349,6 +349,7 @@ SUBMIT_KEYS: Mapping[str, Callable[[bytes], Any]] = {
     "client-config": _path,
 }
 SECRET_KEYS = frozenset(("password", "token"))
+_SECRETS = tuple(key.encode("ascii") for key in sorted(SECRET_KEYS))
 
 
 # --- the format: bytes -> sections and entries
@@ -436,17 +437,32 @@ def _section(origin: str, line: bytes) -> _Section:
         raise ConfigError(f"{origin}: unknown section {title}{_suggestion(kind, (_PLUGIN, 'mount', 'submit'))}")
     if not rest or not rest[0].startswith(b'"'):
         raise ConfigError(f'{origin}: {title} is to be written [{kind.decode()} "{what}"]')
-    return _Section(origin, title, kind.decode(), _at(origin, _unquoted, rest[0], f"{title}: "))
+    name = _at(origin, _unquoted, rest[0], f"{title}: ")
+    if kind == b"submit":  # what comes behind the kind may hold a secret, and a message goes everywhere
+        title = f'[submit "{_clipped(name.partition(b":")[0])}:..."]'
+    return _Section(origin, title, kind.decode(), name)
 
 
 def _entry(origin: str, line: bytes) -> _Entry:
     key, equals, value = line.partition(b"=")
     key = key.strip(_BLANKS)
+    if line.lower().startswith(_SECRETS):
+        return _secret_entry(origin, key, equals, value.strip(_BLANKS))
     if not equals:
         raise ConfigError(f"{origin}: '{_clipped(line)}' is no section, no comment, and has no '='")
     if not _KEY.match(key):
         raise ConfigError(f"{origin}: '{_clipped(key)}' is not a key")
     return _Entry(origin, key.decode("ascii"), _at(origin, _unquoted, value.strip(_BLANKS), f"{_clipped(key)}: "))
+
+
+def _secret_entry(origin: str, key: bytes, equals: bytes, value: bytes) -> _Entry:
+    """The same, but nothing of the line is in a message."""
+    try:
+        if equals and _KEY.match(key):
+            return _Entry(origin, key.decode("ascii"), _unquoted(value))
+    except ValueError:
+        pass
+    raise ConfigError(f"{origin}: this is no 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)")
 
 
 def _suggestion(word: bytes, known: Iterable[str]) -> str:

@@ -15,10 +15,10 @@ from time import monotonic
 from typing import Optional
 
 from check_mounts import text, workers
-from check_mounts.passive import Destination, Result, Undelivered
+from check_mounts.passive import Destination, Refused, Result, Undelivered
 
 _ANSWER_SIZE = 1024
-_ARRIVED, _SENT, _FAILED = b"+", b"~", b"-"
+_ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
 # A destination has this part of the time to say for itself why it fails, before it is killed.
 _OWN_PART = 0.9
 # The daemon: how soon after a delivery there may be another, and how long it waits after failures in a row, in seconds.
@@ -40,12 +40,13 @@ class Submission:
 @dataclasses.dataclass(frozen=True)
 class Receipt:
     """How it went with one destination: ``count`` results; ``error`` says why not, None where all went well, as far as anybody can
-    know: only where it is ``confirmed`` are they known to have arrived."""
+    know: only where it is ``confirmed`` are they known to have arrived. ``reached``: in spite of an error, some were taken."""
 
     destination: Destination
     count: int
     error: Optional[str]
     confirmed: bool = False
+    reached: bool = False
 
     @property
     def words(self) -> str:
@@ -89,8 +90,9 @@ class Delivery:
         """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
         for event in self._pool.wait(until):
             error = self._error(event)
-            confirmed = isinstance(event, workers.Answered) and event.answer[:1] == _ARRIVED
-            self._receipts[event.key] = Receipt(self._destinations[event.key], len(self._results), error, confirmed)
+            mark = event.answer[:1] if isinstance(event, workers.Answered) else _FAILED
+            destination, count = self._destinations[event.key], len(self._results)
+            self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED)
 
     def finish(self, why: str = "it was not given the time") -> tuple[list[Receipt], list[int]]:
         """The receipts, and the workers that have not ended although they were killed, which are the caller's to reap.
@@ -109,7 +111,7 @@ class Delivery:
         if isinstance(event, workers.Died):
             return "the process that was to submit it has ended"
         words = event.answer.rstrip(b"\0")
-        return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] == _FAILED else None
+        return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] in (_FAILED, _REFUSED) else None
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
         """In the worker."""
@@ -117,6 +119,8 @@ class Delivery:
             self._destinations[key].deliver(self._results, monotonic() + self._seconds * _OWN_PART)
             # Some find out only by the delivery.
             answer = _ARRIVED if self._destinations[key].confirms else _SENT
+        except Refused as error:
+            answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
             answer = _FAILED + text.encoded(str(error), "utf-8")
         except Exception as error:  # a defect, or a host without memory: said as what it is
@@ -157,6 +161,8 @@ class Courier:
         self._poll = poll
         self._lanes: dict[str, _Lane] = {}
         self._seconds = 0.0
+        # Workers of destinations that are no longer wanted, and that have not ended yet.
+        self._orphans: list[int] = []
 
     def serve(self, submission: Optional[Submission]) -> None:
         """Go by this from now on. What is under way to destinations that are still wanted goes on."""
@@ -164,7 +170,9 @@ class Courier:
         for name in self._lanes.keys() - wanted.keys():
             self._end(self._lanes.pop(name))
         for name, destination in wanted.items():
-            self._lanes.setdefault(name, _Lane(destination)).destination = destination  # other credentials, maybe
+            lane = self._lanes.setdefault(name, _Lane(destination))
+            lane.destination = destination  # other credentials, maybe, with which it is worth a try at once
+            lane.not_before, lane.failures_in_a_row = 0.0, 0
         self._seconds = submission.timeout if submission is not None else 0.0
 
     def offer(self, results: Sequence[Result]) -> None:
@@ -186,6 +194,7 @@ class Courier:
     def step(self) -> list[Receipt]:
         """Go on with all of them; how it went with those that have come to their end, or could not begin."""
         receipts: list[Receipt] = []
+        self._orphans = [pid for pid in self._orphans if not reaped(pid)]
         for lane in self._lanes.values():
             if lane.delivery is not None:
                 lane.delivery.step()
@@ -210,9 +219,10 @@ class Courier:
     def _ended(self, lane: _Lane, delivery: Delivery) -> list[Receipt]:
         ((receipt,), lane.stuck) = self._close(delivery)
         lane.delivery = None
-        if receipt.error is not None:
+        if receipt.error is not None and not receipt.reached:
             return self._failed(lane, lane.waiting or lane.given, receipt.error)
         lane.delivered += 1
+        lane.failed += receipt.reached
         lane.failures_in_a_row = 0
         lane.not_before = monotonic() + _BETWEEN
         return [receipt]
@@ -230,8 +240,9 @@ class Courier:
 
     def _end(self, lane: _Lane) -> None:
         if lane.delivery is not None:
-            self._close(lane.delivery)
+            self._orphans += self._close(lane.delivery)[1]
             lane.delivery = None
+        self._orphans += lane.stuck
 
     def close(self) -> None:
         """Give up what is under way."""

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "passive.command_file": {"passive", "passive.quiet", "passive.records", "syscalls", "text"},
     "passive.icinga2": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
     "passive.nrdp": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
-    "passive.nsca": {"passive", "passive.address", "passive.command_file", "passive.records", "text"},
+    "passive.nsca": {"signals", "syscalls", "passive", "passive.address", "passive.command_file", "passive.records", "text"},
     "privilege": {"syscalls"},
     "probe": {"model", "privilege", "syscalls"},
     "conditions": {"model", "text"},

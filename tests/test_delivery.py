@@ -14,7 +14,7 @@ import pytest
 
 from check_mounts import delivery, passive
 from check_mounts.delivery import Courier, Delivery, Receipt, Submission
-from check_mounts.passive import Result, Undelivered
+from check_mounts.passive import Refused, Result, Undelivered
 from tests.conftest import Fuse, until
 
 RESULTS = [Result("host", "mounts", 0, b"MOUNTS OK - 1 mount checked | mounts=1\n", ["mounts=1"], 1e9, 129.0, "host")]
@@ -157,6 +157,35 @@ def test_the_newest_and_no_queue(tmp_path: Path) -> None:
     assert daemon.courier.counts() == [("x", 1, failures)]
     assert daemon.courier.due is None  # nothing waits
     daemon.courier.close()
+
+
+def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that the server has no service for must not keep the results of the others back."""
+    monkeypatch.setattr(delivery, "_FIRST_WAIT", 1000.0)
+
+    def refuses_one(results: Sequence[Result], time_: float) -> None:
+        into(tmp_path / "out")(results, time_)
+        raise Refused("1 of 2 results were refused")
+
+    daemon = Daemon(Elsewhere("x", refuses_one))
+    for number in range(3):
+        daemon.courier.offer(numbered(number))
+        daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
+        assert daemon.courier.due is None  # nor is it given the same again
+    assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
+    assert daemon.courier.counts() == [("x", 3, 3)]
+    assert daemon.receipts[0].words == "not submitted to x: 1 of 2 results were refused"
+    daemon.courier.close()
+
+
+def test_other_credentials_are_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "_FIRST_WAIT", 1000.0)
+    daemon = Daemon(Elsewhere("x", refuses))
+    daemon.courier.offer(numbered(1))
+    daemon.until(lambda: daemon.receipts)
+    daemon.courier.serve(submission(Elsewhere("x", into(tmp_path / "out"))))
+    daemon.until(lambda: len(daemon.receipts) == 2)
+    assert (tmp_path / "out").read_bytes() == b"1\n"
 
 
 def test_waits_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -860,7 +860,7 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
     for settings, words in (
         (dataclasses.replace(USER, ca="/none"), "ca /none: No such file or directory"),
         (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: no certificate (PEM) in it"),
-        (dataclasses.replace(USER, ca="/"), "ca /: no certificate (PEM) in it"),
+        (dataclasses.replace(USER, ca="/"), "ca /: not a regular file"),
         (Settings(certificate="/none"), "certificate /none: No such file or directory"),
         (Settings(certificate=str(empty), key=str(empty)), f"certificate {empty}: no certificate, or not its key (PEM)"),
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -139,6 +141,40 @@ def test_each_mount_for_scripts(mounts: Mounts, plugin: Plugin) -> None:
     assert end == [""]
 
 
+def test_the_table_of_all_mounts_keeps_to_the_limit(mounts: Mounts, plugin: Plugin) -> None:
+    for number in range(60):
+        mounts.tmpfs(f"m{number:02}")
+    whole = plugin("--per-mount", "--perfdata", "none", "--max-output", "0").lines
+    cut = plugin("--per-mount", "--perfdata", "none", "--max-output", "1023")
+    assert len(whole) == 62
+    assert len(cut.stdout) <= 1023
+    names = [line.split("\t")[0] for line in cut.lines[1:-2]]
+    assert 3 < len(names) < 60
+    assert cut.lines[-2] == f"({60 - len(names)} more lines left out: --max-output)"
+
+
+def test_json_stays_json(mounts: Mounts, plugin: Plugin, reader: Reader) -> None:
+    mounts.tmpfs("home")
+    result = plugin("--json", "-v", "--submit", f"command-file:{reader.path}")
+    assert json.loads(result.stdout)["state"] == "OK"
+    assert len(reader.lines()) == 1
+
+
+def test_a_stderr_that_nobody_reads(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    process = plugin.start("--submit", f"command-file:{tmp_path}/none", stderr=write)
+    os.close(write)
+    output, _ = process.communicate(timeout=30)
+    os.close(read)
+    assert (process.returncode, output[:9]) == (0, b"MOUNTS OK")
+
+
 def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, reader: Reader, silent_server: int, tmp_path: Path) -> None:
     """One line each on stderr; the other destinations get the result."""
     mounts.tmpfs("home")
@@ -164,6 +200,11 @@ def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, re
         (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),
         (["--submit-host", "a;b"], "argument --submit-host: 'a;b' is not the name of a host or service"),
         (["--submit-service", "a\nb"], "argument --submit-service: 'a\\012b' is not the name of a host or service"),
+        (["--submit-service", " "], "argument --submit-service: ' ' is not the name of a host or service"),
+        (
+            ["--submit=nsca:h:5667", "--submit=nsca:h:05667"],
+            "argument --submit: nsca:h:5667 is named twice, in different words",
+        ),
         (["--submit-host", "h"], "argument --submit-host: goes with --submit only"),
         (["--submit-timeout", "3"], "argument --submit-timeout: goes with --submit only"),
         (["--submit-timeout", "0", "--submit", "command-file:/x"], "argument --submit-timeout: '0' is not a positive number of seconds"),
@@ -183,10 +224,14 @@ def test_wrong_words(plugin: Plugin, words: list[str], why: str) -> None:
     [
         ('[submit "nsca:h"]\npassword = s3cret\n', 0o644, "{} line 2: password: refused, because everybody may read it (mode 0644)"),
         ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604, "{} line 3: token: refused, because everybody may read it (mode 0604)"),
-        ('[submit "nsca:h"]\npasword = s3cret\n', 0o600, "{} line 2: unknown key 'pasword' in [submit \"nsca:h\"]; did you mean"),
+        ('[submit "nsca:h"]\npasword = s3cret\n', 0o600, "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
         ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: 'ca.crt' is not an absolute path"),
         ('[submit "nsca:h"]\nverify = maybe\n', 0o600, "{} line 2: verify: 'maybe' is neither yes nor no"),
         ('[submit "nsca:h"]\n[submit "nsca:h"]\n', 0o600, "{} line 2: duplicate section, first on line 1"),
+        ('[submit "nsca:h"]\npassword: s3cret\n', 0o600, "{} line 2: this is no 'KEY = VALUE', or its quotes are wrong (it is not shown"),
+        ('[submit "nsca:h"]\npassword s3cret = 2\n', 0o600, "{} line 2: this is no 'KEY = VALUE'"),
+        ('[submit "nsca:h"]\npassword = "x"s3cret\n', 0o600, "{} line 2: this is no 'KEY = VALUE'"),
+        ('[submit "nrdp:https://h/?token=s3cret"]\nusr = u\n', 0o600, "{} line 2: unknown key 'usr' in [submit \"nrdp:...\"]"),
         ("[submit nsca]\n", 0o600, '{} line 1: [submit nsca] is to be written [submit "DESTINATION"]'),
         ('[check_mounts]\nsubmit = nsca:h\n\n[submit "nsca:h"]\nuser = s3cret\n', 0o600, "{} line 4: nsca: 'user' does not fit; "),
         ("[check_mounts]\nsubmit = nsca:\n", 0o600, "{} line 2: argument --submit: nsca: "),
@@ -208,21 +253,22 @@ def test_the_default_configuration_is_for_the_daemon(
     """Who looks at one mount by hand must not tell the server that all are well."""
     mounts.tmpfs("home")
     configuration = tmp_path / "c.conf"
-    configuration.write_text(f"[check_mounts]\nsubmit = command-file:{reader.path}\nsubmit-host = h\n")
+    configuration.write_text(f"[check_mounts]\nsubmit = command-file:{reader.path}\nsubmit-host = h\nper-mount = yes\n")
     target = Path("/etc/check_mounts.conf")
     made = not target.exists()
     if made:
         target.touch()
     try:
         mounts.mount_at(target, "none", str(configuration), flags=MS_BIND)
-        assert plugin().code == 0
+        result = plugin()
+        assert (result.code, len(result.lines)) == (0, 2)
         assert reader.lines() == []
         daemon.start()
         until(lambda: reader.lines())
         daemon.stop()
         count = len(reader.lines())
         assert plugin("--config", str(configuration)).code == 0
-        assert len(reader.lines()) == count + 1
+        assert len(reader.lines()) == count + 2
     finally:
         mounts.detach(target)
         if made:

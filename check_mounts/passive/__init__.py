@@ -22,6 +22,10 @@ class Undelivered(Exception):
     """A destination did not take what it was given; the message says why, on one line fit for any output, without secrets."""
 
 
+class Refused(Undelivered):
+    """A destination was reached and has taken some of the results, but not all: to give it the same again would change nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One result of one service.

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import text
-from check_mounts.passive import Result, Settings, Undelivered, credentials, records
+from check_mounts.passive import Refused, Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Address, Url, parse_url
 
 if TYPE_CHECKING:
@@ -48,13 +48,19 @@ class Icinga2:
         failures = []
         headers = {"Accept": "application/json", "Content-Type": "application/json", **credentials.headers(self._settings)}
         with web.connection(self._url, self._settings, until) as connection:
-            for result in results:
+            for number, result in enumerate(results):
                 try:
                     body = request(result, time.time())
                 except Undelivered as error:
                     failures.append(f"{records.label(result)}: {error}")
                     continue
-                answer = connection.post(_PATH, body, headers)
+                try:
+                    answer = connection.post(_PATH, body, headers)
+                except Undelivered as error:
+                    if number == 0:
+                        raise
+                    # One after the other they need a round trip each: too many for the time, or the server went away.
+                    raise Refused(f"{error}, after {number} of {len(results)} results") from None
                 why = refusal(answer, result, credentials.secrets(self._settings))
                 if answer.status == 401:  # so it will answer to all of them
                     raise Undelivered(why or "")

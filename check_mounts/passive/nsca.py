@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import text
+from check_mounts import signals, syscalls, text
 from check_mounts.passive import Result, Settings, Undelivered, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
@@ -30,6 +30,7 @@ from check_mounts.passive.command_file import command
 SETTINGS = frozenset(("client", "client_config"))
 
 PROGRAM = "send_nsca"
+_NOT_RUN = "cannot be run: "
 # cron's PATH has no sbin, where Debian puts it.
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/local/nagios/bin", "/opt/nagios/bin")
 
@@ -191,6 +192,8 @@ def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+    if said.startswith(_NOT_RUN):
+        raise Undelivered(f"{PROGRAM} {said}")
     return said, code
 
 
@@ -202,16 +205,23 @@ def _fill(descriptor: int, data: bytes) -> None:
 
 
 def _spawned(words: Sequence[str], input_: int, output: int) -> int:
-    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left when it is killed."""
-    return os.posix_spawn(
-        words[0],
-        [os.fsencode(word) for word in words],
-        {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        file_actions=[(os.POSIX_SPAWN_DUP2, input_, 0), (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)],
-        setpgroup=0,
-        setsigmask=(),
-        setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGALRM),
-    )
+    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left when it is killed, and the kernel kills
+    it where this worker is killed first: posix_spawn could not say that."""
+    arguments = [os.fsencode(word) for word in words]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signals.back_to_default()
+            os.setpgid(0, 0)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            for ours, theirs in ((input_, 0), (output, 1), (output, 2)):
+                os.dup2(ours, theirs)
+            os.execve(arguments[0], arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
+        except OSError as error:
+            os.write(2, _NOT_RUN.encode() + os.strerror(error.errno or 0).encode())
+        finally:
+            os._exit(127)
+    return pid
 
 
 def _read(descriptor: int, until: float) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from check_mounts import text
-from check_mounts.passive import Result, Undelivered
+from check_mounts.passive import Refused, Result, Undelivered
 
 _NOTHING = "(no output)"
 _CUT = "..."
@@ -51,7 +51,10 @@ def label(result: Result) -> str:
 
 def summed_up(failures: Sequence[str], total: int) -> Undelivered:
     """What to raise for results that were refused one by one."""
-    return Undelivered(failures[0] if total == 1 else f"{len(failures)} of {total} results were refused, the first: {failures[0]}")
+    if total == 1:
+        return Undelivered(failures[0])
+    words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
+    return Refused(words) if len(failures) < total else Undelivered(words)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import ssl
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,7 +73,13 @@ def context(settings: Settings) -> ssl.SSLContext:
 def _check_readable(key: str, path: str) -> None:
     """ssl's own errors do not say which file."""
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        finally:
+            os.close(descriptor)
+        if not regular:  # a FIFO would have ssl wait for a writer
+            raise Undelivered(f"{key} {text.printable_argument(path)}: not a regular file")
     except OSError as error:
         raise Undelivered(f"{key} {text.printable_argument(path)}: {os.strerror(error.errno or 0)}") from None
 

@@ -48,7 +48,7 @@ OURS = {
 # There on every Linux, on other distributions, or an example.
 FOREIGN = {
     "/run", "/var/run/check_mounts", "/var/lib/nagios", "/proc/PID/wchan", "/proc/PID/stack", "/home",
-    "/etc/systemd/system", "/etc/machine-id", "/etc/sudoers.d", "/etc/nrpe.d",
+    "/etc/systemd/system", "/etc/machine-id", "/etc/hostname", "/etc/sudoers.d", "/etc/nrpe.d",
 }  # fmt: skip
 OF_PACKAGES = {"/etc/nagios/nrpe.d", "/etc/nagios4/conf.d", "/etc/nagios4/nagios.cfg", "/usr/sbin", "/usr/bin"}
 

@@ -76,9 +76,10 @@ template Host "client" {{
     vars.notification["mail"] = {{ users = [ "admin" ] }}
 }}
 for (number in range({CLIENT_COUNT})) {{
-    object Host "client" + string(number) {{ import "client"; vars.nfs_servers = [ "filer1" ] }}
+    object Host "client" + string(number) {{ import "client"; vars.nfs_servers = "filer1" }}
 }}
 object Host "other" {{ import "client" }}
+object Host "newcomer" {{ import "client" }}
 object Host "both" {{ import "client"; vars.nfs_servers = [ "filer1", "filer2" ] }}
 object Host "apart" {{
     import "client"
@@ -649,6 +650,15 @@ def test_the_mail_says_what_is_needed_at_night(icinga: Icinga, filers: dict[str,
     assert "\nOn client5 this is safe: check_mounts -vvv\n" in client
     assert server.startswith("CRITICAL: nfs on filer1 (127.0.0.1)\n")
     assert f"\n{CLIENT_COUNT + 2} services of clients depend on it" in server
+
+
+def test_a_service_without_a_result_can_be_told(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
+    target = {"type": "Service", "service": "newcomer!mounts", "author": "admin", "comment": "rolled out today", "force": True}
+    icinga.call("POST", "/v1/actions/send-custom-notification", target)
+    icinga.until(lambda: mails.all())
+    ((_, text),) = mails.all()
+    assert "\nno result yet\n" in text
+    assert "\nadmin: rolled out today\n" in text
 
 
 def test_a_long_output_is_no_obstacle(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
