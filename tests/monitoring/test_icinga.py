@@ -80,6 +80,11 @@ for (number in range({CLIENT_COUNT})) {{
 }}
 object Host "other" {{ import "client" }}
 object Host "newcomer" {{ import "client" }}
+object Service "mounts for the first time" {{
+    import "mounts-passive"
+    host_name = "newcomer"
+    enable_active_checks = false
+}}
 object Host "both" {{ import "client"; vars.nfs_servers = [ "filer1", "filer2" ] }}
 object Host "apart" {{
     import "client"
@@ -653,7 +658,13 @@ def test_the_mail_says_what_is_needed_at_night(icinga: Icinga, filers: dict[str,
 
 
 def test_a_service_without_a_result_can_be_told(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
-    target = {"type": "Service", "service": "newcomer!mounts", "author": "admin", "comment": "rolled out today", "force": True}
+    target = {
+        "type": "Service",
+        "service": "newcomer!mounts for the first time",
+        "author": "admin",
+        "comment": "rolled out today",
+        "force": True,
+    }
     icinga.call("POST", "/v1/actions/send-custom-notification", target)
     icinga.until(lambda: mails.all())
     ((_, text),) = mails.all()
