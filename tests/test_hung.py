@@ -235,7 +235,8 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     dead = fuse.mount("dead")
     fuse.command("die", "dead")
     fuse.command("hang", "hung")
-    process = plugin.start("-t", "30", "-vv")
+    # A shell that puts us into the background has SIGINT ignored, and so would be what we start.
+    process = plugin.start("-t", "30", "-vv", wrapper=["env", "--default-signal=INT,TERM"])
     until(lambda: fuse.waiting("hung") == 1)
     # All the rest is answered: one worker is stuck, the others wait for work, and the parent for either.
     until(lambda: _PIPE_WAIT in _waits() and sorted(set(_waits())) == [_PIPE_WAIT, _FUSE_WAIT])
