@@ -582,7 +582,7 @@ def _submission(values: argparse.Namespace, configuration: Configuration, given:
         return None
     # Not the fully qualified one: to find that out, a name server is asked, which may be what is down.
     host = values.submit_host if values.submit_host is not None else os.uname().nodename
-    return delivery.Submission(tuple(destinations.values()), host, values.submit_service, values.submit_timeout, values.per_mount)
+    return delivery.Submission(tuple(destinations.values()), host, values.submit_service, values.submit_timeout)
 
 
 def _destination(word: str, section: Optional[config.SubmitSection]) -> passive.Destination:
@@ -808,10 +808,10 @@ def _understood_again(arguments: list[str]) -> Options:
 
 def _files(values: argparse.Namespace) -> list[str]:
     """What is read again when the configuration is."""
-    files = [config.DEFAULT_PATH if values.config is None else values.config]
-    files += [spec.partition("@")[2] for spec in values.extra_opts if "@" in spec]
-    files += [] if values.fstab is None else [values.fstab]
-    return [path if path.startswith("/") else f"{_started_in()}/{path}" for path in files]
+    files = [("--config", config.DEFAULT_PATH if values.config is None else values.config)]
+    files += [("--extra-opts", spec.partition("@")[2]) for spec in values.extra_opts if "@" in spec]
+    files += [] if values.fstab is None else [("--fstab", values.fstab)]
+    return [_absolute(option, path) for option, path in files]
 
 
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:

@@ -28,13 +28,12 @@ _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """What is submitted, and where: ``timeout`` is in seconds, for each destination; ``per_mount``: a result for each mount, too."""
+    """What is submitted, and where: ``timeout`` is in seconds, for each destination."""
 
     destinations: Sequence[Destination]
     host: str
     service: str
     timeout: float
-    per_mount: bool
 
 
 @dataclasses.dataclass(frozen=True)

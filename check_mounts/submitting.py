@@ -30,16 +30,16 @@ def results(survey: Survey, options: Options, submission: Submission, ttl: Optio
         source = text.printable_argument(os.uname().nodename)
         return Result(submission.host, name, report.state.value, report.output, report.perfdata, now, ttl, source)
 
-    return [result(report) for report in _reports(survey, options, submission.per_mount)]
+    return [result(report) for report in _reports(survey, options)]
 
 
-def _reports(survey: Survey, options: Options, per_mount: bool) -> Sequence[Report]:
+def _reports(survey: Survey, options: Options) -> Sequence[Report]:
     try:
         from check_mounts import plugin
 
         presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, "utf-8")
         whole = plugin.report(survey, options.policy, presentation)
-        return [whole, *(plugin.report_each(survey, options.policy, presentation) if per_mount else ())]
+        return [whole, *(plugin.report_each(survey, options.policy, presentation) if options.per_mount else ())]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
         line, state = summary.plain_verdict(survey, options.policy, options.allow_none, error)
         return [Report(text.encoded(line, "utf-8"), state, ())]

@@ -73,7 +73,7 @@ def interrupts() -> Iterator[int]:
 
 
 def submission(*destinations: passive.Destination, timeout: float = 0.3) -> Submission:
-    return Submission(destinations, "host", "mounts", timeout, False)
+    return Submission(destinations, "host", "mounts", timeout)
 
 
 def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
