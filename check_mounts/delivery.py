@@ -122,6 +122,8 @@ class Delivery:
             answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
             answer = _FAILED + text.encoded(str(error), "utf-8")
+        except ModuleNotFoundError as error:  # what a destination needs is loaded here: ssl is missing from a Python built without OpenSSL
+            answer = _FAILED + text.encoded(f"this Python has no module {error.name}", "utf-8")
         except Exception as error:  # a defect, or a host without memory: said as what it is
             answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
         return answer[:_ANSWER_SIZE].ljust(_ANSWER_SIZE, b"\0"), True

@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="root only"))
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for an event that the kernel offers no handle for."""
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for an event that the kernel offers no handle for, on a host that has other things to do as well."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the event did not come"

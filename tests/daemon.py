@@ -57,7 +57,7 @@ class Daemon:
         process = self.plugin.start("--cached", "--cache", str(self.cache), *arguments, below=False, state=False)
         return Result(process)
 
-    def until(self, condition: Callable[[Result], bool], seconds: float = 15.0) -> Result:
+    def until(self, condition: Callable[[Result], bool], seconds: float = 60.0) -> Result:
         """Wait for a cached result."""
         results: list[Result] = []
 
@@ -71,7 +71,7 @@ class Daemon:
             raise AssertionError((results[0].lines, self.log)) from None
         return results[0]
 
-    def until_checked(self, times: int = 1, seconds: float = 20.0) -> None:
+    def until_checked(self, times: int = 1, seconds: float = 60.0) -> None:
         """Wait for so many more passes over all mounts."""
         before = self.log.count("\nChecked ")
         until(lambda: self.log.count("\nChecked ") >= before + times, seconds)
@@ -81,7 +81,7 @@ class Daemon:
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def close(self) -> None:
         for process in self._started:

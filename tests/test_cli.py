@@ -210,7 +210,7 @@ def test_a_reader_that_does_not_read(plugin: Plugin, tmp_path: Path) -> None:
     read, write = os.pipe()
     process = plugin.start("--max-output", "0", "--mountinfo", str(_large_table(tmp_path)), "-vv", below=False, stdout=write)
     os.close(write)
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     assert process.returncode in (0, 3)
     assert select.select([read], [], [], 0)[0]
     os.close(read)

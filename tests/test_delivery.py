@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,10 @@ def is_wrong(results: Sequence[Result], _: float) -> None:
     raise KeyError("a defect\nof two lines")
 
 
+def lacks_a_module(results: Sequence[Result], _: float) -> None:
+    import_module("check_mounts.absent")
+
+
 def is_verbose(results: Sequence[Result], _: float) -> None:
     raise Undelivered("ü" * 5000)
 
@@ -89,6 +94,11 @@ def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
         "1 result submitted to unsure, which does not confirm that anything has arrived",
     ]
     assert (tmp_path / "out").read_bytes() == RESULTS[0].output
+
+
+def test_a_python_without_what_a_destination_needs(interrupts: int) -> None:
+    (receipt,) = delivery.deliver(submission(Elsewhere("x", lacks_a_module)), RESULTS, lambda: None, interrupts)
+    assert receipt.error == "this Python has no module check_mounts.absent"
 
 
 def test_a_long_reason_is_cut_to_a_line(interrupts: int) -> None:

@@ -56,7 +56,7 @@ def test_callers_pipes_reach_their_end_though_a_worker_lives_on(fuse: Fuse, plug
     for _, write in leaks:
         os.close(write)
     assert process.stdout is not None
-    process.wait(timeout=10)
+    process.wait(timeout=60)
     assert workers_alive()
     assert process.stdout.read().startswith(b"MOUNTS CRITICAL")
     for read, _ in leaks:
@@ -243,7 +243,7 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
     assert os.readlink(f"/proc/{process.pid}/cwd") == "/"  # a working directory on a mount would keep it busy, or hang
     process.send_signal(number)
-    output = process.communicate(timeout=10)[0].decode()
+    output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 3
     first = output.splitlines()[0]
     assert first.startswith(f"MOUNTS UNKNOWN - interrupted by {number.name} after ")
@@ -259,7 +259,7 @@ def test_unmounted_during_the_probe_is_no_failure(mounts: Mounts, fuse: Fuse, pl
     process = plugin.start("-t", "0.7", "-vvv")
     until(lambda: fuse.waiting("hung") == 1)
     mounts.detach(hung)
-    output = process.communicate(timeout=10)[0].decode()
+    output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 0
     assert output.startswith("MOUNTS OK - 1 mount checked in ")
     assert f"left out: {hung} (fuse.test fuse): unmounted during the run" in output
@@ -271,7 +271,7 @@ def test_unmounted_during_the_probe_but_expected_is_missing(mounts: Mounts, fuse
     process = plugin.start("-t", "0.7", str(hung), below=False)
     until(lambda: fuse.waiting("hung") == 1)
     mounts.detach(hung)
-    output = process.communicate(timeout=10)[0].decode()
+    output = process.communicate(timeout=60)[0].decode()
     assert output.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {hung} missing: unmounted during the run | ")
 
 
@@ -281,7 +281,7 @@ def test_over_mounted_during_the_probe_is_shadowed(mounts: Mounts, fuse: Fuse, p
     process = plugin.start("-t", "0.7", "-v", "--allow-none")
     until(lambda: fuse.waiting("hung") == 1)
     mounts.mount_at(hung, "tmpfs")
-    output = process.communicate(timeout=10)[0].decode()
+    output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 0, output
     assert f"OK: {hung} (fuse.test fuse) shadowed: another mount covers it" in output
 
@@ -293,7 +293,7 @@ def test_concurrent_runs_cost_one_stuck_process(fuse: Fuse, plugin: Plugin) -> N
     until(lambda: fuse.waiting("hung") == 1)
     second = plugin.start("-t", "1")
     for process in (first, second):
-        assert process.communicate(timeout=10)[0].startswith(b"MOUNTS CRITICAL - 1 of 1 mounts failed")
+        assert process.communicate(timeout=60)[0].startswith(b"MOUNTS CRITICAL - 1 of 1 mounts failed")
     remaining(1)
     assert fuse.waiting("hung") == 1
 
@@ -307,7 +307,7 @@ def test_a_concurrent_run_goes_on_when_the_other_probe_is_back(fuse: Fuse, plugi
     until(lambda: len(list(plugin.state_dir.iterdir())) == 2)
     fuse.command("answer", "hung")
     for process in (first, second):
-        assert process.communicate(timeout=15)[0].startswith(b"MOUNTS OK - 1 mount checked")
+        assert process.communicate(timeout=60)[0].startswith(b"MOUNTS OK - 1 mount checked")
 
 
 def test_pairs_of_runs_at_the_same_moment(fuse: Fuse, plugin: Plugin) -> None:
@@ -316,7 +316,7 @@ def test_pairs_of_runs_at_the_same_moment(fuse: Fuse, plugin: Plugin) -> None:
         fuse.command("hang", f"hung{number}")
     runs = [plugin.start("-t", "0.5") for _ in range(4)]
     for run in runs:
-        assert run.communicate(timeout=20)[0].startswith(b"MOUNTS CRITICAL - 6 of 6 mounts failed")
+        assert run.communicate(timeout=60)[0].startswith(b"MOUNTS CRITICAL - 6 of 6 mounts failed")
     remaining(6)
 
 
@@ -384,7 +384,7 @@ def test_named_but_covered_during_the_run_is_missing(mounts: Mounts, fuse: Fuse,
     process = plugin.start("-t", "0.7", str(hung), below=False)
     until(lambda: fuse.waiting("hung") == 1)
     mounts.mount_at(hung, "tmpfs")
-    output = process.communicate(timeout=10)[0].decode()
+    output = process.communicate(timeout=60)[0].decode()
     assert output.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {hung} missing: covered by another mount | ")
 
 

@@ -170,7 +170,7 @@ def test_a_stderr_that_nobody_reads(mounts: Mounts, plugin: Plugin, tmp_path: Pa
     os.set_blocking(write, True)
     process = plugin.start("--submit", f"command-file:{tmp_path}/none", stderr=write)
     os.close(write)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     os.close(read)
     assert (process.returncode, output[:9]) == (0, b"MOUNTS OK")
 

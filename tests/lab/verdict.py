@@ -20,7 +20,7 @@ from tests.lab import guest
 from tests.lab.kinds import KINDS, NOT_MOUNTED, NOT_PROBED, RUNS, Kind
 from tests.lab.watched import PASSES, conditions_of, fails, news, recovers
 
-TIMEOUT = 900
+TIMEOUT = 1500
 # A daemon that is told to stop takes so long at the most, or as long as two rounds of bare forks where this host has other things to do.
 _TO_STOP = 2.0
 # All that the daemon has to say beside the news of a mount.
@@ -108,12 +108,13 @@ def of_processes(value: dict[str, Any]) -> Iterator[str]:
 def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
     """In words, where the daemon did not tell of one kind what it should, or its result did not follow."""
     seen = value["watch"]
-    told = [condition for _, condition in news(seen["lines"], kind)]
+    all_news = news(seen["lines"], kind)
+    told = [condition for _, condition in all_news]
     troubles = [condition for condition in told if condition != "ok"]
     once = all(before != after for before, after in zip(told, told[1:]))
     well = told[len(troubles) :] == ["ok"] * recovers(kind)
     if not (once and well and bool(troubles) == fails(kind) and set(troubles) <= set(conditions_of(kind))):
-        yield f"watched: of {kind.name} ({kind.words}) is told {told}"
+        yield f"watched: of {kind.name} ({kind.words}) is told {all_news}, {_of_fault(seen, kind)}"
     if not kind.is_watched:
         return
     healed = kind.healed or kind.healthy
@@ -124,6 +125,18 @@ def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
     killed = sum(f" checking /mnt/{kind.name}: sending SIGKILL" in line for _, line in seen["lines"])
     if kind.unkillable and killed != 1:
         yield f"watched: {killed} probes were lost at {kind.name}, expected 1"
+
+
+def _of_fault(seen: dict[str, Any], kind: Kind) -> str:
+    """In words, when the fault of a kind was there, by the clock of the daemon's log."""
+    began, ended = seen["spoil"]
+    return f"its fault came at {began} to {ended} s and was lifted at {_lifted(seen, kind)}, with a timeout of {seen['timeout']:.1f} s"
+
+
+def _lifted(seen: dict[str, Any], kind: Kind) -> Optional[float]:
+    """When the fault of a kind was lifted, by the clock of the daemon's log; None where it was not."""
+    when: Optional[float] = seen["lifted"].get(kind.name if kind.heal else kind.server)
+    return when
 
 
 def of_watch(value: dict[str, Any]) -> Iterator[str]:
@@ -174,7 +187,7 @@ def times(value: dict[str, Any]) -> str:
 def _times_of_watch(seen: dict[str, Any]) -> str:
     took: dict[str, list[float]] = {}
     for kind in filter(recovers, KINDS):
-        lifted = seen["lifted"].get(kind.name if kind.heal else kind.server)
+        lifted = _lifted(seen, kind)
         told = [when for when, condition in news(seen["lines"], kind) if condition == "ok"]
         if lifted is not None and told:
             took.setdefault(kind.name.split("-")[0], []).append(told[-1] - lifted)

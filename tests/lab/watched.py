@@ -22,9 +22,11 @@ from tests.lab.kinds import KINDS, PYTHON, Kind
 CACHE = "/run/daemon/status"
 LOG = Path("/run/lab/daemon.log")
 INTERVAL = 2.0
-TIMEOUT = 2.0
-# A pass over all that hangs takes the timeout and some two seconds for its forks; more on a host that has other things to do.
-OPTIONS = ["--interval", f"{INTERVAL:g}", "-t", f"{TIMEOUT:g}", "--deadline", "40", "-p", "/mnt/*", "--cache", CACHE]
+OPTIONS = ["--interval", f"{INTERVAL:g}", "--deadline", "60", "-p", "/mnt/*", "--cache", CACHE]
+# Seconds for each mount, where the forks of a pass take next to none. All of them together share the guest's one processor with what is
+# healthy, which has to answer in time on a host that has other things to do, too.
+_TIMEOUT = 2.0
+_TIMEOUT_BY_FORKS = 4.0
 # So many passes over what hangs are seen, at the least.
 PASSES = 5
 # The kernel may take so long to be at work again with a server that is back: TCP sends again after as long as the outage was, or two
@@ -74,15 +76,19 @@ def recovers(kind: Kind) -> bool:
 
 
 class Watch:
-    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when it came, in seconds since the start."""
+    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when it came, in seconds since the start.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    ``forks`` is how many seconds the processes of a pass take to be started here.
+    """
+
+    def __init__(self, environment: Mapping[str, str], forks: float) -> None:
+        self.timeout = max(_TIMEOUT, _TIMEOUT_BY_FORKS * forks)
         self._environment = environment
         self._excluded = [word for kind in KINDS if not kind.is_watched for word in ("-x", f"/mnt/{kind.name}")]
         self._began = time.monotonic()
         self.lines: list[tuple[float, str]] = []
         self.process = subprocess.Popen(
-            self._command("--daemon", "--foreground", *OPTIONS, *self._excluded),
+            self._command("--daemon", "--foreground", "-t", f"{self.timeout:.1f}", *OPTIONS, *self._excluded),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/", env=environment,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -334,15 +334,15 @@ def play() -> None:
     timed(report, "bystander", lambda: ends(bystander))
     timed(report, "heal", lambda: heal(guest))
     timed(report, "healed", recovered)
-    timed(report, "watch", lambda: watch(guest))
+    timed(report, "watch", lambda: watch(guest, report["forks"]))
     timed(report, "unmount", lambda: unmount(guest))
 
 
-def watch(guest: Guest) -> dict[str, Any]:
+def watch(guest: Guest, forks: float) -> dict[str, Any]:
     """The faults once more, those that can be lifted, and their end, with the daemon running: nobody tells it anything."""
-    daemon = Watch(environment())
+    daemon = Watch(environment(), forks)
     daemon.until_checked(1)
-    seen: dict[str, Any] = {"healthy": daemon.result(), "held": []}
+    seen: dict[str, Any] = {"healthy": daemon.result(), "held": [], "timeout": daemon.timeout}
     began = daemon.now
     spoil(guest, [each.name for each in SERVERS] + [kind.name for kind in KINDS if kind.heal])
     seen["spoil"] = began, daemon.now

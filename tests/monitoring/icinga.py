@@ -251,14 +251,14 @@ class Icinga:
     def services(self) -> dict[str, Any]:
         return {each["name"]: each["attrs"] for each in self.call("GET", "/v1/objects/services")}
 
-    def check(self, host_name: str, service: str, seconds: float = 20.0) -> Any:
+    def check(self, host_name: str, service: str, seconds: float = 60.0) -> Any:
         """Have the service checked now; give its last_check_result."""
         before = time.time()
         name = {"type": "Service", "service": f"{host_name}!{service}"}
         self.call("POST", "/v1/actions/reschedule-check", {**name, "force": True})
         return self.result_since(before, host_name, service, seconds)
 
-    def result_since(self, before: float, host_name: str, service: str, seconds: float = 20.0) -> Any:
+    def result_since(self, before: float, host_name: str, service: str, seconds: float = 60.0) -> Any:
         results: list[Any] = []
 
         def is_there() -> bool:
@@ -273,7 +273,7 @@ class Icinga:
         given = {"exit_status": state, "plugin_output": text, "performance_data": list(perfdata), "check_source": host_name}
         self.call("POST", "/v1/actions/process-check-result", {"type": "Service", "service": f"{host_name}!{service}", **given, **more})
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         if self.server is None:
             until(condition, seconds)
         else:

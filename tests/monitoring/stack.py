@@ -98,7 +98,7 @@ class Server:
     def runs(self) -> bool:
         return self._supervisor.poll() is None
 
-    def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         fulfilled = False
 
         def is_over() -> bool:
@@ -112,7 +112,7 @@ class Server:
             raise AssertionError(f"the event did not come; {self.name} says:\n{self.log}") from None
         assert fulfilled, f"{self.name} has ended:\n{self.log}"
 
-    def until_port(self, port: int, seconds: float = 15.0) -> None:
+    def until_port(self, port: int, seconds: float = 60.0) -> None:
         self.until(lambda: listens(port), seconds)
 
     def signal(self, number: int) -> None:

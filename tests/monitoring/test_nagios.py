@@ -103,7 +103,7 @@ class Shipped(Nagios):
     def until(self, state: str, host: str, name: str = "mounts", **expected: str) -> dict[str, str]:
         """Wait until a service that has been checked is in a state."""
         expected = {"has_been_checked": "1", "current_state": state, **expected}
-        self.server.until(lambda: expected.items() <= self.service(host, name).items(), 30)
+        self.server.until(lambda: expected.items() <= self.service(host, name).items(), 60)
         return self.service(host, name)
 
     def command(self, line: str) -> None:
