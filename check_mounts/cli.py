@@ -718,15 +718,12 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
 
 def _fitting(lines: list[bytes], limit: int, taken: int) -> bytes:
     """As many whole lines as ``--max-output`` leaves room for, and how many more there are."""
-    if limit == 0 or taken + sum(map(len, lines)) <= limit:
+    if limit == 0:
         return b"".join(lines)
     more = "({} more lines left out: --max-output)\n"
-    left = limit - taken - len(more.format(len(lines)))
-    count = 0
-    while count < len(lines) and len(lines[count]) <= left:
-        left -= len(lines[count])
-        count += 1
-    return b"".join(lines[:count]) + (more.format(len(lines) - count).encode("ascii") if left >= 0 else b"")
+    count, left = text.fitting(list(map(len, lines)), limit - taken, len(more.format(len(lines))))
+    closing = more.format(len(lines) - count) if count < len(lines) and left >= 0 else ""
+    return b"".join(lines[:count]) + closing.encode("ascii")
 
 
 def _tabular(report: Report) -> bytes:

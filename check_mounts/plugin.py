@@ -266,18 +266,13 @@ class _Budget:
         if not items:
             return ""
         sizes = [self._size((then if position else first) + item) for position, item in enumerate(items)]
-        room = self._left - self._size(tail)
-        if not self._limited or sum(sizes) <= room:
-            count, closing = len(items), ""
-        else:
-            room -= self._size(more.format(len(items)))
-            count = 0
-            while count < len(items) and sizes[count] <= room:
-                room -= sizes[count]
-                count += 1
+        count, closing = len(items), ""
+        if self._limited:
+            count, _ = text.fitting(sizes, self._left - self._size(tail), self._size(more.format(len(items))))
+        if count == 0:
+            return ""
+        if count < len(items):
             closing = more.format(len(items) - count)
-            if count == 0:
-                return ""
         words = first + then.join(items[:count]) + closing + tail
         self.take(words)
         return words

@@ -11,6 +11,7 @@ import errno as errno_module
 import itertools
 import os
 import re
+from collections.abc import Sequence
 
 # `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays unambiguous.
 _SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
@@ -60,6 +61,22 @@ def clipped(text: str, limit: int) -> str:
         return text
     head = (limit - 3) // 2
     return text[:head] + "..." + text[len(text) - (limit - 3 - head) :]
+
+
+def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
+    """How many of the first items there is room for, and how much room is left then.
+
+    Where that is not all of them, ``note`` is taken of the room first, to say how many more there are. Less than 0 left: not even that
+    fits, nor any item.
+    """
+    if sum(sizes) <= room:
+        return len(sizes), room - sum(sizes)
+    room -= note
+    count = 0
+    while count < len(sizes) and sizes[count] <= room:
+        room -= sizes[count]
+        count += 1
+    return count, room
 
 
 def encoded(text: str, encoding: str) -> bytes:

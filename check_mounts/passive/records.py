@@ -122,13 +122,6 @@ def _shortened(verdict: str, room: int, size: Callable[[str], int]) -> str:
 
 def _lines(lines: Sequence[str], left: int, size: Callable[[str], int], newline: str) -> str:
     sizes = [size(newline + line) for line in lines]
-    if sum(sizes) <= left:
-        return "".join(newline + line for line in lines)
-    left -= size(newline + _MORE.format(len(lines)))
-    count = 0
-    while count < len(lines) and sizes[count] <= left:
-        left -= sizes[count]
-        count += 1
-    if left < 0:
-        return ""
-    return "".join(newline + line for line in (*lines[:count], _MORE.format(len(lines) - count)))
+    count, left = text.fitting(sizes, left, size(newline + _MORE.format(len(lines))))
+    closing = [_MORE.format(len(lines) - count)] if count < len(lines) and left >= 0 else []
+    return "".join(newline + line for line in (*lines[:count], *closing))

@@ -223,8 +223,9 @@ KINDS = [
     ),
     # -- CIFS
     smb("cifs", "smb", "ok", "CIFS, healthy"),
-    smb("cifs-drop", "smbdrop", "timed-out", "CIFS: server drops packets"),
-    smb("cifs-stopped", "smbstop", "timed-out", "CIFS: server stopped"),
+    # Measured on Linux 6.1: what is asked while the client connects again, or after 182 s of silence, gets EAGAIN.
+    smb("cifs-drop", "smbdrop", "timed-out", "CIFS: server drops packets", watched=("timed-out", "dead")),
+    smb("cifs-stopped", "smbstop", "timed-out", "CIFS: server stopped", watched=("timed-out", "dead")),
     # -- 9p
     ninep("9p", "diod", "ok", "9p, healthy"),
     ninep("9p-drop", "dioddrop", "timed-out", "9p: server drops packets", unkillable=True),
