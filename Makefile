@@ -57,7 +57,7 @@ lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p
 zoo: $(VENV)/run $(VENV)/lab/root  ## the same mounts spoilt, checked and healed, against what is expected
 	$(VENV)/bin/python -m tests.lab.verdict
 
-lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some six minutes)
+lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some fifteen minutes)
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
 install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
