@@ -17,7 +17,7 @@ LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
-# The package and what is in it, and what goes to an administrator as it is, but for the path of the program.
+# The package and what is in it, and what goes to an administrator as it is, but for the paths of the program and of these files.
 PACKAGES := check_mounts check_mounts/passive
 SHARED := nrpe nagios icinga2 prometheus
 
@@ -76,7 +76,7 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	for place in $(SHARED); do \
 		install -d "$(DESTDIR)$(DATADIR)/$$place" || exit; \
 		for file in $$place/*; do \
-			sed 's,/usr/local/bin,$(BINDIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
+			sed -e 's,/usr/local/bin,$(BINDIR),g' -e 's,/usr/local/share/check_mounts,$(DATADIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
 		done; \
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'

@@ -43,7 +43,10 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     result = subprocess.run([program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False)
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
     for path in (prefix / "share/check_mounts").rglob("*.*"):
-        assert "/usr/local/bin" not in path.read_text()
+        assert "/usr/local" not in path.read_text(), path
+    for name in ("nrpe", "nagios"):
+        place = prefix / "share/check_mounts" / name
+        assert f"puts these files into `{place}`" in (place / "README.md").read_text()
     assert f"NOPASSWD: {program} -t 5\n" in (prefix / "share/check_mounts/nrpe/check_mounts.sudoers").read_text()
     _make("uninstall", f"PREFIX={prefix}")
     assert _files(prefix) == _compiled(prefix) == set()
@@ -55,6 +58,16 @@ def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
     for name in EXPECTED:
         assert str(tmp_path) not in (tmp_path / "usr" / name).read_text()
     assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -IS\n")
+
+
+def test_no_shipped_file_has_the_name_of_one_that_is_there() -> None:
+    """An administrator copies them where others are: services.conf in /etc/icinga2/conf.d/ is Debian's, or his own."""
+    for place in SHARED:
+        names = {path.name for path in (ROOT / place).iterdir()}
+        others = {name for name in names if not name.startswith(("check_mounts", "example"))}
+        assert others <= {"README.md", "director-basket.json"}, place
+        copied = re.findall(r"^(?:.*&& )?install (?:-m \d+ )?((?:\w[\w.-]* )+)/etc/\S+", (ROOT / place / "README.md").read_text(), re.M)
+        assert {word for words in copied for word in words.split()} <= {name for name in names if name.startswith("check_mounts")}, place
 
 
 @pytest.mark.parametrize("name", ["check_mounts.8", "check_mounts.conf.5"])

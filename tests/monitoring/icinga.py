@@ -31,7 +31,7 @@ from tests.monitoring.stack import Node, Server, Stack, free_port
 
 SHIPPED = ROOT / "icinga2"
 COMMANDS = SHIPPED / "check_mounts-command.conf"
-OTHERS = (SHIPPED / "services.conf", SHIPPED / "dependencies.conf", SHIPPED / "notifications.conf")
+OTHERS = tuple(SHIPPED / f"check_mounts-{name}.conf" for name in ("services", "dependencies", "notifications"))
 MASTER = "master.example.org"
 _PASSWORD = "only on this host"
 _DIRECTORIES = {

@@ -1,4 +1,4 @@
-"""A master and an agent in two network namespaces, with icinga2/zones.conf; and why no plugin may touch a mount itself."""
+"""A master and an agent in two network namespaces, with icinga2/example-zones.conf; and why no plugin may touch a mount itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def master(stack: Stack, installed: Path, network: Network) -> Iterator[Icinga]:
     stub = stack.write(stack.base / "stub", STUB, mode=0o755)
     stack.write("/etc/sudoers.d/check_mounts", (ROOT / "nrpe/check_mounts.sudoers").read_text(), mode=0o440)
     authority = Authority(stack)
-    zones = (SHIPPED / "zones.conf").read_text().replace("192.0.2.1", network.left.address).replace("192.0.2.2", network.right.address)
+    zones = (SHIPPED / "example-zones.conf").read_text()
+    zones = zones.replace("192.0.2.1", network.left.address).replace("192.0.2.2", network.right.address)
     words = {"mounts_extra_opts": ["a", "b@/c"], "mounts_fstab": "/etc/fstab", "mounts_mount_points": ["/x y", "/z"], "mounts_verbose": 2}
     hosts = [
         host(AGENT, mounts_via="agent", mounts_sudo=True),

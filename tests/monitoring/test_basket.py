@@ -287,7 +287,7 @@ def test_the_command_lines_are_the_same(basket: Any, commands: dict[str, Any]) -
 
 
 def test_the_services_are_the_same(basket: Any, commands: dict[str, Any]) -> None:
-    text_of_services = (SHIPPED / "services.conf").read_text()
+    text_of_services = (SHIPPED / "check_mounts-services.conf").read_text()
     ways = {re.findall("%22(.*)%22", each["assign_filter"])[0]: each["services"] for each in basket["ServiceSet"].values()}
     # There, sudo is a variable of the host.
     assert ways.keys() - {"agent-sudo"} == set(re.findall(r'host\.vars\.mounts_via == "([a-z-]+)"', text_of_services))
@@ -296,6 +296,10 @@ def test_the_services_are_the_same(basket: Any, commands: dict[str, Any]) -> Non
     assert basket["ServiceTemplate"]["mounts"]["groups"] == ["mounts"]  # by which dependencies and notifications know them
     assert nrpe.items() <= commands["check_mounts_nrpe"]["vars"].items()
     templates = basket["ServiceTemplate"]
+    # No function can be said there, so it is not known how long ago a result came, and nothing is said of it.
+    (words,) = re.findall(r'mounts_no_result = "(.*)"', text_of_services)
+    silent = templates["mounts, passive"]["vars"]["dummy_text"]
+    assert silent.startswith(f"{words}$host.name$ in time") and set(re.findall(r"\$.*?\$", silent)) == {"$host.name$"}
     for template, name in (("mounts", "mounts-service"), ("mounts, passive", "mounts-passive")):
         body = re.findall(rf'template Service "{name}" \{{(.*?)\n\}}', text_of_services, re.S)[0]
         settings = re.findall(r"(check_interval|retry_interval|max_check_attempts) = (?=\d+(m|s|\n))(\d+)", body)

@@ -365,6 +365,19 @@ def test_direct(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> No
     assert result["command"] == ["sudo", "-n", str(PROGRAM), "-t", "5"]
 
 
+def test_what_sudo_refuses_is_a_warning(icinga: Icinga) -> None:
+    """As the README says: the rule that is shipped allows one command line, and sudo ends as a plugin does that warns."""
+    name = {"service": "direct!mounts"}
+    icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.mounts_timeout": 6}})
+    try:
+        result = icinga.check("direct", "mounts")
+    finally:
+        icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.mounts_timeout": 5}})
+    assert (result["state"], result["output"].strip()) == (WARNING, "sudo: a password is required")
+    readme = " ".join((SHIPPED / "README.md").read_text().split())
+    assert "`sudo: a password is required`, and WARNING" in readme
+
+
 def test_direct_without_privileges(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> None:
     only(f"state-dir = {Path('/var/lib/nagios/check_mounts')}")
     mounts.tmpfs("healthy")
@@ -433,10 +446,16 @@ def test_a_service_for_each_mount(icinga: Icinga) -> None:
         icinga.submit("passive", "mounts /not configured", OK, "MOUNTS OK - x")
 
 
-def stale(icinga: Icinga, service: str) -> None:
+def silence(output: str, name: str) -> int:
+    """For how many seconds nothing came, as a stale result says."""
+    match = re.fullmatch(rf"MOUNTS UNKNOWN - no result came from {name} for (\d+) s: does check_mounts --submit run there\?", output)
+    assert match, output
+    return int(match[1])
+
+
+def stale(icinga: Icinga, service: str) -> int:
     icinga.until(lambda: icinga.service("passive", service)["state"] == UNKNOWN)
-    output = icinga.service("passive", service)["last_check_result"]["output"]
-    assert output.startswith("MOUNTS UNKNOWN - no result came from passive for "), output
+    return silence(icinga.service("passive", service)["last_check_result"]["output"], "passive")
 
 
 def test_a_stale_result_is_unknown(icinga: Icinga) -> None:
@@ -445,13 +464,14 @@ def test_a_stale_result_is_unknown(icinga: Icinga) -> None:
     for _ in range(2):
         icinga.submit("passive", "mounts /home", OK, "MOUNTS OK - fresh")
         assert icinga.service("passive", "mounts /home")["state"] == OK
-        stale(icinga, "mounts /home")
+        assert 2 <= stale(icinga, "mounts /home") < 60
 
 
 def test_a_result_past_its_ttl_is_unknown(icinga: Icinga) -> None:
     icinga.submit("passive", "mounts", OK, "MOUNTS OK - fresh", ttl=1)
     assert icinga.service("passive", "mounts")["state"] == OK
-    stale(icinga, "mounts")
+    # It says how long ago the last one came, and not how long others are good for.
+    assert 1 <= stale(icinga, "mounts") < 60
 
 
 # -- perfdata
@@ -591,12 +611,53 @@ def test_a_server_that_is_down_is_one_alarm(icinga: Icinga, filers: dict[str, Li
 
 def test_a_check_that_comes_too_early_repeats_the_result(icinga: Icinga) -> None:
     # When a parent recovers, Icinga checks its children that have a problem, whatever is known about them.
-    for state, text in ((CRITICAL, HUNG + " $user.email$"), (OK, "MOUNTS OK - 9 mounts checked")):
-        icinga.submit("other", "mounts", state, text)
-        result = icinga.check("other", "mounts")
-        assert (result["active"], result["state"], result["output"]) == (True, state, text)
-    # Once; without a new result it is stale.
-    assert icinga.check("other", "mounts")["state"] == UNKNOWN
+    perfdata = ["ok=8;;;0", "'/a b$'=0.1s;;;0", "'/c=d'=2s"]
+    for state, text in ((CRITICAL, HUNG + " $user.email$\ncritical: /home"), (OK, "MOUNTS OK - 9 mounts checked")):
+        icinga.submit("other", "mounts", state, text, perfdata)
+        # Somebody presses "check now" again and again: what is repeated is what was submitted, and is no older for it.
+        for _ in range(3):
+            result = icinga.check("other", "mounts")
+            assert (result["active"], result["state"], result["output"], result["performance_data"]) == (True, state, text, perfdata)
+    icinga.submit("other", "mounts", OK, "MOUNTS OK - no mounts", ttl=2)
+    result = icinga.check("other", "mounts")
+    assert (result["state"], result["output"], result["performance_data"]) == (OK, "MOUNTS OK - no mounts", [])
+    # It is no younger either.
+    icinga.until(lambda: icinga.check("other", "mounts")["state"] == UNKNOWN)
+    for _ in range(2):
+        assert 2 <= silence(icinga.check("other", "mounts")["output"], "other") < 60
+    icinga.submit("other", "mounts", OK, "MOUNTS OK - 9 mounts checked")
+    assert icinga.check("other", "mounts")["state"] == OK
+
+
+def test_a_repeated_result_outlives_a_start_of_icinga(stack: Stack, authority: Authority) -> None:
+    """Icinga is started anew for each new configuration, and knows the last result then, but not what it repeats."""
+    text = host("client", mounts_via="passive", mounts={"/new": {}, "/silent": {}, "/changed": {}})
+    icinga = Icinga(stack, authority, text, name="again.example.org").start()
+    changed = {"service": "client!mounts /changed"}
+    try:
+        icinga.submit("client", "mounts", CRITICAL, HUNG, ["ok=8"])
+        icinga.submit("client", "mounts /silent", OK, "MOUNTS OK - fresh", ttl=1)
+        icinga.until(lambda: icinga.check("client", "mounts /silent")["state"] == UNKNOWN)
+        icinga.call("POST", "/v1/objects/services", {**changed, "attrs": {"check_command": "random"}})
+        for service in ("mounts", "mounts /changed"):
+            icinga.check("client", service)
+        icinga.call("POST", "/v1/objects/services", {**changed, "attrs": {"check_command": "passive"}})
+        icinga.stop()
+        icinga.start()
+        for _ in range(2):
+            result = icinga.check("client", "mounts")
+            assert (result["state"], result["output"], result["performance_data"]) == (CRITICAL, HUNG, ["ok=8"])
+            # Nothing is said of how long it is, because that is not known; least of all is it a result.
+            for service in ("mounts /new", "mounts /silent", "mounts /changed"):
+                result = icinga.check("client", service)
+                assert result["state"] == UNKNOWN
+                assert result["output"] == "MOUNTS UNKNOWN - no result came from client: does check_mounts --submit run there?"
+        # For one interval.
+        icinga.call("POST", "/v1/objects/services", {"service": "client!mounts", "attrs": {"check_interval": 1}})
+        icinga.until(lambda: icinga.check("client", "mounts")["state"] == UNKNOWN)
+        assert 1 <= silence(icinga.check("client", "mounts")["output"], "client") < 60
+    finally:
+        icinga.stop()
 
 
 def delay_notifications(icinga: Icinga, seconds: int) -> None:
@@ -622,7 +683,7 @@ def test_clients_may_be_faster_than_the_server(icinga: Icinga, filers: dict[str,
 
 
 def test_the_server_is_known_first(icinga: Icinga) -> None:
-    text = (SHIPPED / "notifications.conf").read_text()
+    text = (SHIPPED / "check_mounts-notifications.conf").read_text()
     (minutes,) = re.findall(r"times = \{ begin = (\d+)m \}", text)
     nfs = icinga.service("filer1", "nfs")
     assert nfs["check_interval"] + nfs["vars"]["tcp_timeout"] < 60 * int(minutes)
