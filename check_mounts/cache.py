@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/run/check_mounts/status"
 
 _STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
+_VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
 _VERBOSITIES = 4
@@ -28,6 +29,8 @@ _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
 _EIO = 5  # errno.EIO
+# Of a file that is replaced: its temporary name has to be one, too (NAME_MAX in limits.h, PID_MAX_LIMIT in linux/threads.h).
+LONGEST_NAME = 255 - len("..4194304.new")
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
 
@@ -69,8 +72,37 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
         os.close(fd)
 
 
-def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644) -> None:
-    """The same for a file in a directory that is open. Raises OSError."""
+def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
+    """The same for a file in a directory that is open.
+
+    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a full disk, one that begins otherwise
+    is removed, for it would go on saying that all is well; and there may be room now. Raises OSError.
+    """
+    try:
+        _replace_in(directory, name, data, mode)
+    except OSError:
+        if not verdict or not _removed_unless(directory, name, verdict):
+            raise
+        _replace_in(directory, name, data, mode)
+
+
+def _removed_unless(directory: int, name: str, verdict: bytes) -> bool:
+    """Remove a file that does not begin like this; whether it was. What cannot be read might say anything."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if os.read(fd, len(verdict)) == verdict:
+                return False
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return _remove(directory, name)
+
+
+def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
     _remove_leftovers(directory, name)
     # A name of the process's own: of two that share one, one would rename the half-written file of the other. It does not end
     # as `name` does, because what collects *.prom must not collect it.
@@ -116,11 +148,12 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _remove(directory: int, name: str) -> None:
+def _remove(directory: int, name: str) -> bool:
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:
-        pass  # the next write tries again
+        return False  # the next write tries again
+    return True
 
 
 def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
@@ -132,21 +165,37 @@ def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_u
 
 
 def write_in(directory: int, name: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
-    """The same for a file in a directory that is open."""
-    replace_in(directory, name, compose(Result(state, texts, taken, valid_until, boot_id())))
+    """The same for a file in a directory that is open. Where it fails, no result of another state stays there."""
+    verdict = _VERDICT % _STATES[state]
+    try:
+        data = compose(Result(state, texts, taken, valid_until, boot_id()))
+    except BaseException:
+        _removed_unless(directory, name, verdict)
+        raise
+    replace_in(directory, name, data, verdict=verdict)
 
 
 def compose(result: Result) -> bytes:
     """The bytes of a file; the inverse of :func:`parse`. Raises ValueError."""
-    if result.state not in range(len(_STATES)) or len(result.texts) != _VERBOSITIES or not all(t.endswith(b"\n") for t in result.texts):
+    body = b"".join(result.texts)
+    covered = _covered(result)
+    return b"%b%b\n%b" % (covered, _checksum(covered, body), body)
+
+
+def _covered(result: Result) -> bytes:
+    """The header but for the checksum. Raises ValueError."""
+    if result.state not in range(len(_STATES)) or len(result.texts) != _VERBOSITIES or not all(map(_is_finished, result.texts)):
         raise ValueError("a state from 0 to 3 and four finished texts are needed")
     if not 0 <= result.taken <= result.valid_until < 1e12:
         raise ValueError("two finite times in order are needed")
-    body = b"".join(result.texts)
     # Nanoseconds, as the clock has them: a rounded time may lie in the future of a quick reader.
-    words = (_STATES[result.state], result.taken, result.valid_until, result.boot, b",".join(b"%d" % len(text) for text in result.texts))
-    covered = b"check_mounts 1 %b %.9f %.9f %b %b " % words
-    return b"%b%b\n%b" % (covered, _checksum(covered, body), body)
+    words = (result.taken, result.valid_until, result.boot, b",".join(b"%d" % len(text) for text in result.texts))
+    return _VERDICT % _STATES[result.state] + b"%.9f %.9f %b %b " % words
+
+
+def _is_finished(output: bytes) -> bool:
+    """Whether it has a first line, which is the verdict, and its last one ends."""
+    return output[:1] != b"\n" and output[-1:] == b"\n"
 
 
 def _checksum(covered: bytes, body: bytes) -> bytes:
@@ -179,7 +228,11 @@ def run(arguments: "list[str]") -> int:
         result = _current(path, limit)
         state, output = result.state, result.texts[min(verbosity, _VERBOSITIES - 1)]
     except Refused as refusal:
-        state, output = _UNKNOWN, f"MOUNTS UNKNOWN - {refusal}\n".encode()
+        _print(f"MOUNTS UNKNOWN - {refusal}\n".encode())
+        # Who throws stdout away, as a submission from cron does, is to hear of it, too.
+        if any(argument.startswith("--submit") for argument in arguments):
+            _print(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
+        return _UNKNOWN
     _print(output)
     return state
 
@@ -281,7 +334,7 @@ def _read_entry(directory: int, name: str, owner: int, path: str) -> bytes:
 
 def _check_file(status: os.stat_result, owner: int, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise Refused(f"{_shown(path)} is not a regular file: remove it, then {_ANEW}")
+        raise Refused(f"{_shown(path)} is not a regular file: name the one that the daemon writes, its --cache")
     if status.st_uid not in (0, os.geteuid(), owner):
         raise Refused(f"{_shown(path)} belongs to uid {status.st_uid}, not to root, the caller or the owner of its directory: chown it")
     if status.st_mode & 0o022:
@@ -307,7 +360,15 @@ def parse(data: bytes) -> Result:
     if words[7] != _checksum(header[: -len(words[7])], body):
         raise Malformed("checksum")
     ends = [sum(lengths[: index + 1]) for index in range(_VERBOSITIES)]
-    return Result(state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5])
+    result = Result(state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5])
+    # A right checksum is no proof of sense: times without end, a number that is written otherwise, a text without a verdict.
+    try:
+        as_composed = _covered(result) + words[7] == header
+    except ValueError:
+        as_composed = False
+    if not as_composed:
+        raise Malformed("header")
+    return result
 
 
 def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
@@ -332,7 +393,22 @@ def _unreadable(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{_shown(path)} is not there: {_ASK}"
     words = text.error_words(error.errno or 0)
+    directory = os.path.split(path)[0] or "."
+    if isinstance(error, PermissionError) and not _enters(directory):
+        # Root's own runs make it for themselves alone; the daemon opens it.
+        return f"{_shown(path)} cannot be read: {words}: {_shown(directory)} is closed to uid {os.geteuid()}: {_ASK}"
     return f"{_shown(path)} cannot be read: {words}: name a regular file, no link, that uid {os.geteuid()} may read"
+
+
+def _enters(directory: str) -> bool:
+    """Whether a name in it can be looked up: whoever may not search it does not find ``.`` either."""
+    try:
+        os.close(os.open(os.path.join(directory, "."), os.O_PATH | os.O_CLOEXEC))
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _shown(argument: str) -> str:
@@ -347,15 +423,15 @@ def _time(seconds: float) -> str:
     return text.seconds_words(round(seconds, 1))
 
 
-def _print(data: bytes) -> None:
-    """Write to stdout. A reader that is gone (EPIPE) cannot be told; the exit code still says the state."""
+def _print(data: bytes, fd: int = 1) -> None:
+    """Write to stdout (or stderr). A reader that is gone (EPIPE) cannot be told; the exit code still says the state."""
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(1, view) :]
+            view = view[os.write(fd, view) :]
         except BlockingIOError:  # whoever started us shares the pipe and wants it so
             import select
 
-            select.select([], [1], [])
+            select.select([], [fd], [])
         except OSError:
             return

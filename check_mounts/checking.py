@@ -29,8 +29,7 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``files`` are all that
-    were read; ``per_mount``: a result for each mount."""
+    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount."""
 
     filters: selection.Filters
     settings: survey.Settings
@@ -47,7 +46,6 @@ class Options:
     json: bool
     allow_none: bool
     fstab: Optional[str]
-    files: Sequence[str]
     service: Optional[Service]
     submission: Optional[Submission]
     per_mount: bool

@@ -350,11 +350,16 @@ def _from_files(
         configuration = config.read(path, known_options(options_parser), optional=values.config is None)
         extra = [words for spec in values.extra_opts for words in config.extra_words(spec, os.environ)]
     except config.ConfigError as error:
-        raise UsageError(str(error)) from None
+        # Of what is wrong within the file, its line is told, which says enough.
+        of_file = values.config is not None and str(error).startswith(f"{text.printable_argument(path)}: ")
+        raise UsageError(f"argument --config: {error}" if of_file else str(error)) from None
     for line in extra:
         for word in line.words:
             if _option_of(word) in (config.REFUSED | {"h", "V"}):
                 raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
+            # argparse would repeat the value, and such a file has the passwords of other plugins.
+            if word.partition("=")[0] not in options_parser._option_string_actions:
+                raise UsageError(f"{line.origin}: unknown key '{text.printable_argument(_option_of(word))}'")
     said = configuration.words
     if values.config is None and not values.daemon:
         # Who checks one mount by hand must not tell the server that all of this host are well. Nor is what goes along with it meant.
@@ -532,7 +537,6 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
         allow_none=values.allow_none,
         fstab=None if values.fstab is None else _absolute("--fstab", values.fstab),
         service=_service(values, given, again),
-        files=_files(values),
         submission=_submission(values, configuration, given),
         per_mount=values.per_mount,
     )
@@ -598,11 +602,23 @@ def _destination(word: str, section: Optional[config.SubmitSection]) -> passive.
 def _cache(values: argparse.Namespace) -> str:
     """Raises UsageError."""
     path = _absolute("--cache", values.cache)
-    if path.rpartition("/")[2] in ("", ".", ".."):
-        _refuse("--cache", f"'{text.printable_argument(path)}' is not the name of a file")
-    if values.metrics is not None and _absolute("--metrics", values.metrics) in (path, f"{path}.json", f"{path}.pid"):
+    shown, name = text.printable_argument(path), path.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        _refuse("--cache", f"'{shown}' is not the name of a file")
+    files = [selection.normalised(os.fsencode(path + suffix)) for suffix in ("", ".json", ".pid")]
+    if files[0].count(b"/") == 1:
+        _refuse("--cache", f"'{shown}' is in the root directory: the result needs one of its own, as in {cache.DEFAULT_PATH}")
+    _check_length("--cache", name + ".json")
+    if values.metrics is not None and selection.normalised(os.fsencode(_absolute("--metrics", values.metrics))) in files:
         _refuse("--metrics", "names a file of --cache")
     return path
+
+
+def _check_length(option: str, name: str) -> None:
+    """Raises UsageError."""
+    excess = len(os.fsencode(name)) - cache.LONGEST_NAME
+    if excess > 0:
+        _refuse(option, f"the name of the file is too long by {text.counted(excess, 'byte')}")
 
 
 def _metrics(path: str, load: bool) -> str:
@@ -614,6 +630,7 @@ def _metrics(path: str, load: bool) -> str:
             from check_mounts import metrics  # noqa: F401
     except ImportError as error:
         _refuse("--metrics", f"the library prometheus_client is missing ({error}): apt-get install python3-prometheus-client")
+    _check_length("--metrics", path.rpartition("/")[2])
     return _absolute("--metrics", path)
 
 
@@ -740,10 +757,19 @@ def _submit(result: Survey, options: Options, submission: delivery.Submission, i
     if result.interrupted is not None:
         _complain(f"not submitted: interrupted by {result.interrupted}", interrupts)
         return
+    try:
+        _hand_over(result, options, submission, interrupts)
+    except Exception as error:  # a defect of ours, or no descriptor to be had
+        _complain(f"not submitted: {_internal(error)}", interrupts)
+        raise
+
+
+def _hand_over(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
     from check_mounts import submitting
 
     results = submitting.results(result, options, submission, None)
-    for receipt in delivery.deliver(submission, results, interrupts, interrupts.wake_fd):
+    held_up = submitting.held_up(result, submission)
+    for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
         if receipt.error is not None:
             _complain(receipt.words, interrupts)
         elif options.verbosity and not options.json:
@@ -803,19 +829,16 @@ def _understood_again(arguments: list[str]) -> Options:
         raise daemon.Refused(str(error)) from None
 
 
-def _files(values: argparse.Namespace) -> list[str]:
-    """What is read again when the configuration is."""
-    files = [("--config", config.DEFAULT_PATH if values.config is None else values.config)]
-    files += [("--extra-opts", spec.partition("@")[2]) for spec in values.extra_opts if "@" in spec]
-    files += [] if values.fstab is None else [("--fstab", values.fstab)]
-    return [_absolute(option, path) for option, path in files]
-
-
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
     # Now what a configuration that is read again may need: later it might lie on a mount that hangs.
     import difflib  # noqa: F401  for what is misspelt there
 
-    from check_mounts import daemon
+    try:
+        from check_mounts import daemon
+    except ModuleNotFoundError as error:
+        if error.name != "nagiosplugin":
+            raise
+        raise ImportError(f"the library nagiosplugin is missing ({error}): apt-get install python3-nagiosplugin") from None
     from check_mounts.passive import command_file, icinga2, nrdp, nsca  # noqa: F401
 
     _started_in()
@@ -826,31 +849,52 @@ def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrup
     return daemon.run(options, reload, interrupts, say).value
 
 
+def _internal(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def _is_to_submit(arguments: list[str]) -> bool:
+    """Does the command line ask for a single run's submission, as far as that can be told where it is wrong?"""
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(word.startswith("--submit") for word in words) and "--daemon" not in words
+
+
+def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
+    """There is no result, and so nothing to submit. Where that was wanted it is said on stderr, too: the line of commands by which cron
+    submits throws stdout away."""
+    _write(text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n{below}", _stdout_encoding()), interrupts)
+    if submits:
+        _complain(f"not submitted: {words}", interrupts)
+    return State.UNKNOWN.value
+
+
 def run(arguments: list[str], interrupts: Interrupts) -> int:
     """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand."""
     # argparse looks for translations of its messages, in files, each time that it has something to say (gettext(3)).
     os.environ["LANGUAGE"] = "C"
     options_parser = parser()
+    submits = _is_to_submit(arguments)
     try:
         values = options_parser.parse_intermixed_args(arguments)
         if values.help or values.version:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
         options = _understood(options_parser, arguments, values)
+        submits = options.submission is not None and options.service is None
         if options.service is not None:
             return _serve(options, lambda: _understood_again(arguments), interrupts)
         result = _take(options, interrupts)
     except UsageError as error:
-        line = f"MOUNTS UNKNOWN - {text.one_line(str(error))}\n"
-        _write(text.encoded(line + options_parser.format_usage(), _stdout_encoding()), interrupts)
-        return State.UNKNOWN.value
+        return _cannot(str(error), submits, interrupts, below=options_parser.format_usage())
     except ImportError as error:  # a module of Python's own that cannot be opened: no descriptor to be had
-        _write(text.encoded(f"MOUNTS UNKNOWN - cannot start: {text.one_line(str(error))}\n", _stdout_encoding()), interrupts)
-        return State.UNKNOWN.value
+        return _cannot(f"cannot start: {error}", submits, interrupts)
     except OSError as error:  # no descriptor to be had, no /dev/null: not even a pool can be made
         what = f"{error.strerror}: {text.printable_argument(str(error.filename))}" if error.filename else error.strerror
-        _write(text.encoded(f"MOUNTS UNKNOWN - cannot start: {what}\n", _stdout_encoding()), interrupts)
-        return State.UNKNOWN.value
+        return _cannot(f"cannot start: {what}", submits, interrupts)
+    except Exception as error:  # a defect of ours; the last boundary, in __main__, says so on stdout
+        if submits:
+            _complain(f"not submitted: {_internal(error)}", interrupts)
+        raise
     try:
         output, state = _report(result, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours

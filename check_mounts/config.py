@@ -43,6 +43,7 @@ _BLANKS = b" \t"
 _BOM = b"\xef\xbb\xbf"
 _KEY = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)(.?)', re.DOTALL)
+_NO_WORD = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(rb'\\(["\\])')
 _NUMBER = re.compile(rb"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z")
 # A pattern that can match one path only: what glob characters it has stand in brackets of their own.
@@ -167,7 +168,8 @@ class MountSection:
 
 @dataclasses.dataclass(frozen=True)
 class SubmitSection:
-    """One ``[submit "DESTINATION"]``: ``origin`` is that of its first line, ``origins`` those of its keys."""
+    """What all ``[submit "DESTINATION"]`` of one destination say: ``origin`` is that of the last one's first line, ``origins`` those of
+    the keys."""
 
     destination: str
     settings: passive.Settings
@@ -225,6 +227,17 @@ class Configuration:
 
 def _clipped(value: bytes) -> str:
     return text.clipped(text.printable(value[:1000]), 120)
+
+
+def _word(line: bytes) -> bytes:
+    """The word that it begins with."""
+    return _NO_WORD.split(line, maxsplit=1)[0]
+
+
+def _begun(line: bytes) -> str:
+    """The same for a message, which goes everywhere: the rest may hold a secret, such as the password in a URL."""
+    word = _word(line)
+    return _clipped(word) if word == line else f"{_clipped(word)} ...".lstrip()
 
 
 def _seconds(value: bytes) -> float:
@@ -349,7 +362,8 @@ SUBMIT_KEYS: Mapping[str, Callable[[bytes], Any]] = {
     "client-config": _path,
 }
 SECRET_KEYS = frozenset(("password", "token"))
-_SECRETS = tuple(key.encode("ascii") for key in sorted(SECRET_KEYS))
+# How a line begins of which nothing is shown where it is none. People write passwords into URLs, though they are refused there.
+_SECRETS = tuple(key.encode("ascii") for key in sorted(SECRET_KEYS | {"submit"}))
 
 
 # --- the format: bytes -> sections and entries
@@ -401,7 +415,7 @@ def _unquoted(value: bytes) -> bytes:
     if match[2] == b'"' and match.end() == len(value):
         return _ESCAPED.sub(rb"\1", match[1])
     if match[2] == b'"':
-        raise ValueError(f"'{_clipped(value[match.end() :].strip(_BLANKS))}' follows the closing quote")
+        raise ValueError("something follows the closing quote")
     if match[2] == b"\\" and match.end() < len(value):
         raise ValueError("within quotes a backslash has to be written twice")
     raise ValueError("the quote is not closed")
@@ -416,7 +430,7 @@ def _sections(data: bytes, name: str) -> Iterator[_Section]:
                 yield section
             section = _section(origin, line)
             continue
-        entry = _entry(origin, line)
+        entry = _entry(origin, line, section.kind if section is not None else "")
         if section is None:
             raise ConfigError(f"{origin}: key '{entry.key}' outside of a section")
         section.entries.append(entry)
@@ -425,33 +439,36 @@ def _sections(data: bytes, name: str) -> Iterator[_Section]:
 
 
 def _section(origin: str, line: bytes) -> _Section:
-    title = _clipped(line)
-    if not line.endswith(b"]"):
-        raise ConfigError(f"{origin}: '{title}' does not end with ']'")
-    inner = line[1:-1].strip(_BLANKS)
+    closed = line.endswith(b"]")
+    inner = (line[1:-1] if closed else line[1:]).strip(_BLANKS)
     kind, *rest = re.split(rb"[ \t]+|(?=\")", inner, maxsplit=1)
+    title = _clipped(line) if kind == b"mount" else f"[{_begun(inner)}" + "]" * closed
+    if not closed:
+        raise ConfigError(f"{origin}: '{title}' does not end with ']'")
     if inner == _PLUGIN.encode():
         return _Section(origin, title, _PLUGIN, b"")
     what = {b"mount": "PATTERN", b"submit": "DESTINATION"}.get(kind)
     if what is None:
-        raise ConfigError(f"{origin}: unknown section {title}{_suggestion(kind, (_PLUGIN, 'mount', 'submit'))}")
+        raise ConfigError(f"{origin}: unknown section {title}{_suggestion(_word(inner), (_PLUGIN, 'mount', 'submit'))}")
     if not rest or not rest[0].startswith(b'"'):
         raise ConfigError(f'{origin}: {title} is to be written [{kind.decode()} "{what}"]')
     name = _at(origin, _unquoted, rest[0], f"{title}: ")
-    if kind == b"submit":  # what comes behind the kind may hold a secret, and a message goes everywhere
-        title = f'[submit "{_clipped(name.partition(b":")[0])}:..."]'
+    if kind == b"submit":
+        title = f'[submit "{_clipped(_word(name))}:..."]'
     return _Section(origin, title, kind.decode(), name)
 
 
-def _entry(origin: str, line: bytes) -> _Entry:
+def _entry(origin: str, line: bytes, kind: str) -> _Entry:
+    """``kind`` is that of the section, or empty. A line that is none is shown as a whole only in [mount], where no secrets are."""
     key, equals, value = line.partition(b"=")
     key = key.strip(_BLANKS)
-    if line.lower().startswith(_SECRETS):
+    if kind == "submit" or line.lower().startswith(_SECRETS):
         return _secret_entry(origin, key, equals, value.strip(_BLANKS))
+    shown = _clipped if kind == "mount" else _begun
     if not equals:
-        raise ConfigError(f"{origin}: '{_clipped(line)}' is no section, no comment, and has no '='")
+        raise ConfigError(f"{origin}: '{shown(line)}' is no section, no comment, and has no '='")
     if not _KEY.match(key):
-        raise ConfigError(f"{origin}: '{_clipped(key)}' is not a key")
+        raise ConfigError(f"{origin}: '{shown(key)}' is not a key")
     return _Entry(origin, key.decode("ascii"), _at(origin, _unquoted, value.strip(_BLANKS), f"{_clipped(key)}: "))
 
 
@@ -543,6 +560,13 @@ def _submit_section(section: _Section) -> SubmitSection:
     return SubmitSection(os.fsdecode(section.name), passive.Settings(**values), section.origin, origins)
 
 
+def _together(first: SubmitSection, later: SubmitSection) -> SubmitSection:
+    """Two sections of one destination: the later one wins, key by key."""
+    said = {field.name: getattr(later.settings, field.name) for field in dataclasses.fields(later.settings)}
+    settings = dataclasses.replace(first.settings, **{name: value for name, value in said.items() if value is not None})
+    return dataclasses.replace(later, settings=settings, origins={**first.origins, **later.origins})
+
+
 def _added(first: Any, second: Any) -> Any:
     return {**first, **second} if isinstance(first, dict) else first + second
 
@@ -572,9 +596,8 @@ def parse(data: bytes, name: str, known: Mapping[str, Option]) -> Configuration:
             sections.append(_mount_section(section))
         else:
             said = _submit_section(section)
-            if said.destination in destinations:
-                raise ConfigError(f"{section.origin}: duplicate section, first on {_line(destinations[said.destination].origin)}")
-            destinations[said.destination] = said
+            first = destinations.get(said.destination)
+            destinations[said.destination] = said if first is None else _together(first, said)
     return Configuration(tuple(words), tuple(sections), tuple(destinations.values()))
 
 
@@ -697,7 +720,7 @@ def _extra_section(data: bytes, name: str, wanted: bytes) -> tuple[Words, ...]:
             current = line[1:].partition(b"]")[0].strip(blanks)
             found = found or current == wanted
         elif current is None:
-            raise ConfigError(f"{origin}: '{_clipped(line)}' outside of a section")
+            raise ConfigError(f"{origin}: '{_begun(line)}' outside of a section")
         elif current == wanted:
             result.append(Words(origin, (_extra_word(origin, line, blanks),)))
     if not found:
@@ -709,9 +732,9 @@ def _extra_word(origin: str, line: bytes, blanks: bytes) -> str:
     raw_key, equals, value = line.partition(b"=")
     key, value = raw_key.strip(blanks), value.strip(blanks)
     if not _KEY.match(key):
-        raise ConfigError(f"{origin}: '{_clipped(key)}' is not a key")
+        raise ConfigError(f"{origin}: '{_begun(key)}' is not a key")
     if not equals:
-        raise ConfigError(f"{origin}: '{_clipped(line)}' has no '=' (an option without value is written '{_clipped(key)}=')")
+        raise ConfigError(f"{origin}: '{_clipped(key)}' has no '=' (an option without value is written '{_clipped(key)}=')")
     if key == b"extra-opts":
         raise ConfigError(f"{origin}: 'extra-opts' can be said on the command line only")
     dashes = b"-" if len(key) == 1 else b"--"

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import gc
 import os
+import re
 import resource
 import select
 import signal
@@ -40,7 +41,7 @@ from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need e
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
 from check_mounts.logs import Log, Stderr, Syslog
-from check_mounts.model import Mount, State, StuckProbe, Survey
+from check_mounts.model import State, StuckProbe, Survey
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
@@ -55,11 +56,22 @@ _MOST_PASSES = 4
 # The longest sleep: a host that was suspended is noticed so soon after, for what was measured before is old.
 _LONGEST_SLEEP = 5.0
 _SUSPENDED = 2.0
-# How long a file of the configuration may take to be opened, in seconds.
-_TRIAL = 1.0
-# How long the parent waits for word of its detached child, beyond the deadline of the first pass.
+# How long the reading of the configuration may stand still, which is what it does while a file hangs, and how long it may take in all:
+# one that is large is slow, and not to be refused for that. In seconds.
+_TRIAL, _LONGEST_TRIAL = 1.0, 60.0
+# How often is looked at what no event tells: that a process stands still, or that it has ended.
+_MOMENT = 0.05
+# How many processes may hang in files of the configuration. The next SIGHUP may come because somebody has written a file that does not
+# hang into it; by looking at fstab, which the daemon does by itself, no more than one comes to them.
+_MOST_TRIALS = 4
+# What the worker of a trial has to say: the numbers of a stat(2), in bytes.
+_TRIAL_ANSWER = 64
+# How long the parent waits for word of its detached child, beyond the deadline of the first pass, and for its end.
 _PATIENCE = 10.0
 _NAMED = 3
+# How the files begin that we write beside each other, by what is added to the name of the result; and that of the metrics.
+_OURS = {"": re.compile(rb"check_mounts "), ".json": re.compile(rb'\{"version": \d+, "state": "'), ".pid": re.compile(rb"\d+\n?\Z")}
+_METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 _PRIORITIES = {
     State.OK: syslog.LOG_NOTICE,
     State.WARNING: syslog.LOG_WARNING,
@@ -89,7 +101,9 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
 
 def _detached(options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
     read, write = os.pipe()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
+        interrupts.part()
         os.setsid()
         # Nothing of the caller's: a lock would be held, and a mount kept busy, as long as we live.
         _close_all_but({0, 1, 2, write, *interrupts.fds})
@@ -107,15 +121,46 @@ def _detached(options: Options, service: Service, reload: Callable[[], Options],
 
         return _serve(options, service, reload, interrupts, tell, settled)
     os.close(write)
-    poll = select.poll()
-    for fd in (read, interrupts.wake_fd):
-        poll.register(fd, select.POLLIN)
-    answer = b""
-    if any(fd == read for fd, _ in poll.poll((options.settings.deadline + _PATIENCE) * 1000)):
-        answer = os.read(read, select.PIPE_BUF)
+    answer = _answer(read, interrupts, time.monotonic() + options.settings.deadline + _PATIENCE)
+    if answer is None:
+        say(State.UNKNOWN, _called_off(pid, str(interrupts())))
+        return State.UNKNOWN
     state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
     say(state, answer[1:].decode("utf-8", "surrogateescape") or "the daemon does not say whether it has started, see the log")
     return state
+
+
+def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
+    """What the child says: empty where it has ended without a word, or the time is up; None where a signal came first."""
+    poll = select.poll()
+    for fd in (read, interrupts.wake_fd):
+        poll.register(fd, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
+        if read in ready:
+            return os.read(read, select.PIPE_BUF)
+        if interrupts.wake_fd in ready:
+            _drain(interrupts.wake_fd)
+        if interrupts() is not None:
+            return None
+        if time.monotonic() >= until:
+            return b""
+
+
+def _called_off(pid: int, name: str) -> str:
+    """End the child whose start a signal has called off; what has become of that.
+
+    An init script takes a start that exits with 3 for failed: if a daemon ran all the same, the script would not know of it, and the
+    next start would be refused.
+    """
+    words = f"the start was interrupted by {name}"
+    os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
+    until = time.monotonic() + _PATIENCE
+    while not delivery.reaped(pid):
+        if time.monotonic() >= until:
+            return f"{words}, but the daemon (pid {pid}) does not end"
+        time.sleep(_MOMENT)
+    return f"{words}, and the daemon was ended"
 
 
 def _close_all_but(wanted: set[int]) -> None:
@@ -171,15 +216,47 @@ class _Home:
     def __init__(self, service: Service, options: Options) -> None:
         """Make it ours, and see that no other daemon uses it. Raises Refused."""
         self._service = service
-        mounts, visible = _table_for_paths(options)
-        for option, path in (("--cache", service.cache), ("--metrics", service.metrics)):
-            why = checking.may_hang(path, mounts, visible) if path is not None else None
+        self._mountinfo = options.mountinfo
+        self._table: Optional[int] = None
+        self._paths = {"--cache": [service.cache + suffix for suffix in _OURS], "--metrics": [service.metrics] if service.metrics else []}
+        self._whys: dict[str, Optional[str]] = {}
+        try:
+            self._look_at_table()
+        except OSError as error:
+            raise Refused(f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}") from None
+        for option, why in self._whys.items():
             if why is not None:
                 raise Refused(f"argument {option}: {why}")
         self._path, _, self.name = service.cache.rpartition("/")
-        self.directory, self._lock = self._taken()
+        if service.metrics is not None:
+            _check_metrics(service.metrics)
+        self.directory, self._lock = self._taken(starting=True)
 
-    def _taken(self) -> tuple[int, place.Lock]:
+    def may_hang(self, option: str) -> Optional[str]:
+        """Why whoever opens the file that an option names could hang now: something that does may have been mounted over it or over a
+        directory above. None where it could not.
+
+        What was found last counts where the table cannot be read: that nothing can be checked is a result, too.
+        """
+        try:
+            self._look_at_table()
+        except OSError:
+            pass
+        return self._whys[option]
+
+    def _look_at_table(self) -> None:
+        """Raises OSError."""
+        data = mounttable.contents(self._mountinfo)
+        if hash(data) == self._table:  # to understand a large one takes its time
+            return
+        mounts = mounttable.parse(data)[0]
+        visible = frozenset(mounttable.visible(mounts))
+        for option, paths in self._paths.items():
+            whys = [checking.may_hang(path, mounts, visible) for path in paths]
+            self._whys[option] = next((why for why in whys if why is not None), None)
+        self._table = hash(data)
+
+    def _taken(self, starting: bool = False) -> tuple[int, place.Lock]:
         path, lock = self._path or "/", f"{self.name}.pid"
         where = text.printable_argument(path)
         try:
@@ -190,7 +267,12 @@ class _Home:
             if self._service.cache == cache.DEFAULT_PATH:
                 # An earlier run may have made it for its memory alone, but NRPE's user is to read the result.
                 os.fchmod(fd, 0o755)
+            if starting:
+                for suffix, pattern in _OURS.items():
+                    _check_ours("--cache", self._service.cache + suffix, fd, pattern)
             return fd, place.Lock(lock, fd)
+        except Refused as error:
+            why = str(error)
         except place.Held as error:
             why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
         except OSError as error:
@@ -207,8 +289,9 @@ class _Home:
         self.directory, self._lock = directory, lock
 
     def close(self) -> None:
-        """Leave it."""
-        self._lock.close()
+        """Leave it. A lock that something may have been mounted over is not looked at, and ends with the process."""
+        if self.may_hang("--cache") is None:
+            self._lock.close()
         os.close(self.directory)
 
 
@@ -225,12 +308,33 @@ def _is_same(directory: int, path: str) -> bool:
         os.close(fd)
 
 
-def _table_for_paths(options: Options) -> tuple[Sequence[Mount], frozenset[int]]:
+def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
+    """Raises Refused where there is something that we have not written: it would be replaced, whatever it is."""
+    shown = text.printable_argument(path)
     try:
-        mounts = mounttable.read(options.mountinfo)[0]
-    except OSError as error:
-        raise Refused(f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}") from None
-    return mounts, frozenset(mounttable.visible(mounts))
+        beginning = place.beginning(directory, path.rpartition("/")[2])
+    except place.Unusable as error:
+        raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
+    if beginning and not pattern.match(beginning):
+        raise Refused(f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced")
+
+
+def _check_metrics(path: str) -> None:
+    """The same for metrics. That their directory cannot be opened is said, once, whenever they are written: it may come."""
+    try:
+        directory, _ = _open_above(path)
+    except OSError:
+        return
+    try:
+        _check_ours("--metrics", path, directory, _METRICS)
+    finally:
+        os.close(directory)
+
+
+def _open_above(path: str) -> tuple[int, str]:
+    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a symbolic link leads to it."""
+    directory, _, name = path.rpartition("/")
+    return syscalls.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name
 
 
 def _stay_in_memory(log: Log) -> None:
@@ -276,6 +380,7 @@ class Daemon:
         self._home = home
         self._lost: list[StuckProbe] = []
         self._trial_left: list[int] = []
+        self._trial_excused = 0
         self._reload, self._interrupts, self._log, self._settled = reload, interrupts, log, settled
         self._notifier = Notifier(os.environ)
         self._known = history.Known()
@@ -294,6 +399,7 @@ class Daemon:
         self._fed = self._progress = now
         self._asleep = _suspended()
         self._taken: Optional[float] = None
+        self._is_ready = False
         self._complaints: dict[str, str] = {}
         self._fstab: object = None
         self._fstab = self._fstab_signature()
@@ -375,14 +481,28 @@ class Daemon:
             self._next_pass = time.monotonic()
         if "SIGHUP" in calls:
             calls.discard("SIGHUP")
-            self._notifier.reloading()
+            # Before the first pass the end of a reload is not what READY=1 would be taken for, and systemd does not ask for one.
+            is_ready = self._is_ready
+            if is_ready:
+                self._notifier.reloading()
             self._take_over()
-            self._notifier.ready(self._status_words)
+            if is_ready:
+                self._notifier.ready(self._status_words)
 
     def _take_over(self) -> None:
         """Read the configuration again; if it is wrong, go on with the old one and say so."""
+
+        def read() -> bytes:
+            try:
+                self._reload()
+            except Exception:  # it has come to its end, and so will we, who say what is wrong
+                pass
+            return b""
+
         try:
-            if not self._can_be_read(self.options.files):
+            if self._tried(read, _MOST_TRIALS) is None:
+                if self._interrupts() is not None:
+                    return
                 raise Refused("a file of it does not let itself be read")
             new = self._reload()
         except Refused as error:
@@ -399,6 +519,8 @@ class Daemon:
         self.service = dataclasses.replace(self.service, interval=new.service.interval)
         self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo, state_dir=self.options.state_dir)
         self._courier.serve(self.options.submission)
+        # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
+        self._trial_excused = len(self._trial_left)
         self._fstab = self._fstab_signature()
         self._next_pass = time.monotonic()
         self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
@@ -408,41 +530,43 @@ class Daemon:
         path = self.options.fstab
         if path is None:
             return None
-        if not self._can_be_read([path]):
-            return self._fstab
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            return error.errno
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
-    def _can_be_read(self, paths: Sequence[str]) -> bool:
-        """Whether these files, or that they are not there, can be found out without hanging: tried by a worker, for whatever links lead
-        there, and however well they could be read before. Of workers that hang there is one."""
-        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
-        if self._trial_left:
-            return False
-
-        def read(key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        def look() -> bytes:
             try:
-                with open(paths[key], "rb", buffering=0) as file:
-                    file.read(1)
-            except OSError:
-                pass
-            return b"+", False
+                status = os.stat(path)
+            except OSError as error:
+                return b"%d" % (error.errno or 0)
+            return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
+
+        signature = self._tried(look, self._trial_excused + 1)
+        return self._fstab if signature is None else signature
+
+    def _tried(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
+        """What ``action`` gives, which reads files: done by a worker, for whatever links lead there, and however well they could be read
+        before. None where it does not come to its end, or ``most`` workers hang already."""
+        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
+        if len(self._trial_left) >= most:
+            return None
+
+        def serve(key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+            return action().ljust(_TRIAL_ANSWER), True
 
         try:
-            pool = workers.Pool(read, 1, _TRIAL, 1)
+            # With our groups: what we may read, it may.
+            pool = workers.Pool(serve, _TRIAL_ANSWER, _LONGEST_TRIAL, 1, groups=tuple(os.getgroups()))
         except OSError:  # who has no means for a worker has none for a pass, which says so
-            return False
-        for key in range(len(paths)):
-            pool.submit(key)
+            return None
+        pool.submit(0)
         events: list[workers.Event] = []
-        until = time.monotonic() + _TRIAL * (1 + len(paths))
-        while pool.busy and time.monotonic() < until and all(isinstance(event, workers.Answered) for event in events):
-            events += pool.wait(until)
-        self._trial_left = pool.close()
-        return len(events) == len(paths) and all(isinstance(event, workers.Answered) for event in events)
+        at, since = 0.0, time.monotonic() + _TRIAL  # a second more, for it to begin
+        while not events and self._interrupts() is None and time.monotonic() - since < _TRIAL:
+            events = pool.wait(time.monotonic() + _MOMENT)
+            now_at = sum(_processor_time(pid) for _, pid, _ in pool.at_work(0.0))
+            if now_at != at:
+                at, since = now_at, time.monotonic()
+            self._feed()
+        self._trial_left += pool.close()
+        return next((event.answer for event in events if isinstance(event, workers.Answered)), None)
 
     # -- what begins
 
@@ -527,11 +651,22 @@ class Daemon:
     def _finish(self, fd: int, each: _UnderWay) -> None:
         self._poll.unregister(fd)
         del self._passes[fd]
-        result = each.probing.finish(lambda: mounttable.read(self.options.mountinfo))
+        tables: list[Table] = []
+
+        def reread() -> Table:
+            tables.append(mounttable.read(self.options.mountinfo))
+            return tables[-1]
+
+        result = each.probing.finish(reread)
+        if tables and tables[-1] != self._known.table:
+            # The pass has answered by this table: what hung and is covered by now is shadowed. Known of what covers it, that is not
+            # the end of the matter.
+            self._known.see(tables[-1], selection.select(tables[-1][0], self.options.filters))
+            self._table_changed = True
         self._known.merge(result, each.whole, each.probing.noted)
         self._endings.follow(self._known.stuck(), each.probing.left)
+        self._recovered = self._known.wants_another_try() or self._recovered
         self._lost += each.probing.lost
-        first = self._taken is None
         if each.whole:
             self._taken = each.begun
             # Without it nothing else says, once this daemon has ended, what it leaves behind.
@@ -541,13 +676,20 @@ class Daemon:
             self._progress = time.monotonic()
             words = history.checked_words(judgements, summary.counts(judgements, result), result.duration)
             self._log.write(syslog.LOG_INFO, words)
-        if first and each.whole:
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """There is a first result, be it that nothing can be checked: the daemon runs, and whoever waits for it to start goes on."""
+        if not self._is_ready:
+            self._is_ready = True
             self._settled()
             self._notifier.ready(self._status_words)
 
     def _look_at_endings(self, ready: set[int]) -> None:
         due = self._endings.due
-        if (any(map(self._endings.knows, ready)) or (due is not None and time.monotonic() >= due)) and self._endings.ended():
+        if not any(map(self._endings.knows, ready)) and (due is None or time.monotonic() < due):
+            return
+        if self._known.wants_another_try(*self._endings.ended()):
             self._recovered = True
 
     # -- what is told
@@ -557,9 +699,11 @@ class Daemon:
         if self._known.last is None:
             return ()
         options = self.options
-        result = checking.concluded(options, self._known.survey(), lambda: self._known.mounts)
+        result = self._known.until_asked(checking.concluded(options, self._known.survey(), lambda: self._known.mounts))
         judgements = policy.judge_all(result, options.policy)
-        for news in self._episodes.follow(judgements, time.time()):
+        # Where only an autofs trigger is left, what it mounts is not mounted.
+        mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}
+        for news in self._episodes.follow(judgements, time.time(), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
         self._status_words = _status_words(judgements)
         self._notifier.status(self._status_words)
@@ -574,7 +718,8 @@ class Daemon:
         if self.service.metrics is not None:
             self._write_metrics(self.service.metrics, result, judgements, state)
         if options.submission is not None:
-            self._courier.offer(submitting.results(result, options, options.submission, self._valid_for()))
+            results = submitting.results(result, options, options.submission, self._valid_for())
+            self._courier.offer(results, submitting.held_up(result, options.submission))
         return judgements
 
     def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
@@ -594,22 +739,32 @@ class Daemon:
         """Nothing can be measured: that is the result now."""
         self._taken = self._taken if self._taken is not None else time.clock_gettime(time.CLOCK_BOOTTIME)
         self._write(State.UNKNOWN, [text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n", "utf-8")] * 4, b"")
+        self._status_words = text.one_line(words)
+        self._notifier.status(self._status_words)
+        self._tell_ready()
 
     def _write(self, state: State, texts: Sequence[bytes], json: bytes) -> None:
         assert self._taken is not None
-        valid_until = self._taken + self._valid_for()
-        path, home = self.service.cache, self._home
-        why: Optional[str] = None
+        home, taken, path = self._home, self._taken, self.service.cache
+        why = home.may_hang("--cache")
         try:
-            home.see_to_it()
-            cache.write_in(home.directory, home.name, state.value, texts, self._taken, valid_until)
-            if json:
-                path += ".json"
-                cache.replace_in(home.directory, f"{home.name}.json", json)
+            if why is None:
+                home.see_to_it()
         except Refused as error:
             why = str(error)
         except OSError as error:
             why = str(error.strerror)
+        if why is None:
+            try:
+                cache.write_in(home.directory, home.name, state.value, texts, taken, taken + self._valid_for())
+            except OSError as error:
+                why = str(error.strerror)
+            # Even then: of neither is to stay what says that all is well.
+            try:
+                if json:
+                    cache.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
+            except OSError as error:
+                path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complain("the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
 
     def _submit(self) -> None:
@@ -644,13 +799,11 @@ class Daemon:
         Unlike that of the result, its directory, or the one above (it does on Debian), may belong to the exporter's user, who could mount
         something there, or lead us elsewhere by a symbolic link.
         """
-        mounts = self._known.mounts
-        why = checking.may_hang(path, mounts, frozenset(mounttable.visible(mounts)))
+        why = self._home.may_hang("--metrics")
         if why is not None:
             return why
-        directory, _, name = path.rpartition("/")
         try:
-            fd = syscalls.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd, name = _open_above(path)
             try:
                 cache.replace_in(fd, name, data)
             finally:
@@ -682,6 +835,15 @@ def _narrowed(chosen: Selection, wanted: set[history.Key]) -> Selection:
 def _suspended() -> float:
     """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def _processor_time(pid: int) -> float:
+    """How many seconds a child has run; it does not while it waits for a file. 0 where it has ended, and been reaped."""
+    try:
+        # The clock of another process (clock_getcpuclockid(3)).
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
 
 
 def _status_words(judgements: Sequence[Judgement]) -> str:

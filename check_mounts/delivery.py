@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Optional
 
@@ -129,16 +129,28 @@ class Delivery:
         return answer[:_ANSWER_SIZE].ljust(_ANSWER_SIZE, b"\0"), True
 
 
-def deliver(submission: Submission, results: Sequence[Result], interruption: Callable[[], Optional[str]], wake_fd: int) -> list[Receipt]:
-    """Hand the results over, and wait for that as long as the submission allows. ``interruption`` names a signal that asks for the end."""
+def deliver(
+    submission: Submission,
+    results: Sequence[Result],
+    held_up: Mapping[str, str],
+    interruption: Callable[[], Optional[str]],
+    wake_fd: int,
+) -> list[Receipt]:
+    """Hand the results over, and wait for that as long as the submission allows.
+
+    ``held_up``: the names of destinations that are not to be tried, and why. ``interruption`` names a signal that asks for the end.
+    """
+    receipts = [Receipt(each, len(results), held_up[each.name]) for each in submission.destinations if each.name in held_up]
+    destinations = [each for each in submission.destinations if each.name not in held_up]
+    if not destinations:
+        return receipts
     try:
-        delivery = Delivery(submission.destinations, results, submission.timeout, wake_fd)
+        delivery = Delivery(destinations, results, submission.timeout, wake_fd)
     except OSError as error:
-        return [Receipt(each, len(results), error.strerror) for each in submission.destinations]
+        return receipts + [Receipt(each, len(results), error.strerror) for each in destinations]
     while delivery.goes_on and interruption() is None:
         delivery.step(delivery.due)
-    receipts, _ = delivery.finish(f"interrupted by {interruption()}")
-    return receipts
+    return receipts + delivery.finish(f"interrupted by {interruption()}")[0]
 
 
 class _Lane:
@@ -153,6 +165,7 @@ class _Lane:
         self.failures_in_a_row = 0
         self.delivered = self.failed = 0
         self.stuck: list[int] = []
+        self.held_up: Optional[str] = None
 
 
 class Courier:
@@ -176,10 +189,11 @@ class Courier:
             lane.not_before, lane.failures_in_a_row = 0.0, 0
         self._seconds = submission.timeout if submission is not None else 0.0
 
-    def offer(self, results: Sequence[Result]) -> None:
-        """These are the newest results."""
-        for lane in self._lanes.values():
+    def offer(self, results: Sequence[Result], held_up: Mapping[str, str]) -> None:
+        """These are the newest results. ``held_up``: the names of destinations that are not to be tried for now, and why."""
+        for name, lane in self._lanes.items():
             lane.waiting = results
+            lane.held_up = held_up.get(name)
 
     @property
     def due(self) -> Optional[float]:
@@ -209,6 +223,8 @@ class Courier:
         lane.stuck = [pid for pid in lane.stuck if not reaped(pid)]
         if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
+        if lane.held_up is not None:
+            return self._failed(lane, results, lane.held_up)
         try:
             lane.delivery = Delivery([lane.destination], results, self._seconds)
         except OSError as error:

@@ -2,14 +2,16 @@
 
 A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the later one
 counts, whichever pass it is of. (Of two passes the one that began first may ask a mount last: it waits while the other is there.)
-What hung is well again only once a probe has come back. No effects; of the system only the clocks are looked at.
+What hung is well again only once a probe has come back, also where another mount has taken the place of one that hung or was missing.
+No effects; of the system only the clocks are looked at.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import survey, text
@@ -25,6 +27,8 @@ Key = tuple[int, tuple[int, int], bytes]
 _SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
 # What to ask anew when something new hangs from it.
 _DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
+# The same line has another number once a mount before it has come or gone.
+_LINE_NUMBER = re.compile(r"^line \d+ (?=of the mount table )")
 
 
 def key_of(mount: Mount) -> Key:
@@ -47,19 +51,26 @@ class Known:
         self._answers: dict[Key, _Answer] = {}
         self._table: Table = ([], [])
         self._chosen: Optional[Selection] = None
+        # What the last survey was made of.
+        self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
+        # What was last concluded of each mount point.
+        self._concluded: dict[bytes, list[Finding]] = {}
         # When what hangs was first found so, in seconds since the epoch; until a probe comes back.
         self._hung_since: dict[Key, float] = {}
+        # Which of these were asked once more because their probe had ended.
+        self._tried_again: set[Key] = set()
         # When each mount point last answered, in seconds since the epoch.
         self.last_success: dict[bytes, float] = {}
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[Key], bool]:
-        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything else is different)."""
-        different = self._chosen is not None and (table, chosen.missing) != (self._table, self._chosen.missing)
+        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything is not as last told)."""
+        different = self._told is not None and (table, chosen.missing) != self._told
         self._table, self._chosen = table, chosen
         present = {key_of(mount): mount for mount in chosen.selected}
         for key in self._answers.keys() - present.keys():
             del self._answers[key]
             self._hung_since.pop(key, None)
+            self._tried_again.discard(key)
         points = {mount.mount_point for mount in chosen.selected}
         for gone in self.last_success.keys() - points:
             del self.last_success[gone]
@@ -98,7 +109,32 @@ class Known:
                 return dataclasses.replace(finding, detail=f"{finding.detail}, as ever since {when}")
         elif finding.condition not in _DOUBTFUL:
             self._hung_since.pop(key, None)
+            self._tried_again.discard(key)
         return finding
+
+    def wants_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
+        """Whether something hangs whose probe is no more, and that has not been asked since: it may have answered right after the probe
+        was killed, and nothing else would tell. ``held`` are processes that have ended, but had not heeded SIGKILL, ``soon`` those that
+        ended soon after it.
+
+        Without ``held`` it is true once for each hang: where probes can be killed (NFS) they all end like this, and it would be asked
+        for ever.
+        """
+        gone: set[Key] = set()
+        for key, known in self._answers.items():
+            finding = known.finding
+            if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
+                self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None))
+                if finding.stuck_pid in held:  # it is asked again for that, and if it hangs again that is another time
+                    self._tried_again.discard(key)
+                    continue
+            elif finding.stuck_pid is not None or (finding.outcome is None and not soon):
+                continue  # held still; or it shares the fate of another mount, which may be gone by the time that the process ends
+            if finding.condition is Condition.TIMED_OUT:
+                gone.add(key)
+        new = gone - self._tried_again
+        self._tried_again |= new
+        return bool(held) or bool(new)
 
     def to_be_asked(self, new: set[Key], silent: bool) -> set[Key]:
         """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did not answer, too."""
@@ -127,10 +163,16 @@ class Known:
         """The mount table as it was last seen."""
         return self._table[0]
 
+    @property
+    def table(self) -> Table:
+        """The same, with the lines that were not understood."""
+        return self._table
+
     def survey(self) -> Survey:
         """All of it, as one pass that had just ended would say it. What no pass has asked yet is left out."""
         chosen, last = self._chosen, self.last
         assert chosen is not None and last is not None
+        self._told = self._table, chosen.missing
         findings: list[Finding] = []
         for mount in chosen.selected:
             known = self._answers.get(key_of(mount))
@@ -140,6 +182,30 @@ class Known:
         findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
         findings += survey.not_understood(self._table[1])
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
+
+    def until_asked(self, concluded: Survey) -> Survey:
+        """What is concluded now; but of a mount point where something is mounted that has not answered yet, what was concluded before: of
+        what was mounted there then, or that it was missing. Nothing is well because somebody mounted something."""
+        kept = {point: self._concluded[point] for point in self._unasked() if point in self._concluded}
+        if kept:
+            # All of it, also what is shadowed there: a mount that hangs and is covered now must not be both.
+            findings = [each for each in concluded.findings if each.mount_point not in kept]
+            for old in kept.values():
+                findings += old
+            concluded = dataclasses.replace(concluded, findings=tuple(findings))
+        self._concluded = {}
+        for finding in concluded.findings:
+            self._concluded.setdefault(finding.mount_point, []).append(finding)
+        return concluded
+
+    def _unasked(self) -> set[bytes]:
+        """The mount points where something is to be probed that nothing is known of."""
+        assert self._chosen is not None
+        asked: set[bytes] = set()
+        unasked: set[bytes] = set()
+        for mount in self._chosen.selected:
+            (asked if key_of(mount) in self._answers else unasked).add(mount.mount_point)
+        return unasked - asked
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:
@@ -169,23 +235,38 @@ class News:
 
 
 class Episodes:
-    """Which mount points are in trouble, since when. Each change is told once."""
+    """Which mount points are in trouble, since when, and what cannot be understood. Each change is told once."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
+        self._not_understood: dict[str, str] = {}
 
-    def follow(self, judgements: Sequence[Judgement], now: float) -> list[News]:
-        """What has changed since the last call. ``now`` is in seconds since the epoch."""
-        news: list[News] = []
-        present = worst_of_each(judgements)
+    def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
+        """What has changed since the last call. ``now`` is in seconds since the epoch; ``mounted`` are all mount points of the table."""
+        news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.mount_point])
+        present = worst_of_each(judgement for judgement in judgements if judgement.finding.mount_point)
         for mount_point, judgement in present.items():
             line = self._follow_one(mount_point, judgement, now)
             if line is not None:
                 news.append(News(judgement.state, line))
-        news += [News(State.OK, f"{_name(gone)} is not mounted any more") for gone in self._open.keys() - present.keys()]
-        for gone in self._open.keys() - present.keys():
-            del self._open[gone]
+        for gone in [mount_point for mount_point in self._open if mount_point not in present]:
+            was = self._open.pop(gone).condition
+            # The filters or the configuration may leave it alone from now on; or nobody expects it any more.
+            what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
+            news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
         return news
+
+    def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
+        """Lines of the mount table, of fstab and the like: they have no mount point, and are known by what is wrong with them."""
+        before, self._not_understood = self._not_understood, {}
+        news: list[News] = []
+        for judgement in judgements:
+            words = judgement.finding.detail
+            key = _LINE_NUMBER.sub("", words)
+            if key not in before and key not in self._not_understood:
+                news.append(News(judgement.state, words))
+            self._not_understood.setdefault(key, before.get(key, words))
+        return news + [News(State.OK, f"No longer: {words}") for key, words in before.items() if key not in self._not_understood]
 
     def _follow_one(self, mount_point: bytes, judgement: Judgement, now: float) -> Optional[str]:
         finding, condition = judgement.finding, judgement.condition
@@ -207,8 +288,8 @@ class Episodes:
         if before is not None and before.hung is not None and hung is None:
             return f"{_recovery(mount_point, before, now)}, but is {judgement.words}"
         if condition is Condition.DENIED:  # in the words of MountStatusMonitor, which rules for logs know
-            return f"Couldn't check mountpoint {_name(mount_point)}: {finding.detail}"
-        return f"{_name(mount_point)} {'' if condition in (Condition.TIMED_OUT, Condition.UNPROBED) else 'is '}{judgement.words}"
+            return f"Couldn't check mountpoint {text.printable(mount_point)}: {finding.detail}"
+        return f"{text.printable(mount_point)} {'' if condition in (Condition.TIMED_OUT, Condition.UNPROBED) else 'is '}{judgement.words}"
 
 
 def answered(judgement: Judgement) -> bool:
@@ -216,15 +297,11 @@ def answered(judgement: Judgement) -> bool:
     return judgement.finding.outcome is not None and judgement.condition not in _DOUBTFUL | {Condition.SHADOWED}
 
 
-def _name(mount_point: bytes) -> str:
-    return text.printable(mount_point) or "the mount table"
-
-
 def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
     if before.hung is not None:
-        return f"{_name(mount_point)} answers again after {duration_words(now - before.hung)}"
+        return f"{text.printable(mount_point)} answers again after {duration_words(now - before.hung)}"
     was = before.condition.value.replace("-", " ")
-    return f"{_name(mount_point)} is ok again, after it was {was} for {duration_words(now - before.since)}"
+    return f"{text.printable(mount_point)} is ok again, after it was {was} for {duration_words(now - before.since)}"
 
 
 def duration_words(seconds: float) -> str:

@@ -26,6 +26,8 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     else may be able to put another directory in its place, either.
     """
     parent, _, name = path.rstrip("/").rpartition("/")
+    if not name:
+        raise Unusable("the root directory cannot be ours alone")
     try:
         above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -63,6 +65,31 @@ def _check_above(status: os.stat_result) -> None:
         raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others put another one in its place")
 
 
+def beginning(directory: int, name: str, size: int = 512) -> bytes:
+    """How a regular file in a directory begins; nothing where no file has that name. Raises Unusable.
+
+    It is looked at before it is opened: what is done by opening a device is its driver's affair.
+    """
+    try:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            mode = os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+        if not stat.S_ISREG(mode):
+            raise Unusable("it is a symbolic link" if stat.S_ISLNK(mode) else "it is not a regular file")
+        # O_NONBLOCK: where others may write, a FIFO could be in its place by now.
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return os.read(fd, size)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise Unusable(str(error.strerror)) from None
+
+
 class Held(Exception):
     """Somebody else holds the lock: ``pid``, 0 where that is not known."""
 
@@ -84,8 +111,12 @@ class Lock:
         self._fd = -1
         while self._fd < 0:
             self._fd = self._take()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:  # a full disk: who tries again needs a descriptor again
+            os.close(self._fd)
+            raise
 
     def _take(self) -> int:
         """The locked file; -1 where its last owner has removed it meanwhile."""

@@ -25,6 +25,15 @@ def back_to_default() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _wakeup_pipe() -> tuple[int, int]:
+    """A pipe, (read, write), into which each signal puts a byte from now on."""
+    fds = os.pipe()
+    for fd in fds:
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(fds[1], warn_on_full_buffer=False)
+    return fds
+
+
 class Interrupts:
     """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll.
 
@@ -35,10 +44,7 @@ class Interrupts:
         self.names: list[str] = []
         self.calls: set[str] = set()
         self._listening: frozenset[int] = frozenset()
-        self.wake_fd, self._write_fd = os.pipe()
-        for fd in (self.wake_fd, self._write_fd):
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self.wake_fd, self._write_fd = _wakeup_pipe()
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
                 signal.signal(number, self._note)
@@ -50,6 +56,14 @@ class Interrupts:
     def fds(self) -> tuple[int, int]:
         """Both ends of the pipe."""
         return self.wake_fd, self._write_fd
+
+    def part(self) -> None:
+        """In a forked child that goes on with these handlers: a pipe of its own. In the one that it shares with its parent each would
+        wake the other, and take out what was meant for it."""
+        shared = self.fds
+        self.wake_fd, self._write_fd = _wakeup_pipe()
+        for fd in shared:
+            os.close(fd)
 
     @property
     def name(self) -> Optional[str]:

@@ -7,12 +7,26 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import summary, text
+from check_mounts import selection, summary, text
 from check_mounts.checking import Options
 from check_mounts.delivery import Submission
-from check_mounts.model import Survey
+from check_mounts.model import Condition, Survey
 from check_mounts.passive import Result
 from check_mounts.summary import Report
+
+
+def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
+    """Which destinations are not to be tried, and why: a file of theirs is on a mount that hangs, as the survey has found out. Whoever
+    opens it would hang, too, another process each time."""
+    hung = [finding.mount_point for finding in survey.findings if finding.condition is Condition.TIMED_OUT]
+    why = {}
+    for destination in submission.destinations:
+        for path in destination.files:
+            normal = selection.normalised(os.fsencode(path))
+            on_the_way = [each for each in hung if normal == each or normal.startswith(each.rstrip(b"/") + b"/")]
+            if on_the_way:
+                why[destination.name] = f"{text.printable(normal)} is on {text.printable(on_the_way[0])}, which timed out"
+    return why
 
 
 def results(survey: Survey, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:

@@ -15,7 +15,7 @@ from check_mounts import stuck
 
 # How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp filter that does not know it).
 _LOOK = 1.0
-# A killed process may need a moment to end. One that ends so soon was not stuck, and that it ended is no news.
+# A killed process may need a moment to end. Of one that ends so soon nobody knows whether anything had held it.
 _MOMENT = 1.0
 
 
@@ -76,17 +76,18 @@ class Endings:
             self._pidfds[pid], self._pids[fd] = fd, pid
             self._poll.register(fd, select.POLLIN)
 
-    def ended(self) -> bool:
-        """Reap and forget who has ended; whether anybody has whom something had held."""
+    def ended(self) -> tuple[set[int], set[int]]:
+        """Reap and forget who has ended: those whom something had held, and those who had only just been killed."""
         now = time.monotonic()
         self._next_look = now + _LOOK
-        news = False
+        held: set[int] = set()
+        soon: set[int] = set()
         for pid in list(self._since):
             if self._has_ended(pid):
-                news = news or pid not in self._children or now - self._since[pid] > _MOMENT
+                (held if pid not in self._children or now - self._since[pid] > _MOMENT else soon).add(pid)
                 self._children.discard(pid)
                 self._forget(pid)
-        return news
+        return held, soon
 
     def _has_ended(self, pid: int) -> bool:
         if pid in self._children:

@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "watch": {"stuck"},
     "history": {"model", "policy", "selection", "survey", "text"},
     "metrics": {"history", "model", "policy", "summary", "text"},
-    "submitting": {"checking", "delivery", "model", "passive", "plugin", "summary", "text"},
+    "submitting": {"checking", "delivery", "model", "passive", "plugin", "selection", "summary", "text"},
     "daemon": {
         "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify",
         "place", "plugin", "policy", "selection", "signals", "stuck", "submitting", "summary", "survey", "syscalls", "text", "watch",

@@ -273,8 +273,36 @@ def test_what_the_reader_may_not_read(public: Path) -> None:
     status.chmod(0o644)
     place.chmod(0o711)
     assert ask(status, wrapper=as_user(65534), program=public).returncode == 1, "nothing is listed"
-    place.chmod(0o700)
+    status.unlink()
+    status.mkdir(mode=0o700)
     assert refusal(status, wrapper=as_user(65534), program=public) == line
+
+
+@pytest.mark.root
+def test_a_directory_that_is_closed_to_the_reader(public: Path) -> None:
+    """As root's own runs make it; the daemon opens it."""
+    place = public / "run"
+    place.mkdir(mode=0o700)
+    line = (
+        f"{place}/status cannot be read: Permission denied (EACCES): {place} is closed to uid 65534: "
+        "is the daemon running? systemctl status check_mounts"
+    )
+    assert refusal(place / "status", wrapper=as_user(65534), program=public) == line
+    write(place / "status")
+    assert refusal(place / "status", wrapper=as_user(65534), program=public) == line
+    assert refusal(place / "a/status", wrapper=as_user(65534), program=public) == line.replace(f"{place}", f"{place}/a")
+    assert ask(place / "status", program=public).returncode == 1, "to root it is not"
+    place.chmod(0o755)
+    assert ask(place / "status", wrapper=as_user(65534), program=public).returncode == 1
+
+
+def test_who_wants_it_submitted_hears_that_it_is_not(status: Path) -> None:
+    """Cron throws stdout away."""
+    write(status)
+    words = "argument --submit: does not go with --cached"
+    result = ask(status, "--submit", "nsca:h")
+    assert (result.returncode, result.stdout) == (3, f"MOUNTS UNKNOWN - {words}\n".encode())
+    assert result.stderr == f"check_mounts: not submitted: {words}\n".encode()
 
 
 @pytest.mark.root

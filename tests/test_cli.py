@@ -79,6 +79,27 @@ def test_refused(plugin: Plugin, arguments: list[str], words: Optional[str]) -> 
     assert line.startswith("MOUNTS UNKNOWN - ") if words is None else line == f"MOUNTS UNKNOWN - {words}"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("password=geheim", "unknown key 'password'"),
+        ("x-=geheim", "unknown key 'x-'"),
+        ("z=geheim", "unknown key 'z'"),
+        ("remote=", None),
+        ("v=", None),
+    ],
+)
+def test_unknown_keys_of_extra_options_are_named_without_their_value(
+    plugin: Plugin, tmp_path: Path, line: str, words: Optional[str]
+) -> None:
+    ini = tmp_path / "plugins.ini"
+    ini.write_text(f"[check_mounts]\n{line}\nmountinfo=/nowhere\n")
+    refused = _refused(plugin, f"--extra-opts=@{ini}")
+    assert (
+        refused.endswith("/nowhere: No such file or directory") if words is None else refused == f"MOUNTS UNKNOWN - {ini} line 2: {words}"
+    )
+
+
 def test_a_fifo_is_no_mount_table(plugin: Plugin, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert _refused(plugin, "--mountinfo", str(tmp_path / "fifo")).endswith(": not a regular file")

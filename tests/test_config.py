@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from check_mounts import cli, config
 from check_mounts.config import ConfigError, Configuration, MountSection, Option, Overrides
 from check_mounts.model import Condition, ExpectedMount, State
+from check_mounts.passive import Settings
 from check_mounts.policy import Policy, Range, parse_capacity
 from check_mounts.selection import normalised
 from tests.conftest import PYTHON, ROOT
@@ -164,13 +165,16 @@ CAPACITY = "is not a range of percent used or of what is free"
         (b"\n[mounts]", "2: unknown section [mounts]; did you mean 'mount'?"),
         (b"[Check_Mounts]", "1: unknown section [Check_Mounts]; did you mean 'check_mounts'?"),
         (b"[]", "1: unknown section []"),
-        (b"[check_mounts x]", "1: unknown section [check_mounts x]; did you mean 'check_mounts'?"),
+        (b"[check_mounts x]", "1: unknown section [check_mounts ...]; did you mean 'check_mounts'?"),
         (b"[check_mounts", "1: '[check_mounts' does not end with ']'"),
-        (b"[check_mounts] # x", "1: '[check_mounts] # x' does not end with ']'"),
+        (b"[check_mounts] # x", "1: '[check_mounts ...' does not end with ']'"),
+        (b"[ check_mounts \t", "1: '[check_mounts' does not end with ']'"),
+        (b"[\xff x]", "1: unknown section [...]"),
+        (b'[mount "/m"] # x', "1: '[mount \"/m\"] # x' does not end with ']'"),
         (b"[mount]", '1: [mount] is to be written [mount "PATTERN"]'),
         (b"[mount /home]", '1: [mount /home] is to be written [mount "PATTERN"]'),
         (b'[mount "/home]', '1: [mount "/home]: the quote is not closed'),
-        (b'[mount "/home" x]', "1: [mount \"/home\" x]: 'x' follows the closing quote"),
+        (b'[mount "/home" x]', '1: [mount "/home" x]: something follows the closing quote'),
         (b'[mount ""]', "1: [mount \"\"]: it has to begin with '/', or match something that does"),
         (b'[mount "home"]', "1: [mount \"home\"]: it has to begin with '/', or match something that does"),
         (b'[mount "/[a"]', "1: [mount \"/[a\"]: '/[a' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
@@ -192,8 +196,10 @@ CAPACITY = "is not a range of percent used or of what is free"
         (M + b"timeout = 1\n continued", "3: 'continued' is no section, no comment, and has no '='"),
         (C + b"= 1", "2: '' is not a key"),
         (C + b"--timeout = 1", "2: '--timeout' is not a key"),
-        (C + b"time out = 1", "2: 'time out' is not a key"),
-        (C + b"a|\x1b = 1", r"2: 'a\174\033' is not a key"),
+        (C + b"time out = 1", "2: 'time ...' is not a key"),
+        (C + b"a|\x1b = 1", "2: 'a ...' is not a key"),
+        (M + b"a|\x1b = 1", r"2: 'a\174\033' is not a key"),
+        (M + b"two words", "2: 'two words' is no section, no comment, and has no '='"),
         (M + b"source = a\0b", "2: a NUL byte"),
         (b"# \0", "1: a NUL byte"),
         (M + b'source = "a', "2: source: the quote is not closed"),
@@ -201,7 +207,7 @@ CAPACITY = "is not a range of percent used or of what is free"
         (M + rb'source = "a\"', "2: source: the quote is not closed"),
         (M + b'source = "a\\', "2: source: the quote is not closed"),
         (M + rb'source = "a\b"', "2: source: within quotes a backslash has to be written twice"),
-        (M + b'source = "a" # b', "2: source: '# b' follows the closing quote"),
+        (M + b'source = "a" # b', "2: source: something follows the closing quote"),
         (C + b"remote = maybe", "2: remote: 'maybe' is neither yes nor no"),
         (C + b"remote =", "2: remote: '' is neither yes nor no"),
         (C + b"verbose = 10", "2: verbose: '10' is not a number from 0 to 9"),
@@ -243,6 +249,55 @@ CAPACITY = "is not a range of percent used or of what is free"
 def test_refusals(content: bytes, words: str) -> None:
     assert _refusal(content) == f"/f line {words}"
     assert _refusal(content.replace(b"\n", b"\r\n")) == f"/f line {words}"
+
+
+NOT_SHOWN = "this is no 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)"
+SUBMIT = b'[submit "icinga2:https://h"]\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'[submit "icinga2:https://root:geheim@127.0.0.1:1"', "1: '[submit ...' does not end with ']'"),
+        (b'[submit "icinga2:https://root:geheim@127.0.0.1:1"] # x', "1: '[submit ...' does not end with ']'"),
+        (b"[submit icinga2:https://root:geheim@127.0.0.1:1]", '1: [submit ...] is to be written [submit "DESTINATION"]'),
+        (b'[submit "icinga2:https://root:geheim@127.0.0.1:1]', "1: [submit ...]: the quote is not closed"),
+        (b'[submit "nrdp:https://127.0.0.1:1/" token=geheim]', "1: [submit ...]: something follows the closing quote"),
+        (b'[Submit "nrdp:https://127.0.0.1:1/?token=geheim"]', "1: unknown section [Submit ...]; did you mean 'submit'?"),
+        (b'[submits "nrdp:https://u:geheim@h/"]', "1: unknown section [submits ...]; did you mean 'submit'?"),
+        (b"[submit:nrdp:https://u:geheim@h/]", "1: unknown section [submit ...]; did you mean 'submit'?"),
+        (b'["nrdp:https://u:geheim@h/"]', "1: unknown section [...]"),
+        (b'[submit "nrdp-https//u:geheim@h/"]\nzzz = 1', '2: unknown key \'zzz\' in [submit "nrdp-https:..."]'),
+        (C + b"submit nrdp:https://u:geheim@127.0.0.1:1/", f"2: {NOT_SHOWN}"),
+        (C + b"submit nrdp:https://h/?token=geheim", f"2: {NOT_SHOWN}"),
+        (C + b"Submit: nrdp:https://u:geheim@h/", f"2: {NOT_SHOWN}"),
+        (C + b"sumbit nrdp:https://u:geheim@h/", "2: 'sumbit ...' is no section, no comment, and has no '='"),
+        (C + b"sumbit nrdp:https://h/?token=geheim", "2: 'sumbit ...' is not a key"),
+        (C + b'sumbit = "nrdp:https://h/"?token=geheim', "2: sumbit: something follows the closing quote"),
+        (M + b"submit nrdp:https://u:geheim@h/", f"2: {NOT_SHOWN}"),
+        (b"sumbit nrdp:https://u:geheim@h/", "1: 'sumbit ...' is no section, no comment, and has no '='"),
+        (SUBMIT + b"pasword: geheim", f"2: {NOT_SHOWN}"),
+        (SUBMIT + b"pasword geheim = x", f"2: {NOT_SHOWN}"),
+        (SUBMIT + b'pasword = "x"geheim', f"2: {NOT_SHOWN}"),
+        (SUBMIT + b"password =\n  geheim", f"3: {NOT_SHOWN}"),
+    ],
+)  # fmt: skip
+def test_secrets_in_lines_that_are_none_are_not_shown(content: bytes, words: str) -> None:
+    assert _refusal(content) == f"/f line {words}"
+
+
+# --- the sections [submit]
+
+
+def test_later_sections_of_one_destination_win_key_by_key() -> None:
+    x, y = '[submit "nrdp:https://h/"]', '[submit "nrdp:https://i/"]'
+    found = _parsed(x, "token = a", "ca = /a", "verify = yes", y, "token = b", x, "token = c", "verify = no", x)
+    first, second = found.destinations
+    assert (first.destination, first.settings) == ("nrdp:https://h/", Settings(token="c", ca="/a", verify=False))
+    assert (second.destination, second.settings) == ("nrdp:https://i/", Settings(token="b"))
+    assert first.origins == {"token": "/f line 8", "ca": "/f line 3", "verify": "/f line 9"}
+    assert (first.origin, second.origin) == ("/f line 10", "/f line 5")
+    assert "duplicate key 'token' in [submit \"nrdp:...\"], first on line 2" in _refusal(f"{x}\ntoken = a\ntoken = b".encode())
 
 
 def test_the_first_of_several_errors_is_reported() -> None:
@@ -695,10 +750,12 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
     assert _extra_refusal("@") == "--extra-opts: no file is named after the '@'"
     assert _extra_refusal(f"@{tmp_path}") == f"--extra-opts: {tmp_path}: a directory"
     assert _extra_refusal("", {"MP_CONFIG_FILE": f"{tmp_path}/none"}) == f"--extra-opts: {tmp_path}/none: No such file or directory"
-    assert refused(b"timeout=1") == f"{bad} line 1: 'timeout=1' outside of a section"
+    assert refused(b"timeout=1") == f"{bad} line 1: 'timeout ...' outside of a section"
     assert refused(b"[check_mounts]\nremote") == f"{bad} line 2: 'remote' has no '=' (an option without value is written 'remote=')"
     assert refused(b"[check_mounts]\n--remote=") == f"{bad} line 2: '--remote' is not a key"
     assert refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' can be said on the command line only"
+    assert refused(b"[check_mounts]\npassword geheim") == f"{bad} line 2: 'password ...' is not a key"
+    assert refused(b"password=geheim") == f"{bad} line 1: 'password ...' outside of a section"
     assert refused(b"[x]\n\0") == f"{bad} line 2: a NUL byte"
     ini.chmod(0o666)
     assert _extra_refusal(f"@{ini}") == f"--extra-opts: {ini}: refused, because others than its owner may write to it (mode 0666)"

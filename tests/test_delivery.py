@@ -28,6 +28,7 @@ class Elsewhere:
     name: str
     does: Callable[[Sequence[Result], float], None]
     confirms: bool = True
+    files: Sequence[str] = ()
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         self.does(results, until)
@@ -84,7 +85,7 @@ def submission(*destinations: passive.Destination, timeout: float = 0.3) -> Subm
 def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
     kinds = [Elsewhere("hung", sleeps), Elsewhere("refuses", refuses), Elsewhere("crashes", crashes), Elsewhere("wrong", is_wrong)]
     kinds += [Elsewhere("good", into(tmp_path / "out")), Elsewhere("unsure", into(tmp_path / "out2"), confirms=False)]
-    receipts = delivery.deliver(submission(*kinds), RESULTS, lambda: None, interrupts)
+    receipts = delivery.deliver(submission(*kinds), RESULTS, {}, lambda: None, interrupts)
     assert [receipt.words for receipt in receipts] == [
         "not submitted to hung: no answer within 0.3 s",
         "not submitted to refuses: wrong password",
@@ -97,12 +98,12 @@ def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
 
 
 def test_a_python_without_what_a_destination_needs(interrupts: int) -> None:
-    (receipt,) = delivery.deliver(submission(Elsewhere("x", lacks_a_module)), RESULTS, lambda: None, interrupts)
+    (receipt,) = delivery.deliver(submission(Elsewhere("x", lacks_a_module)), RESULTS, {}, lambda: None, interrupts)
     assert receipt.error == "this Python has no module check_mounts.absent"
 
 
 def test_a_long_reason_is_cut_to_a_line(interrupts: int) -> None:
-    (receipt,) = delivery.deliver(submission(Elsewhere("x", is_verbose)), RESULTS, lambda: None, interrupts)
+    (receipt,) = delivery.deliver(submission(Elsewhere("x", is_verbose)), RESULTS, {}, lambda: None, interrupts)
     assert receipt.error is not None
     assert 400 < len(receipt.error) < 1100
     assert receipt.error.isprintable()
@@ -111,7 +112,9 @@ def test_a_long_reason_is_cut_to_a_line(interrupts: int) -> None:
 def test_a_signal_ends_it(interrupts: int) -> None:
     began = time.monotonic()
     names = iter([None])
-    receipts = delivery.deliver(submission(Elsewhere("hung", sleeps), timeout=1000), RESULTS, lambda: next(names, "SIGTERM"), interrupts)
+    receipts = delivery.deliver(
+        submission(Elsewhere("hung", sleeps), timeout=1000), RESULTS, {}, lambda: next(names, "SIGTERM"), interrupts
+    )
     assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
     assert time.monotonic() - began < 100
 
@@ -156,7 +159,7 @@ def test_the_newest_and_no_queue(tmp_path: Path) -> None:
     daemon = Daemon(Elsewhere("x", through_the_gate))
     assert daemon.courier.due is None
     for number in range(5):
-        daemon.courier.offer(numbered(number))
+        daemon.courier.offer(numbered(number), {})
         daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
     assert {receipt.error for receipt in daemon.receipts} == {"closed"}
     failures = daemon.courier.counts()[0][2]
@@ -179,7 +182,7 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
 
     daemon = Daemon(Elsewhere("x", refuses_one))
     for number in range(3):
-        daemon.courier.offer(numbered(number))
+        daemon.courier.offer(numbered(number), {})
         daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
         assert daemon.courier.due is None  # nor is it given the same again
     assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
@@ -191,7 +194,7 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
 def test_other_credentials_are_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_FIRST_WAIT", 1000.0)
     daemon = Daemon(Elsewhere("x", refuses))
-    daemon.courier.offer(numbered(1))
+    daemon.courier.offer(numbered(1), {})
     daemon.until(lambda: daemon.receipts)
     daemon.courier.serve(submission(Elsewhere("x", into(tmp_path / "out"))))
     daemon.until(lambda: len(daemon.receipts) == 2)
@@ -201,7 +204,7 @@ def test_other_credentials_are_tried_at_once(tmp_path: Path, monkeypatch: pytest
 def test_waits_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_FIRST_WAIT", 5.0)
     daemon = Daemon(Elsewhere("x", refuses))
-    daemon.courier.offer(RESULTS)
+    daemon.courier.offer(RESULTS, {})
     now = [time.monotonic()]
     monkeypatch.setattr(delivery, "monotonic", lambda: now[0])
     waits = []
@@ -218,7 +221,7 @@ def test_waits_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_that_hangs_delays_no_other(tmp_path: Path) -> None:
     daemon = Daemon(Elsewhere("hung", sleeps), Elsewhere("good", into(tmp_path / "out")), timeout=1000)
     for number in range(3):
-        daemon.courier.offer(numbered(number))
+        daemon.courier.offer(numbered(number), {})
         daemon.until(lambda number=number: daemon.courier.counts()[1][1] > number)  # type: ignore[misc]
     assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
     assert daemon.courier.counts()[0] == ("hung", 0, 0)
@@ -227,14 +230,14 @@ def test_one_that_hangs_delays_no_other(tmp_path: Path) -> None:
 
 def test_other_destinations_from_now_on(tmp_path: Path) -> None:
     daemon = Daemon(Elsewhere("hung", sleeps), Elsewhere("good", into(tmp_path / "out")), timeout=1000)
-    daemon.courier.offer(numbered(1))
+    daemon.courier.offer(numbered(1), {})
     daemon.until(lambda: daemon.courier.counts()[1][1] == 1)
     daemon.courier.serve(submission(Elsewhere("good", into(tmp_path / "other")), timeout=1000))
-    daemon.courier.offer(numbered(2))
+    daemon.courier.offer(numbered(2), {})
     daemon.until(lambda: daemon.courier.counts() == [("good", 2, 0)])
     assert (tmp_path / "other").read_bytes() == b"2\n"
     daemon.courier.serve(None)
-    daemon.courier.offer(numbered(3))
+    daemon.courier.offer(numbered(3), {})
     assert (daemon.courier.step(), daemon.courier.due, daemon.courier.counts()) == ([], None, [])
 
 
@@ -248,13 +251,49 @@ def test_a_worker_that_cannot_be_killed_is_the_only_one(fuse: Fuse) -> None:
         os.listdir(path)
 
     daemon = Daemon(Elsewhere("x", reads))
-    daemon.courier.offer(RESULTS)
+    daemon.courier.offer(RESULTS, {})
     daemon.until(lambda: len(daemon.receipts) == 4)
     assert daemon.receipts[0].error == "no answer within 0.3 s"
     assert all(str(receipt.error).startswith("an earlier attempt is stuck (pid ") for receipt in daemon.receipts[1:])
     assert fuse.waiting("home") == 1
     fuse.command("answer", "home")
     daemon.until(lambda: daemon.receipts[-1].error is None)
+    daemon.courier.close()
+
+
+@pytest.mark.root
+def test_a_program_that_cannot_be_killed_is_not_even_started(fuse: Fuse, tmp_path: Path) -> None:
+    """The configuration of send_nsca lies on what hangs: left alone, it would be nobody's child, and another one with each attempt."""
+    program = tmp_path / "send_nsca"
+    program.write_text(f'#!/bin/sh\nif [ "$1" = -V ]; then echo NSCA Client; else echo >> {tmp_path}/started; cat "$4"; fi\n')
+    program.chmod(0o755)
+    path = fuse.mount("home")
+    fuse.command("hang", "home")
+    settings = passive.Settings(client=str(program), client_config=f"{path}/send_nsca.cfg")
+    daemon = Daemon(passive.destination("nsca:localhost", settings))
+    daemon.courier.offer(RESULTS, {})
+    daemon.until(lambda: len(daemon.receipts) == 3)
+    assert daemon.receipts[0].error == "no answer within 0.3 s"
+    assert all(str(receipt.error).startswith("an earlier attempt is stuck (pid ") for receipt in daemon.receipts[1:])
+    assert not (tmp_path / "started").exists()
+    assert fuse.waiting("home") == 1
+    fuse.command("answer", "home")
+    daemon.until(lambda: not str(daemon.receipts[-1].error).startswith("an earlier"))
+    daemon.courier.close()
+
+
+def test_what_hangs_is_not_tried(tmp_path: Path, interrupts: int) -> None:
+    held_up = {"b": "/run/x is on /run, which timed out"}
+    both = submission(Elsewhere("a", into(tmp_path / "a")), Elsewhere("b", into(tmp_path / "b")))
+    receipts = delivery.deliver(both, RESULTS, held_up, lambda: None, interrupts)
+    assert {receipt.destination.name: receipt.error for receipt in receipts} == {"a": None, **held_up}
+    daemon = Daemon(*both.destinations)
+    daemon.courier.offer(RESULTS, held_up)
+    daemon.until(lambda: len(daemon.receipts) == 3)
+    assert {receipt.destination.name: receipt.error for receipt in daemon.receipts} == {"a": None, **held_up}
+    assert not (tmp_path / "b").exists()
+    daemon.courier.offer(RESULTS, {})
+    daemon.until(lambda: (tmp_path / "b").exists() and daemon.receipts[-1].error is None)
     daemon.courier.close()
 
 

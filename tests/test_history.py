@@ -92,6 +92,7 @@ def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     merged(home, 1, (finding(HOME, Condition.OK), 1), (finding(OTHER, Condition.OK), 1))
     assert home.see(([HOME, OTHER], []), chosen(HOME, OTHER)) == (set(), False)
     assert home.see(([HOME], []), chosen(HOME)) == (set(), True)
+    assert home.see(([HOME], []), chosen(HOME)) == (set(), True)  # whoever saw it first has not told it
     assert [each.mount for each in home.survey().findings] == [HOME]
     again = dataclasses.replace(OTHER, device=(0, 50))
     assert home.see(([HOME, again], []), chosen(HOME, again)) == ({history.key_of(again)}, True)
@@ -110,9 +111,80 @@ def test_what_is_to_be_asked() -> None:
     assert home.to_be_asked({keys["other"]}, silent=False) == {keys["other"]}
 
 
-def news(episodes: Episodes, now: float, *findings: Finding) -> list[tuple[State, str]]:
+def told(home: Known, *demanded: Finding) -> list[tuple[Condition, Optional[Mount]]]:
+    """What is told, with what the demands have found."""
+    survey = home.survey()
+    survey = home.until_asked(dataclasses.replace(survey, findings=(*survey.findings, *demanded)))
+    return sorted(((each.condition, each.mount) for each in survey.findings), key=lambda each: each[0].value)
+
+
+def test_the_old_counts_until_the_new_has_answered() -> None:
+    """Of the same mount point, whatever is there now: nothing is well because somebody has mounted something."""
+    home = known(HOME, OTHER)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1), (finding(OTHER, Condition.OK), 1))
+    missing = Finding(b"/missing", None, Condition.MISSING, "not mounted")
+    before = [(Condition.MISSING, None), (Condition.OK, OTHER), (Condition.TIMED_OUT, HOME)]
+    assert told(home, missing) == before
+    again = dataclasses.replace(HOME, device=(0, 50))
+    late = dataclasses.replace(OTHER, mount_id=40, device=(0, 51), mount_point=b"/missing")
+    unknown = dataclasses.replace(OTHER, mount_id=41, device=(0, 52), mount_point=b"/unknown")
+    mounts = (again, OTHER, late, unknown)
+    assert home.see((list(mounts), []), chosen(*mounts))[0] == {history.key_of(each) for each in (again, late, unknown)}
+    assert told(home) == before  # of what is new where nothing was there is nothing to say
+    assert told(home, Finding(b"/missing", late, Condition.CHANGED)) == before  # however often
+    assert merged(home, 2, (finding(late, Condition.OK), 2), whole=False) == [Condition.OK, Condition.OK]
+    assert told(home) == [(Condition.OK, OTHER), (Condition.OK, late), (Condition.TIMED_OUT, HOME)]
+    merged(home, 3, (finding(again, Condition.DEAD), 3), whole=False)
+    assert told(home) == [(Condition.DEAD, again), (Condition.OK, OTHER), (Condition.OK, late)]
+    home.see(([OTHER], []), chosen(OTHER))  # but what is gone is gone
+    assert told(home) == [(Condition.OK, OTHER)]
+    home.see(([OTHER, HOME], []), chosen(OTHER, HOME))
+    assert told(home) == [(Condition.OK, OTHER)]
+
+
+def test_what_is_covered_by_what_has_not_answered_is_not_told_twice() -> None:
+    home = known(HOME)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
+    assert told(home) == [(Condition.TIMED_OUT, HOME)]
+    above = dataclasses.replace(HOME, mount_id=50, parent_id=30, device=(0, 50))
+    home.see(([HOME, above], []), dataclasses.replace(chosen(above), shadowed=(HOME,)))
+    assert told(home) == [(Condition.TIMED_OUT, HOME)]
+    merged(home, 2, (finding(above, Condition.OK), 2), whole=False)
+    assert told(home) == [(Condition.OK, above), (Condition.SHADOWED, HOME)]
+
+
+def test_what_hangs_and_holds_nobody_is_tried_again_once() -> None:
+    """Until it has answered: the next time is another matter."""
+    home = known(HOME, OTHER)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1), (finding(OTHER, Condition.OK), 1))
+    assert not home.wants_another_try()  # it is waited for
+    assert home.wants_another_try(soon={7})
+    assert home.stuck() == set()
+    hung = dataclasses.replace(finding(HOME, Condition.TIMED_OUT), outcome=Outcome())
+    for begun in (2, 3):
+        merged(home, begun, (hung, begun))
+        assert not home.wants_another_try()
+    merged(home, 4, (finding(HOME, Condition.OK), 4))
+    assert not home.wants_another_try()
+    merged(home, 5, (hung, 5))
+    assert home.wants_another_try()
+    assert not home.wants_another_try()
+    merged(home, 5.5, (finding(HOME, Condition.TIMED_OUT, 9), 5.5))
+    assert home.wants_another_try(held={9})  # whoever did not heed SIGKILL tells by his end, whenever
+    merged(home, 5.6, (finding(HOME, Condition.TIMED_OUT, 10), 5.6))
+    assert home.wants_another_try(soon={10})
+    merged(home, 5.7, (finding(HOME, Condition.TIMED_OUT, 11), 5.7))
+    assert not home.wants_another_try(soon={11})
+    shares = finding(OTHER, Condition.TIMED_OUT)
+    merged(home, 6, (shares, 6))
+    assert not home.wants_another_try()  # whose fate it shares is the one to try
+    home.see(([OTHER], []), chosen(OTHER))
+    assert home.wants_another_try(soon={8})  # and if that is gone, its process tells
+
+
+def news(episodes: Episodes, now: float, *findings: Finding, mounted: tuple[bytes, ...] = ()) -> list[tuple[State, str]]:
     survey = Survey(findings, started=now, duration=1.0, timeout=2.0)
-    return [(each.state, each.line) for each in episodes.follow(judge_all(survey, Policy()), now)]
+    return [(each.state, each.line) for each in episodes.follow(judge_all(survey, Policy()), now, mounted)]
 
 
 def test_each_change_is_told_once() -> None:
@@ -136,6 +208,32 @@ def test_what_is_blocked_is_no_news_and_what_goes_is() -> None:
     assert [line for _, line in news(episodes, NOW, hung, blocked)] == ["/home timed out after 2 s"]
     assert news(episodes, NOW + 60) == [(State.OK, "/home is not mounted any more")]
     assert news(episodes, NOW + 120) == []
+
+
+def test_what_is_left_alone_from_now_on() -> None:
+    episodes = Episodes()
+    hung, missing = finding(HOME, Condition.TIMED_OUT, 7, NOW), Finding(b"/missing", None, Condition.MISSING, "not mounted")
+    assert len(news(episodes, NOW, hung, missing)) == 2
+    expected = [(State.OK, "/home is not checked any more"), (State.OK, "/missing is not missing any more")]
+    assert sorted(news(episodes, NOW + 60, mounted=(b"/home", b"/missing")), key=lambda each: each[1]) == expected
+
+
+def test_lines_that_are_no_mounts() -> None:
+    """Each is told, once, and so is that it is well again; that it has another number now is no news."""
+    episodes = Episodes()
+
+    def wrong(*lines: str) -> list[Finding]:
+        return [Finding(b"", None, Condition.UNPROBED, line) for line in lines]
+
+    table = "line {} of the mount table cannot be understood, it is garbage: x"
+    lines = ("fstab line 3: it has no mount point", "fstab line 4: it has no type", table.format(7))
+    assert news(episodes, NOW, *wrong(*lines)) == [(State.UNKNOWN, line) for line in lines]
+    assert news(episodes, NOW, *wrong(*lines)) == []
+    other = finding(HOME, Condition.DEAD)
+    assert [line for _, line in news(episodes, NOW, *wrong(*lines[:2], table.format(8)), other)] == ["/home is dead: after 2 s"]
+    assert news(episodes, NOW, *wrong(lines[1], table.format(9)), other) == [(State.OK, f"No longer: {lines[0]}")]
+    assert news(episodes, NOW, *wrong(lines[1]), other) == [(State.OK, f"No longer: {lines[2]}")]
+    assert [line for _, line in news(episodes, NOW)] == [f"No longer: {lines[1]}", "/home is not mounted any more"]
 
 
 @pytest.mark.parametrize(

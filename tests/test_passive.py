@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
+import html
 import json
 import os
 import re
@@ -19,14 +21,27 @@ import time
 import xml.etree.ElementTree as etree
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, quote_plus
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from check_mounts.passive import Destination, Result, Settings, Undelivered, command_file, destination, icinga2, nrdp, nsca, records, web
+from check_mounts.passive import (
+    Destination,
+    Result,
+    Settings,
+    Undelivered,
+    command_file,
+    credentials,
+    destination,
+    icinga2,
+    nrdp,
+    nsca,
+    records,
+    web,
+)
 from check_mounts.passive.address import parse_url
 from tests.conftest import until
 
@@ -495,6 +510,16 @@ def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(pipe: Pa
     with reader(pipe) as reading:
         assert refused(to(pipe.parent / "link"), [result()]).startswith("a symbolic link leads to it")
         assert os.read(reading, 100) == b""
+
+
+def test_a_blank_at_the_end_of_a_name_can_be_seen() -> None:
+    """Nagios drops it from a service_description; Icinga's names are left as they are."""
+    odd = result(service="mounts /a ")
+    assert b";mounts /a\\040;" in command_file.command(odd)
+    assert b"\tmounts /a\\040\t" in nsca.compose([odd], ng=False)[1]
+    assert b";mounts /a\\040;" in nsca.compose([odd], ng=True)[1]
+    assert "<servicename>mounts /a\\040</servicename>" in nrdp.element(odd)
+    assert json.loads(icinga2.request(odd, now=0.0))["service"] == "client1!mounts /a "
 
 
 # --- send_nsca, played by scripts
@@ -996,6 +1021,52 @@ def test_answers_of_nrdp_that_are_no_success(start: Start, answer: bytes, words:
     server = start(answering(answer), secured=False)
     assert refused(at(server), [result()], 2) == words
     assert server.connections == 1
+
+
+ODD = "t0k3n/+ &<\"'\\>ü"
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        ODD,
+        quote_plus(ODD),
+        quote(ODD),
+        quote(ODD, safe="").lower(),
+        ODD.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+        html.escape(ODD),  # as xmlstarlet and others, with &#x27;
+        html.escape(ODD).replace("&#x27;", "&#039;"),  # htmlspecialchars() of PHP 8
+        html.escape(ODD).replace("&#x27;", "&apos;").replace("ü", "&#252;"),
+        json.dumps(ODD)[1:-1],
+        json.dumps(ODD)[1:-1].replace("/", "\\/"),  # json_encode() of PHP
+        json.dumps(ODD, ensure_ascii=False)[1:-1],
+        base64.b64encode(f"nrdp:{ODD}".encode()).decode(),
+        quote_plus(base64.b64encode(f"nrdp:{ODD}".encode())),
+    ],
+)
+def test_a_secret_that_is_repeated_in_other_letters_is_not_printed(repeated: str) -> None:
+    secrets = credentials.secrets(Settings(user="nrdp", password=ODD, token=f"{ODD}+longer"))
+    assert records.shown(f"BAD {repeated}, BAD", secrets) == "BAD ***, BAD"
+    assert secrets == sorted(secrets, key=len, reverse=True), "or the shorter would leave the end of the longer"
+
+
+def test_a_secret_of_any_characters_has_its_forms() -> None:
+    secrets = credentials.secrets(Settings(token="a\udcff\n\0b"))
+    assert {"a\udcff\n\0b", "a\xff\n\0b", "a%FF%0A%00b", "a%ff%0a%00b", "a\\udcff\\n\\u0000b"} <= set(secrets)
+    assert "a\ufffd\n\0b" in secrets
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<result><status>-1</status><message>BAD TOKEN {html.escape(ODD)}</message></result>",
+        json.dumps({"result": {"status": -1, "message": f"BAD TOKEN {ODD}"}}),
+        json.dumps({"result": {"status": -1, "message": f"BAD TOKEN {ODD}"}}).replace("/", "\\/"),
+    ],
+)
+def test_a_token_that_nrdp_repeats_is_not_printed(start: Start, body: str) -> None:
+    server = start(answering(http("200 OK", body.encode())), secured=False)
+    assert refused(at(server, Settings(token=ODD)), [result()], 2) == "BAD TOKEN *** (status -1)"
 
 
 @pytest.mark.parametrize("answer", [PROCESSED, PROCESSED_JSON])

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon, daemon
 
 __all__ = ["daemon"]
@@ -214,9 +215,56 @@ def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, re
 )
 def test_wrong_words(plugin: Plugin, words: list[str], why: str) -> None:
     result = plugin(*words)
-    assert (result.code, result.stderr) == (3, b"")
+    assert result.code == 3
     assert result.lines[0].startswith(f"MOUNTS UNKNOWN - {why}")
     assert "s3cret" not in result.stdout.decode()
+    # Stderr is for who throws stdout away, if he wants something submitted.
+    wanted = any(word.startswith("--submit") for word in words)
+    assert result.stderr.decode() == (f"check_mounts: not submitted: {result.lines[0][17:]}\n" if wanted else "")
+
+
+def test_a_set_up_that_is_wrong_is_no_secret(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    """To cron, which mails what is on stderr, nothing would be wrong."""
+    mounts.tmpfs("home")
+    secret, told = Path(with_password(tmp_path, "nrdp:https://h/")), tmp_path / "told.conf"
+    told.write_text(f"[check_mounts]\nsubmit = command-file:{tmp_path}/none\n")
+    secret.chmod(0o644)
+    pipe = f"--submit=command-file:{tmp_path}/none"
+    for words in (
+        ["--submit", "icinga2:https://127.0.0.1"],  # no credentials
+        [pipe, "--config", str(secret)],
+        [pipe, "--config", "/nowhere"],
+        [pipe, "--no-such|option"],
+        ["--submit"],
+        ["--sumbit", "nsca:h", "--submit-service", "mounts"],
+        [pipe, "--mountinfo", "/nowhere"],
+        ["--config", str(told), "--mountinfo", "/nowhere"],
+    ):
+        result = plugin(*words)
+        assert (result.code, result.verdict[:17]) == (3, "MOUNTS UNKNOWN - "), words
+        assert result.stderr.decode() == f"check_mounts: not submitted: {result.lines[0][17:]}\n"
+    # Who wants nothing submitted reads stdout.
+    for words in (["--no-such-option"], ["--", "--submit"], ["--config", "/nowhere"], ["--submit", "nsca:h", "--version"]):
+        assert (plugin(*words).code, plugin(*words).stderr) == (3, b""), words
+
+
+def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    pipe = f"--submit=command-file:{tmp_path}/none"
+    script = (
+        "import check_mounts.{0} as module\ndef broken(*_): raise {2}\nmodule.{1} = broken\nfrom check_mounts.__main__ import main; main()"
+    )
+    for module, name, error, verdict, words in (
+        ("survey", "take", "OSError(24, 'Too many open files')", "", "cannot start: Too many open files"),
+        ("survey", "take", "ImportError('no module')", "", "cannot start: no module"),
+        ("survey", "take", "TypeError('a|b')", "", r"internal error: TypeError: a\174b"),
+        ("submitting", "results", "TypeError('x')", "MOUNTS OK - ", "internal error: TypeError: x"),
+    ):
+        defect = script.format(module, name, error)
+        command = [PYTHON, "-c", defect, pipe, "-p", f"{mounts.base}/*", "--state-dir", str(tmp_path / "state")]
+        done = subprocess.run(command, env=plugin.environment, cwd="/", capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (3, f"check_mounts: not submitted: {words}\n")
+        assert done.stdout.startswith(verdict or f"MOUNTS UNKNOWN - {words.replace(chr(92) + '174', '/')}")
 
 
 @pytest.mark.parametrize(
@@ -227,12 +275,15 @@ def test_wrong_words(plugin: Plugin, words: list[str], why: str) -> None:
         ('[submit "nsca:h"]\npasword = s3cret\n', 0o600, "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
         ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: 'ca.crt' is not an absolute path"),
         ('[submit "nsca:h"]\nverify = maybe\n', 0o600, "{} line 2: verify: 'maybe' is neither yes nor no"),
-        ('[submit "nsca:h"]\n[submit "nsca:h"]\n', 0o600, "{} line 2: duplicate section, first on line 1"),
+        ('[check_mounts]\nsubmit = nsca:h\n[submit "nsca:h"]\n[submit "nsca:h"]\nuser = s3cret\n', 0o600,
+         "{} line 4: nsca: 'user' does not fit; "),
         ('[submit "nsca:h"]\npassword: s3cret\n', 0o600, "{} line 2: this is no 'KEY = VALUE', or its quotes are wrong (it is not shown"),
         ('[submit "nsca:h"]\npassword s3cret = 2\n', 0o600, "{} line 2: this is no 'KEY = VALUE'"),
         ('[submit "nsca:h"]\npassword = "x"s3cret\n', 0o600, "{} line 2: this is no 'KEY = VALUE'"),
         ('[submit "nrdp:https://h/?token=s3cret"]\nusr = u\n', 0o600, "{} line 2: unknown key 'usr' in [submit \"nrdp:...\"]"),
-        ("[submit nsca]\n", 0o600, '{} line 1: [submit nsca] is to be written [submit "DESTINATION"]'),
+        ("[submit nsca]\n", 0o600, '{} line 1: [submit ...] is to be written [submit "DESTINATION"]'),
+        ('[submit "icinga2:https://root:s3cret@127.0.0.1:1"\n', 0o600, "{} line 1: '[submit ...' does not end with ']'"),
+        ("[check_mounts]\nsubmit nrdp:https://u:s3cret@127.0.0.1:1/\n", 0o600, "{} line 2: this is no 'KEY = VALUE'"),
         ('[check_mounts]\nsubmit = nsca:h\n\n[submit "nsca:h"]\nuser = s3cret\n', 0o600, "{} line 4: nsca: 'user' does not fit; "),
         ("[check_mounts]\nsubmit = nsca:\n", 0o600, "{} line 2: argument --submit: nsca: "),
     ],

@@ -82,12 +82,22 @@ class Destination(Protocol):
         """Is a delivery that succeeded known to have arrived?"""
         ...
 
+    @property
+    def files(self) -> Sequence[str]:
+        """What it opens on this host, as absolute paths."""
+        ...
+
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """Hand over the results, all of them or as far as it goes, until that time (CLOCK_MONOTONIC). Raises Undelivered.
 
         One that is refused for itself (no such service) does not keep the others from being handed over. Runs in a process of its own.
         """
         ...
+
+
+def named(*paths: Optional[str]) -> tuple[str, ...]:
+    """Those that are."""
+    return tuple(path for path in paths if path is not None)
 
 
 def destination(word: str, settings: Settings) -> Destination:

@@ -47,6 +47,7 @@ class CommandFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self.name = f"command-file:{text.printable_argument(path)}"
+        self.files = (path,)
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination. Never blocks, however full the pipe is."""

@@ -1,12 +1,17 @@
 """Which settings make sense together, and what is sent of them: shared by what speaks HTTP.
 
-Import budget: ``base64``, by the time of a delivery.
+Import budget: ``re``; ``base64``, ``json``, ``urllib.parse`` by the time of a delivery.
 """
 
 from __future__ import annotations
 
+import re
+
 from check_mounts.passive import Settings
 from check_mounts.passive.address import Url
+
+# As XML and HTML write them; of the apostrophe there is no one way.
+_QUOTES = (("'", '"'), ("&#39;", "&quot;"), ("&#039;", "&quot;"), ("&apos;", "&quot;"), ("&#x27;", "&quot;"), ("'", "&quot;"))
 
 _FILES = ("ca", "certificate", "key")
 
@@ -47,6 +52,28 @@ def _basic(settings: Settings) -> str:
 
 
 def secrets(settings: Settings) -> list[str]:
-    """What must not be printed, should a server repeat it."""
+    """What must not be printed, should a server repeat it: as it is, and as servers write it. The longest first, so that none is masked
+    in part."""
     found = [settings.password, settings.token, _basic(settings) if settings.user is not None else None]
-    return sorted((secret for secret in found if secret), key=len, reverse=True)
+    forms = {form for secret in found if secret for form in _forms(secret)}
+    return sorted(forms, key=lambda form: (len(form), form), reverse=True)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it is, in a URL or form, in XML or HTML, and in JSON."""
+    from json import dumps
+    from urllib.parse import quote, quote_plus
+
+    data = secret.encode("utf-8", "surrogateescape")
+    # What the server's bytes are taken for: a body is UTF-8, a reason Latin-1.
+    forms = {secret, data.decode("utf-8", "replace"), data.decode("latin-1")}
+    urls = {quote_plus(data), quote_plus(data, safe="/"), quote(data), quote(data, safe="")}
+    forms |= urls | {re.sub("%..", lambda match: match[0].lower(), url) for url in urls}
+    for words in (dumps(secret)[1:-1], dumps(secret, ensure_ascii=False)[1:-1]):
+        forms |= {words, words.replace("/", "\\/")}  # PHP escapes the slash
+    for apostrophe, quotation in _QUOTES:
+        words = secret.replace("&", "&amp;").replace("<", "&lt;")
+        words = words.replace('"', quotation).replace("'", apostrophe)
+        for each in (words, words.replace(">", "&gt;")):
+            forms |= {each, each.encode("ascii", "xmlcharrefreplace").decode("ascii")}
+    return forms

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import text
-from check_mounts.passive import Refused, Result, Settings, Undelivered, credentials, records
+from check_mounts.passive import Result, Settings, Undelivered, credentials, named, records
 from check_mounts.passive.address import Address, Url, parse_url
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Icinga2:
         self._url = url
         self._settings = settings
         self.name = f"icinga2:{url}"
+        self.files = named(settings.ca, settings.certificate, settings.key)
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""
@@ -59,8 +60,9 @@ class Icinga2:
                 except Undelivered as error:
                     if number == 0:
                         raise
-                    # One after the other they need a round trip each: too many for the time, or the server went away.
-                    raise Refused(f"{error}, after {number} of {len(results)} results") from None
+                    # One after the other they need a round trip each: too many for the time, or the server went away. It has not refused
+                    # the rest, so that is worth another try, which does those no harm that have arrived.
+                    raise Undelivered(f"{error}, after {number} of {len(results)} results") from None
                 why = refusal(answer, result, credentials.secrets(self._settings))
                 if answer.status == 401:  # so it will answer to all of them
                     raise Undelivered(why or "")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from check_mounts.passive import Result, Settings, Undelivered, credentials, records
+from check_mounts.passive import Result, Settings, Undelivered, credentials, named, records
 from check_mounts.passive.address import Url, parse_url
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SETTINGS = frozenset(("token", "user", "password", "ca", "certificate", "key", "
 _LONGEST = 1 << 16
 # In XML, or in JSON where the server is configured so. Its answers are too simple to need a parser, and not to be trusted with one.
 _STATUS = re.compile(rb"""<status>\s*(-?\d{1,9})\s*</status>|"status"\s*:\s*"?(-?\d{1,9})""")
-_MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"([^"]*)""")
+_MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PROCESSED = re.compile(rb"\b(\d{1,9}) checks processed")
 
 
@@ -35,6 +35,7 @@ class Nrdp:
         self._url = url
         self._settings = settings
         self.name = f"nrdp:{url}"
+        self.files = named(settings.ca, settings.certificate, settings.key)
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import signals, syscalls, text
-from check_mounts.passive import Result, Settings, Undelivered, records
+from check_mounts.passive import Result, Settings, Undelivered, named, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
 
@@ -56,6 +56,7 @@ class Nsca:
         self._config = client_config
         self._ng: Optional[bool] = None
         self.name = f"nsca:{address}"
+        self.files = named(client, client_config)
 
     @property
     def confirms(self) -> bool:
@@ -65,6 +66,10 @@ class Nsca:
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""
         client = _found(self._client)
+        # Where one of them lies on what hangs, it is this worker that hangs, of which its owner knows, and not a program that is nobody's
+        # child any more once this worker is killed, with another one at the next attempt.
+        for path in named(client, self._config):
+            _look_at(path)
         self._ng = _is_ng(client, until)
         failures, input_ = compose(results, self._ng)
         if input_:
@@ -141,6 +146,20 @@ def _found(client: Optional[str]) -> str:
         if os.access(f"{place}/{PROGRAM}", os.X_OK):
             return f"{place}/{PROGRAM}"
     raise Undelivered(f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is")
+
+
+def _look_at(path: str) -> None:
+    """Ask its filesystem for a file; what is wrong with it the program says better."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        syscalls.statx(fd, syscalls.Statx())
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _is_ng(client: str, until: float) -> bool:

@@ -28,6 +28,8 @@ from check_mounts.passive.address import Url
 
 LONGEST_ANSWER = 1 << 16
 _PORTS = {"http": 80, "https": 443}
+# How it looks when the other side has closed the connection; RemoteDisconnected is a ConnectionError, too.
+_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,18 +114,33 @@ class Connection:
         self._client = _Client(url, tls, until)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Raises Undelivered for everything but an answer."""
+        """Raises Undelivered for everything but an answer. The server may get the same request twice."""
         try:
-            self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
-            response = self._client.getresponse()
-            with response:
-                data = response.read(LONGEST_ANSWER)
-                if not response.isclosed():  # more than anybody has to say; the next answer is not to begin in the middle of it
-                    self._client.close()
-            return Answer(response.status, response.reason, data)
+            kept: Optional[_Timed] = self._client.sock
+            if kept is None:
+                return self._answer(path, body, headers)
+            kept.silent = True
+            try:
+                return self._answer(path, body, headers)
+            except _HUNG_UP:
+                # Servers close a connection that was idle, or when they are restarted, and that shows at the next request only.
+                if not kept.silent:
+                    raise
+            self.close()
+            return self._answer(path, body, headers)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise Undelivered(self._why(error)) from None
+
+    def _answer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """By the connection that there is, else by a new one. Raises OSError, HTTPException, ValueError."""
+        self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
+        response = self._client.getresponse()
+        with response:
+            data = response.read(LONGEST_ANSWER)
+            if not response.isclosed():  # more than anybody has to say; the next answer is not to begin in the middle of it
+                self._client.close()
+        return Answer(response.status, response.reason, data)
 
     def close(self) -> None:
         """Hang up."""
@@ -202,6 +219,7 @@ class _Timed:
     """As much of a socket as http.client uses. The timeout of a socket is for each call; here it is for all of them together.
 
     As with a socket, what makefile() gave keeps it open: http.client closes it before it reads an answer that ends with the connection.
+    ``silent``: nothing has come since it was last set.
     """
 
     def __init__(self, wrapped: socket.socket, until: float) -> None:
@@ -209,6 +227,7 @@ class _Timed:
         self._until = until
         self._users = 1
         self._closed = False
+        self.silent = True
 
     def sendall(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -222,7 +241,9 @@ class _Timed:
 
     def receive(self, buffer: Any) -> int:
         self._wrapped.settimeout(_left(self._until))
-        return self._wrapped.recv_into(buffer)
+        count = self._wrapped.recv_into(buffer)
+        self.silent = self.silent and not count
+        return count
 
     def close(self) -> None:
         if not self._closed:

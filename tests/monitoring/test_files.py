@@ -178,6 +178,25 @@ def test_cron_hands_its_result_over(stack: Stack, installed: Path, machine_id: s
     assert re.fullmatch(rf"[^\n]*command-file:{pipe}[^\n]*\n", done.stderr)
 
 
+@pytest.mark.root
+def test_cron_mails_what_is_wrong_with_the_set_up(stack: Stack, installed: Path, machine_id: str) -> None:
+    variables, command = cron_line()
+
+    def mailed(**changes: str) -> str:
+        done = stack.run("/bin/sh", "-c", command, user="root", env={**variables, **changes})
+        assert (done.returncode, done.stdout) == (3, "")
+        return done.stderr
+
+    stack.write(CONFIGURATION, '[submit "nrdp:https://127.0.0.1/"]\ntoken = geheim\n')
+    refused = f"{CONFIGURATION} line 2: token: refused, because everybody may read it (mode 0644): chmod o-r {CONFIGURATION}"
+    assert mailed(MONITOR="nsca:127.0.0.1") == f"check_mounts: not submitted: {refused}\n"
+    stack.write(CONFIGURATION, "")
+    missing = "argument --submit: icinga2: 'user' and 'password' are missing, or 'certificate'"
+    assert mailed(MONITOR="icinga2:https://127.0.0.1") == f"check_mounts: not submitted: {missing}\n"
+    service = "argument --submit-service: 'a;b' is not the name of a host or service"
+    assert mailed(SERVICE="a;b") == f"check_mounts: not submitted: {service}\n"
+
+
 # -- SELinux
 
 
