@@ -49,7 +49,7 @@ def pool() -> Iterator[Harness]:
     harness = Harness()
     yield harness
     for each in harness.pools:
-        assert each.close() == []
+        assert each.close(grace=20.0) == []
     until(lambda: not _children())
 
 
