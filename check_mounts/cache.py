@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_PATH = "/run/check_mounts/status"
+# The files of a daemon, by what is added to that name: the result, the survey, the lock.
+SUFFIXES = ("", ".json", ".pid")
 
 _STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
 _VERDICT = b"check_mounts 1 %b "

@@ -58,14 +58,10 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     """
     normal = selection.normalised(os.fsencode(path))
     for mount in mounts:
-        on_the_way = mount.mount_id in visible and _slash(normal).startswith(_slash(mount.mount_point))
+        on_the_way = mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
         if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
             return f"{text.printable(normal)} is on {text.printable(mount.fs_type)}, which may hang"
     return None
-
-
-def _slash(path: bytes) -> bytes:
-    return path.rstrip(b"/") + b"/"
 
 
 def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()) -> Pass:

@@ -605,13 +605,17 @@ def _cache(values: argparse.Namespace) -> str:
     shown, name = text.printable_argument(path), path.rpartition("/")[2]
     if name in ("", ".", ".."):
         _refuse("--cache", f"'{shown}' is not the name of a file")
-    files = [selection.normalised(os.fsencode(path + suffix)) for suffix in ("", ".json", ".pid")]
+    files = [selection.normalised(os.fsencode(path + suffix)) for suffix in cache.SUFFIXES]
     if files[0].count(b"/") == 1:
         _refuse("--cache", f"'{shown}' is in the root directory: the result needs one of its own, as in {cache.DEFAULT_PATH}")
     _check_length("--cache", name + ".json")
     if values.metrics is not None and selection.normalised(os.fsencode(_absolute("--metrics", values.metrics))) in files:
         _refuse("--metrics", "names a file of --cache")
     return path
+
+
+def _missing(library: str, error: ImportError) -> str:
+    return f"the library {library} is missing ({error}): apt-get install python3-{library.replace('_', '-')}"
 
 
 def _check_length(option: str, name: str) -> None:
@@ -629,7 +633,7 @@ def _metrics(path: str, load: bool) -> str:
         if load:
             from check_mounts import metrics  # noqa: F401
     except ImportError as error:
-        _refuse("--metrics", f"the library prometheus_client is missing ({error}): apt-get install python3-prometheus-client")
+        _refuse("--metrics", _missing("prometheus_client", error))
     _check_length("--metrics", path.rpartition("/")[2])
     return _absolute("--metrics", path)
 
@@ -838,7 +842,7 @@ def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrup
     except ModuleNotFoundError as error:
         if error.name != "nagiosplugin":
             raise
-        raise ImportError(f"the library nagiosplugin is missing ({error}): apt-get install python3-nagiosplugin") from None
+        raise ImportError(_missing("nagiosplugin", error)) from None
     from check_mounts.passive import command_file, icinga2, nrdp, nsca  # noqa: F401
 
     _started_in()

@@ -70,7 +70,7 @@ _TRIAL_ANSWER = 64
 _PATIENCE = 10.0
 _NAMED = 3
 # How the files begin that we write beside each other, by what is added to the name of the result; and that of the metrics.
-_OURS = {"": re.compile(rb"check_mounts "), ".json": re.compile(rb'\{"version": \d+, "state": "'), ".pid": re.compile(rb"\d+\n?\Z")}
+_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', rb"\d+\n?\Z"))))
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 _PRIORITIES = {
     State.OK: syslog.LOG_NOTICE,

@@ -21,7 +21,7 @@ from typing import Optional
 
 from check_mounts.model import Condition, ExpectedMount, Mount
 from check_mounts.mounttable import contents
-from check_mounts.selection import NETWORK_FUSE_SUBTYPES, NFS_TYPES, PSEUDO_TYPES, READ_ONLY_TYPES, Glob, is_fuse, normalised
+from check_mounts.selection import NETWORK_FUSE_SUBTYPES, NFS_TYPES, PSEUDO_TYPES, READ_ONLY_TYPES, Glob, is_fuse, leads_over, normalised
 from check_mounts.text import printable
 
 DEFAULT_FSTAB = "/etc/fstab"
@@ -712,7 +712,7 @@ def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[
     directory = _without_known_links(directory)
     holder = table.holder(directory)
     # Bound over itself, or over a directory above: what the source was before cannot be seen any more.
-    if holder is None or holder.fs_type == b"autofs" or (directory + b"/").startswith(mount.mount_point.rstrip(b"/") + b"/"):
+    if holder is None or holder.fs_type == b"autofs" or leads_over(directory, mount.mount_point):
         return None
     rest = directory[len(holder.mount_point.rstrip(b"/")) :]
     root = (holder.root.rstrip(b"/") + rest).rstrip(b"/") or b"/"

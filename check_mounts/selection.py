@@ -76,6 +76,15 @@ def normalised(path: bytes) -> bytes:
     return b"/" + os.path.normpath(path).lstrip(b"/")
 
 
+def leads_over(path: bytes, mount_point: bytes) -> bool:
+    """Whether who looks up a path comes to what is mounted there: it is the mount point or below. On the text; both are normalised."""
+    return _slash(path).startswith(_slash(mount_point))
+
+
+def _slash(path: bytes) -> bytes:
+    return path.rstrip(b"/") + b"/"
+
+
 @dataclasses.dataclass(frozen=True)
 class Filters:
     """What the command line says about which mounts to check. Empty sequences mean: not said. ``ignored``: what the configuration

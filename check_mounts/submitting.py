@@ -23,7 +23,7 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
     for destination in submission.destinations:
         for path in destination.files:
             normal = selection.normalised(os.fsencode(path))
-            on_the_way = [each for each in hung if normal == each or normal.startswith(each.rstrip(b"/") + b"/")]
+            on_the_way = [each for each in hung if selection.leads_over(normal, each)]
             if on_the_way:
                 why[destination.name] = f"{text.printable(normal)} is on {text.printable(on_the_way[0])}, which timed out"
     return why

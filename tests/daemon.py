@@ -76,6 +76,17 @@ class Daemon:
         before = self.log.count("\nChecked ")
         until(lambda: self.log.count("\nChecked ") >= before + times, seconds)
 
+    def check(self) -> None:
+        """Have it check now, and wait until it has."""
+        before = self.log.count("\nChecked ")
+        self.signal(signal.SIGUSR1)
+        until(lambda: self.log.count("\nChecked ") > before)
+
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until it has come to a stop."""
+        self.signal(signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

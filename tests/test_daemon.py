@@ -320,8 +320,7 @@ def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: P
         next_with("READY=1")
         for _ in range(5):
             next_with("WATCHDOG=1")
-        daemon.process.send_signal(signal.SIGSTOP)
-        until(lambda: Path(f"/proc/{daemon.process.pid}/stat").read_text().split(") ")[1][0] == "T")
+        daemon.freeze()
         manager.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while manager.recv(4096):

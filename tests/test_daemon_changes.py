@@ -54,11 +54,9 @@ def _is(path: Path, condition: Optional[str]) -> Callable[[Any], bool]:
 @contextlib.contextmanager
 def _unseen(daemon: Daemon) -> Iterator[None]:
     """What happens in here, the daemon sees when it is over."""
-    process = daemon.process
-    process.send_signal(signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+    daemon.freeze()
     yield
-    process.send_signal(signal.SIGCONT)
+    daemon.signal(signal.SIGCONT)
 
 
 def _lines(daemon: Daemon, path: Path) -> list[str]:
@@ -274,9 +272,7 @@ def test_what_can_be_killed_is_asked_once_more_and_no_further(mounts: Mounts, fu
     daemon.signal(signal.SIGUSR1)
     until(lambda: killed() == 2)
     for more in range(1, 4):
-        before = daemon.log.count("\nChecked ")
-        daemon.signal(signal.SIGUSR1)
-        until(lambda before=before: daemon.log.count("\nChecked ") > before)  # type: ignore[misc]
+        daemon.check()
         assert killed() == 2 + more
     # A mount that comes has it asked nothing either.
     mounts.tmpfs("late")

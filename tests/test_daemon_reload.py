@@ -47,6 +47,16 @@ def _left(count: int) -> set[int]:
     return found
 
 
+def _configured(mounts: Mounts, fuse: Fuse, daemon: Daemon, base: Path) -> tuple[Path, Path]:
+    """A mount that hangs beside what is checked, which a daemon with this configuration leaves alone."""
+    mounts.tmpfs("home")
+    hung, configuration = fuse.mount("hung"), base / "c.conf"
+    configuration.write_text(f'[mount "{hung}"]\nignore = yes\n')
+    daemon.start("--config", str(configuration))
+    fuse.command("hang", "hung")
+    return hung, configuration
+
+
 def _hangs_without_the_daemon(daemon: Daemon, fuse: Fuse, name: str) -> None:
     """SIGHUP while a file hangs: it is logged within seconds, passes go on, and what waits for the file is one worker."""
     daemon.signal(signal.SIGHUP)
@@ -102,11 +112,7 @@ def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse,
 
 
 def test_a_file_that_only_the_new_configuration_names(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
-    mounts.tmpfs("home")
-    hung, configuration = fuse.mount("hung"), tmp_path / "c.conf"
-    configuration.write_text(f'[mount "{hung}"]\nignore = yes\n')
-    daemon.start("--config", str(configuration))
-    fuse.command("hang", "hung")
+    hung, configuration = _configured(mounts, fuse, daemon, tmp_path)
     old = configuration.read_text()
     configuration.write_text(f"{old}[check_mounts]\nfstab = {hung}/sub/fstab\n")
     daemon.signal(signal.SIGHUP)
@@ -142,11 +148,7 @@ def test_what_else_is_read_with_a_changed_fstab_hangs(mounts: Mounts, fuse: Fuse
 
 
 def test_term_while_a_file_is_tried(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
-    mounts.tmpfs("home")
-    hung, configuration = fuse.mount("hung"), tmp_path / "c.conf"
-    configuration.write_text(f'[mount "{hung}"]\nignore = yes\n')
-    daemon.start("--config", str(configuration))
-    fuse.command("hang", "hung")
+    hung, configuration = _configured(mounts, fuse, daemon, tmp_path)
     configuration.unlink()
     configuration.symlink_to(hung / "file")
     daemon.signal(signal.SIGHUP)

@@ -207,22 +207,16 @@ def full(mounts: Mounts, fuse: Fuse, daemon: Daemon, count: int) -> Path:
     return fill(daemon.cache.parent)
 
 
-def check(daemon: Daemon) -> None:
-    before = daemon.log.count("\nChecked ")
-    daemon.signal(signal.SIGUSR1)
-    until(lambda: daemon.log.count("\nChecked ") > before)
-
-
 def test_a_full_disk_keeps_a_result_that_is_still_true(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
     filler = full(mounts, fuse, daemon, 1)
     before = identity(daemon.cache)
-    check(daemon)
+    daemon.check()
     words = f"Cannot write {daemon.cache}: No space left on device"
     assert daemon.says(words)
     assert identity(daemon.cache) == before
     assert daemon.cached().code == 0
     filler.unlink()
-    check(daemon)
+    daemon.check()
     assert daemon.says(f"No longer: {words}")
     assert identity(daemon.cache) != before
 
@@ -230,7 +224,7 @@ def test_a_full_disk_keeps_a_result_that_is_still_true(mounts: Mounts, fuse: Fus
 def test_a_full_disk_has_room_for_a_result_as_short_as_the_old_one(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
     full(mounts, fuse, daemon, 1)
     fuse.command("hang", "m0")
-    check(daemon)
+    daemon.check()
     assert daemon.cached().code == 2
     assert daemon.cache.with_name("status.json").read_bytes().startswith(b'{"version": 1, "state": "CRITICAL"')
 
@@ -240,14 +234,14 @@ def test_a_full_disk_does_not_keep_what_is_no_longer_true(mounts: Mounts, fuse: 
     filler = full(mounts, fuse, daemon, 20)
     for number in range(20):
         fuse.command("hang", f"m{number}")
-    check(daemon)
+    daemon.check()
     assert daemon.says(f"Cannot write {daemon.cache}: No space left on device")
     cached = daemon.cached()
     assert (cached.code, cached.verdict.partition(":")[0]) == (3, f"MOUNTS UNKNOWN - {daemon.cache} is not there")
     json = daemon.cache.with_name("status.json")
     assert not json.exists() or json.read_bytes().startswith(b'{"version": 1, "state": "CRITICAL"')
     filler.unlink()
-    check(daemon)
+    daemon.check()
     assert daemon.cached().code == 2
 
 

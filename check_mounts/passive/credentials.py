@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from check_mounts.passive import Settings
+from check_mounts.passive import Settings, named
 from check_mounts.passive.address import Url
 
 # As XML and HTML write them; of the apostrophe there is no one way.
@@ -35,6 +35,11 @@ def check(settings: Settings, url: Url) -> None:
             raise ValueError(f"'{key}' is for https: only")
     if settings.verify is False and settings.ca is not None:
         raise ValueError("'ca' makes no sense with 'verify = no'")
+
+
+def files(settings: Settings) -> tuple[str, ...]:
+    """What is opened for TLS."""
+    return named(*(getattr(settings, key) for key in _FILES))
 
 
 def headers(settings: Settings) -> dict[str, str]:

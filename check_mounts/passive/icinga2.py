@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import text
-from check_mounts.passive import Result, Settings, Undelivered, credentials, named, records
+from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Address, Url, parse_url
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ class Icinga2:
         self._url = url
         self._settings = settings
         self.name = f"icinga2:{url}"
-        self.files = named(settings.ca, settings.certificate, settings.key)
+        self.files = credentials.files(settings)
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""
         from check_mounts.passive import web
 
         failures = []
+        secrets = credentials.secrets(self._settings)
         headers = {"Accept": "application/json", "Content-Type": "application/json", **credentials.headers(self._settings)}
         with web.connection(self._url, self._settings, until) as connection:
             for number, result in enumerate(results):
@@ -63,7 +64,7 @@ class Icinga2:
                     # One after the other they need a round trip each: too many for the time, or the server went away. It has not refused
                     # the rest, so that is worth another try, which does those no harm that have arrived.
                     raise Undelivered(f"{error}, after {number} of {len(results)} results") from None
-                why = refusal(answer, result, credentials.secrets(self._settings))
+                why = refusal(answer, result, secrets)
                 if answer.status == 401:  # so it will answer to all of them
                     raise Undelivered(why or "")
                 failures += [] if why is None else [why]

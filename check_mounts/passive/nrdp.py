@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from check_mounts.passive import Result, Settings, Undelivered, credentials, named, records
+from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Url, parse_url
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Nrdp:
         self._url = url
         self._settings = settings
         self.name = f"nrdp:{url}"
-        self.files = named(settings.ca, settings.certificate, settings.key)
+        self.files = credentials.files(settings)
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""
