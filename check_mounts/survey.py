@@ -125,6 +125,7 @@ class Pass:
         groups = settings.identity.groups if settings.identity else ()
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(table[0], chosen)
+        self._place = {mount.mount_id: place for place, mount in enumerate(table[0])}
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
         # Which mount is at which gates, who waits there, which have answered, and why nobody else need try the others.
@@ -178,6 +179,9 @@ class Pass:
         """Give up what is open and say what was found. ``interrupted`` names what cut the pass short."""
         self.interrupted = interrupted
         self._end()
+        # Who answers first is chance. The order of the mount table is the same from run to run, and so are the mounts that a verdict
+        # names first: a text that changes from check to check is an event to those who archive it.
+        self.findings = dict(sorted(self.findings.items(), key=lambda item: self._place[item[0]]))
         findings, vanished = _settled(self, reread)
         return Survey(
             findings=(*self.causes.explained(findings), *not_understood(self._unparsed)),

@@ -112,6 +112,20 @@ def test_below_a_hung_mount_is_blocked(mounts: Mounts, fuse: Fuse, plugin: Plugi
     fuse.command("answer", "hung")
 
 
+def test_the_order_is_the_mount_tables_whoever_is_the_first_to_answer(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    """A text that changes from check to check for no reason is an event to those who archive it."""
+    slow, quick, healthy = fuse.mount("slow"), fuse.mount("quick"), mounts.tmpfs("healthy")
+    fuse.command("hang", "slow")
+    fuse.command("hang", "quick")
+    config = tmp_path / "conf"
+    config.write_text(f'[mount "{slow}"]\ntimeout = 1\n[mount "{quick}"]\ntimeout = 0.3\n')
+    result = plugin("--config", str(config), "-vv")
+    assert [line.split()[1] for line in result.lines if line.startswith("CRITICAL:")] == [str(slow), str(quick)]
+    assert result.line(healthy).startswith("OK:")
+    again = plugin("--config", str(config), "-vv")  # of what is known to hang
+    assert [line.split()[1] for line in again.lines if line.startswith("CRITICAL:")] == [str(slow), str(quick)]
+
+
 def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
     for number in range(200):
         fuse.mount(f"hung{number}", source=f"filer{number % 2}:/export/{number}")
