@@ -16,7 +16,7 @@ import select
 import signal
 import syslog
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import (
@@ -399,6 +399,7 @@ class Daemon:
         self._fed = self._progress = now
         self._asleep = _suspended()
         self._taken: Optional[float] = None
+        self._held_up: Mapping[str, str] = {}
         self._is_ready = False
         self._complaints: dict[str, str] = {}
         self._fstab: object = None
@@ -714,12 +715,14 @@ class Daemon:
             line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
             texts, json = [text.encoded(line, "utf-8")] * 4, b""
             self._complain("the report", f"The report failed: {type(error).__name__}: {error}")
-        self._write(state, texts, json)
+        assert self._taken is not None
+        self._write(state, texts, json, self._taken)
         if self.service.metrics is not None:
             self._write_metrics(self.service.metrics, result, judgements, state)
         if options.submission is not None:
             results = submitting.results(result, options, options.submission, self._valid_for())
-            self._courier.offer(results, submitting.held_up(result, options.submission))
+            self._held_up = submitting.held_up(result, options.submission)
+            self._courier.offer(results, self._held_up)
         return judgements
 
     def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
@@ -737,15 +740,16 @@ class Daemon:
 
     def _publish_failure(self, words: str) -> None:
         """Nothing can be measured: that is the result now."""
-        self._taken = self._taken if self._taken is not None else time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._write(State.UNKNOWN, [text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n", "utf-8")] * 4, b"")
+        output = text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n", "utf-8")
+        self._write(State.UNKNOWN, [output] * 4, b"", time.clock_gettime(time.CLOCK_BOOTTIME))
+        if self.options.submission is not None:  # or what still waits for a server would be delivered as what is true now
+            self._courier.offer(submitting.failure(output, self.options.submission, self._valid_for()), self._held_up)
         self._status_words = text.one_line(words)
         self._notifier.status(self._status_words)
         self._tell_ready()
 
-    def _write(self, state: State, texts: Sequence[bytes], json: bytes) -> None:
-        assert self._taken is not None
-        home, taken, path = self._home, self._taken, self.service.cache
+    def _write(self, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
+        home, path = self._home, self.service.cache
         why = home.may_hang("--cache")
         try:
             if why is None:

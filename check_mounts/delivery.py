@@ -21,6 +21,8 @@ _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
 # A destination has this part of the time to say for itself why it fails, before it is killed.
 _OWN_PART = 0.9
+# A worker's time counts from when it begins, and where no process can be started none does: so many seconds later it is over anyhow.
+_TO_BEGIN = 1.0
 # The daemon: how soon after a delivery there may be another, and how long it waits after failures in a row, in seconds.
 _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
@@ -66,6 +68,7 @@ class Delivery:
         """Raises OSError where this host lacks the means for a single worker."""
         self._destinations, self._results, self._seconds = destinations, results, seconds
         self._receipts: dict[int, Receipt] = {}
+        self._latest = monotonic() + seconds + _TO_BEGIN
         self._pool = workers.Pool(self._serve, _ANSWER_SIZE, seconds, len(destinations), wake_fd)
         for key in range(len(destinations)):
             self._pool.submit(key)
@@ -73,8 +76,8 @@ class Delivery:
 
     @property
     def goes_on(self) -> bool:
-        """False once each destination has its receipt."""
-        return self._pool.busy
+        """False once each destination has its receipt, or there is no time left to wait for one."""
+        return self._pool.busy and monotonic() < self._latest
 
     def fileno(self) -> int:
         """A descriptor that is readable where :meth:`step` has something to do."""
@@ -83,7 +86,7 @@ class Delivery:
     @property
     def due(self) -> float:
         """When :meth:`step` wants to be called at the latest (CLOCK_MONOTONIC)."""
-        return self._pool.due
+        return min(self._pool.due, self._latest)
 
     def step(self, until: float = 0.0) -> None:
         """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
@@ -93,11 +96,17 @@ class Delivery:
             destination, count = self._destinations[event.key], len(self._results)
             self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED)
 
-    def finish(self, why: str = "it was not given the time") -> tuple[list[Receipt], list[int]]:
+    def finish(self, interrupted: Optional[str] = None) -> tuple[list[Receipt], list[int]]:
         """The receipts, and the workers that have not ended although they were killed, which are the caller's to reap.
 
-        ``why`` is said of what is still under way.
+        ``interrupted`` names what cut it short.
         """
+        if interrupted is not None:
+            why = f"interrupted by {interrupted}"
+        elif self._pool.trouble is not None:
+            why = f"no process could be started for it ({self._pool.trouble})"
+        else:
+            why = "it was not given the time"
         for key in range(len(self._destinations)):
             if key not in self._receipts:
                 self._receipts[key] = Receipt(self._destinations[key], len(self._results), why)
@@ -150,7 +159,7 @@ def deliver(
         return receipts + [Receipt(each, len(results), error.strerror) for each in destinations]
     while delivery.goes_on and interruption() is None:
         delivery.step(delivery.due)
-    return receipts + delivery.finish(f"interrupted by {interruption()}")[0]
+    return receipts + delivery.finish(interruption())[0]
 
 
 class _Lane:

@@ -10,7 +10,7 @@ from typing import Optional
 from check_mounts import selection, summary, text
 from check_mounts.checking import Options
 from check_mounts.delivery import Submission
-from check_mounts.model import Condition, Survey
+from check_mounts.model import Condition, State, Survey
 from check_mounts.passive import Result
 from check_mounts.summary import Report
 
@@ -35,6 +35,15 @@ def results(survey: Survey, options: Options, submission: Submission, ttl: Optio
     They are of now, whenever the pass over all mounts began: between its passes the daemon hears of what changes, and Icinga 2 throws
     away a result that says to be older than the last one.
     """
+    return _results(_reports(survey, options), submission, ttl)
+
+
+def failure(output: bytes, submission: Submission, ttl: float) -> Sequence[Result]:
+    """That nothing can be measured, as the result of all mounts; nobody knows of which else."""
+    return _results([Report(output, State.UNKNOWN, ())], submission, ttl)
+
+
+def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
     now = time.time()
 
     def result(report: Report) -> Result:
@@ -44,7 +53,7 @@ def results(survey: Survey, options: Options, submission: Submission, ttl: Optio
         source = text.printable_argument(os.uname().nodename)
         return Result(submission.host, name, report.state.value, report.output, report.perfdata, now, ttl, source)
 
-    return [result(report) for report in _reports(survey, options)]
+    return [result(report) for report in reports]
 
 
 def _reports(survey: Survey, options: Options) -> Sequence[Report]:

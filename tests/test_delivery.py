@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import select
 import signal
@@ -300,6 +301,29 @@ def test_what_hangs_is_not_tried(tmp_path: Path, interrupts: int) -> None:
 def test_what_is_left_is_the_owners_to_reap() -> None:
     going = Delivery([Elsewhere("hung", sleeps)], RESULTS, 1000)
     assert going.goes_on
-    receipts, left = going.finish("enough")
-    assert [receipt.error for receipt in receipts] == ["enough"]
+    receipts, left = going.finish("SIGTERM")
+    assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
     until(lambda: all(map(delivery.reaped, left)))
+
+
+def test_where_no_process_can_be_had(tmp_path: Path, interrupts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody begins, so nobody runs out of time: it has an end all the same, and is tried again."""
+
+    def fails() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    destination = Elsewhere("x", into(tmp_path / "out"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", fails)
+        patched.setattr(delivery, "_TO_BEGIN", 0.1)
+        (receipt,) = delivery.deliver(submission(destination), RESULTS, {}, lambda: None, interrupts)
+        assert receipt.error == "no process could be started for it (Resource temporarily unavailable)"
+        daemon = Daemon(destination)
+        daemon.courier.offer(numbered(1), {})
+        daemon.until(lambda: len(daemon.receipts) == 2)
+        assert {each.error for each in daemon.receipts} == {receipt.error}
+        assert daemon.courier.counts() == [("x", 0, 2)]
+        daemon.courier.offer(numbered(2), {})
+    daemon.until(lambda: daemon.receipts[-1].error is None)
+    assert (tmp_path / "out").read_bytes() == b"2\n"
+    daemon.courier.close()

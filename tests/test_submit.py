@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -371,3 +372,50 @@ def test_hup_takes_other_destinations(mounts: Mounts, daemon: Daemon, reader: Re
     daemon.signal(signal.SIGHUP)
     until(lambda: len(reader.lines()) >= 2)
     assert [line.split(";")[2] for line in reader.lines()[:2]] == ["mounts", f"mounts {mounts.base}/home"]
+
+
+def test_a_host_without_processes_is_said_in_time(plugin: Plugin, public: Path) -> None:
+    """A run of cron's that waited for a process to be had would be one more that stands in the way."""
+    pipe = public / "nagios.cmd"
+    os.mkfifo(pipe)
+    os.chown(pipe, 54321, -1)
+    # RLIMIT_NPROC binds nobody who is root.
+    limited = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "prlimit", "--nproc=1"]
+    words = ["-p", "/", "-t", "0.5", "--deadline", "1", "--submit-timeout", "0.5", "--submit", f"command-file:{pipe}", "-v"]
+    environment = {**plugin.environment, "PYTHONPATH": str(public)}
+    process = plugin.start(*words, below=False, state=False, wrapper=limited, cwd="/", env=environment)
+    output, errors = process.communicate(timeout=60)
+    why = "Resource temporarily unavailable"
+    assert output.startswith(b"MOUNTS UNKNOWN - 1 of 1 mounts failed")
+    assert f"no worker could be started ({why})" in output.decode()
+    assert errors.decode() == f"check_mounts: not submitted to command-file:{pipe}: no process could be started for it ({why})\n"
+    assert process.returncode == 3
+
+
+def test_that_nothing_can_be_checked_is_submitted_and_no_older_ok(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """It replaces what still waits for the server, which would arrive as what is true now."""
+    mounts.tmpfs("home")
+    table, path = tmp_path / "mountinfo", tmp_path / "late.cmd"
+    shutil.copyfile("/proc/self/mountinfo", table)
+    daemon.interval = 0.5
+    daemon.start(f"--mountinfo={table}", "--deadline", "1", "--submit", f"command-file:{path}", "--submit-host", "h")
+    until(lambda: daemon.says(f"Cannot submit to command-file:{path}: No such file or directory"))
+    table.unlink()
+    daemon.until(lambda result: result.code == 3)
+    reader = Reader(path)
+    try:
+        until(lambda: reader.lines())
+        why = "cannot check: No such file or directory"
+        assert reader.lines()[0].endswith(f" PROCESS_SERVICE_CHECK_RESULT;h;mounts;3;MOUNTS UNKNOWN - {why}")
+        shutil.copyfile("/proc/self/mountinfo", table)
+        until(lambda: ";h;mounts;0;MOUNTS OK" in reader.lines()[-1])
+        first = daemon.cached()
+        table.unlink()
+        daemon.until(lambda result: result.code == 3)
+    finally:
+        reader.close()
+    assert first.code == 0
+    # As long as it lasts it is said, and not that the daemon does not run.
+    valid_until = float(daemon.cache.read_bytes().split(b"\n", 1)[0].split()[4])
+    until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > valid_until)
+    assert daemon.cached().verdict == f"MOUNTS UNKNOWN - {why}"
