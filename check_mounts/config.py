@@ -344,22 +344,22 @@ _DECLARING = frozenset(("expect", "source", "type", "options"))
 
 
 def _path(value: bytes) -> str:
-    if value[:1] != b"/":
-        raise ValueError(f"'{_clipped(value)}' is not an absolute path" if value else "the value is empty")
+    if _some(value)[:1] != b"/":
+        raise ValueError("no absolute path")
     return os.fsdecode(value)
 
 
-# The keys of [submit], which are the fields of passive.Settings.
-SUBMIT_KEYS: Mapping[str, Callable[[bytes], Any]] = {
-    "user": _user,
-    "password": _user,
-    "token": _user,
-    "ca": _path,
-    "certificate": _path,
-    "key": _path,
-    "verify": _boolean,
-    "client": _path,
-    "client-config": _path,
+# The keys of [submit], which are the fields of passive.Settings, how their values are understood, and what they have to be.
+SUBMIT_KEYS: Mapping[str, tuple[Callable[[bytes], Any], str]] = {
+    "user": (_user, "a name"),
+    "password": (_user, "a password"),
+    "token": (_user, "a token"),
+    "ca": (_path, "an absolute path"),
+    "certificate": (_path, "an absolute path"),
+    "key": (_path, "an absolute path"),
+    "verify": (_boolean, "yes or no"),
+    "client": (_path, "an absolute path"),
+    "client-config": (_path, "an absolute path"),
 }
 SECRET_KEYS = frozenset(("password", "token"))
 # How a line begins of which nothing is shown where it is none. People write passwords into URLs, though they are refused there.
@@ -553,11 +553,19 @@ def _mount_section(section: _Section) -> MountSection:
 
 def _submit_section(section: _Section) -> SubmitSection:
     _check_keys(section, SUBMIT_KEYS, lambda key: False)
-    values = {
-        entry.key.replace("-", "_"): _at(entry.origin, SUBMIT_KEYS[entry.key], entry.value, f"{entry.key}: ") for entry in section.entries
-    }
+    values = {entry.key.replace("-", "_"): _submit_value(entry) for entry in section.entries}
     origins = {entry.key: entry.origin for entry in section.entries}
     return SubmitSection(os.fsdecode(section.name), passive.Settings(**values), section.origin, origins)
+
+
+def _submit_value(entry: _Entry) -> Any:
+    """What it means. The message never has the value, whatever the key: people take ``key`` for where a token belongs."""
+    parse, wanted = SUBMIT_KEYS[entry.key]
+    try:
+        return parse(entry.value)
+    except ValueError:
+        why = f"this is not {wanted} (it is not shown, because it may hold a secret)" if entry.value else "the value is empty"
+        raise ConfigError(f"{entry.origin}: {entry.key}: {why}") from None
 
 
 def _together(first: SubmitSection, later: SubmitSection) -> SubmitSection:

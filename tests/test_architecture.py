@@ -92,7 +92,7 @@ PATH_USERS = {
     "config": {"access", "open"},  # the configuration
     "expected": {"listdir", "readlink", "stat"},  # units, names below /dev
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
-    "passive.nsca": {"access", "isfile", "open"},  # send_nsca
+    "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
     "passive.web": {"access", "open"},  # certificates
     "diagnosis": {"open"},  # /proc/PID/stack, /proc/self/mountstats
 }

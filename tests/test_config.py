@@ -286,6 +286,19 @@ def test_secrets_in_lines_that_are_none_are_not_shown(content: bytes, words: str
     assert _refusal(content) == f"/f line {words}"
 
 
+@pytest.mark.parametrize("key", config.SUBMIT_KEYS)
+@pytest.mark.parametrize("value", [b"geheim", b"geheim/geheim=", b"", b'""', b'"geheim"', b"geheim\xff", b"no geheim"])
+def test_no_value_of_a_submit_section_is_shown(key: str, value: bytes) -> None:
+    content = SUBMIT + key.encode() + b" = " + value
+    is_empty = not value.strip(b'"')
+    if key in ("user", "password", "token") and not is_empty:
+        config.parse(content, "/f", KNOWN)
+        return
+    wanted = "yes or no" if key == "verify" else "an absolute path"
+    not_shown = f"this is not {wanted} (it is not shown, because it may hold a secret)"
+    assert _refusal(content) == f"/f line 2: {key}: {'the value is empty' if is_empty else not_shown}"
+
+
 # --- the sections [submit]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import errno
 import functools
 import html
+import itertools
 import json
 import os
 import re
@@ -21,6 +23,7 @@ import time
 import xml.etree.ElementTree as etree
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, quote_plus
 
 import pytest
@@ -892,6 +895,45 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
         assert refused(destination(url, settings), [result()]) == words
 
 
+def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what Python 3.13 has for a default, also where this one is older; so are those of Icinga 2."""
+    real = ssl.create_default_context
+
+    def strict(*arguments: Any, **more: Any) -> ssl.SSLContext:
+        context = real(*arguments, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    key, ca, request, certificate = (tmp_path / name for name in ("key", "ca", "request", "certificate"))
+    extensions = tmp_path / "extensions"
+    none = "subjectKeyIdentifier = none\nauthorityKeyIdentifier = none\n"
+    extensions.write_text(
+        f"[req]\ndistinguished_name = name\n[name]\n[ca]\nbasicConstraints = critical, CA:TRUE\n{none}"
+        f"[server]\nsubjectAltName = IP:127.0.0.1\n{none}"
+    )
+    new = f"openssl req -config {extensions} -newkey rsa:2048 -nodes -days 2"
+    for words in (
+        f"{new} -x509 -extensions ca -subj /CN=ca -keyout {key}.ca -out {ca}",
+        f"{new} -subj /CN=127.0.0.1 -keyout {key} -out {request}",
+        f"openssl x509 -req -in {request} -CA {ca} -CAkey {key}.ca -set_serial 2 -days 2 -extfile {extensions} -extensions server "
+        f"-out {certificate}",
+    ):
+        subprocess.run(words.split(), check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    server = Server(answering(TAKEN), tls)
+    try:
+        trusting = dataclasses.replace(USER, ca=str(ca))
+        destination(f"icinga2:https://127.0.0.1:{server.port}", trusting).deliver([result()], time.monotonic() + 5)
+        wrong_name = destination(f"icinga2:https://localhost:{server.port}", trusting)
+        monkeypatch.setattr(web, "resolved", lambda host, port, until_: [(socket.AF_INET, ("127.0.0.1", port))])
+        assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
+        assert len(server.requests) == 1
+    finally:
+        server.close()
+
+
 def test_an_encrypted_key_does_not_ask_on_the_terminal(authority: Path, tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     words = ["openssl", "ec", "-in", str(authority / "key.pem"), "-aes256", "-passout", "pass:x", "-out", str(key)]
@@ -968,6 +1010,29 @@ def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.Mon
         assert refused(destination("nrdp:http://localhost/", NAGIOS), [result()], 0.6) == "Connection refused"
         targets.pop()
         assert in_vain(refused(destination("nrdp:http://localhost/", NAGIOS), [result()], 0.6)) == "no connection"
+
+
+def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a host has no IPv6, the family is not supported; nothing is known of the server then."""
+    server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
+    targets: list[tuple[int, Any]] = []
+    monkeypatch.setattr(web, "resolved", lambda host, port, until_: list(targets))
+    impossible = (1000, ("::1", 1, 0, 0))
+    refusing = (socket.AF_INET, ("127.0.0.1", 1))
+
+    def told(*those: tuple[int, Any]) -> str:
+        targets[:] = those
+        return refused(destination("nrdp:http://localhost/", NAGIOS), [result()], 0.6)
+
+    with unanswered() as port:
+        silent = (socket.AF_INET, ("127.0.0.1", port))
+        for order in itertools.permutations((impossible, silent, refusing)):
+            assert told(*order) == "Connection refused"
+        assert told(refusing, impossible) == told(impossible, refusing) == "Connection refused"
+        assert in_vain(told(silent, impossible)) == in_vain(told(impossible, silent)) == "no connection"
+        assert told(impossible) == told(impossible, impossible) == os.strerror(errno.EAFNOSUPPORT)
+        targets[:] = [impossible, silent, impossible, (socket.AF_INET, ("127.0.0.1", server.port))]
+        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3)
 
 
 def test_a_name_is_resolved_by_a_child() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts.passive import Refused, Undelivered
-from tests.test_passive import HUNG_UP, TAKEN, UNKNOWN, Server, Start, answering, authority, guard, icinga, result, start
+from tests.test_passive import HUNG_UP, TAKEN, UNKNOWN, Server, Start, answering, authority, guard, http, icinga, result, start
 
 __all__ = ["authority", "guard", "start"]  # fixtures
 
@@ -134,6 +134,32 @@ def test_who_said_no_to_some_has_refused_them(start: Start, authority: Path) -> 
     error = refused(start(handler), authority)
     assert isinstance(error, Refused)
     assert str(error).startswith("1 of 5 results were refused, the first: client1!m1: no such service")
+
+
+def outcome(code: int) -> bytes:
+    return b'{"results":[{"code":%d,"status":"why"}]}' % code
+
+
+@pytest.mark.parametrize(
+    ("answer", "for_now"),
+    [
+        (http("503 Service Unavailable", b'{"error":503,"status":"Shutting down."}'), True),
+        (http("503 Service Unavailable", outcome(503)), True),
+        (http("502 Bad Gateway", b"<h1>proxy</h1>"), True),
+        (http("200 OK", outcome(503)), True),
+        (http("500 Internal Server Error", outcome(500)), True),
+        (http("500 Internal Server Error", outcome(403)), False),
+        (http("409 Conflict", outcome(409)), False),
+        (http("200 OK", outcome(409)), False),
+    ],
+)
+def test_what_the_server_cannot_do_for_now_is_worth_another_try(start: Start, authority: Path, answer: bytes, for_now: bool) -> None:
+    """It keeps none of the others from being delivered, before or after, and is no less worth it beside what is refused for good."""
+    server = start(answering(TAKEN, answer, UNKNOWN, TAKEN))
+    error = refused(server, authority)
+    assert isinstance(error, Refused) != for_now
+    assert str(error).startswith("2 of 5 results were refused, the first: client1!m1: ")
+    assert services(server) == ["m0", "m1", "m2", "m3", "m4"]
 
 
 def test_one_connection_for_all_where_it_stays(start: Start, authority: Path) -> None:

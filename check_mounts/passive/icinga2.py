@@ -46,7 +46,7 @@ class Icinga2:
         """See Destination."""
         from check_mounts.passive import web
 
-        failures = []
+        failures, for_now = [], False
         secrets = credentials.secrets(self._settings)
         headers = {"Accept": "application/json", "Content-Type": "application/json", **credentials.headers(self._settings)}
         with web.connection(self._url, self._settings, until) as connection:
@@ -67,9 +67,11 @@ class Icinga2:
                 why = refusal(answer, result, secrets)
                 if answer.status == 401:  # so it will answer to all of them
                     raise Undelivered(why or "")
-                failures += [] if why is None else [why]
+                if why is not None:
+                    failures.append(why)
+                    for_now = for_now or is_for_now(answer)
         if failures:
-            raise records.summed_up(failures, len(results))
+            raise records.summed_up(failures, len(results), for_now)
 
 
 def destination(rest: str, settings: Settings) -> Icinga2:
@@ -123,14 +125,12 @@ def refusal(answer: Answer, result: Result, secrets: Sequence[str]) -> Optional[
     if 300 <= answer.status < 400:
         return f"it answers with a redirect ({answer.status}), which is not followed"
     said = _understood(answer.body)
-    outcome = said.get("results")
-    if answer.status == 200 and isinstance(outcome, list) and outcome and all(map(_is_success, outcome)):
+    outcomes = _outcomes(said)
+    if answer.status == 200 and outcomes and all(200 <= _code(outcome) < 300 for outcome in outcomes):
         return None
     if answer.status == 404:
         return f"{records.label(result)}: no such service, or no permission actions/process-check-result for it (404)"
-    if isinstance(outcome, list) and outcome and isinstance(outcome[0], dict):
-        said = outcome[0]
-    words = said.get("status")
+    words = (outcomes[0] if outcomes else said).get("status")
     if not isinstance(words, str):
         if answer.status == 200:
             return "what it answers is not what Icinga 2 would"
@@ -148,6 +148,21 @@ def _understood(body: bytes) -> Mapping[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _is_success(outcome: object) -> bool:
-    code = outcome.get("code") if isinstance(outcome, dict) else None
-    return isinstance(code, (int, float)) and 200 <= code < 300
+def is_for_now(answer: Answer) -> bool:
+    """It is the server that cannot, and not the result that is wrong: Icinga 2 answers 503 while it is shutting down, and for a service
+    that is not active (lib/remote/actionshandler.cpp, lib/icinga/apiactions.cpp). Its code for the result says more than the status, which
+    is 500 where no other stands for all results."""
+    codes = [_code(outcome) for outcome in _outcomes(_understood(answer.body))]
+    return any(code >= 500 for code in codes) if any(codes) else answer.status >= 500
+
+
+def _outcomes(said: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is said of each of the services; there should be one."""
+    found = said.get("results")
+    return [each if isinstance(each, dict) else {} for each in found] if isinstance(found, list) else []
+
+
+def _code(outcome: Mapping[str, Any]) -> float:
+    """0 where there is none."""
+    code = outcome.get("code")
+    return code if isinstance(code, (int, float)) else 0

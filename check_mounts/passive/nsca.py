@@ -1,7 +1,7 @@
 """``nsca:HOST[:PORT]``: by way of the program send_nsca, that of NSCA or that of NSCA-ng.
 
-Import budget: ``os``, ``re``, ``select``, ``signal``, ``time``. The password is in the program's own configuration; nothing secret is on
-its command line. The two programs have little in common but their name:
+Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the program's own configuration; nothing
+secret is on its command line. The two programs have little in common but their name:
 
 * NSCA: ``host TAB service TAB state TAB output``, with ETB (0x17) between records, in which send_nsca escapes line breaks and backslashes
   of the output itself. The server never answers: a wrong password, a wrong method of encryption, an unknown service, and the result is
@@ -18,6 +18,7 @@ import os
 import re
 import select
 import signal
+import stat
 import time
 from collections.abc import Sequence
 from typing import Optional
@@ -31,6 +32,7 @@ SETTINGS = frozenset(("client", "client_config"))
 
 PROGRAM = "send_nsca"
 _NOT_RUN = "cannot be run: "
+_MOST_STEPS = 1000
 # cron's PATH has no sbin, where Debian puts it.
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/local/nagios/bin", "/opt/nagios/bin")
 
@@ -142,10 +144,41 @@ def _found(client: Optional[str]) -> str:
         if not os.access(client, os.X_OK):
             raise Undelivered(f"client {text.printable_argument(client)} is not there, or not a program")
         return client
+    left_alone = []
     for place in PLACES:
-        if os.access(f"{place}/{PROGRAM}", os.X_OK):
-            return f"{place}/{PROGRAM}"
+        path = f"{place}/{PROGRAM}"
+        if os.access(path, os.X_OK):
+            why = _in_others_hands(path) if os.geteuid() == 0 else None
+            if why is None:
+                return path
+            left_alone.append(f"{path} is not run as root, because {why}")
+    if left_alone:
+        raise Undelivered(f"{'; '.join(left_alone)} (name it with 'client =' if it is to be run all the same)")
     raise Undelivered(f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is")
+
+
+def _in_others_hands(path: str) -> Optional[str]:
+    """Who but root could have another program there, if anybody: whoever owns it or may write to it, or to a directory on the way.
+
+    ``make install`` of Nagios gives its bin/ to nagios, who would become root. Where the sticky bit is, others can still put a program
+    there first. Every symbolic link is followed as the kernel does: what leads through root's directories only nobody else can change.
+    """
+    done, left = "/", path.split("/")
+    for _ in range(_MOST_STEPS):
+        status = os.lstat(done)
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(done)
+            done, left = ("/" if target.startswith("/") else os.path.dirname(done)), [*target.split("/"), *left]
+            continue
+        if status.st_uid != 0:
+            return f"{text.printable_argument(done)} belongs to uid {status.st_uid}"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"others than its owner may write to {text.printable_argument(done)} (mode {stat.S_IMODE(status.st_mode):04o})"
+        if not left:
+            return None
+        name, *left = left
+        done = os.path.dirname(done) if name == ".." else os.path.join(done, name) if name not in ("", ".") else done
+    return "too many symbolic links lead to it"
 
 
 def _look_at(path: str) -> None:

@@ -50,12 +50,12 @@ def label(result: Result) -> str:
     return text.clipped(text.one_line(f"{result.host}!{result.service}"), 200)
 
 
-def summed_up(failures: Sequence[str], total: int) -> Undelivered:
-    """What to raise for results that were refused one by one."""
+def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Undelivered:
+    """What to raise for results that were refused one by one; ``for_now``: some of them might be taken a little later."""
     if total == 1:
         return Undelivered(failures[0])
     words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
-    return Refused(words) if len(failures) < total else Undelivered(words)
+    return Refused(words) if len(failures) < total and not for_now else Undelivered(words)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -354,6 +354,28 @@ def test_a_single_value_needs_no_array(icinga: Icinga) -> None:
     assert sorted(arguments(icinga, "single")) == sorted(["--extra-opts=one", "-p", "/home", "-t", "5", "-vvv"])
 
 
+@pytest.mark.parametrize("wanted", [True, "true", 1, "1", "2", "1.5", -1])
+def test_sudo_is_wanted(icinga: Icinga, stack: Stack, wanted: object) -> None:
+    assert command_with_sudo(icinga, wanted) == ["sudo", "-n", str(stack.base / "stub"), "-t", "5"]
+
+
+@pytest.mark.parametrize("wanted", [False, "false", 0, "0", "", "0.5", "no", "yes", None, []])
+def test_sudo_is_not_wanted(icinga: Icinga, stack: Stack, wanted: object) -> None:
+    """What comes from a CMDB may be strings; and what set_if does not understand, it takes for no."""
+    assert command_with_sudo(icinga, wanted) == [str(stack.base / "stub"), "-t", "5"]
+
+
+def command_with_sudo(icinga: Icinga, wanted: object) -> object:
+    def say(value: object) -> None:
+        icinga.call("POST", "/v1/objects/services", {"service": "plain!mounts", "attrs": {"vars.mounts_sudo": value}})
+
+    say(wanted)
+    try:
+        return icinga.check("plain", "mounts")["command"]
+    finally:
+        say(False)
+
+
 # -- the ways to check a host
 
 

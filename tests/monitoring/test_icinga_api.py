@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from check_mounts.passive import Result, Settings, Undelivered, destination
+from check_mounts.passive import Refused, Result, Settings, Undelivered, destination
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.stack import Stack, free_port
 
@@ -160,6 +161,32 @@ def test_whom_we_do_not_trust(api: Api, stack: Stack) -> None:
     assert api.refused(settings=Settings(user="agent", password="s3cr3t", ca=str(other))).startswith("its certificate is refused: ")
     assert api.icinga.log.count("user: agent") == log, "no credentials were sent"
     api.submit(result("mounts"), settings=Settings(user="agent", password="s3cr3t", verify=False))
+
+
+def test_its_certificates_will_do_for_python_3_13(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose default wants key identifiers, which none of ``icinga2 pki`` has."""
+    real = ssl.create_default_context
+
+    def strict(*arguments: Any, **more: Any) -> ssl.SSLContext:
+        context = real(*arguments, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    api.submit(result("mounts", b"MOUNTS OK - verified\n"))
+    assert api.result("mounts")["output"] == "MOUNTS OK - verified"
+    assert api.refused(address="127.0.0.1").startswith("its certificate is refused: IP address mismatch")
+
+
+def test_a_service_that_takes_no_passive_results_has_refused_them(api: Api) -> None:
+    """That is not the server's trouble, whatever status a version has for it: to try again would change nothing."""
+    name = {"service": f"client1!{NAMES[2]}"}
+    api.icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"enable_passive_checks": False}})
+    try:
+        with pytest.raises(Refused, match=r"^1 of 2 results were refused, the first: .*: Passive checks are disabled for object "):
+            api.submit(result(NAMES[2]), result("mounts"))
+    finally:
+        api.icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"enable_passive_checks": True}})
 
 
 def test_a_server_that_accepts_and_never_answers(api: Api) -> None:

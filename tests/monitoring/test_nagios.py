@@ -26,7 +26,7 @@ HARD = "1"
 
 # Seconds instead of minutes, no hosts to ping, no question to the maker's server; what else is there are paths of this instance.
 MAIN = """\
-interval_length=1
+interval_length={interval}
 check_result_reaper_frequency=1
 status_update_interval=1
 service_freshness_check_interval=1
@@ -71,21 +71,22 @@ define command {
 
 
 class Shipped(Nagios):
-    """An instance with the shipped objects, of which only addresses and the limit of freshness are replaced."""
+    """An instance with the shipped objects, of which only addresses and the limit of freshness are replaced. ``interval``: the seconds
+    that it takes for a minute."""
 
-    def __init__(self, stack: Stack, network: Network, freshness: int, name: str) -> None:
+    def __init__(self, stack: Stack, network: Network, name: str, freshness: int = 600, interval: int = 1) -> None:
         self.base = stack.own(stack.base / name)
         for directory in ("rw", "tmp", "checkresults"):
             stack.own(self.base / directory)
         self.commands = self.base / "rw/nagios.cmd"
         self._status = self.base / "status.dat"
         self._told = self.base / "told"
-        self.main = self._configure(stack, network, freshness)
+        self.main = self._configure(stack, network, freshness, interval)
         # As root, who alone may read Debian's resource.cfg; it becomes nagios_user by itself.
         self.server = stack.server(NAGIOS, self.main, user="root", name=name, enter=network.left.enter)
         self.server.until(lambda: self.commands.is_fifo() and self._status.exists() and self.program())
 
-    def _configure(self, stack: Stack, network: Network, freshness: int) -> Path:
+    def _configure(self, stack: Stack, network: Network, freshness: int, interval: int) -> Path:
         objects = [f"/etc/nagios4/objects/{name}.cfg" for name in ("commands", "timeperiods", "templates")]
         objects.append("/etc/nagios-plugins/config/ping.cfg")  # check-host-alive
         # Not Debian's contacts.cfg: that one has mail sent.
@@ -98,13 +99,18 @@ class Shipped(Nagios):
         }
         files = [*objects, *(stack.write(self.base / name, text) for name, text in own.items())]
         lines = "".join(f"cfg_file={path}\n" for path in files)
-        return stack.write(self.base / "nagios.cfg", lines + MAIN.format(base=self.base))
+        return stack.write(self.base / "nagios.cfg", lines + MAIN.format(base=self.base, interval=interval))
 
     def until(self, state: str, host: str, name: str = "mounts", **expected: str) -> dict[str, str]:
         """Wait until a service that has been checked is in a state."""
         expected = {"has_been_checked": "1", "current_state": state, **expected}
         self.server.until(lambda: expected.items() <= self.service(host, name).items(), 60)
         return self.service(host, name)
+
+    def submit(self, state: str, *services: str) -> None:
+        """Results of web03."""
+        for service in services:
+            self.command(f"PROCESS_SERVICE_CHECK_RESULT;web03;{service};{state};MOUNTS of {service}")
 
     def command(self, line: str) -> None:
         with open(self.commands, "w") as pipe:
@@ -144,7 +150,7 @@ def mounts(stack: Stack) -> Iterator[Mounts]:
 
 @pytest.fixture
 def nagios(stack: Stack, network: Network, mounts: Mounts, request: pytest.FixtureRequest) -> Iterator[Shipped]:
-    result = Shipped(stack, network, getattr(request, "param", 600), request.node.name)
+    result = Shipped(stack, network, request.node.name, **getattr(request, "param", {}))
     yield result
     result.server.stop()
 
@@ -186,7 +192,7 @@ def verify(path: Path | str, stack: Stack) -> str:
 
 def test_the_objects_are_clean(nagios: Shipped, stack: Stack) -> None:
     text = verify(nagios.main, stack)
-    assert "Checked 3 service dependencies\n" in text
+    assert "Checked 4 service dependencies\n" in text
     assert "Total Warnings: 0\nTotal Errors:   0\n" in text, text
 
 
@@ -254,7 +260,7 @@ def test_a_passive_result_arrives_as_it_was_printed(nagios: Shipped, stack: Stac
     assert nagios.until(OK, "web03", "mounts /home")["performance_data"] == "time=0.1s"
 
 
-@pytest.mark.parametrize("nagios", [2], indirect=True)
+@pytest.mark.parametrize("nagios", [{"freshness": 2}], indirect=True)
 def test_a_service_that_gets_nothing_becomes_unknown(nagios: Shipped) -> None:
     status = nagios.until(UNKNOWN, "web03")
     assert status["plugin_output"] == "UNKNOWN: no result came for 3 min: does check_mounts --submit run on web03?"
@@ -285,3 +291,54 @@ def test_clients_of_a_file_server_that_is_down_are_not(nagios: Shipped, stack: S
             assert status["current_notification_number"] == "0"
         nagios.server.until(lambda: nagios.told)
     assert nagios.told == ["filer1 nfs CRITICAL"]
+
+
+PASSIVE = ("mounts", "mounts /home")
+
+
+def told_of_web03(nagios: Shipped) -> list[str]:
+    return [line for line in nagios.told if line.startswith("web03 ")]
+
+
+@pytest.mark.parametrize("nagios", [{"interval": 4}], indirect=True)
+def test_results_in_quick_succession_are_told_no_sooner(nagios: Shipped, stack: Stack, network: Network) -> None:
+    """The daemon submits each change at once, and each result is an attempt. What lasts is told, what does not is not."""
+    with filer(stack, network):
+        nagios.until(OK, "filer1", "nfs")
+        began = time.time()
+        nagios.submit(OK, *PASSIVE)
+        for service in PASSIVE:
+            nagios.until(OK, "web03", service)
+        for _ in range(3):
+            nagios.submit(CRITICAL, *PASSIVE)
+        for service in PASSIVE:
+            nagios.until(CRITICAL, "web03", service, state_type=HARD)
+        assert time.time() - began < 3 * 4 - 2, "too slow to tell"
+        assert not told_of_web03(nagios)
+        nagios.submit(OK, "mounts /home")
+        while not told_of_web03(nagios):
+            assert time.time() - began < 60, "it was never told"
+            nagios.submit(CRITICAL, "mounts")
+            time.sleep(0.25)
+        # Both ends in whole seconds.
+        assert time.time() - began > 3 * 4 - 1
+        nagios.until(OK, "web03", "mounts /home")
+    assert told_of_web03(nagios) == ["web03 mounts CRITICAL"]
+
+
+def test_one_mount_is_silent_while_its_file_server_is_down(nagios: Shipped, stack: Stack, network: Network) -> None:
+    nagios.until(CRITICAL, "filer1", "nfs", state_type=HARD)
+    for _ in range(3):
+        nagios.submit(CRITICAL, *PASSIVE)
+    for service in PASSIVE:
+        nagios.until(CRITICAL, "web03", service, state_type=HARD)
+    # Past the delay, with results that are taken in.
+    end = time.time() + 5
+    while any(int(nagios.service("web03", service)["last_check"]) < end for service in PASSIVE):
+        nagios.submit(CRITICAL, *PASSIVE)
+        time.sleep(0.25)
+    assert not told_of_web03(nagios)
+    with filer(stack, network):
+        nagios.until(OK, "filer1", "nfs")
+        nagios.submit(CRITICAL, *PASSIVE)
+        nagios.server.until(lambda: sorted(told_of_web03(nagios)) == ["web03 mounts /home CRITICAL", "web03 mounts CRITICAL"])
