@@ -57,9 +57,12 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     Decided on the text of the mount table.
     """
     normal = selection.normalised(os.fsencode(path))
-    for mount in mounts:
-        on_the_way = mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
-        if on_the_way and (selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs"):
+    on_the_way = [mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)]
+    # Where the root directory hangs (a diskless host's) nothing runs any more, we included: what is in /run is no worse for that.
+    if any(mount.mount_point != b"/" for mount in on_the_way):
+        on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
+    for mount in on_the_way:
+        if selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs":
             return f"{text.printable(normal)} is on {text.printable(mount.fs_type)}, which may hang"
     return None
 

@@ -41,7 +41,7 @@ from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need e
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
 from check_mounts.logs import Log, Stderr, Syslog
-from check_mounts.model import State, StuckProbe, Survey
+from check_mounts.model import MountIdentity, State, StuckProbe, Survey
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
@@ -51,6 +51,9 @@ from check_mounts.watch import Endings, TableWatch
 
 # A change of the mount table is looked at so many seconds after the last one: a host that starts containers changes it all the time.
 _BETWEEN_LOOKS = 0.2
+# A pass that a change of the table asks for which the table does not show, by the mounts that come and go meanwhile, say, comes so many
+# seconds after the last one.
+_BETWEEN_EARLY_PASSES = 10.0
 # Passes over what is new that may be under way beside each other, each kept by something that hangs.
 _MOST_PASSES = 4
 # The longest sleep: a host that was suspended is noticed so soon after, for what was measured before is old.
@@ -66,6 +69,13 @@ _MOMENT = 0.05
 _MOST_TRIALS = 4
 # What the worker of a trial has to say: the numbers of a stat(2), in bytes.
 _TRIAL_ANSWER = 64
+# How long the metrics may be on their way to their file before their process is killed, and how much longer the daemon stays for them at
+# its end; how often is looked whether one has ended that could not be killed. In seconds.
+_LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
+# A worker's time counts from when it begins, and where no process can be started none does: so many seconds later it is over anyhow.
+_TO_BEGIN = 1.0
+# Why it could not write them, in bytes; nothing where it could.
+_WRITE_ANSWER = 256
 # How long the parent waits for word of its detached child, beyond the deadline of the first pass, and for its end.
 _PATIENCE = 10.0
 _NAMED = 3
@@ -281,7 +291,8 @@ class _Home:
         raise Refused(why)
 
     def see_to_it(self) -> None:
-        """If somebody has removed the lock, or the whole directory, make all of it again. Raises Refused."""
+        """If somebody has removed the lock, or the whole directory, make all of it again. Raises Refused; OSError where it cannot be
+        said whether somebody has."""
         if self._lock.holds and _is_same(self.directory, self._path or "/"):
             return
         directory, lock = self._taken()
@@ -296,10 +307,12 @@ class _Home:
 
 
 def _is_same(directory: int, path: str) -> bool:
-    """Whether a path leads to an open directory."""
+    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no descriptor, no memory."""
     try:
         fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENFILE, errno.EMFILE, errno.ENOMEM):
+            raise
         return False
     try:
         here, there = os.fstat(directory), os.fstat(fd)
@@ -337,6 +350,121 @@ def _open_above(path: str) -> tuple[int, str]:
     return syscalls.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name
 
 
+class _Metrics:
+    """The metrics on their way to their file, in a worker, for that may be on a local disk, and such a one is frozen (fsfreeze(8)) for a
+    snapshot or a backup now and then. Whoever makes a file there then waits until it is thawed, no signal ends him, and nothing tells
+    beforehand. One at a time, so that no more than one process ever hangs; those that wait are replaced by what is newer.
+
+    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told of each how it went: why the file
+    cannot be written, None where it is.
+    """
+
+    def __init__(self, home: _Home, poll: select.poll, tell: Callable[[Optional[str]], None]) -> None:
+        self._home, self._poll, self._tell = home, poll, tell
+        self._path = ""
+        self._waiting: Optional[bytes] = None
+        self._given = b""
+        self._pool: Optional[workers.Pool] = None
+        self._latest = 0.0
+        # Processes that were killed and have not ended yet.
+        self._left: list[int] = []
+
+    def offer(self, path: str, data: bytes) -> None:
+        """These are the newest."""
+        self._path, self._waiting = path, data
+        self.step()
+
+    @property
+    def due(self) -> Optional[float]:
+        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to do."""
+        if self._pool is not None:
+            return min(self._pool.due, self._latest)
+        if self._waiting is None:
+            return None
+        return time.monotonic() + _AGAIN if self._left else 0.0
+
+    def step(self, until: float = 0.0) -> None:
+        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+        self._left = [pid for pid in self._left if not delivery.reaped(pid)]
+        if self._pool is not None:
+            self._go_on(self._pool, until)
+        elif self._waiting is not None and not self._left:
+            self._begin(self._waiting)
+
+    def _begin(self, data: bytes) -> None:
+        self._given, self._waiting = data, None
+        why = self._home.may_hang("--metrics")
+        if why is None:
+            try:
+                # With our groups: where we may write, it may.
+                self._pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
+            except OSError as error:
+                why = str(error.strerror)
+        if self._pool is None:
+            self._tell(why)
+            return
+        self._latest = time.monotonic() + _LONGEST_WRITE + _TO_BEGIN
+        self._poll.register(self._pool.fileno(), select.POLLIN)
+        self._pool.submit(0)
+        self._go_on(self._pool)
+
+    def _go_on(self, pool: workers.Pool, until: float = 0.0) -> None:
+        event = next(iter(pool.wait(until)), None)
+        if event is None and time.monotonic() < self._latest:
+            return
+        trouble = pool.trouble
+        self._end(pool)
+        if isinstance(event, workers.Answered):
+            self._tell(event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
+        elif isinstance(event, workers.Died):
+            self._tell("the process that was to write it has ended")
+        elif event is None:
+            self._tell(f"no process could be started for it ({trouble})")
+        else:
+            # It may answer again long before the next pass.
+            self._waiting = self._given if self._waiting is None else self._waiting
+            stuck_in = "".join(f" (pid {pid} is stuck in it)" for pid in self._left)
+            self._tell(f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
+
+    def _end(self, pool: workers.Pool) -> None:
+        self._poll.unregister(pool.fileno())
+        self._left += pool.close()
+        self._pool = None
+
+    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        """In the worker."""
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE is to be an error like any other
+        why = _replace_metrics(self._path, self._given)
+        return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
+
+    def close(self) -> None:
+        """The end. What is under way or waits has a moment more: the file is to say how it was last, with no half of another beside it."""
+        until = time.monotonic() + _LAST_WRITE
+        while (self._pool is not None or self._waiting is not None) and not self._left and time.monotonic() < until:
+            self.step(until)
+        if self._pool is not None:
+            self._end(self._pool)
+
+
+def _replace_metrics(path: str, data: bytes) -> Optional[str]:
+    """Why the file cannot be written; None where it is.
+
+    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to the exporter's user, who could mount
+    something there, or lead us elsewhere by a symbolic link.
+    """
+    try:
+        fd, name = _open_above(path)
+        try:
+            cache.replace_in(fd, name, data)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return "a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)
+    except Exception as error:  # a defect there costs the metrics, and nothing else
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def _stay_in_memory(log: Log) -> None:
     """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come from what hangs.
 
@@ -358,7 +486,7 @@ class _UnderWay:
     """A pass that goes on. ``whole``: over all mounts. ``begun`` is on CLOCK_BOOTTIME."""
 
     probing: Pass
-    keys: set[history.Key]
+    keys: set[MountIdentity]
     whole: bool
     begun: float
 
@@ -392,10 +520,14 @@ class Daemon:
         self._endings = Endings(self._poll)
         self._courier = Courier(self._poll)
         self._courier.serve(options.submission)
+        self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
         self._passes: dict[int, _UnderWay] = {}
         now = time.monotonic()
         self._next_pass, self._next_look = now, now
-        self._table_changed = self._recovered = False
+        # A change that has not been looked at; whether it may be in a table that has been read already.
+        self._table_changed = self._change_seen = False
+        self._recovered = False
+        self._begun_all = now
         self._fed = self._progress = now
         self._asleep = _suspended()
         self._taken: Optional[float] = None
@@ -403,13 +535,13 @@ class Daemon:
         self._is_ready = False
         self._complaints: dict[str, str] = {}
         self._fstab: object = None
-        self._fstab = self._fstab_signature()
         self._status_words = "checking for the first time"
 
     # -- the loop
 
     def run(self) -> None:
         """Until a signal asks for the end."""
+        self._look_at_fstab_first()
         self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self.service.interval)}")
         while self._interrupts() is None:
             self._feed()
@@ -428,6 +560,7 @@ class Daemon:
         self._start_whole_pass()
         self._go_on(ready)
         self._submit()
+        self._metrics.step()
 
     def _due(self) -> float:
         """When there is something to do at the latest (CLOCK_MONOTONIC)."""
@@ -436,7 +569,7 @@ class Daemon:
             times.append(self._next_pass)
         if (self._table_changed or self._recovered) and self._may_begin():
             times.append(self._next_look)
-        times += [due for due in (self._endings.due, self._courier.due) if due is not None]
+        times += [due for due in (self._endings.due, self._courier.due, self._metrics.due) if due is not None]
         if self._notifier.watchdog_interval is not None:
             times.append(self._fed + self._notifier.watchdog_interval)
         return min(times)
@@ -505,7 +638,9 @@ class Daemon:
                 if self._interrupts() is not None:
                     return
                 raise Refused("a file of it does not let itself be read")
-            new = self._reload()
+            # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
+            self._trial_excused = len(self._trial_left)
+            new, signature = self._read_again()
         except Refused as error:
             self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
             return
@@ -520,15 +655,36 @@ class Daemon:
         self.service = dataclasses.replace(self.service, interval=new.service.interval)
         self.options = dataclasses.replace(new, mountinfo=self.options.mountinfo, state_dir=self.options.state_dir)
         self._courier.serve(self.options.submission)
-        # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
-        self._trial_excused = len(self._trial_left)
-        self._fstab = self._fstab_signature()
+        self._fstab = signature
         self._next_pass = time.monotonic()
         self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
 
-    def _fstab_signature(self) -> object:
-        """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""
+    def _read_again(self) -> tuple[Options, object]:
+        """The options as the files say now, and the signature of the fstab that they were read from. Raises Refused.
+
+        It is taken before: what is written while we read is the next change.
+        """
         path = self.options.fstab
+        while True:
+            signature = self._fstab_signature(path)
+            new = self._reload()
+            if new.fstab == path:
+                return new, signature
+            path = new.fstab
+
+    def _look_at_fstab_first(self) -> None:
+        """The options that we begin with were read some time ago, and nobody knows which fstab that was."""
+        if self.options.fstab is None:
+            return
+        try:
+            new, self._fstab = self._read_again()
+        except Refused:  # the first pass finds another fstab than none, and says so
+            return
+        if new.fstab == self.options.fstab:
+            self.options = dataclasses.replace(self.options, demands=new.demands, wrong=new.wrong, notes=new.notes)
+
+    def _fstab_signature(self, path: Optional[str]) -> object:
+        """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""
         if path is None:
             return None
 
@@ -539,6 +695,9 @@ class Daemon:
                 return b"%d" % (error.errno or 0)
             return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
 
+        # Those that were excused may have ended.
+        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
+        self._trial_excused = min(self._trial_excused, len(self._trial_left))
         signature = self._tried(look, self._trial_excused + 1)
         return self._fstab if signature is None else signature
 
@@ -581,16 +740,17 @@ class Daemon:
             return
         # Missed turns are left out, and the others stay where they were: no drift.
         self._next_pass += (int((now - self._next_pass) / self.service.interval) + 1) * self.service.interval
-        signature = self._fstab_signature()
+        signature = self._fstab_signature(self.options.fstab)
         if signature != self._fstab:
             self._fstab = signature  # said once, also if it makes no sense
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._next_pass = now + self.service.interval
         try:
-            table = mounttable.read(self.options.mountinfo)
+            table, _ = self._read_table()
             chosen = selection.select(table[0], self.options.filters)
             self._known.see(table, chosen)
+            self._begun_all = now
             self._begin(table, chosen, whole=True)
         except OSError as error:
             self._complain("checking", f"Cannot check: {error.strerror}")
@@ -603,9 +763,14 @@ class Daemon:
         now = time.monotonic()
         if not (self._table_changed or self._recovered) or now < self._next_look or not self._may_begin():
             return
-        recovered, self._table_changed, self._recovered = self._recovered, False, False
+        recovered, self._recovered = self._recovered, False
+        news = self._table_watch.changed() or (self._table_changed and not self._change_seen)
+        self._table_changed = self._change_seen = False
         try:
-            table = mounttable.read(self.options.mountinfo)
+            table, same = self._read_table()
+            if news and same:
+                # Something has taken the place of another from which it differs in nothing that the table shows: it once more.
+                self._next_pass = min(self._next_pass, max(now, self._begun_all + _BETWEEN_EARLY_PASSES))
             chosen = selection.select(table[0], self.options.filters)
             new, different = self._known.see(table, chosen)
             new -= {key for each in self._passes.values() for key in each.keys}
@@ -614,15 +779,25 @@ class Daemon:
                 self._begin(table, _narrowed(chosen, wanted), whole=False)
             if different:
                 self._publish()
-        except OSError as error:  # the next pass over all mounts says so if it goes on
-            self._log.write(syslog.LOG_WARNING, f"Cannot look at what was mounted: {error.strerror}")
+            self._complain("a look at the mount table", None)
+        except OSError as error:
+            self._complain("a look at the mount table", f"Cannot look at what was mounted: {error.strerror}")
         # A large table takes its time, of which most should be left for other things.
         self._next_look = time.monotonic() + max(_BETWEEN_LOOKS, 3 * (time.monotonic() - now))
+
+    def _read_table(self) -> tuple[Table, bool]:
+        """The mount table as it is now, and whether it is the one that is known. Raises OSError."""
+        table = mounttable.read(self.options.mountinfo)
+        # The kernel tells of a change before anybody can read it (touch_mnt_namespace in fs/namespace.c): what it tells later is not in.
+        self._table_changed = self._table_watch.changed() or self._table_changed
+        same = table == self._known.table
+        self._change_seen = self._change_seen or (self._table_changed and not same)
+        return table, same
 
     def _begin(self, table: Table, chosen: Selection, whole: bool) -> None:
         self._lost = [probe for probe in self._lost if stuck.process_start(probe.pid) == probe.start_time]
         probing = checking.begin(self.options, table, chosen, lost=self._lost)
-        keys = {history.key_of(mount) for mount in chosen.selected}
+        keys = {mount.identity for mount in chosen.selected}
         fd = probing.fileno()
         self._passes[fd] = _UnderWay(probing, keys, whole, time.clock_gettime(time.CLOCK_BOOTTIME))
         self._poll.register(fd, select.POLLIN)
@@ -655,15 +830,17 @@ class Daemon:
         tables: list[Table] = []
 
         def reread() -> Table:
-            tables.append(mounttable.read(self.options.mountinfo))
-            return tables[-1]
+            table, same = self._read_table()
+            if not same:
+                tables.append(table)
+            return table
 
         result = each.probing.finish(reread)
-        if tables and tables[-1] != self._known.table:
+        if tables:
             # The pass has answered by this table: what hung and is covered by now is shadowed. Known of what covers it, that is not
             # the end of the matter.
             self._known.see(tables[-1], selection.select(tables[-1][0], self.options.filters))
-            self._table_changed = True
+            self._table_changed = self._change_seen = True
         self._known.merge(result, each.whole, each.probing.noted)
         self._endings.follow(self._known.stuck(), each.probing.left)
         self._recovered = self._known.wants_another_try() or self._recovered
@@ -674,6 +851,7 @@ class Daemon:
             self._complain("memory", next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None))
         judgements = self._publish()
         if each.whole:
+            self._complaints.pop("a round", None)  # what goes wrong with another one is said again
             self._progress = time.monotonic()
             words = history.checked_words(judgements, summary.counts(judgements, result), result.duration)
             self._log.write(syslog.LOG_INFO, words)
@@ -704,7 +882,7 @@ class Daemon:
         judgements = policy.judge_all(result, options.policy)
         # Where only an autofs trigger is left, what it mounts is not mounted.
         mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}
-        for news in self._episodes.follow(judgements, time.time(), mounted):
+        for news in self._episodes.follow(judgements, time.clock_gettime(time.CLOCK_BOOTTIME), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
         self._status_words = _status_words(judgements)
         self._notifier.status(self._status_words)
@@ -713,8 +891,10 @@ class Daemon:
             json, _ = jsontext.report(result, options.policy, options.allow_none)
         except Exception as error:
             line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
-            texts, json = [text.encoded(line, "utf-8")] * 4, b""
+            texts, json = [text.encoded(line, "utf-8")] * 4, jsontext.failure(state, line.partition(" - ")[2].rstrip("\n"), time.time())
             self._complain("the report", f"The report failed: {type(error).__name__}: {error}")
+        else:
+            self._complain("the report", None)
         assert self._taken is not None
         self._write(state, texts, json, self._taken)
         if self.service.metrics is not None:
@@ -740,12 +920,13 @@ class Daemon:
 
     def _publish_failure(self, words: str) -> None:
         """Nothing can be measured: that is the result now."""
-        output = text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n", "utf-8")
-        self._write(State.UNKNOWN, [output] * 4, b"", time.clock_gettime(time.CLOCK_BOOTTIME))
+        words = text.one_line(words)
+        output, json = text.encoded(f"MOUNTS UNKNOWN - {words}\n", "utf-8"), jsontext.failure(State.UNKNOWN, words, time.time())
+        self._write(State.UNKNOWN, [output] * 4, json, time.clock_gettime(time.CLOCK_BOOTTIME))
         if self.options.submission is not None:  # or what still waits for a server would be delivered as what is true now
             self._courier.offer(submitting.failure(output, self.options.submission, self._valid_for()), self._held_up)
-        self._status_words = text.one_line(words)
-        self._notifier.status(self._status_words)
+        self._status_words = words
+        self._notifier.status(words)
         self._tell_ready()
 
     def _write(self, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
@@ -756,8 +937,8 @@ class Daemon:
                 home.see_to_it()
         except Refused as error:
             why = str(error)
-        except OSError as error:
-            why = str(error.strerror)
+        except OSError:  # what is open is ours: if there is nothing to write with either, what says otherwise is removed at least
+            pass
         if why is None:
             try:
                 cache.write_in(home.directory, home.name, state.value, texts, taken, taken + self._valid_for())
@@ -765,8 +946,7 @@ class Daemon:
                 why = str(error.strerror)
             # Even then: of neither is to stay what says that all is well.
             try:
-                if json:
-                    cache.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
+                cache.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
             except OSError as error:
                 path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complain("the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
@@ -792,29 +972,13 @@ class Daemon:
             submissions=self._courier.counts(),
         )
         try:
-            why = self._replace_metrics(path, metrics.render(result, judgements, state, passes))
+            self._metrics.offer(path, metrics.render(result, judgements, state, passes))
         except Exception as error:  # a defect there costs the metrics, and nothing else
-            why = f"{type(error).__name__}: {error}"
-        self._complain("metrics", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")
+            self._tell_of_metrics(f"{type(error).__name__}: {error}")
 
-    def _replace_metrics(self, path: str, data: bytes) -> Optional[str]:
-        """Why the file cannot be written; None where it is.
-
-        Unlike that of the result, its directory, or the one above (it does on Debian), may belong to the exporter's user, who could mount
-        something there, or lead us elsewhere by a symbolic link.
-        """
-        why = self._home.may_hang("--metrics")
-        if why is not None:
-            return why
-        try:
-            fd, name = _open_above(path)
-            try:
-                cache.replace_in(fd, name, data)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            return "a symbolic link leads to it" if error.errno == errno.ELOOP else error.strerror
-        return None
+    def _tell_of_metrics(self, why: Optional[str]) -> None:
+        path = text.printable_argument(self.service.metrics or "")
+        self._complain("metrics", None if why is None else f"Cannot write {path}: {why}")
 
     # -- the end
 
@@ -825,14 +989,15 @@ class Daemon:
         for each in self._passes.values():
             each.probing.abandon(str(name))
         self._courier.close()
+        self._metrics.close()
         self._table_watch.close()
         self._endings.close()
         self._log.write(syslog.LOG_NOTICE, f"Stopped by {name}")
 
 
-def _narrowed(chosen: Selection, wanted: set[history.Key]) -> Selection:
+def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
     """What was chosen, to be probed only as far as it is wanted."""
-    selected = tuple(mount for mount in chosen.selected if history.key_of(mount) in wanted)
+    selected = tuple(mount for mount in chosen.selected if mount.identity in wanted)
     return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
 
 

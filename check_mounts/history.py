@@ -15,25 +15,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import survey, text
-from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.model import Condition, Finding, Mount, MountIdentity, State, Survey
 from check_mounts.policy import Judgement, worst_of_each
 from check_mounts.selection import Selection
 from check_mounts.survey import Table
-
-# A mount as long as it is the same: its ID alone is given again once it is gone.
-Key = tuple[int, tuple[int, int], bytes]
 
 # Somebody may have come back meanwhile who was not asked since.
 _SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
 # What to ask anew when something new hangs from it.
 _DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
+# By how many seconds two clocks that are read one after the other seem to have moved against each other, at the most, if neither was set.
+_CLOCK_WAS_SET = 0.5
 # The same line has another number once a mount before it has come or gone.
 _LINE_NUMBER = re.compile(r"^line \d+ (?=of the mount table )")
-
-
-def key_of(mount: Mount) -> Key:
-    """What identifies a mount as long as it is mounted."""
-    return mount.mount_id, mount.device, mount.mount_point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,32 +42,34 @@ class Known:
     def __init__(self) -> None:
         self.passes = 0
         self.last: Optional[Survey] = None
-        self._answers: dict[Key, _Answer] = {}
+        self._answers: dict[MountIdentity, _Answer] = {}
         self._table: Table = ([], [])
         self._chosen: Optional[Selection] = None
         # What the last survey was made of.
         self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
         # What was last concluded of each mount point.
         self._concluded: dict[bytes, list[Finding]] = {}
-        # When what hangs was first found so, in seconds since the epoch; until a probe comes back.
-        self._hung_since: dict[Key, float] = {}
+        # When what hangs was first found so (CLOCK_BOOTTIME); until a probe comes back.
+        self._hung_since: dict[MountIdentity, float] = {}
         # Which of these were asked once more because their probe had ended.
-        self._tried_again: set[Key] = set()
-        # When each mount point last answered, in seconds since the epoch.
-        self.last_success: dict[bytes, float] = {}
+        self._tried_again: set[MountIdentity] = set()
+        # When each mount point last answered (CLOCK_BOOTTIME).
+        self._last_success: dict[bytes, float] = {}
+        # When that clock was 0, in seconds since the epoch.
+        self._booted = text.since_epoch(0.0)
 
-    def see(self, table: Table, chosen: Selection) -> tuple[set[Key], bool]:
+    def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
         """Take note of the mount table: (what is to be probed and nothing is known of, whether anything is not as last told)."""
         different = self._told is not None and (table, chosen.missing) != self._told
         self._table, self._chosen = table, chosen
-        present = {key_of(mount): mount for mount in chosen.selected}
+        present = {mount.identity: mount for mount in chosen.selected}
         for key in self._answers.keys() - present.keys():
             del self._answers[key]
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
         points = {mount.mount_point for mount in chosen.selected}
-        for gone in self.last_success.keys() - points:
-            del self.last_success[gone]
+        for gone in self._last_success.keys() - points:
+            del self._last_success[gone]
         for key, known in self._answers.items():
             if known.finding.mount != present[key]:  # other options: remounted
                 self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(known.finding, mount=present[key]))
@@ -85,28 +81,27 @@ class Known:
             self.passes += 1
             self.last = result
         assert self._chosen is not None
-        present = {key_of(mount) for mount in self._chosen.selected}
+        present = {mount.identity for mount in self._chosen.selected}
+        now, begun = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME) - result.duration
         for finding in result.findings:
-            if finding.mount is None or key_of(finding.mount) not in present:
+            if finding.mount is None or finding.mount.identity not in present:
                 continue
-            key = key_of(finding.mount)
+            key = finding.mount.identity
             known = self._answers.get(key)
             when = noted[finding.mount.mount_id]
             if finding.outcome is not None and finding.condition not in _DOUBTFUL:
-                # The clocks may have been set meanwhile; an age is not.
-                since_epoch = time.time() - (time.monotonic() - when)
-                self.last_success[finding.mount_point] = max(since_epoch, self.last_success.get(finding.mount_point, 0.0))
+                at = begun + result.duration - (now - when)
+                self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
             if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
-                self._answers[key] = _Answer(when, self._with_age(key, finding, result.started))
+                self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
-    def _with_age(self, key: Key, finding: Finding, begun: float) -> Finding:
-        """The finding, which says since when it hangs where that is not since this pass."""
+    def _with_age(self, key: MountIdentity, finding: Finding, begun: float) -> Finding:
+        """The finding, which says since when it hangs where that is not since this pass, which began then (CLOCK_BOOTTIME)."""
         if finding.condition is Condition.TIMED_OUT:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
             if finding.stuck_since is None and since < begun:
-                when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-                return dataclasses.replace(finding, detail=f"{finding.detail}, as ever since {when}")
+                return dataclasses.replace(finding, detail=f"{finding.detail}, as ever since {text.moment(since)}")
         elif finding.condition not in _DOUBTFUL:
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
@@ -120,7 +115,7 @@ class Known:
         Without ``held`` it is true once for each hang: where probes can be killed (NFS) they all end like this, and it would be asked
         for ever.
         """
-        gone: set[Key] = set()
+        gone: set[MountIdentity] = set()
         for key, known in self._answers.items():
             finding = known.finding
             if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
@@ -136,7 +131,7 @@ class Known:
         self._tried_again |= new
         return bool(held) or bool(new)
 
-    def to_be_asked(self, new: set[Key], silent: bool) -> set[Key]:
+    def to_be_asked(self, new: set[MountIdentity], silent: bool) -> set[MountIdentity]:
         """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did not answer, too."""
         assert self._chosen is not None
         wanted = set(new)
@@ -148,11 +143,19 @@ class Known:
             seen = set()
             while above is not None and above.mount_id not in seen:
                 seen.add(above.mount_id)
-                known = self._answers.get(key_of(above))
+                known = self._answers.get(above.identity)
                 if known is not None and known.finding.condition in _DOUBTFUL:
-                    wanted.add(key_of(above))
+                    wanted.add(above.identity)
                 above = by_id.get(above.parent_id)
         return wanted
+
+    @property
+    def last_success(self) -> dict[bytes, float]:
+        """When each mount point last answered, in seconds since the epoch: the same to the last digit until the host's clock is set."""
+        booted = text.since_epoch(0.0)
+        if abs(booted - self._booted) > _CLOCK_WAS_SET:
+            self._booted = booted
+        return {point: self._booted + when for point, when in self._last_success.items()}
 
     def stuck(self) -> set[int]:
         """The processes that hung filesystems hold."""
@@ -175,7 +178,7 @@ class Known:
         self._told = self._table, chosen.missing
         findings: list[Finding] = []
         for mount in chosen.selected:
-            known = self._answers.get(key_of(mount))
+            known = self._answers.get(mount.identity)
             if known is not None:
                 findings.append(known.finding)
         findings += [Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it") for mount in chosen.shadowed]
@@ -204,7 +207,7 @@ class Known:
         asked: set[bytes] = set()
         unasked: set[bytes] = set()
         for mount in self._chosen.selected:
-            (asked if key_of(mount) in self._answers else unasked).add(mount.mount_point)
+            (asked if mount.identity in self._answers else unasked).add(mount.mount_point)
         return unasked - asked
 
 
@@ -218,7 +221,7 @@ def _is_no_news(known: Finding, finding: Finding) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Episode:
-    """What is the matter with a mount point. ``since``: seconds since the epoch. ``hung``: since when it has not answered."""
+    """What is the matter with a mount point, ``since`` when, and since when it has not answered (``hung``): CLOCK_BOOTTIME."""
 
     condition: Condition
     state: State
@@ -242,7 +245,7 @@ class Episodes:
         self._not_understood: dict[str, str] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
-        """What has changed since the last call. ``now`` is in seconds since the epoch; ``mounted`` are all mount points of the table."""
+        """What has changed since the last call. ``now`` is on CLOCK_BOOTTIME; ``mounted`` are all mount points of the table."""
         news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.mount_point])
         present = worst_of_each(judgement for judgement in judgements if judgement.finding.mount_point)
         for mount_point, judgement in present.items():

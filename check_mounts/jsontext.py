@@ -23,7 +23,6 @@ def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, Sta
     state = policies.worst(judgements, survey, allow_none)
     failures = summary.failures(judgements)
     headline = summary.headline(judgements, survey) + (": " + "; ".join(failures) if failures else "")
-    head = {"version": VERSION, "state": state.name, "summary": headline}
     rest: dict[str, Any] = {
         "started": round(survey.started, 3),
         "duration": round(survey.duration, 6),
@@ -34,8 +33,19 @@ def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, Sta
     }
     findings = [_judgement(judgement) for judgement in judgements]
     left_out = [_left_out(out) for out in survey.left_out]
+    return _object(state, headline, rest, findings, left_out), state
+
+
+def failure(state: State, words: str, started: float) -> bytes:
+    """The same where nothing could be measured, or no report made of it. ``started``: seconds since the epoch."""
+    rest: dict[str, Any] = {"started": round(started, 3), "duration": 0.0, "timeout": 0.0, "interrupted": None, "counts": {}, "notes": []}
+    return _object(state, words, rest, [], [])
+
+
+def _object(state: State, words: str, rest: dict[str, Any], findings: list[dict[str, Any]], left_out: list[dict[str, Any]]) -> bytes:
+    head = {"version": VERSION, "state": state.name, "summary": words}
     parts = [_dump(head)[:-1], _dump(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
-    return (",\n".join(parts) + "}\n").encode("ascii"), state
+    return (",\n".join(parts) + "}\n").encode("ascii")
 
 
 def _dump(value: object) -> str:
@@ -65,7 +75,8 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
 def _stuck(finding: Finding) -> Optional[dict[str, Any]]:
     if finding.stuck_pid is None:
         return None
-    return {"pid": finding.stuck_pid, "since": None if finding.stuck_since is None else round(finding.stuck_since, 3)}
+    since = None if finding.stuck_since is None else round(text.since_epoch(finding.stuck_since), 3)
+    return {"pid": finding.stuck_pid, "since": since}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -94,6 +94,9 @@ class Usage(NamedTuple):
     inodes_free: int
 
 
+MountIdentity = tuple[int, tuple[int, int], bytes, bytes, bytes, bytes]
+
+
 @dataclasses.dataclass(frozen=True)
 class Mount:
     """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
@@ -112,6 +115,15 @@ class Mount:
     fs_type: bytes
     source: bytes
     super_options: tuple[bytes, ...]
+
+    @property
+    def identity(self) -> MountIdentity:
+        """What it is known by as long as it is mounted.
+
+        Its ID, and an anonymous device, are given again as soon as it is gone, so the next one mounted at its place may differ from it in
+        nothing but what it is of.
+        """
+        return self.mount_id, self.device, self.mount_point, self.root, self.fs_type, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
         """The value of the superblock option ``name=``, of its first occurrence; None where there is none."""
@@ -204,7 +216,7 @@ class Finding:
 
     ``mount`` is None where nothing is mounted (missing) or where a line of the table was not understood. ``detail`` is text fit
     for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
-    ``stuck_pid`` and ``stuck_since`` (seconds since the epoch) name a process that a hung filesystem holds. ``diagnosis`` says whose
+    ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a process that a hung filesystem holds. ``diagnosis`` says whose
     fault it is, where that is known; ``remarks`` what else was found out, a line each.
     """
 

@@ -159,7 +159,7 @@ class Probe:
 
     def _take(self, step: Step, action: Callable[[], object]) -> object:
         """Take one step, note its latency, and sort out its error. Raises Ended."""
-        self._note(_PROGRESS.pack(step, *self._times))
+        self._announce(step)
         began = monotonic()
         try:
             return action()
@@ -168,6 +168,10 @@ class Probe:
             return None
         finally:
             self._times[step - 1] = monotonic() - began
+
+    def _announce(self, step: Step) -> None:
+        """Note what may hang now."""
+        self._note(_PROGRESS.pack(step, *self._times))
 
     def _sort_out(self, step: Step, number: int) -> None:
         """An error of a step: denied goes on, unknown call goes on, the rest ends the probe. Raises Ended."""

@@ -26,7 +26,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import text
@@ -39,6 +39,9 @@ _VISITORS = RECORD_SIZE - 2  # where in the header others count up
 _OVER = RECORD_SIZE - 3  # and where a pass says that it has ended, though its process goes on
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
+# How long it is remembered, in seconds, what was left in a filesystem that is not mounted any more. What a backup mounts each night,
+# and what only runs in another mount namespace see, is met again before.
+_LONG_GONE = 2 * 86400.0
 # The passes of this process.
 _passes = itertools.count(1)
 # The first byte of a line: on the way to the mount, at the mount, writing to it, back.
@@ -176,12 +179,14 @@ class Registry:
         return [probe for probe in self._own if probe.pid not in known and process_start(probe.pid) == probe.start_time]
 
     def _others(self) -> list[str]:
+        return sorted(name for name in self._names() if name.startswith(_PREFIX) and name != self._name)
+
+    def _names(self) -> list[str]:
         try:
-            names = os.listdir(self._directory)
+            return os.listdir(self._directory)
         except OSError as error:
             self._note(f"the memory of stuck probes is incomplete: {error.strerror}")
             return []
-        return sorted(name for name in names if name.startswith(_PREFIX) and name != self._name)
 
     def _damage(self, name: str, why: str) -> None:
         self._damaged.setdefault(why, []).append(name)
@@ -342,6 +347,26 @@ class Registry:
             if match and match[2] == _words(directory) and process_start(int(match[3])) != int(match[4]):
                 found.append((f"{self._path}/{name}", match[1]))
         return found
+
+    def forget_promises(self, is_mounted: Callable[[tuple[int, int]], bool]) -> None:
+        """Forget what was promised for filesystems that have not been mounted for long, by those who are gone.
+
+        Every run that meets one of them removes what is left and promises anew, so none that is in use is old. A number that was
+        given to another filesystem meanwhile costs nobody anything: the name is not there.
+        """
+        if self._directory < 0:
+            return
+        latest = time.time() - _LONG_GONE
+        for name in filter(_PROMISE.match, self._names()):
+            try:
+                if os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime > latest:
+                    continue
+                _, _, place, pid, start = name.split(".")
+                major, minor, _ = map(int, place.split(":"))
+                if process_start(int(pid)) != int(start) and not is_mounted((major, minor)):
+                    os.unlink(name, dir_fd=self._directory)
+            except (OSError, ValueError):
+                pass  # a concurrent run was quicker, or it is none of ours
 
     def kept(self, path: str) -> None:
         """In a worker: what was promised is removed. Raises OSError."""

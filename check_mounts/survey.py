@@ -29,6 +29,8 @@ from check_mounts.stuck import Registry, process_start
 _LOOK_AGAIN = 0.02
 # How often to look whether a probe waits for so long that its server should be asked.
 _LOOK_FOR_HUNG = 0.1
+# How much longer than its deadline a pass takes at most, where it was late itself.
+_CATCH_UP = 0.25
 _TRIES = 2
 
 # What is asked one mount at a time until it has answered: a superblock, and the way through a mount that can hang.
@@ -155,7 +157,11 @@ class Pass:
     @property
     def goes_on(self) -> bool:
         """False once everything has an answer, or the deadline has come."""
-        return (self._pool.busy or bool(self._held) or bool(self._writes_held)) and time.monotonic() < self._deadline
+        return self._is_open and time.monotonic() < self._deadline
+
+    @property
+    def _is_open(self) -> bool:
+        return self._pool.busy or bool(self._held) or bool(self._writes_held)
 
     def fileno(self) -> int:
         """A descriptor that is readable where :meth:`step` has something to do."""
@@ -168,16 +174,24 @@ class Pass:
 
     def step(self, until: float = 0.0) -> None:
         """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
-        for event in self._pool.wait(until):
+        self._go_on(until)
+
+    def _go_on(self, until: float) -> bool:
+        """Whether anything has come."""
+        events = self._pool.wait(until)
+        for event in events:
             self._handle(event)
         self._look_at_held()
         self._look_for_causes()
         self._start_ready()
         self._look_again = time.monotonic() + self._pause()
+        return bool(events)
 
     def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
         """Give up what is open and say what was found. ``interrupted`` names what cut the pass short."""
         self.interrupted = interrupted
+        if interrupted is None:
+            self._catch_up()
         self._end()
         # Who answers first is chance. The order of the mount table is the same from run to run, and so are the mounts that a verdict
         # names first: a text that changes from check to check is an event to those who archive it.
@@ -197,6 +211,19 @@ class Pass:
         """Give up what is open; what was found is of no interest. ``why`` names what cut the pass short."""
         self.interrupted = why
         self._end()
+
+    def _catch_up(self) -> None:
+        """Read what the deadline has found in the pipes. If it is over for a while, because this process was stopped or got no
+        processor, what it has kept from being asked or timing out is made up for: as long as answers come, and as it was late."""
+        quiet, now = 0.0, time.monotonic()
+        latest = now + min(_CATCH_UP, now - self._deadline)
+        while self._is_open and now < latest:
+            something = self._go_on(min(quiet, latest))
+            now = time.monotonic()
+            if something:
+                quiet = now + workers.PATIENCE
+            elif now >= quiet:
+                break
 
     def _pause(self) -> float:
         if self._held or self._writes_held or self.causes.busy:
@@ -299,7 +326,7 @@ class Pass:
             self._reload_stuck()
             self._ready.appendleft(mount)
         elif age >= self._timeout_of(mount):
-            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid, time.time() - age)
+            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck), None, age, stuck.pid, stuck.since)
             self.causes.know_stuck(mount, stuck.pid)
             self._hang(mount, gate, finding)
         else:
@@ -394,7 +421,7 @@ class Pass:
             if age < self._timeout_of(mount):  # a concurrent run is writing
                 self._writes_held[mount.mount_id] = mount
             else:
-                self._rewrite(finding, Condition.TIMED_OUT, _stuck_words(stuck, age), None, age, stuck.pid)
+                self._rewrite(finding, Condition.TIMED_OUT, _stuck_words(stuck), None, age, stuck.pid)
                 self.causes.know_stuck(mount, stuck.pid)
 
     def _note_unwritten(self, mount: Mount, why: str) -> None:
@@ -452,7 +479,7 @@ class Pass:
             failed = outcome if outcome.step is not None and outcome.step.writes else read
             acted = outcome.acted_as if outcome.acted_as is not None else read.acted_as
             read = dataclasses.replace(read, step=failed.step, errno=failed.errno, seconds=seconds, acted_as=acted)
-        since = None if waited is None or pid is None else time.time() - waited
+        since = None if waited is None or pid is None else _boottime() - waited
         latency = read.latency if waited is None else waited
         self._note(mount, condition, detail, read, latency, pid, since)
 
@@ -464,7 +491,7 @@ class Pass:
         self.killed.append((pid, mount))
         outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self._timeout_of(mount))}"
-        finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, time.time() - waited)
+        finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, _boottime() - waited)
         self._hang(mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding)
 
     def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
@@ -511,6 +538,8 @@ class Pass:
         if self._pool.trouble is not None:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
             why = f"no worker could be started ({self._pool.trouble})"
+        for event in self._pool.last_answers():
+            self._handle(event)
         for key, pid, progress, waited in self._pool.unserved():
             mount = self._mount_of(key)
             words = why if pid is None else f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
@@ -520,7 +549,7 @@ class Pass:
                 self._note(mount, Condition.UNPROBED, words)
             else:
                 outcome = probe.unpack_progress(progress)
-                self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, time.time() - waited)
+                self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, _boottime() - waited)
         for mount in self._writes_held.values():
             self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}")
         for mount in self.chosen.selected:
@@ -534,6 +563,7 @@ class Pass:
 
     def _settle_stuck(self, left: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
+        self._registry.forget_promises(self._plan.has_device)
         self._registry.close(any_stuck=bool(left))
         earlier = {probe.pid for probe in self._registry.probes}
         for key, finding in self.findings.items():
@@ -567,6 +597,10 @@ class _Plan:
                 self.children.setdefault(place.parent, []).append(mount)
         # Last, whose way could hang: it must not speak for its superblock if another can.
         self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
+
+    def has_device(self, device: tuple[int, int]) -> bool:
+        """Whether a mount of this filesystem is in the table at all, selected or not."""
+        return any(mount.device == device for mount in self._by_id.values())
 
     def gates(self, mount: Mount) -> tuple[Gate, ...]:
         """Its superblock, and the superblock that a look-up on the way to it could hang in."""
@@ -692,12 +726,15 @@ def _lost(finding: Finding) -> StuckProbe:
 
 
 def _age(stuck: StuckProbe) -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - stuck.since
+    return _boottime() - stuck.since
 
 
-def _stuck_words(stuck: StuckProbe, age: float) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
-    return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {when} (pid {stuck.pid})"
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _stuck_words(stuck: StuckProbe) -> str:
+    return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {text.moment(stuck.since)} (pid {stuck.pid})"
 
 
 def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
@@ -748,10 +785,10 @@ def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) 
     now: set[int] = set()
     for _ in range(2):
         mounts = reread()[0]
-        places = {(mount.mount_id, mount.device, mount.mount_point) for mount in mounts}
+        there = {mount.identity for mount in mounts}
         for key in suspects:
             mount = survey.findings[key].mount
-            if mount is not None and (key, mount.device, mount.mount_point) in places:
+            if mount is not None and mount.identity in there:
                 now.add(key)
         if now == suspects:
             break

@@ -1,13 +1,16 @@
 """System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError.
 
-Import budget: ``ctypes``, ``os``. Every function is a thin wrapper: no policy, no path of its own.
+Import budget: ``ctypes``, ``fcntl``, ``os``, ``termios``. Every function is a thin wrapper: no policy, no path of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import sys
+import termios
 from typing import Any, Optional
 
 AT_FDCWD = -100
@@ -111,6 +114,11 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+
+
+def bytes_waiting(fd: int) -> int:
+    """FIONREAD: how much is in a pipe (ioctl_tty(2), pipe(7)). Raises OSError."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def open_without_symlinks(path: bytes, flags: int) -> int:

@@ -11,6 +11,7 @@ import errno as errno_module
 import itertools
 import os
 import re
+import time
 from collections.abc import Sequence
 
 # `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays unambiguous.
@@ -105,6 +106,19 @@ def error_words(number: int) -> str:
 def seconds_words(seconds: float) -> str:
     """``5 s``, ``0.25 s``: a number of seconds as people write it."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+
+
+def since_epoch(when: float) -> float:
+    """A time on CLOCK_BOOTTIME in seconds since the epoch.
+
+    What is remembered is remembered on CLOCK_BOOTTIME: the host's clock may be set meanwhile, above all where it starts without one.
+    """
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - when)
+
+
+def moment(when: float) -> str:
+    """``2026-11-25 17:04:05``, local time, of a time on CLOCK_BOOTTIME."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_epoch(when)))
 
 
 def counted(count: int, noun: str) -> str:

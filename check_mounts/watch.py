@@ -1,11 +1,12 @@
 """What the daemon waits for beside its passes: a changed mount table, and the end of processes that hung filesystems hold.
 
-Import budget: ``os``, ``select``, ``time``; stuck for /proc/PID/stat.
+Import budget: ``os``, ``resource``, ``select``, ``time``; stuck for /proc/PID/stat.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import time
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from check_mounts import stuck
 _LOOK = 1.0
 # A killed process may need a moment to end. Of one that ends so soon nobody knows whether anything had held it.
 _MOMENT = 1.0
+# So many descriptors are left for what needs one: workers' answers, the result.
+_KEPT_FREE = 64
 
 
 class TableWatch:
@@ -28,10 +31,16 @@ class TableWatch:
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLPRI)
 
     def fileno(self) -> int:
         """To be polled for POLLPRI alone."""
         return self._fd
+
+    def changed(self) -> bool:
+        """Whether it has changed since somebody has last been told."""
+        return bool(self._poll.poll(0))
 
     def close(self) -> None:
         """Stop."""
@@ -72,6 +81,9 @@ class Endings:
             try:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
             except (AttributeError, OSError):  # looked at every second instead; also who has ended already
+                continue
+            if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _KEPT_FREE:
+                os.close(fd)
                 continue
             self._pidfds[pid], self._pids[fd] = fd, pid
             self._poll.register(fd, select.POLLIN)

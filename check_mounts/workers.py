@@ -1,6 +1,6 @@
 """An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
 
-Import budget: ``fcntl``, ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``termios``, ``time``.
+Import budget: ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``time``; ctypes and fcntl by way of syscalls.
 
 Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and a worker that hangs holds up
 nothing but its own request. Before a worker begins, it notes in shared memory what it took and when; answers come back through a
@@ -10,22 +10,21 @@ for a while, it doubles: a healthy system costs two forks, and hundreds of hung 
 Invariants:
 
 - The parent never blocks on a worker: it polls with a timeout, writes without blocking, reaps with WNOHANG.
-- What has arrived is read before a timeout is declared, and time counts from when the worker began: a late parent, a busy machine
-  or SIGSTOP does not make a request time out.
+- What has arrived is read before a timeout is declared, and time counts from when the worker began until it has its answer: a late
+  parent, a busy machine or SIGSTOP does not make a request time out, though the worker waits for room in its pipe by then.
+- What a worker says of itself is believed for a while only, since one that acts as a user may be tampered with: its time is up that
+  long after it was seen at a request, whatever it notes. Each frame that it is to be read for costs an open request.
 - Only own children that are not reaped yet are killed: until then their pid cannot belong to anybody else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import mmap
 import os
 import select
 import signal
 import struct
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -38,15 +37,18 @@ PATIENCE = 0.02
 # It also doubles where those who answer would need longer than this for what waits, or than that part of the timeout: behind many
 # slow mounts a hung one must still be found in time.
 _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
-# When a request that nobody seems to have is lost. A worker may lose the processor before it has noted what it took.
+# When a request that nobody seems to have is lost, and an answer that a worker says it has, though there is room for it. It may lose
+# the processor before it has noted what it took, or written what it found.
 _LOST_AFTER = 2.0
 
 _REQUEST_FD, _ANSWER_FD = 3, 4
 _KEY = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
 # What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), and what it says of its progress.
-# The time is written before the key and read after it, so a key never goes with the time of an older one.
+# The time is written before the key and read after it, so a key never goes with the time of an older one. It is _ANSWERING from when
+# there is an answer: 464 of the survey's fill a pipe, and then it is the parent who keeps the worker waiting.
 _BEGAN, _CLAIM = struct.Struct("<d"), struct.Struct("<I")
+_ANSWERING = float("inf")
 _PROGRESS, _DESK = 16, 64
 PROGRESS_SIZE = _DESK - _PROGRESS
 
@@ -96,11 +98,15 @@ class Desk:
 Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Worker:
+    """``seen_at``: the request that it was at when the parent looked, ``seen`` when that was for the first time since its last answer."""
+
     slot: int
     pid: int
     answer_fd: int
+    seen_at: Optional[int] = None
+    seen: float = 0.0
 
 
 class Pool:
@@ -151,6 +157,7 @@ class Pool:
         if wake_fd is not None:
             self._poll.register(wake_fd, select.EPOLLIN)
         self._look_at = self._grow_at = 0.0
+        self._opened = monotonic()
         self._parent = os.getpid()
         self._cores = len(os.sched_getaffinity(0))
         self._timeouts: dict[int, float] = {}
@@ -198,10 +205,21 @@ class Pool:
         return events
 
     def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
-        """(key, pid, seconds) of each request that a worker has been at for so long."""
+        """(key, pid, seconds) of each request that a worker has been at for so long, and has no answer to."""
         now = monotonic()
         claims = ((worker.pid, *self._claim(worker)) for worker in self._by_fd.values())
         return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
+
+    def last_answers(self) -> list[Event]:
+        """Kill all workers; what they had answered by then. Nothing but :meth:`unserved` and :meth:`close` may follow."""
+        events: list[Event] = []
+        if not self._open:
+            return events
+        for worker in self._by_fd.values():
+            self._kill(worker)
+        for worker in self._by_fd.values():
+            self._read_out(worker, events)
+        return events
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
@@ -211,7 +229,7 @@ class Pool:
             key, began = self._claim(worker)
             if key is not None:
                 self._open.discard(key)
-                rest.append((key, worker.pid, self._progress(worker), now - began))
+                rest.append((key, worker.pid, self._progress(worker), max(0.0, now - began)))
                 self._give_up(worker)
         rest.extend((key, None, bytes(PROGRESS_SIZE), 0.0) for key in self._open)
         self._open.clear()
@@ -264,11 +282,15 @@ class Pool:
         # Who takes them, and when, is seen in shared memory only.
         self._look_at = min(self._look_at, monotonic() + PATIENCE)
 
-    def _receive(self, worker: _Worker, events: list[Event]) -> None:
+    def _read(self, worker: _Worker) -> bytes:
         try:
-            data = os.read(worker.answer_fd, select.PIPE_BUF // self._frame_size * self._frame_size)
+            return os.read(worker.answer_fd, select.PIPE_BUF // self._frame_size * self._frame_size)
         except OSError:
-            data = b""
+            return b""
+
+    def _receive(self, worker: _Worker, events: list[Event]) -> None:
+        data = self._read(worker)
+        worker.seen_at = None
         if not data or not self._accept(data, events):
             # Dead, or not to be trusted. A worker without a request that ends has merely ended.
             self._bury(worker, events)
@@ -293,6 +315,11 @@ class Pool:
             events.append(Answered(key, frame[_HEAD.size :]))
         return True
 
+    def _read_out(self, worker: _Worker, events: list[Event]) -> None:
+        """Read what a worker that was killed has answered before, up to the first frame that is none."""
+        while self._has_answers(worker) and (data := self._read(worker)) and self._accept(data, events):
+            pass
+
     def _bury(self, worker: _Worker, events: list[Event]) -> None:
         key, _ = self._claim(worker)
         if key is not None:
@@ -307,36 +334,54 @@ class Pool:
         now = monotonic()
         claimed, soonest = 0, now + 60.0
         for worker in list(self._by_fd.values()):
-            key, began = self._claim(worker)
+            key, began, due = self._look_at_one(worker, now)
+            while key is not None and now >= due and self._has_answers(worker):
+                # It may wait for room there. That a request is among them is seen from its claim.
+                self._receive(worker, events)
+                key, began, due = self._look_at_one(worker, now)
             if key is None:
                 continue
-            timeout = self._timeouts.get(key, self._timeout)
-            if now - began >= timeout:
+            if now >= due:
                 self._time_out(worker, key, now - began, events)
             else:
                 claimed += 1
-                soonest = min(soonest, began + timeout)
-        self._find_lost(claimed, events)
+                soonest = min(soonest, due)
+        # What is answered does not wait, though it was not read. More workers would only keep a late parent from it.
+        unread = self._unread() if len(self._open) > claimed else 0
+        self._find_lost(claimed + unread, events)
         waiting = len(self._open) - claimed
-        if waiting > 0:
-            if now >= self._grow_at or self._is_too_slow(waiting, now - self._looked):
+        if waiting > unread:
+            self._answers += unread
+            if (not unread and now >= self._grow_at) or self._is_too_slow(waiting - unread, now - self._looked):
                 self._grow()
+        if waiting > 0:
             soonest = min(soonest, monotonic() + PATIENCE)
         self._looked, self._answers = now, 0
         self._look_at = soonest
+
+    def _look_at_one(self, worker: _Worker, now: float) -> tuple[Optional[int], float, float]:
+        """What a worker is at, since when, and when its time is up; None where it is at nothing, or is no longer ours."""
+        key, began = self._claim(worker)
+        if key is None or self._by_fd.get(worker.answer_fd) is not worker:
+            return None, 0.0, 0.0
+        if worker.seen_at != key:
+            worker.seen_at, worker.seen = key, now
+        more = _LOST_AFTER if began == _ANSWERING else 0.0
+        began = min(began, worker.seen)  # whatever it notes
+        return key, began, began + self._timeouts.get(key, self._timeout) + more
 
     def _is_too_slow(self, waiting: int, elapsed: float) -> bool:
         """Would what waits take too long at the pace of the last ``elapsed`` seconds?"""
         horizon = min(_HORIZON, self._timeout * _PART_OF_TIMEOUT)
         return elapsed >= PATIENCE / 2 and waiting * elapsed > self._answers * horizon
 
-    def _find_lost(self, claimed: int, events: list[Event]) -> None:
+    def _find_lost(self, known: int, events: list[Event]) -> None:
         """Requests that nobody has: taken by a worker that was killed before it could note that, or that answered nonsense.
 
-        Only after a while, because a worker may just be about to note what it took.
+        Only after a while, because a worker may just be about to note what it took. ``known``: how many have a worker or an answer.
         """
         suspects: dict[int, float] = {}
-        if not claimed and not self._unsent and not _bytes_waiting(self._request_fd):
+        if not known and not self._unsent and not syscalls.bytes_waiting(self._request_fd):
             now = monotonic()
             suspects = {key: self._suspects.get(key, now) for key in self._open}
             for key in [key for key, since in suspects.items() if now - since >= _LOST_AFTER]:
@@ -347,24 +392,27 @@ class Pool:
     def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:
         self._kill(worker)
         # An answer may have come at the last moment; then it counts, and only the worker is lost.
-        if self._poll_one(worker):
-            self._receive(worker, events)
+        self._read_out(worker, events)
         if key in self._open:
             self._open.discard(key)
             events.append(TimedOut(key, worker.pid, waited, self._progress(worker)))
-        if worker.answer_fd in self._by_fd:
-            self._bury(worker, events)  # with what it may have taken after that answer
+        self._bury(worker, events)  # with what it may have taken after that answer
 
-    def _poll_one(self, worker: _Worker) -> bool:
+    def _has_answers(self, worker: _Worker) -> bool:
         poll = select.poll()
         poll.register(worker.answer_fd, select.POLLIN)
         return any(event & select.POLLIN for _, event in poll.poll(0))
 
+    def _unread(self) -> int:
+        """How many answers there are in the pipes."""
+        return sum(syscalls.bytes_waiting(fd) for fd, _ in self._poll.poll(0) if fd != self._wake_fd) // self._frame_size
+
     def _claim(self, worker: _Worker) -> tuple[Optional[int], float]:
-        """What a worker is at and since when; None where it is at nothing, or has answered already."""
+        """What a worker is at and since when, or _ANSWERING; None where it is at nothing, or has answered already."""
         desk = worker.slot * _DESK
         key = _CLAIM.unpack_from(self._desks, desk + 8)[0] - 1
-        began = _BEGAN.unpack_from(self._desks, desk)[0]
+        # Whatever it notes: not before there was a pool. Of NaN, max() takes the first.
+        began = max(self._opened, _BEGAN.unpack_from(self._desks, desk)[0])
         return (key, began) if key in self._open else (None, 0.0)
 
     def _progress(self, worker: _Worker) -> bytes:
@@ -440,6 +488,7 @@ class Pool:
                 _BEGAN.pack_into(desks, place, monotonic())
                 _CLAIM.pack_into(desks, place + 8, key + 1)
                 answer, last = self._handler(key, desk)
+                _BEGAN.pack_into(desks, place, _ANSWERING)
                 os.write(_ANSWER_FD, _HEAD.pack(key, last) + answer)
                 _CLAIM.pack_into(desks, place + 8, 0)
         finally:
@@ -471,11 +520,6 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
             pass  # no CAP_SETGID: as far as the caller may
     syscalls.set_name(b"check_mounts:w")
     privilege.die_with_parent(parent)
-
-
-def _bytes_waiting(fd: int) -> int:
-    """FIONREAD: how much is in a pipe (ioctl_tty(2), pipe(7))."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _has_ended(pid: int) -> bool:

@@ -6,6 +6,8 @@ Import budget: that of probe. Off unless asked for (``--write``), and only where
   his overwritten. Everything below the mount point is done as the owner, so root does nothing in a directory that a user controls.
 - fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read back, or nothing would be proven.
 - The name is remembered before the file is made, so that the next run can remove what a killed worker has left, and nothing else.
+- That comes first, and is forgotten then, before another name is remembered. So a directory whose writes hang has one file left in it and
+  one name remembered, however often it is tried. The name is never used again: who has seen it could be there before us.
 
 While a file is being made on a server that has just died, the kernel keeps the root directory's lock, and others who look up a new
 name there wait with us. That is why the reading steps come first, and why it is not the default.
@@ -16,7 +18,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Protocol, cast
+from time import monotonic
+from typing import Optional, Protocol, cast
 
 from check_mounts import syscalls
 from check_mounts.model import DENIED_ERRORS, Step
@@ -24,6 +27,11 @@ from check_mounts.probe import NOT_OFFERED, Ended, Probe, Request
 
 PREFIX = ".check_mounts-"
 SIZE = 4096
+# Where more was left, so many files at least are removed each time, or there would never be fewer of them; and more of them if that
+# takes no longer than this, in seconds. Each one costs a round trip of the time that is there for the probe.
+_REMOVED, _TIDYING = 2, 0.05
+# How many files that cannot be removed although their server answers are remembered in the hope of better days.
+_UNREMOVABLE = 4
 
 
 class Memory(Protocol):
@@ -46,6 +54,7 @@ class WriteProbe(Probe):
         super().__init__(request, note, parent)
         self._device = device
         self._memory = memory
+        self._left = False  # whether there is a file of ours
 
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
@@ -68,39 +77,61 @@ class WriteProbe(Probe):
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
-            promises = {token_: path for path, token_ in self._memory.broken_promises(directory)}
-            promises[token] = self._memory.promise(token, directory)
+            self._remove_leftovers(fd, seen, self._memory.broken_promises(directory))
+            promise = self._memory.promise(token, directory)
         except OSError as error:
             # The memory's trouble, not the mount's.
             self._failed, self._unremembered = (Step.CREATE, error.errno or errno.EIO), True
             return
-        gone: list[str] = []
+        self._left = False
         try:
-            self._acting(seen, lambda: self._write(fd, seen, list(promises), gone), self._refuse)
+            self._acting(seen, lambda: self._write(fd, seen, token), self._refuse)
         finally:
-            for each in gone:
-                try:
-                    self._memory.kept(promises[each])
-                except OSError:
-                    pass  # remembered for nothing; what was measured is not lost over that
+            if not self._left:
+                self._forget(promise)
+
+    def _remove_leftovers(self, fd: int, seen: syscalls.Statx, leftovers: list[tuple[str, str]]) -> None:
+        """What workers that were killed have left, one by one: what is gone is forgotten even if the next one hangs."""
+        removed = kept = 0
+        began = monotonic()
+        for path, token in leftovers:
+            if removed >= _REMOVED and monotonic() - began >= _TIDYING:
+                return
+            gone = self._remove_one(fd, seen, token)
+            if gone is None:
+                return
+            if gone or kept >= _UNREMOVABLE:
+                self._forget(path)
+                removed += 1
+            else:
+                kept += 1
+
+    def _remove_one(self, fd: int, seen: syscalls.Statx, token: str) -> Optional[bool]:
+        """Whether it is gone; None where this process cannot act as the owner."""
+        gone: list[bool] = []
+        self._announce(Step.REMOVE)
+        self._acting(seen, lambda: gone.append(_remove_leftover(fd, token)), lambda error: None)
+        return gone[0] if gone else None
+
+    def _forget(self, promise: str) -> None:
+        try:
+            self._memory.kept(promise)
+        except OSError:
+            pass  # remembered for nothing; what was measured is not lost over that
 
     def _refuse(self, error: OSError) -> None:
         self._denied = (Step.CREATE, error.errno or errno.EPERM)
 
-    def _write(self, fd: int, seen: syscalls.Statx, tokens: list[str], gone: list[str]) -> None:
-        """Remove what others have left; make, write, read back and remove the file whose token is the last of ``tokens``. ``gone``
-        gets the tokens of those that are not there any more. Raises Ended."""
+    def _write(self, fd: int, seen: syscalls.Statx, token: str) -> None:
+        """Make, write, read back and remove the file with this token. Raises Ended."""
         self._acted = os.geteuid()
-        *old, token = tokens
-        for each in old:
-            _remove_leftover(fd, each, gone)
         try:
             file = cast(int, self._take(Step.CREATE, lambda: _create(fd, token)))
         except Ended:
             if self._denied is not None and self._is_stranger(seen):
                 self._denied, self._not_owner = None, True
-            gone.append(token)
             raise
+        self._left = True
         try:
             data = os.urandom(SIZE)
             try:
@@ -111,22 +142,22 @@ class WriteProbe(Probe):
         finally:
             # Closed before it is removed: NFS would only rename it (.nfs...).
             self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
-            gone.append(token)
+            self._left = False
 
 
 def _create(fd: int, token: str) -> int:
     return os.open(PREFIX + token, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
 
 
-def _remove_leftover(fd: int, token: str, gone: list[str]) -> None:
-    """What a worker that was killed has left. Where it cannot be removed now it stays remembered."""
+def _remove_leftover(fd: int, token: str) -> bool:
+    """Whether it is gone. Where it cannot be removed now it stays remembered."""
     try:
         os.unlink(PREFIX + token, dir_fd=fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # somebody has put a directory in its place
         pass
     except OSError:
-        return
-    gone.append(token)
+        return False
+    return True
 
 
 def _close(file: int) -> None:

@@ -6,13 +6,18 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Optional, TypeVar
 
+import hypothesis
 import pytest
 
+from check_mounts.passive import Destination, Undelivered
+from check_mounts.passive import Result as Submitted
 from tests.kernel import workers_alive
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,11 +25,19 @@ PYTHON = "/usr/bin/python3"
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
+_Value = TypeVar("_Value")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: mounts real filesystems, which only root may; skipped for everybody else")
     config.addinivalue_line("markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root")
+    # What nohup and a shell's background ignore, whoever is started here would ignore, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is a matter of what else this host does.
+    slow = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+    hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("patient")
     if os.geteuid() == 0:
         # From here on no mount of a test is seen outside, and none outlives the tests.
         if _libc.unshare(CLONE_NEWNS) != 0:
@@ -47,11 +60,42 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.005)
 
 
+def in_time(limit: float, attempt: Callable[[], _Value], seconds: Optional[Callable[[_Value], float]] = None, attempts: int = 3) -> _Value:
+    """What an attempt gives that takes less than so long, by the clock or by its own account (``seconds``).
+
+    This host may be late, but not each time.
+    """
+    took: list[float] = []
+    while len(took) < attempts:
+        began = time.monotonic()
+        value = attempt()
+        took.append(time.monotonic() - began if seconds is None else seconds(value))
+        if took[-1] < limit:
+            return value
+    raise AssertionError(f"{took} s, none of them less than {limit}")
+
+
+def undelivered(where: Destination, results: Sequence[Submitted], seconds: float) -> Undelivered:
+    """Why results are not delivered, which is to be said in time. Where this host was late, a second try is what counts."""
+
+    def attempt() -> Undelivered:
+        with pytest.raises(Undelivered) as caught:
+            where.deliver(results, time.monotonic() + seconds)
+        return caught.value
+
+    return in_time(seconds + 0.5, attempt, attempts=2)
+
+
 def remaining(count: int) -> set[int]:
-    """The pids of the workers left, ``count`` of them: those without work end in a moment of their own after their run did."""
-    until(lambda: len(workers_alive()) <= count)
-    left = workers_alive()
-    assert len(left) == count
+    """The pids of the workers left, once they are so many: those without work end in a moment of their own, and a daemon's come and go."""
+    left: set[int] = set()
+
+    def are() -> bool:
+        left.clear()
+        left.update(workers_alive())
+        return len(left) == count
+
+    until(are)
     return left
 
 
@@ -131,6 +175,14 @@ class Fuse:
         self._mounts.adopt(path)
         return path
 
+    def hang_anew(self, *names: str) -> None:
+        """Hang, whatever was before, with no process stuck in them and nobody who knows of it."""
+        for name in names:
+            self.command("answer", name)
+        remaining(0)
+        for name in names:
+            self.command("hang", name)
+
     def waiting(self, name: str) -> int:
         return int(self.command("waiting", name))
 
@@ -167,6 +219,9 @@ class Result:
 
     def count(self, name: str) -> int:
         return int(self.numbers[name])
+
+    def seconds(self) -> float:
+        return float(self.numbers["time"])
 
 
 class Plugin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PYTHON, Mounts, Plugin, Result, until
+from tests.kernel import state
 
 
 class Daemon:
@@ -34,7 +36,7 @@ class Daemon:
             process = self.plugin.start(*words, *arguments, stderr=log, **options)  # type: ignore[arg-type]
         self._started.append(process)
         if first:
-            until(lambda: self.log.count("\nChecked ") > before or process.poll() is not None, 20)
+            until(lambda: self.log.count("\nChecked ") > before or process.poll() is not None)
             assert process.poll() is None, (process.stdout and process.stdout.read(), self.log)
         return process
 
@@ -85,7 +87,14 @@ class Daemon:
     def freeze(self) -> None:
         """SIGSTOP, and wait until it has come to a stop."""
         self.signal(signal.SIGSTOP)
-        until(lambda: Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+        until(lambda: state(self.process.pid) == "T")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """What happens in here, it sees when it is over, and does nothing meanwhile."""
+        self.freeze()
+        yield
+        self.signal(signal.SIGCONT)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -113,8 +122,13 @@ def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def children(pid: int) -> Sequence[int]:
-    """The processes that a process has forked and not reaped."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The processes that a process has forked and not reaped, but for the one that writes its log."""
+    found = []
+    for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if Path(f"/proc/{word}/comm").read_text() != "check_mounts:l\n":
+                found.append(int(word))
+    return found
 
 
 def descriptors(pid: int) -> Sequence[str]:

@@ -18,6 +18,14 @@ def shut_down(path: Union[Path, str]) -> None:
     os.close(fd)
 
 
+def state(pid: int) -> str:
+    """Its letter in proc_pid_stat(5); X where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "X"
+
+
 def workers_alive() -> set[int]:
     """The pids of all worker processes of our mount namespace that exist and are no zombies."""
     found, own = set(), os.readlink("/proc/self/ns/mnt")

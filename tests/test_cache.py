@@ -191,7 +191,7 @@ def test_what_is_too_old(status: Path) -> None:
 
 def test_what_is_from_the_future_or_of_another_boot(status: Path) -> None:
     write(status, age=-3600)
-    assert re.search(r" is (3600|3599\.\d) s from the future: systemctl restart check_mounts ", refusal(status))
+    assert re.search(r" is 3[56]\d\d(\.\d)? s from the future: systemctl restart check_mounts ", refusal(status))
     taken = now()
     other = cache.Result(0, TEXTS, taken, taken + 600, b"00000000-0000-4000-8000-000000000000")
     cache.replace(str(status), cache.compose(other))

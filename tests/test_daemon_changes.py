@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
@@ -51,14 +50,6 @@ def _is(path: Path, condition: Optional[str]) -> Callable[[Any], bool]:
     return lambda told: _finding(told, path)["condition"] == condition
 
 
-@contextlib.contextmanager
-def _unseen(daemon: Daemon) -> Iterator[None]:
-    """What happens in here, the daemon sees when it is over."""
-    daemon.freeze()
-    yield
-    daemon.signal(signal.SIGCONT)
-
-
 def _lines(daemon: Daemon, path: Path) -> list[str]:
     """What the log has of a mount point, without figures, and without who hangs there."""
     lines = [line[len(str(path)) + 1 :] for line in daemon.lines if line.startswith(f"{path} ")]
@@ -71,7 +62,7 @@ def test_what_was_missing_is_well_once_it_has_answered(mounts: Mounts, fuse: Fus
     well, late = mounts.tmpfs("well"), mounts.point("late")
     daemon.start(*([str(late), str(well)] if named else ["--expect", str(late)]))
     assert _told(daemon)["state"] == "CRITICAL"
-    with _unseen(daemon):
+    with daemon.frozen():
         fuse.mount("late")
         fuse.command("hang", "late")
     assert _states_until(daemon, _is(late, "timed-out")) == {"CRITICAL"}
@@ -113,7 +104,7 @@ def test_what_takes_the_place_of_what_hung(mounts: Mounts, fuse: Fuse, daemon: D
     mounts.tmpfs("well")
     home = _hung(fuse, daemon)
     old = _finding(_told(daemon), home)["mount"]
-    with _unseen(daemon):
+    with daemon.frozen():
         mounts.detach(home)
         fuse.command("mount", "second", str(home))
         mounts.adopt(home)
@@ -131,7 +122,7 @@ def test_what_is_mounted_over_what_hangs(mounts: Mounts, fuse: Fuse, daemon: Dae
     mounts.tmpfs("well")
     home = _hung(fuse, daemon)
     below = _finding(_told(daemon), home)["mount"]
-    with _unseen(daemon):
+    with daemon.frozen():
         fuse.command("mount", "above", str(home))
         mounts.adopt(home)
         fuse.command("hang", "above")
@@ -166,7 +157,7 @@ def test_the_same_filesystem_mounted_there_again(mounts: Mounts, fuse: Fuse, dae
     daemon.signal(signal.SIGUSR1)
     _states_until(daemon, _is(home, "timed-out"))
     stuck, old = workers_alive(), _finding(_told(daemon), home)["mount"]
-    with _unseen(daemon):
+    with daemon.frozen():
         mounts.mount_at(home, "none", str(elsewhere), flags=4096)
     assert _states_until(daemon, lambda told: _finding(told, home)["mount"] != old) == {"CRITICAL"}
     until(lambda: workers_alive() == stuck)
@@ -196,7 +187,7 @@ def test_what_is_left_alone_takes_its_place(mounts: Mounts, fuse: Fuse, daemon: 
         fuse.command("hang", "home")
     daemon.start("-X", "tmpfs", *(["--expect", str(home)] if was == "missing" else []))
     assert _told(daemon)["state"] == "CRITICAL"
-    with _unseen(daemon):
+    with daemon.frozen():
         if was == "hung":
             mounts.detach(home)
         mounts.tmpfs("home")
@@ -211,7 +202,7 @@ def test_what_is_covered_while_it_is_asked(mounts: Mounts, fuse: Fuse, daemon: D
     mounts.tmpfs("well")
     home, table = fuse.mount("home"), tmp_path / "mountinfo"
     shutil.copyfile("/proc/self/mountinfo", table)
-    daemon.interval, daemon.timeout = 3600, 1.0
+    daemon.interval, daemon.timeout = 3600, 5.0
     daemon.start(f"--mountinfo={table}")
     fuse.command("hang", "home")
     daemon.signal(signal.SIGUSR1)
@@ -248,7 +239,7 @@ def test_what_answers_right_after_its_probe_was_killed(fuse: Fuse, daemon: Daemo
 
 
 def test_what_can_be_killed_and_answers_right_after(fuse: Fuse, daemon: Daemon) -> None:
-    daemon.interval = 3600
+    daemon.interval, daemon.timeout = 3600, 5.0
     home = fuse.mount("home")
     daemon.start()
     fuse.command("freeze", "home")
@@ -319,3 +310,62 @@ def test_wrong_lines_of_the_mount_table(mounts: Mounts, daemon: Daemon, tmp_path
     daemon.signal(signal.SIGUSR1)
     until(lambda: daemon.says(f"No longer: {line}"))
     assert daemon.log.count("cannot be understood") == 2
+
+
+def _place_in_table(path: Path) -> list[str]:
+    """Mount ID, parent's ID and device."""
+    (line,) = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {path} " in line]
+    return line.split()[:3]
+
+
+def test_another_one_of_the_same_id_is_not_the_same(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """The kernel gives IDs and devices again at once. What took the place of a healthy mount is not well for that."""
+    mounts.tmpfs("well")
+    home = mounts.tmpfs("home")
+    daemon.interval = 3600
+    daemon.start()
+    before = _place_in_table(home)
+    with daemon.frozen():
+        mounts.detach(home)
+        fuse.mount("home", source="filer:/home")
+        fuse.command("hang", "home")
+        assert _place_in_table(home) == before
+    _states_until(daemon, _is(home, "timed-out"))
+    assert daemon.log.count("\nChecked ") == 1
+
+
+def test_the_same_once_more_is_checked_soon(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """The table is as before, to the last byte; that there was a change is all that the kernel tells."""
+    home = fuse.mount("home", source="filer:/home")
+    daemon.interval = 3600
+    daemon.start()
+    table = Path("/proc/self/mountinfo").read_bytes()
+    with daemon.frozen():
+        mounts.detach(home)
+        fuse.command("mount", "another", str(home), "source=filer:/home")
+        mounts.adopt(home)
+        fuse.command("hang", "another")
+        assert Path("/proc/self/mountinfo").read_bytes() == table
+    _states_until(daemon, _is(home, "timed-out"))
+    until(lambda: daemon.log.count("\nChecked ") == 2)
+    fuse.command("answer", "another")
+    daemon.until(lambda result: result.code == 0)
+
+
+def test_a_host_without_descriptors(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """That nothing can be opened must not keep an old OK: what hangs is told, or the result is removed."""
+    for number in range(60):
+        fuse.mount(f"hung{number}")
+    mounts.tmpfs("well")
+    daemon.interval = 3600
+    daemon.start("--deadline", "5", wrapper=["prlimit", "--nofile=64:64"])
+    assert daemon.cached().code == 0
+    for number in range(60):
+        fuse.command("hang", f"hung{number}")
+    daemon.signal(signal.SIGUSR1)
+    daemon.until_checked()
+    result = daemon.until(lambda result: result.code != 0)
+    assert (result.code, result.count("ok"), result.count("mounts")) == (2, 1, 61)
+    for number in range(60):
+        fuse.command("answer", f"hung{number}")
+    daemon.until(lambda result: result.code == 0)

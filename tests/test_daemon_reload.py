@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until
 from tests.daemon import Daemon, daemon, descriptors
-from tests.kernel import workers_alive
 
 __all__ = ["daemon"]
 
@@ -34,19 +33,6 @@ def answers(fuse: Fuse, daemon: Daemon) -> Iterator[None]:
             fuse.command("answer", name)
 
 
-def _left(count: int) -> set[int]:
-    """The workers there are, once they are so many: those of a pass come and go."""
-    found: set[int] = set()
-
-    def are() -> bool:
-        found.clear()
-        found.update(workers_alive())
-        return len(found) == count
-
-    until(are, 10)
-    return found
-
-
 def _configured(mounts: Mounts, fuse: Fuse, daemon: Daemon, base: Path) -> tuple[Path, Path]:
     """A mount that hangs beside what is checked, which a daemon with this configuration leaves alone."""
     mounts.tmpfs("home")
@@ -63,9 +49,9 @@ def _hangs_without_the_daemon(daemon: Daemon, fuse: Fuse, name: str) -> None:
     until(lambda: daemon.says(_KEPT), 5)
     daemon.until_checked(2, 10)
     assert fuse.waiting(name) > 0
-    _left(1)
+    remaining(1)
     fuse.command("answer", name)
-    _left(0)
+    remaining(0)
     daemon.signal(signal.SIGHUP)
     until(lambda: daemon.says("The configuration was read again"), 5)
 
@@ -100,7 +86,7 @@ def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse,
     daemon.signal(signal.SIGHUP)
     until(lambda: daemon.says(_KEPT), 5)
     daemon.until_checked(2, 10)
-    _left(1)
+    remaining(1)
     # Somebody leads it back: the one that still waits does not stand in the way of that.
     link.unlink()
     link.symlink_to(good)
@@ -108,7 +94,7 @@ def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse,
     until(lambda: daemon.says("The configuration was read again"), 5)
     fstab.write_text("# changed\n")
     until(lambda: daemon.says("fstab has changed") and daemon.says("The configuration was read again", 2), 5)
-    _left(1)
+    remaining(1)
 
 
 def test_a_file_that_only_the_new_configuration_names(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
@@ -118,12 +104,12 @@ def test_a_file_that_only_the_new_configuration_names(mounts: Mounts, fuse: Fuse
     daemon.signal(signal.SIGHUP)
     until(lambda: daemon.says(_KEPT), 5)
     daemon.until_checked(2, 10)
-    (worker,) = _left(1)
+    (worker,) = remaining(1)
     # Each call leaves one at the most, and there is an end to that.
     for times in range(2, 7):
         daemon.signal(signal.SIGHUP)
         until(lambda times=times: daemon.says(_KEPT, times), 5)  # type: ignore[misc]
-    assert worker in _left(4)
+    assert worker in remaining(4)
     began = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - began < 2
@@ -144,7 +130,7 @@ def test_what_else_is_read_with_a_changed_fstab_hangs(mounts: Mounts, fuse: Fuse
     fstab.write_text("# changed\n")
     until(lambda: daemon.says("fstab has changed") and daemon.says(_KEPT), 10)
     daemon.until_checked(2, 10)
-    _left(1)
+    remaining(1)
 
 
 def test_term_while_a_file_is_tried(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
@@ -243,7 +229,7 @@ def test_ready_is_said_also_where_the_first_pass_fails(mounts: Mounts, daemon: D
             while "STATUS=1 mount" not in told[-1]:
                 told.append(manager.recv(4096).decode())
             assert sum("READY=1" in message for message in told) == 1
-            assert daemon.cached().code == 0
+            daemon.until(lambda result: result.code == 0)  # systemd is told before that is written
         finally:
             process.kill()
             process.wait()
@@ -328,3 +314,40 @@ def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tm
     wrong = tmp_path / "c.conf"
     wrong.write_text("[check_mounts]\ntimeuot = 3\n")
     assert daemon.plugin("--config", str(wrong)).lines[0].startswith(f"MOUNTS UNKNOWN - {wrong} line 2: ")
+
+
+# Somebody writes a line into fstab as soon as it has been read, but not by the worker that only tries whether it lets itself be.
+_SOMEBODY = """
+import os
+import check_mounts.expected as expected
+read = expected.read_fstab
+
+def read_fstab(path):
+    result = read(path)
+    line = path + ".line"
+    if not open("/proc/self/comm").read().startswith("check_mounts:w") and os.path.exists(line):
+        with open(path, "a") as file:
+            file.write(open(line).read())
+        os.unlink(line)
+    return result
+
+expected.read_fstab = read_fstab
+"""
+
+
+def test_fstab_is_edited_while_it_is_read(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """Nothing else would tell: the next look finds it as it was left."""
+    home = mounts.tmpfs("home")
+    (tmp_path / "sitecustomize.py").write_text(_SOMEBODY)
+    environment = daemon.plugin.environment
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    fstab, line = tmp_path / "fstab", tmp_path / "fstab.line"
+    fstab.write_text(f"none {home} tmpfs rw 0 0\n")
+    line.write_text(f"none {mounts.base}/late tmpfs rw 0 0\n")
+    daemon.start(f"--fstab={fstab}", env=environment)
+    assert not line.exists()
+    daemon.until(lambda result: (result.code, result.count("missing")) == (2, 1))
+    line.write_text(f"none {mounts.base}/later tmpfs rw 0 0\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.until(lambda result: (result.code, result.count("missing")) == (2, 2))
+    assert not line.exists()

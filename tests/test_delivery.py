@@ -86,9 +86,9 @@ def submission(*destinations: passive.Destination, timeout: float = 0.3) -> Subm
 def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
     kinds = [Elsewhere("hung", sleeps), Elsewhere("refuses", refuses), Elsewhere("crashes", crashes), Elsewhere("wrong", is_wrong)]
     kinds += [Elsewhere("good", into(tmp_path / "out")), Elsewhere("unsure", into(tmp_path / "out2"), confirms=False)]
-    receipts = delivery.deliver(submission(*kinds), RESULTS, {}, lambda: None, interrupts)
+    receipts = delivery.deliver(submission(*kinds, timeout=3.0), RESULTS, {}, lambda: None, interrupts)
     assert [receipt.words for receipt in receipts] == [
-        "not submitted to hung: no answer within 0.3 s",
+        "not submitted to hung: no answer within 3 s",
         "not submitted to refuses: wrong password",
         "not submitted to crashes: the process that was to submit it has ended",
         "not submitted to wrong: KeyError: 'a defect\\nof two lines'",
@@ -157,7 +157,7 @@ def test_the_newest_and_no_queue(tmp_path: Path) -> None:
             raise Undelivered("closed")
         into(tmp_path / "out")(results, time_)
 
-    daemon = Daemon(Elsewhere("x", through_the_gate))
+    daemon = Daemon(Elsewhere("x", through_the_gate), timeout=3.0)
     assert daemon.courier.due is None
     for number in range(5):
         daemon.courier.offer(numbered(number), {})

@@ -8,13 +8,13 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import history
+from check_mounts import history, text
 from check_mounts.history import Episodes, Known
 from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from check_mounts.selection import Selection
 
-NOW = 1_000_000.0
+NOW = 1_000_000.0  # on whatever clock
 HOME = Mount(30, 1, (0, 40), b"/", b"/home", (b"rw",), (), b"nfs4", b"filer1:/home", (b"rw",))
 BELOW = dataclasses.replace(HOME, mount_id=31, parent_id=30, device=(0, 41), mount_point=b"/home/a")
 OTHER = dataclasses.replace(HOME, mount_id=32, device=(0, 42), mount_point=b"/other")
@@ -28,6 +28,10 @@ def chosen(*mounts: Mount) -> Selection:
 def finding(mount: Mount, condition: Condition, pid: Optional[int] = None, since: Optional[float] = None) -> Finding:
     outcome = None if condition in (Condition.TIMED_OUT, Condition.BLOCKED, Condition.UNPROBED) else Outcome()
     return Finding(mount.mount_point, mount, condition, "after 2 s", outcome, 2.0, pid, since)
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def known(*mounts: Mount) -> Known:
@@ -61,13 +65,15 @@ def test_that_nobody_came_round_to_ask_is_no_news() -> None:
 
 def test_since_when_it_hangs_until_a_probe_comes_back() -> None:
     home = known(HOME)
-    merged(home, NOW, (finding(HOME, Condition.TIMED_OUT, 7, NOW + 1), 3))
-    assert (home.stuck(), home.survey().findings[0].stuck_since) == ({7}, NOW + 1)
+    ever = boottime() - 2e6
+    merged(home, NOW, (finding(HOME, Condition.TIMED_OUT, 7, ever), 3))
+    assert (home.stuck(), home.survey().findings[0].stuck_since) == ({7}, ever)
     merged(home, NOW + 60, (finding(HOME, Condition.TIMED_OUT), 63))
-    assert ", as ever since 1970-01-12 " in home.survey().findings[0].detail
+    words = f", as ever since {text.moment(ever)}"
+    assert home.survey().findings[0].detail.endswith(words)
     merged(home, NOW + 120, (finding(HOME, Condition.DEAD), 120))
     merged(home, NOW + 180, (finding(HOME, Condition.TIMED_OUT), 183))
-    assert ", as ever since 1970-01-12 " in home.survey().findings[0].detail  # that it fails is not that it is well
+    assert home.survey().findings[0].detail.endswith(words)  # that it fails is not that it is well
     merged(home, NOW + 240, (finding(HOME, Condition.OK), 240))
     merged(home, NOW + 300, (finding(HOME, Condition.TIMED_OUT), 303))
     assert "ever since" not in home.survey().findings[0].detail
@@ -87,6 +93,26 @@ def test_when_a_mount_last_answered() -> None:
     assert home.last_success.keys() == {b"/other"}
 
 
+def test_the_clock_of_the_host_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts at 1970 where there is none without power, or was wrong for an hour: what is remembered keeps its age."""
+    home, episodes = known(HOME, OTHER), Episodes()
+    clock, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: clock() + ahead[0])
+    answered = time.monotonic() - 100
+    ahead[0] = 3e8
+    merged(home, NOW, (finding(HOME, Condition.TIMED_OUT, 7, boottime() - 100), answered), (finding(OTHER, Condition.OK), answered))
+    assert news(episodes, boottime(), *home.survey().findings) == [(State.CRITICAL, "/home timed out after 2 s")]
+    assert abs(clock() + 3e8 - 100 - home.last_success[b"/other"]) < 10
+    assert home.last_success == home.last_success
+    ahead[0] = 0.0
+    assert abs(clock() - 100 - home.last_success[b"/other"]) < 10
+    merged(home, NOW + 60, (finding(HOME, Condition.TIMED_OUT), answered + 60), (finding(OTHER, Condition.DEAD), answered + 60))
+    assert abs(clock() - 100 - home.last_success[b"/other"]) < 10
+    assert f", as ever since {text.moment(boottime() - 100)[:10]}" in home.survey().findings[0].detail
+    merged(home, NOW + 90, (finding(HOME, Condition.OK), answered + 90))
+    assert (State.OK, "/home answers again after 3 min") in news(episodes, boottime() + 80, *home.survey().findings)
+
+
 def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     home = known(HOME, OTHER)
     merged(home, 1, (finding(HOME, Condition.OK), 1), (finding(OTHER, Condition.OK), 1))
@@ -95,9 +121,13 @@ def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     assert home.see(([HOME], []), chosen(HOME)) == (set(), True)  # whoever saw it first has not told it
     assert [each.mount for each in home.survey().findings] == [HOME]
     again = dataclasses.replace(OTHER, device=(0, 50))
-    assert home.see(([HOME, again], []), chosen(HOME, again)) == ({history.key_of(again)}, True)
+    assert home.see(([HOME, again], []), chosen(HOME, again)) == ({again.identity}, True)
+    # The kernel gives an ID and a device again at once: what else there is to see of a mount makes it another one.
+    for other in ({"root": b"/a"}, {"fs_type": b"nfs"}, {"source": b"filer2:/home"}):
+        replaced = dataclasses.replace(HOME, **other)  # type: ignore[arg-type]
+        assert known(HOME).see(([replaced], []), chosen(replaced))[0] == {replaced.identity}
     remounted = dataclasses.replace(HOME, options=(b"ro",))
-    assert home.see(([remounted, again], []), chosen(remounted, again)) == ({history.key_of(again)}, True)
+    assert home.see(([remounted, again], []), chosen(remounted, again)) == ({again.identity}, True)
     assert home.survey().findings[0].mount == remounted
 
 
@@ -105,7 +135,7 @@ def test_what_is_to_be_asked() -> None:
     home = known(HOME, BELOW, OTHER)
     findings = (finding(HOME, Condition.TIMED_OUT), finding(BELOW, Condition.BLOCKED), finding(OTHER, Condition.OK))
     merged(home, 1, *((each, 1.0) for each in findings))
-    keys = {name: history.key_of(mount) for name, mount in (("home", HOME), ("below", BELOW), ("other", OTHER))}
+    keys = {name: mount.identity for name, mount in (("home", HOME), ("below", BELOW), ("other", OTHER))}
     assert home.to_be_asked({keys["below"]}, silent=False) == {keys["below"], keys["home"]}  # it hangs from what is in doubt
     assert home.to_be_asked(set(), silent=True) == {keys["below"], keys["home"]}
     assert home.to_be_asked({keys["other"]}, silent=False) == {keys["other"]}
@@ -129,7 +159,7 @@ def test_the_old_counts_until_the_new_has_answered() -> None:
     late = dataclasses.replace(OTHER, mount_id=40, device=(0, 51), mount_point=b"/missing")
     unknown = dataclasses.replace(OTHER, mount_id=41, device=(0, 52), mount_point=b"/unknown")
     mounts = (again, OTHER, late, unknown)
-    assert home.see((list(mounts), []), chosen(*mounts))[0] == {history.key_of(each) for each in (again, late, unknown)}
+    assert home.see((list(mounts), []), chosen(*mounts))[0] == {each.identity for each in (again, late, unknown)}
     assert told(home) == before  # of what is new where nothing was there is nothing to say
     assert told(home, Finding(b"/missing", late, Condition.CHANGED)) == before  # however often
     assert merged(home, 2, (finding(late, Condition.OK), 2), whole=False) == [Condition.OK, Condition.OK]

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import syslog
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -20,7 +21,10 @@ import pytest
 
 from check_mounts import logs
 from check_mounts.logs import Stderr, Syslog
-from tests.conftest import PYTHON, ROOT, Mounts, until
+from tests.conftest import PYTHON, ROOT, Mounts, Plugin, until
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]
 
 LINES = 10000
 HOSTILE = [
@@ -221,7 +225,7 @@ def test_a_syslogd_that_does_not_read_keeps_nobody_waiting_and_the_loss_is_told(
         due += int(gap[1]) if gap else 1
     assert due == written
     # A pipe that is full for a line may have room for the words that one is missing.
-    assert len(gaps) <= 3
+    assert len(gaps) <= 6
     assert 1000 < sum(gaps) < 8000
 
 
@@ -553,13 +557,14 @@ def test_a_terminal_that_does_not_read(put: object) -> None:
             failed += not said
         log._rest = log._rest[log._now(log._rest) :]  # what the next line would do
     lines = data.decode().split("\n")
-    kept = count - 100
-    assert lines[:kept] == [f"{number:05} {'x' * 1000}" for number in range(kept)]
     assert lines[-2:] == ["after", ""]
-    # What tells of the gap may find room before the line does.
-    gaps = [re.fullmatch(r"(\d+) lines? of the log (?:was|were) lost", line) for line in lines[kept:-2]]
-    assert sum(int(gap[1]) for gap in gaps if gap) == 100 + failed
-    assert all(gaps)
+    # What tells of a gap may find room before the line does; and the kernel may find some more late, before a hundred were lost.
+    due = 0
+    for line in lines[:-2]:
+        gap = re.fullmatch(r"(\d+) lines? of the log (?:was|were) lost", line)
+        assert gap or line == f"{due:05} {'x' * 1000}"
+        due += int(gap[1]) if gap else 1
+    assert due == count + failed
     log.close()
     os.close(master)
     os.close(slave)
@@ -576,6 +581,241 @@ def test_a_file_is_appended_to(put: object, tmp_path: Path) -> None:
     log.close()
     os.close(fd)
     assert path.read_text() == "before\nline 0\nline 1\nline 2\n"
+
+
+class Disk:
+    """A local disk that can be frozen, as is done for snapshots and backups. ``path`` is not where a test's mounts are."""
+
+    def __init__(self, path: Path, image: Path) -> None:
+        self.path = path
+        with image.open("wb") as file:
+            file.truncate(16 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image)], check=True)
+        path.mkdir()
+        subprocess.run(["mount", "-o", "loop", "-t", "ext4", str(image), str(path)], check=True)
+        (path / "lost+found").rmdir()
+
+    def freeze(self) -> None:
+        """From now on who writes waits, and no signal ends him."""
+        subprocess.run(["fsfreeze", "-f", str(self.path)], check=True)
+
+    def thaw(self, check: bool = True) -> None:
+        """Let them go on."""
+        subprocess.run(["fsfreeze", "-u", str(self.path)], stderr=subprocess.DEVNULL, check=check)
+
+
+@pytest.fixture
+def disk(mounts: Mounts, tmp_path: Path) -> Iterator[Disk]:
+    """To be named after whatever writes there, so that nobody is held up at the end."""
+    result = Disk(tmp_path / "disk", tmp_path / "image")
+    mounts.adopt(result.path)
+    yield result
+    result.thaw(check=False)
+
+
+def _to_file(put: object, tmp_path: Path) -> Path:
+    """What stderr is redirected to, by > and not by >>. In the test itself: pytest has a stderr of its own for each phase."""
+    path = tmp_path / "log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    put(fd)  # type: ignore[operator]
+    os.close(fd)
+    return path
+
+
+def test_a_line_is_in_the_file_when_the_next_thing_happens(put: object, tmp_path: Path) -> None:
+    path = _to_file(put, tmp_path)
+    log = Stderr()
+    assert log.pid is not None
+    written, processors = "", os.sched_getaffinity(0)
+
+    def ten_times() -> bool:
+        """Not at the first try, maybe: the host has other things to do."""
+        nonlocal written
+        for number in range(10):
+            log.write(syslog.LOG_INFO, f"line {number}")
+            written += f"line {number}\n"
+            if path.stat().st_size != len(written):
+                time.sleep(1)  # until it has patience again
+                return False
+        return True
+
+    # So that it does not run before we wait for it: on our processor, and it preempts nobody.
+    for pid in (0, log.pid):
+        os.sched_setaffinity(pid, {min(processors)})
+    os.sched_setscheduler(log.pid, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        until(ten_times)
+    finally:
+        os.sched_setaffinity(0, processors)
+    log.close(30)
+    assert path.read_text() == written
+    assert not _children()
+
+
+@pytest.mark.parametrize(("line", "arrives"), HOSTILE)
+def test_a_hostile_line_in_a_file(put: object, tmp_path: Path, line: str, arrives: str) -> None:
+    path = _to_file(put, tmp_path)
+    log = Stderr()
+    log.write(syslog.LOG_ERR, line)
+    log.write(syslog.LOG_INFO, "é" * 100000)
+    log.close(30)
+    first, long, end = path.read_text().split("\n")
+    assert (first, end) == (arrives, "")
+    assert select.PIPE_BUF - 8 < len(long.encode()) <= select.PIPE_BUF
+
+
+def test_the_child_that_writes_to_a_file_has_nothing_else(put: object, tmp_path: Path) -> None:
+    path = _to_file(put, tmp_path)
+    log = Stderr()
+    log.write(syslog.LOG_INFO, "settled")
+    until(lambda: path.read_text() == "settled\n")
+    proc = Path(f"/proc/{log.pid}")
+    links = {int(name): os.readlink(proc / "fd" / name) for name in os.listdir(proc / "fd")}
+    assert set(links) == {0, 1, 2}
+    assert (links[0][:5], links[1], links[2]) == ("pipe:", "/dev/null", str(path))
+    log.close()
+
+
+def _stop(log: Stderr) -> int:
+    """Hold up the child, as what it writes to would."""
+    assert log.pid is not None
+    os.kill(log.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, log.pid, os.WSTOPPED)
+    return log.pid
+
+
+def test_a_file_that_takes_nothing_keeps_nobody_waiting_and_the_loss_is_told(put: object, tmp_path: Path) -> None:
+    path = _to_file(put, tmp_path)
+    log = Stderr()
+    pid = _stop(log)
+    began = time.monotonic()
+    count = _fill(log)
+    assert time.monotonic() - began < 30
+    assert 900 < count < 3000  # a megabyte
+    assert path.read_text() == ""
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: path.read_text().count("\n") > 900)
+    log.write(syslog.LOG_INFO, "after")
+    log.close(30)
+    *lines, last, end = path.read_text().split("\n")
+    assert (last, end) == ("after", "")
+    # A pipe that is full for a line may have room for the words that one is missing.
+    gaps = [match for line in lines if (match := re.fullmatch(r"(\d+) lines? of the log (?:was|were) lost", line))]
+    kept = len(lines) - len(gaps)
+    assert lines[:kept] == [f"{number:05} {'x' * 1000}" for number in range(kept)]
+    assert sum(int(gap[1]) for gap in gaps) == count - kept >= 100
+
+
+def test_who_writes_to_a_file_is_replaced_when_it_is_killed(put: object, tmp_path: Path) -> None:
+    path = _to_file(put, tmp_path)
+    log = Stderr()
+    log.write(syslog.LOG_INFO, "before")
+    pid = _stop(log)
+    for number in range(50):
+        log.write(syslog.LOG_INFO, f"meanwhile {number}")
+    os.kill(pid, signal.SIGKILL)
+    _await_end(pid)
+    log.write(syslog.LOG_INFO, "after")
+    assert log.pid not in (None, pid)
+    log.close(30)
+    assert path.read_text() == "".join(f"{line}\n" for line in ("before", *(f"meanwhile {number}" for number in range(50)), "after"))
+
+
+def test_the_end_waits_for_no_file_for_long(put: object, tmp_path: Path) -> None:
+    _to_file(put, tmp_path)
+    log = Stderr()
+    pid = _stop(log)
+    log.write(syslog.LOG_INFO, "words")
+    began = time.monotonic()
+    log.close()
+    assert time.monotonic() - began < 10
+    assert not _exists(pid)
+    assert not _children()
+
+
+@pytest.mark.root
+def test_a_file_on_a_full_disk(put: object, mounts: Mounts) -> None:
+    path = mounts.tmpfs("full", "size=64k") / "log"
+    filler = path.with_name("filler")
+    filler.write_bytes(bytes(32 << 10))
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    put(fd)  # type: ignore[operator]
+    log = Stderr()
+    lines = [f"{number:05} {'x' * 1000}" for number in range(100)]
+    for line in lines:
+        log.write(syslog.LOG_INFO, line)
+    porter = log._porter
+    assert porter is not None
+    until(lambda: porter._done() == porter._sent)
+    assert path.stat().st_size == 32 << 10
+    filler.unlink()
+    log.write(syslog.LOG_INFO, "after")
+    log.close(30)
+    os.close(fd)
+    found = path.read_text().split("\n")
+    count = len(found) - 3
+    # It had taken a part of the last one.
+    assert (32 << 10) // 1007 <= count <= (32 << 10) // 1007 + 1
+    assert found == [*lines[:count], f"{100 - count} lines of the log were lost", "after", ""]
+
+
+@pytest.mark.root
+def test_a_file_that_may_not_grow(plugin: Plugin, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE: its signal is nobody's end."""
+    code = """
+import resource, syslog
+from check_mounts.logs import Stderr
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+log = Stderr()
+pid = log.pid
+for _ in range(50):
+    log.write(syslog.LOG_INFO, "words")
+assert log.pid == pid
+log.close(30)
+"""
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run([PYTHON, "-c", code], stderr=log, check=True, env=plugin.environment)
+    assert (tmp_path / "log").read_text() == ("words\n" * 17)[:100]
+
+
+def _await_result(daemon: Daemon) -> None:
+    seen = daemon.cache.stat().st_mtime_ns
+    until(lambda: daemon.cache.stat().st_mtime_ns != seen)
+
+
+@pytest.mark.root
+def test_a_log_on_a_frozen_disk_holds_up_nobody(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    """fsfreeze(8): the checks go on, and once it is thawed all that was said is there."""
+    mounts.tmpfs("home")
+    daemon.log_path = disk.path / "log"
+    daemon.start()
+    disk.freeze()
+    frozen = daemon.log
+    for _ in range(3):  # each logs a line after its result is there
+        _await_result(daemon)
+    mounts.tmpfs("new")
+    daemon.until(lambda result: result.code == 0 and result.count("mounts") == 2)
+    assert daemon.log == frozen
+    disk.thaw()
+    until(lambda: daemon.log.count("\nChecked ") >= frozen.count("\nChecked ") + 3)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=10) == 0
+    assert daemon.log.startswith(frozen)
+    assert not any("lost" in line for line in daemon.lines)
+    assert daemon.lines[-1] == "Stopped by SIGTERM"
+
+
+@pytest.mark.root
+def test_a_daemon_whose_log_is_on_a_frozen_disk_ends(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    mounts.tmpfs("home")
+    daemon.log_path = disk.path / "log"
+    daemon.start("--metrics", str(disk.path / "check_mounts.prom"))
+    disk.freeze()
+    for _ in range(2):
+        _await_result(daemon)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=10) == 0
+    assert not daemon.cache.with_name("status.pid").exists()
 
 
 def test_a_long_line_on_stderr_is_clipped(put: object) -> None:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 import urllib.parse
@@ -26,10 +27,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from check_mounts import metrics
 from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
+from tests.test_logs import Disk, disk
 
-__all__ = ["daemon"]
+__all__ = ["daemon", "disk"]
 
 PROGRAMS = ROOT / ".venv/monitoring/root/usr/bin"
 PROMETHEUS = ROOT / "prometheus"
@@ -165,6 +167,12 @@ def exporter(tmp_path: Path) -> Iterator[Exporter]:
     result.close()
 
 
+def _start(daemon: Daemon, file: Path, *arguments: str, **options: object) -> None:
+    """Start the daemon, and wait for its first metrics: they are written while it goes on."""
+    daemon.start(*arguments, "--metrics", str(file), **options)  # type: ignore[arg-type]
+    until(file.exists)
+
+
 def _promtool(*arguments: object, stdin: bytes = b"") -> tuple[int, str]:
     result = subprocess.run([PROGRAMS / "promtool", *map(str, arguments)], input=stdin, capture_output=True, check=False)
     return result.returncode, (result.stdout + result.stderr).decode("utf-8")
@@ -241,6 +249,7 @@ def test_every_mount_is_scraped_whatever_its_name(
     configuration.write_text(f"[check_mounts]\nmetrics = {exporter.file}\n")
     before = time.time()
     daemon.start("--config", str(configuration))
+    until(exporter.file.exists)
     assert _is_accepted(exporter.file)
     assert oct(exporter.file.stat().st_mode & 0o7777) == "0o644"
     samples = exporter.scrape()
@@ -276,7 +285,7 @@ def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: 
     healthy = {"mountpoint": str(mounts.tmpfs("healthy"))}
     home = {"mountpoint": str(fuse.mount("home", source="filer1:/home")), "device": "filer1:/home", "fstype": "fuse.test"}
     below = {"mountpoint": str(mounts.tmpfs("home/sub"))}
-    daemon.start("--metrics", str(exporter.file))
+    _start(daemon, exporter.file)
     well = exporter.scrape()
     assert well.value("check_mounts_mount_up", **home) == 1
     assert well.value("check_mounts_stuck_probes") == well.value("check_mounts_state") == 0
@@ -343,7 +352,7 @@ def test_no_series_is_there_twice(mounts: Mounts, daemon: Daemon, exporter: Expo
         mounts.mount_at(_made(_long(mounts, letter)), "tmpfs", "same")
     gone = mounts.base / "gone"
     arguments = ["--expect", f"{gone},type=tmpfs", "--expect", f"{gone},type=xfs", "--expect", f"{mounts.base}/stack,type=xfs"]
-    daemon.start(*arguments, "--metrics", str(exporter.file))
+    _start(daemon, exporter.file, *arguments)
     samples = exporter.scrape()
     series = Samples(exporter.file.read_text()).series
     assert [name for name, number in collections.Counter(series).items() if number > 1] == []
@@ -396,12 +405,108 @@ def test_a_directory_that_is_not_there_does_not_stop_the_checks(mounts: Mounts, 
     file = tmp_path / "gone/check_mounts.prom"
     daemon.start("--metrics", str(file))
     daemon.until_checked()
-    assert daemon.says(f"Cannot write {file}: No such file or directory")
+    until(lambda: daemon.says(f"Cannot write {file}: No such file or directory"))
     file.parent.mkdir()
     until(lambda: daemon.says(f"No longer: Cannot write {file}: No such file or directory"))
     assert Samples(file.read_text()).value("check_mounts_state") == 0
     assert sum(line.startswith("Cannot write ") for line in daemon.lines) == 1
     assert daemon.cached().code == 0
+
+
+def _runs(file: Path) -> float:
+    return Samples(file.read_text()).value("check_mounts_runs_total")
+
+
+@pytest.mark.root
+def test_a_frozen_disk_holds_up_one_process_and_nothing_else(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    """For whatever time: the checks go on, a new mount is seen, and what is written at last is the newest."""
+    mounts.tmpfs("home")
+    file = disk.path / "check_mounts.prom"
+    _start(daemon, file)
+    disk.freeze()
+    daemon.until_checked(2)
+    (stuck,) = remaining(1)
+    assert Path(f"/proc/{stuck}/stat").read_text().rpartition(") ")[2][0] == "D"
+    mounts.tmpfs("new")
+    daemon.until(lambda result: result.code == 0 and result.count("mounts") == 2)
+    words = f"Cannot write {file}: no answer within 10 s (pid {stuck} is stuck in it)"
+    until(lambda: daemon.says(words))
+    daemon.until_checked(3)
+    assert remaining(1) == {stuck}
+    runs, passes = _runs(file), daemon.log.count("\nChecked ")
+    assert runs < 4 < passes
+    disk.thaw()
+    seen = set()
+
+    def is_written() -> bool:
+        seen.add(_runs(file))
+        return daemon.says(f"No longer: {words}")
+
+    until(is_written)
+    seen.add(_runs(file))
+    # Not first what had been waiting the longest.
+    assert [each for each in seen if runs < each < passes] == []
+    assert max(seen) >= passes
+    assert Samples(file.read_text()).value("check_mounts_mounts", condition="ok") == 2
+    assert sum("Cannot write " in line for line in daemon.lines) == 2
+    assert daemon.stop() == 0
+    assert os.listdir(disk.path) == [file.name]
+
+
+@pytest.mark.root
+def test_of_a_disk_that_is_frozen_for_a_moment_nobody_hears(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    mounts.tmpfs("home")
+    file = disk.path / "check_mounts.prom"
+    _start(daemon, file)
+    disk.freeze()
+    daemon.until_checked(2)
+    runs = _runs(file)
+    disk.thaw()
+    until(lambda: _runs(file) > runs)
+    assert daemon.stop() == 0
+    # It had come to its end when the daemon did.
+    assert _runs(file) >= daemon.log.count("\nChecked ")
+    assert not any("Cannot write " in line for line in daemon.lines)
+    assert os.listdir(disk.path) == [file.name]
+
+
+@pytest.mark.root
+def test_a_daemon_with_a_frozen_disk_ends_and_starts(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    """What it leaves there holds neither its lock nor anything else."""
+    mounts.tmpfs("home")
+    file = disk.path / "check_mounts.prom"
+    _start(daemon, file)
+    disk.freeze()
+    daemon.until_checked(2)
+    remaining(1)
+    before = file.read_text()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=10) == 0
+    assert daemon.lines[-1] == "Stopped by SIGTERM"
+    daemon.start("--metrics", str(file))
+    assert daemon.cached().code == 0
+    remaining(2)
+    assert file.read_text() == before
+    disk.thaw()
+    until(lambda: os.listdir(disk.path) == [file.name])
+    until(lambda: file.read_text() != before)
+    assert _runs(file) >= 1
+
+
+@pytest.mark.root
+def test_a_process_that_is_killed_at_it_is_told_of(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
+    """By the kernel for want of memory, for one; the next pass tries again."""
+    mounts.tmpfs("home")
+    file = disk.path / "check_mounts.prom"
+    _start(daemon, file)
+    disk.freeze()
+    daemon.until_checked(2)
+    (stuck,) = remaining(1)
+    os.kill(stuck, signal.SIGKILL)
+    disk.thaw()
+    words = f"Cannot write {file}: the process that was to write it has ended"
+    until(lambda: daemon.says(f"No longer: {words}"))
+    assert daemon.lines.index(words) < daemon.lines.index(f"No longer: {words}")
 
 
 def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 def refusal(daemon: Daemon, *arguments: str) -> str:
     """Why it does not start; one that does is a failure, and ended by the fixture."""
     process = daemon.start(*arguments, first=False)
-    until(lambda: process.poll() is not None or "\nChecking every" in daemon.log, 20)
+    until(lambda: process.poll() is not None or "\nChecking every" in daemon.log)
     assert process.poll() == 3, daemon.log
     line = Result(process).lines[0]
     daemon._started.pop()
@@ -111,7 +111,7 @@ def test_what_is_ours_is_replaced_however_damaged(
         (daemon.cache.parent / name).write_bytes(content)
     daemon.start("--metrics", f"{daemon.cache.parent}/x.prom")
     assert daemon.cached().code == 0
-    assert all((daemon.cache.parent / name).read_bytes() != content for name, content in files.items())
+    until(lambda: all((daemon.cache.parent / name).read_bytes() != content for name, content in files.items()))
     # And so is what it has written itself.
     daemon.process.kill()
     daemon.process.wait()
@@ -124,9 +124,10 @@ def test_what_takes_the_place_of_the_result_later_is_replaced(mounts: Mounts, da
     mounts.tmpfs("home")
     daemon.start()
     for make in (link, copy_of_null, precious):
-        daemon.cache.unlink()
-        make(daemon.cache)
-        daemon.cache.with_name("status.pid").unlink()  # so that all of it is made again
+        with daemon.frozen():
+            daemon.cache.unlink()
+            make(daemon.cache)
+            daemon.cache.with_name("status.pid").unlink()  # so that all of it is made again
         daemon.until(lambda result: result.code == 0)
         assert stat.S_ISREG(daemon.cache.lstat().st_mode)
     assert daemon.cache.with_name("victim").read_text() == "precious"
@@ -142,16 +143,16 @@ def test_what_hangs_is_mounted_over_the_directory(mounts: Mounts, fuse: Fuse, da
     fuse.command("hang", over)
     try:
         words = f"Cannot write {daemon.cache}: {daemon.cache} is on fuse.test, which may hang"
-        until(lambda: daemon.says(words), 20)
-        daemon.until_checked(2, 20)
+        until(lambda: daemon.says(words))
+        daemon.until_checked(2)
         assert sum(line.startswith(f"Cannot write {daemon.cache}:") for line in daemon.lines) == 1
         # Once it is gone, all is as before; nobody has looked into it meanwhile but the probes.
         mounts.detach(mounted)
-        until(lambda: daemon.says(f"No longer: {words}"), 20)
+        until(lambda: daemon.says(f"No longer: {words}"))
         daemon.until(lambda result: result.code == 0)
         mounted = fuse.mount(over)
         fuse.command("hang", over)
-        until(lambda: daemon.says(words, 2), 20)
+        until(lambda: daemon.says(words, 2))
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 5
@@ -168,13 +169,14 @@ def test_what_hangs_is_mounted_over_a_file(mounts: Mounts, fuse: Fuse, daemon: D
     hung = fuse.mount("hung")
     path = Path(f"{daemon.cache}{suffix}")
     # The FUSE server has directories only, so there is one for it to be mounted over.
-    path.unlink()
-    path.mkdir()
-    mounts.mount_at(path, "none", str(hung), flags=4096)
-    fuse.command("hang", "hung")
+    with daemon.frozen():
+        path.unlink()
+        path.mkdir()
+        mounts.mount_at(path, "none", str(hung), flags=4096)
+        fuse.command("hang", "hung")
     try:
-        until(lambda: daemon.says(f"Cannot write {daemon.cache}: {path} is on fuse.test, which may hang"), 20)
-        daemon.until_checked(2, 20)
+        until(lambda: daemon.says(f"Cannot write {daemon.cache}: {path} is on fuse.test, which may hang"))
+        daemon.until_checked(2)
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 5
@@ -299,7 +301,7 @@ def test_the_longest_names_work(mounts: Mounts, daemon: Daemon) -> None:
     daemon.start("--metrics", str(metrics))
     assert daemon.cached().code == 0
     assert daemon.cache.with_name(daemon.cache.name + ".json").exists()
-    assert metrics.exists()
+    until(metrics.exists)
     assert not any("Cannot write" in line for line in daemon.lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from check_mounts import checking, selection, stuck, survey, workers
+from check_mounts import checking, mounttable, selection, stuck, survey, workers
 from check_mounts.stuck import RECORD_SIZE, Registry, process_start
 from tests.conftest import Fuse, Mounts, Plugin, remaining
 
@@ -253,6 +253,16 @@ def test_an_unusable_directory_costs_the_memory_and_not_the_check(
     assert result.line(healthy).startswith("OK: ")
     assert result.lines[1].startswith("note: stuck probes are not remembered: ")
     assert result.lines[1].endswith(words)
+
+
+def test_a_root_directory_that_may_hang() -> None:
+    """A diskless host's, or that of a container: nothing runs where it hangs, so what is mounted below it is no worse for it."""
+    lines = b"20 1 0:20 / / ro - nfs4 filer:/root ro\n21 20 0:21 / /run rw - tmpfs tmpfs rw\n22 20 0:22 / /srv rw - nfs filer:/srv rw\n"
+    table, _ = mounttable.parse(lines)
+    visible = frozenset(mounttable.visible(table))
+    assert checking.may_hang("/run/check_mounts", table, visible) is None
+    assert checking.may_hang("/var/lib/check_mounts", table, visible) == "/var/lib/check_mounts is on nfs4, which may hang"
+    assert checking.may_hang("/srv/check_mounts", table, visible) == "/srv/check_mounts is on nfs, which may hang"
 
 
 @pytest.mark.root

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -17,7 +18,7 @@ import pytest
 from check_mounts import mounttable, probe, stuck, writeprobe
 from check_mounts.model import Mount, Step
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
-from tests.kernel import workers_alive
+from tests.kernel import state, workers_alive
 
 pytestmark = pytest.mark.root
 
@@ -125,10 +126,18 @@ def test_a_write_that_hangs_on_a_fuse_server(fuse: Fuse, plugin: Plugin) -> None
 class Killed:
     """A write probe in a process of its own, which is killed when it comes to a step."""
 
-    def __init__(self, path: Path, state: Path, step: Step, token: Optional[bytes] = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        state: Path,
+        step: Step,
+        token: Optional[bytes] = None,
+        unlink: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        """``unlink`` is called with each name that is removed from the mount, before it is."""
         mounts = mounttable.parse(Path("/proc/self/mountinfo").read_bytes())[0]
         self.mount: Mount = next(mount for mount in mounts if mount.mount_point == os.fsencode(path))
-        self.state, self.step, self.token = state, step, token
+        self.state, self.step, self.token, self.unlink = state, step, token, unlink
 
     def run(self) -> int:
         """The wait status."""
@@ -138,12 +147,19 @@ class Killed:
             if self.token is not None:
                 fixed = self.token
                 os.urandom = lambda size: (fixed * size)[:size]
+            if self.unlink is not None:
+                os.unlink = self._unlinked  # type: ignore[assignment]
             request = probe.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
             frame = writeprobe.answer(request, self.mount.device, registry, self._note, os.getppid())[0]
             os._exit(probe.unpack_answer(frame).errno or 0)
         status = os.waitpid(pid, 0)[1]
         registry.close(any_stuck=False)
         return status
+
+    def _unlinked(self, path: str, *, dir_fd: Optional[int] = None, original: Callable[..., None] = os.unlink) -> None:
+        if self.unlink is not None and dir_fd is not None:
+            self.unlink(path)
+        original(path, dir_fd=dir_fd)
 
     def _note(self, progress: bytes) -> None:
         if progress[0] == self.step:
@@ -161,6 +177,115 @@ def test_killed_in_the_middle_leaves_nothing_after_the_next_run(mounts: Mounts, 
     assert result.code == 0
     assert _names(path) == [f"{writeprobe.PREFIX}{'0' * 32}"]
     assert _promises(plugin) == []
+
+
+@pytest.mark.parametrize("step", [Step.CREATE, Step.WRITE, Step.VERIFY, Step.REMOVE])
+def test_however_often_it_is_killed_one_file_and_one_name_are_left(mounts: Mounts, plugin: Plugin, step: Step) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    for _ in range(6):
+        assert Killed(path, plugin.state_dir, step).run() == signal.SIGKILL
+        assert len(_promises(plugin)) == 1
+        assert len(_names(path)) <= 1
+    assert plugin("--write").code == 0
+    assert (_names(path), _promises(plugin)) == ([], [])
+
+
+def _leave(path: Path, plugin: Plugin, count: int) -> list[str]:
+    """As workers did that are gone: the names of their files."""
+    plugin.state_dir.mkdir(mode=0o700, exist_ok=True)
+    seen = path.stat()
+    device = f"{os.major(seen.st_dev)}:{os.minor(seen.st_dev)}"
+    tokens = [f"{number:032x}" for number in range(count)]
+    for token in tokens:
+        (path / (writeprobe.PREFIX + token)).touch()
+        (plugin.state_dir / f"write.{token}.{device}:{seen.st_ino}.4194305.1").touch()  # no pid is as large
+    return [writeprobe.PREFIX + token for token in tokens]
+
+
+def test_what_has_piled_up_goes_step_by_step(mounts: Mounts, plugin: Plugin) -> None:
+    """Each removal takes its time, and the probe is killed for it again and again: there is less each time all the same."""
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    _leave(path, plugin, 7)
+    left = []
+    for _ in range(7):
+        assert Killed(path, plugin.state_dir, Step.CREATE, unlink=lambda name: time.sleep(0.06)).run() == signal.SIGKILL
+        left.append(len(_promises(plugin)))
+    assert left == [6, 5, 4, 3, 2, 1, 1]
+    assert _names(path) == []
+
+
+def test_what_has_piled_up_goes_at_once_where_that_is_quick(mounts: Mounts, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writeprobe, "_TIDYING", 10.0)
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    _leave(path, plugin, 300)
+    assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ).run()) == 0
+    assert (_names(path), _promises(plugin)) == ([], [])
+
+
+def test_a_removal_that_hangs_is_told_and_leaves_what_was_there(mounts: Mounts, plugin: Plugin) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    names = _leave(path, plugin, 1)
+    for _ in range(3):
+        assert Killed(path, plugin.state_dir, Step.REMOVE).run() == signal.SIGKILL  # that is what it says before it tries
+        assert _names(path) == names
+        assert len(_promises(plugin)) == 1
+
+
+def test_what_cannot_be_removed_is_not_all_remembered(mounts: Mounts, plugin: Plugin) -> None:
+    """Not by this owner, maybe by the next; but nobody can make the memory grow with that."""
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    names = _leave(path, plugin, 9)
+
+    def refuse(name: str) -> None:
+        if name in names:
+            raise PermissionError(1, "Operation not permitted")
+
+    for _ in range(3):
+        assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ, unlink=refuse).run()) == 0
+        assert len(_promises(plugin)) == writeprobe._UNREMOVABLE
+    assert _names(path) == names
+    assert plugin("--write").code == 0
+    assert _promises(plugin) == []
+    assert _names(path) == names[writeprobe._UNREMOVABLE :]
+
+
+def test_a_leftover_replaced_by_a_directory_is_none_of_ours(mounts: Mounts, plugin: Plugin) -> None:
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    (name,) = _leave(path, plugin, 1)
+    (path / name).unlink()
+    (path / name).mkdir()
+    assert plugin("--write").code == 0
+    assert _names(path) == [name]
+    assert _promises(plugin) == []
+
+
+def test_a_file_that_is_not_made_is_not_remembered(mounts: Mounts, plugin: Plugin) -> None:
+    """It cannot act as the owner."""
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    process = plugin.start("--write", "-v", wrapper=["setpriv", "--bounding-set=-setuid", "--"])
+    assert f"{path} (tmpfs none) denied: " in process.communicate(timeout=60)[0].decode()
+    assert _promises(plugin) == []
+
+
+def test_what_was_left_where_nothing_is_mounted_is_forgotten_some_day(mounts: Mounts, plugin: Plugin) -> None:
+    """And nothing else: not for what is mounted and was not asked, not by those who are there, and not before its time."""
+    path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
+    _leave(path, plugin, 1)
+    (mounted,) = _promises(plugin)
+    start = stuck.process_start(os.getpid())
+    gone, alive, fresh, odd = (
+        f"write.{number * 32}.{rest}"
+        for number, rest in zip(
+            "abcd", ("1048575:7:1.4194305.1", f"1048575:7:1.{os.getpid()}.{start}", "1048575:7:1.4194305.1", "1:::1.1.1")
+        )
+    )
+    old = time.time() - 3 * 86400
+    for name in (gone, alive, fresh, odd):
+        (plugin.state_dir / name).touch()
+    for name in (mounted, gone, alive, odd):
+        os.utime(plugin.state_dir / name, (old, old))
+    assert plugin().code == 0
+    assert _promises(plugin) == sorted((mounted, alive, fresh, odd))
 
 
 def test_leftovers_of_one_directory_are_not_forgotten_in_another(mounts: Mounts, plugin: Plugin) -> None:
@@ -222,7 +347,8 @@ def test_without_a_memory_nothing_is_written(mounts: Mounts, plugin: Plugin, tmp
 def test_killed_run_leaves_nothing_after_the_next(xfs: Path, plugin: Plugin) -> None:
     subprocess.run(["fsfreeze", "-f", str(xfs)], check=True)
     process = plugin.start("-t", "30", "--write")
-    until(lambda: any("write." in name for name in (_promises(plugin) if plugin.state_dir.exists() else [])))
+    until(lambda: plugin.state_dir.exists() and _promises(plugin))
+    until(lambda: "D" in map(state, workers_alive()))  # at the create, which comes after the promise
     process.kill()
     process.communicate()
     assert workers_alive()

@@ -49,6 +49,11 @@ TROUBLE = frozenset({"timed-out", "dead", "denied"})
 Lines = Sequence[tuple[float, str]]
 
 
+def patient(forks: float) -> float:
+    """A timeout for each mount, where ``forks`` is how many seconds the processes of a pass take to be started here."""
+    return max(_TIMEOUT, _TIMEOUT_BY_FORKS * forks)
+
+
 def news(lines: Lines, kind: Kind) -> list[tuple[float, str]]:
     """What the log tells of a mount: when, and the condition that it has since; the line itself where that is of another form."""
     at = f"/mnt/{kind.name}"
@@ -76,13 +81,10 @@ def recovers(kind: Kind) -> bool:
 
 
 class Watch:
-    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when it came, in seconds since the start.
-
-    ``forks`` is how many seconds the processes of a pass take to be started here.
-    """
+    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when it came, in seconds since the start."""
 
     def __init__(self, environment: Mapping[str, str], forks: float) -> None:
-        self.timeout = max(_TIMEOUT, _TIMEOUT_BY_FORKS * forks)
+        self.timeout = patient(forks)
         self._environment = environment
         self._excluded = [word for kind in KINDS if not kind.is_watched for word in ("-x", f"/mnt/{kind.name}")]
         self._began = time.monotonic()

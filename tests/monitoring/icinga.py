@@ -9,6 +9,7 @@ icinga.call("POST", "/v1/...", {...})            the answer of the API; raises A
 icinga.check(host, service)                      have it checked now, wait, give the result
 icinga.submit(host, service, state, text, ...)   a passive result
 icinga.service(host, service)                    its attributes
+seconds(result)                                  how long a check took
 """
 
 from __future__ import annotations
@@ -285,6 +286,10 @@ def _basic() -> str:
     import base64
 
     return base64.b64encode(f"root:{_PASSWORD}".encode()).decode()
+
+
+def seconds(result: Any) -> float:
+    return float(result["execution_end"] - result["execution_start"])
 
 
 def messages(log: str, *levels: str) -> list[str]:

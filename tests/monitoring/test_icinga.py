@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import pytest
 
 from check_mounts import cli
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts
-from tests.kernel import workers_alive
-from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages
-from tests.monitoring.stack import PROGRAM, Stack, free_port
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining
+from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
+from tests.monitoring.stack import PROGRAM, Stack, free_port, hang_anew
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -259,8 +260,9 @@ def icinga(stack: Stack, installed: Path, authority: Authority, sink: Sink, port
     env = {"PATH": f"{stack.base}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     result = Icinga(stack, authority, hosts(stub, ports), features=WRITER.format(port=sink.server_address[1]), env=env)
     result.start()
-    # Checks come when a test wants them, and else only to find stale results.
-    scheduled = 'service.check_command != "passive"'
+    # Checks come when a test wants them, and else only to find stale results. Not those of hosts whose users are told: on a day when
+    # the tests take minutes, these would be told of clients that nobody has submitted a result for.
+    scheduled = 'service.check_command != "passive" || host.vars.notification'
     result.call("POST", "/v1/objects/services", {"filter": scheduled, "attrs": {"enable_active_checks": False}})
     delay_notifications(result, 0)
     yield result
@@ -383,7 +385,7 @@ def test_direct(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> No
     # As root, by the rule that is shipped: the mount is root's, and closed.
     mounts.tmpfs("closed", "mode=0700")
     result = icinga.check("direct", "mounts")
-    assert (result["state"], result["output"][:37]) == (OK, "MOUNTS OK - 1 mount checked in 0.0 s "[:37]), result
+    assert (result["state"], result["output"][:31]) == (OK, "MOUNTS OK - 1 mount checked in "), result
     assert result["command"] == ["sudo", "-n", str(PROGRAM), "-t", "5"]
 
 
@@ -410,16 +412,19 @@ def test_direct_without_privileges(icinga: Icinga, mounts: Mounts, only: Callabl
 
 def test_a_hung_mount(icinga: Icinga, mounts: Mounts, fuse: Fuse, only: Callable[..., None]) -> None:
     path = fuse.mount("hung", source="filer1:/home")
-    fuse.command("hang", "hung")
-    first = icinga.check("direct", "mounts")
+
+    def attempt() -> Any:
+        hang_anew(fuse)
+        return icinga.check("direct", "mounts")
+
+    first = in_time(5 + 1.5, attempt, seconds, attempts=2)
     assert first["state"] == CRITICAL
     assert first["output"].rstrip() == f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out after 5 s", first
-    assert first["execution_end"] - first["execution_start"] < 5 + 1.5
-    (stuck,) = workers_alive()
+    (stuck,) = remaining(1)
     later = [icinga.check("direct", "mounts") for _ in range(5)]
     assert all("a probe has been stuck in it since" in each["output"] and each["state"] == CRITICAL for each in later)
-    assert all(each["execution_end"] - each["execution_start"] < 2 for each in later)
-    assert workers_alive() == {stuck}
+    assert median(map(seconds, later)) < 2
+    assert remaining(1) == {stuck}
 
 
 def test_cached(icinga: Icinga, stack: Stack, mounts: Mounts, fuse: Fuse, only: Callable[..., None]) -> None:
@@ -430,9 +435,8 @@ def test_cached(icinga: Icinga, stack: Stack, mounts: Mounts, fuse: Fuse, only: 
         fuse.mount("hung")
         fuse.command("hang", "hung")
         icinga.until(lambda: icinga.check("cached", "mounts")["state"] == CRITICAL)
-        result = icinga.service("cached", "mounts")["last_check_result"]
+        result = in_time(1, lambda: icinga.check("cached", "mounts"), seconds)
         assert "\nCRITICAL: " in result["output"], result  # the line of -v
-        assert result["execution_end"] - result["execution_start"] < 1
     # A daemon that has gone is no OK.
     Path("/run/check_mounts/status").unlink(missing_ok=True)
     assert icinga.check("cached", "mounts")["state"] == UNKNOWN
@@ -524,7 +528,7 @@ def test_all_perfdata_arrives(icinga: Icinga, stack: Stack, sink: Sink, mounts: 
 
 
 class Mails:
-    """What was sent since :meth:`forget`, by the script that stands in for mail(1)."""
+    """What was sent since :meth:`settle`, by the script that stands in for mail(1)."""
 
     def __init__(self, icinga: Icinga, path: Path) -> None:
         self._icinga = icinga
@@ -540,13 +544,22 @@ class Mails:
     def subjects(self) -> list[str]:
         return [words[words.index("-s") + 1] for words, _ in self.all()]
 
-    def forget(self) -> None:
-        self._forgotten = len(self._lines())
+    def settle(self) -> None:
+        """Wait until whoever was told of a problem was told of its end, and no mail is under way; and forget them."""
+        unsettled: tuple[list[str], int] = [], 0
 
-    def settled(self) -> bool:
-        """Whoever was told of a problem was told of its end, and no mail is under way."""
-        open_ones = [each for each in self._icinga.call("GET", "/v1/objects/notifications") if each["attrs"]["notified_problem_users"]]
-        return not open_ones and self._icinga.log.count("/Notification: Sending ") == len(self._lines())
+        def is_settled() -> bool:
+            nonlocal unsettled
+            told = self._icinga.call("GET", "/v1/objects/notifications")
+            open_ones = [each["name"] for each in told if each["attrs"]["notified_problem_users"]]
+            unsettled = open_ones, self._icinga.log.count("/Notification: Sending ") - len(self._lines())
+            return unsettled == ([], 0)
+
+        try:
+            self._icinga.until(is_settled)
+        except AssertionError as error:
+            raise AssertionError(f"problems without an end: {unsettled[0]}; mails under way: {unsettled[1]}") from error
+        self._forgotten = len(self._lines())
 
 
 @pytest.fixture
@@ -566,8 +579,7 @@ def filers(icinga: Icinga, ports: dict[str, int], mails: Mails) -> Iterator[dict
         submit_all(icinga, CLIENTS_OF_FILER1, OK)
         for name, service in OTHER_SERVICES:
             icinga.submit(name, service, OK, "MOUNTS OK - 1 mount checked")
-        icinga.until(mails.settled)
-        mails.forget()
+        mails.settle()
         yield result
     finally:
         for listener in result.values():
@@ -689,7 +701,7 @@ def delay_notifications(icinga: Icinga, seconds: int) -> None:
 
 
 def test_clients_may_be_faster_than_the_server(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
-    delay_notifications(icinga, 4)
+    delay_notifications(icinga, 15)
     try:
         # Three results within a moment, and nothing is known about the server yet.
         assert fail(icinga, "client3")

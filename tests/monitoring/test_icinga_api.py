@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from check_mounts.passive import Refused, Result, Settings, Undelivered, destination
+from check_mounts.passive import Refused, Result, Settings, destination
+from tests.conftest import undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.stack import Stack, free_port
 
@@ -57,11 +58,7 @@ class Api:
         return self.icinga.service("client1", service)["last_check_result"]
 
     def refused(self, *results: Result, seconds: float = 5.0, **where: Any) -> str:
-        began = time.monotonic()
-        with pytest.raises(Undelivered) as caught:
-            self.to(**where).deliver(results or (result("mounts"),), began + seconds)
-        assert time.monotonic() - began < seconds + 0.5
-        words = str(caught.value)
+        words = str(undelivered(self.to(**where), results or (result("mounts"),), seconds))
         assert words.isprintable() and "s3cr3t" not in words and "hunter2" not in words
         return words
 

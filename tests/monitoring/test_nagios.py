@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PYTHON, Fuse, Mounts, remaining
+from tests.conftest import PYTHON, Fuse, Mounts, in_time, remaining
 from tests.monitoring.nagios import Nagios
 from tests.monitoring.stack import Network, Server, Stack
 
@@ -212,11 +212,18 @@ def test_active_checks_of_a_hung_mount(nagios: Shipped, stack: Stack, fuse: Fuse
         cached = stack.run(CHECK_MOUNTS, "--cached").stdout
         status = nagios.until(CRITICAL, "web01")
         assert (status["plugin_output"], status["performance_data"]) == halves(cached)
-        assert f"1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out after 0.5 s" in status["plugin_output"]
+        # After 0.5 s, or because a check of web02 was there before it.
+        assert f"1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out" in status["plugin_output"]
         assert status["long_plugin_output"] == ""
-    status = nagios.until(CRITICAL, "web02")
+
+    def attempt() -> dict[str, str]:
+        fuse.command("answer", "hung")
+        nagios.until(OK, "web02")
+        fuse.command("hang", "hung")
+        return nagios.until(CRITICAL, "web02")
+
+    status = in_time(6.5, attempt, lambda status: float(status["check_execution_time"]), attempts=2)
     assert status["plugin_output"].startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out")
-    assert float(status["check_execution_time"]) < 6.5
     remaining(1)
 
 
@@ -260,7 +267,7 @@ def test_a_passive_result_arrives_as_it_was_printed(nagios: Shipped, stack: Stac
     assert nagios.until(OK, "web03", "mounts /home")["performance_data"] == "time=0.1s"
 
 
-@pytest.mark.parametrize("nagios", [{"freshness": 2}], indirect=True)
+@pytest.mark.parametrize("nagios", [{"freshness": 6}], indirect=True)
 def test_a_service_that_gets_nothing_becomes_unknown(nagios: Shipped) -> None:
     status = nagios.until(UNKNOWN, "web03")
     assert status["plugin_output"] == "UNKNOWN: no result came for 3 min: does check_mounts --submit run on web03?"
@@ -272,24 +279,36 @@ def test_a_service_that_gets_nothing_becomes_unknown(nagios: Shipped) -> None:
 # -- whom it is told
 
 
-def test_a_client_in_trouble_is_told(nagios: Shipped, stack: Stack, network: Network, fuse: Fuse) -> None:
-    hung(fuse)
-    with filer(stack, network), stack.daemon(interval=60):
-        nagios.until(OK, "filer1", "nfs")
-        for host in ("web01", "web02"):
-            nagios.until(CRITICAL, host, state_type=HARD)
-        nagios.server.until(lambda: sorted(nagios.told) == ["web01 mounts CRITICAL", "web02 mounts CRITICAL"])
-
-
-def test_clients_of_a_file_server_that_is_down_are_not(nagios: Shipped, stack: Stack, fuse: Fuse) -> None:
-    """They are checked all the same. A notification is sent when the result that makes a state hard is taken in, so none comes later."""
+@pytest.fixture
+def in_trouble(stack: Stack, network: Network, fuse: Fuse) -> Iterator[None]:
+    """The clients, before Nagios asks them: of one without a daemon or a mount, something else would be told first."""
     hung(fuse)
     with stack.daemon(interval=60):
-        nagios.until(CRITICAL, "filer1", "nfs", state_type=HARD)
-        for host in ("web01", "web02"):
-            status = nagios.until(CRITICAL, host, state_type=HARD)
-            assert status["current_notification_number"] == "0"
-        nagios.server.until(lambda: nagios.told)
+        yield
+
+
+@pytest.fixture
+def file_server(stack: Stack, network: Network) -> Iterator[None]:
+    with filer(stack, network):
+        yield
+
+
+@pytest.mark.usefixtures("in_trouble", "file_server")
+def test_a_client_in_trouble_is_told(nagios: Shipped) -> None:
+    nagios.until(OK, "filer1", "nfs")
+    for host in ("web01", "web02"):
+        nagios.until(CRITICAL, host, state_type=HARD)
+    nagios.server.until(lambda: sorted(nagios.told) == ["web01 mounts CRITICAL", "web02 mounts CRITICAL"])
+
+
+@pytest.mark.usefixtures("in_trouble")
+def test_clients_of_a_file_server_that_is_down_are_not(nagios: Shipped) -> None:
+    """They are checked all the same. A notification is sent when the result that makes a state hard is taken in, so none comes later."""
+    nagios.until(CRITICAL, "filer1", "nfs", state_type=HARD)
+    for host in ("web01", "web02"):
+        status = nagios.until(CRITICAL, host, state_type=HARD)
+        assert status["current_notification_number"] == "0"
+    nagios.server.until(lambda: nagios.told)
     assert nagios.told == ["filer1 nfs CRITICAL"]
 
 
