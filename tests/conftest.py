@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 import hypothesis
 import pytest
@@ -260,6 +261,19 @@ def _site() -> list[str]:
 @pytest.fixture
 def plugin(tmp_path: Path) -> Plugin:
     return Plugin(tmp_path / "mnt", tmp_path / "state")
+
+
+@pytest.fixture
+def strict_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what Python 3.13 has for a default, also where this one is older."""
+    real = ssl.create_default_context
+
+    def strict(*arguments: Any, **more: Any) -> ssl.SSLContext:
+        context = real(*arguments, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
 
 
 @pytest.fixture

@@ -413,6 +413,16 @@ def test_a_directory_that_is_not_there_does_not_stop_the_checks(mounts: Mounts, 
     assert daemon.cached().code == 0
 
 
+def _frozen(mounts: Mounts, daemon: Daemon, disk: Disk) -> Path:
+    """The metrics of a daemon on a disk that froze two passes ago."""
+    mounts.tmpfs("home")
+    file = disk.path / "check_mounts.prom"
+    _start(daemon, file)
+    disk.freeze()
+    daemon.until_checked(2)
+    return file
+
+
 def _runs(file: Path) -> float:
     return Samples(file.read_text()).value("check_mounts_runs_total")
 
@@ -420,11 +430,7 @@ def _runs(file: Path) -> float:
 @pytest.mark.root
 def test_a_frozen_disk_holds_up_one_process_and_nothing_else(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
     """For whatever time: the checks go on, a new mount is seen, and what is written at last is the newest."""
-    mounts.tmpfs("home")
-    file = disk.path / "check_mounts.prom"
-    _start(daemon, file)
-    disk.freeze()
-    daemon.until_checked(2)
+    file = _frozen(mounts, daemon, disk)
     (stuck,) = remaining(1)
     assert Path(f"/proc/{stuck}/stat").read_text().rpartition(") ")[2][0] == "D"
     mounts.tmpfs("new")
@@ -455,11 +461,7 @@ def test_a_frozen_disk_holds_up_one_process_and_nothing_else(mounts: Mounts, dae
 
 @pytest.mark.root
 def test_of_a_disk_that_is_frozen_for_a_moment_nobody_hears(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
-    mounts.tmpfs("home")
-    file = disk.path / "check_mounts.prom"
-    _start(daemon, file)
-    disk.freeze()
-    daemon.until_checked(2)
+    file = _frozen(mounts, daemon, disk)
     runs = _runs(file)
     disk.thaw()
     until(lambda: _runs(file) > runs)
@@ -473,11 +475,7 @@ def test_of_a_disk_that_is_frozen_for_a_moment_nobody_hears(mounts: Mounts, daem
 @pytest.mark.root
 def test_a_daemon_with_a_frozen_disk_ends_and_starts(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
     """What it leaves there holds neither its lock nor anything else."""
-    mounts.tmpfs("home")
-    file = disk.path / "check_mounts.prom"
-    _start(daemon, file)
-    disk.freeze()
-    daemon.until_checked(2)
+    file = _frozen(mounts, daemon, disk)
     remaining(1)
     before = file.read_text()
     daemon.signal(signal.SIGTERM)
@@ -496,11 +494,7 @@ def test_a_daemon_with_a_frozen_disk_ends_and_starts(mounts: Mounts, daemon: Dae
 @pytest.mark.root
 def test_a_process_that_is_killed_at_it_is_told_of(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
     """By the kernel for want of memory, for one; the next pass tries again."""
-    mounts.tmpfs("home")
-    file = disk.path / "check_mounts.prom"
-    _start(daemon, file)
-    disk.freeze()
-    daemon.until_checked(2)
+    file = _frozen(mounts, daemon, disk)
     (stuck,) = remaining(1)
     os.kill(stuck, signal.SIGKILL)
     disk.thaw()

@@ -885,16 +885,9 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
         assert refused(destination(url, settings), [result()]) == words
 
 
+@pytest.mark.usefixtures("strict_ssl")
 def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what Python 3.13 has for a default, also where this one is older; so are those of Icinga 2."""
-    real = ssl.create_default_context
-
-    def strict(*arguments: Any, **more: Any) -> ssl.SSLContext:
-        context = real(*arguments, **more)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
-
-    monkeypatch.setattr(ssl, "create_default_context", strict)
+    """So are those of Icinga 2."""
     key, ca, request, certificate = (tmp_path / name for name in ("key", "ca", "request", "certificate"))
     extensions = tmp_path / "extensions"
     none = "subjectKeyIdentifier = none\nauthorityKeyIdentifier = none\n"

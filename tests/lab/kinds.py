@@ -39,7 +39,7 @@ class Kind:
 
     ``expected`` is the condition under the fault, ``healthy`` the one before, and ``healed`` the one after, if that is another.
     ``words`` is its line in the documentation (none: the line before says it). ``warm``: a plain stat(2) is still answered well after
-    the fault. ``unkillable``: its probe does not heed SIGKILL. ``nagios``: what an unprivileged user's run of one second says, where
+    the fault. ``unkillable``: its probe does not heed SIGKILL. ``nagios``: what a short run of an unprivileged user says, where
     that is something else. ``watched``: what the daemon says, where that is something else or changes in the course of time: it meets the
     faults after all that has been done with the mount, and waits for two seconds. ``cause``: words of the diagnosis.
     """

@@ -19,7 +19,6 @@
     stack.network()                 two network namespaces with a link between them: .left and .right, each with .address and .enter, the
                                     latter for ``enter=`` of run, server and daemon; .cut() and .mend() the link
     free_port()                     a port on 127.0.0.1 that nobody listens on
-    hang_anew(fuse, name)           have a mount hang, with nobody in it yet: for one more attempt where this host was late
     ROOT_OF_PACKAGES, SEND_NSCA_NG  where the packages are unpacked, for who needs no stack; the send_nsca of nsca-ng
 
 Servers' logs are shown when a test fails. Needs root: tests carry ``pytestmark = [pytest.mark.root, pytest.mark.monitoring]``.
@@ -42,7 +41,7 @@ from types import TracebackType
 
 import pytest
 
-from tests.conftest import PYTHON, ROOT, Fuse, remaining, until
+from tests.conftest import PYTHON, ROOT, until
 
 PACKAGES = ROOT / ".venv/monitoring"
 ROOT_OF_PACKAGES = PACKAGES / "root"
@@ -75,12 +74,6 @@ def free_port() -> int:
 def listens(port: int, address: str = "127.0.0.1") -> bool:
     with socket.socket() as client:
         return client.connect_ex((address, port)) == 0
-
-
-def hang_anew(fuse: Fuse, name: str = "hung") -> None:
-    fuse.command("answer", name)
-    remaining(0)
-    fuse.command("hang", name)
 
 
 class Server:

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT, Fuse, Mounts, in_time, remaining, until
 from tests.kernel import workers_alive
 from tests.monitoring.icinga import SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
-from tests.monitoring.stack import PROGRAM, Network, Stack, hang_anew
+from tests.monitoring.stack import PROGRAM, Network, Stack
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -137,7 +137,7 @@ def test_a_hung_mount_does_not_keep_the_agent_from_its_other_checks(master: Icin
     during: list[Any] = []
 
     def attempt() -> Any:
-        hang_anew(fuse)
+        fuse.hang_anew("hung")
         begin = time.time()
         master.call("POST", "/v1/actions/reschedule-check", {"type": "Service", "service": f"{AGENT}!mounts", "force": True})
         until(workers_alive)

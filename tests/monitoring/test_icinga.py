@@ -19,7 +19,7 @@ import pytest
 from check_mounts import cli
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining
 from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
-from tests.monitoring.stack import PROGRAM, Stack, free_port, hang_anew
+from tests.monitoring.stack import PROGRAM, Stack, free_port
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -414,7 +414,7 @@ def test_a_hung_mount(icinga: Icinga, mounts: Mounts, fuse: Fuse, only: Callable
     path = fuse.mount("hung", source="filer1:/home")
 
     def attempt() -> Any:
-        hang_anew(fuse)
+        fuse.hang_anew("hung")
         return icinga.check("direct", "mounts")
 
     first = in_time(5 + 1.5, attempt, seconds, attempts=2)

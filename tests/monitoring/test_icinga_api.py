@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,16 +159,9 @@ def test_whom_we_do_not_trust(api: Api, stack: Stack) -> None:
     api.submit(result("mounts"), settings=Settings(user="agent", password="s3cr3t", verify=False))
 
 
-def test_its_certificates_will_do_for_python_3_13(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("strict_ssl")
+def test_its_certificates_will_do_for_python_3_13(api: Api) -> None:
     """Whose default wants key identifiers, which none of ``icinga2 pki`` has."""
-    real = ssl.create_default_context
-
-    def strict(*arguments: Any, **more: Any) -> ssl.SSLContext:
-        context = real(*arguments, **more)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
-
-    monkeypatch.setattr(ssl, "create_default_context", strict)
     api.submit(result("mounts", b"MOUNTS OK - verified\n"))
     assert api.result("mounts")["output"] == "MOUNTS OK - verified"
     assert api.refused(address="127.0.0.1").startswith("its certificate is refused: IP address mismatch")
