@@ -541,7 +541,7 @@ class Daemon:
 
     def run(self) -> None:
         """Until a signal asks for the end."""
-        self._look_at_fstab_first()
+        self._guarded("the start", self._look_at_fstab_first)
         self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self.service.interval)}")
         while self._interrupts() is None:
             self._feed()
@@ -781,6 +781,7 @@ class Daemon:
                 self._publish()
             self._complain("a look at the mount table", None)
         except OSError as error:
+            self._table_changed, self._recovered = True, recovered or self._recovered
             self._complain("a look at the mount table", f"Cannot look at what was mounted: {error.strerror}")
         # A large table takes its time, of which most should be left for other things.
         self._next_look = time.monotonic() + max(_BETWEEN_LOOKS, 3 * (time.monotonic() - now))

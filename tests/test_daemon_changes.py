@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -380,3 +381,20 @@ def test_a_host_without_descriptors(mounts: Mounts, fuse: Fuse, daemon: Daemon) 
     for number in range(60):
         fuse.command("answer", f"hung{number}")
     daemon.until(lambda result: result.code == 0)
+
+
+def test_a_look_that_fails_is_made_up_for(mounts: Mounts, daemon: Daemon) -> None:
+    """As soon as this host has the means, and not only with the next pass; the log says it once."""
+    mounts.tmpfs("home")
+    daemon.interval = 3600
+    process = daemon.start()
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    mounts.tmpfs("new")
+    words = "Cannot look at what was mounted: Too many open files"
+    until(lambda: daemon.says(words))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+    daemon.until(lambda result: result.count("mounts") == 2)
+    until(lambda: daemon.says(f"No longer: {words}"))
+    assert daemon.lines.count(words) == 1
+    assert daemon.log.count("\nChecked ") == 1
