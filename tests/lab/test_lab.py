@@ -51,7 +51,7 @@ def test_the_guest_is_its_own_machine_and_leaves_no_trace() -> None:
 def test_the_timeout_ends_the_guest_whatever_it_does() -> None:
     # Nothing in it can be killed any more, not even by its own kernel.
     script = "echo begun; trap '' TERM INT HUP; mkdir /mnt/x; while :; do :; done"
-    result = guest.run(["sh", "-c", script], 60)  # of which a busy host needs some to boot
+    result = guest.run(["sh", "-c", script], 30)  # of which a busy host needs some to boot
     assert (result.status, result.timed_out, result.output) == (None, True, "begun\n")
     share = next(word for word in result.console.split() if word.startswith("lab_share="))[len("lab_share=") :]
     until(lambda: not _processes(share))
