@@ -381,7 +381,21 @@ def test_a_host_without_processes_is_said_in_time(plugin: Plugin, public: Path) 
     os.chown(pipe, 54321, -1)
     # RLIMIT_NPROC binds nobody who is root.
     limited = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "prlimit", "--nproc=1"]
-    words = ["-p", "/", "-t", "0.5", "--deadline", "1", "--submit-timeout", "0.5", "--submit", f"command-file:{pipe}", "-v"]
+    words = [
+        "-p",
+        "/",
+        "--state-dir",
+        f"{public}/none",
+        "-t",
+        "0.5",
+        "--deadline",
+        "1",
+        "--submit-timeout",
+        "0.5",
+        "--submit",
+        f"command-file:{pipe}",
+        "-v",
+    ]
     environment = {**plugin.environment, "PYTHONPATH": str(public)}
     process = plugin.start(*words, below=False, state=False, wrapper=limited, cwd="/", env=environment)
     output, errors = process.communicate(timeout=60)
