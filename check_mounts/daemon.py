@@ -22,7 +22,6 @@ from typing import Optional
 from check_mounts import (
     cache,
     checking,
-    delivery,
     history,
     jsontext,
     mounttable,
@@ -72,8 +71,6 @@ _TRIAL_ANSWER = 64
 # How long the metrics may be on their way to their file before their process is killed, and how much longer the daemon stays for them at
 # its end; how often is looked whether one has ended that could not be killed. In seconds.
 _LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
-# A worker's time counts from when it begins, and where no process can be started none does: so many seconds later it is over anyhow.
-_TO_BEGIN = 1.0
 # Why it could not write them, in bytes; nothing where it could.
 _WRITE_ANSWER = 256
 # How long the parent waits for word of its detached child, beyond the deadline of the first pass, and for its end.
@@ -166,7 +163,7 @@ def _called_off(pid: int, name: str) -> str:
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
     until = time.monotonic() + _PATIENCE
-    while not delivery.reaped(pid):
+    while not syscalls.reaped(pid):
         if time.monotonic() >= until:
             return f"{words}, but the daemon (pid {pid}) does not end"
         time.sleep(_MOMENT)
@@ -385,7 +382,7 @@ class _Metrics:
 
     def step(self, until: float = 0.0) -> None:
         """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
-        self._left = [pid for pid in self._left if not delivery.reaped(pid)]
+        self._left = syscalls.unreaped(self._left)
         if self._pool is not None:
             self._go_on(self._pool, until)
         elif self._waiting is not None and not self._left:
@@ -403,7 +400,7 @@ class _Metrics:
         if self._pool is None:
             self._tell(why)
             return
-        self._latest = time.monotonic() + _LONGEST_WRITE + _TO_BEGIN
+        self._latest = time.monotonic() + _LONGEST_WRITE + workers.TO_BEGIN
         self._poll.register(self._pool.fileno(), select.POLLIN)
         self._pool.submit(0)
         self._go_on(self._pool)
@@ -695,16 +692,14 @@ class Daemon:
                 return b"%d" % (error.errno or 0)
             return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
 
-        # Those that were excused may have ended.
-        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
-        self._trial_excused = min(self._trial_excused, len(self._trial_left))
         signature = self._tried(look, self._trial_excused + 1)
         return self._fstab if signature is None else signature
 
     def _tried(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
         """What ``action`` gives, which reads files: done by a worker, for whatever links lead there, and however well they could be read
         before. None where it does not come to its end, or ``most`` workers hang already."""
-        self._trial_left = [pid for pid in self._trial_left if not delivery.reaped(pid)]
+        self._trial_left = syscalls.unreaped(self._trial_left)
+        self._trial_excused = min(self._trial_excused, len(self._trial_left))  # those that were excused may have ended
         if len(self._trial_left) >= most:
             return None
 

@@ -1,6 +1,6 @@
 """Results on their way to monitoring servers: each destination in a worker of its own that is killed when its time is up.
 
-Import budget: ``dataclasses``, ``os``, ``select``, ``time``; what the destinations need, which they have loaded already. A server that is
+Import budget: ``dataclasses``, ``select``, ``time``; what the destinations need, which they have loaded already. A server that is
 dead, or that takes everything and never answers, costs one worker and one line, and delays nobody: not the other destinations, and no
 check. Nothing is queued: what could not be delivered is tried again as what is true then.
 """
@@ -8,21 +8,18 @@ check. Nothing is queued: what could not be delivered is tried again as what is 
 from __future__ import annotations
 
 import dataclasses
-import os
 import select
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Optional
 
-from check_mounts import text, workers
+from check_mounts import syscalls, text, workers
 from check_mounts.passive import Destination, Refused, Result, Undelivered
 
 _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
 # A destination has this part of the time to say for itself why it fails, before it is killed.
 _OWN_PART = 0.9
-# A worker's time counts from when it begins, and where no process can be started none does: so many seconds later it is over anyhow.
-_TO_BEGIN = 1.0
 # The daemon: how soon after a delivery there may be another, and how long it waits after failures in a row, in seconds.
 _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
@@ -68,7 +65,7 @@ class Delivery:
         """Raises OSError where this host lacks the means for a single worker."""
         self._destinations, self._results, self._seconds = destinations, results, seconds
         self._receipts: dict[int, Receipt] = {}
-        self._latest = monotonic() + seconds + _TO_BEGIN
+        self._latest = monotonic() + seconds + workers.TO_BEGIN
         self._pool = workers.Pool(self._serve, _ANSWER_SIZE, seconds, len(destinations), wake_fd)
         for key in range(len(destinations)):
             self._pool.submit(key)
@@ -218,7 +215,7 @@ class Courier:
     def step(self) -> list[Receipt]:
         """Go on with all of them; how it went with those that have come to their end, or could not begin."""
         receipts: list[Receipt] = []
-        self._orphans = [pid for pid in self._orphans if not reaped(pid)]
+        self._orphans = syscalls.unreaped(self._orphans)
         for lane in self._lanes.values():
             if lane.delivery is not None:
                 lane.delivery.step()
@@ -229,7 +226,7 @@ class Courier:
         return receipts
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> list[Receipt]:
-        lane.stuck = [pid for pid in lane.stuck if not reaped(pid)]
+        lane.stuck = syscalls.unreaped(lane.stuck)
         if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:
@@ -274,11 +271,3 @@ class Courier:
         """Give up what is under way."""
         for lane in self._lanes.values():
             self._end(lane)
-
-
-def reaped(pid: int) -> bool:
-    """Reap a child if it has ended; whether it has."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True

@@ -140,7 +140,7 @@ class _Porter:
 
     def see_to_child(self) -> None:
         """If it is not there, fork it."""
-        if self._write_fd < 0 or (self.pid is not None and not _has_ended(self.pid)):
+        if self._write_fd < 0 or (self.pid is not None and not syscalls.reaped(self.pid)):
             return
         self.pid = None
         # What one had read that was killed is gone: it is not waited for.
@@ -258,18 +258,10 @@ def _clean(line: str, limit: int) -> bytes:
     return text.clipped(data.decode("latin-1"), limit).encode("latin-1").decode("utf-8", "ignore").encode("utf-8")
 
 
-def _has_ended(pid: int) -> bool:
-    """Reap a child if it has ended."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
-        return True
-
-
 def _ends(pid: int, seconds: float) -> bool:
     """Whether a child ends within that time. Its end is no event that one poll on every kernel would tell."""
     until = time.monotonic() + seconds
-    while not _has_ended(pid):
+    while not syscalls.reaped(pid):
         if time.monotonic() >= until:
             return False
         time.sleep(_MOMENT)

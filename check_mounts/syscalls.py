@@ -1,4 +1,5 @@
-"""System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError.
+"""System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError. And what several
+modules ask the kernel for in the same way.
 
 Import budget: ``ctypes``, ``fcntl``, ``os``, ``termios``. Every function is a thin wrapper: no policy, no path of its own.
 """
@@ -11,6 +12,7 @@ import fcntl
 import os
 import sys
 import termios
+from collections.abc import Iterable
 from typing import Any, Optional
 
 AT_FDCWD = -100
@@ -114,6 +116,19 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+
+
+def unreaped(pids: Iterable[int]) -> list[int]:
+    """Reap those of the children that have ended; the others."""
+    return [pid for pid in pids if not reaped(pid)]
+
+
+def reaped(pid: int) -> bool:
+    """Reap a child if it has ended; whether it has. This very child and no other: waitpid(-1) would take away those of the pools."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
+        return True
 
 
 def bytes_waiting(fd: int) -> int:

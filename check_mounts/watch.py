@@ -1,6 +1,6 @@
 """What the daemon waits for beside its passes: a changed mount table, and the end of processes that hung filesystems hold.
 
-Import budget: ``os``, ``resource``, ``select``, ``time``; stuck for /proc/PID/stat.
+Import budget: ``os``, ``resource``, ``select``, ``time``; stuck for /proc/PID/stat, syscalls for children.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Optional
 
-from check_mounts import stuck
+from check_mounts import stuck, syscalls
 
 # How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp filter that does not know it).
 _LOOK = 1.0
@@ -102,13 +102,7 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
-        if pid in self._children:
-            try:
-                # This very child and no other: waitpid(-1) would take away those of the pools.
-                return os.waitpid(pid, os.WNOHANG)[0] == pid
-            except ChildProcessError:
-                return True
-        return stuck.process_start(pid) is None
+        return syscalls.reaped(pid) if pid in self._children else stuck.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

@@ -41,6 +41,10 @@ _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
 # the processor before it has noted what it took, or written what it found.
 _LOST_AFTER = 2.0
 
+# Whose pool has no other end gives it one so many seconds after a request's timeout: that counts from when a worker begins, and where
+# no process can be started none does.
+TO_BEGIN = 1.0
+
 _REQUEST_FD, _ANSWER_FD = 3, 4
 _KEY = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
@@ -239,7 +243,7 @@ class Pool:
     def reap(self) -> int:
         """Reap what has ended; the number of processes given up that have not."""
         for pid, slot in list(self._given_up.items()):
-            if _has_ended(pid):
+            if syscalls.reaped(pid):
                 del self._given_up[pid]
                 self._free_slots.append(slot)
         return len(self._given_up)
@@ -520,14 +524,6 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
             pass  # no CAP_SETGID: as far as the caller may
     syscalls.set_name(b"check_mounts:w")
     privilege.die_with_parent(parent)
-
-
-def _has_ended(pid: int) -> bool:
-    """Reap a child if it has ended."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
-        return True
 
 
 def _drain(fd: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import delivery, passive
+from check_mounts import delivery, passive, syscalls, workers
 from check_mounts.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.passive import Refused, Result, Undelivered
 from tests.conftest import Fuse, until
@@ -303,7 +303,7 @@ def test_what_is_left_is_the_owners_to_reap() -> None:
     assert going.goes_on
     receipts, left = going.finish("SIGTERM")
     assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
-    until(lambda: all(map(delivery.reaped, left)))
+    until(lambda: all(map(syscalls.reaped, left)))
 
 
 def test_where_no_process_can_be_had(tmp_path: Path, interrupts: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ def test_where_no_process_can_be_had(tmp_path: Path, interrupts: int, monkeypatc
     destination = Elsewhere("x", into(tmp_path / "out"))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fork", fails)
-        patched.setattr(delivery, "_TO_BEGIN", 0.1)
+        patched.setattr(workers, "TO_BEGIN", 0.1)
         (receipt,) = delivery.deliver(submission(destination), RESULTS, {}, lambda: None, interrupts)
         assert receipt.error == "no process could be started for it (Resource temporarily unavailable)"
         daemon = Daemon(destination)
