@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from check_mounts.filesystems import NFS_TYPES
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.selection import NFS_TYPES
 
 if TYPE_CHECKING:
     from check_mounts import diagnosis

@@ -19,9 +19,11 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
+from check_mounts import filesystems
+from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse
 from check_mounts.model import Condition, ExpectedMount, Mount
 from check_mounts.mounttable import contents
-from check_mounts.selection import NETWORK_FUSE_SUBTYPES, NFS_TYPES, PSEUDO_TYPES, READ_ONLY_TYPES, Glob, is_fuse, leads_over, normalised
+from check_mounts.selection import Glob, leads_over, normalised
 from check_mounts.text import printable
 
 DEFAULT_FSTAB = "/etc/fstab"
@@ -396,7 +398,7 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     kind, section = (name.rpartition(".")[0] + ".mount", "Automount") if automount else (name, "Mount")
     mount = (units.settings(kind) or {}) if automount else own
     fs_type = _value(mount, "Mount", "Type")
-    if fs_type in PSEUDO_TYPES:
+    if filesystems.traits(fs_type).pseudo:
         return None
     where = _value(own, section, "Where") or _where_of_name(name)
     options = tuple(option.strip() for option in split_options(_value(mount, "Mount", "Options")))
@@ -551,14 +553,6 @@ def _is_ro(mount: Mount) -> bool:
 
 # Sources -------------------------------------------------------------------------------------------------------------------------
 
-# No device and no server behind it: its source is whatever somebody wrote.
-_ANY_SOURCE = PSEUDO_TYPES | {b"tmpfs", b"ramfs", b"overlay", b"overlayfs", b"aufs", b"autofs"}
-_BLOCK_TYPES = frozenset(
-    b"""ext2 ext3 ext4 xfs btrfs vfat msdos exfat ntfs ntfs3 iso9660 udf squashfs erofs f2fs jfs reiserfs nilfs2 gfs2 ocfs2 hfs
-    hfsplus minix cramfs romfs bcachefs""".split()
-)
-_CIFS_TYPES = frozenset((b"cifs", b"smb3"))
-
 _EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
 _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mmcblk\d+p?)\d*\Z")
 
@@ -651,7 +645,7 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     if ours == theirs:
         return True
     if theirs is None:
-        return False if mount.fs_type in NFS_TYPES | _CIFS_TYPES | _ANY_SOURCE else None
+        return False if mount.fs_type in NFS_TYPES | CIFS_TYPES or filesystems.traits(mount.fs_type).sourceless else None
     return _is_other(name, ours, theirs, mount, devices)
 
 
@@ -676,7 +670,7 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
     if source is None or source in (b"none", b"nodev", b"-", mount.source) or source.rstrip(b"/") == mount.source.rstrip(b"/"):
         return True
     names_device = bool(_device_names(source))
-    if mount.fs_type in _ANY_SOURCE:
+    if filesystems.traits(mount.fs_type).sourceless:
         plain = names_device or _EXPORT.fullmatch(source) or source.startswith(b"//")
         return None if not plain or expected.fs_type == mount.fs_type else False
     if b"loop" in expected.options or any(option.startswith(b"loop=") for option in expected.options):
@@ -685,7 +679,7 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
         return None  # a file on a loop device
     if mount.fs_type in NFS_TYPES:
         return _same_export(source, mount)
-    if mount.fs_type in _CIFS_TYPES:
+    if mount.fs_type in CIFS_TYPES:
         return _same_share(source, mount)
     if names_device:
         return _same_device(source, mount, table.devices)
@@ -729,8 +723,6 @@ _ALIASES = {b"nfs4": b"nfs", b"nfs3": b"nfs", b"smb3": b"cifs", b"smbfs": b"cifs
 _NTFS = frozenset((b"ntfs", b"ntfs3", b"ntfs-3g", b"lowntfs-3g", b"fuseblk", b"fuse.ntfs-3g", b"fuse.ntfs", b"fuse"))
 _EXFAT = frozenset((b"exfat", b"exfat-fuse", b"fuseblk", b"fuse.exfat", b"fuse.exfat-fuse"))
 _EXT = frozenset((b"ext2", b"ext3", b"ext4"))
-# Types that a kernel has under this name. What a helper /sbin/mount.TYPE makes of any other is its own affair.
-_KERNEL_TYPES = _BLOCK_TYPES | PSEUDO_TYPES | {b"nfs", b"cifs", b"tmpfs", b"ramfs", b"overlay", b"zfs", b"ceph", b"9p", b"virtiofs"}
 
 
 def _is_of_type(mount: Mount, declared: bytes) -> bool:
@@ -743,15 +735,15 @@ def _is_of_type(mount: Mount, declared: bytes) -> bool:
         return True  # the kernel or initramfs tries them in its own order, before fstab is read
     if is_fuse(mount):
         return not _is_other_than_fuse(declared, mounted)
-    return declared not in _KERNEL_TYPES and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
+    return not filesystems.traits(declared).known and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
 
 
 def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
     """Is a FUSE mount certainly not of the declared type? Helpers and daemons choose their subtypes freely."""
-    if declared in _KERNEL_TYPES:
+    if filesystems.traits(declared).known:
         return True
     ours, theirs = declared.partition(b".")[2], mounted.partition(b".")[2]
-    known = ours in NETWORK_FUSE_SUBTYPES and theirs in NETWORK_FUSE_SUBTYPES
+    known = declared.startswith(b"fuse.") and all(filesystems.traits(each).network for each in (declared, mounted))
     return known and not ours.startswith(theirs) and not theirs.startswith(ours)
 
 
@@ -965,7 +957,7 @@ def _is_same_word(key: bytes, declared: bytes, shown: bytes, mount: Mount) -> bo
 
 
 def _is_same_security(declared: bytes, shown: bytes, mount: Mount) -> bool:
-    if mount.fs_type in _CIFS_TYPES:  # an `i` is appended where packets are signed, which the server may ask for
+    if mount.fs_type in CIFS_TYPES:  # an `i` is appended where packets are signed, which the server may ask for
         families = (b"krb5", b"ntlmssp")
         known = [next((family for family in families if value.startswith(family)), None) for value in (declared, shown)]
         return None in known or known[0] == known[1]
@@ -996,14 +988,15 @@ def _option_differences(expected: ExpectedMount, mount: Mount, table: _Table) ->
 
 # Read-only -----------------------------------------------------------------------------------------------------------------------
 
-_READ_ONLY_TYPES = PSEUDO_TYPES | READ_ONLY_TYPES | {b"autofs"}
-
 
 def _is_normally_writable(mount: Mount) -> bool:
     """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly be read-only."""
     if mount.fs_type in (b"overlay", b"overlayfs"):
         return mount.super_option(b"upperdir") is not None
-    return mount.fs_type not in _READ_ONLY_TYPES and (not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk"))
+    known = filesystems.traits(mount.fs_type)
+    if known.pseudo or known.image or mount.fs_type == b"autofs":
+        return False
+    return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
 
 
 def _why_read_only(mount: Mount) -> Optional[str]:
@@ -1061,7 +1054,7 @@ class _Verdict:
 
 def _is_foreign_root(mount: Mount, table: _Table) -> bool:
     """Is `/` what a container or a live image made of it, whatever the fstab in there says?"""
-    return mount.mount_point == b"/" and (table.container or mount.fs_type in _ANY_SOURCE)
+    return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
 
 
 def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdict:

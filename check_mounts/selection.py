@@ -13,36 +13,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
-from check_mounts import mounttable
+from check_mounts import filesystems, mounttable
+from check_mounts.filesystems import is_fuse
 from check_mounts.model import LeftOut, Mount
-
-# Filesystems that show the kernel's own state: no storage behind them, nothing that could be lost or hang. tmpfs, ramfs, overlay
-# and squashfs hold files and are checked.
-PSEUDO_TYPES = frozenset(
-    b"""binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs fusectl functionfs gadgetfs
-    hugetlbfs ipathfs mqueue nfsd nsfs openpromfs oprofilefs pidfs proc pstore resctrl rootfs rpc_pipefs securityfs selinuxfs
-    smackfs spufs sysfs tracefs usbdevfs usbfs xenfs""".split()
-)
-
-# What --remote means by type; a source that names a host (`host:/path`, `//host/share`) means it as well.
-NETWORK_TYPES = frozenset(
-    b"""9p acfs afs auristorfs beegfs ceph cifs coda davfs gfs gfs2 glusterfs gpfs lustre lustre_lite mmfs ncpfs nfs nfs3 nfs4
-    ocfs2 orangefs panfs pvfs2 smb3 smbfs vboxsf virtiofs""".split()
-)
-NETWORK_FUSE_SUBTYPES = frozenset(
-    b"""afpfs ceph ceph-fuse cephfs curlftpfs davfs2 gcsfuse glusterfs goofys httpfs juicefs lizardfs mfs moosefs rclone s3fs
-    s3ql seaweedfs smbnetfs sshfs webdavfs""".split()
-)
 
 _HOST_PATH = re.compile(rb"(?:[^@/]*@)?(\[[^\]/]+\]|[^:/\[\]]+):/")
 _SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
 
 _NOBODY = 0xFFFFFFFE
 _TRIGGER = "autofs trigger"
-
-NFS_TYPES = frozenset((b"nfs", b"nfs4"))
-# Types that hold nothing that could be written to.
-READ_ONLY_TYPES = frozenset(b"cramfs erofs iso9660 romfs squashfs udf".split())
 
 Glob = re.Pattern[bytes]
 
@@ -119,11 +98,6 @@ class Selection:
     visible: frozenset[int]
 
 
-def is_fuse(mount: Mount) -> bool:
-    """Is it served by a FUSE daemon?"""
-    return mount.fs_type in (b"fuse", b"fuseblk") or mount.fs_type.startswith((b"fuse.", b"fuseblk."))
-
-
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
     """uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None where it is no FUSE filesystem.
 
@@ -155,10 +129,7 @@ def server(mount: Mount) -> Optional[bytes]:
 
 def is_remote(mount: Mount) -> bool:
     """Is it a network filesystem, by its type or by a source that names a host?"""
-    kind, _, subtype = mount.fs_type.partition(b".")
-    if mount.fs_type in NETWORK_TYPES or (kind == b"fuse" and subtype in NETWORK_FUSE_SUBTYPES):
-        return True
-    return server(mount) is not None
+    return filesystems.traits(mount.fs_type).network or server(mount) is not None
 
 
 def _any(globs: Sequence[Glob], value: bytes) -> bool:
@@ -195,7 +166,7 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reaso
         return None if filters.autofs else (_TRIGGER, False)
     if named:
         return None
-    if mount.fs_type in PSEUDO_TYPES and not _any(filters.include_types, mount.fs_type):
+    if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return "kernel pseudo-filesystem", False
     owner = fuse_owner(mount)
     # An unprivileged user decides whether such a mount answers; he must not decide over the state of the host.
@@ -246,7 +217,7 @@ def writable(mount: Mount) -> bool:
     A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become that user for good gets in, and it
     could not remember what it has made.
     """
-    if b"ro" in mount.options or b"ro" in mount.super_options or mount.fs_type in READ_ONLY_TYPES or mount.fs_type == b"autofs":
+    if b"ro" in mount.options or b"ro" in mount.super_options or filesystems.traits(mount.fs_type).image or mount.fs_type == b"autofs":
         return False
     owner = fuse_owner(mount)
     return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from check_mounts import conditions, mounttable, probe, selection, text, workers, writeprobe
+from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
 from check_mounts.causes import Causes
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
 from check_mounts.privilege import Identity
@@ -618,7 +618,7 @@ class _Plan:
         revalidates the root directory of those (d_weak_revalidate), with their own server.
         """
         mount = self._by_id.get(mount_id)
-        way = None if mount is None or arrived or mount.fs_type in selection.NETWORK_TYPES else self._way(mount)
+        way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
         return ("fs", device) if way is None else ("way", way)
 
     def _way(self, mount: Mount) -> Optional[tuple[int, int]]:
