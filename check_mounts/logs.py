@@ -249,6 +249,7 @@ def _settle(read_fd: int, stderr: bool) -> None:
     syscalls.close_from(3)
     os.chdir("/")
     syscalls.set_name(b"check_mounts:l")
+    syscalls.survive_shutdown()
 
 
 def _clean(line: str, limit: int) -> bytes:

@@ -523,6 +523,7 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
         except OSError:
             pass  # no CAP_SETGID: as far as the caller may
     syscalls.set_name(b"check_mounts:w")
+    syscalls.survive_shutdown()
     privilege.die_with_parent(parent)
 
 

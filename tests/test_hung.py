@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Fuse, Mounts, Plugin, Result, in_time, remaining, until
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, in_time, remaining, until
 from tests.kernel import state, workers_alive
 
 pytestmark = pytest.mark.root
@@ -446,3 +446,22 @@ def test_without_a_capability_workers_still_die_with_their_parent(mounts: Mounts
     process.kill()
     process.communicate()
     remaining(0)
+
+
+def test_a_shutdown_does_not_wait_for_a_stuck_worker(fuse: Fuse, plugin: Plugin) -> None:
+    """systemd-shutdown leaves root's processes alone whose argv[0] begins with an @, and only those."""
+    fuse.mount("hung")
+    fuse.command("hang", "hung")
+    assert plugin("-t", "0.5").code == 2
+    (stuck,) = remaining(1)
+    command_line = Path(f"/proc/{stuck}/cmdline").read_bytes()
+    assert command_line.startswith(b"@" + PYTHON[1:].encode() + b"\0-m\0check_mounts\0")
+    assert Path(f"/proc/{stuck}/status").read_text().partition("Uid:\t")[2].startswith("0\t")
+
+
+def test_a_worker_that_has_become_a_user_is_no_longer_roots(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("private", allow_other=0, user_id=1000, group_id=1000, uid=1000)
+    fuse.command("hang", "private")
+    assert plugin("-t", "0.5", "--user-mounts").code == 2
+    (stuck,) = remaining(1)
+    assert Path(f"/proc/{stuck}/status").read_text().partition("Uid:\t")[2].startswith("1000\t")

@@ -416,6 +416,7 @@ def test_the_child_has_nothing_of_the_daemons(syslogd: Syslogd, tmp_path: Path) 
     assert links[0].startswith("pipe:") and links[3].startswith("socket:")
     assert {links[1], links[2]} == {"/dev/null"}
     assert (proc / "comm").read_text() == "check_mounts:l\n"
+    assert (proc / "cmdline").read_bytes().startswith(b"@")  # a shutdown does not wait for it
     assert os.readlink(proc / "cwd") == "/"
     assert log.pid is not None
     assert os.getsid(log.pid) == log.pid != os.getsid(0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import select
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional
 
 import pytest
 
 from check_mounts import syscalls, workers
 from check_mounts.workers import Answered, Desk, Died, Event, Pool, TimedOut
-from tests.conftest import in_time, until
+from tests.conftest import PYTHON, ROOT, in_time, until
 
 SIZE = 16
 Behaviour = Callable[[int, Desk], Optional[bytes]]
@@ -405,3 +407,61 @@ def test_no_process_to_be_had(pool: Harness, monkeypatch: pytest.MonkeyPatch) ->
 def test_thousands_of_requests_more_than_the_pipe_takes(pool: Harness) -> None:
     one = pool(lambda key, desk: None)
     assert len(pool.run(one, range(40000), seconds=60)) == 40000
+
+
+_SURVIVES = """
+import os, sys
+from check_mounts import syscalls
+{before}
+if (pid := os.fork()) == 0:
+    syscalls.survive_shutdown()
+    print(open("{cmdline}", "rb").read(), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+print(open("{cmdline}", "rb").read(), flush=True)
+"""
+
+
+def _survivor(before: str = "", name: str = "", cmdline: str = "/proc/self/cmdline", wrapper: Sequence[str] = ()) -> list[bytes]:
+    """The command lines of a child that is to survive a shutdown, and of its parent, up to the code."""
+    code = _SURVIVES.format(before=before, cmdline=cmdline)
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    command = [*wrapper, name or PYTHON, "-c", code]
+    result = subprocess.run(command, executable=None if wrapper else PYTHON, env=environment, capture_output=True, check=True, timeout=60)
+    return [ast.literal_eval(line).partition(b"\0-c\0")[0] for line in result.stdout.decode().splitlines()]
+
+
+@pytest.mark.parametrize("name", [PYTHON, "p", "@usr/bin/python3", "a (b) c) 1 2 3"])
+def test_one_byte_of_the_command_line_of_the_child_alone_is_changed(name: str) -> None:
+    assert _survivor(name=name) == [b"@" + name[1:].encode(), name.encode()]
+
+
+def test_of_a_process_whose_name_is_like_the_fields_after_it() -> None:
+    name = b"1) S 1 2 3 4 5"
+    assert _survivor(f"syscalls.set_name({name!r})") == [b"@" + PYTHON[1:].encode(), PYTHON.encode()]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["/proc/self/stat", "/proc/self/mem"])
+def test_what_cannot_be_found_out_or_written_is_left(what: str) -> None:
+    before = f"""
+real = os.open
+os.open = lambda path, *more, **others: real("/nonexistent" if path == "{what}" else path, *more, **others)
+import builtins
+really = builtins.open
+builtins.open = lambda path, *more, **others: really("/nonexistent" if path == "{what}" else path, *more, **others)
+"""
+    assert _survivor(before) == [PYTHON.encode()] * 2
+
+
+@pytest.mark.root
+def test_without_proc_it_stays_as_it_is() -> None:
+    before = """
+import subprocess
+subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+os.mkdir("/proc/self")
+open("/proc/self/cmdline", "wb").write(b"nobody knows\\0-c\\0")
+for name, words in {"stat": "1 (a) S", "mem": ""}.items():
+    open("/proc/self/" + name, "w").write(words)
+"""
+    assert _survivor(before, wrapper=["unshare", "-m", "--propagation", "private"]) == [b"nobody knows"] * 2
