@@ -23,6 +23,7 @@ from check_mounts import (
     delivery,
     demands,
     expected,
+    filesystems,
     logs,
     mounttable,
     passive,
@@ -453,6 +454,23 @@ def _demands(values: argparse.Namespace, configuration: Configuration, declared:
     return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro)
 
 
+def _is_declared(configuration: Configuration, declared: Sequence[ExpectedMount]) -> Callable[[Mount], bool]:
+    """Whether somebody has declared what is to be mounted in the place of a mount.
+
+    A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]`` with ``options = nodev`` is not about
+    /dev. By its path any mount is declared.
+    """
+    points = {each.mount_point for each in declared}
+    paths = {section.path for section in configuration.sections}
+
+    def is_declared(mount: Mount) -> bool:
+        point = mount.mount_point
+        meant = point in paths or not filesystems.traits(mount.fs_type).pseudo
+        return point in points or (meant and configuration.for_mount(point).declares)
+
+    return is_declared
+
+
 def _overrides(configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], survey.Override]]:
     """What the configuration says about how to probe single mounts. Raises UsageError."""
     if not configuration.sections:
@@ -512,6 +530,7 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
             autofs=values.autofs == "probe",
             mount_points=[_mount_point(word) for word in values.mount_points],
             ignored=lambda mount_point: bool(configuration.for_mount(mount_point).ignore),
+            declared=_is_declared(configuration, declared),
         ),
         settings=survey.Settings(
             timeout=values.timeout,

@@ -678,7 +678,7 @@ class Daemon:
         except Refused:  # the first pass finds another fstab than none, and says so
             return
         if new.fstab == self.options.fstab:
-            self.options = dataclasses.replace(self.options, demands=new.demands, wrong=new.wrong, notes=new.notes)
+            self.options = dataclasses.replace(self.options, filters=new.filters, demands=new.demands, wrong=new.wrong, notes=new.notes)
 
     def _fstab_signature(self, path: Optional[str]) -> object:
         """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""

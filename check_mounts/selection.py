@@ -67,7 +67,8 @@ def _slash(path: bytes) -> bytes:
 @dataclasses.dataclass(frozen=True)
 class Filters:
     """What the command line says about which mounts to check. Empty sequences mean: not said. ``ignored``: what the configuration
-    wants left alone."""
+    wants left alone. ``declared``: whether somebody has declared what is to be mounted there, which lifts the defaults as naming it
+    does."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
@@ -80,6 +81,7 @@ class Filters:
     autofs: bool = False
     mount_points: Sequence[bytes] = ()
     ignored: Callable[[bytes], bool] = lambda mount_point: False
+    declared: Callable[[Mount], bool] = lambda mount: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +163,10 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
 
 
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reason]:
-    """The default that leaves a mount out; None where none does, or where it was asked for by name or type."""
+    """The default that leaves a mount out; None where none does, or where it was declared or asked for by name or type."""
     if mount.fs_type == b"autofs":
         return None if filters.autofs else (_TRIGGER, False)
-    if named:
+    if named or filters.declared(mount):
         return None
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return "kernel pseudo-filesystem", False
@@ -179,7 +181,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     """Sort a mount table into what is probed and what is not.
 
     Filters come before visibility, so a hidden mount of no interest is not mentioned as shadowed. A mount point named as an
-    argument lifts the defaults, not the filters; an autofs trigger needs --autofs probe even then.
+    argument, or declared, lifts the defaults, not the filters; an autofs trigger needs --autofs probe even then.
     """
     mounts = list(mounts)
     visible = mounttable.visible(mounts)
@@ -214,10 +216,13 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
 def writable(mount: Mount) -> bool:
     """Whether a file can be meant to be written here: mounted rw, of a type that can be, and for everybody to see.
 
+    Not to the kernel's own filesystems, which are probed where they are named or declared: a file there is not a file.
+
     A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become that user for good gets in, and it
     could not remember what it has made.
     """
-    if b"ro" in mount.options or b"ro" in mount.super_options or filesystems.traits(mount.fs_type).image or mount.fs_type == b"autofs":
+    known = filesystems.traits(mount.fs_type)
+    if b"ro" in mount.options or b"ro" in mount.super_options or known.image or known.pseudo or mount.fs_type == b"autofs":
         return False
     owner = fuse_owner(mount)
     return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

@@ -64,9 +64,9 @@ ALLOWED: dict[str, set[str]] = {
         "workers",
     },
     "cli": {
-        "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "jsontext", "logs", "metrics", "model",
-        "mounttable", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca", "plugin", "policy",
-        "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "text",
+        "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
+        "metrics", "model", "mounttable", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca",
+        "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "text",
     },
     "__main__": {"cache", "cli", "signals"},
 }  # fmt: skip
