@@ -17,9 +17,6 @@ from check_mounts import filesystems, mounttable
 from check_mounts.filesystems import is_fuse
 from check_mounts.model import LeftOut, Mount
 
-_HOST_PATH = re.compile(rb"(?:[^@/]*@)?(\[[^\]/]+\]|[^:/\[\]]+):/")
-_SHARE = re.compile(rb"//(?:[^@/]*@)?([^/]+)/")
-
 _NOBODY = 0xFFFFFFFE
 _TRIGGER = "autofs trigger"
 
@@ -122,16 +119,13 @@ def can_hang_on_the_way(mount: Mount) -> bool:
 
 
 def server(mount: Mount) -> Optional[bytes]:
-    """The file server that the source names, None where it names none."""
-    match = _SHARE.match(mount.source) or _HOST_PATH.match(mount.source)
-    if match is None or mount.fs_type == b"zfs":  # a dataset's name may hold a colon
-        return None
-    return match.group(1)
+    """The file server that the source names, of several the first; None where it names none."""
+    return next(iter(filesystems.servers(mount)), None)
 
 
 def is_remote(mount: Mount) -> bool:
-    """Is it a network filesystem, by its type or by a source that names a host?"""
-    return filesystems.traits(mount.fs_type).network or server(mount) is not None
+    """Is it a network filesystem, by its type or, where that says nothing, by a source that names a host?"""
+    return filesystems.is_network(mount)
 
 
 def _any(globs: Sequence[Glob], value: bytes) -> bool:

@@ -45,6 +45,77 @@ def printable_argument(argument: str) -> str:
     return printable(os.fsencode(argument))
 
 
+# What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
+MASK = b"***"
+_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|secret|token|sig|signature|cred|credentials?|key|key-?_?id)[0-9]*"
+
+
+def without_secrets(data: bytes, logins: bool = True) -> bytes:
+    """A source or an option without passwords, keys and tokens: ``ftp://bob:***@host/``, ``//bob%***@host/share``, ``password=***``,
+    ``https://host/c?sig=***``. A user's name stays, but not before a web server, where it may be a token.
+
+    ``logins``: whether ``user:password@host`` can be meant where there is no ``//``. In doubt too much is masked. Time is linear in
+    the length.
+    """
+    if b"=" in data:
+        data = _without_values(data)
+    if b"@" not in data:
+        return data
+    if b"://" not in data:
+        return _without_password(data, logins)
+    before, *authorities = data.split(b"://")
+    parts = [before]
+    for part in authorities:
+        parts.append(_without_login(part, keep_user=not parts[-1].lower().endswith((b"http", b"https"))))
+    return b"://".join(parts)
+
+
+def _without_values(data: bytes) -> bytes:
+    """``KEY=VALUE`` of a query, of a list, or of an option as a whole, whose value may hold anything."""
+    if re.match(rb"(?i)%s=" % _SECRET_KEY, data):
+        return data.partition(b"=")[0] + b"=" + MASK
+    user = re.match(rb"(?i)user(?:name)?=[^%]*%", data)  # smbmount's user%password
+    if user is not None:
+        return user[0] + MASK
+    return re.sub(rb"(?i)([?&,;]%s=)[^&,;#]*" % _SECRET_KEY, rb"\1" + MASK, data)
+
+
+def _without_login(part: bytes, keep_user: bool) -> bytes:
+    """What follows ``://``. An ``@`` of the path is no end of a login, but passwords are written with slashes, too."""
+    end = min((at for at in map(part.find, (b"/", b"?", b"#")) if at >= 0), default=len(part))
+    at = part.rfind(b"@", 0, end)
+    if at < 0 and b":" in part[:end] and not part.startswith(b"[") and not part[:end].rpartition(b":")[2].isdigit():
+        at = part.rfind(b"@")  # that was no port, so it was the begin of a password
+    if at < 0:
+        return part
+    user, colon, _ = part[:at].partition(b":")
+    if colon:
+        return user + b":" + MASK + part[at:]
+    return (user if keep_user else MASK) + part[at:]
+
+
+def _without_password(data: bytes, logins: bool) -> bytes:
+    """``user:password@host:/path``, ``//user%password@host/share``; what begins with one slash is a path."""
+    slashes = data[:2] in (b"//", b"\\\\")
+    if not (slashes or logins) or (data[:1] in (b"/", b"\\", b"[") and not slashes):
+        return data
+    begin = 2 if slashes else data.find(b"#", 0, data.find(b"@")) + 1
+    at = _end_of_login(data, begin, slashes)
+    separator = min((place for place in (data.find(b":", begin, at), data.find(b"%", begin, at)) if place >= 0), default=-1)
+    return data if separator < 0 else data[: separator + 1] + MASK + data[at:]
+
+
+def _end_of_login(data: bytes, begin: int, slashes: bool) -> int:
+    """Where the ``@`` is that a host follows, the last one; ``begin`` where there is none. After ``host:/`` it belongs to the path."""
+    colon = data.find(b":", begin)
+    ends = [rb":/"] if not slashes and data[colon : colon + 2] == b":/" else [rb":", rb"(?:[/\\]|\Z)"]
+    for end in ends:
+        found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
+        if found:
+            return begin + found[-1]
+    return begin
+
+
 def one_line(message: str) -> str:
     """A message made of safe and unsafe parts on one line: only what could break it is escaped, the backslash is left alone."""
     return "".join(char if char.isprintable() and char != "|" else escaped(char) for char in message)

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "syscalls": set(),
     "signals": set(),
     "mounttable": {"model"},
-    "filesystems": {"model"},
+    "filesystems": {"model", "text"},
     "selection": {"filesystems", "model", "mounttable"},
     "passive": {"text"},
     "passive.address": set(),

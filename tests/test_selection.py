@@ -23,7 +23,8 @@ TABLE = rb"""
 """.strip()
 MOUNTS = mounttable.parse(TABLE)[0]
 DEFAULT = {b"/", b"/home", b"/share", b"/lxcfs", b"/cheap", b"/sshfs", b"/tank", b"/v6", b"/tmp"}
-REMOTE = {b"/home", b"/share", b"/cheap", b"/sshfs", b"/v6"}
+# What a tmpfs calls its source is no server.
+REMOTE = {b"/home", b"/share", b"/sshfs", b"/v6"}
 
 
 def globs(*patterns: bytes) -> list[selection.Glob]:
@@ -98,25 +99,6 @@ def test_globs(pattern: bytes, matches: bytes, fails: bytes) -> None:
 def test_bad_globs(pattern: bytes) -> None:
     with pytest.raises(GlobError):
         compile_glob(pattern)
-
-
-@pytest.mark.parametrize(
-    ("source", "server"),
-    [
-        ("filer1:/x", "filer1"),
-        ("[fe80::1]:/x", "[fe80::1]"),
-        ("//srv/share", "srv"),
-        ("//user@srv/share/sub", "srv"),
-        ("me@host:/home", "host"),
-        ("/dev/sda1", None),
-        ("none", None),
-        ("C:\\x", None),
-        ("mon1:6789,mon2:6789:/", None),
-    ],
-)
-def test_server(source: str, server: object) -> None:
-    mount = mounttable.parse_line(f"1 0 0:1 / /m rw - nfs {source} rw".encode())
-    assert selection.server(mount) == (server.encode() if isinstance(server, str) else None)
 
 
 @pytest.mark.parametrize(("given", "kernel"), [(b"/a//b/", b"/a/b"), (b"//a", b"/a"), (b"/", b"/"), (b"/a/./b/../c", b"/a/c")])

@@ -231,7 +231,6 @@ def test_the_start_of_a_process() -> None:
             "mkdir -m 700 {0} && mount -t tmpfs -o mode=700,size=8k none {0} && cp /bin/sh {0} 2>/dev/null;:",
             "No space left on device",
         ),
-        ("mkdir -m 700 {0} && mount -t tmpfs filer:/x {0}", "is on tmpfs, which may hang; see --state-dir"),
         ("mkdir -p -m 700 {0}.real/state && ln -s {0}.real {0}.link && rmdir {0} 2>/dev/null; ln -s {0}.real {0}", "it is a symbolic link"),
         ("chmod 700 $(dirname {0}) && mount -t tmpfs none $(dirname {0}) -o ro", "Read-only file system"),
     ],
@@ -253,6 +252,28 @@ def test_an_unusable_directory_costs_the_memory_and_not_the_check(
     assert result.line(healthy).startswith("OK: ")
     assert result.lines[1].startswith("note: stuck probes are not remembered: ")
     assert result.lines[1].endswith(words)
+
+
+@pytest.mark.root
+def test_a_state_directory_that_may_hang(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    mounts.tmpfs("healthy")
+    plugin.state_dir.mkdir(mode=0o700)
+    fuse.command("mount", "state", str(plugin.state_dir), "mode=700")
+    mounts.adopt(plugin.state_dir)
+    fuse.command("hang", "state")
+    result = plugin("-v")
+    assert (result.code, result.count("ok")) == (0, 1)
+    assert result.lines[1].endswith("is on fuse.test, which may hang; see --state-dir")
+
+
+@pytest.mark.root
+def test_a_tmpfs_does_not_hang_whatever_its_source_is_called(mounts: Mounts, plugin: Plugin) -> None:
+    mounts.tmpfs("healthy")
+    plugin.state_dir.mkdir(mode=0o700)
+    mounts.mount_at(plugin.state_dir, "tmpfs", "filer:/x", "mode=700")
+    result = plugin("-v")
+    assert (result.code, result.count("ok")) == (0, 1)
+    assert "which may hang" not in result.stdout.decode()
 
 
 def test_a_root_directory_that_may_hang() -> None:
