@@ -104,7 +104,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "nlink": outcome.nlink,
         "acted_as": outcome.acted_as,
         "not_owner": outcome.not_owner,
-        "usage": None if outcome.usage is None else outcome.usage._asdict(),
+        "usage": None if outcome.usage is None else outcome.usage.as_counted()._asdict(),
+        "errnos": {step.word: outcome.error_of(step) for step in Step},
     }
 
 

@@ -80,18 +80,52 @@ class Step(enum.IntEnum):
 
 
 _STEP_WORDS = ("look-up", "statfs", "statx", "read", "create", "write", "verify", "remove")
-NOT_TAKEN: tuple[Optional[float], ...] = (None,) * len(Step)
+NOT_TAKEN: tuple[None, ...] = (None,) * len(Step)
 
 
 class Usage(NamedTuple):
-    """What fstatfs says of a superblock (statvfs(3)): ``size``, ``free`` and ``available`` (to the unprivileged) in bytes; ``inodes``
-    and ``inodes_free``, 0 where it does not count them."""
+    """What fstatfs says of a superblock (statvfs(3)): ``size``, ``free`` and ``available`` (to the unprivileged) in bytes, and
+    ``inodes``.
+
+    A server may say anything: a count of 2^63 and more is a negative one here, and bytes may need more than 64 bits. What that means
+    is said by :attr:`space` and :attr:`inode_counts`, and nothing else judges usage.
+    """
 
     size: int
     free: int
     available: int
     inodes: int
     inodes_free: int
+
+    @property
+    def space(self) -> Optional[tuple[int, int]]:
+        """Bytes in use, and bytes available to the unprivileged; None where it counts no space.
+
+        Less than nothing is available once the reserve for root is in use (FreeBSD's UFS). An NFS client takes that for a great
+        number, and shifts it (nfs_statfs in fs/nfs/super.c): more than the whole filesystem holds is no space either.
+        """
+        if self.size <= 0:
+            return None
+        free = _of_whole(self.free, self.size)
+        return self.size - free, min(free, _of_whole(self.available, self.size))
+
+    @property
+    def inode_counts(self) -> Optional[tuple[int, int]]:
+        """Inodes in use and free; None where it does not count them. CephFS says that 2^64 - 1 are free."""
+        if self.inodes <= 0 or not 0 <= self.inodes_free <= self.inodes:
+            return None
+        return self.inodes - self.inodes_free, self.inodes_free
+
+    def as_counted(self) -> Usage:
+        """The same without what cannot be: 0 for all that is not counted."""
+        used, available = self.space or (0, 0)
+        inodes_used, inodes_free = self.inode_counts or (0, 0)
+        size = self.size if self.space else 0
+        return Usage(size, size - used, available, inodes_used + inodes_free, inodes_free)
+
+
+def _of_whole(part: int, whole: int) -> int:
+    return part if 0 <= part <= whole else 0
 
 
 MountIdentity = tuple[int, tuple[int, int], bytes, bytes, bytes, bytes]
@@ -170,7 +204,8 @@ class Outcome:
     of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
     mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
     belongs to somebody else. ``busy``: nothing was asked, because another run was asking. ``usage`` is None where fstatfs did not answer.
-    ``unremembered``: nothing was written, because ``errno`` kept it from being remembered.
+    ``unremembered``: nothing was written, because ``errno`` kept it from being remembered. ``errnos`` has the error of each step, None
+    where there was none; not each of them is a failure. ``exception`` is one of our own, in words: nothing else is known then.
     """
 
     step: Optional[Step] = None
@@ -186,6 +221,12 @@ class Outcome:
     busy: bool = False
     usage: Optional[Usage] = None
     unremembered: bool = False
+    errnos: tuple[Optional[int], ...] = NOT_TAKEN
+    exception: str = ""
+
+    def error_of(self, step: Step) -> Optional[int]:
+        """The errno of a step; None where it had none."""
+        return self.errno if self.step is step else self.errnos[step - 1]
 
     @property
     def latency(self) -> float:

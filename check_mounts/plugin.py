@@ -128,14 +128,15 @@ class MountContext(_Numbers):
         if usage is None or finding.mount is None or finding.mount.device in self._counted:
             return None
         performance = None
-        used, inodes_used = usage.size - usage.free, usage.inodes - usage.inodes_free
-        if policy.usage_warning or policy.usage_critical:
-            total = used + usage.available
+        space, inodes = usage.space, usage.inode_counts
+        if space is not None and (policy.usage_warning or policy.usage_critical):
+            used, total = space[0], sum(space)
             limits = [_amount(limit, total) for limit in (policy.usage_warning, policy.usage_critical)]
             performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
-        if (policy.inodes_warning or policy.inodes_critical) and usage.inodes:
-            limits = [_amount(limit, usage.inodes) for limit in (policy.inodes_warning, policy.inodes_critical)]
-            performance = self._emit(f"{name} inodes", str(inodes_used), "", *limits, 0, usage.inodes)
+        if inodes is not None and (policy.inodes_warning or policy.inodes_critical):
+            used, total = inodes[0], sum(inodes)
+            limits = [_amount(limit, total) for limit in (policy.inodes_warning, policy.inodes_critical)]
+            performance = self._emit(f"{name} inodes", str(used), "", *limits, 0, total)
         if performance is not None:
             self._counted.add(finding.mount.device)
         return performance

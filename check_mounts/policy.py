@@ -236,15 +236,13 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
     usage = None if finding.outcome is None else finding.outcome.usage
     if usage is None:
         return None
-    space = (usage.size - usage.free, usage.available)
-    inodes = (usage.inodes - usage.inodes_free, usage.inodes_free)
     for state, of_space, of_inodes in (
         (State.CRITICAL, policy.usage_critical, policy.inodes_critical),
         (State.WARNING, policy.usage_warning, policy.inodes_warning),
     ):
-        for limit, (used, available), unit in ((of_space, space, "bytes"), (of_inodes, inodes, "inodes")):
-            if limit is not None and limit.alerts(used, available):
-                words = f"full: {_usage_words(used, available, unit)} ({state.name.lower()} range {limit.range.spec})"
+        for limit, counts, unit in ((of_space, usage.space, "bytes"), (of_inodes, usage.inode_counts, "inodes")):
+            if limit is not None and counts is not None and limit.alerts(*counts):
+                words = f"full: {_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
                 return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
     return None
 

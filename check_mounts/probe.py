@@ -21,28 +21,44 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple, Optional, cast
 
-from check_mounts import privilege, syscalls
+from check_mounts import privilege, syscalls, text
 from check_mounts.model import DENIED_ERRORS, Outcome, Step, Usage
 
 # The filesystem answered that it does not know the call. It is alive, and the next step says more.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
-_ANSWER = struct.Struct("<BH8dBHIIIIBQ5Q")
+# What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception of our own, in words.
+_OUTCOME, _BUSY, _EXCEPTION = range(3)
+# Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid, nlink; uid acted as, mount ID; then
+# what fstatfs said, as it said it: block size, blocks, free, available, inodes, free inodes. All are as wide as the kernel has them.
+_ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
 _PROGRESS = struct.Struct("<B8f")
 _NO_TIME = -1.0
-_LARGEST = 2**64 - 1
-_NO_USAGE = (0,) * 5
+_NO_MICROSECONDS = 2**32 - 1
+_NO_USAGE = (0,) * 6
+_MASK, _SIGN = 2**64 - 1, 2**63
 
-# Flags of an answer
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _BUSY, _HAS_USAGE, _UNREMEMBERED = 1, 2, 4, 8, 16, 32, 64
+# Flags of an outcome
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED = 1, 2, 4, 8, 16, 32
+_ALL_FLAGS = 63
 
 ANSWER_SIZE = _ANSWER.size
 # The answer of a worker that has not touched the mount, because another run is at its filesystem.
-BUSY = _ANSWER.pack(0, 0, *[_NO_TIME] * 8, _BUSY, *[0] * 12)
+BUSY = bytes([_BUSY]).ljust(ANSWER_SIZE, b"\0")
+
+
+def exception_answer(error: BaseException) -> bytes:
+    """The frame that says what went wrong in the worker itself, and where."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f" ({os.path.basename(trace.tb_frame.f_code.co_filename)} line {trace.tb_lineno})"
+    words = f"{type(error).__name__}{where}: {error}".encode("utf-8", "backslashreplace")
+    return bytes([_EXCEPTION]) + words[: ANSWER_SIZE - 1].replace(b"\0", b" ").ljust(ANSWER_SIZE - 1, b"\0")
 
 
 class Request(NamedTuple):
@@ -66,19 +82,21 @@ class Request(NamedTuple):
 
 def unpack_answer(data: bytes) -> Outcome:
     """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a worker that acts as him."""
-    if len(data) != ANSWER_SIZE:
-        raise ValueError("wrong size")
-    step, number, *rest = _ANSWER.unpack(data)
-    times, (flags, mode, uid, gid, nlink, acted, reserved, mount_id, *usage) = rest[:8], rest[8:]
-    if step > max(Step) or (step == 0) != (number == 0) or reserved != 0 or flags > 127:
+    if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
+        raise ValueError("wrong size or kind")
+    if data[0] == _BUSY:
+        return Outcome(busy=True)
+    if data[0] == _EXCEPTION:
+        return Outcome(exception=text.printable(data[1:].rstrip(b"\0")) or "no words")
+    _, step, *rest = _ANSWER.unpack(data)
+    times, numbers, (flags, mode, uid, gid, nlink, acted, mount_id, *usage) = rest[:8], rest[8:16], rest[16:]
+    if step > max(Step) or (step and not numbers[step - 1]) or flags > _ALL_FLAGS:
         raise ValueError("impossible values")
-    if not all(0 <= seconds < 1e9 or seconds == _NO_TIME for seconds in times):
-        raise ValueError("impossible latency")
     seen = bool(flags & _HAS_STAT)
     return Outcome(
         step=Step(step) if step else None,
-        errno=number or None,
-        seconds=_seconds(times),
+        errno=numbers[step - 1] if step else None,
+        seconds=tuple([None if microseconds == _NO_MICROSECONDS else microseconds / 1e6 for microseconds in times]),
         mode=mode if seen else None,
         uid=uid if seen else None,
         gid=gid if seen else None,
@@ -86,10 +104,18 @@ def unpack_answer(data: bytes) -> Outcome:
         acted_as=acted if flags & _HAS_ACTED else None,
         mount_id=mount_id if flags & _HAS_MOUNT_ID else None,
         not_owner=bool(flags & _NOT_OWNER),
-        busy=bool(flags & _BUSY),
-        usage=Usage(*usage) if flags & _HAS_USAGE else None,
+        usage=_usage(*usage) if flags & _HAS_USAGE else None,
         unremembered=bool(flags & _UNREMEMBERED),
+        errnos=tuple([number or None for number in numbers]),
     )
+
+
+def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:
+    """Counts of 64 bits -> numbers: what has the highest bit set is negative (statvfs(3) on FreeBSD, -1 for "unknown")."""
+    blocks, free, available, inodes, inodes_free = (
+        count - 2 * _SIGN if count >= _SIGN else count for count in (blocks, free, available, inodes, inodes_free)
+    )
+    return Usage(blocks * block, free * block, available * block, inodes, inodes_free)
 
 
 def unpack_progress(data: bytes) -> Outcome:
@@ -98,11 +124,11 @@ def unpack_progress(data: bytes) -> Outcome:
     if not 0 < step <= max(Step):
         return Outcome()
     # It holds 32 bits of each: microseconds, for what takes seconds.
-    return Outcome(step=Step(step), seconds=_seconds([round(seconds, 6) for seconds in times]))
+    return Outcome(step=Step(step), seconds=tuple([None if seconds == _NO_TIME else round(seconds, 6) for seconds in times]))
 
 
-def _seconds(times: Iterable[float]) -> tuple[Optional[float], ...]:
-    return tuple([None if seconds == _NO_TIME else seconds for seconds in times])
+def _microseconds(seconds: float) -> int:
+    return _NO_MICROSECONDS if seconds == _NO_TIME else min(round(seconds * 1e6), _NO_MICROSECONDS - 1)
 
 
 class Ended(Exception):
@@ -122,6 +148,7 @@ class Probe:
         self._is_root = os.geteuid() == 0
         self._private = False  # this process has become another user for good
         self._times = [_NO_TIME] * len(Step)
+        self._errnos = [0] * len(Step)
         self._denied: Optional[tuple[Step, int]] = None
         self._failed: Optional[tuple[Step, int]] = None
         self._stat: Optional[syscalls.Statx] = None
@@ -129,7 +156,8 @@ class Probe:
         self._acted: Optional[int] = None
         self._not_owner = False
         self._read_worked = False
-        self._usage: Optional[os.statvfs_result] = None
+        self._usage: tuple[int, ...] = _NO_USAGE
+        self._has_usage = False
         self._unremembered = False
 
     @property
@@ -153,7 +181,7 @@ class Probe:
     def _ask(self, fd: int) -> None:
         """The steps after the look-up. Raises Ended."""
         self._become_user()
-        self._usage = cast(Optional[os.statvfs_result], self._take(Step.STATFS, lambda: os.fstatvfs(fd)))
+        self._take(Step.STATFS, lambda: self._statfs(fd))
         self._take(Step.STATX, lambda: self._statx(fd))
         self._read_as_owner(fd)
 
@@ -164,7 +192,8 @@ class Probe:
         try:
             return action()
         except OSError as error:
-            self._sort_out(step, error.errno or errno.EIO)
+            self._errnos[step - 1] = error.errno or errno.EIO
+            self._sort_out(step, self._errnos[step - 1])
             return None
         finally:
             self._times[step - 1] = monotonic() - began
@@ -200,6 +229,12 @@ class Probe:
             except OSError:
                 return  # no CAP_SETUID, or an id that is not mapped: as far as the caller may
             self._private = True
+
+    def _statfs(self, fd: int) -> None:
+        status = os.fstatvfs(fd)
+        # Python gives them as signed numbers of the machine's size, whatever the C library has (Modules/posixmodule.c).
+        counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
+        self._usage, self._has_usage = tuple([count & _MASK for count in counts]), True
 
     def _statx(self, fd: int) -> None:
         buffer = syscalls.Statx()
@@ -259,8 +294,7 @@ class Probe:
         # "." of the descriptor: no name is looked up.
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
         try:
-            with os.scandir(directory) as entries:  # reads one batch with getdents64, not the whole directory
-                next(entries, None)
+            syscalls.read_entries(directory)
         finally:
             os.close(directory)
         self._read_worked = True
@@ -296,40 +330,31 @@ class Probe:
 
     def _pack(self) -> bytes:
         step, number = self._failed or self._denied or (0, 0)
+        if step:
+            self._errnos[step - 1] = number
         seen = self._stat or syscalls.Statx()
         flags = (
             (_HAS_STAT if self._stat is not None else 0)
             | (_HAS_MOUNT_ID if self._mount_id is not None else 0)
             | (_HAS_ACTED if self._acted is not None else 0)
             | (_NOT_OWNER if self._not_owner else 0)
-            | (_HAS_USAGE if self._usage is not None else 0)
+            | (_HAS_USAGE if self._has_usage else 0)
             | (_UNREMEMBERED if self._unremembered else 0)
         )
         return _ANSWER.pack(
+            _OUTCOME,
             step,
-            number,
-            *self._times,
+            *map(_microseconds, self._times),
+            *self._errnos,
             flags,
             seen.stx_mode,
             seen.stx_uid,
             seen.stx_gid,
             seen.stx_nlink,
             self._acted or 0,
-            0,
             self._mount_id or 0,
-            *_usage(self._usage),
+            *self._usage,
         )
-
-
-def _usage(status: Optional[os.statvfs_result]) -> tuple[int, ...]:
-    """What a frame holds of it. A FUSE server may say anything."""
-    if status is None:
-        return _NO_USAGE
-    _, size, blocks, free, available, files, files_free, *_ = status
-    largest = _LARGEST // (size or 1)
-    if blocks > largest or free > largest or available > largest:
-        blocks, free, available = min(blocks, largest), min(free, largest), min(available, largest)
-    return blocks * size, free * size, available * size, files, files_free
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:

@@ -153,7 +153,8 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
         if seconds is None and outcome.step is not step:
             continue
         took = "no answer" if seconds is None else f"{seconds:.6f} s"
-        error = f", {text.error_words(outcome.errno)}" if outcome.step is step and outcome.errno is not None else ""
+        number = outcome.error_of(step)
+        error = "" if number is None else f", {text.error_words(number)}"
         who = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
         refused = ", refused, and the owner could not be asked" if step is Step.READ and outcome.not_owner else ""
         lines.append(f"{step.word}: {took}{who}{refused}{error}")

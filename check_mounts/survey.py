@@ -242,7 +242,14 @@ class Pass:
         return self._mounts[key & ~_WRITE]
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
-        """In a worker: probe the mount ``key``. Its line in the registry stands before the mount is touched."""
+        """In a worker: probe the mount ``key``. What goes wrong with ourselves is an answer as well, and the worker's last."""
+        try:
+            return self._serve_or_raise(key, desk)
+        except Exception as error:
+            return probe.exception_answer(error), True
+
+    def _serve_or_raise(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        """Its line in the registry stands before the mount is touched. Raises whatever is wrong with ourselves."""
         mount, writing = self._mount_of(key), bool(key & _WRITE)
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return probe.BUSY, False
@@ -359,6 +366,8 @@ class Pass:
                     self._reload_stuck()
                     self._release(mount)
                     self._ready.append(mount)
+                elif outcome.exception:
+                    self._give_up(mount, _exception_words(outcome))
                 else:
                     self._judge(mount, outcome)
             except ValueError as error:
@@ -373,7 +382,10 @@ class Pass:
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
             self._submit(mount)
-            return
+        else:
+            self._give_up(mount, why)
+
+    def _give_up(self, mount: Mount, why: str) -> None:
         self._answer(mount, Condition.UNPROBED, why)
         self._release(mount)
 
@@ -438,6 +450,9 @@ class Pass:
             if outcome.busy:
                 self._reload_stuck()
                 self._writes_held[mount.mount_id] = mount
+                return
+            if outcome.exception:
+                self._rewrite(finding, Condition.UNPROBED, f"not written: {_exception_words(outcome)}")
                 return
             if outcome.unremembered:
                 self._note_unwritten(mount, f"it could not be remembered: {text.error_words(outcome.errno or 0)}")
@@ -703,6 +718,10 @@ def _request(mount: Mount, settings: Settings) -> probe.Request:
         root_decides=as_owner and security.startswith(b"krb5"),
         trigger=mount.fs_type == b"autofs",
     )
+
+
+def _exception_words(outcome: Outcome) -> str:
+    return f"internal error in its worker: {text.clipped(outcome.exception, 200)}"
 
 
 def _death_words(event: workers.Died) -> str:

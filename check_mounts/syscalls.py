@@ -72,6 +72,7 @@ _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
 _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_getdents64 = _function("getdents64", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _mlockall = _function("mlockall", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
@@ -131,6 +132,19 @@ def statx(fd: int, into: Statx) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     flags = AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT
     _checked(_statx(fd, b"", flags, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into)))
+
+
+def read_entries(fd: int) -> None:
+    """One batch of a directory's entries, of up to 32 KiB, whatever is in it. Raises OSError.
+
+    One getdents64(2), and nothing else: readdir(3) goes on until it has an entry whose inode is not 0, os.scandir until it has one
+    that is neither ``.`` nor ``..``, and both ask for the attributes first, which may come from a cache.
+    """
+    if _getdents64 is not None:
+        _checked(_getdents64(fd, ctypes.create_string_buffer(1 << 15), 1 << 15))
+        return
+    with os.scandir(fd) as entries:  # glibc before 2.30
+        next(entries, None)
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:

@@ -50,7 +50,7 @@ _KEY = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
 # What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), and what it says of its progress.
 # The time is written before the key and read after it, so a key never goes with the time of an older one. It is _ANSWERING from when
-# there is an answer: 464 of the survey's fill a pipe, and then it is the parent who keeps the worker waiting.
+# there is an answer: 496 of the survey's fill a pipe, and then it is the parent who keeps the worker waiting.
 _BEGAN, _CLAIM = struct.Struct("<d"), struct.Struct("<I")
 _ANSWERING = float("inf")
 _PROGRESS, _DESK = 16, 64

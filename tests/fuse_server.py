@@ -3,6 +3,7 @@
 Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse itself and obeys lines on stdin:
 
     mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink
+                 default_permissions
     hang ID      from now on requests are read and never answered: who waits cannot be killed
     freeze ID    from now on requests are not even read: who waits can be killed
     answer ID    answer again, also what has been read meanwhile
@@ -12,6 +13,14 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     delay ID SECONDS   each answer takes so long
     nostatfs ID  answer STATFS with ENOSYS
     error ID N   answer GETATTR and STATFS with errno N (0: as usual)
+    fail ID OPERATION N   answer an operation (a name of OPERATIONS, in lower case, or "all") with errno N (0: as usual)
+    statfs ID KEY=N...    what STATFS says: blocks bfree bavail files ffree bsize namelen frsize
+    attr ID KEY=N...      what GETATTR says of the root directory: mode (octal) uid gid nlink
+    entries ID INO:TYPE:HEX...   what READDIR says: inode, d_type, and the name in hexadecimal
+    spoil ID     what is written is read back differently
+    asked ID     which operations have been asked for so far
+
+Files can be made in the root directory, written, read and removed.
 
 Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that of include/uapi/linux/fuse.h.
 """
@@ -32,15 +41,21 @@ _HEADER = struct.Struct("<IIQQIIII")  # len opcode unique nodeid uid gid pid pad
 _OUT = struct.Struct("<IiQ")
 _ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
 
+OPERATIONS = {
+    "lookup": 1, "forget": 2, "getattr": 3, "setattr": 4, "mknod": 8, "unlink": 10, "open": 14, "read": 15, "write": 16, "statfs": 17,
+    "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29, "access": 34, "create": 35,
+    "interrupt": 36, "destroy": 38, "batch_forget": 42, "tmpfile": 51,
+}  # fmt: skip
 LOOKUP, FORGET, GETATTR, STATFS, RELEASE = 1, 2, 3, 17, 18
 INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, ACCESS, DESTROY, BATCH_FORGET = 26, 27, 28, 29, 36, 34, 38, 42
+SETATTR, UNLINK, OPEN, READ, WRITE, FSYNC, FLUSH, CREATE = 4, 10, 14, 15, 16, 20, 25, 35
 _NO_ANSWER = (FORGET, BATCH_FORGET, INTERRUPT)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Filesystem:
-    """One mounted filesystem: an empty root directory with a subdirectory ``sub``."""
+    """One mounted filesystem: an empty root directory with a subdirectory ``sub``, and what files are made in it."""
 
     def __init__(self, mount_point: bytes, options: dict[str, str]) -> None:
         self.uid, self.gid = int(options.get("uid", 0)), int(options.get("gid", 0))
@@ -51,11 +66,20 @@ class Filesystem:
         self.offers_statfs = True
         self.hangs_at_lookup = False
         self.delay = 0.0
+        self.failing: dict[int, int] = {}
+        self.statfs = dict(blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096)
+        self.entries: list[tuple[int, int, bytes]] = []
+        self.spoils = False
+        self.asked: list[int] = []
+        self.names: dict[bytes, int] = {}
+        self.files: dict[int, bytearray] = {}
         self.read: list[bytes] = []
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         data = f"fd={self.fd},rootmode=40000,user_id={options.get('user_id', 0)},group_id={options.get('group_id', 0)}"
         if options.get("allow_other", "1") == "1":
             data += ",allow_other"
+        if options.get("default_permissions") == "1":
+            data += ",default_permissions"
         source = options.get("source", "fuse").encode()
         if _libc.mount(source, mount_point, b"fuse.test", 0, data.encode()) != 0:
             number = ctypes.get_errno()
@@ -98,6 +122,7 @@ class Filesystem:
     def reply(self, data: bytes) -> None:
         """Answer one request."""
         _, opcode, unique, node, *_ = _HEADER.unpack_from(data)
+        self.asked.append(opcode)
         time.sleep(self.delay)
         number, body = self._answer(opcode, node, data[_HEADER.size :])
         try:
@@ -108,21 +133,64 @@ class Filesystem:
     def _answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
         if opcode == INIT:
             return 0, struct.pack("<IIIIHHIIHHIIHHIIII", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        if self.error and opcode in (GETATTR, STATFS):
-            return self.error, b""
+        number = self.failing.get(opcode, self.failing.get(0, 0)) or (self.error if opcode in (GETATTR, STATFS) else 0)
+        if number:
+            return number, b""
         if opcode == GETATTR:
             return 0, struct.pack("<QII", 0, 0, 0) + self._attributes(node)
-        if opcode == LOOKUP and body.rstrip(b"\0") == b"sub":
-            return 0, struct.pack("<QQQQII", 2, 0, 0, 0, 0, 0) + self._attributes(2)
+        if opcode == LOOKUP:
+            return self._look_up(body.rstrip(b"\0"))
         if opcode == STATFS and self.offers_statfs:
-            return 0, struct.pack("<QQQQQIII", 1000, 500, 500, 100, 50, 4096, 255, 4096) + b"\0" * 28
+            return 0, struct.pack("<QQQQQIII", *self.statfs.values()) + b"\0" * 28
         if opcode == OPENDIR:
             return 0, struct.pack("<QII", 1, 0, 0)
-        if opcode in (READDIR, RELEASEDIR, RELEASE, ACCESS, DESTROY):
+        if opcode == READDIR:
+            return 0, self._listing(*struct.unpack_from("<QI", body, 8))
+        if opcode in (RELEASEDIR, RELEASE, ACCESS, DESTROY, FSYNC, FLUSH):
             return 0, b""
-        return (errno.ENOENT if opcode == LOOKUP else errno.ENOSYS), b""
+        return self._answer_of_file(opcode, node, body)
+
+    def _look_up(self, name: bytes) -> tuple[int, bytes]:
+        node = 2 if name == b"sub" else self.names.get(name)
+        return (errno.ENOENT, b"") if node is None else (0, self._entry(node))
+
+    def _entry(self, node: int) -> bytes:
+        return struct.pack("<QQQQII", node, 0, 0, 0, 0, 0) + self._attributes(node)
+
+    def _listing(self, offset: int, size: int) -> bytes:
+        listing = b""
+        for position, (inode, kind, name) in enumerate(self.entries):
+            if position >= offset:
+                entry = struct.pack("<QQII", inode, position + 1, len(name), kind) + name
+                entry += b"\0" * (-len(entry) % 8)
+                if len(listing) + len(entry) > size:
+                    break
+                listing += entry
+        return listing
+
+    def _answer_of_file(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
+        if opcode == CREATE:
+            node = 3 + len(self.files)
+            self.names[body[16:].rstrip(b"\0")], self.files[node] = node, bytearray()
+            return 0, self._entry(node) + struct.pack("<QII", node, 0, 0)
+        if opcode == WRITE:
+            offset, size = struct.unpack_from("<QI", body, 8)
+            self.files[node][offset : offset + size] = body[40 : 40 + size]
+            return 0, struct.pack("<II", size, 0)
+        if opcode == READ:
+            offset, size = struct.unpack_from("<QI", body, 8)
+            data = self.files[node][offset : offset + size]
+            return 0, bytes(len(data)) if self.spoils else bytes(data)
+        if opcode == UNLINK:
+            return 0 if self.names.pop(body.rstrip(b"\0"), None) else errno.ENOENT, b""
+        if opcode == SETATTR:
+            return 0, struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        return errno.ENOSYS, b""
 
     def _attributes(self, node: int) -> bytes:
+        if node in self.files:
+            mode, size = stat.S_IFREG | 0o600, len(self.files[node])
+            return _ATTR.pack(node, size, 8, 0, 0, 0, 0, 0, 0, mode, 1, self.uid, self.gid, 0, 4096, 0)
         mode = stat.S_IFDIR | self.mode
         return _ATTR.pack(node, 0, 0, 0, 0, 0, 0, 0, 0, mode, self.nlink, self.uid, self.gid, 0, 4096, 0)
 
@@ -138,6 +206,21 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems.pop(name).close()
     elif command == "error":
         filesystems[name].error = int(rest[0])
+    elif command == "fail":
+        filesystems[name].failing[OPERATIONS.get(rest[0], 0)] = int(rest[1])
+    elif command == "statfs":
+        filesystems[name].statfs.update((key, int(value)) for key, _, value in (word.partition("=") for word in rest))
+    elif command == "attr":
+        for key, _, value in (word.partition("=") for word in rest):
+            setattr(filesystems[name], key, int(value, 8 if key == "mode" else 10))
+    elif command == "entries":
+        fields = [word.split(":") for word in rest]
+        filesystems[name].entries = [(int(inode), int(kind), bytes.fromhex(hexadecimal)) for inode, kind, hexadecimal in fields]
+    elif command == "spoil":
+        filesystems[name].spoils = True
+    elif command == "asked":
+        words = {number: word for word, number in OPERATIONS.items()}
+        return " ".join(words.get(number, str(number)) for number in filesystems[name].asked)
     elif command == "delay":
         filesystems[name].delay = float(rest[0])
     elif command == "hang-lookup":

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "passive.nrdp": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
     "passive.nsca": {"signals", "syscalls", "passive", "passive.address", "passive.command_file", "passive.records", "text"},
     "privilege": {"syscalls"},
-    "probe": {"model", "privilege", "syscalls"},
+    "probe": {"model", "privilege", "syscalls", "text"},
     "conditions": {"model", "text"},
     "writeprobe": {"model", "probe", "syscalls"},
     "workers": {"privilege", "signals", "syscalls"},
@@ -80,7 +80,7 @@ PATH_CALLS = {
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
     "mounttable": {"open"},  # the mount table, fstab, units
-    "syscalls": {"listdir", "open", "openat2"},  # /proc/self/fd; open_without_symlinks itself
+    "syscalls": {"listdir", "open", "openat2", "scandir"},  # /proc/self/fd; open_without_symlinks and read_entries themselves
     "workers": {"open", "chdir"},  # /dev/null, /
     "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory and /proc/PID/stat
@@ -89,7 +89,7 @@ PATH_USERS = {
     "daemon": {"chdir", "listdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /
     "cli": {"chdir"},  # /
-    "probe": {"open", "open_without_symlinks", "scandir"},
+    "probe": {"open", "open_without_symlinks"},
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
     "expected": {"listdir", "readlink", "stat"},  # units, names below /dev

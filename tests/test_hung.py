@@ -280,7 +280,7 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     assert f"UNKNOWN: {hung} (fuse.test fuse) not probed: {number.name} came first" in output
 
 
-@pytest.mark.parametrize(("seconds", "asked"), [(1.0, 1200), (4.0, 464)])
+@pytest.mark.parametrize(("seconds", "asked"), [(1.0, 1200), (4.0, 496)])
 def test_stopped_for_a_while_it_blames_the_hung_one_alone(mounts: Mounts, fuse: Fuse, plugin: Plugin, seconds: float, asked: int) -> None:
     """Even past its deadline: what is in the pipes is read, and a timeout declared. What they did not take may remain unasked then."""
     hung = fuse.mount("hung")

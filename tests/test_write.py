@@ -113,9 +113,10 @@ def test_a_frozen_filesystem_reads_and_does_not_write(xfs: Path, plugin: Plugin)
     assert (_names(xfs), _promises(plugin)) == ([], [])
 
 
-def test_a_write_that_hangs_on_a_fuse_server(fuse: Fuse, plugin: Plugin) -> None:
-    """The server knows no CREATE and answers that: what was measured by reading is not lost."""
+def test_a_write_that_fails_on_a_fuse_server(fuse: Fuse, plugin: Plugin) -> None:
+    """What was measured by reading is not lost."""
     path = fuse.mount("fuse")
+    fuse.command("fail", "fuse", "create", "5")
     result = plugin("--write", "-v")
     assert result.code == 2
     assert " dead: " in result.line(path)
