@@ -256,7 +256,7 @@ class _Home:
         data = mounttable.contents(self._mountinfo)
         if hash(data) == self._table:  # to understand a large one takes its time
             return
-        mounts = mounttable.parse(data)[0]
+        mounts = mounttable.parse(data, torn=True)[0]
         visible = frozenset(mounttable.visible(mounts))
         for option, paths in self._paths.items():
             whys = [checking.may_hang(path, mounts, visible) for path in paths]

@@ -170,11 +170,13 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True)
 class Unparsed:
-    """A line of the mount table that could not be understood; ``number`` counts from 1."""
+    """A line of the mount table that could not be understood; ``number`` counts from 1. ``twice``: another one has its mount ID. Of a
+    long ``line`` both ends are kept."""
 
     number: int
     line: bytes
     why: str
+    twice: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import stat
 from collections.abc import Iterable
+from time import monotonic
 from typing import Optional
 
 from check_mounts.model import Mount, Unparsed
@@ -20,6 +22,13 @@ DEFAULT_PATH = "/proc/self/mountinfo"
 
 # The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
 LONGEST_PATH = 4095
+
+# How often, and for how many seconds, a table is read again that changes while it is read; the seconds are looked at before each time.
+_LOOKS, _SETTLING = 3, 0.25
+# The largest file that is read, in bytes. The kernel lets a namespace have 100,000 mounts (fs.mount-max), and a line has some 200 bytes.
+LARGEST_FILE = 64 << 20
+# Of a line that makes no sense so many bytes are kept from each end: more than anybody is shown.
+_KEPT_OF_LINE = 1000
 
 _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 
@@ -86,8 +95,11 @@ def parse_line(line: bytes) -> Mount:
     )
 
 
-def parse(data: bytes) -> tuple[list[Mount], list[Unparsed]]:
-    """All lines of a mount table in their order, and those that could not be understood. Never raises on any input."""
+def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
+    """All lines of a mount table in their order, and those that could not be understood. Never raises on any input.
+
+    ``torn``: it is known to have changed while it was read, so of two lines with one mount ID the later one is what holds by now.
+    """
     mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
     # Only a newline ends a line: splitlines() would also break at a carriage return or form feed, which are not escaped.
@@ -96,35 +108,106 @@ def parse(data: bytes) -> tuple[list[Mount], list[Unparsed]]:
             continue
         try:
             mount = parse_line(line)
-            # The kernel lists a mount twice if the table changes while it is read; two mounts of one ID there are not.
-            if mounts.setdefault(mount.mount_id, mount) != mount:
-                raise ValueError(f"another line has the mount ID {mount.mount_id}")
         except ValueError as error:
-            unparsed.append(Unparsed(number, line, str(error)))
+            unparsed.append(Unparsed(number, _ends(line), str(error)))
+            continue
+        known = mounts.get(mount.mount_id)
+        if known is not None and known != mount:
+            if not torn:
+                unparsed.append(Unparsed(number, _ends(line), f"another line has the mount ID {mount.mount_id}", twice=True))
+                continue
+            del mounts[mount.mount_id]  # the new one has its place where its line is
+        mounts[mount.mount_id] = mount
     return list(mounts.values()), unparsed
 
 
+def _ends(line: bytes) -> bytes:
+    return line if len(line) <= 2 * _KEPT_OF_LINE else line[:_KEPT_OF_LINE] + b"..." + line[-_KEPT_OF_LINE:]
+
+
 def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
-    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL where it is no regular file.
+    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL where it is no regular file, EFBIG where it is larger
+    than LARGEST_FILE, ENODATA where the kernel's own is empty.
 
-    The whole file is read before a byte is parsed: the kernel walks the mounts afresh with every read(2), and the less time
-    passes in between, the smaller is the chance that a mount which comes or goes shifts another one out of sight.
+    The kernel gives a mount ID again as soon as it is free, so a table that changes while it is read may have two lines of one ID: it is
+    read again. Where it does not settle, the later line holds. A file that says so each time is wrong, and stays so.
     """
-    return parse(contents(path))
+    latest = monotonic() + _SETTLING
+    data, generated = _settled_contents(path, latest)
+    table = parse(data)
+    while any(line.twice for line in table[1]):
+        before = data
+        data, generated = _settled_contents(path, latest)
+        if data == before and not generated:
+            break
+        table = parse(data, torn=monotonic() >= latest)
+    if generated and not data:
+        # The process that it is of has ended. That nothing is mounted any more would be the wrong conclusion.
+        raise OSError(errno.ENODATA, "it is empty")
+    return table
 
 
-def contents(path: str) -> bytes:
-    """The bytes of a regular file. Raises OSError; EINVAL where it is none."""
+def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
+    """The table as it is between two changes, if that can be had until then (CLOCK_MONOTONIC), and whether the kernel makes it.
+
+    Each read(2) gives some pages and lets go of the lock, the next one goes on where that one has come to. Before Linux 5.8 that was a
+    number of lines, and a mount that went away shifted another one out of sight (mnt_cursor in fs/namespace.c has mended that).
+    """
+    for _ in range(_LOOKS):
+        data, generated, changed = _look(path)
+        if not changed or monotonic() >= latest:
+            break
+    return data, generated
+
+
+def _look(path: str) -> tuple[bytes, bool, bool]:
+    """The bytes of a file, whether the kernel makes them up as they are read, and whether they have changed since it was opened."""
+    fd = _opened(path)
+    try:
+        data, generated = _read_out(fd), os.fstat(fd).st_size == 0
+        return data, generated, generated and _has_changed(fd)
+    finally:
+        os.close(fd)
+
+
+def _has_changed(fd: int) -> bool:
+    """Whether the table behind an open mountinfo has changed since it was opened (POLLPRI in proc_pid_mounts(5))."""
+    poll = select.poll()
+    poll.register(fd, select.POLLPRI)
+    return any(event & select.POLLPRI for _, event in poll.poll(0))
+
+
+def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
+    """The bytes of a regular file. Raises OSError; EINVAL where it is none, EFBIG where it is larger than so many bytes."""
+    fd = _opened(path)
+    try:
+        return _read_out(fd, largest)
+    finally:
+        os.close(fd)
+
+
+def _opened(path: str) -> int:
+    """Raises OSError; EINVAL where it is no regular file."""
     # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        chunks = []
-        while chunk := os.read(fd, 1 << 20):
-            chunks.append(chunk)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
+
+
+def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
+    """All of an open file: read before a byte of it is parsed, for the less time passes in between, the less does it change. Raises
+    OSError; EFBIG where there are more than so many bytes."""
+    chunks, size = [], 0
+    while chunk := os.read(fd, 1 << 20):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
     return b"".join(chunks)
 
 
