@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_PATH = "/run/check_mounts/status"
-# The files of a daemon, by what is added to that name: the result, the survey, the lock.
-SUFFIXES = ("", ".json", ".pid")
+# The files of a daemon, by what is added to that name: the result, the survey, its process ID for whoever asks, and the lock, which
+# nobody else can open.
+SUFFIXES = ("", ".json", ".pid", ".lock")
 
 _STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
 _VERDICT = b"check_mounts 1 %b "
@@ -101,7 +102,7 @@ def _removed_unless(directory: int, name: str, verdict: bytes) -> bool:
         return False
     except OSError:
         pass
-    return _remove(directory, name)
+    return remove(directory, name)
 
 
 def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
@@ -113,7 +114,7 @@ def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
         _fill(directory, temporary, data, mode)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        _remove(directory, temporary)
+        remove(directory, temporary)
         raise
 
 
@@ -134,7 +135,7 @@ def _remove_leftovers(directory: int, name: str) -> None:
     for entry in os.listdir(directory):
         pid = entry[len(name) + 2 : -4]
         if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
-            _remove(directory, entry)
+            remove(directory, entry)
 
 
 def _lives(pid: int) -> bool:
@@ -150,7 +151,8 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _remove(directory: int, name: str) -> bool:
+def remove(directory: int, name: str) -> bool:
+    """Remove a file of ours; whether that could be done."""
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:

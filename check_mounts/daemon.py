@@ -77,7 +77,8 @@ _WRITE_ANSWER = 256
 _PATIENCE = 10.0
 _NAMED = 3
 # How the files begin that we write beside each other, by what is added to the name of the result; and that of the metrics.
-_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', rb"\d+\n?\Z"))))
+_PID = rb"\d+\n?\Z"
+_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 _PRIORITIES = {
     State.OK: syslog.LOG_NOTICE,
@@ -264,7 +265,7 @@ class _Home:
         self._table = hash(data)
 
     def _taken(self, starting: bool = False) -> tuple[int, place.Lock]:
-        path, lock = self._path or "/", f"{self.name}.pid"
+        path, lock = self._path or "/", f"{self.name}.lock"
         where = text.printable_argument(path)
         try:
             fd = place.open_directory(path, 0o755, rooted=True)
@@ -277,7 +278,11 @@ class _Home:
             if starting:
                 for suffix, pattern in _OURS.items():
                     _check_ours("--cache", self._service.cache + suffix, fd, pattern)
-            return fd, place.Lock(lock, fd)
+                # A daemon of an earlier release, which may still run, has locked this file.
+                place.check_unlocked(f"{self.name}.pid", fd)
+            held = place.Lock(lock, fd)
+            self._tell_pid(fd)
+            return fd, held
         except Refused as error:
             why = str(error)
         except place.Held as error:
@@ -287,10 +292,20 @@ class _Home:
         os.close(fd)
         raise Refused(why)
 
+    def _tell_pid(self, directory: int) -> None:
+        """For administrators and their scripts; nothing here depends on it."""
+        name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
+        try:
+            if place.beginning(directory, name) != words:
+                cache.replace_in(directory, name, words)
+        except (OSError, place.Unusable):
+            pass
+
     def see_to_it(self) -> None:
         """If somebody has removed the lock, or the whole directory, make all of it again. Raises Refused; OSError where it cannot be
         said whether somebody has."""
         if self._lock.holds and _is_same(self.directory, self._path or "/"):
+            self._tell_pid(self.directory)
             return
         directory, lock = self._taken()
         self.close()
@@ -299,6 +314,8 @@ class _Home:
     def close(self) -> None:
         """Leave it. A lock that something may have been mounted over is not looked at, and ends with the process."""
         if self.may_hang("--cache") is None:
+            if self._lock.holds:
+                cache.remove(self.directory, f"{self.name}.pid")
             self._lock.close()
         os.close(self.directory)
 

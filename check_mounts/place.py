@@ -98,11 +98,35 @@ class Held(Exception):
         self.pid = pid
 
 
+def _held(fd: int) -> Held:
+    words = os.pread(fd, 20, 0).strip()
+    return Held(int(words) if words.isdigit() else 0)
+
+
+def check_unlocked(name: str, directory: int) -> None:
+    """Raises Held where somebody who may write to a file has locked it for himself, and OSError where it cannot be opened.
+
+    A shared lock, as anybody may have who can read it, does not count: it does not keep another one away.
+    """
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise _held(fd) from None
+    finally:
+        os.close(fd)
+
+
 class Lock:
     """A file that holds our process ID and that one process at a time can lock.
 
     A record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was forked from it does not keep it, and the
-    kernel gives it back whatever way the process ends.
+    kernel gives it back whatever way the process ends. Nobody but our user can open the file: who can read one may have a shared
+    lock on it, and so keep ours away.
     """
 
     def __init__(self, name: str, directory: int) -> None:
@@ -112,6 +136,7 @@ class Lock:
         while self._fd < 0:
             self._fd = self._take()
         try:
+            os.fchmod(self._fd, 0o600)  # whatever it was that somebody has put there
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         except BaseException:  # a full disk: who tries again needs a descriptor again
@@ -120,15 +145,15 @@ class Lock:
 
     def _take(self) -> int:
         """The locked file; -1 where its last owner has removed it meanwhile."""
-        fd = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=self._directory)
+        fd = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            words = os.pread(fd, 20, 0).strip()
+            held = _held(fd)
             os.close(fd)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            raise Held(int(words) if words.isdigit() else 0) from None
+            raise held from None
         if self._is_there(fd):
             return fd
         os.close(fd)

@@ -250,7 +250,7 @@ def test_the_second_refuses(mounts: Mounts, daemon: Daemon) -> None:
     daemon._started.pop()
     daemon.until_checked()
     daemon.stop()
-    assert not daemon.cache.with_name("status.pid").exists()
+    assert not [suffix for suffix in (".pid", ".lock") if daemon.cache.with_name(f"status{suffix}").exists()]
     daemon.start()
 
 
@@ -503,13 +503,14 @@ def test_a_directory_that_is_removed_is_made_again(mounts: Mounts, daemon: Daemo
     """And so is the lock: a second daemon refuses as ever."""
     mounts.tmpfs("home")
     first = daemon.start()
-    for directory in (False, True):
+    files = [daemon.cache.with_name(f"status{suffix}") for suffix in (".pid", ".lock")]
+    for removed in (*files, daemon.cache.parent):
         with daemon.frozen():
-            if directory:
-                shutil.rmtree(daemon.cache.parent)
+            if removed.is_dir():
+                shutil.rmtree(removed)
             else:
-                daemon.cache.with_name("status.pid").unlink()
-        until(lambda: daemon.cache.with_name("status.pid").exists())
+                removed.unlink()
+        until(lambda: all(file.exists() and file.read_text() == f"{first.pid}\n" for file in files))
         daemon.until(lambda result: result.code == 0)
         second = Result(daemon.start(first=False))
         assert second.lines[0] == f"MOUNTS UNKNOWN - another daemon (pid {first.pid}) keeps {daemon.cache} up to date"
