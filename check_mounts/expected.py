@@ -10,19 +10,32 @@ into a directory could decide, what a server may negotiate: of these nothing is 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import errno
 import ipaddress
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Optional
 
-from check_mounts import filesystems
+from check_mounts import filesystems, option_rules
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse
 from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.mountoptions import (
+    flag_differences,
+    is_automount,
+    is_bind,
+    is_control,
+    is_flag,
+    may_be_absent,
+    mode,
+    split_options,
+    stays_unmounted,
+)
 from check_mounts.mounttable import contents
+from check_mounts.option_rules import Comparison
 from check_mounts.selection import Glob, leads_over, normalised
 from check_mounts.text import printable
 
@@ -75,16 +88,8 @@ class Excused:
 
 # One declaration -----------------------------------------------------------------------------------------------------------------
 
-# Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in util-linux).
-_OPTION = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|\\.|[^,"\\]|["\\])+', re.DOTALL)
-
 # Links that every distribution has had for ten years: the kernel shows the mount point behind them.
 _KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
-
-
-def split_options(text: bytes) -> tuple[bytes, ...]:
-    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones do not count."""
-    return tuple(_OPTION.findall(text))
 
 
 def _without_known_links(path: bytes) -> bytes:
@@ -103,19 +108,12 @@ def _mount_point(path: bytes) -> bytes:
     return _without_known_links(normalised(path))
 
 
-def _stays_unmounted(options: Sequence[bytes]) -> bool:
-    """Does ``noauto`` hold? As everywhere, the later option wins."""
-    given = [option for option in options if option in (b"auto", b"noauto")]
-    return given[-1:] == [b"noauto"]
-
-
 def _entry(point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str) -> ExpectedMount:
     """An expected mount of these fields; ``nofail`` and ``automount`` by its options (systemd.mount(5)). Raises ValueError."""
-    automount = b"x-systemd.automount" in options or b"comment=systemd.automount" in options
-    # With wanted-by or required-by the mount is left to another unit, which may rightly not be running.
-    elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
-    nofail = b"nofail" in options or elsewhere or _stays_unmounted(options)
-    return ExpectedMount(_mount_point(point), source or None, fs_type or None, options, origin, nofail, automount)
+    point = _mount_point(point)
+    if point == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
+        return ExpectedMount(point, source or None, fs_type or None, options, origin)
+    return ExpectedMount(point, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options))
 
 
 # fstab(5) ------------------------------------------------------------------------------------------------------------------------
@@ -181,11 +179,12 @@ def _fstab_origin(name: str, number: int) -> str:
 def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
     """Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point are none.
 
-    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to write an automount.
+    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to write an automount, and `/` is
+    there all the same.
     """
     if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
         return False
-    return not _stays_unmounted(options) or b"x-systemd.automount" in options
+    return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
 def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Complaint]]:
@@ -528,12 +527,17 @@ class _Table:
         self.devices = devices
         self.ignored = ignored
         self.container = self._is_container()
+        self._types = collections.Counter(mount.fs_type for each in self.at.values() for mount in each)
 
     def _is_container(self) -> bool:
         """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is read-only."""
         sys = self.seen.get(b"/sys")
         lxcfs = any(mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items())
         return lxcfs or (sys is not None and _is_ro(sys))
+
+    def is_alone(self, mount: Mount) -> bool:
+        """Is no other mount of its type?"""
+        return self._types[mount.fs_type] == 1
 
     def is_ignored(self, option: bytes) -> bool:
         return any(glob.match(option) for glob in self.ignored)
@@ -558,7 +562,7 @@ _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mm
 
 
 def _is_bind(expected: ExpectedMount) -> bool:
-    return b"bind" in expected.options or b"rbind" in expected.options
+    return is_bind(expected.options)
 
 
 def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
@@ -758,232 +762,15 @@ def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
 
 # Options -------------------------------------------------------------------------------------------------------------------------
 
-# Later ones win within a group. Value: what the kernel shows for the state, None where it shows nothing.
-_VFS_FLAGS: dict[bytes, tuple[bytes, Optional[bytes]]] = {
-    b"nosuid": (b"suid", b"nosuid"),
-    b"suid": (b"suid", None),
-    b"nodev": (b"dev", b"nodev"),
-    b"dev": (b"dev", None),
-    b"noexec": (b"exec", b"noexec"),
-    b"exec": (b"exec", None),
-}
-_ATIME = frozenset((b"noatime", b"atime", b"relatime", b"norelatime", b"strictatime", b"nostrictatime"))
-# What an atime option rules out. That relatime is not shown proves little: kernel-internal mounts have none of them.
-_ATIME_EXCLUDES = {b"relatime": (b"noatime",), b"atime": (b"noatime",), b"strictatime": (b"noatime", b"relatime")}
-# mount(8): these imply nosuid, nodev (and noexec), and so take back a `suid` before them. What they imply is not compared.
-_IMPLYING = frozenset((b"user", b"users", b"owner", b"group"))
 
-# show_sb_opts in fs/proc_namespace.c; network filesystems and FUSE treat the flags in their own ways.
-_SUPER_FLAGS = {b"sync": b"sync", b"async": b"sync", b"lazytime": b"lazytime", b"nolazytime": b"lazytime"}
-_SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"vfat"))
-
-# nfs_show_mount_options in fs/nfs/super.c: one of these is always shown.
-_NFS_RETRY = frozenset((b"hard", b"soft", b"softerr"))
-# The same function shows these whenever they are in force, and their opposites never.
-_NFS_NEGATIVE = frozenset((b"nocto", b"noac", b"noresvport"))
-
-# Flags with a plain opposite: the kernel showing the one contradicts the other. What a CIFS server negotiates is not among them.
-_OPPOSITES = frozenset(b"acl user_xattr barrier discard delalloc cto ac lock rdirplus resvport sharecache mand symfollow diratime".split())
-
-# Negotiated, made by helpers, secret, shared with another mount's superblock or connection: shown otherwise than declared.
-_NEVER_COMPARED = frozenset(
-    b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo comment loop offset sizelimit
-    encryption username user domain workgroup dom pass password password2 credentials cred ip unc prefixpath name secret secretfile
-    key keyfile servern netbiosname fsname subtype max_read user_id group_id rootmode fd iocharset nls codepage errors_count
-    helper uhelper msize lookupcache mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
-)
-_NOT_FOR_THE_KERNEL = (b"x-", b"X-", b"comment=", b"fs_")
-_OCTAL_KEYS = frozenset((b"mode", b"umask", b"dmask", b"fmask", b"file_mode", b"dir_mode", b"ptmxmode"))
-_SIZE_KEYS = frozenset((b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"))
-_BLOCK_SIZES = frozenset((b"rsize", b"wsize", b"bsize"))
-_MAX_TCP_TIMEO = 6000  # tenths of a second; NFS_MAX_TCP_TIMEOUT in fs/nfs/internal.h
-_HIDEPID = {b"0": b"off", b"1": b"noaccess", b"2": b"invisible", b"4": b"ptraceable"}
-_SIZE = re.compile(rb"(\d+)([kmgtpe]?)b?\Z", re.IGNORECASE)
-_LARGEST_PAGE = 1 << 16  # bytes; tmpfs rounds its size up to whole pages
-
-
-def _shown(mount: Mount) -> tuple[frozenset[bytes], dict[bytes, list[bytes]]]:
-    """The flags and the values that the kernel shows, of the mount and of its superblock together."""
-    # A quoted SELinux context holds commas; the table was split at them.
-    options = [*mount.options, *split_options(b",".join(mount.super_options))]
-    values: dict[bytes, list[bytes]] = {}
-    for option in options:
-        key, equals, value = option.partition(b"=")
-        if equals:
-            values.setdefault(key, []).append(value.strip(b'"'))
-    return frozenset(option for option in options if b"=" not in option), values
-
-
-def _compared(expected: ExpectedMount, table: _Table) -> list[bytes]:
-    """The declared options that may be compared at all."""
-    return [option for option in expected.options if not option.startswith(_NOT_FOR_THE_KERNEL) and not table.is_ignored(option)]
-
-
-def _vfs_differences(options: Sequence[bytes], shown: frozenset[bytes], fuse: bool) -> Iterator[str]:
-    """The flags of the mount itself: show_vfsmnt_opts in fs/proc_namespace.c shows each one that is in force."""
-    state: dict[bytes, bytes] = {}
-    for option in options:
-        if option in _IMPLYING:
-            state.clear()
-        elif option in _VFS_FLAGS:
-            state[_VFS_FLAGS[option][0]] = option
-    for group, option in state.items():
-        wanted, negative = _VFS_FLAGS[option][1], b"no" + group
-        if wanted is not None and wanted not in shown:
-            yield f"{printable(wanted)} is not in force, but expected"
-        # fusermount(1) adds nosuid and nodev by itself.
-        if wanted is None and negative in shown and not fuse:
-            yield f"{printable(negative)} is in force, expected {printable(option)}"
-
-
-def _atime_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
-    given = [option for option in options if option in _ATIME][-1:]
-    for option in given:
-        if option == b"noatime" and option not in shown:
-            yield "noatime is not in force, but expected"
-        for excluded in _ATIME_EXCLUDES.get(option, ()):
-            if excluded in shown:
-                yield f"{printable(excluded)} is in force, expected {printable(option)}"
-    # Without atimes there are none of directories either.
-    if b"nodiratime" in options and b"diratime" not in options and not shown & {b"nodiratime", b"noatime"}:
-        yield "nodiratime is not in force, but expected"
-
-
-def _flag_differences(options: Sequence[bytes], shown: frozenset[bytes], mount: Mount) -> Iterator[str]:
-    """Flags of the superblock that are certain."""
-    if mount.fs_type in _SUPER_FLAG_TYPES:
-        yield from _super_flag_differences(options, shown)
-    if mount.fs_type in NFS_TYPES:
-        yield from _nfs_flag_differences(options, shown)
-    for option in dict.fromkeys(options):
-        opposite = option[2:] if option.startswith(b"no") else b"no" + option
-        if (option in _OPPOSITES or opposite in _OPPOSITES) and opposite in shown and opposite not in options:
-            yield f"{printable(opposite)} is in force, expected {printable(option)}"
-
-
-def _super_flag_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
-    last = {_SUPER_FLAGS[option]: option for option in options if option in _SUPER_FLAGS}
-    for flag, option in last.items():
-        if option == flag and flag not in shown:
-            yield f"{printable(flag)} is not in force, but expected"
-        if option != flag and flag in shown:
-            yield f"{printable(flag)} is in force, expected {printable(option)}"
-
-
-def _nfs_flag_differences(options: Sequence[bytes], shown: frozenset[bytes]) -> Iterator[str]:
-    retry = [option for option in options if option in _NFS_RETRY][-1:]
-    if retry and shown & _NFS_RETRY and retry[0] not in shown:
-        yield f"{printable(min(shown & _NFS_RETRY))} is in force, expected {printable(retry[0])}"
-    for option in _NFS_NEGATIVE.intersection(options):
-        if option not in shown and option[2:] not in options:
-            yield f"{printable(option)} is not in force, but expected"
-
-
-def _declared_values(options: Sequence[bytes], mount: Mount) -> dict[bytes, bytes]:
-    """The declared ``key=value`` under the kernel's names; the last one of a key."""
-    values: dict[bytes, bytes] = {}
-    nfs = mount.fs_type in NFS_TYPES
-    for option in options:
-        key, equals, value = option.partition(b"=")
-        if equals:
-            values[b"vers" if nfs and key == b"nfsvers" else key] = value.strip(b'"')
-        elif nfs and option in (b"tcp", b"udp", b"rdma"):
-            values[b"proto"] = option
-        elif nfs and option in (b"v3", b"v4", b"v4.0", b"v4.1", b"v4.2"):
-            values[b"vers"] = option[1:]
-    minor = values.pop(b"minorversion", None)
-    if minor is not None and values.get(b"vers") == b"4":
-        values[b"vers"] = b"4." + minor
-    return values
-
-
-def _size(value: bytes) -> Optional[int]:
-    """``1G``, ``1048576k`` -> bytes; None for what is no size."""
-    match = _SIZE.match(value)
-    if match is None or len(match[1]) > 20:
-        return None
-    return int(match[1]) << (10 * b" kmgtpe".index(match[2].lower() or b" "))
-
-
-def _number(value: bytes, base: int) -> Optional[int]:
-    try:
-        return int(value.decode("ascii"), base) if len(value) <= 20 else None
-    except ValueError:
-        return None
-
-
-def _is_satisfied(key: bytes, declared: bytes, shown: bytes, mount: Mount) -> bool:
-    """Is a value that the kernel shows the declared one, or may it be?"""
-    if key in _BLOCK_SIZES:  # the server makes them smaller
-        ours, theirs = _number(declared, 10), _number(shown, 10)
-        return ours is None or theirs is None or theirs <= max(ours, 4096)
-    if key in _SIZE_KEYS:
-        ours, theirs = _size(declared), _size(shown)
-        return not ours or theirs is None or 0 <= theirs - ours < _LARGEST_PAGE
-    if key in _OCTAL_KEYS:
-        ours, theirs = _number(declared, 8), _number(shown, 8)
-        return ours == theirs or ours is None or theirs is None
-    if key in (b"uid", b"gid"):
-        ours, theirs = _number(declared, 10), _number(shown, 10)
-        return ours == theirs or ours is None or theirs is None
-    if _number(declared, 10) is not None and key != b"vers":
-        return _number(declared, 10) == _number(shown, 10) or _is_same_number_otherwise(key, declared, shown)
-    return _is_same_word(key, declared, shown, mount)
-
-
-def _is_same_number_otherwise(key: bytes, declared: bytes, shown: bytes) -> bool:
-    if key == b"timeo":
-        return int(shown) == _MAX_TCP_TIMEO < int(declared) if shown.isdigit() else True
-    return _HIDEPID.get(declared) == shown if key == b"hidepid" else not shown.isdigit()
-
-
-def _is_same_word(key: bytes, declared: bytes, shown: bytes, mount: Mount) -> bool:
-    if key == b"vers":
-        version = {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}
-        ours, theirs = version.get(declared, declared), version.get(shown, shown)
-        return ours in (b"default", theirs) or theirs.startswith(ours + b".") or ours == theirs + b".0"
-    if key == b"proto":
-        return declared.rstrip(b"6") == shown.rstrip(b"6")
-    if key == b"sec":
-        return _is_same_security(declared, shown, mount)
-    if key in (b"context", b"fscontext", b"defcontext", b"rootcontext"):
-        # The kernel rewrites the categories of the level; user, role and type stay.
-        return declared.split(b":")[:3] == shown.split(b":")[:3]
-    if key in (b"lowerdir", b"upperdir", b"workdir") and b"\\" in declared + shown:
-        return True  # how colons and commas are escaped has changed with the kernel
-    if key == b"subvol":
-        return _slashes(b"/" + declared) == _slashes(b"/" + shown)
-    return declared.lower() == shown.lower() or shown.startswith(declared + b":") or declared.rstrip(b"/") == shown.rstrip(b"/")
-
-
-def _is_same_security(declared: bytes, shown: bytes, mount: Mount) -> bool:
-    if mount.fs_type in CIFS_TYPES:  # an `i` is appended where packets are signed, which the server may ask for
-        families = (b"krb5", b"ntlmssp")
-        known = [next((family for family in families if value.startswith(family)), None) for value in (declared, shown)]
-        return None in known or known[0] == known[1]
-    return shown in declared.split(b":") or (declared, shown) == (b"none", b"null")
-
-
-def _value_differences(options: Sequence[bytes], shown: Mapping[bytes, list[bytes]], mount: Mount) -> Iterator[str]:
-    for key, value in _declared_values(options, mount).items():
-        # All subvolumes share the options of the first one that was mounted, except for the subvolume itself.
-        if key in _NEVER_COMPARED or (mount.fs_type == b"btrfs" and key not in (b"subvol", b"subvolid")):
-            continue
-        declared = b"5" if (key, value) == (b"subvolid", b"0") else value  # the top level, whose number is 5
-        values = shown.get(key, [])
-        if key == b"vers" and values == [b"4"] and b"minorversion" in shown:  # before Linux 3.x
-            values = [b"4." + shown[b"minorversion"][0]]
-        if values and not any(_is_satisfied(key, declared, value, mount) for value in values):
-            yield f"{printable(key)} is {printable(values[0])}, expected {printable(declared)}"
-
-
-def _option_differences(expected: ExpectedMount, mount: Mount, table: _Table) -> list[str]:
-    options = _compared(expected, table)
-    flags, values = _shown(mount)
-    differences = [*_vfs_differences(options, flags, is_fuse(mount)), *_atime_differences(options, flags)]
-    if not _is_bind(expected):  # a bind mount has nothing to say about the superblock
-        differences += [*_flag_differences(options, flags, mount), *_value_differences(options, values, mount)]
-    return differences
+def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Comparison:
+    """The declared options, those of the mount and, unless it is a bind mount, those of the filesystem."""
+    options = [option for option in expected.options if not table.is_ignored(option)]
+    flags = list(flag_differences(options, mount))
+    if _is_bind(expected):  # a bind mount has nothing to say about the superblock
+        return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
+    of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
+    return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
 
 
 # Read-only -----------------------------------------------------------------------------------------------------------------------
@@ -1015,25 +802,40 @@ def read_only(mount: Mount, expected_ro: bool) -> Optional[str]:
     return _why_read_only(mount) if not expected_ro and _is_normally_writable(mount) else None
 
 
-def _declared_mode(options: Sequence[bytes]) -> Optional[bytes]:
-    given = [option for option in options if option in (b"ro", b"rw")]
-    return given[-1] if given else None
-
-
 def _read_only_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
-    mode, why = _declared_mode(expected.options), _why_read_only(mount)
-    if why is None or mode == b"ro" or (mode is None and not _is_normally_writable(mount)):
+    declared, why = mode(expected.options), _why_read_only(mount)
+    if why is None or declared.word == b"ro" or (declared.word is None and not _is_normally_writable(mount)):
         return None
-    if mode is None and _is_bind(expected) and expected.source is not None:
-        holder = table.holder(normalised(expected.source)) if expected.source.startswith(b"/") else None
-        if holder is None or _why_read_only(holder) is not None:
-            return None  # it inherits from what it is bound from, which has its own declaration
-    return None if table.is_ignored(mode or b"rw") else f"{why}, expected rw"
+    if declared.word == b"rw" and None in declared and not _is_ro_there(mount, declared.mount is not None):
+        return None  # rw=vfs, rw=fs: the other one may be read-only
+    if _inherits_ro(expected, mount, table):
+        return None
+    return None if table.is_ignored(declared.word or b"rw") else f"{why}, expected rw"
+
+
+def _is_ro_there(mount: Mount, itself: bool) -> bool:
+    return b"ro" in (mount.options if itself else mount.super_options)
+
+
+def _inherits_ro(expected: ExpectedMount, mount: Mount, table: _Table) -> bool:
+    """Is a bind mount as read-only as what it is bound from, which has its own declaration?"""
+    source = expected.source
+    if not _is_bind(expected) or source is None:
+        return False
+    holder = table.holder(normalised(source)) if source.startswith(b"/") else None
+    if mode(expected.options).word == b"rw":
+        # util-linux before 2.39 makes nothing of `bind,rw`: the flag of the source stays. What the kernel has stopped is another matter.
+        return holder is not None and b"ro" in holder.options and b"ro" in mount.options
+    return holder is None or _why_read_only(holder) is not None
 
 
 def _writable_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
-    ignored = table.is_ignored(b"ro")
-    return "mounted rw, expected ro" if _declared_mode(expected.options) == b"ro" and not _is_ro(mount) and not ignored else None
+    declared = mode(expected.options)
+    if declared.word != b"ro" or table.is_ignored(b"ro"):
+        return None
+    if declared.mount is None and b"ro" not in mount.super_options:
+        return "the filesystem is rw, expected ro"
+    return None if _is_ro(mount) else "mounted rw, expected ro"
 
 
 # Comparison ----------------------------------------------------------------------------------------------------------------------
@@ -1062,7 +864,8 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
     if _is_foreign_root(mount, table) and expected.fs_type != mount.fs_type and not expected.origin.startswith("--"):
         return _Verdict(expected, mount)
     differences = [_source_difference(expected, mount, table), _type_difference(expected, mount)]
-    differences += [*_option_differences(expected, mount, table), _writable_words(expected, mount, table)]
+    comparison = _compared(expected, mount, table)
+    differences += [*comparison.differences, _writable_words(expected, mount, table)]
     words = [difference for difference in differences if difference is not None]
     unwritable = _read_only_words(expected, mount, table)
     if unwritable is not None:

@@ -1,0 +1,204 @@
+"""What a string of mount options comes to: as libmount takes it apart, and the kernel and systemd understand it. Pure.
+
+Here are the options that every filesystem has: the flags of the mount itself (nosuid, noatime, ...), ro and rw, and what systemd
+reads in fstab. What filesystems make of their own options is in ``option_rules``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from check_mounts.filesystems import is_fuse, traits
+from check_mounts.model import Mount
+
+# Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in util-linux).
+_OPTION = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|\\.|[^,"\\]|["\\])+', re.DOTALL)
+
+
+def split_options(text: bytes) -> tuple[bytes, ...]:
+    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones do not count."""
+    return tuple(_OPTION.findall(text))
+
+
+def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:
+    """The last of these words among the options, None where there is none."""
+    return next((option for option in reversed(options) if option in words), None)
+
+
+def is_bind(options: Collection[bytes]) -> bool:
+    """Do they ask for a directory to be mounted, not for a filesystem?"""
+    return b"bind" in options or b"rbind" in options
+
+
+# systemd.mount(5) ----------------------------------------------------------------------------------------------------------------
+
+
+def stays_unmounted(options: Sequence[bytes]) -> bool:
+    """Does ``noauto`` hold?"""
+    return last_of(options, (b"auto", b"noauto")) == b"noauto"
+
+
+def is_automount(options: Collection[bytes]) -> bool:
+    """Does systemd make an automount of the line? It keeps the older way to say so, too (fstab-generator.c)."""
+    return b"x-systemd.automount" in options or b"comment=systemd.automount" in options
+
+
+def may_be_absent(options: Sequence[bytes]) -> bool:
+    """May what they belong to be missing after boot? An automount is there in spite of ``noauto``."""
+    # With wanted-by or required-by the mount is left to another unit, which may rightly not be running.
+    elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
+    left_alone = stays_unmounted(options) and not is_automount(options)
+    return last_of(options, (b"nofail", b"fail")) == b"nofail" or elsewhere or left_alone
+
+
+# Read-only -----------------------------------------------------------------------------------------------------------------------
+
+
+class Mode(NamedTuple):
+    """``ro`` or ``rw`` as declared, for the mount itself and for its superblock; None where nothing is said."""
+
+    mount: Optional[bytes] = None
+    superblock: Optional[bytes] = None
+
+    @property
+    def word(self) -> Optional[bytes]:
+        """``ro`` where any of the two is to be read-only, ``rw`` where one is to be writable and none read-only."""
+        return b"ro" if b"ro" in self else b"rw" if b"rw" in self else None
+
+
+def mode(options: Sequence[bytes]) -> Mode:
+    """What ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``, ``ro=recursive`` and their opposites come to.
+
+    The last one wins, whatever its value (mnt_optlist_merge_opts in libmount); ``ro=vfs,ro=fs`` say the same of both.
+    """
+    found = Mode()
+    for option in options:
+        word, _, value = option.partition(b"=")
+        if word not in (b"ro", b"rw"):
+            continue
+        if word != found.word:
+            found = Mode()
+        layers = _layers(value)
+        found = Mode(word if b"vfs" in layers else found.mount, word if b"fs" in layers else found.superblock)
+    return found
+
+
+def _layers(value: bytes) -> set[bytes]:
+    """What the value of a flag applies it to: ``vfs`` and ``fs``, without a value both. ``recursive`` is a matter of mounts only."""
+    words = set(re.findall(rb"[a-z]+", value))
+    return (words & {b"vfs", b"fs"}) | ({b"vfs"} if b"recursive" in words else set()) or {b"vfs", b"fs"}
+
+
+# The flags of the mount ----------------------------------------------------------------------------------------------------------
+
+# libmount turns each of these into a flag: a `no...` sets it, its opposite takes it back, whatever stands in between.
+_FLAGS = {b"suid": b"nosuid", b"dev": b"nodev", b"exec": b"noexec", b"diratime": b"nodiratime", b"symfollow": b"nosymfollow"}
+_NEGATIVE = frozenset(_FLAGS.values())
+_ATIME_FLAGS = (b"noatime", b"relatime", b"strictatime")
+# Each takes back the flag at its side.
+_ATIME_OPPOSITES = {b"atime": b"noatime", b"norelatime": b"relatime", b"nostrictatime": b"strictatime"}
+# mount(8): these imply nosuid and nodev, some of them noexec too, and so take back what was said before them.
+_IMPLIED = {
+    b"user": (b"suid", b"dev", b"exec"),
+    b"users": (b"suid", b"dev", b"exec"),
+    b"owner": (b"suid", b"dev"),
+    b"group": (b"suid", b"dev"),
+}
+
+FLAG_WORDS = frozenset({*_FLAGS, *_NEGATIVE, *_ATIME_FLAGS, *_ATIME_OPPOSITES, b"ro", b"rw"})
+# These are for mount(8), for systemd or for who reads fstab: of the mount itself they say nothing.
+CONTROL_WORDS = frozenset(
+    b"""defaults auto noauto nofail fail _netdev _rnetdev user users owner group nouser nousers noowner nogroup bind rbind move remount
+    silent loud quiet loop bg fg private rprivate shared rshared slave rslave unbindable runbindable pri comment sw""".split()
+)
+_CONTROL_PREFIXES = (b"x-", b"X-", b"comment=", b"user=", b"loop=", b"pri=", b"fs_")
+
+
+def is_flag(option: bytes) -> bool:
+    """Is it about the mount itself, not about its filesystem?"""
+    return option.partition(b"=")[0] in FLAG_WORDS
+
+
+def is_control(option: bytes) -> bool:
+    """Is an option no matter of what is mounted, so that there is nothing to compare it with?"""
+    return option in CONTROL_WORDS or option.startswith(_CONTROL_PREFIXES)
+
+
+class _Flags(NamedTuple):
+    """What the options come to: the negative flags that are set, those that are explicitly not, and the atime flags likewise."""
+
+    set: dict[bytes, None]
+    taken_back: dict[bytes, bytes]
+    implied: bool
+
+
+def _flags(options: Sequence[bytes]) -> _Flags:
+    found, taken_back, implied = dict[bytes, None](), dict[bytes, bytes](), False
+    for option in options:
+        word, _, value = option.partition(b"=")
+        if option in _IMPLIED:
+            implied = True
+            for positive in _IMPLIED[option]:
+                taken_back.pop(_FLAGS[positive], None)
+        elif value and b"vfs" not in _layers(value):
+            continue
+        elif word in _NEGATIVE or word in _ATIME_FLAGS:
+            found[word] = None
+            taken_back.pop(word, None)
+        elif word in _FLAGS or word in _ATIME_OPPOSITES:
+            flag = _FLAGS.get(word) or _ATIME_OPPOSITES[word]
+            found.pop(flag, None)
+            taken_back[flag] = word
+    return _Flags(found, taken_back, implied)
+
+
+def flag_differences(options: Sequence[bytes], mount: Mount) -> Iterator[str]:
+    """Where the flags of a mount are certainly not those that mount(8) makes of the options (show_mnt_opts in fs/proc_namespace.c)."""
+    flags, shown = _flags(options), frozenset(mount.options)
+    # util-linux before 2.39 changes flags of a bind mount only if at least one is to be set. Without, it takes after its source.
+    certain = not is_bind(options) or flags.implied or bool(flags.set.keys() - {b"strictatime"}) or mode(options).mount == b"ro"
+    yield from _negative_differences(flags, shown)
+    if certain and not is_fuse(mount):  # fusermount(1) adds nosuid and nodev by itself
+        yield from _positive_differences(flags, shown, mount, is_bind(options))
+    yield from _atime_differences(flags, shown, mount, certain, is_bind(options))
+
+
+def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[str]:
+    for flag in flags.set:
+        # Without atimes there are none of directories either.
+        if flag in _NEGATIVE and flag not in shown and not (flag == b"nodiratime" and b"noatime" in shown):
+            yield f"{flag.decode()} is not in force, but expected"
+
+
+def _positive_differences(flags: _Flags, shown: Collection[bytes], mount: Mount, bind: bool) -> Iterator[str]:
+    for flag, word in flags.taken_back.items():
+        # A remount (that of `/` at boot, those of bind mounts) keeps nodiratime unless another atime flag is given.
+        kept = flag == b"nodiratime" and (bind or _is_remounted_at_boot(mount))
+        if flag in _NEGATIVE and flag in shown and not kept:
+            yield f"{flag.decode()} is in force, expected {word.decode()}"
+
+
+def _atime_differences(flags: _Flags, shown: Collection[bytes], mount: Mount, certain: bool, bind: bool) -> Iterator[str]:
+    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c): strictatime, noatime, relatime."""
+    if b"strictatime" in flags.set:
+        for other in (b"noatime", b"relatime"):
+            if certain and other in shown:
+                yield f"{other.decode()} is in force, expected strictatime"
+    elif b"noatime" in flags.set:
+        if b"noatime" not in shown:
+            yield "noatime is not in force, but expected"
+    elif b"relatime" in flags.set:
+        if b"noatime" in shown:
+            yield "noatime is in force, expected relatime"
+        # systemd and container runtimes mount tmpfs and the like with strictatime before anybody reads fstab.
+        elif b"relatime" not in shown and not traits(mount.fs_type).sourceless:
+            yield "relatime is not in force, but expected"
+    elif flags.taken_back.get(b"noatime") and b"noatime" in shown and not bind and not _is_remounted_at_boot(mount):
+        yield f"noatime is in force, expected {flags.taken_back[b'noatime'].decode()}"
+
+
+def _is_remounted_at_boot(mount: Mount) -> bool:
+    """Does the initramfs mount it, and systemd-remount-fs(8) only apply fstab later?"""
+    return mount.mount_point in (b"/", b"/usr")

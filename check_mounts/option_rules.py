@@ -1,0 +1,712 @@
+"""How each filesystem shows the options that it was given: one table. Pure.
+
+The kernel takes an option in one notation and shows it in another: ``check=relaxed`` as ``check=r``, ``umask=022`` as two values,
+``size=1G`` in KiB; it rounds, and leaves out what is a default. The table has what the ``show_options`` and the option parsers of
+Linux 5.10 to 6.12 do. A difference is told only where it is certain: what a server negotiates, a device may lack, or another mount
+of the same superblock decides is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Optional
+
+from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES
+from check_mounts.model import Mount
+from check_mounts.mountoptions import FLAG_WORDS, is_control, is_flag, last_of, split_options
+from check_mounts.text import printable
+
+Meaning = Callable[[bytes], Optional[object]]
+
+_PAGES = (1 << 12, 1 << 14, 1 << 16)  # bytes; which of them the kernel has, a table does not say
+_SIZE = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)([kmgtpe]?)b?\Z", re.IGNORECASE)
+_MAX_DIGITS = 20
+
+
+# What a value means --------------------------------------------------------------------------------------------------------------
+
+
+def _in_base(base: int) -> Callable[[bytes], Optional[int]]:
+    def number(value: bytes) -> Optional[int]:
+        try:
+            return int(value.decode("ascii"), base) if len(value) <= _MAX_DIGITS else None
+        except ValueError:
+            return None
+
+    return number
+
+
+_hexadecimal = _in_base(16)
+_octal = _in_base(8)
+_decimal = _in_base(10)
+
+
+def _number(value: bytes) -> Optional[int]:
+    """As simple_strtoul() of the kernel without a base: ``0x10``, ``010`` and ``16``."""
+    if re.match(rb"0[0-7]+\Z", value):
+        return _octal(value)
+    return _hexadecimal(value) if value[:2].lower() == b"0x" else _decimal(value)
+
+
+def _size(value: bytes) -> Optional[int]:
+    """``1G``, ``1048576k``, ``0x1000`` (memparse() in lib/cmdline.c) -> bytes; None for what is no size, such as ``50%``."""
+    match = _SIZE.match(value)
+    number = None if match is None else _number(match[1])
+    if match is None or number is None:
+        return None
+    return number << (10 * b" kmgtpe".index(match[2].lower() or b" "))
+
+
+def _same(value: bytes) -> bytes:
+    return value
+
+
+def _word(value: bytes) -> bytes:
+    return value.lower()
+
+
+def _never(value: bytes) -> None:
+    """Nothing is certain of it."""
+
+
+def _one_of(**words: str) -> Meaning:
+    """A value by one of several words: ``_one_of(relaxed="r", r="r")``. Others mean nothing that is certain."""
+    known = {word.strip("_").encode(): meaning for word, meaning in words.items()}
+    return lambda value: known.get(value.lower())
+
+
+def _yes_or_no(value: bytes) -> Optional[bool]:
+    return {b"1": True, b"yes": True, b"true": True, b"on": True, b"0": False, b"no": False, b"false": False, b"off": False}.get(
+        value.lower()
+    )
+
+
+class Rule(NamedTuple):
+    """How the value of an option compares.
+
+    ``declared`` and ``shown`` turn what was declared and what the kernel shows into what is compared; None: not certain.
+    ``default`` is what holds where the kernel shows nothing of it (None: unknown). ``fits`` decides in the place of equality.
+    """
+
+    declared: Meaning
+    shown: Meaning
+    default: Optional[bytes] = None
+    fits: Callable[[object, object, Mapping[bytes, list[bytes]]], bool] = lambda ours, theirs, _: ours == theirs
+
+
+def _rule(meaning: Meaning, default: Optional[bytes] = None) -> Rule:
+    return Rule(meaning, meaning, default)
+
+
+def _fits_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """tmpfs rounds its size up to whole pages."""
+    assert isinstance(ours, int) and isinstance(theirs, int)
+    return theirs == ours or theirs in (-(-ours // page) * page for page in _PAGES)
+
+
+def _fits_huge_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """hugetlbfs_size_to_hpages() in fs/hugetlbfs/inode.c drops what does not fill a huge page."""
+    assert isinstance(ours, int) and isinstance(theirs, int)
+    page = _size(shown.get(b"pagesize", [b"2M"])[0]) or 1 << 21
+    return theirs <= ours < theirs + page
+
+
+def _fits_blocks(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """A server makes the sizes of requests smaller, never larger."""
+    assert isinstance(ours, int) and isinstance(theirs, int)
+    return theirs <= max(ours, 4096)
+
+
+def _fits_timeout(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """NFS_MAX_TCP_TIMEOUT in fs/nfs/internal.h, in tenths of a second."""
+    assert isinstance(ours, int) and isinstance(theirs, int)
+    return theirs == ours or theirs == 6000 < ours
+
+
+def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """NFS: one of a list."""
+    assert isinstance(ours, bytes)
+    return theirs in ours.split(b":") or (ours, theirs) == (b"none", b"null")
+
+
+def _cifs_security(value: bytes) -> Optional[bytes]:
+    """An `i` is appended where packets are signed, which the server may ask for."""
+    return next((family for family in (b"krb5", b"ntlmssp", b"ntlmv2") if value.startswith(family)), None)
+
+
+def _fits_version(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """``3`` is any 3.x; ``4.0`` may be shown as ``4``."""
+    assert isinstance(ours, bytes) and isinstance(theirs, bytes)
+    if theirs == b"4" and b"minorversion" in shown:  # Linux before 3.4
+        theirs += b"." + shown[b"minorversion"][0]
+    return ours in (b"default", theirs) or theirs.startswith(ours + b".") or ours == theirs + b".0"
+
+
+def _version(value: bytes) -> bytes:
+    return {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}.get(value, value)
+
+
+def _label(value: bytes) -> list[bytes]:
+    """An SELinux context: the kernel rewrites the categories of the level; user, role and type stay."""
+    return value.strip(b'"').split(b":")[:3]
+
+
+def _subvolume(value: bytes) -> bytes:
+    return re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/"
+
+
+def _directories(value: bytes) -> Optional[bytes]:
+    """overlay: how colons and commas are escaped has changed with the kernel."""
+    return None if b"\\" in value else value.rstrip(b"/")
+
+
+def _compression(value: bytes) -> Optional[bytes]:
+    """btrfs: a default level is shown, a level of LZO is not."""
+    name, _, level = value.lower().partition(b":")
+    if name in (b"no", b"none"):
+        return b""
+    return name if name == b"lzo" else {b"zlib": b"zlib:", b"zstd": b"zstd:"}.get(name, name) + (level.lstrip(b"0") or b"3")
+
+
+# What every type shares ----------------------------------------------------------------------------------------------------------
+
+_ID, _MODE = _rule(_number), _rule(_octal)
+_FROM_ROOT = _rule(_number, b"0")  # shown unless it is root's; who mounts at boot is root
+_PLAIN, _NEVER = _rule(_word), _rule(_never)
+_BLOCKS = Rule(_number, _number, fits=_fits_blocks)
+_LABEL = _rule(_label)
+
+# Negotiated, made by helpers, secret, shared with another mount's superblock or connection: shown otherwise than declared.
+_NEVER_COMPARED = frozenset(
+    b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo comment loop offset sizelimit
+    encryption username user domain workgroup dom pass password password2 credentials cred ip unc prefixpath name secret secretfile
+    key keyfile servern netbiosname fsname subtype max_read user_id group_id rootmode fd iocharset nls errors_count helper uhelper
+    msize mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
+)
+_COMMON: dict[bytes, Rule] = {
+    **dict.fromkeys(_NEVER_COMPARED, _NEVER),
+    **dict.fromkeys((b"uid", b"gid"), _ID),
+    **dict.fromkeys((b"mode", b"umask", b"dmask", b"fmask", b"file_mode", b"dir_mode", b"ptmxmode"), _MODE),
+    **dict.fromkeys((b"rsize", b"wsize", b"bsize"), _BLOCKS),
+    **dict.fromkeys((b"context", b"fscontext", b"defcontext", b"rootcontext"), _LABEL),
+    **dict.fromkeys((b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"), _rule(_size)),
+}
+
+
+class Kind(NamedTuple):
+    """How one type of filesystem shows its options.
+
+    ``values``: the options with a value. ``respelt``: an option, or ``KEY=`` for any value, -> the options that stand for it among
+    those shown; ``{}`` is the value. ``shown``: flags that the kernel shows whenever they are in force. ``groups``: flags and
+    keys of which one holds, so that the kernel showing another contradicts. ``uncertain``: flags that the kernel may not obey.
+    """
+
+    values: Mapping[bytes, Rule] = {}
+    respelt: Mapping[bytes, Sequence[bytes]] = {}
+    shown: frozenset[bytes] = frozenset()
+    groups: Sequence[frozenset[bytes]] = ()
+    uncertain: frozenset[bytes] = frozenset()
+
+
+def _words(text: str) -> frozenset[bytes]:
+    return frozenset(text.encode().split())
+
+
+def _respelt(lines: str) -> dict[bytes, tuple[bytes, ...]]:
+    """``GIVEN SHOWN...`` on each line, or several of them separated by ``;``."""
+    words = (line.encode().split() for line in re.split("[\n;]", lines))
+    return {line[0]: tuple(line[1:]) for line in words if line}
+
+
+# The table -----------------------------------------------------------------------------------------------------------------------
+
+# fat_show_options in fs/fat/inode.c
+_FAT = Kind(
+    values={
+        b"check": _rule(_one_of(relaxed="r", r="r", normal="n", n="n", strict="s", s="s"), b"normal"),
+        **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
+        b"allow_utime": _MODE,
+        b"codepage": _ID,
+        b"time_offset": _rule(_decimal),
+        **dict.fromkeys((b"utf8", b"uni_xlate", b"nonumtail"), _rule(_yes_or_no, b"no")),
+        b"nfs": _rule(_one_of(stale_rw="rw", nostale_ro="ro")),
+        b"dotsOK": _rule(_yes_or_no, b"no"),
+    },
+    respelt=_respelt(
+        """umask= fmask={} dmask={}
+        nocase shortname=win95
+        dots dotsOK=yes; nodots dotsOK=no
+        utf8 utf8=yes; uni_xlate uni_xlate=yes; nonumtail nonumtail=yes
+        nfs nfs=stale_rw"""
+    ),
+    shown=_words("flush quiet usefree rodir sys_immutable showexec dos1xfloppy discard"),
+)
+_MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)})
+
+# exfat_show_options in fs/exfat/super.c
+_EXFAT = Kind(
+    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _MODE, b"time_offset": _rule(_decimal)},
+    respelt=_respelt("umask= fmask={} dmask={}"),
+    shown=_words("discard keep_last_dots sys_tz"),
+)
+
+# ntfs_show_options in fs/ntfs3/super.c
+_NTFS3 = Kind(respelt=_respelt("umask= fmask={} dmask={}"), shown=_words("sys_immutable hide_dot_files windows_names prealloc"))
+
+# isofs_show_options in fs/isofs/inode.c: an option `mode` is shown as `fmode`, words as their first letters
+_ISOFS = Kind(
+    values={
+        b"check": _rule(_one_of(relaxed="r", r="r", strict="s", s="s")),
+        b"map": _rule(_one_of(off="o", o="o", normal="n", n="n", acorn="a", a="a")),
+        **dict.fromkeys((b"fmode", b"dmode"), _MODE),
+        **dict.fromkeys((b"session", b"sbsector"), _ID),
+        **dict.fromkeys((b"block", b"blocksize"), _NEVER),  # the device may have larger ones
+    },
+    respelt=_respelt("mode= fmode={}"),
+    shown=_words("norock cruft hide nocompress overriderockperm showassoc"),
+)
+
+# udf_show_options in fs/udf/super.c
+_UDF = Kind(
+    values={**dict.fromkeys((b"uid", b"gid"), _rule(lambda value: value if value == b"forget" else _decimal(value))), b"dmode": _MODE},
+    shown=_words("nostrict unhide undelete noadinicb shortad"),
+)
+
+_P9_CACHE = {b"none": 0, b"readahead": 1, b"mmap": 5, b"loose": 15, b"fscache": 0x8F}
+
+
+def _p9_cache(value: bytes) -> Optional[int]:
+    return _P9_CACHE.get(value.lower(), _number(value))
+
+
+def _p9_cache_shown(value: bytes) -> Optional[int]:
+    """Since 6.4 in bits, which the kernel shows hexadecimally, with or without 0x; before in words."""
+    return _P9_CACHE.get(value.lower(), _hexadecimal(value))
+
+
+# v9fs_show_options in fs/9p/v9fs.c, p9_show_client_options in net/9p/client.c
+_P9 = Kind(
+    values={
+        b"cache": Rule(_p9_cache, _p9_cache_shown, b"none"),
+        b"debug": Rule(_number, _hexadecimal, b"0"),
+        **dict.fromkeys((b"dfltuid", b"dfltgid"), _rule(_number, b"65534")),
+        **dict.fromkeys((b"afid", b"port", b"rq", b"sq", b"rfdno", b"wfdno"), _ID),
+        b"access": _rule(lambda value: value if value in (b"user", b"any", b"client") else _decimal(value)),
+        b"aname": _NEVER,  # what a helper puts together
+        b"cachetag": _NEVER,
+        b"version": _rule(_word, b"9p2000.l"),
+    },
+    respelt=_respelt("loose cache=loose; mmap cache=mmap; fscache cache=fscache; noextend version=9p2000"),
+    shown=_words("nodevmap"),
+)
+
+_CIFS_NEGOTIATED = _words(
+    "unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix forceuid forcegid"
+)
+# cifs_show_options in fs/smb/client/cifsfs.c
+_CIFS = Kind(
+    values={
+        b"vers": Rule(_version, _version, fits=_fits_version),
+        b"sec": _rule(_cifs_security),
+        b"actimeo": _ID,
+        **dict.fromkeys((b"acregmax", b"acdirmax", b"echo_interval", b"closetimeo", b"handletimeout", b"snapshot", b"rasize"), _ID),
+        **dict.fromkeys((b"max_channels", b"max_credits", b"port", b"srcaddr", b"cruid", b"backupuid", b"backupgid"), _NEVER),
+    },
+    respelt=_respelt(
+        """strictcache cache=strict; directio cache=none; forcedirectio cache=none
+        nolinux nounix; noposix nounix; linux unix; posix unix
+        nolock nobrl"""
+    ),
+    shown=_words("noperm nobrl"),
+    groups=(_words("hard soft"),),
+    uncertain=_CIFS_NEGOTIATED,
+)
+
+# ceph_show_options in fs/ceph/super.c, ceph_print_client_options in net/ceph/ceph_common.c
+_CEPH = Kind(
+    values={
+        **dict.fromkeys((b"rsize", b"wsize", b"rasize", b"write_congestion_kb", b"caps_max", b"readdir_max_entries"), _ID),
+        **dict.fromkeys((b"readdir_max_bytes", b"caps_wanted_delay_min", b"caps_wanted_delay_max", b"mount_timeout"), _ID),
+        b"recover_session": _rule(_word, b"no"),
+        b"ms_mode": _PLAIN,
+        b"mds_namespace": _rule(_same),
+        b"crush_location": _NEVER,
+        b"fsid": _NEVER,
+    },
+    respelt=_respelt("fs= mds_namespace={}; congestion_kb= write_congestion_kb={}"),
+    shown=_words("noshare nocrc nodcache noasyncreaddir dirstat norbytes ino32 nopoolperm noquotadf"),
+)
+
+# fuse_show_options in fs/fuse/inode.c; all other options belong to the daemon
+_FUSE = Kind(values={b"blksize": _ID, **dict.fromkeys((b"uid", b"gid", b"umask", b"mode"), _NEVER)})
+
+# _ext4_show_options in fs/ext4/super.c: what differs from the defaults, some of which are in the superblock (tune2fs -o)
+_EXT4 = Kind(
+    values={
+        b"commit": _rule(lambda value: _number(value) or 5, b"5"),
+        **dict.fromkeys((b"resuid", b"resgid", b"sb"), _ID),
+        b"min_batch_time": _rule(_number, b"0"),
+        b"max_batch_time": _rule(_number, b"15000"),
+        b"inode_readahead_blks": _rule(_number, b"32"),
+        b"max_dir_size_kb": _rule(_number, b"0"),
+        b"stripe": _NEVER,  # the kernel drops what does not fit
+        b"journal_ioprio": _NEVER,
+        b"journal_dev": _NEVER,
+        b"journal_path": _NEVER,
+        b"errors": _PLAIN,
+        b"data": _PLAIN,
+        b"dax": _rule(_word, b"inode"),
+    },
+    respelt=_respelt(
+        """bsdgroups grpid; sysvgroups nogrpid
+        noload norecovery
+        barrier=0 nobarrier; barrier=1 barrier
+        init_itable init_itable=10
+        dax dax=always"""
+    ),
+    shown=_words("norecovery"),
+)
+
+# xfs_fs_show_options in fs/xfs/xfs_super.c
+_XFS = Kind(
+    values={
+        **dict.fromkeys((b"allocsize", b"logbsize"), _rule(_size)),
+        b"logbufs": _ID,
+        # The superblock's own geometry wins; a device has many names.
+        **dict.fromkeys((b"sunit", b"swidth", b"logdev", b"rtdev", b"biosize", b"inode_readahead"), _NEVER),
+    },
+    respelt=_respelt(
+        """quota usrquota; uquota usrquota; qnoenforce uqnoenforce
+        gquota grpquota; pquota prjquota
+        bsdgroups grpid; sysvgroups nogrpid
+        dax dax=always"""
+    ),
+    shown=_words("wsync swalloc nouuid norecovery grpid largeio ikeep filestreams"),
+    groups=(
+        _words("usrquota uqnoenforce noquota"),
+        _words("grpquota gqnoenforce noquota"),
+        _words("prjquota pqnoenforce noquota"),
+        _words("inode32 inode64"),
+    ),
+    uncertain=_words("discard"),  # dropped where the device does not take it
+)
+
+# btrfs_show_options in fs/btrfs/super.c
+_BTRFS = Kind(
+    values={
+        **dict.fromkeys((b"compress", b"compress-force"), _rule(_compression, b"none")),
+        b"commit": _rule(_number, b"30"),
+        b"subvol": _rule(_subvolume),
+        b"subvolid": _rule(lambda value: _number(value) or 5),
+        b"max_inline": _NEVER,  # limited to what a sector holds
+        b"space_cache": _NEVER,  # what is on the disk decides
+        b"thread_pool": _ID,
+        b"discard": _rule(_one_of(sync="sync", _async="async")),
+        b"fatal_errors": _PLAIN,
+        b"device": _NEVER,
+        b"rescue": _NEVER,
+        b"metadata_ratio": _ID,
+    },
+    respelt=_respelt(
+        """compress compress=zlib; compress-force compress-force=zlib
+        nologreplay rescue=nologreplay; usebackuproot rescue=usebackuproot; recovery rescue=usebackuproot
+        discard discard=sync
+        space_cache space_cache=v1"""
+    ),
+    shown=_words("degraded nodatacow nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
+    groups=(_words("ssd_spread nossd"), _words("compress compress-force")),
+)
+
+# f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
+_F2FS = Kind(
+    values={
+        **dict.fromkeys(
+            (b"mode", b"background_gc", b"alloc_mode", b"fsync_mode", b"compress_algorithm", b"compress_mode", b"memory"), _PLAIN
+        ),
+        **dict.fromkeys((b"errors", b"discard_unit"), _PLAIN),
+        **dict.fromkeys((b"active_logs", b"inline_xattr_size", b"compress_log_size"), _ID),
+        **dict.fromkeys((b"reserve_root", b"checkpoint", b"compress_extension", b"nocompress_extension"), _NEVER),
+        b"whint_mode": _NEVER,
+    },
+    respelt=_respelt("norecovery disable_roll_forward"),
+    shown=_words("nobarrier data_flush"),
+    uncertain=_words("discard heap"),
+)
+
+# ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks something, the kernel falls back to `off`.
+_OVERLAY = Kind(
+    values={
+        **dict.fromkeys((b"lowerdir", b"upperdir", b"workdir"), _rule(_directories)),
+        **dict.fromkeys((b"index", b"nfs_export", b"metacopy", b"xino", b"uuid", b"verity", b"redirect_dir"), Rule(_word, _word,
+            fits=lambda ours, theirs, _: ours not in (b"off", b"nofollow") or theirs in (b"off", b"follow", b"nofollow", b"null"))),
+    },
+    shown=_words("volatile userxattr"),
+)  # fmt: skip
+
+# shmem_show_options in mm/shmem.c
+_TMPFS = Kind(
+    values={
+        b"size": Rule(_size, _size, fits=_fits_pages),
+        b"nr_inodes": _rule(_size),
+        b"mode": _rule(_octal, b"1777"),
+        **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
+        b"huge": _rule(_word, b"never"),
+        b"mpol": _NEVER,
+        # In pages, shown as a size.
+        b"nr_blocks": Rule(lambda value: None, _never),
+    },
+    shown=_words("noswap"),
+    groups=(_words("inode32 inode64"),),
+)
+# ramfs_show_options in fs/ramfs/inode.c; it takes any other option and ignores it
+_RAMFS = Kind(values={b"mode": _rule(_octal, b"755")})
+
+# hugetlbfs_show_options in fs/hugetlbfs/inode.c
+_HUGETLBFS = Kind(
+    values={
+        **dict.fromkeys((b"size", b"min_size"), Rule(_size, _size, fits=_fits_huge_pages)),
+        **dict.fromkeys((b"pagesize", b"nr_inodes"), _rule(_size)),
+        b"mode": _rule(_octal, b"755"),
+        **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
+    }
+)
+
+_HIDEPID = dict.fromkeys(("_0", "off"), "off") | dict.fromkeys(("_1", "noaccess"), "1") | dict.fromkeys(("_2", "invisible"), "2")
+# proc_show_options in fs/proc/root.c: numbers before 5.8, then words
+_PROC = Kind(
+    values={
+        b"hidepid": _rule(_one_of(**_HIDEPID, _4="4", ptraceable="4"), b"off"),
+        b"gid": _rule(_number, b"0"),
+        b"subset": _rule(_word),
+    }
+)
+
+_NFS_ATTRIBUTE_TIMES = {b"acregmin": b"3", b"acregmax": b"60", b"acdirmin": b"30", b"acdirmax": b"60"}
+# nfs_show_mount_options in fs/nfs/super.c
+_NFS = Kind(
+    values={
+        b"vers": Rule(_version, _version, fits=_fits_version),
+        b"proto": _rule(lambda value: value.rstrip(b"6")),
+        b"sec": Rule(_same, _same, fits=_fits_security),
+        b"timeo": Rule(_number, _number, fits=_fits_timeout),
+        **{key: _rule(_number, default) for key, default in _NFS_ATTRIBUTE_TIMES.items()},
+        b"lookupcache": _rule(_one_of(all="all", positive="pos", pos="pos", none="none"), b"all"),
+        b"local_lock": _PLAIN,
+        b"namlen": _NEVER,
+        b"minorversion": _NEVER,
+        b"write": _PLAIN,
+    },
+    respelt=_respelt(
+        """nfsvers= vers={}
+        v2 vers=2; v3 vers=3; v4 vers=4; v4.0 vers=4.0; v4.1 vers=4.1; v4.2 vers=4.2
+        tcp proto=tcp; udp proto=udp; rdma proto=rdma
+        actimeo= acregmin={} acregmax={} acdirmin={} acdirmax={}"""
+    ),
+    shown=_words("nocto noac noresvport"),
+    groups=(_words("hard soft softerr"),),
+    uncertain=_words("fsc migration posix"),
+)
+
+# devpts_show_options in fs/devpts/inode.c
+_DEVPTS = Kind(values={**dict.fromkeys((b"mode", b"ptmxmode"), _MODE), b"max": _ID})
+
+_KINDS: dict[bytes, Kind] = {
+    b"vfat": _FAT, b"msdos": _MSDOS, b"exfat": _EXFAT, b"ntfs3": _NTFS3, b"iso9660": _ISOFS, b"udf": _UDF, b"9p": _P9,
+    **dict.fromkeys(CIFS_TYPES, _CIFS), b"ceph": _CEPH, **dict.fromkeys(NFS_TYPES, _NFS),
+    **dict.fromkeys((b"ext2", b"ext3", b"ext4"), _EXT4), b"xfs": _XFS, b"btrfs": _BTRFS, b"f2fs": _F2FS,
+    b"overlay": _OVERLAY, b"tmpfs": _TMPFS, b"ramfs": _RAMFS, b"hugetlbfs": _HUGETLBFS, b"proc": _PROC, b"devpts": _DEVPTS,
+}  # fmt: skip
+_OTHER = Kind()
+
+
+def kind(fs_type: bytes) -> Kind:
+    """How a type shows its options; of one that is not in the table only what all share is known."""
+    if fs_type in (b"fuse", b"fuseblk") or fs_type.startswith((b"fuse.", b"fuseblk.")):
+        return _FUSE
+    return _KINDS.get(fs_type, _OTHER)
+
+
+# What show_sb_opts in fs/proc_namespace.c shows of each superblock. Network filesystems and FUSE treat these flags in their own ways.
+_SUPER_FLAGS = {b"sync": b"sync", b"async": b"sync", b"lazytime": b"lazytime", b"nolazytime": b"lazytime", b"dirsync": b"dirsync"}
+_SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"vfat", b"msdos", b"exfat"))
+
+
+# Comparison ----------------------------------------------------------------------------------------------------------------------
+
+
+class Comparison(NamedTuple):
+    """``differences`` in words; ``uncompared`` are the options that could be compared with nothing."""
+
+    differences: list[str]
+    uncompared: list[bytes]
+
+
+class _Spelt(NamedTuple):
+    """Options as the kernel spells them: flags and values, each with the option that it comes from; later ones win."""
+
+    flags: dict[bytes, bytes]
+    values: dict[bytes, tuple[bytes, bytes]]
+
+
+def _respelt_as(option: bytes, rules: Kind) -> list[bytes]:
+    key, equals, value = option.partition(b"=")
+    others = rules.respelt.get(option) or (rules.respelt.get(key + b"=") if equals else None)
+    return [option] if others is None else [other.replace(b"{}", value) for other in others]
+
+
+def _spelt(options: Sequence[bytes], rules: Kind) -> _Spelt:
+    found = _Spelt({}, {})
+    for option in options:
+        for other in _respelt_as(option, rules):
+            key, equals, value = other.partition(b"=")
+            if equals:
+                found.values.pop(key, None)
+                found.values[key] = (value.strip(b'"'), option)
+            else:
+                found.flags.pop(other, None)
+                found.flags[other] = option
+    minor, version = found.values.get(b"minorversion"), found.values.get(b"vers")
+    if minor and version and version[0] == b"4":
+        found.values[b"vers"] = (b"4." + minor[0], version[1])
+    return found
+
+
+class _Shown(NamedTuple):
+    flags: frozenset[bytes]
+    values: dict[bytes, list[bytes]]
+
+
+def _shown(mount: Mount, rules: Kind) -> _Shown:
+    """What the kernel shows, of the mount and of its superblock together, in the kernel's newest spelling."""
+    # A quoted SELinux context holds commas; the table was split at them.
+    options = [*mount.options, *split_options(b",".join(mount.super_options))]
+    flags, values = set(), dict[bytes, list[bytes]]()
+    for option in (other for each in options for other in _respelt_as(each, rules)):
+        key, equals, value = option.partition(b"=")
+        if equals:
+            values.setdefault(key, []).append(value.strip(b'"'))
+        else:
+            flags.add(option)
+    return _Shown(frozenset(flags), values)
+
+
+def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
+    """The options of a filesystem held against what the kernel shows of it.
+
+    ``alone``: no other mount is of its type. btrfs has one superblock for all subvolumes of a filesystem, whatever its devices, with
+    the options of the first that was mounted.
+    """
+    rules = kind(mount.fs_type)
+    ours = [option for option in options if not is_flag(option) and not is_control(option)]
+    spelt, shown = _spelt(ours, rules), _shown(mount, rules)
+    told: dict[str, None] = {}
+    settled: set[bytes] = set()
+    if mount.fs_type == b"btrfs" and not alone:
+        spelt = _Spelt({}, {key: value for key, value in spelt.values.items() if key in (b"subvol", b"subvolid")})
+    for finding in (*_super_flags(ours, mount, shown), *_flags(spelt, shown, rules), *_values(spelt, shown, rules)):
+        settled.add(finding.option)
+        if finding.words:
+            told[finding.words] = None
+    return Comparison(list(told), [option for option in dict.fromkeys(ours) if option not in settled])
+
+
+class _Finding(NamedTuple):
+    """An option that could be compared, and how it differs; empty words where it does not."""
+
+    option: bytes
+    words: str = ""
+
+
+def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown) -> Iterator[_Finding]:
+    if mount.fs_type not in _SUPER_FLAG_TYPES:
+        return
+    for option in options:
+        flag = _SUPER_FLAGS.get(option)
+        if flag is None:
+            continue
+        words = ""
+        if last_of(options, [each for each, its in _SUPER_FLAGS.items() if its == flag]) == option and (option == flag) != (
+            flag in shown.flags
+        ):
+            words = (
+                f"{flag.decode()} is not in force, but expected"
+                if option == flag
+                else f"{flag.decode()} is in force, expected {option.decode()}"
+            )
+        yield _Finding(option, words)
+
+
+def _flags(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
+    for flag, option in spelt.flags.items():
+        if flag in _SUPER_FLAGS:
+            continue
+        rivals = _rivals(flag, rules)
+        contrary = sorted(rivals & shown.flags)
+        if flag in shown.flags or last_of(list(spelt.flags), {flag, *rivals}) != flag:
+            yield _Finding(option)  # another one was declared after it, or it is there
+        elif contrary and flag not in rules.uncertain:
+            yield _Finding(option, f"{printable(contrary[0])} is in force, expected {printable(option)}")
+        elif flag in rules.shown:
+            yield _Finding(option, f"{printable(flag)} is not in force, but expected")
+
+
+def _rivals(flag: bytes, rules: Kind) -> set[bytes]:
+    """The flags that contradict a flag."""
+    opposite = flag[2:] if flag.startswith(b"no") else b"no" + flag
+    return {opposite}.union(*(group for group in rules.groups if flag in group)) - {flag}
+
+
+def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
+    for key, (value, option) in spelt.values.items():
+        rule = rules.values.get(key) or _COMMON.get(key, _ANY)
+        ours = rule.declared(value)
+        if ours is None:
+            continue
+        theirs = shown.values.get(key) or _unshown(key, rule, shown, rules)
+        meanings = [rule.shown(each) for each in theirs]
+        if not meanings or None in meanings:
+            continue
+        fits = any(rule.fits(ours, meaning, shown.values) for meaning in meanings)
+        yield _Finding(option, "" if fits else f"{printable(key)} is {printable(theirs[0])}, expected {printable(value)}")
+
+
+def _unshown(key: bytes, rule: Rule, shown: _Shown, rules: Kind) -> list[bytes]:
+    """What holds where the kernel shows nothing of a key, if that is known."""
+    replaced = any(key in group and group & shown.values.keys() for group in rules.groups)
+    return [] if rule.default is None or replaced else [rule.default]
+
+
+def _anything(value: bytes) -> object:
+    number = _number(value)
+    return value.lower().rstrip(b"/") if number is None else number
+
+
+def _may_be(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """Of an option that is not in the table: two numbers or two words that differ do differ."""
+    if isinstance(ours, bytes) and isinstance(theirs, bytes):
+        return ours == theirs or theirs.startswith(ours + b":")
+    return ours == theirs or type(ours) is not type(theirs)
+
+
+_ANY = Rule(_anything, _anything, fits=_may_be)
+
+# What any type in the table takes or shows, and what all take: to tell a misspelt word from one of a filesystem that is not here.
+_OTHER_WORDS = _words(
+    """allow_other allow_root default_permissions auto_unmount sec seal sign cache vers proto port trans hard soft softerr lock nolock
+    intr nointr bg fg ac noac cto acl noacl user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors
+    quota usrquota grpquota prjquota noquota usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache
+    local_lock fsc nofsc mand nomand iversion noiversion strictexpire offset sizelimit dirsync sync async lazytime nolazytime
+    compress ssd nossd autodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache shortname tz iocharset nls zfsutil
+    xino index metacopy redirect_dir nfs_export hidepid subset noswap huge max dax"""
+)
+
+
+def known_words(fs_type: Optional[bytes]) -> frozenset[bytes]:
+    """Names of options, without their values, that mount(8) or a type knows; of None, that any type in the table knows."""
+    kinds: Collection[Kind] = _KINDS.values() if fs_type is None else (kind(fs_type),)
+    found = set(FLAG_WORDS | _SUPER_FLAGS.keys() | _COMMON.keys() | _OTHER_WORDS)
+    for each in kinds:
+        spelt = [each.values, each.respelt, each.shown, each.uncertain, *each.groups]
+        found.update(word.partition(b"=")[0] for words in spelt for word in words)
+    return frozenset(found)
