@@ -24,6 +24,7 @@ from check_mounts import filesystems, option_rules
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse
 from check_mounts.model import Condition, ExpectedMount, Mount
 from check_mounts.mountoptions import (
+    Mode,
     flag_differences,
     is_automount,
     is_bind,
@@ -33,6 +34,7 @@ from check_mounts.mountoptions import (
     mode,
     split_options,
     stays_unmounted,
+    takes_after_its_source,
 )
 from check_mounts.mounttable import contents
 from check_mounts.option_rules import Comparison
@@ -520,7 +522,9 @@ class _Table:
     def __init__(self, mounts: Iterable[Mount], visible: Collection[int], devices: Devices, ignored: Sequence[Glob]) -> None:
         self.at: dict[bytes, list[Mount]] = {}
         self.seen: dict[bytes, Mount] = {}
+        self._by_id: dict[int, Mount] = {}
         for mount in mounts:
+            self._by_id[mount.mount_id] = mount
             self.at.setdefault(mount.mount_point, []).append(mount)
             if mount.mount_id in visible:
                 self.seen[mount.mount_point] = mount
@@ -538,6 +542,15 @@ class _Table:
     def is_alone(self, mount: Mount) -> bool:
         """Is no other mount of its type?"""
         return self._types[mount.fs_type] == 1
+
+    def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
+        """The mount that holds the source of a bind mount. Beneath a directory that is bound on itself lies its parent.
+
+        None where that cannot be seen any more: it is bound over a directory above.
+        """
+        if directory == mount.mount_point:
+            return self._by_id.get(mount.parent_id)
+        return None if leads_over(directory, mount.mount_point) else self.holder(directory)
 
     def is_ignored(self, option: bytes) -> bool:
         return any(glob.match(option) for glob in self.ignored)
@@ -708,9 +721,8 @@ def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> 
 def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[str]:
     """A bind mount shows a directory of another mount: that directory relative to the mount's root, on the same device."""
     directory = _without_known_links(directory)
-    holder = table.holder(directory)
-    # Bound over itself, or over a directory above: what the source was before cannot be seen any more.
-    if holder is None or holder.fs_type == b"autofs" or leads_over(directory, mount.mount_point):
+    holder = table.bound_from(directory, mount)
+    if holder is None or holder.fs_type == b"autofs":
         return None
     rest = directory[len(holder.mount_point.rstrip(b"/")) :]
     root = (holder.root.rstrip(b"/") + rest).rstrip(b"/") or b"/"
@@ -763,10 +775,18 @@ def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
 # Options -------------------------------------------------------------------------------------------------------------------------
 
 
+def _bound_from(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[Mount]:
+    """What a declared bind mount takes its flags from, where that can be seen."""
+    if not _is_bind(expected) or expected.source is None or not expected.source.startswith(b"/"):
+        return None
+    return table.bound_from(_without_known_links(normalised(expected.source)), mount)
+
+
 def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Comparison:
     """The declared options, those of the mount and, unless it is a bind mount, those of the filesystem."""
     options = [option for option in expected.options if not table.is_ignored(option)]
-    flags = list(flag_differences(options, mount))
+    holder = _bound_from(expected, mount, table)
+    flags = list(flag_differences(options, mount, None if holder is None else holder.options))
     if _is_bind(expected):  # a bind mount has nothing to say about the superblock
         return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
     of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
@@ -779,7 +799,7 @@ def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Compariso
 def _is_normally_writable(mount: Mount) -> bool:
     """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly be read-only."""
     if mount.fs_type in (b"overlay", b"overlayfs"):
-        return mount.super_option(b"upperdir") is not None
+        return not _lacks_upper(mount)
     known = filesystems.traits(mount.fs_type)
     if known.pseudo or known.image or mount.fs_type == b"autofs":
         return False
@@ -806,26 +826,34 @@ def _read_only_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Op
     declared, why = mode(expected.options), _why_read_only(mount)
     if why is None or declared.word == b"ro" or (declared.word is None and not _is_normally_writable(mount)):
         return None
-    if declared.word == b"rw" and None in declared and not _is_ro_there(mount, declared.mount is not None):
-        return None  # rw=vfs, rw=fs: the other one may be read-only
+    if declared.word == b"rw" and not _is_violated(declared, mount):
+        return None
     if _inherits_ro(expected, mount, table):
         return None
     return None if table.is_ignored(declared.word or b"rw") else f"{why}, expected rw"
 
 
-def _is_ro_there(mount: Mount, itself: bool) -> bool:
-    return b"ro" in (mount.options if itself else mount.super_options)
+def _is_violated(declared: Mode, mount: Mount) -> bool:
+    """Is what is declared rw, the mount or its superblock, read-only or stopped? A superblock that can only be ro violates nothing."""
+    itself = declared.mount is not None and b"ro" in mount.options
+    never = filesystems.traits(mount.fs_type).image or _lacks_upper(mount)
+    return itself or (declared.superblock is not None and not never)
+
+
+def _lacks_upper(mount: Mount) -> bool:
+    """Is it an overlay without an upper layer?"""
+    return mount.fs_type in (b"overlay", b"overlayfs") and mount.super_option(b"upperdir") is None
 
 
 def _inherits_ro(expected: ExpectedMount, mount: Mount, table: _Table) -> bool:
     """Is a bind mount as read-only as what it is bound from, which has its own declaration?"""
-    source = expected.source
-    if not _is_bind(expected) or source is None:
+    if not _is_bind(expected) or expected.source is None:
         return False
-    holder = table.holder(normalised(source)) if source.startswith(b"/") else None
+    holder = _bound_from(expected, mount, table)
     if mode(expected.options).word == b"rw":
-        # util-linux before 2.39 makes nothing of `bind,rw`: the flag of the source stays. What the kernel has stopped is another matter.
-        return holder is not None and b"ro" in holder.options and b"ro" in mount.options
+        # What the kernel has stopped is another matter.
+        inherited = holder is not None and b"ro" in holder.options and b"ro" in mount.options
+        return inherited and takes_after_its_source(expected.options)
     return holder is None or _why_read_only(holder) is not None
 
 

@@ -154,15 +154,44 @@ def _flags(options: Sequence[bytes]) -> _Flags:
     return _Flags(found, taken_back, implied)
 
 
-def flag_differences(options: Sequence[bytes], mount: Mount) -> Iterator[str]:
-    """Where the flags of a mount are certainly not those that mount(8) makes of the options (show_mnt_opts in fs/proc_namespace.c)."""
+def flag_differences(options: Sequence[bytes], mount: Mount, source: Optional[Collection[bytes]] = None) -> Iterator[str]:
+    """Where the flags of a mount are certainly not those that mount(8) makes of the options (show_mnt_opts in fs/proc_namespace.c).
+
+    ``source`` are the flags of what a bind mount is bound from, which it takes over unless told otherwise; None: not known.
+    """
     flags, shown = _flags(options), frozenset(mount.options)
-    # util-linux before 2.39 changes flags of a bind mount only if at least one is to be set. Without, it takes after its source.
-    certain = not is_bind(options) or flags.implied or bool(flags.set.keys() - {b"strictatime"}) or mode(options).mount == b"ro"
     yield from _negative_differences(flags, shown)
-    if certain and not is_fuse(mount):  # fusermount(1) adds nosuid and nodev by itself
-        yield from _positive_differences(flags, shown, mount, is_bind(options))
-    yield from _atime_differences(flags, shown, mount, certain, is_bind(options))
+    kept = _kept(flags, options, mount, frozenset(_SHOWN if source is None else source))
+    if not is_fuse(mount):  # fusermount(1) adds nosuid and nodev by itself
+        for flag, word in flags.taken_back.items():
+            if flag in _NEGATIVE and flag in shown and flag not in kept:
+                yield f"{flag.decode()} is in force, expected {word.decode()}"
+    yield from _atime_differences(flags, shown, kept, is_bind(options) or not traits(mount.fs_type).sourceless)
+
+
+_SHOWN = _NEGATIVE | {b"noatime", b"relatime", b"strictatime"}
+
+
+def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozenset[bytes]) -> frozenset[bytes]:
+    """The flags that a mount may have from before, so that nothing is certain of them: ``strictatime`` stands for neither other."""
+    atimes = frozenset((b"noatime", b"relatime", b"strictatime", b"nodiratime"))
+    if not is_bind(options):
+        # A remount of what the initramfs has mounted keeps those of atime if none of them is given (path_mount in fs/namespace.c).
+        return atimes if mount.mount_point in _MOUNTED_BEFORE and not flags.set.keys() & atimes else frozenset()
+    source |= frozenset() if source & {b"noatime", b"relatime"} else {b"strictatime"}
+    if _keep_all(flags, options):
+        return source
+    return frozenset() if flags.set.keys() & atimes else source & atimes
+
+
+def _keep_all(flags: _Flags, options: Sequence[bytes]) -> bool:
+    """util-linux before 2.39 changes flags of a bind mount only if at least one is to be set, and then all but those of atime."""
+    return not (flags.set.keys() - {b"strictatime"} or flags.implied or mode(options).mount == b"ro")
+
+
+def takes_after_its_source(options: Sequence[bytes]) -> bool:
+    """Does a bind mount have the flags of what it is bound from, whatever its options take back?"""
+    return _keep_all(_flags(options), options)
 
 
 def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[str]:
@@ -172,19 +201,15 @@ def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[s
             yield f"{flag.decode()} is not in force, but expected"
 
 
-def _positive_differences(flags: _Flags, shown: Collection[bytes], mount: Mount, bind: bool) -> Iterator[str]:
-    for flag, word in flags.taken_back.items():
-        # A remount (that of `/` at boot, those of bind mounts) keeps nodiratime unless another atime flag is given.
-        kept = flag == b"nodiratime" and (bind or _is_remounted_at_boot(mount))
-        if flag in _NEGATIVE and flag in shown and not kept:
-            yield f"{flag.decode()} is in force, expected {word.decode()}"
+def _atime_differences(flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool) -> Iterator[str]:
+    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c): strictatime, noatime, relatime.
 
-
-def _atime_differences(flags: _Flags, shown: Collection[bytes], mount: Mount, certain: bool, bind: bool) -> Iterator[str]:
-    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c): strictatime, noatime, relatime."""
+    ``relative``: relatime is shown where it holds. systemd and container runtimes mount tmpfs and the like with strictatime before
+    anybody reads fstab.
+    """
     if b"strictatime" in flags.set:
         for other in (b"noatime", b"relatime"):
-            if certain and other in shown:
+            if other in shown and other not in kept:
                 yield f"{other.decode()} is in force, expected strictatime"
     elif b"noatime" in flags.set:
         if b"noatime" not in shown:
@@ -192,13 +217,20 @@ def _atime_differences(flags: _Flags, shown: Collection[bytes], mount: Mount, ce
     elif b"relatime" in flags.set:
         if b"noatime" in shown:
             yield "noatime is in force, expected relatime"
-        # systemd and container runtimes mount tmpfs and the like with strictatime before anybody reads fstab.
-        elif b"relatime" not in shown and not traits(mount.fs_type).sourceless:
+        elif b"relatime" not in shown and relative:
             yield "relatime is not in force, but expected"
-    elif flags.taken_back.get(b"noatime") and b"noatime" in shown and not bind and not _is_remounted_at_boot(mount):
-        yield f"noatime is in force, expected {flags.taken_back[b'noatime'].decode()}"
+    else:
+        yield from _taken_back_atimes(flags, shown, kept, relative)
 
 
-def _is_remounted_at_boot(mount: Mount) -> bool:
-    """Does the initramfs mount it, and systemd-remount-fs(8) only apply fstab later?"""
-    return mount.mount_point in (b"/", b"/usr")
+def _taken_back_atimes(flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool) -> Iterator[str]:
+    word = flags.taken_back.get(b"noatime")
+    if word and b"noatime" in shown and b"noatime" not in kept:
+        yield f"noatime is in force, expected {word.decode()}"
+    word = flags.taken_back.get(b"strictatime")
+    if word and relative and not {b"noatime", b"relatime"} & set(shown) and b"strictatime" not in kept:
+        yield f"strictatime is in force, expected {word.decode()}"
+
+
+# Mounted by the initramfs; systemd-remount-fs(8) applies fstab later.
+_MOUNTED_BEFORE = (b"/", b"/usr")

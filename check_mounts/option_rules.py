@@ -99,10 +99,23 @@ def _rule(meaning: Meaning, default: Optional[bytes] = None) -> Rule:
     return Rule(meaning, meaning, default)
 
 
+_PAGED = b"pages:"
+
+
+def _tmpfs_size(value: bytes) -> Optional[object]:
+    """A size in bytes; ``nr_blocks`` counts pages: of each size that a page may have."""
+    if not value.startswith(_PAGED):
+        return _size(value)
+    pages = _size(value[len(_PAGED) :])
+    return None if pages is None else tuple(pages * page for page in _PAGES)
+
+
 def _fits_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
     """tmpfs rounds its size up to whole pages."""
-    assert isinstance(ours, int) and isinstance(theirs, int)
-    return theirs == ours or theirs in (-(-ours // page) * page for page in _PAGES)
+    if isinstance(ours, tuple):
+        return theirs in ours
+    assert isinstance(ours, int)
+    return theirs == ours or theirs in [-(-ours // page) * page for page in _PAGES]
 
 
 def _fits_huge_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
@@ -363,6 +376,7 @@ _EXT4 = Kind(
         noload norecovery
         barrier=0 nobarrier; barrier=1 barrier
         init_itable init_itable=10
+        dioread_lock nodioread_nolock
         dax dax=always"""
     ),
     shown=_words("norecovery"),
@@ -382,7 +396,7 @@ _XFS = Kind(
         bsdgroups grpid; sysvgroups nogrpid
         dax dax=always"""
     ),
-    shown=_words("wsync swalloc nouuid norecovery grpid largeio ikeep filestreams"),
+    shown=_words("wsync swalloc nouuid norecovery grpid largeio filestreams"),
     groups=(
         _words("usrquota uqnoenforce noquota"),
         _words("grpquota gqnoenforce noquota"),
@@ -414,8 +428,11 @@ _BTRFS = Kind(
         discard discard=sync
         space_cache space_cache=v1"""
     ),
-    shown=_words("degraded nodatacow nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
-    groups=(_words("ssd_spread nossd"), _words("compress compress-force")),
+    shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
+    groups=(
+        _words("ssd_spread nossd"),
+        _words("compress compress-force nodatacow nodatasum"),
+    ),  # the later one of compress and nodatacow holds
 )
 
 # f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
@@ -438,24 +455,23 @@ _F2FS = Kind(
 _OVERLAY = Kind(
     values={
         **dict.fromkeys((b"lowerdir", b"upperdir", b"workdir"), _rule(_directories)),
-        **dict.fromkeys((b"index", b"nfs_export", b"metacopy", b"xino", b"uuid", b"verity", b"redirect_dir"), Rule(_word, _word,
-            fits=lambda ours, theirs, _: ours not in (b"off", b"nofollow") or theirs in (b"off", b"follow", b"nofollow", b"null"))),
+        **dict.fromkeys((b"index", b"nfs_export", b"metacopy", b"xino", b"uuid", b"verity"), Rule(_word, _word,
+            fits=lambda ours, theirs, _: ours != b"off" or theirs in (b"off", b"null"))),
+        b"redirect_dir": _NEVER,  # what else is on or off, and how the kernel was built, decides
     },
-    shown=_words("volatile userxattr"),
 )  # fmt: skip
 
 # shmem_show_options in mm/shmem.c
 _TMPFS = Kind(
     values={
-        b"size": Rule(_size, _size, fits=_fits_pages),
+        b"size": Rule(_tmpfs_size, _size, fits=_fits_pages),
         b"nr_inodes": _rule(_size),
         b"mode": _rule(_octal, b"1777"),
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
         b"huge": _rule(_word, b"never"),
         b"mpol": _NEVER,
-        # In pages, shown as a size.
-        b"nr_blocks": Rule(lambda value: None, _never),
     },
+    respelt=_respelt("nr_blocks= size=pages:{}"),
     shown=_words("noswap"),
     groups=(_words("inode32 inode64"),),
 )
@@ -528,7 +544,15 @@ def kind(fs_type: bytes) -> Kind:
 
 
 # What show_sb_opts in fs/proc_namespace.c shows of each superblock. Network filesystems and FUSE treat these flags in their own ways.
-_SUPER_FLAGS = {b"sync": b"sync", b"async": b"sync", b"lazytime": b"lazytime", b"nolazytime": b"lazytime", b"dirsync": b"dirsync"}
+_SUPER_FLAGS = {
+    b"sync": b"sync",
+    b"async": b"sync",
+    b"lazytime": b"lazytime",
+    b"nolazytime": b"lazytime",
+    b"dirsync": b"dirsync",
+    b"mand": b"mand",
+    b"nomand": b"mand",
+}
 _SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"vfat", b"msdos", b"exfat"))
 
 
@@ -668,12 +692,13 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
         if not meanings or None in meanings:
             continue
         fits = any(rule.fits(ours, meaning, shown.values) for meaning in meanings)
-        yield _Finding(option, "" if fits else f"{printable(key)} is {printable(theirs[0])}, expected {printable(value)}")
+        declared = value if option.startswith(key + b"=") else option
+        yield _Finding(option, "" if fits else f"{printable(key)} is {printable(theirs[0])}, expected {printable(declared)}")
 
 
 def _unshown(key: bytes, rule: Rule, shown: _Shown, rules: Kind) -> list[bytes]:
     """What holds where the kernel shows nothing of a key, if that is known."""
-    replaced = any(key in group and group & shown.values.keys() for group in rules.groups)
+    replaced = any(key in group and group & (shown.values.keys() | shown.flags) for group in rules.groups)
     return [] if rule.default is None or replaced else [rule.default]
 
 
