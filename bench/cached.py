@@ -8,6 +8,7 @@ which alternate, so both meet the same noise. The claim is a ratio of at most 1.
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -61,11 +62,13 @@ def main() -> None:
         prefix, status = f"{place}/prefix", f"{place}/status"
         subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={PYTHON}"], check=True, stdout=sys.stderr)
         texts, now = _texts(f"{place}/mnt", f"{place}/state"), time.clock_gettime(time.CLOCK_BOOTTIME)
-        cache.write(status, 0, texts, now, now + 3600)
+        # A result that is some seconds old, as most are: to say so is part of the cost.
+        cache.write(status, 0, texts, now - 7, now + 3600)
         floor_command = [PYTHON, "-I", "-S", "-c", "pass"]
         cached_command = [f"{prefix}/bin/check_mounts", "--cached", f"--cache={status}"]
         # The floor does nothing right; this has to.
-        assert subprocess.run(cached_command, stdout=subprocess.PIPE, check=True).stdout == texts[0]
+        output = subprocess.run(cached_command, stdout=subprocess.PIPE, check=True).stdout
+        assert re.sub(rb" \(as of \d+ s ago\)", b"", output) == texts[0]
         null = os.open("/dev/null", os.O_WRONLY)
         floors, wholes = [], []
         for _ in range(RUNS):

@@ -32,6 +32,8 @@ _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
 _EIO = 5  # errno.EIO
+# What a reader adds to the first line: it is older than a year only where somebody set such an interval.
+AGE_ROOM = len(" (as of 31536000 s ago)")
 # Of a file that is replaced: its temporary name has to be one, too (NAME_MAX in limits.h, PID_MAX_LIMIT in linux/threads.h).
 LONGEST_NAME = 255 - len("..4194304.new")
 _ASK = "is the daemon running? systemctl status check_mounts"
@@ -229,8 +231,8 @@ def run(arguments: "list[str]") -> int:
     """
     try:
         path, limit, verbosity = _options(arguments)
-        result = _current(path, limit)
-        state, output = result.state, result.texts[min(verbosity, _VERBOSITIES - 1)]
+        result, age = _current(path, limit)
+        state, output = result.state, _with_age(result.texts[min(verbosity, _VERBOSITIES - 1)], age)
     except Refused as refusal:
         _print(f"MOUNTS UNKNOWN - {refusal}\n".encode())
         # Who throws stdout away, as a submission from cron does, is to hear of it, too.
@@ -286,8 +288,18 @@ def _seconds(word: str) -> float:
     return value
 
 
-def _current(path: str, limit: float) -> Result:
-    """The result in ``path``, if it may be printed now. Raises Refused."""
+def _with_age(output: bytes, age: float) -> bytes:
+    """The output, whose first line says how many seconds old it is. Of less than one nothing is said."""
+    if age < 1:
+        return output
+    end = output.index(b"\n")
+    perfdata = output.find(b" | ", 0, end)  # nothing else has a bar
+    at = end if perfdata < 0 else perfdata
+    return b"%b (as of %d s ago)%b" % (output[:at], age, output[at:])
+
+
+def _current(path: str, limit: float) -> "tuple[Result, float]":
+    """The result in ``path``, if it may be printed now, and its age in seconds. Raises Refused."""
     try:
         result = parse(read(path))
     except Malformed as error:
@@ -299,8 +311,9 @@ def _current(path: str, limit: float) -> Result:
     except OSError as error:
         raise Refused(f"{_BOOT_ID} cannot be read: {os.strerror(error.errno or 0)}: is /proc mounted?") from None
     # The clock comes last: read any earlier, a result written meanwhile would seem to be of the future.
-    judge(result, path, limit, boot, time.clock_gettime(time.CLOCK_BOOTTIME))
-    return result
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    judge(result, path, limit, boot, now)
+    return result, now - result.taken
 
 
 def read(path: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Optional
 
 from check_mounts import demands, selection, stuck, survey, text
 from check_mounts.delivery import Submission
-from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
+from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass, Table
@@ -36,7 +36,7 @@ class Options:
     policy: Policy
     demands: demands.Demands
     notes: Sequence[str]
-    wrong: Sequence[str]
+    wrong: Sequence[BadLine]
     origins: Mapping[str, str]
     mountinfo: str
     state_dir: str
@@ -87,6 +87,6 @@ def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[i
 def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]]) -> Survey:
     """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
-    wrong = [Finding(b"", None, Condition.UNPROBED, words) for words in options.wrong]
+    wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
     return demands.held_against(result, mounted_now, options.filters, options.demands)

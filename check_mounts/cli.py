@@ -13,7 +13,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, Optional
+from typing import NoReturn, Optional
 
 from check_mounts import (
     __version__,
@@ -35,12 +35,9 @@ from check_mounts import (
 )
 from check_mounts.checking import Options
 from check_mounts.config import Configuration
-from check_mounts.model import Condition, ExpectedMount, Mount, State, Step, Survey
+from check_mounts.model import BadLine, Condition, ExpectedMount, Mount, State, Step, Survey
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 from check_mounts.signals import Interrupts
-
-if TYPE_CHECKING:
-    from check_mounts.summary import Report
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
 _BESIDE_TIMEOUT = 4.0
@@ -114,7 +111,9 @@ def _spec(word: str) -> ExpectedMount:
     try:
         return expected.parse_spec(os.fsencode(word))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}': {error}") from None
+        # An option that it names may be a password.
+        shown = word.partition(",")[0] + ",..." * ("," in word)
+        raise argparse.ArgumentTypeError(f"'{text.printable_argument(shown)}': {error}") from None
 
 
 def _ident(word: str) -> str:
@@ -421,18 +420,18 @@ def _blamed(error: UsageError, origins: Mapping[str, str]) -> UsageError:
     return UsageError(f"{origin}: {error}") if origin else error
 
 
-def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[str], list[str]]:
+def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
     """What was declared to be mounted, the lines of fstab that are wrong, and notes on units. Raises UsageError."""
     declared: list[ExpectedMount] = []
-    wrong: list[str] = []
+    wrong: list[BadLine] = []
     notes: list[str] = []
     if values.fstab is not None:
         try:
-            entries, complaints = expected.read_fstab(_absolute("--fstab", values.fstab))
+            entries, bad = expected.read_fstab(_absolute("--fstab", values.fstab))
         except OSError as error:
             _refuse("--fstab", f"{text.printable_argument(values.fstab)}: {error.strerror}")
         declared += entries
-        wrong += map(str, complaints)
+        wrong += bad
     if values.systemd:
         entries, complaints = expected.read_units()
         known = {each.mount_point for each in declared}  # the generator's units repeat fstab
@@ -749,27 +748,8 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
     from check_mounts import plugin
 
     presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding())
-    report = plugin.report(result, options.policy, presentation)
-    if not options.per_mount or options.submission is not None:
-        return report.output, report.state
-    lines = list(map(_tabular, plugin.report_each(result, options.policy, presentation)))
-    return report.output + _fitting(lines, options.max_output, len(report.output)), report.state
-
-
-def _fitting(lines: list[bytes], limit: int, taken: int) -> bytes:
-    """As many whole lines as ``--max-output`` leaves room for, and how many more there are."""
-    if limit == 0:
-        return b"".join(lines)
-    more = "({} more lines left out: --max-output)\n"
-    count, left = text.fitting(list(map(len, lines)), limit - taken, len(more.format(len(lines))))
-    closing = more.format(len(lines) - count) if count < len(lines) and left >= 0 else ""
-    return b"".join(lines[:count]) + closing.encode("ascii")
-
-
-def _tabular(report: Report) -> bytes:
-    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a tab."""
-    name = text.encoded(text.printable(report.mount_point or b""), _stdout_encoding())
-    return b"\t".join((name, b"%d" % report.state.value, report.output.split(b"\n", 1)[0])) + b"\n"
+    report = plugin.report(result, options.policy, presentation, options.per_mount and options.submission is None)
+    return report.output, report.state
 
 
 def _submit(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:

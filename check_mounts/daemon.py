@@ -921,8 +921,9 @@ class Daemon:
     def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
         """The output as each verbosity wants it."""
         texts = []
+        limit = self.options.max_output and self.options.max_output - cache.AGE_ROOM
         for verbosity in range(4):
-            presentation = plugin.Presentation(verbosity, self.options.perfdata, self.options.max_output, self.options.allow_none, "utf-8")
+            presentation = plugin.Presentation(verbosity, self.options.perfdata, limit, self.options.allow_none, "utf-8")
             report = plugin.report(result, self.options.policy, presentation)
             texts.append(report.output)
         return report.state, texts
@@ -1032,12 +1033,14 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
     """``42 mounts, 1 timed out: /home``."""
     words = [text.counted(len(summary.relevant(judgements)), "mount")]
     groups: dict[str, list[str]] = {}
-    for judgement in summary.failed(judgements):
+    for judgement in summary.failed_mounts(judgements):
         names = groups.setdefault(judgement.condition.value.replace("-", " "), [])
-        names.append(text.clipped(text.printable(judgement.finding.mount_point) or "the mount table", 60))
+        names.append(text.clipped(text.printable(judgement.finding.mount_point), 60))
     for condition, names in groups.items():
         dots = ", ..." if len(names) > _NAMED else ""
         words.append(f"{len(names)} {condition}: {', '.join(names[:_NAMED])}{dots}")
+    if lines := policy.bad_lines(judgements):
+        words.append(f"{text.counted(lines, 'line')} not understood")
     return ", ".join(words)
 
 

@@ -22,7 +22,7 @@ from typing import Optional
 
 from check_mounts import filesystems, option_rules
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse
-from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.model import BadLine, Condition, ExpectedMount, Mount
 from check_mounts.mountoptions import (
     Mode,
     flag_differences,
@@ -156,18 +156,19 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
         raise ValueError("it has no " + ("mount point" if len(words) < 2 else "filesystem type"))
     for place, field in zip(("fifth", "sixth"), fields[4:6]):
         if not _NUMBER.match(field):
-            raise ValueError(f"its {place} field, {printable(field)}, is not a number")
+            # It is not shown: an option with a blank in it, which may be a password, moves its rest into this field.
+            raise ValueError(f"its {place} field is not a number (a blank within a field is written \\040)")
     return FstabLine(number, words[0], words[1], words[2], words[3] if len(words) > 3 else None)
 
 
-def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[Complaint]]:
+def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[BadLine]]:
     """All lines of a table that mount(8) takes, and complaints of the others. ``name`` is the file's, for the origin."""
     lines, complaints = [], []
     for number, text in enumerate(data.split(b"\n"), 1):
         try:
             line = parse_fstab_line(text, number)
         except ValueError as error:
-            complaints.append(Complaint(_fstab_origin(name, number), str(error)))
+            complaints.append(BadLine(printable(os.fsencode(name)), number, str(error)))
             continue
         if line is not None:
             lines.append(line)
@@ -189,7 +190,7 @@ def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
     return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
-def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Complaint]]:
+def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[BadLine]]:
     """What an fstab(5) says is mounted at boot, in its order. Several entries for one mount point are stacked: all are expected.
 
     A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
@@ -202,9 +203,12 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Com
         if not _is_mounted_at_boot(line, options):
             continue
         try:
+            if not line.target.startswith(b"/"):
+                # It is not shown: where the source has a blank in it, this is its end, and may be that of a password.
+                raise ValueError("the mount point is not an absolute path")
             entries.append(_entry(line.target, line.source, line.fs_type, options, origin))
         except ValueError as error:
-            complaints.append(Complaint(origin, str(error)))
+            complaints.append(BadLine(printable(os.fsencode(path)), line.number, str(error)))
     return entries, complaints
 
 

@@ -9,14 +9,13 @@ No effects; of the system only the clocks are looked at.
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import survey, text
 from check_mounts.model import Condition, Finding, Mount, MountIdentity, State, Survey
-from check_mounts.policy import Judgement, worst_of_each
+from check_mounts.policy import Judgement, bad_lines, worst_of_each
 from check_mounts.selection import Selection
 from check_mounts.survey import Table
 
@@ -26,8 +25,6 @@ _SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
 _DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
 # By how many seconds two clocks that are read one after the other seem to have moved against each other, at the most, if neither was set.
 _CLOCK_WAS_SET = 0.5
-# The same line has another number once a mount before it has come or gone.
-_LINE_NUMBER = re.compile(r"^line \d+ (?=of the mount table )")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +98,8 @@ class Known:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
             if finding.stuck_since is None and since < begun:
-                return dataclasses.replace(finding, detail=f"{finding.detail}, as ever since {text.moment(since)}")
+                detail = f"{finding.detail}, as ever since {text.moment(since)}"
+                return dataclasses.replace(finding, detail=detail, since=since)
         elif finding.condition not in _DOUBTFUL:
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
@@ -242,12 +240,12 @@ class Episodes:
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
-        self._not_understood: dict[str, str] = {}
+        self._not_understood: dict[object, str] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
         """What has changed since the last call. ``now`` is on CLOCK_BOOTTIME; ``mounted`` are all mount points of the table."""
-        news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.mount_point])
-        present = worst_of_each(judgement for judgement in judgements if judgement.finding.mount_point)
+        news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
+        present = worst_of_each(judgements)
         for mount_point, judgement in present.items():
             line = self._follow_one(mount_point, judgement, now)
             if line is not None:
@@ -265,7 +263,7 @@ class Episodes:
         news: list[News] = []
         for judgement in judgements:
             words = judgement.finding.detail
-            key = _LINE_NUMBER.sub("", words)
+            key = _line_key(judgement.finding)
             if key not in before and key not in self._not_understood:
                 news.append(News(judgement.state, words))
             self._not_understood.setdefault(key, before.get(key, words))
@@ -295,6 +293,14 @@ class Episodes:
         return f"{text.printable(mount_point)} {'' if condition in (Condition.TIMED_OUT, Condition.UNPROBED) else 'is '}{judgement.words}"
 
 
+def _line_key(finding: Finding) -> object:
+    """What a line is known by. The same line of the mount table has another number once a mount before it has come or gone."""
+    line = finding.line
+    if line is None:
+        return finding.detail
+    return (line.file, line.why) if line.file == survey.MOUNT_TABLE else (line.file, line.number, line.why)
+
+
 def answered(judgement: Judgement) -> bool:
     """Whether a probe has come back with anything but a failure."""
     return judgement.finding.outcome is not None and judgement.condition not in _DOUBTFUL | {Condition.SHADOWED}
@@ -321,9 +327,11 @@ def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, i
     """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of MountStatusMonitor."""
     bad: dict[Condition, int] = {}
     for judgement in judgements:
-        if judgement.state is not State.OK:
+        if judgement.state is not State.OK and judgement.finding.is_mount:
             bad[judgement.condition] = bad.get(judgement.condition, 0) + 1
-    tail = ", ".join(f"{bad[condition]} {condition.value.replace('-', ' ')}" for condition in _IN_ORDER if condition in bad)
+    parts = [f"{bad[condition]} {condition.value.replace('-', ' ')}" for condition in _IN_ORDER if condition in bad]
+    lines = bad_lines(judgements)
+    tail = ", ".join([*parts, f"{text.counted(lines, 'line')} not understood"] if lines else parts)
     total: Mapping[str, int] = dict(counts)
     return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "")
 

@@ -67,6 +67,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "diagnosis": finding.diagnosis or None,
         "remarks": finding.remarks,
         "stuck": _stuck(finding),
+        "line": None if finding.line is None else {"file": finding.line.file, "number": finding.line.number},
         "mount": None if finding.mount is None else _mount(finding.mount),
         "outcome": None if finding.outcome is None else _outcome(finding.outcome),
     }

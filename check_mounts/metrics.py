@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from check_mounts import history, summary, text
 from check_mounts.model import Condition, State, Survey
-from check_mounts.policy import Judgement
+from check_mounts.policy import Judgement, bad_lines
 
 # A label value has no limit of its own in the format, but a mount option chosen by somebody is not to fill a time series database.
 _LABEL_WIDTH = 256
@@ -87,6 +87,7 @@ def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passe
         if name != "mounts":  # their sum, but for the shadowed
             mounts.add_metric([name], number)
     yield mounts
+    yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judgements))
 
 
 def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:
@@ -117,7 +118,7 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
     found: dict[tuple[str, str, str], Judgement] = {}
     for judgement in judgements:
         finding = judgement.finding
-        if judgement.condition is Condition.SHADOWED or not finding.mount_point:
+        if judgement.condition is Condition.SHADOWED or not finding.is_mount:
             continue
         mount = finding.mount
         source, fs_type = (b"", b"") if mount is None else (mount.source, mount.fs_type)

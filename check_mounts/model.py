@@ -180,6 +180,23 @@ class Unparsed:
 
 
 @dataclasses.dataclass(frozen=True)
+class BadLine:
+    """A line of a file that was to say something of mounts and makes no sense: ``number`` counts from 1, ``why`` is fit for output.
+
+    It holds nothing of the line: a password with a blank in it is what makes some lines bad. ``file`` is its name in words; ``more``
+    is how many other lines there make no sense.
+    """
+
+    file: str
+    number: int
+    why: str
+    more: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.number}: {self.why}"
+
+
+@dataclasses.dataclass(frozen=True)
 class ExpectedMount:
     """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of the configuration, a unit.
 
@@ -255,12 +272,13 @@ class StuckProbe:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is to be said of one mount point.
+    """What is to be said of one mount point; or of a line that makes no sense, which is no mount (:attr:`is_mount`).
 
-    ``mount`` is None where nothing is mounted (missing) or where a line of the table was not understood. ``detail`` is text fit
+    ``mount`` is None where nothing is mounted (missing) and for a ``line``. ``detail`` is text fit
     for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
-    ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a process that a hung filesystem holds. ``diagnosis`` says whose
-    fault it is, where that is known; ``remarks`` what else was found out, a line each.
+    ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a process that a hung filesystem holds; ``since`` is when it was
+    first found to hang, where that was before this pass. ``diagnosis`` says whose fault it is, where that is known; ``remarks`` what
+    else was found out, a line each.
     """
 
     mount_point: bytes
@@ -273,6 +291,13 @@ class Finding:
     stuck_since: Optional[float] = None
     diagnosis: str = ""
     remarks: tuple[str, ...] = ()
+    since: Optional[float] = None
+    line: Optional[BadLine] = None
+
+    @property
+    def is_mount(self) -> bool:
+        """Whether it is about a mount, or one that should be there; if not, it counts as none."""
+        return bool(self.mount_point)
 
 
 @dataclasses.dataclass(frozen=True)

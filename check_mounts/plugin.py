@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Optional
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Optional
 
 import nagiosplugin
 
@@ -21,7 +22,7 @@ from check_mounts import policy as policies
 from check_mounts import summary, text
 from check_mounts.model import Condition, Finding, State, Step, Survey
 from check_mounts.policy import Capacity, Judgement, Policy, Range
-from check_mounts.summary import Report
+from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
 
 _STATES = {
     State.OK: nagiosplugin.Ok,
@@ -99,6 +100,7 @@ class MountContext(_Numbers):
         self._wanted = wanted
         self._policy = policy
         self._counted: set[tuple[int, int]] = set()
+        self._told: set[bytes] = set()
 
     def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
         """The judgement as the library's result."""
@@ -109,8 +111,12 @@ class MountContext(_Numbers):
         """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has waited so long at least."""
         judgement: Judgement = metric.value
         finding = judgement.finding
-        if self._wanted == "none" or judgement.condition is Condition.SHADOWED:
+        if self._wanted == "none" or judgement.condition is Condition.SHADOWED or not finding.is_mount:
             return None
+        if finding.mount_point in self._told:  # of two findings of a mount point the worse comes first, and its label once
+            return None
+        if finding.outcome is not None or finding.latency is not None:
+            self._told.add(finding.mount_point)
         policy = self._policy.of(finding.mount_point)
         whole = None
         if self._wanted != "summary" and finding.latency is not None:
@@ -168,12 +174,11 @@ class WorstFirst(nagiosplugin.Results):
 
 
 class MountsSummary(nagiosplugin.Summary):
-    """The status line, and the lines below it."""
+    """The status line."""
 
-    def __init__(self, survey: Survey, judgements: Sequence[Judgement], verbosity: int) -> None:
+    def __init__(self, survey: Survey, judgements: Sequence[Judgement]) -> None:
         self._survey = survey
         self._judgements = judgements
-        self._verbosity = verbosity
 
     def ok(self, results: nagiosplugin.Results) -> str:
         """``42 mounts checked in 0.1 s``."""
@@ -186,21 +191,28 @@ class MountsSummary(nagiosplugin.Summary):
         return summary.headline(self._judgements, self._survey)
 
     def verbose(self, results: nagiosplugin.Results) -> list[str]:
-        """Notes, then the mounts that the verbosity asks for."""
-        return summary.details(self._judgements, self._survey, self._verbosity)
+        """The lines below are put together with all else, by what they are worth."""
+        return []
+
+
+# What is told of a mount beside its latency, and so stands behind a blank in a label.
+_ASPECTS = (*(step.word for step in Step), "used", "inodes")
+_ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
 
 
 def label(mount_point: bytes) -> str:
-    """A mount point as a label of perfdata.
+    """A mount point as a label of perfdata; no two are the same, nor the same as that of something else that is told of a mount.
 
     The guidelines forbid ``=`` and allow a quote only doubled, which Icinga 2 does not undo; ``::`` it takes for the end of a name by
-    check_multi, which it then puts before the labels that follow. All three are escaped as in mountinfo.
+    check_multi, which it then puts before the labels that follow. All three are escaped as in mountinfo, and so is the blank in a
+    mount point such as ``/x used``, which is not what is used of ``/x``.
     """
-    return text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072") or "mount table"
+    shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
+    return _ASPECT.sub(r"\\040", shown)
 
 
-def report(survey: Survey, policy: Policy, presentation: Presentation) -> Report:
-    """The whole output."""
+def report(survey: Survey, policy: Policy, presentation: Presentation, per_mount: bool = False) -> Report:
+    """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and output, with a tab in between."""
     judgements = policies.judge_all(survey, policy)
     state = policies.worst(judgements, survey, presentation.allow_none)
     items: list[str] = []
@@ -208,72 +220,124 @@ def report(survey: Survey, policy: Policy, presentation: Presentation) -> Report
         Mounts(survey, judgements),
         SummaryContext(presentation.perfdata != "none", policy, items),
         MountContext(presentation.perfdata, policy, items),
-        MountsSummary(survey, judgements, presentation.verbosity),
+        MountsSummary(survey, judgements),
         WorstFirst(state),
     )
     check()
     verdict = f"{check.name.upper()} {str(check.state).upper()} - {check.summary_str}"
-    failures = summary.failures(judgements)
-    return _assemble(verdict, failures, items, check.verbose_str or [], presentation, state)
+    lines = summary.details(judgements, survey, presentation.verbosity)
+    if per_mount:
+        lines += [
+            _row(judgement, _own_text(judgement, policy, presentation)[0]) for judgement in policies.worst_of_each(judgements).values()
+        ]
+    output = _fitted(verdict, summary.failure_items(judgements), items, lines, presentation)
+    return Report(text.encoded(output, presentation.encoding), state, items)
 
 
 def report_each(survey: Survey, policy: Policy, presentation: Presentation) -> list[Report]:
     """An output for each mount point, as if it were a service of its own; their order is that of the judgements, the worst first."""
     reports = []
     for mount_point, judgement in policies.worst_of_each(policies.judge_all(survey, policy)).items():
-        items: list[str] = []
-        # The latency is what such a service has to show; counts of one mount say nothing.
-        wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
-        metric = nagiosplugin.Metric(label(mount_point), judgement, context="mount")
-        MountContext(wanted, policy, items).performance(metric, Mounts(survey, [judgement]))
-        verdict = f"MOUNTS {judgement.state.name} - {summary.line(judgement)}"
-        lines = summary.below(judgement, presentation.verbosity)
-        report = _assemble(verdict, [], items, lines, presentation, judgement.state)
-        reports.append(dataclasses.replace(report, mount_point=mount_point))
+        output, items = _own_text(judgement, policy, presentation)
+        reports.append(Report(text.encoded(output, presentation.encoding), judgement.state, items, mount_point))
     return reports
 
 
-def _assemble(
-    verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str], presentation: Presentation, state: State
-) -> Report:
-    """Put it together within the limit: the verdict always, then whole failures, whole perfdata items, whole lines.
-
-    Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else.
-    """
-    budget = _Budget(presentation)
-    budget.take(verdict + "\n")
-    named = budget.fitting(failures, first=": ", then="; ", more="; and {} more")
-    numbers = budget.fitting(perfdata, first=" | ", then=" ", more="")
-    below = budget.fitting(lines, first="", then="\n", more="\n({} more lines left out: --max-output)", tail="\n")
-    return Report(text.encoded(verdict + named + numbers + "\n" + below, presentation.encoding), state, perfdata)
+def _own_text(judgement: Judgement, policy: Policy, presentation: Presentation) -> tuple[str, list[str]]:
+    """The output of a mount as a service of its own, and its perfdata."""
+    items: list[str] = []
+    # The latency is what such a service has to show; counts of one mount say nothing.
+    wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
+    metric = nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
+    MountContext(wanted, policy, items).performance(metric, Mounts(Survey(()), [judgement]))
+    lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, presentation.verbosity)]
+    verdict = f"MOUNTS {judgement.state.name} - {summary.line(judgement)}"
+    return _fitted(verdict, [], items, lines, presentation), items
 
 
-class _Budget:
-    """The bytes that are left of ``--max-output``."""
+def _row(judgement: Judgement, output: str) -> Detail:
+    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a tab."""
+    words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), output.split("\n", 1)[0])
+    return Detail("\t".join(words), Worth.REST if judgement.state is State.OK else Worth.FAILED)
 
-    def __init__(self, presentation: Presentation) -> None:
-        self._encoding = presentation.encoding
-        self._limited = presentation.max_output > 0
-        self._left = presentation.max_output
 
-    def _size(self, words: str) -> int:
-        return len(text.encoded(words, self._encoding)) if self._limited else 0
+class _Piece(NamedTuple):
+    """A part of an output that is told as a whole or not at all. ``size``: in bytes, with what joins it to the others."""
 
-    def take(self, words: str) -> None:
-        self._left -= self._size(words)
+    words: str
+    worth: Worth
+    size: int
+    head: Optional[int] = None
 
-    def fitting(self, items: Sequence[str], first: str, then: str, more: str, tail: str = "") -> str:
-        """As many whole items as fit, joined; where some do not, ``more`` says how many, if that fits."""
-        if not items:
-            return ""
-        sizes = [self._size((then if position else first) + item) for position, item in enumerate(items)]
-        count, closing = len(items), ""
-        if self._limited:
-            count, _ = text.fitting(sizes, self._left - self._size(tail), self._size(more.format(len(items))))
-        if count == 0:
-            return ""
-        if count < len(items):
-            closing = more.format(len(items) - count)
-        words = first + then.join(items[:count]) + closing + tail
-        self.take(words)
-        return words
+
+def _fitted(verdict: str, failures: Sequence[Failure], perfdata: Sequence[str], lines: Sequence[Detail], presentation: Presentation) -> str:
+    """An output within the limit: the verdict always, then what is worth most, piece by piece, and how much was left out."""
+    named = failures[:MOST_GROUPS]
+    whole = _joined(verdict, _listed(named, failures), perfdata, [line.words for line in lines])
+    limit = presentation.max_output
+
+    def size(words: str) -> int:
+        return len(text.encoded(words, presentation.encoding))
+
+    if limit == 0 or size(whole) <= limit:
+        return whole
+    closing = _left_out(_total(failures), len(lines), len(perfdata))
+    verdict = _squeezed(verdict, limit - len(closing) - 2, size)  # two line feeds
+    room = limit - size(verdict) - len(closing) - 2 - len(f"; and {_total(failures)} more") - len(" |")
+    pieces = [_Piece(item.words, Worth.FAILURE, size(item.words) + 2) for item in named]
+    pieces += [_Piece(item, Worth.LATENCY if _is_of_mount(item) else Worth.COUNT, size(item) + 1) for item in perfdata]
+    first = len(pieces)
+    pieces += [_Piece(each.words, each.worth, size(each.words) + 1, None if each.head is None else first + each.head) for each in lines]
+    kept = _kept(pieces, room)
+    shown = [failure for index, failure in enumerate(named) if index in kept]
+    numbers = [pieces[index].words for index in range(len(named), first) if index in kept]
+    below = [pieces[index].words for index in range(first, len(pieces)) if index in kept]
+    closing = _left_out(0 if shown else _total(failures), len(lines) - len(below), len(perfdata) - len(numbers))
+    return _joined(verdict, _listed(shown, failures) if shown else [], numbers, [*below, closing] if closing else below)
+
+
+def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
+    """The positions of those that there is room for, chosen by what they are worth. One that is too long does not keep others out."""
+    kept: set[int] = set()
+    for index in sorted(range(len(pieces)), key=lambda index: pieces[index].worth):
+        piece = pieces[index]
+        if piece.size <= room and (piece.head is None or piece.head in kept):
+            kept.add(index)
+            room -= piece.size
+    return kept
+
+
+def _joined(verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str]) -> str:
+    """Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else."""
+    named = ": " + "; ".join(failures) if failures else ""
+    numbers = " | " + " ".join(perfdata) if perfdata else ""
+    return "".join(f"{each}\n" for each in (verdict + named + numbers, *lines))
+
+
+def _listed(named: Sequence[Failure], failures: Sequence[Failure]) -> list[str]:
+    """The words of some failures, and how many more there are."""
+    rest = _total(failures) - _total(named)
+    return [*(each.words for each in named), *([f"and {rest} more"] if rest else [])]
+
+
+def _total(failures: Sequence[Failure]) -> int:
+    return sum(each.stands_for for each in failures)
+
+
+def _left_out(failures: int, lines: int, numbers: int) -> str:
+    """What is said of them at the end; nothing where there are none. Failures only where none is named: else it is said there."""
+    counts = ((failures, "failure"), (lines, "more line"), (numbers, "more value"))
+    parts = [text.counted(count, noun) for count, noun in counts if count]
+    return f"({', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]} left out: --max-output)" if parts else ""
+
+
+def _is_of_mount(item: str) -> bool:
+    """Mount points begin with a slash, and the names of counts and times do not."""
+    return item.startswith(("'/", "/"))
+
+
+def _squeezed(words: str, room: int, size: Callable[[str], int]) -> str:
+    """A verdict without its middle where it is too long, as that of a mount by itself may be: it has all names in full."""
+    while (excess := size(words) - room) > 0:
+        words = text.clipped(words, len(words) - max(1, excess // 16))  # a character has 16 bytes at the most, escaped
+    return words

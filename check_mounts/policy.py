@@ -203,6 +203,8 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     if finding.condition is Condition.TIMED_OUT:
         joint = " " if finding.detail.startswith("after ") else ": "
         words = f"timed out{joint}{finding.detail}"
+    elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
+        words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
     else:
         words = _WORDS[finding.condition].format(finding.detail)
     if finding.diagnosis:
@@ -287,11 +289,18 @@ _BY_GRAVITY = (
 )
 
 
+def bad_lines(judgements: Iterable[Judgement]) -> int:
+    """How many lines of files make no sense, as far as that is not OK."""
+    lines = (judgement.finding.line for judgement in judgements if judgement.state is not State.OK)
+    return sum(1 + line.more for line in lines if line is not None)
+
+
 def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
-    """By mount point, without what is shadowed. The worst come first, and count, where several findings are of one mount point."""
+    """By mount point, without what is shadowed or no mount. The worst come first, and count, where several findings are of one mount
+    point."""
     found: dict[bytes, Judgement] = {}
     for judgement in judgements:
-        if judgement.condition is not Condition.SHADOWED:
+        if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED:
             found.setdefault(judgement.finding.mount_point, judgement)
     return found
 
@@ -301,6 +310,7 @@ def worst(judgements: list[Judgement], survey: Survey, allow_none: bool) -> Stat
     if survey.interrupted is not None:
         return State.UNKNOWN
     states = [judgement.state for judgement in judgements]
-    if not any(judgement.condition is not Condition.SHADOWED for judgement in judgements) and not allow_none:
+    checked = any(judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED for judgement in judgements)
+    if not checked and not allow_none:
         states.append(State.UNKNOWN)
     return max(states, key=lambda state: state.rank, default=State.OK)

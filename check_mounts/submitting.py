@@ -49,7 +49,7 @@ def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[fl
     def result(report: Report) -> Result:
         name = submission.service
         if report.mount_point is not None:
-            name += f" {text.printable(report.mount_point) or 'mount table'}"
+            name += f" {text.printable(report.mount_point)}"
         source = text.printable_argument(os.uname().nodename)
         return Result(submission.host, name, report.state.value, report.output, report.perfdata, now, ttl, source)
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Optional
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional
 
 from check_mounts import selection, text
 from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
-from check_mounts.policy import Judgement, Policy, judge_all, worst
+from check_mounts.policy import Judgement, Policy, bad_lines, judge_all, worst
 
 # More failures than this are grouped; more groups than this are counted.
 _NAMED = 5
-_GROUPS = 6
+MOST_GROUPS = 6
 _EXAMPLES = 3
+_REASONS = 2
 _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
 
@@ -46,7 +48,7 @@ def line(judgement: Judgement) -> str:
     finding = judgement.finding
     if finding.mount is not None:
         return f"{described(finding.mount)} {judgement.words}"
-    if not finding.mount_point:
+    if not finding.is_mount:
         return finding.detail
     return f"{text.printable(finding.mount_point)} {judgement.words}"
 
@@ -63,44 +65,67 @@ def _short_line(judgement: Judgement) -> str:
 
 
 def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """All but the shadowed: what a path leads to, or should."""
-    return [judgement for judgement in judgements if judgement.condition is not Condition.SHADOWED]
+    """All mounts but the shadowed: what a path leads to, or should."""
+    return [judgement for judgement in judgements if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED]
 
 
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """Those that are not OK, the worst first as they come."""
+    """Those that are not OK, the worst first as they come; lines that make no sense included."""
     return [judgement for judgement in judgements if judgement.state is not State.OK]
 
 
+def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """The mounts among them."""
+    return [judgement for judgement in failed(judgements) if judgement.finding.is_mount]
+
+
 def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
-    """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s``."""
-    total, bad = len(relevant(judgements)), len(failed(judgements))
+    """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``."""
+    total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
+    lines = bad_lines(judgements)
+    also = f", {text.counted(lines, 'line')} not understood" if lines else ""
     if bad:
-        return f"{cut}{bad} of {max(total, bad)} mounts failed"
+        return f"{cut}{bad} of {max(total, bad)} mounts failed{also}"
     if total == 0:
-        return f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why)"
-    return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s"
+        return f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
+    return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s{also}"
+
+
+class Failure(NamedTuple):
+    """An item of the status line, and how many failures it stands for."""
+
+    words: str
+    stands_for: int
 
 
 def failures(judgements: Sequence[Judgement]) -> list[str]:
     """The failures as items of the status line, the worst first."""
+    items = failure_items(judgements)
+    rest = sum(item.stands_for for item in items[MOST_GROUPS:])
+    return [item.words for item in items[:MOST_GROUPS]] + ([f"and {rest} more"] if rest else [])
+
+
+def failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
+    """All of them, a few by name, many in groups. Lines are no mounts, and so are not grouped with them."""
     bad = failed(judgements)
-    if len(bad) <= _NAMED:
-        return [_short_line(judgement) for judgement in bad]
-    groups: dict[tuple[int, Condition, str], list[Judgement]] = {}
-    for judgement in bad:
-        groups.setdefault((judgement.state.rank, judgement.condition, _origin(judgement)), []).append(judgement)
-    ordered = sorted(groups.items(), key=lambda group: (-group[0][0], -len(group[1])))
+    many = {True: len(failed_mounts(bad)) > _NAMED, False: len(bad) > _NAMED}
+    groups: dict[tuple[object, ...], list[Judgement]] = {}
+    for position, judgement in enumerate(bad):
+        grouped = many[judgement.finding.is_mount]
+        key = (judgement.condition, _origin(judgement)) if grouped else (position,)
+        groups.setdefault((judgement.state.rank, *key), []).append(judgement)
     totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
-    items = [_group_line(key[2], members, totals[key[2]]) for key, members in ordered[:_GROUPS]]
-    rest = sum(len(members) for _, members in ordered[_GROUPS:])
-    return [*items, f"and {rest} more"] if rest else items
+    ordered = sorted(groups.values(), key=lambda members: (-members[0].state.rank, -len(members)))
+    return [Failure(_group_line(members, totals), len(members)) for members in ordered]
 
 
 def _origin(judgement: Judgement) -> str:
-    """What failures are grouped by: ``mounts of filer1``, ``local xfs mounts``."""
-    mount = judgement.finding.mount
+    """What failures are grouped by: ``mounts of filer1``, ``local xfs mounts``, ``lines of /etc/fstab``."""
+    finding = judgement.finding
+    if not finding.is_mount:  # what is no line either stands for itself
+        return finding.detail if finding.line is None else f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}"
+    mount = finding.mount
     if mount is None:
         return "mounts"
     server = selection.server(mount)
@@ -109,32 +134,87 @@ def _origin(judgement: Judgement) -> str:
     return f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts"
 
 
-def _group_line(origin: str, members: Sequence[Judgement], total: int) -> str:
+def _group_line(members: Sequence[Judgement], totals: Mapping[str, int]) -> str:
     if len(members) == 1:
         return _short_line(members[0])
-    words = members[0].words
-    if any(member.words != words for member in members):
-        words = members[0].condition.value.replace("-", " ")
-        causes = {member.finding.diagnosis for member in members}
-        if len(causes) == 1:
-            words += "".join(f": {cause}" for cause in causes if cause)
-    names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
+    origin = _origin(members[0])
     dots = ", ..." if len(members) > _EXAMPLES else ""
-    every = "all " if origin.startswith("mounts of ") and len(members) == total else ""
-    return f"{every}{len(members)} {origin} {text.clipped(words, 2 * _NAME_WIDTH)} ({', '.join(names)}{dots})"
+    lines = [member.finding.line for member in members if member.finding.line is not None]
+    if lines:
+        numbers = ", ".join(str(line.number) for line in lines[:_EXAMPLES])
+        return f"{len(lines)} {origin} make no sense ({numbers}{dots})"
+    names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
+    every = "all " if origin.startswith("mounts of ") and len(members) == totals[origin] else ""
+    return f"{every}{len(members)} {origin} {text.clipped(_common_words(members), 2 * _NAME_WIDTH)} ({', '.join(names)}{dots})"
 
 
-def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[str]:
+def _common_words(members: Sequence[Judgement]) -> str:
+    """What is the matter with all of them: their condition, since when, and why, as far as they have that in common."""
+    words = members[0].words
+    if all(member.words == words for member in members):
+        return words
+    said = members[0].condition.value.replace("-", " ") + _since_words(members)
+    hung = members[0].condition is Condition.TIMED_OUT
+    reasons = collections.Counter(filter(None, map(_reason, members)))
+    # A reason of its own that each of them has is found with -v; whose fault it is that some hang, no administrator should miss.
+    shown = [(reason, count) for reason, count in reasons.most_common(_REASONS) if hung or count > 1]
+    if not shown:
+        return said
+    more = ", and others" if len(reasons) > len(shown) else ""
+    alone = len(reasons) == 1
+    return f"{said}: " + ", ".join(reason if alone else f"{reason} ({count})" for reason, count in shown) + more
+
+
+def _since_words(members: Sequence[Judgement]) -> str:
+    moments = [None if member.finding.since is None else text.moment(member.finding.since) for member in members]
+    known = sorted(filter(None, moments))
+    if not known:
+        return ""
+    return f" since {known[0]}" if len(set(moments)) == 1 else f", the first since {known[0]}"
+
+
+def _reason(member: Judgement) -> str:
+    finding = member.finding
+    if member.condition is Condition.TIMED_OUT:
+        return finding.diagnosis
+    if member.condition is not finding.condition:  # slow, full: each is so in numbers of its own
+        return ""
+    return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
+
+
+class Worth(enum.IntEnum):
+    """What a part of an output is worth where there is no room for all: the first are kept the longest."""
+
+    FAILURE = enum.auto()  # in the status line
+    FAILED = enum.auto()  # a line about what is not OK
+    ABOUT_FAILED = enum.auto()  # and those below it
+    NOTE = enum.auto()
+    COUNT = enum.auto()  # perfdata of the whole
+    LATENCY = enum.auto()  # and of single mounts
+    REST = enum.auto()
+
+
+class Detail(NamedTuple):
+    """A line below the status line. ``head``: the position of the line without which it means nothing, or None."""
+
+    words: str
+    worth: Worth
+    head: Optional[int] = None
+
+
+def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[Detail]:
     """The lines below the status line: what is not ok (1), every mount (2), every step and what was left out (3)."""
-    lines = [f"note: {note}" for note in survey.notes]
+    lines = [Detail(f"note: {note}", Worth.NOTE) for note in survey.notes]
     for judgement in judgements:
         if verbosity >= 2 or (verbosity == 1 and judgement.condition is not Condition.OK) or (verbosity and judgement.state.rank):
-            lines.append(f"{judgement.state.name}: {line(judgement)}")
-            lines.extend(f"  {words}" for words in below(judgement, verbosity))
+            bad, head = judgement.state is not State.OK, len(lines)
+            lines.append(Detail(f"{judgement.state.name}: {line(judgement)}", Worth.FAILED if bad else Worth.REST))
+            worth = Worth.ABOUT_FAILED if bad else Worth.REST
+            lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, verbosity))
     if verbosity >= 3:
-        lines.extend(f"left out: {described(out.mount)}: {out.why}" for out in survey.left_out)
+        lines.extend(Detail(f"left out: {described(out.mount)}: {out.why}", Worth.REST) for out in survey.left_out)
     if verbosity >= 1:
-        lines.extend(f"absent: {words}" for words in survey.excused)
+        lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
     return lines
 
 
@@ -167,7 +247,7 @@ def counts(judgements: Sequence[Judgement], survey: Survey) -> list[tuple[str, i
     """How many mounts there are of each condition, ``mounts`` being all that are not shadowed."""
     numbers = dict.fromkeys(Condition, 0)
     for judgement in judgements:
-        numbers[judgement.condition] += 1
+        numbers[judgement.condition] += judgement.finding.is_mount
     return [("mounts", len(relevant(judgements))), *((condition.identifier, numbers[condition]) for condition in _ORDER)]
 
 

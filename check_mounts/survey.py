@@ -20,7 +20,7 @@ from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
 from check_mounts.causes import Causes
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
+from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
 from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
 from check_mounts.stuck import Registry, process_start
@@ -32,6 +32,9 @@ _LOOK_FOR_HUNG = 0.1
 # How much longer than its deadline a pass takes at most, where it was late itself.
 _CATCH_UP = 0.25
 _TRIES = 2
+
+# How the file with the mount table is called in messages.
+MOUNT_TABLE = "the mount table"
 
 # What is asked one mount at a time until it has answered: a superblock, and the way through a mount that can hang.
 Gate = tuple[str, tuple[int, int]]
@@ -333,7 +336,8 @@ class Pass:
             self._reload_stuck()
             self._ready.appendleft(mount)
         elif age >= self._timeout_of(mount):
-            finding = self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck), None, age, stuck.pid, stuck.since)
+            self._note(mount, Condition.TIMED_OUT, _stuck_words(stuck), None, age, stuck.pid, stuck.since)
+            finding = self._known_since(mount, stuck.since)
             self.causes.know_stuck(mount, stuck.pid)
             self._hang(mount, gate, finding)
         else:
@@ -434,6 +438,7 @@ class Pass:
                 self._writes_held[mount.mount_id] = mount
             else:
                 self._rewrite(finding, Condition.TIMED_OUT, _stuck_words(stuck), None, age, stuck.pid)
+                self._known_since(mount, stuck.since)
                 self.causes.know_stuck(mount, stuck.pid)
 
     def _note_unwritten(self, mount: Mount, why: str) -> None:
@@ -445,7 +450,7 @@ class Pass:
             try:
                 outcome = probe.unpack_answer(event.answer)
             except ValueError as error:
-                self._rewrite(finding, Condition.UNPROBED, f"its worker's answer makes no sense: {error}")
+                self._rewrite(finding, Condition.UNPROBED, f"not written: its worker's answer makes no sense: {error}")
                 return
             if outcome.busy:
                 self._reload_stuck()
@@ -474,7 +479,7 @@ class Pass:
             detail = f"after {text.seconds_words(self._timeout_of(mount))} at {_step_word(event.progress)}"
             self._rewrite(finding, Condition.TIMED_OUT, detail, outcome, event.waited, event.pid)
         else:
-            self._rewrite(finding, Condition.UNPROBED, _death_words(event))
+            self._rewrite(finding, Condition.UNPROBED, f"not written: {_death_words(event)}")
 
     def _rewrite(
         self,
@@ -518,7 +523,8 @@ class Pass:
     def _share(self, mount: Mount, gate: Gate) -> None:
         hung = self._hung[gate]
         what = "same filesystem as" if gate[0] == "fs" else "the way to it leads through the same filesystem as that to"
-        finding = self._note(mount, Condition.TIMED_OUT, f"{what} {text.printable(hung.mount_point)}", None, hung.latency)
+        self._note(mount, Condition.TIMED_OUT, f"{what} {text.printable(hung.mount_point)}", None, hung.latency)
+        finding = self._known_since(mount, hung.since)
         self._block_below(mount, finding)
 
     def _block_below(self, mount: Mount, finding: Finding, what: str = "timed out") -> None:
@@ -545,11 +551,17 @@ class Pass:
         self.noted[mount.mount_id] = self._clock if condition is Condition.UNPROBED else time.monotonic()
         return finding
 
+    def _known_since(self, mount: Mount, since: Optional[float]) -> Finding:
+        """The finding of a mount, which was found to hang before this pass."""
+        finding = self.findings[mount.mount_id] = dataclasses.replace(self.findings[mount.mount_id], since=since)
+        return finding
+
     # -- the end
 
     def _end(self) -> None:
         """Give up what is open. The workers that did not answer are killed; their lines in the registry stand already."""
-        why = f"{self.interrupted} came first" if self.interrupted else "the run's deadline came first"
+        came = self.interrupted or "the run's deadline"
+        why = f"{came} came first"
         if self._pool.trouble is not None:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
             why = f"no worker could be started ({self._pool.trouble})"
@@ -557,14 +569,16 @@ class Pass:
             self._handle(event)
         for key, pid, progress, waited in self._pool.unserved():
             mount = self._mount_of(key)
-            words = why if pid is None else f"{why}, after {text.seconds_words(waited)} at {_step_word(progress)}"
+            # Somebody was asking: how long in vain is what points to a mount that hangs.
+            unanswered = f"no answer for {text.seconds_words(round(waited, 1))} at {_step_word(progress)} when {came} came"
             if key & _WRITE:
-                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: {words}")
+                words = f"not written: {why if pid is None else unanswered}"
+                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, words)
             elif pid is None:
-                self._note(mount, Condition.UNPROBED, words)
+                self._note(mount, Condition.UNPROBED, why)
             else:
                 outcome = probe.unpack_progress(progress)
-                self._note(mount, Condition.UNPROBED, words, outcome, waited, pid, _boottime() - waited)
+                self._note(mount, Condition.UNPROBED, unanswered, outcome, waited, pid, _boottime() - waited)
         for mount in self._writes_held.values():
             self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}")
         for mount in self.chosen.selected:
@@ -815,11 +829,11 @@ def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) 
 
 
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
-    """One finding for all lines that are no mounts: it names the first, and how many more there are."""
+    """One finding for all lines that are no mounts: it names the first, and how many more there are. The options of a line may hold a
+    password, so the line itself is not shown."""
     if not unparsed:
         return []
-    first = unparsed[0]
-    more = f" (and {text.counted(len(unparsed) - 1, 'line')} more)" if len(unparsed) > 1 else ""
-    line = text.clipped(text.printable(first.line), 200)
-    detail = f"line {first.number} of the mount table cannot be understood, {first.why}: {line}{more}"
-    return [Finding(b"", None, Condition.UNPROBED, detail)]
+    line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)
+    more = f" (and {text.counted(line.more, 'line')} more)" if line.more else ""
+    detail = f"line {line.number} of the mount table cannot be understood, {line.why}{more}"
+    return [Finding(b"", None, Condition.UNPROBED, detail, line=line)]

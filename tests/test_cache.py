@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts import cache
-from tests.conftest import PYTHON, ROOT, Mounts, until
+from tests.conftest import PYTHON, ROOT, Mounts, ageless, until
 
 TEXTS = (
     b"MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\n",
@@ -104,14 +104,37 @@ def modules(command: Sequence[str]) -> set[str]:
 def test_a_result_is_printed_as_it_was_written(status: Path, state: int, arguments: Sequence[str], verbosity: int) -> None:
     write(status, state)
     result = ask(status, *arguments)
-    assert (result.returncode, result.stdout, result.stderr) == (state, TEXTS[verbosity], b"")
+    assert (result.returncode, ageless(result.stdout), result.stderr) == (state, TEXTS[verbosity], b"")
+
+
+@pytest.mark.parametrize("age", [1.0, 9.0, 59.0])
+@pytest.mark.parametrize("verbosity", range(4))
+def test_it_says_how_old_it_is(status: Path, age: float, verbosity: int) -> None:
+    write(status, age=age)
+    result = ask(status, *["-v"] * verbosity)
+    first, below = result.stdout.split(b"\n", 1)
+    match = re.fullmatch(rb"(MOUNTS WARNING - 1 of 2 mounts failed: /srv) \(as of (\d+) s ago\) \| mounts=2 ok=1", first)
+    assert match and age <= int(match[2]) < age + 60
+    assert below == TEXTS[verbosity].split(b"\n", 1)[1]
+
+
+def test_a_result_without_perfdata_says_how_old_it_is(status: Path) -> None:
+    """A bar below the first line is not where its perfdata begins."""
+    write(status, 3, [b"MOUNTS UNKNOWN - cannot check\n/home\t0\tMOUNTS OK - x | y=1\n"] * 4, age=7)
+    assert re.fullmatch(rb"MOUNTS UNKNOWN - cannot check \(as of \d+ s ago\)\n/home\t0\tMOUNTS OK - x \| y=1\n", ask(status).stdout)
+
+
+def test_of_less_than_a_second_nothing_is_said(status: Path) -> None:
+    """Whoever asks right after a pass has a result of now."""
+    assert cache._with_age(TEXTS[0], 0.99) == TEXTS[0]
+    assert cache._with_age(TEXTS[0], 1.0) != TEXTS[0]
 
 
 def test_the_installed_script_and_that_of_pip_print_it_too(status: Path, installed: Path) -> None:
     write(status)
     for script in (installed / "bin/check_mounts", Path(sys.executable).parent / "check_mounts"):
         result = subprocess.run([script, "-v", "--cache", status, "--cached"], env={}, capture_output=True, check=False)
-        assert (result.returncode, result.stdout, result.stderr) == (1, TEXTS[1], b"")
+        assert (result.returncode, ageless(result.stdout), result.stderr) == (1, TEXTS[1], b"")
 
 
 def test_after_two_dashes_it_is_no_option(status: Path) -> None:
@@ -163,7 +186,7 @@ def test_a_pipe_that_does_not_block_gets_all(status: Path) -> None:
     process = subprocess.Popen([PYTHON, "-m", "check_mounts", "--cached", f"--cache={status}"], cwd=ROOT, stdout=end)
     os.close(end)
     with open(read, "rb") as pipe:
-        assert pipe.read() == texts[0]
+        assert ageless(pipe.read()) == texts[0]
     assert process.wait() == 1
 
 
@@ -630,4 +653,4 @@ def test_nrpes_user_runs_what_root_has_installed(public: Path) -> None:
         assert path.stat().st_mode & 0o044 == 0o044, path
     command = [f"{public}/prefix/bin/check_mounts", "--cached", "--cache", f"{place}/status", "-vvv"]
     result = subprocess.run([*as_user(65534), *command], cwd="/", env={}, capture_output=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (1, TEXTS[3], b"")
+    assert (result.returncode, ageless(result.stdout), result.stderr) == (1, TEXTS[3], b"")

@@ -282,7 +282,7 @@ def test_wrong_lines_of_fstab(mounts: Mounts, daemon: Daemon, tmp_path: Path) ->
     wrong = [
         f"{fstab} line 2: it has no mount point",
         f"{fstab} line 3: it has no filesystem type",
-        f"{fstab} line 4: the mount point relative is not an absolute path",
+        f"{fstab} line 4: the mount point is not an absolute path",
     ]
     until(lambda: all(map(daemon.says, wrong)))
     fstab.write_text(good + "\ny /y\n")

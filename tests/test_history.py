@@ -10,9 +10,10 @@ import pytest
 
 from check_mounts import history, text
 from check_mounts.history import Episodes, Known
-from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
+from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from check_mounts.selection import Selection
+from check_mounts.survey import MOUNT_TABLE
 
 NOW = 1_000_000.0  # on whatever clock
 HOME = Mount(30, 1, (0, 40), b"/", b"/home", (b"rw",), (), b"nfs4", b"filer1:/home", (b"rw",))
@@ -253,9 +254,12 @@ def test_lines_that_are_no_mounts() -> None:
     episodes = Episodes()
 
     def wrong(*lines: str) -> list[Finding]:
-        return [Finding(b"", None, Condition.UNPROBED, line) for line in lines]
+        return [Finding(b"", None, Condition.UNPROBED, line, line=_of_table(line)) for line in lines]
 
-    table = "line {} of the mount table cannot be understood, it is garbage: x"
+    def _of_table(line: str) -> Optional[BadLine]:
+        return BadLine(MOUNT_TABLE, int(line.split()[1]), "it is garbage") if MOUNT_TABLE in line else None
+
+    table = "line {} of the mount table cannot be understood, it is garbage"
     lines = ("fstab line 3: it has no mount point", "fstab line 4: it has no type", table.format(7))
     assert news(episodes, NOW, *wrong(*lines)) == [(State.UNKNOWN, line) for line in lines]
     assert news(episodes, NOW, *wrong(*lines)) == []

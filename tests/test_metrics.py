@@ -25,7 +25,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import metrics
-from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey
+from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
@@ -544,6 +544,7 @@ def test_what_is_said_of_the_passes() -> None:
         "check_mounts_run_interval_seconds": 60,
         "check_mounts_last_run_timestamp_seconds": 1732500000.25,
         "check_mounts_stuck_probes": 3,
+        "check_mounts_bad_lines": 0,
         "check_mounts_runs_total": 7,
     }
     assert samples.values("check_mounts_mounts", "condition") == sorted(condition.identifier for condition in Condition)
@@ -569,11 +570,14 @@ def test_the_worst_of_what_has_the_same_labels_counts(conditions: Sequence[Condi
 
 
 def test_what_is_no_mount_has_no_series() -> None:
-    """Shadowed ones, which no path leads to, and lines of the mount table that make no sense; they are counted."""
+    """Shadowed ones, which no path leads to, and lines of the mount table that make no sense; they are counted, but not as mounts."""
     shadowed = Finding(b"/x", _mount(b"/x"), Condition.SHADOWED, "another mount covers it")
-    samples = _render(shadowed, Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood"))
+    line = BadLine("the mount table", 3, "it is garbage", more=2)
+    samples = _render(shadowed, Finding(b"", None, Condition.UNPROBED, "what it is", line=line))
     assert not samples.of("check_mounts_mount_up")
-    assert samples.value("check_mounts_mounts", condition="shadowed") == samples.value("check_mounts_mounts", condition="unprobed") == 1
+    assert samples.value("check_mounts_mounts", condition="shadowed") == 1
+    assert samples.value("check_mounts_mounts", condition="unprobed") == 0
+    assert samples.value("check_mounts_bad_lines") == 3
 
 
 def test_nothing_is_loaded_while_it_renders() -> None:

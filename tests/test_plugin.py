@@ -248,7 +248,6 @@ def test_each_mount_as_a_service_of_its_own() -> None:
             ["'/h\\174\\012\\047'=5.000000s"],
         ),
         (b"/gone", State.CRITICAL, b"MOUNTS CRITICAL - /gone missing: not mounted\n", []),
-        (b"", State.UNKNOWN, b"MOUNTS UNKNOWN - line 3 of the mount table makes no sense\n", []),
         (b"/m0", State.OK, b"MOUNTS OK - /m0 (xfs /dev/sda1) ok in 0.012 s | '/m0'=0.012000s\n", ["'/m0'=0.012000s"]),
     ]
     assert [each.perfdata for each in report_each(survey(HEALTHY[0]), Policy(), Presentation(perfdata="none"))] == [[]]

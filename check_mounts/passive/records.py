@@ -90,21 +90,31 @@ def message(result: Result) -> Message:
 
 
 def fitted(parts: Message, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
-    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole items of perfdata, whole lines.
+    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole lines, whole items of perfdata.
 
     Of a verdict that is too long, whole failures are left out at its end; a quarter of the room is kept for perfdata, so that graphs do
-    not break off where many mounts fail. ``size`` has to be additive.
+    not break off where many mounts fail, and what is said of lines that are left out. The other items are worth less than the lines,
+    which say what fails. ``size`` has to be additive.
     """
     numbers = [(" " if position else " | ") + item for position, item in enumerate(parts.perfdata)]
-    kept = min(sum(map(size, numbers)), limit // 4)
-    words = _shortened(parts.verdict, limit - kept, size)
+    sizes = list(map(size, numbers))
+    notice = size(newline + _MORE.format(len(parts.lines))) if parts.lines else 0
+    kept = min(sum(sizes), limit // 4)
+    words = _shortened(parts.verdict, limit - kept - notice, size)
     left = limit - size(words)
-    for item in numbers:
-        left -= size(item)
-        if left < 0:
-            return words
-        words += item
-    return words + _lines(parts.lines, left, size, newline)
+    first = _count(sizes, min(left - notice, max(kept, left - sum(size(newline + line) for line in parts.lines))))
+    lines = _lines(parts.lines, left - sum(sizes[:first]), size, newline)
+    count = first + _count(sizes[first:], left - sum(sizes[:first]) - size(lines))
+    return words + "".join(numbers[:count]) + lines
+
+
+def _count(sizes: Sequence[int], room: int) -> int:
+    """How many of the first there is room for."""
+    count = 0
+    while count < len(sizes) and sizes[count] <= room:
+        room -= sizes[count]
+        count += 1
+    return count
 
 
 def _shortened(verdict: str, room: int, size: Callable[[str], int]) -> str:
