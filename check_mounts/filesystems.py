@@ -114,7 +114,7 @@ def _share(source: bytes, mount: Mount) -> list[bytes]:
 
 # What follows these is a bucket or a path.
 _NO_HOST = (b"s3", b"s3a", b"gs", b"gcs", b"oss", b"cos", b"obs", b"b2", b"az", b"swift", b"file", b"local")
-_PORTS = {b"http": b"80", b"https": b"443", b"dav": b"80", b"davs": b"443", b"webdav": b"80", b"ftp": b"21", b"ftps": b"990", b"sftp": b"22", b"ssh": b"22"}  # fmt: skip
+_PORTS = {b"http": b"80", b"https": b"443", b"dav": b"80", b"davs": b"443", b"ftp": b"21", b"sftp": b"22", b"ssh": b"22"}
 
 
 def _url(source: bytes, _mount: Mount) -> list[bytes]:
