@@ -226,7 +226,7 @@ class Configuration:
 
 
 def _clipped(value: bytes) -> str:
-    return text.clipped(text.printable(value[:1000]), 120)
+    return text.clipped(text.printable(text.without_secrets(value)[:1000]), 120)
 
 
 def _word(line: bytes) -> bytes:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Optional
 
 from check_mounts import filesystems, option_rules
-from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse
+from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
 from check_mounts.model import BadLine, Condition, ExpectedMount, Mount
 from check_mounts.mountoptions import (
     Mode,
@@ -39,7 +39,7 @@ from check_mounts.mountoptions import (
 from check_mounts.mounttable import contents
 from check_mounts.option_rules import Comparison
 from check_mounts.selection import Glob, leads_over, normalised
-from check_mounts.text import printable
+from check_mounts.text import printable, without_secrets
 
 DEFAULT_FSTAB = "/etc/fstab"
 
@@ -106,7 +106,9 @@ def _mount_point(path: bytes) -> bytes:
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
     if not path.startswith(b"/"):
-        raise ValueError(f"the mount point {printable(path)} is not an absolute path" if path else "the mount point is missing")
+        raise ValueError(
+            f"the mount point {printable(without_secrets(path))} is not an absolute path" if path else "the mount point is missing"
+        )
     return _without_known_links(normalised(path))
 
 
@@ -608,11 +610,14 @@ def _slashes(path: bytes) -> bytes:
 
 
 def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
-    """NFS: ``host:/path``."""
-    ours, theirs = _EXPORT.fullmatch(source), _EXPORT.fullmatch(mount.source)
+    """NFS: ``host:/path``; mount.nfs also takes ``nfs://host/path``, and makes that of it."""
+    url = re.fullmatch(rb"nfs://([^/:]+|\[[^\]/]+\])(?::\d*)?(/.*)", source, re.DOTALL)
+    ours, theirs = url or _EXPORT.fullmatch(source), _EXPORT.fullmatch(mount.source)
     if ours is None or theirs is None:
         return False if source.startswith((b"/dev/", b"//")) or _tag(source) else None
-    return _same_host(ours[1], theirs[1], mount) and _slashes(ours[2]) == _slashes(theirs[2])
+    # Of several servers with the same content (host1,host2:/path) one is mounted.
+    same = any(_same_host(host, theirs[1], mount) for host in ours[1].split(b","))
+    return same and _slashes(ours[2]) == _slashes(theirs[2])
 
 
 def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
@@ -641,9 +646,38 @@ def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
     if b":" not in ours or b":" not in mount.source:
         return None
     (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
-    if mount.fs_type == b"fuse.glusterfs":  # a volume may be written with a slash before it
-        path, their_path = path.strip(b"/"), their_path.strip(b"/")
+    if mount.fs_type == b"fuse.glusterfs":  # a volume may be written with a slash before it, and each of its servers will do
+        return path.strip(b"/") == their_path.strip(b"/")
     return host.lower() == their_host.lower() and (path == their_path or path.rstrip(b"/") == their_path.rstrip(b"/") != b"")
+
+
+def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
+    """Ceph and Lustre: mount helpers resolve the servers and write them in another way, but what is mounted of them stays.
+
+    ``mon1,mon2:/path`` becomes ``user@fsid.fsname=/path`` (mount.ceph since Ceph 17), ``mgs:/fsname`` becomes ``10.0.0.1@tcp:/fsname``.
+    """
+    ours, theirs = (re.search(rb"[:=](/.*)\Z", each, re.DOTALL) for each in (source, mount.source))
+    return None if ours is None or theirs is None else _slashes(ours[1]) == _slashes(theirs[1])
+
+
+# What stands for the root filesystem until the kernel or the initramfs has found it, or instead of it ever after: root= of kernels that
+# boot over the network (Documentation/admin-guide/nfs/nfsroot.rst, filesystems/cifs/cifsroot.rst), live images, overlays over it.
+_ROOTS = frozenset(
+    b"""/dev/nfs /dev/cifs /dev/root /dev/ram /dev/live rootfs root nfsroot none overlay overlayroot overlayfs aufs airootfs cow /cow
+    live-rw tmpfs""".split()
+)
+_ROOT_PREFIXES = (b"/dev/ram", b"/dev/zram", b"/dev/loop", b"/dev/mapper/live-", b"overlayfs:")
+
+
+def _is_placeholder(source: bytes) -> bool:
+    return source in _ROOTS or source.startswith(_ROOT_PREFIXES)
+
+
+def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
+    """Is it `/`, and one of both names no name of what is mounted? `/dev/root` in the table says nothing, but its number does."""
+    if mount.mount_point != b"/":
+        return False
+    return _is_placeholder(source) or (_is_placeholder(mount.source) and not (mount.source == b"/dev/root" and _device_names(source)))
 
 
 def _first_found(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
@@ -691,6 +725,8 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
     if source is None or source in (b"none", b"nodev", b"-", mount.source) or source.rstrip(b"/") == mount.source.rstrip(b"/"):
         return True
     names_device = bool(_device_names(source))
+    if _is_root_of_another_name(source, mount) or not (names_device or filesystems.keeps_source(expected.fs_type, mount)):
+        return None
     if filesystems.traits(mount.fs_type).sourceless:
         plain = names_device or _EXPORT.fullmatch(source) or source.startswith(b"//")
         return None if not plain or expected.fs_type == mount.fs_type else False
@@ -704,6 +740,8 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
         return _same_share(source, mount)
     if names_device:
         return _same_device(source, mount, table.devices)
+    if mount.fs_type in (b"ceph", b"lustre", b"lustre_lite"):
+        return _same_tree(source, mount)
     if is_fuse(mount):
         return _same_fuse(source, mount)
     if mount.fs_type in (b"zfs", b"9p", b"virtiofs"):
@@ -719,7 +757,8 @@ def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> 
         return _bind_difference(normalised(expected.source), mount, table) if expected.source.startswith(b"/") else None
     if _same_source(expected, mount, table) is not False:
         return None
-    return f"source is {printable(mount.source)}, expected {printable(expected.source)}"
+    there, declared = source_words(mount.source, mount.fs_type), source_words(expected.source, expected.fs_type or mount.fs_type)
+    return f"source is {there}, expected {declared}"
 
 
 def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[str]:
@@ -733,45 +772,19 @@ def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[
     if (mount.device, mount.root) == (holder.device, root):
         return None
     if mount.device != holder.device:
-        return f"it shows {printable(mount.root)} of {printable(mount.source)}, expected {printable(root)} of {printable(holder.source)}"
+        there, declared = (source_words(each.source, each.fs_type) for each in (mount, holder))
+        return f"it shows {printable(mount.root)} of {there}, expected {printable(root)} of {declared}"
     return f"it shows {printable(mount.root)}, expected {printable(root)} (bound from {printable(directory)})"
 
 
 # Types ---------------------------------------------------------------------------------------------------------------------------
-
-_ALIASES = {b"nfs4": b"nfs", b"nfs3": b"nfs", b"smb3": b"cifs", b"smbfs": b"cifs", b"overlayfs": b"overlay"}
-_NTFS = frozenset((b"ntfs", b"ntfs3", b"ntfs-3g", b"lowntfs-3g", b"fuseblk", b"fuse.ntfs-3g", b"fuse.ntfs", b"fuse"))
-_EXFAT = frozenset((b"exfat", b"exfat-fuse", b"fuseblk", b"fuse.exfat", b"fuse.exfat-fuse"))
-_EXT = frozenset((b"ext2", b"ext3", b"ext4"))
-
-
-def _is_of_type(mount: Mount, declared: bytes) -> bool:
-    """Is a mount of this one declared type, or may it be?"""
-    mounted = _ALIASES.get(mount.fs_type, mount.fs_type)
-    declared = _ALIASES.get(declared, declared)
-    if mounted == declared or any({mounted, declared} <= family for family in (_NTFS, _EXFAT)):
-        return True
-    if {mounted, declared} <= _EXT and mount.mount_point == b"/":
-        return True  # the kernel or initramfs tries them in its own order, before fstab is read
-    if is_fuse(mount):
-        return not _is_other_than_fuse(declared, mounted)
-    return not filesystems.traits(declared).known and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
-
-
-def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
-    """Is a FUSE mount certainly not of the declared type? Helpers and daemons choose their subtypes freely."""
-    if filesystems.traits(declared).known:
-        return True
-    ours, theirs = declared.partition(b".")[2], mounted.partition(b".")[2]
-    known = declared.startswith(b"fuse.") and all(filesystems.traits(each).network for each in (declared, mounted))
-    return known and not ours.startswith(theirs) and not theirs.startswith(ours)
 
 
 def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
     declared = expected.fs_type
     if declared in (None, b"auto", b"none") or declared is None or _is_bind(expected):
         return None
-    if any(_is_of_type(mount, one) for one in declared.split(b",")):
+    if any(filesystems.is_of_type(mount, one) for one in declared.split(b",")):
         return None
     return f"type is {printable(mount.fs_type)}, expected {printable(declared)}"
 

@@ -352,6 +352,73 @@ def is_network(mount: Mount) -> bool:
     return mount.fs_type == b"vxfs" and b"cluster" in mount.super_options  # Veritas' cluster filesystem
 
 
+# What declarations say, and what is mounted then --------------------------------------------------------------------------------
+
+# Names of one and the same: what is declared as the one may be shown as the other.
+_FAMILIES = tuple(
+    frozenset(names.split())
+    for names in (
+        b"nfs nfs3 nfs4",
+        b"cifs smb3 smbfs",
+        b"overlay overlayfs",
+        b"ntfs ntfs3 ntfs-3g lowntfs-3g fuseblk fuse.ntfs-3g fuse.ntfs fuse",
+        b"exfat exfat-fuse fuseblk fuse.exfat fuse.exfat-fuse",
+        b"fuse.mfs fuse.moosefs fuse.lizardfs fuse.saunafs",
+        b"fuse.juicefs fuse.JuiceFS",
+        b"fuse.mount-s3 fuse.mountpoint-s3",
+        b"fuse.eos fuse.eosx fuse.eosxd",
+        b"fuse.dav fuse.davfs fuse.davfs2 fuse.davs fuse.webdavfs",
+        b"fuse.pcloud fuse.pCloud.fs",
+    )
+)
+_EXT = frozenset((b"ext2", b"ext3", b"ext4"))
+
+
+def _are_alike(one: bytes, other: bytes) -> bool:
+    return one == other or any(one in family and other in family for family in _FAMILIES)
+
+
+def is_of_type(mount: Mount, declared: bytes) -> bool:
+    """Is a mount of this one declared type, or may it be? A type that is no name of the kernel's is that of a mount helper, which
+    mounts what it likes: ``drvfs`` becomes 9p or virtiofs, ``efs`` nfs4, ``davfs`` fuse."""
+    if _are_alike(mount.fs_type, declared):
+        return True
+    if {mount.fs_type, declared} <= _EXT and mount.mount_point == b"/":
+        return True  # the kernel or initramfs tries them in its own order, before fstab is read
+    if is_fuse(mount):
+        return not _is_other_than_fuse(declared, mount.fs_type)
+    return not _is_known(declared) and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
+
+
+def _is_known(declared: bytes) -> bool:
+    return any(traits(each).known for each in (declared, *(name for family in _FAMILIES[:3] if declared in family for name in family)))
+
+
+def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
+    """Is a FUSE mount certainly not of the declared type? Helpers and daemons choose their subtypes freely."""
+    if _is_known(declared):
+        return True
+    ours, theirs = declared.partition(b".")[2], mounted.partition(b".")[2]
+    known = declared.startswith(b"fuse.") and all(traits(each).network for each in (declared, mounted))
+    return known and not ours.startswith(theirs) and not theirs.startswith(ours)
+
+
+# Mount helpers that hand on the source as it was declared, though their daemons' filesystems have other types.
+_FAITHFUL = (b"sshfs", b"glusterfs", b"fuse")
+
+
+def keeps_source(declared: Optional[bytes], mount: Mount) -> bool:
+    """Is the source that is shown the one that was declared, or has a mount helper made another of it? (``D:`` of drvfs becomes
+    ``drvfsa``, ``fs-1234:/`` of efs ``127.0.0.1:/``, a bucket the program's name.)"""
+    types_declared = (declared or b"auto").split(b",")
+    return any(
+        each in (b"auto", b"none") or _is_known(each) or _are_alike(each, mount.fs_type) or each in _FAITHFUL or each.startswith(b"fuse.")
+        for each in types_declared
+    )
+
+
+# What is printed of them ---------------------------------------------------------------------------------------------------------
+
 # Types whose `@` is no end of a user: NIDs, snapshots, a Ceph user's cluster, a registry.
 _NO_LOGIN = (b"lustre", b"lustre_lite", b"zfs", b"ceph", b"quobyte", b"fuse.quobyte")
 

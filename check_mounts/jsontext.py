@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Optional
 
+from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
-from check_mounts import summary, text
 from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step, Survey
 from check_mounts.policy import Judgement, Policy
 
@@ -87,9 +87,9 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "device": f"{mount.device[0]}:{mount.device[1]}",
         "root": text.printable(mount.root),
         "type": text.printable(mount.fs_type),
-        "source": text.printable(mount.source),
+        "source": filesystems.source_words(mount.source, mount.fs_type),
         "options": [text.printable(option) for option in mount.options],
-        "super_options": [text.printable(option) for option in mount.super_options],
+        "super_options": [text.printable(text.without_secrets(option)) for option in mount.super_options],
     }
 
 

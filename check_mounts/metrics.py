@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from check_mounts import history, summary, text
+from check_mounts import filesystems, history, summary, text
 from check_mounts.model import Condition, State, Survey
 from check_mounts.policy import Judgement, bad_lines
 
@@ -78,7 +78,7 @@ def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passe
         "check_mounts_submission_failures", "Attempts to submit that failed; each is made again with newer results.", labels=["destination"]
     )
     for name, deliveries, failures in passes.submissions:
-        destination = [_label(name.encode("utf-8", "surrogateescape"))]
+        destination = [_label(text.printable(name.encode("utf-8", "surrogateescape")))]
         sent.add_metric(destination, deliveries)
         failed.add_metric(destination, failures)
     yield from (sent, failed)
@@ -121,12 +121,12 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
         if judgement.condition is Condition.SHADOWED or not finding.is_mount:
             continue
         mount = finding.mount
-        source, fs_type = (b"", b"") if mount is None else (mount.source, mount.fs_type)
-        labels = (_label(source), _label(fs_type), _label(finding.mount_point))
+        source, fs_type = ("", b"") if mount is None else (filesystems.source_words(mount.source, mount.fs_type), mount.fs_type)
+        labels = (_label(source), _label(text.printable(fs_type)), _label(text.printable(finding.mount_point)))
         found.setdefault(labels, judgement)
     return found
 
 
-def _label(name: bytes) -> str:
+def _label(name: str) -> str:
     """Clipped names could be the same for two mounts; who makes such names makes them for his own."""
-    return text.clipped(text.printable(name), _LABEL_WIDTH)
+    return text.clipped(name, _LABEL_WIDTH)

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from check_mounts import selection, text
+from check_mounts import filesystems, selection, text
 from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
 from check_mounts.policy import Judgement, Policy, bad_lines, judge_all, worst
 
@@ -40,7 +40,7 @@ class Report:
 
 def described(mount: Mount) -> str:
     """``/home (nfs4 filer1:/export/home)``."""
-    return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {text.printable(mount.source)})"
+    return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {filesystems.source_words(mount.source, mount.fs_type)})"
 
 
 def line(judgement: Judgement) -> str:
@@ -59,7 +59,8 @@ def _short_line(judgement: Judgement) -> str:
     if finding.mount is None:
         return text.clipped(line(judgement), 2 * _NAME_WIDTH)
     mount = finding.mount
-    point, source = (text.clipped(text.printable(name), _NAME_WIDTH) for name in (mount.mount_point, mount.source))
+    point = text.clipped(text.printable(mount.mount_point), _NAME_WIDTH)
+    source = text.clipped(filesystems.source_words(mount.source, mount.fs_type), _NAME_WIDTH)
     kind = text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)
     return f"{point} ({kind} {source}) {text.clipped(judgement.words, 2 * _NAME_WIDTH)}"
 

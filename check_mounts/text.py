@@ -41,8 +41,9 @@ def printable(data: bytes) -> str:
 
 
 def printable_argument(argument: str) -> str:
-    """The same for an argument of the command line, which Python has decoded with surrogateescape."""
-    return printable(os.fsencode(argument))
+    """The same for an argument of the command line, which Python has decoded with surrogateescape. Secrets in it are masked: it may be
+    a source at a wrong place."""
+    return printable(without_secrets(os.fsencode(argument)))
 
 
 # What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
