@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES
 from check_mounts.model import Mount
 from check_mounts.mountoptions import FLAG_WORDS, is_control, is_flag, last_of, split_options
-from check_mounts.text import printable
+from check_mounts.text import printable, value_words
 
 Meaning = Callable[[bytes], Optional[object]]
 
@@ -693,7 +693,8 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
             continue
         fits = any(rule.fits(ours, meaning, shown.values) for meaning in meanings)
         declared = value if option.startswith(key + b"=") else option
-        yield _Finding(option, "" if fits else f"{printable(key)} is {printable(theirs[0])}, expected {printable(declared)}")
+        words = f"{printable(key)} is {value_words(key, theirs[0])}, expected {value_words(key, declared)}"
+        yield _Finding(option, "" if fits else words)
 
 
 def _unshown(key: bytes, rule: Rule, shown: _Shown, rules: Kind) -> list[bytes]:

@@ -71,6 +71,11 @@ def without_secrets(data: bytes, logins: bool = True) -> bytes:
     return b"://".join(parts)
 
 
+def value_words(key: bytes, value: bytes) -> str:
+    """The value of an option fit for output, masked where the key says that it is secret."""
+    return printable(without_secrets(key + b"=" + value).partition(b"=")[2])
+
+
 def _without_values(data: bytes) -> bytes:
     """``KEY=VALUE`` of a query, of a list, or of an option as a whole, whose value may hold anything."""
     if re.match(rb"(?i)%s=" % _SECRET_KEY, data):

@@ -2,7 +2,7 @@
 
 Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse itself and obeys lines on stdin:
 
-    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink
+    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink type type
                  default_permissions
     hang ID      from now on requests are read and never answered: who waits cannot be killed
     freeze ID    from now on requests are not even read: who waits can be killed
@@ -81,7 +81,7 @@ class Filesystem:
         if options.get("default_permissions") == "1":
             data += ",default_permissions"
         source = options.get("source", "fuse").encode()
-        if _libc.mount(source, mount_point, b"fuse.test", 0, data.encode()) != 0:
+        if _libc.mount(source, mount_point, options.get("type", "fuse.test").encode(), 0, data.encode()) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         # Until INIT is answered everybody waits for that, and can be killed: not the silence that is wanted.

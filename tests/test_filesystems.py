@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from pathlib import Path
 
-from check_mounts import filesystems, mounttable
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from check_mounts import filesystems, mounttable, text
 from check_mounts.model import Mount
+from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.daemon import Daemon
+from tests.daemon import daemon as daemon
 
 
 def mount(fs_type: str, source: str, options: str = "rw") -> Mount:
@@ -188,3 +196,156 @@ def test_no_source_breaks_it(byte: bytes) -> None:
             each = Mount(1, 0, (0, 1), b"/", b"/m", (), (), fs_type, source, (b"trans=tcp", b"port=1"))
             assert all(name and b"/" not in name for name in filesystems.servers(each))
             filesystems.source_words(source, fs_type)
+
+
+@pytest.mark.parametrize(
+    ("source", "printed"),
+    [
+        ("ftp://bob:pw@host/", "ftp://bob:***@host/"),
+        ("curlftpfs#ftp://bob:pw@host/", "curlftpfs#ftp://bob:***@host/"),
+        ("ftp://bob:p@w@host/x", "ftp://bob:***@host/x"),
+        ("ftp://bob:p/w@host/x", "ftp://bob:***@host/x"),
+        ("ftp://bob:@host/x", "ftp://bob:***@host/x"),
+        ("https://user:token@host/", "https://user:***@host/"),
+        ("https://token@host/", "https://***@host/"),
+        ("sftp://user@host/", "sftp://user@host/"),
+        ("redis://:pw@host:6379/1", "redis://:***@host:6379/1"),
+        ("http://a:b@h/x,http://c:d@h/y", "http://a:***@h/x,http://c:***@h/y"),
+        ("//user%pw@host/share", "//user%***@host/share"),
+        ("//user:pw@host/share", "//user:***@host/share"),
+        ("//DOM;user:pw@host/share", "//DOM;user:***@host/share"),
+        ("\\\\user%pw@host\\share", "\\134\\134user%***@host\\134share"),
+        ("user:pw@host:/x", "user:***@host:/x"),
+        ("user:pw@host:/x@y", "user:***@host:/x@y"),
+        ("bob@corp:pw@host:/x", "bob@corp:***@host:/x"),
+        ("bob:pw@[fe80::1]:/x", "bob:***@[fe80::1]:/x"),
+        ("sshfs#bob:pw@host:", "sshfs#bob:***@host:"),
+        ("bob:pw@ftp.example.org", "bob:***@ftp.example.org"),
+        ("https://acc.blob.example.net/c?sv=1&sig=abc%3D&se=2", "https://acc.blob.example.net/c?sv=1&sig=***&se=2"),
+        ("s3://b?access_key=AK&secret_key=SK&region=x", "s3://b?access_key=***&secret_key=***&region=x"),
+        ("https://s3/b?X-Amz-Signature=0f&X-Amz-Credential=AK/x&X-Amz-Date=1", "https://s3/b?X-Amz-Signature=***&X-Amz-Credential=***&X-Amz-Date=1"),
+        ("https://h/x?token=abc#end", "https://h/x?token=***#end"),
+        (":webdav,pass=xx,user=bob:dir", ":webdav,pass=***,user=bob:dir"),
+        # These hold none.
+        ("user@host:/x", "user@host:/x"),
+        ("//user@host/share", "//user@host/share"),
+        ("filer:/vol/bob@example.org", "filer:/vol/bob@example.org"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("http://[::1]:80/a:b@c", "http://[::1]:80/a:b@c"),
+        ("/a:/b@c", "/a:/b@c"),
+        ("[fe80::1]:/x@y:/z", "[fe80::1]:/x@y:/z"),
+        ("mon1:6789,mon2:6789:/x", "mon1:6789,mon2:6789:/x"),
+        ("LABEL=a:b", "LABEL=a:b"),
+        ("UUID=0f-0f", "UUID=0f-0f"),
+        ("quobyte@10.0.0.1:7866/x", "quobyte@10.0.0.1:7866/x"),
+    ],
+)  # fmt: skip
+def test_secrets_in_a_source_are_masked(source: str, printed: str) -> None:
+    assert filesystems.source_words(source.encode()) == printed
+    once = text.without_secrets(source.encode())
+    assert text.without_secrets(once) == once
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "source"),
+    [
+        ("lustre", "10.1.0.1@o2ib:10.1.0.2@o2ib:/fs"),
+        ("zfs", "tank:x/data@daily"),
+        ("ceph", "admin@b3acfc0d.fs=/x"),
+        ("lustre", "a:b@tcp:/fs"),
+    ],
+)
+def test_an_at_sign_is_not_always_the_end_of_a_login(fs_type: str, source: str) -> None:
+    assert filesystems.source_words(source.encode(), fs_type.encode()) == source
+
+
+@pytest.mark.parametrize(
+    ("option", "printed"),
+    [
+        ("password=a,b;c&d", "password=***"), ("pass=x", "pass=***"), ("passwd=x", "passwd=***"), ("secret=AQ==", "secret=***"),
+        ("credentials=/root/.c", "credentials=***"), ("sig=0f", "sig=***"), ("access_key=AK", "access_key=***"), ("token=x", "token=***"),
+        ("username=bob%pw", "username=bob%***"), ("username=bob", "username=bob"), ("PASSWORD2=x", "PASSWORD2=***"),
+        ("url=https://u:p@h/", "url=https://u:***@h/"), ("keyfile=/etc/k", "keyfile=/etc/k"), ("nopass", "nopass"), ("vers=3", "vers=3"),
+        ("aname=drvfs;path=D:;uid=1000", "aname=drvfs;path=D:;uid=1000"), ("sec=krb5p", "sec=krb5p"), ("lowerdir=/a:/b", "lowerdir=/a:/b"),
+    ],
+)  # fmt: skip
+def test_secrets_in_an_option_are_masked(option: str, printed: str) -> None:
+    assert text.without_secrets(option.encode()).decode() == printed
+
+
+@given(st.binary(max_size=40).filter(lambda word: b"\0" not in word and not set(word) & set(b"@:/?#&,;=%\\")))
+def test_no_password_is_printed(password: bytes) -> None:
+    password = b"Pw" + password + b"wP"
+    for source in (b"ftp://bob:%b@h/", b"x#ftp://b:%b@h", b"//b%%%b@h/s", b"b:%b@h:/x", b"https://h/?sig=%b", b"pass=%b", b"https://%b@h/"):
+        assert password not in text.without_secrets(source % password)
+
+
+@pytest.mark.parametrize("piece", [b"://", b"a:b@", b"@", b"?pass=", b"&", b"pw", b"a@h:", b"=", b"key1", b"user=a", b"%@"])
+def test_masking_takes_linear_time(piece: bytes) -> None:
+    def seconds(count: int) -> float:
+        began = time.process_time()
+        text.without_secrets(piece * count)
+        return time.process_time() - began
+
+    assert min(seconds(200_000) for _ in range(3)) < 100 * max(min(seconds(20_000) for _ in range(3)), 0.002)
+
+
+SECRET = "curlftpfs#ftp://bob:geheim@ftp.example.org/"
+MASKED = "curlftpfs#ftp://bob:***@ftp.example.org/"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("fs_type", ["fuse", "fuse.curlftpfs"])
+def test_no_password_of_a_source_leaves_the_host(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path, fs_type: str) -> None:
+    hung, mine = fuse.mount("hung", source=SECRET, type=fs_type), fuse.mount("mine", source=SECRET, type=fs_type, user_id=1000)
+    mounts.tmpfs("other", source="user:geheim@host:/x")
+    fuse.command("hang", "hung")
+    table = tmp_path / "fstab"
+    table.write_text(
+        f"ftp://bob:geheim@host/ {hung} nfs password=geheim 0 0\n{hung} ftp://bob:geheim@h/ nfs x 0 0\n/dev/x {mounts.base}/a ext4 a b\n"
+    )
+    for more in (["-vvv"], ["--json"], ["--perfdata", "mounts"], ["--perfdata", "steps", "-v"]):
+        result = plugin("-t", "0.3", f"--fstab={table}", "--expect", f"{hung},source=//bob%geheim@srv/x,type=cifs,secret=geheim", *more)
+        assert result.code == 2
+        assert "geheim" not in (result.stdout + result.stderr).decode()
+        assert MASKED in result.stdout.decode()
+    assert f"left out: {mine} ({fs_type} {MASKED})" in plugin("-t", "0.3", "-vvv").stdout.decode()
+
+
+@pytest.mark.root
+def test_filters_match_the_source_as_it_is(mounts: Mounts, plugin: Plugin) -> None:
+    mounts.tmpfs("a", source="bob:geheim@host:/x")
+    mounts.tmpfs("b", source="other")
+    assert plugin("--exclude-source", "*geheim*").count("ok") == 1
+    assert plugin("--include-source", "bob:geheim@host:/x").count("ok") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ftp://bob:geheim@host/"],
+        ["--expect", "ftp://bob:geheim@host/,type=x"],
+        ["--include-source", "ftp://bob:geheim@host/["],
+        ["--timeout", "password=geheim"],
+        ["--severity", "ftp://bob:geheim@host/"],
+        ["--config", "https://bob:geheim@host/x"],
+    ],
+)
+def test_no_error_message_holds_a_password(plugin: Plugin, arguments: list[str]) -> None:
+    result = plugin(*arguments)
+    assert result.code == 3
+    assert "geheim" not in (result.stdout + result.stderr).decode()
+
+
+@pytest.mark.root
+def test_the_daemon_masks_as_well(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    fuse.mount("hung", source=SECRET)
+    fuse.command("hang", "hung")
+    metrics = daemon.base / "m.prom"
+    daemon.start("--metrics", str(metrics))
+    found = daemon.until(lambda result: result.code == 2)
+    until(metrics.exists)
+    assert MASKED in found.stdout.decode()
+    assert MASKED in metrics.read_text()
+    for said in (found.stdout.decode(), daemon.log, metrics.read_text()):
+        assert "geheim" not in said
