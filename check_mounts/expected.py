@@ -786,7 +786,7 @@ def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
         return None
     if any(filesystems.is_of_type(mount, one) for one in declared.split(b",")):
         return None
-    return f"type is {printable(mount.fs_type)}, expected {printable(declared)}"
+    return f"type is {printable(mount.fs_type)}, expected {printable(without_secrets(declared))}"
 
 
 # Options -------------------------------------------------------------------------------------------------------------------------
