@@ -31,6 +31,7 @@ from check_mounts import (
     selection,
     stuck,
     survey,
+    sysfs,
     text,
 )
 from check_mounts.checking import Options
@@ -450,7 +451,9 @@ def _demands(values: argparse.Namespace, configuration: Configuration, declared:
         return (*values.ignore_option, *(said or ()))
 
     any_ro = bool(declared or values.expect_ro) or values.fstab is not None or values.systemd
-    return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro)
+    # Device numbers of another host's table say nothing here.
+    why_read_only = sysfs.why_read_only if values.mountinfo == mounttable.DEFAULT_PATH else lambda mount: None
+    return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro, why_read_only)
 
 
 def _is_declared(configuration: Configuration, declared: Sequence[ExpectedMount]) -> Callable[[Mount], bool]:

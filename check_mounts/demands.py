@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from check_mounts import expected, mounttable, selection, text
+from check_mounts import expected, mounttable, selection, text, undeclared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
 
@@ -24,6 +24,7 @@ class Demands:
     declared options do not count, and where a mount is meant to be read-only (None: nothing is said).
 
     ``any_ro``: a mount that nobody has declared, of a type that is normally writable, is not to be read-only either.
+    ``why_read_only`` says what makes a filesystem so without an error.
     """
 
     expected: Sequence[ExpectedMount] = ()
@@ -31,13 +32,15 @@ class Demands:
     ignored_options: Callable[[bytes], Sequence[Glob]] = lambda mount_point: ()
     expect_ro: Callable[[bytes], Optional[bool]] = lambda mount_point: None
     any_ro: bool = False
+    why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
 
 
 def held_against(survey: Survey, mounted_now: Callable[[], Sequence[Mount]], filters: Filters, demands: Demands) -> Survey:
     """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
     declarations = _declarations(survey, filters, demands)
     deviations, excused = _compared(declarations, mounted_now)
-    deviations += _undeclared(survey, {each.mount_point for each in declarations}, demands)
+    survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands)
+    deviations += undeclared_ro
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
@@ -98,30 +101,27 @@ def _is_wanted(each: ExpectedMount, filters: Filters) -> bool:
     return selection.why_filtered(mount, filters) is None
 
 
-def _undeclared(survey: Survey, declared: set[bytes], demands: Demands) -> list[expected.Deviation]:
-    """Mounts that nobody has declared and that cannot be written to.
-
-    Without any declaration only those count that the kernel has made read-only by itself: it does that to the superblock, and the
-    mount goes on to say rw (errors=remount-ro); who remounts or mounts read-only has both say ro.
-    """
-    found = []
-    for finding in survey.findings:
+def _with_undeclared(
+    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands
+) -> tuple[Survey, list[expected.Deviation]]:
+    """What nobody has declared and cannot be written to: deviations, and remarks in the survey where that is no failure."""
+    deviations = []
+    findings = list(survey.findings)
+    for place, finding in enumerate(findings):
         mount = finding.mount
-        if mount is None or finding.mount_point in declared or finding.condition is Condition.SHADOWED:
+        if (
+            mount is None
+            or finding.mount_point in declared
+            or finding.condition is Condition.SHADOWED
+            or demands.expect_ro(mount.mount_point)
+        ):
             continue
-        by_itself = b"ro" not in mount.options and (b"ro" in mount.super_options or b"emergency_ro" in mount.super_options)
-        if by_itself or (demands.any_ro and _is_storage(mount)):
-            why = expected.read_only(mount, expected_ro=bool(demands.expect_ro(finding.mount_point)))
-            if why is not None:
-                found.append(expected.Deviation(finding.mount_point, mount, Condition.READ_ONLY, f"{why}, expected rw"))
-    return found
-
-
-def _is_storage(mount: Mount) -> bool:
-    """A filesystem as such, on a disk or a server. A read-only bind mount of one that is rw, and a tmpfs, are somebody's intention."""
-    if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
-        return False
-    return mount.root == b"/" or b"ro" in mount.super_options
+        found = undeclared.unwritable(mount, demands.any_ro, mounted_now, demands.why_read_only)
+        if found is not None and found.fails:
+            deviations.append(expected.Deviation(finding.mount_point, mount, Condition.READ_ONLY, found.words))
+        elif found is not None:
+            findings[place] = dataclasses.replace(finding, remarks=(*finding.remarks, f"read-only: {found.words}"))
+    return dataclasses.replace(survey, findings=tuple(findings)), deviations
 
 
 def _apply(deviation: expected.Deviation, findings: list[Finding], place: Optional[int]) -> None:

@@ -31,7 +31,8 @@ class Traits(NamedTuple):
     ``pseudo``: it shows the kernel's own state, with no storage behind it. ``network``: it depends on another machine. ``image``: it
     is made once and never written to. ``sourceless``: neither a device nor a server is behind it, its source is what somebody wrote.
     ``device``: its source is a block device. ``known``: the kernel has a type of this name, so no mount helper makes another of it.
-    ``usage``: what statfs says of its space is about a storage of its own that can fill up. ``servers`` reads its source.
+    ``stops_writing``: after an error the kernel makes its superblock read-only. ``usage``: what statfs says of its space is about a
+    storage of its own that can fill up. ``servers`` reads its source.
     """
 
     pseudo: bool = False
@@ -40,6 +41,7 @@ class Traits(NamedTuple):
     sourceless: bool = False
     device: bool = False
     known: bool = False
+    stops_writing: bool = False
     usage: bool = True
     servers: Grammar = _nobody
 
@@ -326,6 +328,11 @@ def _behind_fuse(mount: Mount) -> Traits:
 def types(trait: str) -> frozenset[bytes]:
     """All types that have a trait."""
     return frozenset(name for name, each in _TABLE.items() if getattr(each, trait))
+
+
+# Those whose error handlers set SB_RDONLY, by default or by errors=remount-ro.
+for _name in b"ext2 ext3 ext4 vfat msdos exfat btrfs f2fs jfs nilfs2 reiserfs ocfs2 ufs affs hpfs ubifs zonefs bcachefs".split():
+    _TABLE[_name] = _TABLE.get(_name, Traits())._replace(stops_writing=True)
 
 
 NFS_TYPES = frozenset((b"nfs", b"nfs4"))

@@ -45,7 +45,9 @@ ALLOWED: dict[str, set[str]] = {
         "writeprobe",
     },
     "expected": {"filesystems", "model", "mountoptions", "mounttable", "option_rules", "selection", "text"},
-    "demands": {"expected", "model", "mounttable", "selection", "text"},
+    "sysfs": {"model"},
+    "undeclared": {"expected", "filesystems", "model", "text"},
+    "demands": {"expected", "model", "mounttable", "selection", "text", "undeclared"},
     "policy": {"model", "text"},
     "config": {"model", "passive", "policy", "selection", "text"},
     "summary": {"filesystems", "model", "policy", "selection", "text"},
@@ -68,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
         "metrics", "model", "mounttable", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca",
-        "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "text",
+        "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "sysfs", "text",
     },
     "__main__": {"cache", "cli", "signals"},
 }  # fmt: skip
@@ -95,6 +97,7 @@ PATH_USERS = {
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
     "expected": {"listdir", "readlink", "stat"},  # units, names below /dev
+    "sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
     "passive.web": {"access", "open"},  # certificates

@@ -82,7 +82,7 @@ def test_another_device_is_changed(tmp_path: Path, mounts: Mounts, plugin: Plugi
         assert result.line(path).endswith(f" read-only: mounted ro, expected rw ({fstab} line 1)")
         assert plugin(f"--fstab={fstab}", "--expect-ro", str(path)).code == 0
         fstab.write_text("")  # declared by nobody, but there are declarations
-        assert plugin(f"--fstab={fstab}", "-v").line(path).endswith(" read-only: mounted ro, expected rw")
+        assert plugin(f"--fstab={fstab}", "-v").line(path).endswith(" read-only: mounted ro, which nobody declared")
         assert plugin().code == 0
         subprocess.run(["umount", str(path)], check=True)
     finally:
