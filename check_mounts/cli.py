@@ -686,8 +686,8 @@ def _identity(user: str) -> Optional[privilege.Identity]:
         raise UsageError(f"argument --as: there is no user '{text.printable_argument(user)}'") from None
     if os.geteuid() == identity.uid:
         return None
-    if os.geteuid() != 0:
-        raise UsageError("argument --as: only root can act as another user")
+    if not privilege.can_act_as_others():
+        raise UsageError("argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)")
     return identity
 
 

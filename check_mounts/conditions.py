@@ -7,11 +7,19 @@ import errno
 import stat
 from typing import Optional
 
-from check_mounts import text
-from check_mounts.model import DENIED_ERRORS, Condition, Mount, Outcome, Step
+from check_mounts import filesystems, text
+from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Condition, Mount, Outcome, Step
 
-# This machine ran short of something; it says nothing about the filesystem.
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG})
+# This machine ran short of something, or an id is not mapped in our user namespace or on an idmapped mount (EOVERFLOW): it says nothing
+# about the filesystem.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
+# What keeps a file from being written or removed where the filesystem is well: it does not know how, or knows no such names or sizes;
+# a limit of ours; somebody has removed or replaced our file, or has it locked.
+_NOT_DEATH = NOT_OFFERED | {
+    errno.ENAMETOOLONG, errno.EILSEQ, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.EOVERFLOW, errno.ENOTTY, errno.ESPIPE,
+    errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ETXTBSY, errno.EBUSY, errno.EAGAIN, errno.EDEADLK, errno.ENOLCK,
+}  # fmt: skip
 # The path leads elsewhere by now: the mount point was renamed, removed, or replaced by a symbolic link.
 _PATH_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -27,7 +35,7 @@ def shut_down(mount: Mount) -> bool:
     """ext4 and xfs that were shut down (by an I/O error or on purpose) say so in their options, while ext4 still answers from the
     page cache as if nothing had happened.
     """
-    return b"shutdown" in mount.super_options or b"shutdown" in mount.options
+    return filesystems.traits(mount.fs_type).shutdown and b"shutdown" in mount.super_options
 
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
@@ -40,12 +48,14 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
 
 
 def classify_write(outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a write probe that came back, of a mount whose reading steps were answered."""
+    """Condition and detail of a write probe that came back, of a mount whose reading steps were answered; the detail of OK is a remark."""
     if outcome.errno is None or outcome.step is None:
-        return Condition.OK, ""
+        return Condition.OK, _write_remark(outcome)
     words = f"{text.error_words(outcome.errno)} at {outcome.step.word}"
-    if outcome.errno == errno.EBADMSG and outcome.step is Step.VERIFY:
-        return Condition.DEAD, "what was read back is not what was written"
+    if outcome.differs and outcome.step is Step.VERIFY:
+        return Condition.DEAD, _DIFFERS
+    if outcome.errno in _NOT_DEATH:
+        return Condition.OK, f"not written: {words}" if outcome.step is not Step.REMOVE else f"a file that was written: {words}"
     if outcome.errno in _OURS:
         return Condition.UNPROBED, words
     if outcome.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -57,9 +67,31 @@ def classify_write(outcome: Outcome) -> tuple[Condition, str]:
     return Condition.DEAD, words
 
 
+_DIFFERS = "what was read back is not what was written"
+
+
+def _write_remark(outcome: Outcome) -> str:
+    if outcome.differs:
+        return f"{_DIFFERS}: maybe its owner wrote to the file"
+    stale = [step for step in Step if step.writes and outcome.error_of(step) == errno.ESTALE]
+    return f"a file that was written is gone: {text.error_words(errno.ESTALE)} at {stale[0].word}" if stale else ""
+
+
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a mount whose probe came back; the mount itself was seen (:func:`led_elsewhere` is None)."""
-    if outcome.nlink == 0 and stat.S_ISDIR(outcome.mode or 0):
+    """Condition and detail of a mount whose probe came back; the mount itself was seen (:func:`led_elsewhere` is None).
+
+    An error is a proof, an attribute is one only where the filesystem's type keeps it (:mod:`check_mounts.filesystems`):
+
+    ================================  =========================================================================
+    no link: the root was removed     types whose ``attributes`` the kernel or an NFS server keeps, images apart
+    ``shutdown`` in the options       ext2, ext3, ext4, xfs
+    no execute bit in the mode        the types of the first line, images, and FUSE with ``default_permissions``
+    ================================  =========================================================================
+
+    OK needs a success: that a call is not offered proves nothing.
+    """
+    directory = stat.S_ISDIR(outcome.mode or 0)
+    if outcome.nlink == 0 and directory and filesystems.counts_links(mount):
         # A bind-mounted file that was replaced by a rename has no link any more and is as good as before; a directory is not.
         # NFS: the export's root directory was removed while the server still holds it open; every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
@@ -69,11 +101,38 @@ def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
         return Condition.DEAD, text.error_words(outcome.errno)
     if shut_down(mount):
         return Condition.DEAD, "the filesystem was shut down"
-    if outcome.mode is not None and stat.S_ISDIR(outcome.mode) and not outcome.mode & 0o111:
+    if outcome.mode is not None and directory and not outcome.mode & 0o111 and filesystems.decides_by_mode(mount):
         return Condition.DENIED, f"mode {stat.S_IMODE(outcome.mode):04o} does not allow access"
     if outcome.errno is not None and outcome.step is not None:
         return Condition.DENIED, _refusal(outcome)
-    return Condition.OK, ""
+    return _by_signs_of_life(mount, outcome)
+
+
+def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
+    """Where nothing failed: what has succeeded?"""
+    if outcome.answered(Step.READ):
+        return Condition.OK, ""
+    unlisted = outcome.mode is None or stat.S_ISDIR(outcome.mode)
+    asked = [step for step in (Step.READ, Step.STATX, Step.STATFS) if outcome.error_of(step) not in (None, errno.ENOTDIR)]
+    words = text.error_words(outcome.error_of(asked[0]) or 0) if asked else "no step had an answer of its own"
+    if not _lives(mount, outcome):
+        refused = outcome.error_of(Step.READ) in DENIED_ERRORS
+        return (Condition.DENIED, f"{words} at {Step.READ.word}") if refused else (Condition.DEAD, words)
+    if not unlisted or outcome.not_owner:
+        return Condition.OK, ""
+    return Condition.DENIED, f"{words} at {asked[0].word}" if asked else "its root directory was not listed"
+
+
+def _lives(mount: Mount, outcome: Outcome) -> bool:
+    """Whether the filesystem itself has answered anything.
+
+    Of FUSE the kernel answers statfs with nothing but zeroes where we are not the user that it serves (fuse_statfs), and so it does
+    where its daemon is in another user namespace. fstat may be answered from the cache.
+    """
+    served = filesystems.is_served(mount)
+    numbers = outcome.usage is not None and (not served or any(outcome.usage))
+    by_statfs = outcome.answered(Step.STATFS) and numbers and not filesystems.traits(mount.fs_type).own_statfs
+    return by_statfs or (outcome.answered(Step.STATX) and not (served and outcome.cached))
 
 
 def _refusal(outcome: Outcome) -> str:

@@ -33,6 +33,10 @@ class Traits(NamedTuple):
     ``device``: its source is a block device. ``known``: the kernel has a type of this name, so no mount helper makes another of it.
     ``stops_writing``: after an error the kernel makes its superblock read-only. ``usage``: what statfs says of its space is about a
     storage of its own that can fill up. ``servers`` reads its source.
+
+    What its answers prove: ``attributes``: access to a root directory is decided by its mode, and one without links was removed. The
+    kernel does both for its own types, and a server of NFS for its exports; what a server of FUSE, 9P or SMB fills in means nothing.
+    ``shutdown``: it says so in its options when it was shut down. ``own_statfs``: statfs may succeed without an answer of its server.
     """
 
     pseudo: bool = False
@@ -43,6 +47,9 @@ class Traits(NamedTuple):
     known: bool = False
     stops_writing: bool = False
     usage: bool = True
+    attributes: bool = False
+    shutdown: bool = False
+    own_statfs: bool = False
     servers: Grammar = _nobody
 
 
@@ -222,38 +229,44 @@ _are(
     b"""binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs fusectl functionfs gadgetfs
     hugetlbfs ipathfs mqueue nfsd nsfs openpromfs oprofilefs pidfs proc pstore resctrl rootfs rpc_pipefs securityfs selinuxfs
     smackfs spufs sysfs tracefs usbdevfs usbfs xenfs""",
-    Traits(pseudo=True, sourceless=True, known=True, usage=False),
+    Traits(pseudo=True, sourceless=True, known=True, usage=False, attributes=True),
 )  # fmt: skip
 # tmpfs, ramfs and overlay hold files, so they are no pseudo-filesystems. Any name can be their source, also `overlayfs:/overlay`.
-_are(b"tmpfs ramfs overlay", Traits(sourceless=True, known=True))
-_are(b"overlayfs aufs shiftfs", Traits(sourceless=True))
+_are(b"tmpfs ramfs overlay", Traits(sourceless=True, known=True, attributes=True))
+_are(b"overlayfs aufs shiftfs", Traits(sourceless=True, attributes=True))
 _are(b"autofs", Traits(sourceless=True, usage=False))
 _are(
-    b"""ext2 ext3 ext4 xfs btrfs vfat msdos exfat ntfs ntfs3 f2fs jfs reiserfs nilfs2 hfs hfsplus minix bcachefs""",
-    Traits(device=True, known=True),
+    b"""btrfs vfat msdos exfat ntfs ntfs3 f2fs jfs reiserfs nilfs2 hfs hfsplus minix bcachefs""",
+    Traits(device=True, known=True, attributes=True),
 )
-_are(b"iso9660 udf squashfs erofs cramfs romfs", Traits(device=True, known=True, image=True, usage=False))
-_are(b"zfs", Traits(known=True))
+# `shutdown`: ext4_show_options (it drives ext2 and ext3, too), xfs_fs_show_options.
+_are(b"ext2 ext3 ext4 xfs", Traits(device=True, known=True, attributes=True, shutdown=True))
+# The number of links is what the maker of the image wrote.
+_are(b"iso9660 udf squashfs erofs cramfs romfs", Traits(device=True, known=True, image=True, usage=False, attributes=True))
+_are(b"zfs", Traits(known=True, attributes=True))
 # Local types whose source may hold a colon and a slash all the same.
-_are(b"fuseblk vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs hostfs bind none", Traits())
+_are(b"vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs", Traits(attributes=True))
+_are(b"fuseblk hostfs bind none", Traits())
 
 # On shared disks: their locks are on the network. The source is a device.
-_are(b"gfs gfs2 ocfs ocfs2", Traits(network=True, device=True, known=True))
-_are(b"nfs", Traits(network=True, known=True, servers=_nfs))
-_are(b"nfs3 nfs4", Traits(network=True, servers=_nfs))
-_are(b"cifs", Traits(network=True, known=True, servers=_share))
-_are(b"smb smb2 smb3 smbfs", Traits(network=True, servers=_share))
+_are(b"gfs gfs2 ocfs ocfs2", Traits(network=True, device=True, known=True, attributes=True))
+_are(b"nfs", Traits(network=True, known=True, attributes=True, servers=_nfs))
+_are(b"nfs3 nfs4", Traits(network=True, attributes=True, servers=_nfs))
+# cifs_statfs hid errors before Linux 5.11; 9P but for 9P2000.L, and Coda without its daemon, have numbers of their own.
+_are(b"cifs", Traits(network=True, known=True, own_statfs=True, servers=_share))
+_are(b"smb smb2 smb3 smbfs", Traits(network=True, own_statfs=True, servers=_share))
 _are(b"ceph", Traits(network=True, known=True, servers=_ceph))
-_are(b"9p", Traits(network=True, known=True, servers=_plan9))
+_are(b"9p", Traits(network=True, known=True, own_statfs=True, servers=_plan9))
 _are(b"virtiofs", Traits(network=True, known=True))
 _are(b"lustre lustre_lite", Traits(network=True, servers=_nids))
 _are(b"wekafs ncp ncpfs", Traits(network=True, servers=_before_slash))
 _are(b"pvfs2 orangefs panfs", Traits(network=True, servers=_url))
 # Their sources are names that say nothing of a server: beegfs_nodev, a device's, a cell's, `.host:/`.
 _are(
-    b"""acfs afs auristorfs beegfs beegfs_nodev coda cvfs fhgfs gpfs ibrix ifs mmfs prl_fs snfs stnfs vboxsf vmhgfs""",
+    b"""acfs auristorfs beegfs beegfs_nodev cvfs fhgfs gpfs ibrix ifs mmfs prl_fs snfs stnfs vboxsf vmhgfs""",
     Traits(network=True),
 )  # fmt: skip
+_are(b"afs coda", Traits(network=True, own_statfs=True))
 
 # Those behind FUSE, by the subtype that they show; declarations say `fuse.NAME` and, with a mount helper, `NAME`.
 _FUSE = (b"", b"fuse.")
@@ -433,3 +446,19 @@ _NO_LOGIN = (b"lustre", b"lustre_lite", b"zfs", b"ceph", b"quobyte", b"fuse.quob
 def source_words(source: bytes, fs_type: Optional[bytes] = None) -> str:
     """A source fit for any output: printable, and without the passwords and keys that some people have to write into it."""
     return text.printable(text.without_secrets(source, logins=fs_type not in _NO_LOGIN))
+
+
+def is_served(mount: Mount) -> bool:
+    """Is somebody else asked: a server, or a FUSE daemon? Then what the kernel answers from its cache says nothing."""
+    return is_fuse(mount) or traits(mount.fs_type).network
+
+
+def decides_by_mode(mount: Mount) -> bool:
+    """Is access to its root directory decided by the mode that it shows? FUSE does so for ``default_permissions`` (fuse_permission)."""
+    return b"default_permissions" in mount.super_options if is_fuse(mount) else traits(mount.fs_type).attributes
+
+
+def counts_links(mount: Mount) -> bool:
+    """Does a root directory without links mean that it was removed?"""
+    known = traits(mount.fs_type)
+    return known.attributes and not known.image and not is_fuse(mount)

@@ -53,6 +53,10 @@ class State(enum.Enum):
 # The owner or the caller is kept out; ENOKEY and its kin: no key or ticket for him (cifs multiuser, Kerberos, fscrypt).
 DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED})
 
+# "I do not know how": 524 is the kernel's own ENOTSUPP, which NFS and overlayfs let slip. An answer like that proves nothing: neither that
+# the filesystem lives nor that it is dead.
+NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 524})
+
 _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
 
 
@@ -224,7 +228,9 @@ class Outcome:
     mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
     belongs to somebody else. ``busy``: nothing was asked, because another run was asking. ``usage`` is None where fstatfs did not answer.
     ``unremembered``: nothing was written, because ``errno`` kept it from being remembered. ``errnos`` has the error of each step, None
-    where there was none; not each of them is a failure. ``exception`` is one of our own, in words: nothing else is known then.
+    where there was none; not each of them is a failure. ``cached``: mode and the like may come from the kernel's cache. ``differs``:
+    what was read back is not what was written. ``alone``: the owner was refused a look, but it is this process's own that counts, and it
+    was let in. ``exception`` is one of our own, in words: nothing else is known then.
     """
 
     step: Optional[Step] = None
@@ -241,7 +247,15 @@ class Outcome:
     usage: Optional[Usage] = None
     unremembered: bool = False
     errnos: tuple[Optional[int], ...] = NOT_TAKEN
+    cached: bool = False
+    differs: bool = False
+    alone: bool = False
     exception: str = ""
+
+    def answered(self, step: Step) -> bool:
+        """Whether a step was taken and succeeded."""
+        succeeded = self.error_of(step) is None or (self.alone and step is Step.READ)
+        return self.seconds[step - 1] is not None and succeeded
 
     def error_of(self, step: Step) -> Optional[int]:
         """The errno of a step; None where it had none."""

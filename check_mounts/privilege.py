@@ -13,11 +13,16 @@ import dataclasses
 import errno
 import os
 import signal
+from collections.abc import Callable
+from typing import Optional
 
 from check_mounts import syscalls
 
 # (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
 NO_ID = 0xFFFFFFFF
+# What the kernel shows for an id that a user namespace, or an idmapped mount, does not map (/proc/sys/kernel/overflowuid).
+UNMAPPED = 65534
+_NEEDED = syscalls.CAP_SETUID | syscalls.CAP_SETGID
 
 
 class UnknownUser(ValueError):
@@ -56,9 +61,20 @@ def die_with_parent(parent: int) -> None:
 
     Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in prctl(2)).
     """
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    except OSError:
+        pass  # only a filter refuses it: then a parent that is killed leaves us to end by ourselves
     if os.getppid() != parent:
         os._exit(0)
+
+
+def can_act_as_others() -> bool:
+    """Whether this process may become another user. That is a matter of capabilities: uid 0 may have none, others may have them."""
+    try:
+        return syscalls.capabilities()[0] & _NEEDED == _NEEDED
+    except OSError:
+        return os.geteuid() == 0
 
 
 def drop_groups(groups: tuple[int, ...] = ()) -> None:
@@ -73,13 +89,14 @@ class Acting:
 
     Only the effective ids change. The real and the saved ones stay root's, so the owner can neither signal nor trace the worker
     (kill(2), ptrace(2)). Raises OSError where the switch is not possible: EPERM without CAP_SETUID, EINVAL for an id that a user
-    namespace does not map.
+    namespace does not map. A process that cannot come back ends at once: whatever it did from then on would be done as that user.
     """
 
     def __init__(self, uid: int, gid: int, parent: int) -> None:
         self._ids = (uid, gid)
         self._back = (os.geteuid(), os.getegid())
         self._parent = parent
+        self._capabilities: Optional[tuple[int, int]] = None
 
     def __enter__(self) -> None:
         uid, gid = _real_ids(*self._ids)
@@ -87,14 +104,33 @@ class Acting:
         try:
             os.setresuid(-1, uid, -1)
         except OSError:
-            os.setresgid(-1, self._back[1], -1)
-            self._verify(*self._back)
+            self._come_back(lambda: os.setresgid(-1, self._back[1], -1))
             raise
         self._verify(uid, gid)
+        self._lay_down_capabilities()
 
     def __exit__(self, *_: object) -> None:
-        os.setresuid(-1, self._back[0], -1)
-        os.setresgid(-1, self._back[1], -1)
+        self._come_back(lambda: os.setresuid(-1, self._back[0], -1), lambda: os.setresgid(-1, self._back[1], -1))
+
+    def _lay_down_capabilities(self) -> None:
+        """Root loses them with its effective uid, unless its securebits keep them; other users do not (capabilities(7))."""
+        try:
+            effective, permitted = syscalls.capabilities()
+            if effective:
+                syscalls.set_capabilities(0, permitted)
+                self._capabilities = effective, permitted
+        except OSError:
+            if self._back[0] != 0:
+                os._exit(1)  # it would be let in where the owner is not
+
+    def _come_back(self, *steps: Callable[[], None]) -> None:
+        try:
+            for step in steps:
+                step()
+            if self._capabilities is not None:
+                syscalls.set_capabilities(*self._capabilities)
+        except OSError:
+            os._exit(1)
         self._verify(*self._back)
 
     def _verify(self, uid: int, gid: int) -> None:
@@ -123,12 +159,18 @@ def become(uid: int, gid: int, parent: int) -> None:
     try:
         os.setresuid(uid, uid, uid)
     except OSError:
-        os.setresgid(*before)
-        if os.getresgid() != before:
-            os._exit(1)
+        try:
+            os.setresgid(*before)
+        finally:
+            if os.getresgid() != before:
+                os._exit(1)
         die_with_parent(parent)
         raise
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         os._exit(1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    try:
+        syscalls.set_capabilities(0, 0)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    except OSError:  # a filter; of root's capabilities nothing is left anyway
+        pass
     die_with_parent(parent)

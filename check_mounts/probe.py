@@ -26,10 +26,7 @@ from time import monotonic
 from typing import NamedTuple, Optional, cast
 
 from check_mounts import privilege, syscalls, text
-from check_mounts.model import DENIED_ERRORS, Outcome, Step, Usage
-
-# The filesystem answered that it does not know the call. It is alive, and the next step says more.
-NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Outcome, Step, Usage
 
 # What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception of our own, in words.
 _OUTCOME, _BUSY, _EXCEPTION = range(3)
@@ -43,8 +40,8 @@ _NO_USAGE = (0,) * 6
 _MASK, _SIGN = 2**64 - 1, 2**63
 
 # Flags of an outcome
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED = 1, 2, 4, 8, 16, 32
-_ALL_FLAGS = 63
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED, _CACHED, _DIFFERS, _ALONE = (1 << bit for bit in range(9))
+_ALL_FLAGS = (1 << 9) - 1
 
 ANSWER_SIZE = _ANSWER.size
 # The answer of a worker that has not touched the mount, because another run is at its filesystem.
@@ -106,6 +103,9 @@ def unpack_answer(data: bytes) -> Outcome:
         not_owner=bool(flags & _NOT_OWNER),
         usage=_usage(*usage) if flags & _HAS_USAGE else None,
         unremembered=bool(flags & _UNREMEMBERED),
+        cached=bool(flags & _CACHED),
+        differs=bool(flags & _DIFFERS),
+        alone=bool(flags & _ALONE),
         errnos=tuple([number or None for number in numbers]),
     )
 
@@ -145,7 +145,7 @@ class Probe:
         self._request = request
         self._note = note
         self._parent = parent
-        self._is_root = os.geteuid() == 0
+        self._acts = os.geteuid() == 0 or privilege.can_act_as_others()
         self._private = False  # this process has become another user for good
         self._times = [_NO_TIME] * len(Step)
         self._errnos = [0] * len(Step)
@@ -159,6 +159,9 @@ class Probe:
         self._usage: tuple[int, ...] = _NO_USAGE
         self._has_usage = False
         self._unremembered = False
+        self._cached = False
+        self._differs = False
+        self._alone = False
 
     @property
     def used_up(self) -> bool:
@@ -203,9 +206,11 @@ class Probe:
         self._note(_PROGRESS.pack(step, *self._times))
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """An error of a step: denied goes on, unknown call goes on, the rest ends the probe. Raises Ended."""
+        """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the probe. Raises Ended."""
         if number in DENIED_ERRORS and step != Step.LOOK_UP:
             self._denied = self._denied or (step, number)
+        elif step == Step.READ and number == errno.ENOTDIR and self._stat is None:
+            pass  # a bind-mounted file, of which nothing was known
         elif number not in NOT_OFFERED or step == Step.LOOK_UP:
             self._failed = (step, number)
             raise Ended
@@ -223,7 +228,7 @@ class Probe:
         """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
         request = self._request
         ids = request.fixed or (request.owner if request.as_owner else None)
-        if request.fuse_private and ids is not None and self._is_root and ids[0] != 0:
+        if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
             try:
                 privilege.become(*ids, self._parent)
             except OSError:
@@ -240,10 +245,8 @@ class Probe:
         buffer = syscalls.Statx()
         try:
             syscalls.statx(fd, buffer)
-        except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise
-            result = os.fstat(fd)  # Linux before 4.11 or an old C library: may be answered from the cache
+        except syscalls.NoSuchCall:
+            result, self._cached = os.fstat(fd), True
             buffer.stx_mode, buffer.stx_nlink = result.st_mode, result.st_nlink
             buffer.stx_uid, buffer.stx_gid = result.st_uid, result.st_gid
         self._stat = buffer
@@ -252,38 +255,53 @@ class Probe:
 
     def _read_as_owner(self, fd: int) -> None:
         """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file has none."""
-        seen = self._stat
-        if seen is None or not self._is_the_directory(seen) or not seen.stx_mode & 0o111:
-            return  # judged by what statx said; reading would add nothing
-        request = self._request
+        if not self._is_the_directory():
+            return
         earlier = self._denied
 
         def read() -> None:
             self._read(fd)
 
         # Where it cannot be him (user namespace, no CAP_SETUID), as far as the caller may.
-        self._take(Step.READ, lambda: self._acting(seen, read, lambda error: read()))
-        if self._refused_read and request.root_decides and self._is_root and not self._private:
+        self._take(Step.READ, lambda: self._acting(read, lambda error: read()))
+        if self._refused_read and self._decides_alone:
             self._denied = None
             self._take(Step.READ, read)
-        if self._refused_read and self._is_stranger(seen):
+            self._alone = self._read_worked
+        if self._refused_read and self._is_stranger:
             self._denied, self._not_owner = None, True  # the filesystem did answer
         elif earlier and self._read_worked:
             self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
 
-    def _is_the_directory(self, seen: syscalls.Statx) -> bool:
-        """Whether there is anything to read or write: not in a bind-mounted file, a removed directory, or another mount."""
-        return stat.S_ISDIR(seen.stx_mode) and not self._wrong_mount() and seen.stx_nlink > 0
+    def _is_the_directory(self) -> bool:
+        """Whether there is anything to read or write: not in a bind-mounted file, nor in another mount. Its type may not be known."""
+        return not self._wrong_mount() and (self._stat is None or stat.S_ISDIR(self._stat.stx_mode))
 
-    def _is_stranger(self, seen: syscalls.Statx) -> bool:
-        """Not root and not the owner: that a door is closed to us says nothing about him."""
-        return not self._is_root and self._request.as_owner and self._acted != seen.stx_uid
+    @property
+    def _owner(self) -> Optional[tuple[int, int]]:
+        """Whom the mount belongs to, as far as that is known, where it is he who is to be let in."""
+        request, seen = self._request, self._stat
+        if request.fixed or not request.as_owner:
+            return None
+        return request.owner or (None if seen is None else (seen.stx_uid, seen.stx_gid))
 
-    def _ids(self, seen: syscalls.Statx) -> Optional[tuple[int, int]]:
+    @property
+    def _is_stranger(self) -> bool:
+        """It is the owner's door, and it is not he who was refused, because this process could not be him: that says nothing of him."""
+        return self._owner is not None and self._acted != self._owner[0]
+
+    @property
+    def _decides_alone(self) -> bool:
+        """Whether it counts if this process itself gets in: the ticket of the one it acted as is not ours to use, or who owns the mount
+        is not known here, because his id is not mapped."""
+        unknown = self._owner is not None and self._owner[0] == privilege.UNMAPPED
+        return (self._request.root_decides or unknown) and not self._private and self._acted != os.geteuid()
+
+    @property
+    def _ids(self) -> Optional[tuple[int, int]]:
         """Whom to act as from here on; None: as this process is."""
-        request = self._request
-        ids = request.fixed or ((request.owner or (seen.stx_uid, seen.stx_gid)) if request.as_owner else None)
-        return None if ids is None or ids[0] == os.geteuid() or not self._is_root or self._private else ids
+        ids = self._request.fixed or self._owner
+        return None if ids is None or ids[0] == os.geteuid() or not self._acts or self._private else ids
 
     @property
     def _refused_read(self) -> bool:
@@ -291,17 +309,16 @@ class Probe:
 
     def _read(self, fd: int) -> None:
         self._acted = os.geteuid()
-        # "." of the descriptor: no name is looked up.
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        directory = _open_directory(fd)
         try:
             syscalls.read_entries(directory)
         finally:
             os.close(directory)
         self._read_worked = True
 
-    def _acting(self, seen: syscalls.Statx, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
+    def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
         """Do something as whoever is to be asked; ``impossible`` is done instead where this process cannot act as him."""
-        ids = self._ids(seen)
+        ids = self._ids
         if ids is None:
             return action()
         acting = privilege.Acting(*ids, self._parent)
@@ -340,6 +357,9 @@ class Probe:
             | (_NOT_OWNER if self._not_owner else 0)
             | (_HAS_USAGE if self._has_usage else 0)
             | (_UNREMEMBERED if self._unremembered else 0)
+            | (_CACHED if self._cached else 0)
+            | (_DIFFERS if self._differs else 0)
+            | (_ALONE if self._alone else 0)
         )
         return _ANSWER.pack(
             _OUTCOME,
@@ -355,6 +375,21 @@ class Probe:
             self._mount_id or 0,
             *self._usage,
         )
+
+
+def _open_directory(fd: int) -> int:
+    """Open for reading what a descriptor is of, with no name looked up but ".". Raises OSError.
+
+    Reading would move its access time: a disk would be woken for that each minute. O_NOATIME is for the owner and root (EPERM for
+    others, open(2)); a server that is handed it may know nothing of it.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED | {errno.EPERM}:
+            raise
+    return os.open(".", flags, dir_fd=fd)
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:

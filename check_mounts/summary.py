@@ -204,10 +204,11 @@ class Detail(NamedTuple):
 
 
 def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[Detail]:
-    """The lines below the status line: what is not ok (1), every mount (2), every step and what was left out (3)."""
+    """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every step and what was left out (3)."""
     lines = [Detail(f"note: {note}", Worth.NOTE) for note in survey.notes]
     for judgement in judgements:
-        if verbosity >= 2 or (verbosity == 1 and judgement.condition is not Condition.OK) or (verbosity and judgement.state.rank):
+        plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
+        if verbosity >= (2 if plain else 1):
             bad, head = judgement.state is not State.OK, len(lines)
             lines.append(Detail(f"{judgement.state.name}: {line(judgement)}", Worth.FAILED if bad else Worth.REST))
             worth = Worth.ABOUT_FAILED if bad else Worth.REST
@@ -238,6 +239,8 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
         error = "" if number is None else f", {text.error_words(number)}"
         who = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
         refused = ", refused, and the owner could not be asked" if step is Step.READ and outcome.not_owner else ""
+        if step is Step.READ and outcome.alone:
+            refused = ", though its owner was refused"
         lines.append(f"{step.word}: {took}{who}{refused}{error}")
     if outcome.mode is not None:
         lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")

@@ -127,7 +127,7 @@ class Pass:
         self._deadline = clock + settings.deadline
         self.causes = Causes(settings.diagnosis, self.timeout)
         self._look_for_hung = clock + self.causes.delay
-        groups = settings.identity.groups if settings.identity else ()
+        groups = settings.identity.groups if settings.identity else () if settings.as_owner or settings.override else None
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(table[0], chosen)
         self._place = {mount.mount_id: place for place, mount in enumerate(table[0])}
@@ -463,9 +463,7 @@ class Pass:
                 self._note_unwritten(mount, f"it could not be remembered: {text.error_words(outcome.errno or 0)}")
                 return
             if outcome.not_owner:
-                self.findings[mount.mount_id] = dataclasses.replace(
-                    finding, remarks=(*finding.remarks, "not written: refused, and the owner could not be asked")
-                )
+                self._rewrite(finding, Condition.OK, "not written: refused, and the owner could not be asked", outcome)
                 return
             elsewhere = conditions.led_elsewhere(mount, outcome)
             if elsewhere is not None:
@@ -496,12 +494,15 @@ class Pass:
             return
         if outcome is not None:
             seconds = (*read.seconds[: Step.READ], *outcome.seconds[Step.READ :])
+            errnos = (*read.errnos[: Step.READ], *outcome.errnos[Step.READ :])
             failed = outcome if outcome.step is not None and outcome.step.writes else read
             acted = outcome.acted_as if outcome.acted_as is not None else read.acted_as
-            read = dataclasses.replace(read, step=failed.step, errno=failed.errno, seconds=seconds, acted_as=acted)
+            read = dataclasses.replace(read, step=failed.step, errno=failed.errno, seconds=seconds, errnos=errnos, acted_as=acted)
         since = None if waited is None or pid is None else _boottime() - waited
         latency = read.latency if waited is None else waited
-        self._note(mount, condition, detail, read, latency, pid, since)
+        remarks = (*finding.remarks, detail) if condition is Condition.OK and detail else finding.remarks
+        rewritten = self._note(mount, condition, "" if condition is Condition.OK else detail, read, latency, pid, since)
+        self.findings[mount.mount_id] = dataclasses.replace(rewritten, remarks=remarks)
 
     def _answer(self, mount: Mount, condition: Condition, detail: str) -> None:
         self._note(mount, condition, detail)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sys
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
 AT_FDCWD = -100
@@ -34,7 +34,15 @@ _NR_OPENAT2 = 437
 MCL_CURRENT = 1
 MCL_FUTURE = 2
 
+CAP_SETGID = 1 << 6
+CAP_SETUID = 1 << 7
+_CAPABILITY_VERSION_3 = 0x20080522
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NoSuchCall(OSError):
+    """A call that the kernel, the C library or a filter of system calls does not know. It says nothing about what was asked."""
 
 
 class Statx(ctypes.Structure):
@@ -60,6 +68,14 @@ class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+
+
 def _function(name: str, *argument_types: Any) -> Optional[Any]:
     function = getattr(_libc, name, None)
     if function is not None:
@@ -71,8 +87,14 @@ _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes
 _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so that its argument types are its own
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
+# By its number where that is known: glibc makes an ENOSYS, of a FUSE server, too, an EINVAL (it then tries fstatat, without FORCE_SYNC).
+_NR_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}.get(os.uname().machine)
+_syscall_statx = ctypes.CDLL(None, use_errno=True).syscall  # a handle of its own, as above
+_syscall_statx.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(Statx))
 _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
 _getdents64 = _function("getdents64", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_capget = _function("capget", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
+_capset = _function("capset", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
 _mlockall = _function("mlockall", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
@@ -123,15 +145,81 @@ def mlockall(flags: int) -> None:
     _checked(_mlockall(flags))
 
 
+# What a call says that is not there: ENOSYS of the kernel, EPERM of the filters of old container runtimes (libseccomp before 2.4),
+# EACCES of other filters; EINVAL of glibc's statx, see there.
+_NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL})
+_there: dict[str, bool] = {}
+
+
+def _is_there(name: str, works: Callable[[], object]) -> bool:
+    """Whether there is such a call, found out once a process by asking it of something that must work, and that is no filesystem."""
+    if name not in _there:
+        try:
+            works()
+            _there[name] = True
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                return True
+            _there[name] = False
+    return _there[name]
+
+
+def _no_such_call() -> NoSuchCall:
+    return NoSuchCall(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
 def statx(fd: int, into: Statx) -> None:
     """statx(2) on what ``fd`` refers to, asked of the filesystem itself and not of its attribute cache.
 
-    Raises OSError; ENOSYS where the C library has no statx (glibc before 2.28).
+    Raises OSError; NoSuchCall where there is no statx (Linux before 4.11, or a filter that does not know it).
     """
-    if _statx is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    flags = AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT
-    _checked(_statx(fd, b"", flags, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into)))
+    if not _there.get("statx", True):
+        raise _no_such_call()
+    try:
+        _raw_statx(fd, into)
+    except OSError as error:
+        if error.errno in _NOT_THERE and not _is_there("statx", _statx_of_a_pipe):
+            raise _no_such_call() from None
+        raise
+
+
+def _raw_statx(fd: int, into: Statx) -> None:
+    arguments = (fd, b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into))
+    if _NR_STATX is not None and sys.maxsize > 2**32:
+        _checked(_syscall_statx(_NR_STATX, *arguments))
+    elif _statx is not None:
+        _checked(_statx(*arguments))
+    else:
+        raise _no_such_call()
+
+
+def _statx_of_a_pipe() -> None:
+    fds = os.pipe()
+    try:
+        _raw_statx(fds[0], Statx())
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def capabilities() -> tuple[int, int]:
+    """The (effective, permitted) capabilities of this process, as sets of bits. Raises OSError."""
+    if _capget is None:
+        raise _no_such_call()
+    data = (_CapabilityData * 2)()
+    _checked(_capget(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0)), data))
+    return data[0].effective | data[1].effective << 32, data[0].permitted | data[1].permitted << 32
+
+
+def set_capabilities(effective: int, permitted: int) -> None:
+    """capset(2) for this process; nothing is inheritable. Raises OSError."""
+    if _capset is None:
+        raise _no_such_call()
+    data = (_CapabilityData * 2)()
+    for half in range(2):
+        data[half].effective = effective >> 32 * half & 0xFFFFFFFF
+        data[half].permitted = permitted >> 32 * half & 0xFFFFFFFF
+    _checked(_capset(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0)), data))
 
 
 def read_entries(fd: int) -> None:
@@ -148,10 +236,28 @@ def read_entries(fd: int) -> None:
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
-    """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises OSError."""
+    """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises OSError; NoSuchCall where there is none.
+
+    EPERM may be of a filter, or of a filesystem on the way, which must not lead us to a call that follows symbolic links.
+    """
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
-    return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+    try:
+        return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
+    except OSError as error:
+        if error.errno in _NOT_THERE and not _is_there("openat2", _openat2_of_nothing):
+            raise _no_such_call() from None
+        raise
+
+
+def _openat2_of_nothing() -> None:
+    """With a size of 0 it answers EINVAL before it looks at anything else (openat2(2)). Raises OSError if it does not."""
+    assert _syscall is not None
+    try:
+        _checked(_syscall(_NR_OPENAT2, AT_FDCWD, b"/", ctypes.byref(_OpenHow(0, 0, 0)), 0))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def unreaped(pids: Iterable[int]) -> list[int]:
@@ -175,16 +281,14 @@ def bytes_waiting(fd: int) -> int:
 def open_without_symlinks(path: bytes, flags: int) -> int:
     """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises OSError; ELOOP where there is one.
 
-    Without openat2 (ENOSYS before Linux 5.6; EPERM from seccomp filters of containers that do not know it) links on the way are
-    followed; at the end not, if ``flags`` say so.
+    Without openat2 (Linux before 5.6, or a filter that does not know it) links on the way are followed; at the end not, if ``flags``
+    say so.
     """
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
         return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
-    return os.open(path, flags)
+    except NoSuchCall:
+        return os.open(path, flags)
 
 
 def close_from(lowest: int) -> None:
@@ -194,7 +298,7 @@ def close_from(lowest: int) -> None:
     of a million descriptors takes longer than the probes. Raises OSError where /proc is not to be had either.
     """
     if _close_range is not None and _close_range(lowest, 0xFFFFFFFF, 0) == 0:
-        return
+        return  # any error is that of a filter: with these arguments it has none of its own
     for name in os.listdir("/proc/self/fd"):
         if int(name) >= lowest:
             try:

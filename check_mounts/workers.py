@@ -127,7 +127,7 @@ class Pool:
         timeout: float,
         max_workers: int,
         wake_fd: Optional[int] = None,
-        groups: tuple[int, ...] = (),
+        groups: Optional[tuple[int, ...]] = None,
     ) -> None:
         self._handler = handler
         self._frame_size = _HEAD.size + answer_size
@@ -163,7 +163,7 @@ class Pool:
         self._look_at = self._grow_at = 0.0
         self._opened = monotonic()
         self._parent = os.getpid()
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = _cores()
         self._timeouts: dict[int, float] = {}
         self.forks = 0
         self.trouble: Optional[str] = None
@@ -499,7 +499,7 @@ class Pool:
             os._exit(0)
 
 
-def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: tuple[int, ...]) -> None:
+def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Leave everything of the parent's behind but the two pipes.
 
     Above all its descriptors: nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker that
@@ -517,14 +517,24 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
     os.dup2(keep[1], _ANSWER_FD)
     syscalls.close_from(_ANSWER_FD + 1)
     os.chdir("/")
-    if os.geteuid() == 0:
-        try:
-            privilege.drop_groups(groups)
-        except OSError:
-            pass  # no CAP_SETGID: as far as the caller may
-    syscalls.set_name(b"check_mounts:w")
+    try:
+        if groups is not None or os.geteuid() == 0:
+            privilege.drop_groups(groups or ())
+    except OSError:
+        pass  # no CAP_SETGID: as far as the caller may
+    try:
+        syscalls.set_name(b"check_mounts:w")
+    except OSError:
+        pass  # only a filter refuses it
     syscalls.survive_shutdown()
     privilege.die_with_parent(parent)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:  # a filter of system calls
+        return os.cpu_count() or 1
 
 
 def _drain(fd: int) -> None:
@@ -538,7 +548,10 @@ def _allow_descriptors(count: int) -> None:
     """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes one of them here."""
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        pass  # a filter of system calls: then there are fewer workers at a time

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from time import monotonic
 from typing import Optional, Protocol, cast
 
 from check_mounts import syscalls
-from check_mounts.model import DENIED_ERRORS, Step
-from check_mounts.probe import NOT_OFFERED, Ended, Probe, Request
+from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Step
+from check_mounts.probe import Ended, Probe, Request
 
 PREFIX = ".check_mounts-"
 SIZE = 4096
@@ -58,8 +59,11 @@ class WriteProbe(Probe):
 
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
-        if self._denied is None and self._stat is not None and self._is_the_directory(self._stat):
+        if self._denied is None and self._stat is not None and self._is_the_directory():
+            # A write beyond the limit of file sizes that our caller has set is an error, and not the end.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             self._write_as_owner(fd, self._stat)
+            self._doubt(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
         """Any error of writing ends the probe, and the first one is the one that is told. Raises Ended."""
@@ -72,12 +76,24 @@ class WriteProbe(Probe):
                 self._failed = (step, number)
         raise Ended
 
+    def _doubt(self, fd: int) -> None:
+        """A stale handle may be that of our file, which somebody has removed on the server: the root directory's own is asked."""
+        if self._failed is None or self._failed[1] != errno.ESTALE:
+            return
+        step, number = self._failed
+        self._failed = None
+        try:
+            self._take(Step.STATX, lambda: self._statx(fd))
+        except Ended:
+            return  # what it says of the root directory is what counts
+        self._errnos[step - 1] = number
+
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
         """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
-            self._remove_leftovers(fd, seen, self._memory.broken_promises(directory))
+            self._remove_leftovers(fd, self._memory.broken_promises(directory))
             promise = self._memory.promise(token, directory)
         except OSError as error:
             # The memory's trouble, not the mount's.
@@ -85,19 +101,21 @@ class WriteProbe(Probe):
             return
         self._left = False
         try:
-            self._acting(seen, lambda: self._write(fd, seen, token), self._refuse)
+            self._acting(lambda: self._write(fd, token), self._refuse)
+        except Ended:
+            pass
         finally:
             if not self._left:
                 self._forget(promise)
 
-    def _remove_leftovers(self, fd: int, seen: syscalls.Statx, leftovers: list[tuple[str, str]]) -> None:
+    def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> None:
         """What workers that were killed have left, one by one: what is gone is forgotten even if the next one hangs."""
         removed = kept = 0
         began = monotonic()
         for path, token in leftovers:
             if removed >= _REMOVED and monotonic() - began >= _TIDYING:
                 return
-            gone = self._remove_one(fd, seen, token)
+            gone = self._remove_one(fd, token)
             if gone is None:
                 return
             if gone or kept >= _UNREMOVABLE:
@@ -106,11 +124,11 @@ class WriteProbe(Probe):
             else:
                 kept += 1
 
-    def _remove_one(self, fd: int, seen: syscalls.Statx, token: str) -> Optional[bool]:
+    def _remove_one(self, fd: int, token: str) -> Optional[bool]:
         """Whether it is gone; None where this process cannot act as the owner."""
         gone: list[bool] = []
         self._announce(Step.REMOVE)
-        self._acting(seen, lambda: gone.append(_remove_leftover(fd, token)), lambda error: None)
+        self._acting(lambda: gone.append(_remove_leftover(fd, token)), lambda error: None)
         return gone[0] if gone else None
 
     def _forget(self, promise: str) -> None:
@@ -120,29 +138,62 @@ class WriteProbe(Probe):
             pass  # remembered for nothing; what was measured is not lost over that
 
     def _refuse(self, error: OSError) -> None:
-        self._denied = (Step.CREATE, error.errno or errno.EPERM)
+        """It cannot be done as the owner: that is our inability (EPERM without CAP_SETUID, EINVAL of an id that is not mapped)."""
+        self._errnos[Step.CREATE - 1], self._not_owner = error.errno or errno.EPERM, True
 
-    def _write(self, fd: int, seen: syscalls.Statx, token: str) -> None:
+    def _write(self, fd: int, token: str) -> None:
         """Make, write, read back and remove the file with this token. Raises Ended."""
         self._acted = os.geteuid()
         try:
             file = cast(int, self._take(Step.CREATE, lambda: _create(fd, token)))
         except Ended:
-            if self._denied is not None and self._is_stranger(seen):
+            if self._denied is not None and self._is_stranger:
                 self._denied, self._not_owner = None, True
             raise
         self._left = True
         try:
-            data = os.urandom(SIZE)
             try:
-                self._take(Step.WRITE, lambda: _put(file, data))
-                self._take(Step.VERIFY, lambda: _compare(file, data))
+                self._write_into(fd, file)
             finally:
                 _close(file)
         finally:
             # Closed before it is removed: NFS would only rename it (.nfs...).
             self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
             self._left = False
+
+    def _write_into(self, fd: int, file: int) -> None:
+        data = os.urandom(SIZE)
+        self._take(Step.WRITE, lambda: self._put(file, data))
+        if self._take(Step.VERIFY, lambda: _reads_back(file, data)) is False:
+            self._differs = True
+            if self._is_no_one_elses_doing(fd):
+                self._sort_out(Step.VERIFY, errno.EBADMSG)
+
+    def _put(self, file: int, data: bytes) -> None:
+        _put(file, data)
+        try:
+            os.fsync(file)
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
+            self._errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
+
+    def _is_no_one_elses_doing(self, fd: int) -> bool:
+        """What was read back is not what was written. The owner could have written to our file, but not to one that has no name, and
+        nobody but root writes to root's."""
+        try:
+            file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
+        except OSError:
+            return self._acted == 0
+        try:
+            data = os.urandom(SIZE)
+            _put(file, data)
+            os.fsync(file)
+            return not _reads_back(file, data)
+        except OSError:
+            return False
+        finally:
+            _close(file)
 
 
 def _create(fd: int, token: str) -> int:
@@ -170,18 +221,18 @@ def _close(file: int) -> None:
 def _put(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(file, view) :]
+        written = os.write(file, view)
+        if written == 0:  # nobody says why; a server of FUSE may, and would for ever
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+
+
+def _reads_back(file: int, data: bytes) -> bool:
     try:
-        os.fsync(file)
-    except OSError as error:
-        if error.errno not in NOT_OFFERED:
-            raise
-
-
-def _compare(file: int, data: bytes) -> None:
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    if os.pread(file, SIZE, 0) != data:
-        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the cache may answer
+    return os.pread(file, SIZE, 0) == data
 
 
 def answer(request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:

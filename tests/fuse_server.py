@@ -18,6 +18,8 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     attr ID KEY=N...      what GETATTR says of the root directory: mode (octal) uid gid nlink
     entries ID INO:TYPE:HEX...   what READDIR says: inode, d_type, and the name in hexadecimal
     spoil ID     what is written is read back differently
+    take-nothing ID    each write is of 0 bytes
+    refuse-noatime ID N   answer OPENDIR with errno N if it is to leave the access time alone
     asked ID     which operations have been asked for so far
 
 Files can be made in the root directory, written, read and removed.
@@ -70,6 +72,8 @@ class Filesystem:
         self.statfs = dict(blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096)
         self.entries: list[tuple[int, int, bytes]] = []
         self.spoils = False
+        self.takes_nothing = False
+        self.refuses_noatime = 0
         self.asked: list[int] = []
         self.names: dict[bytes, int] = {}
         self.files: dict[int, bytearray] = {}
@@ -142,6 +146,8 @@ class Filesystem:
             return self._look_up(body.rstrip(b"\0"))
         if opcode == STATFS and self.offers_statfs:
             return 0, struct.pack("<QQQQQIII", *self.statfs.values()) + b"\0" * 28
+        if opcode == OPENDIR and self.refuses_noatime and struct.unpack_from("<I", body)[0] & os.O_NOATIME:
+            return self.refuses_noatime, b""
         if opcode == OPENDIR:
             return 0, struct.pack("<QII", 1, 0, 0)
         if opcode == READDIR:
@@ -173,6 +179,8 @@ class Filesystem:
             node = 3 + len(self.files)
             self.names[body[16:].rstrip(b"\0")], self.files[node] = node, bytearray()
             return 0, self._entry(node) + struct.pack("<QII", node, 0, 0)
+        if opcode == WRITE and self.takes_nothing:
+            return 0, struct.pack("<II", 0, 0)
         if opcode == WRITE:
             offset, size = struct.unpack_from("<QI", body, 8)
             self.files[node][offset : offset + size] = body[40 : 40 + size]
@@ -218,6 +226,10 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems[name].entries = [(int(inode), int(kind), bytes.fromhex(hexadecimal)) for inode, kind, hexadecimal in fields]
     elif command == "spoil":
         filesystems[name].spoils = True
+    elif command == "take-nothing":
+        filesystems[name].takes_nothing = True
+    elif command == "refuse-noatime":
+        filesystems[name].refuses_noatime = int(rest[0])
     elif command == "asked":
         words = {number: word for word, number in OPERATIONS.items()}
         return " ".join(words.get(number, str(number)) for number in filesystems[name].asked)

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "passive.nsca": {"signals", "syscalls", "passive", "passive.address", "passive.command_file", "passive.records", "text"},
     "privilege": {"syscalls"},
     "probe": {"model", "privilege", "syscalls", "text"},
-    "conditions": {"model", "text"},
+    "conditions": {"filesystems", "model", "text"},
     "writeprobe": {"model", "probe", "syscalls"},
     "workers": {"privilege", "signals", "syscalls"},
     "place": {"syscalls"},

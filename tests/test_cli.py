@@ -116,7 +116,7 @@ def test_arguments_of_any_bytes(plugin: Plugin, argument: bytes) -> None:
 
 def test_a_user_that_only_root_can_be(plugin: Plugin, public: Path) -> None:
     result = _as_nobody(public, "--as", "root")
-    assert result.lines[0] == "MOUNTS UNKNOWN - argument --as: only root can act as another user"
+    assert result.lines[0] == "MOUNTS UNKNOWN - argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)"
     assert result.code == 3
 
 

@@ -95,17 +95,11 @@ def test_what_the_server_says_is_what_is_reported(fuse: Fuse, plugin: Plugin, nu
     assert result.verdict.endswith(f"dead: {words}")
 
 
-def test_a_call_that_is_not_offered_is_an_answer(fuse: Fuse, plugin: Plugin) -> None:
+def test_a_call_that_is_not_offered_proves_nothing(fuse: Fuse, plugin: Plugin) -> None:
+    """But others are, so it lives."""
     fuse.mount("fs", nlink=1)
     fuse.command("nostatfs", "fs")
     assert plugin().code == 0
-
-
-def test_nlink_0_is_stale(fuse: Fuse, plugin: Plugin) -> None:
-    fuse.mount("fs", nlink=0)
-    result = plugin()
-    assert result.code == 2
-    assert result.verdict.endswith("dead: its root directory was removed (nlink 0)")
 
 
 def test_a_file_that_was_replaced_is_as_good_as_before(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
