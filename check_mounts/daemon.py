@@ -488,8 +488,8 @@ def _stay_in_memory(log: Log) -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except (OSError, ValueError):
         pass
-    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
     try:
+        unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
         syscalls.mlockall(syscalls.MCL_CURRENT | (syscalls.MCL_FUTURE if unlimited else 0))
     except OSError as error:
         log.write(syslog.LOG_INFO, f"Memory is not locked: {error.strerror}")

@@ -100,6 +100,9 @@ class Acting:
 
     def __enter__(self) -> None:
         uid, gid = _real_ids(*self._ids)
+        if self._back[0] != 0:
+            # Who comes back from being root would lose even what it is permitted (capabilities(7)).
+            syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         os.setresgid(-1, gid, -1)
         try:
             os.setresuid(-1, uid, -1)

@@ -22,6 +22,14 @@ _MOMENT = 1.0
 _KEPT_FREE = 64
 
 
+def _descriptors() -> int:
+    """How many this process may have open."""
+    try:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except OSError:  # a filter of system calls
+        return 1024
+
+
 class TableWatch:
     """Tells when the mount table in ``path`` has changed.
 
@@ -82,7 +90,7 @@ class Endings:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
             except (AttributeError, OSError):  # looked at every second instead; also who has ended already
                 continue
-            if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _KEPT_FREE:
+            if fd >= _descriptors() - _KEPT_FREE:
                 os.close(fd)
                 continue
             self._pidfds[pid], self._pids[fd] = fd, pid

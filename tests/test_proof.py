@@ -15,7 +15,7 @@ from typing import Any, Optional
 import pytest
 
 from check_mounts import conditions, filesystems, writeprobe
-from check_mounts.model import Condition, Mount, Outcome, Step, Usage
+from check_mounts.model import Condition, Mount, Outcome, Usage
 from tests.conftest import Fuse, Mounts, Plugin, Result
 
 pytestmark = pytest.mark.root
