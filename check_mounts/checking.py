@@ -7,12 +7,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import demands, selection, stuck, survey, text
+from check_mounts import demands, leads, lookups, mounttable, selection, stuck, survey, text
 from check_mounts.delivery import Submission
+from check_mounts.leads import Found
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass, Table
+
+# How long, in seconds, a link or a device may keep its worker.
+_PATIENCE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,10 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount."""
+    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount.
+
+    ``patterns`` are the paths that the patterns of mount points begin with, and ``follow`` tells them where these lead.
+    """
 
     filters: selection.Filters
     settings: survey.Settings
@@ -49,6 +56,8 @@ class Options:
     service: Optional[Service]
     submission: Optional[Submission]
     per_mount: bool
+    patterns: Sequence[bytes] = ()
+    follow: Callable[[Callable[[bytes], bytes]], None] = lambda lead: None
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
@@ -67,16 +76,21 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     return None
 
 
+def _memory(
+    options: Options, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
+) -> stuck.Registry:
+    why = may_hang(options.state_dir, mounts, visible)
+    if why is None:
+        return stuck.Registry(options.state_dir, slots=slots, own=lost)
+    return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # it must not hang us
+
+
 def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()) -> Pass:
     """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this process have stuck.
 
     Raises OSError where this host lacks the means for a single worker.
     """
-    why = may_hang(options.state_dir, table[0], chosen.visible)
-    if why is None:
-        registry = stuck.Registry(options.state_dir, slots=options.settings.max_workers, own=lost)
-    else:  # it must not hang us
-        registry = stuck.Registry(None, f"{why}; see --state-dir", own=lost)
+    registry = _memory(options, table[0], chosen.visible, options.settings.max_workers, lost)
     try:
         return Pass(table, chosen, options.settings, registry, wake_fd)
     except BaseException:
@@ -84,9 +98,101 @@ def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[i
         raise
 
 
-def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]]) -> Survey:
+def look_up(
+    options: Options,
+    mounts: Sequence[Mount],
+    result: Optional[Survey] = None,
+    interrupted: Callable[[], Optional[str]] = lambda: None,
+) -> Found:
+    """Where the names lead that decide what is probed, and, once ``result`` says what has answered, all else that has to be looked up.
+
+    Where nothing is named or declared nothing is done. Raises nothing that a mount can cause.
+    """
+    asked = leads.Asked(
+        names=(*options.filters.mount_points, *options.patterns),
+        declared=options.demands.expected,
+        links=leads.is_our_own(options.mountinfo),
+    )
+    if not asked.anything:
+        return Found()
+    visible = frozenset(mounttable.visible(mounts))
+    patience = min(_PATIENCE, options.settings.timeout, options.settings.deadline / 4)
+    return leads.look_up(
+        asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience, interrupted
+    )
+
+
+def led(options: Options, found: Found) -> Options:
+    """The options with all names as the kernel has them, as far as that is known."""
+    options.follow(lambda name: found.leads.of(name).path)
+    expected = [leads.led(each, found) for each in options.demands.expected]
+    points = {each.mount_point for each in expected}
+    known = options.filters
+    filters = dataclasses.replace(
+        known,
+        mount_points=[found.leads.of(name).path for name in known.mount_points],
+        also=leads.on_the_way((*known.mount_points, *options.patterns), found, known),
+        declared=lambda mount: mount.mount_point in points or known.declared(mount),
+    )
+    return dataclasses.replace(options, filters=filters, demands=dataclasses.replace(options.demands, expected=expected))
+
+
+def take(
+    options: Options,
+    table: Table,
+    reread: Callable[[], Table],
+    interruption: Callable[[], Optional[str]] = lambda: None,
+    wake_fd: Optional[int] = None,
+) -> Survey:
+    """One check from its beginning to its end. Raises OSError, see :func:`begin`."""
+    found = look_up(options, table[0], interrupted=interruption)
+    filters = led(options, found).filters
+    result = None
+    if filters.also:  # what is named is known once these have answered
+        chosen = selection.narrowed(selection.select(table[0], filters), filters.also)
+        result = survey.take(begin(options, table, chosen, wake_fd), reread, interruption)
+        found = look_up(options, table[0], result, interruption)
+    ready = led(options, found)
+    if result is not None:
+        kept = ready.filters.also | filters.also
+        left = max(_PATIENCE / 2, options.settings.deadline - result.duration)
+        ready = dataclasses.replace(
+            ready,
+            filters=dataclasses.replace(ready.filters, also=kept),
+            settings=dataclasses.replace(ready.settings, deadline=left),
+        )
+    result = survey.take(begin(ready, table, selection.select(table[0], ready.filters), wake_fd), reread, interruption)
+    tables: list[Sequence[Mount]] = []
+
+    def mounted_now() -> Sequence[Mount]:
+        if not tables:
+            try:
+                tables.append(reread()[0])
+            except OSError:  # said already, if it is of consequence
+                tables.append(table[0])
+        return tables[0]
+
+    if ready.demands.expected or ready.filters.mount_points or ready.filters.also:
+        found = look_up(options, mounted_now(), result, interruption)
+    return concluded(options, result, mounted_now, found)
+
+
+def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
     """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+    ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
-    return demands.held_against(result, mounted_now, options.filters, options.demands)
+    result = demands.held_against(result, mounted_now, ready.filters, ready.demands, found.devices)
+    return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
+
+
+def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
+    """The survey without the mounts that had to answer for what is named to be known, and have."""
+
+    def is_told(finding: Finding) -> bool:
+        mount = finding.mount
+        asked_only = mount is not None and mount.mount_id in filters.also and finding.condition is Condition.OK
+        return mount is None or not asked_only or selection.is_wanted(mount, filters)
+
+    return dataclasses.replace(result, findings=tuple(filter(is_told, result.findings))) if filters.also else result

@@ -13,7 +13,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, Optional
+from typing import NoReturn, Optional, TypeVar
 
 from check_mounts import (
     __version__,
@@ -26,6 +26,7 @@ from check_mounts import (
     filesystems,
     logs,
     mounttable,
+    names,
     passive,
     privilege,
     selection,
@@ -47,6 +48,9 @@ _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
 # How long a reader that does not read, or reads slowly, may keep us in all.
 _WRITE_PATIENCE = 4.0
+
+
+_Pattern = TypeVar("_Pattern")
 
 
 class UsageError(Exception):
@@ -132,30 +136,30 @@ def _object_name(word: str) -> str:
 
 
 def _glob(word: str) -> selection.Glob:
-    return _compiled(word, os.fsencode(word))
+    return _compiled(word, os.fsencode(word), selection.compile_glob)
 
 
-def _compiled(word: str, pattern: bytes) -> selection.Glob:
+def _compiled(word: str, pattern: bytes, kind: Callable[[bytes], _Pattern]) -> _Pattern:
     try:
-        return selection.compile_glob(pattern)
+        return kind(pattern)
     except selection.GlobError as error:
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not a pattern: {error}") from None
 
 
-def _path_glob(word: str) -> selection.Glob:
+def _path_glob(word: str) -> selection.PathGlob:
     # The kernel writes no trailing slash; people do.
-    return _compiled(word, os.fsencode(word).rstrip(b"/") or os.fsencode(word)[:1])
+    return _compiled(word, os.fsencode(word).rstrip(b"/") or os.fsencode(word)[:1], selection.PathGlob)
 
 
 def _type_globs(word: str) -> list[selection.Glob]:
-    return [_compiled(word, part) for part in os.fsencode(word).split(b",")]
+    return [_compiled(word, part, selection.compile_glob) for part in os.fsencode(word).split(b",")]
 
 
 def _mount_point(word: str) -> bytes:
     """Judged after all options: of a misspelt option the option is to be named, not its value. Raises UsageError."""
     if not word.startswith("/"):
         _refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
-    return selection.normalised(os.fsencode(word))
+    return names.simplified(os.fsencode(word))
 
 
 def _severity(word: str) -> tuple[Condition, State]:
@@ -456,19 +460,18 @@ def _demands(values: argparse.Namespace, configuration: Configuration, declared:
     return demands.Demands(declared, configuration.declared, ignored, expect_ro, any_ro, why_read_only)
 
 
-def _is_declared(configuration: Configuration, declared: Sequence[ExpectedMount]) -> Callable[[Mount], bool]:
-    """Whether somebody has declared what is to be mounted in the place of a mount.
+def _is_declared(configuration: Configuration) -> Callable[[Mount], bool]:
+    """Whether a section has declared what is to be mounted in the place of a mount.
 
     A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]`` with ``options = nodev`` is not about
     /dev. By its path any mount is declared.
     """
-    points = {each.mount_point for each in declared}
-    paths = {section.path for section in configuration.sections}
+    by_path = [section for section in configuration.sections if section.path is not None]
 
     def is_declared(mount: Mount) -> bool:
         point = mount.mount_point
-        meant = point in paths or not filesystems.traits(mount.fs_type).pseudo
-        return point in points or (meant and configuration.for_mount(point).declares)
+        meant = not filesystems.traits(mount.fs_type).pseudo or any(section.matches(point) for section in by_path)
+        return meant and configuration.for_mount(point).declares
 
     return is_declared
 
@@ -519,6 +522,14 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
         wanted = values.write if said.write is None else said.write
         return bool(wanted) and not said.expect_ro and selection.writable(mount)
 
+    globs: list[selection.PathGlob] = [*values.path, *values.exclude, *values.expect_ro]
+
+    def follow(lead: Callable[[bytes], bytes]) -> None:
+        for glob in globs:
+            if glob.leading:
+                glob.follow(lead(glob.leading))
+        configuration.follow(lead)
+
     return Options(
         filters=selection.Filters(
             include_types=values.include_type,
@@ -532,7 +543,7 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
             autofs=values.autofs == "probe",
             mount_points=[_mount_point(word) for word in values.mount_points],
             ignored=lambda mount_point: bool(configuration.for_mount(mount_point).ignore),
-            declared=_is_declared(configuration, declared),
+            declared=_is_declared(configuration),
         ),
         settings=survey.Settings(
             timeout=values.timeout,
@@ -560,6 +571,8 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
         service=_service(values, given, again),
         submission=_submission(values, configuration, given),
         per_mount=values.per_mount,
+        patterns=[path for path in (*[glob.leading for glob in globs], *configuration.leading()) if path],
+        follow=follow,
     )
 
 
@@ -727,19 +740,7 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
-    result = survey.take(
-        checking.begin(options, table, selection.select(table[0], options.filters), interrupts.wake_fd),
-        lambda: mounttable.read(options.mountinfo),
-        interrupts,
-    )
-
-    def mounted_now() -> Sequence[Mount]:
-        try:
-            return mounttable.read(options.mountinfo)[0]
-        except OSError:  # said already, if it is of consequence
-            return table[0]
-
-    return checking.concluded(options, result, mounted_now)
+    return checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd)
 
 
 def _report(result: Survey, options: Options) -> tuple[bytes, State]:

@@ -155,7 +155,7 @@ class MountSection:
     """
 
     glob: bytes
-    pattern: selection.Glob
+    pattern: selection.PathGlob
     path: Optional[bytes]
     overrides: Overrides
     origin: str
@@ -163,7 +163,7 @@ class MountSection:
 
     def matches(self, mount_point: bytes) -> bool:
         """Is it about this mount point (as the kernel spells it)?"""
-        return mount_point == self.path if self.path is not None else self.pattern.match(mount_point) is not None
+        return mount_point == self.path or self.pattern.match(mount_point)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +196,17 @@ class Configuration:
             self._known[mount_point] = result
         return self._known[mount_point]
 
+    def leading(self) -> list[bytes]:
+        """The paths that the patterns begin with."""
+        return [section.pattern.leading for section in self.sections if section.pattern.leading]
+
+    def follow(self, lead: Callable[[bytes], bytes]) -> None:
+        """Take over where the paths lead that the patterns begin with."""
+        for section in self.sections:
+            if section.pattern.leading:
+                section.pattern.follow(lead(section.pattern.leading))
+        self._known.clear()
+
     def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
         """What should be mounted there, if anything is; None where nothing is said of it.
 
@@ -208,9 +219,11 @@ class Configuration:
 
     def expected(self) -> list[ExpectedMount]:
         """What has to be mounted (``expect = yes``), in the order of the file; without what is to be ignored."""
+        names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
-        return [expected for expected in map(self.declared, wanted) if expected is not None]
+        found = [(names[path], self.declared(path)) for path in wanted]
+        return [dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None]
 
     def identities(self) -> dict[str, str]:
         """The users to look up (neither ``owner`` nor ``self``), each with where it was said first, for an error message."""
@@ -293,6 +306,11 @@ def _glob(value: bytes) -> selection.Glob:
         return selection.compile_glob(value)
     except selection.GlobError as error:
         raise ValueError(f"'{_clipped(value)}' is not a pattern: {error}") from None
+
+
+def _path_glob(value: bytes) -> selection.PathGlob:
+    _glob(value)
+    return selection.PathGlob(value)
 
 
 def _globs(value: bytes) -> tuple[selection.Glob, ...]:
@@ -579,14 +597,14 @@ def _added(first: Any, second: Any) -> Any:
     return {**first, **second} if isinstance(first, dict) else first + second
 
 
-def _mount_glob(glob: bytes) -> tuple[bytes, selection.Glob, Optional[bytes]]:
+def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]]:
     """The pattern, compiled, and the path if it can be one only. Raises ValueError."""
     if glob[:1] not in (b"/", b"*", b"?", b"["):
         raise ValueError("it has to begin with '/', or match something that does")
     if _LITERAL.match(glob):
-        return glob, _glob(glob), selection.normalised(_BRACKETED.sub(rb"\1", glob))
+        return glob, _path_glob(glob), selection.normalised(_BRACKETED.sub(rb"\1", glob))
     # The kernel writes no trailing slash; people do.
-    return glob, _glob(glob.rstrip(b"/")), None
+    return glob, _path_glob(glob.rstrip(b"/")), None
 
 
 def parse(data: bytes, name: str, known: Mapping[str, Option]) -> Configuration:

@@ -39,8 +39,9 @@ from check_mounts import (
 from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need elsewhere, which is too late here
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
+from check_mounts.leads import Found
 from check_mounts.logs import Log, Stderr, Syslog
-from check_mounts.model import MountIdentity, State, StuckProbe, Survey
+from check_mounts.model import Mount, MountIdentity, State, StuckProbe, Survey
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
@@ -535,6 +536,10 @@ class Daemon:
         self._courier = Courier(self._poll)
         self._courier.serve(options.submission)
         self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
+        # What was looked up of names and devices, and for which options.
+        self._found = Found()
+        self._looked_for: Optional[Options] = None
+        self._lookups_left: list[int] = []
         self._passes: dict[int, _UnderWay] = {}
         now = time.monotonic()
         self._next_pass, self._next_look = now, now
@@ -695,7 +700,8 @@ class Daemon:
         except Refused:  # the first pass finds another fstab than none, and says so
             return
         if new.fstab == self.options.fstab:
-            self.options = dataclasses.replace(self.options, filters=new.filters, demands=new.demands, wrong=new.wrong, notes=new.notes)
+            demands = dataclasses.replace(self.options.demands, expected=new.demands.expected)
+            self.options = dataclasses.replace(self.options, demands=demands, wrong=new.wrong, notes=new.notes)
 
     def _fstab_signature(self, path: Optional[str]) -> object:
         """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""
@@ -759,8 +765,10 @@ class Daemon:
             self._take_over()
             self._next_pass = now + self.service.interval
         try:
-            table, _ = self._read_table()
-            chosen = selection.select(table[0], self.options.filters)
+            table, same = self._read_table()
+            if not same or self._looked_for is not self.options:
+                self._look_up(table[0])
+            chosen = self._chosen(table)
             self._known.see(table, chosen)
             self._begun_all = now
             self._begin(table, chosen, whole=True)
@@ -783,7 +791,9 @@ class Daemon:
             if news and same:
                 # Something has taken the place of another from which it differs in nothing that the table shows: it once more.
                 self._next_pass = min(self._next_pass, max(now, self._begun_all + _BETWEEN_EARLY_PASSES))
-            chosen = selection.select(table[0], self.options.filters)
+            if not same:
+                self._look_up(table[0])
+            chosen = self._chosen(table)
             new, different = self._known.see(table, chosen)
             new -= {key for each in self._passes.values() for key in each.keys}
             if new or recovered:
@@ -814,6 +824,25 @@ class Daemon:
         fd = probing.fileno()
         self._passes[fd] = _UnderWay(probing, keys, whole, time.clock_gettime(time.CLOCK_BOOTTIME))
         self._poll.register(fd, select.POLLIN)
+
+    def _chosen(self, table: Table) -> Selection:
+        return selection.select(table[0], checking.led(self.options, self._found).filters)
+
+    def _look_up(self, mounts: Sequence[Mount]) -> None:
+        """Where the names lead now that decide what is probed, as far as it is known from the last pass what may be entered."""
+        result = None if self._known.last is None else self._known.survey()
+        self._take_over_found(checking.look_up(self.options, mounts, result, self._interrupts))
+
+    def _look_up_after(self, result: Survey) -> None:
+        """The same, and all else that has to be looked up, after a pass over all mounts."""
+        before = self._found
+        self._take_over_found(checking.look_up(self.options, self._known.mounts, result, self._interrupts))
+        if self._found.leads != before.leads:  # something else may be wanted now
+            self._table_changed = self._change_seen = True
+
+    def _take_over_found(self, found: Found) -> None:
+        self._found, self._looked_for = found, self.options
+        self._lookups_left = syscalls.unreaped([*self._lookups_left, *found.left])
 
     def _is_checking_all(self) -> bool:
         return any(each.whole for each in self._passes.values())
@@ -852,7 +881,7 @@ class Daemon:
         if tables:
             # The pass has answered by this table: what hung and is covered by now is shadowed. Known of what covers it, that is not
             # the end of the matter.
-            self._known.see(tables[-1], selection.select(tables[-1][0], self.options.filters))
+            self._known.see(tables[-1], self._chosen(tables[-1]))
             self._table_changed = self._change_seen = True
         self._known.merge(result, each.whole, each.probing.noted)
         self._endings.follow(self._known.stuck(), each.probing.left)
@@ -862,6 +891,8 @@ class Daemon:
             self._taken = each.begun
             # Without it nothing else says, once this daemon has ended, what it leaves behind.
             self._complain("memory", next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None))
+        if each.whole:
+            self._look_up_after(result)
         judgements = self._publish()
         if each.whole:
             self._complaints.pop("a round", None)  # what goes wrong with another one is said again
@@ -891,7 +922,8 @@ class Daemon:
         if self._known.last is None:
             return ()
         options = self.options
-        result = self._known.until_asked(checking.concluded(options, self._known.survey(), lambda: self._known.mounts))
+        survey_now = self._known.survey()
+        result = self._known.until_asked(checking.concluded(options, survey_now, lambda: self._known.mounts, self._found))
         judgements = policy.judge_all(result, options.policy)
         # Where only an autofs trigger is left, what it mounts is not mounted.
         mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}

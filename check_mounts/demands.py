@@ -35,10 +35,17 @@ class Demands:
     why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
 
 
-def held_against(survey: Survey, mounted_now: Callable[[], Sequence[Mount]], filters: Filters, demands: Demands) -> Survey:
-    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+def held_against(
+    survey: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    filters: Filters,
+    demands: Demands,
+    devices: Optional[expected.Compared] = None,
+) -> Survey:
+    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared.
+    ``devices`` says which devices are the same."""
     declarations = _declarations(survey, filters, demands)
-    deviations, excused = _compared(declarations, mounted_now)
+    deviations, excused = _compared(declarations, mounted_now, devices)
     survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands)
     deviations += undeclared_ro
     findings = list(survey.findings)
@@ -53,12 +60,12 @@ def held_against(survey: Survey, mounted_now: Callable[[], Sequence[Mount]], fil
 
 
 def _compared(
-    declarations: Sequence[ExpectedMount], mounted_now: Callable[[], Sequence[Mount]]
+    declarations: Sequence[ExpectedMount], mounted_now: Callable[[], Sequence[Mount]], devices: Optional[expected.Compared]
 ) -> tuple[list[expected.Deviation], list[expected.Excused]]:
     if not declarations:
         return [], []
     mounts = mounted_now()
-    return expected.compare(declarations, mounts, mounttable.visible(mounts))
+    return expected.compare(declarations, mounts, mounttable.visible(mounts), devices=devices)
 
 
 def _declarations(survey: Survey, filters: Filters, demands: Demands) -> list[ExpectedMount]:

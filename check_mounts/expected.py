@@ -17,12 +17,12 @@ import ipaddress
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Optional
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Optional, Union
 
-from check_mounts import filesystems, option_rules
+from check_mounts import filesystems, option_rules, syscalls
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
-from check_mounts.model import BadLine, Condition, ExpectedMount, Mount
+from check_mounts.model import BadLine, Condition, ExpectedMount, Mount, MountIdentity
 from check_mounts.mountoptions import (
     Mode,
     flag_differences,
@@ -90,34 +90,24 @@ class Excused:
 
 # One declaration -----------------------------------------------------------------------------------------------------------------
 
-# Links that every distribution has had for ten years: the kernel shows the mount point behind them.
-_KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
-
-
-def _without_known_links(path: bytes) -> bytes:
-    for link, target in _KNOWN_LINKS:
-        if path == link or path.startswith(link + b"/"):
-            return target + path[len(link) :]
-    return path
-
 
 def _mount_point(path: bytes) -> bytes:
-    """A declared mount point as the kernel spells it. Raises ValueError."""
+    """A declared mount point as the kernel spells it, if there is no link on the way. Raises ValueError."""
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
     if not path.startswith(b"/"):
         raise ValueError(
             f"the mount point {printable(without_secrets(path))} is not an absolute path" if path else "the mount point is missing"
         )
-    return _without_known_links(normalised(path))
+    return normalised(path)
 
 
 def _entry(point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str) -> ExpectedMount:
     """An expected mount of these fields; ``nofail`` and ``automount`` by its options (systemd.mount(5)). Raises ValueError."""
-    point = _mount_point(point)
-    if point == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
-        return ExpectedMount(point, source or None, fs_type or None, options, origin)
-    return ExpectedMount(point, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options))
+    path, name = _mount_point(point), point if b".." in point else b""
+    if path == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
+        return ExpectedMount(path, source or None, fs_type or None, options, origin, name=name)
+    return ExpectedMount(path, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options), name)
 
 
 # fstab(5) ------------------------------------------------------------------------------------------------------------------------
@@ -441,7 +431,7 @@ def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[Expe
 
 
 class Devices:
-    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are followed by hand."""
+    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are followed by hand. In a worker."""
 
     def __init__(self, dev: str = "/dev") -> None:
         self._dev = os.fsencode(dev)
@@ -473,23 +463,88 @@ class Devices:
         if not name.startswith(b"/dev/"):
             return None
         try:
-            return os.readlink(self._dev + name[4:])
+            fd = self._opened(name)
+        except OSError:
+            return None
+        try:
+            return os.readlink(b"", dir_fd=fd)
         except OSError as error:
-            return b"" if error.errno == errno.EINVAL else None
+            return b"" if error.errno == errno.ENOENT else None  # it is no link (do_readlinkat in fs/stat.c)
+        finally:
+            os.close(fd)
+
+    def _opened(self, name: bytes) -> int:
+        """What has a name below /dev, opened without asking it anything. Raises OSError, also where something is mounted on the way:
+        a user may have a filesystem below /dev/shm."""
+        fd = os.open(self._dev, os.O_PATH | os.O_CLOEXEC)
+        for part in name.split(b"/")[2:]:
+            above = fd
+            try:
+                fd = syscalls.open_in_mount(above, part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            finally:
+                os.close(above)
+        return fd
 
     def number(self, name: bytes) -> Optional[tuple[int, int]]:
         """Major and minor number of the block device with a resolved name, None where it is none."""
         try:
-            status = os.stat(self._dev + name[4:], follow_symlinks=False)
+            fd = self._opened(name)
         except OSError:
             return None
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
         return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISBLK(status.st_mode) else None
 
     def is_named_in(self, directory: bytes, name: Optional[bytes], number: tuple[int, int]) -> bool:
         """Does a link in this directory lead to the device with this resolved name or number?"""
-        links = (directory + b"/" + os.fsencode(link) for link in _listed(os.fsdecode(self._dev + directory[4:])))
+        links = (directory + b"/" + link for link in self._names(directory))
         found = [device for device in map(self.resolved, links) if device is not None]
         return name in found or (number[0] != 0 and any(self.number(device) == number for device in found))
+
+    def _names(self, directory: bytes) -> list[bytes]:
+        try:
+            fd = self._opened(directory)
+        except OSError:
+            return []
+        try:
+            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                return sorted(map(os.fsencode, os.listdir(listing)))
+            finally:
+                os.close(listing)
+        except OSError:
+            return []
+        finally:
+            os.close(fd)
+
+    def same(self, source: bytes, mount: Mount) -> Optional[bool]:
+        """Is the device that was declared the one that is mounted? None where that cannot be decided."""
+        return _same_device(source, mount, self)
+
+
+class Compared:
+    """What :meth:`Devices.same` has said, by source and mount."""
+
+    def __init__(self, known: Mapping[tuple[bytes, MountIdentity], Optional[bool]]) -> None:
+        self._known = known
+
+    def same(self, source: bytes, mount: Mount) -> Optional[bool]:
+        """The same; None also where nobody has looked."""
+        return self._known.get((source, mount.identity))
+
+
+def to_be_compared(expected: Iterable[ExpectedMount], mounts: Iterable[Mount]) -> list[tuple[bytes, Mount]]:
+    """The declared devices and what is mounted in their place, as far as the text of the table does not decide."""
+    at: dict[bytes, list[Mount]] = {}
+    for mount in mounts:
+        at.setdefault(mount.mount_point, []).append(mount)
+    pairs: dict[tuple[bytes, MountIdentity], Mount] = {}
+    for each in expected:
+        if each.source is not None and _device_names(each.source):
+            pairs.update({(each.source, mount.identity): mount for mount in at.get(each.mount_point, ()) if mount.source != each.source})
+    return [(source, mount) for (source, _), mount in pairs.items()]
 
 
 _TAGS = {b"UUID": b"by-uuid", b"LABEL": b"by-label", b"PARTUUID": b"by-partuuid", b"PARTLABEL": b"by-partlabel", b"ID": b"by-id"}
@@ -525,7 +580,9 @@ def _device_names(source: bytes) -> list[bytes]:
 class _Table:
     """The mount table as declarations are compared with it."""
 
-    def __init__(self, mounts: Iterable[Mount], visible: Collection[int], devices: Devices, ignored: Sequence[Glob]) -> None:
+    def __init__(
+        self, mounts: Iterable[Mount], visible: Collection[int], devices: Union[Devices, Compared], ignored: Sequence[Glob]
+    ) -> None:
         self.at: dict[bytes, list[Mount]] = {}
         self.seen: dict[bytes, Mount] = {}
         self._by_id: dict[int, Mount] = {}
@@ -694,7 +751,7 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
         return False if mount.mount_point != b"/" and _are_plain(source, mount.source) else None
     name, ours = found
     number = devices.number(ours)
-    theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") else None
+    theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") and _has_device(mount) else None
     if number is not None and mount.device[0] != 0:  # the number is the truth; a name may have moved on since
         return True if number == mount.device else _is_other(name, ours, theirs, mount, devices)
     if ours == theirs:
@@ -702,6 +759,11 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     if theirs is None:
         return False if mount.fs_type in NFS_TYPES | CIFS_TYPES or filesystems.traits(mount.fs_type).sourceless else None
     return _is_other(name, ours, theirs, mount, devices)
+
+
+def _has_device(mount: Mount) -> bool:
+    """Is its source certainly a device? Of other types it is what somebody wrote, a user even, if it is a FUSE mount."""
+    return mount.device[0] != 0 or filesystems.traits(mount.fs_type).device
 
 
 def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, devices: Devices) -> Optional[bool]:
@@ -739,7 +801,7 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
     if mount.fs_type in CIFS_TYPES:
         return _same_share(source, mount)
     if names_device:
-        return _same_device(source, mount, table.devices)
+        return table.devices.same(source, mount)
     if mount.fs_type in (b"ceph", b"lustre", b"lustre_lite"):
         return _same_tree(source, mount)
     if is_fuse(mount):
@@ -763,7 +825,6 @@ def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> 
 
 def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[str]:
     """A bind mount shows a directory of another mount: that directory relative to the mount's root, on the same device."""
-    directory = _without_known_links(directory)
     holder = table.bound_from(directory, mount)
     if holder is None or holder.fs_type == b"autofs":
         return None
@@ -796,7 +857,7 @@ def _bound_from(expected: ExpectedMount, mount: Mount, table: _Table) -> Optiona
     """What a declared bind mount takes its flags from, where that can be seen."""
     if not _is_bind(expected) or expected.source is None or not expected.source.startswith(b"/"):
         return None
-    return table.bound_from(_without_known_links(normalised(expected.source)), mount)
+    return table.bound_from(normalised(expected.source), mount)
 
 
 def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Comparison:
@@ -885,7 +946,7 @@ def _writable_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Opt
 
 # Comparison ----------------------------------------------------------------------------------------------------------------------
 
-_RANK = (Condition.MISSING, Condition.READ_ONLY, Condition.CHANGED)
+_RANK = (Condition.MISSING, Condition.READ_ONLY, Condition.CHANGED, Condition.UNPROBED, Condition.BLOCKED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -927,6 +988,8 @@ def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
         return _Verdict(expected, excuse="not mounted, which its declaration allows")
     if table.container and expected.source is not None and _device_names(expected.source):
         return _Verdict(expected, excuse="not mounted: a device, and this is a container")
+    if expected.doubt is not None and not trigger:
+        return _Verdict(expected, None, expected.doubt[0], (expected.doubt[1],))
     return _Verdict(expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",))
 
 
@@ -996,14 +1059,14 @@ def compare(
     mounts: Iterable[Mount],
     visible: Collection[int],
     ignore_options: Sequence[Glob] = (),
-    devices: Optional[Devices] = None,
+    devices: Union[Devices, Compared, None] = None,
 ) -> tuple[list[Deviation], list[Excused]]:
     """What is not as declared, one Deviation for each mount point in the order of the declarations; and what may be absent.
 
     ``visible`` are the IDs of the mounts that paths lead to (:func:`check_mounts.mounttable.visible`). Declared options that match
-    one of ``ignore_options`` as a whole are not compared. Looks at nothing but names below /dev, through ``devices``.
+    one of ``ignore_options`` as a whole are not compared. Of devices, ``devices`` says what is the same.
     """
-    table = _Table(mounts, visible, Devices() if devices is None else devices, ignore_options)
+    table = _Table(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     bad: dict[bytes, list[_Verdict]] = {}
     excused = []
     for verdict in _verdicts(expected, table):

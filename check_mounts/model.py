@@ -206,7 +206,8 @@ class ExpectedMount:
 
     ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were declared. ``origin`` says where, in
     words fit for output: ``/etc/fstab line 3``. ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place
-    is as good.
+    is as good. ``name`` is how the mount point was written, where ``..`` is in it, which after a link leads elsewhere. ``doubt``:
+    what is to be said, and how bad it is, if nothing is mounted there, because it is not known where the name leads.
     """
 
     mount_point: bytes
@@ -216,6 +217,8 @@ class ExpectedMount:
     origin: str
     nofail: bool = False
     automount: bool = False
+    name: bytes = b""
+    doubt: Optional[tuple[Condition, str]] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Optional
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Optional, Union
 
 from check_mounts import filesystems, mounttable
 from check_mounts.filesystems import is_fuse
@@ -47,6 +47,42 @@ def compile_glob(pattern: bytes) -> Glob:
         raise GlobError(str(error)) from None
 
 
+# The beginning of a pattern that has no glob characters but in brackets of their own.
+_LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*")
+_BRACKETED = re.compile(rb"\[([*?[])\]")
+_GLOB_CHARACTER = re.compile(rb"[*?[]")
+
+
+class PathGlob:
+    """A pattern of mount points, as somebody wrote it: ``leading`` is the path that it begins with, empty where that is none.
+
+    Where a link is on that path, no mount point matches what was written; :meth:`follow` has it match what the link leads to.
+    """
+
+    def __init__(self, pattern: bytes) -> None:
+        """Raises GlobError."""
+        self._as_written = compile_glob(pattern)
+        self._led: Optional[Glob] = None
+        match = _LITERAL.match(pattern)
+        literal = match.group() if match else b""
+        end = len(pattern) if len(literal) == len(pattern) else literal.rfind(b"/")
+        self._rest = pattern[max(0, end) :]
+        self.leading = _BRACKETED.sub(rb"\1", pattern[: max(0, end)]).rstrip(b"/")
+
+    def match(self, mount_point: bytes) -> bool:
+        """Does it match as a whole?"""
+        led = self._led is not None and self._led.match(mount_point) is not None
+        return led or self._as_written.match(mount_point) is not None
+
+    def follow(self, path: bytes) -> None:
+        """``leading`` leads to this path."""
+        escaped = _GLOB_CHARACTER.sub(rb"[\g<0>]", path.rstrip(b"/"))
+        self._led = None if path == self.leading else compile_glob(escaped + self._rest)
+
+
+PathPattern = Union[Glob, PathGlob]
+
+
 def normalised(path: bytes) -> bytes:
     """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`; on the text alone."""
     return b"/" + os.path.normpath(path).lstrip(b"/")
@@ -65,18 +101,19 @@ def _slash(path: bytes) -> bytes:
 class Filters:
     """What the command line says about which mounts to check. Empty sequences mean: not said. ``ignored``: what the configuration
     wants left alone. ``declared``: whether somebody has declared what is to be mounted there, which lifts the defaults as naming it
-    does."""
+    does. ``also`` are the IDs of mounts on the way to what is named: they must answer before it is known what that is."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
-    include_paths: Sequence[Glob] = ()
-    exclude_paths: Sequence[Glob] = ()
+    include_paths: Sequence[PathPattern] = ()
+    exclude_paths: Sequence[PathPattern] = ()
     include_sources: Sequence[Glob] = ()
     exclude_sources: Sequence[Glob] = ()
     remote: bool = False
     user_mounts: bool = False
     autofs: bool = False
     mount_points: Sequence[bytes] = ()
+    also: frozenset[int] = frozenset()
     ignored: Callable[[bytes], bool] = lambda mount_point: False
     declared: Callable[[Mount], bool] = lambda mount: False
 
@@ -128,7 +165,7 @@ def is_remote(mount: Mount) -> bool:
     return filesystems.is_network(mount)
 
 
-def _any(globs: Sequence[Glob], value: bytes) -> bool:
+def _any(globs: Sequence[PathPattern], value: bytes) -> bool:
     return any(glob.match(value) for glob in globs)
 
 
@@ -139,7 +176,7 @@ _Reason = tuple[str, bool]
 
 def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
     """The option that leaves a mount out; None where none does."""
-    given = (
+    given: tuple[tuple[Sequence[PathPattern], Sequence[PathPattern], bytes, str], ...] = (
         (filters.include_types, filters.exclude_types, mount.fs_type, "type"),
         (filters.include_paths, filters.exclude_paths, mount.mount_point, "mount point"),
         (filters.include_sources, filters.exclude_sources, mount.source, "source"),
@@ -171,6 +208,17 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reaso
     return None
 
 
+def may_enter(mount: Mount, filters: Filters) -> bool:
+    """Whether anything may be looked up in a mount that can hang, on the way to something else: not where it is to be left alone."""
+    reasons = (_why_default(mount, filters, mount.mount_point in filters.mount_points), why_filtered(mount, filters))
+    return not any(reason is not None and reason[1] for reason in reasons)
+
+
+def is_wanted(mount: Mount, filters: Filters) -> bool:
+    """Whether a mount is selected for itself, and not only because it is on the way to what is."""
+    return why_filtered(mount, filters) is None and (not filters.mount_points or mount.mount_point in filters.mount_points)
+
+
 def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     """Sort a mount table into what is probed and what is not.
 
@@ -186,7 +234,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     mounted: set[bytes] = set()
     for mount in mounts:
         is_named = mount.mount_point in named
-        if named and not is_named:
+        if named and not is_named and mount.mount_id not in filters.also:
             left_out.append(LeftOut(mount, "not among the mount points named"))
             continue
         reason = _why_default(mount, filters, is_named)
@@ -194,7 +242,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)
             reason = why_filtered(mount, filters)
-        if reason is not None:
+        if reason is not None and (reason[1] or mount.mount_id not in filters.also):
             left_out.append(LeftOut(mount, *reason))
         elif mount.mount_id in visible:
             selected.append(mount)
@@ -205,6 +253,12 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
     missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
     return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, frozenset(visible))
+
+
+def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:
+    """What was chosen, to be probed only as far as it is wanted (mount IDs)."""
+    selected = tuple(mount for mount in chosen.selected if mount.mount_id in wanted)
+    return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
 
 
 def writable(mount: Mount) -> bool:

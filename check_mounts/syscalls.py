@@ -28,6 +28,8 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 # openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
 _NR_OPENAT2 = 437
@@ -290,6 +292,34 @@ def open_without_symlinks(path: bytes, flags: int) -> int:
         return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
     except NoSuchCall:
         return os.open(path, flags)
+
+
+def open_in_mount(directory: int, name: bytes, flags: int) -> int:
+    """Open a name in an open directory, with O_NOFOLLOW, if it is not on another mount. Raises OSError; EXDEV where it is.
+
+    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) that mount is opened before it is noticed,
+    which with O_PATH asks nothing of most filesystems.
+    """
+    try:
+        return openat2(directory, name, flags | os.O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
+    if mount_id(fd) != mount_id(directory):
+        os.close(fd)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return fd
+
+
+def mount_id(fd: int) -> Optional[int]:
+    """The ID of the mount that a descriptor is on, as procfs knows it: no filesystem is asked. None where it does not say."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file if b":" in line)
+        return int(fields[b"mnt_id"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def close_from(lowest: int) -> None:

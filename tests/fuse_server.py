@@ -12,6 +12,8 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     hang-lookup ID     LOOKUP of a name is never answered, all else is
     delay ID SECONDS   each answer takes so long
     nostatfs ID  answer STATFS with ENOSYS
+    link ID NAME TARGET   a symbolic link in the root directory
+    hang-readlink ID   READLINK is never answered, all else is
     error ID N   answer GETATTR and STATFS with errno N (0: as usual)
     fail ID OPERATION N   answer an operation (a name of OPERATIONS, in lower case, or "all") with errno N (0: as usual)
     statfs ID KEY=N...    what STATFS says: blocks bfree bavail files ffree bsize namelen frsize
@@ -44,13 +46,14 @@ _OUT = struct.Struct("<IiQ")
 _ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
 
 OPERATIONS = {
-    "lookup": 1, "forget": 2, "getattr": 3, "setattr": 4, "mknod": 8, "unlink": 10, "open": 14, "read": 15, "write": 16, "statfs": 17,
-    "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29, "access": 34, "create": 35,
-    "interrupt": 36, "destroy": 38, "batch_forget": 42, "tmpfile": 51,
+    "lookup": 1, "forget": 2, "getattr": 3, "setattr": 4, "readlink": 5, "mknod": 8, "unlink": 10, "open": 14, "read": 15, "write": 16,
+    "statfs": 17, "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29, "access": 34,
+    "create": 35, "interrupt": 36, "destroy": 38, "batch_forget": 42, "tmpfile": 51,
 }  # fmt: skip
-LOOKUP, FORGET, GETATTR, STATFS, RELEASE = 1, 2, 3, 17, 18
+LOOKUP, FORGET, GETATTR, READLINK, STATFS, RELEASE = 1, 2, 3, 5, 17, 18
 INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, ACCESS, DESTROY, BATCH_FORGET = 26, 27, 28, 29, 36, 34, 38, 42
 SETATTR, UNLINK, OPEN, READ, WRITE, FSYNC, FLUSH, CREATE = 4, 10, 14, 15, 16, 20, 25, 35
+_FIRST_LINK = 1 << 20  # the nodes of links are numbered from here
 _NO_ANSWER = (FORGET, BATCH_FORGET, INTERRUPT)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +69,8 @@ class Filesystem:
         self.state = "answer"
         self.error = 0
         self.offers_statfs = True
-        self.hangs_at_lookup = False
+        self.hangs_at_lookup = self.hangs_at_readlink = False
+        self.links: list[tuple[bytes, bytes]] = []  # name and target
         self.delay = 0.0
         self.failing: dict[int, int] = {}
         self.statfs = dict(blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096)
@@ -103,7 +107,8 @@ class Filesystem:
         opcode = _HEADER.unpack_from(data)[1]
         if opcode in _NO_ANSWER:
             return
-        if (self.hangs_at_lookup and opcode == LOOKUP) or (self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY)):
+        hangs = (self.hangs_at_lookup and opcode == LOOKUP) or (self.hangs_at_readlink and opcode == READLINK)
+        if hangs or (self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY)):
             self.read.append(data)
         else:
             self.reply(data)
@@ -112,7 +117,7 @@ class Filesystem:
         """Change behaviour; whoever answers again also answers what has been read."""
         self.state = state
         if state == "answer":
-            self.hangs_at_lookup = False
+            self.hangs_at_lookup = self.hangs_at_readlink = False
             pending, self.read = self.read, []
             for data in pending:
                 self.reply(data)
@@ -142,6 +147,11 @@ class Filesystem:
             return number, b""
         if opcode == GETATTR:
             return 0, struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        for number, (name, target) in enumerate(self.links, _FIRST_LINK):
+            if opcode == LOOKUP and body.rstrip(b"\0") == name:
+                return 0, struct.pack("<QQQQII", number, 0, 0, 0, 0, 0) + self._attributes(number)
+            if opcode == READLINK and node == number:
+                return 0, target
         if opcode == LOOKUP:
             return self._look_up(body.rstrip(b"\0"))
         if opcode == STATFS and self.offers_statfs:
@@ -199,7 +209,7 @@ class Filesystem:
         if node in self.files:
             mode, size = stat.S_IFREG | 0o600, len(self.files[node])
             return _ATTR.pack(node, size, 8, 0, 0, 0, 0, 0, 0, mode, 1, self.uid, self.gid, 0, 4096, 0)
-        mode = stat.S_IFDIR | self.mode
+        mode = stat.S_IFDIR | self.mode if node < _FIRST_LINK else stat.S_IFLNK | 0o777
         return _ATTR.pack(node, 0, 0, 0, 0, 0, 0, 0, 0, mode, self.nlink, self.uid, self.gid, 0, 4096, 0)
 
 
@@ -237,6 +247,10 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems[name].delay = float(rest[0])
     elif command == "hang-lookup":
         filesystems[name].hangs_at_lookup = True
+    elif command == "link":
+        filesystems[name].links.append((os.fsencode(rest[0]), os.fsencode(rest[1])))
+    elif command == "hang-readlink":
+        filesystems[name].hangs_at_readlink = True
     elif command == "nostatfs":
         filesystems[name].offers_statfs = False
     else:

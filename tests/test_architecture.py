@@ -44,7 +44,10 @@ ALLOWED: dict[str, set[str]] = {
         "causes", "conditions", "filesystems", "model", "mounttable", "privilege", "probe", "selection", "stuck", "text", "workers",
         "writeprobe",
     },
-    "expected": {"filesystems", "model", "mountoptions", "mounttable", "option_rules", "selection", "text"},
+    "names": {"model", "mounttable", "selection", "text"},
+    "lookups": {"filesystems", "model", "names", "selection", "stuck", "syscalls", "workers"},
+    "expected": {"filesystems", "model", "mountoptions", "mounttable", "option_rules", "selection", "syscalls", "text"},
+    "leads": {"expected", "lookups", "model", "mountoptions", "names", "selection", "stuck", "text"},
     "sysfs": {"model"},
     "undeclared": {"expected", "filesystems", "model", "text"},
     "demands": {"expected", "model", "mounttable", "selection", "text", "undeclared"},
@@ -54,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugin": {"model", "policy", "summary", "text"},
     "jsontext": {"filesystems", "model", "policy", "summary", "text"},
     "delivery": {"passive", "syscalls", "text", "workers"},
-    "checking": {"delivery", "demands", "model", "policy", "selection", "stuck", "survey", "text"},
+    "checking": {"delivery", "demands", "leads", "lookups", "model", "mounttable", "policy", "selection", "stuck", "survey", "text"},
     "cache": {"text"},
     "notify": {"text"},
     "logs": {"signals", "syscalls", "text"},
@@ -63,13 +66,13 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"filesystems", "history", "model", "policy", "summary", "text"},
     "submitting": {"checking", "delivery", "model", "passive", "plugin", "selection", "summary", "text"},
     "daemon": {
-        "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "logs", "metrics", "model", "mounttable", "notify",
+        "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "leads", "logs", "metrics", "model", "mounttable", "notify",
         "place", "plugin", "policy", "selection", "signals", "stuck", "submitting", "summary", "survey", "syscalls", "text", "watch",
         "workers",
     },
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
-        "metrics", "model", "mounttable", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca",
+        "metrics", "model", "mounttable", "names", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca",
         "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "sysfs", "text",
     },
     "__main__": {"cache", "cli", "signals"},
@@ -96,7 +99,8 @@ PATH_USERS = {
     "probe": {"open", "open_without_symlinks"},
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
-    "expected": {"listdir", "readlink", "stat"},  # units, names below /dev
+    "expected": {"listdir", "open", "readlink"},  # units; in a worker: names below /dev
+    "lookups": {"open", "readlink"},  # in a worker: links
     "sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca

@@ -1,0 +1,199 @@
+"""What has to be looked up for one check: where its names lead, and which devices are the same. Asks workers, thinks about the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Optional
+
+from check_mounts import expected, lookups, selection, text
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
+from check_mounts.mountoptions import is_bind
+from check_mounts.names import Ground, Lead, Leads
+from check_mounts.selection import Filters
+from check_mounts.stuck import Registry
+
+_OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
+# Those of a mount that has answered and can be gone through, be it not as it should be.
+_ANSWERED = frozenset({Condition.OK, Condition.SLOW, Condition.DENIED, Condition.FULL, Condition.READ_ONLY, Condition.CHANGED})
+# Of these it is known that they are not well, and what lies behind them is counted with them.
+_FAILED = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.BLOCKED})
+
+
+def is_our_own(mountinfo: str) -> bool:
+    """Is it the table of this process? Of another one, or a copy, our links say nothing."""
+    match = _OUR_OWN.match(mountinfo)
+    return match is not None and match[1] in ("self", "thread-self", str(os.getpid()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is to be looked up: the names that decide what is probed, and what was declared. ``links``: may links be read at all?"""
+
+    names: Sequence[bytes]
+    declared: Sequence[ExpectedMount]
+    links: bool
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to look up."""
+        return bool(self.declared) or (self.links and bool(self.names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What came of it: without arguments nothing was looked up.
+
+    ``mounts`` says how each mount was when that was asked, ``why_not`` why it was not asked; ``left`` are the children that have not
+    ended although they got SIGKILL.
+    """
+
+    leads: Leads = dataclasses.field(default_factory=Leads)
+    devices: expected.Compared = dataclasses.field(default_factory=lambda: expected.Compared({}))
+    conditions: dict[MountIdentity, Condition] = dataclasses.field(default_factory=dict)
+    left: Sequence[int] = ()
+
+
+def look_up(
+    asked: Asked,
+    mounts: Sequence[Mount],
+    visible: frozenset[int],
+    result: Optional[Survey],
+    memory: Callable[[], Registry],
+    patience: float,
+    interrupted: Callable[[], Optional[str]],
+) -> Found:
+    """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes, ``patience`` is in seconds."""
+    conditions = {} if result is None else {each.mount.identity: each.condition for each in result.findings if each.mount is not None}
+    ground = Ground(mounts, visible, _closed(mounts, conditions))
+    wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
+    wanted += [] if result is None else [each.source for each in asked.declared if _is_bound_from(each) and each.source is not None]
+    known: dict[bytes, Lead] = {}
+    unread: list[bytes] = []
+    for name in dict.fromkeys(wanted) if asked.links else ():
+        by_text = lookups.by_text(name, ground)
+        if by_text is None:
+            unread.append(name)
+        else:
+            known[name] = by_text
+    questions = [lookups.leading(name, ground) for name in unread]
+    pairs = [] if result is None else _pairs(asked, mounts, known)
+    questions += [_comparing(source, mount) for source, mount in pairs]
+    answers, left = _answers(questions, ground, memory, patience, interrupted)
+    known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
+    same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers[len(unread) :])}
+    compared = {key: answer for key, answer in same.items() if isinstance(answer, bool)}
+    return Found(Leads(known), expected.Compared(compared), conditions, left)
+
+
+def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
+    """In which mounts nothing may be looked up: they have failed, or may hang and have not answered."""
+
+    def is_closed(mount: Mount) -> bool:
+        condition = conditions.get(mount.identity)
+        if condition is None:
+            return selection.can_hang_on_the_way(mount)
+        return condition not in _ANSWERED
+
+    return {mount.mount_id for mount in mounts if is_closed(mount)}
+
+
+def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
+    """Declared devices, and what is mounted in their place."""
+    found = Found(Leads(known))
+    return expected.to_be_compared([led(each, found) for each in asked.declared], mounts)
+
+
+def _comparing(source: bytes, mount: Mount) -> lookups.Question:
+    return lambda enter: expected.Devices().same(source, mount)
+
+
+def _answers(
+    questions: Sequence[lookups.Question],
+    ground: Ground,
+    memory: Callable[[], Registry],
+    patience: float,
+    interrupted: Callable[[], Optional[str]],
+) -> tuple[list[object], list[int]]:
+    if not questions:
+        return [], []
+    registry = memory()
+    left: list[int] = []
+    try:
+        # One that is just being asked, by another run, answers in a moment.
+        latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience
+        stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
+        ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
+        answers, left = lookups.asked(questions, ground, registry, patience, interrupted)
+    finally:
+        registry.close(any_stuck=bool(left))
+    return answers, left
+
+
+# What they mean ------------------------------------------------------------------------------------------------------------------
+
+
+def led(each: ExpectedMount, found: Found) -> ExpectedMount:
+    """A declaration with its mount point, and the directory that it is bound from, as the kernel has them."""
+    name = each.name or each.mount_point
+    lead = found.leads.of(name)
+    doubt = None if lead.is_settled else _doubt(lead, found)
+    each = dataclasses.replace(each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt)
+    if not _is_bound_from(each) or each.source is None:
+        return each
+    source = found.leads.of(each.source)
+    # Where it is not known what that is, nothing is compared with it.
+    return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
+
+
+def _is_bound_from(each: ExpectedMount) -> bool:
+    return each.source is not None and each.source.startswith(b"/") and is_bind(each.options)
+
+
+def _alias(how: str, name: bytes, lead: Lead) -> str:
+    """``, declared as /home``: what people call it, where the kernel calls it otherwise."""
+    if lead.is_settled and lead.errno:
+        return f", {how} {text.printable(name)}, {lead.why}" if lead.path != selection.normalised(name) else f", {lead.why}"
+    return "" if lead.path == selection.normalised(name) else f", {how} {text.printable(name)}"
+
+
+def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
+    """What is to be said of a name of which it is not known where it leads."""
+    if lead.stopped is None:
+        return Condition.UNPROBED, f"a link on the way cannot be read: {lead.why}"
+    point = text.printable(lead.stopped.mount_point)
+    condition = found.conditions.get(lead.stopped.identity)
+    if condition is not None and condition in _FAILED:
+        how = "timed out" if condition is Condition.TIMED_OUT else f"is {condition.value}"
+        return Condition.BLOCKED, f"below {point}, which {how}"
+    if condition is None:
+        return Condition.UNPROBED, f"below {point}, which is left alone"
+    return Condition.UNPROBED, f"a link on the way cannot be read: {point} does not answer"
+
+
+def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozenset[int]:
+    """The mounts that must answer before it is known what these names are, and that may be asked."""
+    leads = [found.leads.of(name) for name in asked if name]
+    crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
+    return frozenset(mount.mount_id for mount in crossed if selection.can_hang_on_the_way(mount) and selection.may_enter(mount, filters))
+
+
+def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
+    """The survey with what was said of a mount point by another name, and what is not known of it."""
+    by_path = {found.leads.of(name).path: name for name in points}
+    return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
+
+
+def _named(finding: Finding, by_path: dict[bytes, bytes], found: Found) -> Finding:
+    name = by_path.get(finding.mount_point)
+    if name is None or finding.condition is Condition.OK:
+        return finding
+    lead = found.leads.of(name)
+    if finding.condition is Condition.MISSING and not lead.is_settled:
+        condition, detail = _doubt(lead, found)
+        finding = dataclasses.replace(finding, condition=condition, detail=detail)
+    alias = _alias("named as", name, lead)
+    return dataclasses.replace(finding, detail=f"{finding.detail} ({alias[2:]})") if alias else finding

@@ -1,0 +1,261 @@
+"""What must be looked up of names that others may have chosen: links and devices, each in a worker that can be given up.
+
+One worker answers all questions, one after the other, and what it answers stands in shared memory at once. If it hangs at one, that
+one remains open, the mount that it hangs in is not entered again, and another worker goes on with the next. The rules are those of
+the probes: before a mount that can hang is touched, that stands in the memory of stuck probes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import marshal
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+from check_mounts import filesystems, syscalls, workers
+from check_mounts.model import Mount
+from check_mounts.names import Ground, Lead, Stopped, lead
+from check_mounts.selection import normalised
+from check_mounts.stuck import Registry
+
+# Called in the worker before it enters a mount. Raises Stopped where another run is at it.
+Enter = Callable[[Mount], None]
+# Gives what marshal takes.
+Question = Callable[[Enter], Any]
+
+_HEAD = struct.Struct("<I")  # how many bytes of records there are
+_RECORD = struct.Struct("<II")  # question, size of its answer
+_PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
+_ANSWER_SIZE = 1
+_ROOM, _MOST_ROOM = 16 << 10, 64 << 20
+# How many may get stuck, one after the other. Each has a line of its own in the memory.
+MOST_WORKERS = 8
+# How often, and how long in all, a mount is asked for that another run is at: its probe takes a millisecond where all is well.
+_TRIES = 20
+_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclasses.dataclass(frozen=True)
+class Unanswered:
+    """A question without an answer. ``mount`` is the one that it is stuck in, None where that is not known."""
+
+    mount: Optional[Mount] = None
+
+
+def asked(
+    questions: Sequence[Question],
+    ground: Ground,
+    memory: Registry,
+    patience: float,
+    interrupted: Callable[[], Optional[str]] = lambda: None,
+) -> tuple[list[object], list[int]]:
+    """The answers, each in its place, and the children that have not ended although they got SIGKILL.
+
+    ``patience`` in seconds is what one question may take; all of them have twice as long. ``ground.closed`` grows by the mounts that
+    hang.
+    """
+    answers: list[object] = [Unanswered() for _ in questions]
+    left: list[int] = []
+    until = time.monotonic() + 2 * patience
+    first = 0
+    for slot in range(MOST_WORKERS):
+        if first >= len(questions) or time.monotonic() >= until or interrupted() is not None:
+            break
+        inquiry = _Inquiry(questions, ground, memory, slot)
+        stuck_at = inquiry.run(first, patience, until, interrupted)
+        for place, answer in inquiry.answers():
+            answers[place] = answer
+        left += inquiry.left
+        if stuck_at is None:
+            break
+        place, mount = stuck_at
+        answers[place] = Unanswered(mount)
+        if mount is not None:
+            ground.closed.add(mount.mount_id)
+        first = place + 1
+    return answers, left
+
+
+class _Inquiry:
+    """One worker and what it answers."""
+
+    def __init__(self, questions: Sequence[Question], ground: Ground, memory: Registry, slot: int) -> None:
+        self._questions, self._memory, self._slot = questions, memory, slot
+        self._mounts = ground.by_id
+        self._root = ground.at.get(b"/")
+        self._records = mmap.mmap(-1, min(_ROOM * (len(questions) + 4), _MOST_ROOM))
+        self.left: list[int] = []
+
+    def run(
+        self, first: int, patience: float, until: float, interrupted: Callable[[], Optional[str]]
+    ) -> Optional[tuple[int, Optional[Mount]]]:
+        """Have all questions from ``first`` on answered; at which one, and in which mount, the worker was when it was given up."""
+        try:
+            # With our groups: what we may look up, it may.
+            pool = workers.Pool(self._serve, _ANSWER_SIZE, patience, 1, groups=tuple(os.getgroups()))
+        except OSError:  # a pass has no means for a worker either, and says so
+            return None
+        pool.submit(first)
+        events: list[workers.Event] = []
+        latest = min(until, time.monotonic() + patience + workers.TO_BEGIN)
+        while not events and time.monotonic() < latest and interrupted() is None:
+            events = pool.wait(min(latest, time.monotonic() + 0.1))
+        progress = events[0].progress if events and not isinstance(events[0], workers.Answered) else None
+        if not events:
+            progress = next((progress for _, _, progress, _ in pool.unserved()), None)
+        self.left = pool.close()
+        if progress is None:
+            return None
+        place, mount_id = _PROGRESS.unpack_from(progress)
+        return max(first, place), self._mounts.get(mount_id)
+
+    def answers(self) -> list[tuple[int, object]]:
+        """What stands in the shared memory."""
+        end = _HEAD.size + _HEAD.unpack_from(self._records)[0]
+        found, at = [], _HEAD.size
+        while at < end:
+            place, size = _RECORD.unpack_from(self._records, at)
+            at += _RECORD.size
+            found.append((place, marshal.loads(self._records[at : at + size])))
+            at += size
+        return found
+
+    # -- in the worker
+
+    def _serve(self, first: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        for place in range(first, len(self._questions)):
+            self._answer(place, desk)
+        return bytes(_ANSWER_SIZE), True
+
+    def _answer(self, place: int, desk: workers.Desk) -> None:
+        entered: list[int] = []
+        desk.note(_PROGRESS.pack(place, -1))
+
+        def enter(mount: Mount) -> None:
+            if entered[-1:] != [mount.mount_id]:
+                desk.note(_PROGRESS.pack(place, mount.mount_id))
+                self._enter(mount)
+                entered.append(mount.mount_id)
+
+        try:
+            answer = self._questions[place](enter)
+        finally:
+            self._memory.leave(self._slot)
+        self._record(place, marshal.dumps(answer))
+
+    def _enter(self, mount: Mount) -> None:
+        """Remember it. Where the root directory hangs nothing runs any more, and the kernel's own filesystems wait for nobody."""
+        if mount is self._root or mount.fs_type == b"tmpfs" or filesystems.traits(mount.fs_type).pseudo:
+            self._memory.leave(self._slot)
+            return
+        for _ in range(_TRIES):
+            if self._memory.enter(self._slot, mount.mount_id, mount.device):
+                self._memory.arrive(self._slot)
+                return
+        raise Stopped(mount)
+
+    def _record(self, place: int, data: bytes) -> None:
+        """Its length comes last, so what is half written does not count. Raises ValueError where there is no room."""
+        used = _HEAD.unpack_from(self._records)[0]
+        at = _HEAD.size + used
+        self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
+        _HEAD.pack_into(self._records, 0, used + _RECORD.size + len(data))
+
+
+def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
+    """Where a name leads, as far as the text of the mount table tells; None where links must be read for that."""
+    unread: list[bytes] = []
+
+    def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:
+        unread.append(part)
+        raise OSError(errno.EAGAIN, "")
+
+    found = lead(name, ground, read)
+    return None if unread else found
+
+
+def leading(name: bytes, ground: Ground) -> Question:
+    """The question where a name leads; its answer is for :func:`understood`."""
+
+    def question(enter: Enter) -> tuple[bytes, list[int], Optional[int], int]:
+        links = _Links(ground, enter)
+        try:
+            found = lead(name, ground, links.read)
+        finally:
+            links.close()
+        through = [mount.mount_id for mount in found.through]
+        return found.path, through, None if found.stopped is None else found.stopped.mount_id, found.errno
+
+    return question
+
+
+def understood(name: bytes, answer: object, ground: Ground) -> Lead:
+    """The lead that an answer to :func:`leading` stands for."""
+    if isinstance(answer, tuple):
+        path, through, stopped, number = answer
+        return Lead(path, tuple(ground.by_id[each] for each in through), ground.by_id.get(stopped), number)
+    mount = answer.mount if isinstance(answer, Unanswered) else None
+    return Lead(normalised(name), (), mount, 0 if mount is not None else errno.EAGAIN)
+
+
+class _Links:
+    """Reads links, in a worker. No step leads into a mount that the table does not have there: it may have come meanwhile, and hang."""
+
+    def __init__(self, ground: Ground, enter: Enter) -> None:
+        self._ground, self._enter = ground, enter
+        self._parts: list[bytes] = []
+        self._open: list[int] = []  # the root directory, and one for each part
+
+    def read(self, directory: Sequence[bytes], name: bytes, holder: Mount) -> Optional[bytes]:
+        """See :data:`names.Reader`."""
+        above = self._directory(directory)
+        self._enter(holder)
+        fd = syscalls.open_in_mount(above, name, _FLAGS)
+        try:
+            return os.readlink(b"", dir_fd=fd)
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # it is no link (do_readlinkat in fs/stat.c)
+                return None
+            raise
+        finally:
+            os.close(fd)
+
+    def _directory(self, parts: Sequence[bytes]) -> int:
+        """An open directory; those above stay open for the next one."""
+        common = 0
+        while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
+            common += 1
+        self._close_from(common + 1)
+        if not self._open:
+            self._open.append(os.open("/", _FLAGS))
+        for length in range(common + 1, len(parts) + 1):
+            self._open.append(self._below(self._open[-1], parts[:length]))
+            self._parts = list(parts[:length])
+        return self._open[-1]
+
+    def _below(self, above: int, parts: Sequence[bytes]) -> int:
+        holder = self._ground.way(parts[:-1])[-1]
+        mount = self._ground.at.get(b"/" + b"/".join(parts))
+        if mount is None:
+            self._enter(holder)
+            return syscalls.open_in_mount(above, parts[-1], _FLAGS)
+        self._enter(mount)
+        fd = os.open(parts[-1], _FLAGS, dir_fd=above)
+        if syscalls.mount_id(fd) not in (None, mount.mount_id):
+            os.close(fd)
+            raise Stopped(mount)
+        return fd
+
+    def _close_from(self, first: int) -> None:
+        while len(self._open) > first:
+            os.close(self._open.pop())
+        del self._parts[max(0, first - 1) :]
+
+    def close(self) -> None:
+        """Close all."""
+        self._close_from(0)
