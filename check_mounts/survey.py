@@ -678,7 +678,8 @@ class _Plan:
 
     def _below(self, mount: Mount, place: _Place) -> _Place:
         hangs = selection.can_hang_on_the_way(mount)
-        avoid = mount.mount_id if hangs and mount.mount_id in self._avoid else place.avoid
+        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would be to check nothing.
+        avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
         return _Place(
             parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
             way=mount.device if hangs else place.way,

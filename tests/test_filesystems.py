@@ -349,3 +349,58 @@ def test_the_daemon_masks_as_well(mounts: Mounts, fuse: Fuse, daemon: Daemon) ->
     assert MASKED in metrics.read_text()
     for said in (found.stdout.decode(), daemon.log, metrics.read_text()):
         assert "geheim" not in said
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "source"),
+    [
+        ("efs", "fs-0123:/"), ("drvfs", "D:"), ("glusterfs", "gl:/vol"), ("davfs", "https://x/"), ("s3fs", "bucket"), ("rclone", "gdrive:"),
+        ("cvmfs", "repo.example.org"), ("cephfs", ":/"), ("fuse", "sshfs#me@host:/x"), ("fuse", "blobfuse2"), ("auto", "filer:/x"),
+        ("moosefs", "mfsmaster:"), ("juicefs", "redis://:pw@h:6379/1"),
+    ],
+)  # fmt: skip
+def test_what_is_declared_as_network(fs_type: str, source: str) -> None:
+    """With --remote, what is declared counts by its own type and source."""
+    assert filesystems.is_network(mount(fs_type, source))
+
+
+@pytest.mark.root
+def test_an_overlay_called_like_an_export_is_local(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    (tmp_path / "lower" / "sub").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    mounts.mount("root", "overlay", "overlayfs:/overlay", f"lowerdir={tmp_path}/lower:{tmp_path}/other")
+    mounts.mount("tmp", "tmpfs", "filer1:/export")
+    assert "no mount was selected" in plugin("--remote").verdict
+    below = mounts.tmpfs("root/sub")
+    result = plugin("-X", "overlay", "-vv")
+    assert (result.code, result.count("ok"), result.count("blocked")) == (0, 2, 0)
+    assert result.line(below).startswith("OK: ")
+
+
+@pytest.mark.root
+def test_clients_that_show_as_a_bare_fuse_are_remote(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    sources = [
+        "blobfuse2",
+        "mountpoint-s3",
+        "cvmfs2",
+        "eosxd",
+        "my-bucket",
+        "https://bob:geheim@cloud.example.org/dav",
+        "mfs#mfsmaster:9421",
+    ]
+    for number, source in enumerate(sources):
+        fuse.mount(f"f{number}", source=source, type="fuse")
+    fuse.mount("local", source="fuse-overlayfs", type="fuse")
+    fuse.mount("lxcfs", source="lxcfs", type="fuse.lxcfs")
+    assert plugin("--remote").count("ok") == len(sources)
+
+
+@pytest.mark.root
+def test_a_local_fuse_filesystem_can_hang_all_the_same(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
+    above = fuse.mount("lxcfs", source="lxcfs", type="fuse.lxcfs")
+    below = above / "sub"
+    mounts.mount_at(below, "tmpfs")
+    fuse.command("hang", "lxcfs")
+    result = plugin("-t", "0.3", "-v")
+    assert (result.code, result.count("timed_out"), result.count("blocked")) == (2, 1, 1)
+    assert f"blocked: below {above}" in result.line(below)

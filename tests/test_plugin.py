@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -61,6 +62,40 @@ def test_critical() -> None:
         "/data (xfs /dev/sdb1) dead: Input/output error (EIO) "
         f"| mounts=42 ok=40 slow=0 denied=0 timed_out=1 dead=1 {ZEROES}\n"
     )
+
+
+def _hung(source: bytes, fs_type: bytes, count: int, first: int = 0, **more: str) -> list[Finding]:
+    found = [finding(b"/m%d" % (first + n), Condition.TIMED_OUT, f"after 5.{n} s", fs_type=fs_type, source=source) for n in range(count)]
+    return [dataclasses.replace(each, **more) for each in found]  # type: ignore[arg-type]
+
+
+def test_failures_are_grouped_by_the_servers_that_their_types_name() -> None:
+    lustre = [*_hung(b"10.1.0.1@o2ib:10.1.0.2@o2ib:/a", b"lustre", 3), *_hung(b"10.2.0.1@o2ib:/b", b"lustre", 3, 3)]
+    said = printed(survey(*lustre), perfdata="none")
+    assert "all 3 mounts of 10.1.0.1@o2ib timed out (/m0, /m1, /m2); all 3 mounts of 10.2.0.1@o2ib timed out (/m3, /m4, /m5)" in said
+    urls = [*_hung(b"https://cloud.example.org/dav", b"fuse", 3), *_hung(b"curlftpfs#ftp://bob:pw@ftp.example.org/", b"fuse", 3, 3)]
+    said = printed(survey(*urls), perfdata="none")
+    assert "all 3 mounts of cloud.example.org timed out" in said
+    assert "all 3 mounts of ftp.example.org timed out" in said
+    local = printed(survey(*_hung(b"tank:x/y", b"zfs", 6)), perfdata="none")
+    assert "6 zfs mounts timed out" in local
+
+
+def test_tunnels_on_one_address_are_servers_each_and_name_their_causes() -> None:
+    efs = []
+    for port in range(20049, 20056):
+        cause = f"server 127.0.0.1 refuses connections on port {port}"
+        (each,) = _hung(b"127.0.0.1:/", b"nfs4", 1, port, diagnosis=cause)
+        assert each.mount is not None
+        options = (b"rw", b"port=%d" % port, b"addr=127.0.0.1")
+        efs.append(dataclasses.replace(each, mount=dataclasses.replace(each.mount, super_options=options)))
+    said = printed(survey(*efs), perfdata="none")
+    assert "/m20049 (nfs4 127.0.0.1:/) timed out after 5.0 s: server 127.0.0.1 refuses connections on port 20049; " in said
+    assert said.count("refuses connections on port") == 6
+    assert "; and 1 more\n" in said
+    # Two of each tunnel
+    twice = [*efs, *(dataclasses.replace(each, mount_point=each.mount_point + b"b", detail="after 6 s") for each in efs)]
+    assert "all 2 mounts of 127.0.0.1:20049 timed out: server 127.0.0.1 refuses connections on port 20049" in printed(survey(*twice))
 
 
 def test_warning() -> None:

@@ -13,10 +13,12 @@ from check_mounts import mounttable, probe, selection, stuck, survey
 from check_mounts.model import Condition, Survey
 
 
-def _take(table: bytes, tmp_path: Path, later: Optional[bytes] = None, **settings: float) -> Survey:
+def _take(
+    table: bytes, tmp_path: Path, later: Optional[bytes] = None, filters: Optional[selection.Filters] = None, **settings: float
+) -> Survey:
     parsed = mounttable.parse(table)
     again = parsed if later is None else mounttable.parse(later)
-    chosen = selection.select(parsed[0], selection.Filters())
+    chosen = selection.select(parsed[0], filters or selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
     return survey.take(survey.Pass(parsed, chosen, survey.Settings(**settings), registry), lambda: again)  # type: ignore[arg-type]
 
@@ -42,6 +44,24 @@ def test_what_takes_the_place_of_a_mount_is_another_one(tmp_path: Path, other: b
     assert [each.condition for each in _take(table, tmp_path, table).findings] == [Condition.SHADOWED]
     result = _take(table, tmp_path, table.replace(b"ext4 a", other))
     assert (result.findings, [out.why for out in result.left_out]) == ((), ["unmounted during the run"])
+
+
+@pytest.mark.parametrize("root", [b"overlay overlayfs:/overlay", b"nfs4 filer1:/root", b"fuse.glusterfs gl:/root"])
+def test_a_root_filesystem_that_is_left_out_blocks_nothing(tmp_path: Path, root: bytes) -> None:
+    table = b"2000000001 1 0:1 / / rw - " + root + b" rw\n2000000002 2000000001 0:2 / /no/such/place rw - ext4 a rw\n"
+    result = _take(table, tmp_path, filters=selection.Filters(exclude_types=[selection.compile_glob(root.split()[0])]))
+    # It was looked for, and is not there: its mount ID is made up.
+    assert [each.condition for each in result.findings] == [Condition.SHADOWED]
+    assert [out.why for out in result.left_out] == ["its type is excluded"]
+
+
+def test_what_is_below_another_network_mount_that_is_left_out_is_blocked(tmp_path: Path) -> None:
+    table = (
+        b"2000000001 1 0:1 / / rw - ext4 a rw\n2000000002 2000000001 0:2 / /no rw - nfs4 filer1:/root rw\n"
+        b"2000000003 2000000002 0:3 / /no/such rw - ext4 a rw\n"
+    )
+    result = _take(table, tmp_path, filters=selection.Filters(exclude_types=[selection.compile_glob(b"nfs4")]))
+    assert [each.condition for each in result.findings if each.mount_point == b"/no/such"] == [Condition.BLOCKED]
 
 
 def test_ids_out_of_this_world(tmp_path: Path) -> None:
