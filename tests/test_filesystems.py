@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from check_mounts import filesystems, mounttable, text
 from check_mounts.model import Mount
-from tests.conftest import Fuse, Mounts, Plugin, until
+from tests.conftest import ROOT, Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon
 from tests.daemon import daemon as daemon
 
@@ -404,3 +405,20 @@ def test_a_local_fuse_filesystem_can_hang_all_the_same(fuse: Fuse, mounts: Mount
     result = plugin("-t", "0.3", "-v")
     assert (result.code, result.count("timed_out"), result.count("blocked")) == (2, 1, 1)
     assert f"blocked: below {above}" in result.line(below)
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "source"),
+    [
+        ("nfs4", "filer1:/home"), ("nfs", "[fe80::1]:/home"), ("fuse.sshfs", "u@filer3:/s"), ("cifs", "//filer2/srv"),
+        ("lustre", "10.1.0.1@o2ib:10.1.0.2@o2ib:/fs"), ("lustre", "mgs@tcp1,x@o2ib:/fs"), ("fuse", "https://cloud.example.org:8443/dav"),
+        ("fuse", "curlftpfs#ftp://bob:***@ftp.example.org/"), ("ext4", "/dev/sda1"), ("cifs", "//bob%***@srv/share"),
+    ],
+)  # fmt: skip
+def test_the_alerts_name_the_same_server(fs_type: str, source: str) -> None:
+    """Prometheus knows no table of types: the rules read the source by a pattern."""
+    pattern = re.search(r'"device",\s*`(.*)`', (ROOT / "prometheus/check_mounts.rules.yml").read_text())
+    assert pattern is not None
+    match = re.fullmatch(pattern[1], source)
+    found = [] if match is None else ["".join(group or "" for group in match.groups()).encode()]
+    assert found == filesystems.servers(mount(fs_type, source))[:1]
