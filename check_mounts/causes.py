@@ -122,7 +122,7 @@ class Causes:
         mount = finding.mount
         if mount is not None and finding.condition is Condition.TIMED_OUT:
             words, remarks = hung[mount.mount_id]
-            return dataclasses.replace(finding, diagnosis=words, remarks=remarks)
+            return dataclasses.replace(finding, diagnosis=words, remarks=(*finding.remarks, *remarks))
         if mount is not None and finding.condition is Condition.DEAD and mount.fs_type in NFS_TYPES:
             gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
             return dataclasses.replace(finding, diagnosis="export is gone") if gone else finding

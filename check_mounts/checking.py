@@ -17,6 +17,8 @@ from check_mounts.survey import Pass, Table
 
 # How long, in seconds, a link or a device may keep its worker.
 _PATIENCE = 1.0
+# So many mount points are named in a note.
+_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,7 @@ def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[i
     """
     registry = _memory(options, table[0], chosen.visible, options.settings.max_workers, lost)
     try:
-        return Pass(table, chosen, options.settings, registry, wake_fd)
+        return Pass(table, chosen, options.settings, registry, wake_fd, lambda mount: mounttable.place_now(options.mountinfo, mount))
     except BaseException:
         registry.close(any_stuck=False)
         raise
@@ -182,7 +184,8 @@ def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequen
     ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
-    result = dataclasses.replace(result, notes=(*options.notes, *result.notes), findings=(*result.findings, *wrong))
+    notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
+    result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
     result = demands.held_against(result, mounted_now, ready.filters, ready.demands, found.devices)
     return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
 
@@ -196,3 +199,20 @@ def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> S
         return mount is None or not asked_only or selection.is_wanted(mount, filters)
 
     return dataclasses.replace(result, findings=tuple(filter(is_told, result.findings))) if filters.also else result
+
+
+def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
+    """Notes on what unprivileged users have mounted over what is not theirs: none of that is checked any more."""
+    below: dict[Mount, list[str]] = {}
+    for finding in findings:
+        if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
+            below.setdefault(finding.cover, []).append(text.clipped(text.printable(finding.mount_point), 200))
+    return [
+        f"the FUSE mount of uid {selection.unprivileged_owner(cover)} at {text.printable(cover.mount_point)} covers {_named(points)}"
+        for cover, points in below.items()
+    ]
+
+
+def _named(points: Sequence[str]) -> str:
+    more = f" and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
+    return ", ".join(points[:_NAMED]) + more

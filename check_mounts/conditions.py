@@ -8,7 +8,7 @@ import stat
 from typing import Optional
 
 from check_mounts import filesystems, text
-from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Condition, Mount, Outcome, Step
+from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Condition, Mount, Outcome, Step
 
 # This machine ran short of something, or an id is not mapped in our user namespace or on an idmapped mount (EOVERFLOW): it says nothing
 # about the filesystem.
@@ -20,8 +20,6 @@ _NOT_DEATH = NOT_OFFERED | {
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY,
     errno.ETXTBSY, errno.EBUSY, errno.EAGAIN, errno.EDEADLK, errno.ENOLCK,
 }  # fmt: skip
-# The path leads elsewhere by now: the mount point was renamed, removed, or replaced by a symbolic link.
-_PATH_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Elsewhere(enum.Enum):
@@ -40,7 +38,7 @@ def shut_down(mount: Mount) -> bool:
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
     """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount is meant to lead elsewhere."""
-    if outcome.step == Step.LOOK_UP and outcome.errno in _PATH_GONE:
+    if outcome.step == Step.LOOK_UP and outcome.errno in PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:
         return Elsewhere.OTHER_MOUNT

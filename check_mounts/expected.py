@@ -36,9 +36,9 @@ from check_mounts.mountoptions import (
     stays_unmounted,
     takes_after_its_source,
 )
-from check_mounts.mounttable import contents
+from check_mounts.mounttable import contents, covered_by
 from check_mounts.option_rules import Comparison
-from check_mounts.selection import Glob, leads_over, normalised
+from check_mounts.selection import Glob, leads_over, normalised, unprivileged_owner
 from check_mounts.text import printable, without_secrets
 
 DEFAULT_FSTAB = "/etc/fstab"
@@ -602,6 +602,12 @@ class _Table:
         lxcfs = any(mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items())
         return lxcfs or (sys is not None and _is_ro(sys))
 
+    def users_cover(self, mount_point: bytes) -> Optional[Mount]:
+        """The FUSE mount of an unprivileged user that covers what is mounted there; None where it is none."""
+        covers = covered_by(self._by_id.values())
+        found = (covers.get(mount.mount_id) for mount in self.at.get(mount_point, ()))
+        return next((cover for cover in found if cover is not None and unprivileged_owner(cover) is not None), None)
+
     def is_alone(self, mount: Mount) -> bool:
         """Is no other mount of its type?"""
         return self._types[mount.fs_type] == 1
@@ -982,6 +988,10 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
 def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
     """A declaration at whose mount point nothing can be seen but perhaps an autofs trigger."""
     if expected.mount_point in table.at and not trigger:
+        cover = table.users_cover(expected.mount_point)
+        if cover is not None:  # nobody meant that
+            words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
+            return _Verdict(expected, None, Condition.MISSING, (words,))
         # It is there, but a mount over a directory above hides it: that is the other mount's doing, and told as shadowed.
         return _Verdict(expected, excuse="covered by another mount")
     if expected.nofail:

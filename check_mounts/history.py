@@ -48,6 +48,8 @@ class Known:
         self._concluded: dict[bytes, list[Finding]] = {}
         # When what hangs was first found so (CLOCK_BOOTTIME); until a probe comes back.
         self._hung_since: dict[MountIdentity, float] = {}
+        # What was moved since it was asked, if it did not answer.
+        self._moved: set[MountIdentity] = set()
         # Which of these were asked once more because their probe had ended.
         self._tried_again: set[MountIdentity] = set()
         # When each mount point last answered (CLOCK_BOOTTIME).
@@ -56,21 +58,34 @@ class Known:
         self._booted = text.since_epoch(0.0)
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
-        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything is not as last told)."""
+        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything is not as last told).
+
+        Of what was moved what is bad is known until it has been asked at its new place; that it was well there is not: it may be another
+        mount with the same ID.
+        """
         different = self._told is not None and (table, chosen.missing) != self._told
         self._table, self._chosen = table, chosen
         present = {mount.identity: mount for mount in chosen.selected}
         for key in self._answers.keys() - present.keys():
-            del self._answers[key]
-            self._hung_since.pop(key, None)
-            self._tried_again.discard(key)
+            self._forget(key)
         points = {mount.mount_point for mount in chosen.selected}
         for gone in self._last_success.keys() - points:
             del self._last_success[gone]
-        for key, known in self._answers.items():
-            if known.finding.mount != present[key]:  # other options: remounted
-                self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(known.finding, mount=present[key]))
-        return present.keys() - self._answers.keys(), different
+        for key, known in list(self._answers.items()):
+            mount = present[key]
+            if _is_elsewhere(known.finding, mount):
+                if known.finding.condition not in _DOUBTFUL:
+                    self._forget(key)
+                    continue
+                self._moved.add(key)
+            self._answers[key] = dataclasses.replace(known, finding=_as_mounted(known.finding, mount))
+        return present.keys() - self._answers.keys() | self._moved, different
+
+    def _forget(self, key: MountIdentity) -> None:
+        del self._answers[key]
+        self._hung_since.pop(key, None)
+        self._tried_again.discard(key)
+        self._moved.discard(key)
 
     def merge(self, result: Survey, whole: bool, noted: Mapping[int, float]) -> None:
         """Take in the answers of a pass. ``whole``: it asked all mounts. ``noted``: when each answer came, by mount ID."""
@@ -78,17 +93,17 @@ class Known:
             self.passes += 1
             self.last = result
         assert self._chosen is not None
-        present = {mount.identity for mount in self._chosen.selected}
+        present = {mount.identity: mount for mount in self._chosen.selected}
         now, begun = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME) - result.duration
-        for finding in result.findings:
-            if finding.mount is None or finding.mount.identity not in present:
-                continue
-            key = finding.mount.identity
-            known = self._answers.get(key)
-            when = noted[finding.mount.mount_id]
+        for found in result.findings:
+            key = None if found.mount is None else found.mount.identity
+            if key not in present or (_is_elsewhere(found, present[key]) and found.condition not in _DOUBTFUL):
+                continue  # gone, or to be asked at its new place
+            finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
             if finding.outcome is not None and finding.condition not in _DOUBTFUL:
                 at = begun + result.duration - (now - when)
                 self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
+            self._moved.discard(key)
             if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
                 self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
@@ -179,7 +194,7 @@ class Known:
             known = self._answers.get(mount.identity)
             if known is not None:
                 findings.append(known.finding)
-        findings += [Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it") for mount in chosen.shadowed]
+        findings += [survey.shadowed(mount, chosen.covers.get(mount.mount_id)) for mount in chosen.shadowed]
         findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
         findings += survey.not_understood(self._table[1])
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
@@ -207,6 +222,16 @@ class Known:
         for mount in self._chosen.selected:
             (asked if mount.identity in self._answers else unasked).add(mount.mount_point)
         return unasked - asked
+
+
+def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
+    """Whether a mount of this ID, device and type is not where it was when that was found of it."""
+    return finding.mount is not None and finding.mount.place != mount.place
+
+
+def _as_mounted(finding: Finding, mount: Mount) -> Finding:
+    """The finding of a mount as it is mounted by now: with other options, or elsewhere."""
+    return finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:

@@ -56,6 +56,8 @@ DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEX
 # "I do not know how": 524 is the kernel's own ENOTSUPP, which NFS and overlayfs let slip. An answer like that proves nothing: neither that
 # the filesystem lives nor that it is dead.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 524})
+# The path leads elsewhere by now: the mount point was renamed, removed, or replaced by a symbolic link.
+PATH_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
 
@@ -132,7 +134,7 @@ def _of_whole(part: int, whole: int) -> int:
     return part if 0 <= part <= whole else 0
 
 
-MountIdentity = tuple[int, tuple[int, int], bytes, bytes, bytes, bytes]
+MountIdentity = tuple[int, tuple[int, int], bytes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +158,21 @@ class Mount:
 
     @property
     def identity(self) -> MountIdentity:
-        """What it is known by as long as it is mounted.
+        """What it is known by as long as it is mounted, wherever.
 
-        Its ID, and an anonymous device, are given again as soon as it is gone, so the next one mounted at its place may differ from it in
-        nothing but what it is of.
+        Anything else may change meanwhile: whoever owns a directory above it, or above what is bound there, renames it as he likes, and
+        some types make the source of such names (nfs, zfs) or of the first of their devices (btrfs).
         """
-        return self.mount_id, self.device, self.mount_point, self.root, self.fs_type, self.source
+        return self.mount_id, self.device, self.fs_type
+
+    @property
+    def place(self) -> tuple[bytes, bytes, bytes]:
+        """Where it is, and what it shows there.
+
+        Where this is another one than before it may be another mount: an ID, and an anonymous device, are given again as soon as they
+        are free.
+        """
+        return self.mount_point, self.root, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
         """The value of the superblock option ``name=``, of its first occurrence; None where there is none."""
@@ -233,7 +244,8 @@ class Outcome:
     ``unremembered``: nothing was written, because ``errno`` kept it from being remembered. ``errnos`` has the error of each step, None
     where there was none; not each of them is a failure. ``cached``: mode and the like may come from the kernel's cache. ``differs``:
     what was read back is not what was written. ``alone``: the owner was refused a look, but it is this process's own that counts, and it
-    was let in. ``exception`` is one of our own, in words: nothing else is known then.
+    was let in. ``exception`` is one of our own, in words: nothing else is known then. ``gone``: the mount was not reached, and was not in
+    the mount table at a moment when it was looked for. ``moved``: it was reached at another place than was asked for.
     """
 
     step: Optional[Step] = None
@@ -254,6 +266,8 @@ class Outcome:
     differs: bool = False
     alone: bool = False
     exception: str = ""
+    gone: bool = False
+    moved: bool = False
 
     def answered(self, step: Step) -> bool:
         """Whether a step was taken and succeeded."""
@@ -295,7 +309,7 @@ class Finding:
     for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
     ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a process that a hung filesystem holds; ``since`` is when it was
     first found to hang, where that was before this pass. ``diagnosis`` says whose fault it is, where that is known; ``remarks`` what
-    else was found out, a line each.
+    else was found out, a line each. ``cover`` is what covers a shadowed mount.
     """
 
     mount_point: bytes
@@ -310,6 +324,7 @@ class Finding:
     remarks: tuple[str, ...] = ()
     since: Optional[float] = None
     line: Optional[BadLine] = None
+    cover: Optional[Mount] = None
 
     @property
     def is_mount(self) -> bool:

@@ -211,8 +211,28 @@ def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
     return b"".join(chunks)
 
 
+def place_now(path: str, mount: Mount) -> Optional[bytes]:
+    """Where the mount of this ID, device and type is by the table in the file ``path``; None where it is not there. Raises OSError."""
+    beginning = b"%d " % mount.mount_id
+    for line in contents(path).split(b"\n"):
+        if line.startswith(beginning):
+            try:
+                found = parse_line(line)
+            except ValueError:
+                continue
+            if found.identity == mount.identity:
+                return found.mount_point
+    return None
+
+
 def visible(mounts: Iterable[Mount]) -> set[int]:
-    """The IDs of the mounts that their own mount point leads to.
+    """The IDs of the mounts that their own mount point leads to."""
+    mounts = list(mounts)
+    return {mount.mount_id for mount in mounts} - covers(mounts).keys()
+
+
+def covers(mounts: Iterable[Mount]) -> dict[int, int]:
+    """Of each mount that its own mount point does not lead to: its ID, and that of what covers it.
 
     A mount is shadowed where another one sits on its root, or on a directory on the way to it (in its parent), or where the mount
     it hangs from is itself shadowed. Decided on the text, without a single look-up, in time linear in the table.
@@ -222,45 +242,59 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
     # One mount at most sits on a given place of a given mount (the kernel's mount hash table); should a table say otherwise, the
     # later one is on top.
     on_top = {(mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id}
-    reached: dict[int, bool] = {}
+    hidden: dict[int, Optional[int]] = {}  # what is on the way to a mount; None where its path comes to it
 
-    def covered(mount: Mount) -> bool:
+    def above(mount: Mount) -> Optional[int]:
         # An absolute path starts at the process's root directory itself: what is mounted over `/` later is not stepped on to
         # (path_init in fs/namei.c), so only below `/` does a mount on a mount's root hide it.
-        return mount.mount_point != b"/" and (mount.mount_id, mount.mount_point) in on_top
+        return None if mount.mount_point == b"/" else on_top.get((mount.mount_id, mount.mount_point))
 
-    def reached_from(parent: Mount, mount: Mount) -> bool:
-        if not reached[parent.mount_id] or on_top[parent.mount_id, mount.mount_point] != mount.mount_id:
-            return False
+    def on_the_way(parent: Mount, mount: Mount) -> Optional[int]:
+        beside = on_top[parent.mount_id, mount.mount_point]
+        if hidden[parent.mount_id] is not None or beside != mount.mount_id:
+            return beside if hidden[parent.mount_id] is None else hidden[parent.mount_id]
         if mount.mount_point == parent.mount_point:
-            return mount.mount_point != b"/"
-        return not covered(parent) and not _in_between(parent, mount, on_top)
+            return parent.mount_id if mount.mount_point == b"/" else None
+        return _first(above(parent), _in_between(parent, mount, on_top))
 
     for mount in mounts:
-        for current in _unsettled_chain(mount, by_id, reached):
+        for current in _unsettled_chain(mount, by_id, hidden):
             parent = by_id.get(current.parent_id)
-            reached[current.mount_id] = parent is None or parent.mount_id == current.mount_id or reached_from(parent, current)
-    return {mount.mount_id for mount in mounts if reached[mount.mount_id] and not covered(mount)}
+            is_outermost = parent is None or parent.mount_id == current.mount_id
+            hidden[current.mount_id] = None if is_outermost or parent is None else on_the_way(parent, current)
+    found = {mount.mount_id: _first(hidden[mount.mount_id], above(mount)) for mount in mounts}
+    return {below: cover for below, cover in found.items() if cover is not None}
 
 
-def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int]) -> bool:
-    """Does another mount sit on a directory on the way from ``parent`` to ``mount``?"""
+def covered_by(mounts: Iterable[Mount]) -> dict[int, Mount]:
+    """The same, with the mount that covers it."""
+    mounts = list(mounts)
+    by_id = {mount.mount_id: mount for mount in mounts}
+    return {below: by_id[cover] for below, cover in covers(mounts).items()}
+
+
+def _first(*covers: Optional[int]) -> Optional[int]:
+    return next((cover for cover in covers if cover is not None), None)
+
+
+def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int]) -> Optional[int]:
+    """What sits on a directory on the way from ``parent`` to ``mount``."""
     way = mount.mount_point
     if len(way) > LONGEST_PATH:
-        return False  # no system call takes it; to look at each part of a megabyte would take minutes
+        return None  # no system call takes it; to look at each part of a megabyte would take minutes
     shortest = len(parent.mount_point.rstrip(b"/"))
     while len(way := way[: way.rfind(b"/")]) > shortest:
         if (parent.mount_id, way) in on_top:
-            return True
-    return False
+            return on_top[parent.mount_id, way]
+    return None
 
 
-def _unsettled_chain(mount: Mount, by_id: dict[int, Mount], settled: dict[int, bool]) -> list[Mount]:
+def _unsettled_chain(mount: Mount, by_id: dict[int, Mount], settled: dict[int, Optional[int]]) -> list[Mount]:
     """``mount`` and what it hangs from, as far as that is not settled yet, outermost first."""
     chain: list[Mount] = []
     current: Optional[Mount] = mount
     while current is not None and current.mount_id not in settled:
-        settled[current.mount_id] = True  # ends the walk should a table contain a circle
+        settled[current.mount_id] = None  # ends the walk should a table contain a circle
         chain.append(current)
         current = by_id.get(current.parent_id)
     return chain[::-1]

@@ -22,11 +22,11 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple, Optional, cast
 
 from check_mounts import privilege, syscalls, text
-from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Outcome, Step, Usage
+from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
 
 # What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception of our own, in words.
 _OUTCOME, _BUSY, _EXCEPTION = range(3)
@@ -38,10 +38,14 @@ _NO_TIME = -1.0
 _NO_MICROSECONDS = 2**32 - 1
 _NO_USAGE = (0,) * 6
 _MASK, _SIGN = 2**64 - 1, 2**63
+# How often a mount is looked for whose path does not lead to it, and how long is waited in between, in seconds: whoever owns a directory
+# above it may rename that to and fro all the time, but is not in time to hide it from all of these.
+_LOOKS, _BETWEEN_LOOKS = 20, 0.001
 
 # Flags of an outcome
 _HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED, _CACHED, _DIFFERS, _ALONE = (1 << bit for bit in range(9))
-_ALL_FLAGS = (1 << 9) - 1
+_GONE, _MOVED = 1 << 14, 1 << 15
+_ALL_FLAGS = (1 << 9) - 1 | _GONE | _MOVED
 
 ANSWER_SIZE = _ANSWER.size
 # The answer of a worker that has not touched the mount, because another run is at its filesystem.
@@ -64,7 +68,8 @@ class Request(NamedTuple):
     ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell. ``fixed`` is the identity of
     ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the caller. ``fuse_private``: the filesystem lets
     nobody in but the user it was mounted for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos:
-    the owner's ticket is not ours to use). ``trigger``: an autofs mount that is to be mounted.
+    the owner's ticket is not ours to use). ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives the path where the
+    mount is by now, None where it is not mounted any more; it raises OSError where that cannot be said.
     """
 
     mount_id: int
@@ -75,6 +80,7 @@ class Request(NamedTuple):
     fuse_private: bool = False
     root_decides: bool = False
     trigger: bool = False
+    place_now: Optional[Callable[[], Optional[bytes]]] = None
 
 
 def unpack_answer(data: bytes) -> Outcome:
@@ -87,7 +93,7 @@ def unpack_answer(data: bytes) -> Outcome:
         return Outcome(exception=text.printable(data[1:].rstrip(b"\0")) or "no words")
     _, step, *rest = _ANSWER.unpack(data)
     times, numbers, (flags, mode, uid, gid, nlink, acted, mount_id, *usage) = rest[:8], rest[8:16], rest[16:]
-    if step > max(Step) or (step and not numbers[step - 1]) or flags > _ALL_FLAGS:
+    if step > max(Step) or (step and not numbers[step - 1]) or flags & ~_ALL_FLAGS:
         raise ValueError("impossible values")
     seen = bool(flags & _HAS_STAT)
     return Outcome(
@@ -107,6 +113,8 @@ def unpack_answer(data: bytes) -> Outcome:
         differs=bool(flags & _DIFFERS),
         alone=bool(flags & _ALONE),
         errnos=tuple([number or None for number in numbers]),
+        gone=bool(flags & _GONE),
+        moved=bool(flags & _MOVED),
     )
 
 
@@ -162,6 +170,7 @@ class Probe:
         self._cached = False
         self._differs = False
         self._alone = False
+        self._gone = self._moved = False
 
     @property
     def used_up(self) -> bool:
@@ -177,7 +186,6 @@ class Probe:
         except Ended:
             pass
         if fd >= 0:
-            self._identify(fd)
             os.close(fd)
         return self._pack()
 
@@ -216,13 +224,47 @@ class Probe:
             raise Ended
 
     def _look_up(self) -> int:
+        """The mount's root directory. Where its path leads elsewhere it may have been moved meanwhile: then it is at its new place.
+        Raises OSError, and Ended where it is another mount: nothing is asked of that, it may be anybody's."""
         path = self._request.path
         if self._request.trigger:
             # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger stands for, and waits for it.
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and root
-        # does not follow it.
-        return syscalls.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for left in reversed(range(_LOOKS if self._request.place_now else 1)):
+            fd = self._reached(path, last=not left)
+            if fd is not None:
+                self._gone, self._moved = False, path != self._request.path
+                return fd
+            if left:
+                sleep(_BETWEEN_LOOKS)
+                path = self._place_now() or path
+        raise Ended
+
+    def _reached(self, path: bytes, last: bool) -> Optional[int]:
+        """The mount, open; None where the path leads elsewhere. Raises OSError, that it leads nowhere only at the ``last`` attempt."""
+        self._mount_id = None
+        try:
+            # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and root
+            # does not follow it.
+            fd = syscalls.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in PATH_GONE and not last:
+                return None
+            raise
+        self._identify(fd)
+        if not self._wrong_mount():
+            return fd
+        os.close(fd)
+        return None
+
+    def _place_now(self) -> Optional[bytes]:
+        assert self._request.place_now is not None
+        try:
+            place = self._request.place_now()
+        except OSError:
+            return None
+        self._gone = self._gone or place is None
+        return place
 
     def _become_user(self) -> None:
         """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
@@ -335,14 +377,11 @@ class Probe:
         return not self._request.trigger and self._mount_id is not None and self._mount_id != self._request.mount_id
 
     def _identify(self, fd: int) -> None:
-        """Which mount was it? Where statx failed or cannot say (Linux before 5.8), procfs knows it from the descriptor alone."""
-        if self._mount_id is not None:
-            return
+        """Which mount is it? Procfs knows it from the descriptor alone, without a question to the filesystem."""
         try:
             with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-                fields = dict(line.split(b":", 1) for line in file if b":" in line)
-            self._mount_id = int(fields[b"mnt_id"])
-        except (OSError, KeyError, ValueError):
+                self._mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
+        except (OSError, IndexError, ValueError):
             pass
 
     def _pack(self) -> bytes:
@@ -360,6 +399,8 @@ class Probe:
             | (_CACHED if self._cached else 0)
             | (_DIFFERS if self._differs else 0)
             | (_ALONE if self._alone else 0)
+            | (_GONE if self._gone else 0)
+            | (_MOVED if self._moved else 0)
         )
         return _ANSWER.pack(
             _OUTCOME,

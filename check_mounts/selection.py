@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Optional, Union
 
 from check_mounts import filesystems, mounttable
@@ -123,7 +123,8 @@ class Selection:
     """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and what is not mounted.
 
     ``named`` are the mount points that were asked for by name; ``missing`` those of them where nothing is mounted, with a reason.
-    ``visible`` are the IDs of all mounts of the table that their path leads to.
+    ``visible`` are the IDs of all mounts of the table that their path leads to, ``covers`` those of shadowed mounts, with what covers
+    each.
     """
 
     selected: tuple[Mount, ...]
@@ -132,6 +133,7 @@ class Selection:
     missing: tuple[tuple[bytes, str], ...]
     named: frozenset[bytes]
     visible: frozenset[int]
+    covers: Mapping[int, Mount] = dataclasses.field(default_factory=dict)
 
 
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
@@ -142,6 +144,12 @@ def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
     if not is_fuse(mount):
         return None
     return _fuse_id(mount, b"user_id"), _fuse_id(mount, b"group_id")
+
+
+def unprivileged_owner(mount: Mount) -> Optional[int]:
+    """The uid of the user who mounted a FUSE filesystem without being root; None where it is none, or root's."""
+    owner = fuse_owner(mount)
+    return None if owner is None or owner[0] == 0 else owner[0]
 
 
 def _fuse_id(mount: Mount, option: bytes) -> int:
@@ -201,10 +209,10 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reaso
         return None
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return "kernel pseudo-filesystem", False
-    owner = fuse_owner(mount)
+    owner = unprivileged_owner(mount)
     # An unprivileged user decides whether such a mount answers; he must not decide over the state of the host.
-    if owner is not None and owner[0] != 0 and not filters.user_mounts:
-        return f"FUSE mount of uid {owner[0]}", True
+    if owner is not None and not filters.user_mounts:
+        return f"FUSE mount of uid {owner}", True
     return None
 
 
@@ -226,7 +234,8 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     argument, or declared, lifts the defaults, not the filters; an autofs trigger needs --autofs probe even then.
     """
     mounts = list(mounts)
-    visible = mounttable.visible(mounts)
+    covers = mounttable.covered_by(mounts)
+    visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
     named = frozenset(filters.mount_points)
     selected: list[Mount] = []
     shadowed: list[Mount] = []
@@ -252,7 +261,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     why_not.update({out.mount.mount_point: f"only its {out.why} is mounted" for out in left_out if out.why == _TRIGGER})
     absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
     missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
-    return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, frozenset(visible))
+    return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, visible, covers)
 
 
 def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:

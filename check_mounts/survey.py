@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
@@ -29,6 +29,8 @@ from check_mounts.stuck import Registry, process_start
 _LOOK_AGAIN = 0.02
 # How often to look whether a probe waits for so long that its server should be asked.
 _LOOK_FOR_HUNG = 0.1
+# How often a mount that has failed and seems to be gone is looked for, and how long is waited in between, in seconds.
+_LOOKS, _BETWEEN_LOOKS = 10, 0.005
 # How much longer than its deadline a pass takes at most, where it was late itself.
 _CATCH_UP = 0.25
 _TRIES = 2
@@ -95,6 +97,8 @@ class Pass:
     :meth:`fileno` is readable and when it is :attr:`due`, and :meth:`finish` at the end. Several may be under way at the same time:
     they meet in the registry like the runs of several programs.
 
+    ``place_now`` gives, in a worker, the path where a mount is by now, as :func:`check_mounts.mounttable.place_now` does.
+
     ``killed`` has (pid, mount) of each worker that got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the
     children that have not ended although they got it, which are the owner's to reap, and ``lost`` what they were sent to.
     """
@@ -106,6 +110,7 @@ class Pass:
         settings: Settings,
         registry: Registry,
         wake_fd: Optional[int] = None,
+        place_now: Optional[Callable[[Mount], Optional[bytes]]] = None,
     ) -> None:
         self.started, clock = time.time(), time.monotonic()
         self._clock = clock
@@ -124,6 +129,7 @@ class Pass:
         self.timeout = min(settings.timeout, self._latest)
         self.settings = settings
         self._registry = registry
+        self._place_now = place_now
         self._deadline = clock + settings.deadline
         self.causes = Causes(settings.diagnosis, self.timeout)
         self._look_for_hung = clock + self.causes.delay
@@ -148,7 +154,7 @@ class Pass:
 
         try:
             for mount in chosen.shadowed:
-                self._note(mount, Condition.SHADOWED, "another mount covers it")
+                self.findings[mount.mount_id] = shadowed(mount, chosen.covers.get(mount.mount_id))
             for mount, why in self._plan.avoided:
                 self._note(mount, Condition.BLOCKED, why)
             self._start_ready()
@@ -262,10 +268,13 @@ class Pass:
                 self._registry.arrive(desk.slot)
             desk.note(progress)
 
+        request, place_now = _request(mount, self.settings), self._place_now
+        if place_now is not None:
+            request = request._replace(place_now=lambda: place_now(mount))
         if writing:
-            answer = writeprobe.answer(_request(mount, self.settings), mount.device, self._registry, desk.note, desk.parent)
+            answer = writeprobe.answer(request, mount.device, self._registry, desk.note, desk.parent)
         else:
-            answer = probe.answer(_request(mount, self.settings), note, desk.parent)
+            answer = probe.answer(request, note, desk.parent)
         self._registry.leave(desk.slot)
         return answer
 
@@ -395,8 +404,8 @@ class Pass:
 
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
-        if elsewhere is not None:
-            condition, detail = Condition.SHADOWED, elsewhere.value
+        if elsewhere is not None:  # whether it is gone or covered, the mount table will say
+            condition, detail, outcome = Condition.UNPROBED, elsewhere.value, dataclasses.replace(outcome, usage=None)
         else:
             condition, detail = conditions.classify(mount, outcome)
         below = self._plan.parent.get(mount.mount_id)
@@ -467,7 +476,7 @@ class Pass:
                 return
             elsewhere = conditions.led_elsewhere(mount, outcome)
             if elsewhere is not None:
-                self._rewrite(finding, Condition.SHADOWED, elsewhere.value)
+                self._rewrite(finding, Condition.UNPROBED, f"not written: {elsewhere.value}")
                 return
             condition, detail = conditions.classify_write(outcome)
             self._rewrite(finding, condition, detail, outcome)
@@ -772,19 +781,32 @@ def _stuck_words(stuck: StuckProbe) -> str:
     return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {text.moment(stuck.since)} (pid {stuck.pid})"
 
 
+def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
+    """What is to be said of a mount that its path does not lead to, because that one is on the way."""
+    return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Now:
+    """A mount as the table has it now, and what covers it."""
+
+    mount: Mount
+    cover: Optional[Mount]
+
+
 def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
     """The findings in the light of the mount table as it is now, and the mounts that are gone.
 
     A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if it was expected, it is missing.
-    One that failed and is covered by now is shadowed: the probe may have met what covers it.
+    One that failed and is covered by now is shadowed: the probe may have met what covers it. One that was moved is still there.
     """
     missing = [Finding(path, None, Condition.MISSING, why) for path, why in survey.chosen.missing]
     known_shadowed = {mount.mount_id for mount in survey.chosen.shadowed}
-    suspects = {key for key, finding in survey.findings.items() if finding.condition is not Condition.OK} - known_shadowed
+    suspects = {key for key, finding in survey.findings.items() if _is_suspect(finding)} - known_shadowed
     if not suspects:
         return [*survey.findings.values(), *missing], []
     try:
-        now, visible = _mounted_now(suspects, survey, reread)
+        now = _mounted_now(suspects, survey, reread)
     except OSError as error:
         survey.notes.append(f"the mount table could not be read again: {error.strerror}")
         return [*survey.findings.values(), *missing], []
@@ -795,39 +817,83 @@ def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], 
         if key not in suspects or mount is None:
             findings.append(finding)
             continue
-        gone = None
-        if key not in now:
-            gone = "unmounted during the run"
-            vanished.append(LeftOut(mount, gone))
+        is_named = mount.mount_point in survey.chosen.named  # who is named is expected to be reached
+        there = now.get(key)
+        if there is None or _was_replaced(finding, there.mount):
+            why = "unmounted during the run"
+            vanished.append(LeftOut(mount, why))
         else:
-            if key in visible:
-                findings.append(finding)
-            else:
-                findings.append(dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it"))
-            if findings[-1].condition is Condition.SHADOWED:
-                gone = "covered by another mount"
-        if gone is not None and mount.mount_point in survey.chosen.named:  # who is named is expected to be reached
-            missing.append(Finding(mount.mount_point, None, Condition.MISSING, gone))
+            findings.append(_in_its_place(finding, there))
+            why = "covered by another mount" if findings[-1].condition is Condition.SHADOWED else ""
+        if why and is_named:
+            missing.append(Finding(mount.mount_point, None, Condition.MISSING, why))
     return [*findings, *missing], vanished
 
 
-def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) -> tuple[set[int], set[int]]:
-    """The IDs of the suspects that are still mounted where they were, and of all mounts that can be seen. Raises OSError.
+def _is_suspect(finding: Finding) -> bool:
+    return finding.condition is not Condition.OK or (finding.outcome is not None and finding.outcome.moved)
 
-    Before Linux 5.8 a mount could be left out of the listing when another one went away while it was being read. So who seems to
-    be gone is looked for twice: a dead mount must not be lost over that.
+
+def _was_replaced(finding: Finding, there: Mount) -> bool:
+    """Whether a mount is gone that was never reached where it was, and what has its ID and device now is another one, which came later."""
+    if finding.outcome is None or finding.mount is None or not (finding.outcome.moved or _missed(finding)):
+        return False
+    return finding.outcome.gone or finding.mount.source != there.source
+
+
+def _missed(finding: Finding) -> bool:
+    """Whether the probe came back without having reached the mount."""
+    mount, outcome = finding.mount, finding.outcome
+    if mount is None or outcome is None or finding.condition is not Condition.UNPROBED:
+        return False
+    return conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs") is not None
+
+
+def _in_its_place(finding: Finding, now: _Now) -> Finding:
+    """What was found of a mount that is still there, with what has become of it meanwhile."""
+    cover = now.cover
+    if cover is not None and not _hangs_below_a_users(finding, cover):
+        return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
+    if cover is not None:
+        return dataclasses.replace(finding, remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount"))
+    if now.mount.mount_point != finding.mount_point and finding.outcome is not None and finding.outcome.moved:
+        remark = f"it was at {text.printable(finding.mount_point)} when the run began"
+        return dataclasses.replace(finding, mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark))
+    if now.mount.mount_point != finding.mount_point:
+        return dataclasses.replace(finding, remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}"))
+    return finding
+
+
+def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
+    """Whether its own probe was already stuck in it when an unprivileged user covered it: he must not hide that."""
+    if selection.unprivileged_owner(cover) is None or finding.condition is not Condition.TIMED_OUT:
+        return False
+    return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
+
+
+def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) -> dict[int, _Now]:
+    """Those of the suspects that are still mounted, by their IDs. Raises OSError.
+
+    Whoever seems to be gone is looked for again, so that a dead mount is not lost: before Linux 5.8 a mount could be left out of the
+    listing when another one went away while it was being read; and one whose place was renamed out of what is bound above it is in no
+    listing until that is undone. One that was gone when its worker looked for it is not looked for again.
     """
-    now: set[int] = set()
-    for _ in range(2):
+    now: dict[int, _Now] = {}
+    gone = {key for key in suspects if _missed(survey.findings[key]) and getattr(survey.findings[key].outcome, "gone", False)}
+    for look in range(_LOOKS):
         mounts = reread()[0]
-        there = {mount.identity for mount in mounts}
-        for key in suspects:
+        there = {mount.identity: mount for mount in mounts}
+        covers: Optional[Mapping[int, Mount]] = None
+        for key in suspects - now.keys():
             mount = survey.findings[key].mount
-            if mount is not None and mount.identity in there:
-                now.add(key)
-        if now == suspects:
+            found = None if mount is None else there.get(mount.identity)
+            if found is not None:
+                covers = mounttable.covered_by(mounts) if covers is None else covers
+                now[key] = _Now(found, covers.get(key))
+        if suspects <= now.keys() | (gone if look else set()):
             break
-    return now, mounttable.visible(mounts)
+        time.sleep(_BETWEEN_LOOKS)
+    return now
 
 
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:

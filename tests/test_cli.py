@@ -154,8 +154,8 @@ def test_zero_selected_is_unknown(plugin: Plugin) -> None:
 def test_a_relative_mount_table(plugin: Plugin, tmp_path: Path) -> None:
     (tmp_path / "table").write_text("1 0 0:1 / /gone rw - tmpfs x rw\n")
     result = plugin("--mountinfo", "table", "-v", below=False, cwd=tmp_path)
-    assert result.verdict.startswith("MOUNTS UNKNOWN - no mount was selected")
-    assert "OK: /gone (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
+    assert result.verdict.startswith("MOUNTS UNKNOWN - 1 of 1 mounts failed: /gone (tmpfs x) not probed: its mount point cannot be reached")
+    assert "UNKNOWN: /gone (tmpfs x) not probed: its mount point cannot be reached" in result.lines
 
 
 def test_a_line_that_is_none_is_unknown_and_the_rest_is_checked(plugin: Plugin, tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_the_encoding_of_stdout(plugin: Plugin, tmp_path: Path, encoding: str) -
     if result is not None:
         assert result.stderr == b""
         shown = "/übung\u20ac\xff" if encoding == "utf-8" else r"/\303\274bung\342\202\254\303\277"
-        assert f"OK: {shown} (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
-        assert r"OK: /\377 (tmpfs x) shadowed: its mount point cannot be reached" in result.lines
+        assert f"UNKNOWN: {shown} (tmpfs x) not probed: its mount point cannot be reached" in result.lines
+        assert r"UNKNOWN: /\377 (tmpfs x) not probed: its mount point cannot be reached" in result.lines
     else:
         process = plugin.start("--mountinfo", str(table), "-v", below=False, env=environment)
         assert rb"/" + "übung".encode("latin-1") + rb"\342\202\254" in process.communicate()[0]

@@ -23,7 +23,7 @@ OTHER = dataclasses.replace(HOME, mount_id=32, device=(0, 42), mount_point=b"/ot
 
 def chosen(*mounts: Mount) -> Selection:
     empty = {field.name: () for field in dataclasses.fields(Selection)}
-    return Selection(**{**empty, "selected": mounts, "visible": frozenset()})  # type: ignore[arg-type]
+    return Selection(**{**empty, "selected": mounts, "visible": frozenset(), "covers": {}})  # type: ignore[arg-type]
 
 
 def finding(mount: Mount, condition: Condition, pid: Optional[int] = None, since: Optional[float] = None) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import mounttable, probe, selection, stuck, survey
+from check_mounts import conditions, mounttable, probe, selection, stuck, survey
 from check_mounts.model import Condition, Survey
 
 
@@ -34,14 +34,14 @@ def _take(
 def test_mounts_that_hang_from_each_other_are_probed_all_the_same(tmp_path: Path, table: bytes) -> None:
     result = _take(table, tmp_path)
     assert len(result.findings) == table.count(b"\n")
-    assert all(finding.condition is Condition.SHADOWED for finding in result.findings)  # their mount IDs are made up
+    assert all(finding.condition is Condition.UNPROBED for finding in result.findings)  # their mount IDs are made up
 
 
 @pytest.mark.parametrize("other", [b"ext4 b", b"nfs4 a"])
 def test_what_takes_the_place_of_a_mount_is_another_one(tmp_path: Path, other: bytes) -> None:
     """Though it has its ID and its device, which the kernel gives again at once: it has not failed."""
     table = b"2000000027 1 0:1 / /no/such/place rw - ext4 a rw\n"
-    assert [each.condition for each in _take(table, tmp_path, table).findings] == [Condition.SHADOWED]
+    assert [each.condition for each in _take(table, tmp_path, table).findings] == [Condition.UNPROBED]
     result = _take(table, tmp_path, table.replace(b"ext4 a", other))
     assert (result.findings, [out.why for out in result.left_out]) == ((), ["unmounted during the run"])
 
@@ -51,7 +51,8 @@ def test_a_root_filesystem_that_is_left_out_blocks_nothing(tmp_path: Path, root:
     table = b"2000000001 1 0:1 / / rw - " + root + b" rw\n2000000002 2000000001 0:2 / /no/such/place rw - ext4 a rw\n"
     result = _take(table, tmp_path, filters=selection.Filters(exclude_types=[selection.compile_glob(root.split()[0])]))
     # It was looked for, and is not there: its mount ID is made up.
-    assert [each.condition for each in result.findings] == [Condition.SHADOWED]
+    assert [each.condition for each in result.findings] == [Condition.UNPROBED]
+    assert result.findings[0].detail == conditions.Elsewhere.NO_PATH.value
     assert [out.why for out in result.left_out] == ["its type is excluded"]
 
 
@@ -89,7 +90,7 @@ def test_a_late_parent_makes_no_mount_fail(tmp_path: Path, monkeypatch: pytest.M
     time.sleep(late)  # as if stopped
     result = survey.take(under_way, lambda: parsed)
     # Their mount IDs are made up.
-    assert [finding.condition for finding in result.findings] == [Condition.SHADOWED] * 2000
+    assert [finding.condition for finding in result.findings] == [Condition.UNPROBED] * 2000
     assert {finding.detail for finding in result.findings} == {result.findings[0].detail}
     assert result.duration < late + 5
 
@@ -107,7 +108,7 @@ def test_a_deadline_on_time_waits_for_nobody(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(probe, "answer", slowly)
     under_way = survey.Pass(parsed, chosen, survey.Settings(timeout=1, deadline=1, max_workers=4), registry)
     result = survey.take(under_way, lambda: parsed)
-    unprobed = sum(finding.condition is Condition.UNPROBED for finding in result.findings)
+    unprobed = sum(finding.detail == "the run's deadline came first" for finding in result.findings)
     assert 0 < unprobed < 1000 and len(result.findings) == 1000
     assert result.duration < 2.5
 
@@ -121,5 +122,5 @@ def test_twenty_thousand_mounts(tmp_path: Path) -> None:
     began = sum(os.times()[:4])  # of the processor, which others have, too; workers included
     result = _take(b"".join(lines), tmp_path, timeout=300, deadline=400)
     assert len(result.findings) == 20000
-    assert not [finding for finding in result.findings if finding.condition is Condition.UNPROBED]
+    assert {finding.detail for finding in result.findings} <= {each.value for each in conditions.Elsewhere} | {"another mount covers it"}
     assert sum(os.times()[:4]) - began < 30

@@ -1,0 +1,410 @@
+"""Mounts that are renamed, moved, replaced and covered while somebody looks for them. Moved is not gone, and covered by a user is told."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from check_mounts import mounttable, selection, stuck, survey
+from check_mounts.model import Condition, Finding, Mount, Outcome, Step
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, until
+from tests.daemon import Daemon, daemon
+from tests.test_history import HOME, chosen, finding, known, merged
+
+__all__ = ["daemon"]
+MS_MOVE = 8192
+RENAME_EXCHANGE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# In a process of its own, which nothing of this one slows down. It stops at the end of its stdin.
+_TO_AND_FRO = """
+import ctypes, os, select, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+kind, pause, here, *there = sys.argv[1], float(sys.argv[2]), *map(os.fsencode, sys.argv[3:])
+places = [here, *there]
+print("ready", flush=True)
+at = 0
+while not select.select([0], [], [], 0)[0]:
+    new = (at + 1) % len(places)
+    if kind == "exchange":
+        assert libc.renameat2(-100, places[at], -100, places[new], 2) == 0
+    elif kind == "link" and new:
+        os.rename(here, places[new]), os.symlink(places[new], here)
+    elif kind == "link":
+        os.unlink(here), os.rename(places[at], here)
+    elif kind == "move":
+        assert libc.mount(places[at], places[new], None, 8192, None) == 0
+    else:
+        os.rename(places[at], places[new])
+    at = new
+    time.sleep(pause)
+"""
+
+
+@contextmanager
+def to_and_fro(kind: str, *places: Path, pause: float = 0.003) -> Iterator[None]:
+    """Somebody renames what is at the first of these places to the next, and so on, and after the last to the first again."""
+    command = [PYTHON, "-c", _TO_AND_FRO, kind, str(pause), *map(str, places)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield
+        assert process.poll() is None
+
+
+def _hung_below(fuse: Fuse, base: Path, name: str = "d") -> Path:
+    """The directory, somebody's own, that a hung mount is in."""
+    fuse.mount(f"{name}/m")
+    fuse.command("hang", f"{name}/m")
+    return base / name
+
+
+def _never_ok(plugin: Plugin, runs: int, *arguments: str) -> set[int]:
+    codes = {plugin("-t", "0.5", "--deadline", "2", *arguments).code for _ in range(runs)}
+    assert codes <= {2, 3}
+    return codes
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["rename", "exchange", "link", "move"])
+def test_a_hung_mount_that_moves_to_and_fro_is_never_ok(mounts: Mounts, fuse: Fuse, plugin: Plugin, kind: str) -> None:
+    directory = _hung_below(fuse, mounts.base)
+    other = mounts.base / "e"
+    if kind in ("exchange", "move"):
+        mounts.point("e/m")
+    places = (directory / "m", other / "m") if kind == "move" else (directory, other)
+    with to_and_fro(kind, *places):
+        assert 2 in _never_ok(plugin, 25 if kind == "rename" else 8)
+    mounts.adopt(other / "m")
+
+
+@pytest.mark.root
+def test_without_a_pause_and_through_many_names(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    directory = _hung_below(fuse, mounts.base, "a/b/d")
+    above = directory.parent
+    with to_and_fro("rename", directory, *(above / f"e{number}" for number in range(40)), pause=0):
+        _never_ok(plugin, 8)
+    for number in range(40):
+        mounts.adopt(above / f"e{number}" / "m")
+
+
+@pytest.mark.root
+def test_a_directory_far_above_is_renamed(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    _hung_below(fuse, mounts.base, "a/b/c/d")
+    with to_and_fro("rename", mounts.base / "a", mounts.base / "z", pause=0.0005):
+        assert 2 in _never_ok(plugin, 8)
+    mounts.adopt(mounts.base / "z/b/c/d/m")
+
+
+@pytest.mark.root
+def test_of_many_that_move_all_are_found_hung(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    for number in range(12):
+        fuse.mount(f"d/{number}")
+        fuse.command("hang", f"d/{number}")
+    with to_and_fro("rename", mounts.base / "d", mounts.base / "e"):
+        for _ in range(4):
+            result = plugin("-t", "0.5", "--deadline", "2")
+            assert result.code in (2, 3)
+            assert result.count("timed_out") + result.count("unprobed") == 12
+    for number in range(12):
+        mounts.adopt(mounts.base / f"e/{number}")
+
+
+@pytest.mark.root
+def test_a_mount_that_was_moved_is_asked_at_its_new_place(mounts: Mounts, tmp_path: Path) -> None:
+    """The table was read before it was moved."""
+    path = mounts.tmpfs("d/m", "mode=0000")  # so that who answers is known
+    (found,) = _after(lambda: os.rename(path.parent, mounts.base / "e"), tmp_path, path)
+    mounts.adopt(mounts.base / "e/m")
+    assert (found.condition, found.detail) == (Condition.DENIED, "mode 0000 does not allow access")
+    assert found.mount_point == bytes(mounts.base / "e/m")
+    assert found.remarks == (f"it was at {path} when the run began",)
+
+
+def _pass_over(table: survey.Table, tmp_path: Path, *points: Path) -> tuple[Finding, ...]:
+    """What a pass finds of some mounts that a table had which is out of date by now."""
+    names = {os.fsencode(point) for point in points}
+    picked = [mount for mount in table[0] if mount.mount_point in names]
+    select = selection.select(picked, selection.Filters())
+    registry = stuck.Registry(str(tmp_path / "state"), slots=16)
+    own = "/proc/self/mountinfo"
+    under_way = survey.Pass(
+        (picked, []), select, survey.Settings(timeout=5, deadline=20), registry, None, lambda mount: mounttable.place_now(own, mount)
+    )
+    return survey.take(under_way, lambda: mounttable.read(own)).findings
+
+
+def _after(change: Callable[[], object], tmp_path: Path, *points: Path) -> tuple[Finding, ...]:
+    table = mounttable.read("/proc/self/mountinfo")
+    change()
+    return _pass_over(table, tmp_path, *points)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["directory", "file", "link", "mount", "exchange"])
+def test_what_was_put_in_its_place_is_not_asked(mounts: Mounts, fuse: Fuse, tmp_path: Path, what: str) -> None:
+    path = mounts.tmpfs("d/m", "mode=0000")
+    new = mounts.base / "e"
+    trap = fuse.mount("trap")
+    fuse.command("hang", "trap")
+
+    def change() -> None:
+        if what == "exchange":
+            (new / "m").mkdir(parents=True)
+            assert _libc.renameat2(-100, bytes(path.parent), -100, bytes(new), RENAME_EXCHANGE) == 0
+            return
+        os.rename(path.parent, new)
+        if what == "directory":
+            path.mkdir(parents=True)
+        elif what == "file":
+            path.parent.touch()
+        elif what == "link":
+            path.parent.symlink_to(trap)
+        else:
+            fuse.mount("d/m")
+            fuse.command("hang", "d/m")
+
+    (found,) = _after(change, tmp_path, path)
+    mounts.adopt(new / "m")
+    assert (found.condition, found.mount_point, found.remarks) == (
+        Condition.DENIED,
+        bytes(new / "m"),
+        (f"it was at {path} when the run began",),
+    )
+    assert what != "mount" or fuse.waiting("d/m") == 0
+    assert fuse.waiting("trap") == 0
+
+
+@pytest.mark.root
+def test_what_is_gone_is_gone_and_what_is_covered_is_shadowed(mounts: Mounts, tmp_path: Path) -> None:
+    gone, covered, kept = (mounts.tmpfs(name, "mode=0000") for name in ("gone", "covered", "kept"))
+
+    def change() -> None:
+        mounts.detach(gone)
+        mounts.mount_at(covered, "tmpfs")
+
+    findings = _after(change, tmp_path, gone, covered, kept)
+    assert Condition.SHADOWED in {each.condition for each in findings if each.mount_point == bytes(covered)}
+    found = {each.mount_point: each.condition for each in findings}
+    assert bytes(gone) not in found and found.pop(bytes(kept)) is Condition.DENIED
+    # What covers it may have the ID and the device of what is gone, and was asked then where it is.
+    assert set(found) == {bytes(covered)}
+
+
+@pytest.mark.root
+def test_what_comes_and_goes_all_the_time_is_no_failure(mounts: Mounts, plugin: Plugin) -> None:
+    """Its ID and its device are given again at once, so the next one looks like the one before."""
+    mounts.tmpfs("stays")
+    stop = threading.Event()
+
+    def churn(path: Path) -> None:
+        while not stop.is_set():
+            _libc.mount(b"none", bytes(path), b"tmpfs", 0, None)
+            _libc.umount2(bytes(path), 2)
+
+    threads = [threading.Thread(target=churn, args=(mounts.point(name),)) for name in ("x", "y")]
+    for thread in threads:
+        thread.start()
+    try:
+        codes = [plugin().code for _ in range(12)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert codes == [0] * 12
+
+
+@pytest.mark.root
+def test_who_is_named_is_missed_where_it_was(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    directory = _hung_below(fuse, mounts.base)
+    with to_and_fro("rename", directory, mounts.base / "e"):
+        for _ in range(6):
+            result = plugin("-t", "0.5", "--deadline", "2", str(directory / "m"), below=False)
+            assert result.code in (2, 3)
+    mounts.adopt(mounts.base / "e/m")
+
+
+# -- the daemon
+
+
+@pytest.mark.root
+def test_the_daemon_does_not_lose_what_moves_to_and_fro(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    mounts.tmpfs("healthy")
+    directory = _hung_below(fuse, mounts.base)
+    daemon.interval = 0.2
+    with to_and_fro("rename", directory, mounts.base / "e"):
+        daemon.start()
+        codes = set()
+        for _ in range(12):
+            daemon.until_checked()
+            codes.add(daemon.cached().code)
+    mounts.adopt(mounts.base / "e/m")
+    assert codes <= {2, 3}
+
+
+@pytest.mark.root
+def test_the_daemon_finds_it_at_its_new_place(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    directory = _hung_below(fuse, mounts.base)
+    other = mounts.base / "e"
+    daemon.start()
+    assert f"{directory}/m (fuse.test fuse) timed out" in daemon.cached().verdict
+    os.rename(directory, other)
+    mounts.adopt(other / "m")
+    daemon.check()
+    assert f"{other}/m (fuse.test fuse) timed out" in daemon.cached().verdict
+    fuse.command("answer", "d/m")
+    daemon.until(lambda result: result.code == 0)
+
+
+def test_what_is_known_to_be_bad_moves_along_and_is_asked_again() -> None:
+    moved = Mount(**{**vars(HOME), "mount_point": b"/elsewhere"})
+    home = known(HOME)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
+    assert home.see(([moved], []), chosen(moved)) == ({HOME.identity}, True)
+    (told,) = home.survey().findings
+    assert (told.mount_point, told.mount, told.condition, told.stuck_pid) == (b"/elsewhere", moved, Condition.TIMED_OUT, 7)
+    assert home.see(([moved], []), chosen(moved))[0] == {HOME.identity}  # until it is asked
+    assert merged(home, 2, (finding(moved, Condition.UNPROBED), 2), whole=False) == [Condition.TIMED_OUT]
+    assert home.see(([moved], []), chosen(moved))[0] == set()
+    assert merged(home, 3, (finding(moved, Condition.OK), 3), whole=False) == [Condition.OK]
+
+
+@pytest.mark.parametrize("other", [{"mount_point": b"/elsewhere"}, {"root": b"/a"}, {"source": b"filer2:/home"}])
+@pytest.mark.parametrize("condition", [Condition.OK, Condition.DENIED])
+def test_what_was_well_elsewhere_has_not_answered_here(other: dict[str, bytes], condition: Condition) -> None:
+    """It may be another mount with an ID and a device that were given again."""
+    moved = Mount(**{**vars(HOME), **other})
+    home = known(HOME)
+    merged(home, 1, (finding(HOME, condition), 1))
+    assert home.see(([moved], []), chosen(moved)) == ({HOME.identity}, True)
+    assert home.survey().findings == ()
+    assert merged(home, 2, (finding(HOME, Condition.OK), 2)) == []  # asked when it was still there
+    assert merged(home, 3, (finding(moved, Condition.OK), 3), whole=False) == [Condition.OK]
+
+
+def test_an_answer_of_before_it_moved_is_told_where_it_is() -> None:
+    moved = Mount(**{**vars(HOME), "mount_point": b"/elsewhere"})
+    home = known(HOME)
+    home.see(([moved], []), chosen(moved))
+    assert merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1)) == [Condition.TIMED_OUT]
+    assert home.survey().findings[0].mount_point == b"/elsewhere"
+
+
+# -- what an unprivileged user covers
+
+
+@pytest.mark.root
+def test_what_a_user_covers_is_noted(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    mounts.tmpfs("alice/data")
+    mounts.tmpfs("alice/more")
+    mounts.tmpfs("other")
+    fuse.mount("alice", user_id=1000, group_id=1000)
+    note = f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data, {mounts.base}/alice/more"
+    result = plugin()
+    assert (result.code, result.lines[1]) == (0, note)
+    notes = json.loads(plugin("--json").stdout)["notes"]
+    assert [words for words in notes if "covers" in words] == [note[len("note: ") :]]
+    result = plugin("--expect", f"{mounts.base}/alice/data,type=tmpfs")
+    assert result.code == 2, result.stdout
+    assert "missing" in result.verdict and "covered" in result.verdict
+    assert plugin(str(mounts.base / "alice/data"), below=False).code in (2, 3)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("cover", ["root's FUSE", "tmpfs"])
+def test_what_root_covers_is_not_noted(mounts: Mounts, fuse: Fuse, plugin: Plugin, cover: str) -> None:
+    mounts.tmpfs("alice/data")
+    if cover == "tmpfs":
+        mounts.tmpfs("alice")
+    else:
+        fuse.mount("alice")
+    assert not [line for line in plugin().lines if line.startswith("note: ") and "covers" in line]
+
+
+@pytest.mark.root
+def test_a_user_cannot_hide_what_hangs_by_covering_it_meanwhile(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung = fuse.mount("alice/hung")
+    fuse.command("hang", "alice/hung")
+    process = plugin.start("-t", "2", "-v")
+    until(lambda: fuse.waiting("alice/hung") == 1)
+    fuse.mount("alice", user_id=1000)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 2
+    assert f"{hung} (fuse.test fuse) timed out after 2 s" in output
+    assert "covered during the run by an unprivileged user's FUSE mount" in output
+
+
+@pytest.mark.root
+def test_the_daemon_notes_it_too(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    mounts.tmpfs("alice/data")
+    mounts.tmpfs("other")
+    daemon.start()
+    fuse.mount("alice", user_id=1000)
+    daemon.check()
+    assert f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data" in daemon.cached().lines
+
+
+# -- what is certain of a table
+
+
+LINE = b"%d 1 0:%d %s %s rw - %s %s rw\n"
+
+
+def _mount(line: bytes) -> Mount:
+    return mounttable.parse_line(line.rstrip(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("now", "place"),
+    [
+        (LINE % (30, 40, b"/", b"/e/m", b"fuse", b"x"), b"/e/m"),
+        (LINE % (30, 40, b"/sub//deleted", b"/e\\040m", b"fuse", b"y"), b"/e m"),
+        (LINE % (30, 41, b"/", b"/d/m", b"fuse", b"x"), None),
+        (LINE % (30, 40, b"/", b"/d/m", b"tmpfs", b"x"), None),
+        (LINE % (301, 40, b"/", b"/d/m", b"fuse", b"x"), None),
+        (b"30 damaged\n" + LINE % (30, 40, b"/", b"/e", b"fuse", b"x"), b"/e"),
+        (LINE % (29, 40, b"/", b"/30 1", b"fuse", b"x") + (LINE % (30, 40, b"/", b"/e", b"fuse", b"x"))[:-1], b"/e"),
+        (b"", None),
+    ],
+)
+def test_where_a_mount_is_now(tmp_path: Path, now: bytes, place: Optional[bytes]) -> None:
+    table = tmp_path / "table"
+    table.write_bytes(now)
+    assert mounttable.place_now(str(table), _mount(LINE % (30, 40, b"/", b"/d/m", b"fuse", b"x"))) == place
+
+
+def test_a_mount_is_known_by_its_id_device_and_type() -> None:
+    before = _mount(LINE % (30, 40, b"/", b"/d/m", b"fuse", b"x"))
+    for same in ((30, 40, b"/a", b"/d/m", b"fuse", b"x"), (30, 40, b"/", b"/e", b"fuse", b"x"), (30, 40, b"/", b"/d/m", b"fuse", b"y")):
+        assert _mount(LINE % same).identity == before.identity and _mount(LINE % same).place != before.place
+    for other in ((31, 40, b"/", b"/d/m", b"fuse", b"x"), (30, 41, b"/", b"/d/m", b"fuse", b"x"), (30, 40, b"/", b"/d/m", b"nfs", b"x")):
+        assert _mount(LINE % other).identity != before.identity
+
+
+def test_what_covers_a_mount() -> None:
+    table = (
+        b"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /srv/alice/d/m rw - tmpfs b rw\n3 2 0:3 / /srv/alice/d/m/n rw - tmpfs c rw\n"
+        b"4 1 0:4 / /srv/alice rw - fuse d rw,user_id=1000\n5 1 0:5 / /x rw - tmpfs e rw\n6 5 0:6 / /x rw - tmpfs f rw\n"
+    )
+    mounts = mounttable.parse(table)[0]
+    assert mounttable.covers(mounts) == {2: 4, 3: 4, 5: 6}
+    assert mounttable.visible(mounts) == {1, 4, 6}
+    assert {below: cover.source for below, cover in mounttable.covered_by(mounts).items()} == {2: b"d", 3: b"d", 5: b"f"}
+
+
+def test_a_stuck_look_up_below_a_cover_is_no_proof() -> None:
+    """What hung may be what covers it."""
+    mount = _mount(LINE % (30, 40, b"/", b"/d/m", b"ext4", b"x"))
+    cover = _mount(LINE % (31, 41, b"/", b"/d", b"fuse", b"y"))
+    cover = Mount(**{**vars(cover), "super_options": (b"user_id=1000",)})
+    for step, condition in ((Step.LOOK_UP, Condition.SHADOWED), (Step.STATFS, Condition.TIMED_OUT)):
+        found = Finding(b"/d/m", mount, Condition.TIMED_OUT, "after 5 s", Outcome(step=step))
+        assert survey._in_its_place(found, survey._Now(mount, cover)).condition is condition
