@@ -564,6 +564,8 @@ def _mount_section(section: _Section) -> MountSection:
             raise ConfigError(f"{entry.origin}: expect: {section.title} does not name one path")
         values[field] = _added(values[field], value) if field in values else value
         origins.setdefault(entry.key, entry.origin)
+    if path is not None:
+        values = {key: dataclasses.replace(value, for_one=True) if isinstance(value, Capacity) else value for key, value in values.items()}
     if _DECLARING & origins.keys():
         values["declared_in"] = section.origin
     return MountSection(glob, pattern, path, Overrides(**values), section.origin, origins)

@@ -32,7 +32,8 @@ class Traits(NamedTuple):
     is made once and never written to. ``sourceless``: neither a device nor a server is behind it, its source is what somebody wrote.
     ``device``: its source is a block device. ``known``: the kernel has a type of this name, so no mount helper makes another of it.
     ``stops_writing``: after an error the kernel makes its superblock read-only. ``usage``: what statfs says of its space is about a
-    storage of its own that can fill up. ``servers`` reads its source.
+    storage of its own that can fill up. ``layered``: its files lie on another filesystem, whose numbers it reports. ``servers``
+    reads its source.
 
     What its answers prove: ``attributes``: access to a root directory is decided by its mode, and one without links was removed. The
     kernel does both for its own types, and a server of NFS for its exports; what a server of FUSE, 9P or SMB fills in means nothing.
@@ -47,6 +48,7 @@ class Traits(NamedTuple):
     known: bool = False
     stops_writing: bool = False
     usage: bool = True
+    layered: bool = False
     attributes: bool = False
     shutdown: bool = False
     own_statfs: bool = False
@@ -225,6 +227,12 @@ def _are(names: bytes, like: Traits, prefixes: tuple[bytes, ...] = (b"",)) -> No
         _TABLE.update(dict.fromkeys([prefix + name for name in names.split()], like))
 
 
+def _also(names: bytes, usage: bool = True, layered: bool = False) -> None:
+    """What else is known of some types' space."""
+    for name in names.split():
+        _TABLE[name] = _TABLE.get(name, Traits())._replace(usage=usage, layered=layered)
+
+
 _are(
     b"""binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs fusectl functionfs gadgetfs
     hugetlbfs ipathfs mqueue nfsd nsfs openpromfs oprofilefs pidfs proc pstore resctrl rootfs rpc_pipefs securityfs selinuxfs
@@ -301,6 +309,17 @@ _are(
     Traits(usage=False), (b"fuse.",),
 )  # fmt: skip
 
+# cvmfs reports its cache, which is meant to be full, and the clients of WebDAV what they have made up (statvfs in davfs2's kernel
+# interface).
+_also(
+    b"cvmfs cvmfs2 dav davfs davfs2 davs webdavfs wdfs fuse.cvmfs fuse.cvmfs2 fuse.davfs2 fuse.davfs fuse.webdavfs fuse.wdfs", usage=False
+)
+_also(
+    b"""overlay overlayfs aufs shiftfs unionfs ecryptfs fuse.bindfs fuse.ciopfs fuse.cryfs fuse.encfs fuse.fuse-overlayfs fuse.gocryptfs
+    fuse.mergerfs fuse.mhddfs fuse.overlayfs fuse.unionfs fuse.unionfs-fuse""",
+    layered=True,
+)  # fmt: skip
+
 _PLAIN = Traits()
 _UNKNOWN = Traits(servers=_guess)
 _UNKNOWN_NETWORK = Traits(network=True, servers=_guess)
@@ -318,6 +337,21 @@ def traits(fs_type: bytes) -> Traits:
 def of(mount: Mount) -> Traits:
     """What a mount is like: by its type or, where that is a bare ``fuse``, by what its source says."""
     return _behind_fuse(mount) if mount.fs_type == b"fuse" else traits(mount.fs_type)
+
+
+def fills_up(mount: Mount) -> bool:
+    """Whether what statfs says of its space is worth judging: not for what nobody can write to, which is as full as it was made, nor
+    where the numbers mean nothing."""
+    known = of(mount)
+    if mount.fs_type == b"udf":  # a stick, or a disc as it was burned
+        return b"ro" not in mount.super_options
+    if mount.fs_type in (b"overlay", b"overlayfs") and mount.super_option(b"upperdir") is None:
+        return False  # nothing but images and directories below each other
+    if mount.fs_type == b"zfs" and b"@" in mount.source:
+        return False  # a snapshot
+    # Mounted so by somebody; what the kernel has stopped after an error is still rw as a mount.
+    made_ro = known.device and b"ro" in mount.options and b"ro" in mount.super_options
+    return known.usage and not made_ro
 
 
 def _behind_fuse(mount: Mount) -> Traits:

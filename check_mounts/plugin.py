@@ -18,8 +18,8 @@ from typing import NamedTuple, Optional
 
 import nagiosplugin
 
+from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
-from check_mounts import summary, text
 from check_mounts.model import Condition, Finding, State, Step, Survey
 from check_mounts.policy import Capacity, Judgement, Policy, Range
 from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
@@ -131,7 +131,7 @@ class MountContext(_Numbers):
     def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
         """``'/home used'=123B;900;950;0;1000``: of each superblock once, where thresholds ask for it."""
         usage = None if finding.outcome is None else finding.outcome.usage
-        if usage is None or finding.mount is None or finding.mount.device in self._counted:
+        if usage is None or finding.mount is None or finding.mount.device in self._counted or not filesystems.fills_up(finding.mount):
             return None
         performance = None
         space, inodes = usage.space, usage.inode_counts
@@ -150,7 +150,7 @@ class MountContext(_Numbers):
 
 def _amount(limit: Optional[Capacity], total: int) -> str:
     """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no such thing is left out."""
-    if limit is None or limit.range.inverted:
+    if limit is None or limit.range.inverted or not policies.is_for(limit, total):
         return ""
     start, end = limit.range.start, limit.range.end
     if limit.kind == "percent" and start <= 0 and end < math.inf:

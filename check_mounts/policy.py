@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import text
-from check_mounts.model import Condition, Finding, State, Step, Survey
+from check_mounts import filesystems, text
+from check_mounts.model import Condition, Finding, Mount, State, Step, Survey, Usage
+from check_mounts.usage import Spaces
 
 DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.OK: State.OK,
@@ -74,10 +75,12 @@ class Capacity:
     """A range for how full a filesystem is. ``kind`` says what it is a range of.
 
     ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to unprivileged users.
+    ``for_one``: it was said for a single mount.
     """
 
     range: Range
     kind: str
+    for_one: bool = dataclasses.field(default=False, compare=False)
 
     def measure(self, used: int, available: int) -> Optional[float]:
         """What the range is compared with, from bytes or inodes; None for a filesystem that has none (``f_files`` is 0)."""
@@ -85,6 +88,14 @@ class Capacity:
         if used + available <= 0:
             return None
         return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
+
+    def can_be_met(self, total: int) -> bool:
+        """Whether a filesystem of this size can be without the alert, be it empty: one of 5 MiB never has 10 GiB free."""
+        if self.kind == "percent":
+            return True
+        if self.range.inverted:
+            return self.range.start > 0 or self.range.end < total
+        return self.range.start <= total and self.range.end >= 0
 
     def alerts(self, used: int, available: int) -> bool:
         """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for the alert."""
@@ -156,12 +167,16 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A finding with its final condition, its state, and what to say about it: ``timed out after 5 s``."""
+    """A finding with its final condition, its state, and what to say about it: ``timed out after 5 s``.
+
+    ``too_small`` are the bounds that it was not judged by because it could never meet them: ``10GiB:``.
+    """
 
     finding: Finding
     condition: Condition
     state: State
     words: str
+    too_small: tuple[str, ...] = ()
 
 
 _WORDS = {
@@ -235,7 +250,7 @@ def _latencies(finding: Finding, whole: Optional[Range], steps: Mapping[Step, Ra
 
 
 def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
-    usage = None if finding.outcome is None else finding.outcome.usage
+    usage = _usage(finding)
     if usage is None:
         return None
     for state, of_space, of_inodes in (
@@ -243,10 +258,36 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
         (State.WARNING, policy.usage_warning, policy.inodes_warning),
     ):
         for limit, counts, unit in ((of_space, usage.space, "bytes"), (of_inodes, usage.inode_counts, "inodes")):
-            if limit is not None and counts is not None and limit.alerts(*counts):
+            if limit is not None and counts is not None and is_for(limit, sum(counts)) and limit.alerts(*counts):
                 words = f"full: {_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
                 return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
     return None
+
+
+def _usage(finding: Finding) -> Optional[Usage]:
+    """What is to be judged of it. Shadowed: what the probe met may be what covers it."""
+    if finding.mount is None or finding.outcome is None or finding.condition is Condition.SHADOWED:
+        return None
+    return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
+
+
+def is_for(limit: Capacity, total: int) -> bool:
+    """Whether a bound is for a filesystem of this size; what was said for a single mount is meant."""
+    return limit.for_one or limit.can_be_met(total)
+
+
+def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
+    """The bounds that are not for it."""
+    usage = _usage(finding)
+    if usage is None:
+        return ()
+    bounds = [(limit, usage.space, "") for limit in (policy.usage_warning, policy.usage_critical)]
+    bounds += [(limit, usage.inode_counts, " inodes") for limit in (policy.inodes_warning, policy.inodes_critical)]
+    return tuple(
+        f"'{limit.range.spec}'{unit}"
+        for limit, counts, unit in bounds
+        if limit is not None and counts is not None and not is_for(limit, sum(counts))
+    )
 
 
 def _usage_words(used: int, available: int, unit: str) -> str:
@@ -260,17 +301,55 @@ def _usage_words(used: int, available: int, unit: str) -> str:
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """All findings, the worst first; within a state those that fail by themselves before their consequences."""
     order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
+    findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
+    full = {index: found for index, finding in enumerate(findings) if (found := _judge_usage(finding, rules[index])) is not None}
+    small = {index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, rules[index]))}
+    full_elsewhere = _told_elsewhere(survey, {index: found.state.rank for index, found in full.items()})
+    small_elsewhere = _told_elsewhere(survey, dict.fromkeys(small, 0))
     judgements = []
-    told: set[tuple[int, int]] = set()  # the mounts of one superblock have one usage: one alarm is enough
-    for finding in survey.findings:
-        here = policy.of(finding.mount_point)
-        # What the probe of a shadowed mount met may be what covers it.
-        covered = finding.condition is Condition.SHADOWED
-        full = None if finding.mount is None or covered or finding.mount.device in told else _judge_usage(finding, here)
-        if full is not None and finding.mount is not None:
-            told.add(finding.mount.device)
-        judgements.append(_together(_judge_alone(finding, here), full))
+    for index, finding in enumerate(findings):
+        told = index in full and index not in full_elsewhere
+        unmet = () if index in small_elsewhere else small.get(index, ())
+        remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
+        remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
+        judgement = _together(_judge_alone(remarked, rules[index]), full[index] if told else None)
+        judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
     return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
+
+
+def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
+    """Of findings, by their positions, with how bad that is, those whose space is told by another; by which, where that is news: the
+    mounts of one superblock have one usage."""
+    result: dict[int, Optional[Finding]] = {}
+    devices: set[tuple[int, int]] = set()
+    alone: list[int] = []
+    for index in sorted(badness, key=lambda index: -badness[index]):
+        mount = survey.findings[index].mount
+        if mount is not None and mount.device in devices:
+            result[index] = None
+        elif mount is not None:
+            devices.add(mount.device)
+            alone.append(index)
+    if len(alone) > 1:
+        alone.sort()
+        tellers = Spaces(_reachable(survey)).told_by([(survey.findings[index], badness[index]) for index in alone])
+        result.update((index, teller) for index, teller in zip(alone, tellers) if teller is not None)
+    return result
+
+
+def _reachable(survey: Survey) -> Iterator[Mount]:
+    """The mounts that paths lead to, as far as the survey knows."""
+    yield from (out.mount for out in survey.left_out)
+    yield from (each.mount for each in survey.findings if each.mount is not None and each.condition is not Condition.SHADOWED)
+
+
+def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Finding]) -> list[str]:
+    remarks = [] if teller is None else [f"same space as {text.printable(teller.mount_point)}"]
+    usage = _usage(finding)
+    if bounds and usage is not None:
+        sizes = f"{text.size_words(sum(usage.space or ()))}, {text.counted(sum(usage.inode_counts or ()), 'inode')} in all"
+        remarks.append(f"too small for {' and '.join(bounds)} ({sizes})")
+    return remarks
 
 
 _BY_GRAVITY = (

@@ -21,6 +21,7 @@ _NAMED = 5
 MOST_GROUPS = 6
 _EXAMPLES = 3
 _REASONS = 2
+_BOUNDS = 2
 _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
 
@@ -85,12 +86,20 @@ def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
     total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
-    also = f", {text.counted(lines, 'line')} not understood" if lines else ""
+    also = (f", {text.counted(lines, 'line')} not understood" if lines else "") + _too_small_words(judgements)
     if bad:
         return f"{cut}{bad} of {max(total, bad)} mounts failed{also}"
     if total == 0:
         return f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
     return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s{also}"
+
+
+def _too_small_words(judgements: Iterable[Judgement]) -> str:
+    """What was not judged is not left out in silence: ``, 3 too small for '10GiB:'``. -v names them."""
+    numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
+    if len(numbers) > _BOUNDS:
+        return f", {sum(bool(judgement.too_small) for judgement in judgements)} too small for their bounds"
+    return "".join(f", {number} too small for {bound}" for bound, number in numbers.items())
 
 
 class Failure(NamedTuple):
