@@ -67,7 +67,10 @@ def without_secrets(data: bytes, logins: bool = True) -> bytes:
     before, *authorities = data.split(b"://")
     parts = [before]
     for part in authorities:
-        parts.append(_without_login(part, keep_user=not parts[-1].lower().endswith((b"http", b"https"))))
+        at = _end_of_login(part, b":")
+        user, colon, _ = part[: max(at, 0)].partition(b":")
+        named = bool(colon) or not parts[-1].lower().endswith((b"http", b"https"))
+        parts.append(part if at < 0 else (user if named else MASK) + (colon and colon + MASK) + part[at:])
     return b"://".join(parts)
 
 
@@ -86,18 +89,17 @@ def _without_values(data: bytes) -> bytes:
     return re.sub(rb"(?i)([?&,;]%s=)[^&,;#]*" % _SECRET_KEY, rb"\1" + MASK, data)
 
 
-def _without_login(part: bytes, keep_user: bool) -> bytes:
-    """What follows ``://``. An ``@`` of the path is no end of a login, but passwords are written with slashes, too."""
-    end = min((at for at in map(part.find, (b"/", b"?", b"#")) if at >= 0), default=len(part))
+def _end_of_login(part: bytes, separators: bytes) -> int:
+    """Where the ``@`` is that ends what stands before a host, -1 where there is none.
+
+    An ``@`` of the path is none; but some passwords are written with slashes, so what is no host before the first one is a password.
+    """
+    end = min((at for at in map(part.find, (b"/", b"?", b"#", b"\\")) if at >= 0), default=len(part))
     at = part.rfind(b"@", 0, end)
-    if at < 0 and b":" in part[:end] and not part.startswith(b"[") and not part[:end].rpartition(b":")[2].isdigit():
-        at = part.rfind(b"@")  # that was no port, so it was the begin of a password
-    if at < 0:
-        return part
-    user, colon, _ = part[:at].partition(b":")
-    if colon:
-        return user + b":" + MASK + part[at:]
-    return (user if keep_user else MASK) + part[at:]
+    host = part[at + 1 : end]
+    port = host.rpartition(b":")[2] if b":" in host and not host.startswith(b"[") else b""
+    is_host = (not port or port.isdigit()) and not (b"%" in separators and b"%" in host)
+    return at if is_host else part.rfind(b"@")
 
 
 def _without_password(data: bytes, logins: bool) -> bytes:
@@ -106,20 +108,21 @@ def _without_password(data: bytes, logins: bool) -> bytes:
     if not (slashes or logins) or (data[:1] in (b"/", b"\\", b"[") and not slashes):
         return data
     begin = 2 if slashes else data.find(b"#", 0, data.find(b"@")) + 1
-    at = _end_of_login(data, begin, slashes)
+    at = -1 if slashes else _before_export(data, begin)
+    if at < 0:
+        at = begin + _end_of_login(data[begin:], b":%")
     separator = min((place for place in (data.find(b":", begin, at), data.find(b"%", begin, at)) if place >= 0), default=-1)
-    return data if separator < 0 else data[: separator + 1] + MASK + data[at:]
+    # `host:/x@y`: no login, but a path.
+    is_path = not slashes and data[separator : separator + 2] == b":/" and _before_export(data, begin) < 0
+    return data if separator < 0 or at < begin or is_path else data[: separator + 1] + MASK + data[at:]
 
 
-def _end_of_login(data: bytes, begin: int, slashes: bool) -> int:
-    """Where the ``@`` is that a host follows, the last one; ``begin`` where there is none. After ``host:/`` it belongs to the path."""
+def _before_export(data: bytes, begin: int) -> int:
+    """Where the last ``@`` is that ``host:`` follows; after ``host:/`` only one that another ``host:/`` follows. -1 where none is."""
     colon = data.find(b":", begin)
-    ends = [rb":/"] if not slashes and data[colon : colon + 2] == b":/" else [rb":", rb"(?:[/\\]|\Z)"]
-    for end in ends:
-        found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
-        if found:
-            return begin + found[-1]
-    return begin
+    end = rb":/" if data[colon : colon + 2] == b":/" else rb":"
+    found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
+    return begin + found[-1] if found else -1
 
 
 def one_line(message: str) -> str:
