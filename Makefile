@@ -26,7 +26,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench soak lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run test lint types bench soak mount-oracle lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,9 @@ bench: $(VENV)/run  ## side-by-side measurements (root)
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
 	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py
+
+mount-oracle: $(VENV)/test  ## declared options against mount(8) and the kernel, 5,000 random cases (root, some minutes)
+	MOUNT_ORACLE_CASES=5000 $(VENV)/bin/python -m pytest -q tests/test_mount_oracle.py
 
 lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... mounted, to be spoilt at will (see tests/lab/README.md)
 	$(VENV)/bin/python -m tests.lab.verdict --shell
@@ -96,7 +99,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl; do \
+	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }

@@ -24,7 +24,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
-from check_mounts import passive, selection, text
+from check_mounts import option_rules, passive, selection, text
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 
@@ -215,7 +215,7 @@ class Configuration:
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
-        return ExpectedMount(mount_point, said.source, said.fs_type, said.options or (), said.declared_in)
+        return ExpectedMount(mount_point, said.source, said.fs_type, said.options or (), said.declared_in, own=True)
 
     def expected(self) -> list[ExpectedMount]:
         """What has to be mounted (``expect = yes``), in the order of the file; without what is to be ignored."""
@@ -313,6 +313,13 @@ def _path_glob(value: bytes) -> selection.PathGlob:
     return selection.PathGlob(value)
 
 
+def _options(value: bytes) -> tuple[bytes, ...]:
+    options = _list(value)
+    for option in options:
+        option_rules.check_spelling(option, None)
+    return options
+
+
 def _globs(value: bytes) -> tuple[selection.Glob, ...]:
     return tuple(_glob(part) for part in _list(value))
 
@@ -349,7 +356,7 @@ MOUNT_KEYS: Mapping[str, tuple[str, Callable[[bytes], Any]]] = {
     "expect": ("expect", _boolean),
     "source": ("source", _some),
     "type": ("fs_type", _some),
-    "options": ("options", _list),
+    "options": ("options", _options),
     "expect-ro": ("expect_ro", _boolean),
     "write": ("write", _boolean),
     "as": ("identity", _user),

@@ -45,27 +45,26 @@ def held_against(
     """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared.
     ``devices`` says which devices are the same."""
     declarations = _declarations(survey, filters, demands)
-    deviations, excused = _compared(declarations, mounted_now, devices)
+    held = _compared(declarations, mounted_now, devices)
     survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands)
-    deviations += undeclared_ro
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
-    for deviation in deviations:
+    for deviation in (*held.deviations, *held.empty, *undeclared_ro):
         if deviation.mount is not None or deviation.mount_point not in missing:
             _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
     shown = {finding.mount_point for finding in findings}
-    absent = [f"{text.printable(each.mount_point)}: {each.detail}" for each in excused if each.mount_point not in shown]
-    return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent))
+    absent = [f"{text.printable(each.mount_point)}: {each.detail}" for each in held.excused if each.mount_point not in shown]
+    return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(held.uncompared))
 
 
 def _compared(
     declarations: Sequence[ExpectedMount], mounted_now: Callable[[], Sequence[Mount]], devices: Optional[expected.Compared]
-) -> tuple[list[expected.Deviation], list[expected.Excused]]:
+) -> expected.Held:
     if not declarations:
-        return [], []
+        return expected.Held([], [], [], [])
     mounts = mounted_now()
-    return expected.compare(declarations, mounts, mounttable.visible(mounts), devices=devices)
+    return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices)
 
 
 def _declarations(survey: Survey, filters: Filters, demands: Demands) -> list[ExpectedMount]:

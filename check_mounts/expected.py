@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from check_mounts import filesystems, option_rules, syscalls
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
@@ -220,10 +220,10 @@ def parse_spec(spec: bytes) -> ExpectedMount:
     known: dict[bytes, bytes] = {}
     options = []
     for word in words:
-        key, equals, value = word.partition(b"=")
+        key, _, value = word.partition(b"=")
         if not word:
             raise ValueError("an option is empty (write '\\,' for a comma that belongs to a value)")
-        if key not in (b"source", b"type") or not equals:
+        if key not in (b"source", b"type"):
             options.append(word)
         elif not value or key in known:
             raise ValueError(f"{printable(key)}= " + ("is given twice" if value else "has no value"))
@@ -231,7 +231,9 @@ def parse_spec(spec: bytes) -> ExpectedMount:
             known[key] = value
     if known.get(b"type") == b"swap":
         raise ValueError("swap is not mounted")
-    return _entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect")
+    for option in options:
+        option_rules.check_spelling(option, known.get(b"type"))
+    return dataclasses.replace(_entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True)
 
 
 # systemd.mount(5), systemd.automount(5) ------------------------------------------------------------------------------------------
@@ -964,6 +966,8 @@ class _Verdict:
     condition: Optional[Condition] = None
     words: tuple[str, ...] = ()
     excuse: Optional[str] = None
+    uncompared: Sequence[bytes] = ()
+    empty: str = ""
 
 
 def _is_foreign_root(mount: Mount, table: _Table) -> bool:
@@ -982,7 +986,24 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
     unwritable = _read_only_words(expected, mount, table)
     if unwritable is not None:
         return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words))
-    return _Verdict(expected, mount, Condition.CHANGED if words else None, tuple(words))
+    if words:
+        return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
+    if expected.own and not _says_anything(expected, mount, comparison, table):
+        return _Verdict(expected, mount, empty=f"nothing that is declared could be compared{_named(comparison.uncompared)}")
+    return _Verdict(expected, mount, uncompared=comparison.uncompared)
+
+
+def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: _Table) -> bool:
+    """Could anything of a declaration be compared? One that says no more than that something is mounted there has been."""
+    told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
+    type_counts = expected.fs_type not in (None, b"auto", b"none")
+    source_counts = expected.source is not None and (_is_bind(expected) or _same_source(expected, mount, table) is not None)
+    return type_counts or source_counts or len(comparison.uncompared) < len(dict.fromkeys(told)) or not (told or expected.source)
+
+
+def _named(options: Iterable[bytes]) -> str:
+    """Options by their names: a value may be a secret."""
+    return "".join(f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options))
 
 
 def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
@@ -1064,6 +1085,16 @@ def _told(verdicts: Sequence[_Verdict]) -> str:
     return "; ".join(f"{words} ({', '.join(dict.fromkeys(places))})" for words, places in origins.items())
 
 
+class Held(NamedTuple):
+    """What declarations come to: see :func:`compare`. ``empty`` are those of which nothing could be compared, ``uncompared`` the options
+    of others that could not, in words."""
+
+    deviations: list[Deviation]
+    excused: list[Excused]
+    empty: list[Deviation]
+    uncompared: list[str]
+
+
 def compare(
     expected: Iterable[ExpectedMount],
     mounts: Iterable[Mount],
@@ -1076,16 +1107,34 @@ def compare(
     ``visible`` are the IDs of the mounts that paths lead to (:func:`check_mounts.mounttable.visible`). Declared options that match
     one of ``ignore_options`` as a whole are not compared. Of devices, ``devices`` says what is the same.
     """
+    held = hold(expected, mounts, visible, ignore_options, devices)
+    return held.deviations, held.excused
+
+
+def hold(
+    expected: Iterable[ExpectedMount],
+    mounts: Iterable[Mount],
+    visible: Collection[int],
+    ignore_options: Sequence[Glob] = (),
+    devices: Union[Devices, Compared, None] = None,
+) -> Held:
+    """As :func:`compare`, and what could not be compared."""
     table = _Table(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     bad: dict[bytes, list[_Verdict]] = {}
-    excused = []
+    excused: list[Excused] = []
+    empty: list[Deviation] = []
+    uncompared: list[str] = []
     for verdict in _verdicts(expected, table):
         point = verdict.expected.mount_point
         if verdict.excuse is not None:
             excused.append(Excused(point, f"{verdict.excuse} ({verdict.expected.origin})"))
         elif verdict.condition is not None:
             bad.setdefault(point, []).append(verdict)
-    return [_deviation(point, group) for point, group in bad.items()], excused
+        elif verdict.empty:
+            empty.append(Deviation(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})"))
+        elif verdict.uncompared:
+            uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
+    return Held([_deviation(point, group) for point, group in bad.items()], excused, empty, uncompared)
 
 
 def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Deviation:

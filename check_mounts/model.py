@@ -218,7 +218,8 @@ class ExpectedMount:
     ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were declared. ``origin`` says where, in
     words fit for output: ``/etc/fstab line 3``. ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place
     is as good. ``name`` is how the mount point was written, where ``..`` is in it, which after a link leads elsewhere. ``doubt``:
-    what is to be said, and how bad it is, if nothing is mounted there, because it is not known where the name leads.
+    what is to be said, and how bad it is, if nothing is mounted there, because it is not known where the name leads. ``own``: it was
+    said to check_mounts alone, so an option that nothing knows is a slip, not somebody else's business.
     """
 
     mount_point: bytes
@@ -230,6 +231,7 @@ class ExpectedMount:
     automount: bool = False
     name: bytes = b""
     doubt: Optional[tuple[Condition, str]] = None
+    own: bool = dataclasses.field(default=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,7 +348,8 @@ class Survey:
     """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` in seconds.
 
     ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names the signal that cut the pass
-    short. ``excused`` are mounts that were declared and may be absent, and are, in words.
+    short. ``excused`` are mounts that were declared and may be absent, and are, in words; ``uncompared`` declared options that could be
+    compared with nothing.
     """
 
     findings: tuple[Finding, ...]
@@ -357,3 +360,4 @@ class Survey:
     timeout: float = 0.0
     interrupted: Optional[str] = None
     excused: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()

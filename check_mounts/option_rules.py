@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES
+from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, traits
 from check_mounts.model import Mount
-from check_mounts.mountoptions import FLAG_WORDS, is_control, is_flag, last_of, split_options
+from check_mounts.mountoptions import CONTROL_WORDS, FLAG_WORDS, is_control, is_flag, last_of, split_options
 from check_mounts.text import printable, value_words
 
 Meaning = Callable[[bytes], Optional[object]]
@@ -717,22 +717,79 @@ def _may_be(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) ->
 
 _ANY = Rule(_anything, _anything, fits=_may_be)
 
-# What any type in the table takes or shows, and what all take: to tell a misspelt word from one of a filesystem that is not here.
+
+# Spelling ------------------------------------------------------------------------------------------------------------------------
+
+# What an option without a table may be: of FUSE daemons, of mount helpers, of filesystems, as people write them.
 _OTHER_WORDS = _words(
-    """allow_other allow_root default_permissions auto_unmount sec seal sign cache vers proto port trans hard soft softerr lock nolock
-    intr nointr bg fg ac noac cto acl noacl user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors
-    quota usrquota grpquota prjquota noquota usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache
-    local_lock fsc nofsc mand nomand iversion noiversion strictexpire offset sizelimit dirsync sync async lazytime nolazytime
-    compress ssd nossd autodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache shortname tz iocharset nls zfsutil
-    xino index metacopy redirect_dir nfs_export hidepid subset noswap huge max dax"""
+    """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache auto_cache noauto_cache use_ino readdir_ino
+    big_writes sync_read async_read hard_remove large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
+    compression permissions norecover recover windows_names hide_hid_files ignore_case show_sys_files locale delay_mtime streams_interface
+    inherit dir_cache sec seal sign cache vers proto port trans hard soft softerr lock nolock intr nointr bg fg ac noac cto nocto acl noacl
+    user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors quota usrquota grpquota prjquota noquota
+    usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache local_lock fsc nofsc mand nomand iversion
+    noiversion offset sizelimit compress ssd nossd autodefrag noautodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache
+    shortname tz iocharset nls zfsutil xino index metacopy redirect_dir nfs_export hidepid subset noswap huge max dax treelog notreelog
+    serverino noserverino perm noperm brl nobrl mfsymlinks nomfsymlinks nounix unix linux nolinux posix noposix sfu nosfu mapchars
+    nomapchars mapposix nomapposix setuids nosetuids dynperm nodynperm forceuid noforceuid forcegid noforcegid multiuser cruid
+    cifsacl nocifsacl idsfromsid modefromsid nodfs nocase persistenthandles nopersistenthandles resilienthandles noresilienthandles
+    multichannel nomultichannel sparse nosparse nohandlecache nosharesock nodelete noautotune noblocksend snapshot rdma witness
+    auto_da_alloc noauto_da_alloc block_validity noblock_validity journal_checksum nojournal_checksum journal_async_commit i_version
+    noinit_itable debug_want_extra_isize mblk_io_submit nomblk_io_submit bsddf minixdf debug nouid32 nogrpid attr2 noattr2
+    noalign noikeep ikeep nolargeio flush_merge noflush_merge inline_data noinline_data inline_dentry noinline_dentry inline_xattr
+    noinline_xattr extent_cache noextent_cache gc_merge nogc_merge heap noheap fastboot atgc background_gc norecovery nouuid wsync
+    subvol subvolid enospc_debug noenospc_debug rescan_uuid_tree clear_cache check_int inode_cache usrquota_block_hardlimit
+    grpquota_block_hardlimit usrquota_inode_hardlimit grpquota_inode_hardlimit casefold"""
 )
+# What people write for ours.
+_MEANT = {
+    **dict.fromkeys((b"fstype", b"fs_type", b"fs-type", b"vfstype", b"filesystem", b"fs", b"types"), b"type"),
+    **dict.fromkeys((b"src", b"device", b"devname", b"spec", b"what", b"from", b"sources"), b"source"),
+    **dict.fromkeys((b"readonly", b"read-only", b"read_only"), b"ro"),
+    **dict.fromkeys((b"readwrite", b"read-write", b"read_write"), b"rw"),
+}
+_OURS = frozenset((b"source", b"type"))
 
 
-def known_words(fs_type: Optional[bytes]) -> frozenset[bytes]:
-    """Names of options, without their values, that mount(8) or a type knows; of None, that any type in the table knows."""
-    kinds: Collection[Kind] = _KINDS.values() if fs_type is None else (kind(fs_type),)
-    found = set(FLAG_WORDS | _SUPER_FLAGS.keys() | _COMMON.keys() | _OTHER_WORDS)
-    for each in kinds:
-        spelt = [each.values, each.respelt, each.shown, each.uncertain, *each.groups]
-        found.update(word.partition(b"=")[0] for words in spelt for word in words)
-    return frozenset(found)
+def _of_table(kinds: Collection[Kind]) -> set[bytes]:
+    """The names of all options, without their values, that these types take or show."""
+    spelt = [words for each in kinds for words in (each.values, each.respelt, each.shown, each.uncertain, *each.groups)]
+    return {word.partition(b"=")[0] for words in spelt for word in words}
+
+
+def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
+    """Raises ValueError, in words, for an option of a declaration that is a slip for one that is known.
+
+    ``fs_type`` is the declared type, None where any will do. What is near to nothing is taken: filesystems have many options.
+    """
+    key = option.partition(b"=")[0]
+    if option != option.strip():
+        raise ValueError(f"'{printable(key)}' has a blank before or after it")
+    if key in _OURS:
+        raise ValueError(f"'{printable(key)}=' is not an option, but says something of its own")
+    general = FLAG_WORDS | CONTROL_WORDS | _SUPER_FLAGS.keys()
+    known = general | _COMMON.keys() | _OTHER_WORDS | _of_table(_KINDS.values())
+    # `fs` of ceph and `device` of btrfs are something else elsewhere.
+    elsewhere = key in _MEANT and fs_type is not None and key not in kind(fs_type).values and key + b"=" not in kind(fs_type).respelt
+    if is_control(option) or (key in known and not elsewhere):
+        return
+    # Daemons of FUSE have options of their own, some of them near to those of other filesystems.
+    others = frozenset[bytes]() if fs_type not in _KINDS and fs_type is not None and not traits(fs_type).known else known
+    near = _MEANT.get(key.lower()) or _nearest(key.lower(), _OURS) or _nearest(key.lower(), general) or _nearest(key.lower(), others)
+    if near is not None:
+        raise ValueError(f"'{printable(key)}' is not known; did you mean '{printable(near)}'?")
+
+
+def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
+    """The first of these words that a slip may have made ``word`` of. Short ones have too many neighbours."""
+    return next((each for each in sorted(words) if word == each or (len(each) > 3 and _is_near(word, each))), None)
+
+
+def _is_near(one: bytes, other: bytes) -> bool:
+    """Is one letter more, less or another, or are two neighbours exchanged?"""
+    same = 0
+    while same < min(len(one), len(other)) and one[same] == other[same]:
+        same += 1
+    one, other = one[same:], other[same:]
+    exchanged = one[:2] == other[1::-1] and one[2:] == other[2:]
+    return one[1:] == other[1:] or one[1:] == other or one == other[1:] or exchanged

@@ -226,6 +226,7 @@ def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> 
         lines.extend(Detail(f"left out: {described(out.mount)}: {out.why}", Worth.REST) for out in survey.left_out)
     if verbosity >= 1:
         lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
+        lines.extend(Detail(f"not compared: {words}", Worth.REST) for words in survey.uncompared)
     return lines
 
 

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "demands": {"expected", "model", "mounttable", "selection", "text", "undeclared"},
     "usage": {"filesystems", "model"},
     "policy": {"filesystems", "model", "text", "usage"},
-    "config": {"model", "passive", "policy", "selection", "text"},
+    "config": {"model", "option_rules", "passive", "policy", "selection", "text"},
     "summary": {"filesystems", "model", "policy", "selection", "text"},
     "plugin": {"filesystems", "model", "policy", "summary", "text"},
     "jsontext": {"filesystems", "model", "policy", "summary", "text"},

@@ -1,0 +1,153 @@
+"""A misspelt declaration is not a declaration; and what could be compared with nothing is no OK."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from check_mounts import expected, option_rules
+from check_mounts.model import Condition, Mount
+from tests.conftest import Mounts, Plugin
+
+
+@pytest.mark.parametrize(
+    ("spec", "slip", "meant"),
+    [
+        ("/tmp,fstype=nfs4,source=filer1:/x", "fstype", "type"),
+        ("/tmp,type=nfs4,src=filer1:/x", "src", "source"),
+        ("/tmp,typ=tmpfs", "typ", "type"),
+        ("/tmp,Type=x", "Type", "type"),
+        ("/tmp,tpye=x", "tpye", "type"),
+        ("/tmp,soruce=x", "soruce", "source"),
+        ("/tmp,Source=x", "Source", "source"),
+        ("/tmp,vfstype=x", "vfstype", "type"),
+        ("/tmp,type=ext4,device=/dev/sda1", "device", "source"),
+        ("/tmp,noexecc", "noexecc", "noexec"),
+        ("/tmp,noexce", "noexce", "noexec"),
+        ("/tmp,nosiud", "nosiud", "nosuid"),
+        ("/tmp,relatme", "relatme", "relatime"),
+        ("/tmp,NOEXEC", "NOEXEC", "noexec"),
+        ("/tmp,readonly", "readonly", "ro"),
+        ("/tmp,nofial", "nofial", "nofail"),
+        ("/tmp,type=tmpfs,sizee=1G", "sizee", "size"),
+        ("/tmp,type=nfs4,harrd", "harrd", "hard"),
+        ("/tmp,type=fuse.sshfs,nodve", "nodve", "nodev"),
+        ("/tmp,erors=remount-ro", "erors", "errors"),
+    ],
+)
+def test_a_slip_is_named(spec: str, slip: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{slip}' is not known; did you mean '{meant}'\\?$"):
+        expected.parse_spec(spec.encode())
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("/tmp, type=nfs4", "' type' has a blank before or after it"),
+        ("/tmp,noexec ", "'noexec ' has a blank before or after it"),
+        ("/tmp,type", "type= has no value"),
+        ("/tmp,source", "source= has no value"),
+    ],
+)
+def test_what_else_is_wrong(spec: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        expected.parse_spec(spec.encode())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "vfs_cache_mode=full", "passwd_file=/x", "category.create=mfs", "cache.files=off", "ServerAliveInterval=15", "direct_io",
+        "norecover",         "anything", "x-anything", "X-mount.mkdir", "comment=x", "_netdev", "user=bob",
+        "vers=4.2", "sec=krb5", "zfsutil", "credentials=/x",
+        "context=system_u:object_r:tmp_t:s0", "ro=vfs", "noexec=recursive", "lowerdir=/a", "big_writes", "compression=yes",
+    ],
+)  # fmt: skip
+def test_what_may_be_an_option_is_taken(option: str) -> None:
+    for fs_type in (None, b"fuse.x", b"ext4", b"somefs"):
+        option_rules.check_spelling(option.encode(), fs_type)
+
+
+def test_every_option_of_the_table_is_taken() -> None:
+    for fs_type, kind in option_rules._KINDS.items():
+        for word in (*kind.values, *kind.respelt, *kind.shown, *kind.uncertain, *(word for group in kind.groups for word in group)):
+            option_rules.check_spelling(word, fs_type)
+            option_rules.check_spelling(word, None)
+
+
+def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
+    for spec in ("/tmp,fstype=nfs4,src=filer1:/x", "/tmp,typ=tmpfs", "/tmp, type=nfs4", "/tmp,noexecc", "/tmp,Type=x"):
+        result = plugin("--expect", spec, below=False)
+        assert (result.code, result.stderr) == (3, b"")
+        assert result.verdict.startswith("MOUNTS UNKNOWN - argument --expect: ")
+    config = tmp_path / "check_mounts.conf"
+    for line, why in (
+        ("options = typ=nfs4", "options: 'typ' is not known; did you mean 'type'?"),
+        ("options = nodev, noexecc", "options: 'noexecc' is not known; did you mean 'noexec'?"),
+        ("options = type=nfs4", "options: 'type=' is not an option, but says something of its own"),
+    ):
+        config.write_text(f'[mount "/tmp"]\nexpect = yes\n{line}\n')
+        config.chmod(0o644)
+        result = plugin("--config", str(config), below=False)
+        assert (result.code, result.stderr) == (3, b"")
+        assert result.verdict == f"MOUNTS UNKNOWN - {config} line 3: {why}"
+
+
+def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_text("tmpfs /tmp tmpfs noexecc,typ=x 0 0\n")
+    entries, complaints = expected.read_fstab(str(fstab))
+    assert (len(entries), complaints) == (1, [])
+
+
+# Compared with nothing -----------------------------------------------------------------------------------------------------------
+
+
+def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> expected.Held:
+    words = (tuple(text.encode().split(b",")) for text in (options, more))
+    there = Mount(9, 1, (0, 9), b"/", b"/m", next(words), (), fs_type.encode(), b"x", next(words))
+    return expected.hold([expected.parse_spec(f"/m,{spec}".rstrip(",").encode())], [there], {9})
+
+
+@pytest.mark.parametrize(
+    "spec", ["strange", "strange=1,odd", "size=50%", "credentials=/secret", "source=UUID=x", "nofail,strange", "bind,strange"]
+)
+def test_nothing_could_be_compared(spec: str) -> None:
+    found = held(spec, "ext4")
+    assert [each.condition for each in found.empty] == [Condition.UNPROBED]
+    assert found.empty[0].detail.startswith("nothing that is declared could be compared")
+    assert "secret" not in found.empty[0].detail
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "nofail", "_netdev,x-systemd.growfs", "rw", "suid", "type=tmpfs,strange", "nosuid,strange", "mode=1777,odd"]
+)
+def test_something_could_be_compared(spec: str) -> None:
+    assert held(spec, options="rw,nosuid" if "nosuid" in spec else "rw")[:3] == ([], [], [])
+
+
+def test_what_could_not_be_compared_is_named() -> None:
+    assert held("type=tmpfs,strange=secret,odd,size=50%").uncompared == ["/m: strange, odd, size (--expect)"]
+    assert held("type=tmpfs,size=1m,nodev,_netdev,x-y", options="rw,nodev", more="rw,size=1024k").uncompared == []
+
+
+@pytest.mark.root
+def test_on_a_real_mount(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    path = mounts.point("data")
+    subprocess.run(["mount", "-t", "tmpfs", "data", str(path)], check=True)
+    mounts.adopt(path)
+    assert plugin("--expect", str(path)).code == 0
+    result = plugin("--expect", f"{path},strange", "-v")
+    assert result.code == 3
+    assert result.line(path).endswith(" nothing that is declared could be compared: strange (--expect)")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"data {path} tmpfs strange=secret,rw 0 0\n")
+    result = plugin(f"--fstab={fstab}", "-v")
+    assert result.code == 0
+    assert f"not compared: {path}: strange ({fstab} line 1)" in result.lines
+    config = tmp_path / "check_mounts.conf"
+    config.write_text(f'[mount "{path}"]\noptions = strange\n')
+    config.chmod(0o644)
+    assert plugin("--config", str(config)).code == 3
