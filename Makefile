@@ -47,6 +47,7 @@ types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 bench: $(VENV)/run  ## side-by-side measurements (root)
 	$(VENV)/bin/python -m bench.engine
 	$(VENV)/bin/python -m bench.cached
+	$(VENV)/bin/python -m bench.watched
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
 	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py

@@ -46,7 +46,7 @@ def _texts(base: str, state: str) -> tuple[bytes, bytes, bytes, bytes]:
     return text(), text("-v"), text("-vv"), text("-vvv")
 
 
-def _milliseconds(command: list[str], null: int) -> float:
+def milliseconds(command: list[str], null: int) -> float:
     """From before the process is started until it has been waited for; subprocess would add a noise of its own."""
     began = time.perf_counter()
     pid = os.posix_spawn(command[0], command, {}, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
@@ -58,7 +58,7 @@ def _milliseconds(command: list[str], null: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+    with tempfile.TemporaryDirectory(dir="/run") as place:
         prefix, status = f"{place}/prefix", f"{place}/status"
         subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={PYTHON}"], check=True, stdout=sys.stderr)
         texts, now = _texts(f"{place}/mnt", f"{place}/state"), time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -72,8 +72,8 @@ def main() -> None:
         null = os.open("/dev/null", os.O_WRONLY)
         floors, wholes = [], []
         for _ in range(RUNS):
-            floors.append(_milliseconds(floor_command, null))
-            wholes.append(_milliseconds(cached_command, null))
+            floors.append(milliseconds(floor_command, null))
+            wholes.append(milliseconds(cached_command, null))
     floor, whole = statistics.median(floors), statistics.median(wholes)
     print(f"the daemon's result about {MOUNTS} mounts, milliseconds for each question:")
     print(f"{' '.join(floor_command)} {floor:.2f}, check_mounts --cached {whole:.2f} (x {whole / floor:.2f}, claimed: {CLAIM})")

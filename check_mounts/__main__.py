@@ -8,14 +8,17 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, which `--cached` has no time to import; for the same reason annotations are quoted
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
+
+    from check_mounts import notes
 
 
 def _open_standard_descriptors() -> None:
     """Put /dev/null where 0, 1 or 2 is closed: the next pipe would take that number, and our output would go to a worker."""
     for fd in (0, 1, 2):
         try:
-            os.fstat(fd)
+            os.get_inheritable(fd)  # F_GETFD; fstat(2) would ask the filesystem, which may hang
         except OSError:
             os.open("/dev/null", os.O_RDWR)  # takes the lowest free number, which is this one
 
@@ -31,23 +34,88 @@ def main() -> "NoReturn":
 def _main() -> int:
     try:
         _open_standard_descriptors()
-        if _asks_for_cached(sys.argv[1:]):
+        arguments = sys.argv[1:]
+        options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        if "--cached" in options:
             from check_mounts import cache
 
-            return cache.run(sys.argv[1:])
-        _add_site_packages()
-        from check_mounts.signals import Interrupts
-
-        interrupts = Interrupts()
-        from check_mounts import cli
-
-        return cli.run(sys.argv[1:], interrupts)
+            return cache.run(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
+        if "--daemon" in options:  # systemd knows it by its pid, and it looks after itself
+            return _check_unwatched(arguments)
+        return _watched(arguments, options, _check)
     except BaseException as error:  # the last boundary: no traceback, no exit code of Python's own
         return _give_up(error)
 
 
-def _asks_for_cached(arguments: "list[str]") -> bool:
-    return "--cached" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+def _watched(arguments: "list[str]", options: "list[str]", check: "Callable[[list[str], notes.Notes], int]") -> int:
+    from check_mounts import watcher
+
+    submits = any(option.startswith("--submit") for option in options)
+
+    def work(noted: "notes.Notes", watched_by: int) -> int:
+        try:
+            return _check_unless_caught(arguments, noted, watched_by, check, submits)
+        except BaseException as error:
+            return _give_up(error)
+
+    try:
+        return watcher.watch(work, submits)
+    except OSError:  # no process or descriptor to be had: the check itself says what that means for it
+        return _check_unwatched(arguments, check)
+
+
+def _check_unless_caught(
+    arguments: "list[str]", noted: "notes.Notes", watched_by: int, check: "Callable[[list[str], notes.Notes], int]", submits: bool
+) -> int:
+    """In the child."""
+    from check_mounts import caught, syscalls, watcher
+
+    syscalls.close_from(watcher.MEMORY_FD + 1)
+    syscalls.die_with_parent(watched_by)
+    syscalls.set_name(b"check_mounts:r")
+    syscalls.survive_shutdown()
+    noted.step("looking for earlier runs")
+
+    run = caught.Run(arguments, noted, watched_by)
+    try:
+        said = run.caught_before()
+        if said is None:
+            return check(arguments, noted)
+        os.write(1, said[0])
+        if submits:
+            os.write(2, b"check_mounts: not submitted: " + said[0].partition(b"\n")[0].partition(b" - ")[2] + b"\n")
+        return said[1]
+    finally:
+        run.leave()
+
+
+def _print_cached(arguments: "list[str]", noted: "notes.Notes") -> int:
+    from check_mounts import cache
+
+    noted.step("reading the result")
+    return cache.run(arguments)
+
+
+def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
+    import gc
+
+    from check_mounts.signals import Interrupts
+
+    interrupts = Interrupts()
+    # What is loaded stays. To look through all of it again and again takes 6 ms, and of a forked process also what its memory costs.
+    gc.disable()
+    noted.step("looking for the libraries of Python")
+    _add_site_packages()
+    noted.step("loading the program")
+    from check_mounts import cli
+
+    return cli.run(arguments, interrupts, noted)
+
+
+def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:
+    from check_mounts import notes
+
+    return check(arguments, notes.Notes())
 
 
 def _add_site_packages() -> None:

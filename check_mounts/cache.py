@@ -243,6 +243,17 @@ def run(arguments: "list[str]") -> int:
     return state
 
 
+def is_in_run(arguments: "list[str]") -> bool:
+    """Whether the file lies below /run, which is in memory and cannot hang. Decided on the text of the arguments."""
+    if not any(argument.startswith("--cache") and argument != "--cached" for argument in arguments):
+        return True
+    try:
+        path = _options(arguments)[0]
+    except Refused:  # nothing is read then
+        return True
+    return path.startswith("/run/") and "/../" not in path
+
+
 def _options(arguments: "list[str]") -> "tuple[str, float, int]":
     """The file, the greatest age in seconds, the verbosity. By hand, because importing argparse would double the time. Raises Refused."""
     path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import demands, leads, lookups, mounttable, selection, stuck, survey, text
+from check_mounts import demands, leads, lookups, mounttable, reading, selection, stuck, survey, text
 from check_mounts.delivery import Submission
 from check_mounts.leads import Found
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
@@ -145,25 +146,35 @@ def take(
     reread: Callable[[], Table],
     interruption: Callable[[], Optional[str]] = lambda: None,
     wake_fd: Optional[int] = None,
+    begun: Callable[[Pass], None] = lambda under_way: None,
 ) -> Survey:
-    """One check from its beginning to its end. Raises OSError, see :func:`begin`."""
+    """One check from its beginning to its end. ``begun`` is told of each pass. Raises OSError, see :func:`begin`."""
+    until = time.monotonic() + options.settings.deadline
+
+    def within(given: Options) -> Options:
+        left = max(_PATIENCE / 2, until - time.monotonic())
+        if given.settings.deadline - left < _PATIENCE / 10:  # nothing took its time: as it was said
+            return given
+        return dataclasses.replace(given, settings=dataclasses.replace(given.settings, deadline=left))
+
+    def carried_out(given: Options, chosen: Selection) -> Survey:
+        under_way = begin(within(given), table, chosen, wake_fd)
+        begun(under_way)
+        reading.step("waiting for the mounts")
+        return survey.take(under_way, reread, interruption)
+
+    reading.step("looking up what is named")
     found = look_up(options, table[0], interrupted=interruption)
     filters = led(options, found).filters
     result = None
     if filters.also:  # what is named is known once these have answered
         chosen = selection.narrowed(selection.select(table[0], filters), filters.also)
-        result = survey.take(begin(options, table, chosen, wake_fd), reread, interruption)
+        result = carried_out(options, chosen)
         found = look_up(options, table[0], result, interruption)
     ready = led(options, found)
     if result is not None:
-        kept = ready.filters.also | filters.also
-        left = max(_PATIENCE / 2, options.settings.deadline - result.duration)
-        ready = dataclasses.replace(
-            ready,
-            filters=dataclasses.replace(ready.filters, also=kept),
-            settings=dataclasses.replace(ready.settings, deadline=left),
-        )
-    result = survey.take(begin(ready, table, selection.select(table[0], ready.filters), wake_fd), reread, interruption)
+        ready = dataclasses.replace(ready, filters=dataclasses.replace(ready.filters, also=ready.filters.also | filters.also))
+    result = carried_out(ready, selection.select(table[0], ready.filters))
     tables: list[Sequence[Mount]] = []
 
     def mounted_now() -> Sequence[Mount]:
@@ -175,7 +186,9 @@ def take(
         return tables[0]
 
     if ready.demands.expected or ready.filters.mount_points or ready.filters.also:
-        found = look_up(options, mounted_now(), result, interruption)
+        reading.step("looking up what is declared")
+        found = look_up(within(options), mounted_now(), result, interruption)
+    reading.step("comparing what is mounted with what is declared")
     return concluded(options, result, mounted_now, found)
 
 

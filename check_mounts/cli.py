@@ -12,8 +12,8 @@ import re
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, Optional, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, Optional, TypeVar
 
 from check_mounts import (
     __version__,
@@ -28,7 +28,9 @@ from check_mounts import (
     mounttable,
     names,
     passive,
+    policy,
     privilege,
+    reading,
     selection,
     stuck,
     survey,
@@ -37,7 +39,8 @@ from check_mounts import (
 )
 from check_mounts.checking import Options
 from check_mounts.config import Configuration
-from check_mounts.model import BadLine, Condition, ExpectedMount, Mount, State, Step, Survey
+from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step, Survey
+from check_mounts.notes import Notes
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 from check_mounts.signals import Interrupts
 
@@ -46,6 +49,8 @@ _BESIDE_TIMEOUT = 4.0
 # NRPE cuts the output off after so many bytes without a word (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
+# What the options stand for whose FILE may be left out, and has to be written with an equals sign where it is not.
+_FILES = {"--fstab": expected.DEFAULT_FSTAB, "--extra-opts": ""}
 # How long a reader that does not read, or reads slowly, may keep us in all.
 _WRITE_PATIENCE = 4.0
 
@@ -61,6 +66,32 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """argparse would print and exit with 2, which monitoring reads as CRITICAL."""
         raise UsageError(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(_with_files(args), namespace)
+
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return super().parse_known_intermixed_args(_with_files(args), namespace)
+
+
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the file of each ``--fstab`` and ``--extra-opts`` that names none. argparse would take the next word for it: of
+    ``--fstab /srv`` the mount point, which may hang whoever opens it. Raises UsageError."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [f"{word}={_FILES[word]}" if word in _FILES else word for word in arguments[:end]]
+    for option, meant in zip(arguments[:end], arguments[1:end]):
+        if _is_meant_for(option, meant):
+            shown = text.printable_argument(meant)
+            _refuse(option, f"'{shown}' would be a MOUNTPOINT; write {option}={shown}")
+    return [*words, *arguments[end:]]
+
+
+def _is_meant_for(option: str, word: str) -> bool:
+    """Whether somebody has written the file of such an option with a blank. A mount point is no file that is called fstab, and begins
+    with a slash."""
+    if option == "--fstab":
+        return word.startswith("/") and "fstab" in word.rpartition("/")[2]
+    return option == "--extra-opts" and not word.startswith(("/", "-"))
 
 
 def _seconds(word: str) -> float:
@@ -509,10 +540,15 @@ def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], v
         raise _blamed(error, values.origins) from None
 
 
+def _deadline(values: argparse.Namespace) -> float:
+    deadline = values.deadline
+    return float(values.timeout + _BESIDE_TIMEOUT if deadline is None else deadline)
+
+
 def _settled(values: argparse.Namespace, configuration: Configuration, given: set[str], again: bool) -> Options:
     """All values, wherever they come from -> Options. ``given``: what the command line names; ``again``: see _service. Raises
     UsageError."""
-    deadline = values.timeout + _BESIDE_TIMEOUT if values.deadline is None else values.deadline
+    deadline = _deadline(values)
     if deadline < values.timeout:
         raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
     declared, wrong, notes = _declarations(values, configuration)
@@ -725,6 +761,7 @@ def _refuse(option: str, why: str) -> NoReturn:
 
 
 def _read_table(options: Options) -> survey.Table:
+    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.mountinfo), 400)}")
     try:
         return mounttable.read(options.mountinfo)
     except OSError as error:
@@ -732,7 +769,7 @@ def _read_table(options: Options) -> survey.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _take(options: Options, interrupts: Interrupts) -> Survey:
+def _take(options: Options, interrupts: Interrupts, noted: Notes) -> Survey:
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -740,7 +777,36 @@ def _take(options: Options, interrupts: Interrupts) -> Survey:
     os.chdir("/")
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
-    return checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd)
+    gc.enable()
+    noted.until(time.monotonic() + options.settings.deadline)
+
+    def begun(under_way: survey.Pass) -> None:
+        noted.selected(len(under_way.chosen.selected))
+        under_way.tell = _noting(options, noted)
+
+    result = checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, begun)
+    noted.replace(_failures(result.findings, options.policy))
+    return result
+
+
+def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
+    """Notes what has been found of each mount, for the case that this process is caught before it can say so."""
+
+    def tell(finding: Finding, count: int) -> None:
+        noted.checked(count)
+        for state, line in _failures([finding], options.policy):
+            noted.failed(state, line)
+
+    return tell
+
+
+def _failures(findings: Iterable[Finding], general: Policy) -> Iterator[tuple[int, str]]:
+    """State and words of those that fail by themselves."""
+    for finding in findings:
+        judgement = policy.judge(finding, general.of(finding.mount_point))
+        if judgement.state is not State.OK:
+            where = text.printable(finding.mount_point)
+            yield judgement.state.value, text.clipped(f"{where} {judgement.words}" if where else finding.detail, 400)
 
 
 def _report(result: Survey, options: Options) -> tuple[bytes, State]:
@@ -749,7 +815,10 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
 
         return jsontext.report(result, options.policy, options.allow_none)
     # Loaded only now: a fork costs three times as much once it is.
+    reading.step("loading nagiosplugin")
     from check_mounts import plugin
+
+    reading.step("making the report")
 
     presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding())
     report = plugin.report(result, options.policy, presentation, options.per_mount and options.submission is None)
@@ -875,8 +944,13 @@ def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") 
     return State.UNKNOWN.value
 
 
-def run(arguments: list[str], interrupts: Interrupts) -> int:
-    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand."""
+def run(arguments: list[str], interrupts: Interrupts, noted: Notes) -> int:
+    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand.
+
+    ``noted`` is told what comes next, for whoever watches this process.
+    """
+    begun = time.monotonic()
+    reading.say_to(noted.step)
     # argparse looks for translations of its messages, in files, each time that it has something to say (gettext(3)).
     os.environ["LANGUAGE"] = "C"
     options_parser = parser()
@@ -886,11 +960,13 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
         if values.help or values.version:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
+        noted.until(begun + _deadline(values))
         options = _understood(options_parser, arguments, values)
         submits = options.submission is not None and options.service is None
         if options.service is not None:
             return _serve(options, lambda: _understood_again(arguments), interrupts)
-        result = _take(options, interrupts)
+        noted.until(begun + options.settings.deadline)
+        result = _take(options, interrupts, noted)
     except UsageError as error:
         return _cannot(str(error), submits, interrupts, below=options_parser.format_usage())
     except ImportError as error:  # a module of Python's own that cannot be opened: no descriptor to be had
@@ -906,7 +982,11 @@ def run(arguments: list[str], interrupts: Interrupts) -> int:
         output, state = _report(result, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours
         output, state = _report_plainly(result, options, error)
+    reading.step("writing the result")
     _write(output, interrupts)
+    noted.told(state.value)
     if options.submission is not None:
+        reading.step("submitting the result")
+        noted.until(time.monotonic() + options.submission.timeout + _BESIDE_TIMEOUT)
         _submit(result, options, options.submission, interrupts)
     return state.value

@@ -24,7 +24,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
-from check_mounts import option_rules, passive, selection, text
+from check_mounts import option_rules, passive, reading, selection, text
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 
@@ -665,21 +665,26 @@ def _shown(path: str) -> str:
 def _content(path: str) -> tuple[bytes, int]:
     """What is in a file that nobody else can have written, and its mode. Raises ConfigError, and FileNotFoundError as it is."""
     try:
-        # Without O_NONBLOCK a FIFO would keep us until somebody opens it for writing.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            status = os.fstat(descriptor)
-            _check_status(_shown(path), status)
-            data = _bytes_of(descriptor)
-        finally:
-            os.close(descriptor)
+        mode, uid, data = reading.asked("reading", path, _opened)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ConfigError(f"{_shown(path)}: {error.strerror}") from None
+    _check_status(_shown(path), mode, uid)
     if len(data) > MAX_SIZE:
         raise ConfigError(f"{_shown(path)}: larger than 1 MiB")
-    return data, stat.S_IMODE(status.st_mode)
+    return data, stat.S_IMODE(mode)
+
+
+def _opened(path: str) -> tuple[int, int, bytes]:
+    """Mode, owner and content of a file; no content where it is not a regular one. Raises OSError."""
+    # Without O_NONBLOCK a FIFO would keep us until somebody opens it for writing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        return status.st_mode, status.st_uid, _bytes_of(descriptor) if stat.S_ISREG(status.st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def _bytes_of(descriptor: int) -> bytes:
@@ -690,19 +695,19 @@ def _bytes_of(descriptor: int) -> bytes:
     return data
 
 
-def _check_status(shown: str, status: os.stat_result) -> None:
+def _check_status(shown: str, mode: int, uid: int) -> None:
     """Raises ConfigError for what is no file, and for a file by which somebody else could steer the caller.
 
     It names users to act as and switches alarms off. POSIX ACLs that let others write show in the bits of the group.
     """
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(mode):
         raise ConfigError(f"{shown}: a directory")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise ConfigError(f"{shown}: not a regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise ConfigError(f"{shown}: refused, because it belongs to uid {status.st_uid}, neither root nor the caller")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(f"{shown}: refused, because others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})")
+    if uid not in (0, os.geteuid()):
+        raise ConfigError(f"{shown}: refused, because it belongs to uid {uid}, neither root nor the caller")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"{shown}: refused, because others than its owner may write to it (mode {stat.S_IMODE(mode):04o})")
 
 
 # --- --extra-opts
@@ -740,9 +745,13 @@ def _extra_file(environment: Mapping[str, str]) -> str:
     directories = [directory for directory in environment.get("NAGIOS_CONFIG_PATH", "").split(":") if directory]
     named = [f"{directory}/{name}" for directory in directories for name in EXTRA_OPTS_NAMES]
     for path in (*named, *EXTRA_OPTS_PATHS):
-        if os.access(path, os.F_OK):
+        if reading.asked("looking for", path, _exists):
             return path
     raise ConfigError(f"--extra-opts: there is no {EXTRA_OPTS_NAMES[0]} or {EXTRA_OPTS_NAMES[1]} in any of the usual places")
+
+
+def _exists(path: str) -> bool:
+    return os.access(path, os.F_OK)
 
 
 def _extra_section(data: bytes, name: str, wanted: bytes) -> tuple[Words, ...]:

@@ -209,6 +209,7 @@ def _serve(
         _stay_in_memory(log)
         # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
         gc.freeze()
+        gc.enable()
         Daemon(options, service, home, reload, interrupts, log, settled).run()
     finally:
         log.close()

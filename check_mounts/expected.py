@@ -20,7 +20,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
-from check_mounts import filesystems, option_rules, syscalls
+from check_mounts import filesystems, option_rules, reading, syscalls
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
 from check_mounts.model import BadLine, Condition, ExpectedMount, Mount, MountIdentity
 from check_mounts.mountoptions import (
@@ -187,7 +187,7 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Bad
 
     A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
     """
-    lines, complaints = parse_fstab(contents(path), path)
+    lines, complaints = parse_fstab(reading.asked("reading", path, contents), path)
     entries = []
     for line in lines:
         options = split_options(line.options or b"")
@@ -279,7 +279,7 @@ def _logical_lines(data: bytes) -> Iterator[bytes]:
 
 def _listed(directory: str) -> list[str]:
     try:
-        return sorted(os.listdir(directory))
+        return sorted(reading.asked("listing", directory, os.listdir))
     except OSError:  # most of the search path does not exist on any one host
         return []
 
@@ -287,7 +287,7 @@ def _listed(directory: str) -> list[str]:
 def _link(path: str) -> Optional[str]:
     """Where a symbolic link leads, None where ``path`` is none."""
     try:
-        return os.readlink(path)
+        return reading.asked("looking at", path, os.readlink)
     except OSError:
         return None
 
@@ -350,7 +350,7 @@ class _Units:
 
     def _data(self, path: str) -> bytes:
         final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else contents(final)
+        return b"" if final == "/dev/null" else reading.asked("reading", final, contents)
 
     def _drop_ins(self, name: str) -> list[str]:
         """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""

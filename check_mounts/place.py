@@ -19,6 +19,23 @@ class Unusable(Exception):
     """A directory cannot be used; the message says why."""
 
 
+def default_directory() -> str:
+    """Where the memory is kept unless told otherwise.
+
+    ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes for its user alone; else a
+    directory of our own in /tmp.
+    """
+    if os.geteuid() == 0:
+        return "/run/check_mounts"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return f"{runtime}/check_mounts" if runtime.startswith("/") else own_in_tmp()
+
+
+def own_in_tmp() -> str:
+    """The name of a directory of the caller's own in /tmp."""
+    return f"/tmp/check_mounts-{os.geteuid()}"
+
+
 def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     """A descriptor of a directory of ours, made with ``mode`` if it is not there. Raises Unusable.
 

@@ -1,6 +1,6 @@
 """Act as a mount's owner, and come back.
 
-Import budget: ``ctypes`` by way of syscalls, ``os``, ``signal``; ``pwd`` only where a name has to be resolved. Workers use the
+Import budget: ``ctypes`` by way of syscalls, ``os``; ``pwd`` only where a name has to be resolved. Workers use the
 numbers alone: a look-up in NSS may ask a directory service, and that may be what is down.
 
 Every switch is verified. A changed effective uid also changes the filesystem uid and takes the effective capabilities away
@@ -12,11 +12,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import signal
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import syscalls
+from check_mounts import reading, syscalls
 
 # (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
 NO_ID = 0xFFFFFFFF
@@ -44,29 +43,21 @@ def resolve(user: str) -> Identity:
     A number needs no entry in the database; its group is then the same number. To be called before any fork.
     Raises UnknownUser.
     """
+    ids = reading.asked("looking up the user", user, _looked_up)
+    if ids is None:
+        raise UnknownUser(user)
+    return Identity(*ids)
+
+
+def _looked_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
     import pwd
 
     number = int(user) if user.isascii() and user.isdigit() and len(user) <= 10 else None
     try:
         entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
     except (KeyError, OverflowError, ValueError):
-        if number is not None and number < NO_ID:
-            return Identity(number, number)
-        raise UnknownUser(user) from None
-    return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)))
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; leave at once where the parent is gone already.
-
-    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in prctl(2)).
-    """
-    try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    except OSError:
-        pass  # only a filter refuses it: then a parent that is killed leaves us to end by ourselves
-    if os.getppid() != parent:
-        os._exit(0)
+        return (number, number, ()) if number is not None and number < NO_ID else None
+    return entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
 
 
 def can_act_as_others() -> bool:
@@ -139,7 +130,7 @@ class Acting:
     def _verify(self, uid: int, gid: int) -> None:
         if os.geteuid() != uid or os.getegid() != gid:
             os._exit(1)  # neither the one nor the other: nothing this process does from here on can be trusted
-        die_with_parent(self._parent)
+        syscalls.die_with_parent(self._parent)
 
 
 def _real_ids(uid: int, gid: int) -> tuple[int, int]:
@@ -167,7 +158,7 @@ def become(uid: int, gid: int, parent: int) -> None:
         finally:
             if os.getresgid() != before:
                 os._exit(1)
-        die_with_parent(parent)
+        syscalls.die_with_parent(parent)
         raise
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         os._exit(1)
@@ -176,4 +167,4 @@ def become(uid: int, gid: int, parent: int) -> None:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     except OSError:  # a filter; of root's capabilities nothing is left anyway
         pass
-    die_with_parent(parent)
+    syscalls.die_with_parent(parent)

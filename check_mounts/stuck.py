@@ -31,7 +31,10 @@ from typing import Optional
 
 from check_mounts import text
 from check_mounts.model import StuckProbe
-from check_mounts.place import Unusable, open_directory
+from check_mounts.place import Unusable, default_directory, open_directory
+from check_mounts.syscalls import here, process_start
+
+__all__ = ["Registry", "default_directory", "process_start"]
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
@@ -49,50 +52,6 @@ _ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
 
 # A file that stands for one that a write probe makes: token, device and inode of the directory, pid and start time of the worker.
 _PROMISE = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
-
-
-def default_directory() -> str:
-    """Where the memory is kept unless told otherwise.
-
-    ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes for its user alone; else a
-    directory of our own in /tmp.
-    """
-    if os.geteuid() == 0:
-        return "/run/check_mounts"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return f"{runtime}/check_mounts" if runtime.startswith("/") else f"/tmp/check_mounts-{os.geteuid()}"
-
-
-def process_start(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks after boot; None where it has ended or is a zombie.
-
-    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock (proc_pid_stat(5) is safe).
-    """
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        data = os.read(fd, 4096)
-    except OSError:  # ESRCH: it ended between the two calls
-        return None
-    finally:
-        os.close(fd)
-    # The second field is the name in parentheses and may hold spaces and parentheses itself.
-    fields = data[data.rfind(b")") + 1 :].split()
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-        return None
-    return int(fields[19])
-
-
-def _boot_id() -> str:
-    """The boot, and the pid namespace: in another one (a container that shares the directory) a pid is somebody else's."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return "- -"
 
 
 def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
@@ -142,7 +101,7 @@ class Registry:
             where = f"{text.printable_argument(path)}: " if path is not None else ""
             self.notes.append(f"stuck probes are not remembered: {where}{error}")
             return
-        self._boot = _boot_id()
+        self._boot = here()
         try:
             if slots:
                 self._prepare(slots)

@@ -23,6 +23,7 @@ AT_STATX_FORCE_SYNC = 0x2000
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
 
+_SIGKILL = 9  # signal would import enum
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
@@ -113,6 +114,19 @@ def prctl(option: int, value: int) -> None:
     """prctl(2) with one number. Raises OSError."""
     assert _prctl is not None
     _checked(_prctl(option, value, 0, 0, 0))
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; leave at once where the parent is gone already.
+
+    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in prctl(2)).
+    """
+    try:
+        prctl(PR_SET_PDEATHSIG, _SIGKILL)
+    except OSError:
+        pass  # only a filter refuses it: then a parent that is killed leaves us to end by ourselves
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 def set_name(name: bytes) -> None:
@@ -274,6 +288,39 @@ def reaped(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
         return True
+
+
+def process_start(pid: int) -> Optional[int]:
+    """When a process started, in clock ticks after boot; None where it has ended or is a zombie.
+
+    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock (proc_pid_stat(5) is safe).
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, 4096)
+    except OSError:  # ESRCH: it ended between the two calls
+        return None
+    finally:
+        os.close(fd)
+    # The second field is the name in parentheses and may hold spaces and parentheses itself.
+    fields = data[data.rfind(b")") + 1 :].split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19])
+
+
+def here() -> str:
+    """Where a pid is known: the boot, and the pid namespace. In another one (a container that shares the directory) it is somebody
+    else's."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return "- -"
 
 
 def bytes_waiting(fd: int) -> int:

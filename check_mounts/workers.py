@@ -527,7 +527,7 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
     except OSError:
         pass  # only a filter refuses it
     syscalls.survive_shutdown()
-    privilege.die_with_parent(parent)
+    syscalls.die_with_parent(parent)
 
 
 def _cores() -> int:

@@ -19,7 +19,7 @@ import pytest
 
 from check_mounts.passive import Destination, Undelivered
 from check_mounts.passive import Result as Submitted
-from tests.kernel import workers_alive
+from tests.kernel import runs_alive, workers_alive
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
@@ -102,9 +102,9 @@ def remaining(count: int) -> set[int]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    before = workers_alive()
+    before = workers_alive() | runs_alive()
     yield
-    until(lambda: workers_alive() <= before)
+    until(lambda: workers_alive() | runs_alive() <= before)
 
 
 class Mounts:
@@ -198,7 +198,7 @@ def fuse(mounts: Mounts) -> Iterator[Fuse]:
     server = Fuse(mounts)
     yield server
     server.close()
-    until(lambda: not workers_alive())
+    until(lambda: not workers_alive() | runs_alive())
 
 
 def ageless(output: bytes) -> bytes:

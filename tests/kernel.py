@@ -26,14 +26,19 @@ def state(pid: int) -> str:
         return "X"
 
 
-def workers_alive() -> set[int]:
+def runs_alive() -> set[int]:
+    """Those of the children of watchers, which check."""
+    return workers_alive("check_mounts:r")
+
+
+def workers_alive(name: str = "check_mounts:w") -> set[int]:
     """The pids of all worker processes of our mount namespace that exist and are no zombies."""
     found, own = set(), os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 stat = Path(f"/proc/{entry}/stat").read_text()
-                ours = "(check_mounts:w)" in stat and os.readlink(f"/proc/{entry}/ns/mnt") == own
+                ours = f"({name})" in stat and os.readlink(f"/proc/{entry}/ns/mnt") == own
             except OSError:
                 continue
             if ours and stat.rpartition(")")[2].split()[0] not in "ZX":

@@ -16,6 +16,8 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "syscalls": set(),
     "signals": set(),
+    "notes": set(),
+    "reading": {"text"},
     "mounttable": {"model"},
     "filesystems": {"model", "text"},
     "mountoptions": {"filesystems", "model"},
@@ -31,13 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "passive.icinga2": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
     "passive.nrdp": {"passive", "passive.address", "passive.credentials", "passive.records", "passive.web", "text"},
     "passive.nsca": {"signals", "syscalls", "passive", "passive.address", "passive.command_file", "passive.records", "text"},
-    "privilege": {"syscalls"},
+    "privilege": {"reading", "syscalls"},
     "probe": {"model", "privilege", "syscalls", "text"},
     "conditions": {"filesystems", "model", "text"},
     "writeprobe": {"model", "probe", "syscalls"},
     "workers": {"privilege", "signals", "syscalls"},
     "place": {"syscalls"},
-    "stuck": {"model", "place", "text"},
+    "stuck": {"model", "place", "syscalls", "text"},
+    "caught": {"notes", "place", "syscalls", "text"},
     "diagnosis": {"model", "text"},
     "causes": {"diagnosis", "filesystems", "model", "selection"},
     "survey": {
@@ -46,19 +49,21 @@ ALLOWED: dict[str, set[str]] = {
     },
     "names": {"model", "mounttable", "selection", "text"},
     "lookups": {"filesystems", "model", "names", "selection", "stuck", "syscalls", "workers"},
-    "expected": {"filesystems", "model", "mountoptions", "mounttable", "option_rules", "selection", "syscalls", "text"},
+    "expected": {"filesystems", "model", "mountoptions", "mounttable", "option_rules", "reading", "selection", "syscalls", "text"},
     "leads": {"expected", "lookups", "model", "mountoptions", "names", "selection", "stuck", "text"},
     "sysfs": {"model"},
     "undeclared": {"expected", "filesystems", "model", "text"},
     "demands": {"expected", "model", "mounttable", "selection", "text", "undeclared"},
     "usage": {"filesystems", "model"},
     "policy": {"filesystems", "model", "text", "usage"},
-    "config": {"model", "option_rules", "passive", "policy", "selection", "text"},
+    "config": {"model", "option_rules", "passive", "policy", "reading", "selection", "text"},
     "summary": {"filesystems", "model", "policy", "selection", "text"},
     "plugin": {"filesystems", "model", "policy", "summary", "text"},
     "jsontext": {"filesystems", "model", "policy", "summary", "text"},
     "delivery": {"passive", "syscalls", "text", "workers"},
-    "checking": {"delivery", "demands", "leads", "lookups", "model", "mounttable", "policy", "selection", "stuck", "survey", "text"},
+    "checking": {
+        "delivery", "demands", "leads", "lookups", "model", "mounttable", "policy", "reading", "selection", "stuck", "survey", "text",
+    },
     "cache": {"text"},
     "notify": {"text"},
     "logs": {"signals", "syscalls", "text"},
@@ -73,10 +78,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
-        "metrics", "model", "mounttable", "names", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp", "passive.nsca",
-        "plugin", "policy", "privilege", "selection", "signals", "stuck", "submitting", "summary", "survey", "sysfs", "text",
+        "metrics", "model", "mounttable", "names", "notes", "passive", "passive.command_file", "passive.icinga2", "passive.nrdp",
+        "passive.nsca", "plugin", "policy", "privilege", "reading", "selection", "signals", "stuck", "submitting", "summary", "survey",
+        "sysfs", "text",
     },
-    "__main__": {"cache", "cli", "signals"},
+    "watcher": {"notes"},
+    "__main__": {"cache", "caught", "cli", "notes", "privilege", "signals", "syscalls", "watcher"},
 }  # fmt: skip
 
 # Calls that take a path. Only probe.py may use them on a mount; the others need them for what is named here.
@@ -88,10 +95,18 @@ PATH_CALLS = {
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
     "mounttable": {"open"},  # the mount table, fstab, units
-    "syscalls": {"listdir", "open", "openat2", "scandir"},  # /proc/self/fd; open_without_symlinks and read_entries themselves
+    "syscalls": {
+        "listdir",
+        "open",
+        "openat2",
+        "scandir",
+        "stat",
+    },  # /proc/self, /proc/PID/stat; open_without_symlinks and read_entries themselves
     "workers": {"open", "chdir"},  # /dev/null, /
     "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
-    "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory and /proc/PID/stat
+    "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
+    "caught": {"listdir", "open", "unlink"},  # the entries of runs
+    "watcher": {"chdir"},  # /
     "cache": {"open", "rename", "unlink", "listdir"},  # the result
     "watch": {"open"},  # the mount table
     "daemon": {"chdir", "listdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,7 +144,17 @@ def test_after_two_dashes_it_is_no_option(status: Path) -> None:
     assert b"\nusage: check_mounts " in result.stdout, "which only the long way round prints"
 
 
-def test_nothing_is_imported_that_takes_time(status: Path, installed: Path) -> None:
+@pytest.fixture
+def in_run() -> Iterator[Path]:
+    """Where a result would be, below /run."""
+    with tempfile.TemporaryDirectory(prefix="check_mounts-test-", dir="/run") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory) / "status"
+
+
+@pytest.mark.root
+def test_nothing_is_imported_that_takes_time(in_run: Path, installed: Path) -> None:
+    status = in_run
     write(status, 0)
     begun = modules(["-c", "pass"])
     imported = modules([str(installed / "bin/check_mounts"), "--cached", f"--cache={status}", "-v"]) - begun
@@ -152,6 +163,27 @@ def test_nothing_is_imported_that_takes_time(status: Path, installed: Path) -> N
     assert imported - ours <= {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "time", "binascii"}
     heavy = {"nagiosplugin", "argparse", "json", "logging", "typing", "re", "enum", "dataclasses", "ctypes", "check_mounts.cli", "site"}
     assert not imported & heavy
+
+
+@pytest.mark.parametrize(
+    ("words", "alone"),
+    [
+        ([], True),
+        (["-v", "--max-age=60"], True),
+        (["--cache=/run/x/status"], True),
+        (["--cache", "/run/x/status"], True),
+        (["--cache=/run/x/../../srv/status"], False),
+        (["--cache=/var/run/x/status"], False),
+        (["--cache=/srv/status"], False),
+        (["--cache", "/running/status"], False),
+        (["--cache=status"], False),
+        (["--cache=/srv/status", "--cache=/run/x/status"], True),
+        (["--cache"], True),
+        (["--no-such-option", "--cache=/srv/status"], True),
+    ],
+)
+def test_what_lies_below_run_cannot_hang(words: Sequence[str], alone: bool) -> None:
+    assert cache.is_in_run([*words, "--cached"]) is alone
 
 
 def test_the_header_is_one_line_of_words(status: Path) -> None:

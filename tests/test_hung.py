@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, in_time, remaining, until
+from tests.daemon import children
 from tests.kernel import state, workers_alive
 
 pytestmark = pytest.mark.root
@@ -290,9 +291,12 @@ def test_stopped_for_a_while_it_blames_the_hung_one_alone(mounts: Mounts, fuse: 
         mounts.tmpfs(f"healthy{number}", "size=4k")
     process = plugin.start("-t", "0.7", "--deadline", "3")
     until(lambda: fuse.waiting("hung") == 1)
-    process.send_signal(signal.SIGSTOP)
+    pids = (process.pid, *children(process.pid))  # as a group or a virtual machine is stopped: with its watcher
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
-    process.send_signal(signal.SIGCONT)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
     result = Result(process)
     assert f" mounts failed: {hung} (fuse.test fuse) timed out after 0.7 s" in result.verdict
     assert result.count("timed_out") == 1

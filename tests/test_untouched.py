@@ -18,7 +18,7 @@ TRACE = ["strace", "-f", "-qq", "-s", "65536", "-e", "trace=%file,openat2,statfs
 
 
 def _calls(plugin: Plugin, tmp_path: Path, *arguments: str) -> tuple[Result, dict[int, list[str]]]:
-    """The result, and by process the calls that name a file, execve left out. The first process is the plugin itself."""
+    """The result, and by process the calls that name a file, execve left out. The first process is the watcher, the second the check."""
     log = tmp_path / "strace"
     result = Result(plugin.start(*arguments, wrapper=[*TRACE, "-o", str(log)]))
     calls: dict[int, list[str]] = {}
@@ -56,8 +56,9 @@ def test_the_main_process_names_no_mount(mounts: Mounts, fuse: Fuse, plugin: Plu
     fuse.command("die", "dead")
     result, calls = _calls(plugin, tmp_path, "-vvv", "-t", "1", str(paths[0]), str(paths[2]), str(paths[3]), f"{mounts.base}/gone")
     assert result.code == 2
-    main, *workers = calls
+    watcher, main, *workers = calls
     assert len(workers) >= 2
+    assert not [call for call in calls[watcher] if str(mounts.base) in call]
     assert not [call for call in calls[main] if str(mounts.base) in call]
     named = [call for worker in workers for call in calls[worker] if str(mounts.base) in call]
     # One look-up for each mount, and nothing else by name.

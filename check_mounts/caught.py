@@ -1,0 +1,116 @@
+"""Runs that do not come to their end, remembered below /run, so that a hung configuration file costs one stuck process and not one a run.
+
+Import budget: ``binascii``, ``os``; what place needs. text only where another run is told of: ``--cached`` may come here, too.
+
+A run enters itself before it does anything that may hang: an empty file in a directory that is ours alone, whose name says who it is,
+what it was started with and who watches it, and into which its notes are copied (see notes). It removes the file at its end. One whose
+process is there though its watcher is not was caught: then a run with the same arguments would be, too, and says so instead.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import notes, place, syscalls
+
+# What, beside its arguments, decides which files a run reads.
+_VARIABLES = ("MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH")
+
+
+class Run:
+    """The entry of this run: ``caught.WHERE.ARGUMENTS.PID.START.PID.START``. Where it is known (boot and pid namespace), what it was
+    started with, itself and its watcher. Nothing here raises: without a directory there is no entry, and no other run is known."""
+
+    def __init__(self, arguments: Sequence[str], noted: notes.Notes, watcher: int) -> None:
+        self._noted = noted
+        self._directory = self._file = -1
+        here = f"{_sum(syscalls.here().encode()):08x}"
+        kind = f"{here}.{_digest(arguments)}"
+        who = (os.getpid(), watcher)
+        self._name = f"caught.{kind}." + ".".join(f"{pid}.{syscalls.process_start(pid) or 0}" for pid in who)
+        self._here, self._kind = f"caught.{here}.", f"caught.{kind}."
+        try:
+            self._directory = place.open_directory(_place())
+            self._file = self._made()
+            noted.copy_to(self._file)
+        except (OSError, place.Unusable):
+            self.leave()
+
+    def _made(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._name, flags, 0o600, dir_fd=self._directory)
+
+    def caught_before(self) -> Optional[tuple[bytes, int]]:
+        """What to print in place of a result, and its state, where an earlier run with the same arguments was caught and still is."""
+        for name in self._others():
+            try:
+                pid, start, watcher, its_start = (int(number) for number in name.split(".")[3:])
+            except ValueError:  # none of ours
+                continue
+            if syscalls.process_start(pid) != start:
+                self._remove(name)
+            elif name.startswith(self._kind) and syscalls.process_start(watcher) != its_start:
+                return self._said(name, pid)
+        return None
+
+    def _others(self) -> list[str]:
+        try:
+            names = os.listdir(self._directory) if self._directory >= 0 else []
+        except OSError:
+            return []
+        return sorted(name for name in names if name.startswith(self._here) and name != self._name)
+
+    def _said(self, name: str, pid: int) -> tuple[bytes, int]:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
+            try:
+                noted = notes.Noted(fd)
+            finally:
+                os.close(fd)
+        except (OSError, ValueError, IndexError):  # it ended meanwhile; or its file could not be written
+            noted = notes.Noted.nothing()
+        return notes.report(noted, notes.words("stuck", noted.step, pid, _since(noted.since)))
+
+    def leave(self) -> None:
+        """The end of the run."""
+        if self._file >= 0:
+            self._noted.leave(self._file)
+            self._remove(self._name)
+        for fd in (self._file, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        self._directory = self._file = -1
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._directory)
+        except OSError:
+            pass
+
+
+def _since(when: int) -> Sequence[str]:
+    if not when:
+        return ()
+    from check_mounts import text
+
+    return "since", text.moment(when)
+
+
+def _place() -> str:
+    """Where stuck probes are remembered unless told otherwise; but no directory that somebody names and that may be anywhere."""
+    directory = place.default_directory()
+    return directory if directory.startswith(("/run/", "/tmp/")) else place.own_in_tmp()
+
+
+def _digest(arguments: Sequence[str]) -> str:
+    """Whether runs are alike is all that it is for: hashlib takes longer to import than all of this."""
+    words = [*arguments, os.getcwd(), *(os.environ.get(name, "") for name in _VARIABLES)]
+    data = b"\0".join(word.encode("utf-8", "surrogatepass") for word in words)
+    return f"{_sum(data):08x}{_sum(data[::-1]):08x}"
+
+
+def _sum(data: bytes) -> int:
+    return binascii.crc32(data)

@@ -1,0 +1,173 @@
+"""What a run says of itself to its watcher before it does it: the step it is about to take, by when it means to be done, what has been
+checked and what has failed.
+
+Import budget: ``os``, ``time``. The notes are in a file without a name in memory (memfd_create(2)), which both processes have open, and
+from when the run has entered itself among the runs (caught) in its file there as well. One process writes, and it may be stuck or killed
+between any two instructions. So a record goes to the one of two places that does not count, and the byte that says which one counts is
+written last; lines of failures are written before the record that says how many there are.
+"""
+
+import os
+import time
+
+TYPE_CHECKING = False  # as in __main__
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SIZE = 16384
+STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_CRITICAL, _UNKNOWN = 2, 3
+_COUNTS, _RECORDS, _RECORD = 8, 64, 1024
+_LINES = _RECORDS + 2 * _RECORD
+_LONGEST_STEP = 800
+_LONGEST_LINE = 1000
+_NAMED = 3
+
+
+def create() -> int:
+    """A file in memory for notes. Raises OSError."""
+    fd = os.memfd_create("check_mounts", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, SIZE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+class Notes:
+    """Notes being written; without a descriptor nobody reads them, as in the daemon."""
+
+    def __init__(self, *fds: int) -> None:
+        self._fds = list(fds)
+        self._pid = os.getpid()
+        self._which = 0
+        self._step, self._since, self._until = "", 0, 0
+        self._told = -1
+        self._failed = [0] * len(STATES)
+        self._begin = self._end = _LINES
+
+    def copy_to(self, fd: int) -> None:
+        """From now on write them to this file as well. Raises OSError."""
+        data = os.pread(self._fds[0], SIZE, 0) if self._fds else b""
+        os.pwrite(fd, data, 0)
+        self._fds.append(fd)
+
+    def leave(self, fd: int) -> None:
+        """No longer."""
+        self._fds.remove(fd)
+
+    def step(self, words: str) -> None:
+        """About to do this: ``reading /etc/fstab``, one line that is fit for output."""
+        self._step, self._since = words, int(time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._publish()
+
+    def until(self, when: float) -> None:
+        """It means to be done by then (CLOCK_MONOTONIC)."""
+        self._until = int(when * 1e9)
+        self._publish()
+
+    def told(self, state: int) -> None:
+        """The verdict is out: its state."""
+        self._told = state
+        self._publish()
+
+    def selected(self, count: int) -> None:
+        """So many mounts are to be checked."""
+        self._write(count.to_bytes(4, "little"), _COUNTS)
+
+    def checked(self, count: int) -> None:
+        """So many have been, whatever came of it."""
+        self._write(count.to_bytes(4, "little"), _COUNTS + 4)
+
+    def failed(self, state: int, line: str) -> None:
+        """One more failure, in words that are fit for output."""
+        self._add(state, line)
+        self._publish()
+
+    def replace(self, failures: "Iterable[tuple[int, str]]") -> None:
+        """What has failed is this, and nothing else of what was noted."""
+        self._begin, self._failed = self._end, [0] * len(STATES)
+        for state, line in failures:
+            self._add(state, line)
+        self._publish()
+
+    def _add(self, state: int, line: str) -> None:
+        self._failed[state] += 1
+        data = b"%d%b\n" % (state, line.encode("utf-8", "backslashreplace")[:_LONGEST_LINE])
+        if self._end + len(data) <= SIZE:  # what has no room is counted
+            self._write(data, self._end)
+            self._end += len(data)
+
+    def _publish(self) -> None:
+        numbers = (self._since, self._until, self._told, self._begin, self._end, *self._failed)
+        step = self._step.encode("utf-8", "backslashreplace")[:_LONGEST_STEP]
+        self._which = 1 - self._which
+        self._write(b"%b\n%b\n" % (b" ".join(b"%d" % number for number in numbers), step), _RECORDS + self._which * _RECORD)
+        self._write(bytes([self._which]), 0)
+
+    def _write(self, data: bytes, offset: int) -> None:
+        # In a worker, which is forked from the run, the number is another file's.
+        for fd in self._fds if os.getpid() == self._pid else ():
+            try:
+                os.pwrite(fd, data, offset)
+            except OSError:  # no memory to be had: the last note stands
+                pass
+
+
+class Noted:
+    """What was noted: ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began, ``until`` in seconds on CLOCK_MONOTONIC, 0 where
+    nothing was said; ``told`` the state of the verdict that is out, -1 where none is. ``failed`` has the number of failures of each
+    state, ``lines`` those of them that had room: (state, words)."""
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError; ValueError where a file does not hold notes."""
+        self._understand(os.pread(fd, SIZE, 0))
+
+    @classmethod
+    def nothing(cls) -> "Noted":
+        """Of a run that has noted nothing."""
+        noted = cls.__new__(cls)
+        noted._understand(bytes(SIZE))
+        return noted
+
+    def _understand(self, data: bytes) -> None:
+        place = _RECORDS + (data[0] & 1) * _RECORD
+        numbers, step, *_ = (*data[place : place + _RECORD].rstrip(b"\0").split(b"\n"), b"")
+        since, until, told, begin, end, *failed = map(int, numbers.split() or (0, 0, -1, _LINES, _LINES, 0, 0, 0, 0))
+        if len(failed) != len(STATES) or told not in range(-1, len(STATES)):
+            raise ValueError("no notes")
+        self.step = step or b"starting"
+        self.since, self.until, self.told, self.failed = since, until / 1e9, told, failed
+        self.lines = [(int(line[:1]), line[1:]) for line in data[begin:end].split(b"\n") if line]
+        self.selected, self.checked = (int.from_bytes(data[_COUNTS + at : _COUNTS + at + 4], "little") for at in (0, 4))
+
+
+def report(noted: Noted, what: bytes, cut_short: bool = False) -> "tuple[bytes, int]":
+    """The verdict on a run that did not come to its end, and its state: ``what`` happened to it, and all that it had noted.
+
+    It was not done, so it is UNKNOWN at least, and CRITICAL where a failure is, unless somebody has cut it short: that is UNKNOWN.
+    """
+    state = _CRITICAL if noted.failed[_CRITICAL] and not cut_short else _UNKNOWN
+    parts = [what, _progress(noted)]
+    bad = sorted(noted.lines, key=lambda line: line[0] != _CRITICAL)
+    if sum(noted.failed):
+        named = b"; ".join(line for _, line in bad[:_NAMED])
+        parts.append(b"%d failed: %b%b" % (sum(noted.failed), named, b"; ..." if sum(noted.failed) > _NAMED else b""))
+    lines = [b"MOUNTS %b - %b" % (STATES[state].encode(), b", ".join(parts))]
+    lines += [b"%b: %b" % (STATES[each].encode(), words) for each, words in bad]
+    more = sum(noted.failed) - len(bad)
+    if more > 0:
+        lines.append(b"(and %d more)" % more)
+    return b"\n".join(lines) + b"\n", state
+
+
+def _progress(noted: Noted) -> bytes:
+    if not noted.checked and not sum(noted.failed):
+        return b"nothing was checked"
+    return b"%d of %d mount%b checked" % (noted.checked, noted.selected, b" was" if noted.selected == 1 else b"s were")
+
+
+def words(what: str, step: bytes, pid: int, since: "Sequence[str]" = ()) -> bytes:
+    """``stuck reading /etc/check_mounts.conf (pid 4711)``."""
+    return b" ".join((what.encode(), step, *(word.encode() for word in since), b"(pid %d)" % pid))
