@@ -138,7 +138,7 @@ def test_a_mount_that_comes_and_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon
     daemon.interval = 3600
     daemon.start("--allow-none")
     fuse.mount("other")
-    hung = fuse.mount("hung", mode=0)
+    hung = fuse.mount("hung", mode=0, default_permissions=1)
     daemon.until(lambda result: result.code == 1, 10)
     assert daemon.says(f"Couldn't check mountpoint {hung}: mode 0000 does not allow access")
 
