@@ -892,12 +892,15 @@ def _is_normally_writable(mount: Mount) -> bool:
     return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
 
 
+# ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN) while still `rw`.
+_STOPPED = (b"emergency_ro", b"shutdown")
+
+
 def _why_read_only(mount: Mount) -> Optional[str]:
     """How a mount refuses to be written to, in words; None where it does not. The words of options are exact."""
     if b"ro" in mount.options or b"ro" in mount.super_options:
         return "mounted ro"
-    # ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN) while still `rw`.
-    for word in (b"emergency_ro", b"shutdown"):
+    for word in _STOPPED:
         if word in mount.super_options:
             return f"mounted rw, but stopped ({printable(word)})"
     return None
@@ -922,8 +925,9 @@ def _read_only_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Op
 def _is_violated(declared: Mode, mount: Mount) -> bool:
     """Is what is declared rw, the mount or its superblock, read-only or stopped? A superblock that can only be ro violates nothing."""
     itself = declared.mount is not None and b"ro" in mount.options
-    never = filesystems.traits(mount.fs_type).image or _lacks_upper(mount)
-    return itself or (declared.superblock is not None and not never)
+    can_be_rw = not filesystems.traits(mount.fs_type).image and not _lacks_upper(mount)
+    stopped = can_be_rw and any(word in mount.super_options for word in (b"ro", *_STOPPED))
+    return itself or (declared.superblock is not None and stopped)
 
 
 def _lacks_upper(mount: Mount) -> bool:
