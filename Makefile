@@ -26,7 +26,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench soak mount-oracle lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run test lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,9 @@ soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang 
 
 mount-oracle: $(VENV)/test  ## declared options against mount(8) and the kernel, 5,000 random cases (root, some minutes)
 	MOUNT_ORACLE_CASES=5000 $(VENV)/bin/python -m pytest -q tests/test_mount_oracle.py
+
+faults: $(VENV)/test  ## each system call of a check fails once, with each error that it can have (root, strace; some half an hour)
+	FAULTS=all $(VENV)/bin/python -m pytest -q tests/test_faults.py
 
 lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... mounted, to be spoilt at will (see tests/lab/README.md)
 	$(VENV)/bin/python -m tests.lab.verdict --shell

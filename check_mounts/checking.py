@@ -148,7 +148,27 @@ def take(
     wake_fd: Optional[int] = None,
     begun: Callable[[Pass], None] = lambda under_way: None,
 ) -> Survey:
-    """One check from its beginning to its end. ``begun`` is told of each pass. Raises OSError, see :func:`begin`."""
+    """One check from its beginning to its end. ``begun`` is told of each pass. Raises OSError, see :func:`begin`, as long as nothing was
+    measured."""
+    measured: list[Survey] = []
+    try:
+        return _take(options, table, reread, interruption, wake_fd, begun, measured)
+    except Exception as error:
+        if not measured:
+            raise
+        return _unconcluded(measured[-1], error)
+
+
+def _take(
+    options: Options,
+    table: Table,
+    reread: Callable[[], Table],
+    interruption: Callable[[], Optional[str]],
+    wake_fd: Optional[int],
+    begun: Callable[[Pass], None],
+    measured: list[Survey],
+) -> Survey:
+    """``measured`` grows by the result of each pass."""
     until = time.monotonic() + options.settings.deadline
 
     def within(given: Options) -> Options:
@@ -161,7 +181,8 @@ def take(
         under_way = begin(within(given), table, chosen, wake_fd)
         begun(under_way)
         reading.step("waiting for the mounts")
-        return survey.take(under_way, reread, interruption)
+        measured.append(survey.take(under_way, reread, interruption))
+        return measured[-1]
 
     reading.step("looking up what is named")
     found = look_up(options, table[0], interrupted=interruption)
@@ -194,6 +215,13 @@ def take(
 
 def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
     """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+    try:
+        return _concluded(options, result, mounted_now, found)
+    except Exception as error:
+        return _unconcluded(result, error)
+
+
+def _concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
     ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
@@ -201,6 +229,12 @@ def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequen
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
     result = demands.held_against(result, mounted_now, ready.filters, ready.demands, found.devices)
     return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
+
+
+def _unconcluded(result: Survey, error: Exception) -> Survey:
+    """No memory, or a defect of ours: what was measured stands."""
+    failed = Finding(b"", None, Condition.UNPROBED, f"what is named and declared was not compared: {text.error_of(error)}")
+    return dataclasses.replace(result, findings=(*result.findings, failed))
 
 
 def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> Survey:

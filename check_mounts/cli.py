@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import functools
 import gc
 import math
@@ -33,6 +34,7 @@ from check_mounts import (
     reading,
     selection,
     stuck,
+    summary,
     survey,
     sysfs,
     text,
@@ -53,6 +55,8 @@ _SMALLEST_OUTPUT = 128
 _FILES = {"--fstab": expected.DEFAULT_FSTAB, "--extra-opts": ""}
 # How long a reader that does not read, or reads slowly, may keep us in all.
 _WRITE_PATIENCE = 4.0
+# How often a write may fail for want of memory, say.
+_MOST_FAILURES = 5
 
 
 _Pattern = TypeVar("_Pattern")
@@ -857,8 +861,7 @@ def _complain(words: str, interrupts: Interrupts) -> None:
 
 
 def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple[bytes, State]:
-    from check_mounts import summary
-
+    # What this needs is loaded before the first probe: by now it may be that nothing can be opened.
     line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
     return text.encoded(line, _stdout_encoding()), state
 
@@ -872,17 +875,15 @@ def _write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
 
     A signal that comes now ends it; the first piece, which has the verdict, has its chance even so.
     """
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
     until = time.monotonic() + _WRITE_PATIENCE
     view = memoryview(data)
-    known = interrupts.count
+    known, failures = interrupts.count, 0
     while view:
         left = until - time.monotonic()
         # A signal does not end a poll (PEP 475), so it is a short one.
         if left <= 0 or (interrupts.count > known and len(view) < len(data)):
             return
-        if not poll.poll(min(int(left * 1000) + 1, 100)):
+        if not _has_room(fd, min(left, 0.1)):
             if interrupts.count > known:
                 return
             continue
@@ -890,8 +891,21 @@ def _write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
             view = view[os.write(fd, view[: select.PIPE_BUF]) :]
         except BlockingIOError:
             continue
-        except OSError:  # EPIPE, ENOSPC, EBADF: nobody to tell; the exit code still says it
-            return
+        except OSError as error:  # EPIPE, EBADF: nobody to tell; the exit code still says it
+            failures += 1
+            if failures == _MOST_FAILURES or error.errno in (errno.EPIPE, errno.EBADF):
+                return
+            time.sleep(0.01)
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    """Whether something can be written to a descriptor, or will be in so many seconds; where nobody can say that, it is tried."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    try:
+        return bool(poll.poll(int(seconds * 1000) + 1))
+    except OSError:
+        return True
 
 
 def _understood_again(arguments: list[str]) -> Options:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ _LOOKS, _BETWEEN_LOOKS = 10, 0.005
 # How much longer than its deadline a pass takes at most, where it was late itself.
 _CATCH_UP = 0.25
 _TRIES = 2
+# After an error, in seconds: what fails each time does not take all of a processor until the deadline.
+_BREATH = 0.01
 
 # How the file with the mount table is called in messages.
 MOUNT_TABLE = "the mount table"
@@ -123,6 +126,8 @@ class Pass:
         self.lost: list[StuckProbe] = []
         self.findings: dict[int, Finding] = {}
         self.noted: dict[int, float] = {}  # when each was (CLOCK_MONOTONIC)
+        self._arrived: collections.deque[workers.Event] = collections.deque()
+        self._trouble: Optional[str] = None
         self.notes: list[str] = []
         self.interrupted: Optional[str] = None
         # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long must still come first, or a
@@ -165,6 +170,18 @@ class Pass:
             raise
         self._look_again = time.monotonic() + self._pause()
 
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        """Do something, and go on where it fails: no memory, no descriptor, a module that cannot be loaded, a defect of ours. What was
+        measured is not lost over that, and the deadline ends what fails each time."""
+        try:
+            action()
+        except Exception as error:
+            words = f"an error in the middle of the check ({what}): {text.error_of(error)}"
+            if words not in self.notes:
+                self.notes.append(words)
+            self._trouble = text.error_of(error)
+            time.sleep(_BREATH)
+
     @property
     def goes_on(self) -> bool:
         """False once everything has an answer, or the deadline has come."""
@@ -189,27 +206,32 @@ class Pass:
 
     def _go_on(self, until: float) -> bool:
         """Whether anything has come."""
-        events = self._pool.wait(until)
-        for event in events:
-            self._handle(event)
-        self._look_at_held()
-        self._look_for_causes()
-        self._start_ready()
+        self._guarded("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))
+        something = bool(self._arrived)
+        self._handle_arrived()
+        self._guarded("runs at the same time", self._look_at_held)
+        self._guarded("looking for causes", self._look_for_causes)
+        self._guarded("starting probes", self._start_ready)
         self._look_again = time.monotonic() + self._pause()
-        return bool(events)
+        return something
+
+    def _handle_arrived(self) -> None:
+        while self._arrived:
+            event = self._arrived.popleft()
+            self._guarded("an answer", functools.partial(self._handle_or_say, event))
 
     def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
         """Give up what is open and say what was found. ``interrupted`` names what cut the pass short."""
         self.interrupted = interrupted
         if interrupted is None:
-            self._catch_up()
+            self._guarded("the last answers", self._catch_up)
         self._end()
         # Who answers first is chance. The order of the mount table is the same from run to run, and so are the mounts that a verdict
         # names first: a text that changes from check to check is an event to those who archive it.
         self.findings = dict(sorted(self.findings.items(), key=lambda item: self._place[item[0]]))
-        findings, vanished = _settled(self, reread)
+        findings, vanished = self._settled(reread)
         return Survey(
-            findings=(*self.causes.explained(findings), *not_understood(self._unparsed)),
+            findings=(*self._explained(findings), *not_understood(self._unparsed)),
             left_out=(*self.chosen.left_out, *vanished),
             notes=(*self._registry.notes, *self.notes),
             started=self.started,
@@ -217,6 +239,26 @@ class Pass:
             timeout=self.timeout,
             interrupted=self.interrupted,
         )
+
+    def _settled(self, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
+        """The findings in the light of the table as it is now; as they are where that cannot be said."""
+        result = list(self.findings.values()), list[LeftOut]()
+
+        def settle() -> None:
+            nonlocal result
+            result = _settled(self, reread)
+
+        self._guarded("the mount table after it", settle)
+        return result
+
+    def _explained(self, findings: list[Finding]) -> list[Finding]:
+        """The findings with their causes; without, where those cannot be told."""
+
+        def explain() -> None:
+            findings[:] = self.causes.explained(findings)
+
+        self._guarded("the causes", explain)
+        return findings
 
     def abandon(self, why: str) -> None:
         """Give up what is open; what was found is of no interest. ``why`` names what cut the pass short."""
@@ -369,6 +411,18 @@ class Pass:
         return stuck is None or _age(stuck) >= timeout or not self._registry.still_stuck(stuck)
 
     # -- what has come back
+
+    def _handle_or_say(self, event: workers.Event) -> None:
+        """Raises what kept the answer from being judged; then that is the finding."""
+        try:
+            self._handle(event)
+        except Exception as error:
+            mount, why = self._mount_of(event.key), f"its answer could not be judged: {text.error_of(error)}"
+            if event.key & _WRITE:
+                self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: {why}")
+            elif mount.mount_id not in self.findings:
+                self._give_up(mount, why)
+            raise
 
     def _handle(self, event: workers.Event) -> None:
         mount = self._mount_of(event.key)
@@ -574,12 +628,25 @@ class Pass:
     def _end(self) -> None:
         """Give up what is open. The workers that did not answer are killed; their lines in the registry stand already."""
         came = self.interrupted or "the run's deadline"
-        why = f"{came} came first"
+        why = self._why_open(came)
+        self._guarded("the last answers", lambda: self._arrived.extend(self._pool.last_answers()))
+        self._handle_arrived()
+        self._guarded("what has no answer", lambda: self._note_unserved(came, why))
+        for mount in self.chosen.selected:
+            if mount.mount_id not in self.findings:
+                self._note(mount, Condition.UNPROBED, why)
+        self.left = frozenset(self._pool.close())
+        self._guarded("what is stuck", lambda: self._settle_stuck(self.left))
+        self._guarded("the causes", lambda: self.causes.close(in_a_hurry=self.interrupted is not None))
+
+    def _why_open(self, came: str) -> str:
+        """Why something has no answer yet."""
         if self._pool.trouble is not None:
             self.notes.append(f"workers could not be started: {self._pool.trouble}")
-            why = f"no worker could be started ({self._pool.trouble})"
-        for event in self._pool.last_answers():
-            self._handle(event)
+            return f"no worker could be started ({self._pool.trouble})"
+        return f"{came} came first" + (f", after an error ({self._trouble})" if self._trouble else "")
+
+    def _note_unserved(self, came: str, why: str) -> None:
         for key, pid, progress, waited in self._pool.unserved():
             mount = self._mount_of(key)
             # Somebody was asking: how long in vain is what points to a mount that hangs.
@@ -594,17 +661,11 @@ class Pass:
                 self._note(mount, Condition.UNPROBED, unanswered, outcome, waited, pid, _boottime() - waited)
         for mount in self._writes_held.values():
             self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}")
-        for mount in self.chosen.selected:
-            if mount.mount_id not in self.findings:
-                self._note(mount, Condition.UNPROBED, why)
-        self.left = frozenset(self._pool.close())
-        # What shares the fate of another mount has no outcome of its own.
-        self.lost = [_lost(finding) for finding in self.findings.values() if finding.stuck_pid in self.left and finding.outcome]
-        self._settle_stuck(self.left)
-        self.causes.close(in_a_hurry=self.interrupted is not None)
 
     def _settle_stuck(self, left: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
+        # What shares the fate of another mount has no outcome of its own.
+        self.lost = [_lost(finding) for finding in self.findings.values() if finding.stuck_pid in left and finding.outcome]
         self._registry.forget_promises(self._plan.has_device)
         self._registry.close(any_stuck=bool(left))
         earlier = {probe.pid for probe in self._registry.probes}

@@ -1,7 +1,7 @@
 """System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError. And what several
 modules ask the kernel for in the same way.
 
-Import budget: ``ctypes``, ``fcntl``, ``os``, ``termios``. Every function is a thin wrapper: no policy, no path of its own.
+Import budget: ``ctypes``, ``fcntl``, ``os``, ``stat``, ``termios``. Every function is a thin wrapper: no policy, no path of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import sys
 import termios
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 # openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
 _NR_OPENAT2 = 437
+_LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
@@ -288,6 +290,16 @@ def reaped(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
         return True
+    except OSError:  # it can still be reaped
+        return False
+
+
+def close(fd: int) -> None:
+    """close(2). An error says nothing of use: the descriptor is free all the same."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
 
 
 def process_start(pid: int) -> Optional[int]:
@@ -316,10 +328,10 @@ def here() -> str:
     """Where a pid is known: the boot, and the pid namespace. In another one (a container that shares the directory) it is somebody
     else's."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # as text it would need a codec that has to be loaded
+            boot = (file.read() or b"").decode("ascii").strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
+    except (OSError, ValueError):
         return "- -"
 
 
@@ -331,14 +343,53 @@ def bytes_waiting(fd: int) -> int:
 def open_without_symlinks(path: bytes, flags: int) -> int:
     """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises OSError; ELOOP where there is one.
 
-    Without openat2 (Linux before 5.6, or a filter that does not know it) links on the way are followed; at the end not, if ``flags``
-    say so.
+    A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW). Without openat2 (Linux before 5.6, or a
+    filter that does not know it) the path is walked component by component.
     """
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
         return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
     except NoSuchCall:
-        return os.open(path, flags)
+        return walked(path, flags)
+
+
+def walked(path: bytes, flags: int) -> int:
+    """What open_without_symlinks is without openat2: each component is opened in the one before, as what it is, and looked at."""
+    if len(path) > _LONGEST_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
+    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in above:
+            below = _no_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+            os.close(directory)
+            directory = below
+        return _opened_last(directory, last, flags | (os.O_DIRECTORY if path.endswith((b"/", b"/.")) else 0))
+    finally:
+        os.close(directory)
+
+
+def _opened_last(directory: int, name: bytes, flags: int) -> int:
+    """The last component. It is looked up once where O_PATH is wanted: in what hangs, nobody is to ask twice."""
+    if not flags & os.O_PATH:
+        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so it is looked at before.
+        os.close(_no_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
+    fd = os.open(name, (flags | os.O_NOFOLLOW) & ~os.O_DIRECTORY, dir_fd=directory)
+    if not flags & os.O_NOFOLLOW:
+        fd = _no_link(fd)
+    if flags & os.O_DIRECTORY and not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return fd
+
+
+def _no_link(fd: int) -> int:
+    """Raises OSError (ELOOP), and closes it, where a descriptor is of a symbolic link."""
+    if stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return fd
 
 
 def open_in_mount(directory: int, name: bytes, flags: int) -> int:

@@ -183,6 +183,13 @@ def error_words(number: int) -> str:
     return f"errno {number}" if name is None else f"{os.strerror(number)} ({name})"
 
 
+def error_of(error: BaseException) -> str:
+    """What went wrong, in words: ``Cannot allocate memory (ENOMEM)``, ``ValueError: too large``."""
+    if isinstance(error, OSError) and error.errno:
+        return error_words(error.errno)
+    return one_line(f"{type(error).__name__}: {error}")
+
+
 def seconds_words(seconds: float) -> str:
     """``5 s``, ``0.25 s``: a number of seconds as people write it."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"

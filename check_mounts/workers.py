@@ -1,6 +1,6 @@
 """An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
 
-Import budget: ``mmap``, ``os``, ``select``, ``signal``, ``struct``, ``time``; ctypes and fcntl by way of syscalls.
+Import budget: ``mmap``, ``os``, ``resource``, ``select``, ``signal``, ``struct``, ``time``; ctypes and fcntl by way of syscalls.
 
 Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and a worker that hangs holds up
 nothing but its own request. Before a worker begins, it notes in shared memory what it took and when; answers come back through a
@@ -15,6 +15,8 @@ Invariants:
 - What a worker says of itself is believed for a while only, since one that acts as a user may be tampered with: its time is up that
   long after it was seen at a request, whatever it notes. Each frame that it is to be read for costs an open request.
 - Only own children that are not reaped yet are killed: until then their pid cannot belong to anybody else.
+- A system call of the parent that fails (no memory, a filter, no right to kill a worker that has become a user) costs no answer: what
+  has come is kept, and the rest is tried again.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import os
+import resource
 import select
 import signal
 import struct
@@ -40,6 +43,8 @@ _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
 # When a request that nobody seems to have is lost, and an answer that a worker says it has, though there is room for it. It may lose
 # the processor before it has noted what it took, or written what it found.
 _LOST_AFTER = 2.0
+# How long the parent sleeps where it cannot wait for an event, in seconds, and how often an answer may fail to be read.
+_MOMENT, _MOST_FAILURES = 0.005, 100
 
 # Whose pool has no other end gives it one so many seconds after a request's timeout: that counts from when a worker begins, and where
 # no process can be started none does.
@@ -104,13 +109,15 @@ Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 @dataclasses.dataclass
 class _Worker:
-    """``seen_at``: the request that it was at when the parent looked, ``seen`` when that was for the first time since its last answer."""
+    """``seen_at``: the request that it was at when the parent looked, ``seen`` when that was for the first time since its last answer.
+    ``failures``: how often its answers could not be read."""
 
     slot: int
     pid: int
     answer_fd: int
     seen_at: Optional[int] = None
     seen: float = 0.0
+    failures: int = 0
 
 
 class Pool:
@@ -137,6 +144,7 @@ class Pool:
         self._groups = groups
         self._open: set[int] = set()  # submitted, no event yet
         self._unsent: deque[int] = deque()
+        self._events: list[Event] = []  # not handed out yet: an error in between must not lose them
         self._suspects: dict[int, float] = {}
         self._answers = 0
         self._looked = 0.0
@@ -151,6 +159,8 @@ class Pool:
             try:
                 # Itself a descriptor, so that somebody who waits for more than this pool can wait for it.
                 self._poll = select.epoll()
+                if wake_fd is not None:
+                    self._poll.register(wake_fd, select.EPOLLIN)
             except BaseException:
                 os.close(self._devnull)
                 raise
@@ -158,8 +168,6 @@ class Pool:
             os.close(self._request_fd)
             os.close(self._send_fd)
             raise
-        if wake_fd is not None:
-            self._poll.register(wake_fd, select.EPOLLIN)
         self._look_at = self._grow_at = 0.0
         self._opened = monotonic()
         self._parent = os.getpid()
@@ -195,18 +203,30 @@ class Pool:
 
     def wait(self, until: float) -> list[Event]:
         """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where it was woken or ran out."""
-        events: list[Event] = []
         if self._unsent:
             self._send()
-        # Rounded up to a millisecond: epoll_wait would return at once before the time, again and again.
-        for fd, _ in self._poll.poll(max(0.0, min(until, self._look_at) - monotonic() + 0.001)):
+        for fd in self._ready(until):
             if fd == self._wake_fd:
                 _drain(fd)
-            else:
-                self._receive(self._by_fd[fd], events)
+            elif fd in self._by_fd:
+                self._receive(self._by_fd[fd])
         if monotonic() >= self._look_at:
-            self._look_round(events)
+            self._look_round()
+        return self._taken_events()
+
+    def _taken_events(self) -> list[Event]:
+        events, self._events = self._events, []
         return events
+
+    def _ready(self, until: float) -> list[int]:
+        """The descriptors that have something to say, as soon as there are any. All, where that cannot be found out: to read one that
+        has nothing does not block."""
+        try:
+            # Rounded up to a millisecond: epoll_wait would return at once before the time, again and again.
+            return [fd for fd, _ in self._poll.poll(max(0.0, min(until, self._look_at) - monotonic() + 0.001))]
+        except OSError:
+            sleep(max(0.0, min(_MOMENT, until - monotonic())))
+            return [*self._by_fd, *([] if self._wake_fd is None else [self._wake_fd])]
 
     def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
         """(key, pid, seconds) of each request that a worker has been at for so long, and has no answer to."""
@@ -216,14 +236,12 @@ class Pool:
 
     def last_answers(self) -> list[Event]:
         """Kill all workers; what they had answered by then. Nothing but :meth:`unserved` and :meth:`close` may follow."""
-        events: list[Event] = []
-        if not self._open:
-            return events
-        for worker in self._by_fd.values():
-            self._kill(worker)
-        for worker in self._by_fd.values():
-            self._read_out(worker, events)
-        return events
+        if self._open:
+            for worker in self._by_fd.values():
+                self._kill(worker)
+            for worker in self._by_fd.values():
+                self._read_out(worker)
+        return self._taken_events()
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
@@ -257,7 +275,7 @@ class Pool:
         for worker in list(self._by_fd.values()):
             self._give_up(worker)  # idle, or just about to note that it is not
         for fd in (self._send_fd, self._request_fd):
-            os.close(fd)
+            syscalls.close(fd)
         left = self.reap()
         patience = monotonic() + grace
         while left and monotonic() < patience:
@@ -265,8 +283,11 @@ class Pool:
             before, left = left, self.reap()
             if left < before:
                 patience = monotonic() + grace
-        os.close(self._devnull)
-        self._poll.close()
+        syscalls.close(self._devnull)
+        try:
+            self._poll.close()
+        except OSError:
+            pass
         return list(self._given_up)
 
     # -- requests and answers
@@ -277,7 +298,7 @@ class Pool:
             keys = [self._unsent[i] for i in range(min(len(self._unsent), select.PIPE_BUF // _KEY.size))]
             try:
                 os.write(self._send_fd, b"".join(map(_KEY.pack, keys)))
-            except BlockingIOError:  # full: thousands are waiting, more after the next answers
+            except OSError:  # full: thousands are waiting, more after the next answers; or no memory, and more a little later
                 break
             for _ in keys:
                 self._unsent.popleft()
@@ -286,26 +307,34 @@ class Pool:
         # Who takes them, and when, is seen in shared memory only.
         self._look_at = min(self._look_at, monotonic() + PATIENCE)
 
-    def _read(self, worker: _Worker) -> bytes:
+    def _read(self, worker: _Worker) -> Optional[bytes]:
+        """What a worker has answered: nothing where it is dead, None where there is nothing yet."""
         try:
             return os.read(worker.answer_fd, select.PIPE_BUF // self._frame_size * self._frame_size)
-        except OSError:
-            return b""
+        except BlockingIOError:
+            return None
+        except OSError:  # no memory, say: what is in the pipe is still there the next time
+            worker.failures += 1
+            return b"" if worker.failures > _MOST_FAILURES else None
 
-    def _receive(self, worker: _Worker, events: list[Event]) -> None:
+    def _receive(self, worker: _Worker) -> bool:
+        """Whether there was an answer, or the end of the worker."""
         data = self._read(worker)
+        if data is None:
+            return False
         worker.seen_at = None
-        if not data or not self._accept(data, events):
+        if not data or not self._accept(data):
             # Dead, or not to be trusted. A worker without a request that ends has merely ended.
-            self._bury(worker, events)
-            return
+            self._bury(worker)
+            return True
         self._grow_at = monotonic() + PATIENCE
         if data[-self._frame_size + _HEAD.size - 1]:  # it was its last; another one takes its place if there is work
             self._forget(worker)
             if self._open:
                 self._start_worker()
+        return True
 
-    def _accept(self, data: bytes, events: list[Event]) -> bool:
+    def _accept(self, data: bytes) -> bool:
         """Turn frames into events; False where they are none of ours (a worker that acts as a user may be tampered with)."""
         for start in range(0, len(data), self._frame_size):
             frame = data[start : start + self._frame_size]
@@ -316,43 +345,45 @@ class Pool:
                 return False
             self._open.discard(key)
             self._answers += 1
-            events.append(Answered(key, frame[_HEAD.size :]))
+            self._events.append(Answered(key, frame[_HEAD.size :]))
         return True
 
-    def _read_out(self, worker: _Worker, events: list[Event]) -> None:
+    def _read_out(self, worker: _Worker) -> None:
         """Read what a worker that was killed has answered before, up to the first frame that is none."""
-        while self._has_answers(worker) and (data := self._read(worker)) and self._accept(data, events):
-            pass
+        failures = -1
+        while failures < worker.failures:  # once more, where it could not be read
+            failures = worker.failures
+            while (data := self._read(worker)) and self._accept(data):
+                pass
 
-    def _bury(self, worker: _Worker, events: list[Event]) -> None:
+    def _bury(self, worker: _Worker) -> None:
         key, _ = self._claim(worker)
         if key is not None:
             self._open.discard(key)
-            events.append(Died(key, worker.pid, self._progress(worker)))
+            self._events.append(Died(key, worker.pid, self._progress(worker)))
         self._give_up(worker)
 
     # -- time
 
-    def _look_round(self, events: list[Event]) -> None:
+    def _look_round(self) -> None:
         """Who has run out of time, and are there enough of them?"""
         now = monotonic()
         claimed, soonest = 0, now + 60.0
         for worker in list(self._by_fd.values()):
             key, began, due = self._look_at_one(worker, now)
-            while key is not None and now >= due and self._has_answers(worker):
-                # It may wait for room there. That a request is among them is seen from its claim.
-                self._receive(worker, events)
+            while key is not None and now >= due and self._receive(worker):
+                # It may have waited for room there. That a request is among them is seen from its claim.
                 key, began, due = self._look_at_one(worker, now)
             if key is None:
                 continue
             if now >= due:
-                self._time_out(worker, key, now - began, events)
+                self._time_out(worker, key, now - began)
             else:
                 claimed += 1
                 soonest = min(soonest, due)
         # What is answered does not wait, though it was not read. More workers would only keep a late parent from it.
         unread = self._unread() if len(self._open) > claimed else 0
-        self._find_lost(claimed + unread, events)
+        self._find_lost(claimed + unread)
         waiting = len(self._open) - claimed
         if waiting > unread:
             self._answers += unread
@@ -379,37 +410,32 @@ class Pool:
         horizon = min(_HORIZON, self._timeout * _PART_OF_TIMEOUT)
         return elapsed >= PATIENCE / 2 and waiting * elapsed > self._answers * horizon
 
-    def _find_lost(self, known: int, events: list[Event]) -> None:
+    def _find_lost(self, known: int) -> None:
         """Requests that nobody has: taken by a worker that was killed before it could note that, or that answered nonsense.
 
         Only after a while, because a worker may just be about to note what it took. ``known``: how many have a worker or an answer.
         """
         suspects: dict[int, float] = {}
-        if not known and not self._unsent and not syscalls.bytes_waiting(self._request_fd):
+        if not known and not self._unsent and _waiting_in(self._request_fd) == 0:
             now = monotonic()
             suspects = {key: self._suspects.get(key, now) for key in self._open}
             for key in [key for key, since in suspects.items() if now - since >= _LOST_AFTER]:
                 self._open.discard(key)
-                events.append(Died(key, None, bytes(PROGRESS_SIZE)))
+                self._events.append(Died(key, None, bytes(PROGRESS_SIZE)))
         self._suspects = suspects
 
-    def _time_out(self, worker: _Worker, key: int, waited: float, events: list[Event]) -> None:
+    def _time_out(self, worker: _Worker, key: int, waited: float) -> None:
         self._kill(worker)
         # An answer may have come at the last moment; then it counts, and only the worker is lost.
-        self._read_out(worker, events)
+        self._read_out(worker)
         if key in self._open:
             self._open.discard(key)
-            events.append(TimedOut(key, worker.pid, waited, self._progress(worker)))
-        self._bury(worker, events)  # with what it may have taken after that answer
-
-    def _has_answers(self, worker: _Worker) -> bool:
-        poll = select.poll()
-        poll.register(worker.answer_fd, select.POLLIN)
-        return any(event & select.POLLIN for _, event in poll.poll(0))
+            self._events.append(TimedOut(key, worker.pid, waited, self._progress(worker)))
+        self._bury(worker)  # with what it may have taken after that answer
 
     def _unread(self) -> int:
         """How many answers there are in the pipes."""
-        return sum(syscalls.bytes_waiting(fd) for fd, _ in self._poll.poll(0) if fd != self._wake_fd) // self._frame_size
+        return sum(_waiting_in(fd) or 0 for fd in self._by_fd) // self._frame_size
 
     def _claim(self, worker: _Worker) -> tuple[Optional[int], float]:
         """What a worker is at and since when, or _ANSWERING; None where it is at nothing, or has answered already."""
@@ -442,26 +468,30 @@ class Pool:
         pipe: tuple[int, ...] = ()
         try:
             pipe = os.pipe()
+            os.set_blocking(pipe[0], False)
+            self._poll.register(pipe[0], select.EPOLLIN)
             pid = os.fork()
         except OSError as error:  # no process, memory or descriptor to be had; tried again as long as work waits
             self.trouble = error.strerror or str(error)
             self._free_slots.append(slot)
-            for fd in pipe:
-                os.close(fd)
+            for fd in pipe:  # what is closed is no longer polled
+                syscalls.close(fd)
             return False
         if pid == 0:
             self._serve(slot, pipe[1])
         self.forks += 1
-        os.close(pipe[1])
         self._by_fd[pipe[0]] = _Worker(slot, pid, pipe[0])
-        self._poll.register(pipe[0], select.EPOLLIN)
+        syscalls.close(pipe[1])
         return True
 
     def _kill(self, worker: _Worker) -> None:
-        """SIGKILL, and no wait: it may be in a system call that no signal ends."""
+        """SIGKILL, and no wait: it may be in a system call that no signal ends.
+
+        It is gone already, or has become a user whom we may not kill (EPERM without CAP_KILL): then it is given up all the same.
+        """
         try:
             os.kill(worker.pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except OSError:
             pass
 
     def _give_up(self, worker: _Worker) -> None:
@@ -470,10 +500,13 @@ class Pool:
 
     def _forget(self, worker: _Worker) -> None:
         """No longer listen to it. It is ours to reap all the same."""
-        self._poll.unregister(worker.answer_fd)
         del self._by_fd[worker.answer_fd]
-        os.close(worker.answer_fd)
         self._given_up[worker.pid] = worker.slot
+        try:
+            self._poll.unregister(worker.answer_fd)
+        except OSError:  # once it is closed it is no longer polled anyway
+            pass
+        syscalls.close(worker.answer_fd)
 
     def _serve(self, slot: int, answer_fd: int) -> NoReturn:
         """The life of a worker. Whatever happens, it never returns into the parent's code."""
@@ -544,10 +577,17 @@ def _drain(fd: int) -> None:
         pass
 
 
-def _allow_descriptors(count: int) -> None:
-    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes one of them here."""
-    import resource
+def _waiting_in(fd: int) -> Optional[int]:
+    """How many bytes are in a pipe; None where that cannot be said."""
+    try:
+        return syscalls.bytes_waiting(fd)
+    except OSError:
+        return None
 
+
+def _allow_descriptors(count: int) -> None:
+    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes one of them here. Without, there
+    may be fewer workers than wanted."""
     try:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

@@ -242,8 +242,8 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     _hand_out(one, range(5))
     (worker,) = one._by_fd.values()
     until(lambda: syscalls.bytes_waiting(worker.answer_fd) > 0)
-    events: list[Event] = []
-    one._time_out(worker, 0, 10.0, events)
+    one._time_out(worker, 0, 10.0)
+    events = one._taken_events()
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}
     known = {*one._given_up, *(each.pid for each in one._by_fd.values())}
