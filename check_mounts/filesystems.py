@@ -100,19 +100,20 @@ def _has_no_port(host: bytes) -> bool:
 
 
 def _nfs(source: bytes, mount: Mount) -> list[bytes]:
-    return _through_port(_export(source, mount), mount, b"2049")
+    return _through_tunnel(_export(source, mount), mount)
 
 
-def _through_port(hosts: list[bytes], mount: Mount, default: bytes) -> list[bytes]:
-    """With the port that the mount shows, where it says more than the name: a tunnel for each mount begins on the same loopback
-    address (stunnel of efs-utils, ssh -L), and behind a forwarded port is another server."""
-    port = mount.super_option(b"port")
-    if port in (None, b"0") or not port.isdigit() or len(port) > 5:
+def _through_tunnel(hosts: list[bytes], mount: Mount) -> list[bytes]:
+    """With the port that the mount shows where the host is this one: there each port is the end of a tunnel (stunnel of efs-utils,
+    ssh -L), with another server behind it. A name for something else stays as it is."""
+    port = mount.super_option(b"port") or b"0"
+    if not port.isdigit() or len(port) > 5 or not int(port):
         return hosts
-    address = mount.super_option(b"addr") or b""
-    if port == default and not address.startswith(b"127.") and address != b"::1":
-        return hosts
-    return [host + b":" + port for host in hosts]
+    return [host + b":" + port if _is_loopback(host) else host for host in hosts]
+
+
+def _is_loopback(host: bytes) -> bool:
+    return host.startswith(b"127.") or host in (b"localhost", b"localhost.localdomain", b"[::1]", b"ip6-localhost")
 
 
 def _share(source: bytes, mount: Mount) -> list[bytes]:
@@ -120,7 +121,7 @@ def _share(source: bytes, mount: Mount) -> list[bytes]:
     share = source.replace(b"\\", b"/")
     if not share.startswith(b"//"):
         return _export(source, mount)
-    return _through_port(_hosts([_user_less(share).partition(b"/")[0]], b"445"), mount, b"445")
+    return _through_tunnel(_hosts([_user_less(share).partition(b"/")[0]], b"445"), mount)
 
 
 # What follows these is a bucket or a path.
@@ -207,7 +208,7 @@ def _before_slash(source: bytes, _mount: Mount) -> list[bytes]:
 
 def _plan9(source: bytes, mount: Mount) -> list[bytes]:
     """9p: over TCP the source is the server's address; over virtio, Xen or a descriptor it is a tag."""
-    return _through_port(_hosts([source]), mount, b"564") if mount.super_option(b"trans") in (b"tcp", b"rdma") else []
+    return _through_tunnel(_hosts([source]), mount) if mount.super_option(b"trans") in (b"tcp", b"rdma") else []
 
 
 def _guess(source: bytes, mount: Mount) -> list[bytes]:
@@ -257,7 +258,7 @@ _are(b"vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs", Traits(att
 _are(b"fuseblk hostfs bind none", Traits())
 
 # On shared disks: their locks are on the network. The source is a device.
-_are(b"gfs gfs2 ocfs ocfs2", Traits(network=True, device=True, known=True, attributes=True))
+_are(b"gfs gfs2 ocfs ocfs2 scoutfs", Traits(network=True, device=True, known=True, attributes=True))
 _are(b"nfs", Traits(network=True, known=True, attributes=True, servers=_nfs))
 _are(b"nfs3 nfs4", Traits(network=True, attributes=True, servers=_nfs))
 # cifs_statfs hid errors before Linux 5.11; 9P but for 9P2000.L, and Coda without its daemon, have numbers of their own.
@@ -289,10 +290,11 @@ _are(b"ceph ceph-fuse cephfs", Traits(network=True, servers=_ceph), (b"fuse.",))
 _are(b"cephfs", Traits(network=True, servers=_ceph))
 # Of these the source is a bucket, a repository, a remote's name as somebody configured it, or the program.
 _are(
-    b"""acd_cli afpfs afuse alluxio alluxio-fuse beegfs blobfuse blobfuse2 cloudfuse cosfs cubefs cunofs cvmfs cvmfs2 daos dfuse
-    drvfs eos eosx eosxd fuse_dfs gcsfuse geesefs google-drive-ocamlfuse goofys grpcfuse hubicfuse irods irodsfs JuiceFS juicefs
-    keybase keybase-redirector mount-s3 mountpoint-s3 objectivefs obsfs onedriver onedrive ossfs ossfs2 osxfs pcloud
-    pCloud.fs rclone rclonefs riofs rozofs s3backer s3fs s3ql smbnetfs tigrisfs tosfs vmhgfs-fuse yas3fs""",
+    b"""3fs acd_cli afpfs afuse alluxio alluxio-fuse blobfuse blobfuse2 chubaofs cloudfuse cosfs cubefs cunofs curvefs cvmfs cvmfs2 daos
+    dbxfs dfuse dingofs drvfs eos eosx eosxd fuse_dfs fusesmb gcsfuse gdfuse geesefs gfarm2fs goofys google-drive-ocamlfuse
+    grpcfuse hf3fs hubicfuse ipfs irods irodsfs JuiceFS juicefs keybase keybase-redirector mapr mapr_fuse mega mount-s3
+    mountpoint-s3 objectivefs obsfs oneclient onedrive onedriver ossfs ossfs2 osxfs pcloud pCloud.fs prl_fsd rclone rclonefs
+    riofs rozofs s3backer s3fs s3ql smbnetfs svfs tahoe tigrisfs tosfs vmhgfs-fuse yas3fs""",
     Traits(network=True), _FUSE,
 )  # fmt: skip
 # What is on this machine, though it may hang as any daemon can. Subtypes as above, or sources of a bare `fuse`.
