@@ -312,7 +312,8 @@ def _add_judging(group: argparse._ArgumentGroup) -> None:
         for state in ("warning", "critical"):
             group.add_argument(
                 f"--{what}-{state}", metavar="RANGE", type=_capacity,
-                help=f"{'space' if what == 'usage' else what} used in percent, or free (10GiB:), outside of which is {state.upper()}",
+                help=f"{'space' if what == 'usage' else what} used in percent, or free ({'10GiB:' if what == 'usage' else '10K:'}), "
+                f"outside of which is {state.upper()}",
             )  # fmt: skip
     group.add_argument(
         "--severity", action="append", default=[], type=_severity, metavar="CONDITION=STATE",

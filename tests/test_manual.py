@@ -1,0 +1,142 @@
+"""What the documentation says, against what the program does: names of options, conditions, perfdata, JSON and keys, both ways."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from check_mounts import cli, jsontext, summary
+from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
+from check_mounts.plugin import Presentation, report
+from check_mounts.policy import DEFAULT_SEVERITY, Policy, parse_capacity
+from tests.conftest import ROOT
+from tests.test_install import SHARED
+
+
+def _plain(groff: str) -> str:
+    """Without its quoting."""
+    return groff.replace("\\-", "-").replace("\\(aq", "'").replace("\\ ", " ").replace("\\&", "")
+
+
+def _bold(groff: str) -> set[str]:
+    """The words that are set in bold."""
+    words: list[str] = []
+    for line in groff.split("\n"):
+        macro, _, rest = line.partition(" ")
+        pieces = re.findall(r'"[^"]*"|\S+', rest)
+        if macro == ".B":
+            words += pieces
+        elif macro in (".BR", ".BI"):
+            words += pieces[::2]
+        words += re.findall(r"\\fB(.*?)\\f[RPI]", line)
+    return {word.strip('", ') for word in words}
+
+
+MANUAL = _plain((ROOT / "man/check_mounts.8").read_text())
+README = (ROOT / "README.md").read_text()
+
+
+def section(manual: str, title: str) -> str:
+    """From the heading of a section, or of a part of one, to the next of its kind."""
+    found = re.search(rf'^\.(SH|SS) "?{re.escape(title)}"?\n(.*?)(?=^\.SH|\Z)', manual, re.M | re.S)
+    assert found, title
+    return found[2].partition("\n.SS ")[0] if found[1] == "SS" else found[2]
+
+
+def actions() -> Iterable[argparse.Action]:
+    return (action for action in cli.parser()._actions if action.option_strings)
+
+
+def test_options_are_those_there_are() -> None:
+    headings = re.findall(r"^\.TP\n(\\fB-.*)$", section(MANUAL, "OPTIONS"), re.M)
+    documented = {name for heading in headings for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))}
+    assert documented == {name for action in actions() for name in action.option_strings}
+
+
+def test_choices_are_those_there_are() -> None:
+    for action in actions():
+        name = action.option_strings[-1]
+        if action.choices is not None and name != "--syslog-facility":
+            (heading,) = re.findall(rf"^\\fB{name}\\fR (.*)$", MANUAL, re.M)
+            assert set(re.findall(r"\\fB(.*?)\\fR", heading)) == set(action.choices), name
+
+
+def test_defaults_are_those_there_are() -> None:
+    for name in ("--timeout", "--interval", "--max-age", "--max-workers", "--max-output", "--submit-timeout"):
+        (action,) = (each for each in actions() if name in each.option_strings)
+        text = section(MANUAL, "OPTIONS").partition(f"{name}\\fR")[2].partition("\n.TP")[0]
+        said = re.search(r"\(default: ([\d.]+)\)|The default is ([\d.]+)", text)
+        assert (said and float((said[1] or said[2]).rstrip("."))) == action.default, name
+
+
+def test_conditions_are_those_there_are() -> None:
+    headings = re.findall(r"^\.TP\n\\fB(\S+?)\\fR \((.*)\)$", section(MANUAL, "CONDITIONS"), re.M)
+    rows = re.findall(r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", README.partition("## States")[2].partition("\n### ")[0], re.M)
+    for listed in (headings, [row for row in rows if row[0] != "condition"]):
+        assert [name for name, _ in listed] == [condition.value for condition in Condition]
+        for condition, (_, said) in zip(Condition, listed):
+            state = DEFAULT_SEVERITY.get(condition)
+            assert said.startswith("WARNING or CRITICAL" if state is None else state.name), condition
+
+
+def _told() -> Survey:
+    mount = Mount(1, 0, (8, 1), b"/", b"/home", (b"rw",), (), b"xfs", b"/dev/sda1", (b"rw",))
+    outcome = Outcome(seconds=(0.1,) * len(Step), usage=Usage(1 << 40, 1 << 39, 1 << 39, 1000, 500))
+    hung = Finding(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, 100.0)
+    line = Finding(b"", None, Condition.UNPROBED, "x", line=BadLine("/etc/fstab", 3, "x"))
+    return Survey((hung, line), (LeftOut(mount, "excluded"),), ("a note",))
+
+
+def test_perfdata_is_what_there_is() -> None:
+    limit = parse_capacity("90")
+    policy = Policy(usage_warning=limit, inodes_warning=limit)
+    first = report(_told(), policy, Presentation(perfdata="steps")).output.decode().split("\n")[0].partition(" | ")[2]
+    printed = {quoted or plain for quoted, plain in re.findall(r"(?:'([^']+)'|(\w+))=", first)}
+    general = {name for name in printed if not name.startswith("/")}
+    assert general == {name for name, _ in summary.counts((), Survey(()))} | {"time", "slowest"}
+    part = section(MANUAL, "Perfdata").partition(".I MOUNTPOINT")[0]
+    assert {word for word in _bold(part) if not word.startswith("-")} == general
+    table = README.partition("## Perfdata")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.M)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == general
+    of_mounts = {name for row in rows for name in re.findall(r"`'(.*?)'`", row)}
+    assert of_mounts <= printed and {"/home", "/home used", "/home inodes"} <= of_mounts
+    for name in ("look-up", "statfs", "used", "inodes"):
+        assert f"\\fIMOUNTPOINT\\fR {name}" in section(MANUAL, "Perfdata")
+
+
+def test_json_is_what_there_is() -> None:
+    value = json.loads(jsontext.report(_told(), Policy(), False)[0])
+    whole = MANUAL.partition("\n.SH JSON\n")[2].partition("\n.SH ")[0]
+    general, _, of_finding = whole.partition(".SS Members of a finding")
+    finding = value["findings"][0]
+
+    def headings(text: str) -> set[str]:
+        return {word for heading in re.findall(r"^\.TP\n(\.BR? .*)$", text, re.M) for word in _bold(heading)}
+
+    assert headings(general) == set(value)
+    assert headings(of_finding) == set(finding) | set(finding["outcome"])
+    told = _bold(of_finding)
+    for member in ("stuck", "mount", "outcome"):
+        assert set(finding[member]) <= told, member
+    assert set(value["findings"][1]["line"] or finding["line"]) <= told
+    assert set(finding["outcome"]["seconds"]) | set(finding["outcome"]["usage"]) <= told
+
+
+def test_what_is_installed() -> None:
+    text = README.partition("To install the program")[2].partition("sudo make install")[0]
+    for place in SHARED:
+        assert f"`{place}/`" in text
+    for page in (ROOT / "man").iterdir():
+        name, _, number = page.name.rpartition(".")
+        assert f"{name}({number})" in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "man/check_mounts.8"])
+def test_the_states_of_a_plugin(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert all(state.name in text for state in State)
