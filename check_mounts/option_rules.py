@@ -137,6 +137,11 @@ def _fits_timeout(ours: object, theirs: object, shown: Mapping[bytes, list[bytes
     return theirs == ours or theirs == 6000 < ours
 
 
+def _fits_attribute_time(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """NFS: with ``noac`` all are 0 (nfs_init_server in fs/nfs/client.c)."""
+    return theirs in (ours, 0)
+
+
 def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
     """NFS: one of a list."""
     assert isinstance(ours, bytes)
@@ -211,8 +216,9 @@ class Kind(NamedTuple):
     """How one type of filesystem shows its options.
 
     ``values``: the options with a value. ``respelt``: an option, or ``KEY=`` for any value, -> the options that stand for it among
-    those shown; ``{}`` is the value. ``shown``: flags that the kernel shows whenever they are in force. ``groups``: flags and
-    keys of which one holds, so that the kernel showing another contradicts. ``uncertain``: flags that the kernel may not obey.
+    those shown; ``{}`` is the value. ``shown``: flags that the kernel shows whenever they are in force. ``groups``: flags of
+    which one holds, so that the kernel showing another contradicts. ``uncertain``: flags that the kernel may not obey.
+    ``instead``: a value -> what may hold in its place, so that its default is not certain where it is not shown.
     """
 
     values: Mapping[bytes, Rule] = {}
@@ -220,6 +226,7 @@ class Kind(NamedTuple):
     shown: frozenset[bytes] = frozenset()
     groups: Sequence[frozenset[bytes]] = ()
     uncertain: frozenset[bytes] = frozenset()
+    instead: Mapping[bytes, frozenset[bytes]] = {}
 
 
 def _words(text: str) -> frozenset[bytes]:
@@ -261,7 +268,8 @@ _MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)})
 _EXFAT = Kind(
     values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _MODE, b"time_offset": _rule(_decimal)},
     respelt=_respelt("umask= fmask={} dmask={}"),
-    shown=_words("discard keep_last_dots sys_tz"),
+    shown=_words("keep_last_dots sys_tz"),
+    uncertain=_words("discard"),  # dropped where the device does not take it
 )
 
 # ntfs_show_options in fs/ntfs3/super.c
@@ -303,7 +311,7 @@ _P9 = Kind(
     values={
         b"cache": Rule(_p9_cache, _p9_cache_shown, b"none"),
         b"debug": Rule(_number, _hexadecimal, b"0"),
-        **dict.fromkeys((b"dfltuid", b"dfltgid"), _rule(_number, b"65534")),
+        **dict.fromkeys((b"dfltuid", b"dfltgid"), _ID),
         **dict.fromkeys((b"afid", b"port", b"rq", b"sq", b"rfdno", b"wfdno"), _ID),
         b"access": _rule(lambda value: value if value in (b"user", b"any", b"client") else _decimal(value)),
         b"aname": _NEVER,  # what a helper puts together
@@ -429,10 +437,12 @@ _BTRFS = Kind(
         space_cache space_cache=v1"""
     ),
     shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
-    groups=(
-        _words("ssd_spread nossd"),
-        _words("compress compress-force nodatacow nodatasum"),
-    ),  # the later one of compress and nodatacow holds
+    groups=(_words("ssd_spread nossd"),),
+    # The later one of compress and nodatacow holds.
+    instead={
+        b"compress": _words("compress-force nodatacow nodatasum"),
+        b"compress-force": _words("compress nodatacow nodatasum"),
+    },
 )
 
 # f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
@@ -506,7 +516,7 @@ _NFS = Kind(
         b"proto": _rule(lambda value: value.rstrip(b"6")),
         b"sec": Rule(_same, _same, fits=_fits_security),
         b"timeo": Rule(_number, _number, fits=_fits_timeout),
-        **{key: _rule(_number, default) for key, default in _NFS_ATTRIBUTE_TIMES.items()},
+        **{key: Rule(_number, _number, default, _fits_attribute_time) for key, default in _NFS_ATTRIBUTE_TIMES.items()},
         b"lookupcache": _rule(_one_of(all="all", positive="pos", pos="pos", none="none"), b"all"),
         b"local_lock": _PLAIN,
         b"namlen": _NEVER,
@@ -699,7 +709,7 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
 
 def _unshown(key: bytes, rule: Rule, shown: _Shown, rules: Kind) -> list[bytes]:
     """What holds where the kernel shows nothing of a key, if that is known."""
-    replaced = any(key in group and group & (shown.values.keys() | shown.flags) for group in rules.groups)
+    replaced = rules.instead.get(key, frozenset()) & (shown.values.keys() | shown.flags)
     return [] if rule.default is None or replaced else [rule.default]
 
 

@@ -106,6 +106,9 @@ SAME = [
     ("devpts", "mode=0620,ptmxmode=0", "mode=620,ptmxmode=000"),
     # nfs_show_mount_options
     ("nfs4", "actimeo=3", "acregmax=3,acdirmin=3,acdirmax=3"),
+    ("nfs4", "actimeo=30,noac", "acregmin=0,acregmax=0,acdirmin=0,acdirmax=0,noac"),
+    ("exfat", "discard", "fmask=0022"),
+    ("9p", "dfltuid=4294967294", "access=user"),
     ("nfs", "lookupcache=positive", "lookupcache=pos"),
     ("nfs", "lookupcache=all,acregmin=3", "vers=3,hard"),
     ("nfs", "nfsvers=4.2,udp", "vers=4.2,proto=udp6"),
