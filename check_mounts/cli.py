@@ -463,6 +463,9 @@ def _blamed(error: UsageError, origins: Mapping[str, str]) -> UsageError:
 
 def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
     """What was declared to be mounted, the lines of fstab that are wrong, and notes on units. Raises UsageError."""
+    if values.fstab is not None or values.systemd or values.expect or configuration.sections:
+        from check_mounts import option_rules  # noqa: F401  what is found is not to be lost by an import that fails later
+
     declared: list[ExpectedMount] = []
     wrong: list[BadLine] = []
     notes: list[str] = []
@@ -923,6 +926,8 @@ def _understood_again(arguments: list[str]) -> Options:
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
     # Now what a configuration that is read again may need: later it might lie on a mount that hangs.
     import difflib  # noqa: F401  for what is misspelt there
+
+    from check_mounts import option_rules  # noqa: F401  for what is declared there
 
     try:
         from check_mounts import daemon

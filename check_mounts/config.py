@@ -24,7 +24,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
-from check_mounts import option_rules, passive, reading, selection, text
+from check_mounts import passive, reading, selection, text
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 
@@ -314,6 +314,8 @@ def _path_glob(value: bytes) -> selection.PathGlob:
 
 
 def _options(value: bytes) -> tuple[bytes, ...]:
+    from check_mounts import option_rules  # as in expected.parse_spec
+
     options = _list(value)
     for option in options:
         option_rules.check_spelling(option, None)

@@ -20,10 +20,11 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
-from check_mounts import filesystems, option_rules, reading, syscalls
+from check_mounts import filesystems, reading, syscalls
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
 from check_mounts.model import BadLine, Condition, ExpectedMount, Mount, MountIdentity
 from check_mounts.mountoptions import (
+    Comparison,
     Mode,
     flag_differences,
     is_automount,
@@ -37,7 +38,6 @@ from check_mounts.mountoptions import (
     takes_after_its_source,
 )
 from check_mounts.mounttable import contents, covered_by
-from check_mounts.option_rules import Comparison
 from check_mounts.selection import Glob, leads_over, normalised, unprivileged_owner
 from check_mounts.text import printable, without_secrets
 
@@ -231,6 +231,8 @@ def parse_spec(spec: bytes) -> ExpectedMount:
             known[key] = value
     if known.get(b"type") == b"swap":
         raise ValueError("swap is not mounted")
+    from check_mounts import option_rules  # takes some milliseconds, and a run without declarations has no use for it
+
     for option in options:
         option_rules.check_spelling(option, known.get(b"type"))
     return dataclasses.replace(_entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True)
@@ -875,6 +877,8 @@ def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Compariso
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
     if _is_bind(expected):  # a bind mount has nothing to say about the superblock
         return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
+    from check_mounts import option_rules  # see parse_spec
+
     of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
     return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
 

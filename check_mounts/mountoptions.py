@@ -22,6 +22,13 @@ def split_options(text: bytes) -> tuple[bytes, ...]:
     return tuple(_OPTION.findall(text))
 
 
+class Comparison(NamedTuple):
+    """``differences`` in words; ``uncompared`` are the options that could be compared with nothing."""
+
+    differences: list[str]
+    uncompared: list[bytes]
+
+
 def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:
     """The last of these words among the options, None where there is none."""
     return next((option for option in reversed(options) if option in words), None)

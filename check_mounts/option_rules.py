@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, traits
 from check_mounts.model import Mount
-from check_mounts.mountoptions import CONTROL_WORDS, FLAG_WORDS, is_control, is_flag, last_of, split_options
+from check_mounts.mountoptions import CONTROL_WORDS, FLAG_WORDS, Comparison, is_control, is_flag, last_of, split_options
 from check_mounts.text import printable, value_words
 
 Meaning = Callable[[bytes], Optional[object]]
@@ -567,13 +567,6 @@ _SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2
 
 
 # Comparison ----------------------------------------------------------------------------------------------------------------------
-
-
-class Comparison(NamedTuple):
-    """``differences`` in words; ``uncompared`` are the options that could be compared with nothing."""
-
-    differences: list[str]
-    uncompared: list[bytes]
 
 
 class _Spelt(NamedTuple):
