@@ -113,7 +113,8 @@ class Usage(NamedTuple):
         if self.size <= 0:
             return None
         free = _of_whole(self.free, self.size)
-        return self.size - free, min(free, _of_whole(self.available, self.size))
+        used, available = self.size - free, min(free, _of_whole(self.available, self.size))
+        return used or (0 if available else self.size), available  # nothing used, and nothing available: what there is, is taken
 
     @property
     def inode_counts(self) -> Optional[tuple[int, int]]:

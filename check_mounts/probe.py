@@ -329,15 +329,19 @@ class Probe:
 
     @property
     def _is_stranger(self) -> bool:
-        """It is the owner's door, and it is not he who was refused, because this process could not be him: that says nothing of him."""
-        return self._owner is not None and self._acted != self._owner[0]
+        """It is the owner's door, and maybe it is not he who was refused, because this process could not be him: that says nothing."""
+        return self._owner is not None and (self._acted != self._owner[0] or self._is_unmapped)
+
+    @property
+    def _is_unmapped(self) -> bool:
+        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped mounts)."""
+        return self._owner is not None and self._owner[0] == privilege.UNMAPPED
 
     @property
     def _decides_alone(self) -> bool:
-        """Whether it counts if this process itself gets in: the ticket of the one it acted as is not ours to use, or who owns the mount
-        is not known here, because his id is not mapped."""
-        unknown = self._owner is not None and self._owner[0] == privilege.UNMAPPED
-        return (self._request.root_decides or unknown) and not self._private and self._acted != os.geteuid()
+        """Whether it counts if this process itself gets in: the ticket of the one it acted as is not ours to use, or who that is is not
+        known here."""
+        return (self._request.root_decides or self._is_unmapped) and not self._private and self._acted != os.geteuid()
 
     @property
     def _ids(self) -> Optional[tuple[int, int]]:

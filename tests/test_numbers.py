@@ -35,6 +35,8 @@ _COUNTS = ("blocks", "bfree", "bavail", "files", "ffree")
         ((1000, -1, -1), (1000, 0)),
         ((1000, 2000, 500), (1000, 0)),
         ((1000, 1000, 1000), (0, 1000)),
+        ((1000, 1000, -5), (1000, 0)),
+        ((1000, 1000, 0), (1000, 0)),
         ((0, 0, 0), None),
         ((0, 5, 5), None),
         ((-1, -1, -1), None),  # "unknown", as df has it
@@ -173,6 +175,8 @@ def test_every_attribute_travels(fuse: Fuse) -> None:
         (dict(bavail=2**64 - 30), True, 500 * 4096),
         (dict(bavail=2**52 - 3), True, 500 * 4096),
         (dict(bavail=1001), True, 500 * 4096),
+        (dict(bfree=1000, bavail=2**64 - 1), True, 1000 * 4096),
+        (dict(bfree=2**64 - 1, bavail=2**64 - 1), True, 1000 * 4096),
         (dict(blocks=_ALL_ONES, bfree=_ALL_ONES, bavail=_ALL_ONES), False, None),
         (dict(blocks=0, bfree=0, bavail=0, files=0, ffree=0), False, None),
         (dict(blocks=2**62, bfree=2**61, bavail=2**61, frsize=2**32 - 1), False, 2**61 * (2**32 - 1)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,7 +17,7 @@ import pytest
 
 from check_mounts import conditions, filesystems, writeprobe
 from check_mounts.model import Condition, Mount, Outcome, Usage
-from tests.conftest import Fuse, Mounts, Plugin, Result
+from tests.conftest import Fuse, Mounts, Plugin, Result, until
 
 pytestmark = pytest.mark.root
 
@@ -213,6 +214,62 @@ def test_an_owner_that_is_not_mapped_is_our_trouble(mounts: Mounts, plugin: Plug
     assert any(line.endswith(", though its owner was refused, Permission denied (EACCES)") for line in result.lines)
     result = Result(plugin.start("-vv", wrapper=["unshare", "--user", "--map-root-user", "--"]))
     assert (result.code, result.count("ok")) == (0, 2), result.stdout
+
+
+class _Attributes(ctypes.Structure):
+    """struct mount_attr of mount_setattr(2)."""
+
+    _fields_ = [("set", ctypes.c_uint64), ("clear", ctypes.c_uint64), ("propagation", ctypes.c_uint64), ("userns", ctypes.c_uint64)]
+
+
+@pytest.fixture
+def idmapped(mounts: Mounts) -> Iterator[Callable[[Path, Path], None]]:
+    """Binds a mount elsewhere, where uid and gid 1000 of its filesystem are 2000, and no other is mapped."""
+    namespace = subprocess.Popen(["unshare", "--user", "sleep", "1000"])
+    own = os.readlink("/proc/self/ns/user")
+    until(lambda: os.readlink(f"/proc/{namespace.pid}/ns/user") != own)
+    for name in ("uid_map", "gid_map"):
+        Path(f"/proc/{namespace.pid}/{name}").write_text("1000 2000 1")
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone, empty_path, idmap = 1, 0x1000, 0x100000
+
+    def bind(source: Path, target: Path) -> None:
+        tree = libc.syscall(428, -100, os.fsencode(source), clone)  # open_tree
+        fd = os.open(f"/proc/{namespace.pid}/ns/user", os.O_RDONLY)
+        attributes = _Attributes(set=idmap, userns=fd)
+        if libc.syscall(442, tree, b"", empty_path, ctypes.byref(attributes), ctypes.sizeof(attributes)) != 0:
+            pytest.skip("no idmapped mounts here")
+        assert libc.syscall(429, tree, b"", -100, os.fsencode(target), 4) == 0  # move_mount, MOVE_MOUNT_F_EMPTY_PATH
+        mounts.adopt(target)
+        os.close(fd)
+        os.close(tree)
+
+    yield bind
+    namespace.kill()
+    namespace.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "acted"),
+    [
+        ("mode=0700,uid=1000,gid=1000", (), 2000),
+        ("mode=0700,uid=1000,gid=1000", ("--write",), 2000),
+        ("mode=0700", (), None),  # shown as 65534, whom nobody can be; not even root gets in
+        ("mode=0700", ("--write",), None),
+        ("mode=0755", ("--write",), 65534),
+        ("mode=0777,uid=1000,gid=1000", ("--write", "--as", "3000"), 3000),  # EOVERFLOW
+    ],
+)
+def test_idmapped_mounts(
+    mounts: Mounts, plugin: Plugin, idmapped: Callable[[Path, Path], None], options: str, arguments: tuple[str, ...], acted: Optional[int]
+) -> None:
+    source, target = mounts.tmpfs("source", options), mounts.point("target")
+    idmapped(source, target)
+    result = plugin("--json", "-x", str(source), *arguments)
+    told = _outcome(result)
+    assert (result.code, told["condition"]) == (0, "ok"), result.stdout
+    assert acted is None or told["acted_as"] == acted
+    assert told["errnos"]["create"] in (None, errno.EOVERFLOW, errno.EACCES)
 
 
 @pytest.mark.parametrize("step", ["statfs", "getattr", "opendir", "readdir"])
