@@ -555,10 +555,7 @@ def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: 
             privilege.drop_groups(groups or ())
     except OSError:
         pass  # no CAP_SETGID: as far as the caller may
-    try:
-        syscalls.set_name(b"check_mounts:w")
-    except OSError:
-        pass  # only a filter refuses it
+    syscalls.set_name(b"check_mounts:w")
     syscalls.survive_shutdown()
     syscalls.die_with_parent(parent)
 

@@ -265,7 +265,7 @@ def _spawned(words: Sequence[str], input_: int, output: int) -> int:
         try:
             signals.back_to_default()
             os.setpgid(0, 0)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            syscalls.die_with_parent(os.getppid())
             for ours, theirs in ((input_, 0), (output, 1), (output, 2)):
                 os.dup2(ours, theirs)
             os.execve(arguments[0], arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})

@@ -327,7 +327,7 @@ def _answer_and_exit(writing: int, host: str, port: int) -> NoReturn:
     """Lines of text: an error's number and words, or a family and the parts of an address."""
     try:
         # Whoever ends this worker ends its child.
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.die_with_parent(os.getppid())
         try:
             lines = ["\t".join(map(str, (int(family), *target))) for family, target in _asked(host, port, 0)]
         except socket.gaierror as error:
