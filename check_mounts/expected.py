@@ -797,7 +797,7 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
     if source is None or source in (b"none", b"nodev", b"-", mount.source) or source.rstrip(b"/") == mount.source.rstrip(b"/"):
         return True
     names_device = bool(_device_names(source))
-    if _is_root_of_another_name(source, mount) or not (names_device or filesystems.keeps_source(expected.fs_type, mount)):
+    if _is_root_of_another_name(source, mount):
         return None
     if filesystems.traits(mount.fs_type).sourceless:
         plain = names_device or _EXPORT.fullmatch(source) or source.startswith(b"//")
@@ -806,6 +806,8 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
         return None
     if source.startswith(b"/") and not source.startswith((b"//", b"/dev/")):
         return None  # a file on a loop device
+    if not (names_device or filesystems.keeps_source(expected.fs_type, mount)):
+        return None if is_fuse(mount) else _disk_for_server(source, mount)
     if mount.fs_type in NFS_TYPES:
         return _same_export(source, mount)
     if mount.fs_type in CIFS_TYPES:
@@ -818,7 +820,11 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
         return _same_fuse(source, mount)
     if mount.fs_type in (b"zfs", b"9p", b"virtiofs"):
         return False
-    # A server was declared, and a disk of our own is there. (What mount.ceph or mount.lustre make of a name is another matter.)
+    return _disk_for_server(source, mount)
+
+
+def _disk_for_server(source: bytes, mount: Mount) -> Optional[bool]:
+    """False where a server was declared, and a disk of our own is there; else it cannot be decided."""
     return False if mount.source.startswith(b"/dev/") and (_EXPORT.fullmatch(source) or source.startswith(b"//")) else None
 
 

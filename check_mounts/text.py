@@ -48,7 +48,7 @@ def printable_argument(argument: str) -> str:
 
 # What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
 MASK = b"***"
-_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|secret|token|sig|signature|cred|credentials?|key|key-?_?id)[0-9]*"
+_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id)[0-9]*"
 
 
 def without_secrets(data: bytes, logins: bool = True) -> bytes:

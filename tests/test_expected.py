@@ -447,6 +447,8 @@ def test_healthy(spec: str, there: Mount) -> None:
         ("source=/dev/sda1", mount("nfs4", "b:/x"), "source is b:/x, expected /dev/sda1"),
         ("source=UUID=x", mount("tmpfs", "tmpfs"), "source is tmpfs, expected UUID=x"),
         ("source=share", mount("9p", "other"), "source is other, expected share"),
+        ("source=https://x/dav,type=davfs", mount("ext4", "/dev/sda1"), "source is /dev/sda1, expected https://x/dav"),
+        ("source=gl:/vol,type=efs", mount("tmpfs", "tmpfs"), "source is tmpfs, expected gl:/vol"),
         ("source=/dev/nfs,type=nfs", mount("nfs", "a:/x"), "source is a:/x, expected /dev/nfs"),
         ("source=a:/x,type=nfs", mount("nfs", "b:/x", point=b"/"), "source is b:/x, expected a:/x"),
         ("source=gl:/a,type=glusterfs", mount("fuse.glusterfs", "gl:/b"), "source is gl:/b, expected gl:/a"),

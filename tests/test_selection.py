@@ -101,6 +101,25 @@ def test_bad_globs(pattern: bytes) -> None:
         compile_glob(pattern)
 
 
+@pytest.mark.parametrize(
+    ("source", "server"),
+    [
+        ("filer1:/x", "filer1"),
+        ("[fe80::1]:/x", "[fe80::1]"),
+        ("//srv/share", "srv"),
+        ("//user@srv/share/sub", "srv"),
+        ("me@host:/home", "host"),
+        ("/dev/sda1", None),
+        ("none", None),
+        ("C:\\x", None),
+        ("mon1:6789,mon2:6789:/", None),
+    ],
+)
+def test_server(source: str, server: object) -> None:
+    mount = mounttable.parse_line(f"1 0 0:1 / /m rw - nfs {source} rw".encode())
+    assert selection.server(mount) == (server.encode() if isinstance(server, str) else None)
+
+
 @pytest.mark.parametrize(("given", "kernel"), [(b"/a//b/", b"/a/b"), (b"//a", b"/a"), (b"/", b"/"), (b"/a/./b/../c", b"/a/c")])
 def test_normalised(given: bytes, kernel: bytes) -> None:
     assert selection.normalised(given) == kernel
