@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import demands, leads, lookups, mounttable, reading, selection, stuck, survey, text
+from check_mounts import demands, leads, lookups, mounttable, reading, sandbox, selection, stuck, survey, text
 from check_mounts.delivery import Submission
 from check_mounts.leads import Found
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
@@ -227,7 +227,7 @@ def _concluded(options: Options, result: Survey, mounted_now: Callable[[], Seque
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
-    result = demands.held_against(result, mounted_now, ready.filters, ready.demands, found.devices)
+    result = _held_against_demands(ready, result, mounted_now, found)
     return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
 
 
@@ -263,3 +263,15 @@ def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
 def _named(points: Sequence[str]) -> str:
     more = f" and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
     return ", ".join(points[:_NAMED]) + more
+
+
+def _held_against_demands(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
+    beyond = sandbox.outside(options.mountinfo, mounted_now)
+    if beyond is None:
+        return demands.held_against(result, mounted_now, options.filters, options.demands, found.devices)
+
+    def hold(survey: Survey, mounts: Sequence[Mount]) -> Survey:
+        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, found.devices)
+
+    wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
+    return sandbox.held_against(result, mounted_now(), beyond, hold, wanted)

@@ -68,7 +68,7 @@ def _compared(
 
 
 def _declarations(survey: Survey, filters: Filters, demands: Demands) -> list[ExpectedMount]:
-    wanted = [each for each in demands.expected if _is_wanted(each, filters)]
+    wanted = [each for each in demands.expected if is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
     for finding in survey.findings:
         if finding.mount is not None and finding.mount_point not in points:
@@ -95,7 +95,7 @@ def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
     return dataclasses.replace(each, options=options)
 
 
-def _is_wanted(each: ExpectedMount, filters: Filters) -> bool:
+def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
     """Whether the filters leave it in: whoever excludes NFS does not miss it either."""
     if filters.mount_points and each.mount_point not in filters.mount_points:
         return False

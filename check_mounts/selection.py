@@ -201,12 +201,43 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
     return None
 
 
+# What systemd lays over what a service is not to see, and through which it hands mounts to it (make_inaccessible_nodes in
+# src/core/mount-setup.c, src/core/namespace.c; the latter also systemd-nspawn): nodes of its own in the tmpfs at /run, mode 0000 and 0600.
+_MASK = re.compile(rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?")
+# Where systemd mounts for itself: the secrets of units, mounts on their way to a unit, and the root directory of one that it is making.
+_RUN = re.compile(rb"/run(/user/[0-9]+)?")
+_SYSTEMDS = re.compile(rb"/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)", re.DOTALL)
+
+
+def masks(mounts: Sequence[Mount]) -> frozenset[int]:
+    """The IDs of what systemd laid over paths in the sandbox of a service, or hands mounts to it through.
+
+    Of a tmpfs that is mounted elsewhere than at /run it is not: there anybody can have made directories of such names.
+    """
+    found = [mount for mount in mounts if _MASK.fullmatch(mount.root)]
+    if not found:
+        return frozenset()
+    foreign = {mount.device for mount in mounts if mount.root == b"/" and not _RUN.fullmatch(mount.mount_point)}
+    outermost = {mount.device for mount in mounts if mount.mount_point == b"/"}
+    return frozenset(
+        mount.mount_id
+        for mount in found
+        if (mount.device in outermost if mount.root.startswith(b"/run/") else mount.fs_type == b"tmpfs" and mount.device not in foreign)
+    )
+
+
+def _why_mask(mount: Mount) -> _Reason:
+    return "made inaccessible in systemd's sandbox" if b"/inaccessible/" in mount.root else "systemd's own, in its sandbox", False
+
+
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reason]:
     """The default that leaves a mount out; None where none does, or where it was declared or asked for by name or type."""
     if mount.fs_type == b"autofs":
         return None if filters.autofs else (_TRIGGER, False)
     if named or filters.declared(mount):
         return None
+    if _SYSTEMDS.fullmatch(mount.mount_point):
+        return "systemd's own", False
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return "kernel pseudo-filesystem", False
     owner = unprivileged_owner(mount)
@@ -237,6 +268,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     covers = mounttable.covered_by(mounts)
     visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
     named = frozenset(filters.mount_points)
+    masked = masks(mounts)
     selected: list[Mount] = []
     shadowed: list[Mount] = []
     left_out: list[LeftOut] = []
@@ -246,7 +278,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
         if named and not is_named and mount.mount_id not in filters.also:
             left_out.append(LeftOut(mount, "not among the mount points named"))
             continue
-        reason = _why_default(mount, filters, is_named)
+        reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
         if reason is None:
             if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)

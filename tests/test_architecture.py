@@ -61,8 +61,10 @@ ALLOWED: dict[str, set[str]] = {
     "plugin": {"filesystems", "model", "policy", "summary", "text"},
     "jsontext": {"filesystems", "model", "policy", "summary", "text"},
     "delivery": {"passive", "syscalls", "text", "workers"},
+    "sandbox": {"model", "mounttable", "selection"},
     "checking": {
-        "delivery", "demands", "leads", "lookups", "model", "mounttable", "policy", "reading", "selection", "stuck", "survey", "text",
+        "delivery", "demands", "leads", "lookups", "model", "mounttable", "policy", "reading", "sandbox", "selection", "stuck", "survey",
+        "text",
     },
     "cache": {"text"},
     "notify": {"text"},
@@ -105,6 +107,7 @@ PATH_USERS = {
     "workers": {"open", "chdir"},  # /dev/null, /
     "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
+    "sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "caught": {"listdir", "open", "unlink"},  # the entries of runs
     "watcher": {"chdir"},  # /
     "cache": {"open", "rename", "unlink", "listdir"},  # the result

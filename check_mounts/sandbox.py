@@ -1,0 +1,134 @@
+"""Sandboxes: what the mount namespace of this process shows otherwise than that of PID 1, where both have the same root directory.
+
+Import budget: ``os``. systemd's PrivateTmp=, ProtectSystem= and the like (systemd.exec(5)) give a service a mount namespace of its own: the
+host's mounts, some of them read-only there, hidden, or covered. What only the sandbox did is no fault of the host's. Only /proc is
+looked at: the tables of mounts, which take no lock of any filesystem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import mounttable, selection
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
+
+_INIT = "/proc/1"
+NOTE = "this process is in another mount namespace than PID 1, such as PrivateTmp= makes: what it sees of the host's mounts may differ"
+_HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own) hides what PID 1 has mounted there"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outside:
+    """The mounts that PID 1 sees, where this process is in another mount namespace; none where its root directory is another one, too
+    (a container), or where they cannot be read."""
+
+    mounts: Sequence[Mount] = ()
+
+    @property
+    def at(self) -> dict[bytes, Mount]:
+        """What is mounted where."""
+        visible = mounttable.visible(self.mounts)
+        return {mount.mount_point: mount for mount in self.mounts if mount.mount_id in visible and mount.fs_type != b"autofs"}
+
+
+def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
+    """What is outside of the sandbox that this process is in; None where it is in none, or that cannot be said.
+
+    ``mounted`` gives the mounts of the table in the file ``mountinfo``: another than this process's own says nothing of its namespace.
+    """
+    if mountinfo != mounttable.DEFAULT_PATH:
+        return None
+    try:
+        if os.readlink("/proc/self/ns/mnt") == os.readlink(f"{init}/ns/mnt"):
+            return None
+    except OSError:  # it takes the right to trace PID 1; but an ID is that of one mount in all namespaces
+        return _by_ids(mounted(), init)
+    return _with_our_root(_seen_by(init), mounted())
+
+
+def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
+    known, table = {mount.mount_id for mount in mounts}, _seen_by(init)
+    if not table or any(mount.mount_id in known for mount in table):
+        return Outside() if selection.masks(mounts) else None
+    return _with_our_root(table, mounts)
+
+
+def _seen_by(init: str) -> Sequence[Mount]:
+    try:
+        return mounttable.read(f"{init}/mountinfo")[0]
+    except OSError:
+        return ()
+
+
+def _with_our_root(table: Sequence[Mount], mounts: Sequence[Mount]) -> Outside:
+    found = Outside(table)
+    visible = mounttable.visible(mounts)
+    own = next((mount for mount in mounts if mount.mount_point == b"/" and mount.mount_id in visible), None)
+    root = found.at.get(b"/")
+    return found if own is not None and root is not None and _is_same(own, root) and own.root == root.root else Outside()
+
+
+def _is_same(one: Mount, other: Mount) -> bool:
+    return (one.device, one.fs_type) == (other.device, other.fs_type)
+
+
+def as_outside(mounts: Sequence[Mount], beyond: Outside) -> list[Mount]:
+    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so on, or shows a part of it."""
+    at, masks = beyond.at, selection.masks(mounts)
+    return [_as_outside(mount, at.get(mount.mount_point)) for mount in mounts if mount.mount_id not in masks]
+
+
+def _as_outside(mount: Mount, other: Optional[Mount]) -> Mount:
+    return mount if other is None or not _is_same(mount, other) else dataclasses.replace(mount, options=other.options, root=other.root)
+
+
+def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
+    findings = [
+        finding if finding.mount is None else dataclasses.replace(finding, mount=mounts.get(finding.mount.mount_id, finding.mount))
+        for finding in survey.findings
+    ]
+    return dataclasses.replace(survey, findings=tuple(findings))
+
+
+def held_against(
+    survey: Survey,
+    mounts: Sequence[Mount],
+    beyond: Outside,
+    hold: Callable[[Survey, Sequence[Mount]], Survey],
+    expected: Collection[ExpectedMount],
+) -> Survey:
+    """What ``hold`` finds of the mounts as they are outside, and which of the expected ones this process does not see."""
+    outer = as_outside(mounts, beyond)
+    before = {finding.mount.mount_id: finding.mount for finding in survey.findings if finding.mount is not None}
+    held = hold(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
+    result = _softened(_with_mounts(held, before), hidden(mounts, beyond), expected)
+    return dataclasses.replace(result, notes=(*result.notes, NOTE))
+
+
+def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
+    """The mount points where this process sees something else than what is mounted outside, or nothing."""
+    visible, masks = mounttable.visible(mounts), selection.masks(mounts)
+    here = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible and mount.fs_type != b"autofs"}
+    masked = {mount.mount_point for mount in mounts if mount.mount_id in masks & visible}
+    return masked | {point for point, mount in beyond.at.items() if point not in here or not _is_same(mount, here[point])}
+
+
+def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
+    """The survey, where what is expected at one of these hidden mount points is not missing or changed, but not to be seen."""
+    findings = [_not_seen(finding) if finding.mount_point in points and _is_deviation(finding) else finding for finding in survey.findings]
+    told = {finding.mount_point for finding in findings if finding.condition is not Condition.SHADOWED}
+    unseen = dict.fromkeys(each.mount_point for each in expected if each.mount_point in points - told)
+    return dataclasses.replace(survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen)))
+
+
+def _is_deviation(finding: Finding) -> bool:
+    return finding.condition in (Condition.MISSING, Condition.CHANGED, Condition.READ_ONLY, Condition.SHADOWED)
+
+
+def _not_seen(finding: Finding) -> Finding:
+    if finding.condition is Condition.SHADOWED:
+        return finding
+    return dataclasses.replace(finding, condition=Condition.UNPROBED, detail=_HIDDEN)
