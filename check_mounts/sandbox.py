@@ -119,7 +119,7 @@ def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
 def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
     """The survey, where what is expected at one of these hidden mount points is not missing or changed, but not to be seen."""
     findings = [_not_seen(finding) if finding.mount_point in points and _is_deviation(finding) else finding for finding in survey.findings]
-    told = {finding.mount_point for finding in findings if finding.condition is not Condition.SHADOWED}
+    told = {finding.mount_point for finding in findings if finding.detail == _HIDDEN}
     unseen = dict.fromkeys(each.mount_point for each in expected if each.mount_point in points - told)
     return dataclasses.replace(survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen)))
 

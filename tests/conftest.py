@@ -157,10 +157,10 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
 class Fuse:
     """The FUSE server of fuse_server.py, by its commands."""
 
-    def __init__(self, mounts: Mounts) -> None:
+    def __init__(self, mounts: Mounts, enter: Sequence[str] = ()) -> None:
         self._mounts = mounts
         self._process = subprocess.Popen(
-            [PYTHON, "-I", str(ROOT / "tests/fuse_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*enter, PYTHON, "-I", str(ROOT / "tests/fuse_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def command(self, *words: str) -> str:
