@@ -33,7 +33,8 @@ _OUTCOME, _BUSY, _EXCEPTION = range(3)
 # Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid, nlink; uid acted as, mount ID; then
 # what fstatfs said, as it said it: block size, blocks, free, available, inodes, free inodes. All are as wide as the kernel has them.
 _ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
-_PROGRESS = struct.Struct("<B8f")
+# The step that it is at; latency and errno of each step but the last one, which is over when it has any.
+_PROGRESS = struct.Struct("<B7f7H")
 _NO_TIME = -1.0
 _NO_MICROSECONDS = 2**32 - 1
 _NO_USAGE = (0,) * 6
@@ -128,11 +129,13 @@ def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inod
 
 def unpack_progress(data: bytes) -> Outcome:
     """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has taken none."""
-    step, *times = _PROGRESS.unpack_from(data)
+    step, *rest = _PROGRESS.unpack_from(data)
+    times, numbers = rest[:7], rest[7:]
     if not 0 < step <= max(Step):
         return Outcome()
     # It holds 32 bits of each: microseconds, for what takes seconds.
-    return Outcome(step=Step(step), seconds=tuple([None if seconds == _NO_TIME else round(seconds, 6) for seconds in times]))
+    seconds = tuple([None if seconds == _NO_TIME else round(seconds, 6) for seconds in times])
+    return Outcome(step=Step(step), seconds=(*seconds, None), errnos=(*[number or None for number in numbers], None))
 
 
 def _microseconds(seconds: float) -> int:
@@ -211,7 +214,7 @@ class Probe:
 
     def _announce(self, step: Step) -> None:
         """Note what may hang now."""
-        self._note(_PROGRESS.pack(step, *self._times))
+        self._note(_PROGRESS.pack(step, *self._times[:-1], *self._errnos[:-1]))
 
     def _sort_out(self, step: Step, number: int) -> None:
         """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the probe. Raises Ended."""

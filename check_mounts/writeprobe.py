@@ -78,15 +78,16 @@ class WriteProbe(Probe):
 
     def _doubt(self, fd: int) -> None:
         """A stale handle may be that of our file, which somebody has removed on the server: the root directory's own is asked."""
-        if self._failed is None or self._failed[1] != errno.ESTALE:
-            return
-        step, number = self._failed
-        self._failed = None
-        try:
-            self._take(Step.STATX, lambda: self._statx(fd))
-        except Ended:
-            return  # what it says of the root directory is what counts
-        self._errnos[step - 1] = number
+        failed, seen, self._stat = self._failed, self._stat, None
+        if failed is not None and failed[1] == errno.ESTALE:
+            try:
+                self._take(Step.STATX, lambda: self._statx(fd))
+            except Ended:
+                pass
+            answered = self._stat is not None and not self._cached
+            self._failed, self._denied = None if answered else failed, None
+            self._errnos[failed[0] - 1] = failed[1]
+        self._stat = self._stat or seen
 
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
         """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
@@ -158,8 +159,13 @@ class WriteProbe(Probe):
                 _close(file)
         finally:
             # Closed before it is removed: NFS would only rename it (.nfs...).
+            self._remove(fd, token)
+
+    def _remove(self, fd: int, token: str) -> None:
+        try:
             self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
-            self._left = False
+        finally:
+            self._left = self._errnos[Step.REMOVE - 1] not in (0, errno.ENOENT, errno.EISDIR)
 
     def _write_into(self, fd: int, file: int) -> None:
         data = os.urandom(SIZE)

@@ -16,6 +16,8 @@ Run as a program of its own (a hung mount must not hang the tests), it mounts th
     hang-readlink ID   READLINK is never answered, all else is
     error ID N   answer GETATTR and STATFS with errno N (0: as usual)
     fail ID OPERATION N   answer an operation (a name of OPERATIONS, in lower case, or "all") with errno N (0: as usual)
+    fail-after ID OPERATION OTHER N   from the first time that OPERATION was asked for, answer OTHER with errno N
+    hang-at ID OPERATION  that operation is never answered, all else is
     statfs ID KEY=N...    what STATFS says: blocks bfree bavail files ffree bsize namelen frsize
     attr ID KEY=N...      what GETATTR says of the root directory: mode (octal) uid gid nlink
     entries ID INO:TYPE:HEX...   what READDIR says: inode, d_type, and the name in hexadecimal
@@ -73,6 +75,8 @@ class Filesystem:
         self.links: list[tuple[bytes, bytes]] = []  # name and target
         self.delay = 0.0
         self.failing: dict[int, int] = {}
+        self.failing_after: dict[int, tuple[int, int]] = {}
+        self.hangs_at = 0
         self.statfs = dict(blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096)
         self.entries: list[tuple[int, int, bytes]] = []
         self.spoils = False
@@ -107,7 +111,7 @@ class Filesystem:
         opcode = _HEADER.unpack_from(data)[1]
         if opcode in _NO_ANSWER:
             return
-        hangs = (self.hangs_at_lookup and opcode == LOOKUP) or (self.hangs_at_readlink and opcode == READLINK)
+        hangs = opcode == self.hangs_at or (self.hangs_at_lookup and opcode == LOOKUP) or (self.hangs_at_readlink and opcode == READLINK)
         if hangs or (self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY)):
             self.read.append(data)
         else:
@@ -118,6 +122,7 @@ class Filesystem:
         self.state = state
         if state == "answer":
             self.hangs_at_lookup = self.hangs_at_readlink = False
+            self.hangs_at = 0
             pending, self.read = self.read, []
             for data in pending:
                 self.reply(data)
@@ -142,6 +147,9 @@ class Filesystem:
     def _answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
         if opcode == INIT:
             return 0, struct.pack("<IIIIHHIIHHIIHHIIII", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        if opcode in self.failing_after:
+            other, later = self.failing_after[opcode]
+            self.failing[other] = later
         number = self.failing.get(opcode, self.failing.get(0, 0)) or (self.error if opcode in (GETATTR, STATFS) else 0)
         if number:
             return number, b""
@@ -226,6 +234,10 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         filesystems[name].error = int(rest[0])
     elif command == "fail":
         filesystems[name].failing[OPERATIONS.get(rest[0], 0)] = int(rest[1])
+    elif command == "fail-after":
+        filesystems[name].failing_after[OPERATIONS[rest[0]]] = OPERATIONS[rest[1]], int(rest[2])
+    elif command == "hang-at":
+        filesystems[name].hangs_at = OPERATIONS[rest[0]]
     elif command == "statfs":
         filesystems[name].statfs.update((key, int(value)) for key, _, value in (word.partition("=") for word in rest))
     elif command == "attr":

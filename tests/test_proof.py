@@ -74,6 +74,16 @@ def test_one_success_is_enough(fuse: Fuse, plugin: Plugin, failing: tuple[str, .
     assert {step for step, number in told["errnos"].items() if number == errno.EINVAL} == {names[each] for each in failing}
 
 
+def test_errors_before_it_hung_are_told(fuse: Fuse, plugin: Plugin) -> None:
+    fuse.mount("fs")
+    fuse.command("fail", "fs", "statfs", str(errno.EINVAL))
+    fuse.command("hang-at", "fs", "getattr")
+    result = plugin("-t", "0.5", "-vvv")
+    assert result.code == 2
+    assert any(line.startswith("  statfs: ") and line.endswith(" s, Invalid argument (EINVAL)") for line in result.lines)
+    assert "  statx: no answer" in result.lines
+
+
 @pytest.mark.parametrize("failing", ["readdir", "getattr"])
 def test_zeroes_for_who_is_not_its_user_are_the_kernels(fuse: Fuse, plugin: Plugin, failing: str) -> None:
     """fstatfs succeeds, though its daemon has not been asked."""
@@ -327,6 +337,15 @@ def test_a_stale_handle_of_our_file_is_not_that_of_the_mount(fuse: Fuse, plugin:
     told = _written(fuse, plugin, operation, errno.ESTALE)[errno.ESTALE]
     assert told["condition"] == "ok"
     assert "Stale file handle" in told["remarks"][0]
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EINVAL, errno.EACCES])
+def test_a_stale_handle_is_death_unless_the_root_directory_answers(fuse: Fuse, plugin: Plugin, number: int) -> None:
+    fuse.mount("fs")
+    fuse.command("fail", "fs", "write", str(errno.ESTALE))
+    fuse.command("fail-after", "fs", "write", "getattr", str(number))
+    told = _outcome(plugin("--write", "--json"))
+    assert (told["text"], told["failed_step"]) == ("dead: Stale file handle (ESTALE) at write", "write")
 
 
 def test_an_fsync_that_is_not_offered_is_told(fuse: Fuse, plugin: Plugin) -> None:
