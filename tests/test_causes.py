@@ -65,17 +65,21 @@ def silent() -> Iterator[Server]:
 
 def _hang(fuse: Fuse, tmp_path: Path, port: int, count: int = 1) -> Path:
     """Hung mounts, and a mount table in which they are NFS of 127.0.0.1."""
-    points = [fuse.mount(f"hung{number}") for number in range(count)]
+    return _hang_as(fuse, tmp_path, [f"nfs4 filer1:/export rw,vers=4.2,addr=127.0.0.1,port={port}"] * count)
+
+
+def _hang_as(fuse: Fuse, tmp_path: Path, shown: list[str]) -> Path:
+    """Hung mounts, and a mount table in which they have these types, sources and options."""
+    points = [str(fuse.mount(f"hung{number}")) for number in range(len(shown))]
     lines = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split(" ")
-        if fields[4] in map(str, points):
-            dash = fields.index("-")
-            fields[dash + 1 :] = ["nfs4", "filer1:/export", f"rw,vers=4.2,addr=127.0.0.1,port={port}"]
+        if fields[4] in points:
+            fields[fields.index("-") + 1 :] = shown[points.index(fields[4])].split(" ")
         lines.append(" ".join(fields) + "\n")
     table = tmp_path / "mountinfo"
     table.write_text("".join(lines))
-    for number in range(count):
+    for number in range(len(shown)):
         fuse.command("hang", f"hung{number}")
     return table
 
@@ -134,6 +138,41 @@ def test_fifty_mounts_one_connection(fuse: Fuse, plugin: Plugin, tmp_path: Path,
     assert result.code == 2
     assert ": all 50 mounts of filer1 timed out after 2 s: server 127.0.0.1 answers RPC: this client is stuck (" in result.verdict
     assert len(answering.connections) == 1
+
+
+def test_mounts_of_two_lustre_servers(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    sources = ["10.1.0.1@o2ib:10.1.0.2@o2ib:/a"] * 3 + ["10.2.0.1@o2ib:/b"] * 3
+    table = _hang_as(fuse, tmp_path, [f"lustre {source} rw,flock,lazystatfs" for source in sources])
+    result = plugin("--mountinfo", str(table), "-t", "1")
+    assert "all 3 mounts of 10.1.0.1@o2ib timed out after 1 s (" in result.verdict
+    assert "all 3 mounts of 10.2.0.1@o2ib timed out after 1 s (" in result.verdict
+
+
+def _closed_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def test_each_tunnel_has_a_cause_of_its_own(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    """As efs-utils mount: one stunnel on 127.0.0.1 for each."""
+    ports = _closed_ports(7)
+    table = _hang_as(fuse, tmp_path, [f"nfs4 127.0.0.1:/ rw,vers=4.1,port={port},addr=127.0.0.1" for port in ports])
+    result = plugin("--mountinfo", str(table), "-t", "1")
+    assert (result.code, result.count("timed_out")) == (2, 7)
+    for port in ports[:6]:
+        assert f" (nfs4 127.0.0.1:/) timed out after 1 s: server 127.0.0.1 refuses connections on port {port}" in result.verdict
+    assert result.verdict.endswith("; and 1 more")
+
+
+def test_forwarded_ports_of_one_name_keep_their_causes(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    ports = _closed_ports(6)
+    table = _hang_as(fuse, tmp_path, [f"nfs4 filer1:/x rw,vers=4.1,port={port},addr=127.0.0.1" for port in ports])
+    result = plugin("--mountinfo", str(table), "-t", "1")
+    assert "all 6 mounts of filer1 timed out" in result.verdict
+    assert f"server 127.0.0.1 refuses connections on port {ports[0]}" in result.verdict
 
 
 def test_what_was_stuck_before_is_explained_as_well_and_costs_no_time(
