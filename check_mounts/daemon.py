@@ -1072,6 +1072,9 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
     for condition, names in groups.items():
         dots = ", ..." if len(names) > _NAMED else ""
         words.append(f"{len(names)} {condition}: {', '.join(names[:_NAMED])}{dots}")
+    words += [
+        text.clipped(each.finding.detail, 100) for each in summary.failed(judgements) if not (each.finding.is_mount or each.finding.line)
+    ]
     if lines := policy.bad_lines(judgements):
         words.append(f"{text.counted(lines, 'line')} not understood")
     return ", ".join(words)

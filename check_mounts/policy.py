@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -220,6 +221,8 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
         words = f"timed out{joint}{finding.detail}"
     elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
         words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
+    elif finding.condition is Condition.UNPROBED and finding.outcome is not None and (finding.outcome.step or 0) >= Step.CREATE:
+        words = f"not written: {finding.detail}"
     else:
         words = _WORDS[finding.condition].format(finding.detail)
     if finding.diagnosis:
@@ -304,7 +307,11 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
     full = {index: found for index, finding in enumerate(findings) if (found := _judge_usage(finding, rules[index])) is not None}
     small = {index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, rules[index]))}
-    full_elsewhere = _told_elsewhere(survey, {index: found.state.rank for index, found in full.items()})
+    ranks = {index: found.state.rank for index, found in full.items()}
+    for index, finding in enumerate(findings):
+        if _is_out_of_space(finding):
+            ranks[index] = max(ranks.get(index, 0), rules[index].state_of(Condition.FULL).rank)
+    full_elsewhere = _told_elsewhere(survey, ranks)
     small_elsewhere = _told_elsewhere(survey, dict.fromkeys(small, 0))
     judgements = []
     for index, finding in enumerate(findings):
@@ -312,9 +319,22 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
         unmet = () if index in small_elsewhere else small.get(index, ())
         remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
         remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
+        if index in full_elsewhere and _is_out_of_space(finding):
+            remarked = _with_full_remarked(remarked)
         judgement = _together(_judge_alone(remarked, rules[index]), full[index] if told else None)
         judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
     return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
+
+
+def _is_out_of_space(finding: Finding) -> bool:
+    """Did writing find no space? A quota (EDQUOT) is another matter: that of a user."""
+    return finding.condition is Condition.FULL and finding.outcome is not None and finding.outcome.errno == errno.ENOSPC
+
+
+def _with_full_remarked(finding: Finding) -> Finding:
+    """It has answered, and its space is told by another."""
+    remarks = (*finding.remarks, _WORDS[Condition.FULL].format(finding.detail))
+    return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
 
 
 def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:

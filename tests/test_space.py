@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import struct
@@ -14,7 +15,7 @@ from typing import Optional
 import pytest
 
 from check_mounts import filesystems
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Survey, Usage
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, judge_all, parse_capacity
 from tests.conftest import Mounts, Plugin
@@ -315,6 +316,32 @@ def test_datasets_of_one_pool() -> None:
     other = found(mount("/dozer", "zfs", "dozer"), Usage(20 * GIB, GIB, GIB, 0, 0))
     quota = found(mount("/q", "zfs", "tank/q"), Usage(20 * GIB, MIB, MIB, 0, 0))
     assert full(*datasets, other, quota) == ["/tank", "/dozer", "/q"]
+
+
+def out_of_space(where: Mount, number: int = errno.ENOSPC) -> Finding:
+    """As --write finds it."""
+    outcome = Outcome(Step.CREATE, number, usage=Usage(100 * GIB, 0, 0, 1000, 10))
+    return Finding(where.mount_point, where, Condition.FULL, "No space left on device (ENOSPC) at create", outcome, 0.01)
+
+
+def test_no_space_to_write_is_told_once() -> None:
+    overlays = [out_of_space(overlay(number)) for number in range(6)]
+    assert full(*overlays, out_of_space(ROOT), policy=Policy()) == ["/"]
+    assert full(*overlays, out_of_space(ROOT), policy=CRITICAL_90) == ["/"]
+    (told, *others) = judge_all(Survey((*overlays, out_of_space(ROOT))), Policy())
+    assert told.finding.mount_point == b"/"
+    assert {each.finding.remarks for each in others} == {("same space as /", "full: No space left on device (ENOSPC) at create")}
+    assert {each.state for each in others} == {State.OK}
+
+
+def test_no_space_where_the_disk_has_some_is_told() -> None:
+    """As in a project with a quota of its own, or where nobody wrote to the disk."""
+    assert full(out_of_space(overlay(1)), found(ROOT, Usage(100 * GIB, 0, 0, 1000, 10)), policy=Policy()) == ["/merged/1"]
+
+
+def test_a_quota_is_told_by_each() -> None:
+    findings = [out_of_space(overlay(1), errno.EDQUOT), out_of_space(ROOT, errno.EDQUOT)]
+    assert full(*findings, policy=Policy()) == ["/merged/1", "/"]
 
 
 def test_overlays_of_one_small_disk_are_one_too_small() -> None:

@@ -303,6 +303,7 @@ def test_how_long_there_was_no_answer_at_the_deadline(mounts: Mounts, fuse: Fuse
         (Outcome(Step.READ, 24), "read: Too many open files (EMFILE)", "not probed: read: Too many open files (EMFILE)"),
         (Outcome(Step.STATFS), "no answer for 2.9 s at statfs when SIGINT came", "no answer for 2.9 s at statfs when SIGINT came"),
         (Outcome(mode=0o40755), "not written: SIGINT came first", "not written: SIGINT came first"),
+        (Outcome(Step.CREATE, 24), "Too many open files (EMFILE) at create", "not written: Too many open files (EMFILE) at create"),
     ],
 )
 def test_only_what_was_not_asked_is_not_probed(outcome: Optional[Outcome], detail: str, words: str) -> None:
