@@ -68,8 +68,9 @@ class UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """argparse would print and exit with 2, which monitoring reads as CRITICAL."""
-        raise UsageError(message)
+        """argparse would print and exit with 2, which monitoring reads as CRITICAL. Of an option that is none of ours only the name is
+        told: its value may be a secret of another program."""
+        raise UsageError(re.sub(r"(?<= )(-[^\s=]+)=\S+", r"\1=...", message) if message.startswith("unrecognized arguments: ") else message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         return super().parse_known_args(_with_files(args), namespace)
