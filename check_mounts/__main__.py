@@ -41,7 +41,7 @@ def _main() -> int:
 
             return cache.run(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
         if "--daemon" in options:  # systemd knows it by its pid, and it looks after itself
-            return _check_unwatched(arguments)
+            return _serve(arguments, "--foreground" in options)
         return _watched(arguments, options, _check)
     except BaseException as error:  # the last boundary: no traceback, no exit code of Python's own
         return _give_up(error)
@@ -72,7 +72,10 @@ def _check_unless_caught(
 
     syscalls.close_from(watcher.MEMORY_FD + 1)
     syscalls.die_with_parent(watched_by)
-    syscalls.set_name(b"check_mounts:r")
+    try:
+        syscalls.set_name(b"check_mounts:r")
+    except OSError:
+        pass  # only a filter refuses it
     syscalls.survive_shutdown()
     noted.step("looking for earlier runs")
 
@@ -110,6 +113,32 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     from check_mounts import cli
 
     return cli.run(arguments, interrupts, noted)
+
+
+def _serve(arguments: "list[str]", foreground: bool) -> int:
+    """The daemon. What its start reads and loads is read and loaded by another process first: that may hang."""
+    from check_mounts import notes, starting
+    from check_mounts.signals import Interrupts
+
+    interrupts = Interrupts()
+
+    def rehearse() -> bytes:
+        from check_mounts import reading
+
+        reading.step("looking for the libraries of Python")
+        _add_site_packages()
+        reading.step("loading the program")
+        from check_mounts import cli
+
+        return cli.rehearse(arguments)
+
+    answers = starting.rehearsed(rehearse, arguments, interrupts, foreground)
+    if answers is None:
+        return 3
+    _add_site_packages()
+    from check_mounts import cli
+
+    return cli.run(arguments, interrupts, notes.Notes(), answers or None)
 
 
 def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:

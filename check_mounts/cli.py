@@ -913,6 +913,21 @@ def _has_room(fd: int, seconds: float) -> bool:
         return True
 
 
+def _first_understood(
+    options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace, answers: Optional[bytes]
+) -> Options:
+    """Raises UsageError."""
+    if answers is None:
+        return _understood(options_parser, arguments, values)
+    _load_daemon()
+    from check_mounts import daemon
+
+    try:
+        return daemon.again(answers, lambda: _understood(options_parser, arguments, values))
+    except daemon.Refused as error:
+        raise UsageError(str(error)) from None
+
+
 def _understood_again(arguments: list[str]) -> Options:
     """The same command line, with what the files say now. Raises daemon.Refused."""
     from check_mounts import daemon
@@ -924,19 +939,38 @@ def _understood_again(arguments: list[str]) -> Options:
         raise daemon.Refused(str(error)) from None
 
 
-def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
-    # Now what a configuration that is read again may need: later it might lie on a mount that hangs.
+def rehearse(arguments: list[str]) -> bytes:
+    """In a process that may hang: do what a daemon with these arguments does before its first pass; what it asks, and the answers."""
+    os.environ["LANGUAGE"] = "C"  # see run
+    options_parser = parser()
+    _load_daemon()
+    from check_mounts import daemon
+
+    def understood() -> None:
+        options = _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments))
+        _read_table(options)  # which is asked for again and again; but where it hangs at once, the daemon must not begin
+
+    return daemon.rehearsed(understood)
+
+
+def _load_daemon() -> None:
+    """What it, and a configuration that is read again, may need: later it might lie on a mount that hangs. Raises ImportError."""
     import difflib  # noqa: F401  for what is misspelt there
 
     from check_mounts import option_rules  # noqa: F401  for what is declared there
 
     try:
-        from check_mounts import daemon
+        from check_mounts import daemon  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "nagiosplugin":
             raise
         raise ImportError(_missing("nagiosplugin", error)) from None
     from check_mounts.passive import command_file, icinga2, nrdp, nsca  # noqa: F401
+
+
+def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
+    _load_daemon()
+    from check_mounts import daemon
 
     _started_in()
 
@@ -965,10 +999,10 @@ def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") 
     return State.UNKNOWN.value
 
 
-def run(arguments: list[str], interrupts: Interrupts, noted: Notes) -> int:
+def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
     """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand.
 
-    ``noted`` is told what comes next, for whoever watches this process.
+    ``noted`` is told what comes next, for whoever watches this process. ``answers`` is what :func:`rehearse` gave, in a daemon.
     """
     begun = time.monotonic()
     reading.say_to(noted.step)
@@ -982,7 +1016,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes) -> int:
             _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
             return State.UNKNOWN.value
         noted.until(begun + _deadline(values))
-        options = _understood(options_parser, arguments, values)
+        options = _first_understood(options_parser, arguments, values, answers)
         submits = options.submission is not None and options.service is None
         if options.service is not None:
             return _serve(options, lambda: _understood_again(arguments), interrupts)

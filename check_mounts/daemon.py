@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import gc
+import marshal
 import os
 import re
 import resource
@@ -28,6 +29,7 @@ from check_mounts import (
     place,
     plugin,
     policy,
+    reading,
     selection,
     stuck,
     submitting,
@@ -47,6 +49,7 @@ from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
 from check_mounts.signals import Interrupts
 from check_mounts.survey import Pass, Table
+from check_mounts.trial import Trial
 from check_mounts.watch import Endings, TableWatch
 
 # A change of the mount table is looked at so many seconds after the last one: a host that starts containers changes it all the time.
@@ -67,8 +70,6 @@ _MOMENT = 0.05
 # How many processes may hang in files of the configuration. The next SIGHUP may come because somebody has written a file that does not
 # hang into it; by looking at fstab, which the daemon does by itself, no more than one comes to them.
 _MOST_TRIALS = 4
-# What the worker of a trial has to say: the numbers of a stat(2), in bytes.
-_TRIAL_ANSWER = 64
 # How long the metrics may be on their way to their file before their process is killed, and how much longer the daemon stays for them at
 # its end; how often is looked whether one has ended that could not be killed. In seconds.
 _LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
@@ -106,6 +107,25 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
     if service.foreground:
         return _serve(options, service, reload, interrupts, say, lambda: None)
     return _detached(options, service, reload, interrupts, say)
+
+
+def rehearsed(understand: Callable[[], object]) -> bytes:
+    """In a process that may hang: what is asked of files and of the database of users to understand the options, and answered."""
+    with reading.recorded() as answers:
+        try:
+            understand()
+        except Exception:  # it has come to its end, and so will we, who say what is wrong
+            pass
+    return marshal.dumps(answers)
+
+
+def again(answers: bytes, understand: Callable[[], Options]) -> Options:
+    """The options, understood from these answers alone: what could be read a moment ago may hang by now. Raises Refused."""
+    try:
+        with reading.given(marshal.loads(answers)):
+            return understand()
+    except reading.Changed as error:
+        raise Refused(f"not the same files were asked for twice: {error}") from None
 
 
 def _detached(options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
@@ -646,23 +666,11 @@ class Daemon:
     def _take_over(self) -> None:
         """Read the configuration again; if it is wrong, go on with the old one and say so."""
 
-        def read() -> bytes:
-            try:
-                self._reload()
-            except Exception:  # it has come to its end, and so will we, who say what is wrong
-                pass
-            return b""
-
         try:
-            if self._tried(read, _MOST_TRIALS) is None:
-                if self._interrupts() is not None:
-                    return
-                raise Refused("a file of it does not let itself be read")
-            # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
-            self._trial_excused = len(self._trial_left)
             new, signature = self._read_again()
         except Refused as error:
-            self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
+            if self._interrupts() is None:
+                self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
             return
         assert new.service is not None
         for name in ("cache", "metrics", "facility", "ident"):
@@ -682,12 +690,17 @@ class Daemon:
     def _read_again(self) -> tuple[Options, object]:
         """The options as the files say now, and the signature of the fstab that they were read from. Raises Refused.
 
-        It is taken before: what is written while we read is the next change.
+        It is taken before: what is written while they are read is the next change.
         """
         path = self.options.fstab
         while True:
             signature = self._fstab_signature(path)
-            new = self._reload()
+            answers = self._tried(lambda: rehearsed(self._reload), _MOST_TRIALS)
+            if answers is None:
+                raise Refused("a file of it does not let itself be read")
+            # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
+            self._trial_excused = len(self._trial_left)
+            new = again(answers, self._reload)
             if new.fstab == path:
                 return new, signature
             path = new.fstab
@@ -727,25 +740,14 @@ class Daemon:
         if len(self._trial_left) >= most:
             return None
 
-        def serve(key: int, desk: workers.Desk) -> tuple[bytes, bool]:
-            return action().ljust(_TRIAL_ANSWER), True
-
         try:
-            # With our groups: what we may read, it may.
-            pool = workers.Pool(serve, _TRIAL_ANSWER, _LONGEST_TRIAL, 1, groups=tuple(os.getgroups()))
-        except OSError:  # who has no means for a worker has none for a pass, which says so
+            tried = Trial(action)
+        except OSError:  # who has no means for a process has none for a pass, which says so
             return None
-        pool.submit(0)
-        events: list[workers.Event] = []
-        at, since = 0.0, time.monotonic() + _TRIAL  # a second more, for it to begin
-        while not events and self._interrupts() is None and time.monotonic() - since < _TRIAL:
-            events = pool.wait(time.monotonic() + _MOMENT)
-            now_at = sum(_processor_time(pid) for _, pid, _ in pool.at_work(0.0))
-            if now_at != at:
-                at, since = now_at, time.monotonic()
-            self._feed()
-        self._trial_left += pool.close()
-        return next((event.answer for event in events if isinstance(event, workers.Answered)), None)
+        self._trial_left += tried.wait(_TRIAL, _LONGEST_TRIAL, lambda: self._interrupts() is not None, self._feed).left
+        if tried.left:
+            self._log.write(syslog.LOG_WARNING, f"A process that reads for the daemon is {tried.words}")
+        return tried.answer
 
     # -- what begins
 
@@ -1051,15 +1053,6 @@ def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
 def _suspended() -> float:
     """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-
-
-def _processor_time(pid: int) -> float:
-    """How many seconds a child has run; it does not while it waits for a file. 0 where it has ended, and been reaped."""
-    try:
-        # The clock of another process (clock_getcpuclockid(3)).
-        return time.clock_gettime(~pid << 3 | 2)
-    except OSError:
-        return 0.0
 
 
 def _status_words(judgements: Sequence[Judgement]) -> str:

@@ -511,7 +511,7 @@ class Pool:
     def _serve(self, slot: int, answer_fd: int) -> NoReturn:
         """The life of a worker. Whatever happens, it never returns into the parent's code."""
         try:
-            _settle(self._request_fd, answer_fd, self._devnull, self._parent, self._groups)
+            settle(self._request_fd, answer_fd, self._devnull, self._parent, self._groups)
             desks, place = self._desks, slot * _DESK
 
             def note(progress: bytes) -> None:
@@ -532,7 +532,7 @@ class Pool:
             os._exit(0)
 
 
-def _settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
+def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Leave everything of the parent's behind but the two pipes.
 
     Above all its descriptors: nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker that

@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "place": {"syscalls"},
     "stuck": {"model", "place", "syscalls", "text"},
     "caught": {"notes", "place", "syscalls", "text"},
+    "trial": {"caught", "notes", "reading", "syscalls", "workers"},
     "diagnosis": {"model", "text"},
     "causes": {"diagnosis", "filesystems", "model", "selection"},
     "survey": {
@@ -75,8 +76,8 @@ ALLOWED: dict[str, set[str]] = {
     "submitting": {"checking", "delivery", "model", "passive", "plugin", "selection", "summary", "text"},
     "daemon": {
         "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "leads", "logs", "metrics", "model", "mounttable", "notify",
-        "place", "plugin", "policy", "selection", "signals", "stuck", "submitting", "summary", "survey", "syscalls", "text", "watch",
-        "workers",
+        "place", "plugin", "policy", "reading", "selection", "signals", "stuck", "submitting", "summary", "survey", "syscalls", "text",
+        "trial", "watch", "workers",
     },
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
@@ -86,7 +87,8 @@ ALLOWED: dict[str, set[str]] = {
         "sysfs", "text",
     },
     "watcher": {"notes"},
-    "__main__": {"cache", "caught", "cli", "notes", "privilege", "signals", "syscalls", "watcher"},
+    "starting": {"logs", "notify", "signals", "text", "trial"},
+    "__main__": {"cache", "caught", "cli", "notes", "reading", "signals", "starting", "syscalls", "watcher"},
 }  # fmt: skip
 
 # Calls that take a path. Only probe.py may use them on a mount; the others need them for what is named here.
@@ -110,6 +112,7 @@ PATH_USERS = {
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
     "sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "caught": {"listdir", "open", "unlink"},  # the entries of runs
+    "trial": {"open"},  # /dev/null
     "watcher": {"chdir"},  # /
     "cache": {"open", "rename", "unlink", "listdir"},  # the result
     "watch": {"open"},  # the mount table

@@ -1,0 +1,141 @@
+"""What the daemon reads, read by a process of its own that may hang in it and be given up. The daemon has no watcher: systemd knows it
+by its pid.
+
+Import budget: that of workers and caught. Used before anything of the program or of other libraries is loaded, too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Optional
+
+from check_mounts import caught, notes, reading, syscalls, workers
+
+# How often is looked what no event tells: that a process stands still, or that it has ended.
+_MOMENT = 0.05
+# How long a process that was killed may take to end.
+_TO_END = 0.05
+_NOTES_FD, _ANSWER_FD = 3, 4
+# An answer begins with its length, in bytes. One that is shorter is of a process that was killed.
+_LENGTH = 8
+# The first byte of an answer: what the action gave, or that an earlier start is stuck.
+_GIVEN, _CAUGHT = b"=", b"!"
+
+
+class Trial:
+    """``action`` in a process of its own. With ``arguments`` it is entered among the runs that were started with them, and not carried
+    out where an earlier one is stuck.
+
+    After :meth:`wait`, ``answer`` is what the action gave, None where it did not come to its end; then ``words`` say what happened, and
+    ``left`` has the process if it has not ended although it was killed. Raises OSError where no process can be had.
+    """
+
+    def __init__(self, action: Callable[[], bytes], arguments: Optional[Sequence[str]] = None) -> None:
+        self.answer: Optional[bytes] = None
+        self.words = ""
+        self.left: list[int] = []
+        self._action, self._arguments = action, arguments
+        self._data = b""
+        self._parent = os.getpid()
+        made: list[int] = []
+        try:
+            made += [notes.create(), os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), *os.pipe()]
+            self._memory, devnull, self._answer_fd, end = made
+            self._pid = os.fork()
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
+        if self._pid == 0:
+            self._serve(end, devnull)
+        os.close(end)
+        os.close(devnull)
+        os.set_blocking(self._answer_fd, False)
+
+    def wait(self, still: float, longest: float, interrupted: Callable[[], bool], feed: Callable[[], None] = lambda: None) -> Trial:
+        """Until it has ended, has stood still for so many seconds, or has taken the longest time; ``feed`` is called now and then."""
+        poll = select.poll()
+        poll.register(self._answer_fd, select.POLLIN)
+        begun = time.monotonic()
+        at, since = 0.0, begun + min(still, 1.0)  # for it to begin
+        is_open = True
+        while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
+            is_open = not poll.poll(_MOMENT * 1000) or self._read()
+            now_at = processor_time(self._pid)
+            if now_at != at:
+                at, since = now_at, time.monotonic()
+            feed()
+        self._end(is_stuck=is_open)
+        return self
+
+    def _read(self) -> bool:
+        """Whether there may be more."""
+        try:
+            data = os.read(self._answer_fd, 1 << 20)
+        except BlockingIOError:
+            return True
+        self._data += data
+        return bool(data)
+
+    def _end(self, is_stuck: bool) -> None:
+        answer = self._data[_LENGTH:]
+        if len(self._data) >= _LENGTH and len(answer) == int.from_bytes(self._data[:_LENGTH], "little"):
+            if answer[:1] == _GIVEN:
+                self.answer = answer[1:]
+            else:
+                self.words = answer[1:].decode("utf-8", "replace")
+        else:
+            how = "stuck" if is_stuck else "ended while"
+            self.words = notes.words(how, notes.Noted(self._memory).step, self._pid).decode("utf-8", "replace")
+        for fd in (self._memory, self._answer_fd):
+            os.close(fd)
+        try:
+            os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        except OSError:
+            pass
+        until = time.monotonic() + _TO_END
+        while not syscalls.reaped(self._pid):
+            if time.monotonic() >= until:
+                self.left = [self._pid]
+                return
+            time.sleep(0.001)
+
+    def _serve(self, end: int, devnull: int) -> NoReturn:
+        """In the process. Whatever happens, it never returns into its parent's code."""
+        try:
+            # With our groups: what we may read, it may.
+            workers.settle(self._memory, end, devnull, self._parent, tuple(os.getgroups()))
+            noted = notes.Notes(_NOTES_FD)
+            reading.say_to(noted.step)
+            data = self._entered(noted)
+            data = len(data).to_bytes(_LENGTH, "little") + data
+            while data:
+                data = data[os.write(_ANSWER_FD, data) :]
+        finally:
+            os._exit(0)
+
+    def _entered(self, noted: notes.Notes) -> bytes:
+        if self._arguments is None:
+            return _GIVEN + self._action()
+        noted.step("looking for earlier starts")
+        run = caught.Run(self._arguments, noted, self._parent)
+        try:
+            said = run.caught_before()
+            if said is not None:
+                return _CAUGHT + said[0].partition(b"\n")[0].partition(b" - ")[2].rpartition(b", nothing was checked")[0]
+            return _GIVEN + self._action()
+        finally:
+            run.leave()
+
+
+def processor_time(pid: int) -> float:
+    """How many seconds a child has run; it does not while it waits for a file. 0 where it has ended, and been reaped."""
+    try:
+        # The clock of another process (clock_getcpuclockid(3)).
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
