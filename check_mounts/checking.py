@@ -6,18 +6,20 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from check_mounts import demands, leads, lookups, mounttable, reading, sandbox, selection, stuck, survey, text
+from check_mounts import demands, mounttable, reading, sandbox, selection, stuck, survey, text
 from check_mounts.delivery import Submission
-from check_mounts.leads import Found
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass, Table
 
-# How long, in seconds, a link or a device may keep its worker.
-_PATIENCE = 1.0
+if TYPE_CHECKING:
+    from check_mounts.leads import Found
+
+# How long, in seconds, a link or a device may keep its worker, and how long looking them up may take even if there is no time left.
+_PATIENCE, _SHORTEST = 1.0, 0.3
 # So many mount points are named in a note.
 _NAMED = 3
 
@@ -105,28 +107,33 @@ def look_up(
     options: Options,
     mounts: Sequence[Mount],
     result: Optional[Survey] = None,
+    until: float = 0.0,
     interrupted: Callable[[], Optional[str]] = lambda: None,
-) -> Found:
+) -> Optional[Found]:
     """Where the names lead that decide what is probed, and, once ``result`` says what has answered, all else that has to be looked up.
+    None where nothing is named or declared.
 
-    Where nothing is named or declared nothing is done. Raises nothing that a mount can cause.
+    ``until`` when it may take (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a mount can cause.
     """
-    asked = leads.Asked(
-        names=(*options.filters.mount_points, *options.patterns),
-        declared=options.demands.expected,
-        links=leads.is_our_own(options.mountinfo),
-    )
-    if not asked.anything:
-        return Found()
+    names = (*options.filters.mount_points, *options.patterns)
+    if not names and not options.demands.expected:
+        return None
+    # A run that names nothing does not pay for it.
+    from check_mounts import leads, lookups
+
+    asked = leads.Asked(names, options.demands.expected, links=leads.is_our_own(options.mountinfo))
     visible = frozenset(mounttable.visible(mounts))
-    patience = min(_PATIENCE, options.settings.timeout, options.settings.deadline / 4)
-    return leads.look_up(
-        asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience, interrupted
-    )
+    each = min(_PATIENCE, options.settings.timeout)
+    patience = lookups.Patience(each, max(until, time.monotonic() + _SHORTEST), interrupted)
+    return leads.look_up(asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience)
 
 
-def led(options: Options, found: Found) -> Options:
+def led(options: Options, found: Optional[Found]) -> Options:
     """The options with all names as the kernel has them, as far as that is known."""
+    if found is None:
+        return options
+    from check_mounts import leads
+
     options.follow(lambda name: found.leads.of(name).path)
     expected = [leads.led(each, found) for each in options.demands.expected]
     points = {each.mount_point for each in expected}
@@ -172,7 +179,7 @@ def _take(
     until = time.monotonic() + options.settings.deadline
 
     def within(given: Options) -> Options:
-        left = max(_PATIENCE / 2, until - time.monotonic())
+        left = max(_SHORTEST, until - time.monotonic())
         if given.settings.deadline - left < _PATIENCE / 10:  # nothing took its time: as it was said
             return given
         return dataclasses.replace(given, settings=dataclasses.replace(given.settings, deadline=left))
@@ -185,13 +192,13 @@ def _take(
         return measured[-1]
 
     reading.step("looking up what is named")
-    found = look_up(options, table[0], interrupted=interruption)
+    found = look_up(options, table[0], None, until, interruption)
     filters = led(options, found).filters
     result = None
     if filters.also:  # what is named is known once these have answered
         chosen = selection.narrowed(selection.select(table[0], filters), filters.also)
         result = carried_out(options, chosen)
-        found = look_up(options, table[0], result, interruption)
+        found = look_up(options, table[0], result, until, interruption)
     ready = led(options, found)
     if result is not None:
         ready = dataclasses.replace(ready, filters=dataclasses.replace(ready.filters, also=ready.filters.also | filters.also))
@@ -206,14 +213,14 @@ def _take(
                 tables.append(table[0])
         return tables[0]
 
-    if ready.demands.expected or ready.filters.mount_points or ready.filters.also:
+    if found is not None:
         reading.step("looking up what is declared")
-        found = look_up(within(options), mounted_now(), result, interruption)
+        found = look_up(options, mounted_now(), result, until, interruption)
     reading.step("comparing what is mounted with what is declared")
     return concluded(options, result, mounted_now, found)
 
 
-def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
+def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
     """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
     try:
         return _concluded(options, result, mounted_now, found)
@@ -221,13 +228,17 @@ def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequen
         return _unconcluded(result, error)
 
 
-def _concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
+def _concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
     ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
     result = _held_against_demands(ready, result, mounted_now, found)
+    if found is None:
+        return result
+    from check_mounts import leads
+
     return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
 
 
@@ -265,13 +276,14 @@ def _named(points: Sequence[str]) -> str:
     return ", ".join(points[:_NAMED]) + more
 
 
-def _held_against_demands(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Found) -> Survey:
+def _held_against_demands(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
+    devices = None if found is None else found.devices
     beyond = sandbox.outside(options.mountinfo, mounted_now)
     if beyond is None:
-        return demands.held_against(result, mounted_now, options.filters, options.demands, found.devices)
+        return demands.held_against(result, mounted_now, options.filters, options.demands, devices)
 
     def hold(survey: Survey, mounts: Sequence[Mount]) -> Survey:
-        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, found.devices)
+        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices)
 
     wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
     return sandbox.held_against(result, mounted_now(), beyond, hold, wanted)

@@ -65,6 +65,8 @@ _SUSPENDED = 2.0
 # How long the reading of the configuration may stand still, which is what it does while a file hangs, and how long it may take in all:
 # one that is large is slow, and not to be refused for that. In seconds.
 _TRIAL, _LONGEST_TRIAL = 1.0, 60.0
+# How long the loop waits, in seconds, for the links and devices that are looked up.
+_LONGEST_LOOK = 2.0
 # How often is looked at what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
 # How many processes may hang in files of the configuration. The next SIGHUP may come because somebody has written a file that does not
@@ -558,7 +560,7 @@ class Daemon:
         self._courier.serve(options.submission)
         self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
         # What was looked up of names and devices, and for which options.
-        self._found = Found()
+        self._found: Optional[Found] = None
         self._looked_for: Optional[Options] = None
         self._lookups_left: list[int] = []
         self._passes: dict[int, _UnderWay] = {}
@@ -769,7 +771,7 @@ class Daemon:
             self._next_pass = now + self.service.interval
         try:
             table, same = self._read_table()
-            if not same or self._looked_for is not self.options:
+            if not same:
                 self._look_up(table[0])
             chosen = self._chosen(table)
             self._known.see(table, chosen)
@@ -829,23 +831,31 @@ class Daemon:
         self._poll.register(fd, select.POLLIN)
 
     def _chosen(self, table: Table) -> Selection:
+        self._look_up_what_is_new(table[0])
         return selection.select(table[0], checking.led(self.options, self._found).filters)
+
+    def _look_up_what_is_new(self, mounts: Sequence[Mount]) -> None:
+        """Other options name other things: nothing is to be said of these before they have been looked up."""
+        if self._looked_for is not self.options:
+            self._look_up(mounts)
 
     def _look_up(self, mounts: Sequence[Mount]) -> None:
         """Where the names lead now that decide what is probed, as far as it is known from the last pass what may be entered."""
         result = None if self._known.last is None else self._known.survey()
-        self._take_over_found(checking.look_up(self.options, mounts, result, self._interrupts))
+        self._take_over_found(checking.look_up(self.options, mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts))
 
     def _look_up_after(self, result: Survey) -> None:
         """The same, and all else that has to be looked up, after a pass over all mounts."""
         before = self._found
-        self._take_over_found(checking.look_up(self.options, self._known.mounts, result, self._interrupts))
-        if self._found.leads != before.leads:  # something else may be wanted now
+        self._take_over_found(
+            checking.look_up(self.options, self._known.mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts)
+        )
+        if self._found is not None and before is not None and self._found.leads != before.leads:  # something else may be wanted now
             self._table_changed = self._change_seen = True
 
-    def _take_over_found(self, found: Found) -> None:
+    def _take_over_found(self, found: Optional[Found]) -> None:
         self._found, self._looked_for = found, self.options
-        self._lookups_left = syscalls.unreaped([*self._lookups_left, *found.left])
+        self._lookups_left = syscalls.unreaped([*self._lookups_left, *(found.left if found is not None else ())])
 
     def _is_checking_all(self) -> bool:
         return any(each.whole for each in self._passes.values())
@@ -925,6 +935,7 @@ class Daemon:
         if self._known.last is None:
             return ()
         options = self.options
+        self._look_up_what_is_new(self._known.mounts)
         survey_now = self._known.survey()
         result = self._known.until_asked(checking.concluded(options, survey_now, lambda: self._known.mounts, self._found))
         judgements = policy.judge_all(result, options.policy)

@@ -37,11 +37,6 @@ class Asked:
     declared: Sequence[ExpectedMount]
     links: bool
 
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to look up."""
-        return bool(self.declared) or (self.links and bool(self.names))
-
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -63,10 +58,9 @@ def look_up(
     visible: frozenset[int],
     result: Optional[Survey],
     memory: Callable[[], Registry],
-    patience: float,
-    interrupted: Callable[[], Optional[str]],
+    patience: lookups.Patience,
 ) -> Found:
-    """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes, ``patience`` is in seconds."""
+    """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes."""
     conditions = {} if result is None else {each.mount.identity: each.condition for each in result.findings if each.mount is not None}
     ground = Ground(mounts, visible, _closed(mounts, conditions))
     wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
@@ -82,7 +76,7 @@ def look_up(
     questions = [lookups.leading(name, ground) for name in unread]
     pairs = [] if result is None else _pairs(asked, mounts, known)
     questions += [_comparing(source, mount) for source, mount in pairs]
-    answers, left = _answers(questions, ground, memory, patience, interrupted)
+    answers, left = _answers(questions, ground, memory, patience)
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
     same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers[len(unread) :])}
     compared = {key: answer for key, answer in same.items() if isinstance(answer, bool)}
@@ -115,8 +109,7 @@ def _answers(
     questions: Sequence[lookups.Question],
     ground: Ground,
     memory: Callable[[], Registry],
-    patience: float,
-    interrupted: Callable[[], Optional[str]],
+    patience: lookups.Patience,
 ) -> tuple[list[object], list[int]]:
     if not questions:
         return [], []
@@ -124,10 +117,10 @@ def _answers(
     left: list[int] = []
     try:
         # One that is just being asked, by another run, answers in a moment.
-        latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience
+        latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience.each
         stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
         ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
-        answers, left = lookups.asked(questions, ground, registry, patience, interrupted)
+        answers, left = lookups.asked(questions, ground, registry, patience)
     finally:
         registry.close(any_stuck=bool(left))
     return answers, left

@@ -32,6 +32,8 @@ _HEAD = struct.Struct("<I")  # how many bytes of records there are
 _RECORD = struct.Struct("<II")  # question, size of its answer
 _PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
 _ANSWER_SIZE = 1
+# Who stands still is found out here, for a request is all questions; and how often that is looked for, in seconds.
+_NEVER, _MOMENT = 86400.0, 0.05
 _ROOM, _MOST_ROOM = 16 << 10, 64 << 20
 # How many may get stuck, one after the other. Each has a line of its own in the memory.
 MOST_WORKERS = 8
@@ -47,27 +49,34 @@ class Unanswered:
     mount: Optional[Mount] = None
 
 
-def asked(
-    questions: Sequence[Question],
-    ground: Ground,
-    memory: Registry,
-    patience: float,
-    interrupted: Callable[[], Optional[str]] = lambda: None,
-) -> tuple[list[object], list[int]]:
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long a worker may stand still (``each``, in seconds), until when all questions must have an answer (``until``, CLOCK_MONOTONIC),
+    and what ends the waiting before."""
+
+    each: float
+    until: float
+    interrupted: Callable[[], Optional[str]] = lambda: None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more time."""
+        return time.monotonic() >= self.until or self.interrupted() is not None
+
+
+def asked(questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience) -> tuple[list[object], list[int]]:
     """The answers, each in its place, and the children that have not ended although they got SIGKILL.
 
-    ``patience`` in seconds is what one question may take; all of them have twice as long. ``ground.closed`` grows by the mounts that
-    hang.
+    ``ground.closed`` grows by the mounts that hang.
     """
     answers: list[object] = [Unanswered() for _ in questions]
     left: list[int] = []
-    until = time.monotonic() + 2 * patience
     first = 0
     for slot in range(MOST_WORKERS):
-        if first >= len(questions) or time.monotonic() >= until or interrupted() is not None:
+        if first >= len(questions) or patience.is_over:
             break
         inquiry = _Inquiry(questions, ground, memory, slot)
-        stuck_at = inquiry.run(first, patience, until, interrupted)
+        stuck_at = inquiry.run(first, patience)
         for place, answer in inquiry.answers():
             answers[place] = answer
         left += inquiry.left
@@ -91,32 +100,43 @@ class _Inquiry:
         self._records = mmap.mmap(-1, min(_ROOM * (len(questions) + 4), _MOST_ROOM))
         self.left: list[int] = []
 
-    def run(
-        self, first: int, patience: float, until: float, interrupted: Callable[[], Optional[str]]
-    ) -> Optional[tuple[int, Optional[Mount]]]:
+    def run(self, first: int, patience: Patience) -> Optional[tuple[int, Optional[Mount]]]:
         """Have all questions from ``first`` on answered; at which one, and in which mount, the worker was when it was given up."""
         try:
             # With our groups: what we may look up, it may.
-            pool = workers.Pool(self._serve, _ANSWER_SIZE, patience, 1, groups=tuple(os.getgroups()))
+            pool = workers.Pool(self._serve, _ANSWER_SIZE, _NEVER, 1, groups=tuple(os.getgroups()))
         except OSError:  # a pass has no means for a worker either, and says so
             return None
-        pool.submit(first)
-        events: list[workers.Event] = []
-        latest = min(until, time.monotonic() + patience + workers.TO_BEGIN)
-        while not events and time.monotonic() < latest and interrupted() is None:
-            events = pool.wait(min(latest, time.monotonic() + 0.1))
-        progress = events[0].progress if events and not isinstance(events[0], workers.Answered) else None
-        if not events:
-            progress = next((progress for _, _, progress, _ in pool.unserved()), None)
-        self.left = pool.close()
+        try:
+            pool.submit(first)
+            progress = self._waited_for(pool, patience)
+        finally:
+            self.left = pool.close()
         if progress is None:
             return None
         place, mount_id = _PROGRESS.unpack_from(progress)
         return max(first, place), self._mounts.get(mount_id)
 
+    def _waited_for(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
+        """How far the worker has come that stands still, or has died; None where it has answered all."""
+        used, since = -1, time.monotonic() + workers.TO_BEGIN
+        while not patience.is_over:
+            for event in pool.wait(min(patience.until, time.monotonic() + _MOMENT)):
+                return None if isinstance(event, workers.Answered) else event.progress
+            if used != self._used:
+                used, since = self._used, time.monotonic()
+            elif time.monotonic() - since >= patience.each:
+                break
+        return next((progress for _, _, progress, _ in pool.unserved()), None)
+
+    @property
+    def _used(self) -> int:
+        """How many bytes of records there are."""
+        return int(_HEAD.unpack_from(self._records)[0])
+
     def answers(self) -> list[tuple[int, object]]:
         """What stands in the shared memory."""
-        end = _HEAD.size + _HEAD.unpack_from(self._records)[0]
+        end = _HEAD.size + self._used
         found, at = [], _HEAD.size
         while at < end:
             place, size = _RECORD.unpack_from(self._records, at)
@@ -161,7 +181,7 @@ class _Inquiry:
 
     def _record(self, place: int, data: bytes) -> None:
         """Its length comes last, so what is half written does not count. Raises ValueError where there is no room."""
-        used = _HEAD.unpack_from(self._records)[0]
+        used = self._used
         at = _HEAD.size + used
         self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
         _HEAD.pack_into(self._records, 0, used + _RECORD.size + len(data))
@@ -233,19 +253,19 @@ class _Links:
         self._close_from(common + 1)
         if not self._open:
             self._open.append(os.open("/", _FLAGS))
+        holder = self._ground.way(parts[:common])[-1]
         for length in range(common + 1, len(parts) + 1):
-            self._open.append(self._below(self._open[-1], parts[:length]))
-            self._parts = list(parts[:length])
+            mount = self._ground.at.get(b"/" + b"/".join(parts[:length]))
+            self._enter(mount or holder)
+            self._open.append(self._below(self._open[-1], parts[length - 1], mount))
+            self._parts.append(parts[length - 1])
+            holder = mount or holder
         return self._open[-1]
 
-    def _below(self, above: int, parts: Sequence[bytes]) -> int:
-        holder = self._ground.way(parts[:-1])[-1]
-        mount = self._ground.at.get(b"/" + b"/".join(parts))
+    def _below(self, above: int, name: bytes, mount: Optional[Mount]) -> int:
         if mount is None:
-            self._enter(holder)
-            return syscalls.open_in_mount(above, parts[-1], _FLAGS)
-        self._enter(mount)
-        fd = os.open(parts[-1], _FLAGS, dir_fd=above)
+            return syscalls.open_in_mount(above, name, _FLAGS)
+        fd = os.open(name, _FLAGS, dir_fd=above)
         if syscalls.mount_id(fd) not in (None, mount.mount_id):
             os.close(fd)
             raise Stopped(mount)

@@ -59,6 +59,8 @@ class Lead:
         """What is known of the errno, in words; empty without one."""
         if self.errno == errno.ELOOP:
             return "a link that leads round in circles"
+        if self.errno == errno.EAGAIN:
+            return "there was no time for it"
         if self.errno == errno.EXDEV:  # RESOLVE_NO_XDEV
             return "something was mounted there meanwhile"
         return text.error_words(self.errno) if self.errno else ""
@@ -117,8 +119,15 @@ class Ground:
 
     def way(self, parts: Sequence[bytes]) -> list[Mount]:
         """The mounts that a path crosses, outermost first: the last one holds it."""
-        paths = [b"/", *(_joined(parts[:length]) for length in range(1, len(parts) + 1))]
-        return [self.at[path] for path in paths if path in self.at]
+        found = [self.at[b"/"]] if b"/" in self.at else []
+        path = b""
+        for part in parts:
+            path += b"/" + part
+            if path in self.at:
+                found.append(self.at[path])
+            elif not self.is_on_the_way(path):  # nothing is mounted below
+                break
+        return found
 
 
 def lead(name: bytes, ground: Ground, read: Reader) -> Lead:
@@ -154,8 +163,8 @@ class _Walk:
         return Lead(_joined(self._done), tuple(self._through.values()))
 
     def _rest(self, part: bytes) -> Lead:
-        """That nothing is known from this component on."""
-        return Lead(normalised(_joined([*self._done, part, *self._todo[::-1]])), tuple(self._through.values()))
+        """That nothing is known from this component on. A ``..`` stays: where there is no such place, it leads nowhere."""
+        return Lead(_joined([*self._done, part, *self._todo[::-1]]), tuple(self._through.values()))
 
     def _absent(self, number: int) -> Lead:
         return Lead(by_text(self._name).path, errno=number)

@@ -82,9 +82,8 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "__init__", "cache", "checking", "config", "daemon", "delivery", "demands", "expected", "filesystems", "jsontext", "logs",
         "metrics", "model", "mounttable", "names", "notes", "option_rules", "passive", "passive.command_file", "passive.icinga2",
-        "passive.nrdp", "passive.nsca", "plugin", "policy", "privilege", "reading", "selection", "signals", "stuck",
-        "submitting", "summary", "survey",
-        "sysfs", "text",
+        "passive.nrdp", "passive.nsca", "plugin", "policy", "privilege", "reading", "selection", "signals", "stuck", "submitting",
+        "summary", "survey", "sysfs", "text",
     },
     "watcher": {"notes"},
     "starting": {"logs", "notify", "signals", "text", "trial"},
