@@ -212,13 +212,12 @@ def test_a_read_only_copy_for_real(mounts: Mounts, plugin: Plugin) -> None:
     path = mounts.tmpfs("data")
     code = """
 import os, subprocess, sys
-from check_mounts import cli, mounttable, sandbox
-from check_mounts.signals import Interrupts
-outer, path, *arguments = sys.argv[1:]
+from check_mounts import __main__, sandbox
+outer, path, *sys.argv[1:] = sys.argv[1:]
 subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
 original = sandbox.outside
 sandbox.outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
-sys.exit(cli.run(arguments, Interrupts()))
+__main__.main()
 """
     outer = f"/proc/{os.getpid()}"
     arguments = ["--expect", f"{path},type=tmpfs,rw", "-p", str(path), "--state-dir", str(plugin.state_dir)]
