@@ -112,8 +112,10 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
         return Condition.OK, ""
     unlisted = outcome.mode is None or stat.S_ISDIR(outcome.mode)
     asked = [step for step in (Step.READ, Step.STATX, Step.STATFS) if outcome.error_of(step) not in (None, errno.ENOTDIR)]
-    words = text.error_words(outcome.error_of(asked[0]) or 0) if asked else "no step had an answer of its own"
+    words = text.error_words(outcome.error_of(asked[0]) or 0) if asked else ""
     if not _lives(mount, outcome):
+        if not asked:
+            return Condition.UNPROBED, "nothing but the kernel's own memory has answered"
         refused = outcome.error_of(Step.READ) in DENIED_ERRORS
         return (Condition.DENIED, f"{words} at {Step.READ.word}") if refused else (Condition.DEAD, words)
     if not unlisted or outcome.not_owner:

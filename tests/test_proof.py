@@ -162,6 +162,8 @@ _EINVAL, _EACCES = errno.EINVAL, errno.EACCES
         (b"fuse.x", _seen(mode=0o100644, read=errno.ENOTDIR, statfs=_EINVAL), Condition.OK),
         (b"fuse.x", _seen(read=errno.ENOTDIR, statx=_EINVAL, statfs=_EINVAL), Condition.DEAD),
         (b"fuse.x", _seen(read=errno.ENOTDIR, statx=_EINVAL), Condition.DENIED),
+        (b"9p", _seen(mode=0o100644, read=errno.ENOTDIR, cached=True), Condition.UNPROBED),
+        (b"9p", _seen(mode=0o100644, read=errno.ENOTDIR), Condition.OK),
     ],
 )
 def test_signs_of_life(fs_type: bytes, outcome: Outcome, condition: Condition) -> None:
