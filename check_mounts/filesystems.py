@@ -88,8 +88,10 @@ def _is_host(host: bytes) -> bool:
 
 def _export(source: bytes, mount: Mount) -> list[bytes]:
     """``host:/path``, ``user@host:/path``, ``[v6]:/path``, ``host1,host2:/path``."""
-    if source.startswith((b"nfs://", b"//")):
-        return _url(source, mount) if source[:1] != b"/" else _share(source, mount)
+    if source.startswith(b"nfs://"):
+        return _url(source, mount)
+    if source.startswith(b"//"):
+        return _share(source, mount)
     hosts, separator, _ = _user_less(source).partition(b":/")
     # A port here is none: `mon1:6789:/` is not how this type writes it.
     return [host for host in _hosts(hosts.split(b",")) if _has_no_port(host)] if separator else []

@@ -67,10 +67,7 @@ def without_secrets(data: bytes, logins: bool = True) -> bytes:
     before, *authorities = data.split(b"://")
     parts = [before]
     for part in authorities:
-        at = _end_of_login(part, b":")
-        user, colon, _ = part[: max(at, 0)].partition(b":")
-        named = bool(colon) or not parts[-1].lower().endswith((b"http", b"https"))
-        parts.append(part if at < 0 else (user if named else MASK) + (colon and colon + MASK) + part[at:])
+        parts.append(_without_login(part, is_web=parts[-1].lower().endswith((b"http", b"https"))))
     return b"://".join(parts)
 
 
@@ -87,6 +84,17 @@ def _without_values(data: bytes) -> bytes:
     if user is not None:
         return user[0] + MASK
     return re.sub(rb"(?i)([?&,;]%s=)[^&,;#]*" % _SECRET_KEY, rb"\1" + MASK, data)
+
+
+def _without_login(part: bytes, is_web: bool) -> bytes:
+    """What follows ``://``, without a password, and without what may be a token."""
+    at = _end_of_login(part, b":")
+    if at < 0:
+        return part
+    user, colon, _ = part[:at].partition(b":")
+    if colon:
+        return user + colon + MASK + part[at:]
+    return (MASK if is_web else user) + part[at:]
 
 
 def _end_of_login(part: bytes, separators: bytes) -> int:
