@@ -563,7 +563,7 @@ _SUPER_FLAGS = {
     b"mand": b"mand",
     b"nomand": b"mand",
 }
-_SUPER_FLAG_TYPES = frozenset((b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"vfat", b"msdos", b"exfat"))
+_SUPER_FLAG_TYPES = _words("ext2 ext3 ext4 xfs btrfs f2fs vfat msdos exfat tmpfs ramfs squashfs erofs overlay")
 
 
 # Comparison ----------------------------------------------------------------------------------------------------------------------
@@ -690,7 +690,7 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
         ours = rule.declared(value)
         if ours is None:
             continue
-        theirs = shown.values.get(key) or _unshown(key, rule, shown, rules)
+        theirs = shown.values.get(key) or _unshown(key, rule, spelt, shown, rules)
         meanings = [rule.shown(each) for each in theirs]
         if not meanings or None in meanings:
             continue
@@ -700,9 +700,10 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
         yield _Finding(option, "" if fits else words)
 
 
-def _unshown(key: bytes, rule: Rule, shown: _Shown, rules: Kind) -> list[bytes]:
+def _unshown(key: bytes, rule: Rule, spelt: _Spelt, shown: _Shown, rules: Kind) -> list[bytes]:
     """What holds where the kernel shows nothing of a key, if that is known."""
-    replaced = rules.instead.get(key, frozenset()) & (shown.values.keys() | shown.flags)
+    later = list(spelt.values)[list(spelt.values).index(key) :]
+    replaced = rules.instead.get(key, frozenset()) & {*later, *spelt.flags, *shown.values, *shown.flags}
     return [] if rule.default is None or replaced else [rule.default]
 
 

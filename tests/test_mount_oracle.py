@@ -233,7 +233,7 @@ def excepted(place: Place, options: list[str], first: Mount, flags: set[str], ot
         found.add("noatime")
     if place.fs_type in ("tmpfs", "ramfs", "overlay", "proc"):  # mounted with strictatime by others before fstab is read
         found |= {"relatime", "strictatime"} if "noatime" not in flags ^ other_flags else set()
-    if first.fs_type not in (b"ext2", b"ext4", b"xfs", b"btrfs"):
+    if first.fs_type == b"proc":  # systemd has mounted it long before
         found |= {"sync", "dirsync", "lazytime", "mand"}
     if place.fs_type == "bind":
         found |= {"sync", "dirsync", "lazytime", "mand"}
