@@ -652,16 +652,14 @@ def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown) -> Itera
         flag = _SUPER_FLAGS.get(option)
         if flag is None:
             continue
-        words = ""
-        if last_of(options, [each for each, its in _SUPER_FLAGS.items() if its == flag]) == option and (option == flag) != (
-            flag in shown.flags
-        ):
-            words = (
-                f"{flag.decode()} is not in force, but expected"
-                if option == flag
-                else f"{flag.decode()} is in force, expected {option.decode()}"
-            )
-        yield _Finding(option, words)
+        rivals = [each for each, its in _SUPER_FLAGS.items() if its == flag]
+        wanted, in_force = option == flag, flag in shown.flags
+        if wanted == in_force or last_of(options, rivals) != option:
+            yield _Finding(option)
+        elif wanted:
+            yield _Finding(option, f"{flag.decode()} is not in force, but expected")
+        else:
+            yield _Finding(option, f"{flag.decode()} is in force, expected {option.decode()}")
 
 
 def _flags(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
@@ -729,7 +727,8 @@ _OTHER_WORDS = _words(
     """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache auto_cache noauto_cache use_ino readdir_ino
     big_writes sync_read async_read hard_remove large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
     compression permissions norecover recover windows_names hide_hid_files ignore_case show_sys_files locale delay_mtime streams_interface
-    inherit dir_cache sec seal sign cache vers proto port trans hard soft softerr lock nolock intr nointr bg fg ac noac cto nocto acl noacl
+    inherit dir_cache ver flock localflock localflocks checksum nochecksum
+    sec seal sign cache vers proto port trans hard soft softerr lock nolock intr nointr bg fg ac noac cto nocto acl noacl
     user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors quota usrquota grpquota prjquota noquota
     usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache local_lock fsc nofsc mand nomand iversion
     noiversion offset sizelimit compress ssd nossd autodefrag noautodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache
@@ -775,11 +774,15 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
     known = general | _COMMON.keys() | _OTHER_WORDS | _of_table(_KINDS.values())
     # `fs` of ceph and `device` of btrfs are something else elsewhere.
     elsewhere = key in _MEANT and fs_type is not None and key not in kind(fs_type).values and key + b"=" not in kind(fs_type).respelt
-    if is_control(option) or (key in known and not elsewhere):
+    opposite = key[2:] if key.startswith(b"no") else b"no" + key
+    if is_control(option) or ((key in known or opposite in known) and not elsewhere):
         return
-    # Daemons of FUSE have options of their own, some of them near to those of other filesystems.
-    others = frozenset[bytes]() if fs_type not in _KINDS and fs_type is not None and not traits(fs_type).known else known
-    near = _MEANT.get(key.lower()) or _nearest(key.lower(), _OURS) or _nearest(key.lower(), general) or _nearest(key.lower(), others)
+    own = _of_table((kind(fs_type),)) if fs_type in _KINDS else set[bytes]()
+    # Daemons of FUSE and other modules have options of their own, some of them near to those that are known; the more so short ones.
+    foreign = fs_type is not None and fs_type not in _KINDS and not traits(fs_type).known
+    others = frozenset[bytes]() if foreign else {word for word in known if len(word) > 5}
+    word = key.lower()
+    near = _MEANT.get(word) or _nearest(word, _OURS) or _nearest(word, general) or _nearest(word, own) or _nearest(word, others)
     if near is not None:
         raise ValueError(f"'{printable(key)}' is not known; did you mean '{printable(near)}'?")
 

@@ -60,7 +60,9 @@ def test_what_else_is_wrong(spec: str, why: str) -> None:
     "option",
     [
         "vfs_cache_mode=full", "passwd_file=/x", "category.create=mfs", "cache.files=off", "ServerAliveInterval=15", "direct_io",
-        "norecover",         "anything", "x-anything", "X-mount.mkdir", "comment=x", "_netdev", "user=bob",
+        "norecover",
+        "share", "flock", "localflock", "ver=3.0", "guest", "retrans=5", "metadata", "noinode_cache", "checksum",
+        "anything", "x-anything", "X-mount.mkdir", "comment=x", "_netdev", "user=bob",
         "vers=4.2", "sec=krb5", "zfsutil", "credentials=/x",
         "context=system_u:object_r:tmp_t:s0", "ro=vfs", "noexec=recursive", "lowerdir=/a", "big_writes", "compression=yes",
     ],
