@@ -65,6 +65,10 @@ class Options:
     follow: Callable[[Callable[[bytes], bytes]], None] = lambda lead: None
 
 
+# How long the comparison has where the probes have needed all of the time, in seconds.
+_TO_COMPARE = 0.25
+
+
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
     """Why a file or directory could hang whoever opens it: it lies on a network, FUSE or autofs mount. None where it does not.
 
@@ -217,24 +221,34 @@ def _take(
         reading.step("looking up what is declared")
         found = look_up(options, mounted_now(), result, until, interruption)
     reading.step("comparing what is mounted with what is declared")
-    return concluded(options, result, mounted_now, found)
+    latest = max(until, time.monotonic() + _TO_COMPARE)
+    return concluded(options, result, mounted_now, found, lambda: time.monotonic() >= latest or interruption() is not None)
 
 
-def concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
-    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared."""
+def concluded(
+    options: Options,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], bool] = lambda: False,
+) -> Survey:
+    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared. What is not
+    compared by the time that it is ``late`` is counted."""
     try:
-        return _concluded(options, result, mounted_now, found)
+        return _concluded(options, result, mounted_now, found, late)
     except Exception as error:
         return _unconcluded(result, error)
 
 
-def _concluded(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
+def _concluded(
+    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], bool]
+) -> Survey:
     ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
-    result = _held_against_demands(ready, result, mounted_now, found)
+    result = _held_against_demands(ready, result, mounted_now, found, late)
     if found is None:
         return result
     from check_mounts import leads
@@ -276,14 +290,16 @@ def _named(points: Sequence[str]) -> str:
     return ", ".join(points[:_NAMED]) + more
 
 
-def _held_against_demands(options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found]) -> Survey:
+def _held_against_demands(
+    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], bool]
+) -> Survey:
     devices = None if found is None else found.devices
     beyond = sandbox.outside(options.mountinfo, mounted_now)
     if beyond is None:
-        return demands.held_against(result, mounted_now, options.filters, options.demands, devices)
+        return demands.held_against(result, mounted_now, options.filters, options.demands, devices, late)
 
     def hold(survey: Survey, mounts: Sequence[Mount]) -> Survey:
-        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices)
+        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices, late)
 
     wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
     return sandbox.held_against(result, mounted_now(), beyond, hold, wanted)

@@ -41,15 +41,19 @@ def held_against(
     filters: Filters,
     demands: Demands,
     devices: Optional[expected.Compared] = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> Survey:
     """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared.
-    ``devices`` says which devices are the same."""
-    declarations = _declarations(survey, filters, demands)
-    held = _compared(declarations, mounted_now, devices)
-    survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands)
+    ``devices`` says which devices are the same. Once it is ``late``, no further declaration is looked at."""
+    declarations = _declarations(survey, filters, demands, late)
+    held = _compared(declarations, mounted_now, devices, late)
+    survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
+    if held.late or late():
+        left = f"{text.counted(held.late, 'declared mount')} not compared" if held.late else "not all that is declared was compared"
+        findings.append(Finding(b"", None, Condition.UNPROBED, f"{left}: the deadline came first"))
     for deviation in (*held.deviations, *held.empty, *undeclared_ro):
         if deviation.mount is not None or deviation.mount_point not in missing:
             _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
@@ -59,24 +63,30 @@ def held_against(
 
 
 def _compared(
-    declarations: Sequence[ExpectedMount], mounted_now: Callable[[], Sequence[Mount]], devices: Optional[expected.Compared]
+    declarations: Sequence[ExpectedMount],
+    mounted_now: Callable[[], Sequence[Mount]],
+    devices: Optional[expected.Compared],
+    late: Callable[[], bool],
 ) -> expected.Held:
     if not declarations:
         return expected.Held([], [], [], [])
     mounts = mounted_now()
-    return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices)
+    return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
 
 
-def _declarations(survey: Survey, filters: Filters, demands: Demands) -> list[ExpectedMount]:
-    wanted = [each for each in demands.expected if is_wanted(each, filters)]
+def _declarations(survey: Survey, filters: Filters, demands: Demands, late: Callable[[], bool]) -> list[ExpectedMount]:
+    """Those that the filters leave in; once it is late, all that are left."""
+    wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
     for finding in survey.findings:
+        if late():
+            break
         if finding.mount is not None and finding.mount_point not in points:
             declared = demands.declared(finding.mount_point) or _declared_ro(finding.mount_point, demands)
             if declared is not None:
                 points.add(finding.mount_point)
                 wanted.append(declared)
-    return [_as_demanded(each, demands) for each in wanted]
+    return [each if late() else _as_demanded(each, demands) for each in wanted]
 
 
 def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount]:
@@ -108,13 +118,15 @@ def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
 
 
 def _with_undeclared(
-    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands
+    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands, late: Callable[[], bool]
 ) -> tuple[Survey, list[expected.Deviation]]:
     """What nobody has declared and cannot be written to: deviations, and remarks in the survey where that is no failure."""
     deviations = []
     findings = list(survey.findings)
     for place, finding in enumerate(findings):
         mount = finding.mount
+        if late():
+            break
         if (
             mount is None
             or finding.mount_point in declared

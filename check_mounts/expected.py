@@ -14,10 +14,11 @@ import collections
 import dataclasses
 import errno
 import ipaddress
+import itertools
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
 from check_mounts import filesystems, reading, syscalls
@@ -37,11 +38,15 @@ from check_mounts.mountoptions import (
     stays_unmounted,
     takes_after_its_source,
 )
-from check_mounts.mounttable import contents, covered_by
+from check_mounts.mounttable import LONGEST_LINE, LONGEST_PATH, contents, covered_by
 from check_mounts.selection import Glob, leads_over, normalised, unprivileged_owner
 from check_mounts.text import printable, without_secrets
 
 DEFAULT_FSTAB = "/etc/fstab"
+# The largest files that are read, in bytes, and how many units.
+LARGEST_FSTAB, LARGEST_UNIT, MOST_UNITS = 16 << 20, 1 << 20, 10000
+# The longest options that can be meant, in bytes: mount(2) takes one page of them.
+LONGEST_OPTIONS = 64 << 10
 
 # systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later ones.
 UNIT_DIRECTORIES = (
@@ -95,6 +100,8 @@ def _mount_point(path: bytes) -> bytes:
     """A declared mount point as the kernel spells it, if there is no link on the way. Raises ValueError."""
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f"the mount point is longer than {LONGEST_PATH} bytes, which no system call takes")
     if not path.startswith(b"/"):
         raise ValueError(
             f"the mount point {printable(without_secrets(path))} is not an absolute path" if path else "the mount point is missing"
@@ -104,6 +111,8 @@ def _mount_point(path: bytes) -> bytes:
 
 def _entry(point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str) -> ExpectedMount:
     """An expected mount of these fields; ``nofail`` and ``automount`` by its options (systemd.mount(5)). Raises ValueError."""
+    if sum(map(len, options)) > LONGEST_OPTIONS:
+        raise ValueError(f"its options are longer than {LONGEST_OPTIONS >> 10} KiB")
     path, name = _mount_point(point), point if b".." in point else b""
     if path == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
         return ExpectedMount(path, source or None, fs_type or None, options, origin, name=name)
@@ -137,6 +146,8 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
 
     Raises ValueError with a reason in words where mount(8) would ignore the line (mnt_table_parse_next in libmount).
     """
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE >> 20} MiB")
     text = line[:-1] if line.endswith(b"\r") else line
     fields = [field for field in re.split(rb"[ \t]+", text) if field]
     if not fields or fields[0].startswith(b"#"):
@@ -187,7 +198,7 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Bad
 
     A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
     """
-    lines, complaints = parse_fstab(reading.asked("reading", path, contents), path)
+    lines, complaints = parse_fstab(reading.asked("reading", path, lambda name: contents(name, LARGEST_FSTAB)), path)
     entries = []
     for line in lines:
         options = split_options(line.options or b"")
@@ -352,7 +363,7 @@ class _Units:
 
     def _data(self, path: str) -> bytes:
         final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else reading.asked("reading", final, contents)
+        return b"" if final == "/dev/null" else reading.asked("reading", final, lambda name: contents(name, LARGEST_UNIT))
 
     def _drop_ins(self, name: str) -> list[str]:
         """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""
@@ -419,7 +430,9 @@ def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[Expe
     entries: dict[bytes, ExpectedMount] = {}
     complaints = []
     wanted = units.wanted()
-    for name in sorted(wanted):  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
+    if len(wanted) > MOST_UNITS:
+        complaints.append(Complaint("units", f"there are {len(wanted)}, of which {MOST_UNITS} are read"))
+    for name in sorted(wanted)[:MOST_UNITS]:  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
         try:
             entry = _unit_entry(units, name, wanted[name])
         except (OSError, ValueError) as error:
@@ -629,7 +642,9 @@ class _Table:
         return any(glob.match(option) for glob in self.ignored)
 
     def holder(self, path: bytes) -> Optional[Mount]:
-        """The deepest visible mount that holds ``path``, on the text alone."""
+        """The deepest visible mount that holds ``path``, on the text alone; none of what no system call takes."""
+        if len(path) > LONGEST_PATH:
+            return None
         while path not in self.seen:
             if path == b"/":
                 return None
@@ -1101,12 +1116,13 @@ def _told(verdicts: Sequence[_Verdict]) -> str:
 
 class Held(NamedTuple):
     """What declarations come to: see :func:`compare`. ``empty`` are those of which nothing could be compared, ``uncompared`` the options
-    of others that could not, in words."""
+    of others that could not, in words. ``late``: how many declarations were not looked at."""
 
     deviations: list[Deviation]
     excused: list[Excused]
     empty: list[Deviation]
     uncompared: list[str]
+    late: int = 0
 
 
 def compare(
@@ -1131,14 +1147,17 @@ def hold(
     visible: Collection[int],
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> Held:
-    """As :func:`compare`, and what could not be compared."""
+    """As :func:`compare`, and what could not be compared. Once it is ``late``, no further declaration is looked at."""
+    expected = list(expected)
     table = _Table(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     bad: dict[bytes, list[_Verdict]] = {}
     excused: list[Excused] = []
     empty: list[Deviation] = []
     uncompared: list[str] = []
-    for verdict in _verdicts(expected, table):
+    verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
+    for verdict in verdicts:
         point = verdict.expected.mount_point
         if verdict.excuse is not None:
             excused.append(Excused(point, f"{verdict.excuse} ({verdict.expected.origin})"))
@@ -1148,7 +1167,8 @@ def hold(
             empty.append(Deviation(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})"))
         elif verdict.uncompared:
             uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
-    return Held([_deviation(point, group) for point, group in bad.items()], excused, empty, uncompared)
+    deviations = [_deviation(point, group) for point, group in bad.items()]
+    return Held(deviations, excused, empty, uncompared, len(expected) - len(verdicts))
 
 
 def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Deviation:

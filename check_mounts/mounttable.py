@@ -12,7 +12,7 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Optional
 
@@ -27,8 +27,12 @@ LONGEST_PATH = 4095
 _LOOKS, _SETTLING = 3, 0.25
 # The largest file that is read, in bytes. The kernel lets a namespace have 100,000 mounts (fs.mount-max), and a line has some 200 bytes.
 LARGEST_FILE = 64 << 20
+# The longest line that can be meant, in bytes: an overlay may name 500 directories.
+LONGEST_LINE = 1 << 20
 # Of a line that makes no sense so many bytes are kept from each end: more than anybody is shown.
 _KEPT_OF_LINE = 1000
+# After so many of them the rest is not looked at.
+_MOST_UNPARSED = 10000
 
 _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 
@@ -66,6 +70,11 @@ def parse_line(line: bytes) -> Mount:
 
     Raises ValueError with a reason in words where the line has not the documented form.
     """
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE >> 20} MiB")
+    # No path, type or option can hold one, and no system call takes it.
+    if b"\0" in line or b"\\000" in line:
+        raise ValueError("it holds a NUL")
     # Fields are separated by one space each. An empty source stands between two of them, so runs of spaces are not one separator.
     fields = line.split(b" ")
     try:
@@ -96,16 +105,19 @@ def parse_line(line: bytes) -> Mount:
 
 
 def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
-    """All lines of a mount table in their order, and those that could not be understood. Never raises on any input.
+    """All lines of a mount table in their order, and those that could not be understood; after 10,000 of those, none. Never raises on any
+    input.
 
     ``torn``: it is known to have changed while it was read, so of two lines with one mount ID the later one is what holds by now.
     """
     mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
     # Only a newline ends a line: splitlines() would also break at a carriage return or form feed, which are not escaped.
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for number, line in enumerate(_lines(data), 1):
         if not line:
             continue
+        if len(unparsed) >= _MOST_UNPARSED:  # it is no mount table
+            break
         try:
             mount = parse_line(line)
         except ValueError as error:
@@ -119,6 +131,15 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
             del mounts[mount.mount_id]  # the new one has its place where its line is
         mounts[mount.mount_id] = mount
     return list(mounts.values()), unparsed
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """As split() would give them, but one at a time: of a file of 64 MiB that is nothing but newlines that is 2 GiB less."""
+    at = 0
+    while (end := data.find(b"\n", at)) >= 0:
+        yield data[at:end]
+        at = end + 1
+    yield data[at:]
 
 
 def _ends(line: bytes) -> bytes:
@@ -213,15 +234,16 @@ def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
 
 def place_now(path: str, mount: Mount) -> Optional[bytes]:
     """Where the mount of this ID, device and type is by the table in the file ``path``; None where it is not there. Raises OSError."""
-    beginning = b"%d " % mount.mount_id
-    for line in contents(path).split(b"\n"):
-        if line.startswith(beginning):
-            try:
-                found = parse_line(line)
-            except ValueError:
-                continue
-            if found.identity == mount.identity:
-                return found.mount_point
+    data, beginning, at = b"\n" + contents(path), b"\n%d " % mount.mount_id, -1
+    # Not line by line: the time of a probe is running, and the table may be large.
+    while (at := data.find(beginning, at + 1)) >= 0:
+        end = data.find(b"\n", at + 1)
+        try:
+            found = parse_line(data[at + 1 : end if end >= 0 else len(data)])
+        except ValueError:
+            continue
+        if found.identity == mount.identity:
+            return found.mount_point
     return None
 
 
