@@ -157,11 +157,9 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
 class Fuse:
     """The FUSE server of fuse_server.py, by its commands."""
 
-    def __init__(self, mounts: Mounts, enter: Sequence[str] = ()) -> None:
+    def __init__(self, mounts: Mounts, enter: Sequence[str] = (), program: Path = ROOT / "tests/fuse_server.py") -> None:
         self._mounts = mounts
-        self._process = subprocess.Popen(
-            [*enter, PYTHON, "-I", str(ROOT / "tests/fuse_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen([*enter, PYTHON, "-I", str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def command(self, *words: str) -> str:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -207,6 +205,11 @@ def ageless(output: bytes) -> bytes:
     return re.sub(rb"\A([^|\n]*?) \(as of \d+ s ago\)", rb"\1", output)
 
 
+def without_note(output: str) -> str:
+    """Without the line that says that the tests have a mount namespace of their own."""
+    return "\n".join(line for line in output.split("\n") if line != f"note: {NOTE}")
+
+
 class Result:
     """What a run printed and how it ended."""
 
@@ -214,8 +217,7 @@ class Result:
         self.process = process
         self.stdout, self.stderr = process.communicate(timeout=60)
         self.code = process.returncode
-        # The tests have a mount namespace of their own, and are told so.
-        self.lines = [line for line in self.stdout.decode("utf-8").split("\n") if line != f"note: {NOTE}"]
+        self.lines = without_note(self.stdout.decode("utf-8")).split("\n")
         first, _, perfdata = self.lines[0].partition(" | ")
         self.verdict = ageless(first.encode()).decode()
         self.numbers = dict(re.findall(r"(\w+)=([\d.]+)", perfdata))

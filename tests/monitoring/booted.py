@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -105,7 +106,10 @@ class Booted:
         """A FUSE server outside of the processes that systemd knows; /srv/NAME is mounted by it in there, and hangs."""
         base = Path("/srv")
         self.run("mkdir", "-p", *(str(base / name) for name in names))
-        server = Fuse(Mounts(base), ["nsenter", "-t", str(self.pid), "-m"])
+        # The checkout may lie where something else is mounted in there.
+        program = Path("/usr/local/share/check_mounts/fuse_server.py")
+        shutil.copy(ROOT / "tests/fuse_server.py", program)
+        server = Fuse(Mounts(base), ["nsenter", "-t", str(self.pid), "-m"], program)
         for name in names:
             server.command("mount", name, str(base / name))
             server.command("hang", name)
