@@ -60,7 +60,7 @@ def _watched(arguments: "list[str]", options: "list[str]", check: "Callable[[lis
 
     try:
         return watcher.watch(work, submits)
-    except OSError:  # no process or descriptor to be had: the check itself says what that means for it
+    except (OSError, AttributeError):  # no process or descriptor to be had; no memfd_create (an old C library)
         return _check_unwatched(arguments, check)
 
 
@@ -70,12 +70,12 @@ def _check_unless_caught(
     """In the child."""
     from check_mounts import caught, syscalls, watcher
 
-    syscalls.close_from(watcher.MEMORY_FD + 1)
-    syscalls.die_with_parent(watched_by)
     try:
+        syscalls.close_from(watcher.MEMORY_FD + 1)
         syscalls.set_name(b"check_mounts:r")
     except OSError:
-        pass  # only a filter refuses it
+        pass  # only a filter refuses it, or there is no /proc
+    syscalls.die_with_parent(watched_by)
     syscalls.survive_shutdown()
     noted.step("looking for earlier runs")
 

@@ -107,9 +107,16 @@ def _place() -> str:
 
 def _digest(arguments: Sequence[str]) -> str:
     """Whether runs are alike is all that it is for: hashlib takes longer to import than all of this."""
-    words = [*arguments, os.getcwd(), *(os.environ.get(name, "") for name in _VARIABLES)]
+    words = [*arguments, _directory(), *(os.environ.get(name, "") for name in _VARIABLES)]
     data = b"\0".join(word.encode("utf-8", "surrogatepass") for word in words)
     return f"{_sum(data):08x}{_sum(data[::-1]):08x}"
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def _sum(data: bytes) -> int:

@@ -783,7 +783,10 @@ def _take(options: Options, interrupts: Interrupts, noted: Notes) -> Survey:
         table = _read_table(options)
     except UsageError as error:
         raise _blamed(error, options.origins) from None
-    os.chdir("/")
+    try:
+        os.chdir("/")
+    except OSError:
+        pass  # then the caller's directory is kept busy
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
     gc.enable()

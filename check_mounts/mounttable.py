@@ -195,7 +195,10 @@ def _has_changed(fd: int) -> bool:
     """Whether the table behind an open mountinfo has changed since it was opened (POLLPRI in proc_pid_mounts(5))."""
     poll = select.poll()
     poll.register(fd, select.POLLPRI)
-    return any(event & select.POLLPRI for _, event in poll.poll(0))
+    try:
+        return any(event & select.POLLPRI for _, event in poll.poll(0))
+    except OSError:  # no memory to be had: what was read stands
+        return False
 
 
 def contents(path: str, largest: int = LARGEST_FILE) -> bytes:

@@ -55,7 +55,8 @@ class Notes:
 
     def leave(self, fd: int) -> None:
         """No longer."""
-        self._fds.remove(fd)
+        if fd in self._fds:
+            self._fds.remove(fd)
 
     def step(self, words: str) -> None:
         """About to do this: ``reading /etc/fstab``, one line that is fit for output."""

@@ -27,6 +27,8 @@ _AFTER_SIGNAL = 0.5
 _PATIENCE = 4.0
 # The longest wait. Where one took so much longer, this host was stopped, and the child with it: it has so long then to catch up.
 _SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
+# How long to wait where it cannot be waited for anything.
+_MOMENT = 0.01
 _UNKNOWN = 3
 # Of the notes, in the child; what is above is not the child's, and is for it to close.
 MEMORY_FD = 3
@@ -72,7 +74,10 @@ def _be_the_child(work: "Callable[[notes.Notes, int], int]", memory: int, out: i
     try:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         # What a terminal or a supervisor sends to all of the group is passed on by the watcher, once.
-        os.setpgid(0, 0)
+        try:
+            os.setpgid(0, 0)
+        except OSError:  # only a filter refuses it: then it comes twice
+            pass
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # so in the background, where a terminal could stop it for writing
         for fd, pipe in ((1, out), (2, err)):
             if not os.isatty(fd):
@@ -125,7 +130,7 @@ class _Stream:
                 data = os.read(self.source, 1 << 16)
                 self.is_open = bool(data)
                 self.add(data)
-        except BlockingIOError:
+        except OSError:  # EAGAIN: nothing there; anything else: again, with the next look
             pass
 
     def add(self, data: bytes) -> None:
@@ -148,7 +153,10 @@ class _Watcher:
     def __init__(self, pid: int, memory: int, out: int, err: int, wake: int, submits: bool) -> None:
         self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
         os.set_blocking(wake, False)
-        os.chdir("/")  # what the caller's directory is on is not kept busy
+        try:
+            os.chdir("/")  # what the caller's directory is on is not kept busy
+        except OSError:
+            pass
         self._out, self._err = _Stream(out, 1), _Stream(err, 2)
         self._begun = time.monotonic()
         self._grace = 0.0
@@ -175,7 +183,10 @@ class _Watcher:
         return state
 
     def _noted(self) -> notes.Noted:
-        return notes.Noted(self._memory)
+        try:
+            return notes.Noted(self._memory)
+        except (OSError, ValueError):  # no memory to be had
+            return notes.Noted.nothing()
 
     # -- waiting
 
@@ -198,7 +209,11 @@ class _Watcher:
             if stream.waiting:
                 poll.register(stream.target, select.POLLOUT)
         began = time.monotonic()
-        ready = {fd for fd, _ in poll.poll(seconds * 1000 + 1)}
+        try:
+            ready = {fd for fd, _ in poll.poll(seconds * 1000 + 1)}
+        except OSError:  # ENOMEM: what waits is read and written all the same
+            time.sleep(min(seconds, _MOMENT))
+            ready = {self._wake, *(fd for stream in (self._out, self._err) for fd in (stream.source, stream.target))}
         now = time.monotonic()
         if now - began - seconds > _LATE:
             self._grace = now + _CATCH_UP

@@ -477,6 +477,29 @@ def test_nothing_is_submitted_is_said_on_stderr(plugin: Plugin, hung: Path) -> N
         assert told and result.verdict.startswith(f"MOUNTS UNKNOWN - {told[1]}")
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("number", ["ENOMEM", "EPERM"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "memfd_create", "ftruncate", "pipe2", "poll", "wait4", "setpgid", "getcwd", "pwrite64", "mkdirat", "unlinkat", "prctl",
+        "close_range", "kill", "ioctl",
+    ],
+)  # fmt: skip
+def test_a_call_that_fails_loses_no_verdict(plugin: Plugin, tmp_path: Path, call: str, number: str) -> None:
+    """The first of its kind in each process. EPERM is what a filter of system calls answers."""
+    wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={number}:when=1"]
+    result = plugin("-p", "/", below=False, wrapper=wrapper)
+    assert (result.code, result.stderr) == (0, b""), result.stdout
+    assert result.verdict.startswith("MOUNTS OK - 1 mount checked in ")
+
+
+def test_in_a_directory_that_was_removed(plugin: Plugin, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    wrapper = ["sh", "-c", f'cd "{tmp_path}/d" && rmdir "{tmp_path}/d" && exec "$@"', "sh"]
+    assert plugin("/nowhere", below=False, wrapper=wrapper).code == 2
+
+
 # -- notes
 
 
