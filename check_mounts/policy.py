@@ -157,6 +157,11 @@ class Policy:
     step_critical: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
     exception: Optional[Callable[[bytes], Optional[Policy]]] = None
 
+    @property
+    def bounds_usage(self) -> bool:
+        """Whether usage is judged at all."""
+        return any((self.usage_warning, self.usage_critical, self.inodes_warning, self.inodes_critical))
+
     def of(self, mount_point: bytes) -> Policy:
         """The policy of one mount."""
         return (self.exception(mount_point) if self.exception is not None else None) or self
@@ -253,7 +258,7 @@ def _latencies(finding: Finding, whole: Optional[Range], steps: Mapping[Step, Ra
 
 
 def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
-    usage = _usage(finding)
+    usage = _usage(finding) if policy.bounds_usage else None
     if usage is None:
         return None
     for state, of_space, of_inodes in (
@@ -281,7 +286,7 @@ def is_for(limit: Capacity, total: int) -> bool:
 
 def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
     """The bounds that are not for it."""
-    usage = _usage(finding)
+    usage = _usage(finding) if policy.bounds_usage else None
     if usage is None:
         return ()
     bounds = [(limit, usage.space, "") for limit in (policy.usage_warning, policy.usage_critical)]

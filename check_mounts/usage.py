@@ -6,7 +6,7 @@ behind it there. That two are the same is concluded only where their numbers agr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
 from check_mounts import filesystems
@@ -16,6 +16,9 @@ from check_mounts.model import Finding, Mount, Usage
 _MEANWHILE, _INODES_MEANWHILE = 0.01, 0.1
 # An overlay may lie upon what lies upon something; so many times at the most (FILESYSTEM_MAX_STACK_DEPTH is 2, FUSE knows none).
 _DEEPEST = 8
+# Of one storage there are hardly more that tell of it differently; whoever makes more has each of them told.
+_MOST_KNOWN = 100
+_BY_PATH_OR_NUMBERS, _BY_NAME = ("storage", "numbers"), ("pool", "servers")
 
 
 class Spaces:
@@ -31,23 +34,33 @@ class Spaces:
         tellers: dict[object, list[tuple[Finding, int]]] = {}
         for index in sorted(range(len(findings)), key=lambda index: _is_layered(findings[index][0])):
             finding, badness = findings[index]
-            known = tellers.setdefault(_key(finding), [])
-            result[index] = next((one for one, bad in known if bad >= badness and self._are_one(one, finding)), None)
+            result[index] = next(self._candidates(finding, badness, tellers), None)
             if result[index] is None:
-                known.append((finding, badness))
+                for key in self._keys(finding):
+                    known = tellers.setdefault(key, [])
+                    if len(known) < _MOST_KNOWN and not any(bad >= badness and _agrees(one, finding) for one, bad in known):
+                        known.append((finding, badness))
         return result
 
-    def _are_one(self, one: Finding, other: Finding) -> bool:
-        first, second = _usage(one), _usage(other)
-        if one.mount is None or other.mount is None or first is None or second is None:
-            return False
-        if _pool(one.mount) is not None:
-            return _pool(one.mount) == _pool(other.mount) and first.available == second.available
-        if _is_layered(other):
-            on_it = self._storage(one.mount) == self._storage(other.mount)
-            return (_is_unmistakable(first) and first == second) or (on_it and _agree(first, second))
-        servers = filesystems.servers(one.mount)
-        return bool(servers) and servers == filesystems.servers(other.mount) and _is_unmistakable(first) and first == second
+    def _candidates(self, finding: Finding, badness: int, tellers: dict[object, list[tuple[Finding, int]]]) -> Iterator[Finding]:
+        kinds = _BY_PATH_OR_NUMBERS if _is_layered(finding) else _BY_NAME
+        for key in self._keys(finding):
+            if key[0] in kinds:
+                yield from (one for one, bad in tellers.get(key, ()) if bad >= badness and _agrees(one, finding))
+
+    def _keys(self, finding: Finding) -> list[tuple[object, ...]]:
+        """What those that share its space have in common with it. By these it is found: to compare all with all would take minutes."""
+        mount, usage = finding.mount, _usage(finding)
+        if mount is None or usage is None:
+            return []
+        if mount.fs_type == b"zfs":  # a dataset's size is what it uses, and what the pool has left for all
+            return [("pool", mount.source.partition(b"/")[0], usage.available)]
+        keys: list[tuple[object, ...]] = [("storage", self._storage(mount), usage.size)]
+        if _is_unmistakable(usage):
+            keys.append(("numbers", usage))
+            if servers := filesystems.servers(mount):
+                keys.append(("servers", tuple(servers), usage))
+        return keys
 
     def _storage(self, mount: Mount) -> tuple[int, int]:
         """The device of the filesystem that the files of a mount lie on, as far as its path can be seen."""
@@ -79,25 +92,19 @@ def _is_layered(finding: Finding) -> bool:
     return finding.mount is not None and filesystems.of(finding.mount).layered
 
 
-def _pool(mount: Mount) -> Optional[bytes]:
-    """The pool of a dataset of ZFS. Each has a size of its own there: what it uses, and what the pool has left for all."""
-    return mount.source.partition(b"/")[0] if mount.fs_type == b"zfs" else None
-
-
-def _key(finding: Finding) -> object:
-    """What those that may be one have in common."""
-    usage = _usage(finding)
-    pool = None if finding.mount is None else _pool(finding.mount)
-    return pool or (None if usage is None else usage.size)
-
-
 def _is_unmistakable(usage: Usage) -> bool:
     """Whether no other filesystem is likely to have the same numbers: two of one size that are full to the last byte do."""
     return usage.inode_counts is not None or usage.free > 0
 
 
-def _agree(first: Usage, second: Usage) -> bool:
-    """A quota, which has a size of its own, is another space. How many inodes there are changes with the free space of xfs."""
+def _agrees(one: Finding, other: Finding) -> bool:
+    """Whether the numbers of two that lie on one storage are those of one filesystem: a quota, which has a size of its own, is another
+    space. How many inodes there are changes with the free space of xfs; datasets of ZFS are known by their pool alone."""
+    first, second = _usage(one), _usage(other)
+    if first is None or second is None:
+        return False
+    if one.mount is not None and one.mount.fs_type == b"zfs":
+        return first.available == second.available
     close = abs(first.inodes - second.inodes) <= max(first.inodes, second.inodes) * _INODES_MEANWHILE
     most = first.size * _MEANWHILE
     return close and first.size == second.size and max(abs(first.free - second.free), abs(first.available - second.available)) <= most

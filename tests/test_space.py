@@ -18,7 +18,7 @@ from check_mounts import filesystems
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, judge_all, parse_capacity
-from tests.conftest import Mounts, Plugin
+from tests.conftest import Mounts, Plugin, in_time
 from tests.daemon import Daemon, daemon
 
 __all__ = ["daemon"]
@@ -351,8 +351,12 @@ def test_overlays_of_one_small_disk_are_one_too_small() -> None:
 
 
 def test_thousands_take_no_time() -> None:
-    overlays = [found(overlay(number), FULL._replace(inodes_free=number)) for number in range(3000)]
-    assert full(*overlays, found(ROOT)) == ["/"]
+    """Be it that they are alike, or that nothing tells where they lie and no two have the same numbers."""
+    overlays = [found(overlay(number), FULL._replace(inodes_free=number)) for number in range(5000)]
+    assert in_time(5.0, lambda: full(*overlays, found(ROOT))) == ["/"]
+    assert len(in_time(5.0, lambda: full(*overlays))) == 5000
+    twins = [found(mount(f"/t{number}", "xfs", f"/dev/{number}")) for number in range(5000)]
+    assert len(in_time(5.0, lambda: full(*twins, *overlays))) >= 5000
 
 
 # -- real ones
