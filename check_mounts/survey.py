@@ -460,6 +460,11 @@ class Pass:
 
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
+        if elsewhere is not None and not self._tries[mount.mount_id]:
+            # Where others mount and unmount without a pause, the next one has its place, and soon its ID as well: look once more.
+            self._tries[mount.mount_id] += 1
+            self._submit(mount)
+            return
         if elsewhere is not None:  # whether it is gone or covered, the mount table will say
             condition, detail, outcome = Condition.UNPROBED, elsewhere.value, dataclasses.replace(outcome, usage=None)
         else:

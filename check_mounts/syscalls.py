@@ -364,7 +364,9 @@ def walked(path: bytes, flags: int) -> int:
             below = _no_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
             os.close(directory)
             directory = below
-        return _opened_last(directory, last, flags | (os.O_DIRECTORY if path.endswith((b"/", b"/.")) else 0))
+        if path.endswith((b"/", b"/.")):  # a link there would be followed whatever O_NOFOLLOW says
+            flags = (flags | os.O_DIRECTORY) & ~os.O_NOFOLLOW
+        return _opened_last(directory, last, flags)
     finally:
         os.close(directory)
 

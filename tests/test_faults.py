@@ -147,7 +147,7 @@ def _limited(number: int, soft: int, hard: Optional[int] = None) -> Callable[[],
 @pytest.mark.parametrize(
     "limit",
     [
-        _limited(resource.RLIMIT_NOFILE, 16),
+        _limited(resource.RLIMIT_NOFILE, 24),
         _limited(resource.RLIMIT_NOFILE, 16, 4096),
         _limited(resource.RLIMIT_FSIZE, 0),
         _limited(resource.RLIMIT_CORE, 0),
