@@ -612,6 +612,7 @@ class _Table:
         self.ignored = ignored
         self.container = self._is_container()
         self._types = collections.Counter(mount.fs_type for each in self.at.values() for mount in each)
+        self._declared: dict[tuple[int, int], set[int]] = {}
 
     def _is_container(self) -> bool:
         """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is read-only."""
@@ -625,9 +626,19 @@ class _Table:
         found = (covers.get(mount.mount_id) for mount in self.at.get(mount_point, ()))
         return next((cover for cover in found if cover is not None and unprivileged_owner(cover) is not None), None)
 
+    def declare(self, expected: Iterable[ExpectedMount]) -> None:
+        """Remember which filesystems are declared to be mounted, by device; a bind mount only shows one."""
+        for each in expected:
+            mount = self.seen.get(each.mount_point)
+            if mount is not None and not _is_bind(each):
+                self._declared.setdefault(mount.device, set()).add(mount.mount_id)
+
     def is_alone(self, mount: Mount) -> bool:
-        """Is no other mount of its type?"""
-        return self._types[mount.fs_type] == 1
+        """Is its superblock, with the options that were given first, not that of another declared mount? A device has one, however often
+        it is mounted, and btrfs one for all subvolumes, of which others than those declared may have been mounted first."""
+        if mount.fs_type == b"btrfs":
+            return self._types[mount.fs_type] == 1
+        return not filesystems.traits(mount.fs_type).device or len(self._declared.get(mount.device, ())) < 2
 
     def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
         """The mount that holds the source of a bind mount. Beneath a directory that is bound on itself lies its parent.
@@ -914,6 +925,8 @@ def _is_normally_writable(mount: Mount) -> bool:
     known = filesystems.traits(mount.fs_type)
     if known.pseudo or known.image or mount.fs_type == b"autofs":
         return False
+    if b"nfs=nostale_ro" in mount.super_options:  # FAT makes itself read-only then (fat_fill_super in fs/fat/inode.c)
+        return False
     return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
 
 
@@ -1004,8 +1017,22 @@ def _is_foreign_root(mount: Mount, table: _Table) -> bool:
     return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
 
 
+# systemd and other init systems mount these before they read fstab, and of its lines take the options at most (mount_point_is_api in
+# src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup is of the version that the kernel was booted with.
+_EARLY = re.compile(
+    rb"/(proc|sys|dev|run|dev/(shm|pts)|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))", re.DOTALL
+)
+
+
+def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
+    """Was it mounted by the init system itself, whatever a line of fstab says of source and type?"""
+    return not expected.own and _EARLY.fullmatch(mount.mount_point) is not None and filesystems.traits(mount.fs_type).sourceless
+
+
 def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdict:
     """A declaration with a mount at its mount point."""
+    if _is_mounted_early(expected, mount):
+        expected = dataclasses.replace(expected, source=None, fs_type=None)
     if _is_foreign_root(mount, table) and expected.fs_type != mount.fs_type and not expected.origin.startswith("--"):
         return _Verdict(expected, mount)
     differences = [_source_difference(expected, mount, table), _type_difference(expected, mount)]
@@ -1152,6 +1179,8 @@ def hold(
     """As :func:`compare`, and what could not be compared. Once it is ``late``, no further declaration is looked at."""
     expected = list(expected)
     table = _Table(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
+    expected = list(expected)
+    table.declare(expected)
     bad: dict[bytes, list[_Verdict]] = {}
     excused: list[Excused] = []
     empty: list[Deviation] = []

@@ -128,7 +128,13 @@ _CONTROL_PREFIXES = (b"x-", b"X-", b"comment=", b"user=", b"loop=", b"pri=", b"f
 
 def is_flag(option: bytes) -> bool:
     """Is it about the mount itself, not about its filesystem?"""
-    return option.partition(b"=")[0] in FLAG_WORDS
+    return option.partition(b"=")[0] in FLAG_WORDS and not _names_device(option)
+
+
+def _names_device(option: bytes) -> bool:
+    """``dev=gpfs1``: mmmount(8) of GPFS writes it into fstab, and it is no flag."""
+    word, equals, value = option.partition(b"=")
+    return word == b"dev" and bool(equals) and not re.search(rb"\b(vfs|fs|recursive)\b", value)
 
 
 def is_control(option: bytes) -> bool:
@@ -152,7 +158,7 @@ def _flags(options: Sequence[bytes]) -> _Flags:
             implied = True
             for positive in _IMPLIED[option]:
                 taken_back.pop(_FLAGS[positive], None)
-        elif value and b"vfs" not in _layers(value):
+        elif (value and b"vfs" not in _layers(value)) or _names_device(option):
             continue
         elif word in _NEGATIVE or word in _ATIME_FLAGS:
             found[word] = None

@@ -58,6 +58,16 @@ def _size(value: bytes) -> Optional[int]:
     return number << (10 * b" kmgtpe".index(match[2].lower() or b" "))
 
 
+def _masked(mask: int) -> Callable[[bytes], Optional[int]]:
+    """A mode, of which the kernel keeps only these bits."""
+
+    def mode(value: bytes) -> Optional[int]:
+        number = _octal(value)
+        return None if number is None else number & mask
+
+    return mode
+
+
 def _same(value: bytes) -> bytes:
     return value
 
@@ -112,8 +122,11 @@ def _tmpfs_size(value: bytes) -> Optional[object]:
 
 def _fits_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
     """tmpfs rounds its size up to whole pages."""
-    if isinstance(ours, tuple):
-        return theirs in ours
+    return theirs in ours if isinstance(ours, tuple) else _fits_whole_pages(ours, theirs, shown)
+
+
+def _fits_whole_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """Ceph rounds up to whole pages, too (ceph_parse_mount_param in fs/ceph/super.c)."""
     assert isinstance(ours, int)
     return theirs == ours or theirs in [-(-ours // page) * page for page in _PAGES]
 
@@ -126,15 +139,16 @@ def _fits_huge_pages(ours: object, theirs: object, shown: Mapping[bytes, list[by
 
 
 def _fits_blocks(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """A server makes the sizes of requests smaller, never larger."""
+    """A server makes the sizes of requests smaller, never larger; 0 leaves it the choice."""
     assert isinstance(ours, int) and isinstance(theirs, int)
-    return theirs <= max(ours, 4096)
+    return ours == 0 or theirs <= max(ours, 4096)
 
 
 def _fits_timeout(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """NFS_MAX_TCP_TIMEOUT in fs/nfs/internal.h, in tenths of a second."""
+    """NFS_MAX_TCP_TIMEOUT and NFS_MAX_UDP_TIMEOUT in fs/nfs/internal.h, in tenths of a second."""
     assert isinstance(ours, int) and isinstance(theirs, int)
-    return theirs == ours or theirs == 6000 < ours
+    most = 600 if shown.get(b"proto", [b""])[0].startswith(b"udp") else 6000
+    return theirs == ours or theirs == most < ours
 
 
 def _fits_attribute_time(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
@@ -146,6 +160,27 @@ def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[byte
     """NFS: one of a list."""
     assert isinstance(ours, bytes)
     return theirs in ours.split(b":") or (ours, theirs) == (b"none", b"null")
+
+
+def _fits_local_lock(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c)."""
+    return theirs == ours or shown.get(b"vers", [b""])[0].startswith(b"4")
+
+
+def _fits_access(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """9p: what the protocol does not offer becomes the next best (v9fs_session_init in fs/9p/v9fs.c)."""
+    weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(shown.get(b"version", [b""])[0].lower(), ())
+    return theirs == ours or (ours in (b"client", b"user") and theirs in weaker)
+
+
+def _fits_dax(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """XFS turns it off where the device does not offer it (xfs_fs_fill_super in fs/xfs/xfs_super.c)."""
+    return theirs == ours or (ours, theirs) == (b"always", b"never")
+
+
+def _fits_allocation(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """f2fs: a small volume reuses segments in any case (f2fs_tuning_parameters in fs/f2fs/super.c)."""
+    return theirs in (ours, b"reuse")
 
 
 def _cifs_security(value: bytes) -> Optional[bytes]:
@@ -180,16 +215,26 @@ def _directories(value: bytes) -> Optional[bytes]:
 
 
 def _compression(value: bytes) -> Optional[bytes]:
-    """btrfs: a default level is shown, a level of LZO is not."""
+    """btrfs: a default level is shown, a level of LZO is not, and what is more than the highest level becomes that."""
     name, _, level = value.lower().partition(b":")
     if name in (b"no", b"none"):
         return b""
-    return name if name == b"lzo" else {b"zlib": b"zlib:", b"zstd": b"zstd:"}.get(name, name) + (level.lstrip(b"0") or b"3")
+    most = {b"zlib": 9, b"zstd": 15}.get(name)
+    if most is None:
+        return name
+    number = _decimal(level or b"0")
+    return None if number is None else b"%s:%d" % (name, max(-most, min(number, most)) or 3)
+
+
+def _f2fs_compression(value: bytes) -> Optional[bytes]:
+    """The default level of Zstandard is shown since Linux 5.14."""
+    return {b"zstd": b"zstd:1"}.get(value.lower(), value.lower())
 
 
 # What every type shares ----------------------------------------------------------------------------------------------------------
 
 _ID, _MODE = _rule(_number), _rule(_octal)
+_WRITABLE = _rule(_masked(0o022))  # fat and exfat keep the bits of who may write
 _FROM_ROOT = _rule(_number, b"0")  # shown unless it is root's; who mounts at boot is root
 _PLAIN, _NEVER = _rule(_word), _rule(_never)
 _BLOCKS = Rule(_number, _number, fits=_fits_blocks)
@@ -202,10 +247,11 @@ _NEVER_COMPARED = frozenset(
     key keyfile servern netbiosname fsname subtype max_read user_id group_id rootmode fd iocharset nls errors_count helper uhelper
     msize mon_addr lowerdir+ datadir+ minorversion size_percent""".split()
 )
+_MODES = b"mode umask dmask fmask dmode fmode file_mode dir_mode file_umask dir_umask ownmask othmask ptmxmode".split()
 _COMMON: dict[bytes, Rule] = {
     **dict.fromkeys(_NEVER_COMPARED, _NEVER),
     **dict.fromkeys((b"uid", b"gid"), _ID),
-    **dict.fromkeys((b"mode", b"umask", b"dmask", b"fmask", b"file_mode", b"dir_mode", b"ptmxmode"), _MODE),
+    **dict.fromkeys(_MODES, _MODE),
     **dict.fromkeys((b"rsize", b"wsize", b"bsize"), _BLOCKS),
     **dict.fromkeys((b"context", b"fscontext", b"defcontext", b"rootcontext"), _LABEL),
     **dict.fromkeys((b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"), _rule(_size)),
@@ -246,7 +292,7 @@ _FAT = Kind(
     values={
         b"check": _rule(_one_of(relaxed="r", r="r", normal="n", n="n", strict="s", s="s"), b"normal"),
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
-        b"allow_utime": _MODE,
+        b"allow_utime": _WRITABLE,
         b"codepage": _ID,
         b"time_offset": _rule(_decimal),
         **dict.fromkeys((b"utf8", b"uni_xlate", b"nonumtail"), _rule(_yes_or_no, b"no")),
@@ -266,7 +312,7 @@ _MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)})
 
 # exfat_show_options in fs/exfat/super.c
 _EXFAT = Kind(
-    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _MODE, b"time_offset": _rule(_decimal)},
+    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _WRITABLE, b"time_offset": _rule(_decimal)},
     respelt=_respelt("umask= fmask={} dmask={}"),
     shown=_words("keep_last_dots sys_tz"),
     uncertain=_words("discard"),  # dropped where the device does not take it
@@ -306,6 +352,10 @@ def _p9_cache_shown(value: bytes) -> Optional[int]:
     return _P9_CACHE.get(value.lower(), _hexadecimal(value))
 
 
+def _p9_access(value: bytes) -> Optional[object]:
+    return value if value in (b"user", b"any", b"client") else _decimal(value)
+
+
 # v9fs_show_options in fs/9p/v9fs.c, p9_show_client_options in net/9p/client.c
 _P9 = Kind(
     values={
@@ -313,7 +363,7 @@ _P9 = Kind(
         b"debug": Rule(_number, _hexadecimal, b"0"),
         **dict.fromkeys((b"dfltuid", b"dfltgid"), _ID),
         **dict.fromkeys((b"afid", b"port", b"rq", b"sq", b"rfdno", b"wfdno"), _ID),
-        b"access": _rule(lambda value: value if value in (b"user", b"any", b"client") else _decimal(value)),
+        b"access": Rule(_p9_access, _p9_access, fits=_fits_access),
         b"aname": _NEVER,  # what a helper puts together
         b"cachetag": _NEVER,
         b"version": _rule(_word, b"9p2000.l"),
@@ -347,7 +397,8 @@ _CIFS = Kind(
 # ceph_show_options in fs/ceph/super.c, ceph_print_client_options in net/ceph/ceph_common.c
 _CEPH = Kind(
     values={
-        **dict.fromkeys((b"rsize", b"wsize", b"rasize", b"write_congestion_kb", b"caps_max", b"readdir_max_entries"), _ID),
+        **dict.fromkeys((b"rsize", b"wsize", b"rasize"), Rule(_number, _number, fits=_fits_whole_pages)),
+        **dict.fromkeys((b"write_congestion_kb", b"caps_max", b"readdir_max_entries"), _ID),
         **dict.fromkeys((b"readdir_max_bytes", b"caps_wanted_delay_min", b"caps_wanted_delay_max", b"mount_timeout"), _ID),
         b"recover_session": _rule(_word, b"no"),
         b"ms_mode": _PLAIN,
@@ -356,7 +407,7 @@ _CEPH = Kind(
         b"fsid": _NEVER,
     },
     respelt=_respelt("fs= mds_namespace={}; congestion_kb= write_congestion_kb={}"),
-    shown=_words("noshare nocrc nodcache noasyncreaddir dirstat norbytes ino32 nopoolperm noquotadf"),
+    shown=_words("noshare nocrc nodcache noasyncreaddir dirstat rbytes ino32 nopoolperm noquotadf"),
 )
 
 # fuse_show_options in fs/fuse/inode.c; all other options belong to the daemon
@@ -393,8 +444,10 @@ _EXT4 = Kind(
 # xfs_fs_show_options in fs/xfs/xfs_super.c
 _XFS = Kind(
     values={
-        **dict.fromkeys((b"allocsize", b"logbsize"), _rule(_size)),
-        b"logbufs": _ID,
+        b"allocsize": _rule(_size),
+        b"logbsize": _rule(lambda value: _size(value) or None),
+        b"logbufs": _rule(lambda value: _number(value) or None),  # 0: the kernel chooses
+        b"dax": Rule(_word, _word, fits=_fits_dax),
         # The superblock's own geometry wins; a device has many names.
         **dict.fromkeys((b"sunit", b"swidth", b"logdev", b"rtdev", b"biosize", b"inode_readahead"), _NEVER),
     },
@@ -418,7 +471,7 @@ _XFS = Kind(
 _BTRFS = Kind(
     values={
         **dict.fromkeys((b"compress", b"compress-force"), _rule(_compression, b"none")),
-        b"commit": _rule(_number, b"30"),
+        b"commit": _rule(lambda value: _number(value) or 30, b"30"),
         b"subvol": _rule(_subvolume),
         b"subvolid": _rule(lambda value: _number(value) or 5),
         b"max_inline": _NEVER,  # limited to what a sector holds
@@ -448,17 +501,17 @@ _BTRFS = Kind(
 # f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
 _F2FS = Kind(
     values={
-        **dict.fromkeys(
-            (b"mode", b"background_gc", b"alloc_mode", b"fsync_mode", b"compress_algorithm", b"compress_mode", b"memory"), _PLAIN
-        ),
-        **dict.fromkeys((b"errors", b"discard_unit"), _PLAIN),
+        **dict.fromkeys((b"mode", b"background_gc", b"fsync_mode", b"compress_mode", b"memory", b"errors", b"discard_unit"), _PLAIN),
+        b"alloc_mode": Rule(_word, _word, fits=_fits_allocation),
+        b"compress_algorithm": _rule(_f2fs_compression),
         **dict.fromkeys((b"active_logs", b"inline_xattr_size", b"compress_log_size"), _ID),
         **dict.fromkeys((b"reserve_root", b"checkpoint", b"compress_extension", b"nocompress_extension"), _NEVER),
         b"whint_mode": _NEVER,
     },
     respelt=_respelt("norecovery disable_roll_forward"),
     shown=_words("nobarrier data_flush"),
-    uncertain=_words("discard heap"),
+    # Without lazytime it is mounted as with it: default_options sets that flag after mount(8) has.
+    uncertain=_words("discard heap nolazytime"),
 )
 
 # ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks something, the kernel falls back to `off`.
@@ -476,7 +529,7 @@ _TMPFS = Kind(
     values={
         b"size": Rule(_tmpfs_size, _size, fits=_fits_pages),
         b"nr_inodes": _rule(_size),
-        b"mode": _rule(_octal, b"1777"),
+        b"mode": _rule(_masked(0o7777), b"1777"),
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
         b"huge": _rule(_word, b"never"),
         b"mpol": _NEVER,
@@ -493,7 +546,7 @@ _HUGETLBFS = Kind(
     values={
         **dict.fromkeys((b"size", b"min_size"), Rule(_size, _size, fits=_fits_huge_pages)),
         **dict.fromkeys((b"pagesize", b"nr_inodes"), _rule(_size)),
-        b"mode": _rule(_octal, b"755"),
+        b"mode": _rule(_masked(0o1777), b"755"),
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
     }
 )
@@ -518,7 +571,7 @@ _NFS = Kind(
         b"timeo": Rule(_number, _number, fits=_fits_timeout),
         **{key: Rule(_number, _number, default, _fits_attribute_time) for key, default in _NFS_ATTRIBUTE_TIMES.items()},
         b"lookupcache": _rule(_one_of(all="all", positive="pos", pos="pos", none="none"), b"all"),
-        b"local_lock": _PLAIN,
+        b"local_lock": Rule(_word, _word, fits=_fits_local_lock),
         b"namlen": _NEVER,
         b"minorversion": _NEVER,
         b"write": _PLAIN,
@@ -621,17 +674,17 @@ def _shown(mount: Mount, rules: Kind) -> _Shown:
 def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
     """The options of a filesystem held against what the kernel shows of it.
 
-    ``alone``: no other mount is of its type. btrfs has one superblock for all subvolumes of a filesystem, whatever its devices, with
-    the options of the first that was mounted.
+    ``alone``: no other mount that was declared can have the same superblock, whose options are those of the first that was mounted.
     """
     rules = kind(mount.fs_type)
     ours = [option for option in options if not is_flag(option) and not is_control(option)]
     spelt, shown = _spelt(ours, rules), _shown(mount, rules)
     told: dict[str, None] = {}
     settled: set[bytes] = set()
-    if mount.fs_type == b"btrfs" and not alone:
+    if not alone:
         spelt = _Spelt({}, {key: value for key, value in spelt.values.items() if key in (b"subvol", b"subvolid")})
-    for finding in (*_super_flags(ours, mount, shown), *_flags(spelt, shown, rules), *_values(spelt, shown, rules)):
+    super_flags = _super_flags(ours, mount, shown, rules) if alone else ()
+    for finding in (*super_flags, *_flags(spelt, shown, rules), *_values(spelt, shown, rules)):
         settled.add(finding.option)
         if finding.words:
             told[finding.words] = None
@@ -645,12 +698,12 @@ class _Finding(NamedTuple):
     words: str = ""
 
 
-def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown) -> Iterator[_Finding]:
+def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
     if mount.fs_type not in _SUPER_FLAG_TYPES:
         return
     for option in options:
         flag = _SUPER_FLAGS.get(option)
-        if flag is None:
+        if flag is None or option in rules.uncertain:
             continue
         rivals = [each for each, its in _SUPER_FLAGS.items() if its == flag]
         wanted, in_force = option == flag, flag in shown.flags

@@ -48,8 +48,9 @@ OWN = {
     "ext2": "errors=continue noacl acl user_xattr grpid minixdf nouid32",
     "xfs": """allocsize=64k allocsize=1m allocsize=65536 logbufs=4 logbsize=32k logbsize=262144 inode32 inode64 noquota quota uquota
         usrquota uqnoenforce gquota gqnoenforce pquota pqnoenforce wsync swalloc noalign largeio nolargeio discard nodiscard
-        filestreams grpid bsdgroups nogrpid sysvgroups ikeep noikeep""",
+        filestreams grpid bsdgroups nogrpid sysvgroups ikeep noikeep dax=always dax=never logbufs=0 logbsize=0""",
     "btrfs": """compress compress=no compress=lzo compress=zlib compress=zlib:9 compress=zstd compress=zstd:7 compress-force=zstd
+        compress=zstd:19 compress-force=zlib:12 commit=0
         commit=30 commit=7 ssd nossd ssd_spread nossd_spread discard discard=sync discard=async nodiscard nobarrier barrier noacl acl
         autodefrag noautodefrag nodatacow datacow nodatasum flushoncommit noflushoncommit notreelog treelog max_inline=2048
         max_inline=1k thread_pool=3 space_cache=v2 user_subvol_rm_allowed skip_balance fatal_errors=panic subvol=/ subvolid=5

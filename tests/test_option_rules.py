@@ -113,6 +113,28 @@ SAME = [
     ("nfs", "lookupcache=all,acregmin=3", "vers=3,hard"),
     ("nfs", "nfsvers=4.2,udp", "vers=4.2,proto=udp6"),
     ("nfs4", "rsize=1048576", "rsize=65536"),
+    # what the kernel rounds, masks or limits, and what it takes back
+    ("vfat", "allow_utime=0777", "allow_utime=0022"),
+    ("exfat", "allow_utime=022", "allow_utime=0022"),
+    ("hugetlbfs", "mode=2775", "mode=775,pagesize=2M"),
+    ("tmpfs", "mode=017777", "mode=7777"),
+    ("hfs", "file_umask=0177,dir_umask=077", "uid=0,gid=0,file_umask=177,dir_umask=77"),
+    ("adfs", "ownmask=0700,othmask=077", "ownmask=700,othmask=77"),
+    ("vboxsf", "dmode=775,fmode=664", "dmode=0775,fmode=0664"),
+    ("ceph", "norbytes,wsize=5000,rsize=65537,rasize=1", "wsize=8192,rsize=69632,rasize=4096"),
+    ("9p", "access=client", "access=user,version=9p2000.u"),
+    ("9p", "access=user,version=9p2000", "access=any,noextend"),
+    ("xfs", "dax=always", "dax=never"),
+    ("xfs", "dax,logbufs=0,logbsize=0", "dax=never,logbufs=8,logbsize=32k"),
+    ("btrfs", "compress=zstd:19,commit=0", "compress=zstd:15"),
+    ("btrfs", "compress-force=zlib:12", "compress-force=zlib:9"),
+    ("btrfs", "compress=zstd:-99", "compress=zstd:-15"),
+    ("btrfs", "compress=zlib:0", "compress=zlib:3"),
+    ("f2fs", "alloc_mode=default,compress_algorithm=zstd", "alloc_mode=reuse,compress_algorithm=zstd:1"),
+    ("f2fs", "compress_algorithm=zstd,nolazytime", "lazytime,compress_algorithm=zstd"),
+    ("nfs4", "local_lock=all", "vers=4.2,local_lock=none"),
+    ("nfs", "udp,timeo=1000", "vers=3,proto=udp,timeo=600"),
+    ("nfs", "rsize=0,wsize=0", "vers=3,rsize=1048576,wsize=1048576"),
     # others: numbers in any base, words in any case
     ("fuse.sshfs", "uid=1000,allow_other,umask=022", "user_id=0,group_id=0"),
     ("somefs", "level=0x10", "level=16"),
@@ -169,6 +191,21 @@ OTHER = [
     ("hugetlbfs", "pagesize=1G", "pagesize=2M", "pagesize is 2M, expected 1G"),
     ("proc", "hidepid=2", "rw", "hidepid is off, expected 2"),
     ("proc", "hidepid=2", "hidepid=noaccess", "hidepid is noaccess, expected 2"),
+    ("vfat", "allow_utime=0020", "allow_utime=0022", "allow_utime is 0022, expected 0020"),
+    ("hugetlbfs", "mode=0770", "mode=775", "mode is 775, expected 0770"),
+    ("hfs", "dir_umask=022", "dir_umask=77", "dir_umask is 77, expected 022"),
+    ("ceph", "rbytes", "acl", "rbytes is not in force, but expected"),
+    ("ceph", "norbytes", "rbytes", "rbytes is in force, expected norbytes"),
+    ("ceph", "wsize=8192", "wsize=4096", "wsize is 4096, expected 8192"),
+    ("9p", "access=any", "access=user,version=9p2000.u", "access is user, expected any"),
+    ("xfs", "dax=never", "dax=always", "dax is always, expected never"),
+    ("xfs", "logbufs=4", "logbufs=8", "logbufs is 8, expected 4"),
+    ("btrfs", "compress=zstd:19", "compress=zstd:14", "compress is zstd:14, expected zstd:19"),
+    ("f2fs", "alloc_mode=reuse", "alloc_mode=default", "alloc_mode is default, expected reuse"),
+    ("f2fs", "compress_algorithm=zstd:3", "compress_algorithm=zstd:6", "compress_algorithm is zstd:6, expected zstd:3"),
+    ("f2fs", "lazytime", "rw", "lazytime is not in force, but expected"),
+    ("nfs", "local_lock=all", "vers=3,local_lock=none", "local_lock is none, expected all"),
+    ("nfs", "tcp,timeo=1000", "vers=3,proto=tcp,timeo=600", "timeo is 600, expected 1000"),
     ("nfs4", "actimeo=30", "hard", "acregmin is 3, expected actimeo=30"),
     ("nfs4", "lookupcache=none", "hard", "lookupcache is all, expected none"),
     ("nfs", "cto", "nocto", "nocto is in force, expected cto"),
@@ -189,7 +226,31 @@ def test_btrfs_has_the_options_of_the_subvolume_that_was_mounted_first() -> None
     first = mount("btrfs", "rw,compress=lzo", point="/other")
     second = Mount(8, 1, (0, 9), b"/a", b"/b", first.options, (), b"btrfs", b"x", first.super_options)
     assert told("compress=zstd", first) != []
-    assert told("compress=zstd,nossd", first, second) == []
+    assert told("compress=zstd,nossd,lazytime,sync", first, second) == []
+
+
+def test_a_device_has_the_options_of_the_mount_that_was_first(tmp_path: Path) -> None:
+    lines = ["/dev/sdb1 /a ext4 commit=30 0 0", "/dev/sdb1 /b ext4 errors=panic,sync 0 0", "/a/x /c none bind 0 0"]
+    table = "".join(
+        f"{number} 20 8:17 {root} {point} rw,relatime - ext4 /dev/sdb1 rw,commit=30\n"
+        for number, (root, point) in enumerate((("/", "/a"), ("/", "/b"), ("/x", "/c")), 21)
+    )
+    assert of_fstab(tmp_path, "\n".join(lines), table) == []
+    # A bind mount decides nothing, nor does one that nobody declared.
+    assert of_fstab(tmp_path, lines[1], table) == [(Condition.CHANGED, "sync is not in force, but expected")]
+    lines[0] = lines[0].replace("commit=30", "commit=5")
+    assert of_fstab(tmp_path, "\n".join((lines[0], lines[2])), table) == [(Condition.CHANGED, "commit is 30, expected 5")]
+
+
+def test_the_device_that_gpfs_names_is_no_flag() -> None:
+    assert told("nodev,dev=gpfs1", mount("gpfs", "rw,dev=gpfs1", "rw,nodev,relatime")) == []
+    assert told("dev=gpfs2", mount("gpfs", "rw,dev=gpfs1")) == ["dev is gpfs1, expected gpfs2"]
+
+
+def test_fat_makes_itself_read_only_for_nfs() -> None:
+    there = mount("vfat", "ro,nfs=nostale_ro", "ro,relatime")
+    assert told("nfs=nostale_ro", there) == []
+    assert told("nfs=nostale_ro,rw", there) == ["mounted ro, expected rw"]
 
 
 # fstab as util-linux reads it ----------------------------------------------------------------------------------------------------
@@ -339,6 +400,24 @@ MISSING = [(Condition.MISSING, "not mounted")]
 )
 def test_which_lines_are_expected(tmp_path: Path, line: str, wanted: list[tuple[Condition, str]]) -> None:
     assert of_fstab(tmp_path, line) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("cgroup /sys/fs/cgroup cgroup defaults 0 0", "cgroup2 cgroup2 rw"),
+        ("udev /dev tmpfs rw 0 0", "devtmpfs devtmpfs rw"),
+        ("/dev/sda9 /dev/shm ext4 defaults 0 0", "tmpfs tmpfs rw"),
+    ],
+)
+def test_what_is_mounted_before_fstab_is_read(tmp_path: Path, line: str, shown: str) -> None:
+    table = f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 0:9 / {line.split()[1]} rw,relatime - {shown}\n"
+    assert of_fstab(tmp_path, line, table) == []
+    words = line.replace("rw 0", "nodev 0").replace("defaults", "nodev")
+    assert of_fstab(tmp_path, words, table) == [(Condition.CHANGED, "nodev is not in force, but expected")]
+    spec = f"{line.split()[1]},type={line.split()[2]}"
+    mounts, _ = mounttable.parse(table.encode())
+    assert expected.compare([expected.parse_spec(spec.encode())], mounts, {21, 22})[0]
 
 
 def test_root_that_is_read_only_in_spite_of_noauto(tmp_path: Path) -> None:
