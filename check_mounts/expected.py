@@ -783,8 +783,9 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     found = _first_found(_device_names(source), devices)
     if found is None:
         # Without the node there is no number, but two names of the kernel's own say enough. Not for `/`: it is mounted before
-        # fstab is read, by what the boot loader says.
-        return False if mount.mount_point != b"/" and _are_plain(source, mount.source) else None
+        # fstab is read, by what the boot loader says. A filesystem on several devices shows any of them.
+        is_one = mount.fs_type not in (b"btrfs", b"bcachefs") and mount.mount_point != b"/"
+        return False if is_one and _are_plain(source, mount.source) else None
     name, ours = found
     number = devices.number(ours)
     theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") and _has_device(mount) else None

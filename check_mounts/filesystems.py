@@ -334,7 +334,7 @@ def traits(fs_type: bytes) -> Traits:
     found = _TABLE.get(fs_type)
     if found is None:
         # An AppImage is a squashfs that a daemon named after it shows.
-        return _TABLE[b"fuse.squashfuse"] if fs_type.startswith(b"fuse.") and fs_type.endswith(b".AppImage") else _UNKNOWN
+        return _TABLE[b"fuse.squashfuse"] if fs_type.startswith(b"fuse.") and _is_app_image(fs_type) else _UNKNOWN
     return found
 
 
@@ -353,8 +353,10 @@ def fills_up(mount: Mount) -> bool:
         return False  # nothing but images and directories below each other
     if mount.fs_type == b"zfs" and b"@" in mount.source:
         return False  # a snapshot
-    # Mounted so by somebody; what the kernel has stopped after an error is still rw as a mount.
-    made_ro = known.device and b"ro" in mount.options and b"ro" in mount.super_options
+    # Mounted so by somebody; what the kernel has stopped after an error is still rw as a mount. A daemon of this machine that mounts
+    # itself so shows an image, whatever it is called.
+    local = known.device or (is_fuse(mount) and not is_network(mount))
+    made_ro = local and b"ro" in mount.options and b"ro" in mount.super_options
     return known.usage and not made_ro
 
 
@@ -373,7 +375,11 @@ def _behind_fuse(mount: Mount) -> Traits:
             return known
     if source.startswith((b"/", b"\\")) and not source.startswith((b"//", b"\\\\")):
         return _PLAIN
-    return _PLAIN if source in (b"", b"none", b"fuse") or source.endswith(b".AppImage") else _UNKNOWN_NETWORK
+    return _PLAIN if source in (b"", b"none", b"fuse") or _is_app_image(source) else _UNKNOWN_NETWORK
+
+
+def _is_app_image(name: bytes) -> bool:
+    return name.lower().endswith(b".appimage")
 
 
 def types(trait: str) -> frozenset[bytes]:
@@ -422,6 +428,7 @@ _FAMILIES = tuple(
         b"ntfs ntfs3 ntfs-3g lowntfs-3g fuseblk fuse.ntfs-3g fuse.ntfs fuse",
         b"exfat exfat-fuse fuseblk fuse.exfat fuse.exfat-fuse",
         b"fuse.mfs fuse.moosefs fuse.lizardfs fuse.saunafs",
+        b"fuse.weed fuse.seaweedfs",
         b"fuse.juicefs fuse.JuiceFS",
         b"fuse.mount-s3 fuse.mountpoint-s3",
         b"fuse.eos fuse.eosx fuse.eosxd",

@@ -117,6 +117,13 @@ class Usage(NamedTuple):
         return used or (0 if available else self.size), available  # nothing used, and nothing available: what there is, is taken
 
     @property
+    def most_available(self) -> int:
+        """The bytes that could be available were it empty: all but what is kept for root. How much that is is not seen where nothing is
+        available: a Btrfs without room for metadata says so, however much is free (btrfs_statfs in fs/btrfs/super.c)."""
+        used, available = self.space or (0, 0)
+        return used + available if available else self.size
+
+    @property
     def inode_counts(self) -> Optional[tuple[int, int]]:
         """Inodes in use and free; None where it does not count them. CephFS says that 2^64 - 1 are free."""
         if self.inodes <= 0 or not 0 <= self.inodes_free <= self.inodes:

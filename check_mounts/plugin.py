@@ -137,20 +137,20 @@ class MountContext(_Numbers):
         space, inodes = usage.space, usage.inode_counts
         if space is not None and (policy.usage_warning or policy.usage_critical):
             used, total = space[0], sum(space)
-            limits = [_amount(limit, total) for limit in (policy.usage_warning, policy.usage_critical)]
+            limits = [_amount(limit, total, usage.most_available) for limit in (policy.usage_warning, policy.usage_critical)]
             performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
         if inodes is not None and (policy.inodes_warning or policy.inodes_critical):
             used, total = inodes[0], sum(inodes)
-            limits = [_amount(limit, total) for limit in (policy.inodes_warning, policy.inodes_critical)]
+            limits = [_amount(limit, total, total) for limit in (policy.inodes_warning, policy.inodes_critical)]
             performance = self._emit(f"{name} inodes", str(used), "", *limits, 0, total)
         if performance is not None:
             self._counted.add(finding.mount.device)
         return performance
 
 
-def _amount(limit: Optional[Capacity], total: int) -> str:
+def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
     """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no such thing is left out."""
-    if limit is None or limit.range.inverted or not policies.is_for(limit, total):
+    if limit is None or limit.range.inverted or not policies.is_for(limit, most):
         return ""
     start, end = limit.range.start, limit.range.end
     if limit.kind == "percent" and start <= 0 and end < math.inf:

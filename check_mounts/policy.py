@@ -265,8 +265,11 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
         (State.CRITICAL, policy.usage_critical, policy.inodes_critical),
         (State.WARNING, policy.usage_warning, policy.inodes_warning),
     ):
-        for limit, counts, unit in ((of_space, usage.space, "bytes"), (of_inodes, usage.inode_counts, "inodes")):
-            if limit is not None and counts is not None and is_for(limit, sum(counts)) and limit.alerts(*counts):
+        for limit, counts, most, unit in (
+            (of_space, usage.space, usage.most_available, "bytes"),
+            (of_inodes, usage.inode_counts, usage.inodes, "inodes"),
+        ):
+            if limit is not None and counts is not None and is_for(limit, most) and limit.alerts(*counts):
                 words = f"full: {_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
                 return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
     return None
@@ -279,9 +282,9 @@ def _usage(finding: Finding) -> Optional[Usage]:
     return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
 
 
-def is_for(limit: Capacity, total: int) -> bool:
-    """Whether a bound is for a filesystem of this size; what was said for a single mount is meant."""
-    return limit.for_one or limit.can_be_met(total)
+def is_for(limit: Capacity, most: int) -> bool:
+    """Whether a bound is for a filesystem where so much can be available; what was said for a single mount is meant."""
+    return limit.for_one or limit.can_be_met(most)
 
 
 def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
@@ -289,12 +292,12 @@ def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
     usage = _usage(finding) if policy.bounds_usage else None
     if usage is None:
         return ()
-    bounds = [(limit, usage.space, "") for limit in (policy.usage_warning, policy.usage_critical)]
-    bounds += [(limit, usage.inode_counts, " inodes") for limit in (policy.inodes_warning, policy.inodes_critical)]
+    bounds = [(limit, usage.space, usage.most_available, "") for limit in (policy.usage_warning, policy.usage_critical)]
+    bounds += [(limit, usage.inode_counts, usage.inodes, " inodes") for limit in (policy.inodes_warning, policy.inodes_critical)]
     return tuple(
         f"'{limit.range.spec}'{unit}"
-        for limit, counts, unit in bounds
-        if limit is not None and counts is not None and not is_for(limit, sum(counts))
+        for limit, counts, most, unit in bounds
+        if limit is not None and counts is not None and not is_for(limit, most)
     )
 
 

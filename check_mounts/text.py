@@ -48,7 +48,11 @@ def printable_argument(argument: str) -> str:
 
 # What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
 MASK = b"***"
-_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id)[0-9]*"
+_SECRET_KEY = (
+    rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id|auth|jwt|bearer)[0-9]*"
+)
+# A value of a list: rclone's may be in quotes, which are doubled within it, and then hold anything.
+_LISTED_VALUE = rb"""(?:'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|[^&,;#]*)"""
 
 
 def without_secrets(data: bytes, logins: bool = True) -> bytes:
@@ -83,7 +87,7 @@ def _without_values(data: bytes) -> bytes:
     user = re.match(rb"(?i)user(?:name)?=[^%]*%", data)  # smbmount's user%password
     if user is not None:
         return user[0] + MASK
-    return re.sub(rb"(?i)([?&,;]%s=)[^&,;#]*" % _SECRET_KEY, rb"\1" + MASK, data)
+    return re.sub(rb"(?i)([?&,;#]%s=)%s" % (_SECRET_KEY, _LISTED_VALUE), rb"\1" + MASK, data)
 
 
 def _without_login(part: bytes, is_web: bool) -> bytes:

@@ -73,7 +73,8 @@ def _by_an_administrator(mount: Mount, mounts: Iterable[Mount]) -> Optional[str]
 
 
 def _is_storage(mount: Mount) -> bool:
-    """A filesystem as such, on a disk or a server. A read-only bind mount of one that is rw, and a tmpfs, are somebody's intention."""
+    """A filesystem as such, on a disk or a server. A tmpfs, and a mount that is ro of a filesystem that is rw, are somebody's intention:
+    ostree's /sysroot (coreos/fedora-coreos-tracker#1232), a volume of Kubernetes."""
     if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
         return False
-    return mount.root == b"/" or b"ro" in mount.super_options
+    return b"ro" in mount.super_options or (mount.root == b"/" and b"ro" not in mount.options)

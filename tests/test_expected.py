@@ -390,6 +390,9 @@ def words(spec: str, there: Mount, ignore: tuple[bytes, ...] = ()) -> str:
         ("source=\\\\srv\\share,type=smb3", mount("cifs", "//srv/share")),
         ("type=fuse.eosx", mount("fuse.eosxd", "eosxd")),
         ("type=fuse.mfs", mount("fuse.moosefs", "x:9421")),
+        ("source=fuse,type=fuse.weed", mount("fuse.seaweedfs", "filer:8888:/")),  # seaweedfs/seaweedfs#5043
+        ("source=/dev/sda,type=btrfs", mount("btrfs", "/dev/sdb")),  # one of its other devices
+        ("source=/dev/sda1,type=bcachefs", mount("bcachefs", "/dev/sdb1")),
         # What stands for the root filesystem.
         ("source=/dev/nfs,type=nfs,rw", mount("nfs", "192.168.1.2:/srv/nfs1", point=b"/")),
         ("source=/dev/nfs,type=nfs4", mount("nfs4", "192.168.1.2:/srv/nfs1", point=b"/")),

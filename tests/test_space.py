@@ -73,6 +73,12 @@ def printed(*findings: Finding, policy: Policy = FREE_10, verbosity: int = 0) ->
         mount("/tank/.zfs/snapshot/daily", "zfs", "tank@daily", "ro", "rw"),
         mount("/img", "fuse.squashfuse", "squashfuse", "ro"),
         mount("/tmp/.mount_x", "fuse.x.AppImage", "x.AppImage", "ro"),
+        mount("/tmp/.mount_nvim", "fuse.nvim-linux-x86_64.appimage", "nvim-linux-x86_64.appimage", "ro"),
+        mount("/tmp/.mount_tool", "fuse", "tool.appimage", "ro", "ro"),
+        # Of other daemons, too, that mount what they show read-only.
+        mount("/img/a", "fuse.dwarfs", "dwarfs", "ro,user_id=0", "ro"),
+        mount("/img/b", "fuse.erofsfuse", "erofsfuse", "ro", "ro"),
+        mount("/img/c", "fuse.isofuse", "/srv/image.iso", "ro", "ro"),
         mount("/cvmfs/x", "fuse.cvmfs2", "cvmfs2", "ro"),
         mount("/cvmfs/x", "fuse", "cvmfs2", "ro"),
         mount("/mnt/dav", "davfs", "https://host/dav", "rw"),
@@ -101,6 +107,8 @@ def test_what_nobody_can_fill_is_not_judged(where: Mount) -> None:
         mount("/tmp", "tmpfs", "tmpfs"),
         overlay(1),
         mount("/data", "fuse.sshfs", "host:/data"),
+        mount("/pub", "fuse.sshfs", "host:/pub", "ro", "ro"),
+        mount("/usb", "fuseblk", "/dev/sdb1", "ro"),
         mount("/unheard", "of", "something"),
     ],
     ids=lambda where: f"{where.fs_type.decode()}-{where.mount_point.decode()}",
@@ -175,6 +183,14 @@ def test_what_is_kept_for_root_is_no_room() -> None:
     """11 GiB in all, of which 2 are root's: nobody else ever has 10."""
     where = found(mount("/x"), Usage(11 * GIB, 11 * GIB, 9 * GIB, 0, 0))
     assert printed(where) == "MOUNTS OK - 1 mount checked in 0.0 s, 1 too small for '10GiB:'\n"
+
+
+@pytest.mark.parametrize("free", [2, 50, 92])
+def test_where_nothing_is_available_nothing_is_known_of_a_reserve(free: int) -> None:
+    """A Btrfs without room for metadata has much free and nothing available: it is full, and not too small for a bound."""
+    where = found(mount("/x", "btrfs"), Usage(100 * GIB, free * GIB, 0, 0, 0))
+    assert full(where, policy=FREE_10) == ["/x"]
+    assert full(found(mount("/s"), Usage(9 * GIB, GIB, 0, 0, 0)), policy=FREE_10) == []
 
 
 def test_many_bounds_are_not_listed() -> None:

@@ -84,6 +84,22 @@ def test_what_is_mounted_read_only_counts_where_there_are_declarations() -> None
     assert judged(a_mount("tmpfs", "ro", "ro"), any_ro=True) is None
 
 
+@pytest.mark.parametrize(
+    "mount",
+    [
+        a_mount("xfs", "ro", "rw", "/dev/vda4"),  # /sysroot of ostree
+        a_mount("ext4", "ro", "rw", "/dev/sdb", root="/"),  # a volume that Kubernetes binds into a pod
+        a_mount("btrfs", "ro", "rw,subvol=/@nix", "/dev/sda2", root="/@nix"),
+        a_mount("nfs4", "ro", "rw", "filer:/x"),
+        a_mount("zfs", "ro", "rw", "tank/x"),
+    ],
+    ids=lambda mount: mount.fs_type.decode(),
+)
+def test_a_read_only_mount_of_a_filesystem_that_is_rw_is_meant_so(mount: Mount) -> None:
+    """An error makes the superblock read-only."""
+    assert judged(mount, any_ro=True) is None
+
+
 def test_what_sysfs_tells(tmp_path: Path) -> None:
     def write(name: str, text: str) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
