@@ -221,8 +221,24 @@ def _take(
         reading.step("looking up what is declared")
         found = look_up(options, mounted_now(), result, until, interruption)
     reading.step("comparing what is mounted with what is declared")
-    latest = max(until, time.monotonic() + _TO_COMPARE)
-    return concluded(options, result, mounted_now, found, lambda: time.monotonic() >= latest or interruption() is not None)
+    return concluded(options, result, mounted_now, found, ToCompare(until, interruption).came)
+
+
+class ToCompare:
+    """How long the comparison has: until the run's deadline, and a moment in any case. After a signal no more than that moment: what is
+    known is not to be lost, and is soon compared."""
+
+    def __init__(self, until: float, interruption: Callable[[], Optional[str]]) -> None:
+        self._end = max(until, time.monotonic() + _TO_COMPARE)
+        self._interruption = interruption
+        self._signal: Optional[str] = None
+
+    def came(self) -> Optional[str]:
+        """What came, in words, once the time is over."""
+        if self._signal is None and (signal := self._interruption()) is not None:
+            self._signal = signal
+            self._end = min(self._end, time.monotonic() + _TO_COMPARE)
+        return (self._signal or "the deadline") if time.monotonic() >= self._end else None
 
 
 def concluded(
@@ -230,7 +246,7 @@ def concluded(
     result: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
     found: Optional[Found],
-    late: Callable[[], bool] = lambda: False,
+    late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
     """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared. What is not
     compared by the time that it is ``late`` is counted."""
@@ -241,7 +257,7 @@ def concluded(
 
 
 def _concluded(
-    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], bool]
+    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], Optional[str]]
 ) -> Survey:
     ready = led(options, found)
     # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
@@ -291,7 +307,7 @@ def _named(points: Sequence[str]) -> str:
 
 
 def _held_against_demands(
-    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], bool]
+    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], Optional[str]]
 ) -> Survey:
     devices = None if found is None else found.devices
     beyond = sandbox.outside(options.mountinfo, mounted_now)

@@ -937,11 +937,7 @@ class Daemon:
         options = self.options
         self._look_up_what_is_new(self._known.mounts)
         survey_now = self._known.survey()
-        latest = time.monotonic() + options.settings.deadline
-
-        def late() -> bool:
-            return time.monotonic() >= latest or self._interrupts() is not None
-
+        late = checking.ToCompare(time.monotonic() + options.settings.deadline, self._interrupts).came
         result = self._known.until_asked(checking.concluded(options, survey_now, lambda: self._known.mounts, self._found, late))
         judgements = policy.judge_all(result, options.policy)
         # Where only an autofs trigger is left, what it mounts is not mounted.

@@ -41,19 +41,21 @@ def held_against(
     filters: Filters,
     demands: Demands,
     devices: Optional[expected.Compared] = None,
-    late: Callable[[], bool] = lambda: False,
+    late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
     """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared.
-    ``devices`` says which devices are the same. Once it is ``late``, no further declaration is looked at."""
+    ``devices`` says which devices are the same. Once it is ``late``, and that says what came, no further mount is looked at."""
     declarations = _declarations(survey, filters, demands, late)
     held = _compared(declarations, mounted_now, devices, late)
     survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
-    if held.late or late():
-        left = f"{text.counted(held.late, 'declared mount')} not compared" if held.late else "not all that is declared was compared"
-        findings.append(Finding(b"", None, Condition.UNPROBED, f"{left}: the deadline came first"))
+    came = late()
+    if came is not None:
+        all_else = "not all mounts were compared with what they should be"
+        left = f"{text.counted(held.late, 'declared mount')} not compared" if held.late else all_else
+        findings.append(Finding(b"", None, Condition.UNPROBED, f"{left}: {came} came first"))
     for deviation in (*held.deviations, *held.empty, *undeclared_ro):
         if deviation.mount is not None or deviation.mount_point not in missing:
             _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
@@ -66,7 +68,7 @@ def _compared(
     declarations: Sequence[ExpectedMount],
     mounted_now: Callable[[], Sequence[Mount]],
     devices: Optional[expected.Compared],
-    late: Callable[[], bool],
+    late: Callable[[], object],
 ) -> expected.Held:
     if not declarations:
         return expected.Held([], [], [], [])
@@ -74,7 +76,7 @@ def _compared(
     return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
 
 
-def _declarations(survey: Survey, filters: Filters, demands: Demands, late: Callable[[], bool]) -> list[ExpectedMount]:
+def _declarations(survey: Survey, filters: Filters, demands: Demands, late: Callable[[], object]) -> list[ExpectedMount]:
     """Those that the filters leave in; once it is late, all that are left."""
     wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
@@ -118,7 +120,7 @@ def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
 
 
 def _with_undeclared(
-    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands, late: Callable[[], bool]
+    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands, late: Callable[[], object]
 ) -> tuple[Survey, list[expected.Deviation]]:
     """What nobody has declared and cannot be written to: deviations, and remarks in the survey where that is no failure."""
     deviations = []

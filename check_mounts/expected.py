@@ -1175,7 +1175,7 @@ def hold(
     visible: Collection[int],
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
-    late: Callable[[], bool] = lambda: False,
+    late: Callable[[], object] = lambda: None,
 ) -> Held:
     """As :func:`compare`, and what could not be compared. Once it is ``late``, no further declaration is looked at."""
     expected = list(expected)

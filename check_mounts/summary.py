@@ -123,11 +123,17 @@ def failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
     groups: dict[tuple[object, ...], list[Judgement]] = {}
     for position, judgement in enumerate(bad):
         grouped = many[judgement.finding.is_mount]
-        key = (judgement.condition, _origin(judgement)) if grouped else (position,)
+        key = (judgement.condition, _is_unanswered(judgement), _origin(judgement)) if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
     totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
     ordered = sorted(groups.values(), key=lambda members: (-members[0].state.rank, -len(members)))
     return [Failure(_group_line(members, totals), len(members)) for members in ordered]
+
+
+def _is_unanswered(judgement: Judgement) -> bool:
+    """Was it being asked when the end of the run came?"""
+    outcome = judgement.finding.outcome
+    return judgement.condition is Condition.UNPROBED and outcome is not None and outcome.errno is None and outcome.step is not None
 
 
 def _origin(judgement: Judgement) -> str:
@@ -163,6 +169,8 @@ def _common_words(members: Sequence[Judgement]) -> str:
     words = members[0].words
     if all(member.words == words for member in members):
         return words
+    if _is_unanswered(members[0]):  # each was asked for a time of its own
+        return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
     said = members[0].condition.value.replace("-", " ") + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))

@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -202,8 +203,8 @@ def test_what_was_not_compared_by_the_deadline_is_said() -> None:
     declared = [_declared(b"/m%d" % number) for number in range(1000)]
     looks = iter(range(10**6))
 
-    def late() -> bool:
-        return next(looks) > 2200
+    def late() -> Optional[str]:
+        return "the deadline" if next(looks) > 2200 else None
 
     wanted = demands.Demands(declared)
     result = demands.held_against(_surveyed(), lambda: TABLE, selection.Filters(), wanted, late=late)
@@ -214,9 +215,11 @@ def test_what_was_not_compared_by_the_deadline_is_said() -> None:
 
 
 def test_late_from_the_beginning() -> None:
-    result = demands.held_against(_surveyed(), lambda: TABLE, selection.Filters(), demands.Demands([_declared(b"/x")]), late=lambda: True)
+    result = demands.held_against(
+        _surveyed(), lambda: TABLE, selection.Filters(), demands.Demands([_declared(b"/x")]), late=lambda: "SIGTERM"
+    )
     assert [(each.condition, each.detail) for each in result.findings] == [
-        (Condition.UNPROBED, "1 declared mount not compared: the deadline came first")
+        (Condition.UNPROBED, "1 declared mount not compared: SIGTERM came first")
     ]
 
 

@@ -296,6 +296,45 @@ def test_how_long_there_was_no_answer_at_the_deadline(mounts: Mounts, fuse: Fuse
     remaining(1)
 
 
+@pytest.mark.root
+def test_many_without_an_answer_when_a_signal_came(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    """Each was asked for a time of its own; that they were asked is what a group of them says. What is not declared is not missed."""
+    for number in range(7):
+        fuse.mount(f"hung{number}", source=f"me@filer1:/h{number}", type="fuse.sshfs")
+        fuse.command("hang", f"hung{number}")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"none {mounts.base}/missing tmpfs rw 0 0\n")
+    for more in ((), (f"--fstab={fstab}",)):
+        process = plugin.start("-t", "30", "--max-workers", "5", *more, wrapper=["env", "--default-signal=INT"])
+        until(lambda: sum(fuse.waiting(f"hung{number}") for number in range(7)) >= 5)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0].decode()
+        assert process.returncode == 3
+        assert "compared" not in output
+        assert re.search(r": 5 mounts of filer1 (unanswered, the longest: )?no answer for [0-9.]+ s at \S+ when SIGINT came \(", output)
+        assert "; 2 mounts of filer1 not probed: SIGINT came first (" in output
+        assert (f"; {mounts.base}/missing " in output) == bool(more)
+        fuse.hang_anew(*(f"hung{number}" for number in range(7)))
+
+
+def test_a_group_says_how_long_there_was_no_answer() -> None:
+    def unanswered(number: int, waited: float) -> Finding:
+        words = f"no answer for {waited} s at statfs when SIGINT came"
+        point = b"/home/u%d" % number
+        where = mount(point, b"filer1:/u%d" % number, b"nfs4", number)
+        return Finding(point, where, Condition.UNPROBED, words, Outcome(Step.STATFS), waited)
+
+    def unasked(number: int) -> Finding:
+        point = b"/home/u%d" % number
+        where = mount(point, b"filer1:/u%d" % number, b"nfs4", number)
+        return Finding(point, where, Condition.UNPROBED, "SIGINT came first")
+
+    assert verdict(survey(*(unanswered(number, 1.2 + number % 2 / 10) for number in range(6)), unasked(7), unasked(8))) == (
+        "8 of 8 mounts failed: 6 mounts of filer1 unanswered, the longest: no answer for 1.3 s at statfs when SIGINT came "
+        "(/home/u0, /home/u1, /home/u2, ...); 2 mounts of filer1 not probed: SIGINT came first (/home/u7, /home/u8)"
+    )
+
+
 @pytest.mark.parametrize(
     ("outcome", "detail", "words"),
     [
