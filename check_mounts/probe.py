@@ -69,8 +69,9 @@ class Request(NamedTuple):
     ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell. ``fixed`` is the identity of
     ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the caller. ``fuse_private``: the filesystem lets
     nobody in but the user it was mounted for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos:
-    the owner's ticket is not ours to use). ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives the path where the
-    mount is by now, None where it is not mounted any more; it raises OSError where that cannot be said.
+    the owner's ticket is not ours to use). ``keeps_listings``: the kernel may list the directory without asking
+    anybody. ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives the path where the mount is by now, None where it is
+    not mounted any more; it raises OSError where that cannot be said.
     """
 
     mount_id: int
@@ -79,6 +80,7 @@ class Request(NamedTuple):
     owner: Optional[tuple[int, int]] = None
     fixed: Optional[tuple[int, int]] = None
     fuse_private: bool = False
+    keeps_listings: bool = False
     root_decides: bool = False
     trigger: bool = False
     place_now: Optional[Callable[[], Optional[bytes]]] = None
@@ -360,6 +362,8 @@ class Probe:
         self._acted = os.geteuid()
         directory = _open_directory(fd)
         try:
+            if self._request.keeps_listings:
+                _forget_listing(directory)
             syscalls.read_entries(directory)
         finally:
             os.close(directory)
@@ -438,6 +442,18 @@ def _open_directory(fd: int) -> int:
         if error.errno not in NOT_OFFERED | {errno.EPERM}:
             raise
     return os.open(".", flags, dir_fd=fd)
+
+
+def _forget_listing(directory: int) -> None:
+    """Have the next look at an open directory of a FUSE filesystem asked of its daemon.
+
+    It may let the kernel keep what it has listed (FOPEN_CACHE_DIR), and it does so where it needs no opening of directories: from then
+    on nobody asks it any more (fuse_readdir_cached in fs/fuse/readdir.c), alive or not. It starts anew where a page is gone.
+    """
+    try:
+        os.posix_fadvise(directory, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the kernel may answer
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:

@@ -809,6 +809,7 @@ def _request(mount: Mount, settings: Settings) -> probe.Request:
         owner=owner,
         fixed=(identity.uid, identity.gid) if identity else None,
         fuse_private=owner is not None and b"allow_other" not in mount.super_options,
+        keeps_listings=filesystems.is_fuse(mount),
         root_decides=as_owner and security.startswith(b"krb5"),
         trigger=mount.fs_type == b"autofs",
     )

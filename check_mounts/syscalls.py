@@ -221,6 +221,29 @@ def _statx_of_a_pipe() -> None:
             os.close(fd)
 
 
+def fsync(fd: int) -> None:
+    """fsync(2). Raises OSError; NoSuchCall where a filter does not know it."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno in _NOT_THERE and not _is_there("fsync", _fsync_of_a_pipe):
+            raise _no_such_call() from None
+        raise
+
+
+def _fsync_of_a_pipe() -> None:
+    """A pipe has nothing to bring anywhere, and says so: EINVAL (fsync(2)). Raises OSError if it does not."""
+    fds = os.pipe()
+    try:
+        os.fsync(fds[1])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def capabilities() -> tuple[int, int]:
     """The (effective, permitted) capabilities of this process, as sets of bits. Raises OSError."""
     if _capget is None:

@@ -539,7 +539,10 @@ def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: O
     cannot die would keep them open for ever.
     """
     signals.back_to_default()
-    os.setsid()
+    try:
+        os.setsid()
+    except OSError:
+        pass  # a filter: then what is sent to the caller's group comes here, too
     # Up and out of the way first: the pipes themselves may have any number, 3 and 4 swapped included.
     keep = [os.dup(fd) for fd in (request_fd, answer_fd)]
     while min(keep) <= _ANSWER_FD:

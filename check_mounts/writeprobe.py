@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from collections.abc import Callable
 from time import monotonic
 from typing import Optional, Protocol, cast
@@ -31,7 +32,8 @@ SIZE = 4096
 # Where more was left, so many files at least are removed each time, or there would never be fewer of them; and more of them if that
 # takes no longer than this, in seconds. Each one costs a round trip of the time that is there for the probe.
 _REMOVED, _TIDYING = 2, 0.05
-# How many files that cannot be removed although their server answers are remembered in the hope of better days.
+# How many files that cannot be removed although their server answers are remembered in the hope of better days. Until then no more are
+# made: one that only takes (append-only directories, drop boxes, archives that keep all) would be filled with them.
 _UNREMOVABLE = 4
 
 
@@ -94,7 +96,8 @@ class WriteProbe(Probe):
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
-            self._remove_leftovers(fd, self._memory.broken_promises(directory))
+            if self._has_kept(fd, self._memory.broken_promises(directory)):
+                return
             promise = self._memory.promise(token, directory)
         except OSError as error:
             # The memory's trouble, not the mount's.
@@ -109,28 +112,49 @@ class WriteProbe(Probe):
             if not self._left:
                 self._forget(promise)
 
-    def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> None:
-        """What workers that were killed have left, one by one: what is gone is forgotten even if the next one hangs."""
-        removed = kept = 0
+    def _has_kept(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
+        """Whether there is too much already that cannot be removed; then that is the probe's result."""
+        began = monotonic()
+        number = self._remove_leftovers(fd, leftovers)
+        if number:
+            self._times[Step.REMOVE - 1] = monotonic() - began
+            self._errnos[Step.REMOVE - 1] = number
+            try:
+                self._sort_out(Step.REMOVE, number)
+            except Ended:
+                pass
+        return bool(number)
+
+    def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> int:
+        """What workers that were killed have left, one by one: what is gone is forgotten even if the next one hangs. Gives the errno of
+        one that cannot be removed, if there are too many of them."""
+        removed = kept = last = 0
         began = monotonic()
         for path, token in leftovers:
             if removed >= _REMOVED and monotonic() - began >= _TIDYING:
-                return
-            gone = self._remove_one(fd, token)
-            if gone is None:
-                return
-            if gone or kept >= _UNREMOVABLE:
+                break
+            number = self._remove_one(fd, token)
+            if number is None:
+                return 0
+            if not number or kept >= _UNREMOVABLE:
                 self._forget(path)
                 removed += 1
             else:
                 kept += 1
+                last = number
+        return last if kept >= _UNREMOVABLE else 0
 
-    def _remove_one(self, fd: int, token: str) -> Optional[bool]:
-        """Whether it is gone; None where this process cannot act as the owner."""
-        gone: list[bool] = []
+    def _remove_one(self, fd: int, token: str) -> Optional[int]:
+        """0 where it is gone, or the errno that keeps it; None where this process cannot act as the owner."""
+        numbers: list[int] = []
+
+        def remove() -> None:
+            self._acted = os.geteuid()
+            numbers.append(_remove_leftover(fd, token))
+
         self._announce(Step.REMOVE)
-        self._acting(lambda: gone.append(_remove_leftover(fd, token)), lambda error: None)
-        return gone[0] if gone else None
+        self._acting(remove, lambda error: None)
+        return numbers[0] if numbers else None
 
     def _forget(self, promise: str) -> None:
         try:
@@ -172,29 +196,29 @@ class WriteProbe(Probe):
         self._take(Step.WRITE, lambda: self._put(file, data))
         if self._take(Step.VERIFY, lambda: _reads_back(file, data)) is False:
             self._differs = True
-            if self._is_no_one_elses_doing(fd):
+            if self._is_no_one_elses_doing(fd, file):
                 self._sort_out(Step.VERIFY, errno.EBADMSG)
 
     def _put(self, file: int, data: bytes) -> None:
         _put(file, data)
         try:
-            os.fsync(file)
+            syscalls.fsync(file)
         except OSError as error:
             if error.errno not in NOT_OFFERED:
                 raise
             self._errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
 
-    def _is_no_one_elses_doing(self, fd: int) -> bool:
+    def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
         """What was read back is not what was written. The owner could have written to our file, but not to one that has no name, and
-        nobody but root writes to root's."""
+        nobody but root writes to root's, unless its mode lets others (vfat and cifs show any file as they were told at mount)."""
         try:
             file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
         except OSError:
-            return self._acted == 0
+            return self._acted == 0 and _is_ours_alone(written)
         try:
             data = os.urandom(SIZE)
             _put(file, data)
-            os.fsync(file)
+            syscalls.fsync(file)
             return not _reads_back(file, data)
         except OSError:
             return False
@@ -206,15 +230,23 @@ def _create(fd: int, token: str) -> int:
     return os.open(PREFIX + token, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
 
 
-def _remove_leftover(fd: int, token: str) -> bool:
-    """Whether it is gone. Where it cannot be removed now it stays remembered."""
+def _is_ours_alone(file: int) -> bool:
+    """Whether nobody else can open a file for writing."""
+    try:
+        return not os.fstat(file).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def _remove_leftover(fd: int, token: str) -> int:
+    """0 where it is gone. Where it cannot be removed now it stays remembered, and the errno says why."""
     try:
         os.unlink(PREFIX + token, dir_fd=fd)
     except (FileNotFoundError, IsADirectoryError):  # somebody has put a directory in its place
         pass
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def _close(file: int) -> None:

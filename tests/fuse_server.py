@@ -3,7 +3,7 @@
 Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse itself and obeys lines on stdin:
 
     mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink type type
-                 default_permissions
+                 default_permissions file_mode
     hang ID      from now on requests are read and never answered: who waits cannot be killed
     freeze ID    from now on requests are not even read: who waits can be killed
     answer ID    answer again, also what has been read meanwhile
@@ -68,6 +68,7 @@ class Filesystem:
         self.uid, self.gid = int(options.get("uid", 0)), int(options.get("gid", 0))
         self.mode = int(options.get("mode", "755"), 8)
         self.nlink = int(options.get("nlink", 2))
+        self.file_mode = int(options.get("file_mode", "600"), 8)
         self.state = "answer"
         self.error = 0
         self.offers_statfs = True
@@ -215,7 +216,7 @@ class Filesystem:
 
     def _attributes(self, node: int) -> bytes:
         if node in self.files:
-            mode, size = stat.S_IFREG | 0o600, len(self.files[node])
+            mode, size = stat.S_IFREG | self.file_mode, len(self.files[node])
             return _ATTR.pack(node, size, 8, 0, 0, 0, 0, 0, 0, mode, 1, self.uid, self.gid, 0, 4096, 0)
         mode = stat.S_IFDIR | self.mode if node < _FIRST_LINK else stat.S_IFLNK | 0o777
         return _ATTR.pack(node, 0, 0, 0, 0, 0, 0, 0, 0, mode, self.nlink, self.uid, self.gid, 0, 4096, 0)

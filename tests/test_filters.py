@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.uname().machine != "x86_64
 
 CALLS = {
     "statx": 332, "openat2": 437, "close_range": 436, "pidfd_open": 434, "prlimit64": 302, "sched_getaffinity": 204, "prctl": 157,
-    "capget": 125, "capset": 126, "fadvise64": 221, "memfd_create": 319, "mlockall": 151,
+    "capget": 125, "capset": 126, "fadvise64": 221, "memfd_create": 319, "mlockall": 151, "fsync": 74, "setsid": 112, "setpgid": 109,
 }  # fmt: skip
 
 # Has the calls with these numbers answered with an errno, from here on and for all children, and becomes the program that follows.

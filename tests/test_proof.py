@@ -97,6 +97,23 @@ def test_zeroes_for_who_is_not_its_user_are_the_kernels(fuse: Fuse, plugin: Plug
     assert plugin("--user-mounts").code == 2  # as its user
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.ESTALE])
+def test_a_listing_that_the_kernel_keeps_is_no_answer(fuse: Fuse, plugin: Plugin, number: int) -> None:
+    """A daemon that needs no opening of directories is not asked for a listing twice."""
+    path = fuse.mount("fs")
+    fuse.command("entries", "fs", f"7:8:{b'a'.hex()}")
+    fuse.command("fail", "fs", "opendir", str(errno.ENOSYS))
+    assert os.listdir(path) == os.listdir(path) == ["a"]
+    assert fuse.command("asked", "fs").split().count("readdir") == 2  # its entry, and that there are no more
+    result = plugin("-vvv")
+    assert result.code == 0
+    assert fuse.command("asked", "fs").split().count("readdir") == 3
+    fuse.command("fail", "fs", "readdir", str(number))
+    assert plugin().code == (1 if number == errno.EINVAL else 2)
+    fuse.command("fail", "fs", "all", str(number))
+    assert plugin().verdict.endswith(f"dead: {os.strerror(number)} ({errno.errorcode[number]})")
+
+
 @pytest.mark.parametrize("failing", [("statfs",), ("statfs", "getattr")])
 def test_files_as_mount_points_need_a_success_as_well(fuse: Fuse, mounts: Mounts, plugin: Plugin, failing: tuple[str, ...]) -> None:
     source = fuse.mount("fs")
@@ -360,6 +377,15 @@ def test_what_is_read_back_of_roots_is_proof(fuse: Fuse, plugin: Plugin) -> None
     fuse.command("spoil", "fs")
     told = _outcome(plugin("--write", "--json"))
     assert told["text"] == "dead: what was read back is not what was written"
+
+
+@pytest.mark.parametrize("mode", ["666", "620", "777"])
+def test_what_is_read_back_is_none_where_others_may_write(fuse: Fuse, plugin: Plugin, mode: str) -> None:
+    """Whatever mode was asked for: so vfat, exfat, ntfs3 and cifs show their files."""
+    fuse.mount("fs", file_mode=mode)
+    fuse.command("spoil", "fs")
+    told = _outcome(plugin("--write", "--json"))
+    assert (told["condition"], len(told["remarks"])) == ("ok", 1)
 
 
 def test_what_is_read_back_of_a_users_is_none(fuse: Fuse, plugin: Plugin) -> None:

@@ -242,12 +242,34 @@ def test_what_cannot_be_removed_is_not_all_remembered(mounts: Mounts, plugin: Pl
             raise PermissionError(1, "Operation not permitted")
 
     for _ in range(3):
-        assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ, unlink=refuse).run()) == 0
+        assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ, unlink=refuse).run()) == 1  # and no more are made
         assert len(_promises(plugin)) == writeprobe._UNREMOVABLE
     assert _names(path) == names
     assert plugin("--write").code == 0
     assert _promises(plugin) == []
     assert _names(path) == names[writeprobe._UNREMOVABLE :]
+
+
+def test_a_directory_that_only_takes_is_not_filled(fuse: Fuse, mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    image, appended = tmp_path / "image", mounts.point("appended")
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(appended)], check=True)
+    mounts.adopt(appended)
+    subprocess.run(["chattr", "+a", str(appended)], check=True)
+    refusing = fuse.mount("refusing")
+    fuse.command("fail", "refusing", "unlink", "13")
+    for _ in range(writeprobe._UNREMOVABLE + 3):
+        result = plugin("--write", "-v")
+        assert result.line(appended).endswith(" denied: Operation not permitted (EPERM) at remove for its owner, uid 0")
+        assert result.line(refusing).endswith(" denied: Permission denied (EACCES) at remove for its owner, uid 0")
+    assert len(_names(appended)) == writeprobe._UNREMOVABLE
+    assert fuse.command("asked", "refusing").split().count("create") == writeprobe._UNREMOVABLE
+    subprocess.run(["chattr", "-a", str(appended)], check=True)
+    fuse.command("fail", "refusing", "unlink", "0")
+    assert plugin("--write").code == 0
+    assert (_names(appended), _promises(plugin)) == ([], [])
 
 
 def test_a_leftover_replaced_by_a_directory_is_none_of_ours(mounts: Mounts, plugin: Plugin) -> None:
