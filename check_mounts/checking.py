@@ -188,8 +188,8 @@ def _take(
             return given
         return dataclasses.replace(given, settings=dataclasses.replace(given.settings, deadline=left))
 
-    def carried_out(given: Options, chosen: Selection) -> Survey:
-        under_way = begin(within(given), table, chosen, wake_fd)
+    def carried_out(given: Options, chosen: Selection, there: Table = table) -> Survey:
+        under_way = begin(within(given), there, chosen, wake_fd)
         begun(under_way)
         reading.step("waiting for the mounts")
         measured.append(survey.take(under_way, reread, interruption))
@@ -218,6 +218,7 @@ def _take(
         return tables[0]
 
     if found is not None:
+        result = _with_late_comers(result, ready, table[0], mounted_now(), carried_out, until)
         reading.step("looking up what is declared")
         found = look_up(options, mounted_now(), result, until, interruption)
     reading.step("comparing what is mounted with what is declared")
@@ -239,6 +240,52 @@ class ToCompare:
             self._signal = signal
             self._end = min(self._end, time.monotonic() + _TO_COMPARE)
         return (self._signal or "the deadline") if time.monotonic() >= self._end else None
+
+
+def _with_late_comers(
+    result: Survey,
+    options: Options,
+    before: Sequence[Mount],
+    now: Sequence[Mount],
+    carried_out: Callable[[Options, Selection, Table], Survey],
+    until: float,
+) -> Survey:
+    """The survey with what is in its place only now, and nobody has asked: what is declared there, and what was left out because it was
+    elsewhere, or covered. Its user may move it to and fro, and to find it in its place is no answer."""
+    known = {mount.identity for mount in before}
+    asked = {each.mount.identity for each in result.findings if each.mount is not None and each.condition is not Condition.SHADOWED}
+    chosen = selection.select(now, options.filters)
+    late = [
+        mount for mount in chosen.selected if mount.identity not in asked and (mount.identity in known or options.filters.declared(mount))
+    ]
+    if not late:
+        return result
+    if result.interrupted is None and until - time.monotonic() >= _SHORTEST:
+        found = carried_out(options, selection.narrowed(chosen, {mount.mount_id for mount in late}), (now, ()))
+    else:
+        why = "it came to its place during the run, and there was no time left to ask it"
+        found = Survey(tuple([Finding(mount.mount_point, mount, Condition.UNPROBED, why) for mount in late]))
+    return _joined(result, found, late)
+
+
+def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
+    """Two surveys, the second of which asked these mounts."""
+    keys, points = {mount.identity for mount in asked}, {mount.mount_point for mount in asked}
+
+    def stands(finding: Finding) -> bool:
+        if finding.mount is None:
+            return finding.condition is not Condition.MISSING or finding.mount_point not in points
+        return finding.mount.identity not in keys
+
+    left_out = [out for out in result.left_out if out.mount.identity not in keys]
+    return dataclasses.replace(
+        result,
+        findings=(*filter(stands, result.findings), *more.findings),
+        left_out=(*left_out, *(out for out in more.left_out if out.mount.identity in keys)),
+        notes=(*result.notes, *(note for note in more.notes if note not in result.notes)),
+        duration=result.duration + more.duration,
+        interrupted=result.interrupted or more.interrupted,
+    )
 
 
 def concluded(

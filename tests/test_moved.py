@@ -16,7 +16,7 @@ import pytest
 
 from check_mounts import mounttable, selection, stuck, survey
 from check_mounts.model import Condition, Finding, Mount, Outcome, Step
-from tests.conftest import PYTHON, Fuse, Mounts, Plugin, until
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
 from tests.test_history import HOME, chosen, finding, known, merged
 
@@ -230,6 +230,62 @@ def test_who_is_named_is_missed_where_it_was(mounts: Mounts, fuse: Fuse, plugin:
             result = plugin("-t", "0.5", "--deadline", "2", str(directory / "m"), below=False)
             assert result.code in (2, 3)
     mounts.adopt(mounts.base / "e/m")
+
+
+# A change that comes when the table has been read.
+_AFTER_READING = """
+import os, subprocess, sys
+from check_mounts import __main__, cli
+change, *sys.argv[1:] = sys.argv[1:]
+read = cli._read_table
+
+def read_before(options):
+    table = read(options)
+    subprocess.run(["sh", "-c", change], check=True)
+    return table
+
+cli._read_table = read_before
+__main__.main()
+"""
+
+
+def _run_with(plugin: Plugin, change: str, *arguments: str) -> Result:
+    command = [PYTHON, "-c", _AFTER_READING, change, *arguments, "--state-dir", str(plugin.state_dir)]
+    return Result(subprocess.Popen(command, env=plugin.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["a user's, declared", "declared", "named", "pattern", "covered"])
+@pytest.mark.parametrize("hangs", [True, False])
+def test_what_comes_to_its_place_during_the_run_is_asked(mounts: Mounts, fuse: Fuse, plugin: Plugin, how: str, hangs: bool) -> None:
+    """Where it was when the table was read it was of no interest. That it is in its place now is no answer."""
+    healthy, path = mounts.tmpfs("healthy"), mounts.base / "d/m"
+    fuse.mount("d/m", **({"user_id": 1000} if how.startswith("a user") else {}))
+    if hangs:
+        fuse.command("hang", "d/m")
+    change = f"mv -T {mounts.base}/e {mounts.base}/d"
+    if how == "covered":
+        mounts.tmpfs("d")
+        change = f"umount {mounts.base}/d"
+    else:
+        os.rename(mounts.base / "d", mounts.base / "e")
+    arguments = ["-t", "0.5", "--deadline", "3", "-v", "-p", str(healthy), "-p", str(path)]
+    if how in ("a user's, declared", "declared", "covered"):
+        arguments += ["--expect", f"{path},type=fuse.test"]
+    result = _run_with(plugin, change, *arguments, *([str(healthy), str(path)] if how == "named" else []))
+    assert (result.code, result.count("mounts")) == (2 if hangs else 0, 2), result.stdout
+    assert (f"{path} (fuse.test fuse) timed out after 0.5 s" in result.verdict) == hangs
+
+
+@pytest.mark.root
+def test_what_comes_to_its_place_too_late_is_not_probed(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    hung, path = fuse.mount("hung"), fuse.mount("d/m")
+    fuse.command("hang", "hung")
+    os.rename(mounts.base / "d", mounts.base / "e")
+    arguments = ["-t", "1", "--deadline", "1", "-v", "-p", str(hung), "-p", str(path), "--expect", f"{path},type=fuse.test"]
+    result = _run_with(plugin, f"mv -T {mounts.base}/e {mounts.base}/d", *arguments)
+    assert result.code == 2, result.stdout
+    assert result.line(path).endswith("not probed: it came to its place during the run, and there was no time left to ask it")
 
 
 # -- the daemon
