@@ -68,6 +68,15 @@ def _masked(mask: int) -> Callable[[bytes], Optional[int]]:
     return mode
 
 
+_permissions = _masked(0o7777)
+
+
+def _minutes(value: bytes) -> Optional[int]:
+    """A difference to UTC; the kernel takes its number in any base."""
+    number = _number(value.lstrip(b"+-"))
+    return -number if number is not None and value.startswith(b"-") else number
+
+
 def _same(value: bytes) -> bytes:
     return value
 
@@ -131,6 +140,12 @@ def _fits_whole_pages(ours: object, theirs: object, shown: Mapping[bytes, list[b
     return theirs == ours or theirs in [-(-ours // page) * page for page in _PAGES]
 
 
+def _fits_mapped(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """A container with a user namespace declares its own numbers, of which the kernel shows what they are on the host."""
+    assert isinstance(ours, int) and isinstance(theirs, int)
+    return ours == theirs or ours < 1 << 16 <= theirs
+
+
 def _fits_huge_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
     """hugetlbfs_size_to_hpages() in fs/hugetlbfs/inode.c drops what does not fill a huge page."""
     assert isinstance(ours, int) and isinstance(theirs, int)
@@ -159,12 +174,12 @@ def _fits_attribute_time(ours: object, theirs: object, shown: Mapping[bytes, lis
 def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
     """NFS: one of a list."""
     assert isinstance(ours, bytes)
-    return theirs in ours.split(b":") or (ours, theirs) == (b"none", b"null")
+    return theirs in [b"null" if each == b"none" else each for each in ours.split(b":")]
 
 
 def _fits_local_lock(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c)."""
-    return theirs == ours or shown.get(b"vers", [b""])[0].startswith(b"4")
+    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c); ``nolock`` makes all locks local."""
+    return theirs in (ours, b"all") or shown.get(b"vers", [b""])[0].startswith(b"4")
 
 
 def _fits_access(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
@@ -184,8 +199,8 @@ def _fits_allocation(ours: object, theirs: object, shown: Mapping[bytes, list[by
 
 
 def _cifs_security(value: bytes) -> Optional[bytes]:
-    """An `i` is appended where packets are signed, which the server may ask for."""
-    return next((family for family in (b"krb5", b"ntlmssp", b"ntlmv2") if value.startswith(family)), None)
+    """An `i` is appended where packets are signed, which the server may ask for; since SMB 2 all NTLM is one (smb2_select_sectype)."""
+    return next((family for family in (b"krb5", b"ntlm") if value.startswith(family)), None)
 
 
 def _fits_version(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
@@ -200,13 +215,42 @@ def _version(value: bytes) -> bytes:
     return {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}.get(value, value)
 
 
-def _label(value: bytes) -> list[bytes]:
-    """An SELinux context: the kernel rewrites the categories of the level; user, role and type stay."""
-    return value.strip(b'"').split(b":")[:3]
+# What policies have renamed, with the old name as an alias: the kernel shows the new one.
+_RENAMED_TYPES = frozenset((b"svirt_sandbox_file_t", b"svirt_lxc_file_t", b"httpd_sys_script_ro_t", b"httpd_sys_script_rw_t"))
 
 
-def _subvolume(value: bytes) -> bytes:
-    return re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/"
+def _label(value: bytes) -> Optional[list[bytes]]:
+    """An SELinux context: the kernel rewrites the categories of the level; user, role and type stay.
+
+    ``rootcontext=@target`` takes that of the mount point (mount(8)).
+    """
+    parts = value.strip(b'"').split(b":")[:3]
+    return None if len(parts) < 3 or parts[2] in _RENAMED_TYPES else parts
+
+
+def _subvolume(value: bytes) -> Optional[bytes]:
+    """``subvol=`` without a name asks for none (btrfs_parse_param in fs/btrfs/super.c)."""
+    return (re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/") if value else None
+
+
+def _allocation(value: bytes) -> Optional[int]:
+    """XFS takes the lowest bit of it (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
+    size = _size(value)
+    return None if not size else size & -size
+
+
+def _any_base(value: bytes) -> Optional[object]:
+    """A mode that some kernels take as octal only with a zero before it: 444 is 0674, whatever it was meant to be.
+
+    So do iso9660 and cifs (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), udf since Linux 6.6 (udf_param_spec).
+    """
+    return frozenset({_octal(value), _number(value)} - {None}) or None
+
+
+def _fits_any_base(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+    """iso9660 and udf drop what is no permission."""
+    assert isinstance(ours, frozenset) and isinstance(theirs, int)
+    return theirs in ours or theirs in {each & 0o777 for each in ours}
 
 
 def _directories(value: bytes) -> Optional[bytes]:
@@ -233,8 +277,11 @@ def _f2fs_compression(value: bytes) -> Optional[bytes]:
 
 # What every type shares ----------------------------------------------------------------------------------------------------------
 
-_ID, _MODE = _rule(_number), _rule(_octal)
-_WRITABLE = _rule(_masked(0o022))  # fat and exfat keep the bits of who may write
+_ID = _rule(_number)
+_MODE = _rule(_permissions)  # ntfs3 of Linux 5.15 to 6.6 shows a mask with all bits above it: fmask=37777600022
+_ANY_BASE = Rule(_any_base, _permissions, fits=_fits_any_base)
+_WRITABLE = _rule(_masked(0o022), b"0")  # fat and exfat keep the bits of who may write, and show them if there are any
+_MAPPED = Rule(_number, _number, b"0", _fits_mapped)
 _FROM_ROOT = _rule(_number, b"0")  # shown unless it is root's; who mounts at boot is root
 _PLAIN, _NEVER = _rule(_word), _rule(_never)
 _BLOCKS = Rule(_number, _number, fits=_fits_blocks)
@@ -294,7 +341,7 @@ _FAT = Kind(
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
         b"allow_utime": _WRITABLE,
         b"codepage": _ID,
-        b"time_offset": _rule(_decimal),
+        b"time_offset": _rule(_minutes),
         **dict.fromkeys((b"utf8", b"uni_xlate", b"nonumtail"), _rule(_yes_or_no, b"no")),
         b"nfs": _rule(_one_of(stale_rw="rw", nostale_ro="ro")),
         b"dotsOK": _rule(_yes_or_no, b"no"),
@@ -304,40 +351,52 @@ _FAT = Kind(
         nocase shortname=win95
         dots dotsOK=yes; nodots dotsOK=no
         utf8 utf8=yes; uni_xlate uni_xlate=yes; nonumtail nonumtail=yes
-        nfs nfs=stale_rw"""
+        nfs nfs=stale_rw
+        tz=UTC time_offset=0"""
     ),
     shown=_words("flush quiet usefree rodir sys_immutable showexec dos1xfloppy discard"),
+    instead={b"utf8": _words("uni_xlate")},
 )
 _MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)})
 
 # exfat_show_options in fs/exfat/super.c
 _EXFAT = Kind(
-    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _WRITABLE, b"time_offset": _rule(_decimal)},
+    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _WRITABLE, b"time_offset": _rule(_minutes, b"0")},
     respelt=_respelt("umask= fmask={} dmask={}"),
-    shown=_words("keep_last_dots sys_tz"),
+    shown=_words("keep_last_dots sys_tz zero_size_dir"),
     uncertain=_words("discard"),  # dropped where the device does not take it
+    instead={b"time_offset": _words("sys_tz")},
 )
 
 # ntfs_show_options in fs/ntfs3/super.c
-_NTFS3 = Kind(respelt=_respelt("umask= fmask={} dmask={}"), shown=_words("sys_immutable hide_dot_files windows_names prealloc"))
+_NTFS3 = Kind(
+    respelt=_respelt("umask= fmask={} dmask={}"),
+    shown=_words("sys_immutable hide_dot_files windows_names prealloc force sparse nohidden showmeta nocase"),
+)
 
 # isofs_show_options in fs/isofs/inode.c: an option `mode` is shown as `fmode`, words as their first letters
 _ISOFS = Kind(
     values={
         b"check": _rule(_one_of(relaxed="r", r="r", strict="s", s="s")),
         b"map": _rule(_one_of(off="o", o="o", normal="n", n="n", acorn="a", a="a")),
-        **dict.fromkeys((b"fmode", b"dmode"), _MODE),
+        **dict.fromkeys((b"fmode", b"dmode"), _ANY_BASE),
         **dict.fromkeys((b"session", b"sbsector"), _ID),
         **dict.fromkeys((b"block", b"blocksize"), _NEVER),  # the device may have larger ones
     },
-    respelt=_respelt("mode= fmode={}"),
+    respelt=_respelt("mode= fmode={}; unhide showassoc"),
     shown=_words("norock cruft hide nocompress overriderockperm showassoc"),
 )
 
 # udf_show_options in fs/udf/super.c
 _UDF = Kind(
-    values={**dict.fromkeys((b"uid", b"gid"), _rule(lambda value: value if value == b"forget" else _decimal(value))), b"dmode": _MODE},
+    values={
+        **dict.fromkeys((b"uid", b"gid"), _rule(lambda value: value if value == b"forget" else _decimal(value))),
+        **dict.fromkeys((b"mode", b"dmode"), _ANY_BASE),
+        b"umask": _ANY_BASE._replace(default=b"0"),
+        b"lastblock": _NEVER,  # the kernel looks for it around there
+    },
     shown=_words("nostrict unhide undelete noadinicb shortad"),
+    groups=(_words("shortad longad"),),
 )
 
 _P9_CACHE = {b"none": 0, b"readahead": 1, b"mmap": 5, b"loose": 15, b"fscache": 0x8F}
@@ -361,7 +420,7 @@ _P9 = Kind(
     values={
         b"cache": Rule(_p9_cache, _p9_cache_shown, b"none"),
         b"debug": Rule(_number, _hexadecimal, b"0"),
-        **dict.fromkeys((b"dfltuid", b"dfltgid"), _ID),
+        **dict.fromkeys((b"dfltuid", b"dfltgid"), _rule(_number, b"4294967294")),
         **dict.fromkeys((b"afid", b"port", b"rq", b"sq", b"rfdno", b"wfdno"), _ID),
         b"access": Rule(_p9_access, _p9_access, fits=_fits_access),
         b"aname": _NEVER,  # what a helper puts together
@@ -372,14 +431,19 @@ _P9 = Kind(
     shown=_words("nodevmap"),
 )
 
-_CIFS_NEGOTIATED = _words(
-    "unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix forceuid forcegid"
+_CIFS_UNCERTAIN = _words(
+    # negotiated, or of a connection that other mounts share
+    """unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix forceuid forcegid
+    nopersistenthandles nomultichannel
+    perm setuids nosetuids"""  # multiuser implies noperm; since Linux 5.11 nosetuids sets setuids (smb3_fs_context_parse_param)
 )
 # cifs_show_options in fs/smb/client/cifsfs.c
 _CIFS = Kind(
     values={
         b"vers": Rule(_version, _version, fits=_fits_version),
         b"sec": _rule(_cifs_security),
+        **dict.fromkeys((b"file_mode", b"dir_mode"), _ANY_BASE),
+        **dict.fromkeys((b"reparse", b"symlink"), _rule(lambda value: None if value == b"default" else value)),
         b"actimeo": _ID,
         **dict.fromkeys((b"acregmax", b"acdirmax", b"echo_interval", b"closetimeo", b"handletimeout", b"snapshot", b"rasize"), _ID),
         **dict.fromkeys((b"max_channels", b"max_credits", b"port", b"srcaddr", b"cruid", b"backupuid", b"backupgid"), _NEVER),
@@ -387,11 +451,13 @@ _CIFS = Kind(
     respelt=_respelt(
         """strictcache cache=strict; directio cache=none; forcedirectio cache=none
         nolinux nounix; noposix nounix; linux unix; posix unix
+        dirmode= dir_mode={}; min_enc_offload= esize={}
+        ignorecase nocase; modesid modefromsid; setuidfromacl idsfromsid; forcemandatorylock forcemand; ignore_signature signloosely
         nolock nobrl"""
     ),
-    shown=_words("noperm nobrl"),
+    shown=_words("noperm nobrl seal"),
     groups=(_words("hard soft"),),
-    uncertain=_CIFS_NEGOTIATED,
+    uncertain=_CIFS_UNCERTAIN,
 )
 
 # ceph_show_options in fs/ceph/super.c, ceph_print_client_options in net/ceph/ceph_common.c
@@ -401,12 +467,12 @@ _CEPH = Kind(
         **dict.fromkeys((b"write_congestion_kb", b"caps_max", b"readdir_max_entries"), _ID),
         **dict.fromkeys((b"readdir_max_bytes", b"caps_wanted_delay_min", b"caps_wanted_delay_max", b"mount_timeout"), _ID),
         b"recover_session": _rule(_word, b"no"),
-        b"ms_mode": _PLAIN,
+        b"ms_mode": _rule(_word, b"legacy"),
         b"mds_namespace": _rule(_same),
         b"crush_location": _NEVER,
         b"fsid": _NEVER,
     },
-    respelt=_respelt("fs= mds_namespace={}; congestion_kb= write_congestion_kb={}"),
+    respelt=_respelt("fs= mds_namespace={}; congestion_kb= write_congestion_kb={}; osdkeepalive= osdkeepalivetimeout={}"),
     shown=_words("noshare nocrc nodcache noasyncreaddir dirstat rbytes ino32 nopoolperm noquotadf"),
 )
 
@@ -417,7 +483,8 @@ _FUSE = Kind(values={b"blksize": _ID, **dict.fromkeys((b"uid", b"gid", b"umask",
 _EXT4 = Kind(
     values={
         b"commit": _rule(lambda value: _number(value) or 5, b"5"),
-        **dict.fromkeys((b"resuid", b"resgid", b"sb"), _ID),
+        **dict.fromkeys((b"resuid", b"resgid"), _FROM_ROOT),
+        b"sb": _ID,
         b"min_batch_time": _rule(_number, b"0"),
         b"max_batch_time": _rule(_number, b"15000"),
         b"inode_readahead_blks": _rule(_number, b"32"),
@@ -435,16 +502,19 @@ _EXT4 = Kind(
         noload norecovery
         barrier=0 nobarrier; barrier=1 barrier
         init_itable init_itable=10
-        dioread_lock nodioread_nolock
+        dioread_lock nodioread_nolock; no_mbcache nombcache
+        auto_da_alloc=0 noauto_da_alloc; auto_da_alloc=1 auto_da_alloc
         dax dax=always"""
     ),
     shown=_words("norecovery"),
+    groups=(_words("bsddf minixdf"),),
+    uncertain=_words("dioread_nolock"),  # taken back with data=journal
 )
 
 # xfs_fs_show_options in fs/xfs/xfs_super.c
 _XFS = Kind(
     values={
-        b"allocsize": _rule(_size),
+        b"allocsize": _rule(_allocation),
         b"logbsize": _rule(lambda value: _size(value) or None),
         b"logbufs": _rule(lambda value: _number(value) or None),  # 0: the kernel chooses
         b"dax": Rule(_word, _word, fits=_fits_dax),
@@ -477,7 +547,7 @@ _BTRFS = Kind(
         b"max_inline": _NEVER,  # limited to what a sector holds
         b"space_cache": _NEVER,  # what is on the disk decides
         b"thread_pool": _ID,
-        b"discard": _rule(_one_of(sync="sync", _async="async")),
+        b"discard": _rule(_one_of(sync="sync", _async="async", no="no")),
         b"fatal_errors": _PLAIN,
         b"device": _NEVER,
         b"rescue": _NEVER,
@@ -485,8 +555,8 @@ _BTRFS = Kind(
     },
     respelt=_respelt(
         """compress compress=zlib; compress-force compress-force=zlib
-        nologreplay rescue=nologreplay; usebackuproot rescue=usebackuproot; recovery rescue=usebackuproot
-        discard discard=sync
+        nologreplay rescue=nologreplay; norecovery rescue=nologreplay; usebackuproot rescue=usebackuproot; recovery rescue=usebackuproot
+        discard discard=sync; nodiscard discard=no
         space_cache space_cache=v1"""
     ),
     shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
@@ -501,7 +571,8 @@ _BTRFS = Kind(
 # f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
 _F2FS = Kind(
     values={
-        **dict.fromkeys((b"mode", b"background_gc", b"fsync_mode", b"compress_mode", b"memory", b"errors", b"discard_unit"), _PLAIN),
+        **dict.fromkeys((b"mode", b"background_gc", b"fsync_mode", b"compress_mode", b"memory", b"errors"), _PLAIN),
+        b"discard_unit": _NEVER,  # a section on zoned devices
         b"alloc_mode": Rule(_word, _word, fits=_fits_allocation),
         b"compress_algorithm": _rule(_f2fs_compression),
         **dict.fromkeys((b"active_logs", b"inline_xattr_size", b"compress_log_size"), _ID),
@@ -530,7 +601,9 @@ _TMPFS = Kind(
         b"size": Rule(_tmpfs_size, _size, fits=_fits_pages),
         b"nr_inodes": _rule(_size),
         b"mode": _rule(_masked(0o7777), b"1777"),
-        **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
+        **dict.fromkeys((b"uid", b"gid"), _MAPPED),
+        **dict.fromkeys((b"usrquota_block_hardlimit", b"usrquota_inode_hardlimit"), _rule(_size)),
+        **dict.fromkeys((b"grpquota_block_hardlimit", b"grpquota_inode_hardlimit"), _rule(_size)),
         b"huge": _rule(_word, b"never"),
         b"mpol": _NEVER,
     },
@@ -556,8 +629,8 @@ _HIDEPID = dict.fromkeys(("_0", "off"), "off") | dict.fromkeys(("_1", "noaccess"
 _PROC = Kind(
     values={
         b"hidepid": _rule(_one_of(**_HIDEPID, _4="4", ptraceable="4"), b"off"),
-        b"gid": _rule(_number, b"0"),
-        b"subset": _rule(_word),
+        b"gid": _MAPPED,
+        b"subset": _rule(_word, b"none"),
     }
 )
 
@@ -574,7 +647,8 @@ _NFS = Kind(
         b"local_lock": Rule(_word, _word, fits=_fits_local_lock),
         b"namlen": _NEVER,
         b"minorversion": _NEVER,
-        b"write": _PLAIN,
+        b"write": _rule(_word, b"lazy"),
+        b"xprtsec": _rule(_one_of(none="none", tls="tls", mtls="mtls"), b"none"),
     },
     respelt=_respelt(
         """nfsvers= vers={}
@@ -584,17 +658,27 @@ _NFS = Kind(
     ),
     shown=_words("nocto noac noresvport"),
     groups=(_words("hard soft softerr"),),
-    uncertain=_words("fsc migration posix"),
+    uncertain=_words("fsc nofsc migration nomigration posix"),  # of another mount, too (nfs_compare_mount_options)
 )
 
 # devpts_show_options in fs/devpts/inode.c
-_DEVPTS = Kind(values={**dict.fromkeys((b"mode", b"ptmxmode"), _MODE), b"max": _ID})
+_DEVPTS = Kind(
+    values={
+        **dict.fromkeys((b"mode", b"ptmxmode"), _MODE),
+        **dict.fromkeys((b"uid", b"gid"), _MAPPED._replace(default=None)),
+        b"max": _ID,
+    }
+)
+
+# fuse_show_options in fs/fuse/inode.c, without what it shows of servers
+_VIRTIOFS = Kind(values={b"dax": _PLAIN}, respelt=_respelt("dax dax=always"))
 
 _KINDS: dict[bytes, Kind] = {
-    b"vfat": _FAT, b"msdos": _MSDOS, b"exfat": _EXFAT, b"ntfs3": _NTFS3, b"iso9660": _ISOFS, b"udf": _UDF, b"9p": _P9,
+    b"vfat": _FAT, b"msdos": _MSDOS, b"exfat": _EXFAT, b"ntfs3": _NTFS3, b"ntfs": _NTFS3, b"iso9660": _ISOFS, b"udf": _UDF, b"9p": _P9,
     **dict.fromkeys(CIFS_TYPES, _CIFS), b"ceph": _CEPH, **dict.fromkeys(NFS_TYPES, _NFS),
     **dict.fromkeys((b"ext2", b"ext3", b"ext4"), _EXT4), b"xfs": _XFS, b"btrfs": _BTRFS, b"f2fs": _F2FS,
     b"overlay": _OVERLAY, b"tmpfs": _TMPFS, b"ramfs": _RAMFS, b"hugetlbfs": _HUGETLBFS, b"proc": _PROC, b"devpts": _DEVPTS,
+    b"virtiofs": _VIRTIOFS,
 }  # fmt: skip
 _OTHER = Kind()
 
