@@ -274,7 +274,7 @@ _are(b"wekafs ncp ncpfs", Traits(network=True, servers=_before_slash))
 _are(b"pvfs2 orangefs panfs", Traits(network=True, servers=_url))
 # Their sources are names that say nothing of a server: beegfs_nodev, a device's, a cell's, `.host:/`.
 _are(
-    b"""acfs auristorfs beegfs beegfs_nodev cvfs fhgfs gpfs ibrix ifs mmfs prl_fs snfs stnfs vboxsf vmhgfs""",
+    b"""acfs auristorfs beegfs beegfs_nodev cpfs cvfs dvs ecfs fhgfs gpfs ibrix ifs mmfs novfs prl_fs psfs snfs stnfs vboxsf vmhgfs""",
     Traits(network=True),
 )  # fmt: skip
 _are(b"afs coda", Traits(network=True, own_statfs=True))

@@ -228,6 +228,8 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
         words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
     elif finding.condition is Condition.UNPROBED and finding.outcome is not None and (finding.outcome.step or 0) >= Step.CREATE:
         words = f"not written: {finding.detail}"
+    elif not finding.is_mount:
+        words = finding.detail
     else:
         words = _WORDS[finding.condition].format(finding.detail)
     if finding.diagnosis:

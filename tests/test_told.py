@@ -130,6 +130,7 @@ def test_lines_in_json_say_file_and_number() -> None:
     assert (value["counts"]["mounts"], value["counts"]["unprobed"]) == (1, 0)
     assert [each["line"] for each in value["findings"]] == [*({"file": "/etc/fstab", "number": n} for n in range(3, 10)), None]
     assert {each["mount_point"] for each in value["findings"]} == {"", "/m0"}
+    assert value["findings"][0]["text"] == "/etc/fstab line 3: it has no filesystem type"
 
 
 def test_each_line_is_named_below() -> None:
