@@ -1,7 +1,8 @@
 """Whose space a filesystem's numbers are: several mounts may report one storage, which is told of once. Pure; the table's text alone.
 
-An overlay reports the filesystem of its upper layer, a dataset of ZFS what its pool has left, each export of a file server what lies
-behind it there. That two are the same is concluded only where their numbers agree; where it is not certain, each is told by itself.
+An overlay reports the filesystem of its upper layer, a dataset of ZFS what its pool has left, each export of a file server, and each
+directory that a virtual machine has from its host, what lies behind it there. That two are the same is concluded only where their
+numbers agree; where it is not certain, each is told by itself.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ class Spaces:
         keys: list[tuple[object, ...]] = [("storage", self._storage(mount), usage.size)]
         if _is_unmistakable(usage):
             keys.append(("numbers", usage))
-            if servers := filesystems.servers(mount):
-                keys.append(("servers", tuple(servers), usage))
+            if filesystems.is_network(mount) and not filesystems.of(mount).device:
+                # Where no server is named, as of the directories of the machine that this one is a guest of, the type stands for it.
+                keys.append(("servers", tuple(filesystems.servers(mount)) or mount.fs_type, usage))
         return keys
 
     def _storage(self, mount: Mount) -> tuple[int, int]:

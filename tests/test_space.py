@@ -315,6 +315,27 @@ def test_twins_are_two() -> None:
     assert full(found(ROOT), found(mount("/twin", "xfs", "/dev/vdb1")), found(mount("/t", "tmpfs", "t"))) == ["/", "/twin", "/t"]
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "sources", "options"),
+    [
+        ("9p", ("C:\\", "drivers"), "rw,trans=fd,rfd=8,wfd=8"),  # /mnt/c and /usr/lib/wsl/drivers of one disk
+        ("9p", ("mount0", "mount1"), "rw,trans=virtio"),
+        ("virtiofs", ("one", "other"), "rw"),
+        ("vboxsf", ("vagrant", "data"), "rw"),
+        ("fuse.vmhgfs-fuse", ("vmhgfs-fuse", "vmhgfs-fuse"), "rw,user_id=0"),
+        ("fuse.rclone", ("gdrive:a", "gdrive:b"), "rw,user_id=0"),
+        ("ceph", ("a@f.fs=/a", "a@f.fs=/b"), "rw"),
+    ],
+)
+def test_directories_of_one_disk_that_name_no_server(fs_type: str, sources: Sequence[str], options: str) -> None:
+    shares = [found(mount(f"/s{number}", fs_type, source, options)) for number, source in enumerate(sources)]
+    assert full(*shares) == ["/s0"]
+    assert full(shares[0], found(mount("/o", fs_type, sources[1], options), FULL._replace(inodes_free=1))) == ["/s0", "/o"]
+    # Of local disks that are twins each tells its own.
+    assert full(*(found(mount(f"/d{number}", "ocfs2", f"/dev/sd{number}")) for number in range(2))) == ["/d0", "/d1"]
+    assert full(*(found(mount(f"/d{number}", "xfs", f"/dev/sd{number}")) for number in range(2))) == ["/d0", "/d1"]
+
+
 def test_exports_of_one_filesystem_of_a_server() -> None:
     exports = [found(mount(f"/e{number}", "nfs4", f"filer1:/e{number}")) for number in range(3)]
     assert full(*exports) == ["/e0"]
