@@ -334,7 +334,10 @@ class Probe:
 
     @property
     def _is_stranger(self) -> bool:
-        """It is the owner's door, and maybe it is not he who was refused, because this process could not be him: that says nothing."""
+        """It is the owner's door, and maybe it is not he who was refused, because this process could not be him: that says nothing. Where
+        it is enough that root gets in, its own refusal counts."""
+        if self._request.root_decides and self._acts:
+            return False
         return self._owner is not None and (self._acted != self._owner[0] or self._is_unmapped)
 
     @property

@@ -353,13 +353,13 @@ def test_what_does_not_fit_is_left_out_in_whole_pieces() -> None:
     verdict, _, perfdata = sent("MOUNTS CRITICAL - " + failed, summary, lines).partition(" | ")
     assert verdict.endswith(" timed out; ...") and failed.startswith(verdict[len("MOUNTS CRITICAL - ") : -len("; ...")])
     assert perfdata.split("\\n")[0] == "ok=0 timed_out=400"
-    # Perfdata loses whole items, beyond its quarter before the lines, which say what fails.
+    # Perfdata loses whole items, beyond its half before the lines, which say what fails.
     verdict, _, rest = sent("MOUNTS CRITICAL - x", numbers, lines).partition(" | ")
     assert verdict == "MOUNTS CRITICAL - x"
     perfdata, *below = rest.split("\\n")
     items = perfdata.split(" ")
-    assert tuple(items) == numbers[: len(items)] and 30 < len(items) < 60
-    assert len(below) > 40 and below[-1] == f"({401 - len(below)} more lines left out)"
+    assert tuple(items) == numbers[: len(items)] and 70 < len(items) < 100
+    assert len(below) > 25 and below[-1] == f"({401 - len(below)} more lines left out)"
     # Where the lines take little room, perfdata has the rest.
     _, _, rest = sent("MOUNTS CRITICAL - x", numbers, "critical: /srv/mount-1").partition(" | ")
     assert len(rest.split("\\n")[0].split(" ")) > 100 and rest.endswith("\\ncritical: /srv/mount-1")

@@ -92,14 +92,14 @@ def message(result: Result) -> Message:
 def fitted(parts: Message, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
     """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole lines, whole items of perfdata.
 
-    Of a verdict that is too long, whole failures are left out at its end; a quarter of the room is kept for perfdata, so that graphs do
+    Of a verdict that is too long, whole failures are left out at its end; half of the room is kept for perfdata, so that graphs do
     not break off where many mounts fail, and what is said of lines that are left out. The other items are worth less than the lines,
     which say what fails. ``size`` has to be additive.
     """
     numbers = [(" " if position else " | ") + item for position, item in enumerate(parts.perfdata)]
     sizes = list(map(size, numbers))
     notice = size(newline + _MORE.format(len(parts.lines))) if parts.lines else 0
-    kept = min(sum(sizes), limit // 4)
+    kept = min(sum(sizes), limit // 2)
     words = _shortened(parts.verdict, limit - kept - notice, size)
     left = limit - size(words)
     first = _count(sizes, min(left - notice, max(kept, left - sum(size(newline + line) for line in parts.lines))))
