@@ -313,6 +313,13 @@ def _path_glob(value: bytes) -> selection.PathGlob:
     return selection.PathGlob(value)
 
 
+def _type(value: bytes) -> bytes:
+    from check_mounts import option_rules  # as in expected.parse_spec
+
+    option_rules.check_type(_some(value))
+    return value
+
+
 def _options(value: bytes) -> tuple[bytes, ...]:
     from check_mounts import option_rules  # as in expected.parse_spec
 
@@ -357,7 +364,7 @@ MOUNT_KEYS: Mapping[str, tuple[str, Callable[[bytes], Any]]] = {
     "inodes-critical": ("inodes_critical", _capacity),
     "expect": ("expect", _boolean),
     "source": ("source", _some),
-    "type": ("fs_type", _some),
+    "type": ("fs_type", _type),
     "options": ("options", _options),
     "expect-ro": ("expect_ro", _boolean),
     "write": ("write", _boolean),

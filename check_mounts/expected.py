@@ -244,6 +244,7 @@ def parse_spec(spec: bytes) -> ExpectedMount:
         raise ValueError("swap is not mounted")
     from check_mounts import option_rules  # takes some milliseconds, and a run without declarations has no use for it
 
+    option_rules.check_type(known.get(b"type", b"auto"))
     for option in options:
         option_rules.check_spelling(option, known.get(b"type"))
     return dataclasses.replace(_entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True)
@@ -368,13 +369,21 @@ class _Units:
     def _drop_ins(self, name: str) -> list[str]:
         """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""
         files: dict[str, str] = {}
-        for directory in self.directories:
-            if f"{name}.d" in self.names[directory]:
-                below = os.path.join(directory, f"{name}.d")
+        *own, of_type = _drop_in_names(name)
+        for directory, holder in [(each, holder) for holders in (own, [of_type]) for each in self.directories for holder in holders]:
+            if holder in self.names[directory]:
+                below = os.path.join(directory, holder)
                 for conf in _listed(below):
                     if conf.endswith(".conf"):
                         files.setdefault(conf, os.path.join(below, conf))
         return [files[conf] for conf in sorted(files)]
+
+
+def _drop_in_names(name: str) -> list[str]:
+    """``a-b.mount`` has drop-ins in ``a-b.mount.d``, ``a-.mount.d`` and ``mount.d`` (systemd.unit(5)), the first one counts."""
+    stem, _, kind = name.rpartition(".")
+    dashes = [place for place, letter in enumerate(stem[:-1]) if letter == "-"]
+    return [f"{name}.d", *(f"{stem[: dash + 1]}.{kind}.d" for dash in reversed(dashes)), f"{kind}.d"]
 
 
 def _is_certain(directory: str, wanting: str, relation: str) -> bool:
@@ -386,13 +395,14 @@ def _is_certain(directory: str, wanting: str, relation: str) -> bool:
     return wanting in _ALWAYS_REACHED and (relation == "requires" or not generated)
 
 
+def _without_specifiers(value: bytes) -> Optional[bytes]:
+    """A value with ``%%`` turned into ``%``; None where it has another specifier, for which only systemd knows what stands there."""
+    return value.replace(b"%%", b"%") if set(re.findall(rb"%(.?)", value)) <= {b"%"} else None
+
+
 def _value(settings: _Settings, section: str, key: str) -> bytes:
-    """The value of a setting, ``%%`` turned into ``%``. Raises ValueError for any other specifier."""
-    value = settings.get((section, key), b"")
-    for specifier in re.findall(rb"%(.?)", value):
-        if specifier != b"%":
-            raise ValueError(f"{key}= uses the specifier %{printable(specifier)}")
-    return value.replace(b"%%", b"%")
+    """The value of a setting; empty where there is none or it is not known."""
+    return _without_specifiers(settings.get((section, key), b"")) or b""
 
 
 def _where_of_name(name: str) -> bytes:
@@ -413,7 +423,8 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     if filesystems.traits(fs_type).pseudo:
         return None
     where = _value(own, section, "Where") or _where_of_name(name)
-    options = tuple(option.strip() for option in split_options(_value(mount, "Mount", "Options")))
+    declared = (_without_specifiers(option.strip()) for option in split_options(mount.get(("Mount", "Options"), b"")))
+    options = tuple(option for option in declared if option is not None)
     path = units.path(name) or name
     entry = _entry(where, _value(mount, "Mount", "What"), fs_type, options, f"unit {printable(os.fsencode(path))}")
     # A unit with conditions may rightly have been skipped; whether they held at boot cannot be known.
@@ -893,6 +904,14 @@ def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
     return f"type is {printable(mount.fs_type)}, expected {printable(without_secrets(declared))}"
 
 
+def _is_type_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
+    """Is the declared type one of a mount helper that nobody knows of, or a slip, so that it may be what is mounted or not?"""
+    declared = expected.fs_type
+    if declared in (None, b"auto", b"none") or declared is None or _is_bind(expected):
+        return False
+    return not any(filesystems.is_compared(mount, one) for one in declared.split(b","))
+
+
 # Options -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -1038,6 +1057,7 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
         return _Verdict(expected, mount)
     differences = [_source_difference(expected, mount, table), _type_difference(expected, mount)]
     comparison = _compared(expected, mount, table)
+    unsure = [b"type"] if _is_type_uncompared(expected, mount) else []
     differences += [*comparison.differences, _writable_words(expected, mount, table)]
     words = [difference for difference in differences if difference is not None]
     unwritable = _read_only_words(expected, mount, table)
@@ -1046,16 +1066,17 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
     if words:
         return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
     if expected.own and not _says_anything(expected, mount, comparison, table):
-        return _Verdict(expected, mount, empty=f"nothing that is declared could be compared{_named(comparison.uncompared)}")
-    return _Verdict(expected, mount, uncompared=comparison.uncompared)
+        return _Verdict(expected, mount, empty=f"nothing that is declared could be compared{_named([*unsure, *comparison.uncompared])}")
+    return _Verdict(expected, mount, uncompared=[*unsure, *comparison.uncompared])
 
 
 def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: _Table) -> bool:
     """Could anything of a declaration be compared? One that says no more than that something is mounted there has been."""
     told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
-    type_counts = expected.fs_type not in (None, b"auto", b"none")
+    unsure = _is_type_uncompared(expected, mount)
+    type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
     source_counts = expected.source is not None and (_is_bind(expected) or _same_source(expected, mount, table) is not None)
-    return type_counts or source_counts or len(comparison.uncompared) < len(dict.fromkeys(told)) or not (told or expected.source)
+    return type_counts or source_counts or len(comparison.uncompared) < len(dict.fromkeys(told)) or not (told or unsure or expected.source)
 
 
 def _named(options: Iterable[bytes]) -> str:

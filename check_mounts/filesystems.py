@@ -455,6 +455,26 @@ def is_of_type(mount: Mount, declared: bytes) -> bool:
     return not _is_known(declared) and not declared.startswith((b"fuse.", b"sshfs")) and declared != b"fuse"
 
 
+# More that Linux has, or had.
+_OTHER_TYPES = frozenset(b"adfs affs befs bfs exofs freevxfs hpfs jffs logfs omfs qnx4 qnx6 sysv ufs v7 xenix zonefs".split())
+
+
+def names_type(declared: bytes) -> bool:
+    """Is this a type, or a mount helper, that somebody knows of?"""
+    families = any(declared in family for family in _FAMILIES)
+    return families or declared in _OTHER_TYPES or any(name in _TABLE for name in (declared, b"fuse." + declared))
+
+
+def is_compared(mount: Mount, declared: bytes) -> bool:
+    """Says :func:`is_of_type` more of this declared type than that it may be a mount helper that nobody knows of?"""
+    return _are_alike(mount.fs_type, declared) or names_type(declared)
+
+
+def all_types() -> frozenset[bytes]:
+    """The names of all types and mount helpers that are known, but for those behind FUSE."""
+    return frozenset(name for name in _TABLE if not name.startswith(b"fuse."))
+
+
 def _is_known(declared: bytes) -> bool:
     return any(traits(each).known for each in (declared, *(name for family in _FAMILIES[:3] if declared in family for name in family)))
 

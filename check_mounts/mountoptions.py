@@ -123,7 +123,7 @@ CONTROL_WORDS = frozenset(
     b"""defaults auto noauto nofail fail _netdev _rnetdev user users owner group nouser nousers noowner nogroup bind rbind move remount
     silent loud quiet loop bg fg private rprivate shared rshared slave rslave unbindable runbindable pri comment sw""".split()
 )
-_CONTROL_PREFIXES = (b"x-", b"X-", b"comment=", b"user=", b"loop=", b"pri=", b"fs_")
+_CONTROL_PREFIXES = (b"x-", b"X-", b"comment=", b"user=", b"loop=", b"pri=")
 
 
 def is_flag(option: bytes) -> bool:

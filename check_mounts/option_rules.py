@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from check_mounts import filesystems
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, traits
 from check_mounts.model import Mount
 from check_mounts.mountoptions import CONTROL_WORDS, FLAG_WORDS, Comparison, is_control, is_flag, last_of, split_options
@@ -661,6 +662,9 @@ _NFS = Kind(
     uncertain=_words("fsc nofsc migration nomigration posix"),  # of another mount, too (nfs_compare_mount_options)
 )
 
+# erofs_show_options in fs/erofs/super.c
+_EROFS = Kind(values={b"device": _NEVER, b"cache_strategy": _PLAIN})
+
 # devpts_show_options in fs/devpts/inode.c
 _DEVPTS = Kind(
     values={
@@ -678,7 +682,7 @@ _KINDS: dict[bytes, Kind] = {
     **dict.fromkeys(CIFS_TYPES, _CIFS), b"ceph": _CEPH, **dict.fromkeys(NFS_TYPES, _NFS),
     **dict.fromkeys((b"ext2", b"ext3", b"ext4"), _EXT4), b"xfs": _XFS, b"btrfs": _BTRFS, b"f2fs": _F2FS,
     b"overlay": _OVERLAY, b"tmpfs": _TMPFS, b"ramfs": _RAMFS, b"hugetlbfs": _HUGETLBFS, b"proc": _PROC, b"devpts": _DEVPTS,
-    b"virtiofs": _VIRTIOFS,
+    b"virtiofs": _VIRTIOFS, b"erofs": _EROFS,
 }  # fmt: skip
 _OTHER = Kind()
 
@@ -865,6 +869,7 @@ _OTHER_WORDS = _words(
     big_writes sync_read async_read hard_remove large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
     compression permissions norecover recover windows_names hide_hid_files ignore_case show_sys_files locale delay_mtime streams_interface
     inherit dir_cache ver flock localflock localflocks checksum nochecksum
+    uname userxattr notail resize mtime nomtime no_heap ignorecase
     sec seal sign cache vers proto port trans hard soft softerr lock nolock intr nointr bg fg ac noac cto nocto acl noacl
     user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors quota usrquota grpquota prjquota noquota
     usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache local_lock fsc nofsc mand nomand iversion
@@ -924,9 +929,20 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
         raise ValueError(f"'{printable(key)}' is not known; did you mean '{printable(near)}'?")
 
 
+def check_type(declared: bytes) -> None:
+    """Raises ValueError, in words, for a declared type that is a slip for one that is known. Others may be those of mount helpers."""
+    for each in declared.split(b","):
+        if not filesystems.names_type(each) and each not in (b"auto", b"none"):
+            near = _nearest(each.lower(), filesystems.all_types())
+            if near is not None:
+                raise ValueError(f"the type '{printable(each)}' is not known; did you mean '{printable(near)}'?")
+
+
 def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
     """The first of these words that a slip may have made ``word`` of. Short ones have too many neighbours."""
-    return next((each for each in sorted(words) if word == each or (len(each) > 3 and _is_near(word, each))), None)
+    if word in words:
+        return word
+    return next((each for each in sorted(words) if len(each) > 3 and _is_near(word, each)), None)
 
 
 def _is_near(one: bytes, other: bytes) -> bool:

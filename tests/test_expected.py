@@ -297,7 +297,6 @@ def test_units(units: list[str]) -> None:
 
 def test_units_that_are_not_understood(units: list[str]) -> None:
     etc, generator, *_ = units
-    unit(etc, "a.mount", mount_unit("/dev/%i", "/a"))
     unit(etc, "b.mount", mount_unit("/dev/b", "b"))
     unit(etc, "c.mount", mount_unit("/dev/c", "/c"))
     os.mkfifo(Path(generator, "d.mount"))
@@ -307,11 +306,39 @@ def test_units_that_are_not_understood(units: list[str]) -> None:
     entries, complaints = expected.read_units(units)
     assert [one.mount_point for one in entries] == [b"/c"]
     assert [str(one) for one in complaints] == [
-        f"unit {etc}/a.mount: What= uses the specifier %i",
         f"unit {etc}/b.mount: the mount point b is not an absolute path",
         f"unit {generator}/d.mount: cannot be read: not a regular file",
         f"unit {etc}/e.mount: it is a link that leads out of systemd's directories",
     ]
+
+
+def test_units_with_specifiers(units: list[str]) -> None:
+    """Only systemd knows what stands there; the mount is declared all the same."""
+    etc, *_ = units
+    unit(etc, "a.mount", mount_unit("filer:/%H", "/a", "Type=nfs\nOptions=ro,clientaddr=%m,x=100%%,nodev"))
+    unit(etc, "b-c.mount", mount_unit("/dev/b", "/%i/c"))
+    entries, complaints = expected.read_units(units)
+    assert complaints == []
+    assert [(one.mount_point, one.source, one.fs_type, one.options) for one in entries] == [
+        (b"/a", None, b"nfs", (b"ro", b"x=100%", b"nodev")),
+        (b"/b/c", b"/dev/b", None, ()),
+    ]
+
+
+def test_drop_ins_of_many_units(units: list[str]) -> None:
+    etc, _, lib, _ = units
+    unit(lib, "srv-a\\x2db-c.mount", mount_unit("/dev/c", "/srv/a-b/c", "Options=lib\nType=lib"))
+    for directory, holder, conf, text in (
+        (lib, "srv-a\\x2db-c.mount.d", "20.conf", "Options=own"),
+        (etc, "srv-a\\x2db-.mount.d", "10.conf", "Options=prefix\nType=xfs"),
+        (etc, "mount.d", "20.conf", "Options=hidden"),
+        (etc, "mount.d", "05.conf", "Type=kind"),
+        (etc, "srv-a.mount.d", "99.conf", "Options=other"),
+    ):
+        Path(directory, holder).mkdir(exist_ok=True)
+        Path(directory, holder, conf).write_text(f"[Mount]\n{text}\n")
+    (entry,), complaints = expected.read_units(units)
+    assert (entry.fs_type, entry.options, complaints) == (b"xfs", (b"own",), [])
 
 
 # Names below /dev ----------------------------------------------------------------------------------------------------------------

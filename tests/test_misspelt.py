@@ -23,6 +23,7 @@ from tests.conftest import Mounts, Plugin
         ("/tmp,soruce=x", "soruce", "source"),
         ("/tmp,Source=x", "Source", "source"),
         ("/tmp,vfstype=x", "vfstype", "type"),
+        ("/tmp,fs_type=x", "fs_type", "type"),
         ("/tmp,type=ext4,device=/dev/sda1", "device", "source"),
         ("/tmp,noexecc", "noexecc", "noexec"),
         ("/tmp,noexce", "noexce", "noexec"),
@@ -49,6 +50,12 @@ def test_a_slip_is_named(spec: str, slip: str, meant: str) -> None:
         ("/tmp,noexec ", "'noexec ' has a blank before or after it"),
         ("/tmp,type", "type= has no value"),
         ("/tmp,source", "source= has no value"),
+        ("/tmp,type=tmfps", "the type 'tmfps' is not known; did you mean 'tmpfs'\\?"),
+        ("/tmp,type=nsf4", "the type 'nsf4' is not known; did you mean 'nfs4'\\?"),
+        ("/tmp,type=xfs,type=NFS4", "given twice"),
+        ("/tmp,type=NFS4,hard", "did you mean 'nfs4'"),
+        ("/tmp,type=xfs\\,etx4", "the type 'etx4' is not known; did you mean 'ext4'"),
+        ("/tmp,type=cfis,vers=3", "did you mean 'cifs'"),
     ],
 )
 def test_what_else_is_wrong(spec: str, why: str) -> None:
@@ -72,6 +79,26 @@ def test_what_may_be_an_option_is_taken(option: str) -> None:
         option_rules.check_spelling(option.encode(), fs_type)
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "option"),
+    [
+        ("9p", "uname=root"), ("overlay", "userxattr"), ("reiserfs", "notail"), ("jfs", "resize=1"), ("gpfs", "mtime"), ("f2fs", "no_heap"),
+        ("cifs", "ignorecase"), ("erofs", "device=/dev/sdb"),
+    ],
+)  # fmt: skip
+def test_what_one_type_takes(fs_type: str, option: str) -> None:
+    option_rules.check_spelling(option.encode(), fs_type.encode())
+
+
+@pytest.mark.parametrize(
+    "fs_type",
+    ["ext4", "nfs3", "fuse",
+     "fuse.sshfs", "fuse.ours", "drvfs", "mergerfs", "rclone", "ufs", "nfs", "ourfs", "xfs,ext4", "auto", "efs", "ntfs-3g"],
+)  # fmt: skip
+def test_what_may_be_a_type_is_taken(fs_type: str) -> None:
+    option_rules.check_type(fs_type.encode())
+
+
 def test_every_option_of_the_table_is_taken() -> None:
     for fs_type, kind in option_rules._KINDS.items():
         for word in (*kind.values, *kind.respelt, *kind.shown, *kind.uncertain, *(word for group in kind.groups for word in group)):
@@ -86,6 +113,7 @@ def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
         assert result.verdict.startswith("MOUNTS UNKNOWN - argument --expect: ")
     config = tmp_path / "check_mounts.conf"
     for line, why in (
+        ("type = tmfps", "type: the type 'tmfps' is not known; did you mean 'tmpfs'?"),
         ("options = typ=nfs4", "options: 'typ' is not known; did you mean 'type'?"),
         ("options = nodev, noexecc", "options: 'noexecc' is not known; did you mean 'noexec'?"),
         ("options = type=nfs4", "options: 'type=' is not an option, but says something of its own"),
@@ -128,6 +156,21 @@ def test_nothing_could_be_compared(spec: str) -> None:
 )
 def test_something_could_be_compared(spec: str) -> None:
     assert held(spec, options="rw,nosuid" if "nosuid" in spec else "rw")[:3] == ([], [], [])
+
+
+def test_a_type_that_nobody_knows_of_proves_nothing() -> None:
+    """It may be that of a mount helper, which mounts what it likes, or a slip."""
+    assert [each.detail for each in held("type=xsf").empty] == ["nothing that is declared could be compared: type (--expect)"]
+    assert held("type=ourfs,strange,nodev", options="rw,nodev").uncompared == ["/m: type, strange (--expect)"]
+    assert held("type=ourfs", "fuse.other").empty and held("type=fuse.ours", "fuse.other").empty
+    for declared, there in (
+        ("ourfs", "ourfs"),
+        ("fuse.ours", "fuse.ours"),
+        ("efs", "nfs4"),
+        ("drvfs", "9p"),
+        ("mergerfs", "fuse.mergerfs"),
+    ):
+        assert held(f"type={declared}", there)[:3] == ([], [], []), declared
 
 
 def test_what_could_not_be_compared_is_named() -> None:
