@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from check_mounts import demands, mounttable, reading, sandbox, selection, stuck, survey, text
@@ -341,11 +341,15 @@ def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
     below: dict[Mount, list[str]] = {}
     for finding in findings:
         if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
-            below.setdefault(finding.cover, []).append(text.clipped(text.printable(finding.mount_point), 200))
+            below.setdefault(finding.cover, []).append(_clipped(finding.mount_point))
     return [
         f"the FUSE mount of uid {selection.unprivileged_owner(cover)} at {text.printable(cover.mount_point)} covers {_named(points)}"
         for cover, points in below.items()
     ]
+
+
+def _clipped(mount_point: bytes) -> str:
+    return text.clipped(text.printable(mount_point), 200)
 
 
 def _named(points: Sequence[str]) -> str:
@@ -365,4 +369,15 @@ def _held_against_demands(
         return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices, late)
 
     wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
-    return sandbox.held_against(result, mounted_now(), beyond, hold, wanted)
+    held = sandbox.held_against(result, mounted_now(), beyond, hold, wanted)
+    unseen = _unseen(held, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected)
+    return dataclasses.replace(held, notes=(*held.notes, unseen)) if unseen else held
+
+
+def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:
+    """A note on what a sandbox hides of the mounts that would be checked outside, and that nothing else is said of."""
+    told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
+    points = dict.fromkeys(mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told)
+    if not points:
+        return ""
+    return f"not checked, for this process does not see what PID 1 has mounted there: {_named([_clipped(point) for point in points])}"

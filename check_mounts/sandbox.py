@@ -17,15 +17,17 @@ from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 
 _INIT = "/proc/1"
 NOTE = "this process is in another mount namespace than PID 1, such as PrivateTmp= makes: what it sees of the host's mounts may differ"
+_MAYBE = "maybe for this process alone: it is in a sandbox, and cannot see what PID 1 has mounted"
 _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own) hides what PID 1 has mounted there"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outside:
     """The mounts that PID 1 sees, where this process is in another mount namespace; none where its root directory is another one, too
-    (a container), or where they cannot be read."""
+    (a container), or where they cannot be read (``is_known`` is False: ProtectProc= and hidepid= hide PID 1)."""
 
     mounts: Sequence[Mount] = ()
+    is_known: bool = True
 
     @property
     def at(self) -> dict[bytes, Mount]:
@@ -51,9 +53,17 @@ def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = 
 
 def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
     known, table = {mount.mount_id for mount in mounts}, _seen_by(init)
-    if not table or any(mount.mount_id in known for mount in table):
+    if not table:
+        return Outside(is_known=False) if selection.masks(mounts) or _is_fed(mounts) else None
+    if any(mount.mount_id in known for mount in table):
         return Outside() if selection.masks(mounts) else None
     return _with_our_root(table, mounts)
+
+
+def _is_fed(mounts: Sequence[Mount]) -> bool:
+    """Whether what another namespace mounts comes here, but not the other way round: in a sandbox systemd makes `/` a slave
+    (mount_namespaces(7))."""
+    return any(mount.mount_point == b"/" and any(each.startswith(b"master:") for each in mount.optional_fields) for mount in mounts)
 
 
 def _seen_by(init: str) -> Sequence[Mount]:
@@ -75,14 +85,31 @@ def _is_same(one: Mount, other: Mount) -> bool:
     return (one.device, one.fs_type) == (other.device, other.fs_type)
 
 
-def as_outside(mounts: Sequence[Mount], beyond: Outside) -> list[Mount]:
-    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so on, or shows a part of it."""
+def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[bytes] = ()) -> list[Mount]:
+    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so on, shows a part of it, or shows it at
+    another place; there it is as it is where somebody has declared it."""
     at, masks = beyond.at, selection.masks(mounts)
-    return [_as_outside(mount, at.get(mount.mount_point)) for mount in mounts if mount.mount_id not in masks]
+    elsewhere = {(mount.device, mount.fs_type): mount for mount in sorted(at.values(), key=lambda mount: b"ro" not in mount.options)}
+
+    def as_there(mount: Mount) -> Mount:
+        other = at.get(mount.mount_point)
+        if other is not None and _is_same(mount, other):
+            return dataclasses.replace(mount, options=other.options, root=other.root)
+        other = elsewhere.get((mount.device, mount.fs_type))
+        return mount if other is None or mount.mount_point in declared else dataclasses.replace(mount, options=other.options)
+
+    outer = [as_there(mount) for mount in mounts if mount.mount_id not in masks]
+    return outer if beyond.is_known else list(map(_with_sys, outer))
 
 
-def _as_outside(mount: Mount, other: Optional[Mount]) -> Mount:
-    return mount if other is None or not _is_same(mount, other) else dataclasses.replace(mount, options=other.options, root=other.root)
+def _with_sys(mount: Mount) -> Mount:
+    """ProtectKernelTunables= makes /sys read-only, by which a container is known. There its filesystem is read-only, too."""
+    return dataclasses.replace(mount, options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
+
+
+def _may_be_rw(mount: Mount) -> bool:
+    """Whether a mount is read-only, but not its filesystem: it may be a copy of one that is not."""
+    return b"ro" in mount.options and b"ro" not in mount.super_options
 
 
 def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
@@ -101,11 +128,22 @@ def held_against(
     expected: Collection[ExpectedMount],
 ) -> Survey:
     """What ``hold`` finds of the mounts as they are outside, and which of the expected ones this process does not see."""
-    outer = as_outside(mounts, beyond)
-    before = {finding.mount.mount_id: finding.mount for finding in survey.findings if finding.mount is not None}
+    outer = as_outside(mounts, beyond, {each.mount_point for each in expected})
+    before = {finding.mount.mount_id: finding for finding in survey.findings if finding.mount is not None}
     held = hold(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
-    result = _softened(_with_mounts(held, before), hidden(mounts, beyond), expected)
+    held = _with_mounts(held, {key: finding.mount for key, finding in before.items() if finding.mount is not None})
+    if not beyond.is_known:
+        held = dataclasses.replace(held, findings=tuple([_unless_it_is_us(finding, before) for finding in held.findings]))
+    result = _softened(held, hidden(mounts, beyond), expected)
     return dataclasses.replace(result, notes=(*result.notes, NOTE))
+
+
+def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding:
+    """The finding; that a mount is read-only is only remarked where nobody can say whether it is outside."""
+    was = None if finding.mount is None else before.get(finding.mount.mount_id)
+    if was is None or finding.mount is None or finding.condition is not Condition.READ_ONLY or not _may_be_rw(finding.mount):
+        return finding
+    return dataclasses.replace(was, remarks=(*finding.remarks, f"read-only: {finding.detail}; {_MAYBE}"))
 
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Sequence
@@ -185,7 +186,96 @@ def test_which_namespace_it_is(tmp_path: Path) -> None:
 def test_a_mask_tells_of_a_sandbox_where_nothing_else_can(tmp_path: Path) -> None:
     ours = mounts(ROOT % (120, b"rw"), b"122 120 0:24 /systemd/inaccessible/dir /home ro - tmpfs tmpfs rw\n")
     found = sandbox.outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
-    assert found == sandbox.Outside()
+    assert found == sandbox.Outside(is_known=False)
+
+
+@pytest.mark.parametrize(("fields", "is_one"), [(b"shared:300 master:1", True), (b"master:1", True), (b"shared:1", False), (b"", False)])
+def test_who_gets_the_mounts_of_others_is_in_a_sandbox(tmp_path: Path, fields: bytes, is_one: bool) -> None:
+    """PID 1 is not to be seen with ProtectProc=, nor with hidepid= where there is no sandbox."""
+    ours = mounts(b"120 1 254:0 / / ro,relatime %s - ext4 /dev/vda rw\n" % fields)
+    found = sandbox.outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
+    assert found == (sandbox.Outside(is_known=False) if is_one else None)
+
+
+@pytest.mark.parametrize(("here", "told"), [(ROOT % (120, b"ro"), False), (b"120 1 254:0 / / ro - ext4 /dev/vda ro\n", True)])
+def test_what_may_be_read_only_here_alone_is_remarked(here: bytes, told: bool) -> None:
+    """Where PID 1 is not to be seen, nobody can say of a copy whether what it is a copy of is read-only."""
+    ours = mounts(here)
+    found = Finding(b"/", ours[0], Condition.OK)
+
+    def hold(survey: Survey, seen: Sequence[Mount]) -> Survey:
+        wrong = dataclasses.replace(survey.findings[0], condition=Condition.READ_ONLY, detail="mounted ro, expected rw")
+        return Survey((wrong,))
+
+    result = sandbox.held_against(Survey((found,)), ours, sandbox.Outside(is_known=False), hold, _expect(b"/"))
+    (after,) = result.findings
+    assert after.condition is (Condition.READ_ONLY if told else Condition.OK)
+    assert [remark.partition(";")[0] for remark in after.remarks] == ([] if told else ["read-only: mounted ro, expected rw"])
+
+
+def test_a_read_only_sys_of_a_sandbox_makes_no_container_of_it() -> None:
+    """ProtectKernelTunables=; in a container what is declared by its device need not be mounted."""
+    ours = mounts(ROOT % (120, b"ro"), b"121 120 0:9 / /sys ro,nosuid - sysfs sysfs rw\n", b"122 120 0:8 / /x ro - tmpfs x rw\n")
+    seen = {mount.mount_point: mount.options for mount in sandbox.as_outside(ours, sandbox.Outside(is_known=False))}
+    assert seen == {b"/": (b"ro",), b"/sys": (b"rw",), b"/x": (b"ro",)}
+    container = mounts(ROOT % (120, b"rw"), b"121 120 0:9 / /sys ro,nosuid - sysfs sysfs ro\n")
+    assert sandbox.as_outside(container, sandbox.Outside(is_known=False)) == container
+
+
+def test_what_the_sandbox_shows_elsewhere_is_as_writable_as_outside() -> None:
+    """BindReadOnlyPaths=/home:/srv/copy; where it is declared, it is compared as it is."""
+    ours = mounts(ROOT % (120, b"rw"), HOME % (121, 120), b"122 120 254:9 / /srv/copy ro - ext4 /dev/vdb rw\n")
+    for outer, options in ((b"rw", b"rw"), (b"ro", b"ro")):
+        beyond = sandbox.Outside(mounts(ROOT % (20, b"rw"), b"21 20 254:9 / /home %s - ext4 /dev/vdb rw\n" % outer))
+        assert sandbox.as_outside(ours, beyond)[2].options == (options,)
+        assert sandbox.as_outside(ours, beyond, {b"/srv/copy"})[2].options == (b"ro",)
+
+
+@pytest.mark.root
+def test_where_pid_1_is_hidden_a_read_only_copy_is_no_alarm(public: Path, plugin: Plugin, tmp_path: Path) -> None:
+    """As ProtectProc=invisible and ProtectSystem=strict make it for a user's service; without a sandbox it is an alarm."""
+    (public / "x").mkdir()
+    (public / "fstab").write_text(f"tmpfs {public}/x tmpfs rw 0 0\n")
+    script = f"""
+mount --make-rshared / && mount -t tmpfs none {public}/x && unshare -m --propagation slave sh -c '
+mount -t proc -o hidepid=2 proc /proc && mount -o remount,bind,ro {public}/x && $0
+exec setpriv --reuid 1000 --regid 1000 --clear-groups {PYTHON} -m check_mounts -v -p {public}/x --fstab={public}/fstab' '%s'
+"""
+    environment = {**plugin.environment, "PYTHONPATH": str(public)}
+    for change, code in (("true", 0), ("mount --make-rprivate /", 2)):
+        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", script % change]
+        result = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+        assert result.returncode == code, result.stdout
+        assert (b"read-only: mounted ro, expected rw" in result.stdout) and (b"maybe for this process alone" in result.stdout) == (
+            code == 0
+        )
+
+
+@pytest.mark.root
+def test_what_the_sandbox_hides_is_noted(mounts: Mounts, plugin: Plugin) -> None:
+    """It is not known of what nobody has declared, either."""
+    hidden, seen = mounts.tmpfs("hidden"), mounts.tmpfs("seen")
+    code = """
+import subprocess, sys
+from check_mounts import __main__, sandbox
+outer, hide, path, *sys.argv[1:] = sys.argv[1:]
+subprocess.run(["umount", path] if hide == "umount" else ["mount", "-t", "tmpfs", "none", path], check=True)
+original = sandbox.outside
+sandbox.outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
+__main__.main()
+"""
+    words = f"note: not checked, for this process does not see what PID 1 has mounted there: {hidden}\n"
+    state = ["--state-dir", str(plugin.state_dir), "-v"]
+    for hide in ("umount", "mount"):
+        start = ["unshare", "-m", "--propagation", "private", PYTHON, "-c", code, f"/proc/{os.getpid()}", hide, str(hidden)]
+        for arguments, code_, noted in (
+            (["-p", f"{mounts.base}/*"], 0, True),
+            (["-p", str(seen)], 0, False),
+            (["-p", f"{mounts.base}/*", "--expect", f"{hidden},type=tmpfs"], 3, False),
+        ):
+            result = subprocess.run([*start, *arguments, *state], env=plugin.environment, capture_output=True, check=False, timeout=60)
+            assert result.returncode == code_, result.stdout
+            assert (words in result.stdout.decode()) == noted
 
 
 @pytest.mark.root
