@@ -196,7 +196,7 @@ class Probe:
 
     def _ask(self, fd: int) -> None:
         """The steps after the look-up. Raises Ended."""
-        self._become_user()
+        self._become_user(fd)
         self._take(Step.STATFS, lambda: self._statfs(fd))
         self._take(Step.STATX, lambda: self._statx(fd))
         self._read_as_owner(fd)
@@ -271,11 +271,13 @@ class Probe:
         self._gone = self._gone or place is None
         return place
 
-    def _become_user(self) -> None:
+    def _become_user(self, fd: int) -> None:
         """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
         request = self._request
         ids = request.fixed or (request.owner if request.as_owner else None)
         if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
+            if self._is_foreign and syscalls.is_let_in(fd):
+                return
             try:
                 privilege.become(*ids, self._parent)
             except OSError:
@@ -342,8 +344,15 @@ class Probe:
 
     @property
     def _is_unmapped(self) -> bool:
-        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped mounts)."""
-        return self._owner is not None and self._owner[0] == privilege.UNMAPPED
+        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped mounts), or is another one here."""
+        return self._owner is not None and (self._owner[0] == privilege.UNMAPPED or self._is_foreign)
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether the user that the mount table names may be another one for this process: it names him as he is known in the user
+        namespace where FUSE was mounted (fuse_show_options), which a container need not share."""
+        request = self._request
+        return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
 
     @property
     def _decides_alone(self) -> bool:

@@ -20,6 +20,7 @@ AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_NO_AUTOMOUNT = 0x800
 AT_STATX_FORCE_SYNC = 0x2000
+AT_STATX_DONT_SYNC = 0x4000
 # An empty mask may be answered from the cache even with FORCE_SYNC (statx(2)): always ask for real fields.
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
@@ -202,14 +203,32 @@ def statx(fd: int, into: Statx) -> None:
         raise
 
 
-def _raw_statx(fd: int, into: Statx) -> None:
-    arguments = (fd, b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into))
+def _raw_statx(fd: int, into: Statx, sync: int = AT_STATX_FORCE_SYNC) -> None:
+    arguments = (fd, b"", AT_EMPTY_PATH | sync | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into))
     if _NR_STATX is not None and sys.maxsize > 2**32:
         _checked(_syscall_statx(_NR_STATX, *arguments))
     elif _statx is not None:
         _checked(_statx(*arguments))
     else:
         raise _no_such_call()
+
+
+def is_let_in(fd: int) -> bool:
+    """Whether this process may see the attributes of what ``fd`` refers to. Nobody but the kernel is asked."""
+    try:
+        _raw_statx(fd, Statx(), AT_STATX_DONT_SYNC)
+    except OSError:
+        return False
+    return True
+
+
+def has_all_ids() -> bool:
+    """Whether users have the same numbers here as in the initial user namespace (user_namespaces(7))."""
+    try:
+        with open("/proc/self/uid_map", "rb") as file:
+            return file.read().split() == [b"0", b"0", b"4294967295"]
+    except OSError:  # a kernel without user namespaces
+        return True
 
 
 def _statx_of_a_pipe() -> None:

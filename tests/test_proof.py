@@ -17,7 +17,7 @@ import pytest
 
 from check_mounts import conditions, filesystems, writeprobe
 from check_mounts.model import Condition, Mount, Outcome, Usage
-from tests.conftest import Fuse, Mounts, Plugin, Result, until
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 
 pytestmark = pytest.mark.root
 
@@ -242,6 +242,49 @@ def test_an_owner_that_is_not_mapped_is_our_trouble(mounts: Mounts, plugin: Plug
     assert result.code == 0, result.stdout
     assert any(line.endswith(", though its owner was refused, Permission denied (EACCES)") for line in result.lines)
     result = Result(plugin.start("-vv", wrapper=["unshare", "--user", "--map-root-user", "--"]))
+    assert (result.code, result.count("ok")) == (0, 2), result.stdout
+
+
+# Becomes the program that follows in a user namespace where uid and gid 0 are 1000 outside, and all others some of nobody's, as for
+# `podman run` of that user.
+_ROOTLESS = """
+import ctypes, os, sys
+here, there = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER
+    os.write(here[1], b"x")
+    os.read(there[0], 1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.execvp(sys.argv[1], sys.argv[1:])
+os.read(here[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{pid}/{name}", "w") as file:
+        file.write("0 1000 1\\n1 100000 65535")
+os.write(there[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--write",), ("--as", "self")])
+def test_the_user_of_a_fuse_mount_is_another_number_in_a_container(
+    fuse: Fuse, mounts: Mounts, public: Path, arguments: tuple[str, ...]
+) -> None:
+    """The mount table names him as he is known outside. To act as who has that number here is to be refused what he is not."""
+    paths = []
+    for name, more in (("private", {"allow_other": 0}), ("shared", {"default_permissions": 1})):
+        paths.append(public / name)
+        paths[-1].mkdir()
+        fuse.command("mount", name, str(paths[-1]), "user_id=1000", "group_id=1000", "uid=1000", "gid=1000", "mode=700",
+                     *(f"{key}={value}" for key, value in more.items()))  # fmt: skip
+        mounts.adopt(paths[-1])
+    plugin = Plugin(public, public / "state")
+    plugin.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(public), "XDG_RUNTIME_DIR": ""}
+    start = plugin.start(*arguments, *map(str, paths), wrapper=[PYTHON, "-c", _ROOTLESS], below=False, state=False, cwd=public)
+    result = Result(start)
+    for path in paths:
+        mounts.detach(path)
     assert (result.code, result.count("ok")) == (0, 2), result.stdout
 
 
