@@ -57,10 +57,10 @@ def is_automount(options: Collection[bytes]) -> bool:
 
 def may_be_absent(options: Sequence[bytes]) -> bool:
     """May what they belong to be missing after boot? An automount is there in spite of ``noauto``."""
-    # With wanted-by or required-by the mount is left to another unit, which may rightly not be running.
+    # With wanted-by or required-by the mount, but not the automount, is left to another unit, which may rightly not be running.
     elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
-    left_alone = stays_unmounted(options) and not is_automount(options)
-    return last_of(options, (b"nofail", b"fail")) == b"nofail" or elsewhere or left_alone
+    left_alone = (stays_unmounted(options) or elsewhere) and not is_automount(options)
+    return last_of(options, (b"nofail", b"fail")) == b"nofail" or left_alone
 
 
 # Read-only -----------------------------------------------------------------------------------------------------------------------

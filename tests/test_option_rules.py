@@ -469,6 +469,8 @@ MISSING = [(Condition.MISSING, "not mounted")]
         ("h:/a /a nfs fail,nofail 0 0", []),
         ("h:/a /a nfs nofail 0 0", []),
         ("h:/a /a nfs x-systemd.wanted-by=a.service 0 0", []),
+        ("h:/a /a nfs x-systemd.required-by=a.service,x-systemd.automount 0 0", MISSING),
+        ("h:/a /a nfs x-systemd.wanted-by=a.service,nofail,x-systemd.automount 0 0", []),
         ("h:/a /a nfs _netdev,x-systemd.growfs,X-mount.mkdir,x-initrd.mount 0 0", MISSING),
         ("h:/a none swap sw 0 0", []),
         ("/dev/sda2 swap swap defaults 0 0", []),
