@@ -345,25 +345,33 @@ def close(fd: int) -> None:
 
 
 def process_start(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks after boot; None where it has ended or is a zombie.
+    """When a process started, in clock ticks after boot; None where it has ended or is a zombie."""
+    fields = _stat_fields(pid)
+    return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether a process runs, or would if a processor were free: it waits for nothing else."""
+    return _stat_fields(pid)[:1] == [b"R"]
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """The fields of a process from its state on; none where it is not there.
 
     Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock (proc_pid_stat(5) is safe).
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return None
+        return []
     try:
         data = os.read(fd, 4096)
     except OSError:  # ESRCH: it ended between the two calls
-        return None
+        return []
     finally:
         os.close(fd)
     # The second field is the name in parentheses and may hold spaces and parentheses itself.
-    fields = data[data.rfind(b")") + 1 :].split()
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-        return None
-    return int(fields[19])
+    return data[data.rfind(b")") + 1 :].split()
 
 
 def here() -> str:

@@ -66,7 +66,7 @@ class Trial:
         while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
             is_open = not poll.poll(_MOMENT * 1000) or self._read()
             now_at = processor_time(self._pid)
-            if now_at != at:
+            if now_at != at or syscalls.is_runnable(self._pid):  # on a busy host it may get no processor for a while
                 at, since = now_at, time.monotonic()
             feed()
         self._end(is_stuck=is_open)
