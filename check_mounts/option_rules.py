@@ -234,6 +234,11 @@ def _subvolume(value: bytes) -> Optional[bytes]:
     return (re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/") if value else None
 
 
+def _limit(value: bytes) -> Optional[int]:
+    """A size, or what holds where the kernel shows none."""
+    return -1 if value in (b"unlimited", b"none") else _size(value)
+
+
 def _allocation(value: bytes) -> Optional[int]:
     """XFS takes the lowest bit of it (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
     size = _size(value)
@@ -344,7 +349,7 @@ _FAT = Kind(
         b"codepage": _ID,
         b"time_offset": _rule(_minutes),
         **dict.fromkeys((b"utf8", b"uni_xlate", b"nonumtail"), _rule(_yes_or_no, b"no")),
-        b"nfs": _rule(_one_of(stale_rw="rw", nostale_ro="ro")),
+        b"nfs": _rule(_one_of(stale_rw="rw", nostale_ro="ro", off="off"), b"off"),
         b"dotsOK": _rule(_yes_or_no, b"no"),
     },
     respelt=_respelt(
@@ -358,7 +363,7 @@ _FAT = Kind(
     shown=_words("flush quiet usefree rodir sys_immutable showexec dos1xfloppy discard"),
     instead={b"utf8": _words("uni_xlate")},
 )
-_MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)})
+_MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)}, shown=_FAT.shown | {b"nocase"})
 
 # exfat_show_options in fs/exfat/super.c
 _EXFAT = Kind(
@@ -426,6 +431,7 @@ _P9 = Kind(
         b"access": Rule(_p9_access, _p9_access, fits=_fits_access),
         b"aname": _NEVER,  # what a helper puts together
         b"cachetag": _NEVER,
+        b"uname": _rule(_same, b"nobody"),
         b"version": _rule(_word, b"9p2000.l"),
     },
     respelt=_respelt("loose cache=loose; mmap cache=mmap; fscache cache=fscache; noextend version=9p2000"),
@@ -496,6 +502,7 @@ _EXT4 = Kind(
         b"journal_path": _NEVER,
         b"errors": _PLAIN,
         b"data": _PLAIN,
+        b"data_err": _rule(_word, b"ignore"),
         b"dax": _rule(_word, b"inode"),
     },
     respelt=_respelt(
@@ -507,7 +514,7 @@ _EXT4 = Kind(
         auto_da_alloc=0 noauto_da_alloc; auto_da_alloc=1 auto_da_alloc
         dax dax=always"""
     ),
-    shown=_words("norecovery"),
+    shown=_words("norecovery minixdf noauto_da_alloc nombcache"),
     groups=(_words("bsddf minixdf"),),
     uncertain=_words("dioread_nolock"),  # taken back with data=journal
 )
@@ -515,10 +522,10 @@ _EXT4 = Kind(
 # xfs_fs_show_options in fs/xfs/xfs_super.c
 _XFS = Kind(
     values={
-        b"allocsize": _rule(_allocation),
+        b"allocsize": Rule(_allocation, _limit, b"none"),
         b"logbsize": _rule(lambda value: _size(value) or None),
         b"logbufs": _rule(lambda value: _number(value) or None),  # 0: the kernel chooses
-        b"dax": Rule(_word, _word, fits=_fits_dax),
+        b"dax": Rule(_word, _word, b"inode", _fits_dax),
         # The superblock's own geometry wins; a device has many names.
         **dict.fromkeys((b"sunit", b"swidth", b"logdev", b"rtdev", b"biosize", b"inode_readahead"), _NEVER),
     },
@@ -528,7 +535,7 @@ _XFS = Kind(
         bsdgroups grpid; sysvgroups nogrpid
         dax dax=always"""
     ),
-    shown=_words("wsync swalloc nouuid norecovery grpid largeio filestreams"),
+    shown=_words("wsync swalloc noalign nouuid norecovery grpid largeio filestreams"),
     groups=(
         _words("usrquota uqnoenforce noquota"),
         _words("grpquota gqnoenforce noquota"),
@@ -549,10 +556,10 @@ _BTRFS = Kind(
         b"space_cache": _NEVER,  # what is on the disk decides
         b"thread_pool": _ID,
         b"discard": _rule(_one_of(sync="sync", _async="async", no="no")),
-        b"fatal_errors": _PLAIN,
+        b"fatal_errors": _rule(_word, b"bug"),
         b"device": _NEVER,
         b"rescue": _NEVER,
-        b"metadata_ratio": _ID,
+        b"metadata_ratio": _rule(_number, b"0"),
     },
     respelt=_respelt(
         """compress compress=zlib; compress-force compress-force=zlib
@@ -560,7 +567,7 @@ _BTRFS = Kind(
         discard discard=sync; nodiscard discard=no
         space_cache space_cache=v1"""
     ),
-    shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance"),
+    shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance nossd ssd_spread"),
     groups=(_words("ssd_spread nossd"),),
     # The later one of compress and nodatacow holds.
     instead={
@@ -581,7 +588,7 @@ _F2FS = Kind(
         b"whint_mode": _NEVER,
     },
     respelt=_respelt("norecovery disable_roll_forward"),
-    shown=_words("nobarrier data_flush"),
+    shown=_words("nobarrier data_flush disable_roll_forward disable_ext_identify"),
     # Without lazytime it is mounted as with it: default_options sets that flag after mount(8) has.
     uncertain=_words("discard heap nolazytime"),
 )
@@ -618,8 +625,10 @@ _RAMFS = Kind(values={b"mode": _rule(_octal, b"755")})
 # hugetlbfs_show_options in fs/hugetlbfs/inode.c
 _HUGETLBFS = Kind(
     values={
-        **dict.fromkeys((b"size", b"min_size"), Rule(_size, _size, fits=_fits_huge_pages)),
-        **dict.fromkeys((b"pagesize", b"nr_inodes"), _rule(_size)),
+        b"size": Rule(_size, _limit, b"unlimited", _fits_huge_pages),
+        b"min_size": Rule(_size, _limit, b"none", _fits_huge_pages),
+        b"nr_inodes": Rule(_size, _limit, b"unlimited"),
+        b"pagesize": _rule(_size),
         b"mode": _rule(_masked(0o1777), b"755"),
         **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
     }
