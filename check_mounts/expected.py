@@ -886,10 +886,21 @@ def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[
     root = (holder.root.rstrip(b"/") + rest).rstrip(b"/") or b"/"
     if (mount.device, mount.root) == (holder.device, root):
         return None
+    if mount.device != holder.device and _may_be_below(mount, holder):
+        return None
     if mount.device != holder.device:
         there, declared = (source_words(each.source, each.fs_type) for each in (mount, holder))
         return f"it shows {printable(mount.root)} of {there}, expected {printable(root)} of {declared}"
     return f"it shows {printable(mount.root)}, expected {printable(root)} (bound from {printable(directory)})"
+
+
+def _may_be_below(mount: Mount, holder: Mount) -> bool:
+    """May it come from a filesystem that was mounted below ``holder`` by itself, and has expired since? NFS does so with exports below
+    exports, CIFS with DFS, ZFS with snapshots; their sources are below that of ``holder``."""
+    if mount.fs_type == holder.fs_type == b"zfs":
+        return mount.source.startswith(holder.source + b"@")
+    alike = any({mount.fs_type, holder.fs_type} <= family for family in (NFS_TYPES, CIFS_TYPES))
+    return alike and mount.source.startswith(holder.source.rstrip(b"/") + b"/")
 
 
 # Types ---------------------------------------------------------------------------------------------------------------------------

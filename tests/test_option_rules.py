@@ -463,6 +463,24 @@ def test_a_directory_that_is_bound_on_itself() -> None:
     assert told("bind", again, root, first, source="/m") == []
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "above", "there", "wrong"),
+    [
+        ("nfs4", "h:/", "h:/vol1", "other:/vol1"),
+        ("nfs4", "h:/a", "h:/a/b", "h:/c"),
+        ("cifs", "//s/dfs", "//s/dfs/sub", "//s/other"),
+        ("zfs", "tank/a", "tank/a@daily", "tank/b@daily"),
+    ],
+)
+def test_a_bind_of_what_was_mounted_by_itself_and_has_expired(fs_type: str, above: str, there: str, wrong: str) -> None:
+    def of(number: int, device: int, point: bytes, source: str) -> Mount:
+        return Mount(number, 1, (0, device), b"/", point, (b"rw", b"relatime"), (), fs_type.encode(), source.encode(), (b"rw",))
+
+    holder = of(8, 50, b"/n", above)
+    assert told("bind", of(9, 51, b"/m", there), holder, source="/n/vol1") == []
+    assert len(told("bind", of(9, 51, b"/m", wrong), holder, source="/n/vol1")) == 1
+
+
 # fstab as systemd reads it -------------------------------------------------------------------------------------------------------
 
 
