@@ -504,8 +504,8 @@ def keeps_source(declared: Optional[bytes], mount: Mount) -> bool:
 
 # What is printed of them ---------------------------------------------------------------------------------------------------------
 
-# Types whose `@` is no end of a user: NIDs, snapshots, a Ceph user's cluster, a registry.
-_NO_LOGIN = (b"lustre", b"lustre_lite", b"zfs", b"ceph", b"quobyte", b"fuse.quobyte")
+# Types whose `@` is no end of a user: NIDs, snapshots, a Ceph user's cluster, a registry, a directory of a remote.
+_NO_LOGIN = (b"lustre", b"lustre_lite", b"zfs", b"ceph", b"quobyte", b"fuse.quobyte", b"rclone", b"fuse.rclone")
 
 
 def source_words(source: bytes, fs_type: Optional[bytes] = None) -> str:

@@ -273,6 +273,7 @@ def test_secrets_in_a_source_are_masked(source: str, printed: str) -> None:
         ("zfs", "tank:x/data@daily"),
         ("ceph", "admin@b3acfc0d.fs=/x"),
         ("lustre", "a:b@tcp:/fs"),
+        ("fuse.rclone", "gdrive:Backups/bob@example.org"),
     ],
 )
 def test_an_at_sign_is_not_always_the_end_of_a_login(fs_type: str, source: str) -> None:
