@@ -123,10 +123,11 @@ def failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
     groups: dict[tuple[object, ...], list[Judgement]] = {}
     for position, judgement in enumerate(bad):
         grouped = many[judgement.finding.is_mount]
-        key = (judgement.condition, _is_unanswered(judgement), _origin(judgement)) if grouped else (position,)
+        alike = (judgement.condition, _is_unanswered(judgement), judgement.finding.mount is None, _group_name(judgement))
+        key: tuple[object, ...] = alike if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
     totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
-    ordered = sorted(groups.values(), key=lambda members: (-members[0].state.rank, -len(members)))
+    ordered = sorted(groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members)))
     return [Failure(_group_line(members, totals), len(members)) for members in ordered]
 
 
@@ -137,7 +138,7 @@ def _is_unanswered(judgement: Judgement) -> bool:
 
 
 def _origin(judgement: Judgement) -> str:
-    """What failures are grouped by: ``mounts of filer1``, ``local xfs mounts``, ``lines of /etc/fstab``."""
+    """Where a failure comes from: ``mounts of filer1``, ``local xfs mounts``, ``lines of /etc/fstab``."""
     finding = judgement.finding
     if not finding.is_mount:  # what is no line either stands for itself
         return finding.detail if finding.line is None else f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}"
@@ -150,10 +151,17 @@ def _origin(judgement: Judgement) -> str:
     return f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts"
 
 
+def _group_name(judgement: Judgement) -> str:
+    """Where they come from; of mounts that nobody has asked, whose server is none of the matter, that they are mounts."""
+    finding = judgement.finding
+    unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
+    return "mounts" if unasked else _origin(judgement)
+
+
 def _group_line(members: Sequence[Judgement], totals: Mapping[str, int]) -> str:
     if len(members) == 1:
         return _short_line(members[0])
-    origin = _origin(members[0])
+    origin = _group_name(members[0])
     dots = ", ..." if len(members) > _EXAMPLES else ""
     lines = [member.finding.line for member in members if member.finding.line is not None]
     if lines:

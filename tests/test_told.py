@@ -313,7 +313,7 @@ def test_many_without_an_answer_when_a_signal_came(mounts: Mounts, fuse: Fuse, p
         assert process.returncode == 3
         assert "compared" not in output
         assert re.search(r": 5 mounts of filer1 (unanswered, the longest: )?no answer for [0-9.]+ s at \S+ when SIGINT came \(", output)
-        assert "; 2 mounts of filer1 not probed: SIGINT came first (" in output
+        assert "; 2 mounts not probed: SIGINT came first (" in output
         assert (f"; {mounts.base}/missing " in output) == bool(more)
         fuse.hang_anew(*(f"hung{number}" for number in range(7)))
 
@@ -332,8 +332,19 @@ def test_a_group_says_how_long_there_was_no_answer() -> None:
 
     assert verdict(survey(*(unanswered(number, 1.2 + number % 2 / 10) for number in range(6)), unasked(7), unasked(8))) == (
         "8 of 8 mounts failed: 6 mounts of filer1 unanswered, the longest: no answer for 1.3 s at statfs when SIGINT came "
-        "(/home/u0, /home/u1, /home/u2, ...); 2 mounts of filer1 not probed: SIGINT came first (/home/u7, /home/u8)"
+        "(/home/u0, /home/u1, /home/u2, ...); 2 mounts not probed: SIGINT came first (/home/u7, /home/u8)"
     )
+    # That one hangs is said first, however many others nobody has asked, of however many servers.
+    others = [Finding(each.mount_point, each.mount, Condition.UNPROBED, "SIGINT came first") for each in map(dead_of, range(40))]
+    assert verdict(survey(*others, unanswered(1, 1.2))) == (
+        "41 of 41 mounts failed: /home/u1 (nfs4 filer1:/u1) no answer for 1.2 s at statfs when SIGINT came; "
+        "40 mounts not probed: SIGINT came first (/0, /1, /2, ...)"
+    )
+
+
+def dead_of(server: int) -> Finding:
+    point = b"/%d" % server
+    return Finding(point, mount(point, b"filer%d:/" % server, b"nfs4", 100 + server), Condition.DEAD, "gone")
 
 
 @pytest.mark.parametrize(
