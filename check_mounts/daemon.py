@@ -561,6 +561,8 @@ class Daemon:
         self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
         # What was looked up of names and devices, and for which options.
         self._found: Optional[Found] = None
+        # Where what was declared was last, by where it is now, if a link that leads there was changed.
+        self._led_before: dict[bytes, bytes] = {}
         self._looked_for: Optional[Options] = None
         self._lookups_left: list[int] = []
         self._passes: dict[int, _UnderWay] = {}
@@ -852,8 +854,12 @@ class Daemon:
         )
         if self._found is not None and before is not None and self._found.leads != before.leads:  # something else may be wanted now
             self._table_changed = self._change_seen = True
+            self._known.see(self._known.table, self._chosen(self._known.table))
 
     def _take_over_found(self, found: Optional[Found]) -> None:
+        if found is not None and self._found is not None and self._looked_for is self.options and found.leads != self._found.leads:
+            before, now = (checking.led(self.options, each).demands.expected for each in (self._found, found))
+            self._led_before = {new.mount_point: old.mount_point for old, new in zip(before, now) if new.mount_point != old.mount_point}
         self._found, self._looked_for = found, self.options
         self._lookups_left = syscalls.unreaped([*self._lookups_left, *(found.left if found is not None else ())])
 
@@ -938,7 +944,8 @@ class Daemon:
         self._look_up_what_is_new(self._known.mounts)
         survey_now = self._known.survey()
         late = checking.ToCompare(time.monotonic() + options.settings.deadline, self._interrupts).came
-        result = self._known.until_asked(checking.concluded(options, survey_now, lambda: self._known.mounts, self._found, late))
+        concluded = checking.concluded(options, survey_now, lambda: self._known.mounts, self._found, late)
+        result = self._known.until_asked(concluded, self._led_before)
         judgements = policy.judge_all(result, options.policy)
         # Where only an autofs trigger is left, what it mounts is not mounted.
         mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Optional
 
 from check_mounts import survey, text
@@ -199,15 +200,19 @@ class Known:
         findings += survey.not_understood(self._table[1])
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
-    def until_asked(self, concluded: Survey) -> Survey:
+    def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
         """What is concluded now; but of a mount point where something is mounted that has not answered yet, what was concluded before: of
-        what was mounted there then, or that it was missing. Nothing is well because somebody mounted something."""
-        kept = {point: self._concluded[point] for point in self._unasked() if point in self._concluded}
+        what was mounted there then, or that it was missing. Nothing is well because somebody mounted something.
+
+        ``before`` says of mount points where what is declared there was before, by a link that leads elsewhere now."""
+        earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
+        kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
         if kept:
             # All of it, also what is shadowed there: a mount that hangs and is covered now must not be both.
-            findings = [each for each in concluded.findings if each.mount_point not in kept]
-            for old in kept.values():
-                findings += old
+            places = kept.keys() | {earlier[point] for point in kept}
+            findings = [each for each in concluded.findings if each.mount_point not in places]
+            for old in dict.fromkeys(earlier[point] for point in kept):
+                findings += self._concluded[old]
             concluded = dataclasses.replace(concluded, findings=tuple(findings))
         self._concluded = {}
         for finding in concluded.findings:

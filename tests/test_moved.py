@@ -307,6 +307,36 @@ def test_the_daemon_does_not_lose_what_moves_to_and_fro(mounts: Mounts, fuse: Fu
 
 
 @pytest.mark.root
+def test_the_daemon_does_not_lose_what_a_link_leads_to(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    """A user's mount, which is asked only because it was declared; its directory is renamed, and a link put in its place."""
+    mounts.tmpfs("healthy")
+    fuse.mount("d/m", user_id=1000, group_id=1000)
+    fuse.command("hang", "d/m")
+    daemon.interval = 0.3
+    with to_and_fro("link", mounts.base / "d", mounts.base / "e", pause=0.05):
+        daemon.start("--expect", f"{mounts.base}/d/m,type=fuse.test")
+        codes, passes = set(), daemon.log.count("\nChecked ") + 12
+        while daemon.log.count("\nChecked ") < passes:
+            codes.add(daemon.cached().code)
+    mounts.adopt(mounts.base / "e/m")
+    assert codes <= {2, 3}
+
+
+def test_until_it_is_asked_what_a_link_leads_to_is_as_it_was_where_it_led_before() -> None:
+    moved = Mount(**{**vars(HOME), "mount_id": 99, "mount_point": b"/elsewhere"})
+    home = known(HOME)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
+    home.until_asked(home.survey())
+    home.see(([moved], []), chosen(moved))
+    for _ in range(2):
+        (told,) = home.until_asked(home.survey(), {b"/elsewhere": HOME.mount_point}).findings
+        assert (told.mount_point, told.condition) == (HOME.mount_point, Condition.TIMED_OUT)
+    merged(home, 2, (finding(moved, Condition.OK), 2))
+    (told,) = home.until_asked(home.survey(), {b"/elsewhere": HOME.mount_point}).findings
+    assert (told.mount_point, told.condition) == (b"/elsewhere", Condition.OK)
+
+
+@pytest.mark.root
 def test_the_daemon_finds_it_at_its_new_place(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
     directory = _hung_below(fuse, mounts.base)
     other = mounts.base / "e"
