@@ -377,8 +377,9 @@ def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Fin
     remarks = [] if teller is None else [f"same space as {text.printable(teller.mount_point)}"]
     usage = _usage(finding)
     if bounds and usage is not None:
-        sizes = f"{text.size_words(sum(usage.space or ()))}, {text.counted(sum(usage.inode_counts or ()), 'inode')} in all"
-        remarks.append(f"too small for {' and '.join(bounds)} ({sizes})")
+        space = [text.size_words(sum(usage.space))] if usage.space is not None else []
+        inodes = [text.counted(sum(usage.inode_counts), "inode")] if usage.inode_counts is not None else []
+        remarks.append(f"too small for {' and '.join(bounds)} ({', '.join(space + inodes)} in all)")
     return remarks
 
 

@@ -162,6 +162,8 @@ def test_what_could_never_meet_a_bound_is_no_alarm_and_counted() -> None:
 def test_each_that_is_too_small_is_named() -> None:
     lines = printed(small(), found(mount("/big"), Usage(GIB << 10, GIB << 9, GIB << 9, 0, 0)), verbosity=1).split("\n")[1:-1]
     assert lines == ["OK: /run/lock (tmpfs none) ok in 0.010 s", "  too small for '10GiB:' (5.0 MiB, 1000 inodes in all)"]
+    fat = found(mount("/boot/efi", "vfat", "/dev/sda1"), Usage(511 * MIB, 500 * MIB, 500 * MIB, 0, 0))
+    assert printed(fat, verbosity=1).split("\n")[2] == "  too small for '10GiB:' (511.0 MiB in all)"  # it counts no inodes
 
 
 def test_a_bound_that_can_be_met_still_holds() -> None:
