@@ -248,7 +248,7 @@ def _allocation(value: bytes) -> Optional[int]:
 def _any_base(value: bytes) -> Optional[object]:
     """A mode that some kernels take as octal only with a zero before it: 444 is 0674, whatever it was meant to be.
 
-    So do iso9660 and cifs (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), udf since Linux 6.6 (udf_param_spec).
+    So do iso9660 and cifs (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), and udf since it has udf_param_spec.
     """
     return frozenset({_octal(value), _number(value)} - {None}) or None
 
@@ -284,7 +284,7 @@ def _f2fs_compression(value: bytes) -> Optional[bytes]:
 # What every type shares ----------------------------------------------------------------------------------------------------------
 
 _ID = _rule(_number)
-_MODE = _rule(_permissions)  # ntfs3 of Linux 5.15 to 6.6 shows a mask with all bits above it: fmask=37777600022
+_MODE = _rule(_permissions)  # ntfs3 of Linux 6.1 shows a mask with all bits above it: fmask=37777600022
 _ANY_BASE = Rule(_any_base, _permissions, fits=_fits_any_base)
 _WRITABLE = _rule(_masked(0o022), b"0")  # fat and exfat keep the bits of who may write, and show them if there are any
 _MAPPED = Rule(_number, _number, b"0", _fits_mapped)
@@ -442,7 +442,7 @@ _CIFS_UNCERTAIN = _words(
     # negotiated, or of a connection that other mounts share
     """unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix forceuid forcegid
     nopersistenthandles nomultichannel
-    perm setuids nosetuids"""  # multiuser implies noperm; since Linux 5.11 nosetuids sets setuids (smb3_fs_context_parse_param)
+    perm setuids nosetuids"""  # multiuser implies noperm; nosetuids sets setuids (smb3_fs_context_parse_param)
 )
 # cifs_show_options in fs/smb/client/cifsfs.c
 _CIFS = Kind(
