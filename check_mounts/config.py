@@ -320,12 +320,12 @@ def _type(value: bytes) -> bytes:
     return value
 
 
-def _options(value: bytes) -> tuple[bytes, ...]:
+def _options(value: bytes, fs_type: Optional[bytes] = None) -> tuple[bytes, ...]:
     from check_mounts import option_rules  # as in expected.parse_spec
 
     options = _list(value)
     for option in options:
-        option_rules.check_spelling(option, None)
+        option_rules.check_spelling(option, fs_type)
     return options
 
 
@@ -573,8 +573,10 @@ def _mount_section(section: _Section) -> MountSection:
     glob, pattern, path = _at(section.origin, _mount_glob, section.name, f"{section.title}: ")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    fs_type = next((entry.value for entry in section.entries if entry.key == "type"), None)
     for entry in section.entries:
         field, parse = MOUNT_KEYS[entry.key]
+        parse = functools.partial(_options, fs_type=fs_type) if entry.key == "options" else parse
         value = _at(entry.origin, parse, entry.value, f"{entry.key}: ")
         if entry.key == "expect" and value and path is None:
             raise ConfigError(f"{entry.origin}: expect: {section.title} does not name one path")

@@ -117,12 +117,16 @@ def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
         ("options = typ=nfs4", "options: 'typ' is not known; did you mean 'type'?"),
         ("options = nodev, noexecc", "options: 'noexecc' is not known; did you mean 'noexec'?"),
         ("options = type=nfs4", "options: 'type=' is not an option, but says something of its own"),
+        ("options = szie=1g\ntype = tmpfs", "options: 'szie' is not known; did you mean 'size'?"),
     ):
         config.write_text(f'[mount "/tmp"]\nexpect = yes\n{line}\n')
         config.chmod(0o644)
         result = plugin("--config", str(config), below=False)
         assert (result.code, result.stderr) == (3, b"")
         assert result.verdict == f"MOUNTS UNKNOWN - {config} line 3: {why}"
+    # Near to an option of NFS, but one of davfs.
+    config.write_text('[mount "/tmp"]\noptions = nolocks\ntype = davfs\n')
+    assert plugin("--config", str(config), "--allow-none").code == 0
 
 
 def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
