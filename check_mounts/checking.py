@@ -218,9 +218,9 @@ def _take(
         return tables[0]
 
     if found is not None:
-        result = _with_late_comers(result, ready, table[0], mounted_now(), carried_out, until)
         reading.step("looking up what is declared")
         found = look_up(options, mounted_now(), result, until, interruption)
+        result = _with_late_comers(result, led(options, found), table[0], mounted_now(), carried_out, until)
     reading.step("comparing what is mounted with what is declared")
     return concluded(options, result, mounted_now, found, ToCompare(until, interruption).came)
 

@@ -249,8 +249,8 @@ __main__.main()
 """
 
 
-def _run_with(plugin: Plugin, change: str, *arguments: str) -> Result:
-    command = [PYTHON, "-c", _AFTER_READING, change, *arguments, "--state-dir", str(plugin.state_dir)]
+def _run_with(plugin: Plugin, change: str, *arguments: str, code: str = _AFTER_READING) -> Result:
+    command = [PYTHON, "-c", code, change, *arguments, "--state-dir", str(plugin.state_dir)]
     return Result(subprocess.Popen(command, env=plugin.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
 
@@ -275,6 +275,36 @@ def test_what_comes_to_its_place_during_the_run_is_asked(mounts: Mounts, fuse: F
     result = _run_with(plugin, change, *arguments, *([str(healthy), str(path)] if how == "named" else []))
     assert (result.code, result.count("mounts")) == (2 if hangs else 0, 2), result.stdout
     assert (f"{path} (fuse.test fuse) timed out after 0.5 s" in result.verdict) == hangs
+
+
+@pytest.mark.root
+def test_where_a_link_leads_at_the_end_is_asked(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
+    """A user's mount is in a directory, then behind a link, and so on; in the table it is always at the other place."""
+    base, healthy = mounts.base, mounts.tmpfs("healthy")
+    fuse.mount("d/m", user_id=1000)
+    fuse.command("hang", "d/m")
+    behind = f"mv -T {base}/d {base}/e && ln -s e {base}/d"
+    subprocess.run(["sh", "-c", behind], check=True)
+    mounts.adopt(base / "e/m")
+    hook = """
+from check_mounts import checking
+looked_up = checking.look_up
+
+def look_up_before(*arguments):
+    found = looked_up(*arguments)
+    checking.look_up = looked_up
+    subprocess.run(["sh", "-c", BEHIND], check=True)
+    return found
+
+checking.look_up = look_up_before
+__main__.main()
+"""
+    code = _AFTER_READING.replace("__main__.main()\n", hook.replace("BEHIND", repr(behind)))
+    change = f"rm {base}/d && mv -T {base}/e {base}/d"
+    arguments = ["-t", "0.5", "--deadline", "3", "-p", str(healthy), "-p", f"{base}/*/m", "--expect", f"{base}/d/m,type=fuse.test"]
+    result = _run_with(plugin, change, *arguments, code=code)
+    assert result.code == 2, result.stdout
+    assert f"{base}/e/m (fuse.test fuse) timed out after 0.5 s" in result.verdict
 
 
 @pytest.mark.root
