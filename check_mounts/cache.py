@@ -244,14 +244,40 @@ def run(arguments: "list[str]") -> int:
 
 
 def is_in_run(arguments: "list[str]") -> bool:
-    """Whether the file lies below /run, which is in memory and cannot hang. Decided on the text of the arguments."""
-    if not any(argument.startswith("--cache") and argument != "--cached" for argument in arguments):
-        return True
+    """Whether the file lies below /run, which is in memory and cannot hang: in that filesystem itself, and no link leads out of it.
+
+    Nothing is asked of what may be mounted there, on a directory or on the file.
+    """
     try:
         path = _options(arguments)[0]
     except Refused:  # nothing is read then
         return True
-    return path.startswith("/run/") and "/../" not in path
+    names = path.split("/")
+    if names[:2] != ["", "run"] or ".." in names:
+        return False
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    fds: "list[int]" = []
+    try:
+        fds.append(os.open("/run", flags))
+        run = _mount_id(fds[0])
+        for name in filter(None, names[2:]):
+            fds.append(os.open(name, flags, dir_fd=fds[-1]))
+            if _mount_id(fds[-1]) != run:  # to look up a name in it might hang
+                return False
+        return True
+    except FileNotFoundError:  # nothing is read then, either
+        return True
+    except OSError:  # a link in the middle: with O_PATH it is no directory
+        return False
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _mount_id(fd: int) -> bytes:
+    """The line about the mount that a descriptor is on; no filesystem but /proc is asked. Raises OSError."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as info:
+        return next(line for line in info if line.startswith(b"mnt_id:"))
 
 
 def _options(arguments: "list[str]") -> "tuple[str, float, int]":

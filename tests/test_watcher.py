@@ -7,8 +7,10 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -465,6 +467,38 @@ def test_a_result_that_hangs(plugin: Plugin, hung: Path, words: Sequence[str]) -
     process.send_signal(signal.SIGTERM)  # or it would take its whole nine seconds
     assert Result(process).verdict.startswith("MOUNTS UNKNOWN - interrupted by SIGTERM, stuck ")
     _alone()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["a link in the middle", "a directory that is mounted", "a file that is mounted"])
+def test_a_result_below_run_that_leads_to_what_hangs(mounts: Mounts, fuse: Fuse, plugin: Plugin, how: str) -> None:
+    other = fuse.mount("results")
+    (other / "status").touch()
+    below = Path(tempfile.mkdtemp(prefix="check_mounts-test-", dir="/run"))
+    path = below / "there" / "status"
+    try:
+        if how == "a link in the middle":
+            path.parent.symlink_to(other)
+        elif how == "a directory that is mounted":
+            path.parent.mkdir()
+            mounts.mount_at(path.parent, "none", str(other), flags=4096)
+        else:
+            path.parent.mkdir()
+            path.touch()
+            mounts.mount_at(path, "none", str(other / "status"), flags=4096)
+        fuse.command("hang", "results")
+        process = plugin.start("--cached", f"--cache={path}", below=False, state=False)
+        _child(process)
+        until(lambda: fuse.waiting("results"))
+        process.send_signal(signal.SIGTERM)  # or it would take its whole nine seconds
+        assert Result(process).verdict.startswith("MOUNTS UNKNOWN - interrupted by SIGTERM, stuck reading the result (pid ")
+    finally:
+        fuse.command("answer", "results")
+        until(lambda: not runs_alive())
+        if not path.parent.is_symlink():
+            mounts.detach(path)
+            mounts.detach(path.parent)
+        shutil.rmtree(below)
 
 
 @pytest.mark.root
