@@ -947,6 +947,8 @@ class Daemon:
         concluded = checking.concluded(options, survey_now, lambda: self._known.mounts, self._found, late)
         result = self._known.until_asked(concluded, self._led_before)
         judgements = policy.judge_all(result, options.policy)
+        if self._interrupts() is not None:  # it was called off, and what was left out for that is no news
+            return judgements
         # Where only an autofs trigger is left, what it mounts is not mounted.
         mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}
         for news in self._episodes.follow(judgements, time.clock_gettime(time.CLOCK_BOOTTIME), mounted):

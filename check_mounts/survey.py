@@ -102,7 +102,8 @@ class Pass:
 
     ``place_now`` gives, in a worker, the path where a mount is by now, as :func:`check_mounts.mounttable.place_now` does.
 
-    ``tell`` is called with each finding as it is made, and how many there are by then; one may still be made better at the end.
+    ``tell`` is called with each finding of a selected mount as it is made, and how many have one by then; one may still be made better
+    at the end.
     ``killed`` has (pid, mount) of each worker that got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the
     children that have not ended although they got it, which are the owner's to reap, and ``lost`` what they were sent to.
     """
@@ -618,7 +619,7 @@ class Pass:
     ) -> Finding:
         finding = Finding(mount.mount_point, mount, condition, detail, outcome, latency, pid, since)
         self.findings[mount.mount_id] = finding
-        self.tell(finding, len(self.findings))
+        self.tell(finding, len(self.findings) - len(self.chosen.shadowed))
         # That nobody came round to ask is as old as the pass.
         self.noted[mount.mount_id] = self._clock if condition is Condition.UNPROBED else time.monotonic()
         return finding
