@@ -48,6 +48,8 @@ from check_mounts.signals import Interrupts
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
 _BESIDE_TIMEOUT = 4.0
+# How much more than the timeout of a mount a run has where reading has taken its time, in seconds.
+_TO_FIND = 0.5
 # NRPE cuts the output off after so many bytes without a word (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
@@ -778,7 +780,8 @@ def _read_table(options: Options) -> survey.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _take(options: Options, interrupts: Interrupts, noted: Notes) -> Survey:
+def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Survey:
+    """Check what is mounted. ``begun``: when this run was (CLOCK_MONOTONIC), from which its deadline counts."""
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -790,15 +793,24 @@ def _take(options: Options, interrupts: Interrupts, noted: Notes) -> Survey:
     # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
     gc.freeze()
     gc.enable()
+    options = _with_what_is_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)
 
-    def begun(under_way: survey.Pass) -> None:
+    def follow(under_way: survey.Pass) -> None:
         noted.selected(len(under_way.chosen.selected))
         under_way.tell = _noting(options, noted)
 
-    result = checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, begun)
+    result = checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow)
     noted.replace(_failures(result.findings, options.policy))
     return result
+
+
+def _with_what_is_left(options: Options, begun: float) -> Options:
+    """The options with as much of the deadline as reading has left; with enough to find a mount that hangs in any case."""
+    settings = options.settings
+    enough = min(settings.deadline, settings.timeout + _TO_FIND)
+    left = max(enough, begun + settings.deadline - time.monotonic())
+    return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
 
 
 def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
@@ -1024,7 +1036,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         if options.service is not None:
             return _serve(options, lambda: _understood_again(arguments), interrupts)
         noted.until(begun + options.settings.deadline)
-        result = _take(options, interrupts, noted)
+        result = _take(options, begun, interrupts, noted)
     except UsageError as error:
         return _cannot(str(error), submits, interrupts, below=options_parser.format_usage())
     except ImportError as error:  # a module of Python's own that cannot be opened: no descriptor to be had
