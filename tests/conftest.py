@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -208,6 +209,17 @@ def ageless(output: bytes) -> bytes:
 def without_note(output: str) -> str:
     """Without the line that says that the tests have a mount namespace of their own."""
     return "\n".join(line for line in output.split("\n") if line != f"note: {NOTE}")
+
+
+@pytest.fixture
+def hung(fuse: Fuse) -> Iterator[Path]:
+    """A filesystem that hangs, and answers at the end: what is stuck in it could not be ended otherwise."""
+    path = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    yield path
+    with contextlib.suppress(AssertionError):
+        fuse.command("answer", "hung")
+    until(lambda: not workers_alive() | runs_alive())
 
 
 class Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import marshal
 import os
 import re
@@ -10,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -19,20 +18,8 @@ import pytest
 from check_mounts import reading, trial
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until
 from tests.daemon import Daemon, daemon
-from tests.kernel import workers_alive
 
 __all__ = ["daemon"]
-
-
-@pytest.fixture
-def hung(fuse: Fuse) -> Iterator[Path]:
-    """A filesystem that hangs, and answers at the end: what is stuck in it could not be ended otherwise."""
-    path = fuse.mount("hung")
-    fuse.command("hang", "hung")
-    yield path
-    with contextlib.suppress(AssertionError):
-        fuse.command("answer", "hung")
-    until(lambda: not workers_alive())
 
 
 # With less patience than it has: three seconds.

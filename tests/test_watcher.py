@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import re
@@ -12,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,6 @@ from tests.kernel import runs_alive, state
 _ASK = ("-t", "0.3", "--deadline", "0.5")
 # How late the watcher may be on a busy host, beyond the deadline and its half second.
 _LATE = 5.0
-
-
-@pytest.fixture
-def hung(fuse: Fuse) -> Iterator[Path]:
-    """A filesystem that hangs, and answers at the end: what is stuck in it could not be ended otherwise."""
-    path = fuse.mount("hung")
-    fuse.command("hang", "hung")
-    yield path
-    with contextlib.suppress(AssertionError):
-        fuse.command("answer", "hung")
-    until(lambda: not runs_alive())
 
 
 def _alone(count: int = 1) -> set[int]:
