@@ -903,6 +903,11 @@ _MEANT = {
     **dict.fromkeys((b"readwrite", b"read-write", b"read_write"), b"rw"),
 }
 _OURS = frozenset((b"source", b"type"))
+# What people write before options, or before the mount point, which have no key here.
+_NO_KEYS = {
+    **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "options stand by themselves, separated by commas"),
+    **dict.fromkeys((b"mountpoint", b"mount_point", b"mount-point", b"target", b"where"), "the mount point stands by itself"),
+}
 
 
 def _of_table(kinds: Collection[Kind]) -> set[bytes]:
@@ -919,6 +924,10 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
     key = option.partition(b"=")[0]
     if option != option.strip():
         raise ValueError(f"'{printable(key)}' has a blank before or after it")
+    if not key:
+        raise ValueError("an option has no name")
+    if key.lower() in _NO_KEYS:
+        raise ValueError(f"'{printable(key)}' is not known; {_NO_KEYS[key.lower()]}")
     if key in _OURS:
         raise ValueError(f"'{printable(key)}=' is not an option, but says something of its own")
     general = FLAG_WORDS | CONTROL_WORDS | _SUPER_FLAGS.keys()

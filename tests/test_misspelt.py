@@ -48,6 +48,12 @@ def test_a_slip_is_named(spec: str, slip: str, meant: str) -> None:
     [
         ("/tmp, type=nfs4", "' type' has a blank before or after it"),
         ("/tmp,noexec ", "'noexec ' has a blank before or after it"),
+        ("/tmp,type=ext4,options=noatime", "'options' is not known; options stand by themselves, separated by commas"),
+        ("/tmp,opts=ro", "'opts' is not known; options stand by themselves"),
+        ("/tmp,o=ro", "'o' is not known; options stand by themselves"),
+        ("/tmp,Mountpoint=/x", "'Mountpoint' is not known; the mount point stands by itself"),
+        ("/tmp,target=/x", "'target' is not known; the mount point stands by itself"),
+        ("/tmp,type=ext4,=x", "an option has no name"),
         ("/tmp,type", "type= has no value"),
         ("/tmp,source", "source= has no value"),
         ("/tmp,type=tmfps", "the type 'tmfps' is not known; did you mean 'tmpfs'\\?"),
