@@ -449,7 +449,9 @@ def test_by_nrpe(icinga: Icinga, stack: Stack, mounts: Mounts, only: Callable[..
     mounts.tmpfs("healthy")
     assert icinga.check("nrpe", "mounts")["state"] == UNKNOWN  # nobody listens there: nothing is known about its mounts
     text = re.sub(r"^server_port=.*$", f"server_port={ports['nrpe']}", Path("/etc/nagios/nrpe.cfg").read_text(), flags=re.M)
-    text = re.sub(r"^include_dir=.*$", f"include={ROOT}/nrpe/check_mounts.cfg", text, flags=re.M)
+    # A copy: the checkout may lie where nrpe's user does not get in.
+    commands = stack.write(stack.base / "check_mounts.cfg", (ROOT / "nrpe/check_mounts.cfg").read_text())
+    text = re.sub(r"^include_dir=.*$", f"include={commands}", text, flags=re.M)
     with stack.server("/usr/sbin/nrpe", "-c", stack.write(stack.base / "nrpe.cfg", text), "-f") as nrpe, stack.daemon():
         nrpe.until_port(ports["nrpe"])
         for name in ("nrpe", "nrpe-cached"):
