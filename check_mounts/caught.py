@@ -82,6 +82,12 @@ class Run:
         for fd in (self._file, self._directory):
             if fd >= 0:
                 os.close(fd)
+        if self._directory >= 0 and _place().startswith("/tmp/"):
+            # Nobody else tidies up there. Who runs beside us has an entry in it, and so keeps it.
+            try:
+                os.rmdir(_place())
+            except OSError:
+                pass
         self._directory = self._file = -1
 
     def _remove(self, name: str) -> None:

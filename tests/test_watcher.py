@@ -610,3 +610,14 @@ def test_whose_entries_are_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert own.caught_before() == (b"MOUNTS UNKNOWN - stuck starting (pid %d), nothing was checked\n" % os.getpid(), 3)
     assert caught.Run(["b"], notes.Notes(notes.create()), os.getpid()).caught_before() is None
     own.leave()
+
+
+@pytest.mark.root
+def test_a_user_who_has_checked_leaves_nothing_in_tmp(mounts: Mounts, public: Path) -> None:
+    mounts.tmpfs("healthy")
+    own = Path("/tmp/check_mounts-4713")
+    assert not own.exists()
+    command = ["setpriv", "--reuid=4713", "--regid=4713", "--clear-groups", PYTHON, "-m", "check_mounts", "-p", f"{mounts.base}/*"]
+    for more in ([], ["--state-dir", str(own)]):
+        subprocess.run([*command, *more], cwd=public, env={"PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL, check=False)
+        assert not own.exists()
