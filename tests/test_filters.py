@@ -81,7 +81,11 @@ def test_unprivileged_callers_are_filtered_as_well(mounts: Mounts, public: Path)
     command = [
         "setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", *_without(errno.EPERM, *CALLS), PYTHON, "-m", "check_mounts", str(path)
     ]  # fmt: skip
-    environment = {"PYTHONPATH": str(public), "PATH": os.environ["PATH"]}
+    # Without a watcher, whose memory is refused, it keeps its directory; that is not to stay in /tmp.
+    runtime = public / "runtime"
+    runtime.mkdir()
+    os.chown(runtime, 1001, 1001)
+    environment = {"PYTHONPATH": str(public), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(runtime)}
     process = subprocess.run(command, cwd=public, env=environment, stdout=subprocess.PIPE, check=False)
     mounts.detach(path)
     assert process.returncode == 0, process.stdout
