@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Optional
@@ -13,7 +14,8 @@ from typing import Optional
 import pytest
 
 from check_mounts import cli
-from tests.conftest import PYTHON, ROOT, Mounts, Plugin, Result
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
+from tests.kernel import workers_alive
 
 USAGE = "usage: check_mounts [OPTION]... [MOUNTPOINT]..."
 
@@ -319,8 +321,18 @@ def test_where_an_unprivileged_user_remembers(public: Path, mounts: Mounts) -> N
     result = _as_nobody(public, "-p", "/")
     assert (result.code, result.lines[1:]) == (0, [""])
     own = Path("/tmp/check_mounts-65534")
+    assert not own.exists()  # there is nothing to remember
+    zoo = Mounts(public / "mnt")
+    server = Fuse(zoo)
+    path = server.mount("hung")
+    server.command("hang", "hung")
+    result = _as_nobody(public, "-t", "0.3", "-p", str(path))
     assert (own.stat().st_uid, own.stat().st_mode & 0o7777) == (65534, 0o700)
-    own.rmdir()
+    server.close()
+    until(lambda: not workers_alive())
+    zoo.close()
+    assert (result.code, result.count("timed_out")) == (2, 1)
+    shutil.rmtree(own)
     own.symlink_to("/")
     result = _as_nobody(public, "-p", "/")
     own.unlink()
