@@ -42,8 +42,8 @@ class Asked:
 class Found:
     """What came of it: without arguments nothing was looked up.
 
-    ``mounts`` says how each mount was when that was asked, ``why_not`` why it was not asked; ``left`` are the children that have not
-    ended although they got SIGKILL.
+    ``devices`` says which declared devices are the mounted ones, ``conditions`` how each mount was when that was asked; ``left`` are
+    the children that have not ended although they got SIGKILL.
     """
 
     leads: Leads = dataclasses.field(default_factory=Leads)

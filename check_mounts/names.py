@@ -77,11 +77,6 @@ class Leads:
         lead = self.known.get(name)
         return by_text(name) if lead is None else lead
 
-    @property
-    def unsettled(self) -> dict[bytes, Lead]:
-        """Those that are not the last word, by name."""
-        return {name: lead for name, lead in self.known.items() if not lead.is_settled}
-
 
 def by_text(name: bytes) -> Lead:
     """The lead of a name of which nothing but its text is known."""

@@ -1,7 +1,7 @@
 """What the daemon reads, read by a process of its own that may hang in it and be given up. The daemon has no watcher: systemd knows it
 by its pid.
 
-Import budget: that of workers and caught. Used before anything of the program or of other libraries is loaded, too.
+Import budget: that of workers, caught and watcher. Used before anything of the program or of other libraries is loaded, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
-from check_mounts import caught, notes, reading, syscalls, workers
+from check_mounts import caught, notes, reading, syscalls, watcher, workers
 
 # How often is looked what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
@@ -65,7 +65,7 @@ class Trial:
         is_open = True
         while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
             is_open = not poll.poll(_MOMENT * 1000) or self._read()
-            now_at = processor_time(self._pid)
+            now_at = watcher.processor_time(self._pid)
             if now_at != at or syscalls.is_runnable(self._pid):  # on a busy host it may get no processor for a while
                 at, since = now_at, time.monotonic()
             feed()
@@ -130,12 +130,3 @@ class Trial:
             return _GIVEN + self._action()
         finally:
             run.leave()
-
-
-def processor_time(pid: int) -> float:
-    """How many seconds a child has run; it does not while it waits for a file. 0 where it has ended, and been reaped."""
-    try:
-        # The clock of another process (clock_getcpuclockid(3)).
-        return time.clock_gettime(~pid << 3 | 2)
-    except OSError:
-        return 0.0

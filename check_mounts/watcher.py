@@ -268,7 +268,7 @@ class _Watcher:
             return False
         if now < self._look:
             return False
-        before, self._ran, self._look = self._ran, _processor_time(self._pid), now + _LATE
+        before, self._ran, self._look = self._ran, processor_time(self._pid), now + _LATE
         self._computes = self._ran > before
         return now >= limit and before >= 0 and (not self._computes or now >= limit + _BUSY)
 
@@ -315,8 +315,8 @@ class _Watcher:
             self._wait(left)
 
 
-def _processor_time(pid: int) -> float:
-    """How many seconds a child has run; 0 where that is not known."""
+def processor_time(pid: int) -> float:
+    """How many seconds a child has run; it does not while it waits for a file. 0 where that is not known, or it has been reaped."""
     try:
         return time.clock_gettime(~pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
     except OSError:

@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "place": {"syscalls"},
     "stuck": {"model", "place", "syscalls", "text"},
     "caught": {"notes", "place", "syscalls", "text"},
-    "trial": {"caught", "notes", "reading", "syscalls", "workers"},
+    "watcher": {"notes"},
+    "trial": {"caught", "notes", "reading", "syscalls", "watcher", "workers"},
     "diagnosis": {"model", "text"},
     "causes": {"diagnosis", "filesystems", "model", "selection"},
     "survey": {
@@ -85,7 +86,6 @@ ALLOWED: dict[str, set[str]] = {
         "passive.nrdp", "passive.nsca", "plugin", "policy", "privilege", "reading", "selection", "signals", "stuck", "submitting",
         "summary", "survey", "sysfs", "text",
     },
-    "watcher": {"notes"},
     "starting": {"logs", "notify", "signals", "text", "trial"},
     "__main__": {"cache", "caught", "cli", "notes", "reading", "signals", "starting", "syscalls", "watcher"},
 }  # fmt: skip
