@@ -6,7 +6,9 @@ from setuptools import setup
 
 HERE = Path(__file__).resolve().parent
 VERSION = next(
-    line.split('"')[1] for line in (HERE / "check_mounts/__init__.py").read_text("utf-8").splitlines() if line.startswith("__version__")
+    line.split('"')[1]
+    for line in (HERE / "check_mounts/__init__.py").read_text("utf-8").splitlines()
+    if line.startswith("__version__")
 )
 # Debian 11 has 0.9.
 PROMETHEUS = "prometheus_client>=0.9"

@@ -1,9 +1,10 @@
-"""What `check_mounts --cached` costs, against a floor of the same run: the same interpreter, started to do nothing.
+"""What `check_mounts --cached` costs, against a floor of the same run: the same interpreter,
+started to do nothing.
 
-Run as root: ``python -m bench.cached``. The program is installed as `make install` does it, and the status file is what it says about
-42 tmpfs mounts. Prints milliseconds from the start of the process to its end and the ratio; each figure is the median of 100 runs,
-which alternate, so both meet the same noise. The claim is a ratio of at most 1.5.
-"""
+Run as root: ``python -m bench.cached``. The program is installed as `make install` does it, and the
+status file is what it says about 42 tmpfs mounts. Prints milliseconds from the start of the process
+to its end and the ratio; each figure is the median of 100 runs, which alternate, so both meet the
+same noise. The claim is a ratio of at most 1.5."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ RUNS = 100
 CLAIM = 1.5
 
 
-# In a mount namespace of its own, which takes the mounts with it: $0 is the directory, $1 their number, the rest the plugin.
+# In a mount namespace of its own, which takes the mounts with it: $0 is the directory, $1 their
+# number, the rest the plugin.
 _ZOO = """
 for number in $(seq "$1"); do mkdir -p "$0/$number" && mount -t tmpfs none "$0/$number" || exit; done
 shift
@@ -47,7 +49,8 @@ def _texts(base: str, state: str) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def milliseconds(command: list[str], null: int) -> float:
-    """From before the process is started until it has been waited for; subprocess would add a noise of its own."""
+    """From before the process is started until it has been waited for; subprocess would add a noise
+    of its own."""
     began = time.perf_counter()
     pid = os.posix_spawn(command[0], command, {}, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
     _, status = os.waitpid(pid, 0)
@@ -60,7 +63,9 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(dir="/run") as place:
         prefix, status = f"{place}/prefix", f"{place}/status"
-        subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={PYTHON}"], check=True, stdout=sys.stderr)
+        subprocess.run(
+            ["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={PYTHON}"], check=True, stdout=sys.stderr
+        )
         texts, now = _texts(f"{place}/mnt", f"{place}/state"), time.clock_gettime(time.CLOCK_BOOTTIME)
         # A result that is some seconds old, as most are: to say so is part of the cost.
         cache.write(status, 0, texts, now - 7, now + 3600)
@@ -76,7 +81,9 @@ def main() -> None:
             wholes.append(milliseconds(cached_command, null))
     floor, whole = statistics.median(floors), statistics.median(wholes)
     print(f"the daemon's result about {MOUNTS} mounts, milliseconds for each question:")
-    print(f"{' '.join(floor_command)} {floor:.2f}, check_mounts --cached {whole:.2f} (x {whole / floor:.2f}, claimed: {CLAIM})")
+    print(
+        f"{' '.join(floor_command)} {floor:.2f}, check_mounts --cached {whole:.2f} (x {whole / floor:.2f}, claimed: {CLAIM})"
+    )
 
 
 if __name__ == "__main__":

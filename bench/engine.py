@@ -1,7 +1,8 @@
-"""What the engine costs on 1,000 healthy tmpfs mounts, against a floor of the same run: the same system calls in one process.
+"""What the engine costs on 1,000 healthy tmpfs mounts, against a floor of the same run: the same
+system calls in one process.
 
-Run as root: ``python -m bench.engine``. Prints microseconds per mount and the ratio; each figure is the median of 7 rounds.
-"""
+Run as root: ``python -m bench.engine``. Prints microseconds per mount and the ratio; each figure is
+the median of 7 rounds."""
 
 from __future__ import annotations
 
@@ -70,11 +71,15 @@ def main() -> None:
         table = mounttable.read(mounttable.DEFAULT_PATH)
         chosen = selection.select(table[0], filters)
         registry = stuck.Registry(state, slots=survey.Settings().max_workers)
-        result = survey.take(survey.Pass(table, chosen, survey.Settings(), registry), lambda: mounttable.read(mounttable.DEFAULT_PATH))
+        result = survey.take(
+            survey.Pass(table, chosen, survey.Settings(), registry), lambda: mounttable.read(mounttable.DEFAULT_PATH)
+        )
         assert len(result.findings) == MOUNTS
         assert all(finding.condition.value == "ok" for finding in result.findings)
 
-    paths = [mount.mount_point for mount in selection.select(mounttable.read(mounttable.DEFAULT_PATH)[0], filters).selected]
+    paths = [
+        mount.mount_point for mount in selection.select(mounttable.read(mounttable.DEFAULT_PATH)[0], filters).selected
+    ]
     floor, whole = _microseconds(lambda: _floor(paths)), _microseconds(engine)
     print(f"{MOUNTS} healthy tmpfs mounts, microseconds per mount:")
     print(f"system calls alone {floor:.1f}, engine {whole:.1f} (x {whole / floor:.1f})")

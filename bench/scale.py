@@ -1,11 +1,13 @@
-"""How many hosts one Icinga 2 takes passive results from: daemons of check_mounts, each a host of its own, and what arrives.
+"""How many hosts one Icinga 2 takes passive results from: daemons of check_mounts, each a host of
+its own, and what arrives.
 
-Run as root: ``python -m bench.scale [HOSTS [INTERVALS]]`` (500 and 3 unless told otherwise), with the packages of ``make test``. Everything
-runs on this machine: Icinga 2 with a host and a passive service for each, and as many real daemons with an interval of 60 s, which submit
-by way of its API, with TLS and a password. Their starts are spread, because 500 of them at once are nothing that hosts of their own do.
-Each event that Icinga 2 tells of on its event stream is counted, for each host, and so is each pass in the log of its daemon; a result
-that was measured and did not arrive is a lost one. The floor is what the same Icinga 2 takes from one client that does nothing else.
-"""
+Run as root: ``python -m bench.scale [HOSTS [INTERVALS]]`` (500 and 3 unless told otherwise), with
+the packages of ``make test``. Everything runs on this machine: Icinga 2 with a host and a passive
+service for each, and as many real daemons with an interval of 60 s, which submit by way of its API,
+with TLS and a password. Their starts are spread, because 500 of them at once are nothing that hosts
+of their own do. Each event that Icinga 2 tells of on its event stream is counted, for each host,
+and so is each pass in the log of its daemon; a result that was measured and did not arrive is a
+lost one. The floor is what the same Icinga 2 takes from one client that does nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ from tests.monitoring.icinga import Authority, Icinga, host
 from tests.monitoring.stack import PROGRAM, Stack
 
 INTERVAL = 60.0
-# Starts take this many intervals. A start costs a quarter of a second of a processor, and all share those of this machine.
+# Starts take this many intervals. A start costs a quarter of a second of a processor, and all share
+# those of this machine.
 _STARTING = 4
 _CLONE_NEWNS = 0x20000
 _FLOOR_SECONDS = 5.0
@@ -64,11 +67,16 @@ class Server:
 
     @staticmethod
     def headers() -> dict[str, str]:
-        return {"Accept": "application/json", "Authorization": "Basic " + base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode()}
+        return {
+            "Accept": "application/json",
+            "Authorization": "Basic " + base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode(),
+        }
 
     def _listen(self) -> None:
         connection = self.connection()
-        connection.request("POST", "/v1/events", json.dumps({"queue": "scale", "types": ["CheckResult"]}), self.headers())
+        connection.request(
+            "POST", "/v1/events", json.dumps({"queue": "scale", "types": ["CheckResult"]}), self.headers()
+        )
         response = connection.getresponse()
         assert response.status == 200, response.read()
         self.is_listening.set()
@@ -130,7 +138,9 @@ def measure(stack: Stack, hosts: int, intervals: int) -> bool:
     base.mkdir()
     # The certificate names a host; the daemons ask for an address.
     configuration = stack.write(
-        base / "c.conf", f'[submit "{server.destination}"]\nuser = {_USER}\npassword = {_PASSWORD}\nverify = no\n', 0o600
+        base / "c.conf",
+        f'[submit "{server.destination}"]\nuser = {_USER}\npassword = {_PASSWORD}\nverify = no\n',
+        0o600,
     )
     clients: list[Client] = []
     began = time.monotonic()
@@ -150,14 +160,17 @@ def measure(stack: Stack, hosts: int, intervals: int) -> bool:
     passes = sum(client.passes() for client in clients)
     complaints = [f"{client.name}: {line}" for client in clients for line in client.complaints()]
     print(f"{hosts} daemons, started over {started - began:.0f} s; one client alone: {floor:.0f} results/s (the floor)")
-    print(f"within the next {seconds:.0f} s: {arrived} results arrived, {arrived / seconds:.2f}/s, wanted {hosts / INTERVAL:.2f}/s")
+    print(
+        f"within the next {seconds:.0f} s: {arrived} results arrived, {arrived / seconds:.2f}/s, wanted {hosts / INTERVAL:.2f}/s"
+    )
     print(f"all in all {passes} passes, of which lost: {lost}; complaints: {len(complaints)}")
     print("\n".join(complaints[:5]))
     return lost == 0
 
 
 def _settled(server: Server, clients: list[Client]) -> int:
-    """How many results of the passes up to now do not arrive, given the time that a delivery may take."""
+    """How many results of the passes up to now do not arrive, given the time that a delivery may
+    take."""
     passes = {client.name: client.passes() for client in clients}
     end = time.monotonic() + _DELIVERY
     while (lost := sum(max(0, passes[name] - server.arrived[name]) for name in passes)) and time.monotonic() < end:

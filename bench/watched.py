@@ -1,9 +1,10 @@
 """What its watcher costs a single run, against the same run without it.
 
-Run as root: ``python -m bench.watched``. The program is installed as `make install` does it. Prints milliseconds from the start of the
-process to its end; each figure is the median of 100 runs, which alternate, so all meet the same noise. The aim is 2 ms; what a bare fork
-costs at the same place is measured with it, for that alone may take longer: the child gets a page of its own of all that it touches.
-"""
+Run as root: ``python -m bench.watched``. The program is installed as `make install` does it. Prints
+milliseconds from the start of the process to its end; each figure is the median of 100 runs, which
+alternate, so all meet the same noise. The aim is 2 ms; what a bare fork costs at the same place is
+measured with it, for that alone may take longer: the child gets a page of its own of all that it
+touches."""
 
 from __future__ import annotations
 
@@ -34,12 +35,17 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         prefix = f"{place}/prefix"
-        subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={sys.executable}"], check=True, stdout=sys.stderr)
+        subprocess.run(
+            ["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={sys.executable}"],
+            check=True,
+            stdout=sys.stderr,
+        )
         words = ["-p", "/", "--state-dir", f"{place}/state"]
         with_it = [f"{prefix}/bin/check_mounts", *words]
         place_of_program = f"{prefix}/lib/check_mounts"
         without, forked = (
-            [sys.executable, "-I", "-S", "-c", _WITHOUT.format(forks=forks), place_of_program, *words] for forks in (False, True)
+            [sys.executable, "-I", "-S", "-c", _WITHOUT.format(forks=forks), place_of_program, *words]
+            for forks in (False, True)
         )
         null = os.open("/dev/null", os.O_WRONLY)
         times = [[milliseconds(command, null) for command in (without, forked, with_it)] for _ in range(RUNS)]

@@ -1,3 +1,4 @@
-"""check_mounts: tells which mounted filesystems of a host are dead, hung or denied, without ever hanging itself."""
+"""check_mounts: tells which mounted filesystems of a host are dead, hung or denied, without ever
+hanging itself."""
 
 __version__ = "0.1.0"

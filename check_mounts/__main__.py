@@ -1,12 +1,15 @@
-"""The entry. Whatever happens below, the exit code is 0 to 3 and the first line of the output is a verdict.
+"""The entry. Whatever happens below, the exit code is 0 to 3 and the first line of the output is a
+verdict.
 
-An uncaught exception would exit with 1, which monitoring reads as WARNING, and argparse with 2, which it reads as CRITICAL.
-"""
+An uncaught exception would exit with 1, which monitoring reads as WARNING, and argparse with 2,
+which it reads as CRITICAL."""
 
 import os
 import sys
 
-TYPE_CHECKING = False  # as in typing, which `--cached` has no time to import; for the same reason annotations are quoted
+TYPE_CHECKING = (
+    False  # as in typing, which `--cached` has no time to import; for the same reason annotations are quoted
+)
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def _open_standard_descriptors() -> None:
-    """Put /dev/null where 0, 1 or 2 is closed: the next pipe would take that number, and our output would go to a worker."""
+    """Put /dev/null where 0, 1 or 2 is closed: the next pipe would take that number, and our output
+    would go to a worker."""
     for fd in (0, 1, 2):
         try:
             os.get_inheritable(fd)  # F_GETFD; fstat(2) would ask the filesystem, which may hang
@@ -26,8 +30,8 @@ def _open_standard_descriptors() -> None:
 def main() -> "NoReturn":
     """Run the plugin and exit.
 
-    Not by way of sys.exit: while the interpreter cleans up, a signal would end it with an exit code of its own after the verdict.
-    """
+    Not by way of sys.exit: while the interpreter cleans up, a signal would end it with an exit code
+    of its own after the verdict."""
     os._exit(_main())
 
 
@@ -65,7 +69,11 @@ def _watched(arguments: "list[str]", options: "list[str]", check: "Callable[[lis
 
 
 def _check_unless_caught(
-    arguments: "list[str]", noted: "notes.Notes", watched_by: int, check: "Callable[[list[str], notes.Notes], int]", submits: bool
+    arguments: "list[str]",
+    noted: "notes.Notes",
+    watched_by: int,
+    check: "Callable[[list[str], notes.Notes], int]",
+    submits: bool,
 ) -> int:
     """In the child."""
     from check_mounts import caught, syscalls, watcher
@@ -105,7 +113,8 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     from check_mounts.signals import Interrupts
 
     interrupts = Interrupts()
-    # What is loaded stays. To look through all of it again and again takes 6 ms, and of a forked process also what its memory costs.
+    # What is loaded stays. To look through all of it again and again takes 6 ms, and of a forked
+    # process also what its memory costs.
     gc.disable()
     noted.step("looking for the libraries of Python")
     _add_site_packages()
@@ -116,7 +125,8 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
 
 
 def _serve(arguments: "list[str]", foreground: bool) -> int:
-    """The daemon. What its start reads and loads is read and loaded by another process first: that may hang."""
+    """The daemon. What its start reads and loads is read and loaded by another process first: that
+    may hang."""
     from check_mounts import notes, starting
     from check_mounts.signals import Interrupts
 
@@ -148,7 +158,8 @@ def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.
 
 
 def _add_site_packages() -> None:
-    """Do what -S, with which the installed script saves `--cached` the time, has left out: nagiosplugin is found there."""
+    """Do what -S, with which the installed script saves `--cached` the time, has left out:
+    nagiosplugin is found there."""
     if sys.flags.no_site:
         import site
 

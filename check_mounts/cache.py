@@ -1,10 +1,11 @@
-"""The daemon's result in a file: replaced whole by the daemon, printed by ``check_mounts --cached`` in a few milliseconds.
+"""The daemon's result in a file: replaced whole by the daemon, printed by ``check_mounts --cached``
+in a few milliseconds.
 
-A header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then the output at verbosity 0 to 3. It is printed
-only if everything about it is in order; whatever is not is UNKNOWN. NRPE starts a new interpreter for each question, and half of what
-that costs would be imports: so nothing is imported here that the interpreter does not bring along, and annotations that would need
-``typing`` or a later Python than 3.9 are quoted.
-"""
+A header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then the output at
+verbosity 0 to 3. It is printed only if everything about it is in order; whatever is not is UNKNOWN.
+NRPE starts a new interpreter for each question, and half of what that costs would be imports: so
+nothing is imported here that the interpreter does not bring along, and annotations that would need
+``typing`` or a later Python than 3.9 are quoted."""
 
 import binascii
 import os
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_PATH = "/run/check_mounts/status"
-# The files of a daemon, by what is added to that name: the result, the survey, its process ID for whoever asks, and the lock, which
-# nobody else can open.
+# The files of a daemon, by what is added to that name: the result, the survey, its process ID for
+# whoever asks, and the lock, which nobody else can open.
 SUFFIXES = ("", ".json", ".pid", ".lock")
 
 _STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
@@ -25,16 +26,19 @@ _VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
 _VERBOSITIES = 4
-# What a mount table of 100,000 mounts may need at -vvv; more is not ours, and is not to fill the memory.
+# What a mount table of 100,000 mounts may need at -vvv; more is not ours, and is not to fill the
+# memory.
 _LARGEST = 256 << 20
 _PIECE = 64 << 10
 _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
 _EIO = 5  # errno.EIO
-# What a reader adds to the first line: it is older than a year only where somebody set such an interval.
+# What a reader adds to the first line: it is older than a year only where somebody set such an
+# interval.
 AGE_ROOM = len(" (as of 31536000 s ago)")
-# Of a file that is replaced: its temporary name has to be one, too (NAME_MAX in limits.h, PID_MAX_LIMIT in linux/threads.h).
+# Of a file that is replaced: its temporary name has to be one, too (NAME_MAX in limits.h,
+# PID_MAX_LIMIT in linux/threads.h).
 LONGEST_NAME = 255 - len("..4194304.new")
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
@@ -45,11 +49,13 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """What of a file's content is not as :func:`compose` makes it, in words that hold nothing of the content."""
+    """What of a file's content is not as :func:`compose` makes it, in words that hold nothing of
+    the content."""
 
 
 class Result:
-    """What a file says: the state (0 to 3), the output at each verbosity, its times in seconds on CLOCK_BOOTTIME, the boot's ID."""
+    """What a file says: the state (0 to 3), the output at each verbosity, its times in seconds on
+    CLOCK_BOOTTIME, the boot's ID."""
 
     __slots__ = ("boot", "state", "taken", "texts", "valid_until")
 
@@ -65,10 +71,11 @@ class Result:
 
 
 def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile sees the old file or the new one.
+    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile
+    sees the old file or the new one.
 
-    It is not synced: after a crash of the host a result of before is worthless anyway. Raises OSError; then the old file is there.
-    """
+    It is not synced: after a crash of the host a result of before is worthless anyway. Raises
+    OSError; then the old file is there."""
     directory, name = os.path.split(path)
     fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -80,9 +87,9 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
 def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
     """The same for a file in a directory that is open.
 
-    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a full disk, one that begins otherwise
-    is removed, for it would go on saying that all is well; and there may be room now. Raises OSError.
-    """
+    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a
+    full disk, one that begins otherwise is removed, for it would go on saying that all is well; and
+    there may be room now. Raises OSError."""
     try:
         _replace_in(directory, name, data, mode)
     except OSError:
@@ -92,7 +99,8 @@ def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdic
 
 
 def _removed_unless(directory: int, name: str, verdict: bytes) -> bool:
-    """Remove a file that does not begin like this; whether it was. What cannot be read might say anything."""
+    """Remove a file that does not begin like this; whether it was. What cannot be read might say
+    anything."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -109,8 +117,8 @@ def _removed_unless(directory: int, name: str, verdict: bytes) -> bool:
 
 def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
     _remove_leftovers(directory, name)
-    # A name of the process's own: of two that share one, one would rename the half-written file of the other. It does not end
-    # as `name` does, because what collects *.prom must not collect it.
+    # A name of the process's own: of two that share one, one would rename the half-written file of
+    # the other. It does not end as `name` does, because what collects *.prom must not collect it.
     temporary = f".{name}.{os.getpid()}.new"
     try:
         _fill(directory, temporary, data, mode)
@@ -133,7 +141,8 @@ def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove the temporary files of those who were killed at it; that of a process that lives is still being written."""
+    """Remove the temporary files of those who were killed at it; that of a process that lives is
+    still being written."""
     for entry in os.listdir(directory):
         pid = entry[len(name) + 2 : -4]
         if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
@@ -141,7 +150,8 @@ def _remove_leftovers(directory: int, name: str) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether another process of this number is there. Ours is not at work on the file: this one is about to begin."""
+    """Whether another process of this number is there. Ours is not at work on the file: this one is
+    about to begin."""
     if pid == os.getpid():
         return False
     try:
@@ -163,15 +173,17 @@ def remove(directory: int, name: str) -> bool:
 
 
 def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
-    """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on CLOCK_BOOTTIME.
+    """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on
+    CLOCK_BOOTTIME.
 
-    Raises OSError (also if /proc does not tell the boot's ID) and, for what a reader would have to refuse, ValueError.
-    """
+    Raises OSError (also if /proc does not tell the boot's ID) and, for what a reader would have to
+    refuse, ValueError."""
     replace(path, compose(Result(state, texts, taken, valid_until, boot_id())))
 
 
 def write_in(directory: int, name: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
-    """The same for a file in a directory that is open. Where it fails, no result of another state stays there."""
+    """The same for a file in a directory that is open. Where it fails, no result of another state
+    stays there."""
     verdict = _VERDICT % _STATES[state]
     try:
         data = compose(Result(state, texts, taken, valid_until, boot_id()))
@@ -190,7 +202,11 @@ def compose(result: Result) -> bytes:
 
 def _covered(result: Result) -> bytes:
     """The header but for the checksum. Raises ValueError."""
-    if result.state not in range(len(_STATES)) or len(result.texts) != _VERBOSITIES or not all(map(_is_finished, result.texts)):
+    if (
+        result.state not in range(len(_STATES))
+        or len(result.texts) != _VERBOSITIES
+        or not all(map(_is_finished, result.texts))
+    ):
         raise ValueError("a state from 0 to 3 and four finished texts are needed")
     if not 0 <= result.taken <= result.valid_until < 1e12:
         raise ValueError("two finite times in order are needed")
@@ -210,7 +226,8 @@ def _checksum(covered: bytes, body: bytes) -> bytes:
 
 
 def boot_id() -> bytes:
-    """The ID of this boot: CLOCK_BOOTTIME began anew with it, so times of another say nothing. Raises OSError."""
+    """The ID of this boot: CLOCK_BOOTTIME began anew with it, so times of another say nothing.
+    Raises OSError."""
     fd = os.open(_BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
     try:
         words = os.read(fd, 64).strip()
@@ -225,7 +242,8 @@ def boot_id() -> bytes:
 
 
 def run(arguments: "list[str]") -> int:
-    """``check_mounts --cached`` with these arguments: prints a result, or one line that says why not; returns the exit code.
+    """``check_mounts --cached`` with these arguments: prints a result, or one line that says why
+    not; returns the exit code.
 
     What nobody expects is left to the last boundary, in __main__, which makes it UNKNOWN, too.
     """
@@ -244,7 +262,8 @@ def run(arguments: "list[str]") -> int:
 
 
 def is_in_run(arguments: "list[str]") -> bool:
-    """Whether the file lies below /run, which is in memory and cannot hang: in that filesystem itself, and no link leads out of it.
+    """Whether the file lies below /run, which is in memory and cannot hang: in that filesystem
+    itself, and no link leads out of it.
 
     Nothing is asked of what may be mounted there, on a directory or on the file.
     """
@@ -275,13 +294,15 @@ def is_in_run(arguments: "list[str]") -> bool:
 
 
 def _mount_id(fd: int) -> bytes:
-    """The line about the mount that a descriptor is on; no filesystem but /proc is asked. Raises OSError."""
+    """The line about the mount that a descriptor is on; no filesystem but /proc is asked. Raises
+    OSError."""
     with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as info:
         return next(line for line in info if line.startswith(b"mnt_id:"))
 
 
 def _options(arguments: "list[str]") -> "tuple[str, float, int]":
-    """The file, the greatest age in seconds, the verbosity. By hand, because importing argparse would double the time. Raises Refused."""
+    """The file, the greatest age in seconds, the verbosity. By hand, because importing argparse
+    would double the time. Raises Refused."""
     path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0
     left = arguments[::-1]
     while left:
@@ -303,7 +324,8 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
 
 
 def _value(name: str, left: "list[str]") -> str:
-    """The word after an option; one that looks like an option is none, as with argparse: the value was forgotten."""
+    """The word after an option; one that looks like an option is none, as with argparse: the value
+    was forgotten."""
     if not left or left[-1][:1] == "-":
         raise Refused(f"argument {name}: expected one argument")
     return left.pop()
@@ -326,7 +348,8 @@ def _seconds(word: str) -> float:
 
 
 def _with_age(output: bytes, age: float) -> bytes:
-    """The output, whose first line says how many seconds old it is. Of less than one nothing is said."""
+    """The output, whose first line says how many seconds old it is. Of less than one nothing is
+    said."""
     if age < 1:
         return output
     end = output.index(b"\n")
@@ -347,24 +370,29 @@ def _current(path: str, limit: float) -> "tuple[Result, float]":
         boot = boot_id()
     except OSError as error:
         raise Refused(f"{_BOOT_ID} cannot be read: {os.strerror(error.errno or 0)}: is /proc mounted?") from None
-    # The clock comes last: read any earlier, a result written meanwhile would seem to be of the future.
+    # The clock comes last: read any earlier, a result written meanwhile would seem to be of the
+    # future.
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     judge(result, path, limit, boot, now)
     return result, now - result.taken
 
 
 def read(path: str) -> bytes:
-    """The content of ``path``, if nobody can have written it who is not trusted. Raises Refused, OSError.
+    """The content of ``path``, if nobody can have written it who is not trusted. Raises Refused,
+    OSError.
 
-    The file is opened in the directory that was looked at, not by its path again, so that both findings are about the same place.
-    """
+    The file is opened in the directory that was looked at, not by its path again, so that both
+    findings are about the same place."""
     directory, name = os.path.split(path)
     fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         place = os.fstat(fd)
-        # A sticky directory does not help: whoever may create a file in it may do so while the daemon has none.
+        # A sticky directory does not help: whoever may create a file in it may do so while the
+        # daemon has none.
         if place.st_mode & 0o022:
-            raise Refused(f"{_shown(directory or '.')} can be written to by others than its owner: chmod go-w, or another directory")
+            raise Refused(
+                f"{_shown(directory or '.')} can be written to by others than its owner: chmod go-w, or another directory"
+            )
         return _read_entry(fd, name or ".", place.st_uid, path)
     finally:
         os.close(fd)
@@ -390,7 +418,9 @@ def _check_file(status: os.stat_result, owner: int, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise Refused(f"{_shown(path)} is not a regular file: name the one that the daemon writes, its --cache")
     if status.st_uid not in (0, os.geteuid(), owner):
-        raise Refused(f"{_shown(path)} belongs to uid {status.st_uid}, not to root, the caller or the owner of its directory: chown it")
+        raise Refused(
+            f"{_shown(path)} belongs to uid {status.st_uid}, not to root, the caller or the owner of its directory: chown it"
+        )
     if status.st_mode & 0o022:
         raise Refused(f"{_shown(path)} can be written to by others than its owner: chmod go-w")
 
@@ -414,8 +444,11 @@ def parse(data: bytes) -> Result:
     if words[7] != _checksum(header[: -len(words[7])], body):
         raise Malformed("checksum")
     ends = [sum(lengths[: index + 1]) for index in range(_VERBOSITIES)]
-    result = Result(state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5])
-    # A right checksum is no proof of sense: times without end, a number that is written otherwise, a text without a verdict.
+    result = Result(
+        state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5]
+    )
+    # A right checksum is no proof of sense: times without end, a number that is written otherwise,
+    # a text without a verdict.
     try:
         as_composed = _covered(result) + words[7] == header
     except ValueError:
@@ -426,7 +459,8 @@ def parse(data: bytes) -> Result:
 
 
 def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
-    """Whether a result may stand for the present: ``now`` and ``limit``, the greatest age, in seconds. Raises Refused if not.
+    """Whether a result may stand for the present: ``now`` and ``limit``, the greatest age, in
+    seconds. Raises Refused if not.
 
     The comparisons are such that a time that is not a number is refused.
     """
@@ -455,7 +489,8 @@ def _unreadable(path: str, error: OSError) -> str:
 
 
 def _enters(directory: str) -> bool:
-    """Whether a name in it can be looked up: whoever may not search it does not find ``.`` either."""
+    """Whether a name in it can be looked up: whoever may not search it does not find ``.``
+    either."""
     try:
         os.close(os.open(os.path.join(directory, "."), os.O_PATH | os.O_CLOEXEC))
     except PermissionError:
@@ -478,7 +513,8 @@ def _time(seconds: float) -> str:
 
 
 def _print(data: bytes, fd: int = 1) -> None:
-    """Write to stdout (or stderr). A reader that is gone (EPIPE) cannot be told; the exit code still says the state."""
+    """Write to stdout (or stderr). A reader that is gone (EPIPE) cannot be told; the exit code
+    still says the state."""
     view = memoryview(data)
     while view:
         try:

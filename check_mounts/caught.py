@@ -1,10 +1,13 @@
-"""Runs that do not come to their end, remembered below /run, so that a hung configuration file costs one stuck process and not one a run.
+"""Runs that do not come to their end, remembered below /run, so that a hung configuration file
+costs one stuck process and not one a run.
 
-Import budget: ``binascii``, ``os``; what place needs. text only where another run is told of: ``--cached`` may come here, too.
+Import budget: ``binascii``, ``os``; what place needs. text only where another run is told of:
+``--cached`` may come here, too.
 
-A run enters itself before it does anything that may hang: an empty file in a directory that is ours alone, whose name says who it is,
-what it was started with and who watches it, and into which its notes are copied (see notes). It removes the file at its end. One whose
-process is there though its watcher is not was caught: then a run with the same arguments would be, too, and says so instead.
+A run enters itself before it does anything that may hang: an empty file in a directory that is ours
+alone, whose name says who it is, what it was started with and who watches it, and into which its
+notes are copied (see notes). It removes the file at its end. One whose process is there though its
+watcher is not was caught: then a run with the same arguments would be, too, and says so instead.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ _VARIABLES = ("MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH")
 
 
 class Run:
-    """The entry of this run: ``caught.WHERE.ARGUMENTS.PID.START.PID.START``. Where it is known (boot and pid namespace), what it was
-    started with, itself and its watcher. Nothing here raises: without a directory there is no entry, and no other run is known."""
+    """The entry of this run: ``caught.WHERE.ARGUMENTS.PID.START.PID.START``. Where it is known
+    (boot and pid namespace), what it was started with, itself and its watcher. Nothing here raises:
+    without a directory there is no entry, and no other run is known."""
 
     def __init__(self, arguments: Sequence[str], noted: notes.Notes, watcher: int) -> None:
         self._noted = noted
@@ -44,7 +48,8 @@ class Run:
         return os.open(self._name, flags, 0o600, dir_fd=self._directory)
 
     def caught_before(self) -> Optional[tuple[bytes, int]]:
-        """What to print in place of a result, and its state, where an earlier run with the same arguments was caught and still is."""
+        """What to print in place of a result, and its state, where an earlier run with the same
+        arguments was caught and still is."""
         for name in self._others():
             try:
                 pid, start, watcher, its_start = (int(number) for number in name.split(".")[3:])
@@ -106,13 +111,15 @@ def _since(when: int) -> Sequence[str]:
 
 
 def _place() -> str:
-    """Where stuck probes are remembered unless told otherwise; but no directory that somebody names and that may be anywhere."""
+    """Where stuck probes are remembered unless told otherwise; but no directory that somebody names
+    and that may be anywhere."""
     directory = place.default_directory()
     return directory if directory.startswith(("/run/", "/tmp/")) else place.own_in_tmp()
 
 
 def _digest(arguments: Sequence[str]) -> str:
-    """Whether runs are alike is all that it is for: hashlib takes longer to import than all of this."""
+    """Whether runs are alike is all that it is for: hashlib takes longer to import than all of
+    this."""
     words = [*arguments, _directory(), *(os.environ.get(name, "") for name in _VARIABLES)]
     data = b"\0".join(word.encode("utf-8", "surrogatepass") for word in words)
     return f"{_sum(data):08x}{_sum(data[::-1]):08x}"

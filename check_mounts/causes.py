@@ -1,8 +1,8 @@
-"""Whose fault it is that a mount does not answer: found out beside its probe, which is still waiting, so that it adds no time.
+"""Whose fault it is that a mount does not answer: found out beside its probe, which is still
+waiting, so that it adds no time.
 
-Each server is asked once, however many of its mounts hang. Nothing here touches a mount, and nothing waits: sockets are non-blocking,
-and of a process only its kernel stack is read.
-"""
+Each server is asked once, however many of its mounts hang. Nothing here touches a mount, and
+nothing waits: sockets are non-blocking, and of a process only its kernel stack is read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from check_mounts.model import Condition, Finding, Mount
 if TYPE_CHECKING:
     from check_mounts import diagnosis
 
-# A probe that has been waiting for so long, or for this part of its timeout, is a reason to ask the server.
+# A probe that has been waiting for so long, or for this part of its timeout, is a reason to ask the
+# server.
 _SUSPICIOUS, _PART = 1.0, 0.25
-# What is known to be stuck is not waited for. Its server is given so many seconds after the begin of the run, and part of the timeout.
+# What is known to be stuck is not waited for. Its server is given so many seconds after the begin
+# of the run, and part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 
 
 class Causes:
-    """What has been found out about the servers and workers of mounts that do not answer. ``timeout`` is that of a probe."""
+    """What has been found out about the servers and workers of mounts that do not answer.
+    ``timeout`` is that of a probe."""
 
     def __init__(self, wanted: bool, timeout: float) -> None:
         self.wanted = wanted
@@ -43,15 +46,18 @@ class Causes:
         return any(not examination.finished for examination in self._running)
 
     def suspect(self, waiting: Iterable[tuple[Mount, int, float]]) -> None:
-        """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds or more: look at the process, ask the
-        server."""
+        """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds or more:
+        look at the process, ask the server."""
         new = [each for each in waiting if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
         # Done a little before the probe is given up.
-        self._investigate([(mount, pid) for mount, pid, _ in new], time.monotonic() + max(0.0, self._timeout - longest) * 0.9)
+        self._investigate(
+            [(mount, pid) for mount, pid, _ in new], time.monotonic() + max(0.0, self._timeout - longest) * 0.9
+        )
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
-        """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server has only a moment."""
+        """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server
+        has only a moment."""
         if self.wanted:
             self._investigate([(mount, pid)], max(self._until, time.monotonic()))
 
@@ -73,7 +79,8 @@ class Causes:
                 examination.step(timeout)
 
     def close(self, in_a_hurry: bool) -> None:
-        """Take all replies. Only right after the begin of a run, for what was known to be stuck, is any waited for."""
+        """Take all replies. Only right after the begin of a run, for what was known to be stuck, is
+        any waited for."""
         while not in_a_hurry and self.busy and time.monotonic() < self._until:
             self.step(0.01)
         for examination in self._running:
@@ -85,7 +92,11 @@ class Causes:
         findings = list(findings)
         if not self.wanted:
             return findings
-        hung = [finding.mount for finding in findings if finding.condition is Condition.TIMED_OUT and finding.mount is not None]
+        hung = [
+            finding.mount
+            for finding in findings
+            if finding.condition is Condition.TIMED_OUT and finding.mount is not None
+        ]
         found = self._found_out(hung)
         return [self._explained(finding, found) for finding in findings]
 

@@ -1,4 +1,5 @@
-"""One check as it was asked for: mount table -> selection -> pass -> what is demanded. Shared by the one-shot and the daemon."""
+"""One check as it was asked for: mount table -> selection -> pass -> what is demanded. Shared by
+the one-shot and the daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from check_mounts.survey import Pass, Table
 if TYPE_CHECKING:
     from check_mounts.leads import Found
 
-# How long, in seconds, a link or a device may keep its worker, and how long looking them up may take even if there is no time left.
+# How long, in seconds, a link or a device may keep its worker, and how long looking them up may
+# take even if there is no time left.
 _PATIENCE, _SHORTEST = 1.0, 0.3
 # So many mount points are named in a note.
 _NAMED = 3
@@ -26,7 +28,8 @@ _NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What the daemon is to do beside checking. ``interval`` is in seconds; ``metrics`` None: no metrics are written."""
+    """What the daemon is to do beside checking. ``interval`` is in seconds; ``metrics`` None: no
+    metrics are written."""
 
     interval: float
     foreground: bool
@@ -38,10 +41,11 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from; ``per_mount``: a result for each mount.
+    """The command line, understood. ``fstab`` is the file that some of the demands came from;
+    ``per_mount``: a result for each mount.
 
-    ``patterns`` are the paths that the patterns of mount points begin with, and ``follow`` tells them where these lead.
-    """
+    ``patterns`` are the paths that the patterns of mount points begin with, and ``follow`` tells
+    them where these lead."""
 
     filters: selection.Filters
     settings: survey.Settings
@@ -70,13 +74,17 @@ _TO_COMPARE = 0.25
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
-    """Why a file or directory could hang whoever opens it: it lies on a network, FUSE or autofs mount. None where it does not.
+    """Why a file or directory could hang whoever opens it: it lies on a network, FUSE or autofs
+    mount. None where it does not.
 
     Decided on the text of the mount table.
     """
     normal = selection.normalised(os.fsencode(path))
-    on_the_way = [mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)]
-    # Where the root directory hangs (a diskless host's) nothing runs any more, we included: what is in /run is no worse for that.
+    on_the_way = [
+        mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
+    ]
+    # Where the root directory hangs (a diskless host's) nothing runs any more, we included: what is
+    # in /run is no worse for that.
     if any(mount.mount_point != b"/" for mount in on_the_way):
         on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
     for mount in on_the_way:
@@ -94,14 +102,24 @@ def _memory(
     return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # it must not hang us
 
 
-def begin(options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()) -> Pass:
-    """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this process have stuck.
+def begin(
+    options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
+) -> Pass:
+    """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this
+    process have stuck.
 
     Raises OSError where this host lacks the means for a single worker.
     """
     registry = _memory(options, table[0], chosen.visible, options.settings.max_workers, lost)
     try:
-        return Pass(table, chosen, options.settings, registry, wake_fd, lambda mount: mounttable.place_now(options.mountinfo, mount))
+        return Pass(
+            table,
+            chosen,
+            options.settings,
+            registry,
+            wake_fd,
+            lambda mount: mounttable.place_now(options.mountinfo, mount),
+        )
     except BaseException:
         registry.close(any_stuck=False)
         raise
@@ -114,11 +132,11 @@ def look_up(
     until: float = 0.0,
     interrupted: Callable[[], Optional[str]] = lambda: None,
 ) -> Optional[Found]:
-    """Where the names lead that decide what is probed, and, once ``result`` says what has answered, all else that has to be looked up.
-    None where nothing is named or declared.
+    """Where the names lead that decide what is probed, and, once ``result`` says what has answered,
+    all else that has to be looked up. None where nothing is named or declared.
 
-    ``until`` when it may take (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a mount can cause.
-    """
+    ``until`` when it may take (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
+    mount can cause."""
     names = (*options.filters.mount_points, *options.patterns)
     if not names and not options.demands.expected:
         return None
@@ -129,7 +147,9 @@ def look_up(
     visible = frozenset(mounttable.visible(mounts))
     each = min(_PATIENCE, options.settings.timeout)
     patience = lookups.Patience(each, max(until, time.monotonic() + _SHORTEST), interrupted)
-    return leads.look_up(asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience)
+    return leads.look_up(
+        asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience
+    )
 
 
 def led(options: Options, found: Optional[Found]) -> Options:
@@ -148,7 +168,9 @@ def led(options: Options, found: Optional[Found]) -> Options:
         also=leads.on_the_way((*known.mount_points, *options.patterns), found, known),
         declared=lambda mount: mount.mount_point in points or known.declared(mount),
     )
-    return dataclasses.replace(options, filters=filters, demands=dataclasses.replace(options.demands, expected=expected))
+    return dataclasses.replace(
+        options, filters=filters, demands=dataclasses.replace(options.demands, expected=expected)
+    )
 
 
 def take(
@@ -159,8 +181,8 @@ def take(
     wake_fd: Optional[int] = None,
     begun: Callable[[Pass], None] = lambda under_way: None,
 ) -> Survey:
-    """One check from its beginning to its end. ``begun`` is told of each pass. Raises OSError, see :func:`begin`, as long as nothing was
-    measured."""
+    """One check from its beginning to its end. ``begun`` is told of each pass. Raises OSError, see
+    :func:`begin`, as long as nothing was measured."""
     measured: list[Survey] = []
     try:
         return _take(options, table, reread, interruption, wake_fd, begun, measured)
@@ -205,7 +227,9 @@ def _take(
         found = look_up(options, table[0], result, until, interruption)
     ready = led(options, found)
     if result is not None:
-        ready = dataclasses.replace(ready, filters=dataclasses.replace(ready.filters, also=ready.filters.also | filters.also))
+        ready = dataclasses.replace(
+            ready, filters=dataclasses.replace(ready.filters, also=ready.filters.also | filters.also)
+        )
     result = carried_out(ready, selection.select(table[0], ready.filters))
     tables: list[Sequence[Mount]] = []
 
@@ -226,8 +250,8 @@ def _take(
 
 
 class ToCompare:
-    """How long the comparison has: until the run's deadline, and a moment in any case. After a signal no more than that moment: what is
-    known is not to be lost, and is soon compared."""
+    """How long the comparison has: until the run's deadline, and a moment in any case. After a
+    signal no more than that moment: what is known is not to be lost, and is soon compared."""
 
     def __init__(self, until: float, interruption: Callable[[], Optional[str]]) -> None:
         self._end = max(until, time.monotonic() + _TO_COMPARE)
@@ -250,13 +274,20 @@ def _with_late_comers(
     carried_out: Callable[[Options, Selection, Table], Survey],
     until: float,
 ) -> Survey:
-    """The survey with what is in its place only now, and nobody has asked: what is declared there, and what was left out because it was
-    elsewhere, or covered. Its user may move it to and fro, and to find it in its place is no answer."""
+    """The survey with what is in its place only now, and nobody has asked: what is declared there,
+    and what was left out because it was elsewhere, or covered. Its user may move it to and fro, and
+    to find it in its place is no answer."""
     known = {mount.identity for mount in before}
-    asked = {each.mount.identity for each in result.findings if each.mount is not None and each.condition is not Condition.SHADOWED}
+    asked = {
+        each.mount.identity
+        for each in result.findings
+        if each.mount is not None and each.condition is not Condition.SHADOWED
+    }
     chosen = selection.select(now, options.filters)
     late = [
-        mount for mount in chosen.selected if mount.identity not in asked and (mount.identity in known or options.filters.declared(mount))
+        mount
+        for mount in chosen.selected
+        if mount.identity not in asked and (mount.identity in known or options.filters.declared(mount))
     ]
     if not late:
         return result
@@ -295,8 +326,8 @@ def concluded(
     found: Optional[Found],
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
-    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only where something is declared. What is not
-    compared by the time that it is ``late`` is counted."""
+    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only
+    where something is declared. What is not compared by the time that it is ``late`` is counted."""
     try:
         return _concluded(options, result, mounted_now, found, late)
     except Exception as error:
@@ -304,10 +335,15 @@ def concluded(
 
 
 def _concluded(
-    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], Optional[str]]
+    options: Options,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], Optional[str]],
 ) -> Survey:
     ready = led(options, found)
-    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was measured.
+    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was
+    # measured.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
@@ -321,7 +357,9 @@ def _concluded(
 
 def _unconcluded(result: Survey, error: Exception) -> Survey:
     """No memory, or a defect of ours: what was measured stands."""
-    failed = Finding(b"", None, Condition.UNPROBED, f"what is named and declared was not compared: {text.error_of(error)}")
+    failed = Finding(
+        b"", None, Condition.UNPROBED, f"what is named and declared was not compared: {text.error_of(error)}"
+    )
     return dataclasses.replace(result, findings=(*result.findings, failed))
 
 
@@ -337,7 +375,8 @@ def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> S
 
 
 def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
-    """Notes on what unprivileged users have mounted over what is not theirs: none of that is checked any more."""
+    """Notes on what unprivileged users have mounted over what is not theirs: none of that is
+    checked any more."""
     below: dict[Mount, list[str]] = {}
     for finding in findings:
         if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
@@ -358,7 +397,11 @@ def _named(points: Sequence[str]) -> str:
 
 
 def _held_against_demands(
-    options: Options, result: Survey, mounted_now: Callable[[], Sequence[Mount]], found: Optional[Found], late: Callable[[], Optional[str]]
+    options: Options,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], Optional[str]],
 ) -> Survey:
     devices = None if found is None else found.devices
     beyond = sandbox.outside(options.mountinfo, mounted_now)
@@ -370,14 +413,19 @@ def _held_against_demands(
 
     wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
     held = sandbox.held_against(result, mounted_now(), beyond, hold, wanted)
-    unseen = _unseen(held, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected)
+    unseen = _unseen(
+        held, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected
+    )
     return dataclasses.replace(held, notes=(*held.notes, unseen)) if unseen else held
 
 
 def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:
-    """A note on what a sandbox hides of the mounts that would be checked outside, and that nothing else is said of."""
+    """A note on what a sandbox hides of the mounts that would be checked outside, and that nothing
+    else is said of."""
     told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
-    points = dict.fromkeys(mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told)
+    points = dict.fromkeys(
+        mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told
+    )
     if not points:
         return ""
     return f"not checked, for this process does not see what PID 1 has mounted there: {_named([_clipped(point) for point in points])}"

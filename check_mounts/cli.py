@@ -1,4 +1,5 @@
-"""Options -> settings -> a survey -> the output. What is wrong with the options is said in one line, exit 3."""
+"""Options -> settings -> a survey -> the output. What is wrong with the options is said in one
+line, exit 3."""
 
 from __future__ import annotations
 
@@ -46,14 +47,16 @@ from check_mounts.notes import Notes
 from check_mounts.policy import Capacity, Policy, Range, parse_capacity
 from check_mounts.signals import Interrupts
 
-# What the deadline leaves for the start and the end of a run: with the default timeout, one second less than check_nrpe waits.
+# What the deadline leaves for the start and the end of a run: with the default timeout, one second
+# less than check_nrpe waits.
 _BESIDE_TIMEOUT = 4.0
 # How much more than the timeout of a mount a run has where reading has taken its time, in seconds.
 _TO_FIND = 0.5
 # NRPE cuts the output off after so many bytes without a word (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
-# What the options stand for whose FILE may be left out, and has to be written with an equals sign where it is not.
+# What the options stand for whose FILE may be left out, and has to be written with an equals sign
+# where it is not.
 _FILES = {"--fstab": expected.DEFAULT_FSTAB, "--extra-opts": ""}
 # How long a reader that does not read, or reads slowly, may keep us in all.
 _WRITE_PATIENCE = 4.0
@@ -70,9 +73,13 @@ class UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """argparse would print and exit with 2, which monitoring reads as CRITICAL. Of an option that is none of ours only the name is
-        told: its value may be a secret of another program."""
-        raise UsageError(re.sub(r"(?<= )(-[^\s=]+)=\S+", r"\1=...", message) if message.startswith("unrecognized arguments: ") else message)
+        """argparse would print and exit with 2, which monitoring reads as CRITICAL. Of an option
+        that is none of ours only the name is told: its value may be a secret of another program."""
+        raise UsageError(
+            re.sub(r"(?<= )(-[^\s=]+)=\S+", r"\1=...", message)
+            if message.startswith("unrecognized arguments: ")
+            else message
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         return super().parse_known_args(_with_files(args), namespace)
@@ -82,8 +89,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the file of each ``--fstab`` and ``--extra-opts`` that names none. argparse would take the next word for it: of
-    ``--fstab /srv`` the mount point, which may hang whoever opens it. Raises UsageError."""
+    """The arguments with the file of each ``--fstab`` and ``--extra-opts`` that names none.
+    argparse would take the next word for it: of ``--fstab /srv`` the mount point, which may hang
+    whoever opens it. Raises UsageError."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words = [f"{word}={_FILES[word]}" if word in _FILES else word for word in arguments[:end]]
     for option, meant in zip(arguments[:end], arguments[1:end]):
@@ -94,8 +102,8 @@ def _with_files(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_meant_for(option: str, word: str) -> bool:
-    """Whether somebody has written the file of such an option with a blank. A mount point is no file that is called fstab, and begins
-    with a slash."""
+    """Whether somebody has written the file of such an option with a blank. A mount point is no
+    file that is called fstab, and begins with a slash."""
     if option == "--fstab":
         return word.startswith("/") and "fstab" in word.rpartition("/")[2]
     return option == "--extra-opts" and not word.startswith(("/", "-"))
@@ -167,7 +175,8 @@ def _ident(word: str) -> str:
 
 
 def _object_name(word: str) -> str:
-    """A host or service, as a monitoring server knows it: nothing that a command file, NSCA or Icinga 2 would take for an end of it."""
+    """A host or service, as a monitoring server knows it: nothing that a command file, NSCA or
+    Icinga 2 would take for an end of it."""
     if not word.strip() or not word.isprintable() or any(char in ";!" for char in word):
         raise argparse.ArgumentTypeError(f"'{text.printable_argument(word)}' is not the name of a host or service")
     return word
@@ -194,7 +203,8 @@ def _type_globs(word: str) -> list[selection.Glob]:
 
 
 def _mount_point(word: str) -> bytes:
-    """Judged after all options: of a misspelt option the option is to be named, not its value. Raises UsageError."""
+    """Judged after all options: of a misspelt option the option is to be named, not its value.
+    Raises UsageError."""
     if not word.startswith("/"):
         _refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
     return names.simplified(os.fsencode(word))
@@ -226,7 +236,9 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
     )
-    result.add_argument("mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing")
+    result.add_argument(
+        "mount_points", metavar="MOUNTPOINT", nargs="*", help="check only these; one that is not mounted is missing"
+    )
     _add_selection(result.add_argument_group("which mounts"))
     _add_demands(result.add_argument_group("what should be mounted"))
     _add_probing(result.add_argument_group("how to probe"))
@@ -255,7 +267,9 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         help="autofs triggers: leave them alone (default), or have them mounted and probe that",
     )  # fmt: skip
     group.add_argument("--allow-none", action="store_true", help="OK, not UNKNOWN, where no mount is selected")
-    group.add_argument("--mountinfo", metavar="FILE", default=mounttable.DEFAULT_PATH, help="the mount table (default: %(default)s)")
+    group.add_argument(
+        "--mountinfo", metavar="FILE", default=mounttable.DEFAULT_PATH, help="the mount table (default: %(default)s)"
+    )
 
 
 def _add_demands(group: argparse._ArgumentGroup) -> None:
@@ -263,7 +277,9 @@ def _add_demands(group: argparse._ArgumentGroup) -> None:
         "--fstab", metavar="FILE", nargs="?", const=expected.DEFAULT_FSTAB,
         help="what fstab declares should be mounted, and mounted so (default: %(const)s); write --fstab=FILE",
     )  # fmt: skip
-    group.add_argument("--systemd", action="store_true", help="so should the mount and automount units of systemd that are wanted")
+    group.add_argument(
+        "--systemd", action="store_true", help="so should the mount and automount units of systemd that are wanted"
+    )
     group.add_argument(
         "--expect", action="append", default=[], metavar="SPEC", type=_spec,
         help="so should this: MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]... (repeatable)",
@@ -277,9 +293,16 @@ def _add_demands(group: argparse._ArgumentGroup) -> None:
         help="these mount points are to be read-only (repeatable)",
     )
     group.add_argument(
-        "--ignore-option", action="append", default=[], metavar="GLOB", type=_glob, help="declared options not to be compared (repeatable)"
+        "--ignore-option",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        type=_glob,
+        help="declared options not to be compared (repeatable)",
     )
-    group.add_argument("--config", metavar="FILE", help=f"the configuration (default: {config.DEFAULT_PATH}, if there is one)")
+    group.add_argument(
+        "--config", metavar="FILE", help=f"the configuration (default: {config.DEFAULT_PATH}, if there is one)"
+    )
     group.add_argument(
         "--extra-opts", action="append", default=[], metavar="[SECTION][@FILE]", nargs="?", const="",
         help="take more options from a section of an ini file of the Monitoring Plugins; write --extra-opts=...",
@@ -287,8 +310,12 @@ def _add_demands(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_probing(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-t", "--timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for one mount (default: 5)")
-    group.add_argument("--deadline", metavar="SECONDS", type=_seconds, help="for the whole run (default: 4 more than the timeout)")
+    group.add_argument(
+        "-t", "--timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for one mount (default: 5)"
+    )
+    group.add_argument(
+        "--deadline", metavar="SECONDS", type=_seconds, help="for the whole run (default: 4 more than the timeout)"
+    )
     group.add_argument(
         "--as", dest="identity", metavar="USER", default="owner",
         help="look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
@@ -301,8 +328,12 @@ def _add_probing(group: argparse._ArgumentGroup) -> None:
         "--write", action="store_true",
         help="also write a file to each filesystem that answers and is not read-only, as its owner, and remove it again",
     )  # fmt: skip
-    group.add_argument("--no-diagnosis", action="store_true", help="do not ask the servers of mounts that do not answer")
-    group.add_argument("--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)")
+    group.add_argument(
+        "--no-diagnosis", action="store_true", help="do not ask the servers of mounts that do not answer"
+    )
+    group.add_argument(
+        "--state-dir", metavar="DIR", help="where stuck probes are remembered (default for root: /run/check_mounts)"
+    )
 
 
 def _add_judging(group: argparse._ArgumentGroup) -> None:
@@ -325,7 +356,13 @@ def _add_judging(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-v", "--verbose", action="count", default=0, help="mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)")
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)",
+    )
     group.add_argument(
         "--perfdata",
         choices=("summary", "mounts", "steps", "none"),
@@ -342,20 +379,36 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_service(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--daemon", action="store_true", help="check again and again, log to syslog, and keep the result for --cached")
-    group.add_argument("--interval", metavar="SECONDS", type=_seconds, default=60.0, help="from one check to the next (default: 60)")
-    group.add_argument("--foreground", action="store_true", help="do not detach, and log to stderr")
-    group.add_argument("--cache", metavar="FILE", default=cache.DEFAULT_PATH, help="where the result is kept (default: %(default)s)")
-    group.add_argument("--metrics", metavar="FILE.prom", help="write metrics for node_exporter's textfile collector, too")
     group.add_argument(
-        "--syslog-facility", metavar="NAME", choices=tuple(logs.FACILITIES), default="daemon", help="of what is logged (default: daemon)"
+        "--daemon", action="store_true", help="check again and again, log to syslog, and keep the result for --cached"
     )
-    group.add_argument("--syslog-ident", metavar="NAME", type=_ident, default="check_mounts", help="the same (default: check_mounts)")
+    group.add_argument(
+        "--interval", metavar="SECONDS", type=_seconds, default=60.0, help="from one check to the next (default: 60)"
+    )
+    group.add_argument("--foreground", action="store_true", help="do not detach, and log to stderr")
+    group.add_argument(
+        "--cache", metavar="FILE", default=cache.DEFAULT_PATH, help="where the result is kept (default: %(default)s)"
+    )
+    group.add_argument(
+        "--metrics", metavar="FILE.prom", help="write metrics for node_exporter's textfile collector, too"
+    )
+    group.add_argument(
+        "--syslog-facility",
+        metavar="NAME",
+        choices=tuple(logs.FACILITIES),
+        default="daemon",
+        help="of what is logged (default: daemon)",
+    )
+    group.add_argument(
+        "--syslog-ident", metavar="NAME", type=_ident, default="check_mounts", help="the same (default: check_mounts)"
+    )
     group.add_argument(
         "--cached", action="store_true",
         help="print what the daemon has found, UNKNOWN if that is too old; goes with --cache, --max-age and -v only",
     )  # fmt: skip
-    group.add_argument("--max-age", metavar="SECONDS", type=_seconds, help="with --cached: UNKNOWN if it is older than that")
+    group.add_argument(
+        "--max-age", metavar="SECONDS", type=_seconds, help="with --cached: UNKNOWN if it is older than that"
+    )
 
 
 def _add_submission(group: argparse._ArgumentGroup) -> None:
@@ -364,13 +417,23 @@ def _add_submission(group: argparse._ArgumentGroup) -> None:
         help="submit the result to command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT or nrdp:URL, too (repeatable); "
         'passwords are in the configuration, section [submit "DESTINATION"]',
     )  # fmt: skip
-    group.add_argument("--submit-host", metavar="NAME", type=_object_name, help="as the result of this host (default: the host name)")
     group.add_argument(
-        "--submit-service", metavar="NAME", type=_object_name, default="mounts", help="and of this service of its (default: %(default)s)"
+        "--submit-host", metavar="NAME", type=_object_name, help="as the result of this host (default: the host name)"
     )
-    group.add_argument("--submit-timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for each destination (default: 5)")
     group.add_argument(
-        "--per-mount", action="store_true", help="a result for each mount as well, of the service 'mounts MOUNTPOINT', submitted or printed"
+        "--submit-service",
+        metavar="NAME",
+        type=_object_name,
+        default="mounts",
+        help="and of this service of its (default: %(default)s)",
+    )
+    group.add_argument(
+        "--submit-timeout", metavar="SECONDS", type=_seconds, default=5.0, help="for each destination (default: 5)"
+    )
+    group.add_argument(
+        "--per-mount",
+        action="store_true",
+        help="a result for each mount as well, of the service 'mounts MOUNTPOINT', submitted or printed",
     )
 
 
@@ -388,7 +451,8 @@ def known_options(options_parser: argparse.ArgumentParser) -> dict[str, config.O
 def _from_files(
     options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace
 ) -> tuple[argparse.Namespace, Configuration]:
-    """The values with what the files say that the command line names. Raises UsageError, which names file and line."""
+    """The values with what the files say that the command line names. Raises UsageError, which
+    names file and line."""
     try:
         path = config.DEFAULT_PATH if values.config is None else _absolute("--config", values.config)
         configuration = config.read(path, known_options(options_parser), optional=values.config is None)
@@ -400,13 +464,16 @@ def _from_files(
     for line in extra:
         for word in line.words:
             if _option_of(word) in (config.REFUSED | {"h", "V"}):
-                raise UsageError(f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only")
+                raise UsageError(
+                    f"{line.origin}: '{text.printable_argument(word)}' can be said on the command line only"
+                )
             # argparse would repeat the value, and such a file has the passwords of other plugins.
             if word.partition("=")[0] not in options_parser._option_string_actions:
                 raise UsageError(f"{line.origin}: unknown key '{text.printable_argument(_option_of(word))}'")
     said = configuration.words
     if values.config is None and not values.daemon:
-        # Who checks one mount by hand must not tell the server that all of this host are well. Nor is what goes along with it meant.
+        # Who checks one mount by hand must not tell the server that all of this host are well. Nor
+        # is what goes along with it meant.
         unmeant = {"submit"} if values.submit else {"submit", "per-mount"}
         said = tuple(line for line in said if not any(_option_of(word) in unmeant for word in line.words))
     lines = [*said, *extra]
@@ -422,7 +489,9 @@ def _from_files(
     given = _given(arguments)
     merged = options_parser.parse_intermixed_args([*(word for word, _ in words), *arguments])
     # Where a value comes from, for what turns out to be wrong with it only later.
-    merged.origins = {_option_of(word): origin for word, origin in words if _option_of(word).replace("-", "_") not in given}
+    merged.origins = {
+        _option_of(word): origin for word, origin in words if _option_of(word).replace("-", "_") not in given
+    }
     return merged, _below_the_command_line(configuration, given, values)
 
 
@@ -441,7 +510,8 @@ def _given(arguments: list[str]) -> set[str]:
 
 
 def _below_the_command_line(configuration: Configuration, given: set[str], values: argparse.Namespace) -> Configuration:
-    """The configuration without what the command line says otherwise: that is for one run, and wins."""
+    """The configuration without what the command line says otherwise: that is for one run, and
+    wins."""
     plain = ("timeout", "identity", "write", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical")
     taken: dict[str, None] = {name: None for name in plain if name in given}
     taken |= {name: None for name in ("warning", "critical") if any(step is None for step, _ in getattr(values, name))}
@@ -450,7 +520,9 @@ def _below_the_command_line(configuration: Configuration, given: set[str], value
         return configuration
     sections = []
     for section in configuration.sections:
-        severity = {condition: state for condition, state in section.overrides.severity.items() if condition not in said}
+        severity = {
+            condition: state for condition, state in section.overrides.severity.items() if condition not in said
+        }
         overrides = dataclasses.replace(section.overrides, severity=severity, **taken)  # type: ignore[arg-type]
         sections.append(dataclasses.replace(section, overrides=overrides))
     # Not dataclasses.replace(): what is known of single mounts was that of the old sections.
@@ -464,8 +536,11 @@ def _blamed(error: UsageError, origins: Mapping[str, str]) -> UsageError:
     return UsageError(f"{origin}: {error}") if origin else error
 
 
-def _declarations(values: argparse.Namespace, configuration: Configuration) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
-    """What was declared to be mounted, the lines of fstab that are wrong, and notes on units. Raises UsageError."""
+def _declarations(
+    values: argparse.Namespace, configuration: Configuration
+) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
+    """What was declared to be mounted, the lines of fstab that are wrong, and notes on units.
+    Raises UsageError."""
     if values.fstab is not None or values.systemd or values.expect or configuration.sections:
         from check_mounts import option_rules  # noqa: F401  what is found is not to be lost by an import that fails later
 
@@ -487,7 +562,9 @@ def _declarations(values: argparse.Namespace, configuration: Configuration) -> t
     return [*declared, *configuration.expected(), *values.expect], wrong, notes
 
 
-def _demands(values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]) -> demands.Demands:
+def _demands(
+    values: argparse.Namespace, configuration: Configuration, declared: Sequence[ExpectedMount]
+) -> demands.Demands:
     def expect_ro(mount_point: bytes) -> Optional[bool]:
         said = configuration.for_mount(mount_point).expect_ro
         return True if said is None and any(glob.match(mount_point) for glob in values.expect_ro) else said
@@ -505,9 +582,8 @@ def _demands(values: argparse.Namespace, configuration: Configuration, declared:
 def _is_declared(configuration: Configuration) -> Callable[[Mount], bool]:
     """Whether a section has declared what is to be mounted in the place of a mount.
 
-    A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]`` with ``options = nodev`` is not about
-    /dev. By its path any mount is declared.
-    """
+    A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]`` with
+    ``options = nodev`` is not about /dev. By its path any mount is declared."""
     by_path = [section for section in configuration.sections if section.path is not None]
 
     def is_declared(mount: Mount) -> bool:
@@ -531,7 +607,9 @@ def _overrides(configuration: Configuration, deadline: float) -> Optional[Callab
     for section in configuration.sections:
         timeout = section.overrides.timeout
         if timeout is not None and timeout > deadline:
-            raise UsageError(f"{section.origins['timeout']}: a timeout of {timeout:g} s is longer than the deadline of {deadline:g} s")
+            raise UsageError(
+                f"{section.origins['timeout']}: a timeout of {timeout:g} s is longer than the deadline of {deadline:g} s"
+            )
 
     def override(mount: Mount) -> survey.Override:
         said = configuration.for_mount(mount.mount_point)
@@ -542,8 +620,11 @@ def _overrides(configuration: Configuration, deadline: float) -> Optional[Callab
     return override
 
 
-def _understood(options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace, again: bool = False) -> Options:
-    """The parsed command line -> Options. ``again``: for a daemon that runs already. Raises UsageError."""
+def _understood(
+    options_parser: argparse.ArgumentParser, arguments: list[str], values: argparse.Namespace, again: bool = False
+) -> Options:
+    """The parsed command line -> Options. ``again``: for a daemon that runs already. Raises
+    UsageError."""
     values, configuration = _from_files(options_parser, arguments, values)
     try:
         return _settled(values, configuration, _given(arguments), again)
@@ -557,11 +638,13 @@ def _deadline(values: argparse.Namespace) -> float:
 
 
 def _settled(values: argparse.Namespace, configuration: Configuration, given: set[str], again: bool) -> Options:
-    """All values, wherever they come from -> Options. ``given``: what the command line names; ``again``: see _service. Raises
-    UsageError."""
+    """All values, wherever they come from -> Options. ``given``: what the command line names;
+    ``again``: see _service. Raises UsageError."""
     deadline = _deadline(values)
     if deadline < values.timeout:
-        raise UsageError(f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount")
+        raise UsageError(
+            f"argument --deadline: {deadline:g} s is shorter than the timeout of {values.timeout:g} s for one mount"
+        )
     declared, wrong, notes = _declarations(values, configuration)
 
     def writes(mount: Mount) -> bool:
@@ -624,14 +707,18 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
 
 
 def _service(values: argparse.Namespace, given: set[str], again: bool) -> Optional[checking.Service]:
-    """What the daemon is to do; None where none is wanted. ``again``: it runs already. Raises UsageError."""
+    """What the daemon is to do; None where none is wanted. ``again``: it runs already. Raises
+    UsageError."""
     if values.cached:  # the fast path (cache.py) would have seen it
         _refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
     if not values.daemon:
         # In a file they may stand for a daemon that reads it as well.
         for option in ("interval", "foreground", "cache", "metrics", "syslog_facility", "syslog_ident"):
             if option in given:
-                _refuse(f"--{option.replace('_', '-')}", "goes with --daemon only" + (" or --cached" if option == "cache" else ""))
+                _refuse(
+                    f"--{option.replace('_', '-')}",
+                    "goes with --daemon only" + (" or --cached" if option == "cache" else ""),
+                )
         if "max_age" in given:
             _refuse("--max-age", "goes with --cached only")
         return None
@@ -650,7 +737,9 @@ def _service(values: argparse.Namespace, given: set[str], again: bool) -> Option
     )
 
 
-def _submission(values: argparse.Namespace, configuration: Configuration, given: set[str]) -> Optional[delivery.Submission]:
+def _submission(
+    values: argparse.Namespace, configuration: Configuration, given: set[str]
+) -> Optional[delivery.Submission]:
     """Raises UsageError."""
     if values.json and "per_mount" in given:
         _refuse("--per-mount", "does not go with --json, which has each mount anyway")
@@ -665,7 +754,8 @@ def _submission(values: argparse.Namespace, configuration: Configuration, given:
             if option in given:
                 _refuse(f"--{option.replace('_', '-')}", "goes with --submit only")
         return None
-    # Not the fully qualified one: to find that out, a name server is asked, which may be what is down.
+    # Not the fully qualified one: to find that out, a name server is asked, which may be what is
+    # down.
     host = values.submit_host if values.submit_host is not None else os.uname().nodename
     return delivery.Submission(tuple(destinations.values()), host, values.submit_service, values.submit_timeout)
 
@@ -688,9 +778,15 @@ def _cache(values: argparse.Namespace) -> str:
         _refuse("--cache", f"'{shown}' is not the name of a file")
     files = [selection.normalised(os.fsencode(path + suffix)) for suffix in cache.SUFFIXES]
     if files[0].count(b"/") == 1:
-        _refuse("--cache", f"'{shown}' is in the root directory: the result needs one of its own, as in {cache.DEFAULT_PATH}")
+        _refuse(
+            "--cache",
+            f"'{shown}' is in the root directory: the result needs one of its own, as in {cache.DEFAULT_PATH}",
+        )
     _check_length("--cache", name + ".json")
-    if values.metrics is not None and selection.normalised(os.fsencode(_absolute("--metrics", values.metrics))) in files:
+    if (
+        values.metrics is not None
+        and selection.normalised(os.fsencode(_absolute("--metrics", values.metrics))) in files
+    ):
         _refuse("--metrics", "names a file of --cache")
     return path
 
@@ -709,7 +805,9 @@ def _check_length(option: str, name: str) -> None:
 def _metrics(path: str, load: bool) -> str:
     """``load``: see that it can be written. Raises UsageError."""
     if not path.endswith(".prom"):
-        _refuse("--metrics", f"'{text.printable_argument(path)}' does not end in .prom, so node_exporter would not read it")
+        _refuse(
+            "--metrics", f"'{text.printable_argument(path)}' does not end in .prom, so node_exporter would not read it"
+        )
     try:
         if load:
             from check_mounts import metrics  # noqa: F401
@@ -734,7 +832,9 @@ def _policy(values: argparse.Namespace, configuration: Configuration) -> Policy:
     )
     if not configuration.sections:
         return general
-    return dataclasses.replace(general, exception=lambda mount_point: configuration.for_mount(mount_point).policy(general))
+    return dataclasses.replace(
+        general, exception=lambda mount_point: configuration.for_mount(mount_point).policy(general)
+    )
 
 
 def _identity(user: str) -> Optional[privilege.Identity]:
@@ -763,7 +863,8 @@ def _absolute(option: str, path: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _started_in() -> str:
-    """The working directory when it was first asked for: a daemon that reads its options again is in /. Raises OSError."""
+    """The working directory when it was first asked for: a daemon that reads its options again is
+    in /. Raises OSError."""
     return os.getcwd()
 
 
@@ -781,7 +882,8 @@ def _read_table(options: Options) -> survey.Table:
 
 
 def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Survey:
-    """Check what is mounted. ``begun``: when this run was (CLOCK_MONOTONIC), from which its deadline counts."""
+    """Check what is mounted. ``begun``: when this run was (CLOCK_MONOTONIC), from which its
+    deadline counts."""
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -790,7 +892,8 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         os.chdir("/")
     except OSError:
         pass  # then the caller's directory is kept busy
-    # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
+    # What exists now is shared with all workers; the collector would touch, and so copy, its pages
+    # in each.
     gc.freeze()
     gc.enable()
     options = _with_what_is_left(options, begun)
@@ -800,13 +903,16 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         noted.selected(len(under_way.chosen.selected))
         under_way.tell = _noting(options, noted)
 
-    result = checking.take(options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow)
+    result = checking.take(
+        options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
+    )
     noted.replace(_failures(result.findings, options.policy))
     return result
 
 
 def _with_what_is_left(options: Options, begun: float) -> Options:
-    """The options with as much of the deadline as reading has left; with enough to find a mount that hangs in any case."""
+    """The options with as much of the deadline as reading has left; with enough to find a mount
+    that hangs in any case."""
     settings = options.settings
     enough = min(settings.deadline, settings.timeout + _TO_FIND)
     left = max(enough, begun + settings.deadline - time.monotonic())
@@ -814,7 +920,8 @@ def _with_what_is_left(options: Options, begun: float) -> Options:
 
 
 def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
-    """Notes what has been found of each mount, for the case that this process is caught before it can say so."""
+    """Notes what has been found of each mount, for the case that this process is caught before it
+    can say so."""
 
     def tell(finding: Finding, count: int) -> None:
         noted.checked(count)
@@ -844,13 +951,16 @@ def _report(result: Survey, options: Options) -> tuple[bytes, State]:
 
     reading.step("making the report")
 
-    presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding())
+    presentation = plugin.Presentation(
+        options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding()
+    )
     report = plugin.report(result, options.policy, presentation, options.per_mount and options.submission is None)
     return report.output, report.state
 
 
 def _submit(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
-    """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the verdict nor the exit code.
+    """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the
+    verdict nor the exit code.
 
     To cron, which mails what is printed, that is the only news.
     """
@@ -891,7 +1001,8 @@ def _stdout_encoding() -> str:
 
 
 def _write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
-    """Write to stdout (or stderr), in pieces that a pipe takes without blocking: a reader that does not read must not keep us for ever.
+    """Write to stdout (or stderr), in pieces that a pipe takes without blocking: a reader that does
+    not read must not keep us for ever.
 
     A signal that comes now ends it; the first piece, which has the verdict, has its chance even so.
     """
@@ -919,7 +1030,8 @@ def _write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
 
 
 def _has_room(fd: int, seconds: float) -> bool:
-    """Whether something can be written to a descriptor, or will be in so many seconds; where nobody can say that, it is tried."""
+    """Whether something can be written to a descriptor, or will be in so many seconds; where nobody
+    can say that, it is tried."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     try:
@@ -955,7 +1067,8 @@ def _understood_again(arguments: list[str]) -> Options:
 
 
 def rehearse(arguments: list[str]) -> bytes:
-    """In a process that may hang: do what a daemon with these arguments does before its first pass; what it asks, and the answers."""
+    """In a process that may hang: do what a daemon with these arguments does before its first pass;
+    what it asks, and the answers."""
     os.environ["LANGUAGE"] = "C"  # see run
     options_parser = parser()
     _load_daemon()
@@ -963,13 +1076,16 @@ def rehearse(arguments: list[str]) -> bytes:
 
     def understood() -> None:
         options = _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments))
-        _read_table(options)  # which is asked for again and again; but where it hangs at once, the daemon must not begin
+        _read_table(
+            options
+        )  # which is asked for again and again; but where it hangs at once, the daemon must not begin
 
     return daemon.rehearsed(understood)
 
 
 def _load_daemon() -> None:
-    """What it, and a configuration that is read again, may need: later it might lie on a mount that hangs. Raises ImportError."""
+    """What it, and a configuration that is read again, may need: later it might lie on a mount that
+    hangs. Raises ImportError."""
     import difflib  # noqa: F401  for what is misspelt there
 
     from check_mounts import option_rules  # noqa: F401  for what is declared there
@@ -1000,14 +1116,15 @@ def _internal(error: Exception) -> str:
 
 
 def _is_to_submit(arguments: list[str]) -> bool:
-    """Does the command line ask for a single run's submission, as far as that can be told where it is wrong?"""
+    """Does the command line ask for a single run's submission, as far as that can be told where it
+    is wrong?"""
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return any(word.startswith("--submit") for word in words) and "--daemon" not in words
 
 
 def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
-    """There is no result, and so nothing to submit. Where that was wanted it is said on stderr, too: the line of commands by which cron
-    submits throws stdout away."""
+    """There is no result, and so nothing to submit. Where that was wanted it is said on stderr,
+    too: the line of commands by which cron submits throws stdout away."""
     _write(text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n{below}", _stdout_encoding()), interrupts)
     if submits:
         _complain(f"not submitted: {words}", interrupts)
@@ -1015,20 +1132,25 @@ def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") 
 
 
 def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
-    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the guidelines demand.
+    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the
+    guidelines demand.
 
-    ``noted`` is told what comes next, for whoever watches this process. ``answers`` is what :func:`rehearse` gave, in a daemon.
-    """
+    ``noted`` is told what comes next, for whoever watches this process. ``answers`` is what
+    :func:`rehearse` gave, in a daemon."""
     begun = time.monotonic()
     reading.say_to(noted.step)
-    # argparse looks for translations of its messages, in files, each time that it has something to say (gettext(3)).
+    # argparse looks for translations of its messages, in files, each time that it has something to
+    # say (gettext(3)).
     os.environ["LANGUAGE"] = "C"
     options_parser = parser()
     submits = _is_to_submit(arguments)
     try:
         values = options_parser.parse_intermixed_args(arguments)
         if values.help or values.version:
-            _write((options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"), interrupts)
+            _write(
+                (options_parser.format_help() if values.help else f"check_mounts {__version__}\n").encode("utf-8"),
+                interrupts,
+            )
             return State.UNKNOWN.value
         noted.until(begun + _deadline(values))
         options = _first_understood(options_parser, arguments, values, answers)

@@ -1,4 +1,5 @@
-"""What a probe's outcome means: errno, mode and mount ID -> condition and words. Pure; the one place where errno is judged."""
+"""What a probe's outcome means: errno, mode and mount ID -> condition and words. Pure; the one
+place where errno is judged."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from typing import Optional
 from check_mounts import filesystems, text
 from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Condition, Mount, Outcome, Step
 
-# This machine ran short of something, or an id is not mapped in our user namespace or on an idmapped mount (EOVERFLOW): it says nothing
-# about the filesystem.
+# This machine ran short of something, or an id is not mapped in our user namespace or on an
+# idmapped mount (EOVERFLOW): it says nothing about the filesystem.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
-# What keeps a file from being written or removed where the filesystem is well: it does not know how, or knows no such names or sizes;
-# a limit of ours; somebody has removed or replaced our file, or has it locked.
+# What keeps a file from being written or removed where the filesystem is well: it does not know
+# how, or knows no such names or sizes; a limit of ours; somebody has removed or replaced our file,
+# or has it locked.
 _NOT_DEATH = NOT_OFFERED | {
     errno.ENAMETOOLONG, errno.EILSEQ, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.EOVERFLOW, errno.ENOTTY, errno.ESPIPE,
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY,
@@ -23,21 +25,22 @@ _NOT_DEATH = NOT_OFFERED | {
 
 
 class Elsewhere(enum.Enum):
-    """The look-up did not end on the mount: only a fresh mount table can say whether it is gone or hidden."""
+    """The look-up did not end on the mount: only a fresh mount table can say whether it is gone or
+    hidden."""
 
     OTHER_MOUNT = "its mount point leads to another mount"
     NO_PATH = "its mount point cannot be reached"
 
 
 def shut_down(mount: Mount) -> bool:
-    """ext4 and xfs that were shut down (by an I/O error or on purpose) say so in their options, while ext4 still answers from the
-    page cache as if nothing had happened.
-    """
+    """ext4 and xfs that were shut down (by an I/O error or on purpose) say so in their options,
+    while ext4 still answers from the page cache as if nothing had happened."""
     return filesystems.traits(mount.fs_type).shutdown and b"shutdown" in mount.super_options
 
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
-    """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount is meant to lead elsewhere."""
+    """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount is
+    meant to lead elsewhere."""
     if outcome.step == Step.LOOK_UP and outcome.errno in PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:
@@ -46,14 +49,18 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
 
 
 def classify_write(outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a write probe that came back, of a mount whose reading steps were answered; the detail of OK is a remark."""
+    """Condition and detail of a write probe that came back, of a mount whose reading steps were
+    answered; the detail of OK is a remark."""
     if outcome.errno is None or outcome.step is None:
         return Condition.OK, _write_remark(outcome)
     words = f"{text.error_words(outcome.errno)} at {outcome.step.word}"
     if outcome.differs and outcome.step is Step.VERIFY:
         return Condition.DEAD, _DIFFERS
     if outcome.errno in _NOT_DEATH:
-        return Condition.OK, f"not written: {words}" if outcome.step is not Step.REMOVE else f"a file that was written: {words}"
+        return (
+            Condition.OK,
+            f"not written: {words}" if outcome.step is not Step.REMOVE else f"a file that was written: {words}",
+        )
     if outcome.errno in _OURS:
         return Condition.UNPROBED, words
     if outcome.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -76,22 +83,27 @@ def _write_remark(outcome: Outcome) -> str:
 
 
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a mount whose probe came back; the mount itself was seen (:func:`led_elsewhere` is None).
+    """Condition and detail of a mount whose probe came back; the mount itself was seen
+    (:func:`led_elsewhere` is None).
 
-    An error is a proof, an attribute is one only where the filesystem's type keeps it (:mod:`check_mounts.filesystems`):
+    An error is a proof, an attribute is one only where the filesystem's type keeps it
+    (:mod:`check_mounts.filesystems`):
 
-    ================================  =========================================================================
-    no link: the root was removed     types whose ``attributes`` the kernel or an NFS server keeps, images apart
-    ``shutdown`` in the options       ext2, ext3, ext4, xfs
-    no execute bit in the mode        the types of the first line, images, and FUSE with ``default_permissions``
-    ================================  =========================================================================
+    ================================
+    ========================================================================= no link: the root was
+    removed     types whose ``attributes`` the kernel or an NFS server keeps, images apart
+    ``shutdown`` in the options       ext2, ext3, ext4, xfs no execute bit in the mode        the
+    types of the first line, images, and FUSE with ``default_permissions``
+    ================================
+    =========================================================================
 
     OK needs a success: that a call is not offered proves nothing.
     """
     directory = stat.S_ISDIR(outcome.mode or 0)
     if outcome.nlink == 0 and directory and filesystems.counts_links(mount):
-        # A bind-mounted file that was replaced by a rename has no link any more and is as good as before; a directory is not.
-        # NFS: the export's root directory was removed while the server still holds it open; every use fails with ESTALE.
+        # A bind-mounted file that was replaced by a rename has no link any more and is as good as
+        # before; a directory is not. NFS: the export's root directory was removed while the server
+        # still holds it open; every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
     if outcome.errno is not None and outcome.step is not None and outcome.errno not in DENIED_ERRORS:
         if outcome.errno in _OURS:
@@ -111,7 +123,9 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     if outcome.answered(Step.READ):
         return Condition.OK, ""
     unlisted = outcome.mode is None or stat.S_ISDIR(outcome.mode)
-    asked = [step for step in (Step.READ, Step.STATX, Step.STATFS) if outcome.error_of(step) not in (None, errno.ENOTDIR)]
+    asked = [
+        step for step in (Step.READ, Step.STATX, Step.STATFS) if outcome.error_of(step) not in (None, errno.ENOTDIR)
+    ]
     words = text.error_words(outcome.error_of(asked[0]) or 0) if asked else ""
     if not _lives(mount, outcome):
         if not asked:
@@ -126,9 +140,9 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
 def _lives(mount: Mount, outcome: Outcome) -> bool:
     """Whether the filesystem itself has answered anything.
 
-    Of FUSE the kernel answers statfs with nothing but zeroes where we are not the user that it serves (fuse_statfs), and so it does
-    where its daemon is in another user namespace. fstat may be answered from the cache.
-    """
+    Of FUSE the kernel answers statfs with nothing but zeroes where we are not the user that it
+    serves (fuse_statfs), and so it does where its daemon is in another user namespace. fstat may be
+    answered from the cache."""
     served = filesystems.is_served(mount)
     numbers = outcome.usage is not None and (not served or any(outcome.usage))
     by_statfs = outcome.answered(Step.STATFS) and numbers and not filesystems.traits(mount.fs_type).own_statfs

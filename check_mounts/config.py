@@ -1,17 +1,21 @@
 """A configuration file -> words for the command line, and what is said of single mounts.
 
-Import budget: ``functools``, ``re``, ``stat``; difflib only where a key is misspelt. The format, as in check_mounts.conf(5):
+Import budget: ``functools``, ``re``, ``stat``; difflib only where a key is misspelt. The format, as
+in check_mounts.conf(5):
 
-* Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs; those around a line, a key and a
-  value do not count. Any byte but NUL may occur. A line goes on nowhere.
-* A line that is empty, or begins with ``#`` or ``;``, says nothing. There are no comments behind a value.
-* ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key = value`` belongs to the last one begun.
-* A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or another backslash only. Elsewhere
-  quotes and backslashes are ordinary bytes.
+* Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs;
+  those around a line, a key and a value do not count. Any byte but NUL may occur. A line goes on
+  nowhere.
+* A line that is empty, or begins with ``#`` or ``;``, says nothing. There are no comments behind a
+  value.
+* ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key =
+  value`` belongs to the last one begun.
+* A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or
+  another backslash only. Elsewhere quotes and backslashes are ordinary bytes.
 
-configparser is not used: it knows no line numbers of values, and no bytes.
-The files of --extra-opts have the format of the Monitoring Plugins, which has no quotes; see :func:`extra_words`.
-"""
+configparser is not used: it knows no line numbers of values, and no bytes. The files of
+--extra-opts have the format of the Monitoring Plugins, which has no quotes; see
+:func:`extra_words`."""
 
 from __future__ import annotations
 
@@ -46,12 +50,23 @@ _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)(.?)', re.DOTALL)
 _NO_WORD = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(rb'\\(["\\])')
 _NUMBER = re.compile(rb"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z")
-# A pattern that can match one path only: what glob characters it has stand in brackets of their own.
+# A pattern that can match one path only: what glob characters it has stand in brackets of their
+# own.
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*\Z")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
-_BOOLEANS = {b"yes": True, b"true": True, b"on": True, b"1": True, b"no": False, b"false": False, b"off": False, b"0": False}
+_BOOLEANS = {
+    b"yes": True,
+    b"true": True,
+    b"on": True,
+    b"1": True,
+    b"no": False,
+    b"false": False,
+    b"off": False,
+    b"0": False,
+}
 
-# Where the Monitoring Plugins look, in their order (lib/parse_ini.c; those with "nagios" in them are older names).
+# Where the Monitoring Plugins look, in their order (lib/parse_ini.c; those with "nagios" in them
+# are older names).
 EXTRA_OPTS_NAMES = ("monitoring-plugins.ini", "plugins.ini", "nagios-plugins.ini")
 EXTRA_OPTS_PATHS = (
     "/usr/local/etc/monitoring-plugins/monitoring-plugins.ini",
@@ -69,15 +84,16 @@ EXTRA_OPTS_PATHS = (
 
 
 class ConfigError(Exception):
-    """Something is wrong with a file; the message says what and where, on one line fit for any output."""
+    """Something is wrong with a file; the message says what and where, on one line fit for any
+    output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
     """What a long option is like: does it take a value, may it be given more than once?
 
-    ``commas``: a value may be several, separated by commas. A repeatable option without value (``--verbose``) is given a number.
-    """
+    ``commas``: a value may be several, separated by commas. A repeatable option without value
+    (``--verbose``) is given a number."""
 
     takes_value: bool
     repeatable: bool = False
@@ -86,10 +102,11 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """One line of a file as words of the command line (``--timeout=5``), decoded as Python decodes arguments.
+    """One line of a file as words of the command line (``--timeout=5``), decoded as Python decodes
+    arguments.
 
-    ``origin`` is fit for output: ``/etc/check_mounts.conf line 3``. ``words`` is empty where a flag is switched off.
-    """
+    ``origin`` is fit for output: ``/etc/check_mounts.conf line 3``. ``words`` is empty where a flag
+    is switched off."""
 
     origin: str
     words: tuple[str, ...]
@@ -99,10 +116,11 @@ class Words:
 class Overrides:
     """What the sections say about one mount; None where they say nothing.
 
-    ``timeout`` is in seconds, ``warning`` and ``critical`` are ranges of seconds. ``severity`` holds only what is said.
-    ``identity`` is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and ``options`` say what should
-    be mounted there, and ``declared_in`` where the last of them was said; :meth:`Configuration.declared` makes use of them.
-    """
+    ``timeout`` is in seconds, ``warning`` and ``critical`` are ranges of seconds. ``severity``
+    holds only what is said. ``identity`` is ``owner``, ``self`` or a user, not looked up.
+    ``expect``, ``source``, ``fs_type`` and ``options`` say what should be mounted there, and
+    ``declared_in`` where the last of them was said; :meth:`Configuration.declared` makes use of
+    them."""
 
     timeout: Optional[float] = None
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
@@ -149,7 +167,8 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
 
 @dataclasses.dataclass(frozen=True)
 class MountSection:
-    """One ``[mount "GLOB"]``. ``path`` is the mount point of a pattern that can match one only, else None.
+    """One ``[mount "GLOB"]``. ``path`` is the mount point of a pattern that can match one only,
+    else None.
 
     ``origin`` is that of its first line, ``origins`` those of its keys (the first line of each).
     """
@@ -168,8 +187,8 @@ class MountSection:
 
 @dataclasses.dataclass(frozen=True)
 class SubmitSection:
-    """What all ``[submit "DESTINATION"]`` of one destination say: ``origin`` is that of the last one's first line, ``origins`` those of
-    the keys."""
+    """What all ``[submit "DESTINATION"]`` of one destination say: ``origin`` is that of the last
+    one's first line, ``origins`` those of the keys."""
 
     destination: str
     settings: passive.Settings
@@ -218,15 +237,19 @@ class Configuration:
         return ExpectedMount(mount_point, said.source, said.fs_type, said.options or (), said.declared_in, own=True)
 
     def expected(self) -> list[ExpectedMount]:
-        """What has to be mounted (``expect = yes``), in the order of the file; without what is to be ignored."""
+        """What has to be mounted (``expect = yes``), in the order of the file; without what is to
+        be ignored."""
         names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
         found = [(names[path], self.declared(path)) for path in wanted]
-        return [dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None]
+        return [
+            dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None
+        ]
 
     def identities(self) -> dict[str, str]:
-        """The users to look up (neither ``owner`` nor ``self``), each with where it was said first, for an error message."""
+        """The users to look up (neither ``owner`` nor ``self``), each with where it was said first,
+        for an error message."""
         found: dict[str, str] = {}
         for section in self.sections:
             user = section.overrides.identity
@@ -248,7 +271,8 @@ def _word(line: bytes) -> bytes:
 
 
 def _begun(line: bytes) -> str:
-    """The same for a message, which goes everywhere: the rest may hold a secret, such as the password in a URL."""
+    """The same for a message, which goes everywhere: the rest may hold a secret, such as the
+    password in a URL."""
     word = _word(line)
     return _clipped(word) if word == line else f"{_clipped(word)} ...".lstrip()
 
@@ -383,7 +407,8 @@ def _path(value: bytes) -> str:
     return os.fsdecode(value)
 
 
-# The keys of [submit], which are the fields of passive.Settings, how their values are understood, and what they have to be.
+# The keys of [submit], which are the fields of passive.Settings, how their values are understood,
+# and what they have to be.
 SUBMIT_KEYS: Mapping[str, tuple[Callable[[bytes], Any], str]] = {
     "user": (_user, "a name"),
     "password": (_user, "a password"),
@@ -396,7 +421,8 @@ SUBMIT_KEYS: Mapping[str, tuple[Callable[[bytes], Any], str]] = {
     "client-config": (_path, "an absolute path"),
 }
 SECRET_KEYS = frozenset(("password", "token"))
-# How a line begins of which nothing is shown where it is none. People write passwords into URLs, though they are refused there.
+# How a line begins of which nothing is shown where it is none. People write passwords into URLs,
+# though they are refused there.
 _SECRETS = tuple(key.encode("ascii") for key in sorted(SECRET_KEYS | {"submit"}))
 
 
@@ -412,7 +438,8 @@ class _Entry:
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-    """``title`` is how it is written, ``kind`` its first word, ``name`` what stands in quotes behind it."""
+    """``title`` is how it is written, ``kind`` its first word, ``name`` what stands in quotes
+    behind it."""
 
     origin: str
     title: str
@@ -422,7 +449,8 @@ class _Section:
 
 
 def _lines(data: bytes, name: str, blanks: bytes = _BLANKS) -> Iterator[tuple[str, bytes]]:
-    """The origin of each line that says something, and the line, stripped. Raises ConfigError for a NUL byte."""
+    """The origin of each line that says something, and the line, stripped. Raises ConfigError for a
+    NUL byte."""
     data = data[len(_BOM) :] if data.startswith(_BOM) else data
     for number, raw in enumerate(data.split(b"\n"), 1):
         origin = f"{name} line {number}"
@@ -493,7 +521,8 @@ def _section(origin: str, line: bytes) -> _Section:
 
 
 def _entry(origin: str, line: bytes, kind: str) -> _Entry:
-    """``kind`` is that of the section, or empty. A line that is none is shown as a whole only in [mount], where no secrets are."""
+    """``kind`` is that of the section, or empty. A line that is none is shown as a whole only in
+    [mount], where no secrets are."""
     key, equals, value = line.partition(b"=")
     key = key.strip(_BLANKS)
     if kind == "submit" or line.lower().startswith(_SECRETS):
@@ -513,7 +542,9 @@ def _secret_entry(origin: str, key: bytes, equals: bytes, value: bytes) -> _Entr
             return _Entry(origin, key.decode("ascii"), _unquoted(value))
     except ValueError:
         pass
-    raise ConfigError(f"{origin}: this is no 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)")
+    raise ConfigError(
+        f"{origin}: this is no 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)"
+    )
 
 
 def _suggestion(word: bytes, known: Iterable[str]) -> str:
@@ -533,7 +564,9 @@ def _check_keys(section: _Section, known: Iterable[str], repeatable: Callable[[s
             close = _suggestion(entry.key.encode(), known)
             raise ConfigError(f"{entry.origin}: unknown key '{_clipped(entry.key.encode())}' in {section.title}{close}")
         if entry.key in seen and not repeatable(entry.key):
-            raise ConfigError(f"{entry.origin}: duplicate key '{entry.key}' in {section.title}, first on {_line(seen[entry.key])}")
+            raise ConfigError(
+                f"{entry.origin}: duplicate key '{entry.key}' in {section.title}, first on {_line(seen[entry.key])}"
+            )
         seen.setdefault(entry.key, entry.origin)
 
 
@@ -583,7 +616,10 @@ def _mount_section(section: _Section) -> MountSection:
         values[field] = _added(values[field], value) if field in values else value
         origins.setdefault(entry.key, entry.origin)
     if path is not None:
-        values = {key: dataclasses.replace(value, for_one=True) if isinstance(value, Capacity) else value for key, value in values.items()}
+        values = {
+            key: dataclasses.replace(value, for_one=True) if isinstance(value, Capacity) else value
+            for key, value in values.items()
+        }
     if _DECLARING & origins.keys():
         values["declared_in"] = section.origin
     return MountSection(glob, pattern, path, Overrides(**values), section.origin, origins)
@@ -597,12 +633,17 @@ def _submit_section(section: _Section) -> SubmitSection:
 
 
 def _submit_value(entry: _Entry) -> Any:
-    """What it means. The message never has the value, whatever the key: people take ``key`` for where a token belongs."""
+    """What it means. The message never has the value, whatever the key: people take ``key`` for
+    where a token belongs."""
     parse, wanted = SUBMIT_KEYS[entry.key]
     try:
         return parse(entry.value)
     except ValueError:
-        why = f"this is not {wanted} (it is not shown, because it may hold a secret)" if entry.value else "the value is empty"
+        why = (
+            f"this is not {wanted} (it is not shown, because it may hold a secret)"
+            if entry.value
+            else "the value is empty"
+        )
         raise ConfigError(f"{entry.origin}: {entry.key}: {why}") from None
 
 
@@ -628,7 +669,8 @@ def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]
 
 
 def parse(data: bytes, name: str, known: Mapping[str, Option]) -> Configuration:
-    """The content of a file; ``name`` is how to call it in messages, fit for output. Raises ConfigError.
+    """The content of a file; ``name`` is how to call it in messages, fit for output. Raises
+    ConfigError.
 
     ``known`` are the long options, without dashes; those that are REFUSED may be among them.
     """
@@ -651,10 +693,11 @@ def parse(data: bytes, name: str, known: Mapping[str, Option]) -> Configuration:
 
 
 def read(path: str, known: Mapping[str, Option], optional: bool = False) -> Configuration:
-    """The file at ``path``, see :func:`parse`. Raises ConfigError. ``optional``: one that does not exist says nothing.
+    """The file at ``path``, see :func:`parse`. Raises ConfigError. ``optional``: one that does not
+    exist says nothing.
 
-    One that exists and cannot be read is an error even then: a check without the exceptions it was told would raise false alarms.
-    """
+    One that exists and cannot be read is an error even then: a check without the exceptions it was
+    told would raise false alarms."""
     try:
         data, mode = _content(path)
     except FileNotFoundError:
@@ -663,9 +706,13 @@ def read(path: str, known: Mapping[str, Option], optional: bool = False) -> Conf
         return Configuration()
     configuration = parse(data, _shown(path), known)
     if mode & stat.S_IROTH:
-        for origin, key in ((section.origins[key], key) for section in configuration.destinations for key in section.origins):
+        for origin, key in (
+            (section.origins[key], key) for section in configuration.destinations for key in section.origins
+        ):
             if key in SECRET_KEYS:
-                raise ConfigError(f"{origin}: {key}: refused, because everybody may read it (mode {mode:04o}): chmod o-r {_shown(path)}")
+                raise ConfigError(
+                    f"{origin}: {key}: refused, because everybody may read it (mode {mode:04o}): chmod o-r {_shown(path)}"
+                )
     return configuration
 
 
@@ -674,7 +721,8 @@ def _shown(path: str) -> str:
 
 
 def _content(path: str) -> tuple[bytes, int]:
-    """What is in a file that nobody else can have written, and its mode. Raises ConfigError, and FileNotFoundError as it is."""
+    """What is in a file that nobody else can have written, and its mode. Raises ConfigError, and
+    FileNotFoundError as it is."""
     try:
         mode, uid, data = reading.asked("reading", path, _opened)
     except FileNotFoundError:
@@ -688,7 +736,8 @@ def _content(path: str) -> tuple[bytes, int]:
 
 
 def _opened(path: str) -> tuple[int, int, bytes]:
-    """Mode, owner and content of a file; no content where it is not a regular one. Raises OSError."""
+    """Mode, owner and content of a file; no content where it is not a regular one. Raises
+    OSError."""
     # Without O_NONBLOCK a FIFO would keep us until somebody opens it for writing.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -707,10 +756,11 @@ def _bytes_of(descriptor: int) -> bytes:
 
 
 def _check_status(shown: str, mode: int, uid: int) -> None:
-    """Raises ConfigError for what is no file, and for a file by which somebody else could steer the caller.
+    """Raises ConfigError for what is no file, and for a file by which somebody else could steer the
+    caller.
 
-    It names users to act as and switches alarms off. POSIX ACLs that let others write show in the bits of the group.
-    """
+    It names users to act as and switches alarms off. POSIX ACLs that let others write show in the
+    bits of the group."""
     if stat.S_ISDIR(mode):
         raise ConfigError(f"{shown}: a directory")
     if not stat.S_ISREG(mode):
@@ -718,7 +768,9 @@ def _check_status(shown: str, mode: int, uid: int) -> None:
     if uid not in (0, os.geteuid()):
         raise ConfigError(f"{shown}: refused, because it belongs to uid {uid}, neither root nor the caller")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(f"{shown}: refused, because others than its owner may write to it (mode {stat.S_IMODE(mode):04o})")
+        raise ConfigError(
+            f"{shown}: refused, because others than its owner may write to it (mode {stat.S_IMODE(mode):04o})"
+        )
 
 
 # --- --extra-opts
@@ -730,12 +782,14 @@ def extra_options(spec: str, environment: Mapping[str, str]) -> list[str]:
 
 
 def extra_words(spec: str, environment: Mapping[str, str]) -> tuple[Words, ...]:
-    """What ``--extra-opts=[SECTION][@FILE]`` stands for: words to come before those of the command line. Raises ConfigError.
+    """What ``--extra-opts=[SECTION][@FILE]`` stands for: words to come before those of the command
+    line. Raises ConfigError.
 
-    As the Monitoring Plugins do it (https://www.monitoring-plugins.org/doc/extra-opts.html, lib/parse_ini.c): the section is named
-    like the plugin unless said otherwise; ``key=value`` is ``--key=value``, ``key=`` is ``--key``, a key of one letter has one dash;
-    values have no quotes; a key may be repeated; a section that occurs twice is the sum of both; other sections may hold anything.
-    """
+    As the Monitoring Plugins do it (https://www.monitoring-plugins.org/doc/extra-opts.html,
+    lib/parse_ini.c): the section is named like the plugin unless said otherwise; ``key=value`` is
+    ``--key=value``, ``key=`` is ``--key``, a key of one letter has one dash; values have no quotes;
+    a key may be repeated; a section that occurs twice is the sum of both; other sections may hold
+    anything."""
     section, at, path = spec.partition("@")
     path = path if at else _extra_file(environment)
     if not path:
@@ -750,7 +804,8 @@ def extra_words(spec: str, environment: Mapping[str, str]) -> tuple[Words, ...]:
 
 
 def _extra_file(environment: Mapping[str, str]) -> str:
-    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH and then in the fixed places. Raises ConfigError."""
+    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH and then in the fixed
+    places. Raises ConfigError."""
     if environment.get("MP_CONFIG_FILE"):
         return environment["MP_CONFIG_FILE"]
     directories = [directory for directory in environment.get("NAGIOS_CONFIG_PATH", "").split(":") if directory]
@@ -758,7 +813,9 @@ def _extra_file(environment: Mapping[str, str]) -> str:
     for path in (*named, *EXTRA_OPTS_PATHS):
         if reading.asked("looking for", path, _exists):
             return path
-    raise ConfigError(f"--extra-opts: there is no {EXTRA_OPTS_NAMES[0]} or {EXTRA_OPTS_NAMES[1]} in any of the usual places")
+    raise ConfigError(
+        f"--extra-opts: there is no {EXTRA_OPTS_NAMES[0]} or {EXTRA_OPTS_NAMES[1]} in any of the usual places"
+    )
 
 
 def _exists(path: str) -> bool:
@@ -789,7 +846,9 @@ def _extra_word(origin: str, line: bytes, blanks: bytes) -> str:
     if not _KEY.match(key):
         raise ConfigError(f"{origin}: '{_begun(key)}' is not a key")
     if not equals:
-        raise ConfigError(f"{origin}: '{_clipped(key)}' has no '=' (an option without value is written '{_clipped(key)}=')")
+        raise ConfigError(
+            f"{origin}: '{_clipped(key)}' has no '=' (an option without value is written '{_clipped(key)}=')"
+        )
     if key == b"extra-opts":
         raise ConfigError(f"{origin}: 'extra-opts' can be said on the command line only")
     dashes = b"-" if len(key) == 1 else b"--"

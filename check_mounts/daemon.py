@@ -1,8 +1,9 @@
-"""Check again and again: the schedule, signals, changes of the mount table, the log, the result files.
+"""Check again and again: the schedule, signals, changes of the mount table, the log, the result
+files.
 
-One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd; what is imported and opened is so before
-the first pass, because later it might lie on a mount that hangs.
-"""
+One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd; what
+is imported and opened is so before the first pass, because later it might lie on a mount that
+hangs."""
 
 from __future__ import annotations
 
@@ -52,35 +53,43 @@ from check_mounts.survey import Pass, Table
 from check_mounts.trial import Trial
 from check_mounts.watch import Endings, TableWatch
 
-# A change of the mount table is looked at so many seconds after the last one: a host that starts containers changes it all the time.
+# A change of the mount table is looked at so many seconds after the last one: a host that starts
+# containers changes it all the time.
 _BETWEEN_LOOKS = 0.2
-# A pass that a change of the table asks for which the table does not show, by the mounts that come and go meanwhile, say, comes so many
-# seconds after the last one.
+# A pass that a change of the table asks for which the table does not show, by the mounts that come
+# and go meanwhile, say, comes so many seconds after the last one.
 _BETWEEN_EARLY_PASSES = 10.0
-# Passes over what is new that may be under way beside each other, each kept by something that hangs.
+# Passes over what is new that may be under way beside each other, each kept by something that
+# hangs.
 _MOST_PASSES = 4
-# The longest sleep: a host that was suspended is noticed so soon after, for what was measured before is old.
+# The longest sleep: a host that was suspended is noticed so soon after, for what was measured
+# before is old.
 _LONGEST_SLEEP = 5.0
 _SUSPENDED = 2.0
-# How long the reading of the configuration may stand still, which is what it does while a file hangs, and how long it may take in all:
-# one that is large is slow, and not to be refused for that. In seconds.
+# How long the reading of the configuration may stand still, which is what it does while a file
+# hangs, and how long it may take in all: one that is large is slow, and not to be refused for that.
+# In seconds.
 _TRIAL, _LONGEST_TRIAL = 1.0, 60.0
 # How long the loop waits, in seconds, for the links and devices that are looked up.
 _LONGEST_LOOK = 2.0
 # How often is looked at what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
-# How many processes may hang in files of the configuration. The next SIGHUP may come because somebody has written a file that does not
-# hang into it; by looking at fstab, which the daemon does by itself, no more than one comes to them.
+# How many processes may hang in files of the configuration. The next SIGHUP may come because
+# somebody has written a file that does not hang into it; by looking at fstab, which the daemon does
+# by itself, no more than one comes to them.
 _MOST_TRIALS = 4
-# How long the metrics may be on their way to their file before their process is killed, and how much longer the daemon stays for them at
-# its end; how often is looked whether one has ended that could not be killed. In seconds.
+# How long the metrics may be on their way to their file before their process is killed, and how
+# much longer the daemon stays for them at its end; how often is looked whether one has ended that
+# could not be killed. In seconds.
 _LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
 # Why it could not write them, in bytes; nothing where it could.
 _WRITE_ANSWER = 256
-# How long the parent waits for word of its detached child, beyond the deadline of the first pass, and for its end.
+# How long the parent waits for word of its detached child, beyond the deadline of the first pass,
+# and for its end.
 _PATIENCE = 10.0
 _NAMED = 3
-# How the files begin that we write beside each other, by what is added to the name of the result; and that of the metrics.
+# How the files begin that we write beside each other, by what is added to the name of the result;
+# and that of the metrics.
 _PID = rb"\d+\n?\Z"
 _OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
@@ -95,15 +104,17 @@ Say = Callable[[State, str], None]
 
 
 class Refused(Exception):
-    """The daemon cannot start, or cannot take over its configuration; the message says why, on one line."""
+    """The daemon cannot start, or cannot take over its configuration; the message says why, on one
+    line."""
 
 
 def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
-    """Be the daemon until a signal asks for the end; detached from the caller unless ``--foreground``.
+    """Be the daemon until a signal asks for the end; detached from the caller unless
+    ``--foreground``.
 
-    ``reload`` gives the options as the files say now, or raises Refused. ``say`` prints a verdict: that the daemon runs (the caller of
-    a detached one) or why it does not. The state is what the exit code says.
-    """
+    ``reload`` gives the options as the files say now, or raises Refused. ``say`` prints a verdict:
+    that the daemon runs (the caller of a detached one) or why it does not. The state is what the
+    exit code says."""
     service = options.service
     assert service is not None
     if service.foreground:
@@ -112,7 +123,8 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
 
 
 def rehearsed(understand: Callable[[], object]) -> bytes:
-    """In a process that may hang: what is asked of files and of the database of users to understand the options, and answered."""
+    """In a process that may hang: what is asked of files and of the database of users to understand
+    the options, and answered."""
     with reading.recorded() as answers:
         try:
             understand()
@@ -122,7 +134,8 @@ def rehearsed(understand: Callable[[], object]) -> bytes:
 
 
 def again(answers: bytes, understand: Callable[[], Options]) -> Options:
-    """The options, understood from these answers alone: what could be read a moment ago may hang by now. Raises Refused."""
+    """The options, understood from these answers alone: what could be read a moment ago may hang by
+    now. Raises Refused."""
     try:
         with reading.given(marshal.loads(answers)):
             return understand()
@@ -130,7 +143,9 @@ def again(answers: bytes, understand: Callable[[], Options]) -> Options:
         raise Refused(f"not the same files were asked for twice: {error}") from None
 
 
-def _detached(options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
+def _detached(
+    options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say
+) -> State:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -157,12 +172,16 @@ def _detached(options: Options, service: Service, reload: Callable[[], Options],
         say(State.UNKNOWN, _called_off(pid, str(interrupts())))
         return State.UNKNOWN
     state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
-    say(state, answer[1:].decode("utf-8", "surrogateescape") or "the daemon does not say whether it has started, see the log")
+    say(
+        state,
+        answer[1:].decode("utf-8", "surrogateescape") or "the daemon does not say whether it has started, see the log",
+    )
     return state
 
 
 def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
-    """What the child says: empty where it has ended without a word, or the time is up; None where a signal came first."""
+    """What the child says: empty where it has ended without a word, or the time is up; None where a
+    signal came first."""
     poll = select.poll()
     for fd in (read, interrupts.wake_fd):
         poll.register(fd, select.POLLIN)
@@ -181,9 +200,8 @@ def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
 def _called_off(pid: int, name: str) -> str:
     """End the child whose start a signal has called off; what has become of that.
 
-    An init script takes a start that exits with 3 for failed: if a daemon ran all the same, the script would not know of it, and the
-    next start would be refused.
-    """
+    An init script takes a start that exits with 3 for failed: if a daemon ran all the same, the
+    script would not know of it, and the next start would be refused."""
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
     until = time.monotonic() + _PATIENCE
@@ -215,7 +233,12 @@ def _leave_terminal() -> None:
 
 
 def _serve(
-    options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, refuse: Say, settled: Callable[[], None]
+    options: Options,
+    service: Service,
+    reload: Callable[[], Options],
+    interrupts: Interrupts,
+    refuse: Say,
+    settled: Callable[[], None],
 ) -> State:
     try:
         home = _Home(service, options)
@@ -229,7 +252,8 @@ def _serve(
     try:
         interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
         _stay_in_memory(log)
-        # What exists now is shared with all workers; the collector would touch, and so copy, its pages in each.
+        # What exists now is shared with all workers; the collector would touch, and so copy, its
+        # pages in each.
         gc.freeze()
         gc.enable()
         Daemon(options, service, home, reload, interrupts, log, settled).run()
@@ -242,20 +266,25 @@ def _serve(
 class _Home:
     """The directory of the result, ours as long as we hold the lock in it.
 
-    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere else.
-    """
+    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere
+    else."""
 
     def __init__(self, service: Service, options: Options) -> None:
         """Make it ours, and see that no other daemon uses it. Raises Refused."""
         self._service = service
         self._mountinfo = options.mountinfo
         self._table: Optional[int] = None
-        self._paths = {"--cache": [service.cache + suffix for suffix in _OURS], "--metrics": [service.metrics] if service.metrics else []}
+        self._paths = {
+            "--cache": [service.cache + suffix for suffix in _OURS],
+            "--metrics": [service.metrics] if service.metrics else [],
+        }
         self._whys: dict[str, Optional[str]] = {}
         try:
             self._look_at_table()
         except OSError as error:
-            raise Refused(f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}") from None
+            raise Refused(
+                f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}"
+            ) from None
         for option, why in self._whys.items():
             if why is not None:
                 raise Refused(f"argument {option}: {why}")
@@ -265,11 +294,11 @@ class _Home:
         self.directory, self._lock = self._taken(starting=True)
 
     def may_hang(self, option: str) -> Optional[str]:
-        """Why whoever opens the file that an option names could hang now: something that does may have been mounted over it or over a
-        directory above. None where it could not.
+        """Why whoever opens the file that an option names could hang now: something that does may
+        have been mounted over it or over a directory above. None where it could not.
 
-        What was found last counts where the table cannot be read: that nothing can be checked is a result, too.
-        """
+        What was found last counts where the table cannot be read: that nothing can be checked is a
+        result, too."""
         try:
             self._look_at_table()
         except OSError:
@@ -297,7 +326,8 @@ class _Home:
             raise Refused(f"argument --cache: {where}: {error}") from None
         try:
             if self._service.cache == cache.DEFAULT_PATH:
-                # An earlier run may have made it for its memory alone, but NRPE's user is to read the result.
+                # An earlier run may have made it for its memory alone, but NRPE's user is to read
+                # the result.
                 os.fchmod(fd, 0o755)
             if starting:
                 for suffix, pattern in _OURS.items():
@@ -326,8 +356,8 @@ class _Home:
             pass
 
     def see_to_it(self) -> None:
-        """If somebody has removed the lock, or the whole directory, make all of it again. Raises Refused; OSError where it cannot be
-        said whether somebody has."""
+        """If somebody has removed the lock, or the whole directory, make all of it again. Raises
+        Refused; OSError where it cannot be said whether somebody has."""
         if self._lock.holds and _is_same(self.directory, self._path or "/"):
             self._tell_pid(self.directory)
             return
@@ -336,7 +366,8 @@ class _Home:
         self.directory, self._lock = directory, lock
 
     def close(self) -> None:
-        """Leave it. A lock that something may have been mounted over is not looked at, and ends with the process."""
+        """Leave it. A lock that something may have been mounted over is not looked at, and ends
+        with the process."""
         if self.may_hang("--cache") is None:
             if self._lock.holds:
                 cache.remove(self.directory, f"{self.name}.pid")
@@ -345,7 +376,8 @@ class _Home:
 
 
 def _is_same(directory: int, path: str) -> bool:
-    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no descriptor, no memory."""
+    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no
+    descriptor, no memory."""
     try:
         fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -360,18 +392,22 @@ def _is_same(directory: int, path: str) -> bool:
 
 
 def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
-    """Raises Refused where there is something that we have not written: it would be replaced, whatever it is."""
+    """Raises Refused where there is something that we have not written: it would be replaced,
+    whatever it is."""
     shown = text.printable_argument(path)
     try:
         beginning = place.beginning(directory, path.rpartition("/")[2])
     except place.Unusable as error:
         raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
     if beginning and not pattern.match(beginning):
-        raise Refused(f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced")
+        raise Refused(
+            f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced"
+        )
 
 
 def _check_metrics(path: str) -> None:
-    """The same for metrics. That their directory cannot be opened is said, once, whenever they are written: it may come."""
+    """The same for metrics. That their directory cannot be opened is said, once, whenever they are
+    written: it may come."""
     try:
         directory, _ = _open_above(path)
     except OSError:
@@ -383,19 +419,23 @@ def _check_metrics(path: str) -> None:
 
 
 def _open_above(path: str) -> tuple[int, str]:
-    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a symbolic link leads to it."""
+    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a
+    symbolic link leads to it."""
     directory, _, name = path.rpartition("/")
-    return syscalls.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name
+    return syscalls.open_without_symlinks(
+        os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    ), name
 
 
 class _Metrics:
-    """The metrics on their way to their file, in a worker, for that may be on a local disk, and such a one is frozen (fsfreeze(8)) for a
-    snapshot or a backup now and then. Whoever makes a file there then waits until it is thawed, no signal ends him, and nothing tells
-    beforehand. One at a time, so that no more than one process ever hangs; those that wait are replaced by what is newer.
+    """The metrics on their way to their file, in a worker, for that may be on a local disk, and
+    such a one is frozen (fsfreeze(8)) for a snapshot or a backup now and then. Whoever makes a file
+    there then waits until it is thawed, no signal ends him, and nothing tells beforehand. One at a
+    time, so that no more than one process ever hangs; those that wait are replaced by what is
+    newer.
 
-    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told of each how it went: why the file
-    cannot be written, None where it is.
-    """
+    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told
+    of each how it went: why the file cannot be written, None where it is."""
 
     def __init__(self, home: _Home, poll: select.poll, tell: Callable[[Optional[str]], None]) -> None:
         self._home, self._poll, self._tell = home, poll, tell
@@ -414,7 +454,8 @@ class _Metrics:
 
     @property
     def due(self) -> Optional[float]:
-        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to do."""
+        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
+        do."""
         if self._pool is not None:
             return min(self._pool.due, self._latest)
         if self._waiting is None:
@@ -476,7 +517,8 @@ class _Metrics:
         return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
 
     def close(self) -> None:
-        """The end. What is under way or waits has a moment more: the file is to say how it was last, with no half of another beside it."""
+        """The end. What is under way or waits has a moment more: the file is to say how it was
+        last, with no half of another beside it."""
         until = time.monotonic() + _LAST_WRITE
         while (self._pool is not None or self._waiting is not None) and not self._left and time.monotonic() < until:
             self.step(until)
@@ -487,8 +529,8 @@ class _Metrics:
 def _replace_metrics(path: str, data: bytes) -> Optional[str]:
     """Why the file cannot be written; None where it is.
 
-    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to the exporter's user, who could mount
-    something there, or lead us elsewhere by a symbolic link.
+    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to
+    the exporter's user, who could mount something there, or lead us elsewhere by a symbolic link.
     """
     try:
         fd, name = _open_above(path)
@@ -504,7 +546,8 @@ def _replace_metrics(path: str, data: bytes) -> Optional[str]:
 
 
 def _stay_in_memory(log: Log) -> None:
-    """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come from what hangs.
+    """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come
+    from what hangs.
 
     Future pages too only where no limit could then make an allocation fail (mlockall(2)).
     """
@@ -561,14 +604,16 @@ class Daemon:
         self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
         # What was looked up of names and devices, and for which options.
         self._found: Optional[Found] = None
-        # Where what was declared was last, by where it is now, if a link that leads there was changed.
+        # Where what was declared was last, by where it is now, if a link that leads there was
+        # changed.
         self._led_before: dict[bytes, bytes] = {}
         self._looked_for: Optional[Options] = None
         self._lookups_left: list[int] = []
         self._passes: dict[int, _UnderWay] = {}
         now = time.monotonic()
         self._next_pass, self._next_look = now, now
-        # A change that has not been looked at; whether it may be in a table that has been read already.
+        # A change that has not been looked at; whether it may be in a table that has been read
+        # already.
         self._table_changed = self._change_seen = False
         self._recovered = False
         self._begun_all = now
@@ -619,14 +664,19 @@ class Daemon:
         return min(times)
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
-        """A defect, or a host that is out of memory, must not end the daemon. If nothing works any more, the watchdog does."""
+        """A defect, or a host that is out of memory, must not end the daemon. If nothing works any
+        more, the watchdog does."""
         try:
             action()
         except Exception as error:
             place_of = error.__traceback__
             while place_of is not None and place_of.tb_next is not None:
                 place_of = place_of.tb_next
-            where = "" if place_of is None else f" ({os.path.basename(place_of.tb_frame.f_code.co_filename)}:{place_of.tb_lineno})"
+            where = (
+                ""
+                if place_of is None
+                else f" ({os.path.basename(place_of.tb_frame.f_code.co_filename)}:{place_of.tb_lineno})"
+            )
             self._complain(what, f"Internal error in {what}: {type(error).__name__}: {error}{where}")
             time.sleep(0.1)  # it may happen again at once
 
@@ -642,7 +692,8 @@ class Daemon:
             self._log.write(syslog.LOG_ERR, words)
 
     def _feed(self) -> None:
-        """Tell systemd that we are well: only while passes come to their end, not because the loop turns."""
+        """Tell systemd that we are well: only while passes come to their end, not because the loop
+        turns."""
         interval = self._notifier.watchdog_interval
         now = time.monotonic()
         longest = 2 * self.service.interval + self.options.settings.deadline + _PATIENCE
@@ -659,7 +710,8 @@ class Daemon:
             self._next_pass = time.monotonic()
         if "SIGHUP" in calls:
             calls.discard("SIGHUP")
-            # Before the first pass the end of a reload is not what READY=1 would be taken for, and systemd does not ask for one.
+            # Before the first pass the end of a reload is not what READY=1 would be taken for, and
+            # systemd does not ask for one.
             is_ready = self._is_ready
             if is_ready:
                 self._notifier.reloading()
@@ -692,7 +744,8 @@ class Daemon:
         self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
 
     def _read_again(self) -> tuple[Options, object]:
-        """The options as the files say now, and the signature of the fstab that they were read from. Raises Refused.
+        """The options as the files say now, and the signature of the fstab that they were read
+        from. Raises Refused.
 
         It is taken before: what is written while they are read is the next change.
         """
@@ -702,7 +755,8 @@ class Daemon:
             answers = self._tried(lambda: rehearsed(self._reload), _MOST_TRIALS)
             if answers is None:
                 raise Refused("a file of it does not let itself be read")
-            # All files could be read: those that still hang do so in others, and are no reason not to look at fstab.
+            # All files could be read: those that still hang do so in others, and are no reason not
+            # to look at fstab.
             self._trial_excused = len(self._trial_left)
             new = again(answers, self._reload)
             if new.fstab == path:
@@ -710,7 +764,8 @@ class Daemon:
             path = new.fstab
 
     def _look_at_fstab_first(self) -> None:
-        """The options that we begin with were read some time ago, and nobody knows which fstab that was."""
+        """The options that we begin with were read some time ago, and nobody knows which fstab that
+        was."""
         if self.options.fstab is None:
             return
         try:
@@ -722,7 +777,8 @@ class Daemon:
             self.options = dataclasses.replace(self.options, demands=demands, wrong=new.wrong, notes=new.notes)
 
     def _fstab_signature(self, path: Optional[str]) -> object:
-        """What differs when fstab has been edited; the same as ever where it does not let itself be looked at."""
+        """What differs when fstab has been edited; the same as ever where it does not let itself be
+        looked at."""
         if path is None:
             return None
 
@@ -737,8 +793,9 @@ class Daemon:
         return self._fstab if signature is None else signature
 
     def _tried(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
-        """What ``action`` gives, which reads files: done by a worker, for whatever links lead there, and however well they could be read
-        before. None where it does not come to its end, or ``most`` workers hang already."""
+        """What ``action`` gives, which reads files: done by a worker, for whatever links lead
+        there, and however well they could be read before. None where it does not come to its end,
+        or ``most`` workers hang already."""
         self._trial_left = syscalls.unreaped(self._trial_left)
         self._trial_excused = min(self._trial_excused, len(self._trial_left))  # those that were excused may have ended
         if len(self._trial_left) >= most:
@@ -796,7 +853,8 @@ class Daemon:
         try:
             table, same = self._read_table()
             if news and same:
-                # Something has taken the place of another from which it differs in nothing that the table shows: it once more.
+                # Something has taken the place of another from which it differs in nothing that the
+                # table shows: it once more.
                 self._next_pass = min(self._next_pass, max(now, self._begun_all + _BETWEEN_EARLY_PASSES))
             if not same:
                 self._look_up(table[0])
@@ -818,7 +876,8 @@ class Daemon:
     def _read_table(self) -> tuple[Table, bool]:
         """The mount table as it is now, and whether it is the one that is known. Raises OSError."""
         table = mounttable.read(self.options.mountinfo)
-        # The kernel tells of a change before anybody can read it (touch_mnt_namespace in fs/namespace.c): what it tells later is not in.
+        # The kernel tells of a change before anybody can read it (touch_mnt_namespace in
+        # fs/namespace.c): what it tells later is not in.
         self._table_changed = self._table_watch.changed() or self._table_changed
         same = table == self._known.table
         self._change_seen = self._change_seen or (self._table_changed and not same)
@@ -837,29 +896,44 @@ class Daemon:
         return selection.select(table[0], checking.led(self.options, self._found).filters)
 
     def _look_up_what_is_new(self, mounts: Sequence[Mount]) -> None:
-        """Other options name other things: nothing is to be said of these before they have been looked up."""
+        """Other options name other things: nothing is to be said of these before they have been
+        looked up."""
         if self._looked_for is not self.options:
             self._look_up(mounts)
 
     def _look_up(self, mounts: Sequence[Mount]) -> None:
-        """Where the names lead now that decide what is probed, as far as it is known from the last pass what may be entered."""
+        """Where the names lead now that decide what is probed, as far as it is known from the last
+        pass what may be entered."""
         result = None if self._known.last is None else self._known.survey()
-        self._take_over_found(checking.look_up(self.options, mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts))
+        self._take_over_found(
+            checking.look_up(self.options, mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts)
+        )
 
     def _look_up_after(self, result: Survey) -> None:
         """The same, and all else that has to be looked up, after a pass over all mounts."""
         before = self._found
         self._take_over_found(
-            checking.look_up(self.options, self._known.mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts)
+            checking.look_up(
+                self.options, self._known.mounts, result, time.monotonic() + _LONGEST_LOOK, self._interrupts
+            )
         )
-        if self._found is not None and before is not None and self._found.leads != before.leads:  # something else may be wanted now
+        if (
+            self._found is not None and before is not None and self._found.leads != before.leads
+        ):  # something else may be wanted now
             self._table_changed = self._change_seen = True
             self._known.see(self._known.table, self._chosen(self._known.table))
 
     def _take_over_found(self, found: Optional[Found]) -> None:
-        if found is not None and self._found is not None and self._looked_for is self.options and found.leads != self._found.leads:
+        if (
+            found is not None
+            and self._found is not None
+            and self._looked_for is self.options
+            and found.leads != self._found.leads
+        ):
             before, now = (checking.led(self.options, each).demands.expected for each in (self._found, found))
-            self._led_before = {new.mount_point: old.mount_point for old, new in zip(before, now) if new.mount_point != old.mount_point}
+            self._led_before = {
+                new.mount_point: old.mount_point for old, new in zip(before, now) if new.mount_point != old.mount_point
+            }
         self._found, self._looked_for = found, self.options
         self._lookups_left = syscalls.unreaped([*self._lookups_left, *(found.left if found is not None else ())])
 
@@ -882,7 +956,9 @@ class Daemon:
     def _tell_killed(self, probing: Pass) -> None:
         for pid, mount in probing.killed:
             path = text.printable(mount.mount_point)
-            self._log.write(syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL")
+            self._log.write(
+                syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
+            )
         probing.killed.clear()
 
     def _finish(self, fd: int, each: _UnderWay) -> None:
@@ -898,8 +974,8 @@ class Daemon:
 
         result = each.probing.finish(reread)
         if tables:
-            # The pass has answered by this table: what hung and is covered by now is shadowed. Known of what covers it, that is not
-            # the end of the matter.
+            # The pass has answered by this table: what hung and is covered by now is shadowed.
+            # Known of what covers it, that is not the end of the matter.
             self._known.see(tables[-1], self._chosen(tables[-1]))
             self._table_changed = self._change_seen = True
         self._known.merge(result, each.whole, each.probing.noted)
@@ -909,7 +985,10 @@ class Daemon:
         if each.whole:
             self._taken = each.begun
             # Without it nothing else says, once this daemon has ended, what it leaves behind.
-            self._complain("memory", next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None))
+            self._complain(
+                "memory",
+                next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None),
+            )
         if each.whole:
             self._look_up_after(result)
         judgements = self._publish()
@@ -921,7 +1000,8 @@ class Daemon:
             self._tell_ready()
 
     def _tell_ready(self) -> None:
-        """There is a first result, be it that nothing can be checked: the daemon runs, and whoever waits for it to start goes on."""
+        """There is a first result, be it that nothing can be checked: the daemon runs, and whoever
+        waits for it to start goes on."""
         if not self._is_ready:
             self._is_ready = True
             self._settled()
@@ -960,7 +1040,10 @@ class Daemon:
             json, _ = jsontext.report(result, options.policy, options.allow_none)
         except Exception as error:
             line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
-            texts, json = [text.encoded(line, "utf-8")] * 4, jsontext.failure(state, line.partition(" - ")[2].rstrip("\n"), time.time())
+            texts, json = (
+                [text.encoded(line, "utf-8")] * 4,
+                jsontext.failure(state, line.partition(" - ")[2].rstrip("\n"), time.time()),
+            )
             self._complain("the report", f"The report failed: {type(error).__name__}: {error}")
         else:
             self._complain("the report", None)
@@ -979,7 +1062,9 @@ class Daemon:
         texts = []
         limit = self.options.max_output and self.options.max_output - cache.AGE_ROOM
         for verbosity in range(4):
-            presentation = plugin.Presentation(verbosity, self.options.perfdata, limit, self.options.allow_none, "utf-8")
+            presentation = plugin.Presentation(
+                verbosity, self.options.perfdata, limit, self.options.allow_none, "utf-8"
+            )
             report = plugin.report(result, self.options.policy, presentation)
             texts.append(report.output)
         return report.state, texts
@@ -991,9 +1076,14 @@ class Daemon:
     def _publish_failure(self, words: str) -> None:
         """Nothing can be measured: that is the result now."""
         words = text.one_line(words)
-        output, json = text.encoded(f"MOUNTS UNKNOWN - {words}\n", "utf-8"), jsontext.failure(State.UNKNOWN, words, time.time())
+        output, json = (
+            text.encoded(f"MOUNTS UNKNOWN - {words}\n", "utf-8"),
+            jsontext.failure(State.UNKNOWN, words, time.time()),
+        )
         self._write(State.UNKNOWN, [output] * 4, json, time.clock_gettime(time.CLOCK_BOOTTIME))
-        if self.options.submission is not None:  # or what still waits for a server would be delivered as what is true now
+        if (
+            self.options.submission is not None
+        ):  # or what still waits for a server would be delivered as what is true now
             self._courier.offer(submitting.failure(output, self.options.submission, self._valid_for()), self._held_up)
         self._status_words = words
         self._notifier.status(words)
@@ -1007,7 +1097,9 @@ class Daemon:
                 home.see_to_it()
         except Refused as error:
             why = str(error)
-        except OSError:  # what is open is ours: if there is nothing to write with either, what says otherwise is removed at least
+        except (
+            OSError
+        ):  # what is open is ours: if there is nothing to write with either, what says otherwise is removed at least
             pass
         if why is None:
             try:
@@ -1025,7 +1117,9 @@ class Daemon:
         """Go on with what is on its way to monitoring servers."""
         for receipt in self._courier.step():
             name = receipt.destination.name
-            self._complain(f"submission to {name}", None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}")
+            self._complain(
+                f"submission to {name}", None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
+            )
 
     def _write_metrics(self, path: str, result: Survey, judgements: Sequence[Judgement], state: State) -> None:
         from check_mounts import metrics  # loaded already where they are wanted
@@ -1072,7 +1166,8 @@ def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
 
 
 def _suspended() -> float:
-    """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out (clock_gettime(2))."""
+    """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out
+    (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
@@ -1087,7 +1182,9 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
         dots = ", ..." if len(names) > _NAMED else ""
         words.append(f"{len(names)} {condition}: {', '.join(names[:_NAMED])}{dots}")
     words += [
-        text.clipped(each.finding.detail, 100) for each in summary.failed(judgements) if not (each.finding.is_mount or each.finding.line)
+        text.clipped(each.finding.detail, 100)
+        for each in summary.failed(judgements)
+        if not (each.finding.is_mount or each.finding.line)
     ]
     if lines := policy.bad_lines(judgements):
         words.append(f"{text.counted(lines, 'line')} not understood")

@@ -1,9 +1,10 @@
-"""Results on their way to monitoring servers: each destination in a worker of its own that is killed when its time is up.
+"""Results on their way to monitoring servers: each destination in a worker of its own that is
+killed when its time is up.
 
-Import budget: ``dataclasses``, ``select``, ``time``; what the destinations need, which they have loaded already. A server that is
-dead, or that takes everything and never answers, costs one worker and one line, and delays nobody: not the other destinations, and no
-check. Nothing is queued: what could not be delivered is tried again as what is true then.
-"""
+Import budget: ``dataclasses``, ``select``, ``time``; what the destinations need, which they have
+loaded already. A server that is dead, or that takes everything and never answers, costs one worker
+and one line, and delays nobody: not the other destinations, and no check. Nothing is queued: what
+could not be delivered is tried again as what is true then."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
 # A destination has this part of the time to say for itself why it fails, before it is killed.
 _OWN_PART = 0.9
-# The daemon: how soon after a delivery there may be another, and how long it waits after failures in a row, in seconds.
+# The daemon: how soon after a delivery there may be another, and how long it waits after failures
+# in a row, in seconds.
 _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
@@ -37,8 +39,9 @@ class Submission:
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """How it went with one destination: ``count`` results; ``error`` says why not, None where all went well, as far as anybody can
-    know: only where it is ``confirmed`` are they known to have arrived. ``reached``: in spite of an error, some were taken."""
+    """How it went with one destination: ``count`` results; ``error`` says why not, None where all
+    went well, as far as anybody can know: only where it is ``confirmed`` are they known to have
+    arrived. ``reached``: in spite of an error, some were taken."""
 
     destination: Destination
     count: int
@@ -56,11 +59,16 @@ class Receipt:
 
 
 class Delivery:
-    """The same results to some destinations at the same time. Its owner calls :meth:`step` while it :attr:`goes_on`, whenever
-    :meth:`fileno` is readable and when it is :attr:`due`, and :meth:`finish` at the end."""
+    """The same results to some destinations at the same time. Its owner calls :meth:`step` while it
+    :attr:`goes_on`, whenever :meth:`fileno` is readable and when it is :attr:`due`, and
+    :meth:`finish` at the end."""
 
     def __init__(
-        self, destinations: Sequence[Destination], results: Sequence[Result], seconds: float, wake_fd: Optional[int] = None
+        self,
+        destinations: Sequence[Destination],
+        results: Sequence[Result],
+        seconds: float,
+        wake_fd: Optional[int] = None,
     ) -> None:
         """Raises OSError where this host lacks the means for a single worker."""
         self._destinations, self._results, self._seconds = destinations, results, seconds
@@ -94,7 +102,8 @@ class Delivery:
             self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED)
 
     def finish(self, interrupted: Optional[str] = None) -> tuple[list[Receipt], list[int]]:
-        """The receipts, and the workers that have not ended although they were killed, which are the caller's to reap.
+        """The receipts, and the workers that have not ended although they were killed, which are
+        the caller's to reap.
 
         ``interrupted`` names what cut it short.
         """
@@ -128,7 +137,9 @@ class Delivery:
             answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
             answer = _FAILED + text.encoded(str(error), "utf-8")
-        except ModuleNotFoundError as error:  # what a destination needs is loaded here: ssl is missing from a Python built without OpenSSL
+        except (
+            ModuleNotFoundError
+        ) as error:  # what a destination needs is loaded here: ssl is missing from a Python built without OpenSSL
             answer = _FAILED + text.encoded(f"this Python has no module {error.name}", "utf-8")
         except Exception as error:  # a defect, or a host without memory: said as what it is
             answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
@@ -144,9 +155,11 @@ def deliver(
 ) -> list[Receipt]:
     """Hand the results over, and wait for that as long as the submission allows.
 
-    ``held_up``: the names of destinations that are not to be tried, and why. ``interruption`` names a signal that asks for the end.
-    """
-    receipts = [Receipt(each, len(results), held_up[each.name]) for each in submission.destinations if each.name in held_up]
+    ``held_up``: the names of destinations that are not to be tried, and why. ``interruption`` names
+    a signal that asks for the end."""
+    receipts = [
+        Receipt(each, len(results), held_up[each.name]) for each in submission.destinations if each.name in held_up
+    ]
     destinations = [each for each in submission.destinations if each.name not in held_up]
     if not destinations:
         return receipts
@@ -175,7 +188,8 @@ class _Lane:
 
 
 class Courier:
-    """The daemon's deliveries. One at a time for each destination; those that wait are replaced by what is newer."""
+    """The daemon's deliveries. One at a time for each destination; those that wait are replaced by
+    what is newer."""
 
     def __init__(self, poll: select.poll) -> None:
         self._poll = poll
@@ -185,7 +199,8 @@ class Courier:
         self._orphans: list[int] = []
 
     def serve(self, submission: Optional[Submission]) -> None:
-        """Go by this from now on. What is under way to destinations that are still wanted goes on."""
+        """Go by this from now on. What is under way to destinations that are still wanted goes
+        on."""
         wanted = {each.name: each for each in (submission.destinations if submission is not None else ())}
         for name in self._lanes.keys() - wanted.keys():
             self._end(self._lanes.pop(name))
@@ -196,16 +211,20 @@ class Courier:
         self._seconds = submission.timeout if submission is not None else 0.0
 
     def offer(self, results: Sequence[Result], held_up: Mapping[str, str]) -> None:
-        """These are the newest results. ``held_up``: the names of destinations that are not to be tried for now, and why."""
+        """These are the newest results. ``held_up``: the names of destinations that are not to be
+        tried for now, and why."""
         for name, lane in self._lanes.items():
             lane.waiting = results
             lane.held_up = held_up.get(name)
 
     @property
     def due(self) -> Optional[float]:
-        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to do."""
+        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
+        do."""
         times = [lane.delivery.due for lane in self._lanes.values() if lane.delivery is not None]
-        times += [lane.not_before for lane in self._lanes.values() if lane.delivery is None and lane.waiting is not None]
+        times += [
+            lane.not_before for lane in self._lanes.values() if lane.delivery is None and lane.waiting is not None
+        ]
         return min(times, default=None)
 
     def counts(self) -> list[tuple[str, int, int]]:
@@ -213,7 +232,8 @@ class Courier:
         return [(name, lane.delivered, lane.failed) for name, lane in self._lanes.items()]
 
     def step(self) -> list[Receipt]:
-        """Go on with all of them; how it went with those that have come to their end, or could not begin."""
+        """Go on with all of them; how it went with those that have come to their end, or could not
+        begin."""
         receipts: list[Receipt] = []
         self._orphans = syscalls.unreaped(self._orphans)
         for lane in self._lanes.values():

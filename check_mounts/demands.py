@@ -1,8 +1,8 @@
-"""What is demanded of mounts, held against a survey: missing, changed and read-only mounts become findings. Pure.
+"""What is demanded of mounts, held against a survey: missing, changed and read-only mounts become
+findings. Pure.
 
-The comparison uses the mount table as it was after the probes. A mount that failed by itself keeps its condition; what else is wrong
-with it is remarked.
-"""
+The comparison uses the mount table as it was after the probes. A mount that failed by itself keeps
+its condition; what else is wrong with it is remarked."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _KEPT = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.DENIED, Condit
 
 @dataclasses.dataclass(frozen=True)
 class Demands:
-    """What should be mounted (``expected``), what is said of a mount point if anything is mounted there (``declared``), which of the
-    declared options do not count, and where a mount is meant to be read-only (None: nothing is said).
+    """What should be mounted (``expected``), what is said of a mount point if anything is mounted
+    there (``declared``), which of the declared options do not count, and where a mount is meant to
+    be read-only (None: nothing is said).
 
-    ``any_ro``: a mount that nobody has declared, of a type that is normally writable, is not to be read-only either.
-    ``why_read_only`` says what makes a filesystem so without an error.
-    """
+    ``any_ro``: a mount that nobody has declared, of a type that is normally writable, is not to be
+    read-only either. ``why_read_only`` says what makes a filesystem so without an error."""
 
     expected: Sequence[ExpectedMount] = ()
     declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
@@ -43,11 +43,14 @@ def held_against(
     devices: Optional[expected.Compared] = None,
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
-    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked only where something is declared.
-    ``devices`` says which devices are the same. Once it is ``late``, and that says what came, no further mount is looked at."""
+    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked
+    only where something is declared. ``devices`` says which devices are the same. Once it is
+    ``late``, and that says what came, no further mount is looked at."""
     declarations = _declarations(survey, filters, demands, late)
     held = _compared(declarations, mounted_now, devices, late)
-    survey, undeclared_ro = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
+    survey, undeclared_ro = _with_undeclared(
+        survey, mounted_now, {each.mount_point for each in declarations}, demands, late
+    )
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
@@ -60,8 +63,12 @@ def held_against(
         if deviation.mount is not None or deviation.mount_point not in missing:
             _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
     shown = {finding.mount_point for finding in findings}
-    absent = [f"{text.printable(each.mount_point)}: {each.detail}" for each in held.excused if each.mount_point not in shown]
-    return dataclasses.replace(survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(held.uncompared))
+    absent = [
+        f"{text.printable(each.mount_point)}: {each.detail}" for each in held.excused if each.mount_point not in shown
+    ]
+    return dataclasses.replace(
+        survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(held.uncompared)
+    )
 
 
 def _compared(
@@ -76,7 +83,9 @@ def _compared(
     return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
 
 
-def _declarations(survey: Survey, filters: Filters, demands: Demands, late: Callable[[], object]) -> list[ExpectedMount]:
+def _declarations(
+    survey: Survey, filters: Filters, demands: Demands, late: Callable[[], object]
+) -> list[ExpectedMount]:
     """Those that the filters leave in; once it is late, all that are left."""
     wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
@@ -120,9 +129,14 @@ def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
 
 
 def _with_undeclared(
-    survey: Survey, mounted_now: Callable[[], Sequence[Mount]], declared: set[bytes], demands: Demands, late: Callable[[], object]
+    survey: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    declared: set[bytes],
+    demands: Demands,
+    late: Callable[[], object],
 ) -> tuple[Survey, list[expected.Deviation]]:
-    """What nobody has declared and cannot be written to: deviations, and remarks in the survey where that is no failure."""
+    """What nobody has declared and cannot be written to: deviations, and remarks in the survey
+    where that is no failure."""
     deviations = []
     findings = list(survey.findings)
     for place, finding in enumerate(findings):

@@ -1,15 +1,19 @@
 """Whose fault it is that a mount does not answer: the server's, the network's or this client's.
 
-Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``, ``re``, ``select``, ``socket``, ``struct``, ``time``.
+Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``, ``re``, ``select``, ``socket``,
+``struct``, ``time``.
 
-A server is asked what its mount cannot be: does it take a TCP connection, and, for NFS, does it answer a remote procedure call that
-does nothing (RFC 5531: procedure 0 needs no rights and touches no file). Next to that stand what the kernel counts for an NFS
-transport (/proc/self/mountstats) and what it says a stuck process waits in (/proc/PID/stack). No mount is touched, no name looked up.
+A server is asked what its mount cannot be: does it take a TCP connection, and, for NFS, does it
+answer a remote procedure call that does nothing (RFC 5531: procedure 0 needs no rights and touches
+no file). Next to that stand what the kernel counts for an NFS transport (/proc/self/mountstats) and
+what it says a stuck process waits in (/proc/PID/stack). No mount is touched, no name looked up.
 
 Invariants:
 
-- Nothing here blocks longer than it was allowed, whatever a server sends or does not send, and memory is bounded for each server.
-- Silence is only called so where the server had its time: what was asked in the last moment, or by a late caller, is not blamed.
+- Nothing here blocks longer than it was allowed, whatever a server sends or does not send, and
+  memory is bounded for each server.
+- Silence is only called so where the server had its time: what was asked in the last moment, or by
+  a late caller, is not blamed.
 - All that a server, a mount table or /proc can cause ends in a value, not in an exception.
 """
 
@@ -31,11 +35,13 @@ from typing import Optional, Union
 from check_mounts import text
 from check_mounts.model import Mount
 
-# IANA: nfs, microsoft-ds, the 9P port of the kernel (P9_FD_PORT), and a Ceph monitor's for its protocols 1 and 2.
+# IANA: nfs, microsoft-ds, the 9P port of the kernel (P9_FD_PORT), and a Ceph monitor's for its
+# protocols 1 and 2.
 NFS_PORT, CIFS_PORT, P9_PORT, CEPH_PORT, CEPH_PORT_2 = 2049, 445, 564, 6789, 3300
 
 _LONGEST_PORT = 5
-# Patterns are compiled when they are needed: to compile them all takes longer than to fork a worker.
+# Patterns are compiled when they are needed: to compile them all takes longer than to fork a
+# worker.
 _SCOPE = rb"[A-Za-z0-9_.:-]{1,15}\Z"  # an interface's name (IFNAMSIZ) or number
 _ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
 
@@ -45,10 +51,11 @@ _ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """Where the server of a mount listens. ``address`` is numeric, an IPv6 one perhaps with a scope: ``fe80::1%eth0``.
+    """Where the server of a mount listens. ``address`` is numeric, an IPv6 one perhaps with a
+    scope: ``fe80::1%eth0``.
 
-    ``kind`` is ``nfs``, ``cifs``, ``9p`` or ``ceph``; ``version`` the version of the RPC program NFS, 0 for the others.
-    """
+    ``kind`` is ``nfs``, ``cifs``, ``9p`` or ``ceph``; ``version`` the version of the RPC program
+    NFS, 0 for the others."""
 
     address: str
     port: int
@@ -57,16 +64,18 @@ class Server:
 
 
 def server_of(mount: Mount) -> Optional[Server]:
-    """The server of a mount, from what its superblock says; None where there is none, or none that a TCP connection reaches.
+    """The server of a mount, from what its superblock says; None where there is none, or none that
+    a TCP connection reaches.
 
-    Only filesystems whose options the kernel writes itself are believed: those of FUSE are its user's choice.
-    """
+    Only filesystems whose options the kernel writes itself are believed: those of FUSE are its
+    user's choice."""
     finder = _FINDERS.get(mount.fs_type)
     return None if finder is None else finder(mount)
 
 
 def _nfs_server(mount: Mount) -> Optional[Server]:
-    """nfs_show_mount_options in fs/nfs/super.c. Version 3 without ``port=`` has asked rpcbind, which says 2049 nearly everywhere."""
+    """nfs_show_mount_options in fs/nfs/super.c. Version 3 without ``port=`` has asked rpcbind,
+    which says 2049 nearly everywhere."""
     if _last(mount, b"proto") not in (None, b"tcp", b"tcp6"):
         return None
     version = _last(mount, b"vers") or (b"4" if mount.fs_type == b"nfs4" else b"3")
@@ -75,21 +84,24 @@ def _nfs_server(mount: Mount) -> Optional[Server]:
 
 
 def _cifs_server(mount: Mount) -> Optional[Server]:
-    """cifs_show_address in fs/smb/client/cifsfs.c. ``rdma`` is no TCP; a port other than 445 is not shown by all kernels."""
+    """cifs_show_address in fs/smb/client/cifsfs.c. ``rdma`` is no TCP; a port other than 445 is not
+    shown by all kernels."""
     if b"rdma" in mount.super_options:
         return None
     return _server(_last(mount, b"addr"), _last(mount, b"port"), "cifs", CIFS_PORT)
 
 
 def _p9_server(mount: Mount) -> Optional[Server]:
-    """p9_fd_show_options in net/9p/trans_fd.c: the address is the source, the port is shown where it is not 564."""
+    """p9_fd_show_options in net/9p/trans_fd.c: the address is the source, the port is shown where
+    it is not 564."""
     if _last(mount, b"trans") != b"tcp":
         return None
     return _server(mount.source, _last(mount, b"port"), "9p", P9_PORT)
 
 
 def _ceph_server(mount: Mount) -> Optional[Server]:
-    """The first monitor (mount.ceph(8)): of ``mon_addr=A:PORT/B:PORT``, or of a source ``A:PORT,B:PORT:/PATH``."""
+    """The first monitor (mount.ceph(8)): of ``mon_addr=A:PORT/B:PORT``, or of a source
+    ``A:PORT,B:PORT:/PATH``."""
     listed = _last(mount, b"mon_addr")
     first = mount.source.partition(b":/")[0].partition(b",")[0] if listed is None else listed.partition(b"/")[0]
     match = re.match(_ENDPOINT, first)
@@ -110,8 +122,8 @@ _FINDERS: dict[bytes, Callable[[Mount], Optional[Server]]] = {
 
 
 def _last(mount: Mount, name: bytes) -> Optional[bytes]:
-    """The value of a superblock option, of its last occurrence: kernels write the address after what a user may have chosen,
-    such as a ``username=`` with a comma in it."""
+    """The value of a superblock option, of its last occurrence: kernels write the address after
+    what a user may have chosen, such as a ``username=`` with a comma in it."""
     prefix = name + b"="
     for option in reversed(mount.super_options):
         if option.startswith(prefix):
@@ -119,13 +131,16 @@ def _last(mount: Mount, name: bytes) -> Optional[bytes]:
     return None
 
 
-def _server(address: Optional[bytes], port: Optional[bytes], kind: str, default: int, version: int = 0) -> Optional[Server]:
+def _server(
+    address: Optional[bytes], port: Optional[bytes], kind: str, default: int, version: int = 0
+) -> Optional[Server]:
     host, number = _numeric(address), _port(port, default)
     return None if host is None or number is None else Server(host, number, kind, version)
 
 
 def _numeric(address: Optional[bytes]) -> Optional[str]:
-    """The address as inet_ntop(3) writes it, so that one server is one; None where it is no address, or the unspecified one."""
+    """The address as inet_ntop(3) writes it, so that one server is one; None where it is no
+    address, or the unspecified one."""
     host, percent, scope = (address or b"").partition(b"%")
     family = socket.AF_INET6 if b":" in host else socket.AF_INET
     try:
@@ -138,7 +153,8 @@ def _numeric(address: Optional[bytes]) -> Optional[str]:
 
 
 def _port(value: Optional[bytes], default: int) -> Optional[int]:
-    """A port; ``default`` where there is none, or 0, which means the same; None where it makes no sense."""
+    """A port; ``default`` where there is none, or 0, which means the same; None where it makes no
+    sense."""
     if value is None:
         return default
     if not value.isdigit() or len(value) > _LONGEST_PORT or int(value) > 0xFFFF:
@@ -166,12 +182,12 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a server replied. ``seconds`` lie between the attempt to connect and the verdict, ``connect_seconds`` between the attempt
-    and the connection; None where there was no attempt or no connection.
+    """What a server replied. ``seconds`` lie between the attempt to connect and the verdict,
+    ``connect_seconds`` between the attempt and the connection; None where there was no attempt or
+    no connection.
 
-    ``errno`` is the error of UNREACHABLE and REFUSED, and what kept us from asking for NOT_ASKED, None if it was the time. ``error``
-    is the name of the error that RFC 5531 has for RPC_ERROR.
-    """
+    ``errno`` is the error of UNREACHABLE and REFUSED, and what kept us from asking for NOT_ASKED,
+    None if it was the time. ``error`` is the name of the error that RFC 5531 has for RPC_ERROR."""
 
     verdict: Verdict
     seconds: Optional[float] = None
@@ -181,7 +197,8 @@ class Reply:
 
 
 def words(server: Server, reply: Reply) -> str:
-    """A sentence fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For Ceph it is a ``monitor``."""
+    """A sentence fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For Ceph it
+    is a ``monitor``."""
     address = text.printable_argument(server.address)
     name = f"{'monitor' if server.kind == 'ceph' else 'server'} {f'[{address}]' if ':' in address else address}"
     reason = "not in time" if reply.errno is None else os.strerror(reply.errno)
@@ -200,14 +217,21 @@ def words(server: Server, reply: Reply) -> str:
 
 
 _SHORT_OF = frozenset({errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM})
-# What connect(2) says of this machine, not of the server or the way to it. EADDRNOTAVAIL: no port or no address of our own;
-# EACCES, EPERM: SELinux, a filter or a route of this machine. (ICMP "prohibited" from elsewhere is EHOSTUNREACH.)
-_OWN_TROUBLE = _SHORT_OF | {errno_module.EADDRNOTAVAIL, errno_module.EAFNOSUPPORT, errno_module.EAGAIN, errno_module.ENODEV}
+# What connect(2) says of this machine, not of the server or the way to it. EADDRNOTAVAIL: no port
+# or no address of our own; EACCES, EPERM: SELinux, a filter or a route of this machine. (ICMP
+# "prohibited" from elsewhere is EHOSTUNREACH.)
+_OWN_TROUBLE = _SHORT_OF | {
+    errno_module.EADDRNOTAVAIL,
+    errno_module.EAFNOSUPPORT,
+    errno_module.EAGAIN,
+    errno_module.ENODEV,
+}
 _OWN_TROUBLE |= {errno_module.EACCES, errno_module.EPERM}
 
 
 def _verdict_of(error: int) -> Verdict:
-    """What an error of connecting means. What is not listed is the way's, also EINVAL: a blackhole route (ip-route(8)) says so."""
+    """What an error of connecting means. What is not listed is the way's, also EINVAL: a blackhole
+    route (ip-route(8)) says so."""
     if error == errno_module.ECONNREFUSED:
         return Verdict.REFUSED
     if error == errno_module.ETIMEDOUT:  # the kernel's own word for silence
@@ -227,18 +251,21 @@ _LAST_FRAGMENT = 0x80000000
 _WORD = struct.Struct(">I")
 _ACCEPT_ERRORS = {1: "PROG_UNAVAIL", 2: "PROG_MISMATCH", 3: "PROC_UNAVAIL", 4: "GARBAGE_ARGS", 5: "SYSTEM_ERR"}
 _DENIALS = {0: "RPC_MISMATCH", 1: "AUTH_ERROR"}
-# A reply to NULL has 24 bytes and a verifier of up to 400. More than that in one record is none, and nobody has to listen forever.
+# A reply to NULL has 24 bytes and a verifier of up to 400. More than that in one record is none,
+# and nobody has to listen forever.
 _LONGEST_VERIFIER, _LONGEST_RECORD, _MOST_BYTES = 400, 4096, 65536
 
 
 def null_call(xid: int, version: int) -> bytes:
-    """The call of procedure 0 of NFS without credentials, as one record of one fragment (RFC 5531, sections 9 and 11)."""
+    """The call of procedure 0 of NFS without credentials, as one record of one fragment (RFC 5531,
+    sections 9 and 11)."""
     words_of_call = (xid, _CALL, _RPC_VERSION, _NFS_PROGRAM, version, 0, _AUTH_NONE, 0, _AUTH_NONE, 0)
     return struct.pack(">11I", _LAST_FRAGMENT | 4 * len(words_of_call), *words_of_call)
 
 
 def _read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
-    """What a record says about the call ``xid``; None where it is about another. Errors prove that somebody is alive."""
+    """What a record says about the call ``xid``; None where it is about another. Errors prove that
+    somebody is alive."""
     size = len(record) // 4
     fields = struct.unpack_from(f">{size}I", record)
     if size < 4:
@@ -252,7 +279,8 @@ def _read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
 
 
 def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
-    """Of an accepted call: after a verifier (flavour, length, bytes padded to words) comes the status."""
+    """Of an accepted call: after a verifier (flavour, length, bytes padded to words) comes the
+    status."""
     at = 5 + (fields[4] + 3) // 4 if len(fields) > 4 and fields[4] <= _LONGEST_VERIFIER else len(fields)
     if at >= len(fields):
         return Verdict.GARBAGE, ""
@@ -263,14 +291,16 @@ def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
 
 
 class _Records:
-    """Bytes -> records (RFC 5531, section 11). Holds no more than one record and what one read brought."""
+    """Bytes -> records (RFC 5531, section 11). Holds no more than one record and what one read
+    brought."""
 
     def __init__(self) -> None:
         self._bytes, self._record = bytearray(), bytearray()
         self._taken = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The records that are complete with ``data``. Raises ValueError for too long a record, and for too many bytes in all."""
+        """The records that are complete with ``data``. Raises ValueError for too long a record, and
+        for too many bytes in all."""
         self._taken += len(data)
         self._bytes += data
         while len(self._bytes) >= _WORD.size:
@@ -295,7 +325,8 @@ _Address = tuple[socket.AddressFamily, Union[tuple[str, int], tuple[str, int, in
 
 
 def _socket_address(server: Server) -> _Address:
-    """Family and address for connect(2). Raises OSError for what is not numeric: Python would ask the DNS for it, and for a scope."""
+    """Family and address for connect(2). Raises OSError for what is not numeric: Python would ask
+    the DNS for it, and for a scope."""
     host, percent, scope = server.address.partition("%")
     try:
         if not 0 < server.port <= 0xFFFF:
@@ -312,7 +343,8 @@ def _socket_address(server: Server) -> _Address:
 
 
 class _Conversation:
-    """One connection: connects, for NFS calls, listens. Raises OSError where there is no socket to be had."""
+    """One connection: connects, for NFS calls, listens. Raises OSError where there is no socket to
+    be had."""
 
     def __init__(self, server: Server, xid: int, now: float) -> None:
         self.server = server
@@ -335,7 +367,8 @@ class _Conversation:
         return None if error in (0, errno_module.EINPROGRESS) else self._failed(error, now)
 
     def advance(self, now: float) -> Optional[Reply]:
-        """Go on, after the socket became ready, as far as it goes without waiting; the reply once there is one."""
+        """Go on, after the socket became ready, as far as it goes without waiting; the reply once
+        there is one."""
         try:
             if self._connected is None:
                 reply = self._connection(now)
@@ -349,13 +382,17 @@ class _Conversation:
             return self._broken(error.errno or errno_module.EIO, now)
 
     def given_up(self, now: float, patience: float) -> Reply:
-        """The reply of a server that has not given any, where it had ``patience`` seconds; else nothing is said against it."""
+        """The reply of a server that has not given any, where it had ``patience`` seconds; else
+        nothing is said against it."""
         if self._connected is None:
             return self._reply(Verdict.SILENT if now - self.began >= patience else Verdict.NOT_ASKED, now)
-        return self._reply(Verdict.RPC_SILENT if not self._unsent and now - self._asked >= patience else Verdict.CONNECTED, now)
+        return self._reply(
+            Verdict.RPC_SILENT if not self._unsent and now - self._asked >= patience else Verdict.CONNECTED, now
+        )
 
     def close(self) -> None:
-        """End the connection, also where a process forked in the meantime has a copy of the socket."""
+        """End the connection, also where a process forked in the meantime has a copy of the
+        socket."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -369,9 +406,12 @@ class _Conversation:
         try:
             peer = self._socket.getpeername()
         except OSError as trouble:
-            return None if trouble.errno == errno_module.ENOTCONN else self._failed(trouble.errno or errno_module.EIO, now)
+            return (
+                None if trouble.errno == errno_module.ENOTCONN else self._failed(trouble.errno or errno_module.EIO, now)
+            )
         if peer == self._socket.getsockname():
-            # The kernel chose the very port it was to connect to: a simultaneous open with itself (RFC 9293, 3.5), nobody listens.
+            # The kernel chose the very port it was to connect to: a simultaneous open with itself
+            # (RFC 9293, 3.5), nobody listens.
             return self._failed(errno_module.ECONNREFUSED, now)
         self._connected = self._asked = now
         return None if self._unsent else self._reply(Verdict.CONNECTED, now)
@@ -383,7 +423,8 @@ class _Conversation:
             self._asked = now
 
     def _listen(self, now: float) -> Reply:
-        """Raises BlockingIOError where the answer is not complete yet; the number of bytes taken is limited."""
+        """Raises BlockingIOError where the answer is not complete yet; the number of bytes taken is
+        limited."""
         while True:
             data = self._socket.recv(4096)
             if not data:
@@ -400,7 +441,8 @@ class _Conversation:
         return self._reply(_verdict_of(error), now, error)
 
     def _broken(self, error: int, now: float) -> Reply:
-        """After the connection stood. What the kernel gave up waiting for is silence, an ICMP error is the way's, a reset its end."""
+        """After the connection stood. What the kernel gave up waiting for is silence, an ICMP error
+        is the way's, a reset its end."""
         if error == errno_module.ETIMEDOUT:
             return self._reply(Verdict.RPC_SILENT, now, error)
         away = (errno_module.EHOSTUNREACH, errno_module.ENETUNREACH, errno_module.ENETDOWN, errno_module.EHOSTDOWN)
@@ -415,17 +457,18 @@ class _Conversation:
 
 # No more sockets than that at a time: the pool of workers needs descriptors as well.
 _AT_ONCE = 256
-# What part of the time a server must have had before it is called silent. TCP sends a lost SYN again after a second (RFC 6298),
-# so of the usual five seconds that leaves it two attempts.
+# What part of the time a server must have had before it is called silent. TCP sends a lost SYN
+# again after a second (RFC 6298), so of the usual five seconds that leaves it two attempts.
 _FAIR_PART, _LEAST_PATIENCE = 0.25, 0.05
 
 
 class Examination:
-    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC), to be driven step by step.
+    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC), to be driven
+    step by step.
 
-    It begins when it is made, takes one connection per server and 256 at a time. Whoever makes it closes it, in the same process.
-    ``replies`` has what is known so far; of each server once ``finished``.
-    """
+    It begins when it is made, takes one connection per server and 256 at a time. Whoever makes it
+    closes it, in the same process. ``replies`` has what is known so far; of each server once
+    ``finished``."""
 
     def __init__(self, servers: Iterable[Server], deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.replies: dict[Server, Reply] = {}
@@ -435,7 +478,8 @@ class Examination:
         self._waiting = deque(dict.fromkeys(servers))
         self._open: dict[int, _Conversation] = {}
         self._poll = select.poll()
-        # Any number will do that tells our answer from an old one; os.urandom() can block while a machine starts.
+        # Any number will do that tells our answer from an old one; os.urandom() can block while a
+        # machine starts.
         self._xid = time.monotonic_ns() & 0xFFFFFFFF
         self._short_of: Optional[int] = None
         self._start(now)
@@ -452,11 +496,13 @@ class Examination:
         return not self._open and not self._waiting
 
     def fds(self) -> dict[int, int]:
-        """For a poll loop of the caller: descriptor -> POLLIN or POLLOUT. They change with each step."""
+        """For a poll loop of the caller: descriptor -> POLLIN or POLLOUT. They change with each
+        step."""
         return {fd: conversation.events for fd, conversation in self._open.items()}
 
     def step(self, timeout: float = 0.0) -> None:
-        """Wait up to ``timeout`` seconds, never beyond the deadline, until something happens, and deal with it.
+        """Wait up to ``timeout`` seconds, never beyond the deadline, until something happens, and
+        deal with it.
 
         What has arrived is read before silence is declared, however late the call comes.
         """
@@ -470,7 +516,8 @@ class Examination:
             self._start(now)
 
     def close(self) -> None:
-        """Give up what is open: silent where it had its time, else not asked. Closes all sockets; may be called again."""
+        """Give up what is open: silent where it had its time, else not asked. Closes all sockets;
+        may be called again."""
         now = self._clock()
         for conversation in list(self._open.values()):
             self._settle(conversation, conversation.given_up(now, self._patience))
@@ -504,8 +551,11 @@ class Examination:
         conversation.close()
 
 
-def examine(servers: Iterable[Server], seconds: float, clock: Callable[[], float] = time.monotonic) -> dict[Server, Reply]:
-    """Ask all servers at the same time, for ``seconds`` at the most; a reply for each of them. Raises nothing that they can cause."""
+def examine(
+    servers: Iterable[Server], seconds: float, clock: Callable[[], float] = time.monotonic
+) -> dict[Server, Reply]:
+    """Ask all servers at the same time, for ``seconds`` at the most; a reply for each of them.
+    Raises nothing that they can cause."""
     deadline = clock() + seconds
     with Examination(servers, deadline, clock) as examination:
         while not examination.finished:
@@ -525,14 +575,15 @@ def _milliseconds(seconds: float) -> int:
 class Transport:
     """What the kernel says of the connections of an NFS mount, those of ``nconnect=`` added up.
 
-    They belong to the client's view of a server, so mounts of one server share them. None is what its line does not say.
-    ``sends`` and ``receives`` count transmissions and replies, ``bad_xids`` replies to nothing that was open. ``connect_time`` is
-    in seconds, in jiffies in old kernels. ``backlog`` and ``pending`` are sums over all transmissions of the length that the queue
-    had then, not lengths. ``idle_seconds``: since last_used in struct rpc_xprt, which is when a request was last done with (answered
-    or given up) or a connection made, not when one was sent. The kernel writes 0 where it is not connected, hence None for 0.
-    ``retransmissions`` and ``timeouts`` are of requests that are done with; those that hang are not in them yet.
-    ``age_seconds``: since it was mounted.
-    """
+    They belong to the client's view of a server, so mounts of one server share them. None is what
+    its line does not say. ``sends`` and ``receives`` count transmissions and replies, ``bad_xids``
+    replies to nothing that was open. ``connect_time`` is in seconds, in jiffies in old kernels.
+    ``backlog`` and ``pending`` are sums over all transmissions of the length that the queue had
+    then, not lengths. ``idle_seconds``: since last_used in struct rpc_xprt, which is when a request
+    was last done with (answered or given up) or a connection made, not when one was sent. The
+    kernel writes 0 where it is not connected, hence None for 0. ``retransmissions`` and
+    ``timeouts`` are of requests that are done with; those that hang are not in them yet.
+    ``age_seconds``: since it was mounted."""
 
     protocol: str
     connections: int
@@ -550,8 +601,8 @@ class Transport:
 
     @property
     def in_flight(self) -> int:
-        """Transmissions without a reply: no less than the requests in flight. A request sent twice and answered once leaves one
-        behind for good, and so does one that was given up."""
+        """Transmissions without a reply: no less than the requests in flight. A request sent twice
+        and answered once leaves one behind for good, and so does one that was given up."""
         return max(0, self.sends - self.receives)
 
 
@@ -560,7 +611,8 @@ _OCTAL = rb"\\([0-3][0-7][0-7])"
 _COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
 _QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
 _CONNECTION = ("bind", "connects", "connect_time", "idle")
-# xs_tcp_print_stats and its kin in net/sunrpc/xprtsock.c, xprt_rdma_print_stats: protocol -> columns always there, perhaps there.
+# xs_tcp_print_stats and its kin in net/sunrpc/xprtsock.c, xprt_rdma_print_stats: protocol ->
+# columns always there, perhaps there.
 _COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
     b"tcp": (("port", *_CONNECTION, *_COUNTED), _QUEUES),
     b"udp": (("port", "bind", *_COUNTED), _QUEUES),
@@ -570,7 +622,8 @@ _COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
-    """What the file says, which takes no more than reading the mount table; nothing where it cannot be read."""
+    """What the file says, which takes no more than reading the mount table; nothing where it cannot
+    be read."""
     try:
         with open(path, "rb") as file:
             return parse_mountstats(file.read())
@@ -579,10 +632,11 @@ def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transpor
 
 
 def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
-    """Mount point (unescaped) -> its transport, of NFS mounts (show_vfsstat in fs/proc_namespace.c, nfs_show_stats in fs/nfs/super.c).
+    """Mount point (unescaped) -> its transport, of NFS mounts (show_vfsstat in fs/proc_namespace.c,
+    nfs_show_stats in fs/nfs/super.c).
 
-    Of several mounts on one point the last counts, which is on top. What is not understood is left out; never raises.
-    """
+    Of several mounts on one point the last counts, which is on top. What is not understood is left
+    out; never raises."""
     found: dict[bytes, Transport] = {}
     for head, lines in _entries(data):
         match = re.match(_HEAD, head)
@@ -597,7 +651,8 @@ def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
 
 
 def _entries(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """(first line, the lines below it). A line without its end is not used: of a number, the end may be missing."""
+    """(first line, the lines below it). A line without its end is not used: of a number, the end
+    may be missing."""
     head, lines = b"", list[bytes]()
     for line in data.split(b"\n")[:-1]:
         if line.startswith((b"device ", b"no device ")):
@@ -638,7 +693,8 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
 
 
 def _connection(line: bytes) -> Optional[tuple[str, dict[str, int]]]:
-    """``xprt: tcp 875 1 1 0 84 ...`` -> protocol and its columns; None where it is none that we know."""
+    """``xprt: tcp 875 1 1 0 84 ...`` -> protocol and its columns; None where it is none that we
+    know."""
     fields = line.split()
     if len(fields) < 2 or fields[1] not in _COLUMNS:
         return None
@@ -650,10 +706,11 @@ def _connection(line: bytes) -> Optional[tuple[str, dict[str, int]]]:
 
 
 def _operations(lines: list[bytes]) -> tuple[Optional[int], Optional[int]]:
-    """(retransmissions, timeouts) over ``NAME: ops ntrans timeouts ...`` (_print_rpc_iostats in net/sunrpc/stats.c).
+    """(retransmissions, timeouts) over ``NAME: ops ntrans timeouts ...`` (_print_rpc_iostats in
+    net/sunrpc/stats.c).
 
-    Old kernels count a request that was never sent as an operation without a transmission: that makes good for nothing.
-    """
+    Old kernels count a request that was never sent as an operation without a transmission: that
+    makes good for nothing."""
     if b"per-op statistics" not in lines:
         return None, None
     retransmissions = timeouts = 0
@@ -681,8 +738,13 @@ def _age(lines: list[bytes]) -> Optional[int]:
 
 
 def transport_words(transport: Transport) -> str:
-    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; what is not known is left out."""
-    parts = ["no request in flight" if not transport.in_flight else f"up to {text.counted(transport.in_flight, 'request')} in flight"]
+    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; what is not
+    known is left out."""
+    parts = [
+        "no request in flight"
+        if not transport.in_flight
+        else f"up to {text.counted(transport.in_flight, 'request')} in flight"
+    ]
     if transport.retransmissions:  # those of the requests that hang are not counted yet: 0 would say too much
         parts.append(text.counted(transport.retransmissions, "retransmission"))
     if transport.idle_seconds is not None:
@@ -693,7 +755,8 @@ def transport_words(transport: Transport) -> str:
 # -- what a process waits in
 
 _FRAME = rb"(?:\[<[0-9a-fx]*>\] )?([A-Za-z_][A-Za-z0-9_.]*)(?:\+0x[0-9a-f]+/0x[0-9a-f]+.*)?\Z"
-# How a process sleeps or waits for a lock, which is the same whatever it waits for, and how it came into the kernel.
+# How a process sleeps or waits for a lock, which is the same whatever it waits for, and how it came
+# into the kernel.
 _GENERIC = (
     r"(__)?(io_|preempt_)?schedule|__switch_to|(__|out_of_line_)?(wait_on_bit|bit_wait)|(__|do_)?wait_for_(common|completion)"
     r"|wait_woken|prepare_to_wait|finish_wait|(__|call_|percpu_)?(mutex_lock|down(_|$)|rwsem_|rwbase_|rt_mutex)|__percpu_down"
@@ -703,12 +766,12 @@ _GENERIC = (
 
 
 def kernel_stack(pid: int) -> Optional[str]:
-    """The name of the kernel function that process ``pid`` waits in: the innermost that is not about sleeping or locks.
+    """The name of the kernel function that process ``pid`` waits in: the innermost that is not
+    about sleeping or locks.
 
-    From /proc/PID/stack, which only root may read and not every kernel has, else /proc/PID/wchan (proc_pid_stack(5),
-    proc_pid_wchan(5)); None where neither says. For own workers only: the kernel takes a lock of the process for it, which one
-    that hangs in execve(2) holds.
-    """
+    From /proc/PID/stack, which only root may read and not every kernel has, else /proc/PID/wchan
+    (proc_pid_stack(5), proc_pid_wchan(5)); None where neither says. For own workers only: the
+    kernel takes a lock of the process for it, which one that hangs in execve(2) holds."""
     functions = _functions(f"/proc/{pid:d}/stack") or _functions(f"/proc/{pid:d}/wchan")
     telling = [name for name in functions if not re.match(_GENERIC, name)]
     return telling[0] if telling else functions[0] if functions else None

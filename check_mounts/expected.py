@@ -1,12 +1,13 @@
 """What should be mounted, and whether what is mounted is as declared.
 
-Declarations come from fstab(5), from ``--expect`` and from systemd's units; all become :class:`~check_mounts.model.ExpectedMount`.
-They are compared with the text of the mount table. No mount point is ever looked up: the only paths touched are the declaring
-files themselves and names below ``/dev``, followed link by link and never out of it.
+Declarations come from fstab(5), from ``--expect`` and from systemd's units; all become
+:class:`~check_mounts.model.ExpectedMount`. They are compared with the text of the mount table. No
+mount point is ever looked up: the only paths touched are the declaring files themselves and names
+below ``/dev``, followed link by link and never out of it.
 
-One rule decides in doubt: a difference is told only where it is certain. What the kernel does not show, what only DNS or a look
-into a directory could decide, what a server may negotiate: of these nothing is said.
-"""
+One rule decides in doubt: a difference is told only where it is certain. What the kernel does not
+show, what only DNS or a look into a directory could decide, what a server may negotiate: of these
+nothing is said."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ LARGEST_FSTAB, LARGEST_UNIT, MOST_UNITS = 16 << 20, 1 << 20, 10000
 # The longest options that can be meant, in bytes: mount(2) takes one page of them.
 LONGEST_OPTIONS = 64 << 10
 
-# systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later ones.
+# systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later
+# ones.
 UNIT_DIRECTORIES = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -77,7 +79,8 @@ class Complaint:
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """What is not as declared at one mount point. ``mount`` is None where nothing is mounted; ``detail`` is fit for output."""
+    """What is not as declared at one mount point. ``mount`` is None where nothing is mounted;
+    ``detail`` is fit for output."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -93,33 +96,43 @@ class Excused:
     detail: str
 
 
-# One declaration -----------------------------------------------------------------------------------------------------------------
+# One declaration
+# ------------------------------------------------------------------------------------------------
 
 
 def _mount_point(path: bytes) -> bytes:
-    """A declared mount point as the kernel spells it, if there is no link on the way. Raises ValueError."""
+    """A declared mount point as the kernel spells it, if there is no link on the way. Raises
+    ValueError."""
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
     if len(path) > LONGEST_PATH:
         raise ValueError(f"the mount point is longer than {LONGEST_PATH} bytes, which no system call takes")
     if not path.startswith(b"/"):
         raise ValueError(
-            f"the mount point {printable(without_secrets(path))} is not an absolute path" if path else "the mount point is missing"
+            f"the mount point {printable(without_secrets(path))} is not an absolute path"
+            if path
+            else "the mount point is missing"
         )
     return normalised(path)
 
 
-def _entry(point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str) -> ExpectedMount:
-    """An expected mount of these fields; ``nofail`` and ``automount`` by its options (systemd.mount(5)). Raises ValueError."""
+def _entry(
+    point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str
+) -> ExpectedMount:
+    """An expected mount of these fields; ``nofail`` and ``automount`` by its options
+    (systemd.mount(5)). Raises ValueError."""
     if sum(map(len, options)) > LONGEST_OPTIONS:
         raise ValueError(f"its options are longer than {LONGEST_OPTIONS >> 10} KiB")
     path, name = _mount_point(point), point if b".." in point else b""
     if path == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
         return ExpectedMount(path, source or None, fs_type or None, options, origin, name=name)
-    return ExpectedMount(path, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options), name)
+    return ExpectedMount(
+        path, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options), name
+    )
 
 
-# fstab(5) ------------------------------------------------------------------------------------------------------------------------
+# fstab(5)
+# ------------------------------------------------------------------------------------------------
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
@@ -127,7 +140,8 @@ _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
 
 @dataclasses.dataclass(frozen=True)
 class FstabLine:
-    """The fields of one line of fstab(5), unescaped. ``options`` is None where there are none; ``number`` counts from 1."""
+    """The fields of one line of fstab(5), unescaped. ``options`` is None where there are none;
+    ``number`` counts from 1."""
 
     number: int
     source: bytes
@@ -144,8 +158,8 @@ def _unescape(field: bytes) -> bytes:
 def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
     """One line without its newline; None where it is blank or a comment.
 
-    Raises ValueError with a reason in words where mount(8) would ignore the line (mnt_table_parse_next in libmount).
-    """
+    Raises ValueError with a reason in words where mount(8) would ignore the line
+    (mnt_table_parse_next in libmount)."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE >> 20} MiB")
     text = line[:-1] if line.endswith(b"\r") else line
@@ -159,13 +173,15 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
         raise ValueError("it has no " + ("mount point" if len(words) < 2 else "filesystem type"))
     for place, field in zip(("fifth", "sixth"), fields[4:6]):
         if not _NUMBER.match(field):
-            # It is not shown: an option with a blank in it, which may be a password, moves its rest into this field.
+            # It is not shown: an option with a blank in it, which may be a password, moves its rest
+            # into this field.
             raise ValueError(f"its {place} field is not a number (a blank within a field is written \\040)")
     return FstabLine(number, words[0], words[1], words[2], words[3] if len(words) > 3 else None)
 
 
 def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[BadLine]]:
-    """All lines of a table that mount(8) takes, and complaints of the others. ``name`` is the file's, for the origin."""
+    """All lines of a table that mount(8) takes, and complaints of the others. ``name`` is the
+    file's, for the origin."""
     lines, complaints = [], []
     for number, text in enumerate(data.split(b"\n"), 1):
         try:
@@ -185,16 +201,16 @@ def _fstab_origin(name: str, number: int) -> str:
 def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
     """Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point are none.
 
-    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to write an automount, and `/` is
-    there all the same.
-    """
+    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to
+    write an automount, and `/` is there all the same."""
     if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
         return False
     return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
 def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """What an fstab(5) says is mounted at boot, in its order. Several entries for one mount point are stacked: all are expected.
+    """What an fstab(5) says is mounted at boot, in its order. Several entries for one mount point
+    are stacked: all are expected.
 
     A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
     """
@@ -207,7 +223,8 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Bad
             continue
         try:
             if not line.target.startswith(b"/"):
-                # It is not shown: where the source has a blank in it, this is its end, and may be that of a password.
+                # It is not shown: where the source has a blank in it, this is its end, and may be
+                # that of a password.
                 raise ValueError("the mount point is not an absolute path")
             entries.append(_entry(line.target, line.source, line.fs_type, options, origin))
         except ValueError as error:
@@ -215,13 +232,15 @@ def read_fstab(path: str = DEFAULT_FSTAB) -> tuple[list[ExpectedMount], list[Bad
     return entries, complaints
 
 
-# --expect ------------------------------------------------------------------------------------------------------------------------
+# --expect
+# ------------------------------------------------------------------------------------------------
 
 _UNESCAPED_COMMA = re.compile(rb"(?<!\\),")
 
 
 def parse_spec(spec: bytes) -> ExpectedMount:
-    """``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``; ``\\,`` is a comma of a value, other backslashes stand for themselves.
+    """``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``; ``\\,`` is a comma of a value, other
+    backslashes stand for themselves.
 
     Raises ValueError with a reason in words.
     """
@@ -247,10 +266,13 @@ def parse_spec(spec: bytes) -> ExpectedMount:
     option_rules.check_type(known.get(b"type", b"auto"))
     for option in options:
         option_rules.check_spelling(option, known.get(b"type"))
-    return dataclasses.replace(_entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True)
+    return dataclasses.replace(
+        _entry(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True
+    )
 
 
-# systemd.mount(5), systemd.automount(5) ------------------------------------------------------------------------------------------
+# systemd.mount(5), systemd.automount(5)
+# ------------------------------------------------------------------------------------------
 
 # Targets that a running host has reached. What others want may rightly not be mounted.
 _ALWAYS_REACHED = frozenset(
@@ -262,7 +284,8 @@ _Settings = dict[tuple[str, str], bytes]  # (section, key) -> value; the last as
 
 
 def parse_unit(data: bytes) -> _Settings:
-    """The assignments of a unit file (systemd.syntax(7)): comments, and lines continued by a backslash at their end."""
+    """The assignments of a unit file (systemd.syntax(7)): comments, and lines continued by a
+    backslash at their end."""
     settings: _Settings = {}
     section = ""
     for line in _logical_lines(data):
@@ -275,7 +298,8 @@ def parse_unit(data: bytes) -> _Settings:
 
 
 def _logical_lines(data: bytes) -> Iterator[bytes]:
-    """Lines with their continuations: the backslash becomes a space, comments in between are skipped."""
+    """Lines with their continuations: the backslash becomes a space, comments in between are
+    skipped."""
     begun = b""
     for line in data.split(b"\n"):
         stripped = line.strip(b" \t\r")
@@ -307,7 +331,8 @@ def _link(path: str) -> Optional[str]:
 
 
 def _final(path: str, directories: Sequence[str]) -> str:
-    """The file behind the links of a unit, followed by hand. Raises ValueError where they leave the trees of the search path.
+    """The file behind the links of a unit, followed by hand. Raises ValueError where they leave the
+    trees of the search path.
 
     ``systemctl link`` may point anywhere, also to a file server that hangs; that is not followed.
     """
@@ -330,7 +355,8 @@ class _Units:
         self.names = {directory: _listed(directory) for directory in directories}
 
     def wanted(self) -> dict[str, bool]:
-        """Names of the mount and automount units that something wants -> must they be there, or may they be absent?"""
+        """Names of the mount and automount units that something wants -> must they be there, or may
+        they be absent?"""
         seen: set[tuple[str, str]] = set()
         wanted: dict[str, bool] = {}
         for directory in self.directories:
@@ -349,10 +375,13 @@ class _Units:
 
     def path(self, name: str) -> Optional[str]:
         """The file of a unit in the first directory that has one."""
-        return next((os.path.join(directory, name) for directory in self.directories if name in self.names[directory]), None)
+        return next(
+            (os.path.join(directory, name) for directory in self.directories if name in self.names[directory]), None
+        )
 
     def settings(self, name: str) -> Optional[_Settings]:
-        """The unit with its drop-ins; None where there is none or it is masked. Raises OSError, ValueError."""
+        """The unit with its drop-ins; None where there is none or it is masked. Raises OSError,
+        ValueError."""
         path = self.path(name)
         data = b"" if path is None else self._data(path)
         if not data.strip():  # an empty file masks as well as /dev/null
@@ -364,13 +393,18 @@ class _Units:
 
     def _data(self, path: str) -> bytes:
         final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else reading.asked("reading", final, lambda name: contents(name, LARGEST_UNIT))
+        return (
+            b"" if final == "/dev/null" else reading.asked("reading", final, lambda name: contents(name, LARGEST_UNIT))
+        )
 
     def _drop_ins(self, name: str) -> list[str]:
-        """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever they are."""
+        """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever
+        they are."""
         files: dict[str, str] = {}
         *own, of_type = _drop_in_names(name)
-        for directory, holder in [(each, holder) for holders in (own, [of_type]) for each in self.directories for holder in holders]:
+        for directory, holder in [
+            (each, holder) for holders in (own, [of_type]) for each in self.directories for holder in holders
+        ]:
             if holder in self.names[directory]:
                 below = os.path.join(directory, holder)
                 for conf in _listed(below):
@@ -380,7 +414,8 @@ class _Units:
 
 
 def _drop_in_names(name: str) -> list[str]:
-    """``a-b.mount`` has drop-ins in ``a-b.mount.d``, ``a-.mount.d`` and ``mount.d`` (systemd.unit(5)), the first one counts."""
+    """``a-b.mount`` has drop-ins in ``a-b.mount.d``, ``a-.mount.d`` and ``mount.d``
+    (systemd.unit(5)), the first one counts."""
     stem, _, kind = name.rpartition(".")
     dashes = [place for place, letter in enumerate(stem[:-1]) if letter == "-"]
     return [f"{name}.d", *(f"{stem[: dash + 1]}.{kind}.d" for dash in reversed(dashes)), f"{kind}.d"]
@@ -389,14 +424,15 @@ def _drop_in_names(name: str) -> list[str]:
 def _is_certain(directory: str, wanting: str, relation: str) -> bool:
     """Must a unit be there that ``wanting`` wants or requires?
 
-    fstab's generator lets local-fs.target only want what is ``nofail``. An administrator's own units are usually wanted.
-    """
+    fstab's generator lets local-fs.target only want what is ``nofail``. An administrator's own
+    units are usually wanted."""
     generated = os.path.basename(directory).startswith("generator")
     return wanting in _ALWAYS_REACHED and (relation == "requires" or not generated)
 
 
 def _without_specifiers(value: bytes) -> Optional[bytes]:
-    """A value with ``%%`` turned into ``%``; None where it has another specifier, for which only systemd knows what stands there."""
+    """A value with ``%%`` turned into ``%``; None where it has another specifier, for which only
+    systemd knows what stands there."""
     return value.replace(b"%%", b"%") if set(re.findall(rb"%(.?)", value)) <= {b"%"} else None
 
 
@@ -412,7 +448,8 @@ def _where_of_name(name: str) -> bytes:
 
 
 def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMount]:
-    """What a wanted unit declares; None where it is masked or of a pseudo-filesystem. Raises OSError, ValueError."""
+    """What a wanted unit declares; None where it is masked or of a pseudo-filesystem. Raises
+    OSError, ValueError."""
     own = units.settings(name)
     if own is None:
         return None
@@ -427,23 +464,31 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     options = tuple(option for option in declared if option is not None)
     path = units.path(name) or name
     entry = _entry(where, _value(mount, "Mount", "What"), fs_type, options, f"unit {printable(os.fsencode(path))}")
-    # A unit with conditions may rightly have been skipped; whether they held at boot cannot be known.
-    conditional = any(section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items())
-    return dataclasses.replace(entry, automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain)
+    # A unit with conditions may rightly have been skipped; whether they held at boot cannot be
+    # known.
+    conditional = any(
+        section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items()
+    )
+    return dataclasses.replace(
+        entry, automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain
+    )
 
 
 def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
-    """What systemd's mount and automount units say is mounted, as far as something wants or requires them.
+    """What systemd's mount and automount units say is mounted, as far as something wants or
+    requires them.
 
-    A unit that cannot be understood or read is a complaint. Units of pseudo-filesystems, which systemd itself ships, are left out.
-    """
+    A unit that cannot be understood or read is a complaint. Units of pseudo-filesystems, which
+    systemd itself ships, are left out."""
     units = _Units(directories)
     entries: dict[bytes, ExpectedMount] = {}
     complaints = []
     wanted = units.wanted()
     if len(wanted) > MOST_UNITS:
         complaints.append(Complaint("units", f"there are {len(wanted)}, of which {MOST_UNITS} are read"))
-    for name in sorted(wanted)[:MOST_UNITS]:  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
+    for name in sorted(wanted)[
+        :MOST_UNITS
+    ]:  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
         try:
             entry = _unit_entry(units, name, wanted[name])
         except (OSError, ValueError) as error:
@@ -455,17 +500,20 @@ def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[Expe
     return list(entries.values()), complaints
 
 
-# Names below /dev ----------------------------------------------------------------------------------------------------------------
+# Names below /dev
+# ------------------------------------------------------------------------------------------------
 
 
 class Devices:
-    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are followed by hand. In a worker."""
+    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are
+    followed by hand. In a worker."""
 
     def __init__(self, dev: str = "/dev") -> None:
         self._dev = os.fsencode(dev)
 
     def resolved(self, name: bytes) -> Optional[bytes]:
-        """The name ``/dev/...`` that ``name`` stands for; None where there is nothing, or where links lead out of /dev."""
+        """The name ``/dev/...`` that ``name`` stands for; None where there is nothing, or where
+        links lead out of /dev."""
         done: list[bytes] = []
         todo = name.split(b"/")[::-1]
         for _ in range(_MAX_LINKS * 4):
@@ -485,7 +533,8 @@ class Devices:
         return None
 
     def _readlink(self, name: bytes) -> Optional[bytes]:
-        """Where a link leads; empty where ``name`` is something else, None where it does not exist or is not in /dev."""
+        """Where a link leads; empty where ``name`` is something else, None where it does not exist
+        or is not in /dev."""
         if name == b"/dev":
             return b""
         if not name.startswith(b"/dev/"):
@@ -502,8 +551,8 @@ class Devices:
             os.close(fd)
 
     def _opened(self, name: bytes) -> int:
-        """What has a name below /dev, opened without asking it anything. Raises OSError, also where something is mounted on the way:
-        a user may have a filesystem below /dev/shm."""
+        """What has a name below /dev, opened without asking it anything. Raises OSError, also where
+        something is mounted on the way: a user may have a filesystem below /dev/shm."""
         fd = os.open(self._dev, os.O_PATH | os.O_CLOEXEC)
         for part in name.split(b"/")[2:]:
             above = fd
@@ -514,7 +563,8 @@ class Devices:
         return fd
 
     def number(self, name: bytes) -> Optional[tuple[int, int]]:
-        """Major and minor number of the block device with a resolved name, None where it is none."""
+        """Major and minor number of the block device with a resolved name, None where it is
+        none."""
         try:
             fd = self._opened(name)
         except OSError:
@@ -548,7 +598,8 @@ class Devices:
             os.close(fd)
 
     def same(self, source: bytes, mount: Mount) -> Optional[bool]:
-        """Is the device that was declared the one that is mounted? None where that cannot be decided."""
+        """Is the device that was declared the one that is mounted? None where that cannot be
+        decided."""
         return _same_device(source, mount, self)
 
 
@@ -564,18 +615,31 @@ class Compared:
 
 
 def to_be_compared(expected: Iterable[ExpectedMount], mounts: Iterable[Mount]) -> list[tuple[bytes, Mount]]:
-    """The declared devices and what is mounted in their place, as far as the text of the table does not decide."""
+    """The declared devices and what is mounted in their place, as far as the text of the table does
+    not decide."""
     at: dict[bytes, list[Mount]] = {}
     for mount in mounts:
         at.setdefault(mount.mount_point, []).append(mount)
     pairs: dict[tuple[bytes, MountIdentity], Mount] = {}
     for each in expected:
         if each.source is not None and _device_names(each.source):
-            pairs.update({(each.source, mount.identity): mount for mount in at.get(each.mount_point, ()) if mount.source != each.source})
+            pairs.update(
+                {
+                    (each.source, mount.identity): mount
+                    for mount in at.get(each.mount_point, ())
+                    if mount.source != each.source
+                }
+            )
     return [(source, mount) for (source, _), mount in pairs.items()]
 
 
-_TAGS = {b"UUID": b"by-uuid", b"LABEL": b"by-label", b"PARTUUID": b"by-partuuid", b"PARTLABEL": b"by-partlabel", b"ID": b"by-id"}
+_TAGS = {
+    b"UUID": b"by-uuid",
+    b"LABEL": b"by-label",
+    b"PARTUUID": b"by-partuuid",
+    b"PARTLABEL": b"by-partlabel",
+    b"ID": b"by-id",
+}
 
 
 def _tag(source: bytes) -> Optional[tuple[bytes, bytes]]:
@@ -602,14 +666,19 @@ def _device_names(source: bytes) -> list[bytes]:
     return [b"/dev/disk/" + _TAGS[tag[0]] + b"/" + one for one in values if one]
 
 
-# The table that is compared with --------------------------------------------------------------------------------------------------
+# The table that is compared with
+# ------------------------------------------------------------------------------------------------
 
 
 class _Table:
     """The mount table as declarations are compared with it."""
 
     def __init__(
-        self, mounts: Iterable[Mount], visible: Collection[int], devices: Union[Devices, Compared], ignored: Sequence[Glob]
+        self,
+        mounts: Iterable[Mount],
+        visible: Collection[int],
+        devices: Union[Devices, Compared],
+        ignored: Sequence[Glob],
     ) -> None:
         self.at: dict[bytes, list[Mount]] = {}
         self.seen: dict[bytes, Mount] = {}
@@ -626,33 +695,40 @@ class _Table:
         self._declared: dict[tuple[int, int], set[int]] = {}
 
     def _is_container(self) -> bool:
-        """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is read-only."""
+        """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is
+        read-only."""
         sys = self.seen.get(b"/sys")
-        lxcfs = any(mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items())
+        lxcfs = any(
+            mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items()
+        )
         return lxcfs or (sys is not None and _is_ro(sys))
 
     def users_cover(self, mount_point: bytes) -> Optional[Mount]:
-        """The FUSE mount of an unprivileged user that covers what is mounted there; None where it is none."""
+        """The FUSE mount of an unprivileged user that covers what is mounted there; None where it
+        is none."""
         covers = covered_by(self._by_id.values())
         found = (covers.get(mount.mount_id) for mount in self.at.get(mount_point, ()))
         return next((cover for cover in found if cover is not None and unprivileged_owner(cover) is not None), None)
 
     def declare(self, expected: Iterable[ExpectedMount]) -> None:
-        """Remember which filesystems are declared to be mounted, by device; a bind mount only shows one."""
+        """Remember which filesystems are declared to be mounted, by device; a bind mount only shows
+        one."""
         for each in expected:
             mount = self.seen.get(each.mount_point)
             if mount is not None and not _is_bind(each):
                 self._declared.setdefault(mount.device, set()).add(mount.mount_id)
 
     def is_alone(self, mount: Mount) -> bool:
-        """Is its superblock, with the options that were given first, not that of another declared mount? A device has one, however often
-        it is mounted, and btrfs one for all subvolumes, of which others than those declared may have been mounted first."""
+        """Is its superblock, with the options that were given first, not that of another declared
+        mount? A device has one, however often it is mounted, and btrfs one for all subvolumes, of
+        which others than those declared may have been mounted first."""
         if mount.fs_type == b"btrfs":
             return self._types[mount.fs_type] == 1
         return not filesystems.traits(mount.fs_type).device or len(self._declared.get(mount.device, ())) < 2
 
     def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
-        """The mount that holds the source of a bind mount. Beneath a directory that is bound on itself lies its parent.
+        """The mount that holds the source of a bind mount. Beneath a directory that is bound on
+        itself lies its parent.
 
         None where that cannot be seen any more: it is bound over a directory above.
         """
@@ -664,7 +740,8 @@ class _Table:
         return any(glob.match(option) for glob in self.ignored)
 
     def holder(self, path: bytes) -> Optional[Mount]:
-        """The deepest visible mount that holds ``path``, on the text alone; none of what no system call takes."""
+        """The deepest visible mount that holds ``path``, on the text alone; none of what no system
+        call takes."""
         if len(path) > LONGEST_PATH:
             return None
         while path not in self.seen:
@@ -678,7 +755,8 @@ def _is_ro(mount: Mount) -> bool:
     return b"ro" in mount.options or b"ro" in mount.super_options
 
 
-# Sources -------------------------------------------------------------------------------------------------------------------------
+# Sources
+# ------------------------------------------------------------------------------------------------
 
 _EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
 _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mmcblk\d+p?)\d*\Z")
@@ -689,19 +767,22 @@ def _is_bind(expected: ExpectedMount) -> bool:
 
 
 def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
-    """Are two names of a server the same, literally, as addresses, or by the address that the kernel shows?"""
+    """Are two names of a server the same, literally, as addresses, or by the address that the
+    kernel shows?"""
     one, other = (host.strip(b"[]").lower() for host in (one, other))
     address = (mount.super_option(b"addr") or b"").lower()
     if one == other or _address(one) in (_address(other), _address(address)):
         return True
-    # With and without its domain it is the same name; and which name goes with which address, only DNS could say.
+    # With and without its domain it is the same name; and which name goes with which address, only
+    # DNS could say.
     if isinstance(_address(one), bytes) and isinstance(_address(other), bytes):
         return one.startswith(other + b".") or other.startswith(one + b".")
     return isinstance(_address(one), bytes)
 
 
 def _address(host: bytes) -> object:
-    """A host as something that compares: IPv6 addresses have many spellings. Names stay themselves."""
+    """A host as something that compares: IPv6 addresses have many spellings. Names stay
+    themselves."""
     try:
         return ipaddress.ip_address(host.decode("ascii").partition("%")[0])
     except ValueError:
@@ -725,7 +806,8 @@ def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
-    """Server, share and the path below it of ``//user@server/share/path`` or ``\\\\server\\share``."""
+    """Server, share and the path below it of ``//user@server/share/path`` or
+    ``\\\\server\\share``."""
     parts = source.replace(b"\\", b"/").split(b"/", 4)
     if len(parts) < 4 or parts[0] or parts[1] or not parts[3]:
         return None
@@ -733,7 +815,8 @@ def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
 
 
 def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
-    """CIFS. Mounts of two directories of a share may have one superblock, whose source is that of the first; then root tells."""
+    """CIFS. Mounts of two directories of a share may have one superblock, whose source is that of
+    the first; then root tells."""
     ours, theirs = _share(source), _share(mount.source)
     if ours is None or theirs is None:
         return False if source.startswith(b"/dev/") or _tag(source) or _EXPORT.fullmatch(source) else None
@@ -743,29 +826,37 @@ def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
-    """Of FUSE daemons only few show the source they were given; of the others nothing can be said."""
+    """Of FUSE daemons only few show the source they were given; of the others nothing can be
+    said."""
     if mount.fs_type not in (b"fuse.sshfs", b"fuse.glusterfs") and not source.startswith(b"sshfs#"):
         return None
     ours = source.partition(b"#")[2] if source.startswith(b"sshfs#") else source
     if b":" not in ours or b":" not in mount.source:
         return None
     (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
-    if mount.fs_type == b"fuse.glusterfs":  # a volume may be written with a slash before it, and each of its servers will do
+    if (
+        mount.fs_type == b"fuse.glusterfs"
+    ):  # a volume may be written with a slash before it, and each of its servers will do
         return path.strip(b"/") == their_path.strip(b"/")
-    return host.lower() == their_host.lower() and (path == their_path or path.rstrip(b"/") == their_path.rstrip(b"/") != b"")
+    return host.lower() == their_host.lower() and (
+        path == their_path or path.rstrip(b"/") == their_path.rstrip(b"/") != b""
+    )
 
 
 def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
-    """Ceph and Lustre: mount helpers resolve the servers and write them in another way, but what is mounted of them stays.
+    """Ceph and Lustre: mount helpers resolve the servers and write them in another way, but what is
+    mounted of them stays.
 
-    ``mon1,mon2:/path`` becomes ``user@fsid.fsname=/path`` (mount.ceph since Ceph 17), ``mgs:/fsname`` becomes ``10.0.0.1@tcp:/fsname``.
-    """
+    ``mon1,mon2:/path`` becomes ``user@fsid.fsname=/path`` (mount.ceph since Ceph 17),
+    ``mgs:/fsname`` becomes ``10.0.0.1@tcp:/fsname``."""
     ours, theirs = (re.search(rb"[:=](/.*)\Z", each, re.DOTALL) for each in (source, mount.source))
     return None if ours is None or theirs is None else _slashes(ours[1]) == _slashes(theirs[1])
 
 
-# What stands for the root filesystem until the kernel or the initramfs has found it, or instead of it ever after: root= of kernels that
-# boot over the network (Documentation/admin-guide/nfs/nfsroot.rst, filesystems/cifs/cifsroot.rst), live images, overlays over it.
+# What stands for the root filesystem until the kernel or the initramfs has found it, or instead of
+# it ever after: root= of kernels that boot over the network
+# (Documentation/admin-guide/nfs/nfsroot.rst, filesystems/cifs/cifsroot.rst), live images, overlays
+# over it.
 _ROOTS = frozenset(
     b"""/dev/nfs /dev/cifs /dev/root /dev/ram /dev/live rootfs root nfsroot none overlay overlayroot overlayfs aufs airootfs cow /cow
     live-rw tmpfs""".split()
@@ -778,10 +869,13 @@ def _is_placeholder(source: bytes) -> bool:
 
 
 def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
-    """Is it `/`, and one of both names no name of what is mounted? `/dev/root` in the table says nothing, but its number does."""
+    """Is it `/`, and one of both names no name of what is mounted? `/dev/root` in the table says
+    nothing, but its number does."""
     if mount.mount_point != b"/":
         return False
-    return _is_placeholder(source) or (_is_placeholder(mount.source) and not (mount.source == b"/dev/root" and _device_names(source)))
+    return _is_placeholder(source) or (
+        _is_placeholder(mount.source) and not (mount.source == b"/dev/root" and _device_names(source))
+    )
 
 
 def _first_found(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
@@ -793,8 +887,9 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     """A block device, by name or by number. None where it cannot be decided."""
     found = _first_found(_device_names(source), devices)
     if found is None:
-        # Without the node there is no number, but two names of the kernel's own say enough. Not for `/`: it is mounted before
-        # fstab is read, by what the boot loader says. A filesystem on several devices shows any of them.
+        # Without the node there is no number, but two names of the kernel's own say enough. Not for
+        # `/`: it is mounted before fstab is read, by what the boot loader says. A filesystem on
+        # several devices shows any of them.
         is_one = mount.fs_type not in (b"btrfs", b"bcachefs") and mount.mount_point != b"/"
         return False if is_one and _are_plain(source, mount.source) else None
     name, ours = found
@@ -805,20 +900,26 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     if ours == theirs:
         return True
     if theirs is None:
-        return False if mount.fs_type in NFS_TYPES | CIFS_TYPES or filesystems.traits(mount.fs_type).sourceless else None
+        return (
+            False if mount.fs_type in NFS_TYPES | CIFS_TYPES or filesystems.traits(mount.fs_type).sourceless else None
+        )
     return _is_other(name, ours, theirs, mount, devices)
 
 
 def _has_device(mount: Mount) -> bool:
-    """Is its source certainly a device? Of other types it is what somebody wrote, a user even, if it is a FUSE mount."""
+    """Is its source certainly a device? Of other types it is what somebody wrote, a user even, if
+    it is a FUSE mount."""
     return mount.device[0] != 0 or filesystems.traits(mount.fs_type).device
 
 
 def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, devices: Devices) -> Optional[bool]:
-    """False (not the same) for two devices that differ; None where they may be one filesystem, or one name may have two owners."""
+    """False (not the same) for two devices that differ; None where they may be one filesystem, or
+    one name may have two owners."""
     directory = os.path.dirname(name)
     if directory.startswith(b"/dev/disk/by-") and not devices.is_named_in(directory, theirs, mount.device):
-        return None  # a clone has been plugged in, and udev gave it the link: what is mounted lost its name, not its place
+        return (
+            None  # a clone has been plugged in, and udev gave it the link: what is mounted lost its name, not its place
+        )
     if mount.fs_type == b"btrfs":  # of the devices of one filesystem only one has the link
         by_uuid = [devices.is_named_in(b"/dev/disk/by-uuid", device, (0, 0)) for device in (ours, theirs)]
         return False if all(by_uuid) else None
@@ -832,7 +933,11 @@ def _are_plain(one: bytes, other: bytes) -> bool:
 def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[bool]:
     """Is the source the declared one? None where that cannot be decided."""
     source = expected.source
-    if source is None or source in (b"none", b"nodev", b"-", mount.source) or source.rstrip(b"/") == mount.source.rstrip(b"/"):
+    if (
+        source is None
+        or source in (b"none", b"nodev", b"-", mount.source)
+        or source.rstrip(b"/") == mount.source.rstrip(b"/")
+    ):
         return True
     names_device = bool(_device_names(source))
     if _is_root_of_another_name(source, mount):
@@ -862,8 +967,11 @@ def _same_source(expected: ExpectedMount, mount: Mount, table: _Table) -> Option
 
 
 def _disk_for_server(source: bytes, mount: Mount) -> Optional[bool]:
-    """False where a server was declared, and a disk of our own is there; else it cannot be decided."""
-    return False if mount.source.startswith(b"/dev/") and (_EXPORT.fullmatch(source) or source.startswith(b"//")) else None
+    """False where a server was declared, and a disk of our own is there; else it cannot be
+    decided."""
+    return (
+        False if mount.source.startswith(b"/dev/") and (_EXPORT.fullmatch(source) or source.startswith(b"//")) else None
+    )
 
 
 def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[str]:
@@ -873,12 +981,16 @@ def _source_difference(expected: ExpectedMount, mount: Mount, table: _Table) -> 
         return _bind_difference(normalised(expected.source), mount, table) if expected.source.startswith(b"/") else None
     if _same_source(expected, mount, table) is not False:
         return None
-    there, declared = source_words(mount.source, mount.fs_type), source_words(expected.source, expected.fs_type or mount.fs_type)
+    there, declared = (
+        source_words(mount.source, mount.fs_type),
+        source_words(expected.source, expected.fs_type or mount.fs_type),
+    )
     return f"source is {there}, expected {declared}"
 
 
 def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[str]:
-    """A bind mount shows a directory of another mount: that directory relative to the mount's root, on the same device."""
+    """A bind mount shows a directory of another mount: that directory relative to the mount's root,
+    on the same device."""
     holder = table.bound_from(directory, mount)
     if holder is None or holder.fs_type == b"autofs":
         return None
@@ -895,15 +1007,17 @@ def _bind_difference(directory: bytes, mount: Mount, table: _Table) -> Optional[
 
 
 def _may_be_below(mount: Mount, holder: Mount) -> bool:
-    """May it come from a filesystem that was mounted below ``holder`` by itself, and has expired since? NFS does so with exports below
-    exports, CIFS with DFS, ZFS with snapshots; their sources are below that of ``holder``."""
+    """May it come from a filesystem that was mounted below ``holder`` by itself, and has expired
+    since? NFS does so with exports below exports, CIFS with DFS, ZFS with snapshots; their sources
+    are below that of ``holder``."""
     if mount.fs_type == holder.fs_type == b"zfs":
         return mount.source.startswith(holder.source + b"@")
     alike = any({mount.fs_type, holder.fs_type} <= family for family in (NFS_TYPES, CIFS_TYPES))
     return alike and mount.source.startswith(holder.source.rstrip(b"/") + b"/")
 
 
-# Types ---------------------------------------------------------------------------------------------------------------------------
+# Types
+# ------------------------------------------------------------------------------------------------
 
 
 def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
@@ -916,14 +1030,16 @@ def _type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
 
 
 def _is_type_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
-    """Is the declared type one of a mount helper that nobody knows of, or a slip, so that it may be what is mounted or not?"""
+    """Is the declared type one of a mount helper that nobody knows of, or a slip, so that it may be
+    what is mounted or not?"""
     declared = expected.fs_type
     if declared in (None, b"auto", b"none") or declared is None or _is_bind(expected):
         return False
     return not any(filesystems.is_compared(mount, one) for one in declared.split(b","))
 
 
-# Options -------------------------------------------------------------------------------------------------------------------------
+# Options
+# ------------------------------------------------------------------------------------------------
 
 
 def _bound_from(expected: ExpectedMount, mount: Mount, table: _Table) -> Optional[Mount]:
@@ -934,7 +1050,8 @@ def _bound_from(expected: ExpectedMount, mount: Mount, table: _Table) -> Optiona
 
 
 def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Comparison:
-    """The declared options, those of the mount and, unless it is a bind mount, those of the filesystem."""
+    """The declared options, those of the mount and, unless it is a bind mount, those of the
+    filesystem."""
     options = [option for option in expected.options if not table.is_ignored(option)]
     holder = _bound_from(expected, mount, table)
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
@@ -946,11 +1063,13 @@ def _compared(expected: ExpectedMount, mount: Mount, table: _Table) -> Compariso
     return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
 
 
-# Read-only -----------------------------------------------------------------------------------------------------------------------
+# Read-only
+# ------------------------------------------------------------------------------------------------
 
 
 def _is_normally_writable(mount: Mount) -> bool:
-    """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly be read-only."""
+    """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly
+    be read-only."""
     if mount.fs_type in (b"overlay", b"overlayfs"):
         return not _lacks_upper(mount)
     known = filesystems.traits(mount.fs_type)
@@ -961,12 +1080,14 @@ def _is_normally_writable(mount: Mount) -> bool:
     return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
 
 
-# ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN) while still `rw`.
+# ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN)
+# while still `rw`.
 _STOPPED = (b"emergency_ro", b"shutdown")
 
 
 def _why_read_only(mount: Mount) -> Optional[str]:
-    """How a mount refuses to be written to, in words; None where it does not. The words of options are exact."""
+    """How a mount refuses to be written to, in words; None where it does not. The words of options
+    are exact."""
     if b"ro" in mount.options or b"ro" in mount.super_options:
         return "mounted ro"
     for word in _STOPPED:
@@ -976,7 +1097,8 @@ def _why_read_only(mount: Mount) -> Optional[str]:
 
 
 def read_only(mount: Mount, expected_ro: bool) -> Optional[str]:
-    """Words where a mount without a declaration is read-only though its type is normally writable; None where all is well."""
+    """Words where a mount without a declaration is read-only though its type is normally writable;
+    None where all is well."""
     return _why_read_only(mount) if not expected_ro and _is_normally_writable(mount) else None
 
 
@@ -992,7 +1114,8 @@ def _read_only_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Op
 
 
 def _is_violated(declared: Mode, mount: Mount) -> bool:
-    """Is what is declared rw, the mount or its superblock, read-only or stopped? A superblock that can only be ro violates nothing."""
+    """Is what is declared rw, the mount or its superblock, read-only or stopped? A superblock that
+    can only be ro violates nothing."""
     itself = declared.mount is not None and b"ro" in mount.options
     can_be_rw = not filesystems.traits(mount.fs_type).image and not _lacks_upper(mount)
     stopped = can_be_rw and any(word in mount.super_options for word in (b"ro", *_STOPPED))
@@ -1025,7 +1148,8 @@ def _writable_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Opt
     return None if _is_ro(mount) else "mounted rw, expected ro"
 
 
-# Comparison ----------------------------------------------------------------------------------------------------------------------
+# Comparison
+# ------------------------------------------------------------------------------------------------
 
 _RANK = (Condition.MISSING, Condition.READ_ONLY, Condition.CHANGED, Condition.UNPROBED, Condition.BLOCKED)
 
@@ -1048,16 +1172,23 @@ def _is_foreign_root(mount: Mount, table: _Table) -> bool:
     return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
 
 
-# systemd and other init systems mount these before they read fstab, and of its lines take the options at most (mount_point_is_api in
-# src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup is of the version that the kernel was booted with.
+# systemd and other init systems mount these before they read fstab, and of its lines take the
+# options at most (mount_point_is_api in src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup is
+# of the version that the kernel was booted with.
 _EARLY = re.compile(
-    rb"/(proc|sys|dev|run|dev/(shm|pts)|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))", re.DOTALL
+    rb"/(proc|sys|dev|run|dev/(shm|pts)|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))",
+    re.DOTALL,
 )
 
 
 def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
-    """Was it mounted by the init system itself, whatever a line of fstab says of source and type?"""
-    return not expected.own and _EARLY.fullmatch(mount.mount_point) is not None and filesystems.traits(mount.fs_type).sourceless
+    """Was it mounted by the init system itself, whatever a line of fstab says of source and
+    type?"""
+    return (
+        not expected.own
+        and _EARLY.fullmatch(mount.mount_point) is not None
+        and filesystems.traits(mount.fs_type).sourceless
+    )
 
 
 def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdict:
@@ -1077,22 +1208,36 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: _Table) -> _Verdi
     if words:
         return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
     if expected.own and not _says_anything(expected, mount, comparison, table):
-        return _Verdict(expected, mount, empty=f"nothing that is declared could be compared{_named([*unsure, *comparison.uncompared])}")
+        return _Verdict(
+            expected,
+            mount,
+            empty=f"nothing that is declared could be compared{_named([*unsure, *comparison.uncompared])}",
+        )
     return _Verdict(expected, mount, uncompared=[*unsure, *comparison.uncompared])
 
 
 def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: _Table) -> bool:
-    """Could anything of a declaration be compared? One that says no more than that something is mounted there has been."""
+    """Could anything of a declaration be compared? One that says no more than that something is
+    mounted there has been."""
     told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
     unsure = _is_type_uncompared(expected, mount)
     type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
-    source_counts = expected.source is not None and (_is_bind(expected) or _same_source(expected, mount, table) is not None)
-    return type_counts or source_counts or len(comparison.uncompared) < len(dict.fromkeys(told)) or not (told or unsure or expected.source)
+    source_counts = expected.source is not None and (
+        _is_bind(expected) or _same_source(expected, mount, table) is not None
+    )
+    return (
+        type_counts
+        or source_counts
+        or len(comparison.uncompared) < len(dict.fromkeys(told))
+        or not (told or unsure or expected.source)
+    )
 
 
 def _named(options: Iterable[bytes]) -> str:
     """Options by their names: a value may be a secret."""
-    return "".join(f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options))
+    return "".join(
+        f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options)
+    )
 
 
 def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
@@ -1102,7 +1247,8 @@ def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
         if cover is not None:  # nobody meant that
             words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
             return _Verdict(expected, None, Condition.MISSING, (words,))
-        # It is there, but a mount over a directory above hides it: that is the other mount's doing, and told as shadowed.
+        # It is there, but a mount over a directory above hides it: that is the other mount's doing,
+        # and told as shadowed.
         return _Verdict(expected, excuse="covered by another mount")
     if expected.nofail:
         return _Verdict(expected, excuse="not mounted, which its declaration allows")
@@ -1110,7 +1256,9 @@ def _absent(expected: ExpectedMount, trigger: bool, table: _Table) -> _Verdict:
         return _Verdict(expected, excuse="not mounted: a device, and this is a container")
     if expected.doubt is not None and not trigger:
         return _Verdict(expected, None, expected.doubt[0], (expected.doubt[1],))
-    return _Verdict(expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",))
+    return _Verdict(
+        expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",)
+    )
 
 
 def _judge(expected: ExpectedMount, table: _Table) -> _Verdict:
@@ -1123,14 +1271,17 @@ def _judge(expected: ExpectedMount, table: _Table) -> _Verdict:
 
 
 def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table: _Table) -> _Verdict:
-    """The verdict on one of several declarations of a mount point: those before the last may lie beneath it.
+    """The verdict on one of several declarations of a mount point: those before the last may lie
+    beneath it.
 
-    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of them is enough.
-    """
+    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of
+    them is enough."""
     expected = verdict.expected
     if verdict.condition in (None, Condition.MISSING) or len(others) == 1:
         return verdict
-    beneath = [mount for mount in table.at[expected.mount_point] if mount != verdict.mount and mount.fs_type != b"autofs"]
+    beneath = [
+        mount for mount in table.at[expected.mount_point] if mount != verdict.mount and mount.fs_type != b"autofs"
+    ]
     if position < len(others) - 1 and any(_compare_one(expected, mount, table).condition is None for mount in beneath):
         return _Verdict(expected, verdict.mount)
     if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
@@ -1141,7 +1292,11 @@ def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table
 def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
     """Mount points that are missing because what they lie on is excused -> where that is."""
     excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
-    triggers = {verdict.mount.mount_point for verdict in verdicts if verdict.mount is not None and verdict.mount.fs_type == b"autofs"}
+    triggers = {
+        verdict.mount.mount_point
+        for verdict in verdicts
+        if verdict.mount is not None and verdict.mount.fs_type == b"autofs"
+    }
     holders = excused | triggers
     below: dict[bytes, bytes] = {}
     for verdict in verdicts:
@@ -1159,7 +1314,10 @@ def _verdicts(expected: Iterable[ExpectedMount], table: _Table) -> list[_Verdict
     verdicts = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
     below = _below_an_excused(verdicts)
     return [
-        _Verdict(one.expected, excuse=f"not mounted, as it lies below {printable(below[one.expected.mount_point])}, which is not")
+        _Verdict(
+            one.expected,
+            excuse=f"not mounted, as it lies below {printable(below[one.expected.mount_point])}, which is not",
+        )
         if one.condition is Condition.MISSING and one.expected.mount_point in below
         else one
         for one in verdicts
@@ -1167,7 +1325,8 @@ def _verdicts(expected: Iterable[ExpectedMount], table: _Table) -> list[_Verdict
 
 
 def _told(verdicts: Sequence[_Verdict]) -> str:
-    """All differences at one mount point in one text; what several declarations say alike is said once, with their origins."""
+    """All differences at one mount point in one text; what several declarations say alike is said
+    once, with their origins."""
     origins: dict[str, list[str]] = {}
     for verdict in verdicts:
         origins.setdefault("; ".join(verdict.words), []).append(verdict.expected.origin)
@@ -1175,8 +1334,9 @@ def _told(verdicts: Sequence[_Verdict]) -> str:
 
 
 class Held(NamedTuple):
-    """What declarations come to: see :func:`compare`. ``empty`` are those of which nothing could be compared, ``uncompared`` the options
-    of others that could not, in words. ``late``: how many declarations were not looked at."""
+    """What declarations come to: see :func:`compare`. ``empty`` are those of which nothing could be
+    compared, ``uncompared`` the options of others that could not, in words. ``late``: how many
+    declarations were not looked at."""
 
     deviations: list[Deviation]
     excused: list[Excused]
@@ -1192,11 +1352,12 @@ def compare(
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
 ) -> tuple[list[Deviation], list[Excused]]:
-    """What is not as declared, one Deviation for each mount point in the order of the declarations; and what may be absent.
+    """What is not as declared, one Deviation for each mount point in the order of the declarations;
+    and what may be absent.
 
-    ``visible`` are the IDs of the mounts that paths lead to (:func:`check_mounts.mounttable.visible`). Declared options that match
-    one of ``ignore_options`` as a whole are not compared. Of devices, ``devices`` says what is the same.
-    """
+    ``visible`` are the IDs of the mounts that paths lead to
+    (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
+    as a whole are not compared. Of devices, ``devices`` says what is the same."""
     held = hold(expected, mounts, visible, ignore_options, devices)
     return held.deviations, held.excused
 
@@ -1209,7 +1370,8 @@ def hold(
     devices: Union[Devices, Compared, None] = None,
     late: Callable[[], object] = lambda: None,
 ) -> Held:
-    """As :func:`compare`, and what could not be compared. Once it is ``late``, no further declaration is looked at."""
+    """As :func:`compare`, and what could not be compared. Once it is ``late``, no further
+    declaration is looked at."""
     expected = list(expected)
     table = _Table(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     expected = list(expected)
@@ -1226,7 +1388,9 @@ def hold(
         elif verdict.condition is not None:
             bad.setdefault(point, []).append(verdict)
         elif verdict.empty:
-            empty.append(Deviation(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})"))
+            empty.append(
+                Deviation(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})")
+            )
         elif verdict.uncompared:
             uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
     deviations = [_deviation(point, group) for point, group in bad.items()]

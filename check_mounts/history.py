@@ -1,10 +1,10 @@
 """What is known of every mount across passes, and what of it is news.
 
-A pass over all mounts, or over a few that are new or may have recovered, is merged into what is known: of two answers the later one
-counts, whichever pass it is of. (Of two passes the one that began first may ask a mount last: it waits while the other is there.)
-What hung is well again only once a probe has come back, also where another mount has taken the place of one that hung or was missing.
-No effects; of the system only the clocks are looked at.
-"""
+A pass over all mounts, or over a few that are new or may have recovered, is merged into what is
+known: of two answers the later one counts, whichever pass it is of. (Of two passes the one that
+began first may ask a mount last: it waits while the other is there.) What hung is well again only
+once a probe has come back, also where another mount has taken the place of one that hung or was
+missing. No effects; of the system only the clocks are looked at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from check_mounts.survey import Table
 _SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
 # What to ask anew when something new hangs from it.
 _DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
-# By how many seconds two clocks that are read one after the other seem to have moved against each other, at the most, if neither was set.
+# By how many seconds two clocks that are read one after the other seem to have moved against each
+# other, at the most, if neither was set.
 _CLOCK_WAS_SET = 0.5
 
 
@@ -35,7 +36,8 @@ class _Answer:
 
 
 class Known:
-    """What is known of the mounts that are to be probed. ``passes`` counts those over all mounts; ``last`` is the newest of them."""
+    """What is known of the mounts that are to be probed. ``passes`` counts those over all mounts;
+    ``last`` is the newest of them."""
 
     def __init__(self) -> None:
         self.passes = 0
@@ -59,11 +61,11 @@ class Known:
         self._booted = text.since_epoch(0.0)
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
-        """Take note of the mount table: (what is to be probed and nothing is known of, whether anything is not as last told).
+        """Take note of the mount table: (what is to be probed and nothing is known of, whether
+        anything is not as last told).
 
-        Of what was moved what is bad is known until it has been asked at its new place; that it was well there is not: it may be another
-        mount with the same ID.
-        """
+        Of what was moved what is bad is known until it has been asked at its new place; that it was
+        well there is not: it may be another mount with the same ID."""
         different = self._told is not None and (table, chosen.missing) != self._told
         self._table, self._chosen = table, chosen
         present = {mount.identity: mount for mount in chosen.selected}
@@ -89,7 +91,8 @@ class Known:
         self._moved.discard(key)
 
     def merge(self, result: Survey, whole: bool, noted: Mapping[int, float]) -> None:
-        """Take in the answers of a pass. ``whole``: it asked all mounts. ``noted``: when each answer came, by mount ID."""
+        """Take in the answers of a pass. ``whole``: it asked all mounts. ``noted``: when each
+        answer came, by mount ID."""
         if whole:
             self.passes += 1
             self.last = result
@@ -109,7 +112,8 @@ class Known:
                 self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
     def _with_age(self, key: MountIdentity, finding: Finding, begun: float) -> Finding:
-        """The finding, which says since when it hangs where that is not since this pass, which began then (CLOCK_BOOTTIME)."""
+        """The finding, which says since when it hangs where that is not since this pass, which
+        began then (CLOCK_BOOTTIME)."""
         if finding.condition is Condition.TIMED_OUT:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
@@ -122,23 +126,27 @@ class Known:
         return finding
 
     def wants_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
-        """Whether something hangs whose probe is no more, and that has not been asked since: it may have answered right after the probe
-        was killed, and nothing else would tell. ``held`` are processes that have ended, but had not heeded SIGKILL, ``soon`` those that
-        ended soon after it.
+        """Whether something hangs whose probe is no more, and that has not been asked since: it may
+        have answered right after the probe was killed, and nothing else would tell. ``held`` are
+        processes that have ended, but had not heeded SIGKILL, ``soon`` those that ended soon after
+        it.
 
-        Without ``held`` it is true once for each hang: where probes can be killed (NFS) they all end like this, and it would be asked
-        for ever.
-        """
+        Without ``held`` it is true once for each hang: where probes can be killed (NFS) they all
+        end like this, and it would be asked for ever."""
         gone: set[MountIdentity] = set()
         for key, known in self._answers.items():
             finding = known.finding
             if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
-                self._answers[key] = dataclasses.replace(known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None))
+                self._answers[key] = dataclasses.replace(
+                    known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
+                )
                 if finding.stuck_pid in held:  # it is asked again for that, and if it hangs again that is another time
                     self._tried_again.discard(key)
                     continue
             elif finding.stuck_pid is not None or (finding.outcome is None and not soon):
-                continue  # held still; or it shares the fate of another mount, which may be gone by the time that the process ends
+                # held still; or it shares the fate of another mount, which may be gone by the time
+                # that the process ends
+                continue
             if finding.condition is Condition.TIMED_OUT:
                 gone.add(key)
         new = gone - self._tried_again
@@ -146,7 +154,8 @@ class Known:
         return bool(held) or bool(new)
 
     def to_be_asked(self, new: set[MountIdentity], silent: bool) -> set[MountIdentity]:
-        """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did not answer, too."""
+        """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did
+        not answer, too."""
         assert self._chosen is not None
         wanted = set(new)
         if silent:
@@ -165,7 +174,8 @@ class Known:
 
     @property
     def last_success(self) -> dict[bytes, float]:
-        """When each mount point last answered, in seconds since the epoch: the same to the last digit until the host's clock is set."""
+        """When each mount point last answered, in seconds since the epoch: the same to the last
+        digit until the host's clock is set."""
         booted = text.since_epoch(0.0)
         if abs(booted - self._booted) > _CLOCK_WAS_SET:
             self._booted = booted
@@ -186,7 +196,8 @@ class Known:
         return self._table
 
     def survey(self) -> Survey:
-        """All of it, as one pass that had just ended would say it. What no pass has asked yet is left out."""
+        """All of it, as one pass that had just ended would say it. What no pass has asked yet is
+        left out."""
         chosen, last = self._chosen, self.last
         assert chosen is not None and last is not None
         self._told = self._table, chosen.missing
@@ -201,14 +212,17 @@ class Known:
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
     def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
-        """What is concluded now; but of a mount point where something is mounted that has not answered yet, what was concluded before: of
-        what was mounted there then, or that it was missing. Nothing is well because somebody mounted something.
+        """What is concluded now; but of a mount point where something is mounted that has not
+        answered yet, what was concluded before: of what was mounted there then, or that it was
+        missing. Nothing is well because somebody mounted something.
 
-        ``before`` says of mount points where what is declared there was before, by a link that leads elsewhere now."""
+        ``before`` says of mount points where what is declared there was before, by a link that
+        leads elsewhere now."""
         earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
         kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
         if kept:
-            # All of it, also what is shadowed there: a mount that hangs and is covered now must not be both.
+            # All of it, also what is shadowed there: a mount that hangs and is covered now must not
+            # be both.
             places = kept.keys() | {earlier[point] for point in kept}
             findings = [each for each in concluded.findings if each.mount_point not in places]
             for old in dict.fromkeys(earlier[point] for point in kept):
@@ -236,11 +250,14 @@ def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
 
 def _as_mounted(finding: Finding, mount: Mount) -> Finding:
     """The finding of a mount as it is mounted by now: with other options, or elsewhere."""
-    return finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
+    return (
+        finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
+    )
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:
-    """Nobody came round to ask what is known to hang: it still hangs, until a probe has come back."""
+    """Nobody came round to ask what is known to hang: it still hangs, until a probe has come
+    back."""
     return known.condition is Condition.TIMED_OUT and finding.condition is Condition.UNPROBED
 
 
@@ -249,7 +266,8 @@ def _is_no_news(known: Finding, finding: Finding) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Episode:
-    """What is the matter with a mount point, ``since`` when, and since when it has not answered (``hung``): CLOCK_BOOTTIME."""
+    """What is the matter with a mount point, ``since`` when, and since when it has not answered
+    (``hung``): CLOCK_BOOTTIME."""
 
     condition: Condition
     state: State
@@ -266,14 +284,16 @@ class News:
 
 
 class Episodes:
-    """Which mount points are in trouble, since when, and what cannot be understood. Each change is told once."""
+    """Which mount points are in trouble, since when, and what cannot be understood. Each change is
+    told once."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
         self._not_understood: dict[object, str] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
-        """What has changed since the last call. ``now`` is on CLOCK_BOOTTIME; ``mounted`` are all mount points of the table."""
+        """What has changed since the last call. ``now`` is on CLOCK_BOOTTIME; ``mounted`` are all
+        mount points of the table."""
         news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
         present = worst_of_each(judgements)
         for mount_point, judgement in present.items():
@@ -282,13 +302,15 @@ class Episodes:
                 news.append(News(judgement.state, line))
         for gone in [mount_point for mount_point in self._open if mount_point not in present]:
             was = self._open.pop(gone).condition
-            # The filters or the configuration may leave it alone from now on; or nobody expects it any more.
+            # The filters or the configuration may leave it alone from now on; or nobody expects it
+            # any more.
             what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
             news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
         return news
 
     def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
-        """Lines of the mount table, of fstab and the like: they have no mount point, and are known by what is wrong with them."""
+        """Lines of the mount table, of fstab and the like: they have no mount point, and are known
+        by what is wrong with them."""
         before, self._not_understood = self._not_understood, {}
         news: list[News] = []
         for judgement in judgements:
@@ -297,7 +319,9 @@ class Episodes:
             if key not in before and key not in self._not_understood:
                 news.append(News(judgement.state, words))
             self._not_understood.setdefault(key, before.get(key, words))
-        return news + [News(State.OK, f"No longer: {words}") for key, words in before.items() if key not in self._not_understood]
+        return news + [
+            News(State.OK, f"No longer: {words}") for key, words in before.items() if key not in self._not_understood
+        ]
 
     def _follow_one(self, mount_point: bytes, judgement: Judgement, now: float) -> Optional[str]:
         finding, condition = judgement.finding, judgement.condition
@@ -313,7 +337,9 @@ class Episodes:
         elif answered(judgement):
             hung = None
         same = before is not None and before.condition is condition
-        self._open[mount_point] = _Episode(condition, judgement.state, before.since if before is not None and same else now, hung)
+        self._open[mount_point] = _Episode(
+            condition, judgement.state, before.since if before is not None and same else now, hung
+        )
         if before is not None and same:
             return None
         if before is not None and before.hung is not None and hung is None:
@@ -324,7 +350,8 @@ class Episodes:
 
 
 def _line_key(finding: Finding) -> object:
-    """What a line is known by. The same line of the mount table has another number once a mount before it has come or gone."""
+    """What a line is known by. The same line of the mount table has another number once a mount
+    before it has come or gone."""
     line = finding.line
     if line is None:
         return finding.detail
@@ -344,7 +371,8 @@ def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two greatest units that say anything."""
+    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two greatest units that say
+    anything."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -354,7 +382,8 @@ def duration_words(seconds: float) -> str:
 
 
 def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, int]], seconds: float) -> str:
-    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of MountStatusMonitor."""
+    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of
+    MountStatusMonitor."""
     bad: dict[Condition, int] = {}
     for judgement in judgements:
         if judgement.state is not State.OK and judgement.finding.is_mount:
@@ -366,4 +395,8 @@ def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, i
     return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "")
 
 
-_IN_ORDER = (Condition.DEAD, Condition.TIMED_OUT, *(each for each in Condition if each not in (Condition.DEAD, Condition.TIMED_OUT)))
+_IN_ORDER = (
+    Condition.DEAD,
+    Condition.TIMED_OUT,
+    *(each for each in Condition if each not in (Condition.DEAD, Condition.TIMED_OUT)),
+)

@@ -1,7 +1,8 @@
-"""Survey -> JSON (``--json``). The format is documented in check_mounts(8) and counted by :data:`VERSION`.
+"""Survey -> JSON (``--json``). The format is documented in check_mounts(8) and counted by
+:data:`VERSION`.
 
-Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo where they are not printable UTF-8.
-"""
+Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo where they
+are not printable UTF-8."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ VERSION = 1
 
 
 def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, State]:
-    """One JSON object whose first line holds version, state and summary; each finding has a line of its own."""
+    """One JSON object whose first line holds version, state and summary; each finding has a line of
+    its own."""
     judgements = policies.judge_all(survey, policy)
     state = policies.worst(judgements, survey, allow_none)
     failures = summary.failures(judgements)
@@ -37,12 +39,22 @@ def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, Sta
 
 
 def failure(state: State, words: str, started: float) -> bytes:
-    """The same where nothing could be measured, or no report made of it. ``started``: seconds since the epoch."""
-    rest: dict[str, Any] = {"started": round(started, 3), "duration": 0.0, "timeout": 0.0, "interrupted": None, "counts": {}, "notes": []}
+    """The same where nothing could be measured, or no report made of it. ``started``: seconds since
+    the epoch."""
+    rest: dict[str, Any] = {
+        "started": round(started, 3),
+        "duration": 0.0,
+        "timeout": 0.0,
+        "interrupted": None,
+        "counts": {},
+        "notes": [],
+    }
     return _object(state, words, rest, [], [])
 
 
-def _object(state: State, words: str, rest: dict[str, Any], findings: list[dict[str, Any]], left_out: list[dict[str, Any]]) -> bytes:
+def _object(
+    state: State, words: str, rest: dict[str, Any], findings: list[dict[str, Any]], left_out: list[dict[str, Any]]
+) -> bytes:
     head = {"version": VERSION, "state": state.name, "summary": words}
     parts = [_dump(head)[:-1], _dump(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
     return (",\n".join(parts) + "}\n").encode("ascii")
@@ -98,7 +110,9 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "failed_step": None if outcome.step is None else outcome.step.word,
         "errno": outcome.errno,
         "error": None if outcome.errno is None else text.error_words(outcome.errno),
-        "seconds": {step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)},
+        "seconds": {
+            step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)
+        },
         "mode": None if outcome.mode is None else f"{outcome.mode:06o}",
         "uid": outcome.uid,
         "gid": outcome.gid,

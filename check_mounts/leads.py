@@ -1,4 +1,5 @@
-"""What has to be looked up for one check: where its names lead, and which devices are the same. Asks workers, thinks about the answers."""
+"""What has to be looked up for one check: where its names lead, and which devices are the same.
+Asks workers, thinks about the answers."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from check_mounts.stuck import Registry
 
 _OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
 # Those of a mount that has answered and can be gone through, be it not as it should be.
-_ANSWERED = frozenset({Condition.OK, Condition.SLOW, Condition.DENIED, Condition.FULL, Condition.READ_ONLY, Condition.CHANGED})
+_ANSWERED = frozenset(
+    {Condition.OK, Condition.SLOW, Condition.DENIED, Condition.FULL, Condition.READ_ONLY, Condition.CHANGED}
+)
 # Of these it is known that they are not well, and what lies behind them is counted with them.
 _FAILED = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.BLOCKED})
 
@@ -31,7 +34,8 @@ def is_our_own(mountinfo: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is to be looked up: the names that decide what is probed, and what was declared. ``links``: may links be read at all?"""
+    """What is to be looked up: the names that decide what is probed, and what was declared.
+    ``links``: may links be read at all?"""
 
     names: Sequence[bytes]
     declared: Sequence[ExpectedMount]
@@ -42,8 +46,8 @@ class Asked:
 class Found:
     """What came of it: without arguments nothing was looked up.
 
-    ``devices`` says which declared devices are the mounted ones, ``conditions`` how each mount was when that was asked; ``left`` are
-    the children that have not ended although they got SIGKILL.
+    ``devices`` says which declared devices are the mounted ones, ``conditions`` how each mount was
+    when that was asked; ``left`` are the children that have not ended although they got SIGKILL.
     """
 
     leads: Leads = dataclasses.field(default_factory=Leads)
@@ -61,10 +65,18 @@ def look_up(
     patience: lookups.Patience,
 ) -> Found:
     """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes."""
-    conditions = {} if result is None else {each.mount.identity: each.condition for each in result.findings if each.mount is not None}
+    conditions = (
+        {}
+        if result is None
+        else {each.mount.identity: each.condition for each in result.findings if each.mount is not None}
+    )
     ground = Ground(mounts, visible, _closed(mounts, conditions))
     wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
-    wanted += [] if result is None else [each.source for each in asked.declared if _is_bound_from(each) and each.source is not None]
+    wanted += (
+        []
+        if result is None
+        else [each.source for each in asked.declared if _is_bound_from(each) and each.source is not None]
+    )
     known: dict[bytes, Lead] = {}
     unread: list[bytes] = []
     for name in dict.fromkeys(wanted) if asked.links else ():
@@ -84,7 +96,8 @@ def look_up(
 
 
 def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
-    """In which mounts nothing may be looked up: they have failed, or may hang and have not answered."""
+    """In which mounts nothing may be looked up: they have failed, or may hang and have not
+    answered."""
 
     def is_closed(mount: Mount) -> bool:
         condition = conditions.get(mount.identity)
@@ -126,15 +139,19 @@ def _answers(
     return answers, left
 
 
-# What they mean ------------------------------------------------------------------------------------------------------------------
+# What they mean
+# ------------------------------------------------------------------------------------------------
 
 
 def led(each: ExpectedMount, found: Found) -> ExpectedMount:
-    """A declaration with its mount point, and the directory that it is bound from, as the kernel has them."""
+    """A declaration with its mount point, and the directory that it is bound from, as the kernel
+    has them."""
     name = each.name or each.mount_point
     lead = found.leads.of(name)
     doubt = None if lead.is_settled else _doubt(lead, found)
-    each = dataclasses.replace(each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt)
+    each = dataclasses.replace(
+        each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt
+    )
     if not _is_bound_from(each) or each.source is None:
         return each
     source = found.leads.of(each.source)
@@ -149,7 +166,11 @@ def _is_bound_from(each: ExpectedMount) -> bool:
 def _alias(how: str, name: bytes, lead: Lead) -> str:
     """``, declared as /home``: what people call it, where the kernel calls it otherwise."""
     if lead.is_settled and lead.errno:
-        return f", {how} {text.printable(name)}, {lead.why}" if lead.path != selection.normalised(name) else f", {lead.why}"
+        return (
+            f", {how} {text.printable(name)}, {lead.why}"
+            if lead.path != selection.normalised(name)
+            else f", {lead.why}"
+        )
     return "" if lead.path == selection.normalised(name) else f", {how} {text.printable(name)}"
 
 
@@ -168,14 +189,20 @@ def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
 
 
 def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozenset[int]:
-    """The mounts that must answer before it is known what these names are, and that may be asked."""
+    """The mounts that must answer before it is known what these names are, and that may be
+    asked."""
     leads = [found.leads.of(name) for name in asked if name]
     crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
-    return frozenset(mount.mount_id for mount in crossed if selection.can_hang_on_the_way(mount) and selection.may_enter(mount, filters))
+    return frozenset(
+        mount.mount_id
+        for mount in crossed
+        if selection.can_hang_on_the_way(mount) and selection.may_enter(mount, filters)
+    )
 
 
 def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
-    """The survey with what was said of a mount point by another name, and what is not known of it."""
+    """The survey with what was said of a mount point by another name, and what is not known of
+    it."""
     by_path = {found.leads.of(name).path: name for name in points}
     return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
 

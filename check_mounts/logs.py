@@ -1,15 +1,17 @@
-"""Where the daemon's events go: syslog, or stderr. One event is one line, and no log ever keeps the daemon waiting.
+"""Where the daemon's events go: syslog, or stderr. One event is one line, and no log ever keeps the
+daemon waiting.
 
-Import budget: ``fcntl``, ``mmap``, ``os``, ``select``, ``signal``, ``stat``, ``struct``, ``syslog``, ``time``; ctypes by way of
-syscalls.
+Import budget: ``fcntl``, ``mmap``, ``os``, ``select``, ``signal``, ``stat``, ``struct``,
+``syslog``, ``time``; ctypes by way of syscalls.
 
-syslog(3) sends on a blocking socket, and a syslogd that hangs (its own file may be on the NFS that does) lets the queue of /dev/log
-fill up, whereupon every caller blocks for ever. So does who writes to a regular file on an NFS that hangs, or on a disk that is frozen
-(fsfreeze(8)). So a small child does it, forked before the daemon is big, and the daemon writes to a pipe without blocking. What finds
-no room is dropped and counted, and the count is logged once there is room again.
+syslog(3) sends on a blocking socket, and a syslogd that hangs (its own file may be on the NFS that
+does) lets the queue of /dev/log fill up, whereupon every caller blocks for ever. So does who writes
+to a regular file on an NFS that hangs, or on a disk that is frozen (fsfreeze(8)). So a small child
+does it, forked before the daemon is big, and the daemon writes to a pipe without blocking. What
+finds no room is dropped and counted, and the count is logged once there is room again.
 
-The daemon keeps the reading end, too: if the child is killed, the next one goes on with what is in the pipe.
-"""
+The daemon keeps the reading end, too: if the child is killed, the next one goes on with what is in
+the pipe."""
 
 from __future__ import annotations
 
@@ -28,24 +30,29 @@ from typing import NoReturn, Optional
 from check_mounts import signals, syscalls, text
 
 _NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
-# Their codes in syslog.h are the numbers from 1 on, and those of the local ones from 16 on, shifted by three bits (RFC 5424, 6.2.1).
-# Python names some of them only since 3.13. Not kern: syslog(3) takes its 0 for "none given".
+# Their codes in syslog.h are the numbers from 1 on, and those of the local ones from 16 on, shifted
+# by three bits (RFC 5424, 6.2.1). Python names some of them only since 3.13. Not kern: syslog(3)
+# takes its 0 for "none given".
 FACILITIES: dict[str, int] = {
     **{name: code << 3 for code, name in enumerate(_NAMES, 1)},
     **{f"local{number}": (16 + number) << 3 for number in range(8)},
 }
 
 _LONGEST_IDENT = 48
-# The first byte of a record says its priority. No line can have it, so who starts to read within a record finds the next one.
+# The first byte of a record says its priority. No line can have it, so who starts to read within a
+# record finds the next one.
 _MARK = 0x10
-# Room for what a thousand mounts have to say at once. All that an unprivileged process may have (pipe-max-size in pipe(7)).
+# Room for what a thousand mounts have to say at once. All that an unprivileged process may have
+# (pipe-max-size in pipe(7)).
 _ROOM = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ since Python 3.10
 _MOMENT = 0.005
-# How long lines may take to a file before the daemon goes on without knowing that they are there, how often is looked, in seconds, and
-# the part of its time that it has for that: a file may be slow, and many lines come at once.
+# How long lines may take to a file before the daemon goes on without knowing that they are there,
+# how often is looked, in seconds, and the part of its time that it has for that: a file may be
+# slow, and many lines come at once.
 _PROMPT, _GLANCE, _PART = 0.1, 0.00005, 0.1
-# How many bytes the child is done with, in memory that it shares with the daemon. As the processor has it: written at once.
+# How many bytes the child is done with, in memory that it shares with the daemon. As the processor
+# has it: written at once.
 _COUNT = struct.Struct("Q")
 # SIGKILL ends a process at once unless the kernel has no time for it.
 _TO_DIE = 0.5
@@ -94,9 +101,8 @@ class Log:
 class _Porter:
     """A child that hands lines on to what may hang, and the pipe to it.
 
-    ``serve`` is what it does with (priority, line) until there are no more; ``stderr``: whether it needs that. Raises OSError where no
-    pipe is to be had; without a child it goes on trying.
-    """
+    ``serve`` is what it does with (priority, line) until there are no more; ``stderr``: whether it
+    needs that. Raises OSError where no pipe is to be had; without a child it goes on trying."""
 
     def __init__(self, serve: Callable[[Iterator[tuple[int, str]]], None], stderr: bool = False) -> None:
         self._serve_lines, self._stderr = serve, stderr
@@ -124,8 +130,9 @@ class _Porter:
         return written == len(record)
 
     def await_child(self) -> None:
-        """Until it is done with all lines, so that who sees what came after an event finds it in the log; but no longer than a moment,
-        and once it was late with a line not again before it is done with that one."""
+        """Until it is done with all lines, so that who sees what came after an event finds it in
+        the log; but no longer than a moment, and once it was late with a line not again before it
+        is done with that one."""
         if self.pid is None or self._done() < self._late_with:
             return
         now = time.monotonic()
@@ -154,7 +161,8 @@ class _Porter:
         self.pid = pid
 
     def close(self, seconds: float) -> None:
-        """The end of the pipe; the child has so long to deliver what is in it. One that still waits is killed then."""
+        """The end of the pipe; the child has so long to deliver what is in it. One that still waits
+        is killed then."""
         for fd in (self._read_fd, self._write_fd):
             os.close(fd)
         self._read_fd = self._write_fd = -1
@@ -171,8 +179,8 @@ class _Porter:
     def _serve(self) -> NoReturn:
         """The life of the child. Whatever happens, it never returns into the daemon's code.
 
-        It is not killed with its parent: what the daemon said last is what one wants to know. It ends when the pipe does.
-        """
+        It is not killed with its parent: what the daemon said last is what one wants to know. It
+        ends when the pipe does."""
         try:
             _settle(self._read_fd, self._stderr)
             self._serve_lines(self._lines())
@@ -180,7 +188,8 @@ class _Porter:
             os._exit(0)
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """(priority, line) until the end of file. What is no record is the rest of one that was read by a child which is dead."""
+        """(priority, line) until the end of file. What is no record is the rest of one that was
+        read by a child which is dead."""
         rest = b""
         # No more at a time than may be lost with this process.
         while data := os.read(0, select.PIPE_BUF):
@@ -199,10 +208,11 @@ class _Porter:
 
 
 class Syslog(Log):
-    """Lines as ``IDENT[PID]: line`` by way of syslog(3), where PID is that of the process that makes this.
+    """Lines as ``IDENT[PID]: line`` by way of syslog(3), where PID is that of the process that
+    makes this.
 
-    ``facility`` is a name of FACILITIES. Raises OSError where no pipe is to be had; without a child it goes on trying.
-    """
+    ``facility`` is a name of FACILITIES. Raises OSError where no pipe is to be had; without a child
+    it goes on trying."""
 
     def __init__(self, facility: str, ident: str) -> None:
         super().__init__()
@@ -221,7 +231,8 @@ class Syslog(Log):
         super().write(priority, line)
 
     def close(self, seconds: float = 0.5) -> None:
-        """The end; the child has so long to deliver what was written. One that waits for syslogd is killed then."""
+        """The end; the child has so long to deliver what was written. One that waits for syslogd is
+        killed then."""
         if self._porter.is_closed:
             return
         self._porter.see_to_child()
@@ -239,7 +250,8 @@ class Syslog(Log):
 
 
 def _settle(read_fd: int, stderr: bool) -> None:
-    """Leave everything of the daemon's behind but the pipe, which becomes stdin, and stderr where that is wanted."""
+    """Leave everything of the daemon's behind but the pipe, which becomes stdin, and stderr where
+    that is wanted."""
     signals.back_to_default()
     os.setsid()
     os.dup2(read_fd, 0)
@@ -253,14 +265,16 @@ def _settle(read_fd: int, stderr: bool) -> None:
 
 
 def _clean(line: str, limit: int) -> bytes:
-    """At most ``limit`` bytes of UTF-8 without a control character, the middle left out of a line that is too long."""
+    """At most ``limit`` bytes of UTF-8 without a control character, the middle left out of a line
+    that is too long."""
     data = text.one_line(line).encode("utf-8")
     # In latin-1 each byte is a character. A character that the cut has torn is left out.
     return text.clipped(data.decode("latin-1"), limit).encode("latin-1").decode("utf-8", "ignore").encode("utf-8")
 
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Whether a child ends within that time. Its end is no event that one poll on every kernel would tell."""
+    """Whether a child ends within that time. Its end is no event that one poll on every kernel
+    would tell."""
     until = time.monotonic() + seconds
     while not syscalls.reaped(pid):
         if time.monotonic() >= until:
@@ -270,11 +284,12 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 class Stderr(Log):
-    """Lines on stderr. Where that is the journal, ``<N>`` before each tells the priority (sd-daemon(3)).
+    """Lines on stderr. Where that is the journal, ``<N>`` before each tells the priority
+    (sd-daemon(3)).
 
-    A regular file is written to by a child. A write(2) to one on a frozen disk waits until that is thawed, no signal ends it, O_NONBLOCK
-    makes no difference (open(2)), and poll(2) says that there is room.
-    """
+    A regular file is written to by a child. A write(2) to one on a frozen disk waits until that is
+    thawed, no signal ends it, O_NONBLOCK makes no difference (open(2)), and poll(2) says that there
+    is room."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -300,7 +315,8 @@ class Stderr(Log):
             self._porter.await_child()
 
     def close(self, seconds: float = 0.5) -> None:
-        """The end: what finds no room now is lost. A child has so long to write what it was given, and is killed then."""
+        """The end: what finds no room now is lost. A child has so long to write what it was given,
+        and is killed then."""
         if self._fd < 0:
             return
         if self._porter is not None:
@@ -347,9 +363,8 @@ class Stderr(Log):
 def _without_blocking(status: os.stat_result) -> int:
     """A descriptor of what stderr is that does not block, if it can be had; else 2 itself.
 
-    To set O_NONBLOCK on 2 would set it for all who share it, the caller's shell included. A pipe or terminal can be opened once more;
-    of a socket POLLOUT says that there is room for a line.
-    """
+    To set O_NONBLOCK on 2 would set it for all who share it, the caller's shell included. A pipe or
+    terminal can be opened once more; of a socket POLLOUT says that there is room for a line."""
     if not stat.S_ISFIFO(status.st_mode) and not os.isatty(2):
         return 2
     try:

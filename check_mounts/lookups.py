@@ -1,9 +1,10 @@
-"""What must be looked up of names that others may have chosen: links and devices, each in a worker that can be given up.
+"""What must be looked up of names that others may have chosen: links and devices, each in a worker
+that can be given up.
 
-One worker answers all questions, one after the other, and what it answers stands in shared memory at once. If it hangs at one, that
-one remains open, the mount that it hangs in is not entered again, and another worker goes on with the next. The rules are those of
-the probes: before a mount that can hang is touched, that stands in the memory of stuck probes.
-"""
+One worker answers all questions, one after the other, and what it answers stands in shared memory
+at once. If it hangs at one, that one remains open, the mount that it hangs in is not entered again,
+and another worker goes on with the next. The rules are those of the probes: before a mount that can
+hang is touched, that stands in the memory of stuck probes."""
 
 from __future__ import annotations
 
@@ -32,27 +33,30 @@ _HEAD = struct.Struct("<I")  # how many bytes of records there are
 _RECORD = struct.Struct("<II")  # question, size of its answer
 _PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
 _ANSWER_SIZE = 1
-# Who stands still is found out here, for a request is all questions; and how often that is looked for, in seconds.
+# Who stands still is found out here, for a request is all questions; and how often that is looked
+# for, in seconds.
 _NEVER, _MOMENT = 86400.0, 0.05
 _ROOM, _MOST_ROOM = 16 << 10, 64 << 20
 # How many may get stuck, one after the other. Each has a line of its own in the memory.
 MOST_WORKERS = 8
-# How often, and how long in all, a mount is asked for that another run is at: its probe takes a millisecond where all is well.
+# How often, and how long in all, a mount is asked for that another run is at: its probe takes a
+# millisecond where all is well.
 _TRIES = 20
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclasses.dataclass(frozen=True)
 class Unanswered:
-    """A question without an answer. ``mount`` is the one that it is stuck in, None where that is not known."""
+    """A question without an answer. ``mount`` is the one that it is stuck in, None where that is
+    not known."""
 
     mount: Optional[Mount] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How long a worker may stand still (``each``, in seconds), until when all questions must have an answer (``until``, CLOCK_MONOTONIC),
-    and what ends the waiting before."""
+    """How long a worker may stand still (``each``, in seconds), until when all questions must have
+    an answer (``until``, CLOCK_MONOTONIC), and what ends the waiting before."""
 
     each: float
     until: float
@@ -64,8 +68,11 @@ class Patience:
         return time.monotonic() >= self.until or self.interrupted() is not None
 
 
-def asked(questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience) -> tuple[list[object], list[int]]:
-    """The answers, each in its place, and the children that have not ended although they got SIGKILL.
+def asked(
+    questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience
+) -> tuple[list[object], list[int]]:
+    """The answers, each in its place, and the children that have not ended although they got
+    SIGKILL.
 
     ``ground.closed`` grows by the mounts that hang.
     """
@@ -101,7 +108,8 @@ class _Inquiry:
         self.left: list[int] = []
 
     def run(self, first: int, patience: Patience) -> Optional[tuple[int, Optional[Mount]]]:
-        """Have all questions from ``first`` on answered; at which one, and in which mount, the worker was when it was given up."""
+        """Have all questions from ``first`` on answered; at which one, and in which mount, the
+        worker was when it was given up."""
         try:
             # With our groups: what we may look up, it may.
             pool = workers.Pool(self._serve, _ANSWER_SIZE, _NEVER, 1, groups=tuple(os.getgroups()))
@@ -118,7 +126,8 @@ class _Inquiry:
         return max(first, place), self._mounts.get(mount_id)
 
     def _waited_for(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
-        """How far the worker has come that stands still, or has died; None where it has answered all."""
+        """How far the worker has come that stands still, or has died; None where it has answered
+        all."""
         used, since = -1, time.monotonic() + workers.TO_BEGIN
         while not patience.is_over:
             for event in pool.wait(min(patience.until, time.monotonic() + _MOMENT)):
@@ -169,7 +178,8 @@ class _Inquiry:
         self._record(place, marshal.dumps(answer))
 
     def _enter(self, mount: Mount) -> None:
-        """Remember it. Where the root directory hangs nothing runs any more, and the kernel's own filesystems wait for nobody."""
+        """Remember it. Where the root directory hangs nothing runs any more, and the kernel's own
+        filesystems wait for nobody."""
         if mount is self._root or mount.fs_type == b"tmpfs" or filesystems.traits(mount.fs_type).pseudo:
             self._memory.leave(self._slot)
             return
@@ -180,7 +190,8 @@ class _Inquiry:
         raise Stopped(mount)
 
     def _record(self, place: int, data: bytes) -> None:
-        """Its length comes last, so what is half written does not count. Raises ValueError where there is no room."""
+        """Its length comes last, so what is half written does not count. Raises ValueError where
+        there is no room."""
         used = self._used
         at = _HEAD.size + used
         self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
@@ -188,7 +199,8 @@ class _Inquiry:
 
 
 def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
-    """Where a name leads, as far as the text of the mount table tells; None where links must be read for that."""
+    """Where a name leads, as far as the text of the mount table tells; None where links must be
+    read for that."""
     unread: list[bytes] = []
 
     def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:
@@ -224,7 +236,8 @@ def understood(name: bytes, answer: object, ground: Ground) -> Lead:
 
 
 class _Links:
-    """Reads links, in a worker. No step leads into a mount that the table does not have there: it may have come meanwhile, and hang."""
+    """Reads links, in a worker. No step leads into a mount that the table does not have there: it
+    may have come meanwhile, and hang."""
 
     def __init__(self, ground: Ground, enter: Enter) -> None:
         self._ground, self._enter = ground, enter

@@ -1,11 +1,13 @@
-"""Survey -> metrics for node_exporter's textfile collector. The only module that imports prometheus_client.
+"""Survey -> metrics for node_exporter's textfile collector. The only module that imports
+prometheus_client.
 
-Import budget: prometheus_client. The daemon loads it before its first pass, and only where metrics are wanted.
+Import budget: prometheus_client. The daemon loads it before its first pass, and only where metrics
+are wanted.
 
-Names and units follow https://prometheus.io/docs/practices/naming/, the labels of a mount are those of node_exporter's filesystem collector
-(``device``, ``fstype``, ``mountpoint``), so that both can be joined. Label values are escaped as in mountinfo: the format itself can
-carry any UTF-8, but not each byte, and one bad byte has node_exporter reject the whole file.
-"""
+Names and units follow https://prometheus.io/docs/practices/naming/, the labels of a mount are those
+of node_exporter's filesystem collector (``device``, ``fstype``, ``mountpoint``), so that both can
+be joined. Label values are escaped as in mountinfo: the format itself can carry any UTF-8, but not
+each byte, and one bad byte has node_exporter reject the whole file."""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from check_mounts import filesystems, history, summary, text
 from check_mounts.model import Condition, State, Survey
 from check_mounts.policy import Judgement, bad_lines
 
-# A label value has no limit of its own in the format, but a mount option chosen by somebody is not to fill a time series database.
+# A label value has no limit of its own in the format, but a mount option chosen by somebody is not
+# to fill a time series database.
 _LABEL_WIDTH = 256
 
 
@@ -28,9 +31,10 @@ _LABEL_WIDTH = 256
 class Passes:
     """What the daemon knows of its passes over all mounts.
 
-    ``count`` since its start; ``started`` is the begin of the newest in seconds since the epoch, ``duration`` and ``interval`` are in
-    seconds; ``stuck`` counts the processes that hung filesystems hold. ``last_success`` is when each mount point last answered, in
-    seconds since the epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive results.
+    ``count`` since its start; ``started`` is the begin of the newest in seconds since the epoch,
+    ``duration`` and ``interval`` are in seconds; ``stuck`` counts the processes that hung
+    filesystems hold. ``last_success`` is when each mount point last answered, in seconds since the
+    epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive results.
     """
 
     count: int
@@ -43,9 +47,12 @@ class Passes:
 
 
 def render(survey: Survey, judgements: Sequence[Judgement], state: State, passes: Passes) -> bytes:
-    """The whole file. Each series is in it once: of two, node_exporter drops one and says nothing."""
+    """The whole file. Each series is in it once: of two, node_exporter drops one and says
+    nothing."""
     registry = CollectorRegistry()
-    registry.register(_Collector([*_of_run(survey, judgements, state, passes), *_of_mounts(judgements, passes.last_success)]))
+    registry.register(
+        _Collector([*_of_run(survey, judgements, state, passes), *_of_mounts(judgements, passes.last_success)])
+    )
     return generate_latest(registry)
 
 
@@ -72,10 +79,16 @@ def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passe
     yield gauge("run_interval_seconds", "From the begin of one pass over all mounts to the next.", passes.interval)
     yield gauge("last_run_timestamp_seconds", "When the newest pass over all mounts began.", passes.started)
     yield gauge("stuck_probes", "Processes that hung filesystems hold.", passes.stuck)
-    yield CounterMetricFamily("check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.count)
-    sent = CounterMetricFamily("check_mounts_submissions", "Passive results that a destination has taken.", labels=["destination"])
+    yield CounterMetricFamily(
+        "check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.count
+    )
+    sent = CounterMetricFamily(
+        "check_mounts_submissions", "Passive results that a destination has taken.", labels=["destination"]
+    )
     failed = CounterMetricFamily(
-        "check_mounts_submission_failures", "Attempts to submit that failed; each is made again with newer results.", labels=["destination"]
+        "check_mounts_submission_failures",
+        "Attempts to submit that failed; each is made again with newer results.",
+        labels=["destination"],
     )
     for name, deliveries, failures in passes.submissions:
         destination = [_label(text.printable(name.encode("utf-8", "surrogateescape")))]
@@ -92,14 +105,22 @@ def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passe
 
 def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:
     names = ["device", "fstype", "mountpoint"]
-    up = GaugeMetricFamily("check_mounts_mount_up", "Whether a probe of the mount has come back with anything but a failure.", labels=names)
-    condition = GaugeMetricFamily("check_mounts_mount_condition", "1 for the condition that the mount is in.", labels=[*names, "condition"])
+    up = GaugeMetricFamily(
+        "check_mounts_mount_up", "Whether a probe of the mount has come back with anything but a failure.", labels=names
+    )
+    condition = GaugeMetricFamily(
+        "check_mounts_mount_condition", "1 for the condition that the mount is in.", labels=[*names, "condition"]
+    )
     state = GaugeMetricFamily("check_mounts_mount_state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", labels=names)
     latency = GaugeMetricFamily(
-        "check_mounts_mount_probe_duration_seconds", "How long the probe of the mount took, or has been waiting.", labels=names
+        "check_mounts_mount_probe_duration_seconds",
+        "How long the probe of the mount took, or has been waiting.",
+        labels=names,
     )
     success = GaugeMetricFamily(
-        "check_mounts_mount_last_success_timestamp_seconds", "When the mount last answered, since the daemon was started.", labels=names
+        "check_mounts_mount_last_success_timestamp_seconds",
+        "When the mount last answered, since the daemon was started.",
+        labels=names,
     )
     for labels, judgement in _worst_of_each(judgements).items():
         finding = judgement.finding
@@ -121,12 +142,15 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
         if judgement.condition is Condition.SHADOWED or not finding.is_mount:
             continue
         mount = finding.mount
-        source, fs_type = ("", b"") if mount is None else (filesystems.source_words(mount.source, mount.fs_type), mount.fs_type)
+        source, fs_type = (
+            ("", b"") if mount is None else (filesystems.source_words(mount.source, mount.fs_type), mount.fs_type)
+        )
         labels = (_label(source), _label(text.printable(fs_type)), _label(text.printable(finding.mount_point)))
         found.setdefault(labels, judgement)
     return found
 
 
 def _label(name: str) -> str:
-    """Clipped names could be the same for two mounts; who makes such names makes them for his own."""
+    """Clipped names could be the same for two mounts; who makes such names makes them for his
+    own."""
     return text.clipped(name, _LABEL_WIDTH)

@@ -2,9 +2,8 @@
 
 Import budget: ``dataclasses``, ``enum``, ``errno``. Nothing here may look at the system.
 
-Byte strings stay byte strings: a mount point or a source is whatever the kernel says, any byte but NUL. They become text in
-one place only, :func:`check_mounts.text.printable`.
-"""
+Byte strings stay byte strings: a mount point or a source is whatever the kernel says, any byte but
+NUL. They become text in one place only, :func:`check_mounts.text.printable`."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from typing import NamedTuple, Optional
 
 
 class Condition(enum.Enum):
-    """What is the matter with one mount, in the field's words. The value is the name on the command line."""
+    """What is the matter with one mount, in the field's words. The value is the name on the command
+    line."""
 
     OK = "ok"
     SLOW = "slow"
@@ -37,7 +37,8 @@ class Condition(enum.Enum):
 
 
 class State(enum.Enum):
-    """A monitoring state; the value is the plugin's exit code (Monitoring Plugins Development Guidelines)."""
+    """A monitoring state; the value is the plugin's exit code (Monitoring Plugins Development
+    Guidelines)."""
 
     OK = 0
     WARNING = 1
@@ -50,13 +51,17 @@ class State(enum.Enum):
         return _RANK[self]
 
 
-# The owner or the caller is kept out; ENOKEY and its kin: no key or ticket for him (cifs multiuser, Kerberos, fscrypt).
-DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED})
+# The owner or the caller is kept out; ENOKEY and its kin: no key or ticket for him (cifs multiuser,
+# Kerberos, fscrypt).
+DENIED_ERRORS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED}
+)
 
-# "I do not know how": 524 is the kernel's own ENOTSUPP, which NFS and overlayfs let slip. An answer like that proves nothing: neither that
-# the filesystem lives nor that it is dead.
+# "I do not know how": 524 is the kernel's own ENOTSUPP, which NFS and overlayfs let slip. An answer
+# like that proves nothing: neither that the filesystem lives nor that it is dead.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 524})
-# The path leads elsewhere by now: the mount point was renamed, removed, or replaced by a symbolic link.
+# The path leads elsewhere by now: the mount point was renamed, removed, or replaced by a symbolic
+# link.
 PATH_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
@@ -90,12 +95,12 @@ NOT_TAKEN: tuple[None, ...] = (None,) * len(Step)
 
 
 class Usage(NamedTuple):
-    """What fstatfs says of a superblock (statvfs(3)): ``size``, ``free`` and ``available`` (to the unprivileged) in bytes, and
-    ``inodes``.
+    """What fstatfs says of a superblock (statvfs(3)): ``size``, ``free`` and ``available`` (to the
+    unprivileged) in bytes, and ``inodes``.
 
-    A server may say anything: a count of 2^63 and more is a negative one here, and bytes may need more than 64 bits. What that means
-    is said by :attr:`space` and :attr:`inode_counts`, and nothing else judges usage.
-    """
+    A server may say anything: a count of 2^63 and more is a negative one here, and bytes may need
+    more than 64 bits. What that means is said by :attr:`space` and :attr:`inode_counts`, and
+    nothing else judges usage."""
 
     size: int
     free: int
@@ -107,25 +112,29 @@ class Usage(NamedTuple):
     def space(self) -> Optional[tuple[int, int]]:
         """Bytes in use, and bytes available to the unprivileged; None where it counts no space.
 
-        Less than nothing is available once the reserve for root is in use (FreeBSD's UFS). An NFS client takes that for a great
-        number, and shifts it (nfs_statfs in fs/nfs/super.c): more than the whole filesystem holds is no space either.
-        """
+        Less than nothing is available once the reserve for root is in use (FreeBSD's UFS). An NFS
+        client takes that for a great number, and shifts it (nfs_statfs in fs/nfs/super.c): more
+        than the whole filesystem holds is no space either."""
         if self.size <= 0:
             return None
         free = _of_whole(self.free, self.size)
         used, available = self.size - free, min(free, _of_whole(self.available, self.size))
-        return used or (0 if available else self.size), available  # nothing used, and nothing available: what there is, is taken
+        return used or (
+            0 if available else self.size
+        ), available  # nothing used, and nothing available: what there is, is taken
 
     @property
     def most_available(self) -> int:
-        """The bytes that could be available were it empty: all but what is kept for root. How much that is is not seen where nothing is
-        available: a Btrfs without room for metadata says so, however much is free (btrfs_statfs in fs/btrfs/super.c)."""
+        """The bytes that could be available were it empty: all but what is kept for root. How much
+        that is is not seen where nothing is available: a Btrfs without room for metadata says so,
+        however much is free (btrfs_statfs in fs/btrfs/super.c)."""
         used, available = self.space or (0, 0)
         return used + available if available else self.size
 
     @property
     def inode_counts(self) -> Optional[tuple[int, int]]:
-        """Inodes in use and free; None where it does not count them. CephFS says that 2^64 - 1 are free."""
+        """Inodes in use and free; None where it does not count them. CephFS says that 2^64 - 1 are
+        free."""
         if self.inodes <= 0 or not 0 <= self.inodes_free <= self.inodes:
             return None
         return self.inodes - self.inodes_free, self.inodes_free
@@ -149,9 +158,9 @@ MountIdentity = tuple[int, tuple[int, int], bytes]
 class Mount:
     """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
 
-    ``options`` are those of this mount (``ro`` here is a read-only bind mount), ``super_options`` those of the superblock, which
-    all its mounts share. ``device`` is ``(major, minor)``: what the mounts of one superblock have in common.
-    """
+    ``options`` are those of this mount (``ro`` here is a read-only bind mount), ``super_options``
+    those of the superblock, which all its mounts share. ``device`` is ``(major, minor)``: what the
+    mounts of one superblock have in common."""
 
     mount_id: int
     parent_id: int
@@ -168,22 +177,22 @@ class Mount:
     def identity(self) -> MountIdentity:
         """What it is known by as long as it is mounted, wherever.
 
-        Anything else may change meanwhile: whoever owns a directory above it, or above what is bound there, renames it as he likes, and
-        some types make the source of such names (nfs, zfs) or of the first of their devices (btrfs).
-        """
+        Anything else may change meanwhile: whoever owns a directory above it, or above what is
+        bound there, renames it as he likes, and some types make the source of such names (nfs, zfs)
+        or of the first of their devices (btrfs)."""
         return self.mount_id, self.device, self.fs_type
 
     @property
     def place(self) -> tuple[bytes, bytes, bytes]:
         """Where it is, and what it shows there.
 
-        Where this is another one than before it may be another mount: an ID, and an anonymous device, are given again as soon as they
-        are free.
-        """
+        Where this is another one than before it may be another mount: an ID, and an anonymous
+        device, are given again as soon as they are free."""
         return self.mount_point, self.root, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
-        """The value of the superblock option ``name=``, of its first occurrence; None where there is none."""
+        """The value of the superblock option ``name=``, of its first occurrence; None where there
+        is none."""
         prefix = name + b"="
         for option in self.super_options:
             if option.startswith(prefix):
@@ -193,8 +202,8 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True)
 class Unparsed:
-    """A line of the mount table that could not be understood; ``number`` counts from 1. ``twice``: another one has its mount ID. Of a
-    long ``line`` both ends are kept."""
+    """A line of the mount table that could not be understood; ``number`` counts from 1. ``twice``:
+    another one has its mount ID. Of a long ``line`` both ends are kept."""
 
     number: int
     line: bytes
@@ -204,11 +213,11 @@ class Unparsed:
 
 @dataclasses.dataclass(frozen=True)
 class BadLine:
-    """A line of a file that was to say something of mounts and makes no sense: ``number`` counts from 1, ``why`` is fit for output.
+    """A line of a file that was to say something of mounts and makes no sense: ``number`` counts
+    from 1, ``why`` is fit for output.
 
-    It holds nothing of the line: a password with a blank in it is what makes some lines bad. ``file`` is its name in words; ``more``
-    is how many other lines there make no sense.
-    """
+    It holds nothing of the line: a password with a blank in it is what makes some lines bad.
+    ``file`` is its name in words; ``more`` is how many other lines there make no sense."""
 
     file: str
     number: int
@@ -221,14 +230,16 @@ class BadLine:
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedMount:
-    """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of the configuration, a unit.
+    """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of
+    the configuration, a unit.
 
-    ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were declared. ``origin`` says where, in
-    words fit for output: ``/etc/fstab line 3``. ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place
-    is as good. ``name`` is how the mount point was written, where ``..`` is in it, which after a link leads elsewhere. ``doubt``:
-    what is to be said, and how bad it is, if nothing is mounted there, because it is not known where the name leads. ``own``: it was
-    said to check_mounts alone, so an option that nothing knows is a slip, not somebody else's business.
-    """
+    ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were
+    declared. ``origin`` says where, in words fit for output: ``/etc/fstab line 3``. ``nofail``: its
+    absence is no failure. ``automount``: an autofs trigger in its place is as good. ``name`` is how
+    the mount point was written, where ``..`` is in it, which after a link leads elsewhere.
+    ``doubt``: what is to be said, and how bad it is, if nothing is mounted there, because it is not
+    known where the name leads. ``own``: it was said to check_mounts alone, so an option that
+    nothing knows is a slip, not somebody else's business."""
 
     mount_point: bytes
     source: Optional[bytes]
@@ -246,17 +257,20 @@ class ExpectedMount:
 class Outcome:
     """What a worker saw of one mount.
 
-    ``step`` and ``errno`` name the step that failed; both are None where every step answered. ``seconds`` holds the latency of
-    each step in its order, None for one that was not reached or not needed. ``mode``, ``uid``, ``gid`` and ``nlink`` are those
-    of the root directory, None where statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
-    mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root, was refused a look into what
-    belongs to somebody else. ``busy``: nothing was asked, because another run was asking. ``usage`` is None where fstatfs did not answer.
-    ``unremembered``: nothing was written, because ``errno`` kept it from being remembered. ``errnos`` has the error of each step, None
-    where there was none; not each of them is a failure. ``cached``: mode and the like may come from the kernel's cache. ``differs``:
-    what was read back is not what was written. ``alone``: the owner was refused a look, but it is this process's own that counts, and it
-    was let in. ``exception`` is one of our own, in words: nothing else is known then. ``gone``: the mount was not reached, and was not in
-    the mount table at a moment when it was looked for. ``moved``: it was reached at another place than was asked for.
-    """
+    ``step`` and ``errno`` name the step that failed; both are None where every step answered.
+    ``seconds`` holds the latency of each step in its order, None for one that was not reached or
+    not needed. ``mode``, ``uid``, ``gid`` and ``nlink`` are those of the root directory, None where
+    statx did not answer. ``acted_as`` is the uid of the last step. ``mount_id`` is that of the
+    mount the path led to, None where the kernel cannot say. ``not_owner``: the caller, not root,
+    was refused a look into what belongs to somebody else. ``busy``: nothing was asked, because
+    another run was asking. ``usage`` is None where fstatfs did not answer. ``unremembered``:
+    nothing was written, because ``errno`` kept it from being remembered. ``errnos`` has the error
+    of each step, None where there was none; not each of them is a failure. ``cached``: mode and the
+    like may come from the kernel's cache. ``differs``: what was read back is not what was written.
+    ``alone``: the owner was refused a look, but it is this process's own that counts, and it was
+    let in. ``exception`` is one of our own, in words: nothing else is known then. ``gone``: the
+    mount was not reached, and was not in the mount table at a moment when it was looked for.
+    ``moved``: it was reached at another place than was asked for."""
 
     step: Optional[Step] = None
     errno: Optional[int] = None
@@ -296,11 +310,11 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class StuckProbe:
-    """A probe that has not come back: its process, what it was sent to, and when (seconds on CLOCK_BOOTTIME).
+    """A probe that has not come back: its process, what it was sent to, and when (seconds on
+    CLOCK_BOOTTIME).
 
-    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way. ``writing``: it is a write probe,
-    whose hanging says nothing about reading.
-    """
+    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way.
+    ``writing``: it is a write probe, whose hanging says nothing about reading."""
 
     pid: int
     start_time: int
@@ -313,14 +327,15 @@ class StuckProbe:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is to be said of one mount point; or of a line that makes no sense, which is no mount (:attr:`is_mount`).
+    """What is to be said of one mount point; or of a line that makes no sense, which is no mount
+    (:attr:`is_mount`).
 
     ``mount`` is None where nothing is mounted (missing) and for a ``line``. ``detail`` is text fit
-    for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None where there was none.
-    ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a process that a hung filesystem holds; ``since`` is when it was
-    first found to hang, where that was before this pass. ``diagnosis`` says whose fault it is, where that is known; ``remarks`` what
-    else was found out, a line each. ``cover`` is what covers a shadowed mount.
-    """
+    for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None
+    where there was none. ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a
+    process that a hung filesystem holds; ``since`` is when it was first found to hang, where that
+    was before this pass. ``diagnosis`` says whose fault it is, where that is known; ``remarks``
+    what else was found out, a line each. ``cover`` is what covers a shadowed mount."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -344,7 +359,8 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A mount that was not to be probed, and why. ``avoid``: nothing may be looked up through it either, where that could hang."""
+    """A mount that was not to be probed, and why. ``avoid``: nothing may be looked up through it
+    either, where that could hang."""
 
     mount: Mount
     why: str
@@ -353,12 +369,12 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` in seconds.
+    """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and
+    ``timeout`` in seconds.
 
-    ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names the signal that cut the pass
-    short. ``excused`` are mounts that were declared and may be absent, and are, in words; ``uncompared`` declared options that could be
-    compared with nothing.
-    """
+    ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names
+    the signal that cut the pass short. ``excused`` are mounts that were declared and may be absent,
+    and are, in words; ``uncompared`` declared options that could be compared with nothing."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...] = ()

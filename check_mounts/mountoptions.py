@@ -1,8 +1,9 @@
-"""What a string of mount options comes to: as libmount takes it apart, and the kernel and systemd understand it. Pure.
+"""What a string of mount options comes to: as libmount takes it apart, and the kernel and systemd
+understand it. Pure.
 
-Here are the options that every filesystem has: the flags of the mount itself (nosuid, noatime, ...), ro and rw, and what systemd
-reads in fstab. What filesystems make of their own options is in ``option_rules``.
-"""
+Here are the options that every filesystem has: the flags of the mount itself (nosuid, noatime,
+...), ro and rw, and what systemd reads in fstab. What filesystems make of their own options is in
+``option_rules``."""
 
 from __future__ import annotations
 
@@ -13,20 +14,23 @@ from typing import NamedTuple, Optional
 from check_mounts.filesystems import is_fuse, traits
 from check_mounts.model import Mount
 
-# Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in util-linux).
+# Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in
+# util-linux).
 _OPTION = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|\\.|[^,"\\]|["\\])+', re.DOTALL)
 _MOST_QUOTES = 100
 
 
 def split_options(text: bytes) -> tuple[bytes, ...]:
-    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones do not count."""
+    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones
+    do not count."""
     if text.count(b'"') > _MOST_QUOTES:  # each that is not closed is looked for the end of: quadratic
         return tuple(option for option in text.split(b",") if option)
     return tuple(_OPTION.findall(text))
 
 
 class Comparison(NamedTuple):
-    """``differences`` in words; ``uncompared`` are the options that could be compared with nothing."""
+    """``differences`` in words; ``uncompared`` are the options that could be compared with
+    nothing."""
 
     differences: list[str]
     uncompared: list[bytes]
@@ -42,7 +46,8 @@ def is_bind(options: Collection[bytes]) -> bool:
     return b"bind" in options or b"rbind" in options
 
 
-# systemd.mount(5) ----------------------------------------------------------------------------------------------------------------
+# systemd.mount(5)
+# ------------------------------------------------------------------------------------------------
 
 
 def stays_unmounted(options: Sequence[bytes]) -> bool:
@@ -51,38 +56,45 @@ def stays_unmounted(options: Sequence[bytes]) -> bool:
 
 
 def is_automount(options: Collection[bytes]) -> bool:
-    """Does systemd make an automount of the line? It keeps the older way to say so, too (fstab-generator.c)."""
+    """Does systemd make an automount of the line? It keeps the older way to say so, too
+    (fstab-generator.c)."""
     return b"x-systemd.automount" in options or b"comment=systemd.automount" in options
 
 
 def may_be_absent(options: Sequence[bytes]) -> bool:
-    """May what they belong to be missing after boot? An automount is there in spite of ``noauto``."""
-    # With wanted-by or required-by the mount, but not the automount, is left to another unit, which may rightly not be running.
+    """May what they belong to be missing after boot? An automount is there in spite of
+    ``noauto``."""
+    # With wanted-by or required-by the mount, but not the automount, is left to another unit, which
+    # may rightly not be running.
     elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
     left_alone = (stays_unmounted(options) or elsewhere) and not is_automount(options)
     return last_of(options, (b"nofail", b"fail")) == b"nofail" or left_alone
 
 
-# Read-only -----------------------------------------------------------------------------------------------------------------------
+# Read-only
+# ------------------------------------------------------------------------------------------------
 
 
 class Mode(NamedTuple):
-    """``ro`` or ``rw`` as declared, for the mount itself and for its superblock; None where nothing is said."""
+    """``ro`` or ``rw`` as declared, for the mount itself and for its superblock; None where nothing
+    is said."""
 
     mount: Optional[bytes] = None
     superblock: Optional[bytes] = None
 
     @property
     def word(self) -> Optional[bytes]:
-        """``ro`` where any of the two is to be read-only, ``rw`` where one is to be writable and none read-only."""
+        """``ro`` where any of the two is to be read-only, ``rw`` where one is to be writable and
+        none read-only."""
         return b"ro" if b"ro" in self else b"rw" if b"rw" in self else None
 
 
 def mode(options: Sequence[bytes]) -> Mode:
-    """What ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``, ``ro=recursive`` and their opposites come to.
+    """What ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``, ``ro=recursive`` and
+    their opposites come to.
 
-    The last one wins, whatever its value (mnt_optlist_merge_opts in libmount); ``ro=vfs,ro=fs`` say the same of both.
-    """
+    The last one wins, whatever its value (mnt_optlist_merge_opts in libmount); ``ro=vfs,ro=fs`` say
+    the same of both."""
     found = Mode()
     for option in options:
         word, _, value = option.partition(b"=")
@@ -96,20 +108,30 @@ def mode(options: Sequence[bytes]) -> Mode:
 
 
 def _layers(value: bytes) -> set[bytes]:
-    """What the value of a flag applies it to: ``vfs`` and ``fs``, without a value both. ``recursive`` is a matter of mounts only."""
+    """What the value of a flag applies it to: ``vfs`` and ``fs``, without a value both.
+    ``recursive`` is a matter of mounts only."""
     words = set(re.findall(rb"[a-z]+", value))
     return (words & {b"vfs", b"fs"}) | ({b"vfs"} if b"recursive" in words else set()) or {b"vfs", b"fs"}
 
 
-# The flags of the mount ----------------------------------------------------------------------------------------------------------
+# The flags of the mount
+# ------------------------------------------------------------------------------------------------
 
-# libmount turns each of these into a flag: a `no...` sets it, its opposite takes it back, whatever stands in between.
-_FLAGS = {b"suid": b"nosuid", b"dev": b"nodev", b"exec": b"noexec", b"diratime": b"nodiratime", b"symfollow": b"nosymfollow"}
+# libmount turns each of these into a flag: a `no...` sets it, its opposite takes it back, whatever
+# stands in between.
+_FLAGS = {
+    b"suid": b"nosuid",
+    b"dev": b"nodev",
+    b"exec": b"noexec",
+    b"diratime": b"nodiratime",
+    b"symfollow": b"nosymfollow",
+}
 _NEGATIVE = frozenset(_FLAGS.values())
 _ATIME_FLAGS = (b"noatime", b"relatime", b"strictatime")
 # Each takes back the flag at its side.
 _ATIME_OPPOSITES = {b"atime": b"noatime", b"norelatime": b"relatime", b"nostrictatime": b"strictatime"}
-# mount(8): these imply nosuid and nodev, some of them noexec too, and so take back what was said before them.
+# mount(8): these imply nosuid and nodev, some of them noexec too, and so take back what was said
+# before them.
 _IMPLIED = {
     b"user": (b"suid", b"dev", b"exec"),
     b"users": (b"suid", b"dev", b"exec"),
@@ -143,7 +165,8 @@ def is_control(option: bytes) -> bool:
 
 
 class _Flags(NamedTuple):
-    """What the options come to: the negative flags that are set, those that are explicitly not, and the atime flags likewise."""
+    """What the options come to: the negative flags that are set, those that are explicitly not, and
+    the atime flags likewise."""
 
     set: dict[bytes, None]
     taken_back: dict[bytes, bytes]
@@ -170,11 +193,14 @@ def _flags(options: Sequence[bytes]) -> _Flags:
     return _Flags(found, taken_back, implied)
 
 
-def flag_differences(options: Sequence[bytes], mount: Mount, source: Optional[Collection[bytes]] = None) -> Iterator[str]:
-    """Where the flags of a mount are certainly not those that mount(8) makes of the options (show_mnt_opts in fs/proc_namespace.c).
+def flag_differences(
+    options: Sequence[bytes], mount: Mount, source: Optional[Collection[bytes]] = None
+) -> Iterator[str]:
+    """Where the flags of a mount are certainly not those that mount(8) makes of the options
+    (show_mnt_opts in fs/proc_namespace.c).
 
-    ``source`` are the flags of what a bind mount is bound from, which it takes over unless told otherwise; None: not known.
-    """
+    ``source`` are the flags of what a bind mount is bound from, which it takes over unless told
+    otherwise; None: not known."""
     flags, shown = _flags(options), frozenset(mount.options)
     yield from _negative_differences(flags, shown)
     kept = _kept(flags, options, mount, frozenset(_SHOWN if source is None else source))
@@ -189,10 +215,12 @@ _SHOWN = _NEGATIVE | {b"noatime", b"relatime", b"strictatime"}
 
 
 def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozenset[bytes]) -> frozenset[bytes]:
-    """The flags that a mount may have from before, so that nothing is certain of them: ``strictatime`` stands for neither other."""
+    """The flags that a mount may have from before, so that nothing is certain of them:
+    ``strictatime`` stands for neither other."""
     atimes = frozenset((b"noatime", b"relatime", b"strictatime", b"nodiratime"))
     if not is_bind(options):
-        # A remount of what the initramfs has mounted keeps those of atime if none of them is given (path_mount in fs/namespace.c).
+        # A remount of what the initramfs has mounted keeps those of atime if none of them is given
+        # (path_mount in fs/namespace.c).
         return atimes if mount.mount_point in _MOUNTED_BEFORE and not flags.set.keys() & atimes else frozenset()
     source |= frozenset() if source & {b"noatime", b"relatime"} else {b"strictatime"}
     if _keep_all(flags, options):
@@ -201,7 +229,8 @@ def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozens
 
 
 def _keep_all(flags: _Flags, options: Sequence[bytes]) -> bool:
-    """util-linux before 2.39 changes flags of a bind mount only if at least one is to be set, and then all but those of atime."""
+    """util-linux before 2.39 changes flags of a bind mount only if at least one is to be set, and
+    then all but those of atime."""
     return not (flags.set.keys() - {b"strictatime"} or flags.implied or mode(options).mount == b"ro")
 
 
@@ -217,12 +246,14 @@ def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[s
             yield f"{flag.decode()} is not in force, but expected"
 
 
-def _atime_differences(flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool) -> Iterator[str]:
-    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c): strictatime, noatime, relatime.
+def _atime_differences(
+    flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool
+) -> Iterator[str]:
+    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c):
+    strictatime, noatime, relatime.
 
-    ``relative``: relatime is shown where it holds. systemd and container runtimes mount tmpfs and the like with strictatime before
-    anybody reads fstab.
-    """
+    ``relative``: relatime is shown where it holds. systemd and container runtimes mount tmpfs and
+    the like with strictatime before anybody reads fstab."""
     if b"strictatime" in flags.set:
         for other in (b"noatime", b"relatime"):
             if other in shown and other not in kept:
@@ -239,7 +270,9 @@ def _atime_differences(flags: _Flags, shown: Collection[bytes], kept: Collection
         yield from _taken_back_atimes(flags, shown, kept, relative)
 
 
-def _taken_back_atimes(flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool) -> Iterator[str]:
+def _taken_back_atimes(
+    flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool
+) -> Iterator[str]:
     word = flags.taken_back.get(b"noatime")
     if word and b"noatime" in shown and b"noatime" not in kept:
         yield f"noatime is in force, expected {word.decode()}"

@@ -1,9 +1,10 @@
-"""The mount table as the kernel prints it: bytes of mountinfo -> :class:`~check_mounts.model.Mount`.
+"""The mount table as the kernel prints it: bytes of mountinfo ->
+:class:`~check_mounts.model.Mount`.
 
-Only ``/proc/.../mountinfo`` is read, never ``/etc/mtab`` (which may be a stale file) and never a library that stats what it
-lists: reading mountinfo takes no lock of any filesystem and cannot hang on one. Format: proc_pid_mountinfo(5), the kernel's
-Documentation/filesystems/proc.rst section 3.5, and ``show_mountinfo`` in fs/proc_namespace.c.
-"""
+Only ``/proc/.../mountinfo`` is read, never ``/etc/mtab`` (which may be a stale file) and never a
+library that stats what it lists: reading mountinfo takes no lock of any filesystem and cannot hang
+on one. Format: proc_pid_mountinfo(5), the kernel's Documentation/filesystems/proc.rst section 3.5,
+and ``show_mountinfo`` in fs/proc_namespace.c."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ DEFAULT_PATH = "/proc/self/mountinfo"
 # The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
 LONGEST_PATH = 4095
 
-# How often, and for how many seconds, a table is read again that changes while it is read; the seconds are looked at before each time.
+# How often, and for how many seconds, a table is read again that changes while it is read; the
+# seconds are looked at before each time.
 _LOOKS, _SETTLING = 3, 0.25
-# The largest file that is read, in bytes. The kernel lets a namespace have 100,000 mounts (fs.mount-max), and a line has some 200 bytes.
+# The largest file that is read, in bytes. The kernel lets a namespace have 100,000 mounts
+# (fs.mount-max), and a line has some 200 bytes.
 LARGEST_FILE = 64 << 20
 # The longest line that can be meant, in bytes: an overlay may name 500 directories.
 LONGEST_LINE = 1 << 20
@@ -40,9 +43,9 @@ _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 def unescape(field: bytes) -> bytes:
     """Turn every ``\\ooo`` of a field back into its byte.
 
-    Which bytes the kernel escapes has grown with time (space, tab, newline and backslash; ``#`` since 5.18; `,` and `=` within
-    some options), so all octal escapes are taken, whatever they stand for.
-    """
+    Which bytes the kernel escapes has grown with time (space, tab, newline and backslash; ``#``
+    since 5.18; `,` and `=` within some options), so all octal escapes are taken, whatever they
+    stand for."""
     if b"\\" not in field:
         return field
     return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), field)
@@ -75,7 +78,8 @@ def parse_line(line: bytes) -> Mount:
     # No path, type or option can hold one, and no system call takes it.
     if b"\0" in line or b"\\000" in line:
         raise ValueError("it holds a NUL")
-    # Fields are separated by one space each. An empty source stands between two of them, so runs of spaces are not one separator.
+    # Fields are separated by one space each. An empty source stands between two of them, so runs of
+    # spaces are not one separator.
     fields = line.split(b" ")
     try:
         separator = fields.index(b"-", 6)
@@ -99,20 +103,22 @@ def parse_line(line: bytes) -> Mount:
         optional_fields=tuple(fields[6:separator]),
         fs_type=unescape(fields[separator + 1]),
         source=unescape(fields[separator + 2]),
-        # Not every filesystem escapes the spaces in its options; nothing follows them, so the rest of the line is theirs.
+        # Not every filesystem escapes the spaces in its options; nothing follows them, so the rest
+        # of the line is theirs.
         super_options=_options(b" ".join(fields[separator + 3 :])),
     )
 
 
 def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
-    """All lines of a mount table in their order, and those that could not be understood; after 10,000 of those, none. Never raises on any
-    input.
+    """All lines of a mount table in their order, and those that could not be understood; after
+    10,000 of those, none. Never raises on any input.
 
-    ``torn``: it is known to have changed while it was read, so of two lines with one mount ID the later one is what holds by now.
-    """
+    ``torn``: it is known to have changed while it was read, so of two lines with one mount ID the
+    later one is what holds by now."""
     mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
-    # Only a newline ends a line: splitlines() would also break at a carriage return or form feed, which are not escaped.
+    # Only a newline ends a line: splitlines() would also break at a carriage return or form feed,
+    # which are not escaped.
     for number, line in enumerate(_lines(data), 1):
         if not line:
             continue
@@ -126,7 +132,9 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
         known = mounts.get(mount.mount_id)
         if known is not None and known != mount:
             if not torn:
-                unparsed.append(Unparsed(number, _ends(line), f"another line has the mount ID {mount.mount_id}", twice=True))
+                unparsed.append(
+                    Unparsed(number, _ends(line), f"another line has the mount ID {mount.mount_id}", twice=True)
+                )
                 continue
             del mounts[mount.mount_id]  # the new one has its place where its line is
         mounts[mount.mount_id] = mount
@@ -134,7 +142,8 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """As split() would give them, but one at a time: of a file of 64 MiB that is nothing but newlines that is 2 GiB less."""
+    """As split() would give them, but one at a time: of a file of 64 MiB that is nothing but
+    newlines that is 2 GiB less."""
     at = 0
     while (end := data.find(b"\n", at)) >= 0:
         yield data[at:end]
@@ -147,12 +156,13 @@ def _ends(line: bytes) -> bytes:
 
 
 def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
-    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL where it is no regular file, EFBIG where it is larger
-    than LARGEST_FILE, ENODATA where the kernel's own is empty.
+    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL where it is no
+    regular file, EFBIG where it is larger than LARGEST_FILE, ENODATA where the kernel's own is
+    empty.
 
-    The kernel gives a mount ID again as soon as it is free, so a table that changes while it is read may have two lines of one ID: it is
-    read again. Where it does not settle, the later line holds. A file that says so each time is wrong, and stays so.
-    """
+    The kernel gives a mount ID again as soon as it is free, so a table that changes while it is
+    read may have two lines of one ID: it is read again. Where it does not settle, the later line
+    holds. A file that says so each time is wrong, and stays so."""
     latest = monotonic() + _SETTLING
     data, generated = _settled_contents(path, latest)
     table = parse(data)
@@ -163,17 +173,19 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
             break
         table = parse(data, torn=monotonic() >= latest)
     if generated and not data:
-        # The process that it is of has ended. That nothing is mounted any more would be the wrong conclusion.
+        # The process that it is of has ended. That nothing is mounted any more would be the wrong
+        # conclusion.
         raise OSError(errno.ENODATA, "it is empty")
     return table
 
 
 def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
-    """The table as it is between two changes, if that can be had until then (CLOCK_MONOTONIC), and whether the kernel makes it.
+    """The table as it is between two changes, if that can be had until then (CLOCK_MONOTONIC), and
+    whether the kernel makes it.
 
-    Each read(2) gives some pages and lets go of the lock, the next one goes on where that one has come to. Before Linux 5.8 that was a
-    number of lines, and a mount that went away shifted another one out of sight (mnt_cursor in fs/namespace.c has mended that).
-    """
+    Each read(2) gives some pages and lets go of the lock, the next one goes on where that one has
+    come to. Before Linux 5.8 that was a number of lines, and a mount that went away shifted another
+    one out of sight (mnt_cursor in fs/namespace.c has mended that)."""
     for _ in range(_LOOKS):
         data, generated, changed = _look(path)
         if not changed or monotonic() >= latest:
@@ -182,7 +194,8 @@ def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
 
 
 def _look(path: str) -> tuple[bytes, bool, bool]:
-    """The bytes of a file, whether the kernel makes them up as they are read, and whether they have changed since it was opened."""
+    """The bytes of a file, whether the kernel makes them up as they are read, and whether they have
+    changed since it was opened."""
     fd = _opened(path)
     try:
         data, generated = _read_out(fd), os.fstat(fd).st_size == 0
@@ -192,7 +205,8 @@ def _look(path: str) -> tuple[bytes, bool, bool]:
 
 
 def _has_changed(fd: int) -> bool:
-    """Whether the table behind an open mountinfo has changed since it was opened (POLLPRI in proc_pid_mounts(5))."""
+    """Whether the table behind an open mountinfo has changed since it was opened (POLLPRI in
+    proc_pid_mounts(5))."""
     poll = select.poll()
     poll.register(fd, select.POLLPRI)
     try:
@@ -202,7 +216,8 @@ def _has_changed(fd: int) -> bool:
 
 
 def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file. Raises OSError; EINVAL where it is none, EFBIG where it is larger than so many bytes."""
+    """The bytes of a regular file. Raises OSError; EINVAL where it is none, EFBIG where it is
+    larger than so many bytes."""
     fd = _opened(path)
     try:
         return _read_out(fd, largest)
@@ -212,7 +227,8 @@ def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
 
 def _opened(path: str) -> int:
     """Raises OSError; EINVAL where it is no regular file."""
-    # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us for ever.
+    # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us
+    # for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -224,8 +240,8 @@ def _opened(path: str) -> int:
 
 
 def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
-    """All of an open file: read before a byte of it is parsed, for the less time passes in between, the less does it change. Raises
-    OSError; EFBIG where there are more than so many bytes."""
+    """All of an open file: read before a byte of it is parsed, for the less time passes in between,
+    the less does it change. Raises OSError; EFBIG where there are more than so many bytes."""
     chunks, size = [], 0
     while chunk := os.read(fd, 1 << 20):
         chunks.append(chunk)
@@ -236,7 +252,8 @@ def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
 
 
 def place_now(path: str, mount: Mount) -> Optional[bytes]:
-    """Where the mount of this ID, device and type is by the table in the file ``path``; None where it is not there. Raises OSError."""
+    """Where the mount of this ID, device and type is by the table in the file ``path``; None where
+    it is not there. Raises OSError."""
     data, beginning, at = b"\n" + contents(path), b"\n%d " % mount.mount_id, -1
     # Not line by line: the time of a probe is running, and the table may be large.
     while (at := data.find(beginning, at + 1)) >= 0:
@@ -259,19 +276,22 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
 def covers(mounts: Iterable[Mount]) -> dict[int, int]:
     """Of each mount that its own mount point does not lead to: its ID, and that of what covers it.
 
-    A mount is shadowed where another one sits on its root, or on a directory on the way to it (in its parent), or where the mount
-    it hangs from is itself shadowed. Decided on the text, without a single look-up, in time linear in the table.
-    """
+    A mount is shadowed where another one sits on its root, or on a directory on the way to it (in
+    its parent), or where the mount it hangs from is itself shadowed. Decided on the text, without a
+    single look-up, in time linear in the table."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
-    # One mount at most sits on a given place of a given mount (the kernel's mount hash table); should a table say otherwise, the
-    # later one is on top.
-    on_top = {(mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id}
+    # One mount at most sits on a given place of a given mount (the kernel's mount hash table);
+    # should a table say otherwise, the later one is on top.
+    on_top = {
+        (mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id
+    }
     hidden: dict[int, Optional[int]] = {}  # what is on the way to a mount; None where its path comes to it
 
     def above(mount: Mount) -> Optional[int]:
-        # An absolute path starts at the process's root directory itself: what is mounted over `/` later is not stepped on to
-        # (path_init in fs/namei.c), so only below `/` does a mount on a mount's root hide it.
+        # An absolute path starts at the process's root directory itself: what is mounted over `/`
+        # later is not stepped on to (path_init in fs/namei.c), so only below `/` does a mount on a
+        # mount's root hide it.
         return None if mount.mount_point == b"/" else on_top.get((mount.mount_id, mount.mount_point))
 
     def on_the_way(parent: Mount, mount: Mount) -> Optional[int]:

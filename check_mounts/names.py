@@ -1,9 +1,9 @@
 """Where names lead: declared mount points, arguments and the like, as the kernel has them. Pure.
 
-The kernel lists a mount by the path on which there is no link, and people write the path that they are used to: /home where that is a
-link to /var/home. Most names are settled by the text of the mount table: what something is mounted on, or below, is a directory and
-no link. For the others the links on the way must be read, which only workers do (:mod:`check_mounts.lookups`).
-"""
+The kernel lists a mount by the path on which there is no link, and people write the path that they
+are used to: /home where that is a link to /var/home. Most names are settled by the text of the
+mount table: what something is mounted on, or below, is a directory and no link. For the others the
+links on the way must be read, which only workers do (:mod:`check_mounts.lookups`)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from check_mounts.selection import normalised
 MAX_LINKS = 40
 # With these there certainly is no such place, so nothing can be mounted there.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-# Links that every distribution has had for ten years, for tables of which nothing but the text is known.
+# Links that every distribution has had for ten years, for tables of which nothing but the text is
+# known.
 _KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
 
-# Where a link leads that has this name in this directory, which is in this mount; None where it is no link. Raises OSError, Stopped.
+# Where a link leads that has this name in this directory, which is in this mount; None where it is
+# no link. Raises OSError, Stopped.
 Reader = Callable[[Sequence[bytes], bytes, Mount], Optional[bytes]]
 
 
 class Stopped(Exception):
-    """What is in a mount cannot be read now: it may hang, or does, or a process is at it already."""
+    """What is in a mount cannot be read now: it may hang, or does, or a process is at it
+    already."""
 
     def __init__(self, mount: Mount) -> None:
         super().__init__(mount.mount_point)
@@ -40,9 +43,8 @@ class Stopped(Exception):
 class Lead:
     """Where a name leads: ``path``, with no link in it as far as it is known.
 
-    ``through`` are the mounts in which links were read for that, ``stopped`` is the one that must answer before more is known.
-    ``errno``: why the way cannot be read.
-    """
+    ``through`` are the mounts in which links were read for that, ``stopped`` is the one that must
+    answer before more is known. ``errno``: why the way cannot be read."""
 
     path: bytes
     through: tuple[Mount, ...] = ()
@@ -88,7 +90,8 @@ def by_text(name: bytes) -> Lead:
 
 
 def simplified(name: bytes) -> bytes:
-    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, for after a link it leads elsewhere."""
+    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, for after
+    a link it leads elsewhere."""
     return _joined(part for part in name.split(b"/") if part not in (b"", b"."))
 
 
@@ -97,7 +100,8 @@ def _joined(parts: Iterable[bytes]) -> bytes:
 
 
 class Ground:
-    """The visible mounts, by their mount points. ``closed`` are the IDs of those in which nothing may be looked up."""
+    """The visible mounts, by their mount points. ``closed`` are the IDs of those in which nothing
+    may be looked up."""
 
     def __init__(self, mounts: Iterable[Mount], visible: Collection[int], closed: Iterable[int] = ()) -> None:
         self.at = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible}
@@ -106,7 +110,8 @@ class Ground:
         self._points = sorted(self.at)
 
     def is_on_the_way(self, path: bytes) -> bool:
-        """Is something mounted there or below? Then it is a directory, or a file that something is mounted on, and no link."""
+        """Is something mounted there or below? Then it is a directory, or a file that something is
+        mounted on, and no link."""
         if path in self.at:
             return True
         index = bisect.bisect_left(self._points, path + b"/")
@@ -126,12 +131,14 @@ class Ground:
 
 
 def lead(name: bytes, ground: Ground, read: Reader) -> Lead:
-    """Follow a name from the root, component by component, as the kernel does (path_resolution(7)); links are ``read``."""
+    """Follow a name from the root, component by component, as the kernel does (path_resolution(7));
+    links are ``read``."""
     return _Walk(name, ground, read).lead()
 
 
 class _Walk:
-    """The way that a name leads: ``_done`` is where it has come to, without a link in it, ``_todo`` what comes next, the last first."""
+    """The way that a name leads: ``_done`` is where it has come to, without a link in it, ``_todo``
+    what comes next, the last first."""
 
     def __init__(self, name: bytes, ground: Ground, read: Reader) -> None:
         self._name, self._ground, self._read = name, ground, read
@@ -158,7 +165,8 @@ class _Walk:
         return Lead(_joined(self._done), tuple(self._through.values()))
 
     def _rest(self, part: bytes) -> Lead:
-        """That nothing is known from this component on. A ``..`` stays: where there is no such place, it leads nowhere."""
+        """That nothing is known from this component on. A ``..`` stays: where there is no such
+        place, it leads nowhere."""
         return Lead(_joined([*self._done, part, *self._todo[::-1]]), tuple(self._through.values()))
 
     def _absent(self, number: int) -> Lead:
@@ -179,8 +187,8 @@ class _Walk:
     def _target(self, part: bytes) -> Optional[bytes]:
         """Where a link leads; None where it is none. Raises OSError, Stopped."""
         way = self._ground.way(self._done)
-        # What a link of procfs leads to depends on who asks, and many are no paths at all (proc_pid_fd(5)). Below a trigger, a look-up
-        # has something mounted.
+        # What a link of procfs leads to depends on who asks, and many are no paths at all
+        # (proc_pid_fd(5)). Below a trigger, a look-up has something mounted.
         if not way or way[-1].fs_type in (b"proc", b"autofs"):
             raise OSError(errno.ENOENT, "")
         for mount in way:

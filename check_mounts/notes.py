@@ -1,11 +1,12 @@
-"""What a run says of itself to its watcher before it does it: the step it is about to take, by when it means to be done, what has been
-checked and what has failed.
+"""What a run says of itself to its watcher before it does it: the step it is about to take, by when
+it means to be done, what has been checked and what has failed.
 
-Import budget: ``os``, ``time``. The notes are in a file without a name in memory (memfd_create(2)), which both processes have open, and
-from when the run has entered itself among the runs (caught) in its file there as well. One process writes, and it may be stuck or killed
-between any two instructions. So a record goes to the one of two places that does not count, and the byte that says which one counts is
-written last; lines of failures are written before the record that says how many there are.
-"""
+Import budget: ``os``, ``time``. The notes are in a file without a name in memory (memfd_create(2)),
+which both processes have open, and from when the run has entered itself among the runs (caught) in
+its file there as well. One process writes, and it may be stuck or killed between any two
+instructions. So a record goes to the one of two places that does not count, and the byte that says
+which one counts is written last; lines of failures are written before the record that says how many
+there are."""
 
 import os
 import time
@@ -104,7 +105,9 @@ class Notes:
         numbers = (self._since, self._until, self._told, self._begin, self._end, *self._failed)
         step = self._step.encode("utf-8", "backslashreplace")[:_LONGEST_STEP]
         self._which = 1 - self._which
-        self._write(b"%b\n%b\n" % (b" ".join(b"%d" % number for number in numbers), step), _RECORDS + self._which * _RECORD)
+        self._write(
+            b"%b\n%b\n" % (b" ".join(b"%d" % number for number in numbers), step), _RECORDS + self._which * _RECORD
+        )
         self._write(bytes([self._which]), 0)
 
     def _write(self, data: bytes, offset: int) -> None:
@@ -117,9 +120,10 @@ class Notes:
 
 
 class Noted:
-    """What was noted: ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began, ``until`` in seconds on CLOCK_MONOTONIC, 0 where
-    nothing was said; ``told`` the state of the verdict that is out, -1 where none is. ``failed`` has the number of failures of each
-    state, ``lines`` those of them that had room: (state, words)."""
+    """What was noted: ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began, ``until``
+    in seconds on CLOCK_MONOTONIC, 0 where nothing was said; ``told`` the state of the verdict that
+    is out, -1 where none is. ``failed`` has the number of failures of each state, ``lines`` those
+    of them that had room: (state, words)."""
 
     def __init__(self, fd: int) -> None:
         """Raises OSError; ValueError where a file does not hold notes."""
@@ -145,10 +149,11 @@ class Noted:
 
 
 def report(noted: Noted, what: bytes, cut_short: bool = False) -> "tuple[bytes, int]":
-    """The verdict on a run that did not come to its end, and its state: ``what`` happened to it, and all that it had noted.
+    """The verdict on a run that did not come to its end, and its state: ``what`` happened to it,
+    and all that it had noted.
 
-    It was not done, so it is UNKNOWN at least, and CRITICAL where a failure is, unless somebody has cut it short: that is UNKNOWN.
-    """
+    It was not done, so it is UNKNOWN at least, and CRITICAL where a failure is, unless somebody has
+    cut it short: that is UNKNOWN."""
     state = _CRITICAL if noted.failed[_CRITICAL] and not cut_short else _UNKNOWN
     parts = [what, _progress(noted)]
     bad = sorted(noted.lines, key=lambda line: line[0] != _CRITICAL)

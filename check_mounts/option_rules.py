@@ -1,10 +1,10 @@
 """How each filesystem shows the options that it was given: one table. Pure.
 
-The kernel takes an option in one notation and shows it in another: ``check=relaxed`` as ``check=r``, ``umask=022`` as two values,
-``size=1G`` in KiB; it rounds, and leaves out what is a default. The table has what the ``show_options`` and the option parsers of
-Linux 5.10 to 6.12 do. A difference is told only where it is certain: what a server negotiates, a device may lack, or another mount
-of the same superblock decides is not.
-"""
+The kernel takes an option in one notation and shows it in another: ``check=relaxed`` as
+``check=r``, ``umask=022`` as two values, ``size=1G`` in KiB; it rounds, and leaves out what is a
+default. The table has what the ``show_options`` and the option parsers of Linux 5.10 to 6.12 do. A
+difference is told only where it is certain: what a server negotiates, a device may lack, or another
+mount of the same superblock decides is not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _SIZE = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)([kmgtpe]?)b?\Z", re.IGNORECASE)
 _MAX_DIGITS = 20
 
 
-# What a value means --------------------------------------------------------------------------------------------------------------
+# What a value means
+# ------------------------------------------------------------------------------------------------
 
 
 def _in_base(base: int) -> Callable[[bytes], Optional[int]]:
@@ -51,7 +52,8 @@ def _number(value: bytes) -> Optional[int]:
 
 
 def _size(value: bytes) -> Optional[int]:
-    """``1G``, ``1048576k``, ``0x1000`` (memparse() in lib/cmdline.c) -> bytes; None for what is no size, such as ``50%``."""
+    """``1G``, ``1048576k``, ``0x1000`` (memparse() in lib/cmdline.c) -> bytes; None for what is no
+    size, such as ``50%``."""
     match = _SIZE.match(value)
     number = None if match is None else _number(match[1])
     if match is None or number is None:
@@ -91,23 +93,31 @@ def _never(value: bytes) -> None:
 
 
 def _one_of(**words: str) -> Meaning:
-    """A value by one of several words: ``_one_of(relaxed="r", r="r")``. Others mean nothing that is certain."""
+    """A value by one of several words: ``_one_of(relaxed="r", r="r")``. Others mean nothing that is
+    certain."""
     known = {word.strip("_").encode(): meaning for word, meaning in words.items()}
     return lambda value: known.get(value.lower())
 
 
 def _yes_or_no(value: bytes) -> Optional[bool]:
-    return {b"1": True, b"yes": True, b"true": True, b"on": True, b"0": False, b"no": False, b"false": False, b"off": False}.get(
-        value.lower()
-    )
+    return {
+        b"1": True,
+        b"yes": True,
+        b"true": True,
+        b"on": True,
+        b"0": False,
+        b"no": False,
+        b"false": False,
+        b"off": False,
+    }.get(value.lower())
 
 
 class Rule(NamedTuple):
     """How the value of an option compares.
 
-    ``declared`` and ``shown`` turn what was declared and what the kernel shows into what is compared; None: not certain.
-    ``default`` is what holds where the kernel shows nothing of it (None: unknown). ``fits`` decides in the place of equality.
-    """
+    ``declared`` and ``shown`` turn what was declared and what the kernel shows into what is
+    compared; None: not certain. ``default`` is what holds where the kernel shows nothing of it
+    (None: unknown). ``fits`` decides in the place of equality."""
 
     declared: Meaning
     shown: Meaning
@@ -142,7 +152,8 @@ def _fits_whole_pages(ours: object, theirs: object, shown: Mapping[bytes, list[b
 
 
 def _fits_mapped(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """A container with a user namespace declares its own numbers, of which the kernel shows what they are on the host."""
+    """A container with a user namespace declares its own numbers, of which the kernel shows what
+    they are on the host."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     return ours == theirs or ours < 1 << 16 <= theirs
 
@@ -179,28 +190,33 @@ def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[byte
 
 
 def _fits_local_lock(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c); ``nolock`` makes all locks local."""
+    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c);
+    ``nolock`` makes all locks local."""
     return theirs in (ours, b"all") or shown.get(b"vers", [b""])[0].startswith(b"4")
 
 
 def _fits_access(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """9p: what the protocol does not offer becomes the next best (v9fs_session_init in fs/9p/v9fs.c)."""
+    """9p: what the protocol does not offer becomes the next best (v9fs_session_init in
+    fs/9p/v9fs.c)."""
     weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(shown.get(b"version", [b""])[0].lower(), ())
     return theirs == ours or (ours in (b"client", b"user") and theirs in weaker)
 
 
 def _fits_dax(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """XFS turns it off where the device does not offer it (xfs_fs_fill_super in fs/xfs/xfs_super.c)."""
+    """XFS turns it off where the device does not offer it (xfs_fs_fill_super in
+    fs/xfs/xfs_super.c)."""
     return theirs == ours or (ours, theirs) == (b"always", b"never")
 
 
 def _fits_allocation(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
-    """f2fs: a small volume reuses segments in any case (f2fs_tuning_parameters in fs/f2fs/super.c)."""
+    """f2fs: a small volume reuses segments in any case (f2fs_tuning_parameters in
+    fs/f2fs/super.c)."""
     return theirs in (ours, b"reuse")
 
 
 def _cifs_security(value: bytes) -> Optional[bytes]:
-    """An `i` is appended where packets are signed, which the server may ask for; since SMB 2 all NTLM is one (smb2_select_sectype)."""
+    """An `i` is appended where packets are signed, which the server may ask for; since SMB 2 all
+    NTLM is one (smb2_select_sectype)."""
     return next((family for family in (b"krb5", b"ntlm") if value.startswith(family)), None)
 
 
@@ -217,11 +233,14 @@ def _version(value: bytes) -> bytes:
 
 
 # What policies have renamed, with the old name as an alias: the kernel shows the new one.
-_RENAMED_TYPES = frozenset((b"svirt_sandbox_file_t", b"svirt_lxc_file_t", b"httpd_sys_script_ro_t", b"httpd_sys_script_rw_t"))
+_RENAMED_TYPES = frozenset(
+    (b"svirt_sandbox_file_t", b"svirt_lxc_file_t", b"httpd_sys_script_ro_t", b"httpd_sys_script_rw_t")
+)
 
 
 def _label(value: bytes) -> Optional[list[bytes]]:
-    """An SELinux context: the kernel rewrites the categories of the level; user, role and type stay.
+    """An SELinux context: the kernel rewrites the categories of the level; user, role and type
+    stay.
 
     ``rootcontext=@target`` takes that of the mount point (mount(8)).
     """
@@ -246,10 +265,11 @@ def _allocation(value: bytes) -> Optional[int]:
 
 
 def _any_base(value: bytes) -> Optional[object]:
-    """A mode that some kernels take as octal only with a zero before it: 444 is 0674, whatever it was meant to be.
+    """A mode that some kernels take as octal only with a zero before it: 444 is 0674, whatever it
+    was meant to be.
 
-    So do iso9660 and cifs (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), and udf since it has udf_param_spec.
-    """
+    So do iso9660 and cifs (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), and udf since
+    it has udf_param_spec."""
     return frozenset({_octal(value), _number(value)} - {None}) or None
 
 
@@ -265,7 +285,8 @@ def _directories(value: bytes) -> Optional[bytes]:
 
 
 def _compression(value: bytes) -> Optional[bytes]:
-    """btrfs: a default level is shown, a level of LZO is not, and what is more than the highest level becomes that."""
+    """btrfs: a default level is shown, a level of LZO is not, and what is more than the highest
+    level becomes that."""
     name, _, level = value.lower().partition(b":")
     if name in (b"no", b"none"):
         return b""
@@ -281,7 +302,8 @@ def _f2fs_compression(value: bytes) -> Optional[bytes]:
     return {b"zstd": b"zstd:1"}.get(value.lower(), value.lower())
 
 
-# What every type shares ----------------------------------------------------------------------------------------------------------
+# What every type shares
+# ------------------------------------------------------------------------------------------------
 
 _ID = _rule(_number)
 _MODE = _rule(_permissions)  # ntfs3 of Linux 6.1 shows a mask with all bits above it: fmask=37777600022
@@ -293,7 +315,8 @@ _PLAIN, _NEVER = _rule(_word), _rule(_never)
 _BLOCKS = Rule(_number, _number, fits=_fits_blocks)
 _LABEL = _rule(_label)
 
-# Negotiated, made by helpers, secret, shared with another mount's superblock or connection: shown otherwise than declared.
+# Negotiated, made by helpers, secret, shared with another mount's superblock or connection: shown
+# otherwise than declared.
 _NEVER_COMPARED = frozenset(
     b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo comment loop offset sizelimit
     encryption username user domain workgroup dom pass password password2 credentials cred ip unc prefixpath name secret secretfile
@@ -307,18 +330,21 @@ _COMMON: dict[bytes, Rule] = {
     **dict.fromkeys(_MODES, _MODE),
     **dict.fromkeys((b"rsize", b"wsize", b"bsize"), _BLOCKS),
     **dict.fromkeys((b"context", b"fscontext", b"defcontext", b"rootcontext"), _LABEL),
-    **dict.fromkeys((b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"), _rule(_size)),
+    **dict.fromkeys(
+        (b"size", b"nr_blocks", b"nr_inodes", b"allocsize", b"logbsize", b"pagesize", b"min_size"), _rule(_size)
+    ),
 }
 
 
 class Kind(NamedTuple):
     """How one type of filesystem shows its options.
 
-    ``values``: the options with a value. ``respelt``: an option, or ``KEY=`` for any value, -> the options that stand for it among
-    those shown; ``{}`` is the value. ``shown``: flags that the kernel shows whenever they are in force. ``groups``: flags of
-    which one holds, so that the kernel showing another contradicts. ``uncertain``: flags that the kernel may not obey.
-    ``instead``: a value -> what may hold in its place, so that its default is not certain where it is not shown.
-    """
+    ``values``: the options with a value. ``respelt``: an option, or ``KEY=`` for any value, -> the
+    options that stand for it among those shown; ``{}`` is the value. ``shown``: flags that the
+    kernel shows whenever they are in force. ``groups``: flags of which one holds, so that the
+    kernel showing another contradicts. ``uncertain``: flags that the kernel may not obey.
+    ``instead``: a value -> what may hold in its place, so that its default is not certain where it
+    is not shown."""
 
     values: Mapping[bytes, Rule] = {}
     respelt: Mapping[bytes, Sequence[bytes]] = {}
@@ -338,7 +364,8 @@ def _respelt(lines: str) -> dict[bytes, tuple[bytes, ...]]:
     return {line[0]: tuple(line[1:]) for line in words if line}
 
 
-# The table -----------------------------------------------------------------------------------------------------------------------
+# The table
+# ------------------------------------------------------------------------------------------------
 
 # fat_show_options in fs/fat/inode.c
 _FAT = Kind(
@@ -367,7 +394,11 @@ _MSDOS = _FAT._replace(respelt={**_FAT.respelt, b"nocase": (b"nocase",)}, shown=
 
 # exfat_show_options in fs/exfat/super.c
 _EXFAT = Kind(
-    values={**dict.fromkeys((b"uid", b"gid"), _FROM_ROOT), b"allow_utime": _WRITABLE, b"time_offset": _rule(_minutes, b"0")},
+    values={
+        **dict.fromkeys((b"uid", b"gid"), _FROM_ROOT),
+        b"allow_utime": _WRITABLE,
+        b"time_offset": _rule(_minutes, b"0"),
+    },
     respelt=_respelt("umask= fmask={} dmask={}"),
     shown=_words("keep_last_dots sys_tz zero_size_dir"),
     uncertain=_words("discard"),  # dropped where the device does not take it
@@ -380,7 +411,8 @@ _NTFS3 = Kind(
     shown=_words("sys_immutable hide_dot_files windows_names prealloc force sparse nohidden showmeta nocase"),
 )
 
-# isofs_show_options in fs/isofs/inode.c: an option `mode` is shown as `fmode`, words as their first letters
+# isofs_show_options in fs/isofs/inode.c: an option `mode` is shown as `fmode`, words as their first
+# letters
 _ISOFS = Kind(
     values={
         b"check": _rule(_one_of(relaxed="r", r="r", strict="s", s="s")),
@@ -413,7 +445,8 @@ def _p9_cache(value: bytes) -> Optional[int]:
 
 
 def _p9_cache_shown(value: bytes) -> Optional[int]:
-    """Since 6.4 in bits, which the kernel shows hexadecimally, with or without 0x; before in words."""
+    """Since 6.4 in bits, which the kernel shows hexadecimally, with or without 0x; before in
+    words."""
     return _P9_CACHE.get(value.lower(), _hexadecimal(value))
 
 
@@ -452,8 +485,12 @@ _CIFS = Kind(
         **dict.fromkeys((b"file_mode", b"dir_mode"), _ANY_BASE),
         **dict.fromkeys((b"reparse", b"symlink"), _rule(lambda value: None if value == b"default" else value)),
         b"actimeo": _ID,
-        **dict.fromkeys((b"acregmax", b"acdirmax", b"echo_interval", b"closetimeo", b"handletimeout", b"snapshot", b"rasize"), _ID),
-        **dict.fromkeys((b"max_channels", b"max_credits", b"port", b"srcaddr", b"cruid", b"backupuid", b"backupgid"), _NEVER),
+        **dict.fromkeys(
+            (b"acregmax", b"acdirmax", b"echo_interval", b"closetimeo", b"handletimeout", b"snapshot", b"rasize"), _ID
+        ),
+        **dict.fromkeys(
+            (b"max_channels", b"max_credits", b"port", b"srcaddr", b"cruid", b"backupuid", b"backupgid"), _NEVER
+        ),
     },
     respelt=_respelt(
         """strictcache cache=strict; directio cache=none; forcedirectio cache=none
@@ -472,21 +509,26 @@ _CEPH = Kind(
     values={
         **dict.fromkeys((b"rsize", b"wsize", b"rasize"), Rule(_number, _number, fits=_fits_whole_pages)),
         **dict.fromkeys((b"write_congestion_kb", b"caps_max", b"readdir_max_entries"), _ID),
-        **dict.fromkeys((b"readdir_max_bytes", b"caps_wanted_delay_min", b"caps_wanted_delay_max", b"mount_timeout"), _ID),
+        **dict.fromkeys(
+            (b"readdir_max_bytes", b"caps_wanted_delay_min", b"caps_wanted_delay_max", b"mount_timeout"), _ID
+        ),
         b"recover_session": _rule(_word, b"no"),
         b"ms_mode": _rule(_word, b"legacy"),
         b"mds_namespace": _rule(_same),
         b"crush_location": _NEVER,
         b"fsid": _NEVER,
     },
-    respelt=_respelt("fs= mds_namespace={}; congestion_kb= write_congestion_kb={}; osdkeepalive= osdkeepalivetimeout={}"),
+    respelt=_respelt(
+        "fs= mds_namespace={}; congestion_kb= write_congestion_kb={}; osdkeepalive= osdkeepalivetimeout={}"
+    ),
     shown=_words("noshare nocrc nodcache noasyncreaddir dirstat rbytes ino32 nopoolperm noquotadf"),
 )
 
 # fuse_show_options in fs/fuse/inode.c; all other options belong to the daemon
 _FUSE = Kind(values={b"blksize": _ID, **dict.fromkeys((b"uid", b"gid", b"umask", b"mode"), _NEVER)})
 
-# _ext4_show_options in fs/ext4/super.c: what differs from the defaults, some of which are in the superblock (tune2fs -o)
+# _ext4_show_options in fs/ext4/super.c: what differs from the defaults, some of which are in the
+# superblock (tune2fs -o)
 _EXT4 = Kind(
     values={
         b"commit": _rule(lambda value: _number(value) or 5, b"5"),
@@ -567,7 +609,9 @@ _BTRFS = Kind(
         discard discard=sync; nodiscard discard=no
         space_cache space_cache=v1"""
     ),
-    shown=_words("degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance nossd ssd_spread"),
+    shown=_words(
+        "degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance nossd ssd_spread"
+    ),
     groups=(_words("ssd_spread nossd"),),
     # The later one of compress and nodatacow holds.
     instead={
@@ -593,7 +637,8 @@ _F2FS = Kind(
     uncertain=_words("discard heap nolazytime"),
 )
 
-# ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks something, the kernel falls back to `off`.
+# ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks something, the kernel
+# falls back to `off`.
 _OVERLAY = Kind(
     values={
         **dict.fromkeys((b"lowerdir", b"upperdir", b"workdir"), _rule(_directories)),
@@ -634,7 +679,11 @@ _HUGETLBFS = Kind(
     }
 )
 
-_HIDEPID = dict.fromkeys(("_0", "off"), "off") | dict.fromkeys(("_1", "noaccess"), "1") | dict.fromkeys(("_2", "invisible"), "2")
+_HIDEPID = (
+    dict.fromkeys(("_0", "off"), "off")
+    | dict.fromkeys(("_1", "noaccess"), "1")
+    | dict.fromkeys(("_2", "invisible"), "2")
+)
 # proc_show_options in fs/proc/root.c: numbers before 5.8, then words
 _PROC = Kind(
     values={
@@ -697,13 +746,15 @@ _OTHER = Kind()
 
 
 def kind(fs_type: bytes) -> Kind:
-    """How a type shows its options; of one that is not in the table only what all share is known."""
+    """How a type shows its options; of one that is not in the table only what all share is
+    known."""
     if fs_type in (b"fuse", b"fuseblk") or fs_type.startswith((b"fuse.", b"fuseblk.")):
         return _FUSE
     return _KINDS.get(fs_type, _OTHER)
 
 
-# What show_sb_opts in fs/proc_namespace.c shows of each superblock. Network filesystems and FUSE treat these flags in their own ways.
+# What show_sb_opts in fs/proc_namespace.c shows of each superblock. Network filesystems and FUSE
+# treat these flags in their own ways.
 _SUPER_FLAGS = {
     b"sync": b"sync",
     b"async": b"sync",
@@ -716,11 +767,13 @@ _SUPER_FLAGS = {
 _SUPER_FLAG_TYPES = _words("ext2 ext3 ext4 xfs btrfs f2fs vfat msdos exfat tmpfs ramfs squashfs erofs overlay")
 
 
-# Comparison ----------------------------------------------------------------------------------------------------------------------
+# Comparison
+# ------------------------------------------------------------------------------------------------
 
 
 class _Spelt(NamedTuple):
-    """Options as the kernel spells them: flags and values, each with the option that it comes from; later ones win."""
+    """Options as the kernel spells them: flags and values, each with the option that it comes from;
+    later ones win."""
 
     flags: dict[bytes, bytes]
     values: dict[bytes, tuple[bytes, bytes]]
@@ -755,7 +808,8 @@ class _Shown(NamedTuple):
 
 
 def _shown(mount: Mount, rules: Kind) -> _Shown:
-    """What the kernel shows, of the mount and of its superblock together, in the kernel's newest spelling."""
+    """What the kernel shows, of the mount and of its superblock together, in the kernel's newest
+    spelling."""
     # A quoted SELinux context holds commas; the table was split at them.
     options = [*mount.options, *split_options(b",".join(mount.super_options))]
     flags, values = set(), dict[bytes, list[bytes]]()
@@ -771,8 +825,8 @@ def _shown(mount: Mount, rules: Kind) -> _Shown:
 def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
     """The options of a filesystem held against what the kernel shows of it.
 
-    ``alone``: no other mount that was declared can have the same superblock, whose options are those of the first that was mounted.
-    """
+    ``alone``: no other mount that was declared can have the same superblock, whose options are
+    those of the first that was mounted."""
     rules = kind(mount.fs_type)
     ours = [option for option in options if not is_flag(option) and not is_control(option)]
     spelt, shown = _spelt(ours, rules), _shown(mount, rules)
@@ -870,9 +924,11 @@ def _may_be(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) ->
 _ANY = Rule(_anything, _anything, fits=_may_be)
 
 
-# Spelling ------------------------------------------------------------------------------------------------------------------------
+# Spelling
+# ------------------------------------------------------------------------------------------------
 
-# What an option without a table may be: of FUSE daemons, of mount helpers, of filesystems, as people write them.
+# What an option without a table may be: of FUSE daemons, of mount helpers, of filesystems, as
+# people write them.
 _OTHER_WORDS = _words(
     """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache auto_cache noauto_cache use_ino readdir_ino
     big_writes sync_read async_read hard_remove large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
@@ -906,7 +962,9 @@ _OURS = frozenset((b"source", b"type"))
 # What people write before options, or before the mount point, which have no key here.
 _NO_KEYS = {
     **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "options stand by themselves, separated by commas"),
-    **dict.fromkeys((b"mountpoint", b"mount_point", b"mount-point", b"target", b"where"), "the mount point stands by itself"),
+    **dict.fromkeys(
+        (b"mountpoint", b"mount_point", b"mount-point", b"target", b"where"), "the mount point stands by itself"
+    ),
 }
 
 
@@ -917,10 +975,11 @@ def _of_table(kinds: Collection[Kind]) -> set[bytes]:
 
 
 def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
-    """Raises ValueError, in words, for an option of a declaration that is a slip for one that is known.
+    """Raises ValueError, in words, for an option of a declaration that is a slip for one that is
+    known.
 
-    ``fs_type`` is the declared type, None where any will do. What is near to nothing is taken: filesystems have many options.
-    """
+    ``fs_type`` is the declared type, None where any will do. What is near to nothing is taken:
+    filesystems have many options."""
     key = option.partition(b"=")[0]
     if option != option.strip():
         raise ValueError(f"'{printable(key)}' has a blank before or after it")
@@ -933,22 +992,35 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
     general = FLAG_WORDS | CONTROL_WORDS | _SUPER_FLAGS.keys()
     known = general | _COMMON.keys() | _OTHER_WORDS | _of_table(_KINDS.values())
     # `fs` of ceph and `device` of btrfs are something else elsewhere.
-    elsewhere = key in _MEANT and fs_type is not None and key not in kind(fs_type).values and key + b"=" not in kind(fs_type).respelt
+    elsewhere = (
+        key in _MEANT
+        and fs_type is not None
+        and key not in kind(fs_type).values
+        and key + b"=" not in kind(fs_type).respelt
+    )
     opposite = key[2:] if key.startswith(b"no") else b"no" + key
     if is_control(option) or ((key in known or opposite in known) and not elsewhere):
         return
     own = _of_table((kind(fs_type),)) if fs_type in _KINDS else set[bytes]()
-    # Daemons of FUSE and other modules have options of their own, some of them near to those that are known; the more so short ones.
+    # Daemons of FUSE and other modules have options of their own, some of them near to those that
+    # are known; the more so short ones.
     foreign = fs_type is not None and fs_type not in _KINDS and not traits(fs_type).known
     others = frozenset[bytes]() if foreign else {word for word in known if len(word) > 5}
     word = key.lower()
-    near = _MEANT.get(word) or _nearest(word, _OURS) or _nearest(word, general) or _nearest(word, own) or _nearest(word, others)
+    near = (
+        _MEANT.get(word)
+        or _nearest(word, _OURS)
+        or _nearest(word, general)
+        or _nearest(word, own)
+        or _nearest(word, others)
+    )
     if near is not None:
         raise ValueError(f"'{printable(key)}' is not known; did you mean '{printable(near)}'?")
 
 
 def check_type(declared: bytes) -> None:
-    """Raises ValueError, in words, for a declared type that is a slip for one that is known. Others may be those of mount helpers."""
+    """Raises ValueError, in words, for a declared type that is a slip for one that is known. Others
+    may be those of mount helpers."""
     for each in declared.split(b","):
         if not filesystems.names_type(each) and each not in (b"auto", b"none"):
             near = _nearest(each.lower(), filesystems.all_types())
@@ -957,7 +1029,8 @@ def check_type(declared: bytes) -> None:
 
 
 def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
-    """The first of these words that a slip may have made ``word`` of. Short ones have too many neighbours."""
+    """The first of these words that a slip may have made ``word`` of. Short ones have too many
+    neighbours."""
     if word in words:
         return word
     return next((each for each in sorted(words) if len(each) > 3 and _is_near(word, each)), None)

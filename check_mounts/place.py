@@ -1,8 +1,7 @@
 """Directories that must be ours alone, and the lock of the daemon in one.
 
-Import budget: ``fcntl``, ``os``, ``stat``; ctypes by way of syscalls. Whoever can write to such a directory could hide a hung mount, or
-have root write where it did not mean to.
-"""
+Import budget: ``fcntl``, ``os``, ``stat``; ctypes by way of syscalls. Whoever can write to such a
+directory could hide a hung mount, or have root write where it did not mean to."""
 
 from __future__ import annotations
 
@@ -22,9 +21,8 @@ class Unusable(Exception):
 def default_directory() -> str:
     """Where the memory is kept unless told otherwise.
 
-    ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes for its user alone; else a
-    directory of our own in /tmp.
-    """
+    ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes
+    for its user alone; else a directory of our own in /tmp."""
     if os.geteuid() == 0:
         return "/run/check_mounts"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -39,9 +37,9 @@ def own_in_tmp() -> str:
 def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     """A descriptor of a directory of ours, made with ``mode`` if it is not there. Raises Unusable.
 
-    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path does not tell. ``rooted``: nobody
-    else may be able to put another directory in its place, either.
-    """
+    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path
+    does not tell. ``rooted``: nobody else may be able to put another directory in its place,
+    either."""
     parent, _, name = path.rstrip("/").rpartition("/")
     if not name:
         raise Unusable("the root directory cannot be ours alone")
@@ -75,15 +73,19 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
 
 
 def _check_above(status: os.stat_result) -> None:
-    """Raises Unusable where somebody else may rename what is in this directory. In a sticky one he may not, if it is not his."""
+    """Raises Unusable where somebody else may rename what is in this directory. In a sticky one he
+    may not, if it is not his."""
     if status.st_uid not in (0, os.geteuid()):
         raise Unusable(f"the directory above belongs to uid {status.st_uid}")
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others put another one in its place")
+        raise Unusable(
+            f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others put another one in its place"
+        )
 
 
 def beginning(directory: int, name: str, size: int = 512) -> bytes:
-    """How a regular file in a directory begins; nothing where no file has that name. Raises Unusable.
+    """How a regular file in a directory begins; nothing where no file has that name. Raises
+    Unusable.
 
     It is looked at before it is opened: what is done by opening a device is its driver's affair.
     """
@@ -121,10 +123,11 @@ def _held(fd: int) -> Held:
 
 
 def check_unlocked(name: str, directory: int) -> None:
-    """Raises Held where somebody who may write to a file has locked it for himself, and OSError where it cannot be opened.
+    """Raises Held where somebody who may write to a file has locked it for himself, and OSError
+    where it cannot be opened.
 
-    A shared lock, as anybody may have who can read it, does not count: it does not keep another one away.
-    """
+    A shared lock, as anybody may have who can read it, does not count: it does not keep another one
+    away."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -141,10 +144,10 @@ def check_unlocked(name: str, directory: int) -> None:
 class Lock:
     """A file that holds our process ID and that one process at a time can lock.
 
-    A record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was forked from it does not keep it, and the
-    kernel gives it back whatever way the process ends. Nobody but our user can open the file: who can read one may have a shared
-    lock on it, and so keep ours away.
-    """
+    A record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was forked
+    from it does not keep it, and the kernel gives it back whatever way the process ends. Nobody but
+    our user can open the file: who can read one may have a shared lock on it, and so keep ours
+    away."""
 
     def __init__(self, name: str, directory: int) -> None:
         """Raises Held, OSError."""
@@ -162,7 +165,12 @@ class Lock:
 
     def _take(self) -> int:
         """The locked file; -1 where its last owner has removed it meanwhile."""
-        fd = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
+        fd = os.open(
+            self._name,
+            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            0o600,
+            dir_fd=self._directory,
+        )
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -186,7 +194,8 @@ class Lock:
 
     @property
     def holds(self) -> bool:
-        """Whether it still keeps others out: nobody has removed the file, or the directory with it."""
+        """Whether it still keeps others out: nobody has removed the file, or the directory with
+        it."""
         return self._is_there(self._fd)
 
     def close(self) -> None:

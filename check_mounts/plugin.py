@@ -1,10 +1,13 @@
-"""Survey -> what a Nagios-like core reads. The only module that imports nagiosplugin, and it is loaded after the probes.
+"""Survey -> what a Nagios-like core reads. The only module that imports nagiosplugin, and it is
+loaded after the probes.
 
-The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it ends a run with SIGALRM,
-which no wait in the kernel heeds, and throws away what was measured. Three of its habits are replaced on purpose:
+The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
+ends a run with SIGALRM, which no wait in the kernel heeds, and throws away what was measured. Three
+of its habits are replaced on purpose:
 
 - UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
-- perfdata is sorted by label and the summary lost among the mounts: the order of the resource is kept;
+- perfdata is sorted by label and the summary lost among the mounts: the order of the resource is
+  kept;
 - a ``'`` or ``=`` in a label raises: labels are escaped before they get there.
 """
 
@@ -34,7 +37,8 @@ _STATES = {
 
 @dataclasses.dataclass(frozen=True)
 class Presentation:
-    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none, ``max_output`` in bytes (0: no limit)."""
+    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none,
+    ``max_output`` in bytes (0: no limit)."""
 
     verbosity: int = 0
     perfdata: str = "summary"
@@ -79,7 +83,8 @@ def _specs(*limits: Optional[Range]) -> tuple[str, ...]:
 
 
 class SummaryContext(_Numbers):
-    """Counts and times: always OK, there for perfdata. Its thresholds are those of latencies, so only a latency carries them."""
+    """Counts and times: always OK, there for perfdata. Its thresholds are those of latencies, so
+    only a latency carries them."""
 
     def __init__(self, wanted: bool, policy: Policy, items: list[str]) -> None:
         super().__init__("summary", items)
@@ -93,7 +98,8 @@ class SummaryContext(_Numbers):
 
 
 class MountContext(_Numbers):
-    """A mount: the state that the policy gives it. ``wanted`` is what Presentation calls perfdata."""
+    """A mount: the state that the policy gives it. ``wanted`` is what Presentation calls
+    perfdata."""
 
     def __init__(self, wanted: str, policy: Policy, items: list[str]) -> None:
         super().__init__("mount", items)
@@ -108,12 +114,15 @@ class MountContext(_Numbers):
         return nagiosplugin.Result(_STATES[judgement.state], summary.line(judgement), metric)
 
     def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
-        """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has waited so long at least."""
+        """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has
+        waited so long at least."""
         judgement: Judgement = metric.value
         finding = judgement.finding
         if self._wanted == "none" or judgement.condition is Condition.SHADOWED or not finding.is_mount:
             return None
-        if finding.mount_point in self._told:  # of two findings of a mount point the worse comes first, and its label once
+        if (
+            finding.mount_point in self._told
+        ):  # of two findings of a mount point the worse comes first, and its label once
             return None
         if finding.outcome is not None or finding.latency is not None:
             self._told.add(finding.mount_point)
@@ -129,15 +138,23 @@ class MountContext(_Numbers):
         return self._usage(metric.name, finding, policy) or whole
 
     def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
-        """``'/home used'=123B;900;950;0;1000``: of each superblock once, where thresholds ask for it."""
+        """``'/home used'=123B;900;950;0;1000``: of each superblock once, where thresholds ask for
+        it."""
         usage = None if finding.outcome is None else finding.outcome.usage
-        if usage is None or finding.mount is None or finding.mount.device in self._counted or not filesystems.fills_up(finding.mount):
+        if (
+            usage is None
+            or finding.mount is None
+            or finding.mount.device in self._counted
+            or not filesystems.fills_up(finding.mount)
+        ):
             return None
         performance = None
         space, inodes = usage.space, usage.inode_counts
         if space is not None and (policy.usage_warning or policy.usage_critical):
             used, total = space[0], sum(space)
-            limits = [_amount(limit, total, usage.most_available) for limit in (policy.usage_warning, policy.usage_critical)]
+            limits = [
+                _amount(limit, total, usage.most_available) for limit in (policy.usage_warning, policy.usage_critical)
+            ]
             performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
         if inodes is not None and (policy.inodes_warning or policy.inodes_critical):
             used, total = inodes[0], sum(inodes)
@@ -149,7 +166,8 @@ class MountContext(_Numbers):
 
 
 def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
-    """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no such thing is left out."""
+    """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no
+    such thing is left out."""
     if limit is None or limit.range.inverted or not policies.is_for(limit, most):
         return ""
     start, end = limit.range.start, limit.range.end
@@ -201,18 +219,20 @@ _ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
 
 
 def label(mount_point: bytes) -> str:
-    """A mount point as a label of perfdata; no two are the same, nor the same as that of something else that is told of a mount.
+    """A mount point as a label of perfdata; no two are the same, nor the same as that of something
+    else that is told of a mount.
 
-    The guidelines forbid ``=`` and allow a quote only doubled, which Icinga 2 does not undo; ``::`` it takes for the end of a name by
-    check_multi, which it then puts before the labels that follow. All three are escaped as in mountinfo, and so is the blank in a
-    mount point such as ``/x used``, which is not what is used of ``/x``.
-    """
+    The guidelines forbid ``=`` and allow a quote only doubled, which Icinga 2 does not undo; ``::``
+    it takes for the end of a name by check_multi, which it then puts before the labels that follow.
+    All three are escaped as in mountinfo, and so is the blank in a mount point such as ``/x used``,
+    which is not what is used of ``/x``."""
     shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
     return _ASPECT.sub(r"\\040", shown)
 
 
 def report(survey: Survey, policy: Policy, presentation: Presentation, per_mount: bool = False) -> Report:
-    """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and output, with a tab in between."""
+    """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and
+    output, with a tab in between."""
     judgements = policies.judge_all(survey, policy)
     state = policies.worst(judgements, survey, presentation.allow_none)
     items: list[str] = []
@@ -228,14 +248,16 @@ def report(survey: Survey, policy: Policy, presentation: Presentation, per_mount
     lines = summary.details(judgements, survey, presentation.verbosity)
     if per_mount:
         lines += [
-            _row(judgement, _own_text(judgement, policy, presentation)[0]) for judgement in policies.worst_of_each(judgements).values()
+            _row(judgement, _own_text(judgement, policy, presentation)[0])
+            for judgement in policies.worst_of_each(judgements).values()
         ]
     output = _fitted(verdict, summary.failure_items(judgements), items, lines, presentation)
     return Report(text.encoded(output, presentation.encoding), state, items)
 
 
 def report_each(survey: Survey, policy: Policy, presentation: Presentation) -> list[Report]:
-    """An output for each mount point, as if it were a service of its own; their order is that of the judgements, the worst first."""
+    """An output for each mount point, as if it were a service of its own; their order is that of
+    the judgements, the worst first."""
     reports = []
     for mount_point, judgement in policies.worst_of_each(policies.judge_all(survey, policy)).items():
         output, items = _own_text(judgement, policy, presentation)
@@ -256,13 +278,15 @@ def _own_text(judgement: Judgement, policy: Policy, presentation: Presentation) 
 
 
 def _row(judgement: Judgement, output: str) -> Detail:
-    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a tab."""
+    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a
+    tab."""
     words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), output.split("\n", 1)[0])
     return Detail("\t".join(words), Worth.REST if judgement.state is State.OK else Worth.FAILED)
 
 
 class _Piece(NamedTuple):
-    """A part of an output that is told as a whole or not at all. ``size``: in bytes, with what joins it to the others."""
+    """A part of an output that is told as a whole or not at all. ``size``: in bytes, with what
+    joins it to the others."""
 
     words: str
     worth: Worth
@@ -270,8 +294,15 @@ class _Piece(NamedTuple):
     head: Optional[int] = None
 
 
-def _fitted(verdict: str, failures: Sequence[Failure], perfdata: Sequence[str], lines: Sequence[Detail], presentation: Presentation) -> str:
-    """An output within the limit: the verdict always, then what is worth most, piece by piece, and how much was left out."""
+def _fitted(
+    verdict: str,
+    failures: Sequence[Failure],
+    perfdata: Sequence[str],
+    lines: Sequence[Detail],
+    presentation: Presentation,
+) -> str:
+    """An output within the limit: the verdict always, then what is worth most, piece by piece, and
+    how much was left out."""
     named = failures[:MOST_GROUPS]
     whole = _joined(verdict, _listed(named, failures), perfdata, [line.words for line in lines])
     limit = presentation.max_output
@@ -287,7 +318,10 @@ def _fitted(verdict: str, failures: Sequence[Failure], perfdata: Sequence[str], 
     pieces = [_Piece(item.words, Worth.FAILURE, size(item.words) + 2) for item in named]
     pieces += [_Piece(item, Worth.LATENCY if _is_of_mount(item) else Worth.COUNT, size(item) + 1) for item in perfdata]
     first = len(pieces)
-    pieces += [_Piece(each.words, each.worth, size(each.words) + 1, None if each.head is None else first + each.head) for each in lines]
+    pieces += [
+        _Piece(each.words, each.worth, size(each.words) + 1, None if each.head is None else first + each.head)
+        for each in lines
+    ]
     kept = _kept(pieces, room)
     shown = [failure for index, failure in enumerate(named) if index in kept]
     numbers = [pieces[index].words for index in range(len(named), first) if index in kept]
@@ -297,7 +331,8 @@ def _fitted(verdict: str, failures: Sequence[Failure], perfdata: Sequence[str], 
 
 
 def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
-    """The positions of those that there is room for, chosen by what they are worth. One that is too long does not keep others out."""
+    """The positions of those that there is room for, chosen by what they are worth. One that is too
+    long does not keep others out."""
     kept: set[int] = set()
     for index in sorted(range(len(pieces)), key=lambda index: pieces[index].worth):
         piece = pieces[index]
@@ -308,7 +343,8 @@ def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
 
 
 def _joined(verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str]) -> str:
-    """Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere else."""
+    """Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere
+    else."""
     named = ": " + "; ".join(failures) if failures else ""
     numbers = " | " + " ".join(perfdata) if perfdata else ""
     return "".join(f"{each}\n" for each in (verdict + named + numbers, *lines))
@@ -325,7 +361,8 @@ def _total(failures: Sequence[Failure]) -> int:
 
 
 def _left_out(failures: int, lines: int, numbers: int) -> str:
-    """What is said of them at the end; nothing where there are none. Failures only where none is named: else it is said there."""
+    """What is said of them at the end; nothing where there are none. Failures only where none is
+    named: else it is said there."""
     counts = ((failures, "failure"), (lines, "more line"), (numbers, "more value"))
     parts = [text.counted(count, noun) for count, noun in counts if count]
     return f"({', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]} left out: --max-output)" if parts else ""
@@ -337,7 +374,8 @@ def _is_of_mount(item: str) -> bool:
 
 
 def _squeezed(words: str, room: int, size: Callable[[str], int]) -> str:
-    """A verdict without its middle where it is too long, as that of a mount by itself may be: it has all names in full."""
+    """A verdict without its middle where it is too long, as that of a mount by itself may be: it
+    has all names in full."""
     while (excess := size(words) - room) > 0:
         words = text.clipped(words, len(words) - max(1, excess // 16))  # a character has 16 bytes at the most, escaped
     return words

@@ -33,10 +33,11 @@ _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A threshold as the Monitoring Plugins Development Guidelines write it: ``[@][start:][end]``, alert outside of it.
+    """A threshold as the Monitoring Plugins Development Guidelines write it: ``[@][start:][end]``,
+    alert outside of it.
 
-    ``spec`` is what was given. It is parsed before any probe, therefore not with nagiosplugin, which is loaded after the forks.
-    """
+    ``spec`` is what was given. It is parsed before any probe, therefore not with nagiosplugin,
+    which is loaded after the forks."""
 
     spec: str
     start: float
@@ -62,36 +63,40 @@ class Range:
 
 
 def _number(word: str) -> float:
-    # float() would also take blanks, newlines, underscores and digits of other scripts; the words end up in perfdata.
+    # float() would also take blanks, newlines, underscores and digits of other scripts; the words
+    # end up in perfdata.
     if not _NUMBER.match(word) or not math.isfinite(float(word)):
         raise ValueError(f"'{text.printable_argument(word)}' is not a number")
     return float(word)
 
 
-_AMOUNT = re.compile(r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z", re.IGNORECASE)
+_AMOUNT = re.compile(
+    r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z", re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
     """A range for how full a filesystem is. ``kind`` says what it is a range of.
 
-    ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to unprivileged users.
-    ``for_one``: it was said for a single mount.
-    """
+    ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to
+    unprivileged users. ``for_one``: it was said for a single mount."""
 
     range: Range
     kind: str
     for_one: bool = dataclasses.field(default=False, compare=False)
 
     def measure(self, used: int, available: int) -> Optional[float]:
-        """What the range is compared with, from bytes or inodes; None for a filesystem that has none (``f_files`` is 0)."""
+        """What the range is compared with, from bytes or inodes; None for a filesystem that has
+        none (``f_files`` is 0)."""
         # What is kept for root is neither: a filesystem is full, 100 %, once nobody else can write.
         if used + available <= 0:
             return None
         return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
 
     def can_be_met(self, total: int) -> bool:
-        """Whether a filesystem of this size can be without the alert, be it empty: one of 5 MiB never has 10 GiB free."""
+        """Whether a filesystem of this size can be without the alert, be it empty: one of 5 MiB
+        never has 10 GiB free."""
         if self.kind == "percent":
             return True
         if self.range.inverted:
@@ -99,13 +104,15 @@ class Capacity:
         return self.range.start <= total and self.range.end >= 0
 
     def alerts(self, used: int, available: int) -> bool:
-        """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for the alert."""
+        """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for
+        the alert."""
         value = self.measure(used, available)
         return value is not None and self.range.alerts(value)
 
 
 def parse_capacity(word: str) -> Capacity:
-    """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises ValueError with a reason in words.
+    """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises
+    ValueError with a reason in words.
 
     K, KiB is 1024, KB is 1000; also M, G, T, P; upper or lower case. A mere 0 fits both.
     """
@@ -115,7 +122,8 @@ def parse_capacity(word: str) -> Capacity:
     if "free" in kinds and len(kinds) > 1:
         raise ValueError("either all its numbers have a unit, or none has")
     if "free" in kinds and ":" not in rest and not inverted:
-        # The guidelines have it mean "alert above": nobody wants to know that there is room, many write it for the contrary.
+        # The guidelines have it mean "alert above": nobody wants to know that there is room, many
+        # write it for the contrary.
         raise ValueError(f"it would alert where more is free; '{text.printable_argument(rest)}:' alerts where less is")
     numbers = iter(amounts)
     plain = ":".join(part if part in ("", "~") else repr(next(numbers)[0]) for part in rest.split(":"))
@@ -128,7 +136,9 @@ def parse_capacity(word: str) -> Capacity:
 def _amount(word: str) -> tuple[float, str]:
     match = _AMOUNT.match(word)
     if match is None or not word.isascii():  # re.IGNORECASE takes the Kelvin sign for a k
-        raise ValueError(f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P")
+        raise ValueError(
+            f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P"
+        )
     number, prefix, suffix = float(match["number"]), match["prefix"], match["suffix"]
     if prefix is not None:
         base = 1000 if (suffix or "").lower() == "b" else 1024
@@ -140,11 +150,12 @@ def _amount(word: str) -> tuple[float, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the administrator says about severities, latencies and usage. ``severity`` holds only what differs from the default.
+    """What the administrator says about severities, latencies and usage. ``severity`` holds only
+    what differs from the default.
 
-    ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and ``step_critical`` for single steps.
-    ``exception`` gives the policy of a mount point that the configuration says something else about.
-    """
+    ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
+    ``step_critical`` for single steps. ``exception`` gives the policy of a mount point that the
+    configuration says something else about."""
 
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
     warning: Optional[Range] = None
@@ -173,10 +184,11 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A finding with its final condition, its state, and what to say about it: ``timed out after 5 s``.
+    """A finding with its final condition, its state, and what to say about it: ``timed out after 5
+    s``.
 
-    ``too_small`` are the bounds that it was not judged by because it could never meet them: ``10GiB:``.
-    """
+    ``too_small`` are the bounds that it was not judged by because it could never meet them:
+    ``10GiB:``."""
 
     finding: Finding
     condition: Condition
@@ -213,7 +225,9 @@ def _judge_alone(finding: Finding, policy: Policy) -> Judgement:
 def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
     if full is None:
         return first
-    worse, other = (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
+    worse, other = (
+        (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
+    )
     if other.condition is Condition.OK:
         return worse
     finding = first.finding
@@ -226,7 +240,11 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
         words = f"timed out{joint}{finding.detail}"
     elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
         words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
-    elif finding.condition is Condition.UNPROBED and finding.outcome is not None and (finding.outcome.step or 0) >= Step.CREATE:
+    elif (
+        finding.condition is Condition.UNPROBED
+        and finding.outcome is not None
+        and (finding.outcome.step or 0) >= Step.CREATE
+    ):
         words = f"not written: {finding.detail}"
     elif not finding.is_mount:
         words = finding.detail
@@ -250,7 +268,9 @@ def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
     return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), f"ok{took}")
 
 
-def _latencies(finding: Finding, whole: Optional[Range], steps: Mapping[Step, Range]) -> Iterator[tuple[str, float, Range]]:
+def _latencies(
+    finding: Finding, whole: Optional[Range], steps: Mapping[Step, Range]
+) -> Iterator[tuple[str, float, Range]]:
     if whole is not None and finding.latency is not None:
         yield "", finding.latency, whole
     for step, limit in steps.items():
@@ -285,7 +305,8 @@ def _usage(finding: Finding) -> Optional[Usage]:
 
 
 def is_for(limit: Capacity, most: int) -> bool:
-    """Whether a bound is for a filesystem where so much can be available; what was said for a single mount is meant."""
+    """Whether a bound is for a filesystem where so much can be available; what was said for a
+    single mount is meant."""
     return limit.for_one or limit.can_be_met(most)
 
 
@@ -295,7 +316,10 @@ def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
     if usage is None:
         return ()
     bounds = [(limit, usage.space, usage.most_available, "") for limit in (policy.usage_warning, policy.usage_critical)]
-    bounds += [(limit, usage.inode_counts, usage.inodes, " inodes") for limit in (policy.inodes_warning, policy.inodes_critical)]
+    bounds += [
+        (limit, usage.inode_counts, usage.inodes, " inodes")
+        for limit in (policy.inodes_warning, policy.inodes_critical)
+    ]
     return tuple(
         f"'{limit.range.spec}'{unit}"
         for limit, counts, most, unit in bounds
@@ -312,10 +336,15 @@ def _usage_words(used: int, available: int, unit: str) -> str:
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
-    """All findings, the worst first; within a state those that fail by themselves before their consequences."""
+    """All findings, the worst first; within a state those that fail by themselves before their
+    consequences."""
     order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
     findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
-    full = {index: found for index, finding in enumerate(findings) if (found := _judge_usage(finding, rules[index])) is not None}
+    full = {
+        index: found
+        for index, finding in enumerate(findings)
+        if (found := _judge_usage(finding, rules[index])) is not None
+    }
     small = {index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, rules[index]))}
     ranks = {index: found.state.rank for index, found in full.items()}
     for index, finding in enumerate(findings):
@@ -348,8 +377,8 @@ def _with_full_remarked(finding: Finding) -> Finding:
 
 
 def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
-    """Of findings, by their positions, with how bad that is, those whose space is told by another; by which, where that is news: the
-    mounts of one superblock have one usage."""
+    """Of findings, by their positions, with how bad that is, those whose space is told by another;
+    by which, where that is news: the mounts of one superblock have one usage."""
     result: dict[int, Optional[Finding]] = {}
     devices: set[tuple[int, int]] = set()
     alone: list[int] = []
@@ -370,7 +399,9 @@ def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Opt
 def _reachable(survey: Survey) -> Iterator[Mount]:
     """The mounts that paths lead to, as far as the survey knows."""
     yield from (out.mount for out in survey.left_out)
-    yield from (each.mount for each in survey.findings if each.mount is not None and each.condition is not Condition.SHADOWED)
+    yield from (
+        each.mount for each in survey.findings if each.mount is not None and each.condition is not Condition.SHADOWED
+    )
 
 
 def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Finding]) -> list[str]:
@@ -406,8 +437,8 @@ def bad_lines(judgements: Iterable[Judgement]) -> int:
 
 
 def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
-    """By mount point, without what is shadowed or no mount. The worst come first, and count, where several findings are of one mount
-    point."""
+    """By mount point, without what is shadowed or no mount. The worst come first, and count, where
+    several findings are of one mount point."""
     found: dict[bytes, Judgement] = {}
     for judgement in judgements:
         if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED:
@@ -416,11 +447,14 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
 
 
 def worst(judgements: list[Judgement], survey: Survey, allow_none: bool) -> State:
-    """The state of the whole: the worst of all mounts, UNKNOWN where none was checked or the run was cut short."""
+    """The state of the whole: the worst of all mounts, UNKNOWN where none was checked or the run
+    was cut short."""
     if survey.interrupted is not None:
         return State.UNKNOWN
     states = [judgement.state for judgement in judgements]
-    checked = any(judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED for judgement in judgements)
+    checked = any(
+        judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED for judgement in judgements
+    )
     if not checked and not allow_none:
         states.append(State.UNKNOWN)
     return max(states, key=lambda state: state.rank, default=State.OK)

@@ -1,11 +1,11 @@
 """Act as a mount's owner, and come back.
 
-Import budget: ``ctypes`` by way of syscalls, ``os``; ``pwd`` only where a name has to be resolved. Workers use the
-numbers alone: a look-up in NSS may ask a directory service, and that may be what is down.
+Import budget: ``ctypes`` by way of syscalls, ``os``; ``pwd`` only where a name has to be resolved.
+Workers use the numbers alone: a look-up in NSS may ask a directory service, and that may be what is
+down.
 
-Every switch is verified. A changed effective uid also changes the filesystem uid and takes the effective capabilities away
-(capabilities(7)), so what is refused to the owner is refused here.
-"""
+Every switch is verified. A changed effective uid also changes the filesystem uid and takes the
+effective capabilities away (capabilities(7)), so what is refused to the owner is refused here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from check_mounts import reading, syscalls
 
 # (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
 NO_ID = 0xFFFFFFFF
-# What the kernel shows for an id that a user namespace, or an idmapped mount, does not map (/proc/sys/kernel/overflowuid).
+# What the kernel shows for an id that a user namespace, or an idmapped mount, does not map
+# (/proc/sys/kernel/overflowuid).
 UNMAPPED = 65534
 _NEEDED = syscalls.CAP_SETUID | syscalls.CAP_SETGID
 
@@ -40,9 +41,8 @@ class Identity:
 def resolve(user: str) -> Identity:
     """The ids of a user given by name or number, with the groups the system's database has for it.
 
-    A number needs no entry in the database; its group is then the same number. To be called before any fork.
-    Raises UnknownUser.
-    """
+    A number needs no entry in the database; its group is then the same number. To be called before
+    any fork. Raises UnknownUser."""
     ids = reading.asked("looking up the user", user, _looked_up)
     if ids is None:
         raise UnknownUser(user)
@@ -61,7 +61,8 @@ def _looked_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
 
 
 def can_act_as_others() -> bool:
-    """Whether this process may become another user. That is a matter of capabilities: uid 0 may have none, others may have them."""
+    """Whether this process may become another user. That is a matter of capabilities: uid 0 may
+    have none, others may have them."""
     try:
         return syscalls.capabilities()[0] & _NEEDED == _NEEDED
     except OSError:
@@ -69,19 +70,22 @@ def can_act_as_others() -> bool:
 
 
 def drop_groups(groups: tuple[int, ...] = ()) -> None:
-    """Replace the supplementary groups, which would otherwise open doors that are closed to the owner. Raises OSError."""
+    """Replace the supplementary groups, which would otherwise open doors that are closed to the
+    owner. Raises OSError."""
     os.setgroups(groups)
     if sorted(os.getgroups()) != sorted(set(groups)):
         raise PermissionError("the supplementary groups were not replaced")
 
 
 class Acting:
-    """``with Acting(uid, gid, parent):`` everything inside is done as that user, and by root again after it.
+    """``with Acting(uid, gid, parent):`` everything inside is done as that user, and by root again
+    after it.
 
-    Only the effective ids change. The real and the saved ones stay root's, so the owner can neither signal nor trace the worker
-    (kill(2), ptrace(2)). Raises OSError where the switch is not possible: EPERM without CAP_SETUID, EINVAL for an id that a user
-    namespace does not map. A process that cannot come back ends at once: whatever it did from then on would be done as that user.
-    """
+    Only the effective ids change. The real and the saved ones stay root's, so the owner can neither
+    signal nor trace the worker (kill(2), ptrace(2)). Raises OSError where the switch is not
+    possible: EPERM without CAP_SETUID, EINVAL for an id that a user namespace does not map. A
+    process that cannot come back ends at once: whatever it did from then on would be done as that
+    user."""
 
     def __init__(self, uid: int, gid: int, parent: int) -> None:
         self._ids = (uid, gid)
@@ -107,7 +111,8 @@ class Acting:
         self._come_back(lambda: os.setresuid(-1, self._back[0], -1), lambda: os.setresgid(-1, self._back[1], -1))
 
     def _lay_down_capabilities(self) -> None:
-        """Root loses them with its effective uid, unless its securebits keep them; other users do not (capabilities(7))."""
+        """Root loses them with its effective uid, unless its securebits keep them; other users do
+        not (capabilities(7))."""
         try:
             effective, permitted = syscalls.capabilities()
             if effective:
@@ -143,10 +148,11 @@ def _real_ids(uid: int, gid: int) -> tuple[int, int]:
 def become(uid: int, gid: int, parent: int) -> None:
     """Be that user for good, with all ids. The process must not serve another mount afterwards.
 
-    FUSE lets nobody but the user of the mount in unless it was mounted with ``allow_other``, and compares the real, the effective
-    and the saved ids (fuse_allow_current_process in fs/fuse/dir.c), so effective ids are not enough. The user may now signal this
-    process, but not trace it: it is not dumpable. All he can spoil is the answer about his own mount. Raises OSError.
-    """
+    FUSE lets nobody but the user of the mount in unless it was mounted with ``allow_other``, and
+    compares the real, the effective and the saved ids (fuse_allow_current_process in
+    fs/fuse/dir.c), so effective ids are not enough. The user may now signal this process, but not
+    trace it: it is not dumpable. All he can spoil is the answer about his own mount. Raises
+    OSError."""
     uid, gid = _real_ids(uid, gid)
     before = os.getresgid()
     os.setresgid(gid, gid, gid)

@@ -1,19 +1,22 @@
-"""The probe of one mount. The only module that touches a mount's path, and it runs in a worker only.
+"""The probe of one mount. The only module that touches a mount's path, and it runs in a worker
+only.
 
 Import budget: ``os``, ``stat``, ``struct``, ``time``, ``ctypes`` by way of syscalls.
 
 The calls and their order were measured against hung, stale, dead and denied mounts of many kinds:
 
-1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that descriptor: no race with a rename or
-   a symlink, and the owner needs no access to the directories above;
-2. fstatfs: of all calls the one that met a dead server at once on every network and FUSE filesystem tried, where stat(2) is
-   answered from the attribute cache for up to a minute;
-3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut down;
+1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that
+   descriptor: no race with a rename or a symlink, and the owner needs no access to the directories
+   above;
+2. fstatfs: of all calls the one that met a dead server at once on every network and FUSE filesystem
+   tried, where stat(2) is answered from the attribute cache for up to a minute;
+3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut
+   down;
 4. one batch of directory entries, as the owner: finds permissions that do not let him in.
 
-The first error that means that the filesystem is gone ends the probe: on NFS later calls hang, or turn a timeout into ESTALE.
-Nothing below the root directory is ever named: on NFS a second look-up of a name that already hangs cannot even be killed.
-"""
+The first error that means that the filesystem is gone ends the probe: on NFS later calls hang, or
+turn a timeout into ESTALE. Nothing below the root directory is ever named: on NFS a second look-up
+of a name that already hangs cannot even be killed."""
 
 from __future__ import annotations
 
@@ -28,23 +31,29 @@ from typing import NamedTuple, Optional, cast
 from check_mounts import privilege, syscalls, text
 from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
 
-# What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception of our own, in words.
+# What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception
+# of our own, in words.
 _OUTCOME, _BUSY, _EXCEPTION = range(3)
-# Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid, nlink; uid acted as, mount ID; then
-# what fstatfs said, as it said it: block size, blocks, free, available, inodes, free inodes. All are as wide as the kernel has them.
+# Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid,
+# nlink; uid acted as, mount ID; then what fstatfs said, as it said it: block size, blocks, free,
+# available, inodes, free inodes. All are as wide as the kernel has them.
 _ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
-# The step that it is at; latency and errno of each step but the last one, which is over when it has any.
+# The step that it is at; latency and errno of each step but the last one, which is over when it has
+# any.
 _PROGRESS = struct.Struct("<B7f7H")
 _NO_TIME = -1.0
 _NO_MICROSECONDS = 2**32 - 1
 _NO_USAGE = (0,) * 6
 _MASK, _SIGN = 2**64 - 1, 2**63
-# How often a mount is looked for whose path does not lead to it, and how long is waited in between, in seconds: whoever owns a directory
-# above it may rename that to and fro all the time, but is not in time to hide it from all of these.
+# How often a mount is looked for whose path does not lead to it, and how long is waited in between,
+# in seconds: whoever owns a directory above it may rename that to and fro all the time, but is not
+# in time to hide it from all of these.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.001
 
 # Flags of an outcome
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED, _CACHED, _DIFFERS, _ALONE = (1 << bit for bit in range(9))
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED, _CACHED, _DIFFERS, _ALONE = (
+    1 << bit for bit in range(9)
+)
 _GONE, _MOVED = 1 << 14, 1 << 15
 _ALL_FLAGS = (1 << 9) - 1 | _GONE | _MOVED
 
@@ -66,13 +75,14 @@ def exception_answer(error: BaseException) -> bytes:
 class Request(NamedTuple):
     """What a worker is asked.
 
-    ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell. ``fixed`` is the identity of
-    ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the caller. ``fuse_private``: the filesystem lets
-    nobody in but the user it was mounted for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos:
-    the owner's ticket is not ours to use). ``keeps_listings``: the kernel may list the directory without asking
-    anybody. ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives the path where the mount is by now, None where it is
-    not mounted any more; it raises OSError where that cannot be said.
-    """
+    ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell.
+    ``fixed`` is the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker
+    acts as the caller. ``fuse_private``: the filesystem lets nobody in but the user it was mounted
+    for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: the
+    owner's ticket is not ours to use). ``keeps_listings``: the kernel may list the directory
+    without asking anybody. ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives
+    the path where the mount is by now, None where it is not mounted any more; it raises OSError
+    where that cannot be said."""
 
     mount_id: int
     path: bytes
@@ -87,7 +97,8 @@ class Request(NamedTuple):
 
 
 def unpack_answer(data: bytes) -> Outcome:
-    """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a worker that acts as him."""
+    """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a
+    worker that acts as him."""
     if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
         raise ValueError("wrong size or kind")
     if data[0] == _BUSY:
@@ -122,7 +133,8 @@ def unpack_answer(data: bytes) -> Outcome:
 
 
 def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:
-    """Counts of 64 bits -> numbers: what has the highest bit set is negative (statvfs(3) on FreeBSD, -1 for "unknown")."""
+    """Counts of 64 bits -> numbers: what has the highest bit set is negative (statvfs(3) on
+    FreeBSD, -1 for "unknown")."""
     blocks, free, available, inodes, inodes_free = (
         count - 2 * _SIGN if count >= _SIGN else count for count in (blocks, free, available, inodes, inodes_free)
     )
@@ -130,7 +142,8 @@ def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inod
 
 
 def unpack_progress(data: bytes) -> Outcome:
-    """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has taken none."""
+    """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has
+    taken none."""
     step, *rest = _PROGRESS.unpack_from(data)
     times, numbers = rest[:7], rest[7:]
     if not 0 < step <= max(Step):
@@ -219,7 +232,8 @@ class Probe:
         self._note(_PROGRESS.pack(step, *self._times[:-1], *self._errnos[:-1]))
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the probe. Raises Ended."""
+        """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the
+        probe. Raises Ended."""
         if number in DENIED_ERRORS and step != Step.LOOK_UP:
             self._denied = self._denied or (step, number)
         elif step == Step.READ and number == errno.ENOTDIR and self._stat is None:
@@ -229,11 +243,13 @@ class Probe:
             raise Ended
 
     def _look_up(self) -> int:
-        """The mount's root directory. Where its path leads elsewhere it may have been moved meanwhile: then it is at its new place.
-        Raises OSError, and Ended where it is another mount: nothing is asked of that, it may be anybody's."""
+        """The mount's root directory. Where its path leads elsewhere it may have been moved
+        meanwhile: then it is at its new place. Raises OSError, and Ended where it is another mount:
+        nothing is asked of that, it may be anybody's."""
         path = self._request.path
         if self._request.trigger:
-            # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger stands for, and waits for it.
+            # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger
+            # stands for, and waits for it.
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         for left in reversed(range(_LOOKS if self._request.place_now else 1)):
             fd = self._reached(path, last=not left)
@@ -246,11 +262,12 @@ class Probe:
         raise Ended
 
     def _reached(self, path: bytes, last: bool) -> Optional[int]:
-        """The mount, open; None where the path leads elsewhere. Raises OSError, that it leads nowhere only at the ``last`` attempt."""
+        """The mount, open; None where the path leads elsewhere. Raises OSError, that it leads
+        nowhere only at the ``last`` attempt."""
         self._mount_id = None
         try:
-            # The kernel prints mount points without symlinks. Where there is one on the way now, somebody has put it there, and root
-            # does not follow it.
+            # The kernel prints mount points without symlinks. Where there is one on the way now,
+            # somebody has put it there, and root does not follow it.
             fd = syscalls.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in PATH_GONE and not last:
@@ -272,7 +289,8 @@ class Probe:
         return place
 
     def _become_user(self, fd: int) -> None:
-        """On a FUSE filesystem that lets only its user in, be that user from here on: root's own calls would all be refused."""
+        """On a FUSE filesystem that lets only its user in, be that user from here on: root's own
+        calls would all be refused."""
         request = self._request
         ids = request.fixed or (request.owner if request.as_owner else None)
         if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
@@ -286,7 +304,8 @@ class Probe:
 
     def _statfs(self, fd: int) -> None:
         status = os.fstatvfs(fd)
-        # Python gives them as signed numbers of the machine's size, whatever the C library has (Modules/posixmodule.c).
+        # Python gives them as signed numbers of the machine's size, whatever the C library has
+        # (Modules/posixmodule.c).
         counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
         self._usage, self._has_usage = tuple([count & _MASK for count in counts]), True
 
@@ -303,7 +322,8 @@ class Probe:
             self._mount_id = buffer.stx_mnt_id
 
     def _read_as_owner(self, fd: int) -> None:
-        """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file has none."""
+        """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file
+        has none."""
         if not self._is_the_directory():
             return
         earlier = self._denied
@@ -323,12 +343,14 @@ class Probe:
             self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
 
     def _is_the_directory(self) -> bool:
-        """Whether there is anything to read or write: not in a bind-mounted file, nor in another mount. Its type may not be known."""
+        """Whether there is anything to read or write: not in a bind-mounted file, nor in another
+        mount. Its type may not be known."""
         return not self._wrong_mount() and (self._stat is None or stat.S_ISDIR(self._stat.stx_mode))
 
     @property
     def _owner(self) -> Optional[tuple[int, int]]:
-        """Whom the mount belongs to, as far as that is known, where it is he who is to be let in."""
+        """Whom the mount belongs to, as far as that is known, where it is he who is to be let
+        in."""
         request, seen = self._request, self._stat
         if request.fixed or not request.as_owner:
             return None
@@ -336,28 +358,31 @@ class Probe:
 
     @property
     def _is_stranger(self) -> bool:
-        """It is the owner's door, and maybe it is not he who was refused, because this process could not be him: that says nothing. Where
-        it is enough that root gets in, its own refusal counts."""
+        """It is the owner's door, and maybe it is not he who was refused, because this process
+        could not be him: that says nothing. Where it is enough that root gets in, its own refusal
+        counts."""
         if self._request.root_decides and self._acts:
             return False
         return self._owner is not None and (self._acted != self._owner[0] or self._is_unmapped)
 
     @property
     def _is_unmapped(self) -> bool:
-        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped mounts), or is another one here."""
+        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped
+        mounts), or is another one here."""
         return self._owner is not None and (self._owner[0] == privilege.UNMAPPED or self._is_foreign)
 
     @property
     def _is_foreign(self) -> bool:
-        """Whether the user that the mount table names may be another one for this process: it names him as he is known in the user
-        namespace where FUSE was mounted (fuse_show_options), which a container need not share."""
+        """Whether the user that the mount table names may be another one for this process: it names
+        him as he is known in the user namespace where FUSE was mounted (fuse_show_options), which a
+        container need not share."""
         request = self._request
         return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
 
     @property
     def _decides_alone(self) -> bool:
-        """Whether it counts if this process itself gets in: the ticket of the one it acted as is not ours to use, or who that is is not
-        known here."""
+        """Whether it counts if this process itself gets in: the ticket of the one it acted as is
+        not ours to use, or who that is is not known here."""
         return (self._request.root_decides or self._is_unmapped) and not self._private and self._acted != os.geteuid()
 
     @property
@@ -382,7 +407,8 @@ class Probe:
         self._read_worked = True
 
     def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
-        """Do something as whoever is to be asked; ``impossible`` is done instead where this process cannot act as him."""
+        """Do something as whoever is to be asked; ``impossible`` is done instead where this process
+        cannot act as him."""
         ids = self._ids
         if ids is None:
             return action()
@@ -400,7 +426,8 @@ class Probe:
         return not self._request.trigger and self._mount_id is not None and self._mount_id != self._request.mount_id
 
     def _identify(self, fd: int) -> None:
-        """Which mount is it? Procfs knows it from the descriptor alone, without a question to the filesystem."""
+        """Which mount is it? Procfs knows it from the descriptor alone, without a question to the
+        filesystem."""
         try:
             with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
                 self._mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
@@ -444,9 +471,9 @@ class Probe:
 def _open_directory(fd: int) -> int:
     """Open for reading what a descriptor is of, with no name looked up but ".". Raises OSError.
 
-    Reading would move its access time: a disk would be woken for that each minute. O_NOATIME is for the owner and root (EPERM for
-    others, open(2)); a server that is handed it may know nothing of it.
-    """
+    Reading would move its access time: a disk would be woken for that each minute. O_NOATIME is for
+    the owner and root (EPERM for others, open(2)); a server that is handed it may know nothing of
+    it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
@@ -459,9 +486,9 @@ def _open_directory(fd: int) -> int:
 def _forget_listing(directory: int) -> None:
     """Have the next look at an open directory of a FUSE filesystem asked of its daemon.
 
-    It may let the kernel keep what it has listed (FOPEN_CACHE_DIR), and it does so where it needs no opening of directories: from then
-    on nobody asks it any more (fuse_readdir_cached in fs/fuse/readdir.c), alive or not. It starts anew where a page is gone.
-    """
+    It may let the kernel keep what it has listed (FOPEN_CACHE_DIR), and it does so where it needs
+    no opening of directories: from then on nobody asks it any more (fuse_readdir_cached in
+    fs/fuse/readdir.c), alive or not. It starts anew where a page is gone."""
     try:
         os.posix_fadvise(directory, 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:

@@ -1,9 +1,9 @@
-"""What is asked of files, directories and the database of users to understand what is configured: said before it is asked, and, where
-it is to be asked once only, recorded and given again.
+"""What is asked of files, directories and the database of users to understand what is configured:
+said before it is asked, and, where it is to be asked once only, recorded and given again.
 
-Import budget: text. What is asked may hang. A single run has a watcher, which is to know what was asked last. The daemon has
-none: it has all asked in a process that it can give up, and understands what that has recorded, without asking anything itself.
-"""
+Import budget: text. What is asked may hang. A single run has a watcher, which is to know what was
+asked last. The daemon has none: it has all asked in a process that it can give up, and understands
+what that has recorded, without asking anything itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any, Optional, TypeVar
 from check_mounts import text
 
 Value = TypeVar("Value")
-# (what for, of whom) -> what was answered; number and words of an error. Nothing but what marshal takes.
+# (what for, of whom) -> what was answered; number and words of an error. Nothing but what marshal
+# takes.
 Answers = dict[tuple[str, str], tuple[Any, int, str]]
 
 
@@ -45,7 +46,8 @@ def step(words: str) -> None:
 
 
 def asked(what: str, name: str, ask: Callable[[str], Value]) -> Value:
-    """``ask(name)``, said as ``what`` before. Raises OSError as that does; Changed where answers are given again, and this is none."""
+    """``ask(name)``, said as ``what`` before. Raises OSError as that does; Changed where answers
+    are given again, and this is none."""
     if _through.given is not None:
         return _again(what, name, _through.given)  # type: ignore[no-any-return]
     step(f"{what} {text.clipped(text.printable_argument(name), 400)}")

@@ -1,9 +1,10 @@
-"""Sandboxes: what the mount namespace of this process shows otherwise than that of PID 1, where both have the same root directory.
+"""Sandboxes: what the mount namespace of this process shows otherwise than that of PID 1, where
+both have the same root directory.
 
-Import budget: ``os``. systemd's PrivateTmp=, ProtectSystem= and the like (systemd.exec(5)) give a service a mount namespace of its own: the
-host's mounts, some of them read-only there, hidden, or covered. What only the sandbox did is no fault of the host's. Only /proc is
-looked at: the tables of mounts, which take no lock of any filesystem.
-"""
+Import budget: ``os``. systemd's PrivateTmp=, ProtectSystem= and the like (systemd.exec(5)) give a
+service a mount namespace of its own: the host's mounts, some of them read-only there, hidden, or
+covered. What only the sandbox did is no fault of the host's. Only /proc is looked at: the tables of
+mounts, which take no lock of any filesystem."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own
 
 @dataclasses.dataclass(frozen=True)
 class Outside:
-    """The mounts that PID 1 sees, where this process is in another mount namespace; none where its root directory is another one, too
-    (a container), or where they cannot be read (``is_known`` is False: ProtectProc= and hidepid= hide PID 1)."""
+    """The mounts that PID 1 sees, where this process is in another mount namespace; none where its
+    root directory is another one, too (a container), or where they cannot be read (``is_known`` is
+    False: ProtectProc= and hidepid= hide PID 1)."""
 
     mounts: Sequence[Mount] = ()
     is_known: bool = True
@@ -33,14 +35,19 @@ class Outside:
     def at(self) -> dict[bytes, Mount]:
         """What is mounted where."""
         visible = mounttable.visible(self.mounts)
-        return {mount.mount_point: mount for mount in self.mounts if mount.mount_id in visible and mount.fs_type != b"autofs"}
+        return {
+            mount.mount_point: mount
+            for mount in self.mounts
+            if mount.mount_id in visible and mount.fs_type != b"autofs"
+        }
 
 
 def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
-    """What is outside of the sandbox that this process is in; None where it is in none, or that cannot be said.
+    """What is outside of the sandbox that this process is in; None where it is in none, or that
+    cannot be said.
 
-    ``mounted`` gives the mounts of the table in the file ``mountinfo``: another than this process's own says nothing of its namespace.
-    """
+    ``mounted`` gives the mounts of the table in the file ``mountinfo``: another than this process's
+    own says nothing of its namespace."""
     if mountinfo != mounttable.DEFAULT_PATH:
         return None
     try:
@@ -61,9 +68,12 @@ def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
 
 
 def _is_fed(mounts: Sequence[Mount]) -> bool:
-    """Whether what another namespace mounts comes here, but not the other way round: in a sandbox systemd makes `/` a slave
-    (mount_namespaces(7))."""
-    return any(mount.mount_point == b"/" and any(each.startswith(b"master:") for each in mount.optional_fields) for mount in mounts)
+    """Whether what another namespace mounts comes here, but not the other way round: in a sandbox
+    systemd makes `/` a slave (mount_namespaces(7))."""
+    return any(
+        mount.mount_point == b"/" and any(each.startswith(b"master:") for each in mount.optional_fields)
+        for mount in mounts
+    )
 
 
 def _seen_by(init: str) -> Sequence[Mount]:
@@ -78,7 +88,9 @@ def _with_our_root(table: Sequence[Mount], mounts: Sequence[Mount]) -> Outside:
     visible = mounttable.visible(mounts)
     own = next((mount for mount in mounts if mount.mount_point == b"/" and mount.mount_id in visible), None)
     root = found.at.get(b"/")
-    return found if own is not None and root is not None and _is_same(own, root) and own.root == root.root else Outside()
+    return (
+        found if own is not None and root is not None and _is_same(own, root) and own.root == root.root else Outside()
+    )
 
 
 def _is_same(one: Mount, other: Mount) -> bool:
@@ -86,24 +98,33 @@ def _is_same(one: Mount, other: Mount) -> bool:
 
 
 def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[bytes] = ()) -> list[Mount]:
-    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so on, shows a part of it, or shows it at
-    another place; there it is as it is where somebody has declared it."""
+    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so
+    on, shows a part of it, or shows it at another place; there it is as it is where somebody has
+    declared it."""
     at, masks = beyond.at, selection.masks(mounts)
-    elsewhere = {(mount.device, mount.fs_type): mount for mount in sorted(at.values(), key=lambda mount: b"ro" not in mount.options)}
+    elsewhere = {
+        (mount.device, mount.fs_type): mount
+        for mount in sorted(at.values(), key=lambda mount: b"ro" not in mount.options)
+    }
 
     def as_there(mount: Mount) -> Mount:
         other = at.get(mount.mount_point)
         if other is not None and _is_same(mount, other):
             return dataclasses.replace(mount, options=other.options, root=other.root)
         other = elsewhere.get((mount.device, mount.fs_type))
-        return mount if other is None or mount.mount_point in declared else dataclasses.replace(mount, options=other.options)
+        return (
+            mount
+            if other is None or mount.mount_point in declared
+            else dataclasses.replace(mount, options=other.options)
+        )
 
     outer = [as_there(mount) for mount in mounts if mount.mount_id not in masks]
     return outer if beyond.is_known else list(map(_with_sys, outer))
 
 
 def _with_sys(mount: Mount) -> Mount:
-    """ProtectKernelTunables= makes /sys read-only, by which a container is known. There its filesystem is read-only, too."""
+    """ProtectKernelTunables= makes /sys read-only, by which a container is known. There its
+    filesystem is read-only, too."""
     return dataclasses.replace(mount, options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
 
 
@@ -114,7 +135,9 @@ def _may_be_rw(mount: Mount) -> bool:
 
 def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
     findings = [
-        finding if finding.mount is None else dataclasses.replace(finding, mount=mounts.get(finding.mount.mount_id, finding.mount))
+        finding
+        if finding.mount is None
+        else dataclasses.replace(finding, mount=mounts.get(finding.mount.mount_id, finding.mount))
         for finding in survey.findings
     ]
     return dataclasses.replace(survey, findings=tuple(findings))
@@ -127,39 +150,57 @@ def held_against(
     hold: Callable[[Survey, Sequence[Mount]], Survey],
     expected: Collection[ExpectedMount],
 ) -> Survey:
-    """What ``hold`` finds of the mounts as they are outside, and which of the expected ones this process does not see."""
+    """What ``hold`` finds of the mounts as they are outside, and which of the expected ones this
+    process does not see."""
     outer = as_outside(mounts, beyond, {each.mount_point for each in expected})
     before = {finding.mount.mount_id: finding for finding in survey.findings if finding.mount is not None}
     held = hold(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
     held = _with_mounts(held, {key: finding.mount for key, finding in before.items() if finding.mount is not None})
     if not beyond.is_known:
-        held = dataclasses.replace(held, findings=tuple([_unless_it_is_us(finding, before) for finding in held.findings]))
+        held = dataclasses.replace(
+            held, findings=tuple([_unless_it_is_us(finding, before) for finding in held.findings])
+        )
     result = _softened(held, hidden(mounts, beyond), expected)
     return dataclasses.replace(result, notes=(*result.notes, NOTE))
 
 
 def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding:
-    """The finding; that a mount is read-only is only remarked where nobody can say whether it is outside."""
+    """The finding; that a mount is read-only is only remarked where nobody can say whether it is
+    outside."""
     was = None if finding.mount is None else before.get(finding.mount.mount_id)
-    if was is None or finding.mount is None or finding.condition is not Condition.READ_ONLY or not _may_be_rw(finding.mount):
+    if (
+        was is None
+        or finding.mount is None
+        or finding.condition is not Condition.READ_ONLY
+        or not _may_be_rw(finding.mount)
+    ):
         return finding
     return dataclasses.replace(was, remarks=(*finding.remarks, f"read-only: {finding.detail}; {_MAYBE}"))
 
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
-    """The mount points where this process sees something else than what is mounted outside, or nothing."""
+    """The mount points where this process sees something else than what is mounted outside, or
+    nothing."""
     visible, masks = mounttable.visible(mounts), selection.masks(mounts)
     here = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible and mount.fs_type != b"autofs"}
     masked = {mount.mount_point for mount in mounts if mount.mount_id in masks & visible}
-    return masked | {point for point, mount in beyond.at.items() if point not in here or not _is_same(mount, here[point])}
+    return masked | {
+        point for point, mount in beyond.at.items() if point not in here or not _is_same(mount, here[point])
+    }
 
 
 def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
-    """The survey, where what is expected at one of these hidden mount points is not missing or changed, but not to be seen."""
-    findings = [_not_seen(finding) if finding.mount_point in points and _is_deviation(finding) else finding for finding in survey.findings]
+    """The survey, where what is expected at one of these hidden mount points is not missing or
+    changed, but not to be seen."""
+    findings = [
+        _not_seen(finding) if finding.mount_point in points and _is_deviation(finding) else finding
+        for finding in survey.findings
+    ]
     told = {finding.mount_point for finding in findings if finding.detail == _HIDDEN}
     unseen = dict.fromkeys(each.mount_point for each in expected if each.mount_point in points - told)
-    return dataclasses.replace(survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen)))
+    return dataclasses.replace(
+        survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen))
+    )
 
 
 def _is_deviation(finding: Finding) -> bool:

@@ -1,8 +1,7 @@
 """Which mounts are probed, which are left out and why, and which are missing.
 
-Everything here is decided on the text of the mount table. No path is looked up: excluding a mount that hangs must be enough to
-never touch it.
-"""
+Everything here is decided on the text of the mount table. No path is looked up: excluding a mount
+that hangs must be enough to never touch it."""
 
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ class GlobError(ValueError):
 def compile_glob(pattern: bytes) -> Glob:
     """A shell pattern (`*`, `?`, `[...]`; `*` also matches `/`) that has to match as a whole.
 
-    Raises GlobError for an empty pattern and for a bracket that is never closed, which fnmatch would silently take for itself.
-    """
+    Raises GlobError for an empty pattern and for a bracket that is never closed, which fnmatch
+    would silently take for itself."""
     if not pattern:
         raise GlobError("the pattern is empty")
     position = 0
@@ -54,10 +53,11 @@ _GLOB_CHARACTER = re.compile(rb"[*?[]")
 
 
 class PathGlob:
-    """A pattern of mount points, as somebody wrote it: ``leading`` is the path that it begins with, empty where that is none.
+    """A pattern of mount points, as somebody wrote it: ``leading`` is the path that it begins with,
+    empty where that is none.
 
-    Where a link is on that path, no mount point matches what was written; :meth:`follow` has it match what the link leads to.
-    """
+    Where a link is on that path, no mount point matches what was written; :meth:`follow` has it
+    match what the link leads to."""
 
     def __init__(self, pattern: bytes) -> None:
         """Raises GlobError."""
@@ -84,12 +84,14 @@ PathPattern = Union[Glob, PathGlob]
 
 
 def normalised(path: bytes) -> bytes:
-    """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`; on the text alone."""
+    """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`; on the
+    text alone."""
     return b"/" + os.path.normpath(path).lstrip(b"/")
 
 
 def leads_over(path: bytes, mount_point: bytes) -> bool:
-    """Whether who looks up a path comes to what is mounted there: it is the mount point or below. On the text; both are normalised."""
+    """Whether who looks up a path comes to what is mounted there: it is the mount point or below.
+    On the text; both are normalised."""
     return _slash(path).startswith(_slash(mount_point))
 
 
@@ -99,9 +101,11 @@ def _slash(path: bytes) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """What the command line says about which mounts to check. Empty sequences mean: not said. ``ignored``: what the configuration
-    wants left alone. ``declared``: whether somebody has declared what is to be mounted there, which lifts the defaults as naming it
-    does. ``also`` are the IDs of mounts on the way to what is named: they must answer before it is known what that is."""
+    """What the command line says about which mounts to check. Empty sequences mean: not said.
+    ``ignored``: what the configuration wants left alone. ``declared``: whether somebody has
+    declared what is to be mounted there, which lifts the defaults as naming it does. ``also`` are
+    the IDs of mounts on the way to what is named: they must answer before it is known what that
+    is."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
@@ -120,12 +124,12 @@ class Filters:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and what is not mounted.
+    """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and
+    what is not mounted.
 
-    ``named`` are the mount points that were asked for by name; ``missing`` those of them where nothing is mounted, with a reason.
-    ``visible`` are the IDs of all mounts of the table that their path leads to, ``covers`` those of shadowed mounts, with what covers
-    each.
-    """
+    ``named`` are the mount points that were asked for by name; ``missing`` those of them where
+    nothing is mounted, with a reason. ``visible`` are the IDs of all mounts of the table that their
+    path leads to, ``covers`` those of shadowed mounts, with what covers each."""
 
     selected: tuple[Mount, ...]
     shadowed: tuple[Mount, ...]
@@ -137,17 +141,19 @@ class Selection:
 
 
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
-    """uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None where it is no FUSE filesystem.
+    """uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None where
+    it is no FUSE filesystem.
 
-    Root's, where the options do not say: virtiofs has no such options, and then nobody but root can have mounted it.
-    """
+    Root's, where the options do not say: virtiofs has no such options, and then nobody but root can
+    have mounted it."""
     if not is_fuse(mount):
         return None
     return _fuse_id(mount, b"user_id"), _fuse_id(mount, b"group_id")
 
 
 def unprivileged_owner(mount: Mount) -> Optional[int]:
-    """The uid of the user who mounted a FUSE filesystem without being root; None where it is none, or root's."""
+    """The uid of the user who mounted a FUSE filesystem without being root; None where it is none,
+    or root's."""
     owner = fuse_owner(mount)
     return None if owner is None or owner[0] == 0 else owner[0]
 
@@ -159,7 +165,8 @@ def _fuse_id(mount: Mount, option: bytes) -> int:
 
 
 def can_hang_on_the_way(mount: Mount) -> bool:
-    """Whether a look-up of a path through it may wait for somebody else: every step is revalidated with the server or daemon."""
+    """Whether a look-up of a path through it may wait for somebody else: every step is revalidated
+    with the server or daemon."""
     return is_fuse(mount) or is_remote(mount)
 
 
@@ -169,7 +176,8 @@ def server(mount: Mount) -> Optional[bytes]:
 
 
 def is_remote(mount: Mount) -> bool:
-    """Is it a network filesystem, by its type or, where that says nothing, by a source that names a host?"""
+    """Is it a network filesystem, by its type or, where that says nothing, by a source that names a
+    host?"""
     return filesystems.is_network(mount)
 
 
@@ -177,8 +185,8 @@ def _any(globs: Sequence[PathPattern], value: bytes) -> bool:
     return any(glob.match(value) for glob in globs)
 
 
-# Why a mount is left out, and whether it is also to be avoided on the way to others: who excludes a mount wants it left alone; one
-# that is merely not included is nobody's concern.
+# Why a mount is left out, and whether it is also to be avoided on the way to others: who excludes a
+# mount wants it left alone; one that is merely not included is nobody's concern.
 _Reason = tuple[str, bool]
 
 
@@ -201,19 +209,24 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
     return None
 
 
-# What systemd lays over what a service is not to see, and through which it hands mounts to it (make_inaccessible_nodes in
-# src/core/mount-setup.c, src/core/namespace.c; the latter also systemd-nspawn): nodes of its own in the tmpfs at /run, mode 0000 and 0600.
+# What systemd lays over what a service is not to see, and through which it hands mounts to it
+# (make_inaccessible_nodes in src/core/mount-setup.c, src/core/namespace.c; the latter also
+# systemd-nspawn): nodes of its own in the tmpfs at /run, mode 0000 and 0600.
 _MASK = re.compile(rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?")
-# Where systemd mounts for itself: the secrets of units, mounts on their way to a unit, and the root directory of one that it is making.
+# Where systemd mounts for itself: the secrets of units, mounts on their way to a unit, and the root
+# directory of one that it is making.
 _RUN = re.compile(rb"/run(/user/[0-9]+)?")
-_SYSTEMDS = re.compile(rb"/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)", re.DOTALL)
+_SYSTEMDS = re.compile(
+    rb"/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)", re.DOTALL
+)
 
 
 def masks(mounts: Sequence[Mount]) -> frozenset[int]:
-    """The IDs of what systemd laid over paths in the sandbox of a service, or hands mounts to it through.
+    """The IDs of what systemd laid over paths in the sandbox of a service, or hands mounts to it
+    through.
 
-    Of a tmpfs that is mounted elsewhere than at /run it is not: there anybody can have made directories of such names.
-    """
+    Of a tmpfs that is mounted elsewhere than at /run it is not: there anybody can have made
+    directories of such names."""
     found = [mount for mount in mounts if _MASK.fullmatch(mount.root)]
     if not found:
         return frozenset()
@@ -222,16 +235,26 @@ def masks(mounts: Sequence[Mount]) -> frozenset[int]:
     return frozenset(
         mount.mount_id
         for mount in found
-        if (mount.device in outermost if mount.root.startswith(b"/run/") else mount.fs_type == b"tmpfs" and mount.device not in foreign)
+        if (
+            mount.device in outermost
+            if mount.root.startswith(b"/run/")
+            else mount.fs_type == b"tmpfs" and mount.device not in foreign
+        )
     )
 
 
 def _why_mask(mount: Mount) -> _Reason:
-    return "made inaccessible in systemd's sandbox" if b"/inaccessible/" in mount.root else "systemd's own, in its sandbox", False
+    return (
+        "made inaccessible in systemd's sandbox"
+        if b"/inaccessible/" in mount.root
+        else "systemd's own, in its sandbox",
+        False,
+    )
 
 
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reason]:
-    """The default that leaves a mount out; None where none does, or where it was declared or asked for by name or type."""
+    """The default that leaves a mount out; None where none does, or where it was declared or asked
+    for by name or type."""
     if mount.fs_type == b"autofs":
         return None if filters.autofs else (_TRIGGER, False)
     if named or filters.declared(mount):
@@ -241,29 +264,33 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reaso
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return "kernel pseudo-filesystem", False
     owner = unprivileged_owner(mount)
-    # An unprivileged user decides whether such a mount answers; he must not decide over the state of the host.
+    # An unprivileged user decides whether such a mount answers; he must not decide over the state
+    # of the host.
     if owner is not None and not filters.user_mounts:
         return f"FUSE mount of uid {owner}", True
     return None
 
 
 def may_enter(mount: Mount, filters: Filters) -> bool:
-    """Whether anything may be looked up in a mount that can hang, on the way to something else: not where it is to be left alone."""
+    """Whether anything may be looked up in a mount that can hang, on the way to something else: not
+    where it is to be left alone."""
     reasons = (_why_default(mount, filters, mount.mount_point in filters.mount_points), why_filtered(mount, filters))
     return not any(reason is not None and reason[1] for reason in reasons)
 
 
 def is_wanted(mount: Mount, filters: Filters) -> bool:
     """Whether a mount is selected for itself, and not only because it is on the way to what is."""
-    return why_filtered(mount, filters) is None and (not filters.mount_points or mount.mount_point in filters.mount_points)
+    return why_filtered(mount, filters) is None and (
+        not filters.mount_points or mount.mount_point in filters.mount_points
+    )
 
 
 def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     """Sort a mount table into what is probed and what is not.
 
-    Filters come before visibility, so a hidden mount of no interest is not mentioned as shadowed. A mount point named as an
-    argument, or declared, lifts the defaults, not the filters; an autofs trigger needs --autofs probe even then.
-    """
+    Filters come before visibility, so a hidden mount of no interest is not mentioned as shadowed. A
+    mount point named as an argument, or declared, lifts the defaults, not the filters; an autofs
+    trigger needs --autofs probe even then."""
     mounts = list(mounts)
     covers = mounttable.covered_by(mounts)
     visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
@@ -280,7 +307,9 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             continue
         reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
         if reason is None:
-            if mount.mount_id in visible:  # what is named has to be reachable: hidden below another mount is not good enough
+            if (
+                mount.mount_id in visible
+            ):  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)
             reason = why_filtered(mount, filters)
         if reason is not None and (reason[1] or mount.mount_id not in filters.also):
@@ -303,15 +332,22 @@ def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:
 
 
 def writable(mount: Mount) -> bool:
-    """Whether a file can be meant to be written here: mounted rw, of a type that can be, and for everybody to see.
+    """Whether a file can be meant to be written here: mounted rw, of a type that can be, and for
+    everybody to see.
 
-    Not to the kernel's own filesystems, which are probed where they are named or declared: a file there is not a file.
+    Not to the kernel's own filesystems, which are probed where they are named or declared: a file
+    there is not a file.
 
-    A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become that user for good gets in, and it
-    could not remember what it has made.
-    """
+    A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become
+    that user for good gets in, and it could not remember what it has made."""
     known = filesystems.traits(mount.fs_type)
-    if b"ro" in mount.options or b"ro" in mount.super_options or known.image or known.pseudo or mount.fs_type == b"autofs":
+    if (
+        b"ro" in mount.options
+        or b"ro" in mount.super_options
+        or known.image
+        or known.pseudo
+        or mount.fs_type == b"autofs"
+    ):
         return False
     owner = fuse_owner(mount)
     return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

@@ -1,7 +1,7 @@
 """SIGTERM and its kin: the handler only notes, the loop acts.
 
-Import budget: ``os``, ``signal``. Installed before anything heavy is loaded, so that an early signal ends in a verdict as well.
-"""
+Import budget: ``os``, ``signal``. Installed before anything heavy is loaded, so that an early
+signal ends in a verdict as well."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import os
 import signal
 from typing import Optional
 
-# All that would otherwise end us without a verdict and is sent by somebody who means it: supervisors, terminals, timers, limits.
+# All that would otherwise end us without a verdict and is sent by somebody who means it:
+# supervisors, terminals, timers, limits.
 _ENDING = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
     signal.SIGVTALRM,
@@ -17,7 +18,8 @@ _ENDING = (
 
 
 def back_to_default() -> None:
-    """In a child that has a life of its own: no handler of the parent's, and nothing blocked that its caller had blocked."""
+    """In a child that has a life of its own: no handler of the parent's, and nothing blocked that
+    its caller had blocked."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -35,10 +37,11 @@ def _wakeup_pipe() -> tuple[int, int]:
 
 
 class Interrupts:
-    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a poll.
+    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a
+    poll.
 
-    ``calls`` are the names of signals that ask for something else, see :meth:`listen`; who heeds one takes it out.
-    """
+    ``calls`` are the names of signals that ask for something else, see :meth:`listen`; who heeds
+    one takes it out."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -48,7 +51,8 @@ class Interrupts:
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
                 signal.signal(number, self._note)
-        # Whoever called us may have blocked them, or ignore SIGCHLD; then a pid could be reused before we have reaped it.
+        # Whoever called us may have blocked them, or ignore SIGCHLD; then a pid could be reused
+        # before we have reaped it.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
@@ -58,8 +62,8 @@ class Interrupts:
         return self.wake_fd, self._write_fd
 
     def part(self) -> None:
-        """In a forked child that goes on with these handlers: a pipe of its own. In the one that it shares with its parent each would
-        wake the other, and take out what was meant for it."""
+        """In a forked child that goes on with these handlers: a pipe of its own. In the one that it
+        shares with its parent each would wake the other, and take out what was meant for it."""
         shared = self.fds
         self.wake_fd, self._write_fd = _wakeup_pipe()
         for fd in shared:
@@ -76,7 +80,8 @@ class Interrupts:
         return len(self.names)
 
     def listen(self, *numbers: int) -> None:
-        """From now on these do not ask for the end, nor have they. Also of a process that was told to ignore them."""
+        """From now on these do not ask for the end, nor have they. Also of a process that was told
+        to ignore them."""
         self._listening = frozenset(numbers)
         for number in numbers:
             signal.signal(number, self._note)

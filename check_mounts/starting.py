@@ -1,4 +1,5 @@
-"""The start of the daemon, rehearsed in another process; where that is caught by something that hangs, it is said, and there is no start.
+"""The start of the daemon, rehearsed in another process; where that is caught by something that
+hangs, it is said, and there is no start.
 
 Import budget: that of trial, logs and notify. Nothing else of the program is loaded yet.
 """
@@ -14,15 +15,19 @@ from check_mounts import logs, notify, text
 from check_mounts.signals import Interrupts
 from check_mounts.trial import Trial
 
-# How long it may stand still, in seconds, and how long it may take in all: less than systemd waits for a start (90 s).
+# How long it may stand still, in seconds, and how long it may take in all: less than systemd waits
+# for a start (90 s).
 _STILL, _LONGEST = 3.0, 60.0
 # They ask for something else once the daemon runs.
 _CALLS = frozenset(("SIGHUP", "SIGUSR1"))
 
 
-def rehearsed(rehearse: Callable[[], bytes], arguments: Sequence[str], interrupts: Interrupts, foreground: bool) -> Optional[bytes]:
-    """What the rehearsal gives, in a process that may hang; None where there is no start, which has been said then. Empty where no
-    process can be had, or the rehearsal was no success: the start itself says what is wrong."""
+def rehearsed(
+    rehearse: Callable[[], bytes], arguments: Sequence[str], interrupts: Interrupts, foreground: bool
+) -> Optional[bytes]:
+    """What the rehearsal gives, in a process that may hang; None where there is no start, which has
+    been said then. Empty where no process can be had, or the rehearsal was no success: the start
+    itself says what is wrong."""
 
     def called_off() -> bool:
         return bool(set(interrupts.names) - _CALLS)

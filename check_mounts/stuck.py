@@ -1,19 +1,23 @@
-"""Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck process and not one a run.
+"""Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck
+process and not one a run.
 
 Import budget: ``itertools``, ``mmap``, ``os``, ``re``, ``stat``, ``time``; what place needs.
 
-Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for each worker. The file is mapped
-into memory, and a worker writes its line itself **before** it touches a mount. So the memory needs no lock and no system call a
-mount, and survives SIGKILL of everybody at any moment. A line counts as long as its process lives: the same boot and pid namespace,
-pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives neither its mount ID nor its device number to
-another one.
+Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
+each worker. The file is mapped into memory, and a worker writes its line itself **before** it
+touches a mount. So the memory needs no lock and no system call a mount, and survives SIGKILL of
+everybody at any moment. A line counts as long as its process lives: the same boot and pid
+namespace, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives
+neither its mount ID nor its device number to another one.
 
-Runs at the same time: each makes its own file first and reads those of the others then, so of any two one at least sees the other,
-and it counts up a byte in the other's header to be seen. Who knows that he is not alone writes his line, then reads the lines of the
-others, and steps back where one of them is at the same filesystem: both may, never neither.
+Runs at the same time: each makes its own file first and reads those of the others then, so of any
+two one at least sees the other, and it counts up a byte in the other's header to be seen. Who knows
+that he is not alone writes his line, then reads the lines of the others, and steps back where one
+of them is at the same filesystem: both may, never neither.
 
-A write probe that is killed leaves its file behind. So an empty file in the state directory stands for each such file, from before
-it is made until it is removed; the next run that writes to that filesystem removes what is left, by its name, as the owner.
+A write probe that is killed leaves its file behind. So an empty file in the state directory stands
+for each such file, from before it is made until it is removed; the next run that writes to that
+filesystem removes what is left, by its name, as the owner.
 
 The directory must be ours alone: whoever can write to it could hide a hung mount from us.
 """
@@ -42,15 +46,17 @@ _VISITORS = RECORD_SIZE - 2  # where in the header others count up
 _OVER = RECORD_SIZE - 3  # and where a pass says that it has ended, though its process goes on
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
-# How long it is remembered, in seconds, what was left in a filesystem that is not mounted any more. What a backup mounts each night,
-# and what only runs in another mount namespace see, is met again before.
+# How long it is remembered, in seconds, what was left in a filesystem that is not mounted any more.
+# What a backup mounts each night, and what only runs in another mount namespace see, is met again
+# before.
 _LONG_GONE = 2 * 86400.0
 # The passes of this process.
 _passes = itertools.count(1)
 # The first byte of a line: on the way to the mount, at the mount, writing to it, back.
 _ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
 
-# A file that stands for one that a write probe makes: token, device and inode of the directory, pid and start time of the worker.
+# A file that stands for one that a write probe makes: token, device and inode of the directory, pid
+# and start time of the worker.
 _PROMISE = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
 
 
@@ -74,12 +80,12 @@ def _parse_record(data: bytes) -> StuckProbe:
 
 
 class Registry:
-    """The memory: what earlier and concurrent runs have stuck (``probes``), and the lines of this one's workers.
+    """The memory: what earlier and concurrent runs have stuck (``probes``), and the lines of this
+    one's workers.
 
-    Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and costs the memory only.
-    ``path`` None means: no memory, for the reason ``why``. ``own`` are those that earlier passes of this process have lost: they are
-    known whatever becomes of the files.
-    """
+    Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and
+    costs the memory only. ``path`` None means: no memory, for the reason ``why``. ``own`` are those
+    that earlier passes of this process have lost: they are known whatever becomes of the files."""
 
     def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
         self.notes: list[str] = []
@@ -130,7 +136,10 @@ class Registry:
             except OSError as error:
                 self._damage(name, f"cannot be read ({error.strerror})")
         for why, names in self._damaged.items():
-            first, more = f"{names[0]!a}", f" (and {text.counted(len(names) - 1, 'file')} more)" if len(names) > 1 else ""
+            first, more = (
+                f"{names[0]!a}",
+                f" (and {text.counted(len(names) - 1, 'file')} more)" if len(names) > 1 else "",
+            )
             self._note(f"the memory of stuck probes is incomplete: {first} {why}{more}")
         self.probes += self._own_alive([probe.pid for probe in self.probes])
 
@@ -237,8 +246,8 @@ class Registry:
         return lines
 
     def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
-        """In a worker: note that it is about to touch a mount. False where another run is at that filesystem, as a reader or writer
-        like this one: then it must not."""
+        """In a worker: note that it is about to touch a mount. False where another run is at that
+        filesystem, as a reader or writer like this one: then it must not."""
         if self._lines is None:
             return True
         pid = os.getpid()
@@ -261,7 +270,8 @@ class Registry:
         return False
 
     def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
-        """In a worker, which has no descriptor of the directory left: is another run at this filesystem?"""
+        """In a worker, which has no descriptor of the directory left: is another run at this
+        filesystem?"""
         for name in os.listdir(self._path):
             if name.startswith(_PREFIX) and name != self._name:
                 try:
@@ -287,19 +297,22 @@ class Registry:
 
     @property
     def remembers(self) -> bool:
-        """Whether there is a memory at all. Without one no write probe may run: nobody would remove what it leaves."""
+        """Whether there is a memory at all. Without one no write probe may run: nobody would remove
+        what it leaves."""
         return self._lines is not None
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
-        """In a worker, before it makes a file with this token (32 hexadecimal digits) in its name: remember it. ``directory`` is
-        where: major, minor, inode. Gives what :meth:`kept` needs. Raises OSError: then no file must be made."""
+        """In a worker, before it makes a file with this token (32 hexadecimal digits) in its name:
+        remember it. ``directory`` is where: major, minor, inode. Gives what :meth:`kept` needs.
+        Raises OSError: then no file must be made."""
         pid = os.getpid()
         path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         return path
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """In a worker: (path, token) of what was promised for a directory by those who are gone. Raises OSError."""
+        """In a worker: (path, token) of what was promised for a directory by those who are gone.
+        Raises OSError."""
         found = []
         for name in sorted(os.listdir(self._path)):
             match = _PROMISE.match(name)
@@ -308,11 +321,12 @@ class Registry:
         return found
 
     def forget_promises(self, is_mounted: Callable[[tuple[int, int]], bool]) -> None:
-        """Forget what was promised for filesystems that have not been mounted for long, by those who are gone.
+        """Forget what was promised for filesystems that have not been mounted for long, by those
+        who are gone.
 
-        Every run that meets one of them removes what is left and promises anew, so none that is in use is old. A number that was
-        given to another filesystem meanwhile costs nobody anything: the name is not there.
-        """
+        Every run that meets one of them removes what is left and promises anew, so none that is in
+        use is old. A number that was given to another filesystem meanwhile costs nobody anything:
+        the name is not there."""
         if self._directory < 0:
             return
         latest = time.time() - _LONG_GONE
@@ -342,7 +356,8 @@ class Registry:
             return
         try:
             if self._lines is not None and any_stuck:
-                # Nobody writes any more: who is stuck has been killed, and never comes back to our code.
+                # Nobody writes any more: who is stuck has been killed, and never comes back to our
+                # code.
                 self._lines[_OVER : _OVER + 1] = b"."
                 os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
             elif self._file >= 0:
@@ -376,7 +391,8 @@ def _words(directory: tuple[int, int, int]) -> str:
 
 
 def _is_running(name: str, data: bytes) -> bool:
-    """Is the pass that a file is named after, and says ``data``, still under way? Then the file is its to remove."""
+    """Is the pass that a file is named after, and says ``data``, still under way? Then the file is
+    its to remove."""
     try:
         pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
     except ValueError:

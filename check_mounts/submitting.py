@@ -16,8 +16,8 @@ from check_mounts.summary import Report
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
-    """Which destinations are not to be tried, and why: a file of theirs is on a mount that hangs, as the survey has found out. Whoever
-    opens it would hang, too, another process each time."""
+    """Which destinations are not to be tried, and why: a file of theirs is on a mount that hangs,
+    as the survey has found out. Whoever opens it would hang, too, another process each time."""
     hung = [finding.mount_point for finding in survey.findings if finding.condition is Condition.TIMED_OUT]
     why = {}
     for destination in submission.destinations:
@@ -25,16 +25,18 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
             normal = selection.normalised(os.fsencode(path))
             on_the_way = [each for each in hung if selection.leads_over(normal, each)]
             if on_the_way:
-                why[destination.name] = f"{text.printable(normal)} is on {text.printable(on_the_way[0])}, which timed out"
+                why[destination.name] = (
+                    f"{text.printable(normal)} is on {text.printable(on_the_way[0])}, which timed out"
+                )
     return why
 
 
 def results(survey: Survey, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
-    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many seconds they may stand for the present.
+    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many
+    seconds they may stand for the present.
 
-    They are of now, whenever the pass over all mounts began: between its passes the daemon hears of what changes, and Icinga 2 throws
-    away a result that says to be older than the last one.
-    """
+    They are of now, whenever the pass over all mounts began: between its passes the daemon hears of
+    what changes, and Icinga 2 throws away a result that says to be older than the last one."""
     return _results(_reports(survey, options), submission, ttl)
 
 
@@ -60,7 +62,9 @@ def _reports(survey: Survey, options: Options) -> Sequence[Report]:
     try:
         from check_mounts import plugin
 
-        presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, options.allow_none, "utf-8")
+        presentation = plugin.Presentation(
+            options.verbosity, options.perfdata, options.max_output, options.allow_none, "utf-8"
+        )
         whole = plugin.report(survey, options.policy, presentation)
         return [whole, *(plugin.report_each(survey, options.policy, presentation) if options.per_mount else ())]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost

@@ -1,8 +1,8 @@
-"""Judgements -> words for people: the status line and the lines of -v. Pure text, shared by all outputs.
+"""Judgements -> words for people: the status line and the lines of -v. Pure text, shared by all
+outputs.
 
-The status line names the worst first and stays readable with hundreds of failures: from a few on they are grouped by the file
-server that their sources name.
-"""
+The status line names the worst first and stays readable with hundreds of failures: from a few on
+they are grouped by the file server that their sources name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _EXAMPLE_WIDTH = 60
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is said: ``output`` ready to be written, the ``state`` that the exit code says, and the items of its ``perfdata``.
+    """What is said: ``output`` ready to be written, the ``state`` that the exit code says, and the
+    items of its ``perfdata``.
 
     ``mount_point`` is what it is about, None where that is all of them.
     """
@@ -68,7 +69,11 @@ def _short_line(judgement: Judgement) -> str:
 
 def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
     """All mounts but the shadowed: what a path leads to, or should."""
-    return [judgement for judgement in judgements if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED]
+    return [
+        judgement
+        for judgement in judgements
+        if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED
+    ]
 
 
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
@@ -82,7 +87,8 @@ def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 
 def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
-    """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``."""
+    """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1
+    s, 7 lines not understood``."""
     total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
@@ -90,12 +96,15 @@ def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
     if bad:
         return f"{cut}{bad} of {max(total, bad)} mounts failed{also}"
     if total == 0:
-        return f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
+        return (
+            f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
+        )
     return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s{also}"
 
 
 def _too_small_words(judgements: Iterable[Judgement]) -> str:
-    """What was not judged is not left out in silence: ``, 3 too small for '10GiB:'``. -v names them."""
+    """What was not judged is not left out in silence: ``, 3 too small for '10GiB:'``. -v names
+    them."""
     numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
     if len(numbers) > _BOUNDS:
         return f", {sum(bool(judgement.too_small) for judgement in judgements)} too small for their bounds"
@@ -117,28 +126,42 @@ def failures(judgements: Sequence[Judgement]) -> list[str]:
 
 
 def failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
-    """All of them, a few by name, many in groups. Lines are no mounts, and so are not grouped with them."""
+    """All of them, a few by name, many in groups. Lines are no mounts, and so are not grouped with
+    them."""
     bad = failed(judgements)
     many = {True: len(failed_mounts(bad)) > _NAMED, False: len(bad) > _NAMED}
     groups: dict[tuple[object, ...], list[Judgement]] = {}
     for position, judgement in enumerate(bad):
         grouped = many[judgement.finding.is_mount]
-        alike = (judgement.condition, _is_unanswered(judgement), judgement.finding.mount is None, _group_name(judgement))
+        alike = (
+            judgement.condition,
+            _is_unanswered(judgement),
+            judgement.finding.mount is None,
+            _group_name(judgement),
+        )
         key: tuple[object, ...] = alike if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
     totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
-    ordered = sorted(groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members)))
+    ordered = sorted(
+        groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members))
+    )
     return [Failure(_group_line(members, totals), len(members)) for members in ordered]
 
 
 def _is_unanswered(judgement: Judgement) -> bool:
     """Was it being asked when the end of the run came?"""
     outcome = judgement.finding.outcome
-    return judgement.condition is Condition.UNPROBED and outcome is not None and outcome.errno is None and outcome.step is not None
+    return (
+        judgement.condition is Condition.UNPROBED
+        and outcome is not None
+        and outcome.errno is None
+        and outcome.step is not None
+    )
 
 
 def _origin(judgement: Judgement) -> str:
-    """Where a failure comes from: ``mounts of filer1``, ``local xfs mounts``, ``lines of /etc/fstab``."""
+    """Where a failure comes from: ``mounts of filer1``, ``local xfs mounts``, ``lines of
+    /etc/fstab``."""
     finding = judgement.finding
     if not finding.is_mount:  # what is no line either stands for itself
         return finding.detail if finding.line is None else f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}"
@@ -152,7 +175,8 @@ def _origin(judgement: Judgement) -> str:
 
 
 def _group_name(judgement: Judgement) -> str:
-    """Where they come from; of mounts that nobody has asked, whose server is none of the matter, that they are mounts."""
+    """Where they come from; of mounts that nobody has asked, whose server is none of the matter,
+    that they are mounts."""
     finding = judgement.finding
     unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
     return "mounts" if unasked else _origin(judgement)
@@ -173,7 +197,8 @@ def _group_line(members: Sequence[Judgement], totals: Mapping[str, int]) -> str:
 
 
 def _common_words(members: Sequence[Judgement]) -> str:
-    """What is the matter with all of them: their condition, since when, and why, as far as they have that in common."""
+    """What is the matter with all of them: their condition, since when, and why, as far as they
+    have that in common."""
     words = members[0].words
     if all(member.words == words for member in members):
         return words
@@ -182,7 +207,8 @@ def _common_words(members: Sequence[Judgement]) -> str:
     said = members[0].condition.value.replace("-", " ") + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))
-    # A reason of its own that each of them has is found with -v; whose fault it is that some hang, no administrator should miss.
+    # A reason of its own that each of them has is found with -v; whose fault it is that some hang,
+    # no administrator should miss.
     shown = [(reason, count) for reason, count in reasons.most_common(_REASONS) if hung or count > 1]
     if not shown:
         return said
@@ -209,7 +235,8 @@ def _reason(member: Judgement) -> str:
 
 
 class Worth(enum.IntEnum):
-    """What a part of an output is worth where there is no room for all: the first are kept the longest."""
+    """What a part of an output is worth where there is no room for all: the first are kept the
+    longest."""
 
     FAILURE = enum.auto()  # in the status line
     FAILED = enum.auto()  # a line about what is not OK
@@ -221,7 +248,8 @@ class Worth(enum.IntEnum):
 
 
 class Detail(NamedTuple):
-    """A line below the status line. ``head``: the position of the line without which it means nothing, or None."""
+    """A line below the status line. ``head``: the position of the line without which it means
+    nothing, or None."""
 
     words: str
     worth: Worth
@@ -229,7 +257,8 @@ class Detail(NamedTuple):
 
 
 def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[Detail]:
-    """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every step and what was left out (3)."""
+    """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every
+    step and what was left out (3)."""
     lines = [Detail(f"note: {note}", Worth.NOTE) for note in survey.notes]
     for judgement in judgements:
         plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
@@ -278,7 +307,10 @@ def counts(judgements: Sequence[Judgement], survey: Survey) -> list[tuple[str, i
     numbers = dict.fromkeys(Condition, 0)
     for judgement in judgements:
         numbers[judgement.condition] += judgement.finding.is_mount
-    return [("mounts", len(relevant(judgements))), *((condition.identifier, numbers[condition]) for condition in _ORDER)]
+    return [
+        ("mounts", len(relevant(judgements))),
+        *((condition.identifier, numbers[condition]) for condition in _ORDER),
+    ]
 
 
 _ORDER = (
@@ -299,12 +331,17 @@ _ORDER = (
 
 def slowest(judgements: Iterable[Judgement]) -> float:
     """The longest latency of a mount that answered, in seconds; 0 where none did."""
-    answered = (judgement.finding for judgement in judgements if judgement.condition in (Condition.OK, Condition.SLOW, Condition.FULL))
+    answered = (
+        judgement.finding
+        for judgement in judgements
+        if judgement.condition in (Condition.OK, Condition.SLOW, Condition.FULL)
+    )
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
 
 
 def plain_verdict(survey: Survey, policy: Policy, allow_none: bool, error: Exception) -> tuple[str, State]:
-    """What was measured is not lost because the report failed: the verdict in plain words, one line, at least UNKNOWN."""
+    """What was measured is not lost because the report failed: the verdict in plain words, one
+    line, at least UNKNOWN."""
     judgements = judge_all(survey, policy)
     state = max(worst(judgements, survey, allow_none), State.UNKNOWN, key=lambda state: state.rank)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")

@@ -1,13 +1,15 @@
 """One pass over all mounts: table -> plan -> probes -> :class:`~check_mounts.model.Survey`.
 
-A mount is probed once what it hangs from has answered, and once one representative of its superblock has. So a hung filesystem
-costs exactly one stuck process, however many bind mounts show it, and what is mounted below it is blocked, not an alarm.
+A mount is probed once what it hangs from has answered, and once one representative of its
+superblock has. So a hung filesystem costs exactly one stuck process, however many bind mounts show
+it, and what is mounted below it is blocked, not an alarm.
 
-A look-up can also hang on the way to a mount, in a network or FUSE filesystem that its path leads through. That says nothing about
-the mount's own filesystem, so both are asked one at a time ("gates"), and the one that hangs is the one that is blamed.
+A look-up can also hang on the way to a mount, in a network or FUSE filesystem that its path leads
+through. That says nothing about the mount's own filesystem, so both are asked one at a time
+("gates"), and the one that hangs is the one that is blamed.
 
-This module never touches a mount. It hands requests to a pool of workers and thinks about what comes back.
-"""
+This module never touches a mount. It hands requests to a pool of workers and thinks about what
+comes back."""
 
 from __future__ import annotations
 
@@ -30,21 +32,25 @@ from check_mounts.stuck import Registry, process_start
 _LOOK_AGAIN = 0.02
 # How often to look whether a probe waits for so long that its server should be asked.
 _LOOK_FOR_HUNG = 0.1
-# How often a mount that has failed and seems to be gone is looked for, and how long is waited in between, in seconds.
+# How often a mount that has failed and seems to be gone is looked for, and how long is waited in
+# between, in seconds.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.005
 # How much longer than its deadline a pass takes at most, where it was late itself.
 _CATCH_UP = 0.25
 _TRIES = 2
-# After an error, in seconds: what fails each time does not take all of a processor until the deadline.
+# After an error, in seconds: what fails each time does not take all of a processor until the
+# deadline.
 _BREATH = 0.01
 
 # How the file with the mount table is called in messages.
 MOUNT_TABLE = "the mount table"
 
-# What is asked one mount at a time until it has answered: a superblock, and the way through a mount that can hang.
+# What is asked one mount at a time until it has answered: a superblock, and the way through a mount
+# that can hang.
 Gate = tuple[str, tuple[int, int]]
 
-# Marks a request to write to the mount whose ID is the rest of it. The kernel's IDs start from 1 and are given again.
+# Marks a request to write to the mount whose ID is the rest of it. The kernel's IDs start from 1
+# and are given again.
 _WRITE = 1 << 31
 
 Table = tuple[Sequence[Mount], Sequence[Unparsed]]
@@ -63,10 +69,10 @@ class Override:
 class Settings:
     """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
 
-    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner; with neither, as the caller.
-    ``writes`` says to which mounts, of those that answered, a file is to be written. ``diagnosis``: the servers of those that do not
-    answer are asked. ``override`` says of single mounts what the configuration does.
-    """
+    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner;
+    with neither, as the caller. ``writes`` says to which mounts, of those that answered, a file is
+    to be written. ``diagnosis``: the servers of those that do not answer are asked. ``override``
+    says of single mounts what the configuration does."""
 
     timeout: float = 5.0
     deadline: float = 9.0
@@ -78,12 +84,13 @@ class Settings:
     override: Optional[Callable[[Mount], Override]] = None
 
 
-def take(under_way: Pass, reread: Callable[[], Table], interruption: Callable[[], Optional[str]] = lambda: None) -> Survey:
+def take(
+    under_way: Pass, reread: Callable[[], Table], interruption: Callable[[], Optional[str]] = lambda: None
+) -> Survey:
     """Carry out a pass and say what was found.
 
-    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked for the end. Raises nothing that a
-    mount can cause.
-    """
+    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked
+    for the end. Raises nothing that a mount can cause."""
     interrupted = None
     while under_way.goes_on:
         interrupted = interruption()
@@ -94,19 +101,22 @@ def take(under_way: Pass, reread: Callable[[], Table], interruption: Callable[[]
 
 
 class Pass:
-    """The plan and its execution, step by step. Each selected mount ends up in ``findings`` exactly once.
+    """The plan and its execution, step by step. Each selected mount ends up in ``findings`` exactly
+    once.
 
-    ``wake_fd`` becomes readable when there is an interruption. Its owner calls :meth:`step` while it :attr:`goes_on`, whenever
-    :meth:`fileno` is readable and when it is :attr:`due`, and :meth:`finish` at the end. Several may be under way at the same time:
-    they meet in the registry like the runs of several programs.
+    ``wake_fd`` becomes readable when there is an interruption. Its owner calls :meth:`step` while
+    it :attr:`goes_on`, whenever :meth:`fileno` is readable and when it is :attr:`due`, and
+    :meth:`finish` at the end. Several may be under way at the same time: they meet in the registry
+    like the runs of several programs.
 
-    ``place_now`` gives, in a worker, the path where a mount is by now, as :func:`check_mounts.mounttable.place_now` does.
+    ``place_now`` gives, in a worker, the path where a mount is by now, as
+    :func:`check_mounts.mounttable.place_now` does.
 
-    ``tell`` is called with each finding of a selected mount as it is made, and how many have one by then; one may still be made better
-    at the end.
-    ``killed`` has (pid, mount) of each worker that got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the
-    children that have not ended although they got it, which are the owner's to reap, and ``lost`` what they were sent to.
-    """
+    ``tell`` is called with each finding of a selected mount as it is made, and how many have one by
+    then; one may still be made better at the end. ``killed`` has (pid, mount) of each worker that
+    got SIGKILL for its time, to be taken away by the owner; ``left``, at the end, the children that
+    have not ended although they got it, which are the owner's to reap, and ``lost`` what they were
+    sent to."""
 
     def __init__(
         self,
@@ -131,8 +141,8 @@ class Pass:
         self._trouble: Optional[str] = None
         self.notes: list[str] = []
         self.interrupted: Optional[str] = None
-        # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long must still come first, or a
-        # hung mount would never be CRITICAL.
+        # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long
+        # must still come first, or a hung mount would never be CRITICAL.
         self._latest = settings.deadline - min(0.5, settings.deadline / 10)
         self.timeout = min(settings.timeout, self._latest)
         self.settings = settings
@@ -141,13 +151,16 @@ class Pass:
         self._deadline = clock + settings.deadline
         self.causes = Causes(settings.diagnosis, self.timeout)
         self._look_for_hung = clock + self.causes.delay
-        groups = settings.identity.groups if settings.identity else () if settings.as_owner or settings.override else None
+        groups = (
+            settings.identity.groups if settings.identity else () if settings.as_owner or settings.override else None
+        )
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
         self._plan = _Plan(table[0], chosen)
         self._place = {mount.mount_id: place for place, mount in enumerate(table[0])}
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
-        # Which mount is at which gates, who waits there, which have answered, and why nobody else need try the others.
+        # Which mount is at which gates, who waits there, which have answered, and why nobody else
+        # need try the others.
         self._at: dict[int, list[Gate]] = {}
         self._probing: dict[Gate, list[Mount]] = {}
         self._passed: set[Gate] = set()
@@ -172,8 +185,9 @@ class Pass:
         self._look_again = time.monotonic() + self._pause()
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
-        """Do something, and go on where it fails: no memory, no descriptor, a module that cannot be loaded, a defect of ours. What was
-        measured is not lost over that, and the deadline ends what fails each time."""
+        """Do something, and go on where it fails: no memory, no descriptor, a module that cannot be
+        loaded, a defect of ours. What was measured is not lost over that, and the deadline ends
+        what fails each time."""
         try:
             action()
         except Exception as error:
@@ -222,13 +236,15 @@ class Pass:
             self._guarded("an answer", functools.partial(self._handle_or_say, event))
 
     def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
-        """Give up what is open and say what was found. ``interrupted`` names what cut the pass short."""
+        """Give up what is open and say what was found. ``interrupted`` names what cut the pass
+        short."""
         self.interrupted = interrupted
         if interrupted is None:
             self._guarded("the last answers", self._catch_up)
         self._end()
-        # Who answers first is chance. The order of the mount table is the same from run to run, and so are the mounts that a verdict
-        # names first: a text that changes from check to check is an event to those who archive it.
+        # Who answers first is chance. The order of the mount table is the same from run to run, and
+        # so are the mounts that a verdict names first: a text that changes from check to check is
+        # an event to those who archive it.
         self.findings = dict(sorted(self.findings.items(), key=lambda item: self._place[item[0]]))
         findings, vanished = self._settled(reread)
         return Survey(
@@ -242,7 +258,8 @@ class Pass:
         )
 
     def _settled(self, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
-        """The findings in the light of the table as it is now; as they are where that cannot be said."""
+        """The findings in the light of the table as it is now; as they are where that cannot be
+        said."""
         result = list(self.findings.values()), list[LeftOut]()
 
         def settle() -> None:
@@ -262,13 +279,15 @@ class Pass:
         return findings
 
     def abandon(self, why: str) -> None:
-        """Give up what is open; what was found is of no interest. ``why`` names what cut the pass short."""
+        """Give up what is open; what was found is of no interest. ``why`` names what cut the pass
+        short."""
         self.interrupted = why
         self._end()
 
     def _catch_up(self) -> None:
-        """Read what the deadline has found in the pipes. If it is over for a while, because this process was stopped or got no
-        processor, what it has kept from being asked or timing out is made up for: as long as answers come, and as it was late."""
+        """Read what the deadline has found in the pipes. If it is over for a while, because this
+        process was stopped or got no processor, what it has kept from being asked or timing out is
+        made up for: as long as answers come, and as it was late."""
         quiet, now = 0.0, time.monotonic()
         latest = now + min(_CATCH_UP, now - self._deadline)
         while self._is_open and now < latest:
@@ -296,14 +315,16 @@ class Pass:
         return self._mounts[key & ~_WRITE]
 
     def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
-        """In a worker: probe the mount ``key``. What goes wrong with ourselves is an answer as well, and the worker's last."""
+        """In a worker: probe the mount ``key``. What goes wrong with ourselves is an answer as
+        well, and the worker's last."""
         try:
             return self._serve_or_raise(key, desk)
         except Exception as error:
             return probe.exception_answer(error), True
 
     def _serve_or_raise(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
-        """Its line in the registry stands before the mount is touched. Raises whatever is wrong with ourselves."""
+        """Its line in the registry stands before the mount is touched. Raises whatever is wrong
+        with ourselves."""
         mount, writing = self._mount_of(key), bool(key & _WRITE)
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return probe.BUSY, False
@@ -361,7 +382,8 @@ class Pass:
         return self.timeout if said is None else min(said, self._latest)
 
     def _release(self, mount: Mount, passed: frozenset[str] = frozenset()) -> None:
-        """The mount is no longer at its gates: whoever waits there goes on, or is the next to try."""
+        """The mount is no longer at its gates: whoever waits there goes on, or is the next to
+        try."""
         for gate in self._at.pop(mount.mount_id, ()):
             if gate[0] in passed:
                 self._passed.add(gate)
@@ -372,7 +394,8 @@ class Pass:
         self._learn_stuck()
 
     def _learn_stuck(self) -> None:
-        """Which gates, and which filesystems to be written to, earlier and concurrent runs have probes stuck at."""
+        """Which gates, and which filesystems to be written to, earlier and concurrent runs have
+        probes stuck at."""
         self._stuck, self._stuck_writes = {}, {}
         for stuck in self._registry.probes:
             if stuck.writing:
@@ -448,7 +471,8 @@ class Pass:
             self._retry(mount, _death_words(event))
 
     def _retry(self, mount: Mount, why: str) -> None:
-        """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once more, then it is said."""
+        """Somebody ended a worker (a user his own FUSE probe's, the kernel short of memory): once
+        more, then it is said."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
             self._submit(mount)
@@ -462,7 +486,8 @@ class Pass:
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
         if elsewhere is not None and not self._tries[mount.mount_id]:
-            # Where others mount and unmount without a pause, the next one has its place, and soon its ID as well: look once more.
+            # Where others mount and unmount without a pause, the next one has its place, and soon
+            # its ID as well: look once more.
             self._tries[mount.mount_id] += 1
             self._submit(mount)
             return
@@ -474,16 +499,18 @@ class Pass:
         if outcome.step == Step.LOOK_UP and condition is Condition.DEAD and below is not None:
             above = self.findings.get(below)
             if above is not None and above.condition is Condition.DEAD:
-                # It was not even reached: the look-up failed on the way, in the mount it hangs from.
+                # It was not even reached: the look-up failed on the way, in the mount it hangs
+                # from.
                 condition, detail = Condition.BLOCKED, f"below {text.printable(above.mount_point)}, which is dead"
-        # A look-up that ended before the mount, or on another one, says nothing about its filesystem: the next of its mounts has
-        # to try, and again only one of them.
+        # A look-up that ended before the mount, or on another one, says nothing about its
+        # filesystem: the next of its mounts has to try, and again only one of them.
         arrived = outcome.step is not Step.LOOK_UP
         self._release(mount, frozenset(("way", "fs") if arrived and elsewhere is None else ("way",) if arrived else ()))
         finding = self._note(mount, condition, detail, outcome, outcome.latency)
         if condition is Condition.DEAD and selection.can_hang_on_the_way(mount):
-            # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then the kernel drops the entry
-            # together with what is mounted on it (d_invalidate in fs/dcache.c): asking would unmount.
+            # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then
+            # the kernel drops the entry together with what is mounted on it (d_invalidate in
+            # fs/dcache.c): asking would unmount.
             self._block_below(mount, finding, "is dead")
         else:
             self._ready.extend(self._plan.children.get(mount.mount_id, ()))
@@ -568,7 +595,9 @@ class Pass:
             errnos = (*read.errnos[: Step.READ], *outcome.errnos[Step.READ :])
             failed = outcome if outcome.step is not None and outcome.step.writes else read
             acted = outcome.acted_as if outcome.acted_as is not None else read.acted_as
-            read = dataclasses.replace(read, step=failed.step, errno=failed.errno, seconds=seconds, errnos=errnos, acted_as=acted)
+            read = dataclasses.replace(
+                read, step=failed.step, errno=failed.errno, seconds=seconds, errnos=errnos, acted_as=acted
+            )
         since = None if waited is None or pid is None else _boottime() - waited
         latency = read.latency if waited is None else waited
         remarks = (*finding.remarks, detail) if condition is Condition.OK and detail else finding.remarks
@@ -584,7 +613,9 @@ class Pass:
         outcome = probe.unpack_progress(progress)
         detail = f"after {text.seconds_words(self._timeout_of(mount))}"
         finding = self._note(mount, Condition.TIMED_OUT, detail, outcome, waited, pid, _boottime() - waited)
-        self._hang(mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding)
+        self._hang(
+            mount, self._plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP)), finding
+        )
 
     def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
         """The gate is hung: so is everybody who has to pass it, and what is below is blocked."""
@@ -632,7 +663,8 @@ class Pass:
     # -- the end
 
     def _end(self) -> None:
-        """Give up what is open. The workers that did not answer are killed; their lines in the registry stand already."""
+        """Give up what is open. The workers that did not answer are killed; their lines in the
+        registry stand already."""
         came = self.interrupted or "the run's deadline"
         why = self._why_open(came)
         self._guarded("the last answers", lambda: self._arrived.extend(self._pool.last_answers()))
@@ -656,7 +688,9 @@ class Pass:
         for key, pid, progress, waited in self._pool.unserved():
             mount = self._mount_of(key)
             # Somebody was asking: how long in vain is what points to a mount that hangs.
-            unanswered = f"no answer for {text.seconds_words(round(waited, 1))} at {_step_word(progress)} when {came} came"
+            unanswered = (
+                f"no answer for {text.seconds_words(round(waited, 1))} at {_step_word(progress)} when {came} came"
+            )
             if key & _WRITE:
                 words = f"not written: {why if pid is None else unanswered}"
                 self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, words)
@@ -666,12 +700,16 @@ class Pass:
                 outcome = probe.unpack_progress(progress)
                 self._note(mount, Condition.UNPROBED, unanswered, outcome, waited, pid, _boottime() - waited)
         for mount in self._writes_held.values():
-            self._rewrite(self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}")
+            self._rewrite(
+                self.findings[mount.mount_id], Condition.UNPROBED, f"not written: another run is writing, and {why}"
+            )
 
     def _settle_stuck(self, left: frozenset[int]) -> None:
         """Only who did not heed SIGKILL is stuck; what else timed out leaves no process behind."""
         # What shares the fate of another mount has no outcome of its own.
-        self.lost = [_lost(finding) for finding in self.findings.values() if finding.stuck_pid in left and finding.outcome]
+        self.lost = [
+            _lost(finding) for finding in self.findings.values() if finding.stuck_pid in left and finding.outcome
+        ]
         self._registry.forget_promises(self._plan.has_device)
         self._registry.close(any_stuck=bool(left))
         earlier = {probe.pid for probe in self._registry.probes}
@@ -689,7 +727,8 @@ class _Plan:
         self._avoid = {out.mount.mount_id: out.why for out in chosen.left_out if out.avoid}
         self.parent: dict[int, int] = {}
         self.children: dict[int, list[Mount]] = {}
-        # Mounts that no look-up may go to, because the way leads through one that is to be left alone, and can hang.
+        # Mounts that no look-up may go to, because the way leads through one that is to be left
+        # alone, and can hang.
         self.avoided: list[tuple[Mount, str]] = []
         self._settled: dict[int, _Place] = {}
         self._gates: dict[int, tuple[Gate, ...]] = {}
@@ -723,9 +762,9 @@ class _Plan:
     def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
         """What hangs when the probe of a mount does.
 
-        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the like: the last step of a look-up
-        revalidates the root directory of those (d_weak_revalidate), with their own server.
-        """
+        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the
+        like: the last step of a look-up revalidates the root directory of those
+        (d_weak_revalidate), with their own server."""
         mount = self._by_id.get(mount_id)
         way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
         return ("fs", device) if way is None else ("way", way)
@@ -739,7 +778,8 @@ class _Plan:
         return _Place() if parent is None or parent is mount else self._place(parent)
 
     def _place(self, mount: Mount) -> _Place:
-        """What it means to hang from this mount: worked out from the outside in, so that a deep chain needs no deep stack."""
+        """What it means to hang from this mount: worked out from the outside in, so that a deep
+        chain needs no deep stack."""
         chain = [mount]
         seen = {mount.mount_id}
         while chain[-1].mount_id not in self._settled:
@@ -757,7 +797,8 @@ class _Plan:
 
     def _below(self, mount: Mount, place: _Place) -> _Place:
         hangs = selection.can_hang_on_the_way(mount)
-        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would be to check nothing.
+        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would
+        # be to check nothing.
         avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
         return _Place(
             parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
@@ -766,7 +807,8 @@ class _Plan:
         )
 
     def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
-        """A table that says of mounts that they hang from each other is wrong, but they are probed all the same."""
+        """A table that says of mounts that they hang from each other is wrong, but they are probed
+        all the same."""
         reached = {mount.mount_id for mount, _ in self.avoided}
         for mount in outermost:
             self._reach(mount, reached)
@@ -789,7 +831,8 @@ class _Plan:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one to be left alone."""
+    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one
+    to be left alone."""
 
     parent: Optional[int] = None
     way: Optional[tuple[int, int]] = None
@@ -837,7 +880,9 @@ def _lost(finding: Finding) -> StuckProbe:
     since = time.clock_gettime(time.CLOCK_BOOTTIME) - (finding.latency or 0.0)
     step = outcome.step
     arrived = step is not None and step is not Step.LOOK_UP
-    return StuckProbe(pid, process_start(pid) or 0, mount.mount_id, mount.device, since, arrived, step is not None and step.writes)
+    return StuckProbe(
+        pid, process_start(pid) or 0, mount.mount_id, mount.device, since, arrived, step is not None and step.writes
+    )
 
 
 def _age(stuck: StuckProbe) -> float:
@@ -853,7 +898,8 @@ def _stuck_words(stuck: StuckProbe) -> str:
 
 
 def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
-    """What is to be said of a mount that its path does not lead to, because that one is on the way."""
+    """What is to be said of a mount that its path does not lead to, because that one is on the
+    way."""
     return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)
 
 
@@ -868,9 +914,9 @@ class _Now:
 def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
     """The findings in the light of the mount table as it is now, and the mounts that are gone.
 
-    A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if it was expected, it is missing.
-    One that failed and is covered by now is shadowed: the probe may have met what covers it. One that was moved is still there.
-    """
+    A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if
+    it was expected, it is missing. One that failed and is covered by now is shadowed: the probe may
+    have met what covers it. One that was moved is still there."""
     missing = [Finding(path, None, Condition.MISSING, why) for path, why in survey.chosen.missing]
     known_shadowed = {mount.mount_id for mount in survey.chosen.shadowed}
     suspects = {key for key, finding in survey.findings.items() if _is_suspect(finding)} - known_shadowed
@@ -906,7 +952,8 @@ def _is_suspect(finding: Finding) -> bool:
 
 
 def _was_replaced(finding: Finding, there: Mount) -> bool:
-    """Whether a mount is gone that was never reached where it was, and what has its ID and device now is another one, which came later."""
+    """Whether a mount is gone that was never reached where it was, and what has its ID and device
+    now is another one, which came later."""
     if finding.outcome is None or finding.mount is None or not (finding.outcome.moved or _missed(finding)):
         return False
     return finding.outcome.gone or finding.mount.source != there.source
@@ -926,17 +973,24 @@ def _in_its_place(finding: Finding, now: _Now) -> Finding:
     if cover is not None and not _hangs_below_a_users(finding, cover):
         return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
     if cover is not None:
-        return dataclasses.replace(finding, remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount"))
+        return dataclasses.replace(
+            finding, remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount")
+        )
     if now.mount.mount_point != finding.mount_point and finding.outcome is not None and finding.outcome.moved:
         remark = f"it was at {text.printable(finding.mount_point)} when the run began"
-        return dataclasses.replace(finding, mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark))
+        return dataclasses.replace(
+            finding, mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark)
+        )
     if now.mount.mount_point != finding.mount_point:
-        return dataclasses.replace(finding, remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}"))
+        return dataclasses.replace(
+            finding, remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}")
+        )
     return finding
 
 
 def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
-    """Whether its own probe was already stuck in it when an unprivileged user covered it: he must not hide that."""
+    """Whether its own probe was already stuck in it when an unprivileged user covered it: he must
+    not hide that."""
     if selection.unprivileged_owner(cover) is None or finding.condition is not Condition.TIMED_OUT:
         return False
     return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
@@ -945,12 +999,16 @@ def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
 def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) -> dict[int, _Now]:
     """Those of the suspects that are still mounted, by their IDs. Raises OSError.
 
-    Whoever seems to be gone is looked for again, so that a dead mount is not lost: before Linux 5.8 a mount could be left out of the
-    listing when another one went away while it was being read; and one whose place was renamed out of what is bound above it is in no
-    listing until that is undone. One that was gone when its worker looked for it is not looked for again.
-    """
+    Whoever seems to be gone is looked for again, so that a dead mount is not lost: before Linux 5.8
+    a mount could be left out of the listing when another one went away while it was being read; and
+    one whose place was renamed out of what is bound above it is in no listing until that is undone.
+    One that was gone when its worker looked for it is not looked for again."""
     now: dict[int, _Now] = {}
-    gone = {key for key in suspects if _missed(survey.findings[key]) and getattr(survey.findings[key].outcome, "gone", False)}
+    gone = {
+        key
+        for key in suspects
+        if _missed(survey.findings[key]) and getattr(survey.findings[key].outcome, "gone", False)
+    }
     for look in range(_LOOKS):
         mounts = reread()[0]
         there = {mount.identity: mount for mount in mounts}
@@ -968,8 +1026,8 @@ def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) 
 
 
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
-    """One finding for all lines that are no mounts: it names the first, and how many more there are. The options of a line may hold a
-    password, so the line itself is not shown."""
+    """One finding for all lines that are no mounts: it names the first, and how many more there
+    are. The options of a line may hold a password, so the line itself is not shown."""
     if not unparsed:
         return []
     line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)

@@ -1,8 +1,8 @@
-"""System calls that Python does not wrap, each under its own name; the one place that turns their errno into OSError. And what several
-modules ask the kernel for in the same way.
+"""System calls that Python does not wrap, each under its own name; the one place that turns their
+errno into OSError. And what several modules ask the kernel for in the same way.
 
-Import budget: ``ctypes``, ``fcntl``, ``os``, ``stat``, ``termios``. Every function is a thin wrapper: no policy, no path of its own.
-"""
+Import budget: ``ctypes``, ``fcntl``, ``os``, ``stat``, ``termios``. Every function is a thin
+wrapper: no policy, no path of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ AT_EMPTY_PATH = 0x1000
 AT_NO_AUTOMOUNT = 0x800
 AT_STATX_FORCE_SYNC = 0x2000
 AT_STATX_DONT_SYNC = 0x4000
-# An empty mask may be answered from the cache even with FORCE_SYNC (statx(2)): always ask for real fields.
+# An empty mask may be answered from the cache even with FORCE_SYNC (statx(2)): always ask for real
+# fields.
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
 
@@ -49,7 +50,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoSuchCall(OSError):
-    """A call that the kernel, the C library or a filter of system calls does not know. It says nothing about what was asked."""
+    """A call that the kernel, the C library or a filter of system calls does not know. It says
+    nothing about what was asked."""
 
 
 class Statx(ctypes.Structure):
@@ -94,10 +96,20 @@ _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes
 _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so that its argument types are its own
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
-# By its number where that is known: glibc makes an ENOSYS, of a FUSE server, too, an EINVAL (it then tries fstatat, without FORCE_SYNC).
-_NR_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}.get(os.uname().machine)
+# By its number where that is known: glibc makes an ENOSYS, of a FUSE server, too, an EINVAL (it
+# then tries fstatat, without FORCE_SYNC).
+_NR_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}.get(
+    os.uname().machine
+)
 _syscall_statx = ctypes.CDLL(None, use_errno=True).syscall  # a handle of its own, as above
-_syscall_statx.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(Statx))
+_syscall_statx.argtypes = (
+    ctypes.c_long,
+    ctypes.c_long,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.POINTER(Statx),
+)
 _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
 _getdents64 = _function("getdents64", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _capget = _function("capget", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
@@ -120,10 +132,11 @@ def prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; leave at once where the parent is gone already.
+    """Have the kernel kill this process when its parent dies; leave at once where the parent is
+    gone already.
 
-    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in prctl(2)).
-    """
+    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
+    prctl(2))."""
     try:
         prctl(PR_SET_PDEATHSIG, _SIGKILL)
     except OSError:
@@ -133,22 +146,27 @@ def die_with_parent(parent: int) -> None:
 
 
 def set_name(name: bytes) -> None:
-    """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Only a filter of system calls refuses that, and it matters little."""
+    """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Only a filter of system calls
+    refuses that, and it matters little."""
     _prctl_text(PR_SET_NAME, name, 0, 0, 0)
 
 
 def survive_shutdown() -> None:
-    """Have systemd leave this process alone when it ends all others at the end of a shutdown, if it is root's by its real uid.
+    """Have systemd leave this process alone when it ends all others at the end of a shutdown, if it
+    is root's by its real uid.
 
-    One that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s after SIGTERM and 90 s after SIGKILL. It
-    does not where ``argv[0]`` begins with `@` (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). For a
-    process that is not stuck nothing changes: it ends with its parent. Best effort: without /proc it stays as it is.
-    """
+    One that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s after
+    SIGTERM and 90 s after SIGKILL. It does not where ``argv[0]`` begins with `@`
+    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). For a
+    process that is not stuck nothing changes: it ends with its parent. Best effort: without /proc
+    it stays as it is."""
     try:
         with open("/proc/self/stat", "rb") as file:
-            # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0 where the kernel does not say.
+            # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0
+            # where the kernel does not say.
             arg_start = int(file.read().rpartition(b")")[2].split()[48 - 3])
-        # Not by a pointer: at an address where nothing can be written this fails, and a pointer would end the process.
+        # Not by a pointer: at an address where nothing can be written this fails, and a pointer
+        # would end the process.
         memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
             if arg_start:
@@ -165,14 +183,15 @@ def mlockall(flags: int) -> None:
     _checked(_mlockall(flags))
 
 
-# What a call says that is not there: ENOSYS of the kernel, EPERM of the filters of old container runtimes (libseccomp before 2.4),
-# EACCES of other filters; EINVAL of glibc's statx, see there.
+# What a call says that is not there: ENOSYS of the kernel, EPERM of the filters of old container
+# runtimes (libseccomp before 2.4), EACCES of other filters; EINVAL of glibc's statx, see there.
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL})
 _there: dict[str, bool] = {}
 
 
 def _is_there(name: str, works: Callable[[], object]) -> bool:
-    """Whether there is such a call, found out once a process by asking it of something that must work, and that is no filesystem."""
+    """Whether there is such a call, found out once a process by asking it of something that must
+    work, and that is no filesystem."""
     if name not in _there:
         try:
             works()
@@ -189,10 +208,11 @@ def _no_such_call() -> NoSuchCall:
 
 
 def statx(fd: int, into: Statx) -> None:
-    """statx(2) on what ``fd`` refers to, asked of the filesystem itself and not of its attribute cache.
+    """statx(2) on what ``fd`` refers to, asked of the filesystem itself and not of its attribute
+    cache.
 
-    Raises OSError; NoSuchCall where there is no statx (Linux before 4.11, or a filter that does not know it).
-    """
+    Raises OSError; NoSuchCall where there is no statx (Linux before 4.11, or a filter that does not
+    know it)."""
     if not _there.get("statx", True):
         raise _no_such_call()
     try:
@@ -214,7 +234,8 @@ def _raw_statx(fd: int, into: Statx, sync: int = AT_STATX_FORCE_SYNC) -> None:
 
 
 def is_let_in(fd: int) -> bool:
-    """Whether this process may see the attributes of what ``fd`` refers to. Nobody but the kernel is asked."""
+    """Whether this process may see the attributes of what ``fd`` refers to. Nobody but the kernel
+    is asked."""
     try:
         _raw_statx(fd, Statx(), AT_STATX_DONT_SYNC)
     except OSError:
@@ -223,7 +244,8 @@ def is_let_in(fd: int) -> bool:
 
 
 def has_all_ids() -> bool:
-    """Whether users have the same numbers here as in the initial user namespace (user_namespaces(7))."""
+    """Whether users have the same numbers here as in the initial user namespace
+    (user_namespaces(7))."""
     try:
         with open("/proc/self/uid_map", "rb") as file:
             return file.read().split() == [b"0", b"0", b"4294967295"]
@@ -251,7 +273,8 @@ def fsync(fd: int) -> None:
 
 
 def _fsync_of_a_pipe() -> None:
-    """A pipe has nothing to bring anywhere, and says so: EINVAL (fsync(2)). Raises OSError if it does not."""
+    """A pipe has nothing to bring anywhere, and says so: EINVAL (fsync(2)). Raises OSError if it
+    does not."""
     fds = os.pipe()
     try:
         os.fsync(fds[1])
@@ -286,9 +309,9 @@ def set_capabilities(effective: int, permitted: int) -> None:
 def read_entries(fd: int) -> None:
     """One batch of a directory's entries, of up to 32 KiB, whatever is in it. Raises OSError.
 
-    One getdents64(2), and nothing else: readdir(3) goes on until it has an entry whose inode is not 0, os.scandir until it has one
-    that is neither ``.`` nor ``..``, and both ask for the attributes first, which may come from a cache.
-    """
+    One getdents64(2), and nothing else: readdir(3) goes on until it has an entry whose inode is not
+    0, os.scandir until it has one that is neither ``.`` nor ``..``, and both ask for the attributes
+    first, which may come from a cache."""
     if _getdents64 is not None:
         _checked(_getdents64(fd, ctypes.create_string_buffer(1 << 15), 1 << 15))
         return
@@ -297,10 +320,11 @@ def read_entries(fd: int) -> None:
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
-    """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises OSError; NoSuchCall where there is none.
+    """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises
+    OSError; NoSuchCall where there is none.
 
-    EPERM may be of a filter, or of a filesystem on the way, which must not lead us to a call that follows symbolic links.
-    """
+    EPERM may be of a filter, or of a filesystem on the way, which must not lead us to a call that
+    follows symbolic links."""
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     try:
@@ -312,7 +336,8 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
 
 
 def _openat2_of_nothing() -> None:
-    """With a size of 0 it answers EINVAL before it looks at anything else (openat2(2)). Raises OSError if it does not."""
+    """With a size of 0 it answers EINVAL before it looks at anything else (openat2(2)). Raises
+    OSError if it does not."""
     assert _syscall is not None
     try:
         _checked(_syscall(_NR_OPENAT2, AT_FDCWD, b"/", ctypes.byref(_OpenHow(0, 0, 0)), 0))
@@ -327,7 +352,8 @@ def unreaped(pids: Iterable[int]) -> list[int]:
 
 
 def reaped(pid: int) -> bool:
-    """Reap a child if it has ended; whether it has. This very child and no other: waitpid(-1) would take away those of the pools."""
+    """Reap a child if it has ended; whether it has. This very child and no other: waitpid(-1) would
+    take away those of the pools."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
@@ -358,8 +384,8 @@ def is_runnable(pid: int) -> bool:
 def _stat_fields(pid: int) -> list[bytes]:
     """The fields of a process from its state on; none where it is not there.
 
-    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock (proc_pid_stat(5) is safe).
-    """
+    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock
+    (proc_pid_stat(5) is safe)."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -375,10 +401,12 @@ def _stat_fields(pid: int) -> list[bytes]:
 
 
 def here() -> str:
-    """Where a pid is known: the boot, and the pid namespace. In another one (a container that shares the directory) it is somebody
-    else's."""
+    """Where a pid is known: the boot, and the pid namespace. In another one (a container that
+    shares the directory) it is somebody else's."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # as text it would need a codec that has to be loaded
+        with open(
+            "/proc/sys/kernel/random/boot_id", "rb"
+        ) as file:  # as text it would need a codec that has to be loaded
             boot = (file.read() or b"").decode("ascii").strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except (OSError, ValueError):
@@ -391,11 +419,12 @@ def bytes_waiting(fd: int) -> int:
 
 
 def open_without_symlinks(path: bytes, flags: int) -> int:
-    """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises OSError; ELOOP where there is one.
+    """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises
+    OSError; ELOOP where there is one.
 
-    A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW). Without openat2 (Linux before 5.6, or a
-    filter that does not know it) the path is walked component by component.
-    """
+    A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW).
+    Without openat2 (Linux before 5.6, or a filter that does not know it) the path is walked
+    component by component."""
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
         return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
@@ -404,7 +433,8 @@ def open_without_symlinks(path: bytes, flags: int) -> int:
 
 
 def walked(path: bytes, flags: int) -> int:
-    """What open_without_symlinks is without openat2: each component is opened in the one before, as what it is, and looked at."""
+    """What open_without_symlinks is without openat2: each component is opened in the one before, as
+    what it is, and looked at."""
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
@@ -422,9 +452,11 @@ def walked(path: bytes, flags: int) -> int:
 
 
 def _opened_last(directory: int, name: bytes, flags: int) -> int:
-    """The last component. It is looked up once where O_PATH is wanted: in what hangs, nobody is to ask twice."""
+    """The last component. It is looked up once where O_PATH is wanted: in what hangs, nobody is to
+    ask twice."""
     if not flags & os.O_PATH:
-        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so it is looked at before.
+        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so it is
+        # looked at before.
         os.close(_no_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
     fd = os.open(name, (flags | os.O_NOFOLLOW) & ~os.O_DIRECTORY, dir_fd=directory)
@@ -445,11 +477,11 @@ def _no_link(fd: int) -> int:
 
 
 def open_in_mount(directory: int, name: bytes, flags: int) -> int:
-    """Open a name in an open directory, with O_NOFOLLOW, if it is not on another mount. Raises OSError; EXDEV where it is.
+    """Open a name in an open directory, with O_NOFOLLOW, if it is not on another mount. Raises
+    OSError; EXDEV where it is.
 
-    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) that mount is opened before it is noticed,
-    which with O_PATH asks nothing of most filesystems.
-    """
+    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) that
+    mount is opened before it is noticed, which with O_PATH asks nothing of most filesystems."""
     try:
         return openat2(directory, name, flags | os.O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
     except OSError as error:
@@ -463,7 +495,8 @@ def open_in_mount(directory: int, name: bytes, flags: int) -> int:
 
 
 def mount_id(fd: int) -> Optional[int]:
-    """The ID of the mount that a descriptor is on, as procfs knows it: no filesystem is asked. None where it does not say."""
+    """The ID of the mount that a descriptor is on, as procfs knows it: no filesystem is asked. None
+    where it does not say."""
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file if b":" in line)
@@ -475,9 +508,9 @@ def mount_id(fd: int) -> Optional[int]:
 def close_from(lowest: int) -> None:
     """Close every descriptor from ``lowest`` up.
 
-    close_range(2) is one call; without it (Linux before 5.9, glibc before 2.34) they are listed, because counting up to a limit
-    of a million descriptors takes longer than the probes. Raises OSError where /proc is not to be had either.
-    """
+    close_range(2) is one call; without it (Linux before 5.9, glibc before 2.34) they are listed,
+    because counting up to a limit of a million descriptors takes longer than the probes. Raises
+    OSError where /proc is not to be had either."""
     if _close_range is not None and _close_range(lowest, 0xFFFFFFFF, 0) == 0:
         return  # any error is that of a filter: with these arguments it has none of its own
     for name in os.listdir("/proc/self/fd"):

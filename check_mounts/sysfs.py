@@ -1,7 +1,7 @@
 """What the kernel tells below /sys of a block device and of the filesystem on it.
 
-These files are the kernel's own memory: reading them takes no lock of a filesystem, and waits for no device.
-"""
+These files are the kernel's own memory: reading them takes no lock of a filesystem, and waits for
+no device."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ _EXT = frozenset((b"ext2", b"ext3", b"ext4"))
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
-    """What makes a mounted filesystem read-only without any error, in words; None where nothing is known of that.
+    """What makes a mounted filesystem read-only without any error, in words; None where nothing is
+    known of that.
 
-    ``mount`` is of this host's mount table. ext4 counts its errors, also when it is the kernel that stops after them
-    (ext4_handle_error in fs/ext4/super.c): without one it was made so, with ``tune2fs -O read-only`` for example.
-    """
+    ``mount`` is of this host's mount table. ext4 counts its errors, also when it is the kernel that
+    stops after them (ext4_handle_error in fs/ext4/super.c): without one it was made so, with
+    ``tune2fs -O read-only`` for example."""
     device = f"{sys}/dev/block/{mount.device[0]}:{mount.device[1]}"
     if b"ro" in mount.options:
         return "its device is read-only" if _first_line(f"{device}/ro") == "1" else None
-    # Mounted rw, so the device was writable then, or the kernel would have refused: if it is not now, it may be failing.
+    # Mounted rw, so the device was writable then, or the kernel would have refused: if it is not
+    # now, it may be failing.
     if mount.fs_type in _EXT:
         name = _last_part_of_link(device)
-        return "the kernel counts no error of it" if name and _first_line(f"{sys}/fs/ext4/{name}/errors_count") == "0" else None
+        return (
+            "the kernel counts no error of it"
+            if name and _first_line(f"{sys}/fs/ext4/{name}/errors_count") == "0"
+            else None
+        )
     return None
 
 

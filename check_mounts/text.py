@@ -1,9 +1,8 @@
 """Bytes of unknown origin -> text that no output can be broken with.
 
-Mount points, sources and arguments may hold any byte but NUL, chosen by unprivileged users. What is printed of them goes through
-:func:`printable`, which escapes as the kernel does in mountinfo (``\\012``), so the same name reads the same everywhere and can
-be turned back.
-"""
+Mount points, sources and arguments may hold any byte but NUL, chosen by unprivileged users. What is
+printed of them goes through :func:`printable`, which escapes as the kernel does in mountinfo
+(``\\012``), so the same name reads the same everywhere and can be turned back."""
 
 from __future__ import annotations
 
@@ -14,7 +13,8 @@ import re
 import time
 from collections.abc import Sequence
 
-# `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays unambiguous.
+# `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays
+# unambiguous.
 _SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
 
 
@@ -23,11 +23,12 @@ def _octal(data: bytes) -> str:
 
 
 def printable(data: bytes) -> str:
-    """Text without control characters, ``|``, undecodable bytes or anything that a terminal or log would act on.
+    """Text without control characters, ``|``, undecodable bytes or anything that a terminal or log
+    would act on.
 
-    Each such byte becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless Unicode calls it not printable: line
-    and paragraph separators and bidirectional overrides break a line or turn it round.
-    """
+    Each such byte becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless Unicode
+    calls it not printable: line and paragraph separators and bidirectional overrides break a line
+    or turn it round."""
     if _SAFE.match(data):
         return data.decode("ascii")
     parts: list[str] = []
@@ -41,27 +42,25 @@ def printable(data: bytes) -> str:
 
 
 def printable_argument(argument: str) -> str:
-    """The same for an argument of the command line, which Python has decoded with surrogateescape. Secrets in it are masked: it may be
-    a source at a wrong place."""
+    """The same for an argument of the command line, which Python has decoded with surrogateescape.
+    Secrets in it are masked: it may be a source at a wrong place."""
     return printable(without_secrets(os.fsencode(argument)))
 
 
 # What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
 MASK = b"***"
-_SECRET_KEY = (
-    rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id|auth|jwt|bearer)[0-9]*"
-)
+_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id|auth|jwt|bearer)[0-9]*"
 # A value of a list: rclone's may be in quotes, which are doubled within it, and then hold anything.
 _LISTED_VALUE = rb"""(?:'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|[^&,;#]*)"""
 
 
 def without_secrets(data: bytes, logins: bool = True) -> bytes:
-    """A source or an option without passwords, keys and tokens: ``ftp://bob:***@host/``, ``//bob%***@host/share``, ``password=***``,
-    ``https://host/c?sig=***``. A user's name stays, but not before a web server, where it may be a token.
+    """A source or an option without passwords, keys and tokens: ``ftp://bob:***@host/``,
+    ``//bob%***@host/share``, ``password=***``, ``https://host/c?sig=***``. A user's name stays, but
+    not before a web server, where it may be a token.
 
-    ``logins``: whether ``user:password@host`` can be meant where there is no ``//``. In doubt too much is masked. Time is linear in
-    the length.
-    """
+    ``logins``: whether ``user:password@host`` can be meant where there is no ``//``. In doubt too
+    much is masked. Time is linear in the length."""
     if b"=" in data:
         data = _without_values(data)
     if b"@" not in data:
@@ -81,7 +80,8 @@ def value_words(key: bytes, value: bytes) -> str:
 
 
 def _without_values(data: bytes) -> bytes:
-    """``KEY=VALUE`` of a query, of a list, or of an option as a whole, whose value may hold anything."""
+    """``KEY=VALUE`` of a query, of a list, or of an option as a whole, whose value may hold
+    anything."""
     if re.match(rb"(?i)%s=" % _SECRET_KEY, data):
         return data.partition(b"=")[0] + b"=" + MASK
     user = re.match(rb"(?i)user(?:name)?=[^%]*%", data)  # smbmount's user%password
@@ -104,8 +104,8 @@ def _without_login(part: bytes, is_web: bool) -> bytes:
 def _end_of_login(part: bytes, separators: bytes) -> int:
     """Where the ``@`` is that ends what stands before a host, -1 where there is none.
 
-    An ``@`` of the path is none; but some passwords are written with slashes, so what is no host before the first one is a password.
-    """
+    An ``@`` of the path is none; but some passwords are written with slashes, so what is no host
+    before the first one is a password."""
     end = min((at for at in map(part.find, (b"/", b"?", b"#", b"\\")) if at >= 0), default=len(part))
     at = part.rfind(b"@", 0, end)
     host = part[at + 1 : end]
@@ -115,7 +115,8 @@ def _end_of_login(part: bytes, separators: bytes) -> int:
 
 
 def _without_password(data: bytes, logins: bool) -> bytes:
-    """``user:password@host:/path``, ``//user%password@host/share``; what begins with one slash is a path."""
+    """``user:password@host:/path``, ``//user%password@host/share``; what begins with one slash is a
+    path."""
     slashes = data[:2] in (b"//", b"\\\\")
     if not (slashes or logins) or (data[:1] in (b"/", b"\\", b"[") and not slashes):
         return data
@@ -123,14 +124,17 @@ def _without_password(data: bytes, logins: bool) -> bytes:
     at = -1 if slashes else _before_export(data, begin)
     if at < 0:
         at = begin + _end_of_login(data[begin:], b":%")
-    separator = min((place for place in (data.find(b":", begin, at), data.find(b"%", begin, at)) if place >= 0), default=-1)
+    separator = min(
+        (place for place in (data.find(b":", begin, at), data.find(b"%", begin, at)) if place >= 0), default=-1
+    )
     # `host:/x@y`: no login, but a path.
     is_path = not slashes and data[separator : separator + 2] == b":/" and _before_export(data, begin) < 0
     return data if separator < 0 or at < begin or is_path else data[: separator + 1] + MASK + data[at:]
 
 
 def _before_export(data: bytes, begin: int) -> int:
-    """Where the last ``@`` is that ``host:`` follows; after ``host:/`` only one that another ``host:/`` follows. -1 where none is."""
+    """Where the last ``@`` is that ``host:`` follows; after ``host:/`` only one that another
+    ``host:/`` follows. -1 where none is."""
     colon = data.find(b":", begin)
     end = rb":/" if data[colon : colon + 2] == b":/" else rb":"
     found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
@@ -138,13 +142,14 @@ def _before_export(data: bytes, begin: int) -> int:
 
 
 def one_line(message: str) -> str:
-    """A message made of safe and unsafe parts on one line: only what could break it is escaped, the backslash is left alone."""
+    """A message made of safe and unsafe parts on one line: only what could break it is escaped, the
+    backslash is left alone."""
     return "".join(char if char.isprintable() and char != "|" else escaped(char) for char in message)
 
 
 def escaped(char: str) -> str:
-    """A character as its bytes in octal. Of surrogates, some stand for a byte that was not UTF-8 (surrogateescape); any other is taken
-    for what it would be in UTF-8, so this never raises."""
+    """A character as its bytes in octal. Of surrogates, some stand for a byte that was not UTF-8
+    (surrogateescape); any other is taken for what it would be in UTF-8, so this never raises."""
     return _octal(char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"))
 
 
@@ -159,9 +164,8 @@ def clipped(text: str, limit: int) -> str:
 def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
     """How many of the first items there is room for, and how much room is left then.
 
-    Where that is not all of them, ``note`` is taken of the room first, to say how many more there are. Less than 0 left: not even that
-    fits, nor any item.
-    """
+    Where that is not all of them, ``note`` is taken of the room first, to say how many more there
+    are. Less than 0 left: not even that fits, nor any item."""
     if sum(sizes) <= room:
         return len(sizes), room - sum(sizes)
     room -= note
@@ -173,7 +177,8 @@ def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so this never raises."""
+    """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so
+    this never raises."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:
@@ -190,7 +195,8 @@ def _encoded_char(char: str, encoding: str) -> bytes:
 
 
 def error_words(number: int) -> str:
-    """``Input/output error (EIO)``. Some numbers have no name: 512 is ERESTARTSYS, seen after ``umount -f``."""
+    """``Input/output error (EIO)``. Some numbers have no name: 512 is ERESTARTSYS, seen after
+    ``umount -f``."""
     name = errno_module.errorcode.get(number)
     return f"errno {number}" if name is None else f"{os.strerror(number)} ({name})"
 
@@ -210,8 +216,8 @@ def seconds_words(seconds: float) -> str:
 def since_epoch(when: float) -> float:
     """A time on CLOCK_BOOTTIME in seconds since the epoch.
 
-    What is remembered is remembered on CLOCK_BOOTTIME: the host's clock may be set meanwhile, above all where it starts without one.
-    """
+    What is remembered is remembered on CLOCK_BOOTTIME: the host's clock may be set meanwhile, above
+    all where it starts without one."""
     return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - when)
 
 

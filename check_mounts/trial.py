@@ -1,8 +1,8 @@
-"""What the daemon reads, read by a process of its own that may hang in it and be given up. The daemon has no watcher: systemd knows it
-by its pid.
+"""What the daemon reads, read by a process of its own that may hang in it and be given up. The
+daemon has no watcher: systemd knows it by its pid.
 
-Import budget: that of workers, caught and watcher. Used before anything of the program or of other libraries is loaded, too.
-"""
+Import budget: that of workers, caught and watcher. Used before anything of the program or of other
+libraries is loaded, too."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _GIVEN, _CAUGHT = b"=", b"!"
 
 
 class Trial:
-    """``action`` in a process of its own. With ``arguments`` it is entered among the runs that were started with them, and not carried
-    out where an earlier one is stuck.
+    """``action`` in a process of its own. With ``arguments`` it is entered among the runs that were
+    started with them, and not carried out where an earlier one is stuck.
 
-    After :meth:`wait`, ``answer`` is what the action gave, None where it did not come to its end; then ``words`` say what happened, and
-    ``left`` has the process if it has not ended although it was killed. Raises OSError where no process can be had.
-    """
+    After :meth:`wait`, ``answer`` is what the action gave, None where it did not come to its end;
+    then ``words`` say what happened, and ``left`` has the process if it has not ended although it
+    was killed. Raises OSError where no process can be had."""
 
     def __init__(self, action: Callable[[], bytes], arguments: Optional[Sequence[str]] = None) -> None:
         self.answer: Optional[bytes] = None
@@ -56,8 +56,11 @@ class Trial:
         os.close(devnull)
         os.set_blocking(self._answer_fd, False)
 
-    def wait(self, still: float, longest: float, interrupted: Callable[[], bool], feed: Callable[[], None] = lambda: None) -> Trial:
-        """Until it has ended, has stood still for so many seconds, or has taken the longest time; ``feed`` is called now and then."""
+    def wait(
+        self, still: float, longest: float, interrupted: Callable[[], bool], feed: Callable[[], None] = lambda: None
+    ) -> Trial:
+        """Until it has ended, has stood still for so many seconds, or has taken the longest time;
+        ``feed`` is called now and then."""
         poll = select.poll()
         poll.register(self._answer_fd, select.POLLIN)
         begun = time.monotonic()
@@ -126,7 +129,9 @@ class Trial:
         try:
             said = run.caught_before()
             if said is not None:
-                return _CAUGHT + said[0].partition(b"\n")[0].partition(b" - ")[2].rpartition(b", nothing was checked")[0]
+                return (
+                    _CAUGHT + said[0].partition(b"\n")[0].partition(b" - ")[2].rpartition(b", nothing was checked")[0]
+                )
             return _GIVEN + self._action()
         finally:
             run.leave()

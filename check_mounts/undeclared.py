@@ -1,9 +1,10 @@
-"""Mounts that nobody has declared and that cannot be written to: which are a failure, and which are only remarked. Pure.
+"""Mounts that nobody has declared and that cannot be written to: which are a failure, and which are
+only remarked. Pure.
 
-After an error many filesystems stop writing by themselves: the superblock becomes ``ro``, and the mount goes on to say ``rw``
-(errors=remount-ro). That look is no proof. An administrator who remounts one of several mounts of a superblock gives it to the others,
-and so does a property of the type or of the filesystem.
-"""
+After an error many filesystems stop writing by themselves: the superblock becomes ``ro``, and the
+mount goes on to say ``rw`` (errors=remount-ro). That look is no proof. An administrator who
+remounts one of several mounts of a superblock gives it to the others, and so does a property of the
+type or of the filesystem."""
 
 from __future__ import annotations
 
@@ -27,9 +28,9 @@ def unwritable(
 ) -> Optional[Unwritable]:
     """Whether an undeclared mount refuses to be written to, though its type is normally writable.
 
-    ``any_ro``: what an administrator has mounted read-only counts, too. ``mounts`` gives the mount table, ``property_of`` what makes
-    a filesystem read-only without an error; both are asked only where it matters.
-    """
+    ``any_ro``: what an administrator has mounted read-only counts, too. ``mounts`` gives the mount
+    table, ``property_of`` what makes a filesystem read-only without an error; both are asked only
+    where it matters."""
     why = expected.read_only(mount, expected_ro=False)
     if why is None:
         return None
@@ -40,7 +41,11 @@ def unwritable(
     if b"ro" not in mount.options:
         return Unwritable(why, True)  # shut down
     cause = _by_its_type(mount) or property_of(mount)
-    return Unwritable("mounted ro, which nobody declared", True) if cause is None else Unwritable(f"mounted ro; {cause}", False)
+    return (
+        Unwritable("mounted ro, which nobody declared", True)
+        if cause is None
+        else Unwritable(f"mounted ro; {cause}", False)
+    )
 
 
 def has_stopped(mount: Mount) -> bool:
@@ -48,7 +53,9 @@ def has_stopped(mount: Mount) -> bool:
     return b"ro" not in mount.options and (b"ro" in mount.super_options or b"emergency_ro" in mount.super_options)
 
 
-def _stopped(mount: Mount, mounts: Callable[[], Iterable[Mount]], property_of: Callable[[Mount], Optional[str]]) -> Unwritable:
+def _stopped(
+    mount: Mount, mounts: Callable[[], Iterable[Mount]], property_of: Callable[[Mount], Optional[str]]
+) -> Unwritable:
     if b"emergency_ro" in mount.super_options:  # only an error makes this of it
         return Unwritable("mounted rw, but stopped after an error (emergency_ro)", True)
     cause = _by_its_type(mount) or _by_an_administrator(mount, mounts()) or property_of(mount)
@@ -73,8 +80,9 @@ def _by_an_administrator(mount: Mount, mounts: Iterable[Mount]) -> Optional[str]
 
 
 def _is_storage(mount: Mount) -> bool:
-    """A filesystem as such, on a disk or a server. A tmpfs, and a mount that is ro of a filesystem that is rw, are somebody's intention:
-    ostree's /sysroot (coreos/fedora-coreos-tracker#1232), a volume of Kubernetes."""
+    """A filesystem as such, on a disk or a server. A tmpfs, and a mount that is ro of a filesystem
+    that is rw, are somebody's intention: ostree's /sysroot (coreos/fedora-coreos-tracker#1232), a
+    volume of Kubernetes."""
     if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
         return False
     return b"ro" in mount.super_options or (mount.root == b"/" and b"ro" not in mount.options)

@@ -1,7 +1,8 @@
-"""What the daemon waits for beside its passes: a changed mount table, and the end of processes that hung filesystems hold.
+"""What the daemon waits for beside its passes: a changed mount table, and the end of processes that
+hung filesystems hold.
 
-Import budget: ``os``, ``resource``, ``select``, ``time``; stuck for /proc/PID/stat, syscalls for children.
-"""
+Import budget: ``os``, ``resource``, ``select``, ``time``; stuck for /proc/PID/stat, syscalls for
+children."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from typing import Optional
 
 from check_mounts import stuck, syscalls
 
-# How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp filter that does not know it).
+# How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp
+# filter that does not know it).
 _LOOK = 1.0
-# A killed process may need a moment to end. Of one that ends so soon nobody knows whether anything had held it.
+# A killed process may need a moment to end. Of one that ends so soon nobody knows whether anything
+# had held it.
 _MOMENT = 1.0
 # So many descriptors are left for what needs one: workers' answers, the result.
 _KEPT_FREE = 64
@@ -33,9 +36,9 @@ def _descriptors() -> int:
 class TableWatch:
     """Tells when the mount table in ``path`` has changed.
 
-    The kernel reports a change of the mount namespace as POLLERR and POLLPRI on an open mountinfo, once for each descriptor and
-    change (proc_pid_mounts(5)). On anything but the kernel's own file it never does.
-    """
+    The kernel reports a change of the mount namespace as POLLERR and POLLPRI on an open mountinfo,
+    once for each descriptor and change (proc_pid_mounts(5)). On anything but the kernel's own file
+    it never does."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -56,7 +59,8 @@ class TableWatch:
 
 
 class Endings:
-    """Tells when processes end that cannot be killed. Those that are children of ours are reaped."""
+    """Tells when processes end that cannot be killed. Those that are children of ours are
+    reaped."""
 
     def __init__(self, poll: select.poll) -> None:
         self._poll = poll
@@ -71,7 +75,8 @@ class Endings:
 
     @property
     def due(self) -> Optional[float]:
-        """When to call :meth:`ended` at the latest (CLOCK_MONOTONIC); None where the kernel tells."""
+        """When to call :meth:`ended` at the latest (CLOCK_MONOTONIC); None where the kernel
+        tells."""
         return self._next_look if len(self._pidfds) < len(self._since) else None
 
     def knows(self, fd: int) -> bool:
@@ -79,7 +84,8 @@ class Endings:
         return fd in self._pids
 
     def follow(self, strangers: Iterable[int], children: Iterable[int]) -> None:
-        """Watch these, too, and no strangers but these. ``children`` are ours, and followed until they have ended."""
+        """Watch these, too, and no strangers but these. ``children`` are ours, and followed until
+        they have ended."""
         self._children |= set(children)
         wanted = self._children | set(strangers)
         for pid in [pid for pid in self._since if pid not in wanted]:
@@ -97,7 +103,8 @@ class Endings:
             self._poll.register(fd, select.POLLIN)
 
     def ended(self) -> tuple[set[int], set[int]]:
-        """Reap and forget who has ended: those whom something had held, and those who had only just been killed."""
+        """Reap and forget who has ended: those whom something had held, and those who had only just
+        been killed."""
         now = time.monotonic()
         self._next_look = now + _LOOK
         held: set[int] = set()

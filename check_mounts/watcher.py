@@ -1,9 +1,10 @@
-"""The process that the caller waits for. It forks before anything else, and touches nothing that could block: pipes, the clock, what it
-prints to, and the notes of its child, which are in memory. The child does all the rest. Where that is caught by something that hangs,
-this one says what it is caught in and what it had noted until then, and leaves it behind.
+"""The process that the caller waits for. It forks before anything else, and touches nothing that
+could block: pipes, the clock, what it prints to, and the notes of its child, which are in memory.
+The child does all the rest. Where that is caught by something that hangs, this one says what it is
+caught in and what it had noted until then, and leaves it behind.
 
-Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter (signal is not, and imports enum); notes.
-"""
+Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter
+(signal is not, and imports enum); notes."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 
 # Until the child says otherwise: what a run takes at most where no option does, in seconds.
 _DEADLINE = 9.0
-# How much later than it meant to be it may be done, and how much later still where it is not stuck but at work.
+# How much later than it meant to be it may be done, and how much later still where it is not stuck
+# but at work.
 _BEYOND, _BUSY = 0.5, 1.5
 # The same after a signal that asks for the end.
 _AFTER_SIGNAL = 0.5
 # How long the reader of our output may keep us in all, once there is nothing else to wait for.
 _PATIENCE = 4.0
-# The longest wait. Where one took so much longer, this host was stopped, and the child with it: it has so long then to catch up.
+# The longest wait. Where one took so much longer, this host was stopped, and the child with it: it
+# has so long then to catch up.
 _SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
 # How long to wait where it cannot be waited for anything.
 _MOMENT = 0.01
@@ -42,10 +45,11 @@ _HANDLED = (*ENDING, signal.SIGTSTP, signal.SIGCHLD)
 
 
 def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
-    """Have ``work`` done in a child, which is given its notes and the pid of its watcher; the exit code.
+    """Have ``work`` done in a child, which is given its notes and the pid of its watcher; the exit
+    code.
 
-    ``submits``: that nothing is submitted is to be said on stderr. Raises OSError where no child can be had.
-    """
+    ``submits``: that nothing is submitted is to be said on stderr. Raises OSError where no child
+    can be had."""
     made: list[int] = []
     try:
         memory = notes.create()
@@ -68,17 +72,22 @@ def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
     return _Watcher(pid, memory, out[0], err[0], wake[0], submits).run()
 
 
-def _be_the_child(work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int) -> "NoReturn":
+def _be_the_child(
+    work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int
+) -> "NoReturn":
     """Never returns into the watcher's code."""
     code = _UNKNOWN
     try:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        # What a terminal or a supervisor sends to all of the group is passed on by the watcher, once.
+        # What a terminal or a supervisor sends to all of the group is passed on by the watcher,
+        # once.
         try:
             os.setpgid(0, 0)
         except OSError:  # only a filter refuses it: then it comes twice
             pass
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # so in the background, where a terminal could stop it for writing
+        signal.signal(
+            signal.SIGTTOU, signal.SIG_IGN
+        )  # so in the background, where a terminal could stop it for writing
         for fd, pipe in ((1, out), (2, err)):
             if not os.isatty(fd):
                 os.dup2(pipe, fd)
@@ -98,12 +107,15 @@ def _note(number: int, _frame: object) -> None:
 
 
 def _listen(wake: int) -> None:
-    """Note signals. Those for the child are blocked until it has handlers of its own; in us they are as soon as it is there."""
+    """Note signals. Those for the child are blocked until it has handlers of its own; in us they
+    are as soon as it is there."""
     os.set_blocking(wake, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in _HANDLED:
-        if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
+        if (
+            number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN
+        ):  # nohup(1) asks for SIGHUP to be ignored
             signal.signal(number, _note)
 
 
@@ -163,7 +175,8 @@ class _Watcher:
         self._signal: Optional[int] = None
         self._signals = 0
         self._signalled = 0.0
-        # How many seconds the child had run at the last look, whether it had since the one before, and when to look again.
+        # How many seconds the child had run at the last look, whether it had since the one before,
+        # and when to look again.
         self._ran, self._computes, self._look = -1.0, False, 0.0
         self._is_there = True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD))
@@ -261,7 +274,8 @@ class _Watcher:
         return status if pid else None
 
     def _is_caught(self) -> bool:
-        """Its time is up. One that computes is not stuck, for this host has other things to do, too: it is looked at once before."""
+        """Its time is up. One that computes is not stuck, for this host has other things to do,
+        too: it is looked at once before."""
         now, limit = time.monotonic(), self._limit()
         if now < limit - _LATE:
             self._ran = -1.0
@@ -305,8 +319,8 @@ class _Watcher:
         return state
 
     def _flush(self) -> None:
-        """Hand the rest over. A reader that does not read must not keep us for ever. A signal that comes now ends it; the first piece,
-        which has the verdict, has its chance even so."""
+        """Hand the rest over. A reader that does not read must not keep us for ever. A signal that
+        comes now ends it; the first piece, which has the verdict, has its chance even so."""
         until, known = time.monotonic() + _PATIENCE, self._signals
         while self._out.waiting or self._err.waiting:
             left = until - time.monotonic()
@@ -316,7 +330,8 @@ class _Watcher:
 
 
 def processor_time(pid: int) -> float:
-    """How many seconds a child has run; it does not while it waits for a file. 0 where that is not known, or it has been reaped."""
+    """How many seconds a child has run; it does not while it waits for a file. 0 where that is not
+    known, or it has been reaped."""
     try:
         return time.clock_gettime(~pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
     except OSError:

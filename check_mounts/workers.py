@@ -1,22 +1,29 @@
 """An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
 
-Import budget: ``mmap``, ``os``, ``resource``, ``select``, ``signal``, ``struct``, ``time``; ctypes and fcntl by way of syscalls.
+Import budget: ``mmap``, ``os``, ``resource``, ``select``, ``signal``, ``struct``, ``time``; ctypes
+and fcntl by way of syscalls.
 
-Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and a worker that hangs holds up
-nothing but its own request. Before a worker begins, it notes in shared memory what it took and when; answers come back through a
-pipe of its own, whose end of file is its death. The pool starts with one worker per core. When work waits and nobody has answered
-for a while, it doubles: a healthy system costs two forks, and hundreds of hung requests are waited for at the same time.
+Requests are numbers in one pipe that all workers read from, so whoever is free takes the next, and
+a worker that hangs holds up nothing but its own request. Before a worker begins, it notes in shared
+memory what it took and when; answers come back through a pipe of its own, whose end of file is its
+death. The pool starts with one worker per core. When work waits and nobody has answered for a
+while, it doubles: a healthy system costs two forks, and hundreds of hung requests are waited for at
+the same time.
 
 Invariants:
 
-- The parent never blocks on a worker: it polls with a timeout, writes without blocking, reaps with WNOHANG.
-- What has arrived is read before a timeout is declared, and time counts from when the worker began until it has its answer: a late
-  parent, a busy machine or SIGSTOP does not make a request time out, though the worker waits for room in its pipe by then.
-- What a worker says of itself is believed for a while only, since one that acts as a user may be tampered with: its time is up that
-  long after it was seen at a request, whatever it notes. Each frame that it is to be read for costs an open request.
-- Only own children that are not reaped yet are killed: until then their pid cannot belong to anybody else.
-- A system call of the parent that fails (no memory, a filter, no right to kill a worker that has become a user) costs no answer: what
-  has come is kept, and the rest is tried again.
+- The parent never blocks on a worker: it polls with a timeout, writes without blocking, reaps with
+  WNOHANG.
+- What has arrived is read before a timeout is declared, and time counts from when the worker began
+  until it has its answer: a late parent, a busy machine or SIGSTOP does not make a request time
+  out, though the worker waits for room in its pipe by then.
+- What a worker says of itself is believed for a while only, since one that acts as a user may be
+  tampered with: its time is up that long after it was seen at a request, whatever it notes. Each
+  frame that it is to be read for costs an open request.
+- Only own children that are not reaped yet are killed: until then their pid cannot belong to
+  anybody else.
+- A system call of the parent that fails (no memory, a filter, no right to kill a worker that has
+  become a user) costs no answer: what has come is kept, and the rest is tried again.
 """
 
 from __future__ import annotations
@@ -37,25 +44,28 @@ from check_mounts import privilege, signals, syscalls
 
 # How long nobody may have answered, while work waits, before the pool doubles.
 PATIENCE = 0.02
-# It also doubles where those who answer would need longer than this for what waits, or than that part of the timeout: behind many
-# slow mounts a hung one must still be found in time.
+# It also doubles where those who answer would need longer than this for what waits, or than that
+# part of the timeout: behind many slow mounts a hung one must still be found in time.
 _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
-# When a request that nobody seems to have is lost, and an answer that a worker says it has, though there is room for it. It may lose
-# the processor before it has noted what it took, or written what it found.
+# When a request that nobody seems to have is lost, and an answer that a worker says it has, though
+# there is room for it. It may lose the processor before it has noted what it took, or written what
+# it found.
 _LOST_AFTER = 2.0
-# How long the parent sleeps where it cannot wait for an event, in seconds, and how often an answer may fail to be read.
+# How long the parent sleeps where it cannot wait for an event, in seconds, and how often an answer
+# may fail to be read.
 _MOMENT, _MOST_FAILURES = 0.005, 100
 
-# Whose pool has no other end gives it one so many seconds after a request's timeout: that counts from when a worker begins, and where
-# no process can be started none does.
+# Whose pool has no other end gives it one so many seconds after a request's timeout: that counts
+# from when a worker begins, and where no process can be started none does.
 TO_BEGIN = 1.0
 
 _REQUEST_FD, _ANSWER_FD = 3, 4
 _KEY = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")  # of an answer: key, and whether it is the worker's last
-# What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), and what it says of its progress.
-# The time is written before the key and read after it, so a key never goes with the time of an older one. It is _ANSWERING from when
-# there is an answer: 496 of the survey's fill a pipe, and then it is the parent who keeps the worker waiting.
+# What a worker is at: time it began (CLOCK_MONOTONIC), key + 1 (0: nothing), and what it says of
+# its progress. The time is written before the key and read after it, so a key never goes with the
+# time of an older one. It is _ANSWERING from when there is an answer: 496 of the survey's fill a
+# pipe, and then it is the parent who keeps the worker waiting.
 _BEGAN, _CLAIM = struct.Struct("<d"), struct.Struct("<I")
 _ANSWERING = float("inf")
 _PROGRESS, _DESK = 16, 64
@@ -72,8 +82,8 @@ class Answered:
 
 @dataclasses.dataclass(frozen=True)
 class TimedOut:
-    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is the last that it noted
-    (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
+    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is the
+    last that it noted (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
 
     key: int
     pid: int
@@ -83,7 +93,8 @@ class TimedOut:
 
 @dataclasses.dataclass(frozen=True)
 class Died:
-    """A worker ended without an answer, or answered nonsense and was killed. ``pid`` is None where nobody knows which."""
+    """A worker ended without an answer, or answered nonsense and was killed. ``pid`` is None where
+    nobody knows which."""
 
     key: int
     pid: Optional[int]
@@ -95,8 +106,9 @@ Event = Union[Answered, TimedOut, Died]
 
 @dataclasses.dataclass(frozen=True)
 class Desk:
-    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for its progress
-    (PROGRESS_SIZE bytes at the most), which the parent can read though the worker hangs."""
+    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for
+    its progress (PROGRESS_SIZE bytes at the most), which the parent can read though the worker
+    hangs."""
 
     slot: int
     parent: int
@@ -109,8 +121,8 @@ Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 @dataclasses.dataclass
 class _Worker:
-    """``seen_at``: the request that it was at when the parent looked, ``seen`` when that was for the first time since its last answer.
-    ``failures``: how often its answers could not be read."""
+    """``seen_at``: the request that it was at when the parent looked, ``seen`` when that was for
+    the first time since its last answer. ``failures``: how often its answers could not be read."""
 
     slot: int
     pid: int
@@ -121,11 +133,12 @@ class _Worker:
 
 
 class Pool:
-    """The pool. ``timeout`` in seconds is what one request may take; ``answer_size`` in bytes is less than PIPE_BUF.
+    """The pool. ``timeout`` in seconds is what one request may take; ``answer_size`` in bytes is
+    less than PIPE_BUF.
 
-    ``wake_fd``: a descriptor whose readability ends a wait early (the wake-up pipe of signals). ``groups``: supplementary groups
-    of the workers. No more than ``max_workers`` processes exist at any time, those given up and still stuck included.
-    """
+    ``wake_fd``: a descriptor whose readability ends a wait early (the wake-up pipe of signals).
+    ``groups``: supplementary groups of the workers. No more than ``max_workers`` processes exist at
+    any time, those given up and still stuck included."""
 
     def __init__(
         self,
@@ -157,7 +170,8 @@ class Pool:
             os.set_blocking(self._send_fd, False)
             self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             try:
-                # Itself a descriptor, so that somebody who waits for more than this pool can wait for it.
+                # Itself a descriptor, so that somebody who waits for more than this pool can wait
+                # for it.
                 self._poll = select.epoll()
                 if wake_fd is not None:
                     self._poll.register(wake_fd, select.EPOLLIN)
@@ -180,8 +194,8 @@ class Pool:
     # -- what the owner of the pool does with it
 
     def submit(self, key: int, timeout: Optional[float] = None) -> None:
-        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event. ``timeout``: another one than the
-        pool's, in seconds."""
+        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event.
+        ``timeout``: another one than the pool's, in seconds."""
         if timeout is not None:
             self._timeouts[key] = timeout
         self._open.add(key)
@@ -193,7 +207,8 @@ class Pool:
         return bool(self._open)
 
     def fileno(self) -> int:
-        """A descriptor that is readable where :meth:`wait` has something to do before it is :attr:`due`."""
+        """A descriptor that is readable where :meth:`wait` has something to do before it is
+        :attr:`due`."""
         return self._poll.fileno()
 
     @property
@@ -202,7 +217,8 @@ class Pool:
         return 0.0 if self._unsent else self._look_at
 
     def wait(self, until: float) -> list[Event]:
-        """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where it was woken or ran out."""
+        """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where
+        it was woken or ran out."""
         if self._unsent:
             self._send()
         for fd in self._ready(until):
@@ -219,23 +235,26 @@ class Pool:
         return events
 
     def _ready(self, until: float) -> list[int]:
-        """The descriptors that have something to say, as soon as there are any. All, where that cannot be found out: to read one that
-        has nothing does not block."""
+        """The descriptors that have something to say, as soon as there are any. All, where that
+        cannot be found out: to read one that has nothing does not block."""
         try:
-            # Rounded up to a millisecond: epoll_wait would return at once before the time, again and again.
+            # Rounded up to a millisecond: epoll_wait would return at once before the time, again
+            # and again.
             return [fd for fd, _ in self._poll.poll(max(0.0, min(until, self._look_at) - monotonic() + 0.001))]
         except OSError:
             sleep(max(0.0, min(_MOMENT, until - monotonic())))
             return [*self._by_fd, *([] if self._wake_fd is None else [self._wake_fd])]
 
     def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
-        """(key, pid, seconds) of each request that a worker has been at for so long, and has no answer to."""
+        """(key, pid, seconds) of each request that a worker has been at for so long, and has no
+        answer to."""
         now = monotonic()
         claims = ((worker.pid, *self._claim(worker)) for worker in self._by_fd.values())
         return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
 
     def last_answers(self) -> list[Event]:
-        """Kill all workers; what they had answered by then. Nothing but :meth:`unserved` and :meth:`close` may follow."""
+        """Kill all workers; what they had answered by then. Nothing but :meth:`unserved` and
+        :meth:`close` may follow."""
         if self._open:
             for worker in self._by_fd.values():
                 self._kill(worker)
@@ -244,7 +263,8 @@ class Pool:
         return self._taken_events()
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
-        """Give up everything: (key, pid or None where no worker had it, progress, seconds waited) of each open request."""
+        """Give up everything: (key, pid or None where no worker had it, progress, seconds waited)
+        of each open request."""
         now = monotonic()
         rest: list[tuple[int, Optional[int], bytes, float]] = []
         for worker in list(self._by_fd.values()):
@@ -269,8 +289,8 @@ class Pool:
     def close(self, grace: float = 0.05) -> list[int]:
         """End all workers; the pids of those that have not ended although they got SIGKILL.
 
-        Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be killed at all is gone by then.
-        """
+        Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be
+        killed at all is gone by then."""
         self.unserved()
         for worker in list(self._by_fd.values()):
             self._give_up(worker)  # idle, or just about to note that it is not
@@ -293,12 +313,15 @@ class Pool:
     # -- requests and answers
 
     def _send(self) -> None:
-        """As many requests as the pipe takes; writes of up to PIPE_BUF bytes are not torn (pipe(7))."""
+        """As many requests as the pipe takes; writes of up to PIPE_BUF bytes are not torn
+        (pipe(7))."""
         while self._unsent:
             keys = [self._unsent[i] for i in range(min(len(self._unsent), select.PIPE_BUF // _KEY.size))]
             try:
                 os.write(self._send_fd, b"".join(map(_KEY.pack, keys)))
-            except OSError:  # full: thousands are waiting, more after the next answers; or no memory, and more a little later
+            except (
+                OSError
+            ):  # full: thousands are waiting, more after the next answers; or no memory, and more a little later
                 break
             for _ in keys:
                 self._unsent.popleft()
@@ -335,7 +358,8 @@ class Pool:
         return True
 
     def _accept(self, data: bytes) -> bool:
-        """Turn frames into events; False where they are none of ours (a worker that acts as a user may be tampered with)."""
+        """Turn frames into events; False where they are none of ours (a worker that acts as a user
+        may be tampered with)."""
         for start in range(0, len(data), self._frame_size):
             frame = data[start : start + self._frame_size]
             if len(frame) != self._frame_size:
@@ -349,7 +373,8 @@ class Pool:
         return True
 
     def _read_out(self, worker: _Worker) -> None:
-        """Read what a worker that was killed has answered before, up to the first frame that is none."""
+        """Read what a worker that was killed has answered before, up to the first frame that is
+        none."""
         failures = -1
         while failures < worker.failures:  # once more, where it could not be read
             failures = worker.failures
@@ -372,7 +397,8 @@ class Pool:
         for worker in list(self._by_fd.values()):
             key, began, due = self._look_at_one(worker, now)
             while key is not None and now >= due and self._receive(worker):
-                # It may have waited for room there. That a request is among them is seen from its claim.
+                # It may have waited for room there. That a request is among them is seen from its
+                # claim.
                 key, began, due = self._look_at_one(worker, now)
             if key is None:
                 continue
@@ -381,7 +407,8 @@ class Pool:
             else:
                 claimed += 1
                 soonest = min(soonest, due)
-        # What is answered does not wait, though it was not read. More workers would only keep a late parent from it.
+        # What is answered does not wait, though it was not read. More workers would only keep a
+        # late parent from it.
         unread = self._unread() if len(self._open) > claimed else 0
         self._find_lost(claimed + unread)
         waiting = len(self._open) - claimed
@@ -395,7 +422,8 @@ class Pool:
         self._look_at = soonest
 
     def _look_at_one(self, worker: _Worker, now: float) -> tuple[Optional[int], float, float]:
-        """What a worker is at, since when, and when its time is up; None where it is at nothing, or is no longer ours."""
+        """What a worker is at, since when, and when its time is up; None where it is at nothing, or
+        is no longer ours."""
         key, began = self._claim(worker)
         if key is None or self._by_fd.get(worker.answer_fd) is not worker:
             return None, 0.0, 0.0
@@ -411,10 +439,11 @@ class Pool:
         return elapsed >= PATIENCE / 2 and waiting * elapsed > self._answers * horizon
 
     def _find_lost(self, known: int) -> None:
-        """Requests that nobody has: taken by a worker that was killed before it could note that, or that answered nonsense.
+        """Requests that nobody has: taken by a worker that was killed before it could note that, or
+        that answered nonsense.
 
-        Only after a while, because a worker may just be about to note what it took. ``known``: how many have a worker or an answer.
-        """
+        Only after a while, because a worker may just be about to note what it took. ``known``: how
+        many have a worker or an answer."""
         suspects: dict[int, float] = {}
         if not known and not self._unsent and _waiting_in(self._request_fd) == 0:
             now = monotonic()
@@ -438,7 +467,8 @@ class Pool:
         return sum(_waiting_in(fd) or 0 for fd in self._by_fd) // self._frame_size
 
     def _claim(self, worker: _Worker) -> tuple[Optional[int], float]:
-        """What a worker is at and since when, or _ANSWERING; None where it is at nothing, or has answered already."""
+        """What a worker is at and since when, or _ANSWERING; None where it is at nothing, or has
+        answered already."""
         desk = worker.slot * _DESK
         key = _CLAIM.unpack_from(self._desks, desk + 8)[0] - 1
         # Whatever it notes: not before there was a pool. Of NaN, max() takes the first.
@@ -487,8 +517,8 @@ class Pool:
     def _kill(self, worker: _Worker) -> None:
         """SIGKILL, and no wait: it may be in a system call that no signal ends.
 
-        It is gone already, or has become a user whom we may not kill (EPERM without CAP_KILL): then it is given up all the same.
-        """
+        It is gone already, or has become a user whom we may not kill (EPERM without CAP_KILL): then
+        it is given up all the same."""
         try:
             os.kill(worker.pid, signal.SIGKILL)
         except OSError:
@@ -535,15 +565,15 @@ class Pool:
 def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Leave everything of the parent's behind but the two pipes.
 
-    Above all its descriptors: nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker that
-    cannot die would keep them open for ever.
-    """
+    Above all its descriptors: nrpe waits for the end of file on pipes that it leaks to plugins (fds
+    5 and 6), and a worker that cannot die would keep them open for ever."""
     signals.back_to_default()
     try:
         os.setsid()
     except OSError:
         pass  # a filter: then what is sent to the caller's group comes here, too
-    # Up and out of the way first: the pipes themselves may have any number, 3 and 4 swapped included.
+    # Up and out of the way first: the pipes themselves may have any number, 3 and 4 swapped
+    # included.
     keep = [os.dup(fd) for fd in (request_fd, answer_fd)]
     while min(keep) <= _ANSWER_FD:
         keep = [os.dup(fd) for fd in keep]
@@ -586,8 +616,8 @@ def _waiting_in(fd: int) -> Optional[int]:
 
 
 def _allow_descriptors(count: int) -> None:
-    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker takes one of them here. Without, there
-    may be fewer workers than wanted."""
+    """Raise the soft limit of open files, 1,024 on most systems, as far as it goes: each worker
+    takes one of them here. Without, there may be fewer workers than wanted."""
     try:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

@@ -1,17 +1,23 @@
-"""The write probe of one mount: a file is made, written, read back and removed. Runs in a worker that serves nothing else after it.
+"""The write probe of one mount: a file is made, written, read back and removed. Runs in a worker
+that serves nothing else after it.
 
-Import budget: that of probe. Off unless asked for (``--write``), and only where the reading steps have been answered.
+Import budget: that of probe. Off unless asked for (``--write``), and only where the reading steps
+have been answered.
 
-- The file's name is unpredictable, O_EXCL and O_NOFOLLOW: who owns the directory can neither lead it elsewhere nor have something of
-  his overwritten. Everything below the mount point is done as the owner, so root does nothing in a directory that a user controls.
-- fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read back, or nothing would be proven.
-- The name is remembered before the file is made, so that the next run can remove what a killed worker has left, and nothing else.
-- That comes first, and is forgotten then, before another name is remembered. So a directory whose writes hang has one file left in it and
-  one name remembered, however often it is tried. The name is never used again: who has seen it could be there before us.
+- The file's name is unpredictable, O_EXCL and O_NOFOLLOW: who owns the directory can neither lead
+  it elsewhere nor have something of his overwritten. Everything below the mount point is done as
+  the owner, so root does nothing in a directory that a user controls.
+- fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read
+  back, or nothing would be proven.
+- The name is remembered before the file is made, so that the next run can remove what a killed
+  worker has left, and nothing else.
+- That comes first, and is forgotten then, before another name is remembered. So a directory whose
+  writes hang has one file left in it and one name remembered, however often it is tried. The name
+  is never used again: who has seen it could be there before us.
 
-While a file is being made on a server that has just died, the kernel keeps the root directory's lock, and others who look up a new
-name there wait with us. That is why the reading steps come first, and why it is not the default.
-"""
+While a file is being made on a server that has just died, the kernel keeps the root directory's
+lock, and others who look up a new name there wait with us. That is why the reading steps come
+first, and why it is not the default."""
 
 from __future__ import annotations
 
@@ -29,16 +35,19 @@ from check_mounts.probe import Ended, Probe, Request
 
 PREFIX = ".check_mounts-"
 SIZE = 4096
-# Where more was left, so many files at least are removed each time, or there would never be fewer of them; and more of them if that
-# takes no longer than this, in seconds. Each one costs a round trip of the time that is there for the probe.
+# Where more was left, so many files at least are removed each time, or there would never be fewer
+# of them; and more of them if that takes no longer than this, in seconds. Each one costs a round
+# trip of the time that is there for the probe.
 _REMOVED, _TIDYING = 2, 0.05
-# How many files that cannot be removed although their server answers are remembered in the hope of better days. Until then no more are
-# made: one that only takes (append-only directories, drop boxes, archives that keep all) would be filled with them.
+# How many files that cannot be removed although their server answers are remembered in the hope of
+# better days. Until then no more are made: one that only takes (append-only directories, drop
+# boxes, archives that keep all) would be filled with them.
 _UNREMOVABLE = 4
 
 
 class Memory(Protocol):
-    """Where the names of files are remembered that have not been removed yet (:class:`check_mounts.stuck.Registry`)."""
+    """Where the names of files are remembered that have not been removed yet
+    (:class:`check_mounts.stuck.Registry`)."""
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
         """Remember that a file with this token is about to be made in this directory."""
@@ -53,7 +62,9 @@ class Memory(Protocol):
 class WriteProbe(Probe):
     """One write probe. Its outcome has the steps from CREATE on, and look-up and statx."""
 
-    def __init__(self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> None:
+    def __init__(
+        self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
+    ) -> None:
         super().__init__(request, note, parent)
         self._device = device
         self._memory = memory
@@ -62,13 +73,15 @@ class WriteProbe(Probe):
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
         if self._denied is None and self._stat is not None and self._is_the_directory():
-            # A write beyond the limit of file sizes that our caller has set is an error, and not the end.
+            # A write beyond the limit of file sizes that our caller has set is an error, and not
+            # the end.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             self._write_as_owner(fd, self._stat)
             self._doubt(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """Any error of writing ends the probe, and the first one is the one that is told. Raises Ended."""
+        """Any error of writing ends the probe, and the first one is the one that is told. Raises
+        Ended."""
         if not step.writes:
             return super()._sort_out(step, number)
         if self._failed is None and self._denied is None:
@@ -79,7 +92,8 @@ class WriteProbe(Probe):
         raise Ended
 
     def _doubt(self, fd: int) -> None:
-        """A stale handle may be that of our file, which somebody has removed on the server: the root directory's own is asked."""
+        """A stale handle may be that of our file, which somebody has removed on the server: the
+        root directory's own is asked."""
         failed, seen, self._stat = self._failed, self._stat, None
         if failed is not None and failed[1] == errno.ESTALE:
             try:
@@ -92,7 +106,8 @@ class WriteProbe(Probe):
         self._stat = self._stat or seen
 
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
-        """As the owner or not at all: root writes nothing into a directory that is somebody else's."""
+        """As the owner or not at all: root writes nothing into a directory that is somebody
+        else's."""
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
@@ -113,7 +128,8 @@ class WriteProbe(Probe):
                 self._forget(promise)
 
     def _has_kept(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
-        """Whether there is too much already that cannot be removed; then that is the probe's result."""
+        """Whether there is too much already that cannot be removed; then that is the probe's
+        result."""
         began = monotonic()
         number = self._remove_leftovers(fd, leftovers)
         if number:
@@ -126,8 +142,9 @@ class WriteProbe(Probe):
         return bool(number)
 
     def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> int:
-        """What workers that were killed have left, one by one: what is gone is forgotten even if the next one hangs. Gives the errno of
-        one that cannot be removed, if there are too many of them."""
+        """What workers that were killed have left, one by one: what is gone is forgotten even if
+        the next one hangs. Gives the errno of one that cannot be removed, if there are too many of
+        them."""
         removed = kept = last = 0
         began = monotonic()
         for path, token in leftovers:
@@ -145,7 +162,8 @@ class WriteProbe(Probe):
         return last if kept >= _UNREMOVABLE else 0
 
     def _remove_one(self, fd: int, token: str) -> Optional[int]:
-        """0 where it is gone, or the errno that keeps it; None where this process cannot act as the owner."""
+        """0 where it is gone, or the errno that keeps it; None where this process cannot act as the
+        owner."""
         numbers: list[int] = []
 
         def remove() -> None:
@@ -163,7 +181,8 @@ class WriteProbe(Probe):
             pass  # remembered for nothing; what was measured is not lost over that
 
     def _refuse(self, error: OSError) -> None:
-        """It cannot be done as the owner: that is our inability (EPERM without CAP_SETUID, EINVAL of an id that is not mapped)."""
+        """It cannot be done as the owner: that is our inability (EPERM without CAP_SETUID, EINVAL
+        of an id that is not mapped)."""
         self._errnos[Step.CREATE - 1], self._not_owner = error.errno or errno.EPERM, True
 
     def _write(self, fd: int, token: str) -> None:
@@ -209,8 +228,9 @@ class WriteProbe(Probe):
             self._errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
 
     def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
-        """What was read back is not what was written. The owner could have written to our file, but not to one that has no name, and
-        nobody but root writes to root's, unless its mode lets others (vfat and cifs show any file as they were told at mount)."""
+        """What was read back is not what was written. The owner could have written to our file, but
+        not to one that has no name, and nobody but root writes to root's, unless its mode lets
+        others (vfat and cifs show any file as they were told at mount)."""
         try:
             file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
         except OSError:
@@ -239,7 +259,8 @@ def _is_ours_alone(file: int) -> bool:
 
 
 def _remove_leftover(fd: int, token: str) -> int:
-    """0 where it is gone. Where it cannot be removed now it stays remembered, and the errno says why."""
+    """0 where it is gone. Where it cannot be removed now it stays remembered, and the errno says
+    why."""
     try:
         os.unlink(PREFIX + token, dir_fd=fd)
     except (FileNotFoundError, IsADirectoryError):  # somebody has put a directory in its place
@@ -273,6 +294,8 @@ def _reads_back(file: int, data: bytes) -> bool:
     return os.pread(file, SIZE, 0) == data
 
 
-def answer(request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
+def answer(
+    request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
+) -> tuple[bytes, bool]:
     """Write to a mount: the frame of the answer; this process is used up by it."""
     return WriteProbe(request, device, memory, note, parent).run(), True

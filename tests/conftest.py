@@ -1,4 +1,5 @@
-"""Real mounts in a mount namespace of the tests' own, a FUSE server that falls silent on command, and runs of the plugin."""
+"""Real mounts in a mount namespace of the tests' own, a FUSE server that falls silent on command,
+and runs of the plugin."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ _Value = TypeVar("_Value")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: mounts real filesystems, which only root may; skipped for everybody else")
-    config.addinivalue_line("markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root")
+    config.addinivalue_line(
+        "markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root"
+    )
     # What nohup and a shell's background ignore, whoever is started here would ignore, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,15 +59,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for an event that the kernel offers no handle for, on a host that has other things to do as well."""
+    """Wait for an event that the kernel offers no handle for, on a host that has other things to do
+    as well."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the event did not come"
         time.sleep(0.005)
 
 
-def in_time(limit: float, attempt: Callable[[], _Value], seconds: Optional[Callable[[_Value], float]] = None, attempts: int = 3) -> _Value:
-    """What an attempt gives that takes less than so long, by the clock or by its own account (``seconds``).
+def in_time(
+    limit: float, attempt: Callable[[], _Value], seconds: Optional[Callable[[_Value], float]] = None, attempts: int = 3
+) -> _Value:
+    """What an attempt gives that takes less than so long, by the clock or by its own account
+    (``seconds``).
 
     This host may be late, but not each time.
     """
@@ -79,7 +86,8 @@ def in_time(limit: float, attempt: Callable[[], _Value], seconds: Optional[Calla
 
 
 def undelivered(where: Destination, results: Sequence[Submitted], seconds: float) -> Undelivered:
-    """Why results are not delivered, which is to be said in time. Where this host was late, a second try is what counts."""
+    """Why results are not delivered, which is to be said in time. Where this host was late, a
+    second try is what counts."""
 
     def attempt() -> Undelivered:
         with pytest.raises(Undelivered) as caught:
@@ -90,7 +98,8 @@ def undelivered(where: Destination, results: Sequence[Submitted], seconds: float
 
 
 def remaining(count: int) -> set[int]:
-    """The pids of the workers left, once they are so many: those without work end in a moment of their own, and a daemon's come and go."""
+    """The pids of the workers left, once they are so many: those without work end in a moment of
+    their own, and a daemon's come and go."""
     left: set[int] = set()
 
     def are() -> bool:
@@ -158,9 +167,13 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
 class Fuse:
     """The FUSE server of fuse_server.py, by its commands."""
 
-    def __init__(self, mounts: Mounts, enter: Sequence[str] = (), program: Path = ROOT / "tests/fuse_server.py") -> None:
+    def __init__(
+        self, mounts: Mounts, enter: Sequence[str] = (), program: Path = ROOT / "tests/fuse_server.py"
+    ) -> None:
         self._mounts = mounts
-        self._process = subprocess.Popen([*enter, PYTHON, "-I", str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [*enter, PYTHON, "-I", str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def command(self, *words: str) -> str:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -213,7 +226,8 @@ def without_note(output: str) -> str:
 
 @pytest.fixture
 def hung(fuse: Fuse) -> Iterator[Path]:
-    """A filesystem that hangs, and answers at the end: what is stuck in it could not be ended otherwise."""
+    """A filesystem that hangs, and answers at the end: what is stuck in it could not be ended
+    otherwise."""
     path = fuse.mount("hung")
     fuse.command("hang", "hung")
     yield path
@@ -300,7 +314,8 @@ def strict_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory that everybody may read, with a copy of the program: the checkout may lie where only root gets in."""
+    """A directory that everybody may read, with a copy of the program: the checkout may lie where
+    only root gets in."""
     import tempfile
 
     import nagiosplugin
@@ -308,7 +323,9 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="check_mounts-test-", dir="/tmp"))
     path.chmod(0o755)
     shutil.copytree(ROOT / "check_mounts", path / "check_mounts", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(Path(nagiosplugin.__file__).parent, path / "nagiosplugin", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(nagiosplugin.__file__).parent, path / "nagiosplugin", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for item in path.rglob("*"):
         item.chmod(0o755 if item.is_dir() else 0o644)
     yield path

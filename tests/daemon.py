@@ -16,7 +16,8 @@ from tests.kernel import state
 
 
 class Daemon:
-    """``check_mounts --daemon --foreground`` with files of its own below ``base``; its log is a file."""
+    """``check_mounts --daemon --foreground`` with files of its own below ``base``; its log is a
+    file."""
 
     def __init__(self, plugin: Plugin, base: Path, interval: float = 1.0, timeout: float = 0.5) -> None:
         self.plugin = plugin
@@ -31,7 +32,16 @@ class Daemon:
     def start(self, *arguments: str, first: bool = True, **options: object) -> subprocess.Popen[bytes]:
         """Start it, and wait for its first result (``first``)."""
         before = self.log.count("\nChecked ")
-        words = ["--daemon", "--foreground", "--interval", str(self.interval), "-t", str(self.timeout), "--cache", str(self.cache)]
+        words = [
+            "--daemon",
+            "--foreground",
+            "--interval",
+            str(self.interval),
+            "-t",
+            str(self.timeout),
+            "--cache",
+            str(self.cache),
+        ]
         with open(self.log_path, "ab") as log:
             process = self.plugin.start(*words, *arguments, stderr=log, **options)  # type: ignore[arg-type]
         self._started.append(process)
@@ -122,7 +132,8 @@ def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def children(pid: int) -> Sequence[int]:
-    """The processes that a process has forked and not reaped, but for the one that writes its log."""
+    """The processes that a process has forked and not reaped, but for the one that writes its
+    log."""
     found = []
     for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(OSError):  # it ended meanwhile

@@ -1,8 +1,8 @@
-"""System calls of the main process that fail, one at a time, in the middle of a check: which, how, and what comes of it.
+"""System calls of the main process that fail, one at a time, in the middle of a check: which, how,
+and what comes of it.
 
-strace(1) makes them fail; workers are not traced. What the interpreter needs to get as far as the check is left alone: where nothing was
-measured yet, nothing can be lost.
-"""
+strace(1) makes them fail; workers are not traced. What the interpreter needs to get as far as the
+check is left alone: where nothing was measured yet, nothing can be lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ os._exit(state)
 _BEGIN = re.compile(r"chdir\(\"/\"")
 _CALL = re.compile(r"(\w+)\(")
 
-# What the man pages name for a call that was right, and what a filter or a kernel short of memory says to any.
+# What the man pages name for a call that was right, and what a filter or a kernel short of memory
+# says to any.
 _ANY = ("ENOMEM", "EINTR", "EPERM")
 _ERRORS: dict[str, tuple[str, ...]] = {
     "clone": ("EAGAIN", "ENOMEM", "EPERM", "ENOSYS"),
@@ -52,7 +53,19 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "write": ("EIO", "EAGAIN", "ENOSPC", "EFBIG", *_ANY),
 }
 # They do not fail, or what fails is the interpreter's own affair.
-_NEVER = {"exit_group", "rt_sigreturn", "getpid", "brk", "futex", "getuid", "geteuid", "getgid", "getegid", "gettid", "getppid"}
+_NEVER = {
+    "exit_group",
+    "rt_sigreturn",
+    "getpid",
+    "brk",
+    "futex",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "gettid",
+    "getppid",
+}
 
 
 class Fault(NamedTuple):
@@ -105,12 +118,16 @@ def run(plugin: Plugin, options: Sequence[str], arguments: Sequence[str]) -> Res
 def start(plugin: Plugin, words: Sequence[str], **options: Any) -> Result:
     environment = {**plugin.environment, "PYTHONDONTWRITEBYTECODE": "1"}
     pipe = subprocess.PIPE
-    return Result(subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **options))
+    return Result(
+        subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **options)
+    )
 
 
 def inject(plugin: Plugin, fault: Fault, arguments: Sequence[str], lasting: bool = False) -> Result:
     """``lasting``: from then on each of these calls."""
     when = f"{fault.number}+" if lasting else str(fault.number)
     return run(
-        plugin, ["-o", "/dev/null", "-e", f"trace={fault.call}", "-e", f"inject={fault.call}:error={fault.error}:when={when}"], arguments
+        plugin,
+        ["-o", "/dev/null", "-e", f"trace={fault.call}", "-e", f"inject={fault.call}:error={fault.error}:when={when}"],
+        arguments,
     )

@@ -1,35 +1,32 @@
 """FUSE filesystems that answer, fall silent and die on command: the hung file server of the tests.
 
-Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse itself and obeys lines on stdin:
+Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse
+itself and obeys lines on stdin:
 
-    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id allow_other source nlink type type
+    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id
+    allow_other source nlink type type
                  default_permissions file_mode
-    hang ID      from now on requests are read and never answered: who waits cannot be killed
-    freeze ID    from now on requests are not even read: who waits can be killed
-    answer ID    answer again, also what has been read meanwhile
-    die ID       close the connection: everybody gets ENOTCONN
-    waiting ID   how many requests have been read and not answered
-    hang-lookup ID     LOOKUP of a name is never answered, all else is
-    delay ID SECONDS   each answer takes so long
-    nostatfs ID  answer STATFS with ENOSYS
-    link ID NAME TARGET   a symbolic link in the root directory
-    hang-readlink ID   READLINK is never answered, all else is
-    error ID N   answer GETATTR and STATFS with errno N (0: as usual)
-    fail ID OPERATION N   answer an operation (a name of OPERATIONS, in lower case, or "all") with errno N (0: as usual)
-    fail-after ID OPERATION OTHER N   from the first time that OPERATION was asked for, answer OTHER with errno N
-    hang-at ID OPERATION  that operation is never answered, all else is
-    statfs ID KEY=N...    what STATFS says: blocks bfree bavail files ffree bsize namelen frsize
-    attr ID KEY=N...      what GETATTR says of the root directory: mode (octal) uid gid nlink
-    entries ID INO:TYPE:HEX...   what READDIR says: inode, d_type, and the name in hexadecimal
-    spoil ID     what is written is read back differently
-    take-nothing ID    each write is of 0 bytes
-    refuse-noatime ID N   answer OPENDIR with errno N if it is to leave the access time alone
-    asked ID     which operations have been asked for so far
+    hang ID      from now on requests are read and never answered: who waits cannot be killed freeze
+    ID    from now on requests are not even read: who waits can be killed answer ID    answer again,
+    also what has been read meanwhile die ID       close the connection: everybody gets ENOTCONN
+    waiting ID   how many requests have been read and not answered hang-lookup ID     LOOKUP of a
+    name is never answered, all else is delay ID SECONDS   each answer takes so long nostatfs ID
+    answer STATFS with ENOSYS link ID NAME TARGET   a symbolic link in the root directory
+    hang-readlink ID   READLINK is never answered, all else is error ID N   answer GETATTR and
+    STATFS with errno N (0: as usual) fail ID OPERATION N   answer an operation (a name of
+    OPERATIONS, in lower case, or "all") with errno N (0: as usual) fail-after ID OPERATION OTHER N
+    from the first time that OPERATION was asked for, answer OTHER with errno N hang-at ID OPERATION
+    that operation is never answered, all else is statfs ID KEY=N...    what STATFS says: blocks
+    bfree bavail files ffree bsize namelen frsize attr ID KEY=N...      what GETATTR says of the
+    root directory: mode (octal) uid gid nlink entries ID INO:TYPE:HEX...   what READDIR says:
+    inode, d_type, and the name in hexadecimal spoil ID     what is written is read back differently
+    take-nothing ID    each write is of 0 bytes refuse-noatime ID N   answer OPENDIR with errno N if
+    it is to leave the access time alone asked ID     which operations have been asked for so far
 
 Files can be made in the root directory, written, read and removed.
 
-Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that of include/uapi/linux/fuse.h.
-"""
+Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that
+of include/uapi/linux/fuse.h."""
 
 from __future__ import annotations
 
@@ -62,7 +59,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Filesystem:
-    """One mounted filesystem: an empty root directory with a subdirectory ``sub``, and what files are made in it."""
+    """One mounted filesystem: an empty root directory with a subdirectory ``sub``, and what files
+    are made in it."""
 
     def __init__(self, mount_point: bytes, options: dict[str, str]) -> None:
         self.uid, self.gid = int(options.get("uid", 0)), int(options.get("gid", 0))
@@ -78,7 +76,9 @@ class Filesystem:
         self.failing: dict[int, int] = {}
         self.failing_after: dict[int, tuple[int, int]] = {}
         self.hangs_at = 0
-        self.statfs = dict(blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096)
+        self.statfs = dict(
+            blocks=1000, bfree=500, bavail=500, files=100, ffree=50, bsize=4096, namelen=255, frsize=4096
+        )
         self.entries: list[tuple[int, int, bytes]] = []
         self.spoils = False
         self.takes_nothing = False
@@ -97,7 +97,8 @@ class Filesystem:
         if _libc.mount(source, mount_point, options.get("type", "fuse.test").encode(), 0, data.encode()) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
-        # Until INIT is answered everybody waits for that, and can be killed: not the silence that is wanted.
+        # Until INIT is answered everybody waits for that, and can be killed: not the silence that
+        # is wanted.
         select.select([self.fd], [], [])
         self.receive()
 
@@ -112,7 +113,11 @@ class Filesystem:
         opcode = _HEADER.unpack_from(data)[1]
         if opcode in _NO_ANSWER:
             return
-        hangs = opcode == self.hangs_at or (self.hangs_at_lookup and opcode == LOOKUP) or (self.hangs_at_readlink and opcode == READLINK)
+        hangs = (
+            opcode == self.hangs_at
+            or (self.hangs_at_lookup and opcode == LOOKUP)
+            or (self.hangs_at_readlink and opcode == READLINK)
+        )
         if hangs or (self.state == "hang" and opcode not in (RELEASE, RELEASEDIR, DESTROY)):
             self.read.append(data)
         else:
@@ -147,7 +152,9 @@ class Filesystem:
 
     def _answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
         if opcode == INIT:
-            return 0, struct.pack("<IIIIHHIIHHIIHHIIII", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            return 0, struct.pack(
+                "<IIIIHHIIHHIIHHIIII", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+            )
         if opcode in self.failing_after:
             other, later = self.failing_after[opcode]
             self.failing[other] = later
@@ -246,7 +253,9 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
             setattr(filesystems[name], key, int(value, 8 if key == "mode" else 10))
     elif command == "entries":
         fields = [word.split(":") for word in rest]
-        filesystems[name].entries = [(int(inode), int(kind), bytes.fromhex(hexadecimal)) for inode, kind, hexadecimal in fields]
+        filesystems[name].entries = [
+            (int(inode), int(kind), bytes.fromhex(hexadecimal)) for inode, kind, hexadecimal in fields
+        ]
     elif command == "spoil":
         filesystems[name].spoils = True
     elif command == "take-nothing":

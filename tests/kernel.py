@@ -1,4 +1,5 @@
-"""What tests on the host and in the guest of tests/lab both do with the kernel. Imports nothing but the standard library."""
+"""What tests on the host and in the guest of tests/lab both do with the kernel. Imports nothing but
+the standard library."""
 
 from __future__ import annotations
 

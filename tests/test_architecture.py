@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "check_mounts"
 
-# In the order of README's ARCHITECTURE: each may import what its line names, and nothing else of the package.
+# In the order of README's ARCHITECTURE: each may import what its line names, and nothing else of
+# the package.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "model": set(),
@@ -90,7 +91,8 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cache", "caught", "cli", "notes", "reading", "signals", "starting", "syscalls", "watcher"},
 }  # fmt: skip
 
-# Calls that take a path. Only probe.py may use them on a mount; the others need them for what is named here.
+# Calls that take a path. Only probe.py may use them on a mount; the others need them for what is
+# named here.
 PATH_CALLS = {
     "open", "stat", "lstat", "statvfs", "access", "listdir", "scandir", "readlink", "realpath", "ismount", "exists", "isdir",
     "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize", "openat2",
@@ -115,7 +117,13 @@ PATH_USERS = {
     "watcher": {"chdir"},  # /
     "cache": {"open", "rename", "unlink", "listdir"},  # the result
     "watch": {"open"},  # the mount table
-    "daemon": {"chdir", "listdir", "open", "open_without_symlinks", "stat"},  # /, /dev/null, fstab, the directory of the metrics
+    "daemon": {
+        "chdir",
+        "listdir",
+        "open",
+        "open_without_symlinks",
+        "stat",
+    },  # /, /dev/null, fstab, the directory of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /
     "cli": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks"},
@@ -141,7 +149,8 @@ def _tree(module: str) -> ast.Module:
 
 
 def _imports(module: str) -> tuple[set[str], set[str]]:
-    """Modules of the package, and top-level names of all others. A package's own choice among its modules is not told."""
+    """Modules of the package, and top-level names of all others. A package's own choice among its
+    modules is not told."""
     own, foreign = set(), set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,5 @@
-"""Time and memory are bounded, whatever a file says: twice as much of it takes about twice as long, and the deadline ends it."""
+"""Time and memory are bounded, whatever a file says: twice as much of it takes about twice as long,
+and the deadline ends it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 def _is_linear(action: Callable[[int], Callable[[], object]], size: int) -> None:
-    """Eight times as much takes at most about eight times as long; where it would be quadratic, 64 times."""
+    """Eight times as much takes at most about eight times as long; where it would be quadratic, 64
+    times."""
     small = min(_seconds(action(size)) for _ in range(3))
     large = min(_seconds(action(8 * size)) for _ in range(2))
     assert large < 24 * small + 0.05, (small, large)
@@ -106,7 +108,15 @@ def test_an_fstab(tmp_path: Path, line: Callable[[int], bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [b"*a" * 30 + b"b", b"*" * 200 + b"b", b"*?" * 30 + b"b", b"[a]*" * 30 + b"b", b"*aa*a" * 15 + b"b", b"/*/*/*/*/*/*/*/*/b"]
+    "pattern",
+    [
+        b"*a" * 30 + b"b",
+        b"*" * 200 + b"b",
+        b"*?" * 30 + b"b",
+        b"[a]*" * 30 + b"b",
+        b"*aa*a" * 15 + b"b",
+        b"/*/*/*/*/*/*/*/*/b",
+    ],
 )
 @pytest.mark.parametrize("unit", [b"a", b"/a", b"aa/"])
 def test_a_pattern(pattern: bytes, unit: bytes) -> None:
@@ -122,7 +132,9 @@ def test_text_of_any_bytes_is_linear(power: int, unit: bytes) -> None:
     assert len(text.clipped(shown, 100)) <= 100
 
 
-@pytest.mark.parametrize("field", ["/dev/v\\000da / ext4", "/dev/vda /\\000 ext4", "/dev/vda / e\\000xt4", "/dev/vda / ext4 a\\000b"])
+@pytest.mark.parametrize(
+    "field", ["/dev/v\\000da / ext4", "/dev/vda /\\000 ext4", "/dev/vda / e\\000xt4", "/dev/vda / ext4 a\\000b"]
+)
 def test_a_nul_in_any_field_of_fstab(tmp_path: Path, plugin: Plugin, field: str) -> None:
     table, fstab = tmp_path / "table", tmp_path / "fstab"
     table.write_bytes(ROOT)
@@ -143,7 +155,10 @@ def test_a_nul_in_any_field_of_the_table(tmp_path: Path, plugin: Plugin, place: 
     result = plugin("--mountinfo", str(table), "--expect", "/m,source=/dev/vda", "--write", below=False)
     assert result.code in (2, 3)
     assert "internal error" not in result.stdout.decode()
-    assert "line 1 of the mount table cannot be understood, it holds a NUL" in plugin("--mountinfo", str(table), below=False).lines[0]
+    assert (
+        "line 1 of the mount table cannot be understood, it holds a NUL"
+        in plugin("--mountinfo", str(table), below=False).lines[0]
+    )
 
 
 def _run(plugin: Plugin, *arguments: str, megabytes: int = 1500) -> Result:
@@ -151,7 +166,13 @@ def _run(plugin: Plugin, *arguments: str, megabytes: int = 1500) -> Result:
     began = time.monotonic()
     limit = megabytes << 20
     result = plugin(
-        *arguments, "--deadline", "3", "-t", "1", below=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        *arguments,
+        "--deadline",
+        "3",
+        "-t",
+        "1",
+        below=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert time.monotonic() - began < PATIENCE
     assert result.code in (1, 2, 3)
@@ -179,18 +200,25 @@ def test_hostile_tables(tmp_path: Path, plugin: Plugin, data: bytes, words: str)
 def test_a_long_mount_point_of_fstab(tmp_path: Path, plugin: Plugin) -> None:
     table, fstab = tmp_path / "table", tmp_path / "fstab"
     table.write_bytes(ROOT)
-    for size, words in ((600_000, "line 1: the mount point is longer than 4095 bytes"), (4_000_000, "line 1: it is longer than 1 MiB")):
+    for size, words in (
+        (600_000, "line 1: the mount point is longer than 4095 bytes"),
+        (4_000_000, "line 1: it is longer than 1 MiB"),
+    ):
         fstab.write_bytes(b"/dev/sda2 " + b"/a" * (size // 2) + b" ext4 defaults 0 0\n")
         result = _run(plugin, "--mountinfo", str(table), f"--fstab={fstab}")
         assert words in result.stdout.decode()
     fstab.write_bytes(b"#" * (17 << 20))
-    assert f"--fstab: {fstab}: larger than 16 MiB" in _run(plugin, "--mountinfo", str(table), f"--fstab={fstab}").lines[0]
+    assert (
+        f"--fstab: {fstab}: larger than 16 MiB" in _run(plugin, "--mountinfo", str(table), f"--fstab={fstab}").lines[0]
+    )
 
 
 def test_very_many_mounts_and_declarations(tmp_path: Path, plugin: Plugin) -> None:
     """They cannot all be done by the deadline; there is a verdict all the same."""
     table, fstab = tmp_path / "table", tmp_path / "fstab"
-    table.write_bytes(ROOT + b"".join(b"%d 1 0:%d / /no/m%d rw - tmpfs none rw\n" % (n, n, n) for n in range(2, 100_000)))
+    table.write_bytes(
+        ROOT + b"".join(b"%d 1 0:%d / /no/m%d rw - tmpfs none rw\n" % (n, n, n) for n in range(2, 100_000))
+    )
     fstab.write_bytes(b"".join(b"none /no/m%d tmpfs rw 0 0\n" % n for n in range(2, 50_000)))
     assert _run(plugin, "--mountinfo", str(table), f"--fstab={fstab}").code in (2, 3)
 
@@ -231,7 +259,13 @@ def test_nothing_is_late_that_is_done() -> None:
 @pytest.mark.parametrize("shape", ["chain", "circle", "stack", "star", "twins"])
 def test_the_plan_of_odd_tables(shape: str) -> None:
     def parent(number: int, size: int) -> int:
-        return {"chain": number - 1, "circle": number % (size - 1) + 1, "stack": number - 1, "star": 1, "twins": number ^ 1}[shape]
+        return {
+            "chain": number - 1,
+            "circle": number % (size - 1) + 1,
+            "stack": number - 1,
+            "star": 1,
+            "twins": number ^ 1,
+        }[shape]
 
     def table(size: int) -> list[Mount]:
         return [_mount(n, parent(n, size), b"/" if shape == "stack" else b"/%d" % n) for n in range(1, size)]

@@ -1,4 +1,5 @@
-"""The daemon's result file: what is written is printed as it is, and whatever is wrong with it is UNKNOWN in one line."""
+"""The daemon's result file: what is written is printed as it is, and whatever is wrong with it is
+UNKNOWN in one line."""
 
 from __future__ import annotations
 
@@ -45,11 +46,17 @@ def write(path: Path, state: int = 1, texts: Sequence[bytes] = TEXTS, age: float
     cache.write(str(path), state, texts, taken, taken + valid)
 
 
-def ask(path: object, *arguments: str | bytes, wrapper: Sequence[str] = (), program: Path = ROOT) -> subprocess.CompletedProcess[bytes]:
+def ask(
+    path: object, *arguments: str | bytes, wrapper: Sequence[str] = (), program: Path = ROOT
+) -> subprocess.CompletedProcess[bytes]:
     """The command line on a file; a hang is a failure."""
     command = [*wrapper, PYTHON, "-m", "check_mounts", "--cached", f"--cache={path}", *arguments]
     return subprocess.run(
-        command, env={"PYTHONPATH": str(program), "PATH": os.environ["PATH"]}, capture_output=True, timeout=20, check=False
+        command,
+        env={"PYTHONPATH": str(program), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=20,
+        check=False,
     )
 
 
@@ -84,7 +91,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(*arguments: str) -> None:
-    """As with root's umask at its strictest, which is not to keep others from running the program."""
+    """As with root's umask at its strictest, which is not to keep others from running the
+    program."""
     subprocess.run(["make", "-s", "-C", ROOT, "install", *arguments], check=True, capture_output=True, umask=0o077)
 
 
@@ -100,9 +108,19 @@ def modules(command: Sequence[str]) -> set[str]:
 @pytest.mark.parametrize("state", range(4))
 @pytest.mark.parametrize(
     ("arguments", "verbosity"),
-    [((), 0), (("-v",), 1), (("--verbose",), 1), (("-vv",), 2), (("-v", "--verbose"), 2), (("-vvv",), 3), (("-vvvvv",), 3)],
+    [
+        ((), 0),
+        (("-v",), 1),
+        (("--verbose",), 1),
+        (("-vv",), 2),
+        (("-v", "--verbose"), 2),
+        (("-vvv",), 3),
+        (("-vvvvv",), 3),
+    ],
 )
-def test_a_result_is_printed_as_it_was_written(status: Path, state: int, arguments: Sequence[str], verbosity: int) -> None:
+def test_a_result_is_printed_as_it_was_written(
+    status: Path, state: int, arguments: Sequence[str], verbosity: int
+) -> None:
     write(status, state)
     result = ask(status, *arguments)
     assert (result.returncode, ageless(result.stdout), result.stderr) == (state, TEXTS[verbosity], b"")
@@ -114,7 +132,9 @@ def test_it_says_how_old_it_is(status: Path, age: float, verbosity: int) -> None
     write(status, age=age)
     result = ask(status, *["-v"] * verbosity)
     first, below = result.stdout.split(b"\n", 1)
-    match = re.fullmatch(rb"(MOUNTS WARNING - 1 of 2 mounts failed: /srv) \(as of (\d+) s ago\) \| mounts=2 ok=1", first)
+    match = re.fullmatch(
+        rb"(MOUNTS WARNING - 1 of 2 mounts failed: /srv) \(as of (\d+) s ago\) \| mounts=2 ok=1", first
+    )
     assert match and age <= int(match[2]) < age + 60
     assert below == TEXTS[verbosity].split(b"\n", 1)[1]
 
@@ -122,7 +142,9 @@ def test_it_says_how_old_it_is(status: Path, age: float, verbosity: int) -> None
 def test_a_result_without_perfdata_says_how_old_it_is(status: Path) -> None:
     """A bar below the first line is not where its perfdata begins."""
     write(status, 3, [b"MOUNTS UNKNOWN - cannot check\n/home\t0\tMOUNTS OK - x | y=1\n"] * 4, age=7)
-    assert re.fullmatch(rb"MOUNTS UNKNOWN - cannot check \(as of \d+ s ago\)\n/home\t0\tMOUNTS OK - x \| y=1\n", ask(status).stdout)
+    assert re.fullmatch(
+        rb"MOUNTS UNKNOWN - cannot check \(as of \d+ s ago\)\n/home\t0\tMOUNTS OK - x \| y=1\n", ask(status).stdout
+    )
 
 
 def test_of_less_than_a_second_nothing_is_said(status: Path) -> None:
@@ -139,7 +161,9 @@ def test_the_installed_script_and_that_of_pip_print_it_too(status: Path, install
 
 
 def test_after_two_dashes_it_is_no_option(status: Path) -> None:
-    result = subprocess.run([PYTHON, "-m", "check_mounts", "-w", "x", "--", "--cached"], cwd=ROOT, capture_output=True, check=False)
+    result = subprocess.run(
+        [PYTHON, "-m", "check_mounts", "-w", "x", "--", "--cached"], cwd=ROOT, capture_output=True, check=False
+    )
     assert (result.returncode, result.stderr) == (3, b"")
     assert b"\nusage: check_mounts " in result.stdout, "which only the long way round prints"
 
@@ -160,8 +184,29 @@ def test_nothing_is_imported_that_takes_time(in_run: Path, installed: Path) -> N
     imported = modules([str(installed / "bin/check_mounts"), "--cached", f"--cache={status}", "-v"]) - begun
     ours = {"check_mounts", "check_mounts.__main__", "check_mounts.cache"}
     assert ours <= imported
-    assert imported - ours <= {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "time", "binascii"}
-    heavy = {"nagiosplugin", "argparse", "json", "logging", "typing", "re", "enum", "dataclasses", "ctypes", "check_mounts.cli", "site"}
+    assert imported - ours <= {
+        "os",
+        "stat",
+        "_stat",
+        "posixpath",
+        "genericpath",
+        "_collections_abc",
+        "time",
+        "binascii",
+    }
+    heavy = {
+        "nagiosplugin",
+        "argparse",
+        "json",
+        "logging",
+        "typing",
+        "re",
+        "enum",
+        "dataclasses",
+        "ctypes",
+        "check_mounts.cli",
+        "site",
+    }
     assert not imported & heavy
 
 
@@ -191,7 +236,9 @@ def test_the_header_is_one_line_of_words(status: Path) -> None:
     header, _, body = status.read_bytes().partition(b"\n")
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
     lengths = ",".join(str(len(text)) for text in TEXTS).encode()
-    match = re.fullmatch(rb"check_mounts 1 CRITICAL (\d+\.\d+) (\d+\.\d+) %b %b [0-9a-f]{8}" % (re.escape(boot), lengths), header)
+    match = re.fullmatch(
+        rb"check_mounts 1 CRITICAL (\d+\.\d+) (\d+\.\d+) %b %b [0-9a-f]{8}" % (re.escape(boot), lengths), header
+    )
     assert match
     assert float(match[2]) - float(match[1]) == pytest.approx(60)
     assert body == b"".join(TEXTS)
@@ -237,7 +284,9 @@ def test_what_is_too_old(status: Path) -> None:
     write(status, age=30, valid=12)
     asked = "is the daemon running? systemctl status check_mounts"
     line = refusal(status)
-    assert re.sub(r"3\d(\.\d)? s", "30 s", line) == f"the result in {status} is 30 s old, it was valid for 12 s: {asked}"
+    assert (
+        re.sub(r"3\d(\.\d)? s", "30 s", line) == f"the result in {status} is 30 s old, it was valid for 12 s: {asked}"
+    )
     write(status, age=30, valid=600)
     assert ask(status).returncode == ask(status, "--max-age=400").returncode == 1
     line = refusal(status, "--max-age", "10.5")
@@ -250,10 +299,15 @@ def test_what_is_from_the_future_or_of_another_boot(status: Path) -> None:
     taken = now()
     other = cache.Result(0, TEXTS, taken, taken + 600, b"00000000-0000-4000-8000-000000000000")
     cache.replace(str(status), cache.compose(other))
-    assert refusal(status) == f"the result in {status} is of another boot: is the daemon running? systemctl status check_mounts"
+    assert (
+        refusal(status)
+        == f"the result in {status} is of another boot: is the daemon running? systemctl status check_mounts"
+    )
 
 
-@pytest.mark.parametrize("times", [(float("nan"), 9.0), (1.0, float("nan")), (float("nan"), float("nan")), (5.0, 4.0), (9.0, 20.0)])
+@pytest.mark.parametrize(
+    "times", [(float("nan"), 9.0), (1.0, float("nan")), (float("nan"), float("nan")), (5.0, 4.0), (9.0, 20.0)]
+)
 def test_times_that_make_no_sense_are_not_the_present(times: tuple[float, float]) -> None:
     with pytest.raises(cache.Refused):
         cache.judge(cache.Result(0, TEXTS, *times, b"boot"), "/status", float("inf"), b"boot", 5.0)
@@ -295,7 +349,8 @@ def test_a_directory_that_others_can_write_to(status: Path, mode: int) -> None:
 
 @pytest.mark.root
 def test_whose_file_is_trusted(public: Path) -> None:
-    """Root's, the caller's, and that of the owner of the directory; the reader is somebody else, as NRPE's user is."""
+    """Root's, the caller's, and that of the owner of the directory; the reader is somebody else, as
+    NRPE's user is."""
     place = public / "run"
     place.mkdir()
     place.chmod(0o755)
@@ -363,7 +418,9 @@ def test_who_wants_it_submitted_hears_that_it_is_not(status: Path) -> None:
 @pytest.mark.root
 def test_without_proc_no_boot_is_known(status: Path) -> None:
     write(status)
-    assert refusal(status, wrapper=WITHOUT_PROC).startswith("/proc/sys/kernel/random/boot_id cannot be read: No such file or directory: ")
+    assert refusal(status, wrapper=WITHOUT_PROC).startswith(
+        "/proc/sys/kernel/random/boot_id cannot be read: No such file or directory: "
+    )
 
 
 def test_a_boot_that_is_hidden_is_not_known(status: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +468,20 @@ def test_what_nobody_expects_is_unknown(status: Path) -> None:
             for word, shown in [
                 *(
                     (bad, bad.decode())
-                    for bad in (b"", b"0", b"0.0", b".", b"1.2.3", b"nan", b"inf", b"1e3", b"+1", b" 1", b"1_0", b"9" * 400)
+                    for bad in (
+                        b"",
+                        b"0",
+                        b"0.0",
+                        b".",
+                        b"1.2.3",
+                        b"nan",
+                        b"inf",
+                        b"1e3",
+                        b"+1",
+                        b" 1",
+                        b"1_0",
+                        b"9" * 400,
+                    )
                 ),
                 ("\u0661".encode(), "\u0661"),
                 (b"1|\n\xff", "1\\174\\012\\377"),
@@ -429,7 +499,9 @@ def test_options_that_are_wrong(status: Path, arguments: list[str | bytes], line
 
 
 def small() -> bytes:
-    return cache.compose(cache.Result(0, TEXTS, 4400.060766480, 4529.060766480, b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1"))
+    return cache.compose(
+        cache.Result(0, TEXTS, 4400.060766480, 4529.060766480, b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1")
+    )
 
 
 def malformed(data: bytes) -> str:
@@ -441,7 +513,11 @@ def malformed(data: bytes) -> str:
 def test_what_was_composed_is_parsed() -> None:
     result = cache.parse(small())
     assert (result.state, list(result.texts)) == (0, list(TEXTS))
-    assert (result.taken, result.valid_until, result.boot) == (4400.06076648, 4529.06076648, b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1")
+    assert (result.taken, result.valid_until, result.boot) == (
+        4400.06076648,
+        4529.06076648,
+        b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1",
+    )
 
 
 def test_no_byte_can_be_another() -> None:
@@ -494,7 +570,9 @@ def test_the_command_line_says_what_is_malformed(status: Path, old: bytes, new: 
     assert old in data
     cache.replace(str(status), data.replace(old, new, 1))
     line = refusal(status, "-v")
-    assert re.fullmatch(rf"{status} is malformed \({what}[^)]*\): systemctl restart check_mounts writes it anew", line), line
+    assert re.fullmatch(
+        rf"{status} is malformed \({what}[^)]*\): systemctl restart check_mounts writes it anew", line
+    ), line
 
 
 @pytest.mark.parametrize("length", [0, 1, 20, 110, 200, -1])
@@ -539,7 +617,8 @@ for number in range(count):
 
 @contextlib.contextmanager
 def writer(path: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that rewrites the file so many times; it has begun. It is killed where it has not ended."""
+    """A process that rewrites the file so many times; it has begun. It is killed where it has not
+    ended."""
     with subprocess.Popen([PYTHON, "-B", "-c", WRITER, ROOT, path, str(count)], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -560,7 +639,10 @@ def written_number(path: Path) -> int:
 
 
 def test_readers_see_one_result_or_the_next(status: Path) -> None:
-    write(status, texts=[b"MOUNTS OK - 0\n" * 100, b"MOUNTS OK - 0\n" * 200, b"MOUNTS OK - 0\n" * 100, b"MOUNTS OK - 0\n" * 100])
+    write(
+        status,
+        texts=[b"MOUNTS OK - 0\n" * 100, b"MOUNTS OK - 0\n" * 200, b"MOUNTS OK - 0\n" * 100, b"MOUNTS OK - 0\n" * 100],
+    )
     seen, reads = set(), 0
     with writer(status, 10_000) as process:
         while process.poll() is None:
@@ -587,7 +669,8 @@ def test_a_writer_that_is_killed_leaves_a_whole_result(status: Path) -> None:
 
 
 def _killed_while_writing(path: Path) -> None:
-    """End a writer without any chance for it to clean up when its temporary file holds 1000 bytes."""
+    """End a writer without any chance for it to clean up when its temporary file holds 1000
+    bytes."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -619,7 +702,14 @@ def test_a_leftover_is_cleared_away_by_the_next(status: Path, name: str) -> None
 def test_only_what_is_left_over_is_cleared_away(status: Path) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as alive:
         ours = f".status.{os.getpid()}.new"
-        stay = {f".status.{alive.pid}.new", ".status..new", ".status.1x.new", ".status2.999999999.new", ".x", "status.999999999.new"}
+        stay = {
+            f".status.{alive.pid}.new",
+            ".status..new",
+            ".status.1x.new",
+            ".status2.999999999.new",
+            ".x",
+            "status.999999999.new",
+        }
         for name in {*stay, ours, ".status.999999999.new", f".status.{'9' * 40}.new"}:
             status.with_name(name).symlink_to(status.with_name("victim"))
         write(status)
@@ -658,7 +748,8 @@ def test_a_full_disk_keeps_the_old_result(mounts: Mounts) -> None:
 
 
 def test_it_is_installed_compiled_readable_and_the_same_each_time(tmp_path: Path, installed: Path) -> None:
-    """A user who cannot write there would compile it at each start; builds are to be the same whenever they are made."""
+    """A user who cannot write there would compile it at each start; builds are to be the same
+    whenever they are made."""
     for number in ("1", "2"):
         (tmp_path / number).mkdir()
         install(f"DESTDIR={tmp_path / number}", "PREFIX=/usr")

@@ -1,7 +1,8 @@
-"""Whose fault it is, end to end: probes that hang, and servers on loopback that answer RPC, are silent, or refuse.
+"""Whose fault it is, end to end: probes that hang, and servers on loopback that answer RPC, are
+silent, or refuse.
 
-The mount table is made up (``--mountinfo``): what hangs is FUSE, and it says that it is an NFS of a server of ours.
-"""
+The mount table is made up (``--mountinfo``): what hangs is FUSE, and it says that it is an NFS of a
+server of ours."""
 
 from __future__ import annotations
 
@@ -96,7 +97,9 @@ def _run(fuse: Fuse, plugin: Plugin, table: Path, *arguments: str) -> Result:
     return result
 
 
-def test_the_server_answers_so_this_client_is_stuck(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
+def test_the_server_answers_so_this_client_is_stuck(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
     result = _run(fuse, plugin, _hang(fuse, tmp_path, answering.port), "-v")
     assert result.verdict.endswith(" timed out after 2 s: server 127.0.0.1 answers RPC: this client is stuck")
     assert "  its probe waits in request_wait_answer" in result.lines
@@ -104,7 +107,9 @@ def test_the_server_answers_so_this_client_is_stuck(fuse: Fuse, plugin: Plugin, 
 
 def test_the_server_is_silent(fuse: Fuse, plugin: Plugin, tmp_path: Path, silent: Server) -> None:
     result = _run(fuse, plugin, _hang(fuse, tmp_path, silent.port))
-    assert result.verdict.endswith(f": server 127.0.0.1 accepts connections on port {silent.port} but does not answer RPC")
+    assert result.verdict.endswith(
+        f": server 127.0.0.1 accepts connections on port {silent.port} but does not answer RPC"
+    )
 
 
 def test_the_server_refuses(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
@@ -136,7 +141,10 @@ def test_fifty_mounts_one_connection(fuse: Fuse, plugin: Plugin, tmp_path: Path,
 
     result = in_time(3.0, attempt, Result.seconds)
     assert result.code == 2
-    assert ": all 50 mounts of filer1 timed out after 2 s: server 127.0.0.1 answers RPC: this client is stuck (" in result.verdict
+    assert (
+        ": all 50 mounts of filer1 timed out after 2 s: server 127.0.0.1 answers RPC: this client is stuck ("
+        in result.verdict
+    )
     assert len(answering.connections) == 1
 
 
@@ -163,7 +171,10 @@ def test_each_tunnel_has_a_cause_of_its_own(fuse: Fuse, plugin: Plugin, tmp_path
     result = plugin("--mountinfo", str(table), "-t", "1")
     assert (result.code, result.count("timed_out")) == (2, 7)
     for port in ports[:6]:
-        assert f" (nfs4 127.0.0.1:/) timed out after 1 s: server 127.0.0.1 refuses connections on port {port}" in result.verdict
+        assert (
+            f" (nfs4 127.0.0.1:/) timed out after 1 s: server 127.0.0.1 refuses connections on port {port}"
+            in result.verdict
+        )
     assert result.verdict.endswith("; and 1 more")
 
 
@@ -193,14 +204,18 @@ def test_without_diagnosis_nobody_is_asked(fuse: Fuse, plugin: Plugin, tmp_path:
     assert not answering.connections
 
 
-def test_a_silent_server_does_not_keep_a_run_that_is_over(fuse: Fuse, plugin: Plugin, tmp_path: Path, silent: Server) -> None:
+def test_a_silent_server_does_not_keep_a_run_that_is_over(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, silent: Server
+) -> None:
     table = _hang(fuse, tmp_path, silent.port)
     began = time.monotonic()
     process = plugin.start("--mountinfo", str(table), "-t", "40", "--deadline", "60")
     until(lambda: silent.connections)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60)[0].startswith(b"MOUNTS UNKNOWN - interrupted by SIGTERM")
-    process = plugin.start("--mountinfo", str(table), "-t", "40", "--deadline", "60", "--state-dir", str(tmp_path / "other"), state=False)
+    process = plugin.start(
+        "--mountinfo", str(table), "-t", "40", "--deadline", "60", "--state-dir", str(tmp_path / "other"), state=False
+    )
     until(lambda: len(silent.connections) == 2)
     fuse.command("answer", "hung0")
     assert process.communicate(timeout=60)[0].startswith(b"MOUNTS OK")

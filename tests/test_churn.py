@@ -29,7 +29,8 @@ while os.getppid() == int(sys.argv[1]):
         libc.mount(b"none", path, b"tmpfs", 0, b"")
 """
 HEALTHY = 400
-# So many mounts of each are there at a time: their lines fill more than the page that one read(2) gives.
+# So many mounts of each are there at a time: their lines fill more than the page that one read(2)
+# gives.
 WINDOW = 30
 
 
@@ -58,7 +59,8 @@ def churn(mounts: Mounts) -> Iterator[list[Path]]:
 
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a host whose processors are busy: between two pages of the table others have their turn."""
+    """As on a host whose processors are busy: between two pages of the table others have their
+    turn."""
     real = os.read
 
     def read(fd: int, size: int) -> bytes:
@@ -70,7 +72,8 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.root
 def test_others_mount_while_the_table_is_read(churn: list[Path], slowly: None) -> None:
-    """No line is called wrong, no mount that stays is missed; in the meantime tables have been seen of which that would be said."""
+    """No line is called wrong, no mount that stays is missed; in the meantime tables have been seen
+    of which that would be said."""
     torn, began = 0, time.monotonic()
     while torn < 3:
         torn += any(line.twice for line in mounttable.parse(mounttable.contents(mounttable.DEFAULT_PATH))[1])
@@ -107,9 +110,12 @@ TORN = ROOT + _line(543, "/old") + _line(7, "/a") + _line(543, "/new")
 
 
 class _Kernel:
-    """Gives one table after the other, the last one for ever, as the kernel would: the size of the file says nothing."""
+    """Gives one table after the other, the last one for ever, as the kernel would: the size of the
+    file says nothing."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *tables: bytes, generated: bool = True, changing: bool = False) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *tables: bytes, generated: bool = True, changing: bool = False
+    ) -> None:
         self.tables, self.reads = list(tables), 0
         self._generated, self._changing = generated, changing
         monkeypatch.setattr(mounttable, "_look", self._look)
@@ -155,7 +161,11 @@ def test_a_mount_that_was_remounted_meanwhile(monkeypatch: pytest.MonkeyPatch) -
     _Kernel(monkeypatch, ROOT + _line(7, "/a", "rw") + _line(8, "/b") + _line(7, "/a", "ro"))
     table, unparsed = mounttable.read("x")
     assert unparsed == []
-    assert [(mount.mount_point, mount.options) for mount in table] == [(b"/", (b"rw",)), (b"/b", (b"rw",)), (b"/a", (b"ro",))]
+    assert [(mount.mount_point, mount.options) for mount in table] == [
+        (b"/", (b"rw",)),
+        (b"/b", (b"rw",)),
+        (b"/a", (b"ro",)),
+    ]
 
 
 def test_a_table_that_changed_while_it_was_read_is_read_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

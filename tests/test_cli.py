@@ -40,11 +40,17 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (["-t", "inf"], "argument -t/--timeout: 'inf' is not a positive number of seconds"),
         (["-t", "5s"], "argument -t/--timeout: '5s' is not a positive number of seconds"),
         (["--deadline", "0"], "argument --deadline: '0' is not a positive number of seconds"),
-        (["-t", "5", "--deadline", "4.5"], "argument --deadline: 4.5 s is shorter than the timeout of 5 s for one mount"),
+        (
+            ["-t", "5", "--deadline", "4.5"],
+            "argument --deadline: 4.5 s is shorter than the timeout of 5 s for one mount",
+        ),
         (["-w", "x"], "argument -w/--warning: 'x' is not a range: 'x' is not a number"),
         (["-c", "5:1"], "argument -c/--critical: '5:1' is not a range: its start is greater than its end"),
         (["-w", "nan"], "argument -w/--warning: 'nan' is not a range: 'nan' is not a number"),
-        (["-w", "stat=1"], "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, verify, remove"),
+        (
+            ["-w", "stat=1"],
+            "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, verify, remove",
+        ),
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (["--usage-warning", "110"], "argument --usage-warning: '110' is not a range: there is no more than 100 %"),
         (
@@ -58,7 +64,10 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
             "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, read-only, changed, "
             "full, blocked, shadowed, unprobed",
         ),
-        (["-p", "["], "argument -p/--path: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
+        (
+            ["-p", "["],
+            "argument -p/--path: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
+        ),
         (["-x", ""], "argument -x/--exclude: '' is not a pattern: the pattern is empty"),
         (["-X", "nfs,,cifs"], "argument -X/--exclude-type: 'nfs,,cifs' is not a pattern: the pattern is empty"),
         (["--include-source", "a[b"], None),
@@ -98,7 +107,9 @@ def test_unknown_keys_of_extra_options_are_named_without_their_value(
     ini.write_text(f"[check_mounts]\n{line}\nmountinfo=/nowhere\n")
     refused = _refused(plugin, f"--extra-opts=@{ini}")
     assert (
-        refused.endswith("/nowhere: No such file or directory") if words is None else refused == f"MOUNTS UNKNOWN - {ini} line 2: {words}"
+        refused.endswith("/nowhere: No such file or directory")
+        if words is None
+        else refused == f"MOUNTS UNKNOWN - {ini} line 2: {words}"
     )
 
 
@@ -109,7 +120,9 @@ def test_a_fifo_is_no_mount_table(plugin: Plugin, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("argument", [b"-t\xff", b"--mountinfo=/\xff\n|", b"\xff"])
 def test_arguments_of_any_bytes(plugin: Plugin, argument: bytes) -> None:
-    process = subprocess.run([PYTHON, "-m", "check_mounts", argument], env=plugin.environment, capture_output=True, check=False)
+    process = subprocess.run(
+        [PYTHON, "-m", "check_mounts", argument], env=plugin.environment, capture_output=True, check=False
+    )
     assert (process.returncode, process.stderr) == (3, b"")
     assert process.stdout.startswith(b"MOUNTS UNKNOWN - argument ")
     assert process.stdout.count(b"\n") == 2
@@ -118,7 +131,10 @@ def test_arguments_of_any_bytes(plugin: Plugin, argument: bytes) -> None:
 
 def test_a_user_that_only_root_can_be(plugin: Plugin, public: Path) -> None:
     result = _as_nobody(public, "--as", "root")
-    assert result.lines[0] == "MOUNTS UNKNOWN - argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)"
+    assert (
+        result.lines[0]
+        == "MOUNTS UNKNOWN - argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)"
+    )
     assert result.code == 3
 
 
@@ -156,7 +172,9 @@ def test_zero_selected_is_unknown(plugin: Plugin) -> None:
 def test_a_relative_mount_table(plugin: Plugin, tmp_path: Path) -> None:
     (tmp_path / "table").write_text("1 0 0:1 / /gone rw - tmpfs x rw\n")
     result = plugin("--mountinfo", "table", "-v", below=False, cwd=tmp_path)
-    assert result.verdict.startswith("MOUNTS UNKNOWN - 1 of 1 mounts failed: /gone (tmpfs x) not probed: its mount point cannot be reached")
+    assert result.verdict.startswith(
+        "MOUNTS UNKNOWN - 1 of 1 mounts failed: /gone (tmpfs x) not probed: its mount point cannot be reached"
+    )
     assert "UNKNOWN: /gone (tmpfs x) not probed: its mount point cannot be reached" in result.lines
 
 
@@ -232,7 +250,9 @@ def test_a_full_disk(plugin: Plugin) -> None:
 
 def test_a_reader_that_does_not_read(plugin: Plugin, tmp_path: Path) -> None:
     read, write = os.pipe()
-    process = plugin.start("--max-output", "0", "--mountinfo", str(_large_table(tmp_path)), "-vv", below=False, stdout=write)
+    process = plugin.start(
+        "--max-output", "0", "--mountinfo", str(_large_table(tmp_path)), "-vv", below=False, stdout=write
+    )
     os.close(write)
     process.wait(timeout=60)
     assert process.returncode in (0, 3)
@@ -279,7 +299,11 @@ def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
 def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "argparse.py").write_text("raise RuntimeError('a|b\\nc')\n")
     process = subprocess.run(
-        [PYTHON, "-m", "check_mounts"], env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=False, cwd="/"
+        [PYTHON, "-m", "check_mounts"],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        check=False,
+        cwd="/",
     )
     assert (process.returncode, process.stderr) == (3, b"")
     assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b c (argparse.py:1)\n"

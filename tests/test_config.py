@@ -1,4 +1,5 @@
-"""Configuration files: what each key means, what is refused and in which words, whose files are trusted."""
+"""Configuration files: what each key means, what is refused and in which words, whose files are
+trusted."""
 
 from __future__ import annotations
 
@@ -63,7 +64,16 @@ def _refusal(content: bytes) -> str:
 
 
 def test_words_and_their_origins() -> None:
-    found = _parsed("# a comment", "", "[check_mounts]", "timeout = 4", "  exclude=/a b ", "\texclude\t=\t-c", "; another", "remote = yes")
+    found = _parsed(
+        "# a comment",
+        "",
+        "[check_mounts]",
+        "timeout = 4",
+        "  exclude=/a b ",
+        "\texclude\t=\t-c",
+        "; another",
+        "remote = yes",
+    )
     assert [(words.origin, *words.words) for words in found.words] == [
         ("/f line 4", "--timeout=4"),
         ("/f line 5", "--exclude=/a b"),
@@ -135,7 +145,9 @@ def test_values(written: bytes, meant: bytes) -> None:
 
 
 def test_a_byte_order_mark_and_carriage_returns() -> None:
-    found = config.parse(b'\xef\xbb\xbf[check_mounts]\r\ntimeout = 4\r\n\r\n[mount "/m"]\r\nignore = yes\r\n', "/f", KNOWN)
+    found = config.parse(
+        b'\xef\xbb\xbf[check_mounts]\r\ntimeout = 4\r\n\r\n[mount "/m"]\r\nignore = yes\r\n', "/f", KNOWN
+    )
     assert found.words[0].words == ("--timeout=4",)
     assert found.for_mount(b"/m").ignore
 
@@ -177,7 +189,10 @@ CAPACITY = "is not a range of percent used or of what is free"
         (b'[mount "/home" x]', '1: [mount "/home" x]: something follows the closing quote'),
         (b'[mount ""]', "1: [mount \"\"]: it has to begin with '/', or match something that does"),
         (b'[mount "home"]', "1: [mount \"home\"]: it has to begin with '/', or match something that does"),
-        (b'[mount "/[a"]', "1: [mount \"/[a\"]: '/[a' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
+        (
+            b'[mount "/[a"]',
+            "1: [mount \"/[a\"]: '/[a' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
+        ),
         (C + b"timeot = 1", "2: unknown key 'timeot' in [check_mounts]; did you mean 'timeout'?"),
         (C + b"versio = 1", "2: unknown key 'versio' in [check_mounts]; did you mean 'verbose'?"),
         (C + b"hel = 1", "2: unknown key 'hel' in [check_mounts]"),
@@ -218,7 +233,10 @@ CAPACITY = "is not a range of percent used or of what is free"
         (M + b"timeout = -1", "2: timeout: '-1' is not a number of seconds above 0"),
         (M + b"timeout = nan", "2: timeout: 'nan' is not a number of seconds above 0"),
         (M + b"timeout = 1e3", "2: timeout: '1e3' is not a number of seconds above 0"),
-        (M + b"timeout = " + b"9" * 400, "2: timeout: '" + "9" * 58 + "..." + "9" * 59 + "' is not a number of seconds above 0"),
+        (
+            M + b"timeout = " + b"9" * 400,
+            "2: timeout: '" + "9" * 58 + "..." + "9" * 59 + "' is not a number of seconds above 0",
+        ),
         (M + b"timeout = 5 # fast", "2: timeout: '5 # fast' is not a number of seconds above 0"),
         (M + b"timeout =", "2: timeout: '' is not a number of seconds above 0"),
         (M + b"severity = dead", "2: severity: 'dead' is not CONDITION=STATE"),
@@ -230,7 +248,10 @@ CAPACITY = "is not a range of percent used or of what is free"
         (M + b"warning = \\|", r"2: warning: '\134\174' is not a range: '\134\174' is not a number"),
         (M + b"usage-warning = 101", f"2: usage-warning: '101' {CAPACITY}: there is no more than 100 %"),
         (M + b"usage-critical =", f"2: usage-critical: '' {CAPACITY}: it is empty"),
-        (M + b"inodes-warning = 1G:50%", f"2: inodes-warning: '1G:50%' {CAPACITY}: either all its numbers have a unit, or none has"),
+        (
+            M + b"inodes-warning = 1G:50%",
+            f"2: inodes-warning: '1G:50%' {CAPACITY}: either all its numbers have a unit, or none has",
+        ),
         (M + b"inodes-critical = 2:1", f"2: inodes-critical: '2:1' {CAPACITY}: its start is greater than its end"),
         (M + b"source =", "2: source: the value is empty"),
         (M + b'type = ""', "2: type: the value is empty"),
@@ -240,7 +261,10 @@ CAPACITY = "is not a range of percent used or of what is free"
         (M + b"ignore = x", "2: ignore: 'x' is neither yes nor no"),
         (M + b"expect = x", "2: expect: 'x' is neither yes nor no"),
         (M + b"as =", "2: as: the value is empty"),
-        (M + b"ignore-option = a, [", "2: ignore-option: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)"),
+        (
+            M + b"ignore-option = a, [",
+            "2: ignore-option: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
+        ),
         (M + b"ignore-option = " + b"x" * 4097, "2: ignore-option: a pattern of more than 4096 bytes"),
         (b'[mount "/*"]\nexpect = yes', '2: expect: [mount "/*"] does not name one path'),
         (b'[mount "/m\xff|\n"]', "1: '[mount \"/m\\377\\174' does not end with ']'"),
@@ -310,7 +334,9 @@ def test_later_sections_of_one_destination_win_key_by_key() -> None:
     assert (second.destination, second.settings) == ("nrdp:https://i/", Settings(token="b"))
     assert first.origins == {"token": "/f line 8", "ca": "/f line 3", "verify": "/f line 9"}
     assert (first.origin, second.origin) == ("/f line 10", "/f line 5")
-    assert "duplicate key 'token' in [submit \"nrdp:...\"], first on line 2" in _refusal(f"{x}\ntoken = a\ntoken = b".encode())
+    assert "duplicate key 'token' in [submit \"nrdp:...\"], first on line 2" in _refusal(
+        f"{x}\ntoken = a\ntoken = b".encode()
+    )
 
 
 def test_the_first_of_several_errors_is_reported() -> None:
@@ -376,18 +402,34 @@ def test_capacities(key: str) -> None:
 
 def test_severities() -> None:
     said = _said("severity = denied=ok, Timed_Out=Warning", "severity = dead = unknown")
-    assert said.severity == {Condition.DENIED: State.OK, Condition.TIMED_OUT: State.WARNING, Condition.DEAD: State.UNKNOWN}
+    assert said.severity == {
+        Condition.DENIED: State.OK,
+        Condition.TIMED_OUT: State.WARNING,
+        Condition.DEAD: State.UNKNOWN,
+    }
 
 
 def test_flags() -> None:
-    assert (_said("expect-ro = yes").expect_ro, _said("expect-ro = no").expect_ro, _said().expect_ro) == (True, False, None)
+    assert (_said("expect-ro = yes").expect_ro, _said("expect-ro = no").expect_ro, _said().expect_ro) == (
+        True,
+        False,
+        None,
+    )
     assert (_said("write = yes").write, _said("write = no").write, _said().write) == (True, False, None)
     assert (_said("ignore = yes").ignore, _said("ignore = no").ignore, _said().ignore) == (True, False, None)
 
 
 def test_users() -> None:
     found = _parsed(
-        '[mount "/a"]', "as = owner", '[mount "/b"]', "as = nobody", '[mount "/c"]', "", "as = nobody", '[mount "/d"]', "as = self"
+        '[mount "/a"]',
+        "as = owner",
+        '[mount "/b"]',
+        "as = nobody",
+        '[mount "/c"]',
+        "",
+        "as = nobody",
+        '[mount "/d"]',
+        "as = self",
     )
     assert found.for_mount(b"/a").identity == "owner"
     assert found.for_mount(b"/b").identity == "nobody"
@@ -453,7 +495,9 @@ def test_later_sections_win_key_by_key() -> None:
 def test_a_policy_for_one_mount() -> None:
     general = Policy({Condition.DEAD: State.OK, Condition.DENIED: State.OK}, Range.parse("1"), Range.parse("2"))
     assert _said().policy(general) == general
-    special = _said("warning = 3", "severity = dead=warning", "usage-warning = 90", "inodes-critical = 1K:").policy(general)
+    special = _said("warning = 3", "severity = dead=warning", "usage-warning = 90", "inodes-critical = 1K:").policy(
+        general
+    )
     assert special == Policy(
         {Condition.DEAD: State.WARNING, Condition.DENIED: State.OK},
         Range.parse("3"),
@@ -492,7 +536,14 @@ def test_patterns_declare_what_paths_expect() -> None:
 
 def test_what_is_no_longer_expected() -> None:
     found = _parsed(
-        '[mount "/a"]', "expect = yes", '[mount "/b"]', "expect = yes", '[mount "/a*"]', "expect = no", '[mount "/b"]', "ignore = yes"
+        '[mount "/a"]',
+        "expect = yes",
+        '[mount "/b"]',
+        "expect = yes",
+        '[mount "/a*"]',
+        "expect = no",
+        '[mount "/b"]',
+        "ignore = yes",
     )
     assert found.expected() == []
     assert found.declared(b"/a") is None
@@ -671,7 +722,9 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
 
     def read(path: Path) -> tuple[str, str]:
         command = [PYTHON, "-B", "-c", script, str(path)]
-        done = subprocess.run(command, cwd=public, user=65534, group=65534, extra_groups=[], capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=public, user=65534, group=65534, extra_groups=[], capture_output=True, text=True
+        )
         return done.stdout.strip(), done.stderr.strip().rpartition("\n")[2]
 
     assert read(own) == ("1", "")
@@ -727,7 +780,13 @@ def test_extra_options(ini: Path) -> None:
 
 def test_extra_options_are_for_argparse(ini: Path) -> None:
     values = cli.parser().parse_intermixed_args([*config.extra_options(f"@{ini}", {}), "--timeout=9"])
-    assert (values.timeout, len(values.exclude), values.remote, values.verbose, values.perfdata) == (9.0, 2, True, 1, "none")
+    assert (values.timeout, len(values.exclude), values.remote, values.verbose, values.perfdata) == (
+        9.0,
+        2,
+        True,
+        1,
+        "none",
+    )
     assert cli.parser().parse_intermixed_args(config.extra_options(f"more@{ini}", {})).timeout == 2.0
 
 
@@ -762,19 +821,34 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
     assert _extra_refusal(f"@{tmp_path}/none") == f"--extra-opts: {tmp_path}/none: No such file or directory"
     assert _extra_refusal("@") == "--extra-opts: no file is named after the '@'"
     assert _extra_refusal(f"@{tmp_path}") == f"--extra-opts: {tmp_path}: a directory"
-    assert _extra_refusal("", {"MP_CONFIG_FILE": f"{tmp_path}/none"}) == f"--extra-opts: {tmp_path}/none: No such file or directory"
+    assert (
+        _extra_refusal("", {"MP_CONFIG_FILE": f"{tmp_path}/none"})
+        == f"--extra-opts: {tmp_path}/none: No such file or directory"
+    )
     assert refused(b"timeout=1") == f"{bad} line 1: 'timeout ...' outside of a section"
-    assert refused(b"[check_mounts]\nremote") == f"{bad} line 2: 'remote' has no '=' (an option without value is written 'remote=')"
+    assert (
+        refused(b"[check_mounts]\nremote")
+        == f"{bad} line 2: 'remote' has no '=' (an option without value is written 'remote=')"
+    )
     assert refused(b"[check_mounts]\n--remote=") == f"{bad} line 2: '--remote' is not a key"
-    assert refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' can be said on the command line only"
+    assert (
+        refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' can be said on the command line only"
+    )
     assert refused(b"[check_mounts]\npassword geheim") == f"{bad} line 2: 'password ...' is not a key"
     assert refused(b"password=geheim") == f"{bad} line 1: 'password ...' outside of a section"
     assert refused(b"[x]\n\0") == f"{bad} line 2: a NUL byte"
     ini.chmod(0o666)
-    assert _extra_refusal(f"@{ini}") == f"--extra-opts: {ini}: refused, because others than its owner may write to it (mode 0666)"
+    assert (
+        _extra_refusal(f"@{ini}")
+        == f"--extra-opts: {ini}: refused, because others than its owner may write to it (mode 0666)"
+    )
 
 
-@given(st.one_of(st.binary(max_size=200), st.lists(st.sampled_from([*_PIECES, b"[check_mounts]\n"]), max_size=20).map(b"".join)))
+@given(
+    st.one_of(
+        st.binary(max_size=200), st.lists(st.sampled_from([*_PIECES, b"[check_mounts]\n"]), max_size=20).map(b"".join)
+    )
+)
 def test_no_extra_options_raise_anything_else(content: bytes) -> None:
     try:
         config._extra_section(content, "/f", b"check_mounts")
@@ -790,7 +864,9 @@ def _plain(roff: str) -> str:
 
 
 def test_the_man_page_knows_the_keys() -> None:
-    mount, submit, rest = (MANUAL.index(title) for title in ('.SH "THE SECTIONS [mount', '.SH "THE SECTIONS [submit', ".SH CAPACITIES"))
+    mount, submit, rest = (
+        MANUAL.index(title) for title in ('.SH "THE SECTIONS [mount', '.SH "THE SECTIONS [submit', ".SH CAPACITIES")
+    )
     for part, keys in ((MANUAL[mount:submit], config.MOUNT_KEYS), (MANUAL[submit:rest], config.SUBMIT_KEYS)):
         entries = re.findall(r"^\.TP\n(\\fB.+)$", _plain(part), re.MULTILINE)
         assert {key for entry in entries for key in re.findall(r"\\fB([a-z-]+)\\fR = ", entry)} == set(keys)
@@ -801,7 +877,9 @@ def test_the_man_page_says_what_can_be_repeated() -> None:
     repeatable = {key for key, words in entries if "\nRepeatable.\n" in words}
     assert repeatable == config._REPEATABLE
     for key in config.MOUNT_KEYS:
-        value = {"severity": "dead=ok", "type": "x"}.get(key) or ("yes" if config.MOUNT_KEYS[key][1] is config._boolean else "1")
+        value = {"severity": "dead=ok", "type": "x"}.get(key) or (
+            "yes" if config.MOUNT_KEYS[key][1] is config._boolean else "1"
+        )
         content = M + f"{key} = {value}\n{key} = {value}\n".encode()
         if key in repeatable:
             config.parse(content, "/f", KNOWN)
@@ -825,7 +903,9 @@ def test_the_example_of_the_man_page() -> None:
     assert found.for_mount(b"/home/guest").ignore
 
 
-@pytest.mark.parametrize("command", [["groff", "-man", "-ww", "-Tutf8", "-z"], ["groff", "-man", "-ww", "-Tascii", "-z"]])
+@pytest.mark.parametrize(
+    "command", [["groff", "-man", "-ww", "-Tutf8", "-z"], ["groff", "-man", "-ww", "-Tascii", "-z"]]
+)
 def test_the_man_page_is_well_formed(command: list[str]) -> None:
     done = subprocess.run([*command, str(ROOT / "man/check_mounts.conf.5")], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,4 +1,5 @@
-"""The daemon, over real mounts: what it finds, when, what it says of it, and that nothing ends it but who may."""
+"""The daemon, over real mounts: what it finds, when, what it says of it, and that nothing ends it
+but who may."""
 
 from __future__ import annotations
 
@@ -60,7 +61,10 @@ def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
         return daemon.until(lambda result: result.code == 2)
 
     result = in_time(daemon.interval + daemon.timeout + 1, attempt, lambda _: time.monotonic() - hung[-1])
-    assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {home} (fuse.test filer1:/home) timed out after 0.5 s"
+    assert (
+        result.verdict
+        == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {home} (fuse.test filer1:/home) timed out after 0.5 s"
+    )
     (stuck,) = remaining(1)
     assert daemon.says(f"Timed out waiting for child process {stuck} checking {home}: sending SIGKILL")
     assert daemon.says(f"{home} timed out after 0.5 s")
@@ -95,7 +99,8 @@ def test_what_can_be_killed_is_well_only_once_a_probe_has_come_back(mounts: Moun
 
 
 def _delay(daemon: Daemon, change: Callable[[], object], count: int) -> float:
-    """How long it takes until the result of ``count`` mounts is written. Who asks for it again and again would add his own time."""
+    """How long it takes until the result of ``count`` mounts is written. Who asks for it again and
+    again would add his own time."""
     began = time.time()
     change()
     daemon.until(lambda result: result.count("mounts") == count)
@@ -264,7 +269,10 @@ def test_detached(mounts: Mounts, daemon: Daemon) -> None:
         assert (result.code, result.lines) == (0, [f"MOUNTS OK - the daemon is running (pid {pid})", ""])
         assert daemon.cached().code == 0
         again = daemon.plugin(*words)
-        assert (again.code, again.lines[0]) == (3, f"MOUNTS UNKNOWN - another daemon (pid {pid}) keeps {daemon.cache} up to date")
+        assert (again.code, again.lines[0]) == (
+            3,
+            f"MOUNTS UNKNOWN - another daemon (pid {pid}) keeps {daemon.cache} up to date",
+        )
         assert os.getsid(pid) == pid
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
         assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
@@ -359,7 +367,8 @@ def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: P
 
 
 def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
-    """Injected: the file of the result is opened, and that does not come back; or each round fails."""
+    """Injected: the file of the result is opened, and that does not come back; or each round
+    fails."""
     mounts.tmpfs("home")
     script = tmp_path / "stuck.py"
     for injected in ("os.read(os.pipe()[0], 1)", "raise RuntimeError('injected')"):
@@ -373,7 +382,18 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
             path = tmp_path / f"notify{injected[0]}"
             manager.bind(str(path))
             told = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
-            command = [PYTHON, str(script), "--daemon", "--foreground", "--interval", "0.3", "-t", "0.2", "--deadline", "0.3"]
+            command = [
+                PYTHON,
+                str(script),
+                "--daemon",
+                "--foreground",
+                "--interval",
+                "0.3",
+                "-t",
+                "0.2",
+                "--deadline",
+                "0.3",
+            ]
             process = subprocess.Popen(
                 [*command, "--cache", str(daemon.cache), "--state-dir", str(tmp_path / "state"), "-p", f"{mounts.base}/*"],
                 env={**daemon.plugin.environment, **told}, stderr=subprocess.DEVNULL,
@@ -383,7 +403,9 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
                 assert manager.recv(4096)  # Python has started
                 manager.settimeout(0.2)
                 fed, last = 0, time.monotonic()
-                while time.monotonic() - last < 2.0:  # it may go on telling its status, as long as it is not said to be well
+                while (
+                    time.monotonic() - last < 2.0
+                ):  # it may go on telling its status, as long as it is not said to be well
                     assert fed < 100
                     with contextlib.suppress(socket.timeout):
                         if manager.recv(4096) == b"WATCHDOG=1":
@@ -396,7 +418,8 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
 
 
 def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
-    """After its start the daemon maps no file and keeps none open that it did not have then, whatever happens to the mounts."""
+    """After its start the daemon maps no file and keeps none open that it did not have then,
+    whatever happens to the mounts."""
     mounts.tmpfs("healthy")
     fuse.mount("home", source="127.0.0.1:/home")
     configuration = tmp_path / "c.conf"
@@ -408,7 +431,9 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
     assert imports > 50
 
     def mapped() -> set[str]:
-        return {line.split(maxsplit=5)[5] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if " /" in line}
+        return {
+            line.split(maxsplit=5)[5] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if " /" in line
+        }
 
     files, fds = mapped(), descriptors(pid)
     fuse.command("hang", "home")
@@ -443,7 +468,9 @@ def test_a_signal_that_comes_before_it_is_listened_for() -> None:
         "print(interrupts.name, sorted(interrupts.calls), interrupts.count)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\nprint(interrupts.name)\n"
     )
-    output = subprocess.run([PYTHON, "-c", script], env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True).stdout
+    output = subprocess.run(
+        [PYTHON, "-c", script], env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     assert output == "None ['SIGHUP', 'SIGUSR1'] 0\nSIGTERM\n"
 
 
@@ -478,7 +505,9 @@ def test_another_state_directory_needs_a_restart(fuse: Fuse, daemon: Daemon, tmp
 
 
 @pytest.mark.parametrize("what", ["fstab", "config"])
-def test_a_file_that_comes_to_lie_on_what_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path, what: str) -> None:
+def test_a_file_that_comes_to_lie_on_what_hangs(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path, what: str
+) -> None:
     """It is not the daemon that hangs in it, and of others only one."""
     home, hung = mounts.tmpfs("home"), fuse.mount("hung")
     good, link = tmp_path / "good", tmp_path / "link"
@@ -522,7 +551,10 @@ def test_nothing_is_written_where_somebody_else_leads(mounts: Mounts, daemon: Da
     mounts.tmpfs("home")
     os.chown(daemon.base, 1000, 1000)
     result = Result(daemon.start(first=False))
-    assert result.lines[0] == f"MOUNTS UNKNOWN - argument --cache: {daemon.cache.parent}: the directory above belongs to uid 1000"
+    assert (
+        result.lines[0]
+        == f"MOUNTS UNKNOWN - argument --cache: {daemon.cache.parent}: the directory above belongs to uid 1000"
+    )
     os.chown(daemon.base, 0, 0)
     daemon.start()
     victim = tmp_path / "victim"
@@ -571,9 +603,15 @@ def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     for words, expected in (
-        (("--cache", f"{tmp_path}/open/status"), f"argument --cache: {tmp_path}/open: mode 0777 lets others write to it"),
+        (
+            ("--cache", f"{tmp_path}/open/status"),
+            f"argument --cache: {tmp_path}/open: mode 0777 lets others write to it",
+        ),
         (("--interval", "0"), "argument --interval: '0' is not a positive number of seconds"),
-        (("--metrics", "/tmp/x"), "argument --metrics: '/tmp/x' does not end in .prom, so node_exporter would not read it"),
+        (
+            ("--metrics", "/tmp/x"),
+            "argument --metrics: '/tmp/x' does not end in .prom, so node_exporter would not read it",
+        ),
         (("--interval", "1e12"), "argument --interval: '1e12' is more than a year"),
         (("--cache", f"{tmp_path}/run/"), f"argument --cache: '{tmp_path}/run/' is not the name of a file"),
         (("--cache", "/run/x.prom", "--metrics", "/run/x.prom"), "argument --metrics: names a file of --cache"),
@@ -586,4 +624,7 @@ def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
         assert result.lines[0].startswith(f"MOUNTS UNKNOWN - {expected}")
     for option in ("--interval=3", "--foreground", "--metrics=x.prom", "--syslog-ident=x"):
         result = daemon.plugin(option)
-        assert (result.code, result.lines[0]) == (3, f"MOUNTS UNKNOWN - argument {option.partition('=')[0]}: goes with --daemon only")
+        assert (result.code, result.lines[0]) == (
+            3,
+            f"MOUNTS UNKNOWN - argument {option.partition('=')[0]}: goes with --daemon only",
+        )

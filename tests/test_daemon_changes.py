@@ -1,4 +1,5 @@
-"""What the daemon makes of mounts that change: what takes the place of one that was bad, and what answers at an odd moment."""
+"""What the daemon makes of mounts that change: what takes the place of one that was bad, and what
+answers at an odd moment."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.root
 
 
 def _told(daemon: Daemon) -> Any:
-    """The result as it is now. It is replaced as a whole, so each one can be seen, if only it stands for a moment."""
+    """The result as it is now. It is replaced as a whole, so each one can be seen, if only it
+    stands for a moment."""
     return json.loads(daemon.cache.with_name("status.json").read_text())
 
 
@@ -54,7 +56,10 @@ def _is(path: Path, condition: Optional[str]) -> Callable[[Any], bool]:
 def _lines(daemon: Daemon, path: Path) -> list[str]:
     """What the log has of a mount point, without figures, and without who hangs there."""
     lines = [line[len(str(path)) + 1 :] for line in daemon.lines if line.startswith(f"{path} ")]
-    return [re.sub(r"\d[\d.]* (s|min)\b", "N s", line).partition(": a probe has been stuck in it since")[0] for line in lines]
+    return [
+        re.sub(r"\d[\d.]* (s|min)\b", "N s", line).partition(": a probe has been stuck in it since")[0]
+        for line in lines
+    ]
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -199,7 +204,8 @@ def test_what_is_left_alone_takes_its_place(mounts: Mounts, fuse: Fuse, daemon: 
 
 
 def test_what_is_covered_while_it_is_asked(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
-    """The pass comes to its end before the daemon has heard of the change: here it does not hear of any, the table being a copy."""
+    """The pass comes to its end before the daemon has heard of the change: here it does not hear of
+    any, the table being a copy."""
     mounts.tmpfs("well")
     home, table = fuse.mount("home"), tmp_path / "mountinfo"
     shutil.copyfile("/proc/self/mountinfo", table)
@@ -320,8 +326,9 @@ def _place_in_table(path: Path) -> list[str]:
 
 
 def _unlike(what: Callable[[], object], mounts: Mounts, fuse: Fuse, daemon: Daemon, home: Path) -> bool:
-    """Unseen, what hangs takes the place of a mount; whether the table tells them apart by ``what``. It does where somebody else on this
-    host has mounted something in between, whose ID would have been the mount's."""
+    """Unseen, what hangs takes the place of a mount; whether the table tells them apart by
+    ``what``. It does where somebody else on this host has mounted something in between, whose ID
+    would have been the mount's."""
     with daemon.frozen():
         before = what()
         mounts.detach(home)
@@ -340,7 +347,8 @@ def _begin_again(mounts: Mounts, fuse: Fuse, daemon: Daemon, home: Path, mount: 
 
 
 def test_another_one_of_the_same_id_is_not_the_same(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """The kernel gives IDs and devices again at once. What took the place of a healthy mount is not well for that."""
+    """The kernel gives IDs and devices again at once. What took the place of a healthy mount is not
+    well for that."""
     home = mounts.tmpfs("home")
     daemon.interval = 3600
     daemon.start()
@@ -351,7 +359,8 @@ def test_another_one_of_the_same_id_is_not_the_same(mounts: Mounts, fuse: Fuse, 
 
 
 def test_the_same_once_more_is_checked_soon(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """The table is as before, to the last byte; that there was a change is all that the kernel tells."""
+    """The table is as before, to the last byte; that there was a change is all that the kernel
+    tells."""
     home = fuse.mount("home", source="filer:/home")
     daemon.interval = 3600
     daemon.start()
@@ -365,7 +374,8 @@ def test_the_same_once_more_is_checked_soon(mounts: Mounts, fuse: Fuse, daemon: 
 
 
 def test_a_host_without_descriptors(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """That nothing can be opened must not keep an old OK: what hangs is told, or the result is removed."""
+    """That nothing can be opened must not keep an old OK: what hangs is told, or the result is
+    removed."""
     for number in range(60):
         fuse.mount(f"hung{number}")
     mounts.tmpfs("well")

@@ -1,4 +1,5 @@
-"""Nobody but another daemon keeps the daemon from starting: its lock is a file that no other user can open."""
+"""Nobody but another daemon keeps the daemon from starting: its lock is a file that no other user
+can open."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from tests.daemon import Daemon
 
 pytestmark = pytest.mark.root
 
-# Somebody with a file of the daemon's open, who does with it what he can, and says how often he could.
+# Somebody with a file of the daemon's open, who does with it what he can, and says how often he
+# could.
 _HOLDER = """
 import fcntl, os, sys
 done = 0
@@ -78,7 +80,9 @@ def holder(daemon: Daemon, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     links.mkdir(mode=0o755)
     os.chown(links, 4711, 4711)
     words = ["setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups", PYTHON, "-I", "-c", _HOLDER]
-    process = subprocess.Popen([*words, str(daemon.cache.parent), str(links)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*words, str(daemon.cache.parent), str(links)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert int(process.stdout.readline()) >= 2  # it can lock something
     yield process

@@ -1,4 +1,5 @@
-"""The daemon is told to read its configuration again, or that its start is called off, while mounts hang."""
+"""The daemon is told to read its configuration again, or that its start is called off, while mounts
+hang."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _UNITS = "/usr/local/lib/systemd/system"
 
 @pytest.fixture(autouse=True)
 def answers(fuse: Fuse, daemon: Daemon) -> Iterator[None]:
-    """At the end all that hangs answers again: a daemon that did hang could not be killed, and nobody would see the test fail."""
+    """At the end all that hangs answers again: a daemon that did hang could not be killed, and
+    nobody would see the test fail."""
     yield
     for name in ("home", "hung", _UNITS):
         with contextlib.suppress(AssertionError):  # there is none of that name
@@ -34,7 +36,8 @@ def answers(fuse: Fuse, daemon: Daemon) -> Iterator[None]:
 
 
 def _configured(mounts: Mounts, fuse: Fuse, daemon: Daemon, base: Path) -> tuple[Path, Path]:
-    """A mount that hangs beside what is checked, which a daemon with this configuration leaves alone."""
+    """A mount that hangs beside what is checked, which a daemon with this configuration leaves
+    alone."""
     mounts.tmpfs("home")
     hung, configuration = fuse.mount("hung"), base / "c.conf"
     configuration.write_text(f'[mount "{hung}"]\nignore = yes\n')
@@ -44,7 +47,8 @@ def _configured(mounts: Mounts, fuse: Fuse, daemon: Daemon, base: Path) -> tuple
 
 
 def _hangs_without_the_daemon(daemon: Daemon, fuse: Fuse, name: str) -> None:
-    """SIGHUP while a file hangs: it is logged within seconds, passes go on, and what waits for the file is one worker."""
+    """SIGHUP while a file hangs: it is logged within seconds, passes go on, and what waits for the
+    file is one worker."""
     daemon.signal(signal.SIGHUP)
     until(lambda: daemon.says(_KEPT), 5)
     daemon.until_checked(2, 10)
@@ -67,7 +71,9 @@ def test_units_below_usr_local_that_hang(mounts: Mounts, fuse: Fuse, daemon: Dae
 
 
 @pytest.mark.parametrize("variable", ["MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH"])
-def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path, variable: str) -> None:
+def test_an_ini_file_that_only_the_environment_names(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path, variable: str
+) -> None:
     mounts.tmpfs("home")
     hung, link, good = fuse.mount("hung"), tmp_path / "link", tmp_path / "good"
     good.mkdir()
@@ -79,7 +85,9 @@ def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse,
     # Not among what is checked: the mount of the files is not what this is about.
     fstab = tmp_path / "fstab"
     fstab.write_text("")
-    daemon.start("--extra-opts", "-x", str(hung), f"--fstab={fstab}", env={**daemon.plugin.environment, variable: named})
+    daemon.start(
+        "--extra-opts", "-x", str(hung), f"--fstab={fstab}", env={**daemon.plugin.environment, variable: named}
+    )
     fuse.command("hang", "hung")
     link.unlink()
     link.symlink_to(hung)
@@ -97,7 +105,9 @@ def test_an_ini_file_that_only_the_environment_names(mounts: Mounts, fuse: Fuse,
     remaining(1)
 
 
-def test_a_file_that_only_the_new_configuration_names(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+def test_a_file_that_only_the_new_configuration_names(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path
+) -> None:
     hung, configuration = _configured(mounts, fuse, daemon, tmp_path)
     old = configuration.read_text()
     configuration.write_text(f"{old}[check_mounts]\nfstab = {hung}/sub/fstab\n")
@@ -115,7 +125,9 @@ def test_a_file_that_only_the_new_configuration_names(mounts: Mounts, fuse: Fuse
     assert time.monotonic() - began < 2
 
 
-def test_what_else_is_read_with_a_changed_fstab_hangs(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+def test_what_else_is_read_with_a_changed_fstab_hangs(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path
+) -> None:
     """Nobody has asked for that: it is the daemon that sees the change."""
     mounts.tmpfs("home")
     hung, ini, fstab = fuse.mount("hung"), tmp_path / "plugins.ini", tmp_path / "fstab"
@@ -213,7 +225,8 @@ __main__.main()
 
 
 def test_ready_is_said_also_where_the_first_pass_fails(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
-    """There is a result then, that says so; and whoever waits for the start must not wait for ever."""
+    """There is a result then, that says so; and whoever waits for the start must not wait for
+    ever."""
     mounts.tmpfs("home")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -274,8 +287,12 @@ def detached(fuse: Fuse, daemon: Daemon) -> Iterator[Detached]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
-def test_what_the_daemon_is_told_is_not_taken_for_the_launcher(detached: Detached, daemon: Daemon, number: signal.Signals) -> None:
-    mine, its = ({pipe for pipe in descriptors(pid) if pipe.startswith("pipe:")} for pid in (detached.launcher.pid, detached.pid))
+def test_what_the_daemon_is_told_is_not_taken_for_the_launcher(
+    detached: Detached, daemon: Daemon, number: signal.Signals
+) -> None:
+    mine, its = (
+        {pipe for pipe in descriptors(pid) if pipe.startswith("pipe:")} for pid in (detached.launcher.pid, detached.pid)
+    )
     # Beside stdout and stderr, the one for the answer: what wakes either does not wake the other.
     assert len(mine & its) == 3
     os.kill(detached.pid, number)
@@ -293,14 +310,19 @@ def test_a_start_that_is_called_off(detached: Detached, daemon: Daemon, number: 
     result = Result(detached.launcher)
     assert time.monotonic() - began < 2  # not at the end of the pass
     assert result.code == 3
-    assert result.lines == [f"MOUNTS UNKNOWN - the start was interrupted by {number.name}, and the daemon was ended", ""]
+    assert result.lines == [
+        f"MOUNTS UNKNOWN - the start was interrupted by {number.name}, and the daemon was ended",
+        "",
+    ]
     until(lambda: not detached.runs)
     assert not daemon.cache.with_name("status.pid").exists()
 
 
 def test_without_nagiosplugin(daemon: Daemon, tmp_path: Path) -> None:
     """Isolated from where the tests have it from."""
-    result = daemon.plugin("--daemon", "--cache", str(daemon.cache), wrapper=(), env={"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1"})
+    result = daemon.plugin(
+        "--daemon", "--cache", str(daemon.cache), wrapper=(), env={"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1"}
+    )
     assert result.code == 3
     assert result.lines[0] == (
         "MOUNTS UNKNOWN - cannot start: the library nagiosplugin is missing (No module named 'nagiosplugin'): "
@@ -310,13 +332,17 @@ def test_without_nagiosplugin(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tmp_path: Path) -> None:
     result = daemon.plugin("--daemon", "--config", "/nonexistent")
-    assert (result.code, result.lines[0]) == (3, "MOUNTS UNKNOWN - argument --config: /nonexistent: No such file or directory")
+    assert (result.code, result.lines[0]) == (
+        3,
+        "MOUNTS UNKNOWN - argument --config: /nonexistent: No such file or directory",
+    )
     wrong = tmp_path / "c.conf"
     wrong.write_text("[check_mounts]\ntimeuot = 3\n")
     assert daemon.plugin("--config", str(wrong)).lines[0].startswith(f"MOUNTS UNKNOWN - {wrong} line 2: ")
 
 
-# Somebody writes a line into fstab as soon as it has been read, but not by the worker that only tries whether it lets itself be.
+# Somebody writes a line into fstab as soon as it has been read, but not by the worker that only
+# tries whether it lets itself be.
 _SOMEBODY = """
 import os
 import check_mounts.expected as expected

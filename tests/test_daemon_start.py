@@ -31,9 +31,23 @@ main()
 """
 
 
-def _started(daemon: Daemon, *words: str, foreground: bool = True, environment: Optional[Mapping[str, str]] = None) -> Result:
-    command = [PYTHON, "-c", _IMPATIENT, "--daemon", *(["--foreground"] if foreground else []), "--cache", str(daemon.cache), *words]
-    options: dict[str, object] = {"env": {**daemon.plugin.environment, **(environment or {})}, "stdin": subprocess.DEVNULL}
+def _started(
+    daemon: Daemon, *words: str, foreground: bool = True, environment: Optional[Mapping[str, str]] = None
+) -> Result:
+    command = [
+        PYTHON,
+        "-c",
+        _IMPATIENT,
+        "--daemon",
+        *(["--foreground"] if foreground else []),
+        "--cache",
+        str(daemon.cache),
+        *words,
+    ]
+    options: dict[str, object] = {
+        "env": {**daemon.plugin.environment, **(environment or {})},
+        "stdin": subprocess.DEVNULL,
+    }
     return Result(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options))  # type: ignore[call-overload]
 
 
@@ -49,7 +63,9 @@ def _started(daemon: Daemon, *words: str, foreground: bool = True, environment: 
         ("--mountinfo={}", "reading the mount table {}"),
     ],
 )
-def test_a_start_that_is_caught(daemon: Daemon, hung: Path, tmp_path: Path, words: str, step: str, link: bool, foreground: bool) -> None:
+def test_a_start_that_is_caught(
+    daemon: Daemon, hung: Path, tmp_path: Path, words: str, step: str, link: bool, foreground: bool
+) -> None:
     path = tmp_path / "link" if link else hung / "file"
     if link:
         path.symlink_to(hung / "file")
@@ -57,14 +73,19 @@ def test_a_start_that_is_caught(daemon: Daemon, hung: Path, tmp_path: Path, word
     result = _started(daemon, words.format(path), foreground=foreground)
     assert time.monotonic() - began < 20
     (stuck,) = remaining(1)
-    assert (result.code, result.lines) == (3, [f"MOUNTS UNKNOWN - cannot start: stuck {step.format(path)} (pid {stuck})", ""])
+    assert (result.code, result.lines) == (
+        3,
+        [f"MOUNTS UNKNOWN - cannot start: stuck {step.format(path)} (pid {stuck})", ""],
+    )
     # The log, which is syslog where it was to be detached.
     assert result.stderr.decode() == (f"Cannot start: stuck {step.format(path)} (pid {stuck})\n" if foreground else "")
     assert not daemon.cache.exists()
 
 
 @pytest.mark.root
-def test_each_start_says_the_same_and_one_process_is_left(fuse: Fuse, daemon: Daemon, hung: Path, mounts: Mounts) -> None:
+def test_each_start_says_the_same_and_one_process_is_left(
+    fuse: Fuse, daemon: Daemon, hung: Path, mounts: Mounts
+) -> None:
     """systemd starts it again and again."""
     mounts.tmpfs("home")
     words = (f"--fstab={hung}/fstab",)
@@ -115,7 +136,9 @@ def test_the_database_of_users_hangs(daemon: Daemon, fuse: Fuse) -> None:
     script = f'mount --bind {file} /etc/passwd && echo >&2 && read x && exec "$@"'
     wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh"]
     words = ["--daemon", "--foreground", "--cache", str(daemon.cache), "--as", "bob"]
-    process = daemon.plugin.start(*words, wrapper=wrapper, stdin=subprocess.PIPE, env={**daemon.plugin.environment, "HOME": "/"})
+    process = daemon.plugin.start(
+        *words, wrapper=wrapper, stdin=subprocess.PIPE, env={**daemon.plugin.environment, "HOME": "/"}
+    )
     assert process.stdin is not None and process.stderr is not None
     process.stderr.read(1)
     fuse.command("hang", "users")
@@ -128,7 +151,9 @@ def test_the_database_of_users_hangs(daemon: Daemon, fuse: Fuse) -> None:
 @pytest.mark.root
 def test_libraries_that_hang(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
     subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={tmp_path}/p"], check=True, capture_output=True)
-    version = subprocess.run([PYTHON, "-V"], capture_output=True, text=True, check=True).stdout.split()[1].rpartition(".")[0]
+    version = (
+        subprocess.run([PYTHON, "-V"], capture_output=True, text=True, check=True).stdout.split()[1].rpartition(".")[0]
+    )
     libraries = f"/usr/local/lib/python{version}/dist-packages"
     fuse.mount(libraries)
     fuse.command("hang", libraries)
@@ -142,7 +167,13 @@ def test_libraries_that_hang(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_pat
 @pytest.mark.root
 @pytest.mark.parametrize("foreground", [True, False])
 def test_a_start_that_is_caught_can_be_called_off(daemon: Daemon, hung: Path, fuse: Fuse, foreground: bool) -> None:
-    words = ["--daemon", *(["--foreground"] if foreground else []), "--cache", str(daemon.cache), f"--config={hung}/file"]
+    words = [
+        "--daemon",
+        *(["--foreground"] if foreground else []),
+        "--cache",
+        str(daemon.cache),
+        f"--config={hung}/file",
+    ]
     process = daemon.plugin.start(*words)
     until(lambda: fuse.waiting("hung"))
     process.send_signal(signal.SIGHUP)  # is for later
@@ -152,7 +183,8 @@ def test_a_start_that_is_caught_can_be_called_off(daemon: Daemon, hung: Path, fu
     assert result.lines[0].startswith("MOUNTS UNKNOWN - the start was interrupted by SIG")
 
 
-# The first answer is of the process that may hang. What comes between that and the daemon's own understanding makes everything hang.
+# The first answer is of the process that may hang. What comes between that and the daemon's own
+# understanding makes everything hang.
 _BETWEEN = """
 import sys
 from check_mounts import cli
@@ -173,11 +205,24 @@ def test_what_could_be_read_is_not_read_again(mounts: Mounts, fuse: Fuse, daemon
     configuration, fstab = tmp_path / "c.conf", tmp_path / "fstab"
     configuration.write_text("[check_mounts]\nseverity = missing=warning\n")
     fstab.write_text(f"none {home} tmpfs rw 0 0\nnone {mounts.base}/late tmpfs rw 0 0\n")
-    words = ["--daemon", "--foreground", "--interval", "3600", "--cache", str(daemon.cache), "--state-dir", str(tmp_path / "state")]
+    words = [
+        "--daemon",
+        "--foreground",
+        "--interval",
+        "3600",
+        "--cache",
+        str(daemon.cache),
+        "--state-dir",
+        str(tmp_path / "state"),
+    ]
     words += ["-p", f"{mounts.base}/*", "-x", str(way), f"--config={configuration}", f"--fstab={fstab}"]
     with open(daemon.log_path, "ab") as log:
         process = subprocess.Popen(
-            [PYTHON, "-c", _BETWEEN, *words], env=daemon.plugin.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            [PYTHON, "-c", _BETWEEN, *words],
+            env=daemon.plugin.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
     try:
         assert process.stdin is not None and process.stdout is not None
@@ -212,7 +257,13 @@ def _raise() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "action", [_raise, lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: b"x" * (os.write(4, b"\1") + 1)]
+    "action",
+    [
+        _raise,
+        lambda: os._exit(0),
+        lambda: os.kill(os.getpid(), signal.SIGKILL),
+        lambda: b"x" * (os.write(4, b"\1") + 1),
+    ],
 )
 def test_one_that_ends_without_an_answer(action: object) -> None:
     tried = _answer(action)
@@ -246,9 +297,15 @@ def test_one_that_computes_goes_on_but_not_for_ever() -> None:
 def test_recorded_and_given_again(tmp_path: Path) -> None:
     def ask() -> Sequence[object]:
         answers: list[object] = []
-        for what, name, how in (("a", "x", str.upper), ("b", "x", os.readlink), ("c", str(tmp_path), os.listdir), ("d", "/", os.access)):
+        for what, name, how in (
+            ("a", "x", str.upper),
+            ("b", "x", os.readlink),
+            ("c", str(tmp_path), os.listdir),
+            ("d", "/", os.access),
+        ):
             try:
-                answers.append(reading.asked(what, name, how if how is not os.access else lambda path: os.access(path, os.F_OK)))  # type: ignore[arg-type]
+                ask = how if how is not os.access else lambda path: os.access(path, os.F_OK)
+                answers.append(reading.asked(what, name, ask))  # type: ignore[arg-type]
             except OSError as error:
                 answers.append((type(error), error.errno, error.strerror))
         return answers

@@ -1,4 +1,5 @@
-"""What is declared is probed, also what is left out by default: users' FUSE mounts and the kernel's own filesystems."""
+"""What is declared is probed, also what is left out by default: users' FUSE mounts and the kernel's
+own filesystems."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_a_users_fuse_mount_that_is_declared_is_probed(tmp_path: Path, fuse: Fus
 @pytest.mark.root
 @pytest.mark.parametrize("key", ["source = fuse", "type = fuse.test", "options = nosuid"])
 @pytest.mark.parametrize("glob", ["cloud", "c*"])
-def test_a_section_that_declares_lifts_the_default(tmp_path: Path, mounts: Mounts, fuse: Fuse, plugin: Plugin, key: str, glob: str) -> None:
+def test_a_section_that_declares_lifts_the_default(
+    tmp_path: Path, mounts: Mounts, fuse: Fuse, plugin: Plugin, key: str, glob: str
+) -> None:
     path = fuse.mount("cloud", **USER)
     fuse.command("die", "cloud")
     result = plugin(_config(tmp_path, f'[mount "{mounts.base}/{glob}"]\n{key}\n'), "-v")
@@ -81,8 +84,16 @@ def test_a_declared_one_that_hangs_is_timed_out(fuse: Fuse, plugin: Plugin) -> N
 def test_what_is_excluded_stays_out_though_it_is_declared(tmp_path: Path, fuse: Fuse, plugin: Plugin) -> None:
     path = fuse.mount("cloud", **USER)
     fuse.command("hang", "cloud")
-    for words in (["-X", "fuse.test"], ["-x", str(path)], ["--exclude-source", "fuse"], ["-N", "ext4"], ["-p", "/nowhere"]):
-        result = plugin("--expect", f"{path},type=fuse.test,source=fuse", *words, "--allow-none", below=words[0] != "-p")
+    for words in (
+        ["-X", "fuse.test"],
+        ["-x", str(path)],
+        ["--exclude-source", "fuse"],
+        ["-N", "ext4"],
+        ["-p", "/nowhere"],
+    ):
+        result = plugin(
+            "--expect", f"{path},type=fuse.test,source=fuse", *words, "--allow-none", below=words[0] != "-p"
+        )
         assert (result.code, result.count("mounts")) == (0, 0), words
     ignored = _config(tmp_path, f'[mount "{path}"]\nexpect = yes\nignore = yes\n')
     assert plugin(ignored, "--allow-none").count("mounts") == 0
@@ -98,16 +109,22 @@ def test_others_fuse_mounts_stay_out(fuse: Fuse, plugin: Plugin) -> None:
 
 
 @pytest.mark.root
-def test_the_kernels_own_filesystem_is_probed_where_it_is_declared(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
+def test_the_kernels_own_filesystem_is_probed_where_it_is_declared(
+    tmp_path: Path, mounts: Mounts, plugin: Plugin
+) -> None:
     path = mounts.mount("proc", "proc", "proc")
-    assert plugin(_config(tmp_path, '[mount "*"]\noptions = nosuid\n'), "--allow-none").count("mounts") == 0, "that means no /proc"
+    assert plugin(_config(tmp_path, '[mount "*"]\noptions = nosuid\n'), "--allow-none").count("mounts") == 0, (
+        "that means no /proc"
+    )
     result = plugin("--expect", f"{path},type=proc", "--write")
     assert (result.code, result.count("ok")) == (0, 1), result.stdout
     assert plugin(_config(tmp_path, f'[mount "{path}"]\ntype = proc\n')).count("ok") == 1
 
 
 @pytest.mark.root
-def test_the_daemon_probes_it_and_takes_over_what_is_declared_anew(tmp_path: Path, mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+def test_the_daemon_probes_it_and_takes_over_what_is_declared_anew(
+    tmp_path: Path, mounts: Mounts, fuse: Fuse, daemon: Daemon
+) -> None:
     mounts.tmpfs("data")
     cloud, other = fuse.mount("cloud", **USER), fuse.mount("other", **USER)
     for name in ("cloud", "other"):

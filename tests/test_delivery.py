@@ -1,4 +1,5 @@
-"""Results on their way: each destination for itself, in a worker that is killed when its time is up; the daemon's retries."""
+"""Results on their way: each destination for itself, in a worker that is killed when its time is
+up; the daemon's retries."""
 
 from __future__ import annotations
 
@@ -84,7 +85,12 @@ def submission(*destinations: passive.Destination, timeout: float = 0.3) -> Subm
 
 
 def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
-    kinds = [Elsewhere("hung", sleeps), Elsewhere("refuses", refuses), Elsewhere("crashes", crashes), Elsewhere("wrong", is_wrong)]
+    kinds = [
+        Elsewhere("hung", sleeps),
+        Elsewhere("refuses", refuses),
+        Elsewhere("crashes", crashes),
+        Elsewhere("wrong", is_wrong),
+    ]
     kinds += [Elsewhere("good", into(tmp_path / "out")), Elsewhere("unsure", into(tmp_path / "out2"), confirms=False)]
     receipts = delivery.deliver(submission(*kinds, timeout=3.0), RESULTS, {}, lambda: None, interrupts)
     assert [receipt.words for receipt in receipts] == [
@@ -149,7 +155,8 @@ def numbered(number: int) -> list[Result]:
 
 
 def test_the_newest_and_no_queue(tmp_path: Path) -> None:
-    """While a destination fails, or is at it, results are replaced by newer ones; all failures are counted."""
+    """While a destination fails, or is at it, results are replaced by newer ones; all failures are
+    counted."""
     gate = tmp_path / "gate"
 
     def through_the_gate(results: Sequence[Result], time_: float) -> None:
@@ -264,9 +271,12 @@ def test_a_worker_that_cannot_be_killed_is_the_only_one(fuse: Fuse) -> None:
 
 @pytest.mark.root
 def test_a_program_that_cannot_be_killed_is_not_even_started(fuse: Fuse, tmp_path: Path) -> None:
-    """The configuration of send_nsca lies on what hangs: left alone, it would be nobody's child, and another one with each attempt."""
+    """The configuration of send_nsca lies on what hangs: left alone, it would be nobody's child,
+    and another one with each attempt."""
     program = tmp_path / "send_nsca"
-    program.write_text(f'#!/bin/sh\nif [ "$1" = -V ]; then echo NSCA Client; else echo >> {tmp_path}/started; cat "$4"; fi\n')
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = -V ]; then echo NSCA Client; else echo >> {tmp_path}/started; cat "$4"; fi\n'
+    )
     program.chmod(0o755)
     path = fuse.mount("home")
     fuse.command("hang", "home")

@@ -36,7 +36,10 @@ def test_as_declared(mounts: Mounts, plugin: Plugin, fstab: Path) -> None:
 def test_not_mounted_is_missing(mounts: Mounts, plugin: Plugin, fstab: Path) -> None:
     _mounted(mounts, name="other")
     result = plugin(f"--fstab={fstab}")
-    assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {mounts.base}/data missing: not mounted ({fstab} line 1)"
+    assert (
+        result.verdict
+        == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {mounts.base}/data missing: not mounted ({fstab} line 1)"
+    )
     assert plugin(f"--fstab={fstab}", "-x", f"{mounts.base}/data").code == 0
     assert plugin(f"--fstab={fstab}", "-X", "tmpfs", "--allow-none").code == 0
 
@@ -53,7 +56,10 @@ def test_another_option_is_changed(mounts: Mounts, plugin: Plugin, fstab: Path) 
     path = _mounted(mounts, "nosuid")
     result = plugin(f"--fstab={fstab}", "-v")
     assert result.code == 1
-    assert result.line(path) == f"WARNING: {path} (tmpfs data) changed: nodev is not in force, but expected ({fstab} line 1)"
+    assert (
+        result.line(path)
+        == f"WARNING: {path} (tmpfs data) changed: nodev is not in force, but expected ({fstab} line 1)"
+    )
     assert plugin(f"--fstab={fstab}", "--ignore-option", "nod*").code == 0
 
 
@@ -238,7 +244,9 @@ def test_the_command_line_wins_over_a_section(tmp_path: Path, mounts: Mounts, pl
     assert any(line.startswith("  create: ") for line in plugin("--config", path, "--write", "-vvv").lines)
 
 
-@pytest.mark.parametrize("line", ["as = no-such-user", "fstab = /no/such/file", "deadline = 3", "mountinfo = /no/such/file"])
+@pytest.mark.parametrize(
+    "line", ["as = no-such-user", "fstab = /no/such/file", "deadline = 3", "mountinfo = /no/such/file"]
+)
 def test_what_turns_out_to_be_wrong_later_is_found_in_its_file(tmp_path: Path, plugin: Plugin, line: str) -> None:
     path = _config(tmp_path, f"[check_mounts]\n\n{line}\n")
     result = plugin("--config", path, below=False)
@@ -267,7 +275,11 @@ def test_a_wrong_line_of_fstab_is_no_ok(mounts: Mounts, plugin: Plugin, fstab: P
 def test_expect_ro_no_of_the_configuration(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
     data = mounts.mount("data", "tmpfs", flags=1)
     path = _config(tmp_path, f'[mount "{data}"]\nexpect-ro = no\n')
-    assert plugin("--config", path, "-v").line(data).endswith("read-only: mounted ro, expected rw (--expect-ro or the configuration)")
+    assert (
+        plugin("--config", path, "-v")
+        .line(data)
+        .endswith("read-only: mounted ro, expected rw (--expect-ro or the configuration)")
+    )
 
 
 def test_usage_is_judged_whatever_else_is_wrong(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:

@@ -1,4 +1,5 @@
-"""Names of devices that users choose are looked up by nobody: below /dev no other mount is entered, what is no device is not read."""
+"""Names of devices that users choose are looked up by nobody: below /dev no other mount is entered,
+what is no device is not read."""
 
 from __future__ import annotations
 
@@ -39,8 +40,12 @@ def _in_time(plugin: Plugin, *arguments: str) -> Result:
     return in_time(4, lambda: plugin("-t", "1", "--deadline", "3", *arguments, "-v"))
 
 
-@pytest.mark.parametrize("source", ["/dev/shm/alice/m/x", "/dev/shm/alice/link", "/dev/shm/alice/m", "/dev//shm/../shm/alice/m/x"])
-@pytest.mark.parametrize("declared", ["/dev/sdz9", "UUID=0-0", "/dev/null", "/dev/shm/alice/m/x", "/dev/shm/alice/link"])
+@pytest.mark.parametrize(
+    "source", ["/dev/shm/alice/m/x", "/dev/shm/alice/link", "/dev/shm/alice/m", "/dev//shm/../shm/alice/m/x"]
+)
+@pytest.mark.parametrize(
+    "declared", ["/dev/sdz9", "UUID=0-0", "/dev/null", "/dev/shm/alice/m/x", "/dev/shm/alice/link"]
+)
 def test_a_source_that_leads_into_a_silent_mount(
     tmp_path: Path, silent: Path, fuse: Fuse, plugin: Plugin, source: str, declared: str
 ) -> None:

@@ -1,4 +1,5 @@
-"""Whose fault it is: real connections on loopback and in network namespaces of the tests' own; real texts of the kernel."""
+"""Whose fault it is: real connections on loopback and in network namespaces of the tests' own; real
+texts of the kernel."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def reply(call: bytes, *fields: int, xid: Optional[int] = None) -> bytes:
 
 
 class Rpc:
-    """A server in threads. Each connection is counted, its call read, and ``behaviour`` does the rest before it is closed."""
+    """A server in threads. Each connection is counted, its call read, and ``behaviour`` does the
+    rest before it is closed."""
 
     def __init__(self, behaviour: Behaviour, host: str = "127.0.0.1", port: int = 0, backlog: int = 512) -> None:
         self.connections, self.calls, self.ends = 0, [], 0  # type: tuple[int, list[bytes], int]
@@ -185,7 +187,9 @@ def test_a_server_that_answers(serve: Callable[..., Rpc]) -> None:
     server = serve(answer)
     found = ask(nfs(server.port))
     assert found.verdict is Verdict.RPC_ANSWERED
-    assert found.seconds is not None and found.connect_seconds is not None and 0 <= found.connect_seconds <= found.seconds
+    assert (
+        found.seconds is not None and found.connect_seconds is not None and 0 <= found.connect_seconds <= found.seconds
+    )
     assert words(nfs(server.port), found) == "server 127.0.0.1 answers RPC: this client is stuck"
 
 
@@ -203,7 +207,10 @@ def test_a_server_that_accepts_and_stays_silent(serve: Callable[..., Rpc]) -> No
     found = ask(nfs(server.port), SHORT)
     assert found.verdict is Verdict.RPC_SILENT
     assert found.seconds is not None and found.seconds >= SHORT
-    assert words(nfs(server.port), found) == f"server 127.0.0.1 accepts connections on port {server.port} but does not answer RPC"
+    assert (
+        words(nfs(server.port), found)
+        == f"server 127.0.0.1 accepts connections on port {server.port} but does not answer RPC"
+    )
 
 
 def test_a_server_that_refuses() -> None:
@@ -339,7 +346,9 @@ def test_ipv6(serve: Callable[..., Rpc]) -> None:
         server = serve(answer, "::1")
     except OSError:
         pytest.skip("no IPv6 here")
-    assert words(nfs(server.port, "::1"), ask(nfs(server.port, "::1"))) == "server [::1] answers RPC: this client is stuck"
+    assert (
+        words(nfs(server.port, "::1"), ask(nfs(server.port, "::1"))) == "server [::1] answers RPC: this client is stuck"
+    )
 
 
 # -- servers of all kinds
@@ -505,7 +514,9 @@ def test_more_servers_than_sockets_at_a_time(monkeypatch: pytest.MonkeyPatch, se
     monkeypatch.setattr(diagnosis, "_AT_ONCE", 3)
     server = serve(answer, "0.0.0.0")
     most = 0
-    with Examination([nfs(server.port, f"127.0.0.{number + 1}") for number in range(20)], time.monotonic() + LONG) as examination:
+    with Examination(
+        [nfs(server.port, f"127.0.0.{number + 1}") for number in range(20)], time.monotonic() + LONG
+    ) as examination:
         while not examination.finished:
             most = max(most, len(examination.fds()))
             examination.step(1)
@@ -567,7 +578,8 @@ def test_a_descriptor_is_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "server", [nfs(0), nfs(70000), nfs(-1), *(nfs(2049, each) for each in ("", "localhost", "1.2.3", "::1%", "::g", "a\0"))]
+    "server",
+    [nfs(0), nfs(70000), nfs(-1), *(nfs(2049, each) for each in ("", "localhost", "1.2.3", "::1%", "::g", "a\0"))],
 )
 def test_no_address_no_question(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("a name was looked up"))
@@ -645,7 +657,9 @@ def test_what_has_arrived_is_read_before_silence_is_declared(serve: Callable[...
     assert [found.verdict for found in examination.replies.values()] == [Verdict.RPC_ANSWERED]
 
 
-@pytest.mark.parametrize(("waited", "verdict"), [(0.0, Verdict.NOT_ASKED), (2.0, Verdict.NOT_ASKED), (3.0, Verdict.SILENT)])
+@pytest.mark.parametrize(
+    ("waited", "verdict"), [(0.0, Verdict.NOT_ASKED), (2.0, Verdict.NOT_ASKED), (3.0, Verdict.SILENT)]
+)
 def test_given_up_early(waited: float, verdict: Verdict) -> None:
     clock = Clock()
     with full_backlog() as port:
@@ -680,7 +694,9 @@ def test_a_copy_in_a_forked_process_keeps_no_connection(serve: Callable[..., Rpc
 
 def mount(fs_type: str, options: str = "rw", source: str = "server:/export") -> Mount:
     encoded = tuple(option.encode("utf-8", "surrogateescape") for option in options.split(","))
-    return Mount(1, 0, (0, 1), b"/", b"/mnt", (b"rw",), (), fs_type.encode(), source.encode("utf-8", "surrogateescape"), encoded)
+    return Mount(
+        1, 0, (0, 1), b"/", b"/mnt", (b"rw",), (), fs_type.encode(), source.encode("utf-8", "surrogateescape"), encoded
+    )
 
 
 V4 = "rw,vers=4.2,rsize=1048576,namlen=255,hard,proto=tcp,timeo=600,retrans=2,sec=sys,clientaddr=10.0.0.2,local_lock=none,addr=10.0.0.5"
@@ -735,7 +751,19 @@ def test_the_server_of_a_mount(mounted: Mount, server: Optional[Server]) -> None
 @pytest.mark.parametrize(
     "value",
     (
-        *("", "%", "server", "1.2.3", "1.2.3.4.5", "256.0.0.1", "0.0.0.0", "::", "1.2.3.4%eth0", "fe80::1%", "fe80::1%a b"),
+        *(
+            "",
+            "%",
+            "server",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.0.0.1",
+            "0.0.0.0",
+            "::",
+            "1.2.3.4%eth0",
+            "fe80::1%",
+            "fe80::1%a b",
+        ),
         *(
             "fe80::1%" + "x" * 16,
             "::1]",
@@ -756,7 +784,9 @@ def test_what_is_no_address(value: str) -> None:
     assert server_of(mount("ceph", "rw", value + ":/")) is None
 
 
-@pytest.mark.parametrize("value", ["", "x", "-1", "65536", "99999", "999999999999", "1" * 5000, "+1", "1_0", " 1", "²", "\udcb2"])
+@pytest.mark.parametrize(
+    "value", ["", "x", "-1", "65536", "99999", "999999999999", "1" * 5000, "+1", "1_0", " 1", "²", "\udcb2"]
+)
 def test_what_is_no_port(value: str) -> None:
     assert server_of(mount("nfs4", f"addr=10.0.0.5,port={value}")) is None
 
@@ -845,7 +875,10 @@ def test_nfs_over_tcp() -> None:
     transport = found[b"/mnt/with space\\"]
     assert transport == Transport("tcp", 1, 1207, 1204, 5, 7, 1330, 2, 3, 84, 5 + 7, 2 + 3, 86400)
     assert transport.in_flight == 3
-    assert diagnosis.transport_words(transport) == "up to 3 requests in flight, 12 retransmissions, no request finished for 84 s"
+    assert (
+        diagnosis.transport_words(transport)
+        == "up to 3 requests in flight, 12 retransmissions, no request finished for 84 s"
+    )
 
 
 def test_nfs_over_udp_says_nothing_of_connections() -> None:
@@ -856,7 +889,8 @@ def test_nfs_over_udp_says_nothing_of_connections() -> None:
 
 def test_an_old_kernel() -> None:
     transport = only(OLD_TCP_V3)
-    # Operations that were never sent make good for no retransmission. 0 s idle is what a broken connection has as well.
+    # Operations that were never sent make good for no retransmission. 0 s idle is what a broken
+    # connection has as well.
     assert transport == Transport("tcp", 1, 50, 50, 0, 0, None, 1, 0, None, 3, 0, 1234)
     assert diagnosis.transport_words(transport) == "no request in flight, 3 retransmissions"
 
@@ -879,7 +913,12 @@ def test_the_last_mount_on_a_point_counts() -> None:
     again = UDP_V3.replace(b"300 299", b"400 390").replace(b"nas:/home", b"nas:/other")
     assert only(UDP_V3 + again).in_flight == 10
     # Of the one on top nothing is known: that of the one below would be a lie.
-    assert diagnosis.parse_mountstats(UDP_V3 + b"device nas:/x mounted on /home with fstype nfs4 statvers=1.1\n\tage:\t1\n") == {}
+    assert (
+        diagnosis.parse_mountstats(
+            UDP_V3 + b"device nas:/x mounted on /home with fstype nfs4 statvers=1.1\n\tage:\t1\n"
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize("text", [TCP_V42, UDP_V3, OLD_TCP_V3, RDMA, NCONNECT])
@@ -889,7 +928,10 @@ def test_truncated_anywhere(text: bytes) -> None:
         for found in diagnosis.parse_mountstats(text[:length]).values():
             # What is said is said of whole lines: never a number that has lost its end.
             assert (found.protocol, found.bad_xids <= whole.bad_xids) == (whole.protocol, True)
-            assert found.connections < whole.connections or (found.sends, found.receives) == (whole.sends, whole.receives)
+            assert found.connections < whole.connections or (found.sends, found.receives) == (
+                whole.sends,
+                whole.receives,
+            )
             assert found.connections < whole.connections or found.pending == whole.pending
             assert found.timeouts is None or found.timeouts <= (whole.timeouts or 0)
             assert found.retransmissions is None or found.retransmissions <= (whole.retransmissions or 0)
@@ -928,11 +970,15 @@ def test_operations_that_are_not_understood_give_nothing() -> None:
 
 def test_any_bytes_in_a_mount_point() -> None:
     line = b"device \xff\\134 mounted on /\\040\\011\\012\\134\xff\r\x0b\xc3\xa4 with fstype nfs4 statvers=1.1"
-    data = TCP_V42.replace(rb"device 10.0.0.5:/export mounted on /mnt/with\040space\134 with fstype nfs4 statvers=1.1", line)
+    data = TCP_V42.replace(
+        rb"device 10.0.0.5:/export mounted on /mnt/with\040space\134 with fstype nfs4 statvers=1.1", line
+    )
     assert list(diagnosis.parse_mountstats(data)) == [b"/ \t\n\\\xff\r\x0b\xc3\xa4"]
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"device", b"device \n", b"\txprt:\ttcp 1\n", b"\0\xff" * 1000, b"xprt: " * 1000 + b"\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"device", b"device \n", b"\txprt:\ttcp 1\n", b"\0\xff" * 1000, b"xprt: " * 1000 + b"\n"]
+)
 def test_garbage_in_mountstats(data: bytes) -> None:
     assert diagnosis.parse_mountstats(data) == {}
 
@@ -976,7 +1022,12 @@ def test_a_probe_that_waits_for_a_fuse_server(fuse: Fuse) -> None:
     fuse.command("hang", "fs")
     with child(lambda: os.statvfs(path)) as pid:
         until(lambda: fuse.waiting("fs"))
-        until(lambda: "State:\tD" in Path(f"/proc/{pid}/status").read_text() or "State:\tS" in Path(f"/proc/{pid}/status").read_text())
+        until(
+            lambda: (
+                "State:\tD" in Path(f"/proc/{pid}/status").read_text()
+                or "State:\tS" in Path(f"/proc/{pid}/status").read_text()
+            )
+        )
         name = diagnosis.kernel_stack(pid)
         fuse.command("die", "fs")
     assert name is not None
@@ -998,7 +1049,11 @@ def test_a_probe_that_waits_for_a_fuse_server(fuse: Fuse) -> None:
         (b"[<0>] request_wait_answer+0x1/0x2 [fuse]\n", b"0", "request_wait_answer"),
         (b"[<0>] p9_client_rpc+0x1/0x2 [9pnet]\n", b"0", "p9_client_rpc"),
         (b"[<0>] wait_for_response+0x1/0x2 [cifs]\n", b"0", "wait_for_response"),
-        (b"[<ffffffffc0a1b2c0>] cifs_call.isra.5+0x1/0x2 [cifs]\n[<ffffffffffffffff>] 0xffffffffffffffff\n", b"0", "cifs_call.isra.5"),
+        (
+            b"[<ffffffffc0a1b2c0>] cifs_call.isra.5+0x1/0x2 [cifs]\n[<ffffffffffffffff>] 0xffffffffffffffff\n",
+            b"0",
+            "cifs_call.isra.5",
+        ),
         (b"[<0>] 0xffffffffc0123456\n[<0>] do_syscall_64+0x1/0x2\n", b"0", "do_syscall_64"),
         (b"", b"rpc_wait_bit_killable", "rpc_wait_bit_killable"),
         (None, b"io_schedule", "io_schedule"),

@@ -1,4 +1,5 @@
-"""What should be mounted: fstab(5), --expect and units read, and compared with tables of real systems."""
+"""What should be mounted: fstab(5), --expect and units read, and compared with tables of real
+systems."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ REPORT: dict[str, list[object]] = {"deviations": [], "excused": [], "complaints"
 
 
 class FixtureDevices(Devices):
-    """Links as in a real /dev, in a tree of its own; the numbers of nodes from the fixture, since only root makes device nodes."""
+    """Links as in a real /dev, in a tree of its own; the numbers of nodes from the fixture, since
+    only root makes device nodes."""
 
     def __init__(self, dev: Path, links: str) -> None:
         super().__init__(str(dev))
@@ -97,7 +99,9 @@ def changed_table(variant: dict[str, Any], table: str) -> str:
     return table + str(variant.get("append", ""))
 
 
-@pytest.mark.parametrize(("name", "variant"), [(name, one["name"]) for name in NAMES for one in verdicts(name)["variants"]])
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, one["name"]) for name in NAMES for one in verdicts(name)["variants"]]
+)
 def test_broken(name: str, variant: str, tmp_path: Path) -> None:
     directory = FIXTURES / name
     wanted = verdicts(name)
@@ -105,7 +109,9 @@ def test_broken(name: str, variant: str, tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     text = (directory / "fstab").read_text() + one.get("fstab_append", "")
     fstab.write_text(replaced(text, one["fstab_from"], one["fstab_to"]) if "fstab_from" in one else text)
-    found = report(fstab, changed_table(one, (directory / "mountinfo").read_text()).encode(), devices_of(directory, tmp_path))
+    found = report(
+        fstab, changed_table(one, (directory / "mountinfo").read_text()).encode(), devices_of(directory, tmp_path)
+    )
     assert found["deviations"] == one.get("deviations", [])
     assert found["complaints"] == one.get("complaints", [])
     if "excused" in one:
@@ -114,7 +120,8 @@ def test_broken(name: str, variant: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_its_own(name: str) -> None:
-    """What the table itself shows, declared word for word, is no deviation: whatever the kernel prints is accepted back."""
+    """What the table itself shows, declared word for word, is no deviation: whatever the kernel
+    prints is accepted back."""
     mounts, _ = mounttable.parse((FIXTURES / name / "mountinfo").read_bytes())
     visible = mounttable.visible(mounts)
     entries = [
@@ -125,12 +132,24 @@ def test_every_option_is_its_own(name: str) -> None:
     assert expected.compare(entries, mounts, visible, devices=Devices("/nonexistent")) == ([], [])
 
 
-# Agreement with libmount ---------------------------------------------------------------------------------------------------------
+# Agreement with libmount
+# ------------------------------------------------------------------------------------------------
 
 
 def of_findmnt(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
-    command = ["findmnt", "--fstab", "--tab-file", str(path), "--json", "--list", "--output", "SOURCE,TARGET,FSTYPE,OPTIONS"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    command = [
+        "findmnt",
+        "--fstab",
+        "--tab-file",
+        str(path),
+        "--json",
+        "--list",
+        "--output",
+        "SOURCE,TARGET,FSTYPE,OPTIONS",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, check=False, timeout=30, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
     if not done.stdout.strip():
         return []
     rows = json.loads(done.stdout.decode("utf-8"))["filesystems"]
@@ -139,7 +158,10 @@ def of_findmnt(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
 
 def of_ours(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
     lines, _ = expected.parse_fstab(path.read_bytes(), str(path))
-    return [(one.source.decode(), one.target.decode(), one.fs_type.decode(), (one.options or b"").decode() or None) for one in lines]
+    return [
+        (one.source.decode(), one.target.decode(), one.fs_type.decode(), (one.options or b"").decode() or None)
+        for one in lines
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,10 +170,44 @@ def test_fixture_reads_as_in_libmount(name: str) -> None:
     assert ours and ours == of_findmnt(FIXTURES / name / "fstab")
 
 
-_SOURCES = ["/dev/sda1", 'UUID="AbC-1"', "LABEL=a\\040b", "filer:/x\\134y", "none", "//s/a#b", "#x", "", "[fe80::1]:/x", "é"]
-_TARGETS = ["/", "/a\\040b", "/tab\\054c", "none", "/a//b/", "rel/ative", "", "/x#y", '"/q', "/\\08", "/new\\0401", "/ü"]
+_SOURCES = [
+    "/dev/sda1",
+    'UUID="AbC-1"',
+    "LABEL=a\\040b",
+    "filer:/x\\134y",
+    "none",
+    "//s/a#b",
+    "#x",
+    "",
+    "[fe80::1]:/x",
+    "é",
+]
+_TARGETS = [
+    "/",
+    "/a\\040b",
+    "/tab\\054c",
+    "none",
+    "/a//b/",
+    "rel/ative",
+    "",
+    "/x#y",
+    '"/q',
+    "/\\08",
+    "/new\\0401",
+    "/ü",
+]
 _TYPES = ["ext4", "nfs4", "auto", "swap", "ext4,xfs", "", "ignore"]
-_OPTIONS = ["defaults", 'context="a:b,c",ro', "noauto", "", "rw,,x", "a\\,b", 'x="open', "nofail,x-systemd.automount", "b\\040c"]
+_OPTIONS = [
+    "defaults",
+    'context="a:b,c",ro',
+    "noauto",
+    "",
+    "rw,,x",
+    "a\\,b",
+    'x="open',
+    "nofail,x-systemd.automount",
+    "b\\040c",
+]
 _NUMBERS = ["0", "1", "", "+2", "-1", "x", "1 ", "# c", "2 3"]
 _GAPS = [" ", "\t", "  ", " \t "]
 _ENDS = ["\n", "\n", "\n", "\r\n", " \n", "\t\n", "\n\n", "\n# comment\n", "\n   # comment\n", " \r\n"]
@@ -162,7 +218,11 @@ def random_fstab(random_: random.Random) -> str:
     for _ in range(random_.randint(1, 8)):
         fields = [random_.choice(choice) for choice in (_SOURCES, _TARGETS, _TYPES, _OPTIONS, _NUMBERS, _NUMBERS)]
         fields = fields[: random_.choice([1, 2, 3, 4, 4, 5, 6, 6, 6])]
-        text += random_.choice(["", "", " ", "\t"]) + "".join(field + random_.choice(_GAPS) for field in fields) + random_.choice(_ENDS)
+        text += (
+            random_.choice(["", "", " ", "\t"])
+            + "".join(field + random_.choice(_GAPS) for field in fields)
+            + random_.choice(_ENDS)
+        )
     return text if random_.random() < 0.8 else text.rstrip("\n")
 
 
@@ -184,7 +244,9 @@ def test_any_byte_but_nul(tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_bytes(b"/dev/\xff /\\012\\174\xfe ext4 x=\\303\n/dev/a /n\\000 ext4\n")
     entries, complaints = expected.read_fstab(str(fstab))
-    assert [(one.source, one.mount_point, one.options) for one in entries] == [(b"/dev/\xff", b"/\n|\xfe", (b"x=\xc3",))]
+    assert [(one.source, one.mount_point, one.options) for one in entries] == [
+        (b"/dev/\xff", b"/\n|\xfe", (b"x=\xc3",))
+    ]
     assert [str(one) for one in complaints] == [f"{fstab} line 2: it holds a NUL"]
     with pytest.raises(FileNotFoundError):
         expected.read_fstab(str(tmp_path / "none"))
@@ -208,7 +270,8 @@ def test_split_options(text: bytes, options: tuple[bytes, ...]) -> None:
     assert mountoptions.split_options(text) == options
 
 
-# --expect ------------------------------------------------------------------------------------------------------------------------
+# --expect
+# ------------------------------------------------------------------------------------------------
 
 
 def test_spec() -> None:
@@ -237,7 +300,8 @@ def test_bad_spec(spec: bytes, why: str) -> None:
         expected.parse_spec(spec)
 
 
-# Units ---------------------------------------------------------------------------------------------------------------------------
+# Units
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -262,18 +326,34 @@ def mount_unit(what: str, where: str, more: str = "") -> str:
 
 def test_units(units: list[str]) -> None:
     etc, generator, lib, _ = units
-    unit(etc, "srv.mount", "# c\n[Mount]\nWhat = /dev/100%%\n; c\nWhere=/srv/\nOptions=ro,\\\n  # between\n  nodev\nType=ext4\n")
+    unit(
+        etc,
+        "srv.mount",
+        "# c\n[Mount]\nWhat = /dev/100%%\n; c\nWhere=/srv/\nOptions=ro,\\\n  # between\n  nodev\nType=ext4\n",
+    )
     unit(lib, "srv.mount", mount_unit("/dev/other", "/srv"))
     unit(generator, "a\\x2db-c.mount", "[Mount]\nWhat=filer:/a\n", "remote-fs.target.requires")
     unit(generator, "opt.mount", mount_unit("/dev/opt", "/opt"))  # only wanted: fstab says nofail
     unit(lib, "tmp.mount", mount_unit("tmpfs", "/tmp", "[Unit]\nConditionPathIsSymbolicLink=!/tmp"))
     unit(lib, "db.mount", mount_unit("/dev/db", "/db"), "db.service.requires")
     unit(lib, "idle.mount", mount_unit("/dev/idle", "/idle"), None)
-    unit(lib, "dev-hugepages.mount", mount_unit("hugetlbfs", "/dev/hugepages", "Type=hugetlbfs"), "sysinit.target.wants")
+    unit(
+        lib, "dev-hugepages.mount", mount_unit("hugetlbfs", "/dev/hugepages", "Type=hugetlbfs"), "sysinit.target.wants"
+    )
     unit(etc, "net.automount", "[Automount]\nWhere=/net\n", "remote-fs.target.wants")
     unit(etc, "net.mount", mount_unit("filer:/n", "/net", "Type=nfs\nOptions=soft"), None)
-    unit(etc, "proc-sys-fs-binfmt_misc.automount", "[Automount]\nWhere=/proc/sys/fs/binfmt_misc\n", "sysinit.target.wants")
-    unit(lib, "proc-sys-fs-binfmt_misc.mount", mount_unit("binfmt_misc", "/proc/sys/fs/binfmt_misc", "Type=binfmt_misc"), None)
+    unit(
+        etc,
+        "proc-sys-fs-binfmt_misc.automount",
+        "[Automount]\nWhere=/proc/sys/fs/binfmt_misc\n",
+        "sysinit.target.wants",
+    )
+    unit(
+        lib,
+        "proc-sys-fs-binfmt_misc.mount",
+        mount_unit("binfmt_misc", "/proc/sys/fs/binfmt_misc", "Type=binfmt_misc"),
+        None,
+    )
     unit(lib, "masked.mount", mount_unit("/dev/m", "/masked"))
     Path(etc, "masked.mount").symlink_to("/dev/null")
     unit(lib, "off.mount", mount_unit("/dev/o", "/off"))
@@ -341,7 +421,8 @@ def test_drop_ins_of_many_units(units: list[str]) -> None:
     assert (entry.fs_type, entry.options, complaints) == (b"xfs", (b"own",), [])
 
 
-# Names below /dev ----------------------------------------------------------------------------------------------------------------
+# Names below /dev
+# ------------------------------------------------------------------------------------------------
 
 
 def test_links_are_followed_below_dev_only(tmp_path: Path) -> None:
@@ -362,10 +443,13 @@ def test_links_are_followed_below_dev_only(tmp_path: Path) -> None:
     assert Devices().number(b"/dev/null") is None
 
 
-# Rules one by one ----------------------------------------------------------------------------------------------------------------
+# Rules one by one
+# ------------------------------------------------------------------------------------------------
 
 
-def mount(fs_type: str, source: str, options: str = "rw,relatime", more: str = "rw", point: bytes = b"/m", root: bytes = b"/") -> Mount:
+def mount(
+    fs_type: str, source: str, options: str = "rw,relatime", more: str = "rw", point: bytes = b"/m", root: bytes = b"/"
+) -> Mount:
     words = (tuple(text.encode().split(b",")) for text in (options, more))
     return Mount(9, 1, (0, 9), root, point, next(words), (), fs_type.encode(), source.encode(), next(words))
 
@@ -393,7 +477,10 @@ def words(spec: str, there: Mount, ignore: tuple[bytes, ...] = ()) -> str:
         # What a mount helper makes of a source.
         ("source=D:,type=drvfs", mount("9p", "drvfsa", more="rw,aname=drvfs;path=D:;uid=1000,trans=virtio")),
         ("source=C:\\Users,type=drvfs", mount("virtiofs", "drvfsaC4")),
-        ("source=fs-0123:/data,type=efs,tls,_netdev", mount("nfs4", "127.0.0.1:/", more="rw,port=20049,addr=127.0.0.1")),
+        (
+            "source=fs-0123:/data,type=efs,tls,_netdev",
+            mount("nfs4", "127.0.0.1:/", more="rw,port=20049,addr=127.0.0.1"),
+        ),
         ("source=fs-0123,type=efs", mount("nfs4", "fs-0123.efs.eu-west-1.amazonaws.com:/", more="rw,addr=10.0.0.1")),
         ("source=gluster1:/vol,type=glusterfs", mount("fuse.glusterfs", "gluster2:/vol")),
         ("source=gluster1\\,gluster2:vol,type=glusterfs", mount("fuse.glusterfs", "gluster1:/vol")),
@@ -483,10 +570,18 @@ def test_healthy(spec: str, there: Mount) -> None:
         ("source=a:/x,type=nfs", mount("nfs", "b:/x", point=b"/"), "source is b:/x, expected a:/x"),
         ("source=gl:/a,type=glusterfs", mount("fuse.glusterfs", "gl:/b"), "source is gl:/b, expected gl:/a"),
         ("source=h:/a,type=sshfs", mount("fuse.sshfs", "h:/b"), "source is h:/b, expected h:/a"),
-        ("source=mon1:/a,type=ceph", mount("ceph", "admin@b3acfc0d.fs=/b"), "source is admin@b3acfc0d.fs=/b, expected mon1:/a"),
+        (
+            "source=mon1:/a,type=ceph",
+            mount("ceph", "admin@b3acfc0d.fs=/b"),
+            "source is admin@b3acfc0d.fs=/b, expected mon1:/a",
+        ),
         ("source=mgs@tcp:/a", mount("lustre", "192.0.2.1@tcp:/b"), "source is 192.0.2.1@tcp:/b, expected mgs@tcp:/a"),
         ("source=nfs://a/y,type=nfs", mount("nfs", "a:/x"), "source is a:/x, expected nfs://a/y"),
-        ("source=bob:pw@h:/a,type=sshfs", mount("fuse.sshfs", "bob:pw@h:/b"), "source is bob:***@h:/b, expected bob:***@h:/a"),
+        (
+            "source=bob:pw@h:/a,type=sshfs",
+            mount("fuse.sshfs", "bob:pw@h:/b"),
+            "source is bob:***@h:/b, expected bob:***@h:/a",
+        ),
         ("source=//u%pw@a/s,type=cifs", mount("cifs", "//a/t"), "source is //a/t, expected //u%***@a/s"),
         ("type=fuse.goofys", mount("fuse.s3fs", "x"), "type is fuse.s3fs, expected fuse.goofys"),
         ("type=ext4", mount("ext3", "x"), "type is ext3, expected ext4"),
@@ -525,7 +620,10 @@ def test_ignored_options() -> None:
 def test_read_only_without_a_declaration() -> None:
     assert expected.read_only(mount("ext4", "x", "ro"), False) == "mounted ro"
     assert expected.read_only(mount("ext4", "x", "rw", "ro"), False) == "mounted ro"
-    assert expected.read_only(mount("ext4", "x", "rw", "rw,emergency_ro"), False) == "mounted rw, but stopped (emergency_ro)"
+    assert (
+        expected.read_only(mount("ext4", "x", "rw", "rw,emergency_ro"), False)
+        == "mounted rw, but stopped (emergency_ro)"
+    )
     assert expected.read_only(mount("ext4", "x", "ro"), True) is None
     for fs_type in ("squashfs", "iso9660", "sysfs", "overlay", "fuse.portal"):
         assert expected.read_only(mount(fs_type, "x", "ro", "ro"), False) is None
@@ -534,7 +632,9 @@ def test_read_only_without_a_declaration() -> None:
 def of_two(spec: bytes, below: Mount, there: Mount) -> list[str]:
     below = dataclasses.replace(below, mount_id=1, parent_id=0, device=(8, 1))
     there = dataclasses.replace(there, device=(8, 1))
-    deviations, _ = expected.compare([expected.parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent"))
+    deviations, _ = expected.compare(
+        [expected.parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent")
+    )
     return [one.detail for one in deviations]
 
 
@@ -575,7 +675,22 @@ def test_two_declarations_are_one_deviation() -> None:
 
 spec_words = st.lists(
     st.sampled_from(
-        [b"source=", b"type=", b"ro", b"=", b"vers=4", b"size=9k", b"UUID=x", b"/dev/", b"a:/", b"//s/t", b"\\", b",", b'"', b"%"]
+        [
+            b"source=",
+            b"type=",
+            b"ro",
+            b"=",
+            b"vers=4",
+            b"size=9k",
+            b"UUID=x",
+            b"/dev/",
+            b"a:/",
+            b"//s/t",
+            b"\\",
+            b",",
+            b'"',
+            b"%",
+        ]
     )
 )
 

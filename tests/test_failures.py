@@ -103,7 +103,8 @@ def test_a_call_that_is_not_offered_proves_nothing(fuse: Fuse, plugin: Plugin) -
 
 
 def test_a_file_that_was_replaced_is_as_good_as_before(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
-    """The life of /etc/resolv.conf in a container: a bind-mounted file, replaced by a rename, has no link any more."""
+    """The life of /etc/resolv.conf in a container: a bind-mounted file, replaced by a rename, has
+    no link any more."""
     source, target = tmp_path / "source", mounts.point("dir") / "file"
     source.write_text("")
     target.write_text("")
@@ -182,7 +183,8 @@ def test_shadowed(mounts: Mounts, plugin: Plugin) -> None:
 
 
 def test_over_mounted_after_the_table_was_read(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
-    """The mount ID tells: what answers is not what was asked for. By this table it is there to be reached, so that is not well."""
+    """The mount ID tells: what answers is not what was asked for. By this table it is there to be
+    reached, so that is not well."""
     path = mounts.tmpfs("fs", "mode=0000")
     table = tmp_path / "table"
     table.write_bytes(Path("/proc/self/mountinfo").read_bytes())
@@ -260,7 +262,8 @@ def test_autofs_is_triggered_on_demand(mounts: Mounts, plugin: Plugin) -> None:
 
 
 def test_a_mount_over_the_root_directory(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
-    """An absolute path starts below what is mounted over `/`, so it is `/` that is probed and the other that is shadowed."""
+    """An absolute path starts below what is mounted over `/`, so it is `/` that is probed and the
+    other that is shadowed."""
     script = 'mount --make-rprivate / && mount -t tmpfs over / && exec "$0" "$@"'
     wrapper = ["unshare", "-m", "sh", "-c", script]
     result = plugin("-v", "-p", "/", wrapper=wrapper, below=False)

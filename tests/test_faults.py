@@ -1,4 +1,5 @@
-"""No error loses what is known: each system call of a check fails once, and the verdict is there all the same.
+"""No error loses what is known: each system call of a check fails once, and the verdict is there
+all the same.
 
 Here a choice of them; ``make faults`` has them all, each with every error that it can have.
 """
@@ -39,7 +40,18 @@ class Wounded:
         self.plugin, self.tmp_path = plugin, tmp_path
 
     def arguments(self, *more: str) -> list[str]:
-        return ["-v", "-t", "0.3", "--deadline", "3", "-p", f"{self.plugin.base}/*", "--state-dir", str(self.plugin.state_dir), *more]
+        return [
+            "-v",
+            "-t",
+            "0.3",
+            "--deadline",
+            "3",
+            "-p",
+            f"{self.plugin.base}/*",
+            "--state-dir",
+            str(self.plugin.state_dir),
+            *more,
+        ]
 
     def calls(self, *more: str) -> Sequence[tuple[str, int]]:
         faults.calls(self.plugin, self.tmp_path / "trace", self.arguments(*more))  # what is made once is there now
@@ -117,7 +129,9 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.mark.parametrize("count", [1, 1000])
 @pytest.mark.parametrize("error", ["ImportError('gone')", "OSError(24, 'Too many open files')", "MemoryError()"])
-@pytest.mark.parametrize("module", ["check_mounts.diagnosis", "check_mounts.plugin", "nagiosplugin", "check_mounts.jsontext"])
+@pytest.mark.parametrize(
+    "module", ["check_mounts.diagnosis", "check_mounts.plugin", "nagiosplugin", "check_mounts.jsontext"]
+)
 def test_a_module_that_cannot_be_loaded_in_the_middle(wounded: Wounded, module: str, error: str, count: int) -> None:
     before = _UNLOADABLE.replace("NAME", module).replace("ERROR", error).replace("COUNT", str(count))
     arguments = wounded.arguments(*(["--json"] if "json" in module else []))
@@ -132,7 +146,15 @@ def test_a_users_worker_that_root_may_not_kill(wounded: Wounded, mounts: Mounts,
     """Without CAP_KILL: the worker has become that user, and waits for his server."""
     private = fuse.mount("private", user_id=1000, group_id=1000, uid=1000, gid=1000, mode="700", allow_other=0)
     fuse.command("freeze", "private")
-    words = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill", PYTHON, "-m", "check_mounts", *wounded.arguments("--user-mounts")]
+    words = [
+        "setpriv",
+        "--bounding-set=-kill",
+        "--inh-caps=-kill",
+        PYTHON,
+        "-m",
+        "check_mounts",
+        *wounded.arguments("--user-mounts"),
+    ]
     result = faults.start(wounded.plugin, words)
     assert wounded.lost(result) is None
     assert re.search(rf"{private} \(.*timed out", result.stdout.decode())
@@ -165,7 +187,8 @@ def test_limits_of_the_caller(wounded: Wounded, limit: Callable[[], None]) -> No
 
 @pytest.mark.parametrize("descriptors", range(6, 30, 4))
 def test_any_number_of_descriptors_gives_a_verdict(wounded: Wounded, descriptors: int) -> None:
-    """With the fewest, not even the start; with a few more a pass, and then the report: what was measured is told."""
+    """With the fewest, not even the start; with a few more a pass, and then the report: what was
+    measured is told."""
     words = [PYTHON, "-m", "check_mounts", *wounded.arguments("-t", "0.2", "--deadline", "1")]
     result = faults.start(wounded.plugin, words, preexec_fn=_limited(resource.RLIMIT_NOFILE, descriptors))
     assert result.code in (2, 3)
@@ -174,7 +197,8 @@ def test_any_number_of_descriptors_gives_a_verdict(wounded: Wounded, descriptors
 
 
 def test_the_daemon_goes_on(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """Errors now and then, for as long as it runs, of what a pass needs: its results are there, and right."""
+    """Errors now and then, for as long as it runs, of what a pass needs: its results are there, and
+    right."""
     for number in range(3):
         mounts.tmpfs(f"healthy{number}")
     dead, hung = fuse.mount("dead"), fuse.mount("hung")

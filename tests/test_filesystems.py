@@ -297,11 +297,21 @@ def test_secrets_in_an_option_are_masked(option: str, printed: str) -> None:
 @given(st.binary(max_size=40).filter(lambda word: b"\0" not in word and not set(word) & set(b"@:/?#&,;=%\\")))
 def test_no_password_is_printed(password: bytes) -> None:
     password = b"Pw" + password + b"wP"
-    for source in (b"ftp://bob:%b@h/", b"x#ftp://b:%b@h", b"//b%%%b@h/s", b"b:%b@h:/x", b"https://h/?sig=%b", b"pass=%b", b"https://%b@h/"):
+    for source in (
+        b"ftp://bob:%b@h/",
+        b"x#ftp://b:%b@h",
+        b"//b%%%b@h/s",
+        b"b:%b@h:/x",
+        b"https://h/?sig=%b",
+        b"pass=%b",
+        b"https://%b@h/",
+    ):
         assert password not in text.without_secrets(source % password)
 
 
-@pytest.mark.parametrize("piece", [b"://", b"a:b@", b"@", b"?pass=", b"&", b"pw", b"a@h:", b"=", b"key1", b"user=a", b"%@"])
+@pytest.mark.parametrize(
+    "piece", [b"://", b"a:b@", b"@", b"?pass=", b"&", b"pw", b"a@h:", b"=", b"key1", b"user=a", b"%@"]
+)
 def test_masking_takes_linear_time(piece: bytes) -> None:
     def seconds(count: int) -> float:
         began = time.process_time()
@@ -317,8 +327,13 @@ MASKED = "curlftpfs#ftp://bob:***@ftp.example.org/"
 
 @pytest.mark.root
 @pytest.mark.parametrize("fs_type", ["fuse", "fuse.curlftpfs"])
-def test_no_password_of_a_source_leaves_the_host(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path, fs_type: str) -> None:
-    hung, mine = fuse.mount("hung", source=SECRET, type=fs_type), fuse.mount("mine", source=SECRET, type=fs_type, user_id=1000)
+def test_no_password_of_a_source_leaves_the_host(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path, fs_type: str
+) -> None:
+    hung, mine = (
+        fuse.mount("hung", source=SECRET, type=fs_type),
+        fuse.mount("mine", source=SECRET, type=fs_type, user_id=1000),
+    )
     mounts.tmpfs("other", source="user:geheim@host:/x")
     fuse.command("hang", "hung")
     table = tmp_path / "fstab"
@@ -326,7 +341,14 @@ def test_no_password_of_a_source_leaves_the_host(mounts: Mounts, fuse: Fuse, plu
         f"ftp://bob:geheim@host/ {hung} nfs password=geheim 0 0\n{hung} ftp://bob:geheim@h/ nfs x 0 0\n/dev/x {mounts.base}/a ext4 a b\n"
     )
     for more in (["-vvv"], ["--json"], ["--perfdata", "mounts"], ["--perfdata", "steps", "-v"]):
-        result = plugin("-t", "0.3", f"--fstab={table}", "--expect", f"{hung},source=//bob%geheim@srv/x,type=cifs,secret=geheim", *more)
+        result = plugin(
+            "-t",
+            "0.3",
+            f"--fstab={table}",
+            "--expect",
+            f"{hung},source=//bob%geheim@srv/x,type=cifs,secret=geheim",
+            *more,
+        )
         assert result.code == 2
         assert "geheim" not in (result.stdout + result.stderr).decode()
         assert MASKED in result.stdout.decode()

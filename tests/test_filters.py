@@ -1,4 +1,5 @@
-"""A filter of system calls (seccomp) that does not know a call is not the filesystem's errno. Real filters; the numbers are x86-64's."""
+"""A filter of system calls (seccomp) that does not know a call is not the filesystem's errno. Real
+filters; the numbers are x86-64's."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ CALLS = {
     "capget": 125, "capset": 126, "fadvise64": 221, "memfd_create": 319, "mlockall": 151, "fsync": 74, "setsid": 112, "setpgid": 109,
 }  # fmt: skip
 
-# Has the calls with these numbers answered with an errno, from here on and for all children, and becomes the program that follows.
+# Has the calls with these numbers answered with an errno, from here on and for all children, and
+# becomes the program that follows.
 WRAPPER = """
 import ctypes, os, struct, sys
 number, calls, command = int(sys.argv[1]), [int(call) for call in sys.argv[2].split(",")], sys.argv[3:]
@@ -48,9 +50,12 @@ def _without(number: int, *calls: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "call"), [*itertools.product((errno.EPERM, errno.ENOSYS), CALLS), (errno.EACCES, "statx"), (errno.EACCES, "openat2")]
+    ("number", "call"),
+    [*itertools.product((errno.EPERM, errno.ENOSYS), CALLS), (errno.EACCES, "statx"), (errno.EACCES, "openat2")],
 )
-def test_without_a_call_the_verdicts_are_the_same(mounts: Mounts, fuse: Fuse, plugin: Plugin, number: int, call: str) -> None:
+def test_without_a_call_the_verdicts_are_the_same(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, number: int, call: str
+) -> None:
     mounts.tmpfs("private", "mode=0700,uid=1000")
     mounts.tmpfs("roots")
     closed = mounts.tmpfs("closed", "mode=0070,uid=1000")
@@ -58,7 +63,10 @@ def test_without_a_call_the_verdicts_are_the_same(mounts: Mounts, fuse: Fuse, pl
     fuse.command("die", "dead")
     fuse.mount("users", user_id=1000, group_id=1000, uid=1000, gid=1000, mode="700", allow_other=0)
     result = Result(plugin.start("--user-mounts", "--write", "-v", wrapper=_without(number, call)))
-    assert (result.code, result.count("ok"), result.count("dead"), result.count("denied")) == (2, 3, 1, 1), (result.stdout, result.stderr)
+    assert (result.code, result.count("ok"), result.count("dead"), result.count("denied")) == (2, 3, 1, 1), (
+        result.stdout,
+        result.stderr,
+    )
     assert result.line(dead).endswith(" dead: Transport endpoint is not connected (ENOTCONN)")
     assert result.line(closed).endswith(" denied: Permission denied (EACCES) for its owner, uid 1000")
     assert not result.stderr
@@ -81,7 +89,8 @@ def test_unprivileged_callers_are_filtered_as_well(mounts: Mounts, public: Path)
     command = [
         "setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", *_without(errno.EPERM, *CALLS), PYTHON, "-m", "check_mounts", str(path)
     ]  # fmt: skip
-    # Without a watcher, whose memory is refused, it keeps its directory; that is not to stay in /tmp.
+    # Without a watcher, whose memory is refused, it keeps its directory; that is not to stay in
+    # /tmp.
     runtime = public / "runtime"
     runtime.mkdir()
     os.chown(runtime, 1001, 1001)
@@ -102,7 +111,8 @@ def test_an_errno_of_the_filesystem_is_no_filter(fuse: Fuse, plugin: Plugin) -> 
 
 
 def test_a_filesystem_on_the_way_does_not_lead_us_over_links(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
-    """EPERM of a look-up in it is not taken for a kernel without openat2, which would follow them."""
+    """EPERM of a look-up in it is not taken for a kernel without openat2, which would follow
+    them."""
     path = fuse.mount("above")
     below = path / "sub"
     mounts.mount_at(below, "tmpfs")

@@ -1,4 +1,5 @@
-"""Which lines of fstab must be mounted, and which may be absent: as systemd-fstab-generator(8) decides it for random options."""
+"""Which lines of fstab must be mounted, and which may be absent: as systemd-fstab-generator(8)
+decides it for random options."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from check_mounts import expected
 
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
 CASES = int(os.environ.get("FSTAB_GENERATOR_CASES", "60"))
-# How long systemd, udev and mount(8) wait, and for whom, is no matter; some of these are more frequent than others.
+# How long systemd, udev and mount(8) wait, and for whom, is no matter; some of these are more
+# frequent than others.
 WORDS = """noauto noauto auto nofail nofail fail x-systemd.automount x-systemd.automount comment=systemd.automount
     comment=x-systemd.automount x-systemd.wanted-by=a.service x-systemd.required-by=b.service _netdev defaults rw ro bind user
     x-initrd.mount x-systemd.requires=c.service x-systemd.idle-timeout=5 x-systemd.growfs nobootwait"""
@@ -29,11 +31,14 @@ SOURCES = {
     "fuse.sshfs": "u@h:",
 }
 
-pytestmark = pytest.mark.skipif(not os.access(GENERATOR, os.X_OK) or os.statvfs("/sys").f_flag & os.ST_RDONLY != 0, reason="needs systemd")
+pytestmark = pytest.mark.skipif(
+    not os.access(GENERATOR, os.X_OK) or os.statvfs("/sys").f_flag & os.ST_RDONLY != 0, reason="needs systemd"
+)
 
 
 def generated(fstab: Path, directory: Path) -> str:
-    """``must``, ``may`` or ``automount`` (must, by its trigger), or ``may automount``; ``nothing`` where no target asks for it."""
+    """``must``, ``may`` or ``automount`` (must, by its trigger), or ``may automount``; ``nothing``
+    where no target asks for it."""
     units = [directory / name for name in ("normal", "early", "late")]
     for each in units:
         each.mkdir()
@@ -47,10 +52,14 @@ def generated(fstab: Path, directory: Path) -> str:
 
 
 def understood(fstab: Path) -> str:
-    """The same by our own account. Who wants it is not seen: where no target does, it may be there."""
+    """The same by our own account. Who wants it is not seen: where no target does, it may be
+    there."""
     entries, complaints = expected.read_fstab(str(fstab))
     assert complaints == []
-    return next((f"{'may' if each.nofail else 'must'} {'automount' if each.automount else 'mount'}" for each in entries), "nothing")
+    return next(
+        (f"{'may' if each.nofail else 'must'} {'automount' if each.automount else 'mount'}" for each in entries),
+        "nothing",
+    )
 
 
 @pytest.mark.parametrize("number", range(CASES))

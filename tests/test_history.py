@@ -87,7 +87,12 @@ def test_when_a_mount_last_answered() -> None:
     merged(home, NOW, (finding(HOME, Condition.OK), answered), (finding(OTHER, Condition.TIMED_OUT), answered))
     assert home.last_success.keys() == {b"/home"}
     assert abs(time.time() - 100 - home.last_success[b"/home"]) < 10
-    merged(home, NOW + 60, (finding(HOME, Condition.DEAD), answered + 60), (finding(OTHER, Condition.DENIED), answered + 60))
+    merged(
+        home,
+        NOW + 60,
+        (finding(HOME, Condition.DEAD), answered + 60),
+        (finding(OTHER, Condition.DENIED), answered + 60),
+    )
     assert abs(time.time() - 100 - home.last_success[b"/home"]) < 10
     assert abs(time.time() - 40 - home.last_success[b"/other"]) < 10
     home.see(([OTHER], []), chosen(OTHER))
@@ -95,19 +100,30 @@ def test_when_a_mount_last_answered() -> None:
 
 
 def test_the_clock_of_the_host_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts at 1970 where there is none without power, or was wrong for an hour: what is remembered keeps its age."""
+    """It starts at 1970 where there is none without power, or was wrong for an hour: what is
+    remembered keeps its age."""
     home, episodes = known(HOME, OTHER), Episodes()
     clock, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: clock() + ahead[0])
     answered = time.monotonic() - 100
     ahead[0] = 3e8
-    merged(home, NOW, (finding(HOME, Condition.TIMED_OUT, 7, boottime() - 100), answered), (finding(OTHER, Condition.OK), answered))
+    merged(
+        home,
+        NOW,
+        (finding(HOME, Condition.TIMED_OUT, 7, boottime() - 100), answered),
+        (finding(OTHER, Condition.OK), answered),
+    )
     assert news(episodes, boottime(), *home.survey().findings) == [(State.CRITICAL, "/home timed out after 2 s")]
     assert abs(clock() + 3e8 - 100 - home.last_success[b"/other"]) < 10
     assert home.last_success == home.last_success
     ahead[0] = 0.0
     assert abs(clock() - 100 - home.last_success[b"/other"]) < 10
-    merged(home, NOW + 60, (finding(HOME, Condition.TIMED_OUT), answered + 60), (finding(OTHER, Condition.DEAD), answered + 60))
+    merged(
+        home,
+        NOW + 60,
+        (finding(HOME, Condition.TIMED_OUT), answered + 60),
+        (finding(OTHER, Condition.DEAD), answered + 60),
+    )
     assert abs(clock() - 100 - home.last_success[b"/other"]) < 10
     assert f", as ever since {text.moment(boottime() - 100)[:10]}" in home.survey().findings[0].detail
     merged(home, NOW + 90, (finding(HOME, Condition.OK), answered + 90))
@@ -123,7 +139,8 @@ def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     assert [each.mount for each in home.survey().findings] == [HOME]
     again = dataclasses.replace(OTHER, device=(0, 50))
     assert home.see(([HOME, again], []), chosen(HOME, again)) == ({again.identity}, True)
-    # The kernel gives an ID and a device again at once: what else there is to see of a mount makes it another one.
+    # The kernel gives an ID and a device again at once: what else there is to see of a mount makes
+    # it another one.
     for other in ({"root": b"/a"}, {"fs_type": b"nfs"}, {"source": b"filer2:/home"}):
         replaced = dataclasses.replace(HOME, **other)  # type: ignore[arg-type]
         assert known(HOME).see(([replaced], []), chosen(replaced))[0] == {replaced.identity}
@@ -137,7 +154,10 @@ def test_what_is_to_be_asked() -> None:
     findings = (finding(HOME, Condition.TIMED_OUT), finding(BELOW, Condition.BLOCKED), finding(OTHER, Condition.OK))
     merged(home, 1, *((each, 1.0) for each in findings))
     keys = {name: mount.identity for name, mount in (("home", HOME), ("below", BELOW), ("other", OTHER))}
-    assert home.to_be_asked({keys["below"]}, silent=False) == {keys["below"], keys["home"]}  # it hangs from what is in doubt
+    assert home.to_be_asked({keys["below"]}, silent=False) == {
+        keys["below"],
+        keys["home"],
+    }  # it hangs from what is in doubt
     assert home.to_be_asked(set(), silent=True) == {keys["below"], keys["home"]}
     assert home.to_be_asked({keys["other"]}, silent=False) == {keys["other"]}
 
@@ -150,7 +170,8 @@ def told(home: Known, *demanded: Finding) -> list[tuple[Condition, Optional[Moun
 
 
 def test_the_old_counts_until_the_new_has_answered() -> None:
-    """Of the same mount point, whatever is there now: nothing is well because somebody has mounted something."""
+    """Of the same mount point, whatever is there now: nothing is well because somebody has mounted
+    something."""
     home = known(HOME, OTHER)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1), (finding(OTHER, Condition.OK), 1))
     missing = Finding(b"/missing", None, Condition.MISSING, "not mounted")
@@ -213,7 +234,9 @@ def test_what_hangs_and_holds_nobody_is_tried_again_once() -> None:
     assert home.wants_another_try(soon={8})  # and if that is gone, its process tells
 
 
-def news(episodes: Episodes, now: float, *findings: Finding, mounted: tuple[bytes, ...] = ()) -> list[tuple[State, str]]:
+def news(
+    episodes: Episodes, now: float, *findings: Finding, mounted: tuple[bytes, ...] = ()
+) -> list[tuple[State, str]]:
     survey = Survey(findings, started=now, duration=1.0, timeout=2.0)
     return [(each.state, each.line) for each in episodes.follow(judge_all(survey, Policy()), now, mounted)]
 
@@ -226,11 +249,15 @@ def test_each_change_is_told_once() -> None:
     assert news(episodes, NOW + 120, hung) == []
     assert news(episodes, NOW + 180, finding(HOME, Condition.DEAD)) == [(State.CRITICAL, "/home is dead: after 2 s")]
     assert news(episodes, NOW + 240, hung) == [(State.CRITICAL, "/home timed out after 2 s")]
-    assert news(episodes, NOW + 58 + 11520, finding(HOME, Condition.OK)) == [(State.OK, "/home answers again after 3 h 12 min")]
+    assert news(episodes, NOW + 58 + 11520, finding(HOME, Condition.OK)) == [
+        (State.OK, "/home answers again after 3 h 12 min")
+    ]
     denied = dataclasses.replace(finding(HOME, Condition.DENIED), detail="mode 0000 does not allow access")
     expected = "Couldn't check mountpoint /home: mode 0000 does not allow access"
     assert news(episodes, NOW + 20000, denied) == [(State.WARNING, expected)]
-    assert news(episodes, NOW + 20300, finding(HOME, Condition.OK)) == [(State.OK, "/home is ok again, after it was denied for 5 min")]
+    assert news(episodes, NOW + 20300, finding(HOME, Condition.OK)) == [
+        (State.OK, "/home is ok again, after it was denied for 5 min")
+    ]
 
 
 def test_what_is_blocked_is_no_news_and_what_goes_is() -> None:
@@ -243,14 +270,18 @@ def test_what_is_blocked_is_no_news_and_what_goes_is() -> None:
 
 def test_what_is_left_alone_from_now_on() -> None:
     episodes = Episodes()
-    hung, missing = finding(HOME, Condition.TIMED_OUT, 7, NOW), Finding(b"/missing", None, Condition.MISSING, "not mounted")
+    hung, missing = (
+        finding(HOME, Condition.TIMED_OUT, 7, NOW),
+        Finding(b"/missing", None, Condition.MISSING, "not mounted"),
+    )
     assert len(news(episodes, NOW, hung, missing)) == 2
     expected = [(State.OK, "/home is not checked any more"), (State.OK, "/missing is not missing any more")]
     assert sorted(news(episodes, NOW + 60, mounted=(b"/home", b"/missing")), key=lambda each: each[1]) == expected
 
 
 def test_lines_that_are_no_mounts() -> None:
-    """Each is told, once, and so is that it is well again; that it has another number now is no news."""
+    """Each is told, once, and so is that it is well again; that it has another number now is no
+    news."""
     episodes = Episodes()
 
     def wrong(*lines: str) -> list[Finding]:
@@ -264,7 +295,9 @@ def test_lines_that_are_no_mounts() -> None:
     assert news(episodes, NOW, *wrong(*lines)) == [(State.UNKNOWN, line) for line in lines]
     assert news(episodes, NOW, *wrong(*lines)) == []
     other = finding(HOME, Condition.DEAD)
-    assert [line for _, line in news(episodes, NOW, *wrong(*lines[:2], table.format(8)), other)] == ["/home is dead: after 2 s"]
+    assert [line for _, line in news(episodes, NOW, *wrong(*lines[:2], table.format(8)), other)] == [
+        "/home is dead: after 2 s"
+    ]
     assert news(episodes, NOW, *wrong(lines[1], table.format(9)), other) == [(State.OK, f"No longer: {lines[0]}")]
     assert news(episodes, NOW, *wrong(lines[1]), other) == [(State.OK, f"No longer: {lines[2]}")]
     assert [line for _, line in news(episodes, NOW)] == [f"No longer: {lines[1]}", "/home is not mounted any more"]
@@ -290,5 +323,7 @@ def test_durations(seconds: float, words: str) -> None:
 def test_the_line_of_a_pass() -> None:
     survey = Survey((finding(HOME, Condition.TIMED_OUT), finding(OTHER, Condition.DEAD), finding(BELOW, Condition.OK)))
     judgements = judge_all(survey, Policy())
-    assert history.checked_words(judgements, [("mounts", 3)], 5.9) == "Checked 3 mounts in 5 seconds: 1 dead, 1 timed out"
+    assert (
+        history.checked_words(judgements, [("mounts", 3)], 5.9) == "Checked 3 mounts in 5 seconds: 1 dead, 1 timed out"
+    )
     assert history.checked_words(judgements[2:], [("mounts", 42)], 0.1) == "Checked 42 mounts in 0 seconds"

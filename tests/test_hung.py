@@ -21,7 +21,8 @@ from tests.kernel import state, workers_alive
 pytestmark = pytest.mark.root
 
 
-# What wchan says of a worker without work, and of one that waits for a FUSE server (proc_pid_wchan(5)).
+# What wchan says of a worker without work, and of one that waits for a FUSE server
+# (proc_pid_wchan(5)).
 _PIPE_WAIT, _FUSE_WAIT = "pipe_read", "request_wait_answer"
 
 
@@ -54,7 +55,10 @@ def test_unkillable_is_timed_out_and_the_others_are_told(mounts: Mounts, fuse: F
     hung, healthy = fuse.mount("hung", source="filer1:/export"), mounts.tmpfs("healthy")
     result = _found_hung(1.5, fuse, plugin, ["hung"], "-t", "1", "-vv")
     assert result.code == 2
-    assert result.verdict == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {hung} (fuse.test filer1:/export) timed out after 1 s"
+    assert (
+        result.verdict
+        == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {hung} (fuse.test filer1:/export) timed out after 1 s"
+    )
     assert result.line(healthy).startswith(f"OK: {healthy} (tmpfs none) ok in ")
     assert result.seconds() >= 1.0
     (stuck,) = remaining(1)
@@ -129,7 +133,9 @@ def test_below_a_hung_mount_is_blocked(mounts: Mounts, fuse: Fuse, plugin: Plugi
     fuse.command("answer", "hung")
 
 
-def test_the_order_is_the_mount_tables_whoever_is_the_first_to_answer(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+def test_the_order_is_the_mount_tables_whoever_is_the_first_to_answer(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path
+) -> None:
     """A text that changes from check to check for no reason is an event to those who archive it."""
     slow, quick, healthy = fuse.mount("slow"), fuse.mount("quick"), mounts.tmpfs("healthy")
     fuse.command("hang", "slow")
@@ -152,7 +158,9 @@ def test_two_hundred_hung_two_hundred_healthy(mounts: Mounts, fuse: Fuse, plugin
     result = _found_hung(2 * 3, fuse, plugin, names, "-t", "3", "--deadline", "20")
     assert (result.count("timed_out"), result.count("ok"), result.count("mounts")) == (200, 200, 400)
     assert len(result.verdict) < 700
-    assert result.verdict.startswith("MOUNTS CRITICAL - 200 of 400 mounts failed: all 100 mounts of filer0 timed out after 3 s (")
+    assert result.verdict.startswith(
+        "MOUNTS CRITICAL - 200 of 400 mounts failed: all 100 mounts of filer0 timed out after 3 s ("
+    )
     remaining(200)
     again = plugin("-t", "3", "--deadline", "20")
     assert again.count("timed_out") == 200
@@ -268,7 +276,8 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     # A shell that puts us into the background has SIGINT ignored, and so would be what we start.
     process = plugin.start("-t", "30", "-vv", wrapper=["env", "--default-signal=INT,TERM"])
     until(lambda: fuse.waiting("hung") == 1)
-    # All the rest is answered: one worker is stuck, the others wait for work, and the parent for either.
+    # All the rest is answered: one worker is stuck, the others wait for work, and the parent for
+    # either.
     until(lambda: _PIPE_WAIT in _waits() and sorted(set(_waits())) == [_PIPE_WAIT, _FUSE_WAIT])
     until(lambda: state(process.pid) == "S")
     assert os.readlink(f"/proc/{process.pid}/cwd") == "/"  # a working directory on a mount would keep it busy, or hang
@@ -279,12 +288,17 @@ def test_a_signal_prints_what_is_known(mounts: Mounts, fuse: Fuse, plugin: Plugi
     assert first.startswith(f"MOUNTS UNKNOWN - interrupted by {number.name} after ")
     assert f"{dead} (fuse.test fuse) dead: Transport endpoint is not connected (ENOTCONN)" in first
     assert f"OK: {healthy} (tmpfs none) ok in " in output
-    assert re.search(rf"UNKNOWN: {hung} \(fuse\.test fuse\) no answer for [0-9.]+ s at \S+ when {number.name} came\n", output)
+    assert re.search(
+        rf"UNKNOWN: {hung} \(fuse\.test fuse\) no answer for [0-9.]+ s at \S+ when {number.name} came\n", output
+    )
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(1.0, 1200), (4.0, 496)])
-def test_stopped_for_a_while_it_blames_the_hung_one_alone(mounts: Mounts, fuse: Fuse, plugin: Plugin, seconds: float, asked: int) -> None:
-    """Even past its deadline: what is in the pipes is read, and a timeout declared. What they did not take may remain unasked then."""
+def test_stopped_for_a_while_it_blames_the_hung_one_alone(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, seconds: float, asked: int
+) -> None:
+    """Even past its deadline: what is in the pipes is read, and a timeout declared. What they did
+    not take may remain unasked then."""
     hung = fuse.mount("hung")
     fuse.command("hang", "hung")
     for number in range(1200):
@@ -374,7 +388,8 @@ def test_pairs_of_runs_at_the_same_moment(fuse: Fuse, plugin: Plugin) -> None:
 
 
 def test_a_hang_on_the_way_is_not_the_fault_of_the_mount(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
-    """The root directory of the FUSE answers, the look-up below it does not; what is mounted there is healthy elsewhere."""
+    """The root directory of the FUSE answers, the look-up below it does not; what is mounted there
+    is healthy elsewhere."""
     way = fuse.mount("way")
     below = way / "sub"
     mounts.mount_at(below, "tmpfs")
@@ -414,7 +429,9 @@ def test_what_is_excluded_is_not_walked_through(mounts: Mounts, fuse: Fuse, plug
     result = plugin("-t", "0.5", "-v", "-x", str(dead))
     assert (result.code, result.count("blocked")) == (0, 2)
     assert result.line(user / "sub").endswith(f"blocked: below {user}, which is left alone (FUSE mount of uid 1000)")
-    assert result.line(dead / "sub").endswith(f"blocked: below {dead}, which is left alone (its mount point is excluded)")
+    assert result.line(dead / "sub").endswith(
+        f"blocked: below {dead}, which is left alone (its mount point is excluded)"
+    )
     remaining(0)
     assert f" {dead}/sub " in Path("/proc/self/mountinfo").read_text()
 
@@ -424,7 +441,8 @@ def test_behind_many_slow_mounts_a_hung_one_is_found_in_time(mounts: Mounts, fus
         fuse.mount(f"slow{number}")
         fuse.command("delay", f"slow{number}", "0.001")
     fuse.mount("z-hung")
-    # By as many workers as a pool begins with. If it stayed with them, the hung one would begin only then.
+    # By as many workers as a pool begins with. If it stayed with them, the hung one would begin
+    # only then.
     alone = plugin("-t", "10", "--deadline", "60", "--max-workers", str(len(os.sched_getaffinity(0))))
     assert alone.count("ok") == 301
     result = _found_hung(10 + 0.85 * alone.seconds(), fuse, plugin, ["z-hung"], "-t", "10", "--deadline", "60")
@@ -442,11 +460,15 @@ def test_named_but_covered_during_the_run_is_missing(mounts: Mounts, fuse: Fuse,
 
 
 @pytest.mark.parametrize("capability", ["cap_setuid", "cap_setgid"])
-def test_without_a_capability_workers_still_die_with_their_parent(mounts: Mounts, fuse: Fuse, plugin: Plugin, capability: str) -> None:
+def test_without_a_capability_workers_still_die_with_their_parent(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, capability: str
+) -> None:
     mounts.tmpfs("of-a-user", "uid=1000,mode=0700")
     fuse.mount("frozen")
     fuse.command("freeze", "frozen")
-    process = plugin.start("-t", "30", "--max-workers", "1", wrapper=["setpriv", f"--bounding-set=-{capability[4:]}", "--"])
+    process = plugin.start(
+        "-t", "30", "--max-workers", "1", wrapper=["setpriv", f"--bounding-set=-{capability[4:]}", "--"]
+    )
     until(lambda: _FUSE_WAIT in _waits())
     process.kill()
     process.communicate()
@@ -454,7 +476,8 @@ def test_without_a_capability_workers_still_die_with_their_parent(mounts: Mounts
 
 
 def test_a_shutdown_does_not_wait_for_a_stuck_worker(fuse: Fuse, plugin: Plugin) -> None:
-    """systemd-shutdown leaves root's processes alone whose argv[0] begins with an @, and only those."""
+    """systemd-shutdown leaves root's processes alone whose argv[0] begins with an @, and only
+    those."""
     fuse.mount("hung")
     fuse.command("hang", "hung")
     assert plugin("-t", "0.5").code == 2

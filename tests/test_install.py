@@ -40,7 +40,9 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     assert _files(prefix) == EXPECTED
     assert _compiled(prefix) == {path.stem for path in (ROOT / "check_mounts").rglob("*.py")}
     program = prefix / "bin/check_mounts"
-    result = subprocess.run([program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False)
+    result = subprocess.run(
+        [program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False
+    )
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
     for path in (prefix / "share/check_mounts").rglob("*.*"):
         assert "/usr/local" not in path.read_text(), path
@@ -61,13 +63,18 @@ def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
 
 
 def test_no_shipped_file_has_the_name_of_one_that_is_there() -> None:
-    """An administrator copies them where others are: services.conf in /etc/icinga2/conf.d/ is Debian's, or his own."""
+    """An administrator copies them where others are: services.conf in /etc/icinga2/conf.d/ is
+    Debian's, or his own."""
     for place in SHARED:
         names = {path.name for path in (ROOT / place).iterdir()}
         others = {name for name in names if not name.startswith(("check_mounts", "example"))}
         assert others <= {"README.md", "director-basket.json"}, place
-        copied = re.findall(r"^(?:.*&& )?install (?:-m \d+ )?((?:\w[\w.-]* )+)/etc/\S+", (ROOT / place / "README.md").read_text(), re.M)
-        assert {word for words in copied for word in words.split()} <= {name for name in names if name.startswith("check_mounts")}, place
+        copied = re.findall(
+            r"^(?:.*&& )?install (?:-m \d+ )?((?:\w[\w.-]* )+)/etc/\S+", (ROOT / place / "README.md").read_text(), re.M
+        )
+        assert {word for words in copied for word in words.split()} <= {
+            name for name in names if name.startswith("check_mounts")
+        }, place
 
 
 @pytest.mark.parametrize("name", ["check_mounts.8", "check_mounts.conf.5"])

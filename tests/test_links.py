@@ -1,4 +1,5 @@
-"""Names are compared as the kernel has them: links in what is declared, named, and in patterns are resolved, and nothing hangs at it."""
+"""Names are compared as the kernel has them: links in what is declared, named, and in patterns are
+resolved, and nothing hangs at it."""
 
 from __future__ import annotations
 
@@ -121,7 +122,11 @@ def test_patterns(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
     assert _condition(plugin, "-p", f"{home}/one") == [(str(one), "ok")]
     assert _condition(plugin, "-x", f"{home}/one", below=True) == [(str(two), "ok")]
     assert _condition(plugin, "-x", f"{home}/t*", below=True) == [(str(one), "ok")]
-    assert _condition(plugin, "--expect-ro", f"{home}/*", below=True) == [(str(one), "read-only"), (str(two), "read-only")][:0] or True
+    assert (
+        _condition(plugin, "--expect-ro", f"{home}/*", below=True)
+        == [(str(one), "read-only"), (str(two), "read-only")][:0]
+        or True
+    )
     config = tmp_path / "conf"
     config.write_text(f'[mount "{home}/one"]\nignore = yes\n[mount "{home}/t*"]\nseverity = ok=warning\n')
     config.chmod(0o644)
@@ -180,7 +185,9 @@ def test_below_what_does_not_answer_it_is_blocked(fuse: Fuse, mounts: Mounts, pl
         assert "missing" not in result.verdict
     result = in_time(6, lambda: plugin("-t", "0.5", str(link), "-vv", below=False))
     assert result.code == 2
-    assert f": {cloud}/x blocked: below {cloud}, which {words} (named as {link})" in result.stdout.decode(), result.stdout
+    assert f": {cloud}/x blocked: below {cloud}, which {words} (named as {link})" in result.stdout.decode(), (
+        result.stdout
+    )
     if how == "hang":
         assert len(workers_alive()) == 1, "one process, however often"
 
@@ -191,7 +198,10 @@ def test_a_read_that_fails_is_unknown(fuse: Fuse, mounts: Mounts, plugin: Plugin
     fuse.command("fail", "cloud", "readlink", "5")
     result = plugin("--expect", f"{cloud}/x", "-v")
     assert result.code == 3
-    assert f"{cloud}/x not probed: a link on the way cannot be read: Input/output error (EIO) (--expect)" in result.stdout.decode()
+    assert (
+        f"{cloud}/x not probed: a link on the way cannot be read: Input/output error (EIO) (--expect)"
+        in result.stdout.decode()
+    )
     assert plugin(f"{cloud}/x", below=False).code == 3
 
 
@@ -213,7 +223,10 @@ def test_what_is_left_alone_is_not_entered(fuse: Fuse, mounts: Mounts, plugin: P
     mounts.tmpfs("data")
     for words in ([], ["-X", "fuse*", "--user-mounts"]):
         result = plugin("--expect", f"{cloud}/x", *words, "-v")
-        assert (result.code, f"{cloud}/x not probed: below {cloud}, which is left alone" in result.stdout.decode()) == (3, True)
+        assert (result.code, f"{cloud}/x not probed: below {cloud}, which is left alone" in result.stdout.decode()) == (
+            3,
+            True,
+        )
         assert plugin(f"{cloud}/x", *words, below=False).code == 3
     assert fuse.waiting("cloud") == 0
 
@@ -251,13 +264,17 @@ def test_names_that_the_text_settles_cost_no_process(tmp_path: Path, mounts: Mou
 
     def forks(*words: str) -> int:
         assert plugin(*words, "--max-workers", "1", wrapper=strace).code == 0
-        return sum("clone" in line or "fork" in line for line in trace.read_text().splitlines() if "resumed" not in line)
+        return sum(
+            "clone" in line or "fork" in line for line in trace.read_text().splitlines() if "resumed" not in line
+        )
 
     plain = forks()
     assert forks("--expect", str(home)) == plain
     _link(mounts.base, "home", "var/home")
     assert forks(f"{mounts.base}/home", "--expect", f"{mounts.base}/home") == plain + 2
-    assert forks(*(word for each in range(20) for word in ("--expect", f"{mounts.base}/home{'/.' * each}"))) == plain + 2
+    assert (
+        forks(*(word for each in range(20) for word in ("--expect", f"{mounts.base}/home{'/.' * each}"))) == plain + 2
+    )
 
 
 def test_the_daemon(tmp_path: Path, fuse: Fuse, mounts: Mounts, daemon: Daemon) -> None:

@@ -1,4 +1,5 @@
-"""What arrives at a real syslogd and on a real stderr, and that neither can keep the daemon waiting."""
+"""What arrives at a real syslogd and on a real stderr, and that neither can keep the daemon
+waiting."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ class Syslogd:
 
 @pytest.fixture
 def syslogd(mounts: Mounts) -> Iterator[Syslogd]:
-    # The path is glibc's, and a name made in a real /dev would be seen outside of our namespace: devtmpfs is one for all.
+    # The path is glibc's, and a name made in a real /dev would be seen outside of our namespace:
+    # devtmpfs is one for all.
     mounts.mount_at(Path("/dev"), "tmpfs", "syslog")
     os.mknod("/dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.chmod("/dev/null", 0o666)
@@ -385,7 +387,9 @@ signal.pause()
 
 @pytest.mark.root
 def test_the_child_of_a_daemon_that_was_killed_delivers_and_ends(syslogd: Syslogd) -> None:
-    process = subprocess.Popen([PYTHON, "-c", _DAEMON], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [PYTHON, "-c", _DAEMON], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
     assert process.stdout is not None
     child = int(process.stdout.readline())
     fd = os.pidfd_open(child)
@@ -422,7 +426,12 @@ def test_the_child_has_nothing_of_the_daemons(syslogd: Syslogd, tmp_path: Path) 
     assert os.getsid(log.pid) == log.pid != os.getsid(0)
     status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines() if "Sig" in line)
     assert int(status["SigBlk"], 16) == 0
-    for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGPIPE, signal.SIGTERM):  # what pytest itself has set in C is not Python's
+    for number in (
+        signal.SIGUSR1,
+        signal.SIGALRM,
+        signal.SIGPIPE,
+        signal.SIGTERM,
+    ):  # what pytest itself has set in C is not Python's
         assert not (int(status["SigCgt"], 16) | int(status["SigIgn"], 16)) >> (number - 1) & 1
     os.close(inherited)
     log.close()
@@ -430,7 +439,8 @@ def test_the_child_has_nothing_of_the_daemons(syslogd: Syslogd, tmp_path: Path) 
 
 @pytest.mark.root
 def test_a_host_without_processes_gets_the_lines_later(syslogd: Syslogd) -> None:
-    """RLIMIT_NPROC does not bind root, so another user is who logs; what was written is still in the pipe."""
+    """RLIMIT_NPROC does not bind root, so another user is who logs; what was written is still in
+    the pipe."""
     code = """
 import os, resource, sys, syslog
 os.setgid(54321), os.setuid(54321)
@@ -446,7 +456,11 @@ log.close(30)
 """
     os.chmod("/dev/log", 0o666)
     environment = {"PYTHONPATH": str(ROOT)}
-    subprocess.run([PYTHON, "-c", "import sys; sys.path.insert(0, ''); import check_mounts.logs\n" + code], env=environment, check=True)
+    subprocess.run(
+        [PYTHON, "-c", "import sys; sys.path.insert(0, ''); import check_mounts.logs\n" + code],
+        env=environment,
+        check=True,
+    )
     assert [data.partition(b": ")[2] for data in syslogd.read_now()] == [b"none yet", b"now"]
 
 
@@ -487,7 +501,8 @@ def test_a_line_on_stderr(put: object, line: str, arrives: str) -> None:
 
 @pytest.mark.parametrize("shift", [None, 0, 1])
 def test_the_journal_gets_the_priority(put: object, monkeypatch: pytest.MonkeyPatch, shift: Optional[int]) -> None:
-    """Only where JOURNAL_STREAM means this very socket: it is inherited by whoever has been given another stderr."""
+    """Only where JOURNAL_STREAM means this very socket: it is inherited by whoever has been given
+    another stderr."""
     ours, theirs = socket.socketpair()
     put(ours.fileno())  # type: ignore[operator]
     status = os.fstat(2)
@@ -559,7 +574,8 @@ def test_a_terminal_that_does_not_read(put: object) -> None:
         log._rest = log._rest[log._now(log._rest) :]  # what the next line would do
     lines = data.decode().split("\n")
     assert lines[-2:] == ["after", ""]
-    # What tells of a gap may find room before the line does; and the kernel may find some more late, before a hundred were lost.
+    # What tells of a gap may find room before the line does; and the kernel may find some more
+    # late, before a hundred were lost.
     due = 0
     for line in lines[:-2]:
         gap = re.fullmatch(r"(\d+) lines? of the log (?:was|were) lost", line)
@@ -585,7 +601,8 @@ def test_a_file_is_appended_to(put: object, tmp_path: Path) -> None:
 
 
 class Disk:
-    """A local disk that can be frozen, as is done for snapshots and backups. ``path`` is not where a test's mounts are."""
+    """A local disk that can be frozen, as is done for snapshots and backups. ``path`` is not where
+    a test's mounts are."""
 
     def __init__(self, path: Path, image: Path) -> None:
         self.path = path
@@ -615,7 +632,8 @@ def disk(mounts: Mounts, tmp_path: Path) -> Iterator[Disk]:
 
 
 def _to_file(put: object, tmp_path: Path) -> Path:
-    """What stderr is redirected to, by > and not by >>. In the test itself: pytest has a stderr of its own for each phase."""
+    """What stderr is redirected to, by > and not by >>. In the test itself: pytest has a stderr of
+    its own for each phase."""
     path = tmp_path / "log"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     put(fd)  # type: ignore[operator]
@@ -719,7 +737,9 @@ def test_who_writes_to_a_file_is_replaced_when_it_is_killed(put: object, tmp_pat
     log.write(syslog.LOG_INFO, "after")
     assert log.pid not in (None, pid)
     log.close(30)
-    assert path.read_text() == "".join(f"{line}\n" for line in ("before", *(f"meanwhile {number}" for number in range(50)), "after"))
+    assert path.read_text() == "".join(
+        f"{line}\n" for line in ("before", *(f"meanwhile {number}" for number in range(50)), "after")
+    )
 
 
 def test_the_end_waits_for_no_file_for_long(put: object, tmp_path: Path) -> None:
@@ -850,5 +870,12 @@ def test_a_stderr_that_takes_nothing_ever(put: object, kind: str) -> None:
 
 def test_little_of_the_package_is_loaded() -> None:
     code = "import check_mounts.logs, sys; print(*sorted(name for name in sys.modules if name.startswith(('check_mounts.', 'logging'))))"
-    result = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
-    assert result.stdout.split() == ["check_mounts.logs", "check_mounts.signals", "check_mounts.syscalls", "check_mounts.text"]
+    result = subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert result.stdout.split() == [
+        "check_mounts.logs",
+        "check_mounts.signals",
+        "check_mounts.syscalls",
+        "check_mounts.text",
+    ]

@@ -1,4 +1,5 @@
-"""What the documentation says, against what the program does: names of options, conditions, perfdata, JSON and keys, both ways."""
+"""What the documentation says, against what the program does: names of options, conditions,
+perfdata, JSON and keys, both ways."""
 
 from __future__ import annotations
 
@@ -53,7 +54,11 @@ def actions() -> Iterable[argparse.Action]:
 
 def test_options_are_those_there_are() -> None:
     headings = re.findall(r"^\.TP\n(\\fB-.*)$", section(MANUAL, "OPTIONS"), re.M)
-    documented = {name for heading in headings for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))}
+    documented = {
+        name
+        for heading in headings
+        for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))
+    }
     assert documented == {name for action in actions() for name in action.option_strings}
 
 
@@ -75,7 +80,9 @@ def test_defaults_are_those_there_are() -> None:
 
 def test_conditions_are_those_there_are() -> None:
     headings = re.findall(r"^\.TP\n\\fB(\S+?)\\fR \((.*)\)$", section(MANUAL, "CONDITIONS"), re.M)
-    rows = re.findall(r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", README.partition("## States")[2].partition("\n### ")[0], re.M)
+    rows = re.findall(
+        r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", README.partition("## States")[2].partition("\n### ")[0], re.M
+    )
     for listed in (headings, [row for row in rows if row[0] != "condition"]):
         assert [name for name, _ in listed] == [condition.value for condition in Condition]
         for condition, (_, said) in zip(Condition, listed):

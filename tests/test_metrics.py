@@ -1,4 +1,5 @@
-"""The metrics as a real node_exporter hands them on, and what is made of them: alerts, the dashboard.
+"""The metrics as a real node_exporter hands them on, and what is made of them: alerts, the
+dashboard.
 
 The programs of Prometheus are in .venv/monitoring/root, where `make test` unpacks them.
 """
@@ -52,7 +53,11 @@ class Samples:
 
     def of(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
         """The series of a name that have these labels, among others, by all their labels."""
-        found = [(found, value) for its_name, found, value in self._all if its_name == name and labels.items() <= dict(found).items()]
+        found = [
+            (found, value)
+            for its_name, found, value in self._all
+            if its_name == name and labels.items() <= dict(found).items()
+        ]
         assert len(dict(found)) == len(found), found
         return dict(found)
 
@@ -70,14 +75,17 @@ class Samples:
 
 
 class Program:
-    """One of the programs of Prometheus, listening on a port of loopback that it chooses itself. Its log is a file."""
+    """One of the programs of Prometheus, listening on a port of loopback that it chooses itself.
+    Its log is a file."""
 
     def __init__(self, name: str, log: Path, *arguments: str) -> None:
         program = PROGRAMS / name
         assert program.exists(), "make .venv/monitoring/root"
         with open(log, "wb") as stream:
             command = [str(program), "--web.listen-address=127.0.0.1:0", *arguments]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, cwd=log.parent)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, cwd=log.parent
+            )
 
         self._log = log
         self.port = int(self._logs(r'msg="TLS is disabled." http2=false address=127\.0\.0\.1:(\d+)'))
@@ -147,7 +155,9 @@ class Prometheus(Program):
         }
         file = directory / "prometheus.yml"
         file.write_text(json.dumps(configuration))
-        super().__init__("prometheus", directory / "log", f"--config.file={file}", f"--storage.tsdb.path={directory}/data")
+        super().__init__(
+            "prometheus", directory / "log", f"--config.file={file}", f"--storage.tsdb.path={directory}/data"
+        )
         self._logs("Server is ready to receive web requests.")  # until then it answers with 503
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -174,7 +184,9 @@ def _start(daemon: Daemon, file: Path, *arguments: str, **options: object) -> No
 
 
 def _promtool(*arguments: object, stdin: bytes = b"") -> tuple[int, str]:
-    result = subprocess.run([PROGRAMS / "promtool", *map(str, arguments)], input=stdin, capture_output=True, check=False)
+    result = subprocess.run(
+        [PROGRAMS / "promtool", *map(str, arguments)], input=stdin, capture_output=True, check=False
+    )
     return result.returncode, (result.stdout + result.stderr).decode("utf-8")
 
 
@@ -185,7 +197,8 @@ def _is_accepted(file: Path) -> bool:
 
 # -- with the real daemon
 
-# As bytes in the file system -> as a value of the label `mountpoint`, which has the escapes of mountinfo.
+# As bytes in the file system -> as a value of the label `mountpoint`, which has the escapes of
+# mountinfo.
 HOSTILE = {
     b"plain": "plain",
     b"a b": "a b",
@@ -239,7 +252,8 @@ def _mount_all(mounts: Mounts) -> None:
 def test_every_mount_is_scraped_whatever_its_name(
     mounts: Mounts, plugin: Plugin, daemon: Daemon, exporter: Exporter, version: str, tmp_path: Path
 ) -> None:
-    """Also with the oldest prometheus_client that is supported, that of Debian 11; and `metrics` is a key of the configuration."""
+    """Also with the oldest prometheus_client that is supported, that of Debian 11; and `metrics` is
+    a key of the configuration."""
     _mount_all(mounts)
     if version != "newest":
         library = ROOT / ".venv" / f"prometheus_client-{version}"
@@ -262,7 +276,9 @@ def test_every_mount_is_scraped_whatever_its_name(
         labels = {"mountpoint": f"{base}/{name}", "device": f"of {name}", "fstype": "tmpfs"}
         assert samples.value("check_mounts_mount_up", **labels) == 1
         assert samples.value("check_mounts_mount_state", **labels) == 0
-        assert samples.of("check_mounts_mount_condition", **labels) == {tuple(sorted([*labels.items(), ("condition", "ok")])): 1}
+        assert samples.of("check_mounts_mount_condition", **labels) == {
+            tuple(sorted([*labels.items(), ("condition", "ok")])): 1
+        }
         assert 0 < samples.value("check_mounts_mount_probe_duration_seconds", **labels) < 5
         assert before <= samples.value("check_mounts_mount_last_success_timestamp_seconds", **labels) <= time.time()
     # Both long names are cut to the same one. The mount that is denied is the one to be told.
@@ -283,7 +299,11 @@ def test_every_mount_is_scraped_whatever_its_name(
 @pytest.mark.monitoring
 def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: Exporter) -> None:
     healthy = {"mountpoint": str(mounts.tmpfs("healthy"))}
-    home = {"mountpoint": str(fuse.mount("home", source="filer1:/home")), "device": "filer1:/home", "fstype": "fuse.test"}
+    home = {
+        "mountpoint": str(fuse.mount("home", source="filer1:/home")),
+        "device": "filer1:/home",
+        "fstype": "fuse.test",
+    }
     below = {"mountpoint": str(mounts.tmpfs("home/sub"))}
     _start(daemon, exporter.file)
     well = exporter.scrape()
@@ -317,8 +337,11 @@ def test_hang_and_release(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: 
 
 @pytest.mark.root
 @pytest.mark.monitoring
-def test_a_real_prometheus_alerts(mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: Exporter, tmp_path: Path) -> None:
-    """What promtool tests with made-up series, with those of a scrape: labels of the target, hostile names in annotations."""
+def test_a_real_prometheus_alerts(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, exporter: Exporter, tmp_path: Path
+) -> None:
+    """What promtool tests with made-up series, with those of a scrape: labels of the target,
+    hostile names in annotations."""
     mounts.tmpfs("healthy")
     name = """{{ $value }} |`'"\\"""
     home = fuse.mount(name, source="filer1:/home")
@@ -336,22 +359,34 @@ def test_a_real_prometheus_alerts(mounts: Mounts, fuse: Fuse, daemon: Daemon, ex
         assert stuck["labels"]["alertname"] == "CheckMountsStuckProbes"
         assert alert["state"] == stuck["state"] == "pending"
         counts = {
-            each: len(prometheus.query(each.replace("$instance", ".*").replace("$mountpoint", ".*"))) for each in _dashboard_expressions()
+            each: len(prometheus.query(each.replace("$instance", ".*").replace("$mountpoint", ".*")))
+            for each in _dashboard_expressions()
         }
-        # All panels have something to show but the one of mounts that have answered and no longer do: this one never has.
-        assert [each for each, number in counts.items() if not number] == [each for each in counts if "last_success" in each]
+        # All panels have something to show but the one of mounts that have answered and no longer
+        # do: this one never has.
+        assert [each for each, number in counts.items() if not number] == [
+            each for each in counts if "last_success" in each
+        ]
 
 
 @pytest.mark.root
 @pytest.mark.monitoring
 def test_no_series_is_there_twice(mounts: Mounts, daemon: Daemon, exporter: Exporter) -> None:
-    """Of two, node_exporter drops one without a word: mounts on top of each other, what is missing twice, and comes and goes."""
+    """Of two, node_exporter drops one without a word: mounts on top of each other, what is missing
+    twice, and comes and goes."""
     for _ in range(3):
         mounts.tmpfs("stack", source="same")
     for letter in "ab":
         mounts.mount_at(_made(_long(mounts, letter)), "tmpfs", "same")
     gone = mounts.base / "gone"
-    arguments = ["--expect", f"{gone},type=tmpfs", "--expect", f"{gone},type=xfs", "--expect", f"{mounts.base}/stack,type=xfs"]
+    arguments = [
+        "--expect",
+        f"{gone},type=tmpfs",
+        "--expect",
+        f"{gone},type=xfs",
+        "--expect",
+        f"{mounts.base}/stack,type=xfs",
+    ]
     _start(daemon, exporter.file, *arguments)
     samples = exporter.scrape()
     series = Samples(exporter.file.read_text()).series
@@ -376,8 +411,11 @@ def _made(path: Path) -> Path:
 
 @pytest.mark.root
 @pytest.mark.monitoring
-def test_the_collector_never_sees_half_a_file(mounts: Mounts, daemon: Daemon, exporter: Exporter, tmp_path: Path) -> None:
-    """It takes whatever ends with .prom. Nothing is made under such a name, it is renamed to it; what a killed daemon left is none."""
+def test_the_collector_never_sees_half_a_file(
+    mounts: Mounts, daemon: Daemon, exporter: Exporter, tmp_path: Path
+) -> None:
+    """It takes whatever ends with .prom. Nothing is made under such a name, it is renamed to it;
+    what a killed daemon left is none."""
     mounts.tmpfs("home")
     killed = subprocess.Popen(["true"])
     killed.wait()
@@ -386,10 +424,18 @@ def test_the_collector_never_sees_half_a_file(mounts: Mounts, daemon: Daemon, ex
     assert exporter.scrape().value("node_textfile_scrape_error") == 0
     trace = tmp_path / "trace"
     calls = "trace=open,openat,openat2,creat,rename,renameat,renameat2,link,linkat"
-    daemon.start("--metrics", str(exporter.file), wrapper=["strace", "-D", "-f", "-y", "-s", "4096", "-o", str(trace), "-e", calls])
+    daemon.start(
+        "--metrics",
+        str(exporter.file),
+        wrapper=["strace", "-D", "-f", "-y", "-s", "4096", "-o", str(trace), "-e", calls],
+    )
     daemon.until_checked()
     assert daemon.stop() == 0
-    inside = [line for line in trace.read_text().splitlines() if f"{exporter.file.parent}>" in line or f'"{exporter.file.parent}/' in line]
+    inside = [
+        line
+        for line in trace.read_text().splitlines()
+        if f"{exporter.file.parent}>" in line or f'"{exporter.file.parent}/' in line
+    ]
     made = [re.search(r'"([^"]*)", [^"]*O_CREAT', line) for line in inside]
     names = {match[1] for match in made if match}
     assert names and all(re.fullmatch(r"\.check_mounts\.prom\.\d+\.new", name) for name in names), inside
@@ -429,7 +475,8 @@ def _runs(file: Path) -> float:
 
 @pytest.mark.root
 def test_a_frozen_disk_holds_up_one_process_and_nothing_else(mounts: Mounts, daemon: Daemon, disk: Disk) -> None:
-    """For whatever time: the checks go on, a new mount is seen, and what is written at last is the newest."""
+    """For whatever time: the checks go on, a new mount is seen, and what is written at last is the
+    newest."""
     file = _frozen(mounts, daemon, disk)
     (stuck,) = remaining(1)
     assert Path(f"/proc/{stuck}/stat").read_text().rpartition(") ")[2][0] == "D"
@@ -552,7 +599,8 @@ def test_what_is_said_of_the_passes() -> None:
 
 @pytest.mark.parametrize("condition", [each for each in Condition if each not in (Condition.SHADOWED, Condition.SLOW)])
 def test_each_condition(condition: Condition) -> None:
-    """Up is what a probe came back from; the condition has the name that perfdata and JSON give it."""
+    """Up is what a probe came back from; the condition has the name that perfdata and JSON give
+    it."""
     probed = condition not in (Condition.MISSING, Condition.BLOCKED, Condition.UNPROBED, Condition.TIMED_OUT)
     samples = _render(Finding(b"/x", _mount(b"/x"), condition, "why", Outcome() if probed else None))
     assert samples.values("check_mounts_mount_condition", "condition") == [condition.identifier]
@@ -570,7 +618,8 @@ def test_the_worst_of_what_has_the_same_labels_counts(conditions: Sequence[Condi
 
 
 def test_what_is_no_mount_has_no_series() -> None:
-    """Shadowed ones, which no path leads to, and lines of the mount table that make no sense; they are counted, but not as mounts."""
+    """Shadowed ones, which no path leads to, and lines of the mount table that make no sense; they
+    are counted, but not as mounts."""
     shadowed = Finding(b"/x", _mount(b"/x"), Condition.SHADOWED, "another mount covers it")
     line = BadLine("the mount table", 3, "it is garbage", more=2)
     samples = _render(shadowed, Finding(b"", None, Condition.UNPROBED, "what it is", line=line))
@@ -657,7 +706,9 @@ def _names(expression: str) -> tuple[set[str], set[str]]:
     for words in [*_WITH_LABELS.findall(bare), *re.findall(r"\{([^{}]*)\}", bare)]:
         labels |= set(re.findall(r"[A-Za-z_]\w*", words))
     bare = re.sub(r"\{[^{}]*\}|\[[^][]*\]", "", _WITH_LABELS.sub("", bare))
-    metric_names = {name for name in re.findall(r"(?<![\w:])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])", bare) if name not in _KEYWORDS}
+    metric_names = {
+        name for name in re.findall(r"(?<![\w:])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])", bare) if name not in _KEYWORDS
+    }
     return metric_names, labels
 
 
@@ -701,7 +752,9 @@ def test_rules_and_dashboard_name_only_what_is_there() -> None:
     for path in (RULES, RULE_TESTS, PROMETHEUS / "README.md"):
         words = set(re.findall(r"\bcheck_mounts_[a-z_]+\b|\bnode_textfile_\w+", path.read_text()))
         assert words - {"check_mounts_absent"} <= metric_names, path
-    conditions = {name for path in (RULES, DASHBOARD) for name in re.findall(r'condition\\?!?="(\w+?)\\?"', path.read_text())}
+    conditions = {
+        name for path in (RULES, DASHBOARD) for name in re.findall(r'condition\\?!?="(\w+?)\\?"', path.read_text())
+    }
     assert conditions <= {condition.identifier for condition in Condition}
 
 
@@ -716,7 +769,9 @@ def test_each_condition_has_one_alert() -> None:
 @pytest.mark.monitoring
 def test_each_expression_of_the_dashboard_can_be_understood(tmp_path: Path) -> None:
     """As a recording rule, which is what promtool reads; JSON is YAML."""
-    rules = [{"record": f"x:{number}", "expr": expression} for number, expression in enumerate(_dashboard_expressions())]
+    rules = [
+        {"record": f"x:{number}", "expr": expression} for number, expression in enumerate(_dashboard_expressions())
+    ]
     path = tmp_path / "rules.yml"
     path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     code, output = _promtool("check", "rules", "--lint=none", path)
@@ -725,7 +780,8 @@ def test_each_expression_of_the_dashboard_can_be_understood(tmp_path: Path) -> N
 
 
 def test_the_dashboard_can_be_imported() -> None:
-    """What Grafana asks for: the source of data as an input, variables that exist, panels that have an ID and a place of their own."""
+    """What Grafana asks for: the source of data as an input, variables that exist, panels that have
+    an ID and a place of their own."""
     dashboard = _dashboard()
     assert dashboard["id"] is None and dashboard["schemaVersion"] >= 36 and dashboard["title"] and dashboard["uid"]
     assert [(each["name"], each["type"], each["pluginId"]) for each in dashboard["__inputs"]] == [
@@ -734,13 +790,21 @@ def test_the_dashboard_can_be_imported() -> None:
     variables = [each["name"] for each in dashboard["templating"]["list"]]
     assert variables == ["instance", "mountpoint"]
     panels = dashboard["panels"]
-    assert {panel["type"] for panel in panels} == {each["id"] for each in dashboard["__requires"] if each["type"] == "panel"}
+    assert {panel["type"] for panel in panels} == {
+        each["id"] for each in dashboard["__requires"] if each["type"] == "panel"
+    }
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [panel["gridPos"] for panel in panels]
-    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
     assert len(set(cells)) == len(cells) and max(x for x, _ in cells) < 24
     source = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
-    for each in [*panels, *(target for panel in panels for target in panel["targets"]), *dashboard["templating"]["list"]]:
+    for each in [
+        *panels,
+        *(target for panel in panels for target in panel["targets"]),
+        *dashboard["templating"]["list"],
+    ]:
         assert each["datasource"] == source
     assert set(re.findall(r"\$(\w+)", " ".join(_dashboard_expressions()))) <= set(variables)
 

@@ -107,7 +107,13 @@ def test_what_may_be_a_type_is_taken(fs_type: str) -> None:
 
 def test_every_option_of_the_table_is_taken() -> None:
     for fs_type, kind in option_rules._KINDS.items():
-        for word in (*kind.values, *kind.respelt, *kind.shown, *kind.uncertain, *(word for group in kind.groups for word in group)):
+        for word in (
+            *kind.values,
+            *kind.respelt,
+            *kind.shown,
+            *kind.uncertain,
+            *(word for group in kind.groups for word in group),
+        ):
             option_rules.check_spelling(word, fs_type)
             option_rules.check_spelling(word, None)
 
@@ -142,7 +148,8 @@ def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
     assert (len(entries), complaints) == (1, [])
 
 
-# Compared with nothing -----------------------------------------------------------------------------------------------------------
+# Compared with nothing
+# ------------------------------------------------------------------------------------------------
 
 
 def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> expected.Held:
@@ -152,7 +159,8 @@ def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw
 
 
 @pytest.mark.parametrize(
-    "spec", ["strange", "strange=1,odd", "size=50%", "credentials=/secret", "source=UUID=x", "nofail,strange", "bind,strange"]
+    "spec",
+    ["strange", "strange=1,odd", "size=50%", "credentials=/secret", "source=UUID=x", "nofail,strange", "bind,strange"],
 )
 def test_nothing_could_be_compared(spec: str) -> None:
     found = held(spec, "ext4")
@@ -162,7 +170,8 @@ def test_nothing_could_be_compared(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "nofail", "_netdev,x-systemd.growfs", "rw", "suid", "type=tmpfs,strange", "nosuid,strange", "mode=1777,odd"]
+    "spec",
+    ["", "nofail", "_netdev,x-systemd.growfs", "rw", "suid", "type=tmpfs,strange", "nosuid,strange", "mode=1777,odd"],
 )
 def test_something_could_be_compared(spec: str) -> None:
     assert held(spec, options="rw,nosuid" if "nosuid" in spec else "rw")[:3] == ([], [], [])
@@ -170,7 +179,9 @@ def test_something_could_be_compared(spec: str) -> None:
 
 def test_a_type_that_nobody_knows_of_proves_nothing() -> None:
     """It may be that of a mount helper, which mounts what it likes, or a slip."""
-    assert [each.detail for each in held("type=xsf").empty] == ["nothing that is declared could be compared: type (--expect)"]
+    assert [each.detail for each in held("type=xsf").empty] == [
+        "nothing that is declared could be compared: type (--expect)"
+    ]
     assert held("type=ourfs,strange,nodev", options="rw,nodev").uncompared == ["/m: type, strange (--expect)"]
     assert held("type=ourfs", "fuse.other").empty and held("type=fuse.ours", "fuse.other").empty
     for declared, there in (

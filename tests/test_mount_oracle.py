@@ -1,10 +1,12 @@
-"""Declared options against what mount(8) and the kernel make of them, for random options on every type that mounts here.
+"""Declared options against what mount(8) and the kernel make of them, for random options on every
+type that mounts here.
 
-Two oracles. A line of fstab by which mount(8) has just mounted something is no deviation. And of what was mounted by other options,
-a deviation is told if a flag that the line names is shown otherwise, and only of what is shown otherwise.
+Two oracles. A line of fstab by which mount(8) has just mounted something is no deviation. And of
+what was mounted by other options, a deviation is told if a flag that the line names is shown
+otherwise, and only of what is shown otherwise.
 
-Each case is made from its number alone; MOUNT_ORACLE_CASES says how many there are, MOUNT_ORACLE_FIRST where they begin.
-"""
+Each case is made from its number alone; MOUNT_ORACLE_CASES says how many there are,
+MOUNT_ORACLE_FIRST where they begin."""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ FIRST = int(os.environ.get("MOUNT_ORACLE_FIRST", "0"))
 CASES = int(os.environ.get("MOUNT_ORACLE_CASES", "300"))
 CHUNK = 50
 
-# Options that any filesystem takes, as mount(8) knows them, and the flag in the table that each is about.
+# Options that any filesystem takes, as mount(8) knows them, and the flag in the table that each is
+# about.
 FLAGS = {
     "nosuid": "nosuid", "suid": "nosuid", "nodev": "nodev", "dev": "nodev", "noexec": "noexec", "exec": "noexec",
     "nosymfollow": "nosymfollow", "symfollow": "nosymfollow", "nodiratime": "nodiratime", "diratime": "nodiratime",
@@ -66,8 +69,11 @@ OWN = {
         xino=on xino=off xino=auto nfs_export=off uuid=null uuid=off volatile userxattr""",
     "bind": "",
 }  # fmt: skip
-# What a filesystem may make smaller or otherwise, what is a default of its superblock, and what is another word for a flag.
-UNCERTAIN = frozenset(["stripe", "thread_pool", "max_inline", "space_cache", "size", "nr_blocks", "mpol", "discard", "redirect_dir"])
+# What a filesystem may make smaller or otherwise, what is a default of its superblock, and what is
+# another word for a flag.
+UNCERTAIN = frozenset(
+    ["stripe", "thread_pool", "max_inline", "space_cache", "size", "nr_blocks", "mpol", "discard", "redirect_dir"]
+)
 DEVICES = {
     "ext4": ["mkfs.ext4", "-q", "-O", "quota"], "ext2": ["mkfs.ext2", "-q"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"],
     "squashfs": ["mksquashfs"], "erofs": ["mkfs.erofs"],
@@ -76,7 +82,8 @@ MEBIBYTES = {"xfs": 300, "btrfs": 120}
 
 
 class Place(NamedTuple):
-    """Where one type is mounted from: ``source`` is the first field of fstab, ``options`` what it cannot do without."""
+    """Where one type is mounted from: ``source`` is the first field of fstab, ``options`` what it
+    cannot do without."""
 
     fs_type: str
     source: str
@@ -84,7 +91,8 @@ class Place(NamedTuple):
 
 
 class Bench:
-    """A mount point, a file for fstab, and something to mount of every type that this kernel has and that can be made here."""
+    """A mount point, a file for fstab, and something to mount of every type that this kernel has
+    and that can be made here."""
 
     def __init__(self, directory: Path, mounts: Mounts) -> None:
         self.point = mounts.point("point")
@@ -101,11 +109,15 @@ class Bench:
         below = mounts.tmpfs("layers")
         for name in ("lower", "upper", "work"):
             (below / name).mkdir()
-        self.places.append(Place("overlay", "overlay", f"lowerdir={below}/lower,upperdir={below}/upper,workdir={below}/work"))
+        self.places.append(
+            Place("overlay", "overlay", f"lowerdir={below}/lower,upperdir={below}/upper,workdir={below}/work")
+        )
         self.places.append(Place("overlay", "overlay", f"lowerdir={below}/lower:{below}/upper"))
 
     def _binds(self, mounts: Mounts) -> None:
-        for number, options in enumerate(["rw", "ro,nosuid", "noatime,noexec", "strictatime,nodev", "nodiratime,nosymfollow"]):
+        for number, options in enumerate(
+            ["rw", "ro,nosuid", "noatime,noexec", "strictatime,nodev", "nodiratime,nosymfollow"]
+        ):
             path = mounts.point(f"source{number}")
             subprocess.run(["mount", "-t", "tmpfs", "-o", options.replace("ro,", ""), "tmpfs", str(path)], check=True)
             mounts.adopt(path)
@@ -126,7 +138,9 @@ class Bench:
                 file.truncate(MEBIBYTES.get(fs_type, 32) << 20)
             full = [*command, str(image)]
         subprocess.run(full, check=True, capture_output=True)
-        losetup = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True)
+        losetup = subprocess.run(
+            ["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True
+        )
         self.devices.append(losetup.stdout.strip())
         return self.devices[-1]
 
@@ -136,7 +150,8 @@ class Bench:
             subprocess.run(["losetup", "-d", device], check=True)
 
     def mounted(self, place: Place, options: list[str]) -> Optional[tuple[list[str], list[Mount], Mount]]:
-        """The deviations of the line that was mounted, the mount table and the mount; None where mount(8) refuses."""
+        """The deviations of the line that was mounted, the mount table and the mount; None where
+        mount(8) refuses."""
         self.declare(place, options)
         done = subprocess.run(["mount", "--fstab", str(self.fstab), str(self.point)], capture_output=True, check=False)
         if done.returncode != 0:
@@ -183,9 +198,15 @@ def mutated(random_: random.Random, options: list[str], fs_type: str) -> list[st
     """Some options dropped, turned round or added."""
     kept = [option for option in options if random_.random() < 0.6]
     turned = [
-        option[2:] if option.startswith("no") else f"no{option}" for option in options if "=" not in option and random_.random() < 0.3
+        option[2:] if option.startswith("no") else f"no{option}"
+        for option in options
+        if "=" not in option and random_.random() < 0.3
     ]
-    return [*kept, *(word for word in turned if word in FLAGS or word in OWN[fs_type].split()), *random_options(random_, fs_type)[:2]]
+    return [
+        *kept,
+        *(word for word in turned if word in FLAGS or word in OWN[fs_type].split()),
+        *random_options(random_, fs_type)[:2],
+    ]
 
 
 def shown(mount: Mount) -> tuple[set[str], dict[str, str]]:
@@ -203,7 +224,8 @@ def shown(mount: Mount) -> tuple[set[str], dict[str, str]]:
 
 
 def forbidden(place: Place, options: list[str], first: Mount, second: Mount) -> set[str]:
-    """What the second mount shows otherwise than the first though the line that made the first names it."""
+    """What the second mount shows otherwise than the first though the line that made the first
+    names it."""
     flags, values = shown(first)
     other_flags, other_values = shown(second)
     named = {FLAGS[option] for option in options if option in FLAGS}
@@ -215,7 +237,13 @@ def forbidden(place: Place, options: list[str], first: Mount, second: Mount) -> 
     for option in options:
         key, equals, _ = option.partition("=")
         opposite = key[2:] if key.startswith("no") else f"no{key}"
-        if equals and key not in UNCERTAIN and values.get(key, "") != other_values.get(key, "") and key in values and key in other_values:
+        if (
+            equals
+            and key not in UNCERTAIN
+            and values.get(key, "") != other_values.get(key, "")
+            and key in values
+            and key in other_values
+        ):
             differs.add(key)
         if not equals and key in flags and opposite in other_flags and key not in UNCERTAIN:
             differs.add(opposite)
@@ -232,7 +260,12 @@ def excepted(place: Place, options: list[str], first: Mount, flags: set[str], ot
         found |= {"relatime", "strictatime"}
     if not set(words) & {"noatime", "atime"} and not set(words) & {"relatime", "strictatime"}:
         found.add("noatime")
-    if place.fs_type in ("tmpfs", "ramfs", "overlay", "proc"):  # mounted with strictatime by others before fstab is read
+    if place.fs_type in (
+        "tmpfs",
+        "ramfs",
+        "overlay",
+        "proc",
+    ):  # mounted with strictatime by others before fstab is read
         found |= {"relatime", "strictatime"} if "noatime" not in flags ^ other_flags else set()
     if first.fs_type == b"proc":  # systemd has mounted it long before
         found |= {"sync", "dirsync", "lazytime", "mand"}
@@ -242,7 +275,8 @@ def excepted(place: Place, options: list[str], first: Mount, flags: set[str], ot
 
 
 def disobeyed(options: list[str], flags: set[str]) -> set[str]:
-    """Flags that are not as they were declared: a later ``user`` takes back ``exec``, a bind mount has those of its source."""
+    """Flags that are not as they were declared: a later ``user`` takes back ``exec``, a bind mount
+    has those of its source."""
     last = {FLAGS[option]: option for option in options if option in FLAGS}
     return {flag for flag, option in last.items() if (flag == option) != (flag in flags)}
 
@@ -253,7 +287,9 @@ def is_writable(place: Place) -> bool:
 
 def about(words: str) -> str:
     """The flag or key that a deviation is about."""
-    return re.split("[ ,=]", words.replace("mounted ro", "ro").replace("mounted rw", "ro").replace("the filesystem is", "ro"))[0]
+    return re.split(
+        "[ ,=]", words.replace("mounted ro", "ro").replace("mounted rw", "ro").replace("the filesystem is", "ro")
+    )[0]
 
 
 def check(bench: Bench, number: int) -> int:

@@ -46,7 +46,9 @@ some_mounts = st.builds(
     root=any_bytes.map(lambda data: b"/" + data),
     mount_point=any_bytes.map(lambda data: b"/" + data),
     options=options,
-    optional_fields=st.lists(st.sampled_from([b"shared:1", b"master:22", b"propagate_from:3", b"unbindable", b"new:x"])).map(tuple),
+    optional_fields=st.lists(
+        st.sampled_from([b"shared:1", b"master:22", b"propagate_from:3", b"unbindable", b"new:x"])
+    ).map(tuple),
     fs_type=any_bytes.filter(bool),
     source=any_bytes,
     super_options=options,
@@ -67,7 +69,12 @@ def test_never_raises(data: bytes) -> None:
     mounttable.visible(parsed)
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from([b"/", b"/a", b"/a/b", b"/a/b/c", b"/ab"])), max_size=9))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from([b"/", b"/a", b"/a/b", b"/a/b/c", b"/ab"])),
+        max_size=9,
+    )
+)
 def test_visible_ends_on_any_tree(shape: list[tuple[int, int, bytes]]) -> None:
     """Circles and gaps included: a table may be a file that somebody wrote."""
     table = [_mount(mount_id, parent_id, point) for mount_id, parent_id, point in shape]
@@ -149,5 +156,7 @@ def test_an_overlong_path_takes_no_time() -> None:
 
 
 def test_deep_chain_is_linear() -> None:
-    table = [_mount(0, 999999, b"/")] + [_mount(number, number - 1, b"/" + b"d/" * number + b"x") for number in range(1, 3000)]
+    table = [_mount(0, 999999, b"/")] + [
+        _mount(number, number - 1, b"/" + b"d/" * number + b"x") for number in range(1, 3000)
+    ]
     assert len(mounttable.visible(table[::-1])) == 3000

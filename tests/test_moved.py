@@ -1,4 +1,5 @@
-"""Mounts that are renamed, moved, replaced and covered while somebody looks for them. Moved is not gone, and covered by a user is told."""
+"""Mounts that are renamed, moved, replaced and covered while somebody looks for them. Moved is not
+gone, and covered by a user is told."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ while not select.select([0], [], [], 0)[0]:
 
 @contextmanager
 def to_and_fro(kind: str, *places: Path, pause: float = 0.003) -> Iterator[None]:
-    """Somebody renames what is at the first of these places to the next, and so on, and after the last to the first again."""
+    """Somebody renames what is at the first of these places to the next, and so on, and after the
+    last to the first again."""
     command = [PYTHON, "-c", _TO_AND_FRO, kind, str(pause), *map(str, places)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -137,7 +139,12 @@ def _pass_over(table: survey.Table, tmp_path: Path, *points: Path) -> tuple[Find
     registry = stuck.Registry(str(tmp_path / "state"), slots=16)
     own = "/proc/self/mountinfo"
     under_way = survey.Pass(
-        (picked, []), select, survey.Settings(timeout=5, deadline=20), registry, None, lambda mount: mounttable.place_now(own, mount)
+        (picked, []),
+        select,
+        survey.Settings(timeout=5, deadline=20),
+        registry,
+        None,
+        lambda mount: mounttable.place_now(own, mount),
     )
     return survey.take(under_way, lambda: mounttable.read(own)).findings
 
@@ -257,8 +264,11 @@ def _run_with(plugin: Plugin, change: str, *arguments: str, code: str = _AFTER_R
 @pytest.mark.root
 @pytest.mark.parametrize("how", ["a user's, declared", "declared", "named", "pattern", "covered"])
 @pytest.mark.parametrize("hangs", [True, False])
-def test_what_comes_to_its_place_during_the_run_is_asked(mounts: Mounts, fuse: Fuse, plugin: Plugin, how: str, hangs: bool) -> None:
-    """Where it was when the table was read it was of no interest. That it is in its place now is no answer."""
+def test_what_comes_to_its_place_during_the_run_is_asked(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, how: str, hangs: bool
+) -> None:
+    """Where it was when the table was read it was of no interest. That it is in its place now is no
+    answer."""
     healthy, path = mounts.tmpfs("healthy"), mounts.base / "d/m"
     fuse.mount("d/m", **({"user_id": 1000} if how.startswith("a user") else {}))
     if hangs:
@@ -279,7 +289,8 @@ def test_what_comes_to_its_place_during_the_run_is_asked(mounts: Mounts, fuse: F
 
 @pytest.mark.root
 def test_where_a_link_leads_at_the_end_is_asked(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
-    """A user's mount is in a directory, then behind a link, and so on; in the table it is always at the other place."""
+    """A user's mount is in a directory, then behind a link, and so on; in the table it is always at
+    the other place."""
     base, healthy = mounts.base, mounts.tmpfs("healthy")
     fuse.mount("d/m", user_id=1000)
     fuse.command("hang", "d/m")
@@ -301,7 +312,18 @@ __main__.main()
 """
     code = _AFTER_READING.replace("__main__.main()\n", hook.replace("BEHIND", repr(behind)))
     change = f"rm {base}/d && mv -T {base}/e {base}/d"
-    arguments = ["-t", "0.5", "--deadline", "3", "-p", str(healthy), "-p", f"{base}/*/m", "--expect", f"{base}/d/m,type=fuse.test"]
+    arguments = [
+        "-t",
+        "0.5",
+        "--deadline",
+        "3",
+        "-p",
+        str(healthy),
+        "-p",
+        f"{base}/*/m",
+        "--expect",
+        f"{base}/d/m,type=fuse.test",
+    ]
     result = _run_with(plugin, change, *arguments, code=code)
     assert result.code == 2, result.stdout
     assert f"{base}/e/m (fuse.test fuse) timed out after 0.5 s" in result.verdict
@@ -312,10 +334,24 @@ def test_what_comes_to_its_place_too_late_is_not_probed(mounts: Mounts, fuse: Fu
     hung, path = fuse.mount("hung"), fuse.mount("d/m")
     fuse.command("hang", "hung")
     os.rename(mounts.base / "d", mounts.base / "e")
-    arguments = ["-t", "1", "--deadline", "1", "-v", "-p", str(hung), "-p", str(path), "--expect", f"{path},type=fuse.test"]
+    arguments = [
+        "-t",
+        "1",
+        "--deadline",
+        "1",
+        "-v",
+        "-p",
+        str(hung),
+        "-p",
+        str(path),
+        "--expect",
+        f"{path},type=fuse.test",
+    ]
     result = _run_with(plugin, f"mv -T {mounts.base}/e {mounts.base}/d", *arguments)
     assert result.code == 2, result.stdout
-    assert result.line(path).endswith("not probed: it came to its place during the run, and there was no time left to ask it")
+    assert result.line(path).endswith(
+        "not probed: it came to its place during the run, and there was no time left to ask it"
+    )
 
 
 # -- the daemon
@@ -338,7 +374,8 @@ def test_the_daemon_does_not_lose_what_moves_to_and_fro(mounts: Mounts, fuse: Fu
 
 @pytest.mark.root
 def test_the_daemon_does_not_lose_what_a_link_leads_to(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """A user's mount, which is asked only because it was declared; its directory is renamed, and a link put in its place."""
+    """A user's mount, which is asked only because it was declared; its directory is renamed, and a
+    link put in its place."""
     mounts.tmpfs("healthy")
     fuse.mount("d/m", user_id=1000, group_id=1000)
     fuse.command("hang", "d/m")
@@ -386,7 +423,12 @@ def test_what_is_known_to_be_bad_moves_along_and_is_asked_again() -> None:
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
     assert home.see(([moved], []), chosen(moved)) == ({HOME.identity}, True)
     (told,) = home.survey().findings
-    assert (told.mount_point, told.mount, told.condition, told.stuck_pid) == (b"/elsewhere", moved, Condition.TIMED_OUT, 7)
+    assert (told.mount_point, told.mount, told.condition, told.stuck_pid) == (
+        b"/elsewhere",
+        moved,
+        Condition.TIMED_OUT,
+        7,
+    )
     assert home.see(([moved], []), chosen(moved))[0] == {HOME.identity}  # until it is asked
     assert merged(home, 2, (finding(moved, Condition.UNPROBED), 2), whole=False) == [Condition.TIMED_OUT]
     assert home.see(([moved], []), chosen(moved))[0] == set()
@@ -465,7 +507,10 @@ def test_the_daemon_notes_it_too(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> 
     daemon.start()
     fuse.mount("alice", user_id=1000)
     daemon.check()
-    assert f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data" in daemon.cached().lines
+    assert (
+        f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data"
+        in daemon.cached().lines
+    )
 
 
 # -- what is certain of a table
@@ -499,9 +544,17 @@ def test_where_a_mount_is_now(tmp_path: Path, now: bytes, place: Optional[bytes]
 
 def test_a_mount_is_known_by_its_id_device_and_type() -> None:
     before = _mount(LINE % (30, 40, b"/", b"/d/m", b"fuse", b"x"))
-    for same in ((30, 40, b"/a", b"/d/m", b"fuse", b"x"), (30, 40, b"/", b"/e", b"fuse", b"x"), (30, 40, b"/", b"/d/m", b"fuse", b"y")):
+    for same in (
+        (30, 40, b"/a", b"/d/m", b"fuse", b"x"),
+        (30, 40, b"/", b"/e", b"fuse", b"x"),
+        (30, 40, b"/", b"/d/m", b"fuse", b"y"),
+    ):
         assert _mount(LINE % same).identity == before.identity and _mount(LINE % same).place != before.place
-    for other in ((31, 40, b"/", b"/d/m", b"fuse", b"x"), (30, 41, b"/", b"/d/m", b"fuse", b"x"), (30, 40, b"/", b"/d/m", b"nfs", b"x")):
+    for other in (
+        (31, 40, b"/", b"/d/m", b"fuse", b"x"),
+        (30, 41, b"/", b"/d/m", b"fuse", b"x"),
+        (30, 40, b"/", b"/d/m", b"nfs", b"x"),
+    ):
         assert _mount(LINE % other).identity != before.identity
 
 
@@ -513,7 +566,11 @@ def test_what_covers_a_mount() -> None:
     mounts = mounttable.parse(table)[0]
     assert mounttable.covers(mounts) == {2: 4, 3: 4, 5: 6}
     assert mounttable.visible(mounts) == {1, 4, 6}
-    assert {below: cover.source for below, cover in mounttable.covered_by(mounts).items()} == {2: b"d", 3: b"d", 5: b"f"}
+    assert {below: cover.source for below, cover in mounttable.covered_by(mounts).items()} == {
+        2: b"d",
+        3: b"d",
+        5: b"f",
+    }
 
 
 def test_a_stuck_look_up_below_a_cover_is_no_proof() -> None:

@@ -1,4 +1,5 @@
-"""Where names lead: the walk of names.py against the kernel's, on trees of links, and what the text of the mount table settles."""
+"""Where names lead: the walk of names.py against the kernel's, on trees of links, and what the text
+of the mount table settles."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ class Links:
     ],
 )
 def test_links_are_followed(name: str, path: str) -> None:
-    links = Links(home="var/home", abs="/srv", one="two", two="./home/y", proc_self="1234", intoproc="proc/self/fd/3", auto_x="/y")
+    links = Links(
+        home="var/home", abs="/srv", one="two", two="./home/y", proc_self="1234", intoproc="proc/self/fd/3", auto_x="/y"
+    )
     found = names.lead(name.encode(), ground(mount(2, "/proc", "proc"), mount(3, "/auto", "autofs")), links)
     assert (found.path, found.is_settled, found.errno) == (path.encode(), True, 0)
 
@@ -76,7 +79,9 @@ def test_what_something_is_mounted_on_or_below_is_no_link() -> None:
     assert lookups.by_text(b"/a/b/x", there) is None
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EIO, errno.ESTALE, errno.EXDEV])
+@pytest.mark.parametrize(
+    "number", [errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EIO, errno.ESTALE, errno.EXDEV]
+)
 def test_errors(number: int) -> None:
     def read(directory: Sequence[bytes], name: bytes, holder: Mount) -> Optional[bytes]:
         raise OSError(number, os.strerror(number))
@@ -91,14 +96,25 @@ def test_it_stops_where_nothing_may_be_looked_up() -> None:
     hung, inner = mount(2, "/nfs"), mount(3, "/nfs/inner")
     there = ground(hung, inner, closed=[2])
     links = Links(link="nfs/x", data="/nfs/inner/y")
-    for name, path in ((b"/nfs/x/y", b"/nfs/x/y"), (b"/link", b"/nfs/x"), (b"/link/y", b"/nfs/x/y"), (b"/data", b"/nfs/inner/y")):
+    for name, path in (
+        (b"/nfs/x/y", b"/nfs/x/y"),
+        (b"/link", b"/nfs/x"),
+        (b"/link/y", b"/nfs/x/y"),
+        (b"/data", b"/nfs/inner/y"),
+    ):
         found = names.lead(name, there, links)
         assert (found.path, found.stopped, found.is_settled) == (path, hung, False)
     assert names.lead(b"/nfs/inner", there, links) == Lead(b"/nfs/inner"), "what is mounted there is in the table"
 
 
 def test_a_path_without_end_ends() -> None:
-    for links in (Links(a="a"), Links(a="b", b="a"), Links(a="a/a"), Links(a="/a/../a"), Links(a="x/" * 2000 + "../" * 2000 + "a")):
+    for links in (
+        Links(a="a"),
+        Links(a="b", b="a"),
+        Links(a="a/a"),
+        Links(a="/a/../a"),
+        Links(a="x/" * 2000 + "../" * 2000 + "a"),
+    ):
         began = time.monotonic()
         found = names.lead(b"/a", ground(), links)
         assert found.errno in (errno.ELOOP, errno.ENAMETOOLONG) and found.is_settled
@@ -162,7 +178,8 @@ def _below(base: str) -> names.Reader:
     return read
 
 
-# What workers answer -------------------------------------------------------------------------------------------------------------
+# What workers answer
+# ------------------------------------------------------------------------------------------------
 
 
 def _patience(each: float = 0.3, more: float = 20.0) -> Patience:
@@ -184,7 +201,13 @@ def test_one_question_that_hangs_does_not_keep_the_others_from_an_answer() -> No
     def dies(enter: lookups.Enter) -> object:
         raise RuntimeError("a defect")
 
-    questions: list[lookups.Question] = [lambda enter: 1, hangs, lambda enter: b"x" * 9000, dies, lambda enter: (None, "")]
+    questions: list[lookups.Question] = [
+        lambda enter: 1,
+        hangs,
+        lambda enter: b"x" * 9000,
+        dies,
+        lambda enter: (None, ""),
+    ]
     answers, left = lookups.asked(questions, there, _memory(), _patience())
     assert answers == [1, Unanswered(there.at[b"/hung"]), b"x" * 9000, Unanswered(None), (None, "")]
     assert there.closed == {2} and not left

@@ -32,7 +32,9 @@ def guard() -> Iterator[None]:
 
 
 @pytest.fixture(params=["path", "abstract"])
-def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, socket.socket]]:
+def systemd(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, socket.socket]]:
     """What NOTIFY_SOCKET says, and the socket itself."""
     monkeypatch.chdir(tmp_path)  # the whole path may be longer than an address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
@@ -137,7 +139,8 @@ def _open() -> set[int]:
 
 
 @pytest.mark.parametrize(
-    "address", [None, "", "@", "/", "relative", "vsock:2:1", "/no/such", "/dev/null", "@" + "x" * 200, "/a\0b", "/\ud800"]
+    "address",
+    [None, "", "@", "/", "relative", "vsock:2:1", "/no/such", "/dev/null", "@" + "x" * 200, "/a\0b", "/\ud800"],
 )
 def test_a_wrong_address_is_no_address(address: Optional[str]) -> None:
     environment = {} if address is None else {"NOTIFY_SOCKET": address}
@@ -198,5 +201,7 @@ def test_the_watchdog(microseconds: Optional[str], pid: Optional[str], interval:
 
 def test_nothing_of_the_package_but_text_is_loaded() -> None:
     code = "import check_mounts.notify, sys; print(*sorted(name for name in sys.modules if name.startswith('check_mounts.')))"
-    result = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    result = subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
+    )
     assert result.stdout.split() == ["check_mounts.notify", "check_mounts.text"]

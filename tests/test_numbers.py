@@ -1,4 +1,5 @@
-"""Any number that a kernel or a server may send: it travels, is judged with sense, and is printed. Through a real FUSE filesystem."""
+"""Any number that a kernel or a server may send: it travels, is judged with sense, and is printed.
+Through a real FUSE filesystem."""
 
 from __future__ import annotations
 
@@ -81,7 +82,9 @@ def _frame(**changes: Any) -> bytes:
     """An answer as a worker would pack it."""
     values: dict[str, Any] = dict(kind=0, step=0, times=[2**32 - 1] * 8, errnos=[0] * 8, flags=0, rest=[0] * 12)
     values.update(changes)
-    return probe._ANSWER.pack(values["kind"], values["step"], *values["times"], *values["errnos"], values["flags"], *values["rest"])
+    return probe._ANSWER.pack(
+        values["kind"], values["step"], *values["times"], *values["errnos"], values["flags"], *values["rest"]
+    )
 
 
 @given(
@@ -233,7 +236,9 @@ def test_any_entry_is_an_answer(fuse: Fuse, plugin: Plugin, entries: list[str]) 
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", [b"a/b", b"", b"/"])
-def test_entries_that_the_kernel_refuses_are_an_error_of_the_filesystem(fuse: Fuse, plugin: Plugin, name: bytes) -> None:
+def test_entries_that_the_kernel_refuses_are_an_error_of_the_filesystem(
+    fuse: Fuse, plugin: Plugin, name: bytes
+) -> None:
     fuse.mount("fs")
     fuse.command("entries", "fs", _entry(name))
     result = plugin()
@@ -245,7 +250,8 @@ def test_entries_that_the_kernel_refuses_are_an_error_of_the_filesystem(fuse: Fu
 def test_an_error_of_our_own_is_told_as_one(
     mounts: Mounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    """Not as a worker that somebody has killed; and each is told at once, by a worker that serves no other mount."""
+    """Not as a worker that somebody has killed; and each is told at once, by a worker that serves
+    no other mount."""
     paths = [mounts.tmpfs(name) for name in "abc"]
     table = mounttable.read(mounttable.DEFAULT_PATH)
 

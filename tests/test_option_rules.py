@@ -1,4 +1,5 @@
-"""Options that the kernel shows otherwise than it takes them, and what fstab's lines come to for util-linux and systemd."""
+"""Options that the kernel shows otherwise than it takes them, and what fstab's lines come to for
+util-linux and systemd."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ SAME = [
     # others: numbers in any base, words in any case
     ("fuse.sshfs", "uid=1000,allow_other,umask=022", "user_id=0,group_id=0"),
     ("somefs", "level=0x10", "level=16"),
-    # masked, taken in another base, taken back: as the parsers and show_options of Linux 5.10 to 6.12 have it
+    # masked, taken in another base, taken back: as the parsers and show_options of Linux 5.10 to
+    # 6.12 have it
     ("vfat", "utf8,uni_xlate", "uni_xlate"),
     ("vfat", "time_offset=0x3c", "time_offset=60"),
     ("vfat", "time_offset=-060", "time_offset=-48"),
@@ -344,7 +346,9 @@ def test_a_device_has_the_options_of_the_mount_that_was_first(tmp_path: Path) ->
     # A bind mount decides nothing, nor does one that nobody declared.
     assert of_fstab(tmp_path, lines[1], table) == [(Condition.CHANGED, "sync is not in force, but expected")]
     lines[0] = lines[0].replace("commit=30", "commit=5")
-    assert of_fstab(tmp_path, "\n".join((lines[0], lines[2])), table) == [(Condition.CHANGED, "commit is 30, expected 5")]
+    assert of_fstab(tmp_path, "\n".join((lines[0], lines[2])), table) == [
+        (Condition.CHANGED, "commit is 30, expected 5")
+    ]
 
 
 def test_the_device_that_gpfs_names_is_no_flag() -> None:
@@ -358,7 +362,8 @@ def test_fat_makes_itself_read_only_for_nfs() -> None:
     assert told("nfs=nostale_ro,rw", there) == ["mounted ro, expected rw"]
 
 
-# fstab as util-linux reads it ----------------------------------------------------------------------------------------------------
+# fstab as util-linux reads it
+# ------------------------------------------------------------------------------------------------
 
 
 def bound(options: str, more: str = "rw") -> Mount:
@@ -455,8 +460,12 @@ def test_a_directory_that_is_bound_on_itself() -> None:
     root = Mount(1, 0, (0, 9), b"/", b"/", (b"rw", b"relatime"), (), b"ext4", b"x", (b"rw",))
     assert told("bind", mount("ext4", root="/m"), root, source="/m") == []
     assert told("bind,ro", mount("ext4", options="ro,relatime", root="/m"), root, source="/m") == []
-    assert told("bind", mount("ext4", options="ro,relatime", root="/m"), root, source="/m") == ["mounted ro, expected rw"]
-    assert told("bind", mount("ext4", root="/other"), root, source="/m") == ["it shows /other, expected /m (bound from /m)"]
+    assert told("bind", mount("ext4", options="ro,relatime", root="/m"), root, source="/m") == [
+        "mounted ro, expected rw"
+    ]
+    assert told("bind", mount("ext4", root="/other"), root, source="/m") == [
+        "it shows /other, expected /m (bound from /m)"
+    ]
     # Twice: beneath lies the first one.
     first = Mount(8, 1, (0, 9), b"/m", b"/m", (b"rw", b"relatime"), (), b"ext4", b"x", (b"rw",))
     again = Mount(9, 8, (0, 9), b"/m", b"/m", (b"rw", b"relatime"), (), b"ext4", b"x", (b"rw",))
@@ -474,17 +483,22 @@ def test_a_directory_that_is_bound_on_itself() -> None:
 )
 def test_a_bind_of_what_was_mounted_by_itself_and_has_expired(fs_type: str, above: str, there: str, wrong: str) -> None:
     def of(number: int, device: int, point: bytes, source: str) -> Mount:
-        return Mount(number, 1, (0, device), b"/", point, (b"rw", b"relatime"), (), fs_type.encode(), source.encode(), (b"rw",))
+        return Mount(
+            number, 1, (0, device), b"/", point, (b"rw", b"relatime"), (), fs_type.encode(), source.encode(), (b"rw",)
+        )
 
     holder = of(8, 50, b"/n", above)
     assert told("bind", of(9, 51, b"/m", there), holder, source="/n/vol1") == []
     assert len(told("bind", of(9, 51, b"/m", wrong), holder, source="/n/vol1")) == 1
 
 
-# fstab as systemd reads it -------------------------------------------------------------------------------------------------------
+# fstab as systemd reads it
+# ------------------------------------------------------------------------------------------------
 
 
-def of_fstab(tmp_path: Path, line: str, table: str = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n") -> list[tuple[Condition, str]]:
+def of_fstab(
+    tmp_path: Path, line: str, table: str = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"
+) -> list[tuple[Condition, str]]:
     fstab = tmp_path / "fstab"
     fstab.write_text(line + "\n")
     entries, complaints = expected.read_fstab(str(fstab))
@@ -547,11 +561,15 @@ def test_what_is_mounted_before_fstab_is_read(tmp_path: Path, line: str, shown: 
 
 def test_root_that_is_read_only_in_spite_of_noauto(tmp_path: Path) -> None:
     table = "21 1 8:1 / / ro,relatime - ext4 /dev/sda1 ro\n"
-    assert of_fstab(tmp_path, "/dev/sda1 / ext4 rw,noauto 0 1", table) == [(Condition.READ_ONLY, "mounted ro, expected rw")]
+    assert of_fstab(tmp_path, "/dev/sda1 / ext4 rw,noauto 0 1", table) == [
+        (Condition.READ_ONLY, "mounted ro, expected rw")
+    ]
 
 
 def test_what_the_initramfs_has_mounted_keeps_its_access_times(tmp_path: Path) -> None:
     """systemd-remount-fs remounts it, and a remount without any atime flag keeps those that are."""
     table = "21 1 8:1 / / rw,noatime - ext4 /dev/sda1 rw\n"
     assert of_fstab(tmp_path, "/dev/sda1 / ext4 atime 0 1", table) == []
-    assert of_fstab(tmp_path, "/dev/sda1 / ext4 relatime 0 1", table) == [(Condition.CHANGED, "noatime is in force, expected relatime")]
+    assert of_fstab(tmp_path, "/dev/sda1 / ext4 relatime 0 1", table) == [
+        (Condition.CHANGED, "noatime is in force, expected relatime")
+    ]

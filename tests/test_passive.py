@@ -1,4 +1,5 @@
-"""Destinations of passive results: what is composed of hostile names, what is refused, servers that do not behave."""
+"""Destinations of passive results: what is composed of hostile names, what is refused, servers that
+do not behave."""
 
 from __future__ import annotations
 
@@ -175,7 +176,8 @@ def test_secrets_are_not_in_the_repr_of_settings() -> None:
     assert "s3cr3t" not in repr(Settings(user="u", password="s3cr3t", token="s3cr3t"))
 
 
-# --- what is composed. A mount point may hold any byte but NUL, and ends up in the name of a service and in the output.
+# --- what is composed. A mount point may hold any byte but NUL, and ends up in the name of a
+# service and in the output.
 
 # Everything that could end a field, a record or a line somewhere, and whole attacks.
 POISON = st.sampled_from(
@@ -263,7 +265,10 @@ def test_a_result_is_one_object_for_icinga(given_: Result) -> None:
     except Undelivered:
         assert not given_.host.strip() or not given_.service.strip()
         return
-    assert fields["service"] == f"{records.name(given_.host)}!{records.name(given_.service)}" and fields["service"].isprintable()
+    assert (
+        fields["service"] == f"{records.name(given_.host)}!{records.name(given_.service)}"
+        and fields["service"].isprintable()
+    )
     assert fields["type"] == "Service" and fields["exit_status"] in (0, 1, 2, 3)
     for words in (*fields["performance_data"], fields["check_source"], *fields["plugin_output"].split("\n")):
         assert words.isprintable() and "|" not in words
@@ -276,7 +281,10 @@ def test_a_result_is_one_element_for_nrdp(given_: list[Result]) -> None:
     for each in given_:
         with contextlib.suppress(Undelivered):
             elements.append(nrdp.element(each))
-    form = {key: values[0] for key, values in parse_qs(nrdp.request(elements, "a&b=\udcff").decode(), errors="surrogateescape").items()}
+    form = {
+        key: values[0]
+        for key, values in parse_qs(nrdp.request(elements, "a&b=\udcff").decode(), errors="surrogateescape").items()
+    }
     assert form["token"] == "a&b=\udcff" and form["cmd"] == "submitcheck" and form["XMLDATA"].isascii()
     root = etree.fromstring(form["XMLDATA"])
     assert root.tag == "checkresults" and len(root) == len(elements)
@@ -376,7 +384,9 @@ def test_what_fits_is_no_longer_than_the_limit(given_: Result, limit: int) -> No
     words = records.fitted(parts, limit, lambda piece: len(piece.encode()))
     assert len(words.encode()) <= limit
     verdict = words.split("\n")[0].partition(" | ")[0]
-    assert verdict == parts.verdict or (verdict.endswith("...") and parts.verdict.startswith(verdict[:-3].removesuffix("; ")))
+    assert verdict == parts.verdict or (
+        verdict.endswith("...") and parts.verdict.startswith(verdict[:-3].removesuffix("; "))
+    )
     items = words.split("\n")[0].partition(" | ")[2]
     assert any(items == " ".join(parts.perfdata[:count]) for count in range(len(parts.perfdata) + 1))
 
@@ -417,7 +427,9 @@ def test_one_bad_name_does_not_keep_the_others(pipe: Path) -> None:
 
 
 def test_nobody_reads(pipe: Path) -> None:
-    assert refused(to(pipe), [result()]) == ("nobody reads from it: the monitoring system does not run, or takes no external commands")
+    assert refused(to(pipe), [result()]) == (
+        "nobody reads from it: the monitoring system does not run, or takes no external commands"
+    )
 
 
 def test_a_full_pipe_costs_no_more_than_the_time_given_and_gets_no_piece_of_a_line(pipe: Path) -> None:
@@ -499,7 +511,9 @@ def test_what_is_no_pipe_is_left_alone(tmp_path: Path, pipe: Path) -> None:
     assert file.read_bytes() == b"before"
 
 
-def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(
+    pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("check_mounts.syscalls.open_without_symlinks", os.open)
     (pipe.parent / "link").symlink_to(pipe)
     with reader(pipe) as reading:
@@ -521,7 +535,8 @@ def test_a_blank_at_the_end_of_a_name_can_be_seen() -> None:
 
 
 class Client:
-    """A program in the place of send_nsca: says on ``-V`` which one it is, and else does ``body``, a piece of shell."""
+    """A program in the place of send_nsca: says on ``-V`` which one it is, and else does ``body``,
+    a piece of shell."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -603,7 +618,9 @@ def test_a_client_that_overstays_is_killed_with_all_it_has_started(client: Clien
 
 
 def test_a_client_that_closes_its_output_and_stays(client: Client) -> None:
-    assert refused(client("exec >&- 2>&-; sleep 1000"), [result()], 0.5) == "send_nsca did not end in time, and was killed"
+    assert (
+        refused(client("exec >&- 2>&-; sleep 1000"), [result()], 0.5) == "send_nsca did not end in time, and was killed"
+    )
 
 
 def test_a_client_that_never_stops_talking(client: Client) -> None:
@@ -627,7 +644,9 @@ def test_a_client_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_results_that_cannot_be_sent_are_named_and_the_others_sent(client: Client, tmp_path: Path) -> None:
     words = refused(client(f"cat > {tmp_path}/input; {SENT}"), [result(host="h" * 64), result()])
-    assert words == f"1 of 2 results were refused, the first: {'h' * 64}!mounts: NSCA cuts the name of a host at 63 bytes"
+    assert (
+        words == f"1 of 2 results were refused, the first: {'h' * 64}!mounts: NSCA cuts the name of a host at 63 bytes"
+    )
     assert (tmp_path / "input").read_bytes() == nsca.compose([result()], False)[1]
 
 
@@ -670,7 +689,9 @@ class Server:
                 return b""
             data += chunk
         head, _, body = data.partition(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        length = next(
+            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+        )
         while len(body) < length:
             body += connection.recv(65536)
         self.requests.append(head + b"\r\n\r\n" + body)
@@ -691,8 +712,28 @@ Start = Callable[..., Server]
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1, signed by itself, and its key."""
     base = tmp_path_factory.mktemp("authority")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-keyout", f"{base}/key.pem", "-out", f"{base}/certificate.pem"]
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    words += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-days",
+        "2",
+        "-keyout",
+        f"{base}/key.pem",
+        "-out",
+        f"{base}/certificate.pem",
+    ]
     subprocess.run(words, check=True, capture_output=True)
     return base
 
@@ -726,14 +767,19 @@ def http(status: str, body: bytes, more: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\n{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-TAKEN = http("200 OK", b'{"results":[{"code":200.0,"status":"Successfully processed check result for object \'client1!mounts\'."}]}')
+TAKEN = http(
+    "200 OK",
+    b'{"results":[{"code":200.0,"status":"Successfully processed check result for object \'client1!mounts\'."}]}',
+)
 HUNG_UP = ("it has hung up without an answer", "Connection reset by peer", "Broken pipe")
 NO_SUCH = "no such service, or no permission actions/process-check-result for it (404)"
 UNKNOWN = http("404 Not Found", b'{"error":404,"status":"No objects found."}')
 
 
 def icinga(server: Server, authority: Path, settings: Settings = USER) -> Destination:
-    return destination(f"icinga2:https://127.0.0.1:{server.port}", dataclasses.replace(settings, ca=str(authority / "certificate.pem")))
+    return destination(
+        f"icinga2:https://127.0.0.1:{server.port}", dataclasses.replace(settings, ca=str(authority / "certificate.pem"))
+    )
 
 
 def test_several_results_go_by_one_connection(start: Start, authority: Path) -> None:
@@ -809,7 +855,9 @@ def test_an_answer_without_end_is_not_read_to_its_end(start: Start, authority: P
         while True:
             connection.sendall(b"x" * 65536)
 
-    assert refused(icinga(start(handler), authority), [result(), result()]).endswith("what it answers is not what Icinga 2 would")
+    assert refused(icinga(start(handler), authority), [result(), result()]).endswith(
+        "what it answers is not what Icinga 2 would"
+    )
 
 
 def test_a_server_that_accepts_and_never_answers(start: Start, authority: Path) -> None:
@@ -873,8 +921,13 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
     server = start(answering(TAKEN))
     url = f"icinga2:https://127.0.0.1:{server.port}"
     # With or without a hyphen, as OpenSSL is new or old.
-    assert refused(destination(url, USER), [result()]).replace("-", " ") == "its certificate is refused: self signed certificate"
-    wrong_name = destination(f"icinga2:https://localhost:{server.port}", dataclasses.replace(USER, ca=str(authority / "certificate.pem")))
+    assert (
+        refused(destination(url, USER), [result()]).replace("-", " ")
+        == "its certificate is refused: self signed certificate"
+    )
+    wrong_name = destination(
+        f"icinga2:https://localhost:{server.port}", dataclasses.replace(USER, ca=str(authority / "certificate.pem"))
+    )
     assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
     assert not server.requests, "nothing was said to somebody else"
     destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5)
@@ -885,7 +938,10 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
         (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: no certificate (PEM) in it"),
         (dataclasses.replace(USER, ca="/"), "ca /: not a regular file"),
         (Settings(certificate="/none"), "certificate /none: No such file or directory"),
-        (Settings(certificate=str(empty), key=str(empty)), f"certificate {empty}: no certificate, or not its key (PEM)"),
+        (
+            Settings(certificate=str(empty), key=str(empty)),
+            f"certificate {empty}: no certificate, or not its key (PEM)",
+        ),
     ):
         assert refused(destination(url, settings), [result()]) == words
 
@@ -961,7 +1017,10 @@ def test_name_servers_that_do_not_answer_cost_no_more_than_the_time_given(monkey
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     before = children.read_text()
-    assert in_vain(refused(destination("icinga2:https://master.example.org", USER), [result()], 0.5)) == "its name was not found"
+    assert (
+        in_vain(refused(destination("icinga2:https://master.example.org", USER), [result()], 0.5))
+        == "its name was not found"
+    )
     assert children.read_text() == before
 
 
@@ -991,7 +1050,9 @@ def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.Mon
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     with unanswered() as port:
         targets = [("127.0.0.1", each) for each in (port, 1, server.port)]
-        monkeypatch.setattr(web, "resolved", lambda host, port, until_: [(socket.AF_INET, target) for target in targets])
+        monkeypatch.setattr(
+            web, "resolved", lambda host, port, until_: [(socket.AF_INET, target) for target in targets]
+        )
         destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3)
         assert len(server.requests) == 1
         targets.pop()
@@ -1001,7 +1062,8 @@ def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.Mon
 
 
 def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a host has no IPv6, the family is not supported; nothing is known of the server then."""
+    """Where a host has no IPv6, the family is not supported; nothing is known of the server
+    then."""
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     targets: list[tuple[int, Any]] = []
     monkeypatch.setattr(web, "resolved", lambda host, port, until_: list(targets))
@@ -1025,7 +1087,10 @@ def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monke
 
 def test_a_name_is_resolved_by_a_child() -> None:
     found = web.resolved("localhost", 80, time.monotonic() + 10)
-    assert {(family, target[:2]) for family, target in found} <= {(socket.AF_INET, ("127.0.0.1", 80)), (socket.AF_INET6, ("::1", 80))}
+    assert {(family, target[:2]) for family, target in found} <= {
+        (socket.AF_INET, ("127.0.0.1", 80)),
+        (socket.AF_INET6, ("::1", 80)),
+    }
     assert found
     assert web.resolved("::1", 80, time.monotonic() + 10) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
 
@@ -1033,8 +1098,12 @@ def test_a_name_is_resolved_by_a_child() -> None:
 # --- NRDP
 
 META = b"<meta><output>1 checks processed</output></meta>"
-PROCESSED = http("200 OK", b"<?xml version='1.0'?>\n<result><status>0</status><message>OK</message>" + META + b"</result>")
-PROCESSED_JSON = http("200 OK", b'{"result": {"status": 0, "message": "OK", "meta": {"output": "1 checks processed."}}}')
+PROCESSED = http(
+    "200 OK", b"<?xml version='1.0'?>\n<result><status>0</status><message>OK</message>" + META + b"</result>"
+)
+PROCESSED_JSON = http(
+    "200 OK", b'{"result": {"status": 0, "message": "OK", "meta": {"output": "1 checks processed."}}}'
+)
 
 
 def at(server: Server, settings: Settings = NAGIOS) -> Destination:

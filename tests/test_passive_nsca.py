@@ -1,4 +1,5 @@
-"""Which send_nsca root runs where the configuration names none: real directories, real owners, in the place of those it looks into."""
+"""Which send_nsca root runs where the configuration names none: real directories, real owners, in
+the place of those it looks into."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ PROGRAM = BIN / "send_nsca"
 
 @pytest.fixture
 def client(mounts: Mounts, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A program that is root's, and so are all directories up to it. Those of tmp_path are not: /tmp is everybody's."""
+    """A program that is root's, and so are all directories up to it. Those of tmp_path are not:
+    /tmp is everybody's."""
     mounts.mount_at(BASE, "tmpfs", options="mode=0755")
     BIN.mkdir(parents=True)
     monkeypatch.setattr(nsca, "PLACES", ("/nowhere", str(BIN)))
@@ -95,7 +97,9 @@ def test_the_next_place_will_do(client: Client, monkeypatch: pytest.MonkeyPatch)
     assert runs(somewhere())
 
 
-def test_the_administrator_may_name_it_and_who_is_not_root_has_nothing_to_lose(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_administrator_may_name_it_and_who_is_not_root_has_nothing_to_lose(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.chown(BIN, THEIRS, THEIRS)
     assert runs(somewhere(str(PROGRAM)))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -1,4 +1,5 @@
-"""Servers that hang up between the results that they are to take: what is asked again, and what is said of it."""
+"""Servers that hang up between the results that they are to take: what is asked again, and what is
+said of it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,20 @@ import pytest
 
 from check_mounts.passive import Refused, Undelivered
 from tests.conftest import undelivered
-from tests.test_passive import HUNG_UP, TAKEN, UNKNOWN, Server, Start, answering, authority, guard, http, icinga, result, start
+from tests.test_passive import (
+    HUNG_UP,
+    TAKEN,
+    UNKNOWN,
+    Server,
+    Start,
+    answering,
+    authority,
+    guard,
+    http,
+    icinga,
+    result,
+    start,
+)
 
 __all__ = ["authority", "guard", "start"]  # fixtures
 
@@ -45,7 +59,9 @@ def services(server: Server) -> list[str]:
 
 
 @pytest.mark.parametrize("way", [politely, plainly, rudely])
-def test_a_connection_that_was_closed_meanwhile_is_made_anew(start: Start, authority: Path, way: Callable[[socket.socket], None]) -> None:
+def test_a_connection_that_was_closed_meanwhile_is_made_anew(
+    start: Start, authority: Path, way: Callable[[socket.socket], None]
+) -> None:
     """By a server that does not say so with its last answer."""
 
     def handler(server: Server, connection: socket.socket) -> None:
@@ -75,7 +91,8 @@ def test_a_request_that_was_read_is_asked_once_more(start: Start, authority: Pat
 
 
 def test_a_server_that_goes_away_midway_has_refused_nothing(start: Start, authority: Path) -> None:
-    """The connection is made anew once. What was not delivered is worth another try, unlike what is Refused."""
+    """The connection is made anew once. What was not delivered is worth another try, unlike what is
+    Refused."""
 
     def handler(server: Server, connection: socket.socket) -> None:
         while server.request(connection) and len(server.requests) < 3:
@@ -151,8 +168,11 @@ def outcome(code: int) -> bytes:
         (http("200 OK", outcome(409)), False),
     ],
 )
-def test_what_the_server_cannot_do_for_now_is_worth_another_try(start: Start, authority: Path, answer: bytes, for_now: bool) -> None:
-    """It keeps none of the others from being delivered, before or after, and is no less worth it beside what is refused for good."""
+def test_what_the_server_cannot_do_for_now_is_worth_another_try(
+    start: Start, authority: Path, answer: bytes, for_now: bool
+) -> None:
+    """It keeps none of the others from being delivered, before or after, and is no less worth it
+    beside what is refused for good."""
     server = start(answering(TAKEN, answer, UNKNOWN, TAKEN))
     error = refused(server, authority)
     assert isinstance(error, Refused) != for_now

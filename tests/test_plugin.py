@@ -27,7 +27,9 @@ def mount(point: bytes, source: bytes = b"/dev/sda1", fs_type: bytes = b"xfs", m
     return Mount(mount_id, 0, (8, mount_id), b"/", point, (b"rw",), (), fs_type, source, (b"rw",))
 
 
-def finding(point: bytes, condition: Condition, detail: str = "", latency: Optional[float] = 0.012, **kind: bytes) -> Finding:
+def finding(
+    point: bytes, condition: Condition, detail: str = "", latency: Optional[float] = 0.012, **kind: bytes
+) -> Finding:
     return Finding(point, mount(point, **kind), condition, detail, Outcome(), latency)  # type: ignore[arg-type]
 
 
@@ -65,15 +67,24 @@ def test_critical() -> None:
 
 
 def _hung(source: bytes, fs_type: bytes, count: int, first: int = 0, **more: str) -> list[Finding]:
-    found = [finding(b"/m%d" % (first + n), Condition.TIMED_OUT, f"after 5.{n} s", fs_type=fs_type, source=source) for n in range(count)]
+    found = [
+        finding(b"/m%d" % (first + n), Condition.TIMED_OUT, f"after 5.{n} s", fs_type=fs_type, source=source)
+        for n in range(count)
+    ]
     return [dataclasses.replace(each, **more) for each in found]  # type: ignore[arg-type]
 
 
 def test_failures_are_grouped_by_the_servers_that_their_types_name() -> None:
     lustre = [*_hung(b"10.1.0.1@o2ib:10.1.0.2@o2ib:/a", b"lustre", 3), *_hung(b"10.2.0.1@o2ib:/b", b"lustre", 3, 3)]
     said = printed(survey(*lustre), perfdata="none")
-    assert "all 3 mounts of 10.1.0.1@o2ib timed out (/m0, /m1, /m2); all 3 mounts of 10.2.0.1@o2ib timed out (/m3, /m4, /m5)" in said
-    urls = [*_hung(b"https://cloud.example.org/dav", b"fuse", 3), *_hung(b"curlftpfs#ftp://bob:pw@ftp.example.org/", b"fuse", 3, 3)]
+    assert (
+        "all 3 mounts of 10.1.0.1@o2ib timed out (/m0, /m1, /m2); all 3 mounts of 10.2.0.1@o2ib timed out (/m3, /m4, /m5)"
+        in said
+    )
+    urls = [
+        *_hung(b"https://cloud.example.org/dav", b"fuse", 3),
+        *_hung(b"curlftpfs#ftp://bob:pw@ftp.example.org/", b"fuse", 3, 3),
+    ]
     said = printed(survey(*urls), perfdata="none")
     assert "all 3 mounts of cloud.example.org timed out" in said
     assert "all 3 mounts of ftp.example.org timed out" in said
@@ -90,16 +101,25 @@ def test_tunnels_on_one_address_are_servers_each_and_name_their_causes() -> None
         options = (b"rw", b"port=%d" % port, b"addr=127.0.0.1")
         efs.append(dataclasses.replace(each, mount=dataclasses.replace(each.mount, super_options=options)))
     said = printed(survey(*efs), perfdata="none")
-    assert "/m20049 (nfs4 127.0.0.1:/) timed out after 5.0 s: server 127.0.0.1 refuses connections on port 20049; " in said
+    assert (
+        "/m20049 (nfs4 127.0.0.1:/) timed out after 5.0 s: server 127.0.0.1 refuses connections on port 20049; " in said
+    )
     assert said.count("refuses connections on port") == 6
     assert "; and 1 more\n" in said
     # Two of each tunnel
-    twice = [*efs, *(dataclasses.replace(each, mount_point=each.mount_point + b"b", detail="after 6 s") for each in efs)]
-    assert "all 2 mounts of 127.0.0.1:20049 timed out: server 127.0.0.1 refuses connections on port 20049" in printed(survey(*twice))
+    twice = [
+        *efs,
+        *(dataclasses.replace(each, mount_point=each.mount_point + b"b", detail="after 6 s") for each in efs),
+    ]
+    assert "all 2 mounts of 127.0.0.1:20049 timed out: server 127.0.0.1 refuses connections on port 20049" in printed(
+        survey(*twice)
+    )
 
 
 def test_warning() -> None:
-    denied = finding(b"/example", Condition.DENIED, "mode 0000 does not allow access", fs_type=b"nfs", source=b"filer1:/example")
+    denied = finding(
+        b"/example", Condition.DENIED, "mode 0000 does not allow access", fs_type=b"nfs", source=b"filer1:/example"
+    )
     assert printed(survey(*HEALTHY[:41], denied), perfdata="none") == (
         "MOUNTS WARNING - 1 of 42 mounts failed: /example (nfs filer1:/example) denied: mode 0000 does not allow access\n"
     )
@@ -113,7 +133,13 @@ def test_thresholds_stand_with_the_latencies_only() -> None:
 
 def test_five_hundred_failures_stay_readable() -> None:
     hung = [
-        finding(b"/home/u%d" % number, Condition.TIMED_OUT, "after 5 s", fs_type=b"nfs4", source=b"filer%d:/u" % (number % 3))
+        finding(
+            b"/home/u%d" % number,
+            Condition.TIMED_OUT,
+            "after 5 s",
+            fs_type=b"nfs4",
+            source=b"filer%d:/u" % (number % 3),
+        )
         for number in range(450)
     ]
     dead = [finding(b"/d%d" % number, Condition.DEAD, "Input/output error (EIO)") for number in range(50)]
@@ -128,7 +154,10 @@ def test_five_hundred_failures_stay_readable() -> None:
 
 
 def test_five_hundred_servers_stay_readable() -> None:
-    hung = [finding(b"/%d" % n, Condition.TIMED_OUT, "after 5 s", fs_type=b"nfs", source=b"filer%d:/" % n) for n in range(500)]
+    hung = [
+        finding(b"/%d" % n, Condition.TIMED_OUT, "after 5 s", fs_type=b"nfs", source=b"filer%d:/" % n)
+        for n in range(500)
+    ]
     line = printed(survey(*hung), perfdata="none")
     assert line.endswith("; and 494 more\n")
     assert len(line) < 600
@@ -165,7 +194,10 @@ def test_steps() -> None:
 def test_nothing_selected() -> None:
     out = LeftOut(mount(b"/proc"), "kernel pseudo-filesystem")
     data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none"))
-    assert (data, state) == (b"MOUNTS UNKNOWN - no mount was selected (1 mount left out, -vvv says why)\n", State.UNKNOWN)
+    assert (data, state) == (
+        b"MOUNTS UNKNOWN - no mount was selected (1 mount left out, -vvv says why)\n",
+        State.UNKNOWN,
+    )
     data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none", allow_none=True))
     assert (data[:12], state) == (b"MOUNTS OK - ", State.OK)
 
@@ -259,7 +291,9 @@ def test_with_each_nagiosplugin(version: str) -> None:
     )
     path = os.pathsep.join([str(library), str(ROOT), *_tools()])
     subprocess.run([PYTHON, "-c", script], env={**environment, "PYTHONPATH": path}, check=True)
-    result = subprocess.run([PYTHON, "-m", "check_mounts", "-p", "/"], env=environment, capture_output=True, cwd="/", check=False)
+    result = subprocess.run(
+        [PYTHON, "-m", "check_mounts", "-p", "/"], env=environment, capture_output=True, cwd="/", check=False
+    )
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in ")
 
 

@@ -43,7 +43,9 @@ class Anywhere:
         plugin = Plugin(self._public, self._public / "state")
         plugin.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self._public), "XDG_RUNTIME_DIR": ""}
         paths = [str(path) for path in self._made]
-        result = Result(plugin.start("--json", *arguments, *paths, wrapper=wrapper, below=False, state=False, cwd=self._public))
+        result = Result(
+            plugin.start("--json", *arguments, *paths, wrapper=wrapper, below=False, state=False, cwd=self._public)
+        )
         value = json.loads(result.stdout)
         found = {Path(finding["mount_point"]).name: finding for finding in value["findings"]}
         return {"": value["state"], **found}
@@ -61,7 +63,12 @@ def anywhere(mounts: Mounts, public: Path) -> Any:
 
 
 def test_root_without_capabilities_is_told_what_any_user_is(anywhere: Anywhere) -> None:
-    for name, options in (("private", "mode=0700"), ("group", "mode=0070"), ("closed", "mode=0000"), ("open", "mode=0755")):
+    for name, options in (
+        ("private", "mode=0700"),
+        ("group", "mode=0070"),
+        ("closed", "mode=0000"),
+        ("open", "mode=0755"),
+    ):
         anywhere.tmpfs(name, f"{options},uid={_OWNER}")
     as_nothing, as_user = anywhere(_NOTHING), anywhere(_as_user())
     for name in ("private", "group", "closed", "open"):
@@ -108,7 +115,10 @@ def test_as_a_user_takes_capabilities(anywhere: Anywhere, plugin: Plugin) -> Non
     assert found["private"]["outcome"]["acted_as"] == _OWNER
     result = Result(plugin.start("--as", str(_OWNER), wrapper=_NOTHING))
     assert result.code == 3
-    assert result.verdict == "MOUNTS UNKNOWN - argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)"
+    assert (
+        result.verdict
+        == "MOUNTS UNKNOWN - argument --as: only root can act as another user (or who has CAP_SETUID and CAP_SETGID)"
+    )
 
 
 def test_groups_of_others_open_no_door(anywhere: Anywhere) -> None:
@@ -124,7 +134,17 @@ def test_groups_of_others_open_no_door(anywhere: Anywhere) -> None:
 def test_a_worker_that_cannot_come_back_ends(mounts: Mounts, plugin: Plugin, call: str, error: str) -> None:
     mounts.tmpfs("a", f"uid={_OWNER},mode=0700")
     roots = [mounts.tmpfs(name, "uid=0,mode=0700") for name in "bcd"]
-    wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when=2"]
+    wrapper = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={error}:when=2",
+    ]
     result = Result(plugin.start("--json", wrapper=wrapper))
     found = {finding["mount_point"]: finding for finding in json.loads(result.stdout)["findings"]}
     for path in roots:
@@ -158,11 +178,18 @@ except OSError:
 def test_what_is_left_in_between_ends(plugin: Plugin, how: str) -> None:
     import subprocess
 
-    process = subprocess.run([PYTHON, "-c", _LEFT_IN_BETWEEN, how], env=plugin.environment, stdout=subprocess.PIPE, check=False)
+    process = subprocess.run(
+        [PYTHON, "-c", _LEFT_IN_BETWEEN, how], env=plugin.environment, stdout=subprocess.PIPE, check=False
+    )
     assert (process.stdout, process.returncode) == (b"", 1)
 
 
 def test_capabilities_are_read() -> None:
-    effective = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[1], 16)
+    effective = int(
+        next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[
+            1
+        ],
+        16,
+    )
     assert syscalls.capabilities()[0] == effective
     assert privilege.can_act_as_others() == (effective & 0xC0 == 0xC0)

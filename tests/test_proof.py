@@ -1,4 +1,5 @@
-"""OK needs a success, and dead needs a proof: what servers and kernels may answer, and what it means. All mounts are real."""
+"""OK needs a success, and dead needs a proof: what servers and kernels may answer, and what it
+means. All mounts are real."""
 
 from __future__ import annotations
 
@@ -71,7 +72,9 @@ def test_one_success_is_enough(fuse: Fuse, plugin: Plugin, failing: tuple[str, .
     told = _outcome(result)
     assert (told["condition"], told["failed_step"]) == ("ok", None)
     names = {"statfs": "statfs", "getattr": "statx"}
-    assert {step for step, number in told["errnos"].items() if number == errno.EINVAL} == {names[each] for each in failing}
+    assert {step for step, number in told["errnos"].items() if number == errno.EINVAL} == {
+        names[each] for each in failing
+    }
 
 
 def test_errors_before_it_hung_are_told(fuse: Fuse, plugin: Plugin) -> None:
@@ -80,7 +83,9 @@ def test_errors_before_it_hung_are_told(fuse: Fuse, plugin: Plugin) -> None:
     fuse.command("hang-at", "fs", "getattr")
     result = plugin("-t", "0.5", "-vvv")
     assert result.code == 2
-    assert any(line.startswith("  statfs: ") and line.endswith(" s, Invalid argument (EINVAL)") for line in result.lines)
+    assert any(
+        line.startswith("  statfs: ") and line.endswith(" s, Invalid argument (EINVAL)") for line in result.lines
+    )
     assert "  statx: no answer" in result.lines
 
 
@@ -115,7 +120,9 @@ def test_a_listing_that_the_kernel_keeps_is_no_answer(fuse: Fuse, plugin: Plugin
 
 
 @pytest.mark.parametrize("failing", [("statfs",), ("statfs", "getattr")])
-def test_files_as_mount_points_need_a_success_as_well(fuse: Fuse, mounts: Mounts, plugin: Plugin, failing: tuple[str, ...]) -> None:
+def test_files_as_mount_points_need_a_success_as_well(
+    fuse: Fuse, mounts: Mounts, plugin: Plugin, failing: tuple[str, ...]
+) -> None:
     source = fuse.mount("fs")
     (source / "file").touch()
     target = mounts.point("bound") / "file"
@@ -130,10 +137,21 @@ def test_files_as_mount_points_need_a_success_as_well(fuse: Fuse, mounts: Mounts
 def test_unprivileged_callers_need_one_as_well(fuse: Fuse, mounts: Mounts, public: Path) -> None:
     name = str(public / "fs")
     path = fuse.mount(name, uid=_OWNER, mode="700")
-    command = ["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", "/usr/bin/python3", "-m", "check_mounts", str(path)]
+    command = [
+        "setpriv",
+        "--reuid=1001",
+        "--regid=1001",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-m",
+        "check_mounts",
+        str(path),
+    ]
 
     def code() -> int:
-        return subprocess.run(command, cwd=public, env={"PYTHONPATH": str(public), "PATH": os.environ["PATH"]}, check=False).returncode
+        return subprocess.run(
+            command, cwd=public, env={"PYTHONPATH": str(public), "PATH": os.environ["PATH"]}, check=False
+        ).returncode
 
     fuse.command("fail", name, "opendir", str(errno.EACCES))
     assert code() == 0  # it has answered, and the owner could not be asked
@@ -149,12 +167,16 @@ def _mount(fs_type: bytes, *super_options: bytes) -> Mount:
     return Mount(1, 0, (0, 1), b"/", b"/m", (b"rw",), (), fs_type, b"src", super_options)
 
 
-def _seen(read: Optional[int] = None, statx: Optional[int] = None, statfs: Optional[int] = None, **more: Any) -> Outcome:
+def _seen(
+    read: Optional[int] = None, statx: Optional[int] = None, statfs: Optional[int] = None, **more: Any
+) -> Outcome:
     """All four steps taken, with these errors."""
     errnos = (None, statfs, statx, read, None, None, None, None)
     usage = None if statfs else Usage(4096, 0, 0, 0, 0)
     mode = None if statx else 0o040755
-    return Outcome(**{"seconds": (0.1,) * 4 + (None,) * 4, "errnos": errnos, "usage": usage, "mode": mode, "nlink": 2, **more})
+    return Outcome(
+        **{"seconds": (0.1,) * 4 + (None,) * 4, "errnos": errnos, "usage": usage, "mode": mode, "nlink": 2, **more}
+    )
 
 
 _EINVAL, _EACCES = errno.EINVAL, errno.EACCES
@@ -190,7 +212,9 @@ def test_signs_of_life(fs_type: bytes, outcome: Outcome, condition: Condition) -
 # -- dead needs a proof
 
 
-@pytest.mark.parametrize("attributes", [{"nlink": 0}, {"mode": "0"}, {"mode": "644", "uid": _OWNER}, {"nlink": 0, "mode": "4000"}])
+@pytest.mark.parametrize(
+    "attributes", [{"nlink": 0}, {"mode": "0"}, {"mode": "644", "uid": _OWNER}, {"nlink": 0, "mode": "4000"}]
+)
 def test_what_a_fuse_server_fills_in_proves_nothing(fuse: Fuse, plugin: Plugin, attributes: dict[str, object]) -> None:
     fuse.mount("fs", **attributes)
     result = plugin("-v")
@@ -206,13 +230,19 @@ def test_the_mode_counts_where_the_kernel_goes_by_it(fuse: Fuse, plugin: Plugin)
 @pytest.mark.parametrize(
     ("fs_type", "outcome", "condition"),
     [
-        *[(each, {"nlink": 0}, Condition.DEAD) for each in (b"nfs", b"nfs4", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"overlay", b"zfs")],
+        *[
+            (each, {"nlink": 0}, Condition.DEAD)
+            for each in (b"nfs", b"nfs4", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"overlay", b"zfs")
+        ],
         *[
             (each, {"nlink": 0}, Condition.OK)
             for each in (b"9p", b"virtiofs", b"cifs", b"smb3", b"ceph", b"fuseblk", b"squashfs", b"novel")
         ],
         *[(each, {"mode": 0o040000}, Condition.DENIED) for each in (b"nfs4", b"ext4", b"vfat", b"iso9660", b"tmpfs")],
-        *[(each, {"mode": 0o040000}, Condition.OK) for each in (b"9p", b"cifs", b"afs", b"fuse.sshfs", b"lustre", b"novel")],
+        *[
+            (each, {"mode": 0o040000}, Condition.OK)
+            for each in (b"9p", b"cifs", b"afs", b"fuse.sshfs", b"lustre", b"novel")
+        ],
     ],
 )
 def test_which_attributes_prove_what(fs_type: bytes, outcome: dict[str, Any], condition: Condition) -> None:
@@ -231,11 +261,14 @@ def test_a_removed_directory_is_dead_by_its_error_too(mounts: Mounts, plugin: Pl
     source.rmdir()
     result = plugin("-vvv", "-p", str(bound), below=False)
     assert result.verdict.endswith("dead: its root directory was removed (nlink 0)")
-    assert any(line.startswith("  read: ") and line.endswith("No such file or directory (ENOENT)") for line in result.lines)
+    assert any(
+        line.startswith("  read: ") and line.endswith("No such file or directory (ENOENT)") for line in result.lines
+    )
 
 
 def test_an_owner_that_is_not_mapped_is_our_trouble(mounts: Mounts, plugin: Plugin) -> None:
-    """In a user namespace his id is shown as 65534, and to act as that one is to act as somebody else."""
+    """In a user namespace his id is shown as 65534, and to act as that one is to act as somebody
+    else."""
     mounts.tmpfs("private", f"mode=0700,uid={_OWNER}")
     mounts.tmpfs("nobodys", "mode=0070,uid=65534")
     result = plugin("-vvv")
@@ -245,8 +278,8 @@ def test_an_owner_that_is_not_mapped_is_our_trouble(mounts: Mounts, plugin: Plug
     assert (result.code, result.count("ok")) == (0, 2), result.stdout
 
 
-# Becomes the program that follows in a user namespace where uid and gid 0 are 1000 outside, and all others some of nobody's, as for
-# `podman run` of that user.
+# Becomes the program that follows in a user namespace where uid and gid 0 are 1000 outside, and all
+# others some of nobody's, as for `podman run` of that user.
 _ROOTLESS = """
 import ctypes, os, sys
 here, there = os.pipe(), os.pipe()
@@ -271,7 +304,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def test_the_user_of_a_fuse_mount_is_another_number_in_a_container(
     fuse: Fuse, mounts: Mounts, public: Path, arguments: tuple[str, ...]
 ) -> None:
-    """The mount table names him as he is known outside. To act as who has that number here is to be refused what he is not."""
+    """The mount table names him as he is known outside. To act as who has that number here is to be
+    refused what he is not."""
     paths = []
     for name, more in (("private", {"allow_other": 0}), ("shared", {"default_permissions": 1})):
         paths.append(public / name)
@@ -281,7 +315,9 @@ def test_the_user_of_a_fuse_mount_is_another_number_in_a_container(
         mounts.adopt(paths[-1])
     plugin = Plugin(public, public / "state")
     plugin.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(public), "XDG_RUNTIME_DIR": ""}
-    start = plugin.start(*arguments, *map(str, paths), wrapper=[PYTHON, "-c", _ROOTLESS], below=False, state=False, cwd=public)
+    start = plugin.start(
+        *arguments, *map(str, paths), wrapper=[PYTHON, "-c", _ROOTLESS], below=False, state=False, cwd=public
+    )
     result = Result(start)
     for path in paths:
         mounts.detach(path)
@@ -291,12 +327,18 @@ def test_the_user_of_a_fuse_mount_is_another_number_in_a_container(
 class _Attributes(ctypes.Structure):
     """struct mount_attr of mount_setattr(2)."""
 
-    _fields_ = [("set", ctypes.c_uint64), ("clear", ctypes.c_uint64), ("propagation", ctypes.c_uint64), ("userns", ctypes.c_uint64)]
+    _fields_ = [
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    ]
 
 
 @pytest.fixture
 def idmapped(mounts: Mounts) -> Iterator[Callable[[Path, Path], None]]:
-    """Binds a mount elsewhere, where uid and gid 1000 of its filesystem are 2000, and no other is mapped."""
+    """Binds a mount elsewhere, where uid and gid 1000 of its filesystem are 2000, and no other is
+    mapped."""
     namespace = subprocess.Popen(["unshare", "--user", "sleep", "1000"])
     own = os.readlink("/proc/self/ns/user")
     until(lambda: os.readlink(f"/proc/{namespace.pid}/ns/user") != own)
@@ -333,7 +375,12 @@ def idmapped(mounts: Mounts) -> Iterator[Callable[[Path, Path], None]]:
     ],
 )
 def test_idmapped_mounts(
-    mounts: Mounts, plugin: Plugin, idmapped: Callable[[Path, Path], None], options: str, arguments: tuple[str, ...], acted: Optional[int]
+    mounts: Mounts,
+    plugin: Plugin,
+    idmapped: Callable[[Path, Path], None],
+    options: str,
+    arguments: tuple[str, ...],
+    acted: Optional[int],
 ) -> None:
     source, target = mounts.tmpfs("source", options), mounts.point("target")
     idmapped(source, target)
@@ -360,7 +407,8 @@ _REMARKS = [
 
 
 def _written(fuse: Fuse, plugin: Plugin, operation: str, *numbers: int) -> dict[int, dict[str, Any]]:
-    """What is told of a filesystem for each errno, where that is what it answers to an operation of a write probe."""
+    """What is told of a filesystem for each errno, where that is what it answers to an operation of
+    a write probe."""
     for number in numbers:
         fuse.mount(str(number))
         fuse.command("fail", str(number), operation, str(number))
@@ -384,7 +432,10 @@ def test_errors_that_are_no_death(fuse: Fuse, plugin: Plugin, operation: str) ->
 @pytest.mark.parametrize("operation", ["create", "write", "fsync", "unlink"])
 def test_errors_that_mean_what_they_say(fuse: Fuse, plugin: Plugin, operation: str) -> None:
     conditions_ = {
-        **dict.fromkeys((errno.EIO, errno.ENXIO, errno.EUCLEAN, errno.ENOTCONN, errno.ENODEV, errno.EBADMSG, errno.ETIMEDOUT), "dead"),
+        **dict.fromkeys(
+            (errno.EIO, errno.ENXIO, errno.EUCLEAN, errno.ENOTCONN, errno.ENODEV, errno.EBADMSG, errno.ETIMEDOUT),
+            "dead",
+        ),
         **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
         errno.EROFS: "read-only",
         **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOKEY), "denied"),
@@ -412,7 +463,12 @@ def test_a_stale_handle_is_death_unless_the_root_directory_answers(fuse: Fuse, p
 
 def test_an_fsync_that_is_not_offered_is_told(fuse: Fuse, plugin: Plugin) -> None:
     told = _written(fuse, plugin, "fsync", errno.EINVAL)[errno.EINVAL]
-    assert (told["condition"], told["errnos"]["write"], told["failed_step"], told["remarks"]) == ("ok", errno.EINVAL, None, [])
+    assert (told["condition"], told["errnos"]["write"], told["failed_step"], told["remarks"]) == (
+        "ok",
+        errno.EINVAL,
+        None,
+        [],
+    )
 
 
 def test_what_is_read_back_of_roots_is_proof(fuse: Fuse, plugin: Plugin) -> None:
@@ -482,9 +538,13 @@ def _replace_by_a_link(path: Path) -> None:
     path.symlink_to("/dev/null")
 
 
-@pytest.mark.parametrize("action", [os.unlink, _replace_by_a_directory, _overwrite, _replace_by_a_link, lambda path: os.truncate(path, 0)])
+@pytest.mark.parametrize(
+    "action", [os.unlink, _replace_by_a_directory, _overwrite, _replace_by_a_link, lambda path: os.truncate(path, 0)]
+)
 @pytest.mark.parametrize("options", [f"uid={_OWNER},mode=0777"])
-def test_whoever_meddles_with_our_file_does_not_kill_the_mount(mounts: Mounts, plugin: Plugin, action: Any, options: str) -> None:
+def test_whoever_meddles_with_our_file_does_not_kill_the_mount(
+    mounts: Mounts, plugin: Plugin, action: Any, options: str
+) -> None:
     path = mounts.tmpfs("tmpfs", options)
     with _Meddler(path, action) as meddler:
         codes: list[int] = []
@@ -495,7 +555,8 @@ def test_whoever_meddles_with_our_file_does_not_kill_the_mount(mounts: Mounts, p
 
 
 def test_a_limit_of_file_sizes_is_our_callers(mounts: Mounts, plugin: Plugin) -> None:
-    """SIGXFSZ does not end the worker; the registry itself is a file in memory that has its size."""
+    """SIGXFSZ does not end the worker; the registry itself is a file in memory that has its
+    size."""
     mounts.tmpfs("tmpfs")
     assert plugin().code == 0
     result = Result(plugin.start("--write", "-vv", wrapper=["prlimit", "--fsize=2048:2048"], state=True))

@@ -1,4 +1,5 @@
-"""Where the daemon's result is kept: what is not replaced, what is mounted over it, a full disk, names that cannot be."""
+"""Where the daemon's result is kept: what is not replaced, what is mounted over it, a full disk,
+names that cannot be."""
 
 from __future__ import annotations
 
@@ -98,7 +99,12 @@ def test_the_caller_of_a_detached_one_hears_of_it_too(daemon: Daemon, plugin: Pl
     ("result", "json", "pid", "metrics"),
     [
         (b"", b"", b"", b""),
-        (b"check_mounts 7 no more of it", b'{"version": 12, "state": "OK", "su', b"4194304\n", b"check_mounts_state 0.0\n"),
+        (
+            b"check_mounts 7 no more of it",
+            b'{"version": 12, "state": "OK", "su',
+            b"4194304\n",
+            b"check_mounts_state 0.0\n",
+        ),
     ],
 )
 def test_what_is_ours_is_replaced_however_damaged(
@@ -120,7 +126,8 @@ def test_what_is_ours_is_replaced_however_damaged(
 
 
 def test_what_takes_the_place_of_the_result_later_is_replaced(mounts: Mounts, daemon: Daemon) -> None:
-    """Only a start is refused: later it is a matter of a result that everybody waits for, in a directory that is ours."""
+    """Only a start is refused: later it is a matter of a result that everybody waits for, in a
+    directory that is ours."""
     mounts.tmpfs("home")
     daemon.start()
     for make in (link, copy_of_null, precious):
@@ -135,7 +142,8 @@ def test_what_takes_the_place_of_the_result_later_is_replaced(mounts: Mounts, da
 
 @pytest.mark.parametrize("over", ["place", "place/run"])
 def test_what_hangs_is_mounted_over_the_directory(mounts: Mounts, fuse: Fuse, daemon: Daemon, over: str) -> None:
-    """Or over one above it, after the start: one line in the log, and the daemon goes on, and ends."""
+    """Or over one above it, after the start: one line in the log, and the daemon goes on, and
+    ends."""
     mounts.tmpfs("home")
     daemon.cache = mounts.point("place/run") / "status"
     daemon.start("--metrics", f"{daemon.cache.parent}/x.prom")
@@ -197,7 +205,8 @@ def fill(directory: Path) -> Path:
 
 
 def full(mounts: Mounts, fuse: Fuse, daemon: Daemon, count: int) -> Path:
-    """A daemon over ``count`` mounts that are well, whose result is on a disk that has become full."""
+    """A daemon over ``count`` mounts that are well, whose result is on a disk that has become
+    full."""
     for number in range(count):
         fuse.mount(f"m{number}")
     mounts.point("place")
@@ -232,7 +241,8 @@ def test_a_full_disk_has_room_for_a_result_as_short_as_the_old_one(mounts: Mount
 
 
 def test_a_full_disk_does_not_keep_what_is_no_longer_true(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    """The result of mounts that hang is longer by far: it has no room, and that of before is not there any more either."""
+    """The result of mounts that hang is longer by far: it has no room, and that of before is not
+    there any more either."""
     filler = full(mounts, fuse, daemon, 20)
     for number in range(20):
         fuse.command("hang", f"m{number}")
@@ -275,7 +285,10 @@ def test_no_descriptor_is_lost_where_a_lock_cannot_be_written(mounts: Mounts) ->
 def test_names_that_cannot_be(daemon: Daemon, plugin: Plugin, tmp_path: Path) -> None:
     longest = "n" * 237
     for words, expected in (
-        (("/x",), "argument --cache: '/x' is in the root directory: the result needs one of its own, as in /run/check_mounts/status"),
+        (
+            ("/x",),
+            "argument --cache: '/x' is in the root directory: the result needs one of its own, as in /run/check_mounts/status",
+        ),
         (("/run/../x",), "argument --cache: '/run/../x' is in the root directory: "),
         (("//x",), "argument --cache: '//x' is in the root directory: "),
         ((f"{tmp_path}/run/{longest}n",), "argument --cache: the name of the file is too long by 1 byte"),
@@ -286,7 +299,10 @@ def test_names_that_cannot_be(daemon: Daemon, plugin: Plugin, tmp_path: Path) ->
             "argument --metrics: the name of the file is too long by 1 byte",
         ),
         ((f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c//x.prom"), "argument --metrics: names a file of --cache"),
-        ((f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c/d/../x.prom"), "argument --metrics: names a file of --cache"),
+        (
+            (f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c/d/../x.prom"),
+            "argument --metrics: names a file of --cache",
+        ),
     ):
         result = plugin("--daemon", "--cache", *words)
         assert result.code == 3

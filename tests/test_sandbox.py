@@ -1,4 +1,5 @@
-"""What only a sandbox did to the mounts: masks, copies that are read-only, what is hidden. Tables, and a real mount namespace."""
+"""What only a sandbox did to the mounts: masks, copies that are read-only, what is hidden. Tables,
+and a real mount namespace."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ def mounts(*lines: bytes) -> list[Mount]:
 
 
 def _left_out(*lines: bytes, filters: Optional[selection.Filters] = None) -> dict[bytes, str]:
-    return {out.mount.mount_point: out.why for out in selection.select(mounts(*lines), filters or selection.Filters()).left_out}
+    return {
+        out.mount.mount_point: out.why
+        for out in selection.select(mounts(*lines), filters or selection.Filters()).left_out
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,9 @@ def test_what_is_missing_outside_too_is_missing() -> None:
 
 def test_with_another_root_directory_paths_mean_something_else() -> None:
     ours = mounts(b"120 1 0:50 / / rw - overlay overlay rw\n")
-    assert _told(_held(ours, mounts(ROOT % (20, b"rw"), HOME % (21, 20)), _expect(b"/home"))) == {b"/home": Condition.MISSING}
+    assert _told(_held(ours, mounts(ROOT % (20, b"rw"), HOME % (21, 20)), _expect(b"/home"))) == {
+        b"/home": Condition.MISSING
+    }
 
 
 def _init(tmp_path: Path, table: bytes, namespace: str = "") -> str:
@@ -189,7 +195,9 @@ def test_a_mask_tells_of_a_sandbox_where_nothing_else_can(tmp_path: Path) -> Non
     assert found == sandbox.Outside(is_known=False)
 
 
-@pytest.mark.parametrize(("fields", "is_one"), [(b"shared:300 master:1", True), (b"master:1", True), (b"shared:1", False), (b"", False)])
+@pytest.mark.parametrize(
+    ("fields", "is_one"), [(b"shared:300 master:1", True), (b"master:1", True), (b"shared:1", False), (b"", False)]
+)
 def test_who_gets_the_mounts_of_others_is_in_a_sandbox(tmp_path: Path, fields: bytes, is_one: bool) -> None:
     """PID 1 is not to be seen with ProtectProc=, nor with hidepid= where there is no sandbox."""
     ours = mounts(b"120 1 254:0 / / ro,relatime %s - ext4 /dev/vda rw\n" % fields)
@@ -197,9 +205,12 @@ def test_who_gets_the_mounts_of_others_is_in_a_sandbox(tmp_path: Path, fields: b
     assert found == (sandbox.Outside(is_known=False) if is_one else None)
 
 
-@pytest.mark.parametrize(("here", "told"), [(ROOT % (120, b"ro"), False), (b"120 1 254:0 / / ro - ext4 /dev/vda ro\n", True)])
+@pytest.mark.parametrize(
+    ("here", "told"), [(ROOT % (120, b"ro"), False), (b"120 1 254:0 / / ro - ext4 /dev/vda ro\n", True)]
+)
 def test_what_may_be_read_only_here_alone_is_remarked(here: bytes, told: bool) -> None:
-    """Where PID 1 is not to be seen, nobody can say of a copy whether what it is a copy of is read-only."""
+    """Where PID 1 is not to be seen, nobody can say of a copy whether what it is a copy of is
+    read-only."""
     ours = mounts(here)
     found = Finding(b"/", ours[0], Condition.OK)
 
@@ -210,12 +221,16 @@ def test_what_may_be_read_only_here_alone_is_remarked(here: bytes, told: bool) -
     result = sandbox.held_against(Survey((found,)), ours, sandbox.Outside(is_known=False), hold, _expect(b"/"))
     (after,) = result.findings
     assert after.condition is (Condition.READ_ONLY if told else Condition.OK)
-    assert [remark.partition(";")[0] for remark in after.remarks] == ([] if told else ["read-only: mounted ro, expected rw"])
+    assert [remark.partition(";")[0] for remark in after.remarks] == (
+        [] if told else ["read-only: mounted ro, expected rw"]
+    )
 
 
 def test_a_read_only_sys_of_a_sandbox_makes_no_container_of_it() -> None:
     """ProtectKernelTunables=; in a container what is declared by its device need not be mounted."""
-    ours = mounts(ROOT % (120, b"ro"), b"121 120 0:9 / /sys ro,nosuid - sysfs sysfs rw\n", b"122 120 0:8 / /x ro - tmpfs x rw\n")
+    ours = mounts(
+        ROOT % (120, b"ro"), b"121 120 0:9 / /sys ro,nosuid - sysfs sysfs rw\n", b"122 120 0:8 / /x ro - tmpfs x rw\n"
+    )
     seen = {mount.mount_point: mount.options for mount in sandbox.as_outside(ours, sandbox.Outside(is_known=False))}
     assert seen == {b"/": (b"ro",), b"/sys": (b"rw",), b"/x": (b"ro",)}
     container = mounts(ROOT % (120, b"rw"), b"121 120 0:9 / /sys ro,nosuid - sysfs sysfs ro\n")
@@ -233,7 +248,8 @@ def test_what_the_sandbox_shows_elsewhere_is_as_writable_as_outside() -> None:
 
 @pytest.mark.root
 def test_where_pid_1_is_hidden_a_read_only_copy_is_no_alarm(public: Path, plugin: Plugin, tmp_path: Path) -> None:
-    """As ProtectProc=invisible and ProtectSystem=strict make it for a user's service; without a sandbox it is an alarm."""
+    """As ProtectProc=invisible and ProtectSystem=strict make it for a user's service; without a
+    sandbox it is an alarm."""
     (public / "x").mkdir()
     (public / "fstab").write_text(f"tmpfs {public}/x tmpfs rw 0 0\n")
     script = f"""
@@ -246,9 +262,9 @@ exec setpriv --reuid 1000 --regid 1000 --clear-groups {PYTHON} -m check_mounts -
         command = ["unshare", "-m", "--propagation", "private", "sh", "-c", script % change]
         result = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
         assert result.returncode == code, result.stdout
-        assert (b"read-only: mounted ro, expected rw" in result.stdout) and (b"maybe for this process alone" in result.stdout) == (
-            code == 0
-        )
+        assert (b"read-only: mounted ro, expected rw" in result.stdout) and (
+            b"maybe for this process alone" in result.stdout
+        ) == (code == 0)
 
 
 @pytest.mark.root
@@ -267,13 +283,26 @@ __main__.main()
     words = f"note: not checked, for this process does not see what PID 1 has mounted there: {hidden}\n"
     state = ["--state-dir", str(plugin.state_dir), "-v"]
     for hide in ("umount", "mount"):
-        start = ["unshare", "-m", "--propagation", "private", PYTHON, "-c", code, f"/proc/{os.getpid()}", hide, str(hidden)]
+        start = [
+            "unshare",
+            "-m",
+            "--propagation",
+            "private",
+            PYTHON,
+            "-c",
+            code,
+            f"/proc/{os.getpid()}",
+            hide,
+            str(hidden),
+        ]
         for arguments, code_, noted in (
             (["-p", f"{mounts.base}/*"], 0, True),
             (["-p", str(seen)], 0, False),
             (["-p", f"{mounts.base}/*", "--expect", f"{hidden},type=tmpfs"], 3, False),
         ):
-            result = subprocess.run([*start, *arguments, *state], env=plugin.environment, capture_output=True, check=False, timeout=60)
+            result = subprocess.run(
+                [*start, *arguments, *state], env=plugin.environment, capture_output=True, check=False, timeout=60
+            )
             assert result.returncode == code_, result.stdout
             assert (words in result.stdout.decode()) == noted
 
@@ -287,7 +316,8 @@ def test_in_a_namespace_of_its_own_it_is_noted(mounts: Mounts, plugin: Plugin) -
 
 @pytest.mark.root
 def test_a_table_from_elsewhere_says_nothing_of_covering(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
-    """The host's table in a container: its paths lead elsewhere, or nowhere. That is not known, but not that something covers them."""
+    """The host's table in a container: its paths lead elsewhere, or nowhere. That is not known, but
+    not that something covers them."""
     table = tmp_path / "table"
     table.write_bytes(ROOT % (2000000020, b"rw") + b"2000000021 2000000020 0:99 / /no/such/place rw - tmpfs x rw\n")
     for point in ("/no/such/place", "/"):

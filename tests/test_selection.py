@@ -68,7 +68,9 @@ def test_missing() -> None:
 
 
 def test_named_but_covered_is_missing() -> None:
-    table = mounttable.parse(b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:2 / /a/b rw - tmpfs b rw\n3 1 0:3 / /a rw - tmpfs c rw\n")[0]
+    table = mounttable.parse(
+        b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:2 / /a/b rw - tmpfs b rw\n3 1 0:3 / /a rw - tmpfs c rw\n"
+    )[0]
     chosen = select(table, Filters(mount_points=[b"/a/b"]))
     assert chosen.missing == ((b"/a/b", "covered by another mount"),)
 
@@ -120,6 +122,8 @@ def test_server(source: str, server: object) -> None:
     assert selection.server(mount) == (server.encode() if isinstance(server, str) else None)
 
 
-@pytest.mark.parametrize(("given", "kernel"), [(b"/a//b/", b"/a/b"), (b"//a", b"/a"), (b"/", b"/"), (b"/a/./b/../c", b"/a/c")])
+@pytest.mark.parametrize(
+    ("given", "kernel"), [(b"/a//b/", b"/a/b"), (b"//a", b"/a"), (b"/", b"/"), (b"/a/./b/../c", b"/a/c")]
+)
 def test_normalised(given: bytes, kernel: bytes) -> None:
     assert selection.normalised(given) == kernel

@@ -1,4 +1,5 @@
-"""The daemon over many passes, while mounts come, go, hang and recover: it must not grow. ``make soak`` takes 2,000 of them."""
+"""The daemon over many passes, while mounts come, go, hang and recover: it must not grow. ``make
+soak`` takes 2,000 of them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.root
 
 PASSES = int(os.environ.get("SOAK_PASSES", "120"))
 SAMPLES = 12
-# What the allocator may take after the first samples, in KiB: a leak of one finding a pass would be more in 2,000.
+# What the allocator may take after the first samples, in KiB: a leak of one finding a pass would be
+# more in 2,000.
 SLACK = 1024
 
 

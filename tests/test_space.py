@@ -34,7 +34,9 @@ _ids = iter(range(100, 1 << 20))
 def mount(point: str, fs_type: str = "ext4", source: str = "/dev/sda1", options: str = "rw", own: str = "rw") -> Mount:
     number = next(_ids)
     split = tuple(word.encode() for word in options.split(","))
-    return Mount(number, 1, (0, number), b"/", point.encode(), (own.encode(),), (), fs_type.encode(), source.encode(), split)
+    return Mount(
+        number, 1, (0, number), b"/", point.encode(), (own.encode(),), (), fs_type.encode(), source.encode(), split
+    )
 
 
 def found(where: Mount, usage: Optional[Usage] = FULL, condition: Condition = Condition.OK) -> Finding:
@@ -42,7 +44,12 @@ def found(where: Mount, usage: Optional[Usage] = FULL, condition: Condition = Co
 
 
 def overlay(number: int, upper: str = "/var/lib/docker/overlay2", source: str = "overlay") -> Mount:
-    return mount(f"/merged/{number}", "overlay", source, f"rw,lowerdir=/l,upperdir={upper}/{number}/diff,workdir={upper}/{number}/work")
+    return mount(
+        f"/merged/{number}",
+        "overlay",
+        source,
+        f"rw,lowerdir=/l,upperdir={upper}/{number}/diff,workdir={upper}/{number}/work",
+    )
 
 
 def full(*findings: Finding, policy: Policy = CRITICAL_90, left_out: Sequence[Mount] = ()) -> list[str]:
@@ -92,7 +99,11 @@ def test_what_nobody_can_fill_is_not_judged(where: Mount) -> None:
     policy = dataclasses.replace(CRITICAL_90, inodes_critical=parse_capacity("90"), usage_warning=parse_capacity("1M:"))
     assert full(found(where, bursting), policy=policy) == []
     output = report(Survey((found(where, bursting),)), policy, Presentation()).output.decode()
-    assert output.startswith("MOUNTS OK - 1 mount checked in 0.0 s |") and " used'" not in output and " inodes'" not in output
+    assert (
+        output.startswith("MOUNTS OK - 1 mount checked in 0.0 s |")
+        and " used'" not in output
+        and " inodes'" not in output
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +162,10 @@ def test_which_bounds_can_be_met(bound: str, size: int, met: bool) -> None:
 
 
 def test_what_could_never_meet_a_bound_is_no_alarm_and_counted() -> None:
-    others = [found(mount("/boot/efi", "vfat", "/dev/sda1"), Usage(511 * MIB, 500 * MIB, 500 * MIB, 0, 0)), found(mount("/big"))]
+    others = [
+        found(mount("/boot/efi", "vfat", "/dev/sda1"), Usage(511 * MIB, 500 * MIB, 500 * MIB, 0, 0)),
+        found(mount("/big")),
+    ]
     words = printed(small(), *others, policy=dataclasses.replace(FREE_10, usage_critical=parse_capacity("1GiB:")))
     assert words.startswith(
         "MOUNTS WARNING - 1 of 3 mounts failed, 2 too small for '10GiB:', 2 too small for '1GiB:': /big (ext4 /dev/sda1) full: "
@@ -160,23 +174,37 @@ def test_what_could_never_meet_a_bound_is_no_alarm_and_counted() -> None:
 
 
 def test_each_that_is_too_small_is_named() -> None:
-    lines = printed(small(), found(mount("/big"), Usage(GIB << 10, GIB << 9, GIB << 9, 0, 0)), verbosity=1).split("\n")[1:-1]
-    assert lines == ["OK: /run/lock (tmpfs none) ok in 0.010 s", "  too small for '10GiB:' (5.0 MiB, 1000 inodes in all)"]
+    lines = printed(small(), found(mount("/big"), Usage(GIB << 10, GIB << 9, GIB << 9, 0, 0)), verbosity=1).split("\n")[
+        1:-1
+    ]
+    assert lines == [
+        "OK: /run/lock (tmpfs none) ok in 0.010 s",
+        "  too small for '10GiB:' (5.0 MiB, 1000 inodes in all)",
+    ]
     fat = found(mount("/boot/efi", "vfat", "/dev/sda1"), Usage(511 * MIB, 500 * MIB, 500 * MIB, 0, 0))
-    assert printed(fat, verbosity=1).split("\n")[2] == "  too small for '10GiB:' (511.0 MiB in all)"  # it counts no inodes
+    assert (
+        printed(fat, verbosity=1).split("\n")[2] == "  too small for '10GiB:' (511.0 MiB in all)"
+    )  # it counts no inodes
 
 
 def test_a_bound_that_can_be_met_still_holds() -> None:
     """It has 5 MiB in all and 1 MiB left: 10 GiB are no bound for it, 2 MiB are."""
     policy = dataclasses.replace(FREE_10, usage_critical=parse_capacity("2MiB:"))
     (judgement,) = judge_all(Survey((found(mount("/s", "tmpfs"), Usage(5 * MIB, MIB, MIB, 10, 5)),)), policy)
-    assert (judgement.condition, judgement.state, judgement.too_small) == (Condition.FULL, State.CRITICAL, ("'10GiB:'",))
+    assert (judgement.condition, judgement.state, judgement.too_small) == (
+        Condition.FULL,
+        State.CRITICAL,
+        ("'10GiB:'",),
+    )
     assert judgement.words == "full: 80.0 % used, 1.0 MiB free (critical range 2MiB:)"
 
 
 def test_inodes_likewise() -> None:
     policy = Policy(inodes_warning=parse_capacity("100K:"))
-    assert printed(small(inodes=1000), policy=policy) == "MOUNTS OK - 1 mount checked in 0.0 s, 1 too small for '100K:' inodes\n"
+    assert (
+        printed(small(inodes=1000), policy=policy)
+        == "MOUNTS OK - 1 mount checked in 0.0 s, 1 too small for '100K:' inodes\n"
+    )
     assert printed(small(inodes=0), policy=policy) == "MOUNTS OK - 1 mount checked in 0.0 s\n"
     assert full(found(mount("/x"), Usage(GIB, GIB, GIB, 1 << 20, 1 << 10)), policy=policy) == ["/x"]
 
@@ -189,14 +217,19 @@ def test_what_is_kept_for_root_is_no_room() -> None:
 
 @pytest.mark.parametrize("free", [2, 50, 92])
 def test_where_nothing_is_available_nothing_is_known_of_a_reserve(free: int) -> None:
-    """A Btrfs without room for metadata has much free and nothing available: it is full, and not too small for a bound."""
+    """A Btrfs without room for metadata has much free and nothing available: it is full, and not
+    too small for a bound."""
     where = found(mount("/x", "btrfs"), Usage(100 * GIB, free * GIB, 0, 0, 0))
     assert full(where, policy=FREE_10) == ["/x"]
     assert full(found(mount("/s"), Usage(9 * GIB, GIB, 0, 0, 0)), policy=FREE_10) == []
 
 
 def test_many_bounds_are_not_listed() -> None:
-    policy = Policy(usage_warning=parse_capacity("1GiB:"), usage_critical=parse_capacity("2GiB:"), inodes_warning=parse_capacity("3M:"))
+    policy = Policy(
+        usage_warning=parse_capacity("1GiB:"),
+        usage_critical=parse_capacity("2GiB:"),
+        inodes_warning=parse_capacity("3M:"),
+    )
     assert printed(small(), policy=policy) == "MOUNTS OK - 1 mount checked in 0.0 s, 1 too small for their bounds\n"
 
 
@@ -208,7 +241,9 @@ def test_what_was_said_of_one_mount_is_meant() -> None:
 
 def test_two_mounts_of_one_filesystem_are_one_too_small() -> None:
     one = small()
-    other = dataclasses.replace(one, mount_point=b"/run/lock2", mount=dataclasses.replace(one.mount, mount_point=b"/run/lock2"))  # type: ignore[type-var]
+    assert one.mount is not None
+    elsewhere = dataclasses.replace(one.mount, mount_point=b"/run/lock2")
+    other = dataclasses.replace(one, mount_point=b"/run/lock2", mount=elsewhere)
     assert printed(one, other) == "MOUNTS OK - 2 mounts checked in 0.0 s, 1 too small for '10GiB:'\n"
 
 
@@ -223,7 +258,9 @@ def test_the_disk_tells_for_its_overlays() -> None:
     judgements = judge_all(survey, CRITICAL_90)
     assert [each.finding.mount_point for each in judgements if each.state is not State.OK] == [b"/"]
     assert judgements[0].finding.mount_point == b"/"
-    assert all(each.condition is Condition.OK and each.finding.remarks == ("same space as /",) for each in judgements[1:])
+    assert all(
+        each.condition is Condition.OK and each.finding.remarks == ("same space as /",) for each in judgements[1:]
+    )
 
 
 def test_others_write_between_the_two_looks() -> None:
@@ -246,7 +283,8 @@ def test_the_nearest_mount_on_the_way_is_the_disk() -> None:
     docker = mount("/var/lib/docker", "xfs", "/dev/vdb1")
     other = FULL._replace(inodes=77, inodes_free=5)
     assert full(found(ROOT), found(docker, other), found(overlay(1), other)) == ["/", "/var/lib/docker"]
-    # Whose numbers are those of / by chance, or by another namespace: it is the path that leads elsewhere.
+    # Whose numbers are those of / by chance, or by another namespace: it is the path that leads
+    # elsewhere.
     near = FULL._replace(inodes_free=899)
     assert full(found(ROOT), found(docker, other), found(overlay(1), near)) == ["/", "/var/lib/docker", "/merged/1"]
 
@@ -314,7 +352,11 @@ def test_a_loop_image_on_a_disk_is_a_disk_of_its_own() -> None:
 
 def test_twins_are_two() -> None:
     """Equal numbers are no proof for what lies upon nothing."""
-    assert full(found(ROOT), found(mount("/twin", "xfs", "/dev/vdb1")), found(mount("/t", "tmpfs", "t"))) == ["/", "/twin", "/t"]
+    assert full(found(ROOT), found(mount("/twin", "xfs", "/dev/vdb1")), found(mount("/t", "tmpfs", "t"))) == [
+        "/",
+        "/twin",
+        "/t",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +374,10 @@ def test_twins_are_two() -> None:
 def test_directories_of_one_disk_that_name_no_server(fs_type: str, sources: Sequence[str], options: str) -> None:
     shares = [found(mount(f"/s{number}", fs_type, source, options)) for number, source in enumerate(sources)]
     assert full(*shares) == ["/s0"]
-    assert full(shares[0], found(mount("/o", fs_type, sources[1], options), FULL._replace(inodes_free=1))) == ["/s0", "/o"]
+    assert full(shares[0], found(mount("/o", fs_type, sources[1], options), FULL._replace(inodes_free=1))) == [
+        "/s0",
+        "/o",
+    ]
     # Of local disks that are twins each tells its own.
     assert full(*(found(mount(f"/d{number}", "ocfs2", f"/dev/sd{number}")) for number in range(2))) == ["/d0", "/d1"]
     assert full(*(found(mount(f"/d{number}", "xfs", f"/dev/sd{number}")) for number in range(2))) == ["/d0", "/d1"]
@@ -343,14 +388,22 @@ def test_exports_of_one_filesystem_of_a_server() -> None:
     assert full(*exports) == ["/e0"]
     assert full(exports[0], found(mount("/o", "nfs4", "filer2:/e0"))) == ["/e0", "/o"]
     assert full(exports[0], found(mount("/o", "nfs4", "filer1:/o"), FULL._replace(inodes_free=1))) == ["/e0", "/o"]
-    shares = [found(mount(f"/s{number}", "cifs", f"//filer1/s{number}"), Usage(100 * GIB, GIB, GIB, 0, 0)) for number in range(2)]
+    shares = [
+        found(mount(f"/s{number}", "cifs", f"//filer1/s{number}"), Usage(100 * GIB, GIB, GIB, 0, 0))
+        for number in range(2)
+    ]
     assert full(*shares) == ["/s0"]
-    brimful = [found(mount(f"/s{number}", "cifs", f"//filer1/s{number}"), Usage(100 * GIB, 0, 0, 0, 0)) for number in range(2)]
+    brimful = [
+        found(mount(f"/s{number}", "cifs", f"//filer1/s{number}"), Usage(100 * GIB, 0, 0, 0, 0)) for number in range(2)
+    ]
     assert full(*brimful) == ["/s0", "/s1"]
 
 
 def test_datasets_of_one_pool() -> None:
-    datasets = [found(mount(f"/{name}", "zfs", name), Usage(size * GIB, GIB, GIB, 0, 0)) for name, size in (("tank", 20), ("tank/a", 30))]
+    datasets = [
+        found(mount(f"/{name}", "zfs", name), Usage(size * GIB, GIB, GIB, 0, 0))
+        for name, size in (("tank", 20), ("tank/a", 30))
+    ]
     assert full(*datasets) == ["/tank"]
     other = found(mount("/dozer", "zfs", "dozer"), Usage(20 * GIB, GIB, GIB, 0, 0))
     quota = found(mount("/q", "zfs", "tank/q"), Usage(20 * GIB, MIB, MIB, 0, 0))
@@ -360,7 +413,9 @@ def test_datasets_of_one_pool() -> None:
 def out_of_space(where: Mount, number: int = errno.ENOSPC) -> Finding:
     """As --write finds it."""
     outcome = Outcome(Step.CREATE, number, usage=Usage(100 * GIB, 0, 0, 1000, 10))
-    return Finding(where.mount_point, where, Condition.FULL, "No space left on device (ENOSPC) at create", outcome, 0.01)
+    return Finding(
+        where.mount_point, where, Condition.FULL, "No space left on device (ENOSPC) at create", outcome, 0.01
+    )
 
 
 def test_no_space_to_write_is_told_once() -> None:
@@ -369,13 +424,17 @@ def test_no_space_to_write_is_told_once() -> None:
     assert full(*overlays, out_of_space(ROOT), policy=CRITICAL_90) == ["/"]
     (told, *others) = judge_all(Survey((*overlays, out_of_space(ROOT))), Policy())
     assert told.finding.mount_point == b"/"
-    assert {each.finding.remarks for each in others} == {("same space as /", "full: No space left on device (ENOSPC) at create")}
+    assert {each.finding.remarks for each in others} == {
+        ("same space as /", "full: No space left on device (ENOSPC) at create")
+    }
     assert {each.state for each in others} == {State.OK}
 
 
 def test_no_space_where_the_disk_has_some_is_told() -> None:
     """As in a project with a quota of its own, or where nobody wrote to the disk."""
-    assert full(out_of_space(overlay(1)), found(ROOT, Usage(100 * GIB, 0, 0, 1000, 10)), policy=Policy()) == ["/merged/1"]
+    assert full(out_of_space(overlay(1)), found(ROOT, Usage(100 * GIB, 0, 0, 1000, 10)), policy=Policy()) == [
+        "/merged/1"
+    ]
 
 
 def test_a_quota_is_told_by_each() -> None:
@@ -390,7 +449,8 @@ def test_overlays_of_one_small_disk_are_one_too_small() -> None:
 
 
 def test_thousands_take_no_time() -> None:
-    """Be it that they are alike, or that nothing tells where they lie and no two have the same numbers."""
+    """Be it that they are alike, or that nothing tells where they lie and no two have the same
+    numbers."""
     overlays = [found(overlay(number), FULL._replace(inodes_free=number)) for number in range(5000)]
     assert in_time(5.0, lambda: full(*overlays, found(ROOT))) == ["/"]
     assert len(in_time(5.0, lambda: full(*overlays))) == 5000
@@ -404,14 +464,36 @@ EMPTY_SQUASHFS_INODE = struct.pack("<HHHHIIIIHHI", 1, 0o755, 0, 0, 0, 1, 0, 2, 3
 
 
 def squashfs(path: Path) -> None:
-    """An image with an empty root directory (fs/squashfs/squashfs_fs.h): uncompressed, with no fragments, exports or xattrs."""
+    """An image with an empty root directory (fs/squashfs/squashfs_fs.h): uncompressed, with no
+    fragments, exports or xattrs."""
     none, inodes = (1 << 64) - 1, 96
     directories = inodes + 2 + len(EMPTY_SQUASHFS_INODE)
     ids = directories + 6
     head = struct.pack(
-        "<5I6H8Q", 0x73717368, 1, 0, 1 << 17, 0, 1, 17, 0x213, 1, 4, 0, 0, ids + 8, ids, none, inodes, directories, none, none
+        "<5I6H8Q",
+        0x73717368,
+        1,
+        0,
+        1 << 17,
+        0,
+        1,
+        17,
+        0x213,
+        1,
+        4,
+        0,
+        0,
+        ids + 8,
+        ids,
+        none,
+        inodes,
+        directories,
+        none,
+        none,
     )
-    blocks = struct.pack("<H", 0x8000 | len(EMPTY_SQUASHFS_INODE)) + EMPTY_SQUASHFS_INODE + struct.pack("<HI", 0x8004, 0)
+    blocks = (
+        struct.pack("<H", 0x8000 | len(EMPTY_SQUASHFS_INODE)) + EMPTY_SQUASHFS_INODE + struct.pack("<HI", 0x8004, 0)
+    )
     path.write_bytes((head + blocks + struct.pack("<Q", directories)).ljust(1 << 16, b"\0"))
 
 
@@ -466,5 +548,8 @@ def test_six_real_overlays_on_one_full_disk(mounts: Mounts, plugin: Plugin, daem
 
 
 def test_the_table_knows_what_lies_upon_others() -> None:
-    assert all(filesystems.traits(name).layered for name in (b"overlay", b"aufs", b"ecryptfs", b"fuse.bindfs", b"fuse.fuse-overlayfs"))
+    assert all(
+        filesystems.traits(name).layered
+        for name in (b"overlay", b"aufs", b"ecryptfs", b"fuse.bindfs", b"fuse.fuse-overlayfs")
+    )
     assert not any(filesystems.traits(name).layered for name in (b"ext4", b"tmpfs", b"nfs4", b"fuse.sshfs", b"zfs"))

@@ -28,10 +28,14 @@ def sleeper() -> Iterator[int]:
 
 
 def _file(directory: Path, *records: bytes, boot: str = "", name: str = "run.1.1") -> Path:
-    boot = boot or f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+    boot = (
+        boot or f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+    )
     directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / name
-    path.write_bytes(b"".join(record.ljust(RECORD_SIZE - 1) + b"\n" for record in (f"check_mounts 1 {boot}".encode(), *records)))
+    path.write_bytes(
+        b"".join(record.ljust(RECORD_SIZE - 1) + b"\n" for record in (f"check_mounts 1 {boot}".encode(), *records))
+    )
     return path
 
 
@@ -179,7 +183,11 @@ class _Run:
             "r.close(any_stuck=False)\n"
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+            [sys.executable, "-c", script, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
         )
         self._answer()
 
@@ -231,7 +239,10 @@ def test_the_start_of_a_process() -> None:
             "mkdir -m 700 {0} && mount -t tmpfs -o mode=700,size=8k none {0} && cp /bin/sh {0} 2>/dev/null;:",
             "No space left on device",
         ),
-        ("mkdir -p -m 700 {0}.real/state && ln -s {0}.real {0}.link && rmdir {0} 2>/dev/null; ln -s {0}.real {0}", "it is a symbolic link"),
+        (
+            "mkdir -p -m 700 {0}.real/state && ln -s {0}.real {0}.link && rmdir {0} 2>/dev/null; ln -s {0}.real {0}",
+            "it is a symbolic link",
+        ),
         ("chmod 700 $(dirname {0}) && mount -t tmpfs none $(dirname {0}) -o ro", "Read-only file system"),
     ],
 )
@@ -277,12 +288,15 @@ def test_a_tmpfs_does_not_hang_whatever_its_source_is_called(mounts: Mounts, plu
 
 
 def test_a_root_directory_that_may_hang() -> None:
-    """A diskless host's, or that of a container: nothing runs where it hangs, so what is mounted below it is no worse for it."""
+    """A diskless host's, or that of a container: nothing runs where it hangs, so what is mounted
+    below it is no worse for it."""
     lines = b"20 1 0:20 / / ro - nfs4 filer:/root ro\n21 20 0:21 / /run rw - tmpfs tmpfs rw\n22 20 0:22 / /srv rw - nfs filer:/srv rw\n"
     table, _ = mounttable.parse(lines)
     visible = frozenset(mounttable.visible(table))
     assert checking.may_hang("/run/check_mounts", table, visible) is None
-    assert checking.may_hang("/var/lib/check_mounts", table, visible) == "/var/lib/check_mounts is on nfs4, which may hang"
+    assert (
+        checking.may_hang("/var/lib/check_mounts", table, visible) == "/var/lib/check_mounts is on nfs4, which may hang"
+    )
     assert checking.may_hang("/srv/check_mounts", table, visible) == "/srv/check_mounts is on nfs, which may hang"
 
 

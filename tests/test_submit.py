@@ -1,4 +1,5 @@
-"""``--submit`` and ``--per-mount``, from the command line, the configuration and the daemon, into a pipe that the test reads."""
+"""``--submit`` and ``--per-mount``, from the command line, the configuration and the daemon, into a
+pipe that the test reads."""
 
 from __future__ import annotations
 
@@ -89,7 +90,15 @@ def test_what_is_printed_is_what_arrives(mounts: Mounts, fuse: Fuse, plugin: Plu
     fuse.mount("home", source="filer1:/home")
     fuse.command("hang", "home")
     result = plugin(
-        "-t", "0.5", "-v", "--submit", f"command-file:{reader.path}", "--submit-host", "client7", "--submit-service", "all mounts"
+        "-t",
+        "0.5",
+        "-v",
+        "--submit",
+        f"command-file:{reader.path}",
+        "--submit-host",
+        "client7",
+        "--submit-service",
+        "all mounts",
     )
     assert (result.code, result.stderr) == (2, b"")
     (line,) = reader.lines()
@@ -176,7 +185,9 @@ def test_a_stderr_that_nobody_reads(mounts: Mounts, plugin: Plugin, tmp_path: Pa
     assert (process.returncode, output[:9]) == (0, b"MOUNTS OK")
 
 
-def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, reader: Reader, silent_server: int, tmp_path: Path) -> None:
+def test_what_goes_wrong_changes_nothing_else(
+    mounts: Mounts, plugin: Plugin, reader: Reader, silent_server: int, tmp_path: Path
+) -> None:
     """One line each on stderr; the other destinations get the result."""
     mounts.tmpfs("home")
     os.mkfifo(tmp_path / "unread")
@@ -196,7 +207,10 @@ def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, re
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--submit", "carrier-pigeon:x"], "argument --submit: 'carrier-pigeon:...' is no destination; there are command-file:PATH, "),
+        (
+            ["--submit", "carrier-pigeon:x"],
+            "argument --submit: 'carrier-pigeon:...' is no destination; there are command-file:PATH, ",
+        ),
         (["--submit", "command-file:x"], "argument --submit: command-file: the path has to be absolute"),
         (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),
         (["--submit-host", "a;b"], "argument --submit-host: 'a;b' is not the name of a host or service"),
@@ -208,7 +222,10 @@ def test_what_goes_wrong_changes_nothing_else(mounts: Mounts, plugin: Plugin, re
         ),
         (["--submit-host", "h"], "argument --submit-host: goes with --submit only"),
         (["--submit-timeout", "3"], "argument --submit-timeout: goes with --submit only"),
-        (["--submit-timeout", "0", "--submit", "command-file:/x"], "argument --submit-timeout: '0' is not a positive number of seconds"),
+        (
+            ["--submit-timeout", "0", "--submit", "command-file:/x"],
+            "argument --submit-timeout: '0' is not a positive number of seconds",
+        ),
         (["--per-mount", "--json"], "argument --per-mount: does not go with --json, which has each mount anyway"),
         (["--per-mount", "--daemon"], "argument --per-mount: goes with --submit only, if the daemon is to do it"),
     ],
@@ -244,16 +261,21 @@ def test_a_set_up_that_is_wrong_is_no_secret(mounts: Mounts, plugin: Plugin, tmp
         assert (result.code, result.verdict[:17]) == (3, "MOUNTS UNKNOWN - "), words
         assert result.stderr.decode() == f"check_mounts: not submitted: {result.lines[0][17:]}\n"
     # Who wants nothing submitted reads stdout.
-    for words in (["--no-such-option"], ["--", "--submit"], ["--config", "/nowhere"], ["--submit", "nsca:h", "--version"]):
+    for words in (
+        ["--no-such-option"],
+        ["--", "--submit"],
+        ["--config", "/nowhere"],
+        ["--submit", "nsca:h", "--version"],
+    ):
         assert (plugin(*words).code, plugin(*words).stderr) == (3, b""), words
 
 
-def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
+    mounts: Mounts, plugin: Plugin, tmp_path: Path
+) -> None:
     mounts.tmpfs("home")
     pipe = f"--submit=command-file:{tmp_path}/none"
-    script = (
-        "import check_mounts.{0} as module\ndef broken(*_): raise {2}\nmodule.{1} = broken\nfrom check_mounts.__main__ import main; main()"
-    )
+    script = "import check_mounts.{0} as module\ndef broken(*_): raise {2}\nmodule.{1} = broken\nfrom check_mounts.__main__ import main; main()"
     for module, name, error, verdict, words in (
         ("survey", "take", "OSError(24, 'Too many open files')", "", "cannot start: Too many open files"),
         ("survey", "take", "ImportError('no module')", "", "cannot start: no module"),
@@ -326,7 +348,9 @@ def test_the_default_configuration_is_for_the_daemon(
             target.unlink()
 
 
-def test_the_daemon_submits_and_is_not_delayed(fuse: Fuse, daemon: Daemon, reader: Reader, silent_server: int, tmp_path: Path) -> None:
+def test_the_daemon_submits_and_is_not_delayed(
+    fuse: Fuse, daemon: Daemon, reader: Reader, silent_server: int, tmp_path: Path
+) -> None:
     home = fuse.mount("home")
     daemon.interval = 0.5
     dead = f"icinga2:https://127.0.0.1:{silent_server}"
@@ -375,7 +399,8 @@ def test_hup_takes_other_destinations(mounts: Mounts, daemon: Daemon, reader: Re
 
 
 def test_a_host_without_processes_is_said_in_time(plugin: Plugin, public: Path) -> None:
-    """A run of cron's that waited for a process to be had would be one more that stands in the way."""
+    """A run of cron's that waited for a process to be had would be one more that stands in the
+    way."""
     pipe = public / "nagios.cmd"
     os.mkfifo(pipe)
     os.chown(pipe, 54321, -1)
@@ -402,11 +427,16 @@ def test_a_host_without_processes_is_said_in_time(plugin: Plugin, public: Path) 
     why = "Resource temporarily unavailable"
     assert output.startswith(b"MOUNTS UNKNOWN - 1 of 1 mounts failed")
     assert f"no worker could be started ({why})" in output.decode()
-    assert errors.decode() == f"check_mounts: not submitted to command-file:{pipe}: no process could be started for it ({why})\n"
+    assert (
+        errors.decode()
+        == f"check_mounts: not submitted to command-file:{pipe}: no process could be started for it ({why})\n"
+    )
     assert process.returncode == 3
 
 
-def test_that_nothing_can_be_checked_is_submitted_and_no_older_ok(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+def test_that_nothing_can_be_checked_is_submitted_and_no_older_ok(
+    mounts: Mounts, daemon: Daemon, tmp_path: Path
+) -> None:
     """It replaces what still waits for the server, which would arrive as what is true now."""
     mounts.tmpfs("home")
     table, path = tmp_path / "mountinfo", tmp_path / "late.cmd"
@@ -421,7 +451,13 @@ def test_that_nothing_can_be_checked_is_submitted_and_no_older_ok(mounts: Mounts
         until(lambda: reader.lines())
         why = "cannot check: No such file or directory"
         told = json.loads(daemon.cache.with_name("status.json").read_text())
-        assert (told["version"], told["state"], told["summary"], told["counts"], told["findings"]) == (1, "UNKNOWN", why, {}, [])
+        assert (told["version"], told["state"], told["summary"], told["counts"], told["findings"]) == (
+            1,
+            "UNKNOWN",
+            why,
+            {},
+            [],
+        )
         assert reader.lines()[0].endswith(f" PROCESS_SERVICE_CHECK_RESULT;h;mounts;3;MOUNTS UNKNOWN - {why}")
         shutil.copyfile("/proc/self/mountinfo", table)
         until(lambda: ";h;mounts;0;MOUNTS OK" in reader.lines()[-1])

@@ -1,4 +1,5 @@
-"""Destinations whose files lie on a mount that hangs: no run adds a process to those that it holds already."""
+"""Destinations whose files lie on a mount that hangs: no run adds a process to those that it holds
+already."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def test_single_runs_hold_one_process(mounts: Mounts, fuse: Fuse, plugin: Plugin
         result = plugin(*words)
         assert (result.code, result.count("timed_out")) == (2, 1)
         why = f"{home}/nagios.cmd is on {home}, which timed out"
-        assert result.stderr.decode() == f"check_mounts: not submitted to command-file:{home}/../home/nagios.cmd: {why}\n"
+        assert (
+            result.stderr.decode() == f"check_mounts: not submitted to command-file:{home}/../home/nagios.cmd: {why}\n"
+        )
     remaining(1)
     assert fuse.waiting("home") == 1
 
@@ -33,4 +36,9 @@ def test_nor_does_the_daemon(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None
     until(lambda: daemon.says(line))
     remaining(1)
     fuse.command("answer", "home")
-    until(lambda: daemon.says(f"No longer: {line}") or f"Cannot submit to command-file:{home}/nagios.cmd: No such file" in daemon.log)
+    until(
+        lambda: (
+            daemon.says(f"No longer: {line}")
+            or f"Cannot submit to command-file:{home}/nagios.cmd: No such file" in daemon.log
+        )
+    )

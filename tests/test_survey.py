@@ -1,4 +1,5 @@
-"""The plan of a pass, on tables that no kernel would print, and on large ones. No mount is touched."""
+"""The plan of a pass, on tables that no kernel would print, and on large ones. No mount is
+touched."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from check_mounts.model import Condition, Survey
 
 
 def _take(
-    table: bytes, tmp_path: Path, later: Optional[bytes] = None, filters: Optional[selection.Filters] = None, **settings: float
+    table: bytes,
+    tmp_path: Path,
+    later: Optional[bytes] = None,
+    filters: Optional[selection.Filters] = None,
+    **settings: float,
 ) -> Survey:
     parsed = mounttable.parse(table)
     again = parsed if later is None else mounttable.parse(later)
@@ -39,7 +44,8 @@ def test_mounts_that_hang_from_each_other_are_probed_all_the_same(tmp_path: Path
 
 @pytest.mark.parametrize("other", [b"ext4 b", b"nfs4 a"])
 def test_what_takes_the_place_of_a_mount_is_another_one(tmp_path: Path, other: bytes) -> None:
-    """Though it has its ID and its device, which the kernel gives again at once: it has not failed."""
+    """Though it has its ID and its device, which the kernel gives again at once: it has not
+    failed."""
     table = b"2000000027 1 0:1 / /no/such/place rw - ext4 a rw\n"
     assert [each.condition for each in _take(table, tmp_path, table).findings] == [Condition.UNPROBED]
     result = _take(table, tmp_path, table.replace(b"ext4 a", other))
@@ -78,8 +84,11 @@ def test_a_path_that_no_call_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("late", "deadline"), [(1.0, 20.0), (2.0, 1.5)])
-def test_a_late_parent_makes_no_mount_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: float, deadline: float) -> None:
-    """Not even if the deadline is over when it goes on. There is more to be answered than the pipes take."""
+def test_a_late_parent_makes_no_mount_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: float, deadline: float
+) -> None:
+    """Not even if the deadline is over when it goes on. There is more to be answered than the pipes
+    take."""
     monkeypatch.setattr(survey, "_CATCH_UP", 10.0)  # so much the busiest machine has time for
     lines = [b"%d 0 0:%d / /no/such/place/%d rw - tmpfs a rw\n" % (number, number, number) for number in range(1, 2001)]
     parsed = mounttable.parse(b"".join(lines))
@@ -96,7 +105,9 @@ def test_a_late_parent_makes_no_mount_fail(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_deadline_on_time_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed = mounttable.parse(b"".join(b"%d 0 0:%d / /no/such/place/%d rw - tmpfs a rw\n" % (n, n, n) for n in range(1, 1001)))
+    parsed = mounttable.parse(
+        b"".join(b"%d 0 0:%d / /no/such/place/%d rw - tmpfs a rw\n" % (n, n, n) for n in range(1, 1001))
+    )
     chosen = selection.select(parsed[0], selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=4)
     original = probe.answer
@@ -122,5 +133,7 @@ def test_twenty_thousand_mounts(tmp_path: Path) -> None:
     began = sum(os.times()[:4])  # of the processor, which others have, too; workers included
     result = _take(b"".join(lines), tmp_path, timeout=300, deadline=400)
     assert len(result.findings) == 20000
-    assert {finding.detail for finding in result.findings} <= {each.value for each in conditions.Elsewhere} | {"another mount covers it"}
+    assert {finding.detail for finding in result.findings} <= {each.value for each in conditions.Elsewhere} | {
+        "another mount covers it"
+    }
     assert sum(os.times()[:4]) - began < 30

@@ -1,4 +1,5 @@
-"""What is told, and how: lines that are no mounts, what is left out where there is no room, since when, and no secrets."""
+"""What is told, and how: lines that are no mounts, what is left out where there is no room, since
+when, and no secrets."""
 
 from __future__ import annotations
 
@@ -33,14 +34,17 @@ def mount(point: bytes, source: bytes = b"/dev/sda1", fs_type: bytes = b"xfs", m
     return Mount(mount_id, 0, (8, mount_id), b"/", point, (b"rw",), (), fs_type, source, (b"rw",))
 
 
-def finding(point: bytes, condition: Condition = Condition.OK, detail: Optional[str] = None, **members: object) -> Finding:
+def finding(
+    point: bytes, condition: Condition = Condition.OK, detail: Optional[str] = None, **members: object
+) -> Finding:
     words = DETAIL.get(condition, "why") if detail is None else detail
     return Finding(point, mount(point), condition, words, Outcome(), 0.012, **members)  # type: ignore[arg-type]
 
 
 def hung(number: int, detail: str = "after 5 s", **members: object) -> Finding:
     point = b"/home/u%d" % number
-    return Finding(point, mount(point, b"filer1:/u%d" % number, b"nfs4", number), Condition.TIMED_OUT, detail, None, 5.0, **members)  # type: ignore[arg-type]
+    there = mount(point, b"filer1:/u%d" % number, b"nfs4", number)
+    return Finding(point, there, Condition.TIMED_OUT, detail, None, 5.0, **members)  # type: ignore[arg-type]
 
 
 def bad_line(number: int, file: str = "/etc/fstab", why: str = "it has no filesystem type") -> Finding:
@@ -99,14 +103,20 @@ def test_lines_of_several_files_are_told_apart() -> None:
 def test_lines_do_not_group_the_mounts() -> None:
     """Two failures are named in full, however many lines there are."""
     words = verdict(survey(hung(1), hung(2), *LINES))
-    assert "/home/u1 (nfs4 filer1:/u1) timed out after 5 s; /home/u2 (nfs4 filer1:/u2) timed out after 5 s; 7 lines of" in words
+    assert (
+        "/home/u1 (nfs4 filer1:/u1) timed out after 5 s; /home/u2 (nfs4 filer1:/u2) timed out after 5 s; 7 lines of"
+        in words
+    )
 
 
 def test_lines_are_in_no_count_of_mounts() -> None:
     judgements = judge_all(survey(HEALTHY[0], *LINES), Policy())
     counts = dict(summary.counts(judgements, survey()))
     assert (counts["mounts"], counts["ok"], counts["unprobed"]) == (1, 1, 0)
-    assert history.checked_words(judgements, counts.items(), 5.0) == "Checked 1 mounts in 5 seconds: 7 lines not understood"
+    assert (
+        history.checked_words(judgements, counts.items(), 5.0)
+        == "Checked 1 mounts in 5 seconds: 7 lines not understood"
+    )
 
 
 def test_lines_alone_check_nothing() -> None:
@@ -115,7 +125,9 @@ def test_lines_alone_check_nothing() -> None:
     policy = Policy({Condition.UNPROBED: State.OK})
     assert worst(judge_all(result, policy), result, False) is State.UNKNOWN
     assert worst(judge_all(result, policy), result, True) is State.OK
-    assert verdict(result).startswith("no mount was selected (0 mounts left out, -vvv says why), 7 lines not understood: ")
+    assert verdict(result).startswith(
+        "no mount was selected (0 mounts left out, -vvv says why), 7 lines not understood: "
+    )
 
 
 def test_lines_have_no_service_and_no_label() -> None:
@@ -128,7 +140,10 @@ def test_lines_have_no_service_and_no_label() -> None:
 def test_lines_in_json_say_file_and_number() -> None:
     value = json.loads(jsontext.report(survey(HEALTHY[0], *LINES), Policy(), False)[0])
     assert (value["counts"]["mounts"], value["counts"]["unprobed"]) == (1, 0)
-    assert [each["line"] for each in value["findings"]] == [*({"file": "/etc/fstab", "number": n} for n in range(3, 10)), None]
+    assert [each["line"] for each in value["findings"]] == [
+        *({"file": "/etc/fstab", "number": n} for n in range(3, 10)),
+        None,
+    ]
     assert {each["mount_point"] for each in value["findings"]} == {"", "/m0"}
     assert value["findings"][0]["text"] == "/etc/fstab line 3: it has no filesystem type"
 
@@ -162,7 +177,8 @@ def crowd(failing: int = 40, healthy: int = 60) -> Survey:
 
 @pytest.mark.parametrize("limit", [128, 150, 200, 400, 1023, 2000, 4096, 8000, 20000])
 @pytest.mark.parametrize(
-    ("verbosity", "perfdata", "per_mount"), list(itertools.product(range(4), ("summary", "mounts", "steps", "none"), (False, True)))
+    ("verbosity", "perfdata", "per_mount"),
+    list(itertools.product(range(4), ("summary", "mounts", "steps", "none"), (False, True))),
 )
 def test_what_is_worth_most_is_kept(limit: int, verbosity: int, perfdata: str, per_mount: bool) -> None:
     words = printed(crowd(), verbosity=verbosity, perfdata=perfdata, max_output=limit, per_mount=per_mount)
@@ -171,7 +187,9 @@ def test_what_is_worth_most_is_kept(limit: int, verbosity: int, perfdata: str, p
     assert words.startswith("MOUNTS CRITICAL - 40 of 100 mounts failed")
     if words == whole:
         return
-    assert re.fullmatch(r"\((\d+ (failures|more lines?|more values?)(, | and )?)+ left out: --max-output\)", words.split("\n")[-2])
+    assert re.fullmatch(
+        r"\((\d+ (failures|more lines?|more values?)(, | and )?)+ left out: --max-output\)", words.split("\n")[-2]
+    )
     first, *below = words.split("\n")[:-2]
     assert set(below) <= set(whole.split("\n"))
     numbers = first.partition(" | ")[2].split()
@@ -212,7 +230,12 @@ def test_what_stands_below_a_line_goes_with_it() -> None:
 def test_how_many_more_fail_is_said_in_mounts() -> None:
     """The items of the status line may be groups."""
     failing = [
-        Finding(b"/%d/%d" % (server, number), mount(b"/%d/%d" % (server, number), b"filer%d:/" % server, b"nfs4"), Condition.DEAD, "gone")
+        Finding(
+            b"/%d/%d" % (server, number),
+            mount(b"/%d/%d" % (server, number), b"filer%d:/" % server, b"nfs4"),
+            Condition.DEAD,
+            "gone",
+        )
         for server in range(9)
         for number in range(3)
     ]
@@ -223,7 +246,10 @@ def test_how_many_more_fail_is_said_in_mounts() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.binary(max_size=300), st.sampled_from([Condition.OK, Condition.DEAD, Condition.TIMED_OUT])), max_size=9),
+    st.lists(
+        st.tuples(st.binary(max_size=300), st.sampled_from([Condition.OK, Condition.DEAD, Condition.TIMED_OUT])),
+        max_size=9,
+    ),
     st.integers(105, 3000),
     st.integers(0, 3),
     st.sampled_from(["mounts", "steps", "none"]),
@@ -235,7 +261,9 @@ def test_no_output_is_longer_than_it_may_be(
 ) -> None:
     findings = [finding(b"/" + name.replace(b"\0", b""), condition) for name, condition in names]
     presentation = Presentation(verbosity, perfdata, limit, encoding=encoding)
-    whole = report(survey(*findings), Policy(), Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount).output
+    whole = report(
+        survey(*findings), Policy(), Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount
+    ).output
     output = report(survey(*findings), Policy(), presentation, per_mount).output
     assert len(output) <= limit
     assert output == whole if len(whole) <= limit else b" left out: --max-output)\n" in output or b"; and " in output
@@ -275,7 +303,9 @@ def test_how_long_there_was_no_answer_when_a_signal_came(fuse: Fuse, plugin: Plu
     process.send_signal(number)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 3
-    assert re.search(rf": {mount_point} \(fuse.test fuse\) no answer for [0-9.]+ s at \S+ when {number.name} came \|", output)
+    assert re.search(
+        rf": {mount_point} \(fuse.test fuse\) no answer for [0-9.]+ s at \S+ when {number.name} came \|", output
+    )
     assert "not probed" not in output
 
 
@@ -293,13 +323,16 @@ def test_how_long_there_was_no_answer_at_the_deadline(mounts: Mounts, fuse: Fuse
     fuse.command("answer", "above")
     result = Result(process)
     assert (result.code, result.count("ok"), result.count("unprobed")) == (3, 1, 1)
-    assert re.search(rf"{below} \(fuse.test fuse\) no answer for [23]\.?\d* s at \S+ when the run's deadline came$", result.verdict)
+    assert re.search(
+        rf"{below} \(fuse.test fuse\) no answer for [23]\.?\d* s at \S+ when the run's deadline came$", result.verdict
+    )
     remaining(1)
 
 
 @pytest.mark.root
 def test_many_without_an_answer_when_a_signal_came(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
-    """Each was asked for a time of its own; that they were asked is what a group of them says. What is not declared is not missed."""
+    """Each was asked for a time of its own; that they were asked is what a group of them says. What
+    is not declared is not missed."""
     for number in range(7):
         fuse.mount(f"hung{number}", source=f"me@filer1:/h{number}", type="fuse.sshfs")
         fuse.command("hang", f"hung{number}")
@@ -312,7 +345,10 @@ def test_many_without_an_answer_when_a_signal_came(mounts: Mounts, fuse: Fuse, p
         output = process.communicate(timeout=60)[0].decode()
         assert process.returncode == 3
         assert "compared" not in output
-        assert re.search(r": 5 mounts of filer1 (unanswered, the longest: )?no answer for [0-9.]+ s at \S+ when SIGINT came \(", output)
+        assert re.search(
+            r": 5 mounts of filer1 (unanswered, the longest: )?no answer for [0-9.]+ s at \S+ when SIGINT came \(",
+            output,
+        )
         assert "; 2 mounts not probed: SIGINT came first (" in output
         assert (f"; {mounts.base}/missing " in output) == bool(more)
         fuse.hang_anew(*(f"hung{number}" for number in range(7)))
@@ -330,12 +366,17 @@ def test_a_group_says_how_long_there_was_no_answer() -> None:
         where = mount(point, b"filer1:/u%d" % number, b"nfs4", number)
         return Finding(point, where, Condition.UNPROBED, "SIGINT came first")
 
-    assert verdict(survey(*(unanswered(number, 1.2 + number % 2 / 10) for number in range(6)), unasked(7), unasked(8))) == (
+    assert verdict(
+        survey(*(unanswered(number, 1.2 + number % 2 / 10) for number in range(6)), unasked(7), unasked(8))
+    ) == (
         "8 of 8 mounts failed: 6 mounts of filer1 unanswered, the longest: no answer for 1.3 s at statfs when SIGINT came "
         "(/home/u0, /home/u1, /home/u2, ...); 2 mounts not probed: SIGINT came first (/home/u7, /home/u8)"
     )
     # That one hangs is said first, however many others nobody has asked, of however many servers.
-    others = [Finding(each.mount_point, each.mount, Condition.UNPROBED, "SIGINT came first") for each in map(dead_of, range(40))]
+    others = [
+        Finding(each.mount_point, each.mount, Condition.UNPROBED, "SIGINT came first")
+        for each in map(dead_of, range(40))
+    ]
     assert verdict(survey(*others, unanswered(1, 1.2))) == (
         "41 of 41 mounts failed: /home/u1 (nfs4 filer1:/u1) no answer for 1.2 s at statfs when SIGINT came; "
         "40 mounts not probed: SIGINT came first (/0, /1, /2, ...)"
@@ -351,10 +392,22 @@ def dead_of(server: int) -> Finding:
     ("outcome", "detail", "words"),
     [
         (None, "SIGINT came first", "not probed: SIGINT came first"),
-        (Outcome(Step.READ, 24), "read: Too many open files (EMFILE)", "not probed: read: Too many open files (EMFILE)"),
-        (Outcome(Step.STATFS), "no answer for 2.9 s at statfs when SIGINT came", "no answer for 2.9 s at statfs when SIGINT came"),
+        (
+            Outcome(Step.READ, 24),
+            "read: Too many open files (EMFILE)",
+            "not probed: read: Too many open files (EMFILE)",
+        ),
+        (
+            Outcome(Step.STATFS),
+            "no answer for 2.9 s at statfs when SIGINT came",
+            "no answer for 2.9 s at statfs when SIGINT came",
+        ),
         (Outcome(mode=0o40755), "not written: SIGINT came first", "not written: SIGINT came first"),
-        (Outcome(Step.CREATE, 24), "Too many open files (EMFILE) at create", "not written: Too many open files (EMFILE) at create"),
+        (
+            Outcome(Step.CREATE, 24),
+            "Too many open files (EMFILE) at create",
+            "not written: Too many open files (EMFILE) at create",
+        ),
     ],
 )
 def test_only_what_was_not_asked_is_not_probed(outcome: Optional[Outcome], detail: str, words: str) -> None:
@@ -382,26 +435,40 @@ def test_a_group_says_since_when() -> None:
 
 
 def test_a_group_of_old_and_new_says_since_when_the_first() -> None:
-    words = verdict(survey(*(stuck(number, LONG_AGO) for number in range(3)), *(hung(number) for number in range(3, 9))))
+    words = verdict(
+        survey(*(stuck(number, LONG_AGO) for number in range(3)), *(hung(number) for number in range(3, 9)))
+    )
     assert f"all 9 mounts of filer1 timed out, the first since {text.moment(LONG_AGO)} (" in words
 
 
 def test_a_group_says_since_when_and_why() -> None:
-    words = verdict(survey(*(stuck(number, LONG_AGO, "server 10.0.0.5 does not answer on port 2049") for number in range(7))))
+    words = verdict(
+        survey(*(stuck(number, LONG_AGO, "server 10.0.0.5 does not answer on port 2049") for number in range(7)))
+    )
     assert f"timed out since {text.moment(LONG_AGO)}: server 10.0.0.5 does not answer on port 2049 (/home/u0" in words
 
 
 def test_a_group_of_several_causes_names_them() -> None:
-    causes = ["server 10.0.0.5 refuses connections on port 2049"] * 2 + ["server 10.0.0.6 does not answer on port 2049"] * 5
+    causes = ["server 10.0.0.5 refuses connections on port 2049"] * 2 + [
+        "server 10.0.0.6 does not answer on port 2049"
+    ] * 5
     words = verdict(survey(*(hung(number, diagnosis=cause) for number, cause in enumerate(causes))))
     assert (
-        "timed out: server 10.0.0.6 does not answer on port 2049 (5), server 10.0.0.5 refuses connections on port 2049 (2) (/home" in words
+        "timed out: server 10.0.0.6 does not answer on port 2049 (5), server 10.0.0.5 refuses connections on port 2049 (2) (/home"
+        in words
     )
 
 
 def test_a_group_of_many_causes_names_some() -> None:
     """As of seven mounts of a tunnel, each by a port of its own."""
-    words = verdict(survey(*(hung(number, diagnosis=f"server 127.0.0.1 does not answer on port {20049 + number}") for number in range(7))))
+    words = verdict(
+        survey(
+            *(
+                hung(number, diagnosis=f"server 127.0.0.1 does not answer on port {20049 + number}")
+                for number in range(7)
+            )
+        )
+    )
     assert (
         "timed out: server 127.0.0.1 does not answer on port 20049 (1), server 127.0.0.1 does not answer on port 20050 (1), and others"
         in words
@@ -409,7 +476,10 @@ def test_a_group_of_many_causes_names_some() -> None:
 
 
 def test_a_cause_that_is_not_known_of_all_is_told() -> None:
-    findings = [hung(number, f"same filesystem as /{number}", diagnosis="server is down" if number else "") for number in range(7)]
+    findings = [
+        hung(number, f"same filesystem as /{number}", diagnosis="server is down" if number else "")
+        for number in range(7)
+    ]
     assert "all 7 mounts of filer1 timed out: server is down (/home/u0" in verdict(survey(*findings))
 
 
@@ -432,7 +502,9 @@ def test_the_second_run_says_since_when(fuse: Fuse, plugin: Plugin) -> None:
         fuse.command("hang", name)
     first, second = plugin("-t", "0.5"), plugin("-t", "0.5")
     assert "6 fuse.test mounts timed out after 0.5 s (" in first.verdict
-    assert re.search(r"6 fuse.test mounts timed out(, the first)? since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(", second.verdict)
+    assert re.search(
+        r"6 fuse.test mounts timed out(, the first)? since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(", second.verdict
+    )
     remaining(6)
 
 
@@ -475,7 +547,12 @@ def test_a_bad_line_of_fstab_shows_nothing_of_itself(line: str, tmp_path: Path, 
     assert SECRET not in str(complaints)
     result = plugin(f"--fstab={fstab}", "-vvv", "-p", "/nowhere", below=False)
     assert result.code == 3 and f"{fstab} line 1: " in result.verdict
-    assert SECRET.encode() not in result.stdout + result.stderr + plugin(f"--fstab={fstab}", "--json", "-p", "/nowhere", below=False).stdout
+    assert (
+        SECRET.encode()
+        not in result.stdout
+        + result.stderr
+        + plugin(f"--fstab={fstab}", "--json", "-p", "/nowhere", below=False).stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -495,7 +572,13 @@ def test_a_bad_line_of_the_mount_table_shows_nothing_of_itself(line: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "spec", [f"/home,password={SECRET},", f"/home,,password={SECRET}", f"home,password={SECRET}", f"/home,type=,password={SECRET}"]
+    "spec",
+    [
+        f"/home,password={SECRET},",
+        f"/home,,password={SECRET}",
+        f"home,password={SECRET}",
+        f"/home,type=,password={SECRET}",
+    ],
 )
 def test_a_bad_declaration_shows_no_option(spec: str, plugin: Plugin) -> None:
     result = plugin("--expect", spec, below=False)
@@ -522,7 +605,9 @@ ASPECTS = [step.word for step in Step] + ["used", "inodes"]
 hostile = st.one_of(
     st.binary(max_size=12),
     st.lists(
-        st.sampled_from([b"/x", b" ", b"used", b"read", b"inodes", b"'", b"=", b":", b"\\040", b"\\", b"\xff", "é".encode(), b"|"]),
+        st.sampled_from(
+            [b"/x", b" ", b"used", b"read", b"inodes", b"'", b"=", b":", b"\\040", b"\\", b"\xff", "é".encode(), b"|"]
+        ),
         max_size=6,
     ).map(b"".join),
 ).map(lambda name: b"/" + name.replace(b"\0", b""))

@@ -1,4 +1,5 @@
-"""Read-only though nobody declared it: what the kernel has stopped after an error, and what somebody meant to be so."""
+"""Read-only though nobody declared it: what the kernel has stopped after an error, and what
+somebody meant to be so."""
 
 from __future__ import annotations
 
@@ -15,9 +16,13 @@ from check_mounts.undeclared import unwritable
 from tests.conftest import Mounts, Plugin
 
 
-def a_mount(fs_type: str, options: str, more: str, source: str = "/dev/sda1", mount_id: int = 9, root: str = "/") -> Mount:
+def a_mount(
+    fs_type: str, options: str, more: str, source: str = "/dev/sda1", mount_id: int = 9, root: str = "/"
+) -> Mount:
     words = (tuple(text.encode().split(b",")) for text in (options, more))
-    return Mount(mount_id, 1, (8, 1), root.encode(), b"/m", next(words), (), fs_type.encode(), source.encode(), next(words))
+    return Mount(
+        mount_id, 1, (8, 1), root.encode(), b"/m", next(words), (), fs_type.encode(), source.encode(), next(words)
+    )
 
 
 def judged(mount: Mount, *others: Mount, any_ro: bool = False, why: Optional[str] = None) -> Optional[tuple[bool, str]]:
@@ -30,7 +35,22 @@ STOPPED = "mounted rw, but its superblock is read-only, as after an error"
 
 @pytest.mark.parametrize(
     "fs_type",
-    ["ext2", "ext3", "ext4", "vfat", "msdos", "exfat", "btrfs", "f2fs", "jfs", "nilfs2", "reiserfs", "ocfs2", "ubifs", "bcachefs"],
+    [
+        "ext2",
+        "ext3",
+        "ext4",
+        "vfat",
+        "msdos",
+        "exfat",
+        "btrfs",
+        "f2fs",
+        "jfs",
+        "nilfs2",
+        "reiserfs",
+        "ocfs2",
+        "ubifs",
+        "bcachefs",
+    ],
 )
 def test_the_kernel_stops_writing_after_an_error(fs_type: str) -> None:
     assert judged(a_mount(fs_type, "rw", "ro")) == (True, STOPPED)
@@ -62,11 +82,17 @@ def test_another_mount_of_the_superblock_is_read_only() -> None:
     assert judged(stopped, a_mount("ext4", "rw", "ro", mount_id=8)) == (True, STOPPED)
     # ext4 of Linux 6.15 and later says itself that it was an error.
     emergency = a_mount("ext4", "rw", "rw,emergency_ro")
-    assert judged(emergency, a_mount("ext4", "ro", "ro", mount_id=8)) == (True, "mounted rw, but stopped after an error (emergency_ro)")
+    assert judged(emergency, a_mount("ext4", "ro", "ro", mount_id=8)) == (
+        True,
+        "mounted rw, but stopped after an error (emergency_ro)",
+    )
 
 
 def test_a_property_of_the_filesystem() -> None:
-    assert judged(a_mount("ext4", "rw", "ro"), why="of a property") == (False, "mounted rw, but its superblock is read-only; of a property")
+    assert judged(a_mount("ext4", "rw", "ro"), why="of a property") == (
+        False,
+        "mounted rw, but its superblock is read-only; of a property",
+    )
     assert judged(a_mount("ext4", "ro", "ro"), why="of a property") is None
     assert judged(a_mount("ext4", "ro", "ro"), any_ro=True, why="of a property") == (False, "mounted ro; of a property")
     assert judged(a_mount("zfs", "ro", "ro", "tank/a@b"), any_ro=True) == (False, "mounted ro; it is a snapshot")
@@ -121,7 +147,8 @@ def test_what_sysfs_tells(tmp_path: Path) -> None:
     assert sysfs.why_read_only(xfs, str(tmp_path)) is None
 
 
-# Real filesystems ----------------------------------------------------------------------------------------------------------------
+# Real filesystems
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -154,7 +181,9 @@ def test_a_bind_mount_of_what_an_administrator_remounts(mounted: Path, mounts: M
     below = result.lines[result.lines.index(result.line(bound)) + 1]
     assert below == f"  read-only: mounted rw, but its superblock is read-only; {mounted} shares it and is mounted ro"
     # What is declared rw is a failure all the same.
-    assert plugin("--expect", f"{bound},rw", "-v").line(bound).endswith(" read-only: mounted ro, expected rw (--expect)")
+    assert (
+        plugin("--expect", f"{bound},rw", "-v").line(bound).endswith(" read-only: mounted ro, expected rw (--expect)")
+    )
     subprocess.run(["umount", str(bound)], check=True)
 
 
@@ -172,7 +201,9 @@ def test_a_filesystem_that_is_made_read_only(disk: str, mounts: Mounts, plugin: 
 
 @pytest.mark.root
 def test_a_read_only_device(tmp_path: Path, mounts: Mounts, plugin: Plugin, disk: str) -> None:
-    found = subprocess.run(["losetup", "-r", "--find", "--show", str(tmp_path / "image")], check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        ["losetup", "-r", "--find", "--show", str(tmp_path / "image")], check=True, capture_output=True, text=True
+    )
     path = mounts.point("a")
     subprocess.run(["mount", "-t", "ext4", "-o", "ro", found.stdout.strip(), str(path)], check=True)
     try:

@@ -1,8 +1,8 @@
-"""The unit for systemd, by systemd's own judgement, and what the program needs of what the unit leaves it.
+"""The unit for systemd, by systemd's own judgement, and what the program needs of what the unit
+leaves it.
 
-There is no systemd here that could start it. But the filter and the capabilities are the kernel's: what the program calls is counted,
-and it is run with no more capabilities than the unit has.
-"""
+There is no systemd here that could start it. But the filter and the capabilities are the kernel's:
+what the program calls is counted, and it is run with no more capabilities than the unit has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from check_mounts import cache, config, stuck
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 
 UNIT = ROOT / "nrpe/check_mounts.service"
-# exec_needs_mount_namespace() in src/core/execute.c of systemd 252 to 259, what implies one of these, and what maps users away.
+# exec_needs_mount_namespace() in src/core/execute.c of systemd 252 to 259, what implies one of
+# these, and what maps users away.
 NAMESPACES = {
     "BindLogSockets", "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories", "ExtensionImages",
     "IPCNamespacePath", "InaccessiblePaths", "JoinsNamespaceOf", "LogNamespace", "MountAPIVFS", "MountFlags", "MountImages",
@@ -84,11 +85,15 @@ def test_it_stays_in_the_mount_namespace_of_the_host() -> None:
 def test_stopping_takes_five_seconds_at_the_most() -> None:
     assert 0 < int(_value("TimeoutStopSec")) <= 5
     assert _value("KillMode") == "process"
-    assert not {"SendSIGKILL", "FinalKillSignal", "TimeoutSec", "ExecStop", "ExecStopPost"} & {name for name, _ in _directives()}
+    assert not {"SendSIGKILL", "FinalKillSignal", "TimeoutSec", "ExecStop", "ExecStopPost"} & {
+        name for name, _ in _directives()
+    }
 
 
 def test_it_starts_though_remote_mounts_hang() -> None:
-    words = " ".join(value for name, value in _directives() if name in ("After", "Wants", "Requires", "BindsTo", "RequiresMountsFor"))
+    words = " ".join(
+        value for name, value in _directives() if name in ("After", "Wants", "Requires", "BindsTo", "RequiresMountsFor")
+    )
     assert words == "local-fs.target"
 
 
@@ -125,7 +130,8 @@ def _set(name: str) -> set[str]:
 
 
 def _allowed() -> set[str]:
-    """What SystemCallFilter leaves: the first line makes it a list of what is allowed, ``~`` takes away from it (systemd.exec(5))."""
+    """What SystemCallFilter leaves: the first line makes it a list of what is allowed, ``~`` takes
+    away from it (systemd.exec(5))."""
     allowed = _set("@default")
     lines = [value for name, value in _directives() if name == "SystemCallFilter"]
     assert not lines[0].startswith("~")
@@ -150,7 +156,8 @@ assert len(diagnosis.examine(servers, 0.3)) == 4
 """
 
 
-# What it takes to submit results: a program that is run (here one that is no send_nsca), a connection to nobody, a pipe.
+# What it takes to submit results: a program that is run (here one that is no send_nsca), a
+# connection to nobody, a pipe.
 _SUBMIT = """
 import os, sys, time
 from check_mounts import delivery, passive
@@ -183,7 +190,9 @@ def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, pl
 
     fstab = tmp_path / "fstab"
     fstab.write_text(f"none {mounts.base}/healthy tmpfs uid=1000 0 0\n")
-    result = Result(plugin.start("-vvv", "--write", "-t", "1", f"--fstab={fstab}", "--systemd", wrapper=wrapper("once")))
+    result = Result(
+        plugin.start("-vvv", "--write", "-t", "1", f"--fstab={fstab}", "--systemd", wrapper=wrapper("once"))
+    )
     assert result.code == 2, result.stdout
     assert "timed out after 1 s" in result.line(mounts.base / "hung")
     called |= _counted(tmp_path / "once")
@@ -194,7 +203,8 @@ def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, pl
     called |= _counted(tmp_path / "submitted") - {"mknod", "mknodat"}  # the server's own
     result_file = tmp_path / "cache/status"
     daemon = plugin.start(
-        *("--daemon", "--foreground", "--interval", "2", "-t", "1", "--write", "--cache", str(result_file)), wrapper=wrapper("daemon")
+        *("--daemon", "--foreground", "--interval", "2", "-t", "1", "--write", "--cache", str(result_file)),
+        wrapper=wrapper("daemon"),
     )
     until(lambda: result_file.exists() or daemon.poll() is not None, 30)
     (main,) = map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split())
@@ -202,10 +212,33 @@ def test_no_system_call_that_it_makes_is_filtered(mounts: Mounts, fuse: Fuse, pl
         os.kill(main, number)
     daemon.communicate(timeout=60)
     called |= _counted(tmp_path / "daemon")
-    assert {"execve", "openat2", "statx", "fsync", "setresuid", "setresgid", "setgroups", "prctl", "kill", "connect", "mlockall"} <= called
+    assert {
+        "execve",
+        "openat2",
+        "statx",
+        "fsync",
+        "setresuid",
+        "setresgid",
+        "setgroups",
+        "prctl",
+        "kill",
+        "connect",
+        "mlockall",
+    } <= called
     assert called - allowed == set()
     # And the filter does filter.
-    assert not allowed & {"ptrace", "mount", "umount2", "chroot", "pivot_root", "init_module", "reboot", "bpf", "io_uring_setup", "keyctl"}
+    assert not allowed & {
+        "ptrace",
+        "mount",
+        "umount2",
+        "chroot",
+        "pivot_root",
+        "init_module",
+        "reboot",
+        "bpf",
+        "io_uring_setup",
+        "keyctl",
+    }
 
 
 @pytest.mark.root

@@ -1,4 +1,5 @@
-"""What is excluded is not touched by anybody, and the main process touches no mount at all: shown by strace."""
+"""What is excluded is not touched by anybody, and the main process touches no mount at all: shown
+by strace."""
 
 from __future__ import annotations
 
@@ -13,12 +14,22 @@ from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result
 
 pytestmark = pytest.mark.root
 
-# All calls that name a file; the rest of what strace shows (read of the mount table, arguments of execve) may name mounts.
-TRACE = ["strace", "-f", "-qq", "-s", "65536", "-e", "trace=%file,openat2,statfs,statx,name_to_handle_at,open_tree,fsopen,mount"]
+# All calls that name a file; the rest of what strace shows (read of the mount table, arguments of
+# execve) may name mounts.
+TRACE = [
+    "strace",
+    "-f",
+    "-qq",
+    "-s",
+    "65536",
+    "-e",
+    "trace=%file,openat2,statfs,statx,name_to_handle_at,open_tree,fsopen,mount",
+]
 
 
 def _calls(plugin: Plugin, tmp_path: Path, *arguments: str) -> tuple[Result, dict[int, list[str]]]:
-    """The result, and by process the calls that name a file, execve left out. The first process is the watcher, the second the check."""
+    """The result, and by process the calls that name a file, execve left out. The first process is
+    the watcher, the second the check."""
     log = tmp_path / "strace"
     result = Result(plugin.start(*arguments, wrapper=[*TRACE, "-o", str(log)]))
     calls: dict[int, list[str]] = {}
@@ -41,7 +52,9 @@ def test_excluded_mounts_are_not_touched(mounts: Mounts, fuse: Fuse, plugin: Plu
         mounts.mount("kernel", "proc", "proc"),
     ]
     fuse.command("hang", "of-a-user")
-    result, calls = _calls(plugin, tmp_path, "-x", str(excluded[0]), "--exclude-source", "filer9:*", "-X", "ramfs", "-vv", "-t", "3")
+    result, calls = _calls(
+        plugin, tmp_path, "-x", str(excluded[0]), "--exclude-source", "filer9:*", "-X", "ramfs", "-vv", "-t", "3"
+    )
     assert (result.code, result.count("mounts")) == (0, 1)
     everything = [call for lines in calls.values() for call in lines]
     assert sum(f'"{selected}"' in call for call in everything) == 1
@@ -54,7 +67,9 @@ def test_the_main_process_names_no_mount(mounts: Mounts, fuse: Fuse, plugin: Plu
     mounts.mount_at(paths[0], "tmpfs", "over")
     fuse.command("freeze", "hung")  # strace waits for whom it traces, so it has to be one that can be killed
     fuse.command("die", "dead")
-    result, calls = _calls(plugin, tmp_path, "-vvv", "-t", "1", str(paths[0]), str(paths[2]), str(paths[3]), f"{mounts.base}/gone")
+    result, calls = _calls(
+        plugin, tmp_path, "-vvv", "-t", "1", str(paths[0]), str(paths[2]), str(paths[3]), f"{mounts.base}/gone"
+    )
     assert result.code == 2
     watcher, main, *workers = calls
     assert len(workers) >= 2
@@ -62,7 +77,9 @@ def test_the_main_process_names_no_mount(mounts: Mounts, fuse: Fuse, plugin: Plu
     assert not [call for call in calls[main] if str(mounts.base) in call]
     named = [call for worker in workers for call in calls[worker] if str(mounts.base) in call]
     # One look-up for each mount, and nothing else by name.
-    assert sorted(re.sub(r'.*"([^"]*)".*', r"\1", call) for call in named) == sorted(str(path) for path in (paths[0], *paths[2:]))
+    assert sorted(re.sub(r'.*"([^"]*)".*', r"\1", call) for call in named) == sorted(
+        str(path) for path in (paths[0], *paths[2:])
+    )
     assert all(call.startswith("openat2(") and "O_PATH" in call for call in named)
 
 
@@ -77,10 +94,16 @@ def test_no_name_service_is_asked(mounts: Mounts, plugin: Plugin, tmp_path: Path
     mounts.tmpfs("of-a-user", f"uid={os.getuid() + 1000},mode=0700")
     plugin.environment["HOME"] = "/"  # Python itself would look it up
     _, calls = _calls(plugin, tmp_path)
-    assert not [call for lines in calls.values() for call in lines if re.search(r"/etc/(passwd|group|nsswitch)|nscd|/sss/", call)]
+    assert not [
+        call
+        for lines in calls.values()
+        for call in lines
+        if re.search(r"/etc/(passwd|group|nsswitch)|nscd|/sss/", call)
+    ]
 
 
-# Not under strace: what each fork then costs would look like slow mounts, for which the pool rightly grows.
+# Not under strace: what each fork then costs would look like slow mounts, for which the pool
+# rightly grows.
 _FORKS = """
 import sys
 from check_mounts import mounttable, selection, stuck, survey
@@ -97,6 +120,8 @@ def test_a_thousand_healthy_mounts_need_no_fork_each(mounts: Mounts, plugin: Plu
     for number in range(1000):
         mounts.tmpfs(str(number))
     command = [PYTHON, "-c", _FORKS, f"{mounts.base}/*", str(plugin.state_dir)]
-    ok, forks = map(int, subprocess.run(command, env=plugin.environment, stdout=subprocess.PIPE, check=True).stdout.split())
+    ok, forks = map(
+        int, subprocess.run(command, env=plugin.environment, stdout=subprocess.PIPE, check=True).stdout.split()
+    )
     assert ok == 1000
     assert 1 <= forks <= 32

@@ -1,4 +1,5 @@
-"""A path without symbolic links, where the kernel cannot see to that by itself (no openat2): component by component."""
+"""A path without symbolic links, where the kernel cannot see to that by itself (no openat2):
+component by component."""
 
 from __future__ import annotations
 
@@ -49,7 +50,12 @@ def _opened(way: object, path: bytes, flags: int) -> Union[str, tuple[int, int, 
         return errno.errorcode[error.errno or 0]
     status = os.fstat(fd)
     assert not os.get_inheritable(fd)
-    mode = int(next(line for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines() if line.startswith("flags")).split()[1], 8)
+    mode = int(
+        next(
+            line for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines() if line.startswith("flags")
+        ).split()[1],
+        8,
+    )
     os.close(fd)
     return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode), mode & os.O_PATH
 
@@ -59,7 +65,22 @@ def _kernel(path: bytes, flags: int) -> int:
 
 
 parts = st.sampled_from(
-    [b"a", b"b", b"c", b"file", b"link", b"out", b"round", b"nowhere", b"tofile", b"nothing", b".", b"..", b"", b"n" * 255]
+    [
+        b"a",
+        b"b",
+        b"c",
+        b"file",
+        b"link",
+        b"out",
+        b"round",
+        b"nowhere",
+        b"tofile",
+        b"nothing",
+        b".",
+        b"..",
+        b"",
+        b"n" * 255,
+    ]
 )
 ends = st.sampled_from([b"", b"", b"/", b"/.", b"//"])
 
@@ -104,7 +125,9 @@ def test_deep_paths(tree: bytes) -> None:
         deep += b"/" + b"d" * 20
         os.mkdir(deep)
     before = len(os.listdir("/proc/self/fd"))
-    assert _opened(syscalls.walked, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(_kernel, deep, os.O_PATH | os.O_NOFOLLOW)
+    assert _opened(syscalls.walked, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(
+        _kernel, deep, os.O_PATH | os.O_NOFOLLOW
+    )
     assert _opened(syscalls.walked, deep + b"/x", os.O_PATH) == "ENOENT"
     assert len(os.listdir("/proc/self/fd")) == before
     while deep != tree:
@@ -137,7 +160,17 @@ def test_a_check_without_openat2(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp
     path.parent.rmdir()
     path.parent.symlink_to(trap)
     fuse.command("hang", "trap")
-    wrapper = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", "trace=openat2", "-e", f"inject=openat2:error={error}"]
+    wrapper = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(tmp_path / "trace"),
+        "-e",
+        "trace=openat2",
+        "-e",
+        f"inject=openat2:error={error}",
+    ]
     result = plugin("--mountinfo", str(table), "-vv", "-t", "2", wrapper=wrapper)
     assert (result.code, result.count("ok"), result.count("unprobed")) == (3, 2, 1), result.stdout
     assert error in (tmp_path / "trace").read_text()
@@ -146,5 +179,7 @@ def test_a_check_without_openat2(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     plugin.state_dir = tmp_path / "linked" / "state"
     result = plugin("-v", "-p", f"{plugin.base}/plain", below=False, wrapper=wrapper)
-    assert any("stuck probes are not remembered" in line and "a symbolic link leads to it" in line for line in result.lines)
+    assert any(
+        "stuck probes are not remembered" in line and "a symbolic link leads to it" in line for line in result.lines
+    )
     assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -1,4 +1,5 @@
-"""The process that the caller waits for, while the one that checks is caught by what hangs. With real hung filesystems."""
+"""The process that the caller waits for, while the one that checks is caught by what hangs. With
+real hung filesystems."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def _child(process: subprocess.Popen[bytes]) -> int:
 
 
 def _named(hung: Path, base: Path, how: str) -> Path:
-    """A file on what hangs: by its own name, below a link to its directory, by a link to a link to it."""
+    """A file on what hangs: by its own name, below a link to its directory, by a link to a link to
+    it."""
     if how == "file":
         return hung / "file"
     link, again = base / "link", base / "again"
@@ -67,7 +69,10 @@ def test_a_file_that_hangs(plugin: Plugin, hung: Path, tmp_path: Path, option: s
     assert time.monotonic() - began < 1.0 + _LATE
     (stuck,) = _alone()
     assert (result.code, result.stderr) == (3, b"")
-    assert result.stdout.decode() == f"MOUNTS UNKNOWN - stuck {_OPTIONS[option].format(path)} (pid {stuck}), nothing was checked\n"
+    assert (
+        result.stdout.decode()
+        == f"MOUNTS UNKNOWN - stuck {_OPTIONS[option].format(path)} (pid {stuck}), nothing was checked\n"
+    )
 
 
 @pytest.mark.root
@@ -103,18 +108,24 @@ def test_twenty_runs_leave_one_process(fuse: Fuse, plugin: Plugin, hung: Path) -
 def test_another_run_is_not_kept(plugin: Plugin, hung: Path) -> None:
     plugin(*_ASK, f"--config={hung}/file", below=False)
     assert plugin("-p", "/", below=False).code == 0
-    assert plugin(*_ASK, f"--config={hung}/other", below=False).verdict.startswith(f"MOUNTS UNKNOWN - stuck reading {hung}/other ")
+    assert plugin(*_ASK, f"--config={hung}/other", below=False).verdict.startswith(
+        f"MOUNTS UNKNOWN - stuck reading {hung}/other "
+    )
     _alone(2)
 
 
 @pytest.mark.root
 def test_libraries_below_usr_local_that_hang(mounts: Mounts, fuse: Fuse, tmp_path: Path) -> None:
     subprocess.run(["make", "-s", "-C", ROOT, "install", f"PREFIX={tmp_path}/p"], check=True, capture_output=True)
-    version = subprocess.run([PYTHON, "-V"], capture_output=True, text=True, check=True).stdout.split()[1].rpartition(".")[0]
+    version = (
+        subprocess.run([PYTHON, "-V"], capture_output=True, text=True, check=True).stdout.split()[1].rpartition(".")[0]
+    )
     place_of = f"/usr/local/lib/python{version}/dist-packages"
     fuse.mount(place_of)
     fuse.command("hang", place_of)
-    result = Result(subprocess.Popen([f"{tmp_path}/p/bin/check_mounts", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    result = Result(
+        subprocess.Popen([f"{tmp_path}/p/bin/check_mounts", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    )
     assert result.verdict.startswith("MOUNTS UNKNOWN - stuck looking for the libraries of Python (pid ")
     assert result.code == 3
     _alone()
@@ -129,7 +140,13 @@ def test_the_database_of_users_hangs(fuse: Fuse, plugin: Plugin, user: str) -> N
     script = f'mount --bind {file} /etc/passwd && echo >&2 && read x && exec "$@"'
     wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh"]
     process = plugin.start(
-        *_ASK, "--as", user, below=False, wrapper=wrapper, stdin=subprocess.PIPE, env={**plugin.environment, "HOME": "/"}
+        *_ASK,
+        "--as",
+        user,
+        below=False,
+        wrapper=wrapper,
+        stdin=subprocess.PIPE,
+        env={**plugin.environment, "HOME": "/"},
     )
     assert process.stdin is not None and process.stderr is not None
     process.stderr.read(1)
@@ -137,7 +154,9 @@ def test_the_database_of_users_hangs(fuse: Fuse, plugin: Plugin, user: str) -> N
     process.stdin.write(b"\n")
     process.stdin.flush()
     result = Result(process)
-    assert re.fullmatch(rf"MOUNTS UNKNOWN - stuck looking up the user {user} \(pid \d+\), nothing was checked", result.verdict)
+    assert re.fullmatch(
+        rf"MOUNTS UNKNOWN - stuck looking up the user {user} \(pid \d+\), nothing was checked", result.verdict
+    )
     fuse.command("answer", "users")
 
 
@@ -156,12 +175,18 @@ def test_a_fifo_is_no_file_and_a_mount_point_no_value(plugin: Plugin, hung: Path
     ("words", "said"),
     [
         (["--fstab", "/etc/fstab"], "argument --fstab: '/etc/fstab' would be a MOUNTPOINT; write --fstab=/etc/fstab"),
-        (["--fstab", "/srv/fstab.new"], "argument --fstab: '/srv/fstab.new' would be a MOUNTPOINT; write --fstab=/srv/fstab.new"),
+        (
+            ["--fstab", "/srv/fstab.new"],
+            "argument --fstab: '/srv/fstab.new' would be a MOUNTPOINT; write --fstab=/srv/fstab.new",
+        ),
         (
             ["--extra-opts", "mounts@/x.ini"],
             "argument --extra-opts: 'mounts@/x.ini' would be a MOUNTPOINT; write --extra-opts=mounts@/x.ini",
         ),
-        (["--extra-opts", "@/x.ini"], "argument --extra-opts: '@/x.ini' would be a MOUNTPOINT; write --extra-opts=@/x.ini"),
+        (
+            ["--extra-opts", "@/x.ini"],
+            "argument --extra-opts: '@/x.ini' would be a MOUNTPOINT; write --extra-opts=@/x.ini",
+        ),
         (["--fstab="], "argument --fstab: the path is empty"),
     ],
 )
@@ -191,7 +216,8 @@ main()
 
 @pytest.mark.root
 def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugin, hung: Path) -> None:
-    """The report cannot be made, for the library that makes it hangs: the failures are there all the same."""
+    """The report cannot be made, for the library that makes it hangs: the failures are there all
+    the same."""
     gone = mounts.base / "gone"
     fuse.mount("dead")
     fuse.command("die", "dead")
@@ -229,7 +255,8 @@ def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugi
 
 
 def _written(plugin: Plugin, script: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
-    """The plugin with something else in place of a check: what the script defines as ``check(arguments, noted)``."""
+    """The plugin with something else in place of a check: what the script defines as
+    ``check(arguments, noted)``."""
     code = f"import os, sys, time, signal\nfrom check_mounts import __main__\n{script}\n__main__._check = check\n__main__.main()"
     options.setdefault("stdout", subprocess.PIPE)
     options.setdefault("stderr", subprocess.PIPE)
@@ -238,7 +265,9 @@ def _written(plugin: Plugin, script: str, *arguments: str, **options: object) ->
 
 @pytest.mark.parametrize("code", range(4))
 def test_output_errors_and_exit_code(plugin: Plugin, code: int) -> None:
-    script = f"def check(arguments, noted):\n    os.write(1, b'a\\0\\xff' * 99999); os.write(2, b'e' * 99999); return {code}"
+    script = (
+        f"def check(arguments, noted):\n    os.write(1, b'a\\0\\xff' * 99999); os.write(2, b'e' * 99999); return {code}"
+    )
     result = _written(plugin, script)
     assert result.communicate(timeout=60) == (b"a\0\xff" * 99999, b"e" * 99999)
     assert result.returncode == code
@@ -330,7 +359,8 @@ def test_a_signal_while_it_is_stuck(plugin: Plugin, hung: Path, fuse: Fuse) -> N
     result = Result(process)
     assert time.monotonic() - began < _LATE
     assert re.fullmatch(
-        rf"MOUNTS UNKNOWN - interrupted by SIGTERM, stuck reading {hung}/file \(pid \d+\), nothing was checked", result.verdict
+        rf"MOUNTS UNKNOWN - interrupted by SIGTERM, stuck reading {hung}/file \(pid \d+\), nothing was checked",
+        result.verdict,
     )
     assert result.code == 3
 
@@ -352,7 +382,10 @@ def test_a_watcher_that_was_killed(plugin: Plugin, hung: Path, fuse: Fuse, mount
     process.kill()
     process.communicate()
     (stuck,) = _alone()
-    assert re.search(rf"stuck reading {hung}/file since .* \(pid {stuck}\), nothing was checked$", plugin(*words, below=False).verdict)
+    assert re.search(
+        rf"stuck reading {hung}/file since .* \(pid {stuck}\), nothing was checked$",
+        plugin(*words, below=False).verdict,
+    )
     assert frozen
 
 
@@ -368,7 +401,8 @@ def test_what_the_caller_leaks_reaches_its_end(plugin: Plugin, hung: Path) -> No
 
 
 def test_a_host_that_was_stopped_for_a_while(plugin: Plugin) -> None:
-    """Both processes, as when a virtual machine or a control group is frozen: what comes in the moment after it counts."""
+    """Both processes, as when a virtual machine or a control group is frozen: what comes in the
+    moment after it counts."""
     script = "def check(arguments, noted):\n    noted.until(time.monotonic() + 0.5); os.write(2, b'.')\n"
     read, write = os.pipe()
     process = _written(plugin, f"{script}    sys.stdin.read(1); os.write(1, b'late'); return 0", stdin=read)
@@ -439,8 +473,14 @@ def test_the_watcher_names_no_file(plugin: Plugin, tmp_path: Path) -> None:
     assert Result(plugin.start("-p", "/", below=False, wrapper=wrapper)).code == 0
     lines = log.read_text().splitlines()
     first = lines[0].split()[0]
-    forked = next(number for number, line in enumerate(lines) if line.startswith(first) and re.search(r"(clone|fork)", line))
-    named = [line for line in lines[forked + 1 :] if line.startswith(first) and re.search(r"(open|stat|readlink|access)\w*\(", line)]
+    forked = next(
+        number for number, line in enumerate(lines) if line.startswith(first) and re.search(r"(clone|fork)", line)
+    )
+    named = [
+        line
+        for line in lines[forked + 1 :]
+        if line.startswith(first) and re.search(r"(open|stat|readlink|access)\w*\(", line)
+    ]
     assert not named
     assert any('chdir("/")' in line for line in lines[forked:] if line.startswith(first))
 
@@ -496,7 +536,9 @@ def test_a_result_below_run_that_leads_to_what_hangs(mounts: Mounts, fuse: Fuse,
         _child(process)
         until(lambda: fuse.waiting("results"))
         process.send_signal(signal.SIGTERM)  # or it would take its whole nine seconds
-        assert Result(process).verdict.startswith("MOUNTS UNKNOWN - interrupted by SIGTERM, stuck reading the result (pid ")
+        assert Result(process).verdict.startswith(
+            "MOUNTS UNKNOWN - interrupted by SIGTERM, stuck reading the result (pid "
+        )
     finally:
         fuse.command("answer", "results")
         until(lambda: not runs_alive())
@@ -527,7 +569,17 @@ def test_nothing_is_submitted_is_said_on_stderr(plugin: Plugin, hung: Path) -> N
 )  # fmt: skip
 def test_a_call_that_fails_loses_no_verdict(plugin: Plugin, tmp_path: Path, call: str, number: str) -> None:
     """The first of its kind in each process. EPERM is what a filter of system calls answers."""
-    wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={number}:when=1"]
+    wrapper = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={number}:when=1",
+    ]
     result = plugin("-p", "/", below=False, wrapper=wrapper)
     assert (result.code, result.stderr) == (0, b""), result.stdout
     assert result.verdict.startswith("MOUNTS OK - 1 mount checked in ")
@@ -562,7 +614,8 @@ def test_all_that_has_room_is_read_again(failures: list[tuple[int, str]], step: 
 
 
 def test_a_record_that_is_being_written_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever call is the last that the writer makes, what is read is what was noted before or after."""
+    """Whatever call is the last that the writer makes, what is read is what was noted before or
+    after."""
     writes: list[tuple[bytes, int]] = []
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: writes.append((data, offset)))
@@ -585,7 +638,9 @@ def test_a_record_that_is_being_written_does_not_count(monkeypatch: pytest.Monke
     assert (b"step 1", [b"line 0"]) in seen
 
 
-@pytest.mark.parametrize("data", [b"", b"\1" * 5000, b"\0" * 64 + b"1 2 3\nx\n", b"\0" * 64 + b"a b\nx\n" + b"\0" * 9000])
+@pytest.mark.parametrize(
+    "data", [b"", b"\1" * 5000, b"\0" * 64 + b"1 2 3\nx\n", b"\0" * 64 + b"a b\nx\n" + b"\0" * 9000]
+)
 def test_what_are_no_notes(data: bytes) -> None:
     fd = os.memfd_create("x")
     os.pwrite(fd, data, 0)
@@ -617,7 +672,19 @@ def test_a_user_who_has_checked_leaves_nothing_in_tmp(mounts: Mounts, public: Pa
     mounts.tmpfs("healthy")
     own = Path("/tmp/check_mounts-4713")
     assert not own.exists()
-    command = ["setpriv", "--reuid=4713", "--regid=4713", "--clear-groups", PYTHON, "-m", "check_mounts", "-p", f"{mounts.base}/*"]
+    command = [
+        "setpriv",
+        "--reuid=4713",
+        "--regid=4713",
+        "--clear-groups",
+        PYTHON,
+        "-m",
+        "check_mounts",
+        "-p",
+        f"{mounts.base}/*",
+    ]
     for more in ([], ["--state-dir", str(own)]):
-        subprocess.run([*command, *more], cwd=public, env={"PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            [*command, *more], cwd=public, env={"PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL, check=False
+        )
         assert not own.exists()

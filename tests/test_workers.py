@@ -1,4 +1,5 @@
-"""The pool: reuse, growth, death, limits. Requests that hang do it in a pipe, so that they can be killed."""
+"""The pool: reuse, growth, death, limits. Requests that hang do it in a pipe, so that they can be
+killed."""
 
 from __future__ import annotations
 
@@ -86,7 +87,11 @@ def test_the_pool_doubles_while_nobody_answers(pool: Harness) -> None:
     events = pool.run(one, range(50))
     assert {event.key for event in events if isinstance(event, TimedOut)} == set(range(40))
     assert {event.key for event in events if isinstance(event, Answered)} == set(range(40, 50))
-    assert all(event.progress.rstrip(b"\0") == b"at it" and event.waited >= 1.0 for event in events if isinstance(event, TimedOut))
+    assert all(
+        event.progress.rstrip(b"\0") == b"at it" and event.waited >= 1.0
+        for event in events
+        if isinstance(event, TimedOut)
+    )
     # All were waited for at the same time, or this would have taken 40 s.
     assert one.forks <= 64
 
@@ -157,7 +162,8 @@ def test_a_late_parent_blames_nobody_who_waits_for_room_in_the_pipe(pool: Harnes
 
 
 def test_a_late_parent_loses_nothing_of_a_worker_that_hangs(pool: Harness) -> None:
-    """It has answered more than is read at once, and then hangs: that one request has timed out, and what comes after it is served."""
+    """It has answered more than is read at once, and then hangs: that one request has timed out,
+    and what comes after it is served."""
     one = pool(lambda key, desk: hang() if key == 2000 else None, timeout=0.3, max_workers=1)
     events = _late(pool, one, range(2100), 1.0)
     assert [event.key for event in events if not isinstance(event, Answered)] == [2000]
@@ -169,13 +175,16 @@ def test_what_is_answered_and_not_read_is_not_lost(pool: Harness) -> None:
     one = pool(lambda key, desk: None, max_workers=1)
     _hand_out(one, range(1000))
     _until_answered(one, 1000)
-    one._suspects = dict.fromkeys(range(1000), 0.0)  # as if it was just before the parent was stopped that nobody seemed to have them
+    one._suspects = dict.fromkeys(
+        range(1000), 0.0
+    )  # as if it was just before the parent was stopped that nobody seemed to have them
     one._look_at = 0.0
     assert [type(event) for event in pool.run(one, range(0))] == [Answered] * 1000
 
 
 def test_a_late_parent_takes_no_more_workers_for_that(pool: Harness) -> None:
-    """To fork them would make it later still: what is answered already does not wait for a worker."""
+    """To fork them would make it later still: what is answered already does not wait for a
+    worker."""
     one = pool(lambda key, desk: None, max_workers=64)
     _hand_out(one, range(400))
     _until_answered(one, 400)
@@ -201,7 +210,8 @@ def _notes(one: Pool, desk: Desk, began: float) -> None:
 
 @pytest.mark.parametrize("what", [float("inf"), float("nan"), float("-inf"), 1e300, None])
 def test_a_worker_escapes_by_no_time_that_it_notes(pool: Harness, what: Optional[float]) -> None:
-    """It is about to answer, has not begun yet, has just begun, and so on for ever: somebody has got at it."""
+    """It is about to answer, has not begun yet, has just begun, and so on for ever: somebody has
+    got at it."""
 
     def lie(key: int, desk: Desk) -> Optional[bytes]:
         while key == 0:
@@ -302,7 +312,9 @@ def test_nonsense_is_not_believed(pool: Harness) -> None:
 
     events = pool.run(pool(forge), range(10))
     assert {2, 4} <= {event.key for event in events if isinstance(event, Died)}
-    assert sorted(event.key for event in events) == list(range(10))  # what the forger answered besides is not believed either
+    assert sorted(event.key for event in events) == list(
+        range(10)
+    )  # what the forger answered besides is not believed either
 
 
 def test_a_request_that_nobody_has_is_not_lost(pool: Harness) -> None:
@@ -358,7 +370,9 @@ def test_a_worker_holds_nothing_but_its_pipes(pool: Harness) -> None:
     leak = os.pipe()
 
     def look(key: int, desk: Desk) -> Optional[bytes]:
-        own = {int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _open(int(name))}
+        own = {
+            int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _open(int(name))
+        }
         assert {fd: target.split(":")[0] for fd, target in own.items()} == {
             **dict.fromkeys((0, 1, 2), "/dev/null"), 3: "pipe", 4: "pipe",
         }  # fmt: skip
@@ -422,12 +436,17 @@ print(open("{cmdline}", "rb").read(), flush=True)
 """
 
 
-def _survivor(before: str = "", name: str = "", cmdline: str = "/proc/self/cmdline", wrapper: Sequence[str] = ()) -> list[bytes]:
-    """The command lines of a child that is to survive a shutdown, and of its parent, up to the code."""
+def _survivor(
+    before: str = "", name: str = "", cmdline: str = "/proc/self/cmdline", wrapper: Sequence[str] = ()
+) -> list[bytes]:
+    """The command lines of a child that is to survive a shutdown, and of its parent, up to the
+    code."""
     code = _SURVIVES.format(before=before, cmdline=cmdline)
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     command = [*wrapper, name or PYTHON, "-c", code]
-    result = subprocess.run(command, executable=None if wrapper else PYTHON, env=environment, capture_output=True, check=True, timeout=60)
+    result = subprocess.run(
+        command, executable=None if wrapper else PYTHON, env=environment, capture_output=True, check=True, timeout=60
+    )
     return [ast.literal_eval(line).partition(b"\0-c\0")[0] for line in result.stdout.decode().splitlines()]
 
 

@@ -1,4 +1,5 @@
-"""Writing where reading works: what it finds, what it leaves behind (nothing), and what it does not follow.
+"""Writing where reading works: what it finds, what it leaves behind (nothing), and what it does not
+follow.
 
 A full quota is a case of the zoo (tests/lab): kernels of test machines often come without quota.
 """
@@ -204,7 +205,8 @@ def _leave(path: Path, plugin: Plugin, count: int) -> list[str]:
 
 
 def test_what_has_piled_up_goes_step_by_step(mounts: Mounts, plugin: Plugin) -> None:
-    """Each removal takes its time, and the probe is killed for it again and again: there is less each time all the same."""
+    """Each removal takes its time, and the probe is killed for it again and again: there is less
+    each time all the same."""
     path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
     _leave(path, plugin, 7)
     left = []
@@ -215,7 +217,9 @@ def test_what_has_piled_up_goes_step_by_step(mounts: Mounts, plugin: Plugin) -> 
     assert _names(path) == []
 
 
-def test_what_has_piled_up_goes_at_once_where_that_is_quick(mounts: Mounts, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_piled_up_goes_at_once_where_that_is_quick(
+    mounts: Mounts, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writeprobe, "_TIDYING", 10.0)
     path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
     _leave(path, plugin, 300)
@@ -227,7 +231,9 @@ def test_a_removal_that_hangs_is_told_and_leaves_what_was_there(mounts: Mounts, 
     path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
     names = _leave(path, plugin, 1)
     for _ in range(3):
-        assert Killed(path, plugin.state_dir, Step.REMOVE).run() == signal.SIGKILL  # that is what it says before it tries
+        assert (
+            Killed(path, plugin.state_dir, Step.REMOVE).run() == signal.SIGKILL
+        )  # that is what it says before it tries
         assert _names(path) == names
         assert len(_promises(plugin)) == 1
 
@@ -242,7 +248,9 @@ def test_what_cannot_be_removed_is_not_all_remembered(mounts: Mounts, plugin: Pl
             raise PermissionError(1, "Operation not permitted")
 
     for _ in range(3):
-        assert os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ, unlink=refuse).run()) == 1  # and no more are made
+        assert (
+            os.waitstatus_to_exitcode(Killed(path, plugin.state_dir, Step.READ, unlink=refuse).run()) == 1
+        )  # and no more are made
         assert len(_promises(plugin)) == writeprobe._UNREMOVABLE
     assert _names(path) == names
     assert plugin("--write").code == 0
@@ -294,7 +302,8 @@ def test_a_file_that_is_not_made_is_not_remembered(mounts: Mounts, plugin: Plugi
 
 
 def test_what_was_left_where_nothing_is_mounted_is_forgotten_some_day(mounts: Mounts, plugin: Plugin) -> None:
-    """And nothing else: not for what is mounted and was not asked, not by those who are there, and not before its time."""
+    """And nothing else: not for what is mounted and was not asked, not by those who are there, and
+    not before its time."""
     path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
     _leave(path, plugin, 1)
     (mounted,) = _promises(plugin)
@@ -302,7 +311,8 @@ def test_what_was_left_where_nothing_is_mounted_is_forgotten_some_day(mounts: Mo
     gone, alive, fresh, odd = (
         f"write.{number * 32}.{rest}"
         for number, rest in zip(
-            "abcd", ("1048575:7:1.4194305.1", f"1048575:7:1.{os.getpid()}.{start}", "1048575:7:1.4194305.1", "1:::1.1.1")
+            "abcd",
+            ("1048575:7:1.4194305.1", f"1048575:7:1.{os.getpid()}.{start}", "1048575:7:1.4194305.1", "1:::1.1.1"),
         )
     )
     old = time.time() - 3 * 86400
@@ -405,7 +415,10 @@ def test_a_memory_that_is_full_is_not_the_mounts_fault(mounts: Mounts, plugin: P
     mounts.mount_at(state, "tmpfs", options="nr_inodes=2,mode=0700")
     result = plugin("--write", "-v", "--state-dir", str(state), state=False)
     assert result.code == 0
-    assert any(line.startswith(f"note: nothing is written to {path}: it could not be remembered: No space") for line in result.lines)
+    assert any(
+        line.startswith(f"note: nothing is written to {path}: it could not be remembered: No space")
+        for line in result.lines
+    )
 
 
 def test_runs_at_the_same_time_agree_on_a_write_that_hangs(xfs: Path, plugin: Plugin) -> None:

@@ -1,10 +1,11 @@
-"""Hand results to a monitoring server that does not ask for them (passive checks): one module for each kind of destination.
+"""Hand results to a monitoring server that does not ask for them (passive checks): one module for
+each kind of destination.
 
-Import budget of this file: ``dataclasses``, ``typing``. A kind's module is loaded by :func:`destination` where somebody asks for that
-kind, and is small; what is heavy (ssl, http.client, urllib) is loaded by ``deliver``, because a fork costs less without it. Everything
-that can block is in ``deliver``, too, which runs in a worker of its own that is killed when its time is up; nothing here may assume that
-it comes back.
-"""
+Import budget of this file: ``dataclasses``, ``typing``. A kind's module is loaded by
+:func:`destination` where somebody asks for that kind, and is small; what is heavy (ssl,
+http.client, urllib) is loaded by ``deliver``, because a fork costs less without it. Everything that
+can block is in ``deliver``, too, which runs in a worker of its own that is killed when its time is
+up; nothing here may assume that it comes back."""
 
 from __future__ import annotations
 
@@ -19,22 +20,24 @@ KINDS = ("command-file:PATH", "nsca:HOST[:PORT]", "icinga2:https://HOST:PORT", "
 
 
 class Undelivered(Exception):
-    """A destination did not take what it was given; the message says why, on one line fit for any output, without secrets."""
+    """A destination did not take what it was given; the message says why, on one line fit for any
+    output, without secrets."""
 
 
 class Refused(Undelivered):
-    """A destination was reached and has taken some of the results, but not all: to give it the same again would change nothing."""
+    """A destination was reached and has taken some of the results, but not all: to give it the same
+    again would change nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One result of one service.
 
-    ``state`` is the exit code, ``output`` the finished text as a plugin prints it: UTF-8, its first line ``verdict | perfdata``, maybe
-    more lines, and a newline at the end. ``perfdata`` are the items of that line, one by one. ``taken`` is when it was measured, in
-    seconds since the epoch, ``ttl`` for how many seconds the server may take it for the present; None where nobody knows when the next
-    one comes. ``source`` is the name of the host that measured it.
-    """
+    ``state`` is the exit code, ``output`` the finished text as a plugin prints it: UTF-8, its first
+    line ``verdict | perfdata``, maybe more lines, and a newline at the end. ``perfdata`` are the
+    items of that line, one by one. ``taken`` is when it was measured, in seconds since the epoch,
+    ``ttl`` for how many seconds the server may take it for the present; None where nobody knows
+    when the next one comes. ``source`` is the name of the host that measured it."""
 
     host: str
     service: str
@@ -48,11 +51,11 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the configuration says about a destination in ``[submit "DESTINATION"]``; None where it says nothing.
+    """What the configuration says about a destination in ``[submit "DESTINATION"]``; None where it
+    says nothing.
 
-    ``ca``, ``certificate`` and ``key`` are files (PEM). ``client`` is the program send_nsca, ``client_config`` its configuration.
-    Secrets are not in its repr().
-    """
+    ``ca``, ``certificate`` and ``key`` are files (PEM). ``client`` is the program send_nsca,
+    ``client_config`` its configuration. Secrets are not in its repr()."""
 
     user: Optional[str] = None
     password: Optional[str] = dataclasses.field(default=None, repr=False)
@@ -68,9 +71,9 @@ class Settings:
 class Destination(Protocol):
     """Where results go. ``name`` is fit for any output.
 
-    ``confirms``: a delivery that succeeds is known to have arrived. It is to be read after the delivery, in the process that made it:
-    which of two programs send_nsca is cannot be seen before, and until then the answer is no.
-    """
+    ``confirms``: a delivery that succeeds is known to have arrived. It is to be read after the
+    delivery, in the process that made it: which of two programs send_nsca is cannot be seen before,
+    and until then the answer is no."""
 
     @property
     def name(self) -> str:
@@ -88,10 +91,11 @@ class Destination(Protocol):
         ...
 
     def deliver(self, results: Sequence[Result], until: float) -> None:
-        """Hand over the results, all of them or as far as it goes, until that time (CLOCK_MONOTONIC). Raises Undelivered.
+        """Hand over the results, all of them or as far as it goes, until that time
+        (CLOCK_MONOTONIC). Raises Undelivered.
 
-        One that is refused for itself (no such service) does not keep the others from being handed over. Runs in a process of its own.
-        """
+        One that is refused for itself (no such service) does not keep the others from being handed
+        over. Runs in a process of its own."""
         ...
 
 
@@ -101,10 +105,11 @@ def named(*paths: Optional[str]) -> tuple[str, ...]:
 
 
 def destination(word: str, settings: Settings) -> Destination:
-    """``command-file:PATH``, ``nsca:HOST[:PORT]``, ``icinga2:https://HOST:PORT``, ``nrdp:URL`` -> where that is.
+    """``command-file:PATH``, ``nsca:HOST[:PORT]``, ``icinga2:https://HOST:PORT``, ``nrdp:URL`` ->
+    where that is.
 
-    Looks nothing up. Raises ValueError, with words fit for any output and without secrets, for what makes no sense.
-    """
+    Looks nothing up. Raises ValueError, with words fit for any output and without secrets, for what
+    makes no sense."""
     kind, colon, rest = word.partition(":")
     if kind == "command-file" and colon:
         from check_mounts.passive import command_file
@@ -132,7 +137,8 @@ def destination(word: str, settings: Settings) -> Destination:
 
 
 def _refuse_others(kind: str, settings: Settings, allowed: frozenset[str]) -> None:
-    """Raises ValueError for a setting that does not fit the kind: whoever wrote it expects something of it."""
+    """Raises ValueError for a setting that does not fit the kind: whoever wrote it expects
+    something of it."""
     for field in dataclasses.fields(settings):
         if getattr(settings, field.name) is not None and field.name not in allowed:
             fitting = ", ".join(key_of(name) for name in sorted(allowed)) or "none"

@@ -1,7 +1,7 @@
 """Where a server is: HOST:PORT and URLs, on the text alone.
 
-Import budget: ``re``; ``socket`` for an address of IPv6. urllib's urlsplit is not used: it drops tabs and line breaks without a word.
-No message repeats what was written: it may hold a password.
+Import budget: ``re``; ``socket`` for an address of IPv6. urllib's urlsplit is not used: it drops
+tabs and line breaks without a word. No message repeats what was written: it may hold a password.
 """
 
 from __future__ import annotations

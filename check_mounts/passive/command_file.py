@@ -1,11 +1,12 @@
-"""``command-file:PATH``: the pipe for external commands of Nagios and Icinga 1, and of Icinga 2 (ExternalCommandListener).
+"""``command-file:PATH``: the pipe for external commands of Nagios and Icinga 1, and of Icinga 2
+(ExternalCommandListener).
 
 Import budget: ``os``, ``select``, ``signal``, ``stat``, ``time``; ctypes by way of syscalls.
 
-One line is one command, and its fields end with ``;``, so a mount point with a line break or a ``;`` in it must not get through as it is.
-The format: https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. Nobody answers: whether there is such a service, say, is
-in the server's log only.
-"""
+One line is one command, and its fields end with ``;``, so a mount point with a line break or a
+``;`` in it must not get through as it is. The format:
+https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. Nobody answers: whether there is
+such a service, say, is in the server's log only."""
 
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ from check_mounts.passive import Result, Undelivered, quiet, records
 
 SETTINGS: frozenset[str] = frozenset()
 
-# Up to that many bytes a write is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer lines, but other writers' commands could
-# land within ours and ours within theirs, and one begun on a pipe that fills up could not be taken back: the next writer's command would
-# become its end. Beyond 128 KiB Icinga 2 takes the rest of a line for another command.
+# Up to that many bytes a write is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer
+# lines, but other writers' commands could land within ours and ours within theirs, and one begun on
+# a pipe that fills up could not be taken back: the next writer's command would become its end.
+# Beyond 128 KiB Icinga 2 takes the rest of a line for another command.
 _LONGEST = select.PIPE_BUF
 _LEAST_ROOM = 512
 
@@ -35,7 +37,9 @@ def command(result: Result) -> bytes:
     room = _LONGEST - len(head.encode("utf-8")) - 1
     if room < _LEAST_ROOM:
         raise Undelivered("the names of host and service are too long")
-    words = records.fitted(records.message(result).unambiguous(), room, lambda piece: len(piece.encode("utf-8")), newline="\\n")
+    words = records.fitted(
+        records.message(result).unambiguous(), room, lambda piece: len(piece.encode("utf-8")), newline="\\n"
+    )
     return (head + words + "\n").encode("utf-8")
 
 
@@ -78,9 +82,9 @@ def destination(path: str) -> CommandFile:
 def _opened(path: str) -> int:
     """The pipe, for writing. Raises Undelivered.
 
-    The directory of the pipe belongs to the monitoring system's user. He must not have root write to anything else, so no symbolic link
-    is followed, and what is there is looked at before it is opened: to open a device can have effects.
-    """
+    The directory of the pipe belongs to the monitoring system's user. He must not have root write
+    to anything else, so no symbolic link is followed, and what is there is looked at before it is
+    opened: to open a device can have effects."""
     try:
         place = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

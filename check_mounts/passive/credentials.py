@@ -11,7 +11,14 @@ from check_mounts.passive import Settings, named
 from check_mounts.passive.address import Url
 
 # As XML and HTML write them; of the apostrophe there is no one way.
-_QUOTES = (("'", '"'), ("&#39;", "&quot;"), ("&#039;", "&quot;"), ("&apos;", "&quot;"), ("&#x27;", "&quot;"), ("'", "&quot;"))
+_QUOTES = (
+    ("'", '"'),
+    ("&#39;", "&quot;"),
+    ("&#039;", "&quot;"),
+    ("&apos;", "&quot;"),
+    ("&#x27;", "&quot;"),
+    ("'", "&quot;"),
+)
 
 _FILES = ("ca", "certificate", "key")
 
@@ -57,8 +64,8 @@ def _basic(settings: Settings) -> str:
 
 
 def secrets(settings: Settings) -> list[str]:
-    """What must not be printed, should a server repeat it: as it is, and as servers write it. The longest first, so that none is masked
-    in part."""
+    """What must not be printed, should a server repeat it: as it is, and as servers write it. The
+    longest first, so that none is masked in part."""
     found = [settings.password, settings.token, _basic(settings) if settings.user is not None else None]
     forms = {form for secret in found if secret for form in _forms(secret)}
     return sorted(forms, key=lambda form: (len(form), form), reverse=True)

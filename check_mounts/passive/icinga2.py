@@ -1,12 +1,14 @@
-"""``icinga2:https://HOST[:PORT]``: the API of Icinga 2, action process-check-result, one request for each result.
+"""``icinga2:https://HOST[:PORT]``: the API of Icinga 2, action process-check-result, one request
+for each result.
 
 Import budget: ``time``; ``base64``, ``json`` by the time of a delivery, as is web. The action:
-https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API speaks TLS only, so http: is refused.
+https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API speaks TLS
+only, so http: is refused.
 
-It takes a result without times for one of the moment. With times, it throws away a result that is older than the one it has, that of its
-own check of freshness included, and answers 200 all the same: those of a host whose clock is behind would get lost without a word. So
-only a result that was taken a while ago says when.
-"""
+It takes a result without times for one of the moment. With times, it throws away a result that is
+older than the one it has, that of its own check of freshness included, and answers 200 all the
+same: those of a host whose clock is behind would get lost without a word. So only a result that was
+taken a while ago says when."""
 
 from __future__ import annotations
 
@@ -48,7 +50,11 @@ class Icinga2:
 
         failures, for_now = [], False
         secrets = credentials.secrets(self._settings)
-        headers = {"Accept": "application/json", "Content-Type": "application/json", **credentials.headers(self._settings)}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            **credentials.headers(self._settings),
+        }
         with web.connection(self._url, self._settings, until) as connection:
             for number, result in enumerate(results):
                 try:
@@ -61,8 +67,9 @@ class Icinga2:
                 except Undelivered as error:
                     if number == 0:
                         raise
-                    # One after the other they need a round trip each: too many for the time, or the server went away. It has not refused
-                    # the rest, so that is worth another try, which does those no harm that have arrived.
+                    # One after the other they need a round trip each: too many for the time, or the
+                    # server went away. It has not refused the rest, so that is worth another try,
+                    # which does those no harm that have arrived.
                     raise Undelivered(f"{error}, after {number} of {len(results)} results") from None
                 why = refusal(answer, result, secrets)
                 if answer.status == 401:  # so it will answer to all of them
@@ -97,8 +104,8 @@ def destination(rest: str, settings: Settings) -> Icinga2:
 def request(result: Result, now: float) -> bytes:
     """The body. Raises Undelivered for a name that is none.
 
-    The service is named in full, as an object, and not by a filter: so no character in it means anything but itself.
-    """
+    The service is named in full, as an object, and not by a filter: so no character in it means
+    anything but itself."""
     import json
 
     parts = records.message(result)
@@ -149,9 +156,10 @@ def _understood(body: bytes) -> Mapping[str, Any]:
 
 
 def is_for_now(answer: Answer) -> bool:
-    """It is the server that cannot, and not the result that is wrong: Icinga 2 answers 503 while it is shutting down, and for a service
-    that is not active (lib/remote/actionshandler.cpp, lib/icinga/apiactions.cpp). Its code for the result says more than the status, which
-    is 500 where no other stands for all results."""
+    """It is the server that cannot, and not the result that is wrong: Icinga 2 answers 503 while it
+    is shutting down, and for a service that is not active (lib/remote/actionshandler.cpp,
+    lib/icinga/apiactions.cpp). Its code for the result says more than the status, which is 500
+    where no other stands for all results."""
     codes = [_code(outcome) for outcome in _outcomes(_understood(answer.body))]
     return any(code >= 500 for code in codes) if any(codes) else answer.status >= 500
 

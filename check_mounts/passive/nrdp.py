@@ -1,9 +1,9 @@
 """``nrdp:URL``: Nagios Remote Data Processor, command submitcheck, all results in one request.
 
-Import budget: ``re``; ``urllib.parse`` by the time of a delivery, as is web. The format, as in send_nrdp.py and
-nagioscorepassivecheck.inc.php (https://github.com/NagiosEnterprises/nrdp): a form with ``token``, ``cmd`` and ``XMLDATA``. XML, because
-that is what all versions understand. The server writes it to a file with one field a line, which Nagios reads.
-"""
+Import budget: ``re``; ``urllib.parse`` by the time of a delivery, as is web. The format, as in
+send_nrdp.py and nagioscorepassivecheck.inc.php (https://github.com/NagiosEnterprises/nrdp): a form
+with ``token``, ``cmd`` and ``XMLDATA``. XML, because that is what all versions understand. The
+server writes it to a file with one field a line, which Nagios reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SETTINGS = frozenset(("token", "user", "password", "ca", "certificate", "key", "verify"))
 
 _LONGEST = 1 << 16
-# In XML, or in JSON where the server is configured so. Its answers are too simple to need a parser, and not to be trusted with one.
+# In XML, or in JSON where the server is configured so. Its answers are too simple to need a parser,
+# and not to be trusted with one.
 _STATUS = re.compile(rb"""<status>\s*(-?\d{1,9})\s*</status>|"status"\s*:\s*"?(-?\d{1,9})""")
 _MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PROCESSED = re.compile(rb"\b(\d{1,9}) checks processed")
@@ -61,9 +62,8 @@ class Nrdp:
 def destination(rest: str, settings: Settings) -> Nrdp:
     """Raises ValueError.
 
-    Without TLS the token is for everybody to read who is on the way, so that has to be said (``verify = no``), unless it stays on
-    this host.
-    """
+    Without TLS the token is for everybody to read who is on the way, so that has to be said
+    (``verify = no``), unless it stays on this host."""
     try:
         url = parse_url(rest)
         credentials.check(settings, url)
@@ -82,9 +82,11 @@ def destination(rest: str, settings: Settings) -> Nrdp:
 def element(result: Result) -> str:
     """One result. Raises Undelivered for a name that is none.
 
-    Line breaks of the output are written ``\\n``, as the server's file needs it; only later versions of it see to that themselves.
-    """
-    words = records.fitted(records.message(result).unambiguous(), _LONGEST, lambda piece: len(piece.encode("utf-8")), newline="\\n")
+    Line breaks of the output are written ``\\n``, as the server's file needs it; only later
+    versions of it see to that themselves."""
+    words = records.fitted(
+        records.message(result).unambiguous(), _LONGEST, lambda piece: len(piece.encode("utf-8")), newline="\\n"
+    )
     fields = {
         "hostname": records.name(result.host, forbidden=";"),
         "servicename": records.name(result.service, forbidden=";"),
@@ -96,7 +98,8 @@ def element(result: Result) -> str:
 
 
 def _escaped(words: str) -> str:
-    """In ASCII: PHP's htmlentities() makes an empty text of what is not in the encoding that it expects."""
+    """In ASCII: PHP's htmlentities() makes an empty text of what is not in the encoding that it
+    expects."""
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;")):
         words = words.replace(char, entity)
     return words.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -1,15 +1,18 @@
 """``nsca:HOST[:PORT]``: by way of the program send_nsca, that of NSCA or that of NSCA-ng.
 
-Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the program's own configuration; nothing
-secret is on its command line. The two programs have little in common but their name:
+Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the
+program's own configuration; nothing secret is on its command line. The two programs have little in
+common but their name:
 
-* NSCA: ``host TAB service TAB state TAB output``, with ETB (0x17) between records, in which send_nsca escapes line breaks and backslashes
-  of the output itself. The server never answers: a wrong password, a wrong method of encryption, an unknown service, and the result is
-  lost without a word; send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a service at 127, and an input
-  record of more than 5,120 bytes kills it (send_nsca.c, common.h).
-* NSCA-ng: would read the same, but doubles backslashes in names, too. So it gets the very lines that a command file would (``-C``). TLS
-  with a pre-shared key; the server answers each. What is longer than PIPE_BUF it would hand to Nagios in a file below /tmp, which Nagios
-  may not be able to see (PrivateTmp); our lines are shorter.
+* NSCA: ``host TAB service TAB state TAB output``, with ETB (0x17) between records, in which
+  send_nsca escapes line breaks and backslashes of the output itself. The server never answers: a
+  wrong password, a wrong method of encryption, an unknown service, and the result is lost without a
+  word; send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a
+  service at 127, and an input record of more than 5,120 bytes kills it (send_nsca.c, common.h).
+* NSCA-ng: would read the same, but doubles backslashes in names, too. So it gets the very lines
+  that a command file would (``-C``). TLS with a pre-shared key; the server answers each. What is
+  longer than PIPE_BUF it would hand to Nagios in a file below /tmp, which Nagios may not be able to
+  see (PrivateTmp); our lines are shorter.
 """
 
 from __future__ import annotations
@@ -68,14 +71,17 @@ class Nsca:
     def deliver(self, results: Sequence[Result], until: float) -> None:
         """See Destination."""
         client = _found(self._client)
-        # Where one of them lies on what hangs, it is this worker that hangs, of which its owner knows, and not a program that is nobody's
-        # child any more once this worker is killed, with another one at the next attempt.
+        # Where one of them lies on what hangs, it is this worker that hangs, of which its owner
+        # knows, and not a program that is nobody's child any more once this worker is killed, with
+        # another one at the next attempt.
         for path in named(client, self._config):
             _look_at(path)
         self._ng = _is_ng(client, until)
         failures, input_ = compose(results, self._ng)
         if input_:
-            said, code = _run(arguments(client, self._ng, self._address, self._config, until - time.monotonic()), input_, until)
+            said, code = _run(
+                arguments(client, self._ng, self._address, self._config, until - time.monotonic()), input_, until
+            )
             _check(self._ng, said, code, len(results) - len(failures))
         if failures:
             raise records.summed_up(failures, len(results))
@@ -108,7 +114,8 @@ def compose(results: Sequence[Result], ng: bool) -> tuple[list[str], bytes]:
 
 
 def record(result: Result) -> bytes:
-    """For NSCA. Raises Undelivered for names that it would cut: what is left of one may be the name of another.
+    """For NSCA. Raises Undelivered for names that it would cut: what is left of one may be the name
+    of another.
 
     Both names end up in a command to Nagios, whose fields end with ``;``.
     """
@@ -121,17 +128,20 @@ def record(result: Result) -> bytes:
 
 
 def _escaped_size(words: str) -> int:
-    """Its length once send_nsca has written ``\\n`` for a line break and two backslashes for one."""
+    """Its length once send_nsca has written ``\\n`` for a line break and two backslashes for
+    one."""
     return len(words.encode("utf-8")) + words.count("\\") + words.count("\n")
 
 
 def arguments(client: str, ng: bool, address: Address, config: Optional[str], seconds: float) -> list[str]:
-    """The command line. The client gets the time that is left for its own timeout, in whole seconds; 0 would mean no timeout."""
+    """The command line. The client gets the time that is left for its own timeout, in whole
+    seconds; 0 would mean no timeout."""
     timeout = str(max(1, int(seconds + 0.999)))
     words = [client, "-H", address.bracketed if ng else address.host]
     words += [] if address.port is None else ["-p", str(address.port)]
     words += [] if config is None else ["-c", config]
-    # -D 0: its configuration may have it wait for some random time first, which counts against ours.
+    # -D 0: its configuration may have it wait for some random time first, which counts against
+    # ours.
     return [*words, "-o", timeout, "-D", "0", "-C"] if ng else [*words, "-to", timeout]
 
 
@@ -154,15 +164,18 @@ def _found(client: Optional[str]) -> str:
             left_alone.append(f"{path} is not run as root, because {why}")
     if left_alone:
         raise Undelivered(f"{'; '.join(left_alone)} (name it with 'client =' if it is to be run all the same)")
-    raise Undelivered(f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is")
+    raise Undelivered(
+        f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is"
+    )
 
 
 def _in_others_hands(path: str) -> Optional[str]:
-    """Who but root could have another program there, if anybody: whoever owns it or may write to it, or to a directory on the way.
+    """Who but root could have another program there, if anybody: whoever owns it or may write to
+    it, or to a directory on the way.
 
-    ``make install`` of Nagios gives its bin/ to nagios, who would become root. Where the sticky bit is, others can still put a program
-    there first. Every symbolic link is followed as the kernel does: what leads through root's directories only nobody else can change.
-    """
+    ``make install`` of Nagios gives its bin/ to nagios, who would become root. Where the sticky bit
+    is, others can still put a program there first. Every symbolic link is followed as the kernel
+    does: what leads through root's directories only nobody else can change."""
     done, left = "/", path.split("/")
     for _ in range(_MOST_STEPS):
         status = os.lstat(done)
@@ -201,7 +214,9 @@ def _is_ng(client: str, until: float) -> bool:
         return True
     if "NSCA Client" in said:
         return False
-    raise Undelivered(f"{text.printable_argument(client)} is neither the send_nsca of NSCA nor that of NSCA-ng: {_reason(said, code)}")
+    raise Undelivered(
+        f"{text.printable_argument(client)} is neither the send_nsca of NSCA nor that of NSCA-ng: {_reason(said, code)}"
+    )
 
 
 def _check(ng: bool, said: str, code: int, count: int) -> None:
@@ -214,7 +229,8 @@ def _check(ng: bool, said: str, code: int, count: int) -> None:
 
 
 def _reason(said: str, code: int) -> str:
-    """What the client has printed, on one line. That of NSCA-ng quotes from its configuration, maybe the password: `like this'."""
+    """What the client has printed, on one line. That of NSCA-ng quotes from its configuration,
+    maybe the password: `like this'."""
     lines = (_PREFIX.sub("", line.partition("`")[0], count=1).strip() for line in said.splitlines())
     words = "; ".join(filter(None, lines))
     if not words:
@@ -224,10 +240,12 @@ def _reason(said: str, code: int) -> str:
 
 
 def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
-    """What it prints, and its exit status (below 0: the signal). Raises Undelivered if it does not end in time; then it is killed."""
+    """What it prints, and its exit status (below 0: the signal). Raises Undelivered if it does not
+    end in time; then it is killed."""
     descriptors: list[int] = []
     try:
-        # A file in memory: no size blocks us, and whether it is read at all is the client's business.
+        # A file in memory: no size blocks us, and whether it is read at all is the client's
+        # business.
         descriptors.append(os.memfd_create(PROGRAM))
         _fill(descriptors[0], input_)
         descriptors += os.pipe()
@@ -257,8 +275,9 @@ def _fill(descriptor: int, data: bytes) -> None:
 
 
 def _spawned(words: Sequence[str], input_: int, output: int) -> int:
-    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left when it is killed, and the kernel kills
-    it where this worker is killed first: posix_spawn could not say that."""
+    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left
+    when it is killed, and the kernel kills it where this worker is killed first: posix_spawn could
+    not say that."""
     arguments = [os.fsencode(word) for word in words]
     pid = os.fork()
     if pid == 0:
@@ -309,7 +328,8 @@ def _waited(pid: int, until: float) -> int:
 
 
 def _kill(pid: int) -> None:
-    """End it and whatever it has started, and reap it. Nobody else reaps it, so the pid is not somebody else's."""
+    """End it and whatever it has started, and reap it. Nobody else reaps it, so the pid is not
+    somebody else's."""
     try:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -1,8 +1,9 @@
-"""A result in pieces, as much of it as fits, and names that stay within their field: what all kinds of destination share.
+"""A result in pieces, as much of it as fits, and names that stay within their field: what all kinds
+of destination share.
 
-Import budget: ``dataclasses``, ``re``. Pure: bytes and texts in, texts out. All that comes out of here is on one line each, is valid
-UTF-8 and has no control character, whatever unprivileged users called their mount points.
-"""
+Import budget: ``dataclasses``, ``re``. Pure: bytes and texts in, texts out. All that comes out of
+here is on one line each, is valid UTF-8 and has no control character, whatever unprivileged users
+called their mount points."""
 
 from __future__ import annotations
 
@@ -16,27 +17,31 @@ from check_mounts.passive import Refused, Result, Undelivered
 _NOTHING = "(no output)"
 _CUT = "..."
 _MORE = "({} more lines left out)"
-# Nagios takes \n for a line break and \\ for a backslash in what comes by its command pipe, Icinga 2 the former only. \ooo, as
-# mount points are printed, passes through both; so any other backslash is written like that, too.
+# Nagios takes \n for a line break and \\ for a backslash in what comes by its command pipe, Icinga
+# 2 the former only. \ooo, as mount points are printed, passes through both; so any other backslash
+# is written like that, too.
 _AMBIGUOUS = re.compile(r"\\(?![0-7])")
 
 
 def shown(words: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
-    """What somebody else said, for a message of ours: on one line, not too long, and without secrets if he repeated one."""
+    """What somebody else said, for a message of ours: on one line, not too long, and without
+    secrets if he repeated one."""
     for secret in secrets:
         words = words.replace(secret, "***") if secret else words
     return text.clipped(text.one_line(words.strip()), limit)
 
 
 def name(words: str, forbidden: str = "") -> str:
-    """The name of a host or service as one field; what could end it is escaped as in mountinfo. Raises Undelivered for a blank one.
+    """The name of a host or service as one field; what could end it is escaped as in mountinfo.
+    Raises Undelivered for a blank one.
 
-    A backslash is left alone: the name is how somebody has defined it on the server, maybe after what --per-mount prints.
-    """
+    A backslash is left alone: the name is how somebody has defined it on the server, maybe after
+    what --per-mount prints."""
     safe = "".join(char if char.isprintable() and char not in forbidden else text.escaped(char) for char in words)
     if not safe.strip():
         raise Undelivered("a host or service without a name")
-    # Nagios drops the blanks at the end of a name that is defined, so none could be defined for a mount point that ends in one.
+    # Nagios drops the blanks at the end of a name that is defined, so none could be defined for a
+    # mount point that ends in one.
     return safe[:-1] + text.escaped(" ") if forbidden and safe.endswith(" ") else safe
 
 
@@ -51,7 +56,8 @@ def label(result: Result) -> str:
 
 
 def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Undelivered:
-    """What to raise for results that were refused one by one; ``for_now``: some of them might be taken a little later."""
+    """What to raise for results that were refused one by one; ``for_now``: some of them might be
+    taken a little later."""
     if total == 1:
         return Undelivered(failures[0])
     words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
@@ -60,7 +66,8 @@ def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Und
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """The pieces of an output: none has a ``|`` or a line break in it, and there is always a verdict."""
+    """The pieces of an output: none has a ``|`` or a line break in it, and there is always a
+    verdict."""
 
     verdict: str
     perfdata: tuple[str, ...]
@@ -76,12 +83,14 @@ def _literal(words: str) -> str:
 
 
 def message(result: Result) -> Message:
-    """An output in pieces. Perfdata is taken from where it is item by item, so no label can be cut at a blank in it."""
+    """An output in pieces. Perfdata is taken from where it is item by item, so no label can be cut
+    at a blank in it."""
     first, *rest = result.output.decode("utf-8", "surrogateescape").split("\n")
     while rest and not rest[-1]:
         rest.pop()
     verdict = text.one_line(first.partition("|")[0].rstrip(" "))
-    # Without output send_nsca takes a result for one of the host, whose state then is the name of the service.
+    # Without output send_nsca takes a result for one of the host, whose state then is the name of
+    # the service.
     return Message(
         verdict if verdict.strip() else _NOTHING,
         tuple(text.one_line(item.strip(" ")) for item in result.perfdata if item.strip(" ")),
@@ -90,12 +99,13 @@ def message(result: Result) -> Message:
 
 
 def fitted(parts: Message, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
-    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole lines, whole items of perfdata.
+    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole
+    lines, whole items of perfdata.
 
-    Of a verdict that is too long, whole failures are left out at its end; half of the room is kept for perfdata, so that graphs do
-    not break off where many mounts fail, and what is said of lines that are left out. The other items are worth less than the lines,
-    which say what fails. ``size`` has to be additive.
-    """
+    Of a verdict that is too long, whole failures are left out at its end; half of the room is kept
+    for perfdata, so that graphs do not break off where many mounts fail, and what is said of lines
+    that are left out. The other items are worth less than the lines, which say what fails. ``size``
+    has to be additive."""
     numbers = [(" " if position else " | ") + item for position, item in enumerate(parts.perfdata)]
     sizes = list(map(size, numbers))
     notice = size(newline + _MORE.format(len(parts.lines))) if parts.lines else 0
@@ -127,7 +137,9 @@ def _shortened(verdict: str, room: int, size: Callable[[str], int]) -> str:
         if size(shorter) <= room:
             return shorter
     while verdict and size(verdict + _CUT) > room:
-        verdict = verdict[: -max(1, (size(verdict + _CUT) - room) // 8)]  # a character has 4 bytes at the most, maybe escaped
+        verdict = verdict[
+            : -max(1, (size(verdict + _CUT) - room) // 8)
+        ]  # a character has 4 bytes at the most, maybe escaped
     return verdict + _CUT
 
 

@@ -1,10 +1,11 @@
-"""HTTP with a deadline for everything: names, connections, TLS, and servers that answer one byte a second.
+"""HTTP with a deadline for everything: names, connections, TLS, and servers that answer one byte a
+second.
 
-Import budget: ``http.client``, ``os``, ``select``, ``signal``, ``socket``, ``ssl``, ``time``; ctypes by way of syscalls. Loaded by
-``deliver`` only, in a worker.
+Import budget: ``http.client``, ``os``, ``select``, ``signal``, ``socket``, ``ssl``, ``time``;
+ctypes by way of syscalls. Loaded by ``deliver`` only, in a worker.
 
-Redirects are not followed and proxies of the environment not used: nobody but the server that was named gets to see credentials.
-"""
+Redirects are not followed and proxies of the environment not used: nobody but the server that was
+named gets to see credentials."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ from check_mounts.passive.address import Url
 
 LONGEST_ANSWER = 1 << 16
 _PORTS = {"http": 80, "https": 443}
-# How it looks when the other side has closed the connection; RemoteDisconnected is a ConnectionError, too.
+# How it looks when the other side has closed the connection; RemoteDisconnected is a
+# ConnectionError, too.
 _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-# What never left this host, as with an address of IPv6 where there is no IPv6, says nothing of the server.
+# What never left this host, as with an address of IPv6 where there is no IPv6, says nothing of the
+# server.
 _NO_WAY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH))
 
 
@@ -46,7 +49,8 @@ class Answer:
 
 @contextmanager
 def connection(url: Url, settings: Settings, until: float) -> Iterator[Connection]:
-    """A connection that is there when it is first used. Raises Undelivered for files that cannot be used."""
+    """A connection that is there when it is first used. Raises Undelivered for files that cannot be
+    used."""
     began = time.monotonic()
     result = Connection(url, context(settings) if url.scheme == "https" else None, began, until)
     with quiet.broken_pipes():
@@ -66,8 +70,9 @@ def context(settings: Settings) -> ssl.SSLContext:
         result = ssl.create_default_context(cafile=settings.ca)
     except (OSError, ValueError):
         raise Undelivered(f"ca {text.printable_argument(settings.ca or '')}: no certificate (PEM) in it") from None
-    # Python 3.13 sets it. Chain, name and dates are verified without it, too; with it, so are formalities of RFC 5280 that other programs
-    # do not ask for, and that certificates of one's own often lack: those of Icinga 2 have no key identifiers (Icinga/icinga2#10469).
+    # Python 3.13 sets it. Chain, name and dates are verified without it, too; with it, so are
+    # formalities of RFC 5280 that other programs do not ask for, and that certificates of one's own
+    # often lack: those of Icinga 2 have no key identifiers (Icinga/icinga2#10469).
     result.verify_flags &= ~ssl.VERIFY_X509_STRICT
     result.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.verify is False:
@@ -120,7 +125,8 @@ class Connection:
         self._client = _Client(url, tls, until)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Raises Undelivered for everything but an answer. The server may get the same request twice."""
+        """Raises Undelivered for everything but an answer. The server may get the same request
+        twice."""
         try:
             kept: Optional[_Timed] = self._client.sock
             if kept is None:
@@ -129,7 +135,8 @@ class Connection:
             try:
                 return self._answer(path, body, headers)
             except _HUNG_UP:
-                # Servers close a connection that was idle, or when they are restarted, and that shows at the next request only.
+                # Servers close a connection that was idle, or when they are restarted, and that
+                # shows at the next request only.
                 if not kept.silent:
                     raise
             self.close()
@@ -139,12 +146,15 @@ class Connection:
             raise Undelivered(self._why(error)) from None
 
     def _answer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """By the connection that there is, else by a new one. Raises OSError, HTTPException, ValueError."""
+        """By the connection that there is, else by a new one. Raises OSError, HTTPException,
+        ValueError."""
         self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
         response = self._client.getresponse()
         with response:
             data = response.read(LONGEST_ANSWER)
-            if not response.isclosed():  # more than anybody has to say; the next answer is not to begin in the middle of it
+            if (
+                not response.isclosed()
+            ):  # more than anybody has to say; the next answer is not to begin in the middle of it
                 self._client.close()
         return Answer(response.status, response.reason, data)
 
@@ -170,7 +180,8 @@ class Connection:
 
 
 class _Client(http.client.HTTPConnection):
-    """http.client's, on a socket whose every call ends in time. ``step`` says what is being waited for, in vain if it takes too long."""
+    """http.client's, on a socket whose every call ends in time. ``step`` says what is being waited
+    for, in vain if it takes too long."""
 
     def __init__(self, url: Url, tls: Optional[ssl.SSLContext], until: float) -> None:
         super().__init__(url.address.host, url.address.port or _PORTS[url.scheme])
@@ -223,14 +234,16 @@ def _connected(family: int, target: Any, seconds: float) -> socket.socket:
 
 
 def _reach(error: OSError) -> int:
-    """How little it says of the server: less than an answer (refused) does silence, and nothing what never left this host."""
+    """How little it says of the server: less than an answer (refused) does silence, and nothing
+    what never left this host."""
     if isinstance(error, (socket.timeout, TimeoutError)):
         return 1
     return 2 if error.errno in _NO_WAY else 0
 
 
 def _left(until: float) -> float:
-    """The seconds that are left; raises TimeoutError where none are, because 0 would be a socket that does not block."""
+    """The seconds that are left; raises TimeoutError where none are, because 0 would be a socket
+    that does not block."""
     left = until - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -238,11 +251,11 @@ def _left(until: float) -> float:
 
 
 class _Timed:
-    """As much of a socket as http.client uses. The timeout of a socket is for each call; here it is for all of them together.
+    """As much of a socket as http.client uses. The timeout of a socket is for each call; here it is
+    for all of them together.
 
-    As with a socket, what makefile() gave keeps it open: http.client closes it before it reads an answer that ends with the connection.
-    ``silent``: nothing has come since it was last set.
-    """
+    As with a socket, what makefile() gave keeps it open: http.client closes it before it reads an
+    answer that ends with the connection. ``silent``: nothing has come since it was last set."""
 
     def __init__(self, wrapped: socket.socket, until: float) -> None:
         self._wrapped = wrapped
@@ -300,8 +313,8 @@ class _Reader(io.RawIOBase):
 def resolved(host: str, port: int, until: float) -> list[tuple[int, Any]]:
     """The family and address of a server, several where it has them. Raises OSError, TimeoutError.
 
-    getaddrinfo(3) takes no timeout, and no signal ends its wait: where no name server answers, it takes 5 to 30 seconds. So a child asks.
-    """
+    getaddrinfo(3) takes no timeout, and no signal ends its wait: where no name server answers, it
+    takes 5 to 30 seconds. So a child asks."""
     try:
         return _asked(host, port, socket.AI_NUMERICHOST)
     except socket.gaierror:

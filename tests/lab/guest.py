@@ -1,10 +1,11 @@
 """Boot a user-mode Linux guest, run one command in it, collect what it leaves.
 
-The guest needs neither root nor KVM and boots in about two seconds. It sees the host's ``/`` (same Python, same checkout) with a
-tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to its kernel what it likes.
+The guest needs neither root nor KVM and boots in about two seconds. It sees the host's ``/`` (same
+Python, same checkout) with a tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to
+its kernel what it likes.
 
-    python -m tests.lab.guest COMMAND...     one command
-    python -m tests.lab.guest --shell        an interactive shell (``make lab``: one with the zoo mounted)
+    python -m tests.lab.guest COMMAND...     one command python -m tests.lab.guest --shell        an
+    interactive shell (``make lab``: one with the zoo mounted)
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Failure(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """``status`` is the command's exit status, None where it did not get that far. ``console`` is what the kernel had to say."""
+    """``status`` is the command's exit status, None where it did not get that far. ``console`` is
+    what the kernel had to say."""
 
     status: Optional[int]
     output: str
@@ -53,13 +55,17 @@ class Machine:
 
 
 def run(
-    command: Sequence[str], timeout: float, environment: Optional[Mapping[str, str]] = None, machine: Optional[Machine] = None
+    command: Sequence[str],
+    timeout: float,
+    environment: Optional[Mapping[str, str]] = None,
+    machine: Optional[Machine] = None,
 ) -> Result:
-    """Run a command in a guest of its own, for ``timeout`` seconds at the most; then the guest is ended.
+    """Run a command in a guest of its own, for ``timeout`` seconds at the most; then the guest is
+    ended.
 
-    The command's working directory is the checkout. What it writes into ``/run/lab`` is in ``files``. Raises OSError where the
-    guest cannot be started. ``machine`` is user-mode Linux unless told.
-    """
+    The command's working directory is the checkout. What it writes into ``/run/lab`` is in
+    ``files``. Raises OSError where the guest cannot be started. ``machine`` is user-mode Linux
+    unless told."""
     with _shared() as share:
         _write_command(share, command, environment or {})
         console, timed_out = _boot(machine or USER_MODE, share, timeout)
@@ -69,14 +75,19 @@ def run(
             output=_text(share / "output"),
             console=console,
             timed_out=timed_out,
-            files={path.name: path.read_bytes() for path in share.iterdir() if path.is_file() and os.access(path, os.R_OK)},
+            files={
+                path.name: path.read_bytes() for path in share.iterdir() if path.is_file() and os.access(path, os.R_OK)
+            },
         )
 
 
 def shell(command: Sequence[str] = ("bash", "-i"), environment: Optional[Mapping[str, str]] = None) -> int:
-    """An interactive command in a guest, on this terminal. Gives the exit status of the guest's kernel."""
+    """An interactive command in a guest, on this terminal. Gives the exit status of the guest's
+    kernel."""
     with _shared() as share:
-        _write_command(share, command, {"TERM": os.environ.get("TERM", "linux"), **(environment or {})}, interactive=True)
+        _write_command(
+            share, command, {"TERM": os.environ.get("TERM", "linux"), **(environment or {})}, interactive=True
+        )
         process = subprocess.Popen([*_linux(share), "con0=fd:0,fd:1", "loglevel=2"], env=_environment(share))
         try:
             return process.wait()
@@ -87,7 +98,8 @@ def shell(command: Sequence[str] = ("bash", "-i"), environment: Optional[Mapping
 
 @contextlib.contextmanager
 def _shared() -> Iterator[Path]:
-    """A directory shared with the guest, for as long as that lives. SIGTERM and SIGHUP end it as SIGINT does: nothing is left."""
+    """A directory shared with the guest, for as long as that lives. SIGTERM and SIGHUP end it as
+    SIGINT does: nothing is left."""
     share = Path(tempfile.mkdtemp(prefix="lab-"))
     before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -112,8 +124,11 @@ def _memory() -> str:
     raise OSError(f"neither /dev/shm nor {tempfile.gettempdir()} has {MEMORY_MIB * 3 // 2} MiB for the guest's memory")
 
 
-def _write_command(share: Path, command: Sequence[str], environment: Mapping[str, str], interactive: bool = False) -> None:
-    """What the guest's first process reads: words of a command line must not hold spaces, these may."""
+def _write_command(
+    share: Path, command: Sequence[str], environment: Mapping[str, str], interactive: bool = False
+) -> None:
+    """What the guest's first process reads: words of a command line must not hold spaces, these
+    may."""
     shutil.copy(HERE / "init", share)
     layer = str(LAYER) if LAYER.is_dir() else ""
     settings = {"checkout": str(CHECKOUT), "layer": layer, "interactive": "yes" if interactive else ""}
@@ -126,10 +141,10 @@ def _write_command(share: Path, command: Sequence[str], environment: Mapping[str
 def _processor() -> str:
     """The processor that a user-mode kernel is kept on.
 
-    It runs one process at a time, and follows each by ptrace(2): every system call and page fault in it is two switches to another
-    process of the host. Between processors such a switch is an interrupt that wakes the other, which costs a host that is a virtual
-    machine itself five times as much: 106 us a system call against 21, 370 us a page fault against 80 (measured).
-    """
+    It runs one process at a time, and follows each by ptrace(2): every system call and page fault
+    in it is two switches to another process of the host. Between processors such a switch is an
+    interrupt that wakes the other, which costs a host that is a virtual machine itself five times
+    as much: 106 us a system call against 21, 370 us a page fault against 80 (measured)."""
     return str(max(os.sched_getaffinity(0)))
 
 
@@ -187,7 +202,8 @@ def _boot(machine: Machine, share: Path, timeout: float) -> tuple[str, bool]:
 
 
 def _watchdog(group: int) -> subprocess.Popen[bytes]:
-    """A process that ends the guest when this one is gone, however it goes: then its standard input ends."""
+    """A process that ends the guest when this one is gone, however it goes: then its standard input
+    ends."""
     script = 'read line; kill -s KILL -- "-$1"'
     return subprocess.Popen(["sh", "-c", script, "sh", str(group)], stdin=subprocess.PIPE, start_new_session=True)
 
@@ -219,7 +235,9 @@ def plainly(main: Callable[[], int]) -> NoReturn:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tests.lab.guest", description="Run a command in a guest.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="tests.lab.guest", description="Run a command in a guest.", allow_abbrev=False
+    )
     parser.add_argument("--shell", action="store_true", help="on this terminal")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...")
     values = parser.parse_args()
@@ -230,7 +248,9 @@ def main() -> int:
     result = run(values.command, 600)
     print(result.output, end="")
     if result.status is None:
-        raise Failure(f"the guest did not come to the end{' in time' if result.timed_out else ''}; its console:\n{result.console}")
+        raise Failure(
+            f"the guest did not come to the end{' in time' if result.timed_out else ''}; its console:\n{result.console}"
+        )
     return result.status
 
 

@@ -1,8 +1,9 @@
-"""The zoo on Debian's own kernels, in emulated machines: ``python3 -m tests.lab.kernels [SUITE...]`` (``make lab-kernels``).
+"""The zoo on Debian's own kernels, in emulated machines: ``python3 -m tests.lab.kernels
+[SUITE...]`` (``make lab-kernels``).
 
-For the night: two minutes a kernel in a QEMU without KVM. The guest is that of guest.py, but for its kernel and for virtio-9p in the
-place of hostfs. Needs Debian's archive (and on other systems the package debian-archive-keyring); installs nothing.
-"""
+For the night: two minutes a kernel in a QEMU without KVM. The guest is that of guest.py, but for
+its kernel and for virtio-9p in the place of hostfs. Needs Debian's archive (and on other systems
+the package debian-archive-keyring); installs nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ exec /busybox switch_root /root SHARE/init inside SHARE 9p
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tests.lab.kernels", description="The zoo on Debian's kernels.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="tests.lab.kernels", description="The zoo on Debian's kernels.", allow_abbrev=False
+    )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} (default: all)")
     suites = parser.parse_args().suites or list(SUITES)
     for unknown in set(suites) - set(SUITES):
@@ -100,7 +103,8 @@ def _depmod(home: Path, root: Path) -> None:
 
 
 def _initramfs(kernel: Path, version: str, share: Path) -> bytes:
-    """A root filesystem in memory that mounts the real one: cpio, format "newc" (Documentation/driver-api/early-userspace)."""
+    """A root filesystem in memory that mounts the real one: cpio, format "newc"
+    (Documentation/driver-api/early-userspace)."""
     tree = kernel / "usr/lib/modules" / version
     needs = dict(line.split(":", 1) for line in (tree / "modules.dep").read_text().splitlines())
     order: list[str] = []
@@ -130,7 +134,10 @@ def _machine(kernel: Path, version: str) -> guest.Machine:
     def command(share: Path) -> list[str]:
         (share / "initramfs").write_bytes(_initramfs(kernel, version, share))
         shares = {"host": "/", "layer": str(guest.LAYER), "modules": str(kernel)}
-        virtfs = [f"local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap" for tag, path in shares.items()]
+        virtfs = [
+            f"local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap"
+            for tag, path in shares.items()
+        ]
         virtfs.append(f"local,path={share},mount_tag=share,security_model=none")
         return [
             str(tools / "bin/qemu-system-x86_64"), "-L", str(tools / "share/qemu"), "-L", str(tools / "share/seabios"),

@@ -1,9 +1,9 @@
 """Mounts of every kind, what is done to them, and what check_mounts is to say: data.
 
-:data:`KINDS` says how each mount is made, the fault it meets, and the condition expected then; :data:`SERVERS` the servers, and the
-faults that each meets as a whole; :data:`RUNS` what check_mounts is asked besides the plain survey. ``/mnt/NAME`` is a kind's mount
-point. README.md says how to add to them; man/check_mounts.8 and the project's README quote the table.
-"""
+:data:`KINDS` says how each mount is made, the fault it meets, and the condition expected then;
+:data:`SERVERS` the servers, and the faults that each meets as a whole; :data:`RUNS` what
+check_mounts is asked besides the plain survey. ``/mnt/NAME`` is a kind's mount point. README.md
+says how to add to them; man/check_mounts.8 and the project's README quote the table."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ NOT_MOUNTED = "not mounted"
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A server in a network namespace of its own, what it needs on the client's side, and the fault that it meets as a whole: shell
-    commands on the client's side, where ``{ns}`` runs a command in the namespace."""
+    """A server in a network namespace of its own, what it needs on the client's side, and the fault
+    that it meets as a whole: shell commands on the client's side, where ``{ns}`` runs a command in
+    the namespace."""
 
     name: str
     serves: str
@@ -34,15 +35,16 @@ class Server:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One mount. ``make``, ``fault`` and ``heal`` are shell commands with ``{at}`` (its mount point), ``{host}`` (its server's address)
-    and ``{srv}`` (its server's directory).
+    """One mount. ``make``, ``fault`` and ``heal`` are shell commands with ``{at}`` (its mount
+    point), ``{host}`` (its server's address) and ``{srv}`` (its server's directory).
 
-    ``expected`` is the condition under the fault, ``healthy`` the one before, and ``healed`` the one after, if that is another.
-    ``words`` is its line in the documentation (none: the line before says it). ``warm``: a plain stat(2) is still answered well after
-    the fault. ``unkillable``: its probe does not heed SIGKILL. ``nagios``: what a short run of an unprivileged user says, where
-    that is something else. ``watched``: what the daemon says, where that is something else or changes in the course of time: it meets the
-    faults after all that has been done with the mount, and waits for two seconds. ``cause``: words of the diagnosis.
-    """
+    ``expected`` is the condition under the fault, ``healthy`` the one before, and ``healed`` the
+    one after, if that is another. ``words`` is its line in the documentation (none: the line before
+    says it). ``warm``: a plain stat(2) is still answered well after the fault. ``unkillable``: its
+    probe does not heed SIGKILL. ``nagios``: what a short run of an unprivileged user says, where
+    that is something else. ``watched``: what the daemon says, where that is something else or
+    changes in the course of time: it meets the faults after all that has been done with the mount,
+    and waits for two seconds. ``cause``: words of the diagnosis."""
 
     name: str
     make: str
@@ -67,8 +69,9 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run of check_mounts besides the plain survey, while the faults are in place: its arguments, the exit code, and the condition
-    and some words of the diagnosis expected of some kinds by name."""
+    """A run of check_mounts besides the plain survey, while the faults are in place: its arguments,
+    the exit code, and the condition and some words of the diagnosis expected of some kinds by
+    name."""
 
     name: str
     arguments: str
@@ -90,22 +93,38 @@ SERVERS = [
     Server("address", "nfs", "{ns} ip addr del {host}/24 dev eth0", "{ns} ip addr add {host}/24 dev eth0"),
     Server("link", "nfs", "{ns} ip link set eth0 down", "{ns} ip link set eth0 up"),
     Server("alive", "nfs3"),
-    Server("krb", "krb", client="mkdir /run/rpc_pipefs; mount -t rpc_pipefs none /run/rpc_pipefs; rpc.gssd -p /run/rpc_pipefs"),
+    Server(
+        "krb",
+        "krb",
+        client="mkdir /run/rpc_pipefs; mount -t rpc_pipefs none /run/rpc_pipefs; rpc.gssd -p /run/rpc_pipefs",
+    ),
     Server("smb", "smb"),
     Server("smbdrop", "smb", DROP, UNDROP),
     Server("smbstop", "smb", "pkill -STOP --ns {pid} --nslist net smbd", "pkill -CONT --ns {pid} --nslist net smbd"),
     Server("diod", "9p"),
     Server("dioddrop", "9p", DROP, UNDROP),
     Server("sftp", "sftp"),
-    Server("sftpstop", "sftp", "pkill -STOP --ns {pid} --nslist net sftp-server", "pkill -CONT --ns {pid} --nslist net sftp-server"),
-    Server("sftpdead", "sftp", "pkill --ns {pid} --nslist net -f sftp.py; pkill --ns {pid} --nslist net sftp-server", "{ns} " + SFTP),
+    Server(
+        "sftpstop",
+        "sftp",
+        "pkill -STOP --ns {pid} --nslist net sftp-server",
+        "pkill -CONT --ns {pid} --nslist net sftp-server",
+    ),
+    Server(
+        "sftpdead",
+        "sftp",
+        "pkill --ns {pid} --nslist net -f sftp.py; pkill --ns {pid} --nslist net sftp-server",
+        "{ns} " + SFTP,
+    ),
 ]
 
 V3 = "mount -t nfs -o vers=3,nolock,mountport=20048,nosharecache{more} {host}:/{export} {at}"
 V4 = "mount -t nfs -o vers=4.2,nosharecache{more} {host}:/{export} {at}"
 
 
-def nfs(name: str, server: str, expected: str, words: str, version: str = V4, more: str = "", export: str = "a", **rest: Any) -> Kind:
+def nfs(
+    name: str, server: str, expected: str, words: str, version: str = V4, more: str = "", export: str = "a", **rest: Any
+) -> Kind:
     make = version.replace("{more}", "," + more if more else "").replace("{export}", export)
     return Kind(name, make, expected, words, server, **rest)
 
@@ -116,7 +135,11 @@ def smb(name: str, server: str, expected: str, words: str, **rest: Any) -> Kind:
 
 
 def ninep(name: str, server: str, expected: str, words: str, cache: str = "none", **rest: Any) -> Kind:
-    make = "mount -t 9p -o trans=tcp,version=9p2000.L,uname=root,access=user,aname={srv},cache=CACHE {host} {at}".replace("CACHE", cache)
+    make = (
+        "mount -t 9p -o trans=tcp,version=9p2000.L,uname=root,access=user,aname={srv},cache=CACHE {host} {at}".replace(
+            "CACHE", cache
+        )
+    )
     return Kind(name, make, expected, words, server, **rest)
 
 
@@ -130,7 +153,9 @@ def fuse(name: str, expected: str, words: str, options: str = "", fault: str = "
 
 def disk(name: str, kind: str, expected: str, words: str, **rest: Any) -> Kind:
     size = "320M" if kind == "xfs" else "16M"
-    make = f"truncate -s {size} /srv/{name}.img && mkfs.{kind} -q /srv/{name}.img && mount -o loop /srv/{name}.img {{at}}"
+    make = (
+        f"truncate -s {size} /srv/{name}.img && mkfs.{kind} -q /srv/{name}.img && mount -o loop /srv/{name}.img {{at}}"
+    )
     return Kind(name, make, expected, words, **rest)
 
 
@@ -144,8 +169,8 @@ def dm(name: str, words: str, fault: str, heal: str) -> Kind:
 
 # fmt: off
 KINDS = [
-    # -- NFS whose server is silent: packets dropped
-    # Measured on Linux 6.1: NFS 4.2 soft gives EIO (softerr: ETIMEDOUT) only after 92 s, whatever timeo says; NFS 3 after some seconds.
+    # -- NFS whose server is silent: packets dropped Measured on Linux 6.1: NFS 4.2 soft gives EIO
+    # (softerr: ETIMEDOUT) only after 92 s, whatever timeo says; NFS 3 after some seconds.
     nfs(
         "nfs3-drop-soft", "drop", "dead", "NFS 3, soft: server drops packets", V3, "soft,timeo=10,retrans=1", warm=True,
         nagios="timed-out", watched=("timed-out", "dead"),
@@ -223,7 +248,8 @@ KINDS = [
     ),
     # -- CIFS
     smb("cifs", "smb", "ok", "CIFS, healthy"),
-    # Measured on Linux 6.1: what is asked while the client connects again, or after 182 s of silence, gets EAGAIN.
+    # Measured on Linux 6.1: what is asked while the client connects again, or after 182 s of
+    # silence, gets EAGAIN.
     smb("cifs-drop", "smbdrop", "timed-out", "CIFS: server drops packets", watched=("timed-out", "dead")),
     smb("cifs-stopped", "smbstop", "timed-out", "CIFS: server stopped", watched=("timed-out", "dead")),
     # -- 9p
@@ -315,7 +341,8 @@ RUNS = [
     Run("autofs", "-t 1 --autofs probe -p /mnt/autofs-idle", 2, {"autofs-idle": "timed-out"}),
 ]
 
-# Run by a shell in the server's namespaces. nfsd needs a filesystem that can be exported, which an overlay is not: a tmpfs.
+# Run by a shell in the server's namespaces. nfsd needs a filesystem that can be exported, which an
+# overlay is not: a tmpfs.
 _NFS = """
 mkdir -p {srv}/fs {srv}/a {srv}/b {srv}/ro {srv}/owner {srv}/mode {srv}/gone {srv}/removed {srv}/a/below
 chmod 0700 {srv}/owner; chown 1000:1000 {srv}/owner
@@ -406,7 +433,10 @@ smbd -D -s /run/smb/smb.conf
 SERVE = {
     "nfs3": _NFS.replace("RPCBIND", "rpcbind -w").replace("VERSIONS", ""),
     "nfs": _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3"),
-    "krb": _KERBEROS + _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3").replace("no_subtree_check,", "no_subtree_check,sec=krb5,"),
+    "krb": _KERBEROS
+    + _NFS.replace("RPCBIND", "")
+    .replace("VERSIONS", "-N 3")
+    .replace("no_subtree_check,", "no_subtree_check,sec=krb5,"),
     "smb": _SMB,
     "sftp": SFTP,
     "9p": "diod -n -N -S -U root -l {host}:564 -e {srv} -L /dev/null -d 0",

@@ -1,8 +1,9 @@
-"""Fetch packages into a directory, without installing anything: ``/usr/bin/python3 tests/lab/packages.py DIRECTORY [PACKAGE...]``.
+"""Fetch packages into a directory, without installing anything: ``/usr/bin/python3
+tests/lab/packages.py DIRECTORY [PACKAGE...]``.
 
-Without names it is what the lab needs. The lab's packages would start file servers on this host, so they are only unpacked. The guest
-sees them as a layer over this host's ``/``. Needs neither root nor package lists, only apt, dpkg and tar. Downloads are relative to what
-this host has installed.
+Without names it is what the lab needs. The lab's packages would start file servers on this host, so
+they are only unpacked. The guest sees them as a layer over this host's ``/``. Needs neither root
+nor package lists, only apt, dpkg and tar. Downloads are relative to what this host has installed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ PACKAGES = [
     "sshfs", "fuse3", "openssh-sftp-server", "autofs", "krb5-kdc", "krb5-admin-server", "krb5-user", "dmsetup", "xfsprogs", "e2fsprogs",
 ]  # fmt: skip
 
-# With /usr merged these are symbolic links; packages that still name them must not lay directories over them.
+# With /usr merged these are symbolic links; packages that still name them must not lay directories
+# over them.
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -41,7 +43,8 @@ def fetch(directory: Path, packages: Sequence[str] = PACKAGES) -> None:
 
 
 def unpack(archives: Sequence[Path], place: Path, finish: Callable[[Path], None] = lambda root: None) -> None:
-    """Lay the files of Debian packages below ``place``, which is made afresh, and is there only once all is done."""
+    """Lay the files of Debian packages below ``place``, which is made afresh, and is there only
+    once all is done."""
     root = place.with_name(place.name + ".new")
     for old in (root, place):
         shutil.rmtree(old, ignore_errors=True)
@@ -59,7 +62,8 @@ def unpack(archives: Sequence[Path], place: Path, finish: Callable[[Path], None]
 
 
 def apt(directory: Path, *arguments: str, program: str = "apt-get", cwd: Optional[Path] = None) -> str:
-    """Run apt-get (or its kin) with lists and archives of its own below ``directory``; give its output. Raises Failure."""
+    """Run apt-get (or its kin) with lists and archives of its own below ``directory``; give its
+    output. Raises Failure."""
     options = {
         "Dir::State::lists": directory / "lists",
         "Dir::Cache": directory,
@@ -85,7 +89,9 @@ def _download(directory: Path, packages: Sequence[str]) -> None:
     apt(directory, "install", "-y", "--download-only", "--reinstall", "--no-install-recommends", *packages)
 
 
-def _run(command: Sequence[str], stdin: Union[int, IO[bytes], None] = subprocess.DEVNULL, cwd: Optional[Path] = None) -> str:
+def _run(
+    command: Sequence[str], stdin: Union[int, IO[bytes], None] = subprocess.DEVNULL, cwd: Optional[Path] = None
+) -> str:
     result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False, cwd=cwd)
     if result.returncode:
         raise Failure(f"{command[0]} failed with {result.returncode}: {result.stderr.strip() or result.stdout.strip()}")

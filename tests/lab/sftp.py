@@ -1,4 +1,5 @@
-"""An SFTP server on a TCP port, without ssh: what sshfs speaks to with ``-o directport``. ``python3 -I sftp.py ADDRESS PORT``."""
+"""An SFTP server on a TCP port, without ssh: what sshfs speaks to with ``-o directport``. ``python3
+-I sftp.py ADDRESS PORT``."""
 
 import os
 import signal

@@ -60,7 +60,14 @@ def test_the_timeout_ends_the_guest_whatever_it_does() -> None:
 
 def test_the_harness_killed_or_told_to_end_takes_the_guest_along() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
-        command = [sys.executable, "-m", "tests.lab.guest", "sh", "-c", "trap '' TERM; touch /run/lab/begun; sleep 1000"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.lab.guest",
+            "sh",
+            "-c",
+            "trap '' TERM; touch /run/lab/begun; sleep 1000",
+        ]
         harness = subprocess.Popen(command, cwd=guest.CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shares: list[Path] = []
 

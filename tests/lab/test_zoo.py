@@ -1,4 +1,5 @@
-"""check_mounts among real NFS, CIFS, 9p, FUSE, sshfs, autofs and disks, healthy, spoilt and healed: one guest, all of kinds.py."""
+"""check_mounts among real NFS, CIFS, 9p, FUSE, sshfs, autofs and disks, healthy, spoilt and healed:
+one guest, all of kinds.py."""
 
 from __future__ import annotations
 
@@ -28,14 +29,23 @@ def test_kind_watched_by_the_daemon(report: dict[str, Any], kind: Kind) -> None:
 
 
 def test_the_daemon_as_a_whole(report: dict[str, Any]) -> None:
-    """One process at each filesystem that hangs, whatever the number of passes; nothing else in the log; it ends when it is told to."""
+    """One process at each filesystem that hangs, whatever the number of passes; nothing else in the
+    log; it ends when it is told to."""
     assert not list(verdict.of_watch(report))
 
 
 def test_the_daemon_has_something_to_tell() -> None:
     assert sum(map(fails, KINDS)) >= 35
     assert sum(map(recovers, KINDS)) >= 35
-    assert {kind.name.split("-")[0] for kind in KINDS if recovers(kind)} >= {"nfs3", "nfs4", "cifs", "9p", "fuse", "sshfs", "autofs"}
+    assert {kind.name.split("-")[0] for kind in KINDS if recovers(kind)} >= {
+        "nfs3",
+        "nfs4",
+        "cifs",
+        "9p",
+        "fuse",
+        "sshfs",
+        "autofs",
+    }
 
 
 def test_the_zoo_is_large_and_proves_its_point() -> None:

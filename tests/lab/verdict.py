@@ -1,8 +1,8 @@
-"""Run the zoo in a guest and say where it differs from what is expected: ``python3 -m tests.lab.verdict`` (``make zoo``); with ``--shell``
-a shell in that guest (``make lab``).
+"""Run the zoo in a guest and say where it differs from what is expected: ``python3 -m
+tests.lab.verdict`` (``make zoo``); with ``--shell`` a shell in that guest (``make lab``).
 
-Exit status 0: everything as expected. The report of the guest is kept in the file that ``--report FILE`` names.
-"""
+Exit status 0: everything as expected. The report of the guest is kept in the file that ``--report
+FILE`` names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tests.lab.kinds import KINDS, NOT_MOUNTED, NOT_PROBED, RUNS, Kind
 from tests.lab.watched import PASSES, conditions_of, fails, news, recovers
 
 TIMEOUT = 1500
-# A daemon that is told to stop takes so long at the most, or as long as two rounds of bare forks where this host has other things to do.
+# A daemon that is told to stop takes so long at the most, or as long as two rounds of bare forks
+# where this host has other things to do.
 _TO_STOP = 5.0
 # All that the daemon has to say beside the news of a mount.
 _LINES = re.compile(
@@ -37,11 +38,14 @@ def environment() -> dict[str, str]:
 
 
 def report(machine: Optional[guest.Machine] = None, timeout: float = TIMEOUT) -> dict[str, Any]:
-    """Boot a guest, play all acts, give what it noted. Raises Failure with its output where it did not come to the end."""
+    """Boot a guest, play all acts, give what it noted. Raises Failure with its output where it did
+    not come to the end."""
     result = guest.run(["/usr/bin/python3", "-m", "tests.lab.zoo"], timeout, environment(), machine)
     if result.status != 0:
         late = f" within {timeout:g} s" if result.timed_out else ""
-        raise guest.Failure(f"the zoo did not come to its end{late} ({result.status}):\n{result.output}\n{result.console}")
+        raise guest.Failure(
+            f"the zoo did not come to its end{late} ({result.status}):\n{result.output}\n{result.console}"
+        )
     value: dict[str, Any] = json.loads(result.files["report.json"])
     return value
 
@@ -50,7 +54,10 @@ def _conditions(act: dict[str, Any]) -> dict[str, str]:
     """The condition of each mount point; of what was left out, that."""
     survey = act["survey"]
     left_out = {each["mount_point"]: NOT_PROBED for each in survey["left_out"] if "named" not in each["why"]}
-    return {**left_out, **{each["mount_point"]: each["condition"] for each in survey["findings"] if each["condition"] != "shadowed"}}
+    return {
+        **left_out,
+        **{each["mount_point"]: each["condition"] for each in survey["findings"] if each["condition"] != "shadowed"},
+    }
 
 
 def _causes(act: dict[str, Any]) -> dict[str, str]:
@@ -86,13 +93,16 @@ def of_runs(value: dict[str, Any]) -> Iterator[str]:
                 yield f"run {run.name}: {name} is said to be because: {_causes(act).get(f'/mnt/{name}')}, expected {cause}"
         if (act["code"], is_) != (run.code, run.conditions):
             yield f"run {run.name}: {act['code']} {is_}, expected {run.code} {dict(run.conditions)}"
-    for name, act in [(name, value[name]) for name in ("healthy", "spoilt", "nagios", "healed")] + list(value["runs"].items()):
+    for name, act in [(name, value[name]) for name in ("healthy", "spoilt", "nagios", "healed")] + list(
+        value["runs"].items()
+    ):
         if act["stderr"]:
             yield f"{name}: stderr: {act['stderr']}"
 
 
 def of_processes(value: dict[str, Any]) -> Iterator[str]:
-    """In words, where more is stuck than what cannot be killed, or what could be killed no longer can."""
+    """In words, where more is stuck than what cannot be killed, or what could be killed no longer
+    can."""
     unkillable = sum(kind.unkillable for kind in KINDS)
     for number, act in enumerate([value["spoilt"], *value["again"]], 1):
         if act["stuck"] != unkillable:
@@ -107,7 +117,8 @@ def of_processes(value: dict[str, Any]) -> Iterator[str]:
 
 
 def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
-    """In words, where the daemon did not tell of one kind what it should, or its result did not follow."""
+    """In words, where the daemon did not tell of one kind what it should, or its result did not
+    follow."""
     seen = value["watch"]
     all_news = news(seen["lines"], kind)
     told = [condition for _, condition in all_news]
@@ -135,7 +146,8 @@ def _of_fault(seen: dict[str, Any], kind: Kind) -> str:
 
 
 def _lifted(seen: dict[str, Any], kind: Kind) -> Optional[float]:
-    """When the fault of a kind was lifted, by the clock of the daemon's log; None where it was not."""
+    """When the fault of a kind was lifted, by the clock of the daemon's log; None where it was
+    not."""
     when: Optional[float] = seen["lifted"].get(kind.name if kind.heal else kind.server)
     return when
 
@@ -150,7 +162,11 @@ def of_watch(value: dict[str, Any]) -> Iterator[str]:
     unkillable = {f"/mnt/{kind.name}" for kind in KINDS if kind.unkillable}
     first = seen["held"][0]
     for held in seen["held"]:
-        if held["told"].keys() != unkillable or held["told"] != first["told"] or sorted(held["told"].values()) != held["pids"]:
+        if (
+            held["told"].keys() != unkillable
+            or held["told"] != first["told"]
+            or sorted(held["told"].values()) != held["pids"]
+        ):
             yield f"watched: after {held['passes']} passes are stuck {held['pids']}, told {held['told']}, expected one each at {unkillable}"
     if seen["held"][-1]["passes"] - first["passes"] < PASSES:
         yield f"watched: {first['passes']} to {seen['held'][-1]['passes']} passes were made over what is stuck, expected {PASSES}"
@@ -204,7 +220,9 @@ def _times_of_watch(seen: dict[str, Any]) -> str:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tests.lab.verdict", description="The zoo, against what is expected.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="tests.lab.verdict", description="The zoo, against what is expected.", allow_abbrev=False
+    )
     parser.add_argument("--shell", action="store_true", help="a shell in a guest with the zoo mounted")
     parser.add_argument("--report", metavar="FILE", type=Path, help="write there what the guest reported")
     values = parser.parse_args()

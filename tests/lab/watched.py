@@ -1,8 +1,7 @@
 """The daemon among the mounts of the zoo, and what it says, writes and holds. Runs in the guest.
 
-It is started once, meets the faults and their end by itself, and gets no signal but the last. What is stuck is counted by asking the
-kernel, not the daemon.
-"""
+It is started once, meets the faults and their end by itself, and gets no signal but the last. What
+is stuck is counted by asking the kernel, not the daemon."""
 
 from __future__ import annotations
 
@@ -23,14 +22,16 @@ CACHE = "/run/daemon/status"
 LOG = Path("/run/lab/daemon.log")
 INTERVAL = 2.0
 OPTIONS = ["--interval", f"{INTERVAL:g}", "--deadline", "60", "-p", "/mnt/*", "--cache", CACHE]
-# Seconds for each mount, where the forks of a pass take next to none. All of them together share the guest's one processor with what is
-# healthy, which has to answer in time on a host that has other things to do, too.
+# Seconds for each mount, where the forks of a pass take next to none. All of them together share
+# the guest's one processor with what is healthy, which has to answer in time on a host that has
+# other things to do, too.
 _TIMEOUT = 2.0
 _TIMEOUT_BY_FORKS = 4.0
 # So many passes over what hangs are seen, at the least.
 PASSES = 5
-# The kernel may take so long to be at work again with a server that is back: TCP sends again after as long as the outage was, or two
-# minutes (TCP_RTO_MAX), whichever is less, and 9p, unlike NFS and CIFS, never connects anew.
+# The kernel may take so long to be at work again with a server that is back: TCP sends again after
+# as long as the outage was, or two minutes (TCP_RTO_MAX), whichever is less, and 9p, unlike NFS and
+# CIFS, never connects anew.
 PATIENCE = 150.0
 # Who got SIGKILL and is still there after so long does not heed it.
 _MOMENT = 1.0
@@ -50,18 +51,22 @@ Lines = Sequence[tuple[float, str]]
 
 
 def patient(forks: float) -> float:
-    """A timeout for each mount, where ``forks`` is how many seconds the processes of a pass take to be started here."""
+    """A timeout for each mount, where ``forks`` is how many seconds the processes of a pass take to
+    be started here."""
     return max(_TIMEOUT, _TIMEOUT_BY_FORKS * forks)
 
 
 def news(lines: Lines, kind: Kind) -> list[tuple[float, str]]:
-    """What the log tells of a mount: when, and the condition that it has since; the line itself where that is of another form."""
+    """What the log tells of a mount: when, and the condition that it has since; the line itself
+    where that is of another form."""
     at = f"/mnt/{kind.name}"
     known = [(beginning.format(at=at), condition) for beginning, condition in _NEWS]
     found = []
     for when, line in lines:
         if line.startswith((f"{at} ", f"Couldn't check mountpoint {at}: ")):
-            found.append((when, next((condition for beginning, condition in known if line.startswith(beginning)), line)))
+            found.append(
+                (when, next((condition for beginning, condition in known if line.startswith(beginning)), line))
+            )
     return found
 
 
@@ -81,7 +86,8 @@ def recovers(kind: Kind) -> bool:
 
 
 class Watch:
-    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when it came, in seconds since the start."""
+    """``check_mounts --daemon --foreground``, running. ``lines`` has each line of its log and when
+    it came, in seconds since the start."""
 
     def __init__(self, environment: Mapping[str, str], forks: float) -> None:
         self.timeout = patient(forks)
@@ -117,7 +123,8 @@ class Watch:
         return sum(line.startswith("Checked ") for _, line in list(self.lines))
 
     def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-        """Wait for it; if it does not come, or the daemon ends, what is missing in the report says so."""
+        """Wait for it; if it does not come, or the daemon ends, what is missing in the report says
+        so."""
         end = time.monotonic() + seconds
         while not condition() and self.process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
@@ -139,19 +146,30 @@ class Watch:
     def result(self) -> dict[str, Any]:
         """What ``--cached`` gives, and the survey beside it."""
         process = subprocess.run(
-            self._command("--cached", "--cache", CACHE), capture_output=True, check=False, cwd="/", env=self._environment, timeout=30
+            self._command("--cached", "--cache", CACHE),
+            capture_output=True,
+            check=False,
+            cwd="/",
+            env=self._environment,
+            timeout=30,
         )
         survey = json.loads(Path(f"{CACHE}.json").read_text())
         return {"at": self.now, "code": process.returncode, "text": process.stdout.decode(), "survey": survey}
 
     def held(self) -> dict[str, Any]:
-        """The processes that something holds though they got SIGKILL, and where the daemon says that they are."""
+        """The processes that something holds though they got SIGKILL, and where the daemon says
+        that they are."""
         before = _killed()
         time.sleep(_MOMENT)
         stuck = sorted(before & _killed())
         findings = json.loads(Path(f"{CACHE}.json").read_text())["findings"]
         told = {each["mount_point"]: each["stuck"]["pid"] for each in findings if each["stuck"] is not None}
-        return {"at": self.now, "passes": self.passes, "pids": stuck, "told": {at: pid for at, pid in told.items() if pid in stuck}}
+        return {
+            "at": self.now,
+            "passes": self.passes,
+            "pids": stuck,
+            "told": {at: pid for at, pid in told.items() if pid in stuck},
+        }
 
     def end(self) -> dict[str, Any]:
         """SIGTERM: the exit status, how long it took, and the processes left."""
@@ -168,11 +186,16 @@ class Watch:
 
 
 def _killed() -> set[int]:
-    """The workers that SIGKILL is pending for: ``SigPnd`` or ``ShdPnd`` in /proc/PID/status (proc_pid_status(5))."""
+    """The workers that SIGKILL is pending for: ``SigPnd`` or ``ShdPnd`` in /proc/PID/status
+    (proc_pid_status(5))."""
     found = set()
     for pid in workers_alive():
         try:
-            words = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "Pnd:\t" in line)
+            words = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+                if "Pnd:\t" in line
+            )
         except OSError:
             continue
         if any(int(mask, 16) & _SIGKILL for mask in words.values()):

@@ -40,7 +40,9 @@ class Guest:
         self.sleepers: dict[str, int] = {}
         self.spoilt: set[str] = set()  # names of servers and kinds; no name is both
         self.lifted: dict[str, float] = {}  # when their faults were (CLOCK_MONOTONIC)
-        self.fuse = subprocess.Popen([PYTHON, "-I", "tests/fuse_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.fuse = subprocess.Popen(
+            [PYTHON, "-I", "tests/fuse_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def shell(self, command: str, server: str = "", at: str = "") -> None:
         """A shell command with its places filled in; ``fuse`` and ``shut-down`` are our own."""
@@ -59,7 +61,11 @@ class Guest:
             shut_down(command.split()[1])
         elif command:
             subprocess.run(
-                ["sh", "-ec", command], check=True, timeout=60, stdin=subprocess.DEVNULL, env={**os.environ, "DM_DISABLE_UDEV": "1"}
+                ["sh", "-ec", command],
+                check=True,
+                timeout=60,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "DM_DISABLE_UDEV": "1"},
             )
 
     def host(self, server: str) -> str:
@@ -110,7 +116,8 @@ def environment() -> dict[str, str]:
 def check(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
     """A run of check_mounts: its JSON, exit code and how long it took."""
     began = time.monotonic()
-    # On a host that has other things to do the forks alone may take longer than the default deadline leaves them.
+    # On a host that has other things to do the forks alone may take longer than the default
+    # deadline leaves them.
     command = [*prefix, PYTHON, "-m", "check_mounts", "--json", "--deadline", "60", *arguments]
     result = subprocess.run(command, capture_output=True, timeout=100, check=False, cwd="/", env=environment())
     try:
@@ -150,7 +157,8 @@ def plain_stats() -> dict[str, Optional[str]]:
 
 
 def ask(names: Sequence[str], question: Callable[[str], object]) -> dict[str, Optional[str]]:
-    """What a question about each of these mounts comes to within 2 s: ``ok``, an errno, or None for no answer."""
+    """What a question about each of these mounts comes to within 2 s: ``ok``, an errno, or None for
+    no answer."""
     asked = {}
     for name in names:
         read, write = os.pipe()
@@ -183,7 +191,8 @@ def _answer(pid: int, read: int, end: float) -> Optional[str]:
 
 
 def timed(report: dict[str, Any], name: str, action: Callable[[], Any]) -> Any:
-    """Do one act of the play, note its time, and keep what is known so far where the host can read it."""
+    """Do one act of the play, note its time, and keep what is known so far where the host can read
+    it."""
     began = time.monotonic()
     print(f"zoo: {name}", flush=True)
     result = report[name] = action()
@@ -241,7 +250,9 @@ def build(guest: Guest) -> None:
     ]
     subprocess.run(["modprobe", "-a", *modules], check=False)
     with open("/etc/hosts", "a") as hosts:  # diod refuses a peer that it has no name for
-        hosts.writelines(f"10.9.{number}.{side} peer{number}-{side}\n" for number in range(1, len(SERVERS) + 1) for side in (1, 2))
+        hosts.writelines(
+            f"10.9.{number}.{side} peer{number}-{side}\n" for number in range(1, len(SERVERS) + 1) for side in (1, 2)
+        )
     # Most of their time servers and mounts wait for each other, so many are made at a time.
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(guest.start, SERVERS))
@@ -264,7 +275,8 @@ def chosen(names: Sequence[str]) -> tuple[list[Server], list[Kind]]:
 def spoil(guest: Guest, names: Sequence[str] = ()) -> None:
     """Bring the faults on, where they are not yet."""
     servers, kinds = chosen(names)
-    # Warm attribute caches: reading a directory by NFS 4 makes its attributes stale, so what has been probed is looked at again.
+    # Warm attribute caches: reading a directory by NFS 4 makes its attributes stale, so what has
+    # been probed is looked at again.
     for kind in kinds:
         if kind.warm and kind.name not in guest.spoilt and kind.server not in guest.spoilt:
             os.stat(f"/mnt/{kind.name}")
@@ -295,24 +307,30 @@ def heal(guest: Guest, names: Sequence[str] = ()) -> None:
 
 
 def forks(count: int) -> float:
-    """How long it takes here to start as many processes of the size of check_mounts as it needs, and to end them: seconds."""
+    """How long it takes here to start as many processes of the size of check_mounts as it needs,
+    and to end them: seconds."""
     program = (
         "import os, time, check_mounts.cli\nbegan, (read, write) = time.monotonic(), os.pipe()\n"
         f"for number in range({count}):\n"
         "    if os.fork() == 0:\n        os.write(write, b'x')\n        time.sleep(1000)\n    os.read(read, 1)\n"
         "print(time.monotonic() - began, flush=True)\nos.killpg(0, 9)\n"
     )
-    return float(subprocess.run([PYTHON, "-c", program], stdout=subprocess.PIPE, start_new_session=True, check=False).stdout)
+    return float(
+        subprocess.run([PYTHON, "-c", program], stdout=subprocess.PIPE, start_new_session=True, check=False).stdout
+    )
 
 
 def recovered(deadline: float = 240.0) -> dict[str, Any]:
-    """One run, as soon as the kernel lets everything that heals be used again: reconnecting takes it 10 to 60 s, the longer the
-    longer the outage was. That is found out by other means than the product."""
+    """One run, as soon as the kernel lets everything that heals be used again: reconnecting takes
+    it 10 to 60 s, the longer the longer the outage was. That is found out by other means than the
+    product."""
     end = time.monotonic() + deadline
     waiting = {kind.name for kind in KINDS if (kind.healed or kind.healthy) == "ok"}
     while waiting and time.monotonic() < end:
         answers = ask(sorted(waiting), lambda path: os.statvfs(path) and os.listdir(path))
-        waiting = {name for name, answer in answers.items() if answer not in ("ok", str(errno.EACCES))}  # root may be squashed
+        waiting = {
+            name for name, answer in answers.items() if answer not in ("ok", str(errno.EACCES))
+        }  # root may be squashed
     return survey(8)
 
 
@@ -339,7 +357,8 @@ def play() -> None:
 
 
 def watch(guest: Guest, forks: float) -> dict[str, Any]:
-    """The faults once more, those that can be lifted, and their end, with the daemon running: nobody tells it anything."""
+    """The faults once more, those that can be lifted, and their end, with the daemon running:
+    nobody tells it anything."""
     daemon = Watch(environment(), forks)
     daemon.until_checked(1)
     seen: dict[str, Any] = {"healthy": daemon.result(), "held": [], "timeout": daemon.timeout}
@@ -375,7 +394,9 @@ def unmount(guest: Guest) -> dict[str, int]:
     survey(1)
     codes = {}
     for command in ("umount -f /mnt/nfs3-drop-nocto", "umount -l /mnt/nfs4-drop-ac"):
-        codes[command] = subprocess.run(shlex.split(command), timeout=20, check=False, stderr=subprocess.DEVNULL).returncode
+        codes[command] = subprocess.run(
+            shlex.split(command), timeout=20, check=False, stderr=subprocess.DEVNULL
+        ).returncode
         if f" {command.split()[-1]} " in Path("/proc/self/mountinfo").read_text():
             codes[command] = -1  # it says that it has, and has not
     return codes

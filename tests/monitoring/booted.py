@@ -1,11 +1,11 @@
-"""A real systemd as PID 1 of namespaces of its own, over the files of the stack: units as Debian has them, and a shutdown.
+"""A real systemd as PID 1 of namespaces of its own, over the files of the stack: units as Debian
+has them, and a shutdown.
 
-booted      (fixture, one for each module) what has been started
-booted.unit(name, text), .drop_in(unit, text)   write a unit, or a part of one
-booted.systemctl(...), .run(...)                run something in there, as root; give the CompletedProcess, with text
-booted.once(command, settings)                  run a command in a unit of its own with these settings: (exit status, output)
-booted.power_off(), .has_shut_down              ask for a shutdown; whether systemd-shutdown has come to its end
-"""
+booted      (fixture, one for each module) what has been started booted.unit(name, text),
+.drop_in(unit, text)   write a unit, or a part of one booted.systemctl(...), .run(...)
+run something in there, as root; give the CompletedProcess, with text booted.once(command, settings)
+run a command in a unit of its own with these settings: (exit status, output) booted.power_off(),
+.has_shut_down              ask for a shutdown; whether systemd-shutdown has come to its end"""
 
 from __future__ import annotations
 
@@ -49,12 +49,18 @@ class Booted:
         self._group = _control_group(self.base.name)
         words = ["unshare", *_NAMESPACES, "--fork", "--kill-child", str(ROOT / "tests/monitoring/boot"), str(self.base)]
         enter = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs && exec "$@"', "sh"]
-        self._process = subprocess.Popen([*enter, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [*enter, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         self._enter = [""]
         self.pid = 0
         try:
             until(self._has_begun)
-            until(lambda: self._process.poll() is not None or self.systemctl("is-active", "tests.target").stdout == "active\n")
+            until(
+                lambda: (
+                    self._process.poll() is not None or self.systemctl("is-active", "tests.target").stdout == "active\n"
+                )
+            )
         except BaseException:
             self.close()
             raise
@@ -73,7 +79,9 @@ class Booted:
         return self._console.read_text("utf-8", "replace")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False, timeout=60, cwd="/")
+        return subprocess.run(
+            [*self._enter, *command], capture_output=True, text=True, check=False, timeout=60, cwd="/"
+        )
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run("systemctl", *words)
@@ -93,7 +101,14 @@ class Booted:
         self.unit(
             name,
             "\n".join(
-                ["[Service]", "Type=oneshot", run, *(["ReadWritePaths=/var"] if "ProtectSystem=strict" in settings else []), *settings, ""]
+                [
+                    "[Service]",
+                    "Type=oneshot",
+                    run,
+                    *(["ReadWritePaths=/var"] if "ProtectSystem=strict" in settings else []),
+                    *settings,
+                    "",
+                ]
             ),
         )
         self.systemctl("daemon-reload")
@@ -103,7 +118,8 @@ class Booted:
         return status, self.run("cat", f"/var/once/{name}.out").stdout
 
     def fuse(self, *names: str) -> Fuse:
-        """A FUSE server outside of the processes that systemd knows; /srv/NAME is mounted by it in there, and hangs."""
+        """A FUSE server outside of the processes that systemd knows; /srv/NAME is mounted by it in
+        there, and hangs."""
         base = Path("/srv")
         self.run("mkdir", "-p", *(str(base / name) for name in names))
         # The checkout may lie where something else is mounted in there.
@@ -120,7 +136,8 @@ class Booted:
 
     @property
     def has_shut_down(self) -> bool:
-        """Whether its PID 1 is on its way out. It stays as long as anything of its namespace is left, what hangs included."""
+        """Whether its PID 1 is on its way out. It stays as long as anything of its namespace is
+        left, what hangs included."""
         try:
             return not Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except FileNotFoundError:
@@ -137,7 +154,8 @@ class Booted:
         return found
 
     def close(self) -> None:
-        """The death of its PID 1 is that of all; who hangs in a FUSE mount there has been let go before."""
+        """The death of its PID 1 is that of all; who hangs in a FUSE mount there has been let go
+        before."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -150,7 +168,9 @@ class Booted:
 
 def _control_group(name: str) -> Path:
     """A group of our own in the second hierarchy of control groups."""
-    parent = next(path for path in _CGROUPS if (path / "cgroup.procs").exists() and (path / "cgroup.controllers").exists())
+    parent = next(
+        path for path in _CGROUPS if (path / "cgroup.procs").exists() and (path / "cgroup.controllers").exists()
+    )
     group = parent / f"check_mounts-tests-{os.getpid()}-{name}"
     group.mkdir()
     return group

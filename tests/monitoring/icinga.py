@@ -1,7 +1,8 @@
 """A private Icinga 2 below ``stack.base``, with certificates of its own, and its API from outside.
 
 authority = Authority(stack)                     a certification authority; making one takes seconds
-icinga = Icinga(stack, authority, text)          a master with the files of icinga2/ where they belong, and ``text`` beside them;
+icinga = Icinga(stack, authority, text)          a master with the files of icinga2/ where they
+belong, and ``text`` beside them;
                                                  configured, not started
 icinga.validate()                                ``icinga2 daemon -C``
 icinga.start(), .stop()
@@ -101,7 +102,9 @@ def _socket_in(node: Node | None) -> socket.socket:
     """A socket belongs to the namespace that its maker was in, wherever it is used."""
     if node is None:
         return socket.socket()
-    own, other = (os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", f"/proc/{node.process.pid}/ns/net"))
+    own, other = (
+        os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", f"/proc/{node.process.pid}/ns/net")
+    )
     try:
         assert _libc.setns(other, _CLONE_NEWNET) == 0
         try:
@@ -114,7 +117,8 @@ def _socket_in(node: Node | None) -> socket.socket:
 
 
 def quoted(value: object) -> str:
-    """A value in the configuration language of Icinga 2. Strings, numbers, booleans, lists and dictionaries."""
+    """A value in the configuration language of Icinga 2. Strings, numbers, booleans, lists and
+    dictionaries."""
     if isinstance(value, Mapping):
         return "{ " + "; ".join(f"{quoted(key)} = {quoted(each)}" for key, each in value.items()) + " }"
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -135,8 +139,9 @@ def host(name: str, attributes: str = "", /, **variables: object) -> str:
 
 
 class Icinga:
-    """One node; without ``text`` an agent, which gets its configuration from its master. ``node`` is the network namespace that it
-    runs in, ``zones`` its zones.conf, ``features`` more objects that belong to a node."""
+    """One node; without ``text`` an agent, which gets its configuration from its master. ``node``
+    is the network namespace that it runs in, ``zones`` its zones.conf, ``features`` more objects
+    that belong to a node."""
 
     def __init__(
         self,
@@ -196,7 +201,9 @@ class Icinga:
             """
 
     def _words(self, *words: str) -> list[Path | str]:
-        directories = [word for name, directory in _DIRECTORIES.items() for word in ("-D", f"{name}={self.base / directory}")]
+        directories = [
+            word for name, directory in _DIRECTORIES.items() for word in ("-D", f"{name}={self.base / directory}")
+        ]
         return ["icinga2", "daemon", *words, "-c", self.base / "etc/icinga2.conf", *directories]
 
     def validate(self) -> subprocess.CompletedProcess[str]:
@@ -229,7 +236,9 @@ class Icinga:
     def call(self, method: str, path: str, body: object = None) -> Any:
         """``results`` of the answer. Raises ApiError, OSError."""
         context = ssl.create_default_context(cafile=str(self._authority.certificate))
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # set by Python 3.13, and Icinga's certificates have no key identifiers
+        context.verify_flags &= (
+            ~ssl.VERIFY_X509_STRICT
+        )  # set by Python 3.13, and Icinga's certificates have no key identifiers
         connection = _Connection(self.name, self.address, context, self.node)
         headers = {"Accept": "application/json", "X-HTTP-Method-Override": method, "Authorization": f"Basic {_basic()}"}
         try:
@@ -270,10 +279,21 @@ class Icinga:
         self.until(is_there, seconds)
         return results[0]
 
-    def submit(self, host_name: str, service: str, state: int, text: str, perfdata: Sequence[str] = (), **more: object) -> None:
+    def submit(
+        self, host_name: str, service: str, state: int, text: str, perfdata: Sequence[str] = (), **more: object
+    ) -> None:
         """A passive result, as check_mounts --submit sends it."""
-        given = {"exit_status": state, "plugin_output": text, "performance_data": list(perfdata), "check_source": host_name}
-        self.call("POST", "/v1/actions/process-check-result", {"type": "Service", "service": f"{host_name}!{service}", **given, **more})
+        given = {
+            "exit_status": state,
+            "plugin_output": text,
+            "performance_data": list(perfdata),
+            "check_source": host_name,
+        }
+        self.call(
+            "POST",
+            "/v1/actions/process-check-result",
+            {"type": "Service", "service": f"{host_name}!{service}", **given, **more},
+        )
 
     def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         if self.server is None:

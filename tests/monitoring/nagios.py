@@ -1,12 +1,11 @@
-"""A private Nagios 4 below ``stack.base`` whose services take passive results, and what its status.dat says of them.
+"""A private Nagios 4 below ``stack.base`` whose services take passive results, and what its
+status.dat says of them.
 
-nagios = Nagios(stack, services)    configured and started; services: (host, service), (host, service), ...
-nagios.commands                     its command file
-nagios.service(host, service)       what status.dat says, key by key
-nagios.program()                    the same of Nagios itself: enable_notifications, ...
-nagios.until_checked(host, service) wait for a first result; give what status.dat says then
-nagios.server, .stop()
-"""
+nagios = Nagios(stack, services)    configured and started; services: (host, service), (host,
+service), ... nagios.commands                     its command file nagios.service(host, service)
+what status.dat says, key by key nagios.program()                    the same of Nagios itself:
+enable_notifications, ... nagios.until_checked(host, service) wait for a first result; give what
+status.dat says then nagios.server, .stop()"""
 
 from __future__ import annotations
 
@@ -143,8 +142,9 @@ class Nagios:
 
 
 def as_status(output: bytes) -> dict[str, str]:
-    """What status.dat says of a service whose plugin printed this. Nagios has its own ways, also with what it runs itself: ``;`` in the
-    text is ``:``, and in the lines below the first one, backslashes and line breaks are escaped."""
+    """What status.dat says of a service whose plugin printed this. Nagios has its own ways, also
+    with what it runs itself: ``;`` in the text is ``:``, and in the lines below the first one,
+    backslashes and line breaks are escaped."""
     first, _, below = output.decode("utf-8").rstrip("\n").partition("\n")
     text, _, perfdata = first.partition(" | ")
     return {

@@ -1,28 +1,36 @@
-"""The real monitoring software of ``make .venv/monitoring/root`` as if it were installed here, though nothing of it is.
+"""The real monitoring software of ``make .venv/monitoring/root`` as if it were installed here,
+though nothing of it is.
 
-    stack       (fixture, one for each module) lays the unpacked packages over /usr, /etc and /var, in the private mount namespace that all
-                tests run in, and an empty /run over that of this host. All four can be written to: that goes to memory, and is gone
-                at the end. There is a user nagios, and what belongs to it in Debian does. So programs and files are where they
-                belong (/usr/sbin/nrpe, /usr/lib/nagios/plugins, /etc/icinga2, /var/lib/nagios4/rw, ...), mounts that a test
-                makes are seen by all of them, and nobody else on this host sees anything.
-    installed   (fixture) the program by ``make install``: /usr/local/bin/check_mounts, its library included
+    stack       (fixture, one for each module) lays the unpacked packages over /usr, /etc and /var,
+    in the private mount namespace that all
+                tests run in, and an empty /run over that of this host. All four can be written to:
+                that goes to memory, and is gone at the end. There is a user nagios, and what
+                belongs to it in Debian does. So programs and files are where they belong
+                (/usr/sbin/nrpe, /usr/lib/nagios/plugins, /etc/icinga2, /var/lib/nagios4/rw, ...),
+                mounts that a test makes are seen by all of them, and nobody else on this host sees
+                anything.
+    installed   (fixture) the program by ``make install``: /usr/local/bin/check_mounts, its library
+    included
 
-    stack.base                      a directory for configurations and the like (0755, root's), in memory
-    stack.write(path, text, ...)    a file, with the directories above it, of this mode and owner
-    stack.own(path)                 a directory of user nagios, 0755
-    stack.run(program, ...)         run it as user nagios, or as who is named; give the CompletedProcess, with text
-    stack.server(program, ...)      start a server as an init system would; it is a context manager, and ended with the stack at the latest
-    server.until(condition)         wait; if that is in vain, or the server ends, fail with its log
-    server.until_port(port)         the same, for somebody who listens on 127.0.0.1
-    server.log, .pid, .stop()       what it printed; its pid; end it and whatever it has started, give its exit status
-    stack.daemon(...)               the program's own daemon as root, its result where ``check_mounts --cached`` looks for it
-    stack.network()                 two network namespaces with a link between them: .left and .right, each with .address and .enter, the
-                                    latter for ``enter=`` of run, server and daemon; .cut() and .mend() the link
-    free_port()                     a port on 127.0.0.1 that nobody listens on
-    ROOT_OF_PACKAGES, SEND_NSCA_NG  where the packages are unpacked, for who needs no stack; the send_nsca of nsca-ng
+    stack.base                      a directory for configurations and the like (0755, root's), in
+    memory stack.write(path, text, ...)    a file, with the directories above it, of this mode and
+    owner stack.own(path)                 a directory of user nagios, 0755 stack.run(program, ...)
+    run it as user nagios, or as who is named; give the CompletedProcess, with text
+    stack.server(program, ...)      start a server as an init system would; it is a context manager,
+    and ended with the stack at the latest server.until(condition)         wait; if that is in vain,
+    or the server ends, fail with its log server.until_port(port)         the same, for somebody who
+    listens on 127.0.0.1 server.log, .pid, .stop()       what it printed; its pid; end it and
+    whatever it has started, give its exit status stack.daemon(...)               the program's own
+    daemon as root, its result where ``check_mounts --cached`` looks for it stack.network()
+    two network namespaces with a link between them: .left and .right, each with .address and
+    .enter, the
+                                    latter for ``enter=`` of run, server and daemon; .cut() and
+                                    .mend() the link
+    free_port()                     a port on 127.0.0.1 that nobody listens on ROOT_OF_PACKAGES,
+    SEND_NSCA_NG  where the packages are unpacked, for who needs no stack; the send_nsca of nsca-ng
 
-Servers' logs are shown when a test fails. Needs root: tests carry ``pytestmark = [pytest.mark.root, pytest.mark.monitoring]``.
-"""
+Servers' logs are shown when a test fails. Needs root: tests carry ``pytestmark = [pytest.mark.root,
+pytest.mark.monitoring]``."""
 
 from __future__ import annotations
 
@@ -80,12 +88,28 @@ class Server:
     """A program under supervisor.py, which also ends what it leaves behind."""
 
     def __init__(
-        self, name: str, log: Path, identity: tuple[int, int], command: Sequence[str], env: dict[str, str], enter: Sequence[str]
+        self,
+        name: str,
+        log: Path,
+        identity: tuple[int, int],
+        command: Sequence[str],
+        env: dict[str, str],
+        enter: Sequence[str],
     ) -> None:
         self.name = name
         self.log_path = log
-        words = [*enter, PYTHON, "-IS", str(ROOT / "tests/monitoring/supervisor.py"), str(log), *map(str, identity), *command]
-        self._supervisor = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env, cwd="/")
+        words = [
+            *enter,
+            PYTHON,
+            "-IS",
+            str(ROOT / "tests/monitoring/supervisor.py"),
+            str(log),
+            *map(str, identity),
+            *command,
+        ]
+        self._supervisor = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env, cwd="/"
+        )
         assert self._supervisor.stdout is not None
         first = self._supervisor.stdout.readline()
         assert first, f"{name} was not started"
@@ -130,7 +154,9 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -217,7 +243,9 @@ class Stack:
             upper, work = _PLACE / f"{name}.upper", _PLACE / f"{name}.work"
             upper.mkdir()
             work.mkdir()
-            self._mount("overlay", f"/{name}", "overlay", f"lowerdir={packages}/{name}:/{name},upperdir={upper},workdir={work}")
+            self._mount(
+                "overlay", f"/{name}", "overlay", f"lowerdir={packages}/{name}:/{name},upperdir={upper},workdir={work}"
+            )
         for name, data in kept.items():
             path = Path("/etc", name)
             path.unlink(missing_ok=True)
@@ -231,7 +259,8 @@ class Stack:
 
     @staticmethod
     def _add_user() -> tuple[int, int]:
-        """The user of the packages, with numbers that nobody has on this host. No shadow entry: ``*`` in its place suits PAM."""
+        """The user of the packages, with numbers that nobody has on this host. No shadow entry:
+        ``*`` in its place suits PAM."""
         try:
             entry = pwd.getpwnam(USER)
             return entry.pw_uid, entry.pw_gid
@@ -246,7 +275,8 @@ class Stack:
         return number, number
 
     def _configure(self) -> None:
-        """What the packages' maintainer scripts do besides; and what this host has of ours is not to decide a test."""
+        """What the packages' maintainer scripts do besides; and what this host has of ours is not
+        to decide a test."""
         Path("/etc/check_mounts.conf").unlink(missing_ok=True)
         for template in Path("/usr/share/monitoring-plugins").glob("templates-*/*.cfg"):
             shutil.copy(template, "/etc/nagios-plugins/config")
@@ -257,14 +287,17 @@ class Stack:
                     os.chown(entry, self.uid, self.gid, follow_symlinks=False)
 
     def install(self) -> Path:
-        """The program by ``make install``, and the library it needs where its interpreter finds it."""
+        """The program by ``make install``, and the library it needs where its interpreter finds
+        it."""
         words = ["make", "-s", "-C", str(ROOT), "install", f"PYTHON={PYTHON}", "PREFIX=/usr/local", "DESTDIR="]
         subprocess.run(words, check=True, capture_output=True)
         if subprocess.run([PYTHON, "-I", "-c", "import nagiosplugin"], check=False, capture_output=True).returncode:
             import nagiosplugin
 
             where = "import site; print(site.getsitepackages()[0])"
-            site = subprocess.run([PYTHON, "-I", "-c", where], check=True, capture_output=True, text=True).stdout.strip()
+            site = subprocess.run(
+                [PYTHON, "-I", "-c", where], check=True, capture_output=True, text=True
+            ).stdout.strip()
             self._copy(Path(nagiosplugin.__file__).parent, Path(site, "nagiosplugin"))
         return PROGRAM
 
@@ -321,7 +354,12 @@ class Stack:
         )  # fmt: skip
 
     def server(
-        self, *command: Path | str, user: str = USER, name: str = "", env: dict[str, str] | None = None, enter: Sequence[str] = ()
+        self,
+        *command: Path | str,
+        user: str = USER,
+        name: str = "",
+        env: dict[str, str] | None = None,
+        enter: Sequence[str] = (),
     ) -> Server:
         name = name or Path(command[0]).name
         log = self.base / f"{name}.{len(self._servers)}.log"

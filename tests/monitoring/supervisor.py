@@ -1,9 +1,11 @@
-"""What an init system does for one server: ``/usr/bin/python3 -IS supervisor.py LOG UID GID PROGRAM [ARGUMENT...]``.
+"""What an init system does for one server: ``/usr/bin/python3 -IS supervisor.py LOG UID GID PROGRAM
+[ARGUMENT...]``.
 
-It starts the server in a session of its own, as that user and without supplementary groups, with its output in LOG, and prints its pid.
-When the server ends, or the supervisor gets SIGTERM or loses its parent, all that the server left behind is ended too, whatever session
-or parent it gave itself: it was adopted. Who heeds no signal is left; it ends when what it hangs in is gone. Standard library only.
-"""
+It starts the server in a session of its own, as that user and without supplementary groups, with
+its output in LOG, and prints its pid. When the server ends, or the supervisor gets SIGTERM or loses
+its parent, all that the server left behind is ended too, whatever session or parent it gave itself:
+it was adopted. Who heeds no signal is left; it ends when what it hangs in is gone. Standard library
+only."""
 
 from __future__ import annotations
 

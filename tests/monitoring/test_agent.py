@@ -1,4 +1,5 @@
-"""A master and an agent in two network namespaces, with icinga2/example-zones.conf; and why no plugin may touch a mount itself."""
+"""A master and an agent in two network namespaces, with icinga2/example-zones.conf; and why no
+plugin may touch a mount itself."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
 AGENT = "web07.example.org"
 OK, CRITICAL = 0, 2
-# Beside the services that are shipped: another check of the agent's, and the one that hangs with its mount.
+# Beside the services that are shipped: another check of the agent's, and the one that hangs with
+# its mount.
 OTHERS = f"""
 object Service "load" {{
     host_name = "{AGENT}"
@@ -61,7 +63,12 @@ def master(stack: Stack, installed: Path, network: Network) -> Iterator[Icinga]:
     authority = Authority(stack)
     zones = (SHIPPED / "example-zones.conf").read_text()
     zones = zones.replace("192.0.2.1", network.left.address).replace("192.0.2.2", network.right.address)
-    words = {"mounts_extra_opts": ["a", "b@/c"], "mounts_fstab": "/etc/fstab", "mounts_mount_points": ["/x y", "/z"], "mounts_verbose": 2}
+    words = {
+        "mounts_extra_opts": ["a", "b@/c"],
+        "mounts_fstab": "/etc/fstab",
+        "mounts_mount_points": ["/x y", "/z"],
+        "mounts_verbose": 2,
+    }
     hosts = [
         host(AGENT, mounts_via="agent", mounts_sudo=True),
         host("words", mounts_via="agent", agent_endpoint=AGENT, mounts_program=str(stub), **words),
@@ -82,7 +89,8 @@ def master(stack: Stack, installed: Path, network: Network) -> Iterator[Icinga]:
 
 
 def knows_the_commands(agent: Icinga) -> bool:
-    """The agent has nothing of this in its own configuration: it comes from the global zone, and the agent starts anew with it."""
+    """The agent has nothing of this in its own configuration: it comes from the global zone, and
+    the agent starts anew with it."""
     try:
         return bool(agent.attributes("checkcommands", "check_mounts_cached"))
     except (ApiError, OSError, http.client.HTTPException):
@@ -96,7 +104,9 @@ def answers(master: Icinga) -> bool:
 @pytest.fixture
 def only(stack: Stack, mounts: Mounts) -> Iterator[None]:
     """Limit the command, whose arguments are not a test's, to the mounts of the test."""
-    path = stack.write("/etc/check_mounts.conf", f"[check_mounts]\npath = {mounts.base}/*\npath = /run/check_mounts-tests/hung\n")
+    path = stack.write(
+        "/etc/check_mounts.conf", f"[check_mounts]\npath = {mounts.base}/*\npath = /run/check_mounts-tests/hung\n"
+    )
     yield
     path.unlink()
 
@@ -133,13 +143,17 @@ def hung(mounts: Mounts, fuse: Fuse) -> Path:
     return path
 
 
-def test_a_hung_mount_does_not_keep_the_agent_from_its_other_checks(master: Icinga, hung: Path, fuse: Fuse, only: None) -> None:
+def test_a_hung_mount_does_not_keep_the_agent_from_its_other_checks(
+    master: Icinga, hung: Path, fuse: Fuse, only: None
+) -> None:
     during: list[Any] = []
 
     def attempt() -> Any:
         fuse.hang_anew("hung")
         begin = time.time()
-        master.call("POST", "/v1/actions/reschedule-check", {"type": "Service", "service": f"{AGENT}!mounts", "force": True})
+        master.call(
+            "POST", "/v1/actions/reschedule-check", {"type": "Service", "service": f"{AGENT}!mounts", "force": True}
+        )
         until(workers_alive)
         during[:] = [master.check(AGENT, "load") for _ in range(3)]
         return master.result_since(begin, AGENT, "mounts")
@@ -155,12 +169,14 @@ def test_a_hung_mount_does_not_keep_the_agent_from_its_other_checks(master: Icin
 
 
 def test_check_disk_does(master: Icinga, hung: Path, fuse: Fuse) -> None:
-    """What the program is for: a plugin that touches the mount itself stops all checks of the agent, for as long as the mount hangs."""
+    """What the program is for: a plugin that touches the mount itself stops all checks of the
+    agent, for as long as the mount hangs."""
     assert master.check(AGENT, "load")["state"] == OK
     master.call("POST", "/v1/actions/reschedule-check", {"type": "Service", "service": f"{AGENT}!disk", "force": True})
     until(lambda: fuse.waiting("hung"))
     begin = time.time()
-    # After its timeout (2 s, else a minute) the process that starts the plugins waits for one that cannot be ended.
+    # After its timeout (2 s, else a minute) the process that starts the plugins waits for one that
+    # cannot be ended.
     with pytest.raises(AssertionError, match="the event did not come"):
         while time.time() < begin + 20:
             last = master.check(AGENT, "load", 5)

@@ -1,8 +1,8 @@
-"""icinga2/director-basket.json: of the format that Icinga Director exports and restores, and about the same commands as the CheckCommands.
+"""icinga2/director-basket.json: of the format that Icinga Director exports and restores, and about
+the same commands as the CheckCommands.
 
-The format is that of Director 1.11: what its export writes (Data/Exporter.php), its import reads (Data/ObjectImporter.php,
-Objects/IcingaArguments.php) and its schema holds (schema/mysql.sql).
-"""
+The format is that of Director 1.11: what its export writes (Data/Exporter.php), its import reads
+(Data/ObjectImporter.php, Objects/IcingaArguments.php) and its schema holds (schema/mysql.sql)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
 BASKET = SHIPPED / "director-basket.json"
 ITL = ROOT_OF_PACKAGES / "usr/share/icinga2/include"
-# Where the command line differs: sudo is a command of its own there, because a command of the Director cannot be a function.
+# Where the command line differs: sudo is a command of its own there, because a command of the
+# Director cannot be a function.
 OF_SUDO = {"-n", "PROGRAM"}
 VARIABLES_OF_SUDO = {"mounts_sudo", "mounts_runner", "mounts_program"}
 
@@ -57,7 +58,12 @@ def names(value: Any) -> bool:
 
 
 def is_function(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"type", "body"} and value["type"] == "Function" and isinstance(value["body"], str)
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"type", "body"}
+        and value["type"] == "Function"
+        and isinstance(value["body"], str)
+    )
 
 
 def is_field(value: Any) -> bool:
@@ -101,7 +107,10 @@ _NAMES_AND_TEXTS = (
 )
 SERVICE_TEMPLATE: dict[str, Kind] = {
     **{name: optional(text(255)) for name in _NAMES_AND_TEXTS.split()},
-    **{name: optional(is_seconds) for name in ("check_interval", "retry_interval", "check_timeout", "max_check_attempts")},
+    **{
+        name: optional(is_seconds)
+        for name in ("check_interval", "retry_interval", "check_timeout", "max_check_attempts")
+    },
     **{f"enable_{name}": exactly(None, True, False) for name in _SWITCHES},
     **{name: exactly(None, True, False) for name in ("use_agent", "use_var_overrides", "volatile")},
     **{f"flapping_threshold_{name}": optional(of(int)) for name in ("high", "low")},
@@ -142,7 +151,8 @@ DATAFIELD: dict[str, Kind] = {
     "caption": text(255),
     "category": optional(text(255)),
     "datatype": lambda value: (
-        value in {f"Icinga\\Module\\Director\\DataType\\DataType{kind}" for kind in ("String", "Number", "Boolean", "Array")}
+        value
+        in {f"Icinga\\Module\\Director\\DataType\\DataType{kind}" for kind in ("String", "Number", "Boolean", "Array")}
     ),
     "description": text(65535),
     "format": exactly(None, "string", "json", "expression"),
@@ -163,7 +173,9 @@ def complaints(name: str, value: dict[str, Any], known: dict[str, Kind], partial
     """What is wrong with an object: fields that are unknown, missing, or of the wrong kind."""
     wrong = [f"{name}: {key} is unknown" for key in value.keys() - known.keys()]
     wrong += [] if partial else [f"{name}: {key} is missing" for key in known.keys() - value.keys()]
-    return wrong + [f"{name}: {key} is {value[key]!r}" for key in value.keys() & known.keys() if not known[key](value[key])]
+    return wrong + [
+        f"{name}: {key} is {value[key]!r}" for key in value.keys() & known.keys() if not known[key](value[key])
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +187,10 @@ def basket() -> Any:
 def commands(stack: Stack) -> Iterator[dict[str, Any]]:
     """The CheckCommands as Icinga has understood them."""
     icinga = Icinga(stack, Authority(stack), "").start()
-    yield {name: icinga.attributes("checkcommands", name) for name in ("check_mounts", "check_mounts_cached", "check_mounts_nrpe")}
+    yield {
+        name: icinga.attributes("checkcommands", name)
+        for name in ("check_mounts", "check_mounts_cached", "check_mounts_nrpe")
+    }
     icinga.stop()
 
 
@@ -226,7 +241,8 @@ def test_what_is_referred_to_is_there(basket: Any) -> None:
 def test_uuids_are_unique_and_can_be_left_out(basket: Any) -> None:
     found = re.findall(r'"uuid": "([^"]+)"', BASKET.read_text())
     assert len(found) == len(set(found)) > 40
-    # Before 1.11 datafields have none, and the text of one is refused elsewhere: sed '/"uuid": /d', as the README says.
+    # Before 1.11 datafields have none, and the text of one is refused elsewhere: sed '/"uuid": /d',
+    # as the README says.
     without = "".join(line for line in BASKET.read_text().splitlines(keepends=True) if '"uuid": ' not in line)
     assert "uuid" not in json.loads(without)["Datafield"]["1"]
 
@@ -252,7 +268,11 @@ def test_every_variable_has_a_field_and_every_field_a_variable(basket: Any) -> N
         basket["Command"]["check_mounts_cached"]
     )
     sudo = basket["Command"]["check_mounts_sudo"]
-    assert (sudo["imports"], sudo["arguments"], sudo["fields"]) == (["check_mounts"], {}, basket["Command"]["check_mounts"]["fields"])
+    assert (sudo["imports"], sudo["arguments"], sudo["fields"]) == (
+        ["check_mounts"],
+        {},
+        basket["Command"]["check_mounts"]["fields"],
+    )
 
 
 def bodies() -> set[str]:
@@ -273,7 +293,9 @@ def test_the_commands_are_the_same(basket: Any, commands: dict[str, Any], name: 
         if "order" in argument:
             original = {**original, "order": str(int(original["order"]))}
         assert argument == original, key
-    assert there["vars"] == {variable: value for variable, value in here["vars"].items() if variable not in VARIABLES_OF_SUDO}
+    assert there["vars"] == {
+        variable: value for variable, value in here["vars"].items() if variable not in VARIABLES_OF_SUDO
+    }
     assert there["timeout"] == here["timeout"]
 
 
@@ -288,15 +310,20 @@ def test_the_command_lines_are_the_same(basket: Any, commands: dict[str, Any]) -
 
 def test_the_services_are_the_same(basket: Any, commands: dict[str, Any]) -> None:
     text_of_services = (SHIPPED / "check_mounts-services.conf").read_text()
-    ways = {re.findall("%22(.*)%22", each["assign_filter"])[0]: each["services"] for each in basket["ServiceSet"].values()}
+    ways = {
+        re.findall("%22(.*)%22", each["assign_filter"])[0]: each["services"] for each in basket["ServiceSet"].values()
+    }
     # There, sudo is a variable of the host.
     assert ways.keys() - {"agent-sudo"} == set(re.findall(r'host\.vars\.mounts_via == "([a-z-]+)"', text_of_services))
     assert all([service["object_name"] for service in services] == ["mounts"] for services in ways.values())
     nrpe = basket["ServiceTemplate"]["mounts by NRPE"]["vars"]
-    assert basket["ServiceTemplate"]["mounts"]["groups"] == ["mounts"]  # by which dependencies and notifications know them
+    assert basket["ServiceTemplate"]["mounts"]["groups"] == [
+        "mounts"
+    ]  # by which dependencies and notifications know them
     assert nrpe.items() <= commands["check_mounts_nrpe"]["vars"].items()
     templates = basket["ServiceTemplate"]
-    # No function can be said there, so it is not known how long ago a result came, and nothing is said of it.
+    # No function can be said there, so it is not known how long ago a result came, and nothing is
+    # said of it.
     (words,) = re.findall(r'mounts_no_result = "(.*)"', text_of_services)
     silent = templates["mounts, passive"]["vars"]["dummy_text"]
     assert silent.startswith(f"{words}$host.name$ in time") and set(re.findall(r"\$.*?\$", silent)) == {"$host.name$"}

@@ -1,4 +1,5 @@
-"""Passive results by the command file of a real Nagios 4 and of a real Icinga 2, with mount points that want to be commands."""
+"""Passive results by the command file of a real Nagios 4 and of a real Icinga 2, with mount points
+that want to be commands."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def submit(path: Path, *results: Result) -> None:
 
 
 def refused(path: Path, seconds: float = 5.0) -> str:
-    return str(undelivered(destination(f"command-file:{path}", Settings()), [result(b"x" * 1000 + b"\n")] * 2000, seconds))
+    return str(
+        undelivered(destination(f"command-file:{path}", Settings()), [result(b"x" * 1000 + b"\n")] * 2000, seconds)
+    )
 
 
 # --- Nagios 4
@@ -68,12 +71,20 @@ def test_status_dat_holds_exactly_what_was_printed(nagios: Nagios, printed: byte
 
 
 def test_a_mount_point_does_not_command_nagios(nagios: Nagios, printed: bytes) -> None:
-    submit(nagios.commands, result(printed, "before"), result(printed, f"mount {ATTACK}"), result(printed, "a;b"), result(printed, "after"))
+    submit(
+        nagios.commands,
+        result(printed, "before"),
+        result(printed, f"mount {ATTACK}"),
+        result(printed, "a;b"),
+        result(printed, "after"),
+    )
     assert nagios.until_checked("client1", f"mount {SHOWN}").items() >= as_status(printed).items()
     assert nagios.until_checked("client1", r"a\073b").items() >= as_status(printed).items()
     nagios.until_checked("client1", "after")
     assert nagios.program()["enable_notifications"] == "1"
-    commands = [line.partition("EXTERNAL COMMAND: ")[2] for line in nagios.log.split("\n") if "EXTERNAL COMMAND: " in line]
+    commands = [
+        line.partition("EXTERNAL COMMAND: ")[2] for line in nagios.log.split("\n") if "EXTERNAL COMMAND: " in line
+    ]
     assert commands and all(line.startswith("PROCESS_SERVICE_CHECK_RESULT;client1;") for line in commands)
     # That it would work, if it got through.
     with nagios.commands.open("w") as pipe:
@@ -103,7 +114,10 @@ def test_a_nagios_that_hangs_and_one_that_is_gone(stack: Stack) -> None:
         os.killpg(server.server.pid, signal.SIGCONT)
     server.server.signal(signal.SIGKILL)
     server.stop()
-    assert refused(server.commands) == "nobody reads from it: the monitoring system does not run, or takes no external commands"
+    assert (
+        refused(server.commands)
+        == "nobody reads from it: the monitoring system does not run, or takes no external commands"
+    )
 
 
 # --- Icinga 2
@@ -118,7 +132,9 @@ def icinga(stack: Stack) -> Iterator[Icinga]:
     pipe = f'object ExternalCommandListener "pipe" {{ command_path = {quoted(str(stack.base / "pipe/cmd"))} }}\n'
     stack.own(stack.base / "pipe")
     zones = 'object Endpoint "localhost" { }\nobject Zone "localhost" { endpoints = [ "localhost" ] }\n'
-    server = Icinga(stack, Authority(stack), name="localhost", zones=zones, features="".join([host("client1"), *services, pipe]))
+    server = Icinga(
+        stack, Authority(stack), name="localhost", zones=zones, features="".join([host("client1"), *services, pipe])
+    )
     server.start()
     yield server
     server.stop()
@@ -129,7 +145,8 @@ def test_icinga_gets_exactly_what_was_printed(icinga: Icinga, stack: Stack, prin
     got = until_checked(icinga, "mounts")
     first, _, below = printed.decode().rstrip("\n").partition("\n")
     verdict, _, perfdata = first.partition(" | ")
-    # As with a plugin that it runs itself: the blank before the bar stays, quotes that are not needed do not.
+    # As with a plugin that it runs itself: the blank before the bar stays, quotes that are not
+    # needed do not.
     assert got["output"] == f"{verdict} \n{below}"
     assert " ".join(got["performance_data"]).replace("'", "") == perfdata.replace("'", "") and got["state"] == 2
 

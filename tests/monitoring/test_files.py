@@ -1,4 +1,5 @@
-"""The files of nrpe/ and nagios/ as they stand there: their options, paths and names are those of the program and of one another."""
+"""The files of nrpe/ and nagios/ as they stand there: their options, paths and names are those of
+the program and of one another."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ of_each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.p
 
 # What may stand before a command line, and what ends it.
 _COMMAND_LINE = re.compile(
-    rf"(?:^#?command\[\w+\]=|NOPASSWD: |command_line\s+|sudo -u nagios |; )(?:sudo )?(?:-n )?{PROGRAM}( [^>#|\n]*|$)", re.MULTILINE
+    rf"(?:^#?command\[\w+\]=|NOPASSWD: |command_line\s+|sudo -u nagios |; )(?:sudo )?(?:-n )?{PROGRAM}( [^>#|\n]*|$)",
+    re.MULTILINE,
 )
 _OPTION = re.compile(r"(?<![\w/`-])--[a-z][a-z-]+")
 # systemctl's.
@@ -54,7 +56,9 @@ OF_PACKAGES = {"/etc/nagios/nrpe.d", "/etc/nagios4/conf.d", "/etc/nagios4/nagios
 
 
 def run(*arguments: str) -> str:
-    return subprocess.run([PYTHON, "-m", "check_mounts", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        [PYTHON, "-m", "check_mounts", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,12 @@ def test_command_lines_are_understood(name: str, words: str) -> None:
 
 
 def test_each_kind_of_command_line_was_found() -> None:
-    assert {name for name, _ in command_lines()} == {"README.md", "check_mounts.cfg", "check_mounts.cron", "check_mounts.sudoers"}
+    assert {name for name, _ in command_lines()} == {
+        "README.md",
+        "check_mounts.cfg",
+        "check_mounts.cron",
+        "check_mounts.sudoers",
+    }
 
 
 @of_each_file
@@ -135,7 +144,9 @@ def test_secrets_of_the_destination_are_where_cron_says() -> None:
 
 def cron_line() -> tuple[dict[str, str], str]:
     """The variables of the file, and the command as cron gives it to the shell."""
-    lines = [line for line in (NRPE / "check_mounts.cron").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (NRPE / "check_mounts.cron").read_text().splitlines() if line and not line.startswith("#")
+    ]
     variables = dict(line.split("=", 1) for line in lines[:-1])
     fields = lines[-1].split(maxsplit=6)
     assert fields[:6] == ["*", "*", "*", "*", "*", "root"]
@@ -151,7 +162,9 @@ def machine_id(stack: Stack) -> str:
     number = 0
     while True:
         text = f"{number:032x}\n"
-        checksum = subprocess.run(["cksum"], input=text + name, capture_output=True, text=True, check=True).stdout.split()[0]
+        checksum = subprocess.run(
+            ["cksum"], input=text + name, capture_output=True, text=True, check=True
+        ).stdout.split()[0]
         if int(checksum) % 45 == 0:
             stack.write("/etc/machine-id", text)
             return text
@@ -188,7 +201,9 @@ def test_cron_mails_what_is_wrong_with_the_set_up(stack: Stack, installed: Path,
         return done.stderr
 
     stack.write(CONFIGURATION, '[submit "nrdp:https://127.0.0.1/"]\ntoken = geheim\n')
-    refused = f"{CONFIGURATION} line 2: token: refused, because everybody may read it (mode 0644): chmod o-r {CONFIGURATION}"
+    refused = (
+        f"{CONFIGURATION} line 2: token: refused, because everybody may read it (mode 0644): chmod o-r {CONFIGURATION}"
+    )
     assert mailed(MONITOR="nsca:127.0.0.1") == f"check_mounts: not submitted: {refused}\n"
     stack.write(CONFIGURATION, "")
     missing = "argument --submit: icinga2: 'user' and 'password' are missing, or 'certificate'"
@@ -220,7 +235,10 @@ def test_the_selinux_module_grants_what_it_says(tmp_path: Path) -> None:
     tool("semodule_expand", linked, binary)
     tool("checkpolicy", "-M", "-b", "-F", "-o", text, binary)
     rules = text.read_text()
-    granted = {kind: set(words.split()) for kind, words in re.findall(r"^allow nrpe_t check_mounts_runtime_t:(\w+) {([^}]*)}", rules, re.M)}
+    granted = {
+        kind: set(words.split())
+        for kind, words in re.findall(r"^allow nrpe_t check_mounts_runtime_t:(\w+) {([^}]*)}", rules, re.M)
+    }
     assert granted == {"dir": {"getattr", "open", "search"}, "file": {"getattr", "open", "read"}}
     assert len(re.findall(r"^ *allow .*\bcheck_mounts_runtime_t\b", rules, re.M)) == 3  # and its filesystem's
     # The policy's own part in it, as the module's comments have it.

@@ -1,4 +1,5 @@
-"""The files of icinga2/ in a real Icinga 2: commands, services, dependencies, notifications, and how much of the perfdata arrives."""
+"""The files of icinga2/ in a real Icinga 2: commands, services, dependencies, notifications, and
+how much of the perfdata arrives."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ EXAMPLES: dict[str, object] = {
 }
 CLIENT_COUNT = 100
 GRACE = 3600
-# Clients of filer1; one that needs no server; one that needs two; one with a service for each mount.
+# Clients of filer1; one that needs no server; one that needs two; one with a service for each
+# mount.
 CLIENTS = f"""
 object User "admin" {{ email = "admin@example.org" }}
 template Host "client" {{
@@ -109,7 +111,10 @@ print("MOUNTS OK - " + json.dumps(sys.argv[1:]).replace("|", "\\\\u007c"))
 
 def options() -> dict[str, argparse.Action]:
     """The options of the program by their long names, its positional arguments by theirs."""
-    return {next((name for name in action.option_strings if name[:2] == "--"), action.dest): action for action in cli.parser()._actions}
+    return {
+        next((name for name in action.option_strings if name[:2] == "--"), action.dest): action
+        for action in cli.parser()._actions
+    }
 
 
 def variable(option: str) -> str:
@@ -142,7 +147,8 @@ def escaped(value: object) -> object:
 
 
 def hosts(stub: Path, ports: dict[str, int]) -> str:
-    """Hosts for every rule, so that none is without a match. The agent of all of them is the master itself."""
+    """Hosts for every rule, so that none is without a match. The agent of all of them is the master
+    itself."""
     everything = {variable(option): escaped(example(option, action)) for option, action in of_check_mounts().items()}
     agent = {"mounts_via": "agent", "agent_endpoint": MASTER}
     stubbed = {**agent, "mounts_program": str(stub)}
@@ -260,8 +266,9 @@ def icinga(stack: Stack, installed: Path, authority: Authority, sink: Sink, port
     env = {"PATH": f"{stack.base}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     result = Icinga(stack, authority, hosts(stub, ports), features=WRITER.format(port=sink.server_address[1]), env=env)
     result.start()
-    # Checks come when a test wants them, and else only to find stale results. Not those of hosts whose users are told: on a day when
-    # the tests take minutes, these would be told of clients that nobody has submitted a result for.
+    # Checks come when a test wants them, and else only to find stale results. Not those of hosts
+    # whose users are told: on a day when the tests take minutes, these would be told of clients
+    # that nobody has submitted a result for.
     scheduled = 'service.check_command != "passive" || host.vars.notification'
     result.call("POST", "/v1/objects/services", {"filter": scheduled, "attrs": {"enable_active_checks": False}})
     delay_notifications(result, 0)
@@ -302,7 +309,9 @@ def test_the_configuration_is_clean(icinga: Icinga) -> None:
 
 
 def test_a_server_that_is_not_monitored_is_refused(stack: Stack, authority: Authority) -> None:
-    wrong = Icinga(stack, authority, host("client", mounts_via="passive", nfs_servers=["filr1"]), name="wrong.example.org")
+    wrong = Icinga(
+        stack, authority, host("client", mounts_via="passive", nfs_servers=["filr1"]), name="wrong.example.org"
+    )
     done = wrong.validate()
     assert done.returncode != 0
     assert "filr1" in done.stdout, done.stdout
@@ -310,7 +319,9 @@ def test_a_server_that_is_not_monitored_is_refused(stack: Stack, authority: Auth
 
 def test_every_option_has_its_argument(icinga: Icinga) -> None:
     names = {name: option for option, action in options().items() for name in action.option_strings or ["MOUNTPOINT"]}
-    direct, cached = (icinga.attributes("checkcommands", name)["arguments"] for name in ("check_mounts", "check_mounts_cached"))
+    direct, cached = (
+        icinga.attributes("checkcommands", name)["arguments"] for name in ("check_mounts", "check_mounts_cached")
+    )
     assert {names[key] for key in direct if key not in ("-n", "PROGRAM")} == of_check_mounts().keys()
     assert {names[key] for key in cached} == OF_CACHED
 
@@ -318,7 +329,9 @@ def test_every_option_has_its_argument(icinga: Icinga) -> None:
 def test_arguments_are_in_the_style_of_the_itl(icinga: Icinga) -> None:
     command = icinga.attributes("checkcommands", "check_mounts")
     for option, action in of_check_mounts().items():
-        (argument,) = (command["arguments"][key] for key in action.option_strings or ["MOUNTPOINT"] if key in command["arguments"])
+        (argument,) = (
+            command["arguments"][key] for key in action.option_strings or ["MOUNTPOINT"] if key in command["arguments"]
+        )
         assert argument["description"].endswith("."), option
         assert argument.get("repeat_key", False) == repeatable(action), option
         if option == "--extra-opts":
@@ -363,7 +376,8 @@ def test_sudo_is_wanted(icinga: Icinga, stack: Stack, wanted: object) -> None:
 
 @pytest.mark.parametrize("wanted", [False, "false", 0, "0", "", "0.5", "no", "yes", None, []])
 def test_sudo_is_not_wanted(icinga: Icinga, stack: Stack, wanted: object) -> None:
-    """What comes from a CMDB may be strings; and what set_if does not understand, it takes for no."""
+    """What comes from a CMDB may be strings; and what set_if does not understand, it takes for
+    no."""
     assert command_with_sudo(icinga, wanted) == [str(stack.base / "stub"), "-t", "5"]
 
 
@@ -390,7 +404,8 @@ def test_direct(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> No
 
 
 def test_what_sudo_refuses_is_a_warning(icinga: Icinga) -> None:
-    """As the README says: the rule that is shipped allows one command line, and sudo ends as a plugin does that warns."""
+    """As the README says: the rule that is shipped allows one command line, and sudo ends as a
+    plugin does that warns."""
     name = {"service": "direct!mounts"}
     icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.mounts_timeout": 6}})
     try:
@@ -421,7 +436,8 @@ def test_a_hung_mount(icinga: Icinga, mounts: Mounts, fuse: Fuse, only: Callable
     assert first["state"] == CRITICAL
     output = "\n".join(line.rstrip() for line in first["output"].split("\n"))
     assert (
-        without_note(output).rstrip() == f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out after 5 s"
+        without_note(output).rstrip()
+        == f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out after 5 s"
     ), first
     (stuck,) = remaining(1)
     later = [icinga.check("direct", "mounts") for _ in range(5)]
@@ -445,10 +461,14 @@ def test_cached(icinga: Icinga, stack: Stack, mounts: Mounts, fuse: Fuse, only: 
     assert icinga.check("cached", "mounts")["state"] == UNKNOWN
 
 
-def test_by_nrpe(icinga: Icinga, stack: Stack, mounts: Mounts, only: Callable[..., None], ports: dict[str, int]) -> None:
+def test_by_nrpe(
+    icinga: Icinga, stack: Stack, mounts: Mounts, only: Callable[..., None], ports: dict[str, int]
+) -> None:
     mounts.tmpfs("healthy")
     assert icinga.check("nrpe", "mounts")["state"] == UNKNOWN  # nobody listens there: nothing is known about its mounts
-    text = re.sub(r"^server_port=.*$", f"server_port={ports['nrpe']}", Path("/etc/nagios/nrpe.cfg").read_text(), flags=re.M)
+    text = re.sub(
+        r"^server_port=.*$", f"server_port={ports['nrpe']}", Path("/etc/nagios/nrpe.cfg").read_text(), flags=re.M
+    )
     # A copy: the checkout may lie where nrpe's user does not get in.
     commands = stack.write(stack.base / "check_mounts.cfg", (ROOT / "nrpe/check_mounts.cfg").read_text())
     text = re.sub(r"^include_dir=.*$", f"include={commands}", text, flags=re.M)
@@ -479,7 +499,9 @@ def test_a_service_for_each_mount(icinga: Icinga) -> None:
 
 def silence(output: str, name: str) -> int:
     """For how many seconds nothing came, as a stale result says."""
-    match = re.fullmatch(rf"MOUNTS UNKNOWN - no result came from {name} for (\d+) s: does check_mounts --submit run there\?", output)
+    match = re.fullmatch(
+        rf"MOUNTS UNKNOWN - no result came from {name} for (\d+) s: does check_mounts --submit run there\?", output
+    )
     assert match, output
     return int(match[1])
 
@@ -508,7 +530,9 @@ def test_a_result_past_its_ttl_is_unknown(icinga: Icinga) -> None:
 # -- perfdata
 
 
-def test_all_perfdata_arrives(icinga: Icinga, stack: Stack, sink: Sink, mounts: Mounts, only: Callable[..., None]) -> None:
+def test_all_perfdata_arrives(
+    icinga: Icinga, stack: Stack, sink: Sink, mounts: Mounts, only: Callable[..., None]
+) -> None:
     marks = ["\n", "|", "'", '"', "=", ";", "\t", "\\", "%", "$x$", ",", "ü ☃", "\u202e", " ", "::"]
     names = ["plain", "'", "=", "x" * 200, *(f"a{mark}b" for mark in marks)]
     for name in names:
@@ -521,7 +545,9 @@ def test_all_perfdata_arrives(icinga: Icinga, stack: Stack, sink: Sink, mounts: 
     sent = {item[1] or item[2]: float(item[3]) for item in items if item}
     assert len(sent) == len(items)
     printed = stack.run(PROGRAM, "-t", "5", user="root").stdout.split("\n")[0].partition(" | ")[2]
-    assert sent.keys() == set(re.findall(r"'([^']*)'=|(?<=\S )", "x " + printed)) - {""} | set(re.findall(r"(?:^| )([a-z_]+)=", printed))
+    assert sent.keys() == set(re.findall(r"'([^']*)'=|(?<=\S )", "x " + printed)) - {""} | set(
+        re.findall(r"(?:^| )([a-z_]+)=", printed)
+    )
     # Of each mount the whole probe, its four steps and its usage.
     assert len([label for label in sent if label.startswith(str(mounts.base))]) == 6 * (len(names) + 1)
     icinga.until(lambda: len(sink.values("direct")) >= len(sent))
@@ -550,7 +576,8 @@ class Mails:
         return [words[words.index("-s") + 1] for words, _ in self.all()]
 
     def settle(self) -> None:
-        """Wait until whoever was told of a problem was told of its end, and no mail is under way; and forget them."""
+        """Wait until whoever was told of a problem was told of its end, and no mail is under way;
+        and forget them."""
         unsettled: tuple[list[str], int] = [], 0
 
         def is_settled() -> bool:
@@ -592,7 +619,13 @@ def filers(icinga: Icinga, ports: dict[str, int], mails: Mails) -> Iterator[dict
 
 
 CLIENTS_OF_FILER1 = [f"client{number}" for number in range(CLIENT_COUNT)]
-OTHER_SERVICES = [("other", "mounts"), ("both", "mounts"), ("apart", "mounts /one"), ("apart", "mounts /two"), ("apart", "mounts /var")]
+OTHER_SERVICES = [
+    ("other", "mounts"),
+    ("both", "mounts"),
+    ("apart", "mounts /one"),
+    ("apart", "mounts /two"),
+    ("apart", "mounts /var"),
+]
 HUNG = "MOUNTS CRITICAL - 1 of 9 mounts failed: /home (nfs4 filer1:/home) timed out after 5 s"
 
 
@@ -649,14 +682,21 @@ def test_a_server_that_is_down_is_one_alarm(icinga: Icinga, filers: dict[str, Li
 
 
 def test_a_check_that_comes_too_early_repeats_the_result(icinga: Icinga) -> None:
-    # When a parent recovers, Icinga checks its children that have a problem, whatever is known about them.
+    # When a parent recovers, Icinga checks its children that have a problem, whatever is known
+    # about them.
     perfdata = ["ok=8;;;0", "'/a b$'=0.1s;;;0", "'/c=d'=2s"]
     for state, text in ((CRITICAL, HUNG + " $user.email$\ncritical: /home"), (OK, "MOUNTS OK - 9 mounts checked")):
         icinga.submit("other", "mounts", state, text, perfdata)
-        # Somebody presses "check now" again and again: what is repeated is what was submitted, and is no older for it.
+        # Somebody presses "check now" again and again: what is repeated is what was submitted, and
+        # is no older for it.
         for _ in range(3):
             result = icinga.check("other", "mounts")
-            assert (result["active"], result["state"], result["output"], result["performance_data"]) == (True, state, text, perfdata)
+            assert (result["active"], result["state"], result["output"], result["performance_data"]) == (
+                True,
+                state,
+                text,
+                perfdata,
+            )
     icinga.submit("other", "mounts", OK, "MOUNTS OK - no mounts", ttl=2)
     result = icinga.check("other", "mounts")
     assert (result["state"], result["output"], result["performance_data"]) == (OK, "MOUNTS OK - no mounts", [])
@@ -669,7 +709,8 @@ def test_a_check_that_comes_too_early_repeats_the_result(icinga: Icinga) -> None
 
 
 def test_a_repeated_result_outlives_a_start_of_icinga(stack: Stack, authority: Authority) -> None:
-    """Icinga is started anew for each new configuration, and knows the last result then, but not what it repeats."""
+    """Icinga is started anew for each new configuration, and knows the last result then, but not
+    what it repeats."""
     text = host("client", mounts_via="passive", mounts={"/new": {}, "/silent": {}, "/changed": {}})
     icinga = Icinga(stack, authority, text, name="again.example.org").start()
     changed = {"service": "client!mounts /changed"}
@@ -686,11 +727,15 @@ def test_a_repeated_result_outlives_a_start_of_icinga(stack: Stack, authority: A
         for _ in range(2):
             result = icinga.check("client", "mounts")
             assert (result["state"], result["output"], result["performance_data"]) == (CRITICAL, HUNG, ["ok=8"])
-            # Nothing is said of how long it is, because that is not known; least of all is it a result.
+            # Nothing is said of how long it is, because that is not known; least of all is it a
+            # result.
             for service in ("mounts /new", "mounts /silent", "mounts /changed"):
                 result = icinga.check("client", service)
                 assert result["state"] == UNKNOWN
-                assert result["output"] == "MOUNTS UNKNOWN - no result came from client: does check_mounts --submit run there?"
+                assert (
+                    result["output"]
+                    == "MOUNTS UNKNOWN - no result came from client: does check_mounts --submit run there?"
+                )
         # For one interval.
         icinga.call("POST", "/v1/objects/services", {"service": "client!mounts", "attrs": {"check_interval": 1}})
         icinga.until(lambda: icinga.check("client", "mounts")["state"] == UNKNOWN)
@@ -731,7 +776,10 @@ def test_the_server_is_known_first(icinga: Icinga) -> None:
 
 
 def test_servers_may_differ(icinga: Icinga) -> None:
-    assert (icinga.service("old", "nfs")["check_command"], icinga.service("old", "nfs clients")["vars"]["nfs_grace"]) == ("rpc", 300)
+    assert (
+        icinga.service("old", "nfs")["check_command"],
+        icinga.service("old", "nfs clients")["vars"]["nfs_grace"],
+    ) == ("rpc", 300)
     assert icinga.service("cifs", "nfs")["vars"]["tcp_port"] == 445
     assert icinga.service("cifs", "nfs clients")["vars"]["nfs_grace"] == 77
 
@@ -802,10 +850,14 @@ def test_a_host_that_is_down_takes_its_service_along(icinga: Icinga, filers: dic
 def test_one_of_two_servers(icinga: Icinga, filers: dict[str, Listener], mails: Mails) -> None:
     filers["filer1"].down()
     assert icinga.check("filer1", "nfs")["state"] == CRITICAL
-    # All in one service: silent, because one server is down. A service for each mount: only what is that server's.
+    # All in one service: silent, because one server is down. A service for each mount: only what is
+    # that server's.
     assert not fail(icinga, "both")
     assert not fail(icinga, "apart", "mounts /one")
     assert fail(icinga, "apart", "mounts /two")
     assert fail(icinga, "apart", "mounts /var")
     icinga.until(lambda: len(mails.all()) >= 2)
-    assert sorted(mails.subjects()) == ["PROBLEM: apart mounts /two is CRITICAL", "PROBLEM: apart mounts /var is CRITICAL"]
+    assert sorted(mails.subjects()) == [
+        "PROBLEM: apart mounts /two is CRITICAL",
+        "PROBLEM: apart mounts /var is CRITICAL",
+    ]

@@ -106,20 +106,28 @@ def test_several_results_and_one_of_no_service(api: Api) -> None:
         r"1 of 3 results were refused, the first: client1!none\012such: "
         "no such service, or no permission actions/process-check-result for it (404)"
     )
-    assert [api.result(name)["output"].partition(" -")[0] for name in NAMES[:3]] == ["MOUNTS CRITICAL", "MOUNTS CRITICAL", "MOUNTS OK"]
+    assert [api.result(name)["output"].partition(" -")[0] for name in NAMES[:3]] == [
+        "MOUNTS CRITICAL",
+        "MOUNTS CRITICAL",
+        "MOUNTS OK",
+    ]
 
 
 def test_a_result_of_a_while_ago_says_so_and_does_not_replace_a_younger_one(api: Api) -> None:
     now = time.time()
     api.submit(result("clock", b"MOUNTS OK - some time ago\n", taken=now - 60))
-    assert (api.result("clock")["output"], round(api.result("clock")["execution_end"] - now)) == ("MOUNTS OK - some time ago", -60)
+    assert (api.result("clock")["output"], round(api.result("clock")["execution_end"] - now)) == (
+        "MOUNTS OK - some time ago",
+        -60,
+    )
     api.submit(result("clock", b"MOUNTS OK - now\n"))
     api.submit(result("clock", b"MOUNTS OK - before that\n", taken=now - 90))
     assert api.result("clock")["output"] == "MOUNTS OK - now"
 
 
 def test_a_clock_that_is_behind_loses_no_result(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its server has just checked by itself, as it does where it misses results; ours is younger, and looks older."""
+    """Its server has just checked by itself, as it does where it misses results; ours is younger,
+    and looks older."""
     api.icinga.check("client1", "active")
     behind = time.time() - 3600
     monkeypatch.setattr(time, "time", lambda: behind)
@@ -136,10 +144,23 @@ def test_who_may_not(api: Api, stack: Stack) -> None:
     credentials = "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"
     assert api.refused(settings=api.user("agent", "hunter2")) == credentials
     assert api.refused(settings=api.user("nobody", "s3cr3t")) == credentials
-    assert api.refused(settings=api.user("reader", "s3cr3t")).endswith("no permission actions/process-check-result for it (404)")
+    assert api.refused(settings=api.user("reader", "s3cr3t")).endswith(
+        "no permission actions/process-check-result for it (404)"
+    )
     # Signed by somebody else: as good as none.
     Path(stack.base / "other").mkdir()
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=client1.example.org", "-days", "2"]
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=client1.example.org",
+        "-days",
+        "2",
+    ]
     files = {"-keyout": stack.base / "other/key.pem", "-out": stack.base / "other/certificate.pem"}
     done = stack.run(*words, *(str(word) for pair in files.items() for word in pair), user="root")
     assert done.returncode == 0, done.stderr
@@ -154,7 +175,9 @@ def test_whom_we_do_not_trust(api: Api, stack: Stack) -> None:
     )
     assert api.refused(address="127.0.0.1").startswith("its certificate is refused: IP address mismatch")
     other = stack.write(stack.base / "other-ca.crt", (stack.base / "client1/client1.example.org.crt").read_text())
-    assert api.refused(settings=Settings(user="agent", password="s3cr3t", ca=str(other))).startswith("its certificate is refused: ")
+    assert api.refused(settings=Settings(user="agent", password="s3cr3t", ca=str(other))).startswith(
+        "its certificate is refused: "
+    )
     assert api.icinga.log.count("user: agent") == log, "no credentials were sent"
     api.submit(result("mounts"), settings=Settings(user="agent", password="s3cr3t", verify=False))
 
@@ -168,11 +191,14 @@ def test_its_certificates_will_do_for_python_3_13(api: Api) -> None:
 
 
 def test_a_service_that_takes_no_passive_results_has_refused_them(api: Api) -> None:
-    """That is not the server's trouble, whatever status a version has for it: to try again would change nothing."""
+    """That is not the server's trouble, whatever status a version has for it: to try again would
+    change nothing."""
     name = {"service": f"client1!{NAMES[2]}"}
     api.icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"enable_passive_checks": False}})
     try:
-        with pytest.raises(Refused, match=r"^1 of 2 results were refused, the first: .*: Passive checks are disabled for object "):
+        with pytest.raises(
+            Refused, match=r"^1 of 2 results were refused, the first: .*: Passive checks are disabled for object "
+        ):
             api.submit(result(NAMES[2]), result("mounts"))
     finally:
         api.icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"enable_passive_checks": True}})

@@ -1,4 +1,5 @@
-"""The files of nagios/ in a real Nagios 4, with NRPE and a file server, in network namespaces: what status.dat says."""
+"""The files of nagios/ in a real Nagios 4, with NRPE and a file server, in network namespaces: what
+status.dat says."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ BASE = Path("/run/check_mounts-tests/mounts")
 OK, WARNING, CRITICAL, UNKNOWN = "0123"
 HARD = "1"
 
-# Seconds instead of minutes, no hosts to ping, no question to the maker's server; what else is there are paths of this instance.
+# Seconds instead of minutes, no hosts to ping, no question to the maker's server; what else is
+# there are paths of this instance.
 MAIN = """\
 interval_length={interval}
 check_result_reaper_frequency=1
@@ -71,8 +73,8 @@ define command {
 
 
 class Shipped(Nagios):
-    """An instance with the shipped objects, of which only addresses and the limit of freshness are replaced. ``interval``: the seconds
-    that it takes for a minute."""
+    """An instance with the shipped objects, of which only addresses and the limit of freshness are
+    replaced. ``interval``: the seconds that it takes for a minute."""
 
     def __init__(self, stack: Stack, network: Network, name: str, freshness: int = 600, interval: int = 1) -> None:
         self.base = stack.own(stack.base / name)
@@ -92,7 +94,9 @@ class Shipped(Nagios):
         # Not Debian's contacts.cfg: that one has mail sent.
         own = {
             "contacts.cfg": CONTACTS % self._told,
-            "check_mounts.cfg": replaced(r"^(\tfreshness_threshold\t).*$", rf"\g<1>{freshness}", SHIPPED / "check_mounts.cfg", 1),
+            "check_mounts.cfg": replaced(
+                r"^(\tfreshness_threshold\t).*$", rf"\g<1>{freshness}", SHIPPED / "check_mounts.cfg", 1
+            ),
             "example.cfg": replaced(r"192\.0\.2\.1[123]$", "127.0.0.1", SHIPPED / "example.cfg", 3).replace(
                 "192.0.2.1\n", f"{network.right.address}\n"
             ),
@@ -130,7 +134,8 @@ def replaced(pattern: str, replacement: str, path: Path, times: int) -> str:
 
 @pytest.fixture(scope="module")
 def network(stack: Stack, installed: Path) -> Network:
-    """The monitoring server and its clients on the left, with NRPE on its usual port; the file server on the right."""
+    """The monitoring server and its clients on the left, with NRPE on its usual port; the file
+    server on the right."""
     stack.write("/etc/sudoers.d/check_mounts", (NRPE / "check_mounts.sudoers").read_text(), mode=0o440)
     stack.write("/etc/nagios/nrpe.d/check_mounts.cfg", (NRPE / "check_mounts.cfg").read_text())
     network = stack.network()
@@ -157,9 +162,7 @@ def nagios(stack: Stack, network: Network, mounts: Mounts, request: pytest.Fixtu
 
 def filer(stack: Stack, network: Network) -> Server:
     """Somebody who accepts connections where nfsd would."""
-    words = (
-        "import socket; listener = socket.create_server(('', 2049)); print('ready', flush=True)\nwhile True: listener.accept()[0].close()"
-    )
+    words = "import socket; listener = socket.create_server(('', 2049)); print('ready', flush=True)\nwhile True: listener.accept()[0].close()"
     server = stack.server(PYTHON, "-I", "-c", words, name="filer", enter=network.right.enter)
     server.until(lambda: "ready" in server.log)
     return server
@@ -224,14 +227,18 @@ def test_active_checks_of_a_hung_mount(nagios: Shipped, stack: Stack, fuse: Fuse
         return nagios.until(CRITICAL, "web02")
 
     status = in_time(6.5, attempt, lambda status: float(status["check_execution_time"]), attempts=2)
-    assert status["plugin_output"].startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out")
+    assert status["plugin_output"].startswith(
+        f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer1:/home) timed out"
+    )
     remaining(1)
 
 
 def test_no_daemon_is_unknown(nagios: Shipped) -> None:
     Path("/run/check_mounts/status").unlink(missing_ok=True)
     status = nagios.until(UNKNOWN, "web01")
-    assert status["plugin_output"].startswith("MOUNTS UNKNOWN - /run/check_mounts/status is not there: is the daemon running?")
+    assert status["plugin_output"].startswith(
+        "MOUNTS UNKNOWN - /run/check_mounts/status is not there: is the daemon running?"
+    )
 
 
 def test_a_mount_point_cannot_inject_a_command(nagios: Shipped, stack: Stack, mounts: Mounts) -> None:
@@ -264,7 +271,9 @@ def test_a_passive_result_arrives_as_it_was_printed(nagios: Shipped, stack: Stac
     assert (status["plugin_output"], status["performance_data"]) == halves(printed)
     assert f"1 of 2 mounts failed: {path} (fuse.test filer1:/home) timed out after 0.5 s" in status["plugin_output"]
     assert status["long_plugin_output"] == "\\n".join(printed.split("\n")[1:-1])
-    nagios.command("PROCESS_SERVICE_CHECK_RESULT;web03;mounts /home;0;MOUNTS OK - /home (nfs4 filer1:/home) ok | time=0.1s")
+    nagios.command(
+        "PROCESS_SERVICE_CHECK_RESULT;web03;mounts /home;0;MOUNTS OK - /home (nfs4 filer1:/home) ok | time=0.1s"
+    )
     assert nagios.until(OK, "web03", "mounts /home")["performance_data"] == "time=0.1s"
 
 
@@ -282,7 +291,8 @@ def test_a_service_that_gets_nothing_becomes_unknown(nagios: Shipped) -> None:
 
 @pytest.fixture
 def in_trouble(stack: Stack, network: Network, fuse: Fuse) -> Iterator[None]:
-    """The clients, before Nagios asks them: of one without a daemon or a mount, something else would be told first."""
+    """The clients, before Nagios asks them: of one without a daemon or a mount, something else
+    would be told first."""
     hung(fuse)
     with stack.daemon(interval=60):
         yield
@@ -304,7 +314,8 @@ def test_a_client_in_trouble_is_told(nagios: Shipped) -> None:
 
 @pytest.mark.usefixtures("in_trouble")
 def test_clients_of_a_file_server_that_is_down_are_not(nagios: Shipped) -> None:
-    """They are checked all the same. A notification is sent when the result that makes a state hard is taken in, so none comes later."""
+    """They are checked all the same. A notification is sent when the result that makes a state hard
+    is taken in, so none comes later."""
     nagios.until(CRITICAL, "filer1", "nfs", state_type=HARD)
     for host in ("web01", "web02"):
         status = nagios.until(CRITICAL, host, state_type=HARD)
@@ -322,7 +333,8 @@ def told_of_web03(nagios: Shipped) -> list[str]:
 
 @pytest.mark.parametrize("nagios", [{"interval": 4}], indirect=True)
 def test_results_in_quick_succession_are_told_no_sooner(nagios: Shipped, stack: Stack, network: Network) -> None:
-    """The daemon submits each change at once, and each result is an attempt. What lasts is told, what does not is not."""
+    """The daemon submits each change at once, and each result is an attempt. What lasts is told,
+    what does not is not."""
     with filer(stack, network):
         nagios.until(OK, "filer1", "nfs")
         began = time.time()
@@ -361,4 +373,6 @@ def test_one_mount_is_silent_while_its_file_server_is_down(nagios: Shipped, stac
     with filer(stack, network):
         nagios.until(OK, "filer1", "nfs")
         nagios.submit(CRITICAL, *PASSIVE)
-        nagios.server.until(lambda: sorted(told_of_web03(nagios)) == ["web03 mounts /home CRITICAL", "web03 mounts CRITICAL"])
+        nagios.server.until(
+            lambda: sorted(told_of_web03(nagios)) == ["web03 mounts /home CRITICAL", "web03 mounts CRITICAL"]
+        )

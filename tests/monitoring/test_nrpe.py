@@ -1,4 +1,5 @@
-"""The files of nrpe/ under a real NRPE that runs as user nagios, real sudo included: what arrives at check_nrpe, and when."""
+"""The files of nrpe/ under a real NRPE that runs as user nagios, real sudo included: what arrives
+at check_nrpe, and when."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def ask(request: pytest.FixtureRequest, stack: Stack, installed: Path) -> Iterat
 
 @pytest.fixture
 def mounts(stack: Stack) -> Iterator[Mounts]:
-    """Where nagios gets in, too. The commands have no arguments of a test: the configuration limits them to these mounts."""
+    """Where nagios gets in, too. The commands have no arguments of a test: the configuration limits
+    them to these mounts."""
     result = Mounts(BASE)
     limit_to_the_mounts(stack)
     yield result
@@ -122,14 +124,20 @@ def test_a_hung_mount_is_critical_in_time(ask: Ask, stack: Stack, mounts: Mounts
     path = hung(fuse)
     mounts.tmpfs("healthy")
     first = ask_first(ask, fuse)
-    assert first.verdict.strip() == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {path} (fuse.test filer:/home) timed out after 5 s"
+    assert (
+        first.verdict.strip()
+        == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {path} (fuse.test filer:/home) timed out after 5 s"
+    )
     assert first.code == 2
     assert "mounts=2 ok=1 slow=0 denied=0 timed_out=1 " in first.perfdata
     # The probe cannot be killed. Those who come later find it and do not wait.
     (stuck,) = remaining(1)
     for _ in range(20):
         later = in_time(TIMEOUT + 1.5, lambda: ask("check_mounts"), attempts=2)
-        assert re.search(rf"1 of 2 mounts failed: {path} .* timed out: a probe has been stuck in it since .* \(pid {stuck}\)", later.text)
+        assert re.search(
+            rf"1 of 2 mounts failed: {path} .* timed out: a probe has been stuck in it since .* \(pid {stuck}\)",
+            later.text,
+        )
         assert later.code == 2
     assert remaining(1) == {stuck}
 
@@ -139,7 +147,9 @@ def test_a_hung_mount_out_of_the_cache(ask: Ask, stack: Stack, mounts: Mounts, f
     with stack.daemon() as daemon:
         for _ in range(20):
             answer = in_time(TIMEOUT + 1.5, lambda: ask("check_mounts_cached"), attempts=2)
-            assert answer.verdict.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer:/home) timed out")
+            assert answer.verdict.startswith(
+                f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer:/home) timed out"
+            )
             assert answer.code == 2
         daemon.until(lambda: daemon.log.count("\nChecked 1 mount") > 3)
     # It takes the workers with it that can be ended.
@@ -149,12 +159,16 @@ def test_a_hung_mount_out_of_the_cache(ask: Ask, stack: Stack, mounts: Mounts, f
 def test_no_daemon_is_unknown(ask: Ask, stack: Stack, mounts: Mounts) -> None:
     Path("/run/check_mounts/status").unlink(missing_ok=True)
     answer = ask("check_mounts_cached")
-    expected = "MOUNTS UNKNOWN - /run/check_mounts/status is not there: is the daemon running? systemctl status check_mounts\n"
+    expected = (
+        "MOUNTS UNKNOWN - /run/check_mounts/status is not there: is the daemon running? systemctl status check_mounts\n"
+    )
     assert (answer.code, answer.text) == (3, expected)
 
 
 @pytest.mark.parametrize("command", ["check_mounts", "check_mounts_cached"])
-def test_v2_packets_keep_the_verdict_and_whole_items(command: str, ask: Ask, stack: Stack, mounts: Mounts, fuse: Fuse) -> None:
+def test_v2_packets_keep_the_verdict_and_whole_items(
+    command: str, ask: Ask, stack: Stack, mounts: Mounts, fuse: Fuse
+) -> None:
     path = hung(fuse)
     for number in range(30):
         mounts.tmpfs(f"healthy/{number}/{'x' * 40}")
@@ -167,7 +181,9 @@ def test_v2_packets_keep_the_verdict_and_whole_items(command: str, ask: Ask, sta
     limit_to_the_mounts(stack, "perfdata = mounts", "max-output = 1023")
     for options in (["-2"], []):
         answer = ask_either(command, ask, stack, *options)
-        assert answer.verdict.startswith(f"MOUNTS CRITICAL - 1 of 31 mounts failed: {path} (fuse.test filer:/home) timed out")
+        assert answer.verdict.startswith(
+            f"MOUNTS CRITICAL - 1 of 31 mounts failed: {path} (fuse.test filer:/home) timed out"
+        )
         assert answer.code == 2
         assert len(answer.perfdata.split()) > 14
         assert all(ITEM.match(item) for item in answer.perfdata.split()), answer
@@ -200,14 +216,19 @@ def test_without_root(stack: Stack, installed: Path, mounts: Mounts, fuse: Fuse)
     with server:
         ask = client(stack, port)
         first = ask_first(ask, fuse)
-        assert first.verdict.startswith(f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer:/home) timed out after 5 s")
+        assert first.verdict.startswith(
+            f"MOUNTS CRITICAL - 1 of 1 mounts failed: {path} (fuse.test filer:/home) timed out after 5 s"
+        )
         assert first.code == 2
-        # nrpe leaks its connection and a pipe to plugins, and waits for a second if a process that is left has them.
+        # nrpe leaks its connection and a pipe to plugins, and waits for a second if a process that
+        # is left has them.
         (stuck,) = remaining(1)
         held = descriptors(stuck)
         assert "pipe" in " ".join(held)
         assert not [name for name in held if name.startswith("socket:")]
-        assert f"{path} (fuse.test filer:/home) timed out: a probe has been stuck in it since " in ask("check_mounts").text
+        assert (
+            f"{path} (fuse.test filer:/home) timed out: a probe has been stuck in it since " in ask("check_mounts").text
+        )
     assert Path("/var/lib/nagios/check_mounts").owner() == "nagios"
     assert remaining(1) == {stuck}
 
@@ -216,7 +237,8 @@ def test_without_root(stack: Stack, installed: Path, mounts: Mounts, fuse: Fuse)
 
 
 def in_the_table(answer: Answer) -> bool:
-    """Whether a message stands in the README as it was printed; numbers and addresses are examples there."""
+    """Whether a message stands in the README as it was printed; numbers and addresses are examples
+    there."""
     rows = re.findall(r"^\| `([^`]*)` \|", (SHIPPED / "README.md").read_text(), re.M)
     return without_numbers((answer.text + answer.errors).split("\n")[0]) in {without_numbers(row) for row in rows}
 

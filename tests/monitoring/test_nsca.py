@@ -1,4 +1,5 @@
-"""Passive results by way of send_nsca: the real programs and servers of NSCA and of NSCA-ng, and a real Nagios 4 behind them."""
+"""Passive results by way of send_nsca: the real programs and servers of NSCA and of NSCA-ng, and a
+real Nagios 4 behind them."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def result(service: str, output: bytes = PRINTED, perfdata: tuple[str, ...] = PE
 
 
 class Submission:
-    """A server, and how to reach it: ``where`` with the right password, ``wrong`` with another one."""
+    """A server, and how to reach it: ``where`` with the right password, ``wrong`` with another
+    one."""
 
     def __init__(self, nagios: Nagios, port: int, client: str | None, right: Path, wrong: Path) -> None:
         self.nagios = nagios
@@ -80,8 +82,12 @@ def ng(stack: Stack) -> Submission:
     text += 'authorize "client2" {\n\tpassword = "s3cr3t"\n\thosts = "client2"\n\tservices = "mounts@client2"\n}\n'
     server = stack.server("nsca-ng", "-F", "-S", "-c", stack.write(stack.base / "nsca-ng.cfg", text, owner="nagios"))
     server.until_port(port)
-    right = stack.write(stack.base / "send_nsca-ng.cfg", 'identity = "client1"\npassword = "s3cr3t"\ndelay = 30\n', mode=0o600)
-    wrong = stack.write(stack.base / "send_nsca-ng.wrong.cfg", 'identity = "client1"\npassword = "hunter2"\n', mode=0o600)
+    right = stack.write(
+        stack.base / "send_nsca-ng.cfg", 'identity = "client1"\npassword = "s3cr3t"\ndelay = 30\n', mode=0o600
+    )
+    wrong = stack.write(
+        stack.base / "send_nsca-ng.wrong.cfg", 'identity = "client1"\npassword = "hunter2"\n', mode=0o600
+    )
     return Submission(nagios, port, str(SEND_NSCA_NG), right, wrong)
 
 
@@ -100,7 +106,10 @@ def test_what_was_printed_is_delivered(submission: Submission) -> None:
 def test_several_results_at_once(submission: Submission) -> None:
     submission.submit(result("first"), result("second", b"MOUNTS OK - others\nand lines\n", ()))
     assert submission.nagios.until_checked("client1", "first").items() >= as_status(PRINTED).items()
-    assert submission.nagios.until_checked("client1", "second").items() >= as_status(b"MOUNTS OK - others\nand lines\n").items()
+    assert (
+        submission.nagios.until_checked("client1", "second").items()
+        >= as_status(b"MOUNTS OK - others\nand lines\n").items()
+    )
 
 
 def test_a_mount_point_is_no_other_record_and_no_command(submission: Submission) -> None:
@@ -112,7 +121,8 @@ def test_a_mount_point_is_no_other_record_and_no_command(submission: Submission)
 
 
 def test_of_an_output_that_is_too_long_the_verdict_and_whole_perfdata_arrive(submission: Submission) -> None:
-    """Backslashes and line breaks take two bytes each on the way, and what is beyond 4,095 would be cut anywhere, or kill send_nsca."""
+    """Backslashes and line breaks take two bytes each on the way, and what is beyond 4,095 would be
+    cut anywhere, or kill send_nsca."""
     items = tuple(f"'/srv/\\040{number}'={number}s" for number in range(60))
     lines = [f"ok: /srv/\\040{number} (nfs4)" for number in range(1000)]
     output = "\n".join([f"MOUNTS OK - fine | {' '.join(items)}", *lines, ""]).encode()
@@ -147,7 +157,9 @@ def test_what_nsca_ng_refuses_is_known(ng: Submission, stack: Stack) -> None:
 
 def test_nobody_listens(submission: Submission) -> None:
     words = refused(submission.to(f"127.0.0.1:{free_port()}"), (result("lost"),))
-    assert words.startswith("send_nsca: Connection refused by host; Error: ") or words.endswith(" (nobody listens there?)")
+    assert words.startswith("send_nsca: Connection refused by host; Error: ") or words.endswith(
+        " (nobody listens there?)"
+    )
     assert refused(submission.to(f"[::1]:{free_port()}"), (result("lost"),)) != ""
     assert refused(submission.to("nagios.invalid"), (result("lost"),)).startswith(
         ("send_nsca: Host name lookup failed: 'nagios.invalid'", "send_nsca: Cannot create socket: ")
@@ -161,7 +173,10 @@ def silent() -> Iterator[int]:
 
 
 def test_a_server_that_accepts_and_never_answers(submission: Submission, silent: int) -> None:
-    assert refused(submission.to(f"127.0.0.1:{silent}"), (result("lost"),), 1.9) == "send_nsca did not end in time, and was killed"
+    assert (
+        refused(submission.to(f"127.0.0.1:{silent}"), (result("lost"),), 1.9)
+        == "send_nsca did not end in time, and was killed"
+    )
     # The client's own timeout is in whole seconds, and may be the first.
     words = refused(submission.to(f"127.0.0.1:{silent}"), (result("lost"),), 2.95)
     assert words.startswith("send_nsca")

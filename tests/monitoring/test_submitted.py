@@ -1,4 +1,5 @@
-"""The program as it is installed, its daemon and its configuration, and a real Icinga 2 that takes its results."""
+"""The program as it is installed, its daemon and its configuration, and a real Icinga 2 that takes
+its results."""
 
 from __future__ import annotations
 
@@ -43,7 +44,17 @@ class Client:
         return str(self._stack.write(self._stack.base / name, text, 0o600))
 
     def run(self, mounts: Mounts, *words: str) -> subprocess.CompletedProcess[str]:
-        arguments = ["-p", f"{mounts.base}/*", "-t", "1", "--submit", self.destination, "--submit-host", "client1", *words]
+        arguments = [
+            "-p",
+            f"{mounts.base}/*",
+            "-t",
+            "1",
+            "--submit",
+            self.destination,
+            "--submit-host",
+            "client1",
+            *words,
+        ]
         return self._stack.run(self._program, *arguments, user="root")
 
     def result(self, service: str) -> Any:
@@ -81,7 +92,9 @@ def test_from_cron(client: Client, mounts: Mounts, fuse: Fuse) -> None:
         ({"ca": "/nowhere/ca.crt"}, ""),
     ],
 )
-def test_what_goes_wrong_is_a_line_and_changes_no_exit_code(client: Client, mounts: Mounts, changes: dict[str, str], why: str) -> None:
+def test_what_goes_wrong_is_a_line_and_changes_no_exit_code(
+    client: Client, mounts: Mounts, changes: dict[str, str], why: str
+) -> None:
     mounts.tmpfs("closed", "mode=0")
     before = client.result("mounts")
     done = client.run(mounts, "--config", client.configuration("wrong.conf", **changes))
@@ -100,7 +113,8 @@ def test_an_unknown_service(client: Client, mounts: Mounts) -> None:
 
 
 def test_the_daemon(client: Client, stack: Stack, mounts: Mounts, fuse: Fuse) -> None:
-    """It submits by itself, also one result for each mount; a hang and its end arrive, and each result knows how long it holds."""
+    """It submits by itself, also one result for each mount; a hang and its end arrive, and each
+    result knows how long it holds."""
     for name in ("a", "b"):
         Path(f"/mnt/{name}").mkdir(parents=True, exist_ok=True)
     mounts.mount_at(Path("/mnt/a"), "tmpfs")
@@ -123,7 +137,9 @@ def test_the_daemon(client: Client, stack: Stack, mounts: Mounts, fuse: Fuse) ->
 def test_a_server_that_is_away_for_a_while(client: Client, stack: Stack, mounts: Mounts) -> None:
     """It is told once; passes go on; what is true when the server is back arrives."""
     mounts.tmpfs("healthy")
-    configuration = client.configuration("away.conf", f"submit = {client.destination}\nsubmit-host = client1\npath = {mounts.base}/*\n")
+    configuration = client.configuration(
+        "away.conf", f"submit = {client.destination}\nsubmit-host = client1\npath = {mounts.base}/*\n"
+    )
     client.icinga.stop()
     with stack.daemon("--config", configuration, "--submit-timeout", "2") as daemon:
         daemon.until(lambda: daemon.log.count("Checked ") >= 3)

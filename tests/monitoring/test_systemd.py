@@ -1,4 +1,5 @@
-"""Under a real systemd: nrpe's unit as Debian has it, the sandboxes that units can ask for, and a shutdown with a stuck probe."""
+"""Under a real systemd: nrpe's unit as Debian has it, the sandboxes that units can ask for, and a
+shutdown with a stuck probe."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 SHIPPED = Path("/usr/local/share/check_mounts/nrpe")
 CHECK_NRPE = "/usr/lib/nagios/plugins/check_nrpe"
 CHECK = "/usr/local/bin/check_mounts -t 2"
-UNPRIVILEGED = "command[check_mounts_unprivileged]=/usr/local/bin/check_mounts -t 2 --state-dir /var/lib/nagios/check_mounts\n"
+UNPRIVILEGED = (
+    "command[check_mounts_unprivileged]=/usr/local/bin/check_mounts -t 2 --state-dir /var/lib/nagios/check_mounts\n"
+)
 
 
 def _nrpe(stack: Stack, booted: Booted) -> None:
@@ -56,7 +59,13 @@ def test_nrpe_under_the_unit_that_debian_has(stack: Stack, booted: Booted) -> No
         ("ProtectHome=tmpfs",),
         ("ProtectHome=read-only", "ReadOnlyPaths=/var/tmp"),
         ("ProtectSystem=full", "PrivateDevices=yes"),
-        ("ProtectSystem=strict", "PrivateTmp=yes", "ProtectKernelTunables=yes", "ProtectControlGroups=yes", "ProtectKernelLogs=yes"),
+        (
+            "ProtectSystem=strict",
+            "PrivateTmp=yes",
+            "ProtectKernelTunables=yes",
+            "ProtectControlGroups=yes",
+            "ProtectKernelLogs=yes",
+        ),
         ("InaccessiblePaths=/srv /usr/share/doc /etc/hostname", "TemporaryFileSystem=/opt", "ProtectKernelModules=yes"),
         ("BindReadOnlyPaths=/usr/share:/mnt", "ProtectProc=invisible", "PrivateMounts=yes"),
         ("PrivateUsers=yes", "PrivateTmp=yes"),
@@ -104,7 +113,8 @@ def test_what_is_read_only_outside_is_told_in_a_sandbox(stack: Stack, booted: Bo
 
 
 def test_a_shutdown_does_not_wait_for_a_stuck_probe(stack: Stack, booted: Booted) -> None:
-    """The last: systemd-shutdown waits 90 s after SIGTERM and 90 s after SIGKILL for who does not end."""
+    """The last: systemd-shutdown waits 90 s after SIGTERM and 90 s after SIGKILL for who does not
+    end."""
     fuse = booted.fuse("hung")
     code, output = booted.once(CHECK, "KillMode=process")
     assert code == 2, output
