@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Optional
 from check_mounts import demands, mounttable, reading, sandbox, selection, stuck, survey, text
 from check_mounts.delivery import Submission
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
+from check_mounts.mounttable import Table
 from check_mounts.policy import Policy
 from check_mounts.selection import Selection
-from check_mounts.survey import Pass, Table
+from check_mounts.survey import Pass
 
 if TYPE_CHECKING:
     from check_mounts.leads import Found

@@ -872,7 +872,7 @@ def _refuse(option: str, why: str) -> NoReturn:
     raise UsageError(f"argument {option}: {why}")
 
 
-def _read_table(options: Options) -> survey.Table:
+def _read_table(options: Options) -> mounttable.Table:
     reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.mountinfo), 400)}")
     try:
         return mounttable.read(options.mountinfo)

@@ -6,10 +6,25 @@ from __future__ import annotations
 import enum
 import errno
 import stat
+from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import filesystems, text
-from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Condition, Mount, Outcome, Step
+from check_mounts.model import (
+    DENIED_ERRORS,
+    NOT_OFFERED,
+    PATH_GONE,
+    BadLine,
+    Condition,
+    Finding,
+    Mount,
+    Outcome,
+    Step,
+    Unparsed,
+)
+
+# How messages call the file with the mount table.
+MOUNT_TABLE = "the mount table"
 
 # This machine ran short of something, or an id is not mapped in our user namespace or on an
 # idmapped mount (EOVERFLOW): it says nothing about the filesystem.
@@ -160,3 +175,20 @@ def _refusal(outcome: Outcome) -> str:
 def whose(outcome: Outcome) -> str:
     """Who was refused: ``its owner, uid 1000``."""
     return f"{'its owner, ' if outcome.acted_as == outcome.uid else ''}uid {outcome.acted_as}"
+
+
+def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
+    """One finding for all lines that are no mounts: it names the first, and how many more there
+    are. The options of a line may hold a password, so the line itself is not shown."""
+    if not unparsed:
+        return []
+    line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)
+    more = f" (and {text.counted(line.more, 'line')} more)" if line.more else ""
+    detail = f"line {line.number} of the mount table cannot be understood, {line.why}{more}"
+    return [Finding(b"", None, Condition.UNPROBED, detail, line=line)]
+
+
+def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
+    """What is to be said of a mount that its path does not lead to, because that one is on the
+    way."""
+    return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)

@@ -45,11 +45,12 @@ from check_mounts.delivery import Courier
 from check_mounts.leads import Found
 from check_mounts.logs import Log, Stderr, Syslog
 from check_mounts.model import Mount, MountIdentity, State, StuckProbe, Survey
+from check_mounts.mounttable import Table
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judgement
 from check_mounts.selection import Selection
 from check_mounts.signals import Interrupts
-from check_mounts.survey import Pass, Table
+from check_mounts.survey import Pass
 from check_mounts.trial import Trial
 from check_mounts.watch import Endings, TableWatch
 

@@ -14,16 +14,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Optional
 
-from check_mounts import survey, text
+from check_mounts import conditions, text
 from check_mounts.model import Condition, Finding, Mount, MountIdentity, State, Survey
-from check_mounts.policy import Judgement, bad_lines, worst_of_each
+from check_mounts.mounttable import Table
+from check_mounts.policy import DOUBTFUL, SILENT, Judgement, answered, bad_lines, worst_of_each
 from check_mounts.selection import Selection
-from check_mounts.survey import Table
 
-# Somebody may have come back meanwhile who was not asked since.
-_SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
-# What to ask anew when something new hangs from it.
-_DOUBTFUL = _SILENT | {Condition.DEAD, Condition.UNPROBED}
 # By how many seconds two clocks that are read one after the other seem to have moved against each
 # other, at the most, if neither was set.
 _CLOCK_WAS_SET = 0.5
@@ -77,7 +73,7 @@ class Known:
         for key, known in list(self._answers.items()):
             mount = present[key]
             if _is_elsewhere(known.finding, mount):
-                if known.finding.condition not in _DOUBTFUL:
+                if known.finding.condition not in DOUBTFUL:
                     self._forget(key)
                     continue
                 self._moved.add(key)
@@ -101,10 +97,10 @@ class Known:
         now, begun = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME) - result.duration
         for found in result.findings:
             key = None if found.mount is None else found.mount.identity
-            if key not in present or (_is_elsewhere(found, present[key]) and found.condition not in _DOUBTFUL):
+            if key not in present or (_is_elsewhere(found, present[key]) and found.condition not in DOUBTFUL):
                 continue  # gone, or to be asked at its new place
             finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
-            if finding.outcome is not None and finding.condition not in _DOUBTFUL:
+            if finding.outcome is not None and finding.condition not in DOUBTFUL:
                 at = begun + result.duration - (now - when)
                 self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
             self._moved.discard(key)
@@ -120,7 +116,7 @@ class Known:
             if finding.stuck_since is None and since < begun:
                 detail = f"{finding.detail}, as ever since {text.moment(since)}"
                 return dataclasses.replace(finding, detail=detail, since=since)
-        elif finding.condition not in _DOUBTFUL:
+        elif finding.condition not in DOUBTFUL:
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
         return finding
@@ -159,7 +155,7 @@ class Known:
         assert self._chosen is not None
         wanted = set(new)
         if silent:
-            wanted |= {key for key, known in self._answers.items() if known.finding.condition in _SILENT}
+            wanted |= {key for key, known in self._answers.items() if known.finding.condition in SILENT}
         by_id = {mount.mount_id: mount for mount in self._table[0]}
         for key in list(wanted):
             above = by_id.get(key[0])
@@ -167,7 +163,7 @@ class Known:
             while above is not None and above.mount_id not in seen:
                 seen.add(above.mount_id)
                 known = self._answers.get(above.identity)
-                if known is not None and known.finding.condition in _DOUBTFUL:
+                if known is not None and known.finding.condition in DOUBTFUL:
                     wanted.add(above.identity)
                 above = by_id.get(above.parent_id)
         return wanted
@@ -206,9 +202,9 @@ class Known:
             known = self._answers.get(mount.identity)
             if known is not None:
                 findings.append(known.finding)
-        findings += [survey.shadowed(mount, chosen.covers.get(mount.mount_id)) for mount in chosen.shadowed]
+        findings += [conditions.shadowed(mount, chosen.covers.get(mount.mount_id)) for mount in chosen.shadowed]
         findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
-        findings += survey.not_understood(self._table[1])
+        findings += conditions.not_understood(self._table[1])
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
     def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
@@ -355,12 +351,7 @@ def _line_key(finding: Finding) -> object:
     line = finding.line
     if line is None:
         return finding.detail
-    return (line.file, line.why) if line.file == survey.MOUNT_TABLE else (line.file, line.number, line.why)
-
-
-def answered(judgement: Judgement) -> bool:
-    """Whether a probe has come back with anything but a failure."""
-    return judgement.finding.outcome is not None and judgement.condition not in _DOUBTFUL | {Condition.SHADOWED}
+    return (line.file, line.why) if line.file == conditions.MOUNT_TABLE else (line.file, line.number, line.why)
 
 
 def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:

@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from check_mounts import filesystems, history, summary, text
+from check_mounts import filesystems, summary, text
 from check_mounts.model import Condition, State, Survey
-from check_mounts.policy import Judgement, bad_lines
+from check_mounts.policy import Judgement, answered, bad_lines
 
 # A label value has no limit of its own in the format, but a mount option chosen by somebody is not
 # to fill a time series database.
@@ -124,7 +124,7 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
     )
     for labels, judgement in _worst_of_each(judgements).items():
         finding = judgement.finding
-        up.add_metric(labels, float(history.answered(judgement)))
+        up.add_metric(labels, float(answered(judgement)))
         condition.add_metric([*labels, judgement.condition.identifier], 1)
         state.add_metric(labels, judgement.state.value)
         if finding.latency is not None:

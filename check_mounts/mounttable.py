@@ -13,13 +13,16 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Optional
 
 from check_mounts.model import Mount, Unparsed
 
 DEFAULT_PATH = "/proc/self/mountinfo"
+
+# Its mounts, and the lines that are none.
+Table = tuple[Sequence[Mount], Sequence[Unparsed]]
 
 # The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
 LONGEST_PATH = 4095

@@ -13,6 +13,11 @@ from check_mounts import filesystems, text
 from check_mounts.model import Condition, Finding, Mount, State, Step, Survey, Usage
 from check_mounts.usage import Spaces
 
+# Somebody may have come back meanwhile who was not asked since.
+SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
+# What to ask anew when something new hangs from it.
+DOUBTFUL = SILENT | {Condition.DEAD, Condition.UNPROBED}
+
 DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.OK: State.OK,
     Condition.DENIED: State.WARNING,
@@ -333,6 +338,11 @@ def _usage_words(used: int, available: int, unit: str) -> str:
     if unit == "inodes":
         return f"{percent:.1f} % of the inodes used, {available} free"
     return f"{percent:.1f} % used, {text.size_words(available)} free"
+
+
+def answered(judgement: Judgement) -> bool:
+    """Whether a probe has come back with anything but a failure."""
+    return judgement.finding.outcome is not None and judgement.condition not in DOUBTFUL | {Condition.SHADOWED}
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:

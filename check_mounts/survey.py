@@ -23,7 +23,8 @@ from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
 from check_mounts.causes import Causes
-from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey, Unparsed
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey
+from check_mounts.mounttable import Table
 from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
 from check_mounts.stuck import Registry, process_start
@@ -42,9 +43,6 @@ _TRIES = 2
 # deadline.
 _BREATH = 0.01
 
-# How the file with the mount table is called in messages.
-MOUNT_TABLE = "the mount table"
-
 # What is asked one mount at a time until it has answered: a superblock, and the way through a mount
 # that can hang.
 Gate = tuple[str, tuple[int, int]]
@@ -52,8 +50,6 @@ Gate = tuple[str, tuple[int, int]]
 # Marks a request to write to the mount whose ID is the rest of it. The kernel's IDs start from 1
 # and are given again.
 _WRITE = 1 << 31
-
-Table = tuple[Sequence[Mount], Sequence[Unparsed]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +171,7 @@ class Pass:
 
         try:
             for mount in chosen.shadowed:
-                self.findings[mount.mount_id] = shadowed(mount, chosen.covers.get(mount.mount_id))
+                self.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
             for mount, why in self._plan.avoided:
                 self._note(mount, Condition.BLOCKED, why)
             self._start_ready()
@@ -248,7 +244,7 @@ class Pass:
         self.findings = dict(sorted(self.findings.items(), key=lambda item: self._place[item[0]]))
         findings, vanished = self._settled(reread)
         return Survey(
-            findings=(*self._explained(findings), *not_understood(self._unparsed)),
+            findings=(*self._explained(findings), *conditions.not_understood(self._unparsed)),
             left_out=(*self.chosen.left_out, *vanished),
             notes=(*self._registry.notes, *self.notes),
             started=self.started,
@@ -897,12 +893,6 @@ def _stuck_words(stuck: StuckProbe) -> str:
     return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {text.moment(stuck.since)} (pid {stuck.pid})"
 
 
-def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
-    """What is to be said of a mount that its path does not lead to, because that one is on the
-    way."""
-    return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Now:
     """A mount as the table has it now, and what covers it."""
@@ -1023,14 +1013,3 @@ def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) 
             break
         time.sleep(_BETWEEN_LOOKS)
     return now
-
-
-def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
-    """One finding for all lines that are no mounts: it names the first, and how many more there
-    are. The options of a line may hold a password, so the line itself is not shown."""
-    if not unparsed:
-        return []
-    line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)
-    more = f" (and {text.counted(line.more, 'line')} more)" if line.more else ""
-    detail = f"line {line.number} of the mount table cannot be understood, {line.why}{more}"
-    return [Finding(b"", None, Condition.UNPROBED, detail, line=line)]

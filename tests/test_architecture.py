@@ -73,8 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     "notify": {"text"},
     "logs": {"signals", "syscalls", "text"},
     "watch": {"stuck", "syscalls"},
-    "history": {"model", "policy", "selection", "survey", "text"},
-    "metrics": {"filesystems", "history", "model", "policy", "summary", "text"},
+    "history": {"conditions", "model", "mounttable", "policy", "selection", "text"},
+    "metrics": {"filesystems", "model", "policy", "summary", "text"},
     "submitting": {"checking", "delivery", "model", "passive", "plugin", "selection", "summary", "text"},
     "daemon": {
         "cache", "checking", "delivery", "diagnosis", "history", "jsontext", "leads", "logs", "metrics", "model", "mounttable", "notify",

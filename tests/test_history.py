@@ -9,11 +9,11 @@ from typing import Optional
 import pytest
 
 from check_mounts import history, text
+from check_mounts.conditions import MOUNT_TABLE
 from check_mounts.history import Episodes, Known
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from check_mounts.selection import Selection
-from check_mounts.survey import MOUNT_TABLE
 
 NOW = 1_000_000.0  # on whatever clock
 HOME = Mount(30, 1, (0, 40), b"/", b"/home", (b"rw",), (), b"nfs4", b"filer1:/home", (b"rw",))

@@ -131,7 +131,7 @@ def test_a_mount_that_was_moved_is_asked_at_its_new_place(mounts: Mounts, tmp_pa
     assert found.remarks == (f"it was at {path} when the run began",)
 
 
-def _pass_over(table: survey.Table, tmp_path: Path, *points: Path) -> tuple[Finding, ...]:
+def _pass_over(table: mounttable.Table, tmp_path: Path, *points: Path) -> tuple[Finding, ...]:
     """What a pass finds of some mounts that a table had which is out of date by now."""
     names = {os.fsencode(point) for point in points}
     picked = [mount for mount in table[0] if mount.mount_point in names]

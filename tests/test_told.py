@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import expected, history, jsontext, summary, text
+from check_mounts import conditions, expected, history, jsontext, summary, text
 from check_mounts import plugin as plugins
-from check_mounts import survey as surveys
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge, judge_all, parse_capacity, worst
@@ -93,7 +92,7 @@ def test_lines_and_mounts_are_counted_and_named_apart() -> None:
 
 def test_lines_of_several_files_are_told_apart() -> None:
     others = [bad_line(number, "/srv/fstab") for number in range(2)]
-    (table,) = surveys.not_understood([Unparsed(number, b"x", "it is short") for number in (4, 5, 6)])
+    (table,) = conditions.not_understood([Unparsed(number, b"x", "it is short") for number in (4, 5, 6)])
     assert verdict(survey(*HEALTHY, *LINES, *others, table)) == (
         "42 mounts checked in 0.1 s, 12 lines not understood: 7 lines of /etc/fstab make no sense (3, 4, 5, ...); "
         "2 lines of /srv/fstab make no sense (0, 1); line 4 of the mount table cannot be understood, it is short (and 2 lines more)"
