@@ -98,11 +98,3 @@ def test_nrpe_and_sudo_agree_on_the_command() -> None:
     command = re.search(r"^command\[check_mounts\]=sudo (.*)$", (ROOT / "nrpe/check_mounts.cfg").read_text(), re.M)
     assert command
     assert f"NOPASSWD: {command[1]}\n" in (ROOT / "nrpe/check_mounts.sudoers").read_text()
-
-
-def test_the_readme_lists_the_modules_as_they_are() -> None:
-    from tests.test_architecture import ALLOWED
-
-    table = (ROOT / "README.md").read_text().partition("## ARCHITECTURE")[2]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.M)
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {module.partition(".")[0] for module in ALLOWED}
