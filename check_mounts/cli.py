@@ -44,8 +44,9 @@ from check_mounts.checking import Options
 from check_mounts.config import Configuration
 from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step, Survey
 from check_mounts.notes import Notes
-from check_mounts.policy import Capacity, Policy, Range, parse_capacity
+from check_mounts.policy import Policy
 from check_mounts.signals import Interrupts
+from check_mounts.thresholds import Capacity, Range, parse_capacity
 
 # What the deadline leaves for the start and the end of a run: with the default timeout, one second
 # less than check_nrpe waits.

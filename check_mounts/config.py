@@ -30,7 +30,8 @@ from typing import Any, Optional
 
 from check_mounts import passive, reading, selection, text
 from check_mounts.model import Condition, ExpectedMount, State
-from check_mounts.policy import Capacity, Policy, Range, parse_capacity
+from check_mounts.policy import Policy
+from check_mounts.thresholds import Capacity, Range, parse_capacity
 
 DEFAULT_PATH = "/etc/check_mounts.conf"
 MAX_SIZE = 1 << 20

@@ -24,8 +24,9 @@ import nagiosplugin
 from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
 from check_mounts.model import Condition, Finding, State, Step, Survey
-from check_mounts.policy import Capacity, Judgement, Policy, Range
+from check_mounts.policy import Judgement, Policy
 from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
+from check_mounts.thresholds import Capacity, Range
 
 _STATES = {
     State.OK: nagiosplugin.Ok,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import filesystems, text
 from check_mounts.model import Condition, Finding, Mount, State, Step, Survey, Usage
+from check_mounts.thresholds import Capacity, Range
 from check_mounts.usage import Spaces
 
 # Somebody may have come back meanwhile who was not asked since.
@@ -31,126 +30,6 @@ DEFAULT_SEVERITY: Mapping[Condition, State] = {
     Condition.SHADOWED: State.OK,
     Condition.UNPROBED: State.UNKNOWN,
 }
-
-
-_NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """A threshold as the Monitoring Plugins Development Guidelines write it: ``[@][start:][end]``,
-    alert outside of it.
-
-    ``spec`` is what was given. It is parsed before any probe, therefore not with nagiosplugin,
-    which is loaded after the forks."""
-
-    spec: str
-    start: float
-    end: float
-    inverted: bool
-
-    @classmethod
-    def parse(cls, spec: str) -> Range:
-        """Raises ValueError with a reason in words."""
-        inverted, rest = spec.startswith("@"), spec[1:] if spec.startswith("@") else spec
-        start_text, _, end_text = rest.rpartition(":")
-        if not rest or not (start_text or end_text):
-            raise ValueError("it is empty")
-        start = -math.inf if start_text == "~" else _number(start_text) if start_text else 0.0
-        end = _number(end_text) if end_text else math.inf
-        if start > end:
-            raise ValueError("its start is greater than its end")
-        return cls(spec, start, end, inverted)
-
-    def alerts(self, value: float) -> bool:
-        """Whether a value calls for the alert."""
-        return (self.start <= value <= self.end) == self.inverted
-
-
-def _number(word: str) -> float:
-    # float() would also take blanks, newlines, underscores and digits of other scripts; the words
-    # end up in perfdata.
-    if not _NUMBER.match(word) or not math.isfinite(float(word)):
-        raise ValueError(f"'{text.printable_argument(word)}' is not a number")
-    return float(word)
-
-
-_AMOUNT = re.compile(
-    r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z", re.IGNORECASE
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Capacity:
-    """A range for how full a filesystem is. ``kind`` says what it is a range of.
-
-    ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to
-    unprivileged users. ``for_one``: it was said for a single mount."""
-
-    range: Range
-    kind: str
-    for_one: bool = dataclasses.field(default=False, compare=False)
-
-    def measure(self, used: int, available: int) -> Optional[float]:
-        """What the range is compared with, from bytes or inodes; None for a filesystem that has
-        none (``f_files`` is 0)."""
-        # What is kept for root is neither: a filesystem is full, 100 %, once nobody else can write.
-        if used + available <= 0:
-            return None
-        return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
-
-    def can_be_met(self, total: int) -> bool:
-        """Whether a filesystem of this size can be without the alert, be it empty: one of 5 MiB
-        never has 10 GiB free."""
-        if self.kind == "percent":
-            return True
-        if self.range.inverted:
-            return self.range.start > 0 or self.range.end < total
-        return self.range.start <= total and self.range.end >= 0
-
-    def alerts(self, used: int, available: int) -> bool:
-        """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for
-        the alert."""
-        value = self.measure(used, available)
-        return value is not None and self.range.alerts(value)
-
-
-def parse_capacity(word: str) -> Capacity:
-    """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises
-    ValueError with a reason in words.
-
-    K, KiB is 1024, KB is 1000; also M, G, T, P; upper or lower case. A mere 0 fits both.
-    """
-    inverted, rest = word[:1] == "@", word[1:] if word[:1] == "@" else word
-    amounts = [_amount(part) for part in rest.split(":") if part not in ("", "~")]
-    kinds = {kind for number, kind in amounts if kind != "bare" or number}
-    if "free" in kinds and len(kinds) > 1:
-        raise ValueError("either all its numbers have a unit, or none has")
-    if "free" in kinds and ":" not in rest and not inverted:
-        # The guidelines have it mean "alert above": nobody wants to know that there is room, many
-        # write it for the contrary.
-        raise ValueError(f"it would alert where more is free; '{text.printable_argument(rest)}:' alerts where less is")
-    numbers = iter(amounts)
-    plain = ":".join(part if part in ("", "~") else repr(next(numbers)[0]) for part in rest.split(":"))
-    parsed = Range.parse("@" * inverted + plain)
-    if "free" not in kinds and any(number > 100 for number, _ in amounts):
-        raise ValueError("there is no more than 100 %")
-    return Capacity(dataclasses.replace(parsed, spec=word), "free" if "free" in kinds else "percent")
-
-
-def _amount(word: str) -> tuple[float, str]:
-    match = _AMOUNT.match(word)
-    if match is None or not word.isascii():  # re.IGNORECASE takes the Kelvin sign for a k
-        raise ValueError(
-            f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P"
-        )
-    number, prefix, suffix = float(match["number"]), match["prefix"], match["suffix"]
-    if prefix is not None:
-        base = 1000 if (suffix or "").lower() == "b" else 1024
-        number *= base ** ("kmgtp".index(prefix.lower()) + 1)
-    if not math.isfinite(number):
-        raise ValueError("it is too great")
-    return number, "free" if prefix is not None else "percent" if match["percent"] else "bare"
 
 
 @dataclasses.dataclass(frozen=True)

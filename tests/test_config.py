@@ -18,8 +18,9 @@ from check_mounts import cli, config
 from check_mounts.config import ConfigError, Configuration, MountSection, Option, Overrides
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.passive import Settings
-from check_mounts.policy import Policy, Range, parse_capacity
+from check_mounts.policy import Policy
 from check_mounts.selection import normalised
+from check_mounts.thresholds import Range, parse_capacity
 from tests.conftest import PYTHON, ROOT
 
 KNOWN = {

@@ -13,7 +13,8 @@ import pytest
 from check_mounts import cli, jsontext, summary
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
-from check_mounts.policy import DEFAULT_SEVERITY, Policy, parse_capacity
+from check_mounts.policy import DEFAULT_SEVERITY, Policy
+from check_mounts.thresholds import parse_capacity
 from tests.conftest import ROOT
 from tests.test_install import SHARED
 

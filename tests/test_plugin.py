@@ -17,7 +17,8 @@ from check_mounts import plugin as plugins
 from check_mounts import summary, text
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, Range, judge_all
+from check_mounts.policy import Policy, judge_all
+from check_mounts.thresholds import Range
 from tests.conftest import PYTHON, ROOT
 
 any_bytes = st.binary(max_size=60).map(lambda data: data.replace(b"\0", b""))

@@ -9,7 +9,8 @@ import pytest
 from nagiosplugin import Range as LibraryRange
 
 from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey, Usage
-from check_mounts.policy import Policy, Range, judge, judge_all, parse_capacity, worst
+from check_mounts.policy import Policy, judge, judge_all, worst
+from check_mounts.thresholds import Range, parse_capacity
 
 
 @pytest.mark.parametrize("spec", ["10", "10:", ":10", "~:10", "10:20", "@10:20", "@~:5", "1.5", "0", "-5:5", "@0:0.5"])

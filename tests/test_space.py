@@ -17,7 +17,8 @@ import pytest
 from check_mounts import filesystems
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
-from check_mounts.policy import Policy, judge_all, parse_capacity
+from check_mounts.policy import Policy, judge_all
+from check_mounts.thresholds import parse_capacity
 from tests.conftest import Mounts, Plugin, in_time
 from tests.daemon import Daemon, daemon
 

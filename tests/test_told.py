@@ -20,7 +20,8 @@ from check_mounts import conditions, expected, history, jsontext, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judge, judge_all, parse_capacity, worst
+from check_mounts.policy import Policy, judge, judge_all, worst
+from check_mounts.thresholds import parse_capacity
 from tests.conftest import Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
 
