@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import expected, mounttable, selection, text, undeclared
+from check_mounts.devices import Compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
 
@@ -40,7 +41,7 @@ def held_against(
     mounted_now: Callable[[], Sequence[Mount]],
     filters: Filters,
     demands: Demands,
-    devices: Optional[expected.Compared] = None,
+    devices: Optional[Compared] = None,
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
     """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked
@@ -74,7 +75,7 @@ def held_against(
 def _compared(
     declarations: Sequence[ExpectedMount],
     mounted_now: Callable[[], Sequence[Mount]],
-    devices: Optional[expected.Compared],
+    devices: Optional[Compared],
     late: Callable[[], object],
 ) -> expected.Held:
     if not declarations:

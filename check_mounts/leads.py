@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
-from check_mounts import expected, lookups, selection, text
+from check_mounts import lookups, selection, text
+from check_mounts.devices import Compared, Devices, to_be_compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
 from check_mounts.mountoptions import is_bind
 from check_mounts.names import Ground, Lead, Leads
@@ -51,7 +52,7 @@ class Found:
     """
 
     leads: Leads = dataclasses.field(default_factory=Leads)
-    devices: expected.Compared = dataclasses.field(default_factory=lambda: expected.Compared({}))
+    devices: Compared = dataclasses.field(default_factory=lambda: Compared({}))
     conditions: dict[MountIdentity, Condition] = dataclasses.field(default_factory=dict)
     left: Sequence[int] = ()
 
@@ -92,7 +93,7 @@ def look_up(
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
     same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers[len(unread) :])}
     compared = {key: answer for key, answer in same.items() if isinstance(answer, bool)}
-    return Found(Leads(known), expected.Compared(compared), conditions, left)
+    return Found(Leads(known), Compared(compared), conditions, left)
 
 
 def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
@@ -111,11 +112,11 @@ def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition])
 def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
     """Declared devices, and what is mounted in their place."""
     found = Found(Leads(known))
-    return expected.to_be_compared([led(each, found) for each in asked.declared], mounts)
+    return to_be_compared([led(each, found) for each in asked.declared], mounts)
 
 
 def _comparing(source: bytes, mount: Mount) -> lookups.Question:
-    return lambda enter: expected.Devices().same(source, mount)
+    return lambda enter: Devices().same(source, mount)
 
 
 def _answers(

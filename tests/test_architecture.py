@@ -48,7 +48,8 @@ PATH_USERS = {
     "probe": {"open", "open_without_symlinks"},
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
-    "expected": {"listdir", "open", "readlink"},  # units; in a worker: names below /dev
+    "expected": {"listdir", "readlink"},  # units
+    "devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "lookups": {"open", "readlink"},  # in a worker: links
     "sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from check_mounts import expected, leads, mountoptions, mounttable, selection
-from check_mounts.expected import Devices
+from check_mounts.devices import Devices
 from check_mounts.model import Condition, ExpectedMount, Mount
 
 FIXTURES = Path(__file__).parent / "fixtures" / "fstab"
