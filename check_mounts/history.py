@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Optional
 
 from check_mounts import conditions, text
+from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Condition, Finding, Mount, MountIdentity, State, Survey
 from check_mounts.mounttable import Table
 from check_mounts.policy import DOUBTFUL, SILENT, Judgement, answered, bad_lines, worst_of_each
@@ -54,7 +55,7 @@ class Known:
         # When each mount point last answered (CLOCK_BOOTTIME).
         self._last_success: dict[bytes, float] = {}
         # When that clock was 0, in seconds since the epoch.
-        self._booted = text.since_epoch(0.0)
+        self._booted = epoch_of(Boottime(0.0))
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
         """Take note of the mount table: (what is to be probed and nothing is known of, whether
@@ -172,7 +173,7 @@ class Known:
     def last_success(self) -> dict[bytes, float]:
         """When each mount point last answered, in seconds since the epoch: the same to the last
         digit until the host's clock is set."""
-        booted = text.since_epoch(0.0)
+        booted = epoch_of(Boottime(0.0))
         if abs(booted - self._booted) > _CLOCK_WAS_SET:
             self._booted = booted
         return {point: self._booted + when for point, when in self._last_success.items()}

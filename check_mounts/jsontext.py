@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
+from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step, Survey
 from check_mounts.policy import Judgement, Policy
 
@@ -88,7 +89,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
 def _stuck(finding: Finding) -> Optional[dict[str, Any]]:
     if finding.stuck_pid is None:
         return None
-    since = None if finding.stuck_since is None else round(text.since_epoch(finding.stuck_since), 3)
+    since = None if finding.stuck_since is None else round(epoch_of(Boottime(finding.stuck_since)), 3)
     return {"pid": finding.stuck_pid, "since": since}
 
 

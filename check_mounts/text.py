@@ -13,6 +13,8 @@ import re
 import time
 from collections.abc import Sequence
 
+from check_mounts.clocks import Boottime, epoch_of
+
 # `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays
 # unambiguous.
 _SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
@@ -213,17 +215,9 @@ def seconds_words(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
 
 
-def since_epoch(when: float) -> float:
-    """A time on CLOCK_BOOTTIME in seconds since the epoch.
-
-    What is remembered is remembered on CLOCK_BOOTTIME: the host's clock may be set meanwhile, above
-    all where it starts without one."""
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - when)
-
-
 def moment(when: float) -> str:
     """``2026-11-25 17:04:05``, local time, of a time on CLOCK_BOOTTIME."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_epoch(when)))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_of(Boottime(when))))
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from check_mounts import plugin as plugins
-from check_mounts import summary, text
+from check_mounts import summary
+from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge_all
@@ -346,7 +347,7 @@ def test_json_is_what_it_is_documented_to_be() -> None:
     first = data.decode("ascii").split("\n")[0]
     assert first.startswith('{"version": 1, "state": "CRITICAL", "summary": "2 of 3 mounts failed: ')
     assert value["findings"][0]["mount_point"] == "/h\\012"
-    assert value["findings"][0]["stuck"] == {"pid": 4711, "since": pytest.approx(text.since_epoch(100.0), abs=60)}
+    assert value["findings"][0]["stuck"] == {"pid": 4711, "since": pytest.approx(epoch_of(Boottime(100.0)), abs=60)}
     assert value["findings"][0]["outcome"]["failed_step"] == "statfs"
     assert value["findings"][0]["diagnosis"] == "server 10.0.0.5 is down"
     assert value["findings"][0]["remarks"] == ["a remark"]
