@@ -16,7 +16,9 @@ from check_mounts.filesystems import NFS_TYPES
 from check_mounts.model import Condition, Finding, Mount
 
 if TYPE_CHECKING:
-    from check_mounts import diagnosis
+    from check_mounts.examination import Examination
+    from check_mounts.replies import Reply
+    from check_mounts.servers import Server
 
 # A probe that has been waiting for so long, or for this part of its timeout, is a reason to ask the
 # server.
@@ -35,9 +37,9 @@ class Causes:
         self.delay = min(_SUSPICIOUS, timeout * _PART)
         self._timeout = timeout
         self._until = time.monotonic() + min(_PATIENCE, timeout * _PATIENCE_PART)
-        self._asked: set[diagnosis.Server] = set()
-        self._running: list[diagnosis.Examination] = []
-        self._replies: dict[diagnosis.Server, diagnosis.Reply] = {}
+        self._asked: set[Server] = set()
+        self._running: list[Examination] = []
+        self._replies: dict[Server, Reply] = {}
         self._stacks: dict[int, str] = {}
 
     @property
@@ -64,13 +66,14 @@ class Causes:
     def _investigate(self, hung: list[tuple[Mount, int]], deadline: float) -> None:
         if not hung:
             return
-        from check_mounts import diagnosis  # only now: most runs need no cause, and all fork cheaper without it
+        # Only now: most runs need no cause, and all fork cheaper without these.
+        from check_mounts import examination, kernelstack, servers
 
-        self._stacks.update((mount.mount_id, diagnosis.kernel_stack(pid) or "") for mount, pid in hung)
-        servers = {server for server in (diagnosis.server_of(mount) for mount, _ in hung) if server is not None}
-        if new := servers - self._asked:
+        self._stacks.update((mount.mount_id, kernelstack.kernel_stack(pid) or "") for mount, pid in hung)
+        new = {server for server in (servers.server_of(mount) for mount, _ in hung) if server is not None} - self._asked
+        if new:
             self._asked |= new
-            self._running.append(diagnosis.Examination(new, deadline))
+            self._running.append(examination.Examination(new, deadline))
 
     def step(self, timeout: float = 0.0) -> None:
         """Go on with what can go on, for ``timeout`` seconds at the most."""
@@ -104,30 +107,30 @@ class Causes:
         """Diagnosis and remarks by mount ID."""
         if not hung:
             return {}
-        from check_mounts import diagnosis
+        from check_mounts import kernelstack, mountstats
 
         try:
-            counters = diagnosis.read_mountstats() if any(mount.fs_type in NFS_TYPES for mount in hung) else {}
+            counters = mountstats.read_mountstats() if any(mount.fs_type in NFS_TYPES for mount in hung) else {}
         except OSError:
             counters = {}
         result = {}
         for mount in hung:
             remarks = []
             if self._stacks.get(mount.mount_id):
-                remarks.append(diagnosis.stack_words(self._stacks[mount.mount_id]))
+                remarks.append(kernelstack.stack_words(self._stacks[mount.mount_id]))
             if mount.mount_point in counters:
-                remarks.append(diagnosis.transport_words(counters[mount.mount_point]))
+                remarks.append(mountstats.transport_words(counters[mount.mount_point]))
             result[mount.mount_id] = self._whose_fault(mount), tuple(remarks)
         return result
 
     def _whose_fault(self, mount: Mount) -> str:
-        from check_mounts import diagnosis
+        from check_mounts import replies, servers
 
-        server = diagnosis.server_of(mount)
+        server = servers.server_of(mount)
         reply = None if server is None else self._replies.get(server)
-        if server is None or reply is None or reply.verdict is diagnosis.Verdict.NOT_ASKED:
+        if server is None or reply is None or reply.verdict is replies.Verdict.NOT_ASKED:
             return ""
-        return diagnosis.words(server, reply)
+        return replies.words(server, reply)
 
     def _explained(self, finding: Finding, hung: dict[int, tuple[str, tuple[str, ...]]]) -> Finding:
         mount = finding.mount

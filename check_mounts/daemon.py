@@ -39,7 +39,11 @@ from check_mounts import (
     text,
     workers,
 )
-from check_mounts import diagnosis as _diagnosis  # noqa: F401  loaded by need elsewhere, which is too late here
+
+# Causes loads these when a mount hangs, which is too late in a process that lives long.
+from check_mounts import examination as _examination  # noqa: F401
+from check_mounts import kernelstack as _kernelstack  # noqa: F401
+from check_mounts import mountstats as _mountstats  # noqa: F401
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
 from check_mounts.leads import Found

@@ -55,7 +55,8 @@ PATH_USERS = {
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
     "passive.web": {"access", "open"},  # certificates
-    "diagnosis": {"open"},  # /proc/PID/stack, /proc/self/mountstats
+    "kernelstack": {"open"},  # /proc/PID/stack
+    "mountstats": {"open"},  # /proc/self/mountstats
 }
 
 

@@ -22,9 +22,12 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import diagnosis
-from check_mounts.diagnosis import Examination, Reply, Server, Transport, Verdict, examine, server_of, words
+from check_mounts import examination, kernelstack, mountstats
+from check_mounts.examination import Examination, examine
 from check_mounts.model import Mount
+from check_mounts.mountstats import Transport
+from check_mounts.replies import Reply, Verdict, words
+from check_mounts.servers import Server, server_of
 from tests.conftest import Fuse, until
 
 CLONE_NEWNET = 0x40000000
@@ -168,14 +171,14 @@ def ask(server: Server, seconds: float = LONG) -> Reply:
 
 @pytest.fixture(autouse=True)
 def no_socket_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    made: list[diagnosis._Conversation] = []
+    made: list[examination._Conversation] = []
 
-    class Recorded(diagnosis._Conversation):
+    class Recorded(examination._Conversation):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(diagnosis, "_Conversation", Recorded)
+    monkeypatch.setattr(examination, "_Conversation", Recorded)
     yield
     assert [conversation._socket.fileno() for conversation in made if conversation._socket.fileno() != -1] == []
 
@@ -511,7 +514,7 @@ def test_two_hundred_servers_at_once(serve: Callable[..., Rpc]) -> None:
 
 
 def test_more_servers_than_sockets_at_a_time(monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Rpc]) -> None:
-    monkeypatch.setattr(diagnosis, "_AT_ONCE", 3)
+    monkeypatch.setattr("check_mounts.examination._AT_ONCE", 3)
     server = serve(answer, "0.0.0.0")
     most = 0
     with Examination(
@@ -865,18 +868,18 @@ NCONNECT = kernels(b"""device nas:/wide mounted on /wide with fstype nfs4 statve
 
 
 def only(data: bytes) -> Transport:
-    (found,) = diagnosis.parse_mountstats(data).values()
+    (found,) = mountstats.parse_mountstats(data).values()
     return found
 
 
 def test_nfs_over_tcp() -> None:
-    found = diagnosis.parse_mountstats(TCP_V42)
+    found = mountstats.parse_mountstats(TCP_V42)
     assert list(found) == [b"/mnt/with space\\"]
     transport = found[b"/mnt/with space\\"]
     assert transport == Transport("tcp", 1, 1207, 1204, 5, 7, 1330, 2, 3, 84, 5 + 7, 2 + 3, 86400)
     assert transport.in_flight == 3
     assert (
-        diagnosis.transport_words(transport)
+        mountstats.transport_words(transport)
         == "up to 3 requests in flight, 12 retransmissions, no request finished for 84 s"
     )
 
@@ -884,7 +887,7 @@ def test_nfs_over_tcp() -> None:
 def test_nfs_over_udp_says_nothing_of_connections() -> None:
     transport = only(UDP_V3)
     assert transport == Transport("udp", 1, 300, 299, 4, 0, 290, None, None, None, 2, 1, 7)
-    assert diagnosis.transport_words(transport) == "up to 1 request in flight, 2 retransmissions"
+    assert mountstats.transport_words(transport) == "up to 1 request in flight, 2 retransmissions"
 
 
 def test_an_old_kernel() -> None:
@@ -892,19 +895,19 @@ def test_an_old_kernel() -> None:
     # Operations that were never sent make good for no retransmission. 0 s idle is what a broken
     # connection has as well.
     assert transport == Transport("tcp", 1, 50, 50, 0, 0, None, 1, 0, None, 3, 0, 1234)
-    assert diagnosis.transport_words(transport) == "no request in flight, 3 retransmissions"
+    assert mountstats.transport_words(transport) == "no request in flight, 3 retransmissions"
 
 
 def test_nfs_over_rdma() -> None:
     assert only(RDMA) == Transport("rdma", 1, 500, 498, 0, 0, None, 1, 0, 12, 0, 0, 99)
-    assert diagnosis.transport_words(only(RDMA)) == "up to 2 requests in flight, no request finished for 12 s"
+    assert mountstats.transport_words(only(RDMA)) == "up to 2 requests in flight, no request finished for 12 s"
 
 
 def test_several_connections_are_added_up() -> None:
     transport = only(NCONNECT)
     assert transport == Transport("tcp", 3, 600, 597, 1, 6, 1200, 6, 0, 20, 0, 0, 99)
     # A part of them would be no sum.
-    assert diagnosis.parse_mountstats(NCONNECT.replace(b"tcp 876", b"quic 876")) == {}
+    assert mountstats.parse_mountstats(NCONNECT.replace(b"tcp 876", b"quic 876")) == {}
     # One of them is not connected, or was just used: nobody knows.
     assert only(NCONNECT.replace(b"876 1 2 0 20", b"876 1 2 0 0")).idle_seconds is None
 
@@ -914,7 +917,7 @@ def test_the_last_mount_on_a_point_counts() -> None:
     assert only(UDP_V3 + again).in_flight == 10
     # Of the one on top nothing is known: that of the one below would be a lie.
     assert (
-        diagnosis.parse_mountstats(
+        mountstats.parse_mountstats(
             UDP_V3 + b"device nas:/x mounted on /home with fstype nfs4 statvers=1.1\n\tage:\t1\n"
         )
         == {}
@@ -925,7 +928,7 @@ def test_the_last_mount_on_a_point_counts() -> None:
 def test_truncated_anywhere(text: bytes) -> None:
     whole = only(text)
     for length in range(len(text)):
-        for found in diagnosis.parse_mountstats(text[:length]).values():
+        for found in mountstats.parse_mountstats(text[:length]).values():
             # What is said is said of whole lines: never a number that has lost its end.
             assert (found.protocol, found.bad_xids <= whole.bad_xids) == (whole.protocol, True)
             assert found.connections < whole.connections or (found.sends, found.receives) == (
@@ -935,7 +938,7 @@ def test_truncated_anywhere(text: bytes) -> None:
             assert found.connections < whole.connections or found.pending == whole.pending
             assert found.timeouts is None or found.timeouts <= (whole.timeouts or 0)
             assert found.retransmissions is None or found.retransmissions <= (whole.retransmissions or 0)
-            diagnosis.transport_words(found)
+            mountstats.transport_words(found)
 
 
 @pytest.mark.parametrize(
@@ -956,7 +959,7 @@ def test_truncated_anywhere(text: bytes) -> None:
 )
 def test_unknown_formats_give_nothing(old: bytes, new: bytes) -> None:
     assert old in TCP_V42
-    assert diagnosis.parse_mountstats(TCP_V42.replace(old, new)) == {}
+    assert mountstats.parse_mountstats(TCP_V42.replace(old, new)) == {}
 
 
 def test_operations_that_are_not_understood_give_nothing() -> None:
@@ -973,21 +976,21 @@ def test_any_bytes_in_a_mount_point() -> None:
     data = TCP_V42.replace(
         rb"device 10.0.0.5:/export mounted on /mnt/with\040space\134 with fstype nfs4 statvers=1.1", line
     )
-    assert list(diagnosis.parse_mountstats(data)) == [b"/ \t\n\\\xff\r\x0b\xc3\xa4"]
+    assert list(mountstats.parse_mountstats(data)) == [b"/ \t\n\\\xff\r\x0b\xc3\xa4"]
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\n", b"device", b"device \n", b"\txprt:\ttcp 1\n", b"\0\xff" * 1000, b"xprt: " * 1000 + b"\n"]
 )
 def test_garbage_in_mountstats(data: bytes) -> None:
-    assert diagnosis.parse_mountstats(data) == {}
+    assert mountstats.parse_mountstats(data) == {}
 
 
 def test_the_file(tmp_path: Path) -> None:
     (tmp_path / "mountstats").write_bytes(UDP_V3)
-    assert diagnosis.read_mountstats(str(tmp_path / "mountstats")) == {b"/home": only(UDP_V3)}
-    assert diagnosis.read_mountstats(str(tmp_path / "none")) == {}
-    assert isinstance(diagnosis.read_mountstats(), dict)
+    assert mountstats.read_mountstats(str(tmp_path / "mountstats")) == {b"/home": only(UDP_V3)}
+    assert mountstats.read_mountstats(str(tmp_path / "none")) == {}
+    assert isinstance(mountstats.read_mountstats(), dict)
 
 
 # -- what a process waits in
@@ -1010,10 +1013,10 @@ def child(function: Callable[[], object]) -> Iterator[int]:
 
 def test_a_process_that_waits_for_a_pipe() -> None:
     with child(lambda: os.read(os.pipe()[0], 1)) as pid:
-        until(lambda: "pipe" in (diagnosis.kernel_stack(pid) or "pipe"))
-        name = diagnosis.kernel_stack(pid)
+        until(lambda: "pipe" in (kernelstack.kernel_stack(pid) or "pipe"))
+        name = kernelstack.kernel_stack(pid)
     assert name is None or "pipe" in name
-    assert diagnosis.kernel_stack(pid) is None  # it is gone
+    assert kernelstack.kernel_stack(pid) is None  # it is gone
 
 
 @pytest.mark.root
@@ -1028,11 +1031,11 @@ def test_a_probe_that_waits_for_a_fuse_server(fuse: Fuse) -> None:
                 or "State:\tS" in Path(f"/proc/{pid}/status").read_text()
             )
         )
-        name = diagnosis.kernel_stack(pid)
+        name = kernelstack.kernel_stack(pid)
         fuse.command("die", "fs")
     assert name is not None
     assert "fuse" in name or "request_wait_answer" in name
-    assert diagnosis.stack_words(name) == f"its probe waits in {name}"
+    assert kernelstack.stack_words(name) == f"its probe waits in {name}"
 
 
 @pytest.mark.parametrize(
@@ -1071,4 +1074,4 @@ def test_stacks(
             (tmp_path / file).write_bytes(data)
     really = os.open
     monkeypatch.setattr(os, "open", lambda path, flags: really(str(path).replace("/proc/42", str(tmp_path)), flags))
-    assert diagnosis.kernel_stack(42) == name
+    assert kernelstack.kernel_stack(42) == name

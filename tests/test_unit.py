@@ -148,11 +148,11 @@ def _counted(log: Path) -> set[str]:
 
 _ASK = """
 import socket
-from check_mounts import diagnosis
+from check_mounts import examination, servers as _servers
 listening = socket.create_server(("127.0.0.1", 0))
 hosts = [("127.0.0.1", listening.getsockname()[1]), ("127.0.0.1", 1), ("::1", 1), ("fe80::1%lo", 1)]
-servers = [diagnosis.Server(host, port, "nfs", 4) for host, port in hosts]
-assert len(diagnosis.examine(servers, 0.3)) == 4
+servers = [_servers.Server(host, port, "nfs", 4) for host, port in hosts]
+assert len(examination.examine(servers, 0.3)) == 4
 """
 
 

@@ -1,0 +1,194 @@
+"""What the kernel counts for an NFS mount (/proc/self/mountstats).
+
+Import budget: ``dataclasses``, ``re``. Reading the file takes no more than reading the mount table:
+no mount is touched. All that it may say ends in a value, not in an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Optional
+
+from check_mounts import text
+
+
+@dataclasses.dataclass(frozen=True)
+class Transport:
+    """What the kernel says of the connections of an NFS mount, those of ``nconnect=`` added up.
+
+    They belong to the client's view of a server, so mounts of one server share them. None is what
+    its line does not say. ``sends`` and ``receives`` count transmissions and replies, ``bad_xids``
+    replies to nothing that was open. ``connect_time`` is in seconds, in jiffies in old kernels.
+    ``backlog`` and ``pending`` are sums over all transmissions of the length that the queue had
+    then, not lengths. ``idle_seconds``: since last_used in struct rpc_xprt, which is when a request
+    was last done with (answered or given up) or a connection made, not when one was sent. The
+    kernel writes 0 where it is not connected, hence None for 0. ``retransmissions`` and
+    ``timeouts`` are of requests that are done with; those that hang are not in them yet.
+    ``age_seconds``: since it was mounted."""
+
+    protocol: str
+    connections: int
+    sends: int
+    receives: int
+    bad_xids: int
+    backlog: int
+    pending: Optional[int] = None
+    connects: Optional[int] = None
+    connect_time: Optional[int] = None
+    idle_seconds: Optional[int] = None
+    retransmissions: Optional[int] = None
+    timeouts: Optional[int] = None
+    age_seconds: Optional[int] = None
+
+    @property
+    def in_flight(self) -> int:
+        """Transmissions without a reply: no less than the requests in flight. A request sent twice
+        and answered once leaves one behind for good, and so does one that was given up."""
+        return max(0, self.sends - self.receives)
+
+
+_HEAD = rb"device [^ \t\n]+ mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\Z"
+_OCTAL = rb"\\([0-3][0-7][0-7])"
+_COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
+_QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
+_CONNECTION = ("bind", "connects", "connect_time", "idle")
+# xs_tcp_print_stats and its kin in net/sunrpc/xprtsock.c, xprt_rdma_print_stats: protocol ->
+# columns always there, perhaps there.
+_COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    b"tcp": (("port", *_CONNECTION, *_COUNTED), _QUEUES),
+    b"udp": (("port", "bind", *_COUNTED), _QUEUES),
+    b"rdma": (("port", *_CONNECTION, *_COUNTED), ()),  # what follows is RDMA's own
+    b"local": ((*_CONNECTION, *_COUNTED), _QUEUES),
+}
+
+
+def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
+    """What the file says, which takes no more than reading the mount table; nothing where it cannot
+    be read."""
+    try:
+        with open(path, "rb") as file:
+            return parse_mountstats(file.read())
+    except OSError:
+        return {}
+
+
+def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
+    """Mount point (unescaped) -> its transport, of NFS mounts (show_vfsstat in fs/proc_namespace.c,
+    nfs_show_stats in fs/nfs/super.c).
+
+    Of several mounts on one point the last counts, which is on top. What is not understood is left
+    out; never raises."""
+    found: dict[bytes, Transport] = {}
+    for head, lines in _entries(data):
+        match = re.match(_HEAD, head)
+        if match is None:
+            continue
+        point = re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), match[1])
+        found.pop(point, None)
+        transport = _transport(lines)
+        if transport is not None:
+            found[point] = transport
+    return found
+
+
+def _entries(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
+    """(first line, the lines below it). A line without its end is not used: of a number, the end
+    may be missing."""
+    head, lines = b"", list[bytes]()
+    for line in data.split(b"\n")[:-1]:
+        if line.startswith((b"device ", b"no device ")):
+            yield head, lines
+            head, lines = line, []
+        else:
+            lines.append(line.strip(b"\t "))
+    yield head, lines
+
+
+def _transport(lines: list[bytes]) -> Optional[Transport]:
+    connections = [_connection(line) for line in lines if line.startswith(b"xprt:")]
+    known = [connection for connection in connections if connection is not None]
+    if not known or len(known) < len(connections):
+        return None  # a part of them would be no sum
+
+    def total(name: str) -> Optional[int]:
+        return sum(columns[name] for _, columns in known) if all(name in columns for _, columns in known) else None
+
+    idle = min(columns.get("idle", 0) for _, columns in known)
+    retransmissions, timeouts = _operations(lines)
+    return Transport(
+        protocol=known[0][0],
+        connections=len(known),
+        sends=total("sends") or 0,
+        receives=total("receives") or 0,
+        bad_xids=total("bad_xids") or 0,
+        backlog=total("backlog") or 0,
+        pending=total("pending"),
+        connects=total("connects"),
+        connect_time=total("connect_time"),
+        # Of several connections the one that was last used; if one does not say, nobody knows.
+        idle_seconds=idle if idle > 0 else None,
+        retransmissions=retransmissions,
+        timeouts=timeouts,
+        age_seconds=_age(lines),
+    )
+
+
+def _connection(line: bytes) -> Optional[tuple[str, dict[str, int]]]:
+    """``xprt: tcp 875 1 1 0 84 ...`` -> protocol and its columns; None where it is none that we
+    know."""
+    fields = line.split()
+    if len(fields) < 2 or fields[1] not in _COLUMNS:
+        return None
+    required, optional = _COLUMNS[fields[1]]
+    numbers = [int(field) for field in fields[2:] if _is_number(field)]
+    if len(numbers) < max(len(required), len(fields) - 2):
+        return None
+    return fields[1].decode("ascii"), dict(zip(required + optional, numbers))
+
+
+def _operations(lines: list[bytes]) -> tuple[Optional[int], Optional[int]]:
+    """(retransmissions, timeouts) over ``NAME: ops ntrans timeouts ...`` (_print_rpc_iostats in
+    net/sunrpc/stats.c).
+
+    Old kernels count a request that was never sent as an operation without a transmission: that
+    makes good for nothing."""
+    if b"per-op statistics" not in lines:
+        return None, None
+    retransmissions = timeouts = 0
+    for line in lines[lines.index(b"per-op statistics") + 1 :]:
+        fields = line.partition(b":")[2].split()
+        if len(fields) >= 3 and all(map(_is_number, fields)):
+            retransmissions += max(0, int(fields[1]) - int(fields[0]))
+            timeouts += int(fields[2])
+        elif line:
+            return None, None
+    return retransmissions, timeouts
+
+
+def _is_number(field: bytes) -> bool:
+    """A number of the kernel's, which has 64 bits; a clock may make it negative."""
+    return field.lstrip(b"-").isdigit() and len(field) <= 20 and field.rfind(b"-") <= 0
+
+
+def _age(lines: list[bytes]) -> Optional[int]:
+    for line in lines:
+        fields = line.split()
+        if len(fields) == 2 and fields[0] == b"age:" and _is_number(fields[1]):
+            return int(fields[1])
+    return None
+
+
+def transport_words(transport: Transport) -> str:
+    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; what is not
+    known is left out."""
+    parts = [
+        "no request in flight"
+        if not transport.in_flight
+        else f"up to {text.counted(transport.in_flight, 'request')} in flight"
+    ]
+    if transport.retransmissions:  # those of the requests that hang are not counted yet: 0 would say too much
+        parts.append(text.counted(transport.retransmissions, "retransmission"))
+    if transport.idle_seconds is not None:
+        parts.append(f"no request finished for {transport.idle_seconds} s")
+    return ", ".join(parts)

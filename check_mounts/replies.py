@@ -1,0 +1,90 @@
+"""What a server replied to us, in values and in words.
+
+Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import errno as errno_module
+import os
+from typing import Optional
+
+from check_mounts import text
+from check_mounts.servers import Server
+
+
+class Verdict(enum.Enum):
+    """What became of a connection to a server."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+    RPC_ANSWERED = "rpc-answered"
+    RPC_ERROR = "rpc-error"
+    RPC_SILENT = "rpc-silent"
+    CLOSED = "closed"
+    GARBAGE = "garbage"
+    NOT_ASKED = "not-asked"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What a server replied. ``seconds`` lie between the attempt to connect and the verdict,
+    ``connect_seconds`` between the attempt and the connection; None where there was no attempt or
+    no connection.
+
+    ``errno`` is the error of UNREACHABLE and REFUSED, and what kept us from asking for NOT_ASKED,
+    None if it was the time. ``error`` is the name of the error that RFC 5531 has for RPC_ERROR."""
+
+    verdict: Verdict
+    seconds: Optional[float] = None
+    connect_seconds: Optional[float] = None
+    errno: Optional[int] = None
+    error: str = ""
+
+
+def words(server: Server, reply: Reply) -> str:
+    """A sentence fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For Ceph it
+    is a ``monitor``."""
+    address = text.printable_argument(server.address)
+    name = f"{'monitor' if server.kind == 'ceph' else 'server'} {f'[{address}]' if ':' in address else address}"
+    reason = "not in time" if reply.errno is None else os.strerror(reply.errno)
+    return name + {
+        Verdict.CONNECTED: f" accepts connections on port {server.port}",
+        Verdict.REFUSED: f" refuses connections on port {server.port}",
+        Verdict.UNREACHABLE: f" is unreachable ({reason})",
+        Verdict.SILENT: f" does not answer on port {server.port}",
+        Verdict.RPC_ANSWERED: " answers RPC: this client is stuck",
+        Verdict.RPC_ERROR: f" answers RPC with an error ({reply.error})",
+        Verdict.RPC_SILENT: f" accepts connections on port {server.port} but does not answer RPC",
+        Verdict.CLOSED: f" closes the connection on port {server.port}",
+        Verdict.GARBAGE: f" does not speak RPC on port {server.port}",
+        Verdict.NOT_ASKED: f" was not asked ({reason})",
+    }.get(reply.verdict, "")
+
+
+SHORT_OF = frozenset({errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM})
+# What connect(2) says of this machine, not of the server or the way to it. EADDRNOTAVAIL: no port
+# or no address of our own; EACCES, EPERM: SELinux, a filter or a route of this machine. (ICMP
+# "prohibited" from elsewhere is EHOSTUNREACH.)
+_OWN_TROUBLE = SHORT_OF | {
+    errno_module.EADDRNOTAVAIL,
+    errno_module.EAFNOSUPPORT,
+    errno_module.EAGAIN,
+    errno_module.ENODEV,
+}
+_OWN_TROUBLE |= {errno_module.EACCES, errno_module.EPERM}
+
+
+def verdict_of(error: int) -> Verdict:
+    """What an error of connecting means. What is not listed is the way's, also EINVAL: a blackhole
+    route (ip-route(8)) says so."""
+    if error == errno_module.ECONNREFUSED:
+        return Verdict.REFUSED
+    if error == errno_module.ETIMEDOUT:  # the kernel's own word for silence
+        return Verdict.SILENT
+    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # it stood, and was over before we looked
+        return Verdict.CLOSED
+    return Verdict.NOT_ASKED if error in _OWN_TROUBLE else Verdict.UNREACHABLE

@@ -1,0 +1,137 @@
+"""Where the server of a mount listens, from what the kernel says of its superblock.
+
+Import budget: ``dataclasses``, ``re``, ``socket``. Nothing here looks up a name or opens a socket,
+and whatever a mount table says ends in a value, not in an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from collections.abc import Callable
+from typing import Optional
+
+from check_mounts.model import Mount
+
+# IANA: nfs, microsoft-ds, the 9P port of the kernel (P9_FD_PORT), and a Ceph monitor's for its
+# protocols 1 and 2.
+NFS_PORT, CIFS_PORT, P9_PORT, CEPH_PORT, CEPH_PORT_2 = 2049, 445, 564, 6789, 3300
+
+_LONGEST_PORT = 5
+# Patterns are compiled when they are needed: to compile them all takes longer than to fork a
+# worker.
+_SCOPE = rb"[A-Za-z0-9_.:-]{1,15}\Z"  # an interface's name (IFNAMSIZ) or number
+_ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where the server of a mount listens. ``address`` is numeric, an IPv6 one perhaps with a
+    scope: ``fe80::1%eth0``.
+
+    ``kind`` is ``nfs``, ``cifs``, ``9p`` or ``ceph``; ``version`` the version of the RPC program
+    NFS, 0 for the others."""
+
+    address: str
+    port: int
+    kind: str
+    version: int = 0
+
+
+def server_of(mount: Mount) -> Optional[Server]:
+    """The server of a mount, from what its superblock says; None where there is none, or none that
+    a TCP connection reaches.
+
+    Only filesystems whose options the kernel writes itself are believed: those of FUSE are its
+    user's choice."""
+    finder = _FINDERS.get(mount.fs_type)
+    return None if finder is None else finder(mount)
+
+
+def _nfs_server(mount: Mount) -> Optional[Server]:
+    """nfs_show_mount_options in fs/nfs/super.c. Version 3 without ``port=`` has asked rpcbind,
+    which says 2049 nearly everywhere."""
+    if _last(mount, b"proto") not in (None, b"tcp", b"tcp6"):
+        return None
+    version = _last(mount, b"vers") or (b"4" if mount.fs_type == b"nfs4" else b"3")
+    number = int(version[:1]) if version[:1] in (b"2", b"3", b"4") else 4
+    return _server(_last(mount, b"addr"), _last(mount, b"port"), "nfs", NFS_PORT, number)
+
+
+def _cifs_server(mount: Mount) -> Optional[Server]:
+    """cifs_show_address in fs/smb/client/cifsfs.c. ``rdma`` is no TCP; a port other than 445 is not
+    shown by all kernels."""
+    if b"rdma" in mount.super_options:
+        return None
+    return _server(_last(mount, b"addr"), _last(mount, b"port"), "cifs", CIFS_PORT)
+
+
+def _p9_server(mount: Mount) -> Optional[Server]:
+    """p9_fd_show_options in net/9p/trans_fd.c: the address is the source, the port is shown where
+    it is not 564."""
+    if _last(mount, b"trans") != b"tcp":
+        return None
+    return _server(mount.source, _last(mount, b"port"), "9p", P9_PORT)
+
+
+def _ceph_server(mount: Mount) -> Optional[Server]:
+    """The first monitor (mount.ceph(8)): of ``mon_addr=A:PORT/B:PORT``, or of a source
+    ``A:PORT,B:PORT:/PATH``."""
+    listed = _last(mount, b"mon_addr")
+    first = mount.source.partition(b":/")[0].partition(b",")[0] if listed is None else listed.partition(b"/")[0]
+    match = re.match(_ENDPOINT, first)
+    if match is None:
+        return None
+    port = CEPH_PORT if _last(mount, b"ms_mode") in (None, b"legacy") else CEPH_PORT_2
+    return _server(match[1] or match[2], match[3], "ceph", port)
+
+
+_FINDERS: dict[bytes, Callable[[Mount], Optional[Server]]] = {
+    b"nfs": _nfs_server,
+    b"nfs4": _nfs_server,
+    b"cifs": _cifs_server,
+    b"smb3": _cifs_server,
+    b"9p": _p9_server,
+    b"ceph": _ceph_server,
+}
+
+
+def _last(mount: Mount, name: bytes) -> Optional[bytes]:
+    """The value of a superblock option, of its last occurrence: kernels write the address after
+    what a user may have chosen, such as a ``username=`` with a comma in it."""
+    prefix = name + b"="
+    for option in reversed(mount.super_options):
+        if option.startswith(prefix):
+            return option[len(prefix) :]
+    return None
+
+
+def _server(
+    address: Optional[bytes], port: Optional[bytes], kind: str, default: int, version: int = 0
+) -> Optional[Server]:
+    host, number = _numeric(address), _port(port, default)
+    return None if host is None or number is None else Server(host, number, kind, version)
+
+
+def _numeric(address: Optional[bytes]) -> Optional[str]:
+    """The address as inet_ntop(3) writes it, so that one server is one; None where it is no
+    address, or the unspecified one."""
+    host, percent, scope = (address or b"").partition(b"%")
+    family = socket.AF_INET6 if b":" in host else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, host.decode("ascii"))
+    except (OSError, ValueError):
+        return None
+    if not any(packed) or (percent and (family == socket.AF_INET or not re.match(_SCOPE, scope))):
+        return None
+    return socket.inet_ntop(family, packed) + (percent + scope).decode("ascii")
+
+
+def _port(value: Optional[bytes], default: int) -> Optional[int]:
+    """A port; ``default`` where there is none, or 0, which means the same; None where it makes no
+    sense."""
+    if value is None:
+        return default
+    if not value.isdigit() or len(value) > _LONGEST_PORT or int(value) > 0xFFFF:
+        return None
+    return int(value) or default
