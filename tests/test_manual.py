@@ -40,6 +40,7 @@ def _bold(groff: str) -> set[str]:
 
 MANUAL = _plain((ROOT / "man/check_mounts.8").read_text())
 README = (ROOT / "README.md").read_text()
+STATES = (ROOT / "docs/states.md").read_text()
 
 
 def section(manual: str, title: str) -> str:
@@ -82,7 +83,7 @@ def test_defaults_are_those_there_are() -> None:
 def test_conditions_are_those_there_are() -> None:
     headings = re.findall(r"^\.TP\n\\fB(\S+?)\\fR \((.*)\)$", section(MANUAL, "CONDITIONS"), re.M)
     rows = re.findall(
-        r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", README.partition("## States")[2].partition("\n### ")[0], re.M
+        r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", STATES.partition("## States")[2].partition("\n## ")[0], re.M
     )
     for listed in (headings, [row for row in rows if row[0] != "condition"]):
         assert [name for name, _ in listed] == [condition.value for condition in Condition]
@@ -108,7 +109,7 @@ def test_perfdata_is_what_there_is() -> None:
     assert general == {name for name, _ in summary.counts((), Survey(()))} | {"time", "slowest"}
     part = section(MANUAL, "Perfdata").partition(".I MOUNTPOINT")[0]
     assert {word for word in _bold(part) if not word.startswith("-")} == general
-    table = README.partition("## Perfdata")[2].partition("\n## ")[0]
+    table = STATES.partition("## Perfdata")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.M)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == general
     of_mounts = {name for row in rows for name in re.findall(r"`'(.*?)'`", row)}
@@ -144,7 +145,7 @@ def test_what_is_installed() -> None:
         assert f"{name}({number})" in text
 
 
-@pytest.mark.parametrize("name", ["README.md", "man/check_mounts.8"])
+@pytest.mark.parametrize("name", ["README.md", "docs/states.md", "man/check_mounts.8"])
 def test_the_states_of_a_plugin(name: str) -> None:
     text = (ROOT / name).read_text()
     assert all(state.name in text for state in State)

@@ -3,7 +3,7 @@
 :data:`KINDS` says how each mount is made, the fault it meets, and the condition expected then;
 :data:`SERVERS` the servers, and the faults that each meets as a whole; :data:`RUNS` what
 check_mounts is asked besides the plain survey. ``/mnt/NAME`` is a kind's mount point. README.md
-says how to add to them; man/check_mounts.8 and the project's README quote the table."""
+says how to add to them; man/check_mounts.8 and docs/states.md quote the table."""
 
 from __future__ import annotations
 
@@ -444,7 +444,7 @@ SERVE = {
 
 
 def table() -> str:
-    """What check_mounts says when..., as the project's README has it."""
+    """What check_mounts says when..., as docs/states.md has it."""
     rows = [f"| {kind.words} | {kind.expected} |{' still ok |' if kind.warm else ' |'}" for kind in KINDS if kind.words]
     return "\n".join(["| what happened | check_mounts | plain `stat`, where that is tested |", "|---|---|---|", *rows])
 

@@ -114,8 +114,8 @@ def test_a_guest_that_dies_says_why() -> None:
     assert "sysrq triggered crash" in result.console
 
 
-def test_the_readme_quotes_the_zoo() -> None:
-    assert kinds.table() in (guest.CHECKOUT / "README.md").read_text()
+def test_the_documentation_quotes_the_zoo() -> None:
+    assert kinds.table() in (guest.CHECKOUT / "docs/states.md").read_text()
 
 
 def test_the_manual_quotes_the_zoo() -> None:
