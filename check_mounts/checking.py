@@ -315,6 +315,7 @@ def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
         findings=(*filter(stands, result.findings), *more.findings),
         left_out=(*left_out, *(out for out in more.left_out if out.mount.identity in keys)),
         notes=(*result.notes, *(note for note in more.notes if note not in result.notes)),
+        unremembered=result.unremembered or more.unremembered,
         duration=result.duration + more.duration,
         interrupted=result.interrupted or more.interrupted,
     )

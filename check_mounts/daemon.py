@@ -990,10 +990,7 @@ class Daemon:
         if each.whole:
             self._taken = each.begun
             # Without it nothing else says, once this daemon has ended, what it leaves behind.
-            self._complain(
-                "memory",
-                next((note for note in result.notes if note.startswith("stuck probes are not remembered")), None),
-            )
+            self._complain("memory", summary.unremembered(result))
         if each.whole:
             self._look_up_after(result)
         judgements = self._publish()

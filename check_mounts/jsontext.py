@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Optional
 
-from check_mounts import filesystems, summary, text
+from check_mounts import filesystems, selection, summary, text
 from check_mounts import policy as policies
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step, Survey
@@ -32,7 +32,7 @@ def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, Sta
         "timeout": survey.timeout,
         "interrupted": survey.interrupted,
         "counts": dict(summary.counts(judgements, survey)),
-        "notes": survey.notes,
+        "notes": summary.notes(survey),
     }
     findings = [_judgement(judgement) for judgement in judgements]
     left_out = [_left_out(out) for out in survey.left_out]
@@ -126,4 +126,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _left_out(out: LeftOut) -> dict[str, Any]:
-    return {"mount_point": text.printable(out.mount.mount_point), "why": out.why, "mount": _mount(out.mount)}
+    return {
+        "mount_point": text.printable(out.mount.mount_point),
+        "why": selection.why_left_out(out),
+        "mount": _mount(out.mount),
+    }

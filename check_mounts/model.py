@@ -357,14 +357,44 @@ class Finding:
         return bool(self.mount_point)
 
 
+class Reason(enum.Enum):
+    """Why a mount is not probed. :func:`check_mounts.selection.why_left_out` puts it in words."""
+
+    TYPE_EXCLUDED = enum.auto()
+    PLACE_EXCLUDED = enum.auto()
+    SOURCE_EXCLUDED = enum.auto()
+    TYPE_NOT_INCLUDED = enum.auto()
+    PLACE_NOT_INCLUDED = enum.auto()
+    SOURCE_NOT_INCLUDED = enum.auto()
+    IGNORED = enum.auto()
+    NOT_NETWORK = enum.auto()
+    NOT_NAMED = enum.auto()
+    INACCESSIBLE = enum.auto()
+    IN_SANDBOX = enum.auto()
+    SYSTEMDS = enum.auto()
+    TRIGGER = enum.auto()
+    PSEUDO = enum.auto()
+    USERS_FUSE = enum.auto()
+    UNMOUNTED = enum.auto()
+
+    @property
+    def avoids(self) -> bool:
+        """Whether no path may be looked up through the mount either, where that could hang. To
+        exclude a mount means to leave it alone; not to include it only means that others count."""
+        return self in _AVOIDED
+
+
+_AVOIDED = frozenset(
+    {Reason.TYPE_EXCLUDED, Reason.PLACE_EXCLUDED, Reason.SOURCE_EXCLUDED, Reason.IGNORED, Reason.USERS_FUSE}
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A mount that was not to be probed, and why. ``avoid``: nothing may be looked up through it
-    either, where that could hang."""
+    """A mount that is not probed, and why."""
 
     mount: Mount
-    why: str
-    avoid: bool = False
+    why: Reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,7 +404,8 @@ class Survey:
 
     ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names
     the signal that cut the pass short. ``excused`` are mounts that were declared and may be absent,
-    and are, in words; ``uncompared`` declared options that could be compared with nothing."""
+    and are, in words; ``uncompared`` declared options that could be compared with nothing.
+    ``unremembered``: why stuck probes are not remembered, in words; empty where they are."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -385,3 +416,4 @@ class Survey:
     interrupted: Optional[str] = None
     excused: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
+    unremembered: str = ""

@@ -14,10 +14,9 @@ from typing import Optional, Union
 
 from check_mounts import filesystems, mounttable
 from check_mounts.filesystems import is_fuse
-from check_mounts.model import LeftOut, Mount
+from check_mounts.model import LeftOut, Mount, Reason
 
 _NOBODY = 0xFFFFFFFE
-_TRIGGER = "autofs trigger"
 
 Glob = re.Pattern[bytes]
 
@@ -185,28 +184,22 @@ def _any(globs: Sequence[PathPattern], value: bytes) -> bool:
     return any(glob.match(value) for glob in globs)
 
 
-# Why a mount is left out, and whether it is also to be avoided on the way to others: who excludes a
-# mount wants it left alone; one that is merely not included is nobody's concern.
-_Reason = tuple[str, bool]
-
-
-def why_filtered(mount: Mount, filters: Filters) -> Optional[_Reason]:
-    """The option that leaves a mount out; None where none does."""
-    given: tuple[tuple[Sequence[PathPattern], Sequence[PathPattern], bytes, str], ...] = (
-        (filters.include_types, filters.exclude_types, mount.fs_type, "type"),
-        (filters.include_paths, filters.exclude_paths, mount.mount_point, "mount point"),
-        (filters.include_sources, filters.exclude_sources, mount.source, "source"),
+def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
+    """The filter that leaves a mount out; None where no filter does."""
+    given: tuple[tuple[Sequence[PathPattern], bool, bytes, Reason], ...] = (
+        (filters.exclude_types, True, mount.fs_type, Reason.TYPE_EXCLUDED),
+        (filters.include_types, False, mount.fs_type, Reason.TYPE_NOT_INCLUDED),
+        (filters.exclude_paths, True, mount.mount_point, Reason.PLACE_EXCLUDED),
+        (filters.include_paths, False, mount.mount_point, Reason.PLACE_NOT_INCLUDED),
+        (filters.exclude_sources, True, mount.source, Reason.SOURCE_EXCLUDED),
+        (filters.include_sources, False, mount.source, Reason.SOURCE_NOT_INCLUDED),
     )
-    for includes, excludes, value, what in given:
-        if _any(excludes, value):
-            return f"its {what} is excluded", True
-        if includes and not _any(includes, value):
-            return f"its {what} is not among those included", False
+    for globs, if_it_matches, value, reason in given:
+        if globs and _any(globs, value) is if_it_matches:
+            return reason
     if filters.ignored(mount.mount_point):
-        return "the configuration says to ignore it", True
-    if filters.remote and not is_remote(mount):
-        return "not a network filesystem", False
-    return None
+        return Reason.IGNORED
+    return Reason.NOT_NETWORK if filters.remote and not is_remote(mount) else None
 
 
 # What systemd lays over what a service is not to see, and through which it hands mounts to it
@@ -243,39 +236,56 @@ def masks(mounts: Sequence[Mount]) -> frozenset[int]:
     )
 
 
-def _why_mask(mount: Mount) -> _Reason:
-    return (
-        "made inaccessible in systemd's sandbox"
-        if b"/inaccessible/" in mount.root
-        else "systemd's own, in its sandbox",
-        False,
-    )
+def _why_mask(mount: Mount) -> Reason:
+    return Reason.INACCESSIBLE if b"/inaccessible/" in mount.root else Reason.IN_SANDBOX
 
 
-def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[_Reason]:
+def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason]:
     """The default that leaves a mount out; None where none does, or where it was declared or asked
     for by name or type."""
     if mount.fs_type == b"autofs":
-        return None if filters.autofs else (_TRIGGER, False)
+        return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
         return None
     if _SYSTEMDS.fullmatch(mount.mount_point):
-        return "systemd's own", False
+        return Reason.SYSTEMDS
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
-        return "kernel pseudo-filesystem", False
-    owner = unprivileged_owner(mount)
-    # An unprivileged user decides whether such a mount answers; he must not decide over the state
-    # of the host.
-    if owner is not None and not filters.user_mounts:
-        return f"FUSE mount of uid {owner}", True
-    return None
+        return Reason.PSEUDO
+    # An unprivileged user decides whether such a mount answers, but must not decide the state of
+    # the host.
+    return Reason.USERS_FUSE if unprivileged_owner(mount) is not None and not filters.user_mounts else None
+
+
+_WORDS = {
+    Reason.TYPE_EXCLUDED: "its type is excluded",
+    Reason.PLACE_EXCLUDED: "its mount point is excluded",
+    Reason.SOURCE_EXCLUDED: "its source is excluded",
+    Reason.TYPE_NOT_INCLUDED: "its type is not among those included",
+    Reason.PLACE_NOT_INCLUDED: "its mount point is not among those included",
+    Reason.SOURCE_NOT_INCLUDED: "its source is not among those included",
+    Reason.IGNORED: "the configuration says to ignore it",
+    Reason.NOT_NETWORK: "not a network filesystem",
+    Reason.NOT_NAMED: "not among the mount points named",
+    Reason.INACCESSIBLE: "made inaccessible in systemd's sandbox",
+    Reason.IN_SANDBOX: "systemd's own, in its sandbox",
+    Reason.SYSTEMDS: "systemd's own",
+    Reason.TRIGGER: "autofs trigger",
+    Reason.PSEUDO: "kernel pseudo-filesystem",
+    Reason.USERS_FUSE: "FUSE mount of uid {}",
+    Reason.UNMOUNTED: "unmounted during the run",
+}
+
+
+def why_left_out(out: LeftOut) -> str:
+    """The reason why a mount is not probed, in words."""
+    return _WORDS[out.why].format(unprivileged_owner(out.mount))
 
 
 def may_enter(mount: Mount, filters: Filters) -> bool:
     """Whether anything may be looked up in a mount that can hang, on the way to something else: not
     where it is to be left alone."""
     reasons = (_why_default(mount, filters, mount.mount_point in filters.mount_points), why_filtered(mount, filters))
-    return not any(reason is not None and reason[1] for reason in reasons)
+    return not any(reason is not None and reason.avoids for reason in reasons)
 
 
 def is_wanted(mount: Mount, filters: Filters) -> bool:
@@ -303,7 +313,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     for mount in mounts:
         is_named = mount.mount_point in named
         if named and not is_named and mount.mount_id not in filters.also:
-            left_out.append(LeftOut(mount, "not among the mount points named"))
+            left_out.append(LeftOut(mount, Reason.NOT_NAMED))
             continue
         reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
         if reason is None:
@@ -312,14 +322,15 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             ):  # what is named has to be reachable: hidden below another mount is not good enough
                 mounted.add(mount.mount_point)
             reason = why_filtered(mount, filters)
-        if reason is not None and (reason[1] or mount.mount_id not in filters.also):
-            left_out.append(LeftOut(mount, *reason))
+        if reason is not None and (reason.avoids or mount.mount_id not in filters.also):
+            left_out.append(LeftOut(mount, reason))
         elif mount.mount_id in visible:
             selected.append(mount)
         else:
             shadowed.append(mount)
     why_not = {mount.mount_point: "covered by another mount" for mount in shadowed}
-    why_not.update({out.mount.mount_point: f"only its {out.why} is mounted" for out in left_out if out.why == _TRIGGER})
+    triggers = [out.mount.mount_point for out in left_out if out.why is Reason.TRIGGER]
+    why_not.update(dict.fromkeys(triggers, "only its autofs trigger is mounted"))
     absent = [path for path in dict.fromkeys(filters.mount_points) if path not in mounted]
     missing = tuple((path, why_not.get(path, "not mounted")) for path in absent)
     return Selection(tuple(selected), tuple(shadowed), tuple(left_out), missing, named, visible, covers)

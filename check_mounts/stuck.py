@@ -84,11 +84,13 @@ class Registry:
     one's workers.
 
     Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and
-    costs the memory only. ``path`` None means: no memory, for the reason ``why``. ``own`` are those
+    costs the memory only. ``unremembered``: why this run cannot remember its own, empty where it
+    can. ``path`` None means: no memory, for the reason ``why``. ``own`` are those
     that earlier passes of this process have lost: they are known whatever becomes of the files."""
 
     def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
         self.notes: list[str] = []
+        self.unremembered = ""
         self._own = own
         self.probes: list[StuckProbe] = self._own_alive(())
         self._place: dict[StuckProbe, tuple[str, int]] = {}
@@ -105,7 +107,7 @@ class Registry:
             self._directory = open_directory(path)
         except Unusable as error:
             where = f"{text.printable_argument(path)}: " if path is not None else ""
-            self.notes.append(f"stuck probes are not remembered: {where}{error}")
+            self.unremembered = f"{where}{error}"
             return
         self._boot = here()
         try:
@@ -233,7 +235,7 @@ class Registry:
         try:
             self._lines = self._create(RECORD_SIZE * (slots + 1))
         except OSError as error:
-            self._note(f"stuck probes are not remembered: {error.strerror}")
+            self.unremembered = str(error.strerror)
 
     def _create(self, size: int) -> mmap.mmap:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

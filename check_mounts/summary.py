@@ -247,6 +247,17 @@ class Worth(enum.IntEnum):
     REST = enum.auto()
 
 
+def unremembered(survey: Survey) -> Optional[str]:
+    """Why stuck probes are not remembered, as a message; None where they are."""
+    return f"stuck probes are not remembered: {survey.unremembered}" if survey.unremembered else None
+
+
+def notes(survey: Survey) -> list[str]:
+    """The survey's notes, in the order in which they are printed."""
+    without_memory = unremembered(survey)
+    return [*([without_memory] if without_memory else []), *survey.notes]
+
+
 class Detail(NamedTuple):
     """A line below the status line. ``head``: the position of the line without which it means
     nothing, or None."""
@@ -259,7 +270,7 @@ class Detail(NamedTuple):
 def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[Detail]:
     """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every
     step and what was left out (3)."""
-    lines = [Detail(f"note: {note}", Worth.NOTE) for note in survey.notes]
+    lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
     for judgement in judgements:
         plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
         if verbosity >= (2 if plain else 1):
@@ -268,7 +279,10 @@ def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> 
             worth = Worth.ABOUT_FAILED if bad else Worth.REST
             lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, verbosity))
     if verbosity >= 3:
-        lines.extend(Detail(f"left out: {described(out.mount)}: {out.why}", Worth.REST) for out in survey.left_out)
+        lines.extend(
+            Detail(f"left out: {described(out.mount)}: {selection.why_left_out(out)}", Worth.REST)
+            for out in survey.left_out
+        )
     if verbosity >= 1:
         lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
         lines.extend(Detail(f"not compared: {words}", Worth.REST) for words in survey.uncompared)

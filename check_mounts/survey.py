@@ -23,7 +23,7 @@ from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
 from check_mounts.causes import Causes
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Step, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, Step, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.privilege import Identity
 from check_mounts.selection import Selection
@@ -247,6 +247,7 @@ class Pass:
             findings=(*self._explained(findings), *conditions.not_understood(self._unparsed)),
             left_out=(*self.chosen.left_out, *vanished),
             notes=(*self._registry.notes, *self.notes),
+            unremembered=self._registry.unremembered,
             started=self.started,
             duration=time.monotonic() - self._clock,
             timeout=self.timeout,
@@ -720,7 +721,7 @@ class _Plan:
     def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
         self._by_id = {mount.mount_id: mount for mount in mounts}
         self._selected = {mount.mount_id for mount in chosen.selected}
-        self._avoid = {out.mount.mount_id: out.why for out in chosen.left_out if out.avoid}
+        self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
         self.parent: dict[int, int] = {}
         self.children: dict[int, list[Mount]] = {}
         # Mounts that no look-up may go to, because the way leads through one that is to be left
@@ -733,7 +734,8 @@ class _Plan:
             place = self._place_below(mount)
             if place.avoid is not None:
                 point = text.printable(self._by_id[place.avoid].mount_point)
-                self.avoided.append((mount, f"below {point}, which is left alone ({self._avoid[place.avoid]})"))
+                why = selection.why_left_out(self._avoid[place.avoid])
+                self.avoided.append((mount, f"below {point}, which is left alone ({why})"))
             elif place.parent is None:
                 outermost.append(mount)
             else:
@@ -927,8 +929,8 @@ def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], 
         is_named = mount.mount_point in survey.chosen.named  # who is named is expected to be reached
         there = now.get(key)
         if there is None or _was_replaced(finding, there.mount):
-            why = "unmounted during the run"
-            vanished.append(LeftOut(mount, why))
+            vanished.append(LeftOut(mount, Reason.UNMOUNTED))
+            why = selection.why_left_out(vanished[-1])
         else:
             findings.append(_in_its_place(finding, there))
             why = "covered by another mount" if findings[-1].condition is Condition.SHADOWED else ""

@@ -151,4 +151,6 @@ TABLE = rb"""
 def test_the_trigger_of_a_declared_automount_is_left_alone() -> None:
     chosen = selection.select(mounttable.parse(TABLE)[0], Filters(declared=lambda mount: True))
     assert [mount.mount_point for mount in chosen.selected] == [b"/", b"/proc", b"/mnt/cloud"]
-    assert [(out.mount.mount_point, out.why) for out in chosen.left_out] == [(b"/home", "autofs trigger")]
+    assert [(out.mount.mount_point, selection.why_left_out(out)) for out in chosen.left_out] == [
+        (b"/home", "autofs trigger")
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 from check_mounts import cli, jsontext, summary
-from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
+from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import DEFAULT_SEVERITY, Policy
 from check_mounts.thresholds import parse_capacity
@@ -97,7 +97,7 @@ def _told() -> Survey:
     outcome = Outcome(seconds=(0.1,) * len(Step), usage=Usage(1 << 40, 1 << 39, 1 << 39, 1000, 500))
     hung = Finding(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, 100.0)
     line = Finding(b"", None, Condition.UNPROBED, "x", line=BadLine("/etc/fstab", 3, "x"))
-    return Survey((hung, line), (LeftOut(mount, "excluded"),), ("a note",))
+    return Survey((hung, line), (LeftOut(mount, Reason.TYPE_EXCLUDED),), ("a note",))
 
 
 def test_perfdata_is_what_there_is() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from check_mounts import plugin as plugins
 from check_mounts import summary
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge_all
 from check_mounts.thresholds import Range
@@ -168,7 +168,7 @@ def test_five_hundred_servers_stay_readable() -> None:
 def test_verbosity() -> None:
     blocked = finding(b"/home/a", Condition.BLOCKED, "below /home, which timed out", None)
     hung = finding(b"/home", Condition.TIMED_OUT, "after 5 s", 5.0)
-    out = LeftOut(mount(b"/proc", b"proc", b"proc"), "kernel pseudo-filesystem")
+    out = LeftOut(mount(b"/proc", b"proc", b"proc"), Reason.PSEUDO)
     result = survey(HEALTHY[0], blocked, hung, left_out=(out,), notes=("something",))
     lines = [printed(result, verbosity=level, perfdata="none").split("\n")[1:-1] for level in range(4)]
     assert lines[0] == ["note: something"]
@@ -194,7 +194,7 @@ def test_steps() -> None:
 
 
 def test_nothing_selected() -> None:
-    out = LeftOut(mount(b"/proc"), "kernel pseudo-filesystem")
+    out = LeftOut(mount(b"/proc"), Reason.PSEUDO)
     data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none"))
     assert (data, state) == (
         b"MOUNTS UNKNOWN - no mount was selected (1 mount left out, -vvv says why)\n",
@@ -339,7 +339,7 @@ def test_json_is_what_it_is_documented_to_be() -> None:
         "server 10.0.0.5 is down",
         ("a remark",),
     )
-    out = LeftOut(mount(b"/proc"), "kernel pseudo-filesystem")
+    out = LeftOut(mount(b"/proc"), Reason.PSEUDO)
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
     data, state = jsontext.report(survey(hung, missing, HEALTHY[0], left_out=(out,), notes=("n",)), Policy(), False)
     value = json.loads(data)

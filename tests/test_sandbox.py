@@ -27,7 +27,7 @@ def mounts(*lines: bytes) -> list[Mount]:
 
 def _left_out(*lines: bytes, filters: Optional[selection.Filters] = None) -> dict[bytes, str]:
     return {
-        out.mount.mount_point: out.why
+        out.mount.mount_point: selection.why_left_out(out)
         for out in selection.select(mounts(*lines), filters or selection.Filters()).left_out
     }
 

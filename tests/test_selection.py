@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from check_mounts import mounttable, selection
+from check_mounts.model import LeftOut, Reason
 from check_mounts.selection import Filters, GlobError, compile_glob, select
 
 TABLE = rb"""
@@ -77,7 +78,7 @@ def test_named_but_covered_is_missing() -> None:
 
 @pytest.mark.parametrize("why", ["autofs trigger", "FUSE mount of uid 1000", "kernel pseudo-filesystem"])
 def test_the_reason_is_said(why: str) -> None:
-    assert why in {out.why for out in select(MOUNTS, Filters()).left_out}
+    assert why in {selection.why_left_out(out) for out in select(MOUNTS, Filters()).left_out}
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,9 @@ def test_server(source: str, server: object) -> None:
 )
 def test_normalised(given: bytes, kernel: bytes) -> None:
     assert selection.normalised(given) == kernel
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_words_of_its_own(reason: Reason) -> None:
+    said = {each: selection.why_left_out(LeftOut(MOUNTS[4], each)) for each in Reason}
+    assert [each for each, words in said.items() if words == said[reason]] == [reason]

@@ -15,7 +15,7 @@ from typing import Optional
 import pytest
 
 from check_mounts import filesystems
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, State, Step, Survey, Usage
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, judge_all
 from check_mounts.thresholds import parse_capacity
@@ -54,7 +54,7 @@ def overlay(number: int, upper: str = "/var/lib/docker/overlay2", source: str = 
 
 
 def full(*findings: Finding, policy: Policy = CRITICAL_90, left_out: Sequence[Mount] = ()) -> list[str]:
-    survey = Survey(findings, tuple(LeftOut(each, "excluded") for each in left_out))
+    survey = Survey(findings, tuple(LeftOut(each, Reason.TYPE_EXCLUDED) for each in left_out))
     return [each.finding.mount_point.decode() for each in judge_all(survey, policy) if each.condition is Condition.FULL]
 
 

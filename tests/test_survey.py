@@ -49,7 +49,10 @@ def test_what_takes_the_place_of_a_mount_is_another_one(tmp_path: Path, other: b
     table = b"2000000027 1 0:1 / /no/such/place rw - ext4 a rw\n"
     assert [each.condition for each in _take(table, tmp_path, table).findings] == [Condition.UNPROBED]
     result = _take(table, tmp_path, table.replace(b"ext4 a", other))
-    assert (result.findings, [out.why for out in result.left_out]) == ((), ["unmounted during the run"])
+    assert (result.findings, [selection.why_left_out(out) for out in result.left_out]) == (
+        (),
+        ["unmounted during the run"],
+    )
 
 
 @pytest.mark.parametrize("root", [b"overlay overlayfs:/overlay", b"nfs4 filer1:/root", b"fuse.glusterfs gl:/root"])
@@ -59,7 +62,7 @@ def test_a_root_filesystem_that_is_left_out_blocks_nothing(tmp_path: Path, root:
     # It was looked for, and is not there: its mount ID is made up.
     assert [each.condition for each in result.findings] == [Condition.UNPROBED]
     assert result.findings[0].detail == conditions.Elsewhere.NO_PATH.value
-    assert [out.why for out in result.left_out] == ["its type is excluded"]
+    assert [selection.why_left_out(out) for out in result.left_out] == ["its type is excluded"]
 
 
 def test_what_is_below_another_network_mount_that_is_left_out_is_blocked(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_what_is_below_another_network_mount_that_is_left_out_is_blocked(tmp_pat
 def test_ids_out_of_this_world(tmp_path: Path) -> None:
     table = b"2147483647 1 1048575:2147483647 / /no/such/place rw - fuse x rw,user_id=4294967295,group_id=99999999999\n"
     result = _take(table, tmp_path)
-    assert [out.why for out in result.left_out] == ["FUSE mount of uid 4294967294"]
+    assert [selection.why_left_out(out) for out in result.left_out] == ["FUSE mount of uid 4294967294"]
 
 
 def test_a_path_that_no_call_takes(tmp_path: Path) -> None:
