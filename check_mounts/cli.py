@@ -42,9 +42,9 @@ from check_mounts import (
 )
 from check_mounts.checking import Options
 from check_mounts.config import Configuration
-from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step, Survey
+from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step
 from check_mounts.notes import Notes
-from check_mounts.policy import Policy
+from check_mounts.policy import Judged, Judgement, Policy
 from check_mounts.signals import Interrupts
 from check_mounts.thresholds import Capacity, Range, parse_capacity
 
@@ -882,9 +882,9 @@ def _read_table(options: Options) -> mounttable.Table:
         raise UsageError(f"argument --mountinfo: {path}: {error.strerror}") from None
 
 
-def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Survey:
-    """Check what is mounted. ``begun``: when this run was (CLOCK_MONOTONIC), from which its
-    deadline counts."""
+def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Judged:
+    """Check what is mounted, and judge it. ``begun``: when this run was (CLOCK_MONOTONIC), from
+    which its deadline counts."""
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -907,8 +907,9 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     result = checking.take(
         options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
     )
-    noted.replace(_failures(result.findings, options.policy))
-    return result
+    judged = policy.judged(result, options.policy, options.allow_none)
+    noted.replace(_failures(judged.judgements))
+    return judged
 
 
 def _with_what_is_left(options: Options, begun: float) -> Options:
@@ -926,60 +927,58 @@ def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
 
     def tell(finding: Finding, count: int) -> None:
         noted.checked(count)
-        for state, line in _failures([finding], options.policy):
+        for state, line in _failures([policy.judge(finding, options.policy.of(finding.mount_point))]):
             noted.failed(state, line)
 
     return tell
 
 
-def _failures(findings: Iterable[Finding], general: Policy) -> Iterator[tuple[int, str]]:
+def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
     """State and words of those that fail by themselves."""
-    for finding in findings:
-        judgement = policy.judge(finding, general.of(finding.mount_point))
+    for judgement in judgements:
+        finding = judgement.finding
         if judgement.state is not State.OK:
             where = text.printable(finding.mount_point)
             yield judgement.state.value, text.clipped(f"{where} {judgement.words}" if where else finding.detail, 400)
 
 
-def _report(result: Survey, options: Options) -> tuple[bytes, State]:
+def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
     if options.json:
         from check_mounts import jsontext
 
-        return jsontext.report(result, options.policy, options.allow_none)
+        return jsontext.report(judged), judged.state
     # Loaded only now: a fork costs three times as much once it is.
     reading.step("loading nagiosplugin")
     from check_mounts import plugin
 
     reading.step("making the report")
 
-    presentation = plugin.Presentation(
-        options.verbosity, options.perfdata, options.max_output, options.allow_none, _stdout_encoding()
-    )
-    report = plugin.report(result, options.policy, presentation, options.per_mount and options.submission is None)
+    presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, _stdout_encoding())
+    report = plugin.report(judged, presentation, options.per_mount and options.submission is None)
     return report.output, report.state
 
 
-def _submit(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
+def _submit(judged: Judged, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
     """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the
     verdict nor the exit code.
 
     To cron, which mails what is printed, that is the only news.
     """
-    if result.interrupted is not None:
-        _complain(f"not submitted: interrupted by {result.interrupted}", interrupts)
+    if judged.survey.interrupted is not None:
+        _complain(f"not submitted: interrupted by {judged.survey.interrupted}", interrupts)
         return
     try:
-        _hand_over(result, options, submission, interrupts)
+        _hand_over(judged, options, submission, interrupts)
     except Exception as error:  # a defect of ours, or no descriptor to be had
         _complain(f"not submitted: {_internal(error)}", interrupts)
         raise
 
 
-def _hand_over(result: Survey, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
+def _hand_over(judged: Judged, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
     from check_mounts import submitting
 
-    results = submitting.results(result, options, submission, None)
-    held_up = submitting.held_up(result, submission)
+    results = submitting.results(judged, options, submission, None)
+    held_up = submitting.held_up(judged.survey, submission)
     for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
         if receipt.error is not None:
             _complain(receipt.words, interrupts)
@@ -991,9 +990,9 @@ def _complain(words: str, interrupts: Interrupts) -> None:
     _write(text.encoded(f"check_mounts: {text.one_line(words)}\n", "utf-8"), interrupts, fd=2)
 
 
-def _report_plainly(result: Survey, options: Options, error: Exception) -> tuple[bytes, State]:
+def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
     # What this needs is loaded before the first probe: by now it may be that nothing can be opened.
-    line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
+    line, state = summary.plain_verdict(judged, error)
     return text.encoded(line, _stdout_encoding()), state
 
 
@@ -1159,7 +1158,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         if options.service is not None:
             return _serve(options, lambda: _understood_again(arguments), interrupts)
         noted.until(begun + options.settings.deadline)
-        result = _take(options, begun, interrupts, noted)
+        judged = _take(options, begun, interrupts, noted)
     except UsageError as error:
         return _cannot(str(error), submits, interrupts, below=options_parser.format_usage())
     except ImportError as error:  # a module of Python's own that cannot be opened: no descriptor to be had
@@ -1172,14 +1171,14 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
             _complain(f"not submitted: {_internal(error)}", interrupts)
         raise
     try:
-        output, state = _report(result, options)
+        output, state = _report(judged, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours
-        output, state = _report_plainly(result, options, error)
+        output, state = _report_plainly(judged, error)
     reading.step("writing the result")
     _write(output, interrupts)
     noted.told(state.value)
     if options.submission is not None:
         reading.step("submitting the result")
         noted.until(time.monotonic() + options.submission.timeout + _BESIDE_TIMEOUT)
-        _submit(result, options, options.submission, interrupts)
+        _submit(judged, options, options.submission, interrupts)
     return state.value

@@ -51,7 +51,7 @@ from check_mounts.logs import Log, Stderr, Syslog
 from check_mounts.model import Mount, MountIdentity, State, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.notify import Notifier
-from check_mounts.policy import Judgement
+from check_mounts.policy import Judged, Judgement
 from check_mounts.selection import Selection
 from check_mounts.signals import Interrupts
 from check_mounts.survey import Pass
@@ -993,11 +993,12 @@ class Daemon:
             self._complain("memory", summary.unremembered(result))
         if each.whole:
             self._look_up_after(result)
-        judgements = self._publish()
+        judged = self._publish()
         if each.whole:
             self._complaints.pop("a round", None)  # what goes wrong with another one is said again
             self._progress = time.monotonic()
-            words = history.checked_words(judgements, summary.counts(judgements, result), result.duration)
+            judgements = () if judged is None else judged.judgements
+            words = history.checked_words(judgements, summary.counts(judgements), result.duration)
             self._log.write(syslog.LOG_INFO, words)
             self._tell_ready()
 
@@ -1018,30 +1019,29 @@ class Daemon:
 
     # -- what is told
 
-    def _publish(self) -> Sequence[Judgement]:
+    def _publish(self) -> Optional[Judged]:
         """Log what is news, and write the result files."""
         if self._known.last is None:
-            return ()
+            return None
         options = self.options
         self._look_up_what_is_new(self._known.mounts)
         survey_now = self._known.survey()
         late = checking.ToCompare(time.monotonic() + options.settings.deadline, self._interrupts).came
         concluded = checking.concluded(options, survey_now, lambda: self._known.mounts, self._found, late)
         result = self._known.until_asked(concluded, self._led_before)
-        judgements = policy.judge_all(result, options.policy)
+        judged = policy.judged(result, options.policy, options.allow_none)
         if self._interrupts() is not None:  # it was called off, and what was left out for that is no news
-            return judgements
+            return judged
         # Where only an autofs trigger is left, what it mounts is not mounted.
         mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}
-        for news in self._episodes.follow(judgements, time.clock_gettime(time.CLOCK_BOOTTIME), mounted):
+        for news in self._episodes.follow(judged.judgements, time.clock_gettime(time.CLOCK_BOOTTIME), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
-        self._status_words = _status_words(judgements)
+        self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status_words)
         try:
-            state, texts = self._texts(result)
-            json, _ = jsontext.report(result, options.policy, options.allow_none)
+            state, texts, json = judged.state, self._texts(judged), jsontext.report(judged)
         except Exception as error:
-            line, state = summary.plain_verdict(result, options.policy, options.allow_none, error)
+            line, state = summary.plain_verdict(judged, error)
             texts, json = (
                 [text.encoded(line, "utf-8")] * 4,
                 jsontext.failure(state, line.partition(" - ")[2].rstrip("\n"), time.time()),
@@ -1052,24 +1052,18 @@ class Daemon:
         assert self._taken is not None
         self._write(state, texts, json, self._taken)
         if self.service.metrics is not None:
-            self._write_metrics(self.service.metrics, result, judgements, state)
+            self._write_metrics(self.service.metrics, judged)
         if options.submission is not None:
-            results = submitting.results(result, options, options.submission, self._valid_for())
+            results = submitting.results(judged, options, options.submission, self._valid_for())
             self._held_up = submitting.held_up(result, options.submission)
             self._courier.offer(results, self._held_up)
-        return judgements
+        return judged
 
-    def _texts(self, result: Survey) -> tuple[State, list[bytes]]:
+    def _texts(self, judged: Judged) -> list[bytes]:
         """The output as each verbosity wants it."""
-        texts = []
         limit = self.options.max_output and self.options.max_output - cache.AGE_ROOM
-        for verbosity in range(4):
-            presentation = plugin.Presentation(
-                verbosity, self.options.perfdata, limit, self.options.allow_none, "utf-8"
-            )
-            report = plugin.report(result, self.options.policy, presentation)
-            texts.append(report.output)
-        return report.state, texts
+        presentations = [plugin.Presentation(verbosity, self.options.perfdata, limit) for verbosity in range(4)]
+        return [plugin.report(judged, presentation).output for presentation in presentations]
 
     def _valid_for(self) -> float:
         """Until the pass after the next one must have come to its end: seconds."""
@@ -1123,7 +1117,7 @@ class Daemon:
                 f"submission to {name}", None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
             )
 
-    def _write_metrics(self, path: str, result: Survey, judgements: Sequence[Judgement], state: State) -> None:
+    def _write_metrics(self, path: str, judged: Judged) -> None:
         from check_mounts import metrics  # loaded already where they are wanted
 
         last = self._known.last
@@ -1138,7 +1132,7 @@ class Daemon:
             submissions=self._courier.counts(),
         )
         try:
-            self._metrics.offer(path, metrics.render(result, judgements, state, passes))
+            self._metrics.offer(path, metrics.render(judged, passes))
         except Exception as error:  # a defect there costs the metrics, and nothing else
             self._tell_of_metrics(f"{type(error).__name__}: {error}")
 

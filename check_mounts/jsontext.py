@@ -10,33 +10,31 @@ import json
 from typing import Any, Optional
 
 from check_mounts import filesystems, selection, summary, text
-from check_mounts import policy as policies
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step, Survey
-from check_mounts.policy import Judgement, Policy
+from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step
+from check_mounts.policy import Judged, Judgement
 
 # Raised when a member changes its meaning or goes; new members do not change it.
 VERSION = 1
 
 
-def report(survey: Survey, policy: Policy, allow_none: bool) -> tuple[bytes, State]:
+def report(judged: Judged) -> bytes:
     """One JSON object whose first line holds version, state and summary; each finding has a line of
     its own."""
-    judgements = policies.judge_all(survey, policy)
-    state = policies.worst(judgements, survey, allow_none)
+    survey, judgements = judged.survey, judged.judgements
     failures = summary.failures(judgements)
-    headline = summary.headline(judgements, survey) + (": " + "; ".join(failures) if failures else "")
+    headline = summary.headline(judged) + (": " + "; ".join(failures) if failures else "")
     rest: dict[str, Any] = {
         "started": round(survey.started, 3),
         "duration": round(survey.duration, 6),
         "timeout": survey.timeout,
         "interrupted": survey.interrupted,
-        "counts": dict(summary.counts(judgements, survey)),
+        "counts": dict(summary.counts(judgements)),
         "notes": summary.notes(survey),
     }
     findings = [_judgement(judgement) for judgement in judgements]
     left_out = [_left_out(out) for out in survey.left_out]
-    return _object(state, headline, rest, findings, left_out), state
+    return _object(judged.state, headline, rest, findings, left_out)
 
 
 def failure(state: State, words: str, started: float) -> bytes:

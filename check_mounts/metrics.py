@@ -19,8 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from check_mounts import filesystems, summary, text
-from check_mounts.model import Condition, State, Survey
-from check_mounts.policy import Judgement, answered, bad_lines
+from check_mounts.model import Condition
+from check_mounts.policy import Judged, Judgement, answered, bad_lines
 
 # A label value has no limit of its own in the format, but a mount option chosen by somebody is not
 # to fill a time series database.
@@ -46,13 +46,11 @@ class Passes:
     submissions: Sequence[tuple[str, int, int]] = ()
 
 
-def render(survey: Survey, judgements: Sequence[Judgement], state: State, passes: Passes) -> bytes:
+def render(judged: Judged, passes: Passes) -> bytes:
     """The whole file. Each series is in it once: of two, node_exporter drops one and says
     nothing."""
     registry = CollectorRegistry()
-    registry.register(
-        _Collector([*_of_run(survey, judgements, state, passes), *_of_mounts(judgements, passes.last_success)])
-    )
+    registry.register(_Collector([*_of_run(judged, passes), *_of_mounts(judged.judgements, passes.last_success)]))
     return generate_latest(registry)
 
 
@@ -70,11 +68,11 @@ class _Collector:
         return self._families
 
 
-def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passes: Passes) -> Iterator[Metric]:
+def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
     def gauge(name: str, words: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"check_mounts_{name}", words, value=value)
 
-    yield gauge("state", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", state.value)
+    yield gauge("state", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", judged.state.value)
     yield gauge("run_duration_seconds", "How long the newest pass over all mounts took.", passes.duration)
     yield gauge("run_interval_seconds", "From the begin of one pass over all mounts to the next.", passes.interval)
     yield gauge("last_run_timestamp_seconds", "When the newest pass over all mounts began.", passes.started)
@@ -96,11 +94,11 @@ def _of_run(survey: Survey, judgements: Sequence[Judgement], state: State, passe
         failed.add_metric(destination, failures)
     yield from (sent, failed)
     mounts = GaugeMetricFamily("check_mounts_mounts", "Mounts in each condition.", labels=["condition"])
-    for name, number in summary.counts(judgements, survey):
+    for name, number in summary.counts(judged.judgements):
         if name != "mounts":  # their sum, but for the shadowed
             mounts.add_metric([name], number)
     yield mounts
-    yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judgements))
+    yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judged.judgements))
 
 
 def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:

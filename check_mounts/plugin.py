@@ -23,8 +23,8 @@ import nagiosplugin
 
 from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
-from check_mounts.model import Condition, Finding, State, Step, Survey
-from check_mounts.policy import Judgement, Policy
+from check_mounts.model import Condition, Finding, State, Step
+from check_mounts.policy import Judged, Judgement, Policy
 from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
 from check_mounts.thresholds import Capacity, Range
 
@@ -44,24 +44,23 @@ class Presentation:
     verbosity: int = 0
     perfdata: str = "summary"
     max_output: int = 0
-    allow_none: bool = False
     encoding: str = "utf-8"
 
 
 class Mounts(nagiosplugin.Resource):
     """What was acquired: counts and times first, then each mount."""
 
-    def __init__(self, survey: Survey, judgements: Sequence[Judgement]) -> None:
-        self.survey = survey
-        self.judgements = judgements
+    def __init__(self, judged: Judged) -> None:
+        self.judged = judged
 
     def probe(self) -> Iterator[nagiosplugin.Metric]:
         """The metrics in the order in which perfdata names them."""
-        for name, number in summary.counts(self.judgements, self.survey):
+        judgements = self.judged.judgements
+        for name, number in summary.counts(judgements):
             yield nagiosplugin.Metric(name, str(number), context="summary")
-        yield nagiosplugin.Metric("time", f"{self.survey.duration:.3f}", "s", context="summary")
-        yield nagiosplugin.Metric("slowest", f"{summary.slowest(self.judgements):.3f}", "s", context="summary")
-        for judgement in self.judgements:
+        yield nagiosplugin.Metric("time", f"{self.judged.survey.duration:.3f}", "s", context="summary")
+        yield nagiosplugin.Metric("slowest", f"{summary.slowest(judgements):.3f}", "s", context="summary")
+        for judgement in judgements:
             yield nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
 
 
@@ -114,7 +113,9 @@ class MountContext(_Numbers):
         judgement: Judgement = metric.value
         return nagiosplugin.Result(_STATES[judgement.state], summary.line(judgement), metric)
 
-    def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
+    def performance(
+        self, metric: nagiosplugin.Metric, resource: Optional[Mounts] = None
+    ) -> Optional[nagiosplugin.Performance]:
         """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has
         waited so long at least."""
         judgement: Judgement = metric.value
@@ -195,19 +196,18 @@ class WorstFirst(nagiosplugin.Results):
 class MountsSummary(nagiosplugin.Summary):
     """The status line."""
 
-    def __init__(self, survey: Survey, judgements: Sequence[Judgement]) -> None:
-        self._survey = survey
-        self._judgements = judgements
+    def __init__(self, judged: Judged) -> None:
+        self._judged = judged
 
     def ok(self, results: nagiosplugin.Results) -> str:
         """``42 mounts checked in 0.1 s``."""
-        return summary.headline(self._judgements, self._survey)
+        return summary.headline(self._judged)
 
     problem = ok
 
     def empty(self) -> str:
         """No mount was selected."""
-        return summary.headline(self._judgements, self._survey)
+        return summary.headline(self._judged)
 
     def verbose(self, results: nagiosplugin.Results) -> list[str]:
         """The lines below are put together with all else, by what they are worth."""
@@ -231,37 +231,36 @@ def label(mount_point: bytes) -> str:
     return _ASPECT.sub(r"\\040", shown)
 
 
-def report(survey: Survey, policy: Policy, presentation: Presentation, per_mount: bool = False) -> Report:
+def report(judged: Judged, presentation: Presentation, per_mount: bool = False) -> Report:
     """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and
     output, with a tab in between."""
-    judgements = policies.judge_all(survey, policy)
-    state = policies.worst(judgements, survey, presentation.allow_none)
+    judgements, policy = judged.judgements, judged.policy
     items: list[str] = []
     check = nagiosplugin.Check(
-        Mounts(survey, judgements),
+        Mounts(judged),
         SummaryContext(presentation.perfdata != "none", policy, items),
         MountContext(presentation.perfdata, policy, items),
-        MountsSummary(survey, judgements),
-        WorstFirst(state),
+        MountsSummary(judged),
+        WorstFirst(judged.state),
     )
     check()
     verdict = f"{check.name.upper()} {str(check.state).upper()} - {check.summary_str}"
-    lines = summary.details(judgements, survey, presentation.verbosity)
+    lines = summary.details(judged, presentation.verbosity)
     if per_mount:
         lines += [
             _row(judgement, _own_text(judgement, policy, presentation)[0])
             for judgement in policies.worst_of_each(judgements).values()
         ]
     output = _fitted(verdict, summary.failure_items(judgements), items, lines, presentation)
-    return Report(text.encoded(output, presentation.encoding), state, items)
+    return Report(text.encoded(output, presentation.encoding), judged.state, items)
 
 
-def report_each(survey: Survey, policy: Policy, presentation: Presentation) -> list[Report]:
+def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
     """An output for each mount point, as if it were a service of its own; their order is that of
     the judgements, the worst first."""
     reports = []
-    for mount_point, judgement in policies.worst_of_each(policies.judge_all(survey, policy)).items():
-        output, items = _own_text(judgement, policy, presentation)
+    for mount_point, judgement in policies.worst_of_each(judged.judgements).items():
+        output, items = _own_text(judgement, judged.policy, presentation)
         reports.append(Report(text.encoded(output, presentation.encoding), judgement.state, items, mount_point))
     return reports
 
@@ -272,7 +271,7 @@ def _own_text(judgement: Judgement, policy: Policy, presentation: Presentation) 
     # The latency is what such a service has to show; counts of one mount say nothing.
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
     metric = nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
-    MountContext(wanted, policy, items).performance(metric, Mounts(Survey(()), [judgement]))
+    MountContext(wanted, policy, items).performance(metric)
     lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, presentation.verbosity)]
     verdict = f"MOUNTS {judgement.state.name} - {summary.line(judgement)}"
     return _fitted(verdict, [], items, lines, presentation), items

@@ -335,7 +335,26 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
     return found
 
 
-def worst(judgements: list[Judgement], survey: Survey, allow_none: bool) -> State:
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A survey with its judgements, the worst first, and the state of the whole.
+
+    It is made once per pass, and every output is made from it. ``policy`` is what they were judged
+    by."""
+
+    survey: Survey
+    judgements: Sequence[Judgement]
+    state: State
+    policy: Policy
+
+
+def judged(survey: Survey, policy: Policy, allow_none: bool = False) -> Judged:
+    """Judge a pass. ``allow_none``: it is fine that no mount was checked."""
+    judgements = judge_all(survey, policy)
+    return Judged(survey, judgements, worst(judgements, survey, allow_none), policy)
+
+
+def worst(judgements: Sequence[Judgement], survey: Survey, allow_none: bool) -> State:
     """The state of the whole: the worst of all mounts, UNKNOWN where none was checked or the run
     was cut short."""
     if survey.interrupted is not None:

@@ -12,6 +12,7 @@ from check_mounts.checking import Options
 from check_mounts.delivery import Submission
 from check_mounts.model import Condition, State, Survey
 from check_mounts.passive import Result
+from check_mounts.policy import Judged
 from check_mounts.summary import Report
 
 
@@ -31,13 +32,13 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
     return why
 
 
-def results(survey: Survey, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+def results(judged: Judged, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
     """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many
     seconds they may stand for the present.
 
     They are of now, whenever the pass over all mounts began: between its passes the daemon hears of
     what changes, and Icinga 2 throws away a result that says to be older than the last one."""
-    return _results(_reports(survey, options), submission, ttl)
+    return _results(_reports(judged, options), submission, ttl)
 
 
 def failure(output: bytes, submission: Submission, ttl: float) -> Sequence[Result]:
@@ -58,15 +59,13 @@ def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[fl
     return [result(report) for report in reports]
 
 
-def _reports(survey: Survey, options: Options) -> Sequence[Report]:
+def _reports(judged: Judged, options: Options) -> Sequence[Report]:
     try:
         from check_mounts import plugin
 
-        presentation = plugin.Presentation(
-            options.verbosity, options.perfdata, options.max_output, options.allow_none, "utf-8"
-        )
-        whole = plugin.report(survey, options.policy, presentation)
-        return [whole, *(plugin.report_each(survey, options.policy, presentation) if options.per_mount else ())]
+        presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output)
+        whole = plugin.report(judged, presentation)
+        return [whole, *(plugin.report_each(judged, presentation) if options.per_mount else ())]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
-        line, state = summary.plain_verdict(survey, options.policy, options.allow_none, error)
+        line, state = summary.plain_verdict(judged, error)
         return [Report(text.encoded(line, "utf-8"), state, ())]

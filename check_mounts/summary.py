@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
-from check_mounts.policy import Judgement, Policy, bad_lines, judge_all, worst
+from check_mounts.policy import Judged, Judgement, bad_lines
 
 # More failures than this are grouped; more groups than this are counted.
 _NAMED = 5
@@ -86,9 +86,10 @@ def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
     return [judgement for judgement in failed(judgements) if judgement.finding.is_mount]
 
 
-def headline(judgements: Sequence[Judgement], survey: Survey) -> str:
+def headline(judged: Judged) -> str:
     """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1
     s, 7 lines not understood``."""
+    survey, judgements = judged.survey, judged.judgements
     total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
@@ -267,11 +268,12 @@ class Detail(NamedTuple):
     head: Optional[int] = None
 
 
-def details(judgements: Sequence[Judgement], survey: Survey, verbosity: int) -> list[Detail]:
+def details(judged: Judged, verbosity: int) -> list[Detail]:
     """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every
     step and what was left out (3)."""
+    survey = judged.survey
     lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
-    for judgement in judgements:
+    for judgement in judged.judgements:
         plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
         if verbosity >= (2 if plain else 1):
             bad, head = judgement.state is not State.OK, len(lines)
@@ -316,7 +318,7 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
     return lines
 
 
-def counts(judgements: Sequence[Judgement], survey: Survey) -> list[tuple[str, int]]:
+def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
     """How many mounts there are of each condition, ``mounts`` being all that are not shadowed."""
     numbers = dict.fromkeys(Condition, 0)
     for judgement in judgements:
@@ -353,11 +355,10 @@ def slowest(judgements: Iterable[Judgement]) -> float:
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
 
 
-def plain_verdict(survey: Survey, policy: Policy, allow_none: bool, error: Exception) -> tuple[str, State]:
+def plain_verdict(judged: Judged, error: Exception) -> tuple[str, State]:
     """What was measured is not lost because the report failed: the verdict in plain words, one
     line, at least UNKNOWN."""
-    judgements = judge_all(survey, policy)
-    state = max(worst(judgements, survey, allow_none), State.UNKNOWN, key=lambda state: state.rank)
+    state = max(judged.state, State.UNKNOWN, key=lambda state: state.rank)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
-    words = "; ".join([headline(judgements, survey), *failures(judgements), why])
+    words = "; ".join([headline(judged), *failures(judged.judgements), why])
     return f"MOUNTS {state.name} - {words}\n", state

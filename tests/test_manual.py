@@ -13,7 +13,7 @@ import pytest
 from check_mounts import cli, jsontext, summary
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
-from check_mounts.policy import DEFAULT_SEVERITY, Policy
+from check_mounts.policy import DEFAULT_SEVERITY, Policy, judged
 from check_mounts.thresholds import parse_capacity
 from tests.conftest import ROOT
 from tests.test_install import SHARED
@@ -103,10 +103,11 @@ def _told() -> Survey:
 def test_perfdata_is_what_there_is() -> None:
     limit = parse_capacity("90")
     policy = Policy(usage_warning=limit, inodes_warning=limit)
-    first = report(_told(), policy, Presentation(perfdata="steps")).output.decode().split("\n")[0].partition(" | ")[2]
+    whole = report(judged(_told(), policy), Presentation(perfdata="steps"))
+    first = whole.output.decode().split("\n")[0].partition(" | ")[2]
     printed = {quoted or plain for quoted, plain in re.findall(r"(?:'([^']+)'|(\w+))=", first)}
     general = {name for name in printed if not name.startswith("/")}
-    assert general == {name for name, _ in summary.counts((), Survey(()))} | {"time", "slowest"}
+    assert general == {name for name, _ in summary.counts(())} | {"time", "slowest"}
     part = section(MANUAL, "Perfdata").partition(".I MOUNTPOINT")[0]
     assert {word for word in _bold(part) if not word.startswith("-")} == general
     table = STATES.partition("## Perfdata")[2].partition("\n## ")[0]
@@ -119,7 +120,7 @@ def test_perfdata_is_what_there_is() -> None:
 
 
 def test_json_is_what_there_is() -> None:
-    value = json.loads(jsontext.report(_told(), Policy(), False)[0])
+    value = json.loads(jsontext.report(judged(_told(), Policy())))
     whole = MANUAL.partition("\n.SH JSON\n")[2].partition("\n.SH ")[0]
     general, _, of_finding = whole.partition(".SS Members of a finding")
     finding = value["findings"][0]

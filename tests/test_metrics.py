@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import http.client
 import itertools
 import json
@@ -27,7 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import metrics
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
-from check_mounts.policy import Policy, judge_all
+from check_mounts.policy import Policy, judged
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
 from tests.test_logs import Disk, disk
@@ -578,9 +579,10 @@ def _render(
     *findings: Finding, last_success: dict[bytes, float] | None = None, submissions: Sequence[tuple[str, int, int]] = ()
 ) -> Samples:
     survey = Survey(findings, started=1732500000.25, duration=0.125)
-    judgements = judge_all(survey, Policy())
     passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions)
-    return Samples(metrics.render(survey, judgements, State.CRITICAL, passes).decode("utf-8"))
+    return Samples(
+        metrics.render(dataclasses.replace(judged(survey, Policy()), state=State.CRITICAL), passes).decode("utf-8")
+    )
 
 
 def test_what_is_said_of_the_passes() -> None:
@@ -635,11 +637,11 @@ def test_nothing_is_loaded_while_it_renders() -> None:
         "import sys\n"
         "from check_mounts import daemon, metrics\n"
         "from check_mounts.model import *\n"
-        "from check_mounts.policy import Policy, judge_all\n"
+        "from check_mounts.policy import Policy, judged\n"
         "before = set(sys.modules)\n"
         "mount = Mount(1, 0, (0, 1), b'/', b'/x', (), (), b'tmpfs', b'', ())\n"
         "survey = Survey((Finding(b'/x', mount, Condition.OK, '', Outcome(), 0.1),))\n"
-        "out = metrics.render(survey, judge_all(survey, Policy()), State.OK, metrics.Passes(1, 1.0, 1.0, 60.0, 0, {b'/x': 1.0}))\n"
+        "out = metrics.render(judged(survey, Policy()), metrics.Passes(1, 1.0, 1.0, 60.0, 0, {b'/x': 1.0}))\n"
         "print(len(out) > 1000, set(sys.modules) - before)"
     )
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(prometheus_client.__file__).parent.parent)])}

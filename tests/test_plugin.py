@@ -18,7 +18,7 @@ from check_mounts import summary
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judge_all
+from check_mounts.policy import Policy, judge_all, judged
 from check_mounts.thresholds import Range
 from tests.conftest import PYTHON, ROOT
 
@@ -40,11 +40,13 @@ def survey(*findings: Finding, **members: object) -> Survey:
 
 
 def printed(result: Survey, policy: Optional[Policy] = None, **presentation: object) -> str:
-    return report(result, policy or Policy(), Presentation(**presentation)).output.decode("utf-8")  # type: ignore[arg-type]
+    return report(judged(result, policy or Policy()), Presentation(**presentation)).output.decode("utf-8")  # type: ignore[arg-type]
 
 
-def written(result: Survey, policy: Policy, presentation: Presentation) -> tuple[bytes, State]:
-    whole = report(result, policy, presentation)
+def written(
+    result: Survey, policy: Policy, presentation: Presentation, allow_none: bool = False
+) -> tuple[bytes, State]:
+    whole = report(judged(result, policy, allow_none), presentation)
     return whole.output, whole.state
 
 
@@ -200,7 +202,7 @@ def test_nothing_selected() -> None:
         b"MOUNTS UNKNOWN - no mount was selected (1 mount left out, -vvv says why)\n",
         State.UNKNOWN,
     )
-    data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none", allow_none=True))
+    data, state = written(survey(left_out=(out,)), Policy(), Presentation(perfdata="none"), allow_none=True)
     assert (data[:12], state) == (b"MOUNTS OK - ", State.OK)
 
 
@@ -276,7 +278,7 @@ def test_the_longest_names_are_cut_in_the_status_line_only() -> None:
 def test_failures_are_words_alone_where_there_is_no_mount() -> None:
     line = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood, because: x")
     assert summary.failures(judge_all(survey(line), Policy())) == [line.detail]
-    assert report(survey(line, *HEALTHY), Policy(), Presentation()).state is State.UNKNOWN
+    assert report(judged(survey(line, *HEALTHY), Policy()), Presentation()).state is State.UNKNOWN
 
 
 @pytest.mark.parametrize("version", ["1.3.2", "1.4.0"])
@@ -310,7 +312,9 @@ def test_each_mount_as_a_service_of_its_own() -> None:
     covered = finding(b"/m0", Condition.SHADOWED)
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
     unread = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table makes no sense")
-    reports = report_each(survey(HEALTHY[0], hung, covered, missing, unread), Policy(), Presentation(verbosity=1))
+    reports = report_each(
+        judged(survey(HEALTHY[0], hung, covered, missing, unread), Policy()), Presentation(verbosity=1)
+    )
     assert [(each.mount_point, each.state, each.output, each.perfdata) for each in reports] == [
         (
             b"/h|\n'",
@@ -321,7 +325,9 @@ def test_each_mount_as_a_service_of_its_own() -> None:
         (b"/gone", State.CRITICAL, b"MOUNTS CRITICAL - /gone missing: not mounted\n", []),
         (b"/m0", State.OK, b"MOUNTS OK - /m0 (xfs /dev/sda1) ok in 0.012 s | '/m0'=0.012000s\n", ["'/m0'=0.012000s"]),
     ]
-    assert [each.perfdata for each in report_each(survey(HEALTHY[0]), Policy(), Presentation(perfdata="none"))] == [[]]
+    assert [
+        each.perfdata for each in report_each(judged(survey(HEALTHY[0]), Policy()), Presentation(perfdata="none"))
+    ] == [[]]
 
 
 def test_json_is_what_it_is_documented_to_be() -> None:
@@ -341,7 +347,8 @@ def test_json_is_what_it_is_documented_to_be() -> None:
     )
     out = LeftOut(mount(b"/proc"), Reason.PSEUDO)
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
-    data, state = jsontext.report(survey(hung, missing, HEALTHY[0], left_out=(out,), notes=("n",)), Policy(), False)
+    whole = judged(survey(hung, missing, HEALTHY[0], left_out=(out,), notes=("n",)), Policy())
+    data, state = jsontext.report(whole), whole.state
     value = json.loads(data)
     assert state is State.CRITICAL
     first = data.decode("ascii").split("\n")[0]

@@ -17,7 +17,7 @@ import pytest
 from check_mounts import filesystems
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
-from check_mounts.policy import Policy, judge_all
+from check_mounts.policy import Policy, judge_all, judged
 from check_mounts.thresholds import parse_capacity
 from tests.conftest import Mounts, Plugin, in_time
 from tests.daemon import Daemon, daemon
@@ -59,7 +59,7 @@ def full(*findings: Finding, policy: Policy = CRITICAL_90, left_out: Sequence[Mo
 
 
 def printed(*findings: Finding, policy: Policy = FREE_10, verbosity: int = 0) -> str:
-    return report(Survey(findings), policy, Presentation(verbosity, perfdata="none")).output.decode()
+    return report(judged(Survey(findings), policy), Presentation(verbosity, perfdata="none")).output.decode()
 
 
 # -- what is not judged
@@ -99,7 +99,7 @@ def test_what_nobody_can_fill_is_not_judged(where: Mount) -> None:
     bursting = Usage(55 * MIB, 0, 0, 100, 0)
     policy = dataclasses.replace(CRITICAL_90, inodes_critical=parse_capacity("90"), usage_warning=parse_capacity("1M:"))
     assert full(found(where, bursting), policy=policy) == []
-    output = report(Survey((found(where, bursting),)), policy, Presentation()).output.decode()
+    output = report(judged(Survey((found(where, bursting),)), policy), Presentation()).output.decode()
     assert (
         output.startswith("MOUNTS OK - 1 mount checked in 0.0 s |")
         and " used'" not in output

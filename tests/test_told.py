@@ -20,7 +20,7 @@ from check_mounts import conditions, expected, history, jsontext, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judge, judge_all, worst
+from check_mounts.policy import Policy, judge, judge_all, judged, worst
 from check_mounts.thresholds import parse_capacity
 from tests.conftest import Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
@@ -57,7 +57,8 @@ def survey(*findings: Finding, **members: object) -> Survey:
 
 
 def printed(result: Survey, policy: Optional[Policy] = None, per_mount: bool = False, **presentation: object) -> str:
-    return report(result, policy or Policy(), Presentation(**presentation), per_mount).output.decode("utf-8")  # type: ignore[arg-type]
+    shown = Presentation(**presentation)  # type: ignore[arg-type]
+    return report(judged(result, policy or Policy()), shown, per_mount).output.decode("utf-8")
 
 
 def verdict(result: Survey) -> str:
@@ -111,7 +112,7 @@ def test_lines_do_not_group_the_mounts() -> None:
 
 def test_lines_are_in_no_count_of_mounts() -> None:
     judgements = judge_all(survey(HEALTHY[0], *LINES), Policy())
-    counts = dict(summary.counts(judgements, survey()))
+    counts = dict(summary.counts(judgements))
     assert (counts["mounts"], counts["ok"], counts["unprobed"]) == (1, 1, 0)
     assert (
         history.checked_words(judgements, counts.items(), 5.0)
@@ -132,13 +133,13 @@ def test_lines_alone_check_nothing() -> None:
 
 def test_lines_have_no_service_and_no_label() -> None:
     result = survey(HEALTHY[0], *LINES)
-    assert [each.mount_point for each in report_each(result, Policy(), Presentation())] == [b"/m0"]
+    assert [each.mount_point for each in report_each(judged(result, Policy()), Presentation())] == [b"/m0"]
     assert printed(result, per_mount=True).count("\t") == 2
     assert "mount table" not in printed(result, perfdata="steps", verbosity=3)
 
 
 def test_lines_in_json_say_file_and_number() -> None:
-    value = json.loads(jsontext.report(survey(HEALTHY[0], *LINES), Policy(), False)[0])
+    value = json.loads(jsontext.report(judged(survey(HEALTHY[0], *LINES), Policy())))
     assert (value["counts"]["mounts"], value["counts"]["unprobed"]) == (1, 0)
     assert [each["line"] for each in value["findings"]] == [
         *({"file": "/etc/fstab", "number": n} for n in range(3, 10)),
@@ -261,13 +262,12 @@ def test_no_output_is_longer_than_it_may_be(
 ) -> None:
     findings = [finding(b"/" + name.replace(b"\0", b""), condition) for name, condition in names]
     presentation = Presentation(verbosity, perfdata, limit, encoding=encoding)
-    whole = report(
-        survey(*findings), Policy(), Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount
-    ).output
-    output = report(survey(*findings), Policy(), presentation, per_mount).output
+    result = judged(survey(*findings), Policy())
+    whole = report(result, Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount).output
+    output = report(result, presentation, per_mount).output
     assert len(output) <= limit
     assert output == whole if len(whole) <= limit else b" left out: --max-output)\n" in output or b"; and " in output
-    for each in report_each(survey(*findings), Policy(), presentation):
+    for each in report_each(result, presentation):
         assert len(each.output) <= limit
         assert each.output.startswith(b"MOUNTS ")
 
