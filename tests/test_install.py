@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from check_mounts import __version__
 from tests.conftest import ROOT
 
 SHARED = ("nrpe", "nagios", "icinga2", "prometheus")
@@ -98,3 +99,10 @@ def test_nrpe_and_sudo_agree_on_the_command() -> None:
     command = re.search(r"^command\[check_mounts\]=sudo (.*)$", (ROOT / "nrpe/check_mounts.cfg").read_text(), re.M)
     assert command
     assert f"NOPASSWD: {command[1]}\n" in (ROOT / "nrpe/check_mounts.sudoers").read_text()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    for page in (ROOT / "man").iterdir():
+        (said,) = re.findall(r'^\.TH .* "check_mounts (\S+)"', page.read_text(), re.M)
+        assert said == __version__, page
+    assert re.search(rf"^## {re.escape(__version__)} \(", (ROOT / "CHANGELOG.md").read_text(), re.M)
