@@ -17,8 +17,7 @@ LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
-# The package and what is in it, and what goes to an administrator as it is, but for the paths of the program and of these files.
-PACKAGES := check_mounts check_mounts/passive
+# What goes to an administrator as it is, but for the paths of the program and of these files.
 SHARED := nrpe nagios icinga2 prometheus
 
 # Root installs packages itself; everybody else by way of sudo.
@@ -69,10 +68,14 @@ lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 
 
 install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8"
-	for package in $(PACKAGES); do \
-		rm -rf "$(DESTDIR)$(LIBDIR)/$$package/__pycache__" && install -d "$(DESTDIR)$(LIBDIR)/$$package" && \
-		install -m 644 $$package/*.py "$(DESTDIR)$(LIBDIR)/$$package" || exit; \
+	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
+		install -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
 	done
+# What an earlier version had, and all that was compiled from it. Not before: a check may be starting.
+	cd "$(DESTDIR)$(LIBDIR)" && find check_mounts -type f | while read -r file; do \
+		[ -e "$(CURDIR)/$$file" ] && [ "$${file%.pyc}" = "$$file" ] || rm -f "$$file" || exit; \
+	done
+	find "$(DESTDIR)$(LIBDIR)/check_mounts" -depth -type d -empty -delete
 # Whoever runs it may not be able to keep what he compiled, and --cached would take half as long again. By hash: times would make
 # each build another, and a packager who sets them would void it all. Checked: who edits a module there is not to wonder.
 	umask 022 && $(PYTHON) -I -m compileall -q --invalidation-mode checked-hash -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"

@@ -1,40 +1,47 @@
-"""Packaging. Settings of tools are in pyproject.toml."""
+"""A shim: the package is described in pyproject.toml, [project].
+
+Debian 11 has setuptools 52, which does not read that table (61 is the first that does). There,
+without a network, ``pip install --no-build-isolation .`` gets the same facts from here; a test
+compares the two.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from setuptools import setup
+import setuptools
 
 HERE = Path(__file__).resolve().parent
-VERSION = next(
-    line.split('"')[1]
-    for line in (HERE / "check_mounts/__init__.py").read_text("utf-8").splitlines()
-    if line.startswith("__version__")
-)
-# Debian 11 has 0.9.
 PROMETHEUS = "prometheus_client>=0.9"
 
-setup(
-    name="check_mounts",
-    version=VERSION,
-    description="Nagios/Icinga plugin: which mounted filesystems are dead, hung or denied, without ever hanging itself",
-    long_description=(HERE / "README.md").read_text("utf-8"),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    packages=["check_mounts", "check_mounts.passive"],
-    python_requires=">=3.9",
-    install_requires=["nagiosplugin>=1.3.2,<2"],
-    extras_require={
-        "prometheus": [PROMETHEUS],
-        "test": ["pytest>=7", "hypothesis>=6", PROMETHEUS],
-        "lint": ["mypy>=1.8", "ruff>=0.5"],
-    },
-    entry_points={"console_scripts": ["check_mounts = check_mounts.__main__:main"]},
-    classifiers=[
-        "Environment :: Plugins",
-        "Intended Audience :: System Administrators",
-        "License :: OSI Approved :: MIT License",
-        "Operating System :: POSIX :: Linux",
-        "Programming Language :: Python :: 3",
-        "Topic :: System :: Monitoring",
-    ],
-)
+
+def version() -> str:
+    """Return the version without an import of the package."""
+    lines = (HERE / "check_mounts/__init__.py").read_text("utf-8").splitlines()
+    return next(line.split('"')[1] for line in lines if line.startswith("__version__"))
+
+
+def described_here() -> dict[str, Any]:
+    """Return what an installation needs of [project]."""
+    return {
+        "name": "check_mounts",
+        "version": version(),
+        "python_requires": ">=3.9",
+        "install_requires": ["nagiosplugin>=1.3.2,<2"],
+        "extras_require": {
+            "prometheus": [PROMETHEUS],
+            "test": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "setuptools", PROMETHEUS],
+            "lint": ["mypy>=1.8", "ruff>=0.5"],
+        },
+        "entry_points": {"console_scripts": ["check_mounts = check_mounts.__main__:main"]},
+    }
+
+
+if __name__ == "__main__":
+    old = int(setuptools.__version__.partition(".")[0]) < 61
+    setuptools.setup(
+        packages=setuptools.find_packages(include=["check_mounts", "check_mounts.*"]),
+        package_data={"check_mounts": ["py.typed"]},
+        **(described_here() if old else {}),
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +21,31 @@ EXPECTED = {
     "share/man/man8/check_mounts.8",
     *(f"share/check_mounts/{path.relative_to(ROOT)}" for place in SHARED for path in (ROOT / place).iterdir()),
     *(f"lib/check_mounts/{path.relative_to(ROOT)}" for path in (ROOT / "check_mounts").rglob("*.py")),
+    "lib/check_mounts/check_mounts/py.typed",
 }
 
 
-def _make(*arguments: str) -> None:
-    subprocess.run(["make", "-s", "-C", str(ROOT), *arguments], check=True, capture_output=True)
+def _make(*arguments: str, source: Path = ROOT) -> None:
+    subprocess.run(["make", "-s", "-C", str(source), *arguments], check=True, capture_output=True)
+
+
+def _project(tmp_path: Path) -> Path:
+    """A copy of what is installed, with a package inside of a package."""
+    source = tmp_path / "source"
+    copied = ("check_mounts", "man", *SHARED)
+    for name in copied:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "setup.py", "README.md", "LICENSE", "check_mounts.in"):
+        shutil.copy(ROOT / name, source)
+    for name in ("room", "room/inner"):
+        (source / "check_mounts" / name).mkdir()
+        (source / "check_mounts" / name / "__init__.py").write_text("")
+    return source
+
+
+def _modules(base: Path) -> set[str]:
+    found = (base / "check_mounts").rglob("*")
+    return {str(path.relative_to(base)) for path in found if path.suffix == ".py" or path.name == "py.typed"}
 
 
 def _files(base: Path) -> set[str]:
@@ -61,6 +83,51 @@ def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
     for name in EXPECTED:
         assert str(tmp_path) not in (tmp_path / "usr" / name).read_text()
     assert (tmp_path / "usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -IS\n")
+
+
+def test_a_package_in_a_package_is_installed_and_what_is_no_more_is_removed(tmp_path: Path) -> None:
+    source, prefix = _project(tmp_path), tmp_path / "prefix"
+    installed = prefix / "lib/check_mounts"
+    for name in ("room/inner/old.py", "old/__init__.py", "old.py"):
+        (installed / "check_mounts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (installed / "check_mounts" / name).write_text("")
+    subprocess.run([sys.executable, "-m", "compileall", "-q", installed], check=True)
+    for _ in range(2):
+        _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}", source=source)
+        assert _modules(installed) == _modules(source)
+        assert _modules(installed) >= {"check_mounts/room/inner/__init__.py", "check_mounts/py.typed"}
+        assert "old" not in _compiled(prefix)
+        assert not (installed / "check_mounts/old").exists()
+
+
+def test_a_build_has_a_package_in_a_package(tmp_path: Path) -> None:
+    """What pip asks setuptools for; pip itself may want the network."""
+    source, target = _project(tmp_path), tmp_path / "target"
+    command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(target)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    assert _modules(target) == _modules(source)
+    told = [sys.executable, "setup.py", "--name", "--version"]
+    result = subprocess.run(told, cwd=source, check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["check_mounts", __version__]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no tomllib")
+def test_both_descriptions_of_the_package_say_the_same() -> None:
+    """Debian 11's setuptools reads setup.py only."""
+    import tomllib  # type: ignore[import-not-found,unused-ignore]
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    old = runpy.run_path(str(ROOT / "setup.py"))["described_here"]()
+    (script,) = old["entry_points"]["console_scripts"]
+    assert old == {
+        "name": project["name"],
+        "version": __version__,
+        "python_requires": project["requires-python"],
+        "install_requires": project["dependencies"],
+        "extras_require": project["optional-dependencies"],
+        "entry_points": {"console_scripts": [script]},
+    }
+    assert dict([script.split(" = ")]) == project["scripts"]
 
 
 def test_no_shipped_file_has_the_name_of_one_that_is_there() -> None:
