@@ -1047,23 +1047,23 @@ def _first_understood(
     if answers is None:
         return _understood(options_parser, arguments, values)
     _load_daemon()
-    from check_mounts import daemon
+    from check_mounts import reload
 
     try:
-        return daemon.again(answers, lambda: _understood(options_parser, arguments, values))
-    except daemon.Refused as error:
+        return reload.again(answers, lambda: _understood(options_parser, arguments, values))
+    except reload.Rejected as error:
         raise UsageError(str(error)) from None
 
 
 def _understood_again(arguments: list[str]) -> Options:
-    """The same command line, with what the files say now. Raises daemon.Refused."""
-    from check_mounts import daemon
+    """The same command line, with what the files say now. Raises reload.Rejected."""
+    from check_mounts import reload
 
     options_parser = parser()
     try:
         return _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments), again=True)
     except UsageError as error:
-        raise daemon.Refused(str(error)) from None
+        raise reload.Rejected(str(error)) from None
 
 
 def rehearse(arguments: list[str]) -> bytes:
@@ -1072,7 +1072,7 @@ def rehearse(arguments: list[str]) -> bytes:
     os.environ["LANGUAGE"] = "C"  # see run
     options_parser = parser()
     _load_daemon()
-    from check_mounts import daemon
+    from check_mounts import reload
 
     def understood() -> None:
         options = _understood(options_parser, arguments, options_parser.parse_intermixed_args(arguments))
@@ -1080,7 +1080,7 @@ def rehearse(arguments: list[str]) -> bytes:
             options
         )  # which is asked for again and again; but where it hangs at once, the daemon must not begin
 
-    return daemon.rehearsed(understood)
+    return reload.rehearsed(understood)
 
 
 def _load_daemon() -> None:
@@ -1091,7 +1091,7 @@ def _load_daemon() -> None:
     from check_mounts import option_rules  # noqa: F401  for what is declared there
 
     try:
-        from check_mounts import daemon  # noqa: F401
+        from check_mounts import loop  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "nagiosplugin":
             raise
@@ -1101,14 +1101,14 @@ def _load_daemon() -> None:
 
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
     _load_daemon()
-    from check_mounts import daemon
+    from check_mounts import loop
 
     _started_in()
 
     def say(state: State, words: str) -> None:
         _write(text.encoded(f"MOUNTS {state.name} - {text.one_line(words)}\n", _stdout_encoding()), interrupts)
 
-    return daemon.run(options, reload, interrupts, say).value
+    return loop.run(options, reload, interrupts, say).value
 
 
 def _internal(error: Exception) -> str:

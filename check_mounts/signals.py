@@ -79,6 +79,13 @@ class Interrupts:
         """How many have."""
         return len(self.names)
 
+    def drain(self) -> None:
+        """Make ``wake_fd`` wait for the next signal."""
+        try:
+            os.read(self.wake_fd, 4096)
+        except OSError:  # EAGAIN: nothing there
+            pass
+
     def listen(self, *numbers: int) -> None:
         """From now on these do not ask for the end, nor have they. Also of a process that was told
         to ignore them."""

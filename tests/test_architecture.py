@@ -36,13 +36,9 @@ PATH_USERS = {
     "watcher": {"chdir"},  # /
     "cache": {"open", "rename", "unlink", "listdir"},  # the result
     "watch": {"open"},  # the mount table
-    "daemon": {
-        "chdir",
-        "listdir",
-        "open",
-        "open_without_symlinks",
-        "stat",
-    },  # /, /dev/null, fstab, the directory of the metrics
+    "loop": {"chdir", "stat"},  # /, fstab
+    "detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
+    "home": {"open_without_symlinks"},  # the directories of the result and of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /
     "cli": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks"},

@@ -8,9 +8,10 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import history, text
+from check_mounts import episodes, text
 from check_mounts.conditions import MOUNT_TABLE
-from check_mounts.history import Episodes, Known
+from check_mounts.episodes import Episodes
+from check_mounts.known import Known
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judge_all
 from check_mounts.selection import Selection
@@ -317,13 +318,13 @@ def test_lines_that_are_no_mounts() -> None:
     ],
 )
 def test_durations(seconds: float, words: str) -> None:
-    assert history.duration_words(seconds) == words
+    assert episodes.duration_words(seconds) == words
 
 
 def test_the_line_of_a_pass() -> None:
     survey = Survey((finding(HOME, Condition.TIMED_OUT), finding(OTHER, Condition.DEAD), finding(BELOW, Condition.OK)))
     judgements = judge_all(survey, Policy())
     assert (
-        history.checked_words(judgements, [("mounts", 3)], 5.9) == "Checked 3 mounts in 5 seconds: 1 dead, 1 timed out"
+        episodes.checked_words(judgements, [("mounts", 3)], 5.9) == "Checked 3 mounts in 5 seconds: 1 dead, 1 timed out"
     )
-    assert history.checked_words(judgements[2:], [("mounts", 42)], 0.1) == "Checked 42 mounts in 0 seconds"
+    assert episodes.checked_words(judgements[2:], [("mounts", 42)], 0.1) == "Checked 42 mounts in 0 seconds"

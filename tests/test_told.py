@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import conditions, expected, history, jsontext, summary, text
+from check_mounts import conditions, episodes, expected, jsontext, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each
@@ -115,7 +115,7 @@ def test_lines_are_in_no_count_of_mounts() -> None:
     counts = dict(summary.counts(judgements))
     assert (counts["mounts"], counts["ok"], counts["unprobed"]) == (1, 1, 0)
     assert (
-        history.checked_words(judgements, counts.items(), 5.0)
+        episodes.checked_words(judgements, counts.items(), 5.0)
         == "Checked 1 mounts in 5 seconds: 7 lines not understood"
     )
 

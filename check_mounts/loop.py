@@ -8,11 +8,8 @@ hangs."""
 from __future__ import annotations
 
 import dataclasses
-import errno
 import gc
-import marshal
 import os
-import re
 import resource
 import select
 import signal
@@ -24,20 +21,18 @@ from typing import Optional
 from check_mounts import (
     cache,
     checking,
-    history,
+    detach,
+    episodes,
     jsontext,
     mounttable,
-    place,
     plugin,
     policy,
-    reading,
     selection,
     stuck,
     submitting,
     summary,
     syscalls,
     text,
-    workers,
 )
 
 # Causes loads these when a mount hangs, which is too late in a process that lives long.
@@ -46,12 +41,18 @@ from check_mounts import kernelstack as _kernelstack  # noqa: F401
 from check_mounts import mountstats as _mountstats  # noqa: F401
 from check_mounts.checking import Options, Service
 from check_mounts.delivery import Courier
+from check_mounts.detach import Say
+from check_mounts.episodes import Episodes
+from check_mounts.home import Home, Refused
+from check_mounts.known import Known
 from check_mounts.leads import Found
 from check_mounts.logs import Log, Stderr, Syslog
+from check_mounts.metrics_file import MetricsFile
 from check_mounts.model import Mount, MountIdentity, State, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.notify import Notifier
 from check_mounts.policy import Judged, Judgement
+from check_mounts.reload import Rejected, again, rehearsed
 from check_mounts.selection import Selection
 from check_mounts.signals import Interrupts
 from check_mounts.survey import Pass
@@ -77,27 +78,14 @@ _SUSPENDED = 2.0
 _TRIAL, _LONGEST_TRIAL = 1.0, 60.0
 # How long the loop waits, in seconds, for the links and devices that are looked up.
 _LONGEST_LOOK = 2.0
-# How often is looked at what no event tells: that a process stands still, or that it has ended.
-_MOMENT = 0.05
 # How many processes may hang in files of the configuration. The next SIGHUP may come because
 # somebody has written a file that does not hang into it; by looking at fstab, which the daemon does
 # by itself, no more than one comes to them.
 _MOST_TRIALS = 4
-# How long the metrics may be on their way to their file before their process is killed, and how
-# much longer the daemon stays for them at its end; how often is looked whether one has ended that
-# could not be killed. In seconds.
-_LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
-# Why it could not write them, in bytes; nothing where it could.
-_WRITE_ANSWER = 256
-# How long the parent waits for word of its detached child, beyond the deadline of the first pass,
-# and for its end.
+# How much longer than two intervals and the deadline the daemon may go without a pass that comes to
+# its end before it no longer tells systemd that it is well.
 _PATIENCE = 10.0
 _NAMED = 3
-# How the files begin that we write beside each other, by what is added to the name of the result;
-# and that of the metrics.
-_PID = rb"\d+\n?\Z"
-_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
-_METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 _PRIORITIES = {
     State.OK: syslog.LOG_NOTICE,
     State.WARNING: syslog.LOG_WARNING,
@@ -105,136 +93,23 @@ _PRIORITIES = {
     State.UNKNOWN: syslog.LOG_WARNING,
 }
 
-Say = Callable[[State, str], None]
-
-
-class Refused(Exception):
-    """The daemon cannot start, or cannot take over its configuration; the message says why, on one
-    line."""
-
 
 def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
     """Be the daemon until a signal asks for the end; detached from the caller unless
     ``--foreground``.
 
-    ``reload`` gives the options as the files say now, or raises Refused. ``say`` prints a verdict:
+    ``reload`` gives the options as the files say now, or raises Rejected. ``say`` prints a verdict:
     that the daemon runs (the caller of a detached one) or why it does not. The state is what the
     exit code says."""
     service = options.service
     assert service is not None
+
+    def serve(refuse: Say, settled: Callable[[], None]) -> State:
+        return _serve(options, service, reload, interrupts, refuse, settled)
+
     if service.foreground:
-        return _serve(options, service, reload, interrupts, say, lambda: None)
-    return _detached(options, service, reload, interrupts, say)
-
-
-def rehearsed(understand: Callable[[], object]) -> bytes:
-    """In a process that may hang: what is asked of files and of the database of users to understand
-    the options, and answered."""
-    with reading.recorded() as answers:
-        try:
-            understand()
-        except Exception:  # it has come to its end, and so will we, who say what is wrong
-            pass
-    return marshal.dumps(answers)
-
-
-def again(answers: bytes, understand: Callable[[], Options]) -> Options:
-    """The options, understood from these answers alone: what could be read a moment ago may hang by
-    now. Raises Refused."""
-    try:
-        with reading.given(marshal.loads(answers)):
-            return understand()
-    except reading.Changed as error:
-        raise Refused(f"not the same files were asked for twice: {error}") from None
-
-
-def _detached(
-    options: Options, service: Service, reload: Callable[[], Options], interrupts: Interrupts, say: Say
-) -> State:
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        interrupts.part()
-        os.setsid()
-        # Nothing of the caller's: a lock would be held, and a mount kept busy, as long as we live.
-        _close_all_but({0, 1, 2, write, *interrupts.fds})
-
-        def tell(state: State, words: str) -> None:
-            try:
-                os.write(write, f"{state.value}{words}".encode("utf-8", "surrogateescape")[: select.PIPE_BUF])
-            except OSError:  # our parent is gone; who called it has gone on
-                pass
-            os.close(write)
-
-        def settled() -> None:
-            tell(State.OK, f"the daemon is running (pid {os.getpid()})")
-            _leave_terminal()
-
-        return _serve(options, service, reload, interrupts, tell, settled)
-    os.close(write)
-    answer = _answer(read, interrupts, time.monotonic() + options.settings.deadline + _PATIENCE)
-    if answer is None:
-        say(State.UNKNOWN, _called_off(pid, str(interrupts())))
-        return State.UNKNOWN
-    state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
-    say(
-        state,
-        answer[1:].decode("utf-8", "surrogateescape") or "the daemon does not say whether it has started, see the log",
-    )
-    return state
-
-
-def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
-    """What the child says: empty where it has ended without a word, or the time is up; None where a
-    signal came first."""
-    poll = select.poll()
-    for fd in (read, interrupts.wake_fd):
-        poll.register(fd, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
-        if read in ready:
-            return os.read(read, select.PIPE_BUF)
-        if interrupts.wake_fd in ready:
-            _drain(interrupts.wake_fd)
-        if interrupts() is not None:
-            return None
-        if time.monotonic() >= until:
-            return b""
-
-
-def _called_off(pid: int, name: str) -> str:
-    """End the child whose start a signal has called off; what has become of that.
-
-    An init script takes a start that exits with 3 for failed: if a daemon ran all the same, the
-    script would not know of it, and the next start would be refused."""
-    words = f"the start was interrupted by {name}"
-    os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
-    until = time.monotonic() + _PATIENCE
-    while not syscalls.reaped(pid):
-        if time.monotonic() >= until:
-            return f"{words}, but the daemon (pid {pid}) does not end"
-        time.sleep(_MOMENT)
-    return f"{words}, and the daemon was ended"
-
-
-def _close_all_but(wanted: set[int]) -> None:
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return
-    for fd in map(int, names):
-        if fd not in wanted:
-            try:
-                os.close(fd)
-            except OSError:  # that of the listing itself
-                pass
-
-
-def _leave_terminal() -> None:
-    devnull = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(devnull, fd)
-    os.close(devnull)
+        return serve(say, lambda: None)
+    return detach.run(serve, options.settings.deadline, interrupts, say)
 
 
 def _serve(
@@ -246,7 +121,7 @@ def _serve(
     settled: Callable[[], None],
 ) -> State:
     try:
-        home = _Home(service, options)
+        home = Home(service, options)
     except Refused as error:
         refuse(State.UNKNOWN, str(error))
         return State.UNKNOWN
@@ -266,288 +141,6 @@ def _serve(
         log.close()
         home.close()
     return State.OK
-
-
-class _Home:
-    """The directory of the result, ours as long as we hold the lock in it.
-
-    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere
-    else."""
-
-    def __init__(self, service: Service, options: Options) -> None:
-        """Make it ours, and see that no other daemon uses it. Raises Refused."""
-        self._service = service
-        self._mountinfo = options.mountinfo
-        self._table: Optional[int] = None
-        self._paths = {
-            "--cache": [service.cache + suffix for suffix in _OURS],
-            "--metrics": [service.metrics] if service.metrics else [],
-        }
-        self._whys: dict[str, Optional[str]] = {}
-        try:
-            self._look_at_table()
-        except OSError as error:
-            raise Refused(
-                f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}"
-            ) from None
-        for option, why in self._whys.items():
-            if why is not None:
-                raise Refused(f"argument {option}: {why}")
-        self._path, _, self.name = service.cache.rpartition("/")
-        if service.metrics is not None:
-            _check_metrics(service.metrics)
-        self.directory, self._lock = self._taken(starting=True)
-
-    def may_hang(self, option: str) -> Optional[str]:
-        """Why whoever opens the file that an option names could hang now: something that does may
-        have been mounted over it or over a directory above. None where it could not.
-
-        What was found last counts where the table cannot be read: that nothing can be checked is a
-        result, too."""
-        try:
-            self._look_at_table()
-        except OSError:
-            pass
-        return self._whys[option]
-
-    def _look_at_table(self) -> None:
-        """Raises OSError."""
-        data = mounttable.contents(self._mountinfo)
-        if hash(data) == self._table:  # to understand a large one takes its time
-            return
-        mounts = mounttable.parse(data, torn=True)[0]
-        visible = frozenset(mounttable.visible(mounts))
-        for option, paths in self._paths.items():
-            whys = [checking.may_hang(path, mounts, visible) for path in paths]
-            self._whys[option] = next((why for why in whys if why is not None), None)
-        self._table = hash(data)
-
-    def _taken(self, starting: bool = False) -> tuple[int, place.Lock]:
-        path, lock = self._path or "/", f"{self.name}.lock"
-        where = text.printable_argument(path)
-        try:
-            fd = place.open_directory(path, 0o755, rooted=True)
-        except place.Unusable as error:
-            raise Refused(f"argument --cache: {where}: {error}") from None
-        try:
-            if self._service.cache == cache.DEFAULT_PATH:
-                # An earlier run may have made it for its memory alone, but NRPE's user is to read
-                # the result.
-                os.fchmod(fd, 0o755)
-            if starting:
-                for suffix, pattern in _OURS.items():
-                    _check_ours("--cache", self._service.cache + suffix, fd, pattern)
-                # A daemon of an earlier release, which may still run, has locked this file.
-                place.check_unlocked(f"{self.name}.pid", fd)
-            held = place.Lock(lock, fd)
-            self._tell_pid(fd)
-            return fd, held
-        except Refused as error:
-            why = str(error)
-        except place.Held as error:
-            why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
-        except OSError as error:
-            why = f"argument --cache: {where.rstrip('/')}/{text.printable_argument(lock)}: {error.strerror}"
-        os.close(fd)
-        raise Refused(why)
-
-    def _tell_pid(self, directory: int) -> None:
-        """For administrators and their scripts; nothing here depends on it."""
-        name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
-        try:
-            if place.beginning(directory, name) != words:
-                cache.replace_in(directory, name, words)
-        except (OSError, place.Unusable):
-            pass
-
-    def see_to_it(self) -> None:
-        """If somebody has removed the lock, or the whole directory, make all of it again. Raises
-        Refused; OSError where it cannot be said whether somebody has."""
-        if self._lock.holds and _is_same(self.directory, self._path or "/"):
-            self._tell_pid(self.directory)
-            return
-        directory, lock = self._taken()
-        self.close()
-        self.directory, self._lock = directory, lock
-
-    def close(self) -> None:
-        """Leave it. A lock that something may have been mounted over is not looked at, and ends
-        with the process."""
-        if self.may_hang("--cache") is None:
-            if self._lock.holds:
-                cache.remove(self.directory, f"{self.name}.pid")
-            self._lock.close()
-        os.close(self.directory)
-
-
-def _is_same(directory: int, path: str) -> bool:
-    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no
-    descriptor, no memory."""
-    try:
-        fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENFILE, errno.EMFILE, errno.ENOMEM):
-            raise
-        return False
-    try:
-        here, there = os.fstat(directory), os.fstat(fd)
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-    finally:
-        os.close(fd)
-
-
-def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
-    """Raises Refused where there is something that we have not written: it would be replaced,
-    whatever it is."""
-    shown = text.printable_argument(path)
-    try:
-        beginning = place.beginning(directory, path.rpartition("/")[2])
-    except place.Unusable as error:
-        raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
-    if beginning and not pattern.match(beginning):
-        raise Refused(
-            f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced"
-        )
-
-
-def _check_metrics(path: str) -> None:
-    """The same for metrics. That their directory cannot be opened is said, once, whenever they are
-    written: it may come."""
-    try:
-        directory, _ = _open_above(path)
-    except OSError:
-        return
-    try:
-        _check_ours("--metrics", path, directory, _METRICS)
-    finally:
-        os.close(directory)
-
-
-def _open_above(path: str) -> tuple[int, str]:
-    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a
-    symbolic link leads to it."""
-    directory, _, name = path.rpartition("/")
-    return syscalls.open_without_symlinks(
-        os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    ), name
-
-
-class _Metrics:
-    """The metrics on their way to their file, in a worker, for that may be on a local disk, and
-    such a one is frozen (fsfreeze(8)) for a snapshot or a backup now and then. Whoever makes a file
-    there then waits until it is thawed, no signal ends him, and nothing tells beforehand. One at a
-    time, so that no more than one process ever hangs; those that wait are replaced by what is
-    newer.
-
-    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told
-    of each how it went: why the file cannot be written, None where it is."""
-
-    def __init__(self, home: _Home, poll: select.poll, tell: Callable[[Optional[str]], None]) -> None:
-        self._home, self._poll, self._tell = home, poll, tell
-        self._path = ""
-        self._waiting: Optional[bytes] = None
-        self._given = b""
-        self._pool: Optional[workers.Pool] = None
-        self._latest = 0.0
-        # Processes that were killed and have not ended yet.
-        self._left: list[int] = []
-
-    def offer(self, path: str, data: bytes) -> None:
-        """These are the newest."""
-        self._path, self._waiting = path, data
-        self.step()
-
-    @property
-    def due(self) -> Optional[float]:
-        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
-        do."""
-        if self._pool is not None:
-            return min(self._pool.due, self._latest)
-        if self._waiting is None:
-            return None
-        return time.monotonic() + _AGAIN if self._left else 0.0
-
-    def step(self, until: float = 0.0) -> None:
-        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
-        self._left = syscalls.unreaped(self._left)
-        if self._pool is not None:
-            self._go_on(self._pool, until)
-        elif self._waiting is not None and not self._left:
-            self._begin(self._waiting)
-
-    def _begin(self, data: bytes) -> None:
-        self._given, self._waiting = data, None
-        why = self._home.may_hang("--metrics")
-        if why is None:
-            try:
-                # With our groups: where we may write, it may.
-                self._pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
-            except OSError as error:
-                why = str(error.strerror)
-        if self._pool is None:
-            self._tell(why)
-            return
-        self._latest = time.monotonic() + _LONGEST_WRITE + workers.TO_BEGIN
-        self._poll.register(self._pool.fileno(), select.POLLIN)
-        self._pool.submit(0)
-        self._go_on(self._pool)
-
-    def _go_on(self, pool: workers.Pool, until: float = 0.0) -> None:
-        event = next(iter(pool.wait(until)), None)
-        if event is None and time.monotonic() < self._latest:
-            return
-        trouble = pool.trouble
-        self._end(pool)
-        if isinstance(event, workers.Answered):
-            self._tell(event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
-        elif isinstance(event, workers.Died):
-            self._tell("the process that was to write it has ended")
-        elif event is None:
-            self._tell(f"no process could be started for it ({trouble})")
-        else:
-            # It may answer again long before the next pass.
-            self._waiting = self._given if self._waiting is None else self._waiting
-            stuck_in = "".join(f" (pid {pid} is stuck in it)" for pid in self._left)
-            self._tell(f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
-
-    def _end(self, pool: workers.Pool) -> None:
-        self._poll.unregister(pool.fileno())
-        self._left += pool.close()
-        self._pool = None
-
-    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
-        """In the worker."""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE is to be an error like any other
-        why = _replace_metrics(self._path, self._given)
-        return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
-
-    def close(self) -> None:
-        """The end. What is under way or waits has a moment more: the file is to say how it was
-        last, with no half of another beside it."""
-        until = time.monotonic() + _LAST_WRITE
-        while (self._pool is not None or self._waiting is not None) and not self._left and time.monotonic() < until:
-            self.step(until)
-        if self._pool is not None:
-            self._end(self._pool)
-
-
-def _replace_metrics(path: str, data: bytes) -> Optional[str]:
-    """Why the file cannot be written; None where it is.
-
-    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to
-    the exporter's user, who could mount something there, or lead us elsewhere by a symbolic link.
-    """
-    try:
-        fd, name = _open_above(path)
-        try:
-            cache.replace_in(fd, name, data)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return "a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)
-    except Exception as error:  # a defect there costs the metrics, and nothing else
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 def _stay_in_memory(log: Log) -> None:
@@ -584,7 +177,7 @@ class Daemon:
         self,
         options: Options,
         service: Service,
-        home: _Home,
+        home: Home,
         reload: Callable[[], Options],
         interrupts: Interrupts,
         log: Log,
@@ -597,8 +190,8 @@ class Daemon:
         self._trial_excused = 0
         self._reload, self._interrupts, self._log, self._settled = reload, interrupts, log, settled
         self._notifier = Notifier(os.environ)
-        self._known = history.Known()
-        self._episodes = history.Episodes()
+        self._known = Known()
+        self._episodes = Episodes()
         self._poll = select.poll()
         self._poll.register(interrupts.wake_fd, select.POLLIN)
         self._table_watch = TableWatch(options.mountinfo)
@@ -606,7 +199,7 @@ class Daemon:
         self._endings = Endings(self._poll)
         self._courier = Courier(self._poll)
         self._courier.serve(options.submission)
-        self._metrics = _Metrics(home, self._poll, self._tell_of_metrics)
+        self._metrics = MetricsFile(home, self._poll, self._tell_of_metrics)
         # What was looked up of names and devices, and for which options.
         self._found: Optional[Found] = None
         # Where what was declared was last, by where it is now, if a link that leads there was
@@ -645,7 +238,7 @@ class Daemon:
     def _round(self) -> None:
         ready = {fd for fd, _ in self._poll.poll(max(0.0, self._due() - time.monotonic()) * 1000 + 1)}
         if self._interrupts.wake_fd in ready:
-            _drain(self._interrupts.wake_fd)
+            self._interrupts.drain()
         self._heed_calls()
         if self._table_watch.fileno() in ready:
             self._table_changed = True
@@ -729,7 +322,7 @@ class Daemon:
 
         try:
             new, signature = self._read_again()
-        except Refused as error:
+        except Rejected as error:
             if self._interrupts() is None:
                 self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
             return
@@ -750,7 +343,7 @@ class Daemon:
 
     def _read_again(self) -> tuple[Options, object]:
         """The options as the files say now, and the signature of the fstab that they were read
-        from. Raises Refused.
+        from. Raises Rejected.
 
         It is taken before: what is written while they are read is the next change.
         """
@@ -759,7 +352,7 @@ class Daemon:
             signature = self._fstab_signature(path)
             answers = self._tried(lambda: rehearsed(self._reload), _MOST_TRIALS)
             if answers is None:
-                raise Refused("a file of it does not let itself be read")
+                raise Rejected("a file of it does not let itself be read")
             # All files could be read: those that still hang do so in others, and are no reason not
             # to look at fstab.
             self._trial_excused = len(self._trial_left)
@@ -775,7 +368,7 @@ class Daemon:
             return
         try:
             new, self._fstab = self._read_again()
-        except Refused:  # the first pass finds another fstab than none, and says so
+        except Rejected:  # the first pass finds another fstab than none, and says so
             return
         if new.fstab == self.options.fstab:
             demands = dataclasses.replace(self.options.demands, expected=new.demands.expected)
@@ -998,7 +591,7 @@ class Daemon:
             self._complaints.pop("a round", None)  # what goes wrong with another one is said again
             self._progress = time.monotonic()
             judgements = () if judged is None else judged.judgements
-            words = history.checked_words(judgements, summary.counts(judgements), result.duration)
+            words = episodes.checked_words(judgements, summary.counts(judgements), result.duration)
             self._log.write(syslog.LOG_INFO, words)
             self._tell_ready()
 
@@ -1185,10 +778,3 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
     if lines := policy.bad_lines(judgements):
         words.append(f"{text.counted(lines, 'line')} not understood")
     return ", ".join(words)
-
-
-def _drain(fd: int) -> None:
-    try:
-        os.read(fd, 4096)
-    except OSError:
-        pass

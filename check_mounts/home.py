@@ -1,0 +1,186 @@
+"""The directory of the result, and what else the daemon writes to: which files are its own, and
+whether something may hang that has been mounted over them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Optional
+
+from check_mounts import cache, checking, mounttable, place, syscalls, text
+from check_mounts.checking import Options, Service
+
+# How the files begin that we write beside each other, by what is added to the name of the result;
+# and that of the metrics.
+_PID = rb"\d+\n?\Z"
+_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
+_METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
+
+
+class Refused(Exception):
+    """The directory cannot be ours; the message says why, on one line."""
+
+
+class Home:
+    """The directory of the result, ours as long as we hold the lock in it.
+
+    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere
+    else."""
+
+    def __init__(self, service: Service, options: Options) -> None:
+        """Make it ours, and see that no other daemon uses it. Raises Refused."""
+        self._service = service
+        self._mountinfo = options.mountinfo
+        self._table: Optional[int] = None
+        self._paths = {
+            "--cache": [service.cache + suffix for suffix in _OURS],
+            "--metrics": [service.metrics] if service.metrics else [],
+        }
+        self._whys: dict[str, Optional[str]] = {}
+        try:
+            self._look_at_table()
+        except OSError as error:
+            raise Refused(
+                f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}"
+            ) from None
+        for option, why in self._whys.items():
+            if why is not None:
+                raise Refused(f"argument {option}: {why}")
+        self._path, _, self.name = service.cache.rpartition("/")
+        if service.metrics is not None:
+            _check_metrics(service.metrics)
+        self.directory, self._lock = self._taken(starting=True)
+
+    def may_hang(self, option: str) -> Optional[str]:
+        """Why whoever opens the file that an option names could hang now: something that does may
+        have been mounted over it or over a directory above. None where it could not.
+
+        What was found last counts where the table cannot be read: that nothing can be checked is a
+        result, too."""
+        try:
+            self._look_at_table()
+        except OSError:
+            pass
+        return self._whys[option]
+
+    def _look_at_table(self) -> None:
+        """Raises OSError."""
+        data = mounttable.contents(self._mountinfo)
+        if hash(data) == self._table:  # to understand a large one takes its time
+            return
+        mounts = mounttable.parse(data, torn=True)[0]
+        visible = frozenset(mounttable.visible(mounts))
+        for option, paths in self._paths.items():
+            whys = [checking.may_hang(path, mounts, visible) for path in paths]
+            self._whys[option] = next((why for why in whys if why is not None), None)
+        self._table = hash(data)
+
+    def _taken(self, starting: bool = False) -> tuple[int, place.Lock]:
+        path, lock = self._path or "/", f"{self.name}.lock"
+        where = text.printable_argument(path)
+        try:
+            fd = place.open_directory(path, 0o755, rooted=True)
+        except place.Unusable as error:
+            raise Refused(f"argument --cache: {where}: {error}") from None
+        try:
+            if self._service.cache == cache.DEFAULT_PATH:
+                # An earlier run may have made it for its memory alone, but NRPE's user is to read
+                # the result.
+                os.fchmod(fd, 0o755)
+            if starting:
+                for suffix, pattern in _OURS.items():
+                    _check_ours("--cache", self._service.cache + suffix, fd, pattern)
+                # A daemon of an earlier release, which may still run, has locked this file.
+                place.check_unlocked(f"{self.name}.pid", fd)
+            held = place.Lock(lock, fd)
+            self._tell_pid(fd)
+            return fd, held
+        except Refused as error:
+            why = str(error)
+        except place.Held as error:
+            why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
+        except OSError as error:
+            why = f"argument --cache: {where.rstrip('/')}/{text.printable_argument(lock)}: {error.strerror}"
+        os.close(fd)
+        raise Refused(why)
+
+    def _tell_pid(self, directory: int) -> None:
+        """For administrators and their scripts; nothing here depends on it."""
+        name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
+        try:
+            if place.beginning(directory, name) != words:
+                cache.replace_in(directory, name, words)
+        except (OSError, place.Unusable):
+            pass
+
+    def see_to_it(self) -> None:
+        """If somebody has removed the lock, or the whole directory, make all of it again. Raises
+        Refused; OSError where it cannot be said whether somebody has."""
+        if self._lock.holds and _is_same(self.directory, self._path or "/"):
+            self._tell_pid(self.directory)
+            return
+        directory, lock = self._taken()
+        self.close()
+        self.directory, self._lock = directory, lock
+
+    def close(self) -> None:
+        """Leave it. A lock that something may have been mounted over is not looked at, and ends
+        with the process."""
+        if self.may_hang("--cache") is None:
+            if self._lock.holds:
+                cache.remove(self.directory, f"{self.name}.pid")
+            self._lock.close()
+        os.close(self.directory)
+
+
+def _is_same(directory: int, path: str) -> bool:
+    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no
+    descriptor, no memory."""
+    try:
+        fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENFILE, errno.EMFILE, errno.ENOMEM):
+            raise
+        return False
+    try:
+        here, there = os.fstat(directory), os.fstat(fd)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    finally:
+        os.close(fd)
+
+
+def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
+    """Raises Refused where there is something that we have not written: it would be replaced,
+    whatever it is."""
+    shown = text.printable_argument(path)
+    try:
+        beginning = place.beginning(directory, path.rpartition("/")[2])
+    except place.Unusable as error:
+        raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
+    if beginning and not pattern.match(beginning):
+        raise Refused(
+            f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced"
+        )
+
+
+def _check_metrics(path: str) -> None:
+    """The same for metrics. That their directory cannot be opened is said, once, whenever they are
+    written: it may come."""
+    try:
+        directory, _ = open_above(path)
+    except OSError:
+        return
+    try:
+        _check_ours("--metrics", path, directory, _METRICS)
+    finally:
+        os.close(directory)
+
+
+def open_above(path: str) -> tuple[int, str]:
+    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a
+    symbolic link leads to it."""
+    directory, _, name = path.rpartition("/")
+    return syscalls.open_without_symlinks(
+        os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    ), name

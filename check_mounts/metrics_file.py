@@ -1,0 +1,139 @@
+"""The metrics on their way to their file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import Optional
+
+from check_mounts import cache, syscalls, text, workers
+from check_mounts.home import Home, open_above
+
+# How long the metrics may be on their way to their file before their process is killed, and how
+# much longer the daemon stays for them at its end; how often is looked whether one has ended that
+# could not be killed. In seconds.
+_LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
+# Why it could not write them, in bytes; nothing where it could.
+_WRITE_ANSWER = 256
+
+
+class MetricsFile:
+    """The metrics on their way to their file, in a worker, for that may be on a local disk, and
+    such a one is frozen (fsfreeze(8)) for a snapshot or a backup now and then. Whoever makes a file
+    there then waits until it is thawed, no signal ends him, and nothing tells beforehand. One at a
+    time, so that no more than one process ever hangs; those that wait are replaced by what is
+    newer.
+
+    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told
+    of each how it went: why the file cannot be written, None where it is."""
+
+    def __init__(self, home: Home, poll: select.poll, tell: Callable[[Optional[str]], None]) -> None:
+        self._home, self._poll, self._tell = home, poll, tell
+        self._path = ""
+        self._waiting: Optional[bytes] = None
+        self._given = b""
+        self._pool: Optional[workers.Pool] = None
+        self._latest = 0.0
+        # Processes that were killed and have not ended yet.
+        self._left: list[int] = []
+
+    def offer(self, path: str, data: bytes) -> None:
+        """These are the newest."""
+        self._path, self._waiting = path, data
+        self.step()
+
+    @property
+    def due(self) -> Optional[float]:
+        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
+        do."""
+        if self._pool is not None:
+            return min(self._pool.due, self._latest)
+        if self._waiting is None:
+            return None
+        return time.monotonic() + _AGAIN if self._left else 0.0
+
+    def step(self, until: float = 0.0) -> None:
+        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+        self._left = syscalls.unreaped(self._left)
+        if self._pool is not None:
+            self._go_on(self._pool, until)
+        elif self._waiting is not None and not self._left:
+            self._begin(self._waiting)
+
+    def _begin(self, data: bytes) -> None:
+        self._given, self._waiting = data, None
+        why = self._home.may_hang("--metrics")
+        if why is None:
+            try:
+                # With our groups: where we may write, it may.
+                self._pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
+            except OSError as error:
+                why = str(error.strerror)
+        if self._pool is None:
+            self._tell(why)
+            return
+        self._latest = time.monotonic() + _LONGEST_WRITE + workers.TO_BEGIN
+        self._poll.register(self._pool.fileno(), select.POLLIN)
+        self._pool.submit(0)
+        self._go_on(self._pool)
+
+    def _go_on(self, pool: workers.Pool, until: float = 0.0) -> None:
+        event = next(iter(pool.wait(until)), None)
+        if event is None and time.monotonic() < self._latest:
+            return
+        trouble = pool.trouble
+        self._end(pool)
+        if isinstance(event, workers.Answered):
+            self._tell(event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
+        elif isinstance(event, workers.Died):
+            self._tell("the process that was to write it has ended")
+        elif event is None:
+            self._tell(f"no process could be started for it ({trouble})")
+        else:
+            # It may answer again long before the next pass.
+            self._waiting = self._given if self._waiting is None else self._waiting
+            stuck_in = "".join(f" (pid {pid} is stuck in it)" for pid in self._left)
+            self._tell(f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
+
+    def _end(self, pool: workers.Pool) -> None:
+        self._poll.unregister(pool.fileno())
+        self._left += pool.close()
+        self._pool = None
+
+    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+        """In the worker."""
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE is to be an error like any other
+        why = _replace_metrics(self._path, self._given)
+        return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
+
+    def close(self) -> None:
+        """The end. What is under way or waits has a moment more: the file is to say how it was
+        last, with no half of another beside it."""
+        until = time.monotonic() + _LAST_WRITE
+        while (self._pool is not None or self._waiting is not None) and not self._left and time.monotonic() < until:
+            self.step(until)
+        if self._pool is not None:
+            self._end(self._pool)
+
+
+def _replace_metrics(path: str, data: bytes) -> Optional[str]:
+    """Why the file cannot be written; None where it is.
+
+    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to
+    the exporter's user, who could mount something there, or lead us elsewhere by a symbolic link.
+    """
+    try:
+        fd, name = open_above(path)
+        try:
+            cache.replace_in(fd, name, data)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return "a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)
+    except Exception as error:  # a defect there costs the metrics, and nothing else
+        return f"{type(error).__name__}: {error}"
+    return None
