@@ -25,7 +25,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run test lint bounds types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,9 @@ test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests, with 
 lint: $(VENV)/lint  ## ruff: style and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+bounds: $(VENV)/run  ## modules, classes and functions that have outgrown their bounds
+	$(VENV)/bin/python tests/sizes.py
 
 types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 	$(VENV)/bin/mypy
