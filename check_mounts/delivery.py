@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Optional
 
 from check_mounts import syscalls, text, workers
+from check_mounts.desks import Desk
 from check_mounts.passive import Destination, Refused, Result, Undelivered
 
 _ANSWER_SIZE = 1024
@@ -127,7 +128,7 @@ class Delivery:
         words = event.answer.rstrip(b"\0")
         return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] in (_FAILED, _REFUSED) else None
 
-    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+    def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
         try:
             self._destinations[key].deliver(self._results, monotonic() + self._seconds * _OWN_PART)

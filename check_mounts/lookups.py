@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from check_mounts import filesystems, syscalls, workers
+from check_mounts.desks import Desk
 from check_mounts.model import Mount
 from check_mounts.names import Ground, Lead, Stopped, lead
 from check_mounts.selection import normalised
@@ -156,12 +157,12 @@ class _Inquiry:
 
     # -- in the worker
 
-    def _serve(self, first: int, desk: workers.Desk) -> tuple[bytes, bool]:
+    def _serve(self, first: int, desk: Desk) -> tuple[bytes, bool]:
         for place in range(first, len(self._questions)):
             self._answer(place, desk)
         return bytes(_ANSWER_SIZE), True
 
-    def _answer(self, place: int, desk: workers.Desk) -> None:
+    def _answer(self, place: int, desk: Desk) -> None:
         entered: list[int] = []
         desk.note(_PROGRESS.pack(place, -1))
 

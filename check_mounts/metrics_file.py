@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from check_mounts import cache, syscalls, text, workers
+from check_mounts.desks import Desk
 from check_mounts.home import Home, open_above
 
 # How long the metrics may be on their way to their file before their process is killed, and how
@@ -104,7 +105,7 @@ class MetricsFile:
         self._left += pool.close()
         self._pool = None
 
-    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+    def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE is to be an error like any other
         why = _replace_metrics(self._path, self._given)

@@ -23,6 +23,7 @@ from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
 from check_mounts.causes import Causes
+from check_mounts.desks import Desk
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, Step, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.privilege import Identity
@@ -311,7 +312,7 @@ class Pass:
     def _mount_of(self, key: int) -> Mount:
         return self._mounts[key & ~_WRITE]
 
-    def _serve(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+    def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
         """In a worker: probe the mount ``key``. What goes wrong with ourselves is an answer as
         well, and the worker's last."""
         try:
@@ -319,7 +320,7 @@ class Pass:
         except Exception as error:
             return probe.exception_answer(error), True
 
-    def _serve_or_raise(self, key: int, desk: workers.Desk) -> tuple[bytes, bool]:
+    def _serve_or_raise(self, key: int, desk: Desk) -> tuple[bytes, bool]:
         """Its line in the registry stands before the mount is touched. Raises whatever is wrong
         with ourselves."""
         mount, writing = self._mount_of(key), bool(key & _WRITE)

@@ -1,7 +1,7 @@
 """What the daemon reads, read by a process of its own that may hang in it and be given up. The
 daemon has no watcher: systemd knows it by its pid.
 
-Import budget: that of workers, caught and watcher. Used before anything of the program or of other
+Import budget: that of forked, caught and watcher. Used before anything of the program or of other
 libraries is loaded, too."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
-from check_mounts import caught, notes, reading, syscalls, watcher, workers
+from check_mounts import caught, forked, notes, reading, syscalls, watcher
 
 # How often is looked what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
@@ -111,7 +111,7 @@ class Trial:
         """In the process. Whatever happens, it never returns into its parent's code."""
         try:
             # With our groups: what we may read, it may.
-            workers.settle(self._memory, end, devnull, self._parent, tuple(os.getgroups()))
+            forked.settle(self._memory, end, devnull, self._parent, tuple(os.getgroups()))
             noted = notes.Notes(_NOTES_FD)
             reading.say_to(noted.step)
             data = self._entered(noted)

@@ -27,7 +27,8 @@ PATH_USERS = {
         "scandir",
         "stat",
     },  # /proc/self, /proc/PID/stat; open_without_symlinks and read_entries themselves
-    "workers": {"open", "chdir"},  # /dev/null, /
+    "crew": {"open"},  # /dev/null
+    "forked": {"chdir"},  # /
     "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
     "sandbox": {"readlink"},  # /proc/PID/ns/mnt

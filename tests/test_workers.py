@@ -15,7 +15,11 @@ from typing import Optional
 import pytest
 
 from check_mounts import syscalls, workers
-from check_mounts.workers import Answered, Desk, Died, Event, Pool, TimedOut
+from check_mounts.clocks import NEVER, PAST, after
+from check_mounts.crew import Worker
+from check_mounts.desks import PROGRESS_SIZE, Desk
+from check_mounts.forked import HEAD
+from check_mounts.workers import Answered, Died, Event, Pool, TimedOut
 from tests.conftest import PYTHON, ROOT, in_time, until
 
 SIZE = 16
@@ -132,13 +136,13 @@ def _hand_out(one: Pool, keys: range) -> None:
     one._send()
 
 
-_FRAME = workers._HEAD.size + SIZE
+_FRAME = HEAD.size + SIZE
 _FULL = 65536 // select.PIPE_BUF * (select.PIPE_BUF // _FRAME)  # answers: no frame is torn over two pages
 
 
-def _until_answered(one: Pool, count: int) -> workers._Worker:
+def _until_answered(one: Pool, count: int) -> Worker:
     """The only worker, when so many of its answers are in the pipe."""
-    (worker,) = one._by_fd.values()
+    (worker,) = one._crew.by_fd.values()
     until(lambda: syscalls.bytes_waiting(worker.answer_fd) == count * _FRAME)
     time.sleep(0.1)  # and it goes on, or waits for room
     return worker
@@ -175,10 +179,11 @@ def test_what_is_answered_and_not_read_is_not_lost(pool: Harness) -> None:
     one = pool(lambda key, desk: None, max_workers=1)
     _hand_out(one, range(1000))
     _until_answered(one, 1000)
-    one._suspects = dict.fromkeys(
-        range(1000), 0.0
-    )  # as if it was just before the parent was stopped that nobody seemed to have them
-    one._look_at = 0.0
+    # As if no worker had seemed to have them just before the parent was stopped.
+    one._pending._misses_some = True
+    for request in one._pending._open.values():
+        request.missed_since = 0.0
+    one._look_at = PAST
     assert [type(event) for event in pool.run(one, range(0))] == [Answered] * 1000
 
 
@@ -188,8 +193,8 @@ def test_a_late_parent_takes_no_more_workers_for_that(pool: Harness) -> None:
     one = pool(lambda key, desk: None, max_workers=64)
     _hand_out(one, range(400))
     _until_answered(one, 400)
-    one._look_at = one._grow_at = 0.0
-    one._looked = time.monotonic() - 60
+    one._look_at = one._pace.grow_at = PAST
+    one._pace.looked = after(-60)
     assert [type(event) for event in pool.run(one, range(0))] == [Answered] * 400
     assert one.forks == 1
 
@@ -205,7 +210,7 @@ def test_hung_requests_time_out_on_time_among_thousands_of_answers(pool: Harness
 
 
 def _notes(one: Pool, desk: Desk, began: float) -> None:
-    workers._BEGAN.pack_into(one._desks, desk.slot * workers._DESK, began)
+    one._desks._note_time(desk.slot, began)
 
 
 @pytest.mark.parametrize("what", [float("inf"), float("nan"), float("-inf"), 1e300, None])
@@ -222,13 +227,13 @@ def test_a_worker_escapes_by_no_time_that_it_notes(pool: Harness, what: Optional
     one = pool(lie, timeout=0.3)
     began = time.monotonic()
     events = pool.run(one, range(50))
-    assert time.monotonic() - began < 0.3 + workers._LOST_AFTER + 5.0
+    assert time.monotonic() - began < 0.3 + workers._TO_WRITE + 5.0
     assert [type(event) for event in events if event.key == 0] == [TimedOut]
     assert all(0.0 <= event.waited < 8.0 for event in events if isinstance(event, TimedOut))
     assert sum(isinstance(event, Answered) for event in events) == 49
 
 
-@pytest.mark.parametrize("frame", [b"x" * 7, workers._HEAD.pack(0, 0) + b"x" * SIZE])
+@pytest.mark.parametrize("frame", [b"x" * 7, HEAD.pack(0, 0) + b"x" * SIZE])
 def test_a_worker_escapes_by_nothing_that_it_writes(pool: Harness, frame: bytes) -> None:
     """Not even where it says that it is about to answer and keeps its pipe full."""
 
@@ -250,13 +255,13 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     """Its pipe's number may be another one's by the time that it is given up."""
     one = pool(lambda key, desk: b"last", max_workers=4)
     _hand_out(one, range(5))
-    (worker,) = one._by_fd.values()
+    (worker,) = one._crew.by_fd.values()
     until(lambda: syscalls.bytes_waiting(worker.answer_fd) > 0)
     one._time_out(worker, 0, 10.0)
     events = one._taken_events()
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}
-    known = {*one._given_up, *(each.pid for each in one._by_fd.values())}
+    known = {*one._crew._given_up, *(each.pid for each in one._crew.by_fd.values())}
     assert {int(pid) for pid in _children()} <= known
 
 
@@ -305,7 +310,7 @@ def test_a_handler_that_raises_ends_its_worker_only(pool: Harness) -> None:
 def test_nonsense_is_not_believed(pool: Harness) -> None:
     def forge(key: int, desk: Desk) -> Optional[bytes]:
         if key == 2:
-            os.write(4, workers._HEAD.pack(4000, 0) + b"x" * SIZE)
+            os.write(4, HEAD.pack(4000, 0) + b"x" * SIZE)
         if key == 4:
             os.write(4, b"short")
         return None
@@ -321,11 +326,11 @@ def test_a_request_that_nobody_has_is_not_lost(pool: Harness) -> None:
     """A worker may be killed after it has taken a request and before it has noted that."""
     one = pool(lambda key, desk: None)
     one.submit(7)
-    one._grow_at = float("inf")  # no worker yet that could be quicker than we are
+    one._pace.grow_at = NEVER  # no worker yet that could be quicker than we are
     one._send()
-    os.read(one._request_fd, 4)
-    one._grow_at = 0.0
-    assert pool.run(one, range(0)) == [Died(7, None, bytes(workers.PROGRESS_SIZE))]
+    os.read(one._pending.request_fd, 4)
+    one._pace.grow_at = PAST
+    assert pool.run(one, range(0)) == [Died(7, None, bytes(PROGRESS_SIZE))]
 
 
 def test_the_last_answer_of_a_worker(pool: Harness) -> None:
