@@ -36,6 +36,14 @@ def _wakeup_pipe() -> tuple[int, int]:
     return fds
 
 
+def drain(fd: int) -> None:
+    """Make a wake-up pipe wait for the next signal. Which ones came is noted elsewhere."""
+    try:
+        os.read(fd, 4096)
+    except OSError:  # EAGAIN: nothing there
+        pass
+
+
 class Interrupts:
     """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a
     poll.
@@ -81,10 +89,7 @@ class Interrupts:
 
     def drain(self) -> None:
         """Make ``wake_fd`` wait for the next signal."""
-        try:
-            os.read(self.wake_fd, 4096)
-        except OSError:  # EAGAIN: nothing there
-            pass
+        drain(self.wake_fd)
 
     def listen(self, *numbers: int) -> None:
         """From now on these do not ask for the end, nor have they. Also of a process that was told

@@ -370,14 +370,6 @@ def close(fd: int) -> None:
         pass
 
 
-def drain(fd: int) -> None:
-    """Take out what has come through a pipe that only wakes: a few bytes, and no matter which."""
-    try:
-        os.read(fd, 4096)
-    except OSError:
-        pass
-
-
 def process_start(pid: int) -> Optional[int]:
     """When a process started, in clock ticks after boot; None where it has ended or is a zombie."""
     fields = _stat_fields(pid)

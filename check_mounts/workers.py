@@ -32,7 +32,7 @@ import os
 import select
 from typing import Optional, Union
 
-from check_mounts import pending, syscalls
+from check_mounts import pending, signals
 from check_mounts.clocks import PAST, Monotonic, after, monotonic
 from check_mounts.crew import Crew, Worker
 from check_mounts.desks import ANSWERING, NOTHING_NOTED, Desks
@@ -182,7 +182,7 @@ class Pool:
         serving = self._crew.by_fd
         for fd in self._crew.ready(min(until, self._look_at)):
             if fd == self._crew.wake_fd:
-                syscalls.drain(fd)
+                signals.drain(fd)
             elif fd in serving:
                 self._receive(serving[fd])
         if monotonic() >= self._look_at:
