@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from check_mounts import mounttable, selection, stuck, survey, syscalls
+from check_mounts import asking, mounttable, selection, stuck, survey, syscalls
 
 MOUNTS = 1000
 ROUNDS = 7
@@ -70,9 +70,9 @@ def main() -> None:
     def engine() -> None:
         table = mounttable.read(mounttable.DEFAULT_PATH)
         chosen = selection.select(table[0], filters)
-        registry = stuck.Registry(state, slots=survey.Settings().max_workers)
+        registry = stuck.Registry(state, slots=asking.Settings().max_workers)
         result = survey.take(
-            survey.Pass(table, chosen, survey.Settings(), registry), lambda: mounttable.read(mounttable.DEFAULT_PATH)
+            survey.Pass(table, chosen, asking.Settings(), registry), lambda: mounttable.read(mounttable.DEFAULT_PATH)
         )
         assert len(result.findings) == MOUNTS
         assert all(finding.condition.value == "ok" for finding in result.findings)

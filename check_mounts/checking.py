@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
-from check_mounts import demands, mounttable, reading, sandbox, selection, stuck, survey, text
+from check_mounts import asking, demands, mounttable, reading, sandbox, selection, stuck, survey, text
 from check_mounts.delivery import Submission
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
@@ -49,7 +49,7 @@ class Options:
     them where these lead."""
 
     filters: selection.Filters
-    settings: survey.Settings
+    settings: asking.Settings
     policy: Policy
     demands: demands.Demands
     notes: Sequence[str]

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Optional, TypeVar
 
 from check_mounts import (
     __version__,
+    asking,
     cache,
     checking,
     config,
@@ -595,7 +596,7 @@ def _is_declared(configuration: Configuration) -> Callable[[Mount], bool]:
     return is_declared
 
 
-def _overrides(configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], survey.Override]]:
+def _overrides(configuration: Configuration, deadline: float) -> Optional[Callable[[Mount], asking.Override]]:
     """What the configuration says about how to probe single mounts. Raises UsageError."""
     if not configuration.sections:
         return None
@@ -612,11 +613,11 @@ def _overrides(configuration: Configuration, deadline: float) -> Optional[Callab
                 f"{section.origins['timeout']}: a timeout of {timeout:g} s is longer than the deadline of {deadline:g} s"
             )
 
-    def override(mount: Mount) -> survey.Override:
+    def override(mount: Mount) -> asking.Override:
         said = configuration.for_mount(mount.mount_point)
         if said.identity is None:
-            return survey.Override(said.timeout)
-        return survey.Override(said.timeout, said.identity == "owner", users[said.identity])
+            return asking.Override(said.timeout)
+        return asking.Override(said.timeout, said.identity == "owner", users[said.identity])
 
     return override
 
@@ -676,7 +677,7 @@ def _settled(values: argparse.Namespace, configuration: Configuration, given: se
             ignored=lambda mount_point: bool(configuration.for_mount(mount_point).ignore),
             declared=_is_declared(configuration),
         ),
-        settings=survey.Settings(
+        settings=asking.Settings(
             timeout=values.timeout,
             deadline=deadline,
             max_workers=values.max_workers,

@@ -18,25 +18,34 @@ import dataclasses
 import functools
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import conditions, filesystems, mounttable, probe, selection, text, workers, writeprobe
+from check_mounts import (
+    asking,
+    conditions,
+    mounttable,
+    probe,
+    selection,
+    settle,
+    text,
+    workers,
+    writeprobe,
+)
+from check_mounts.asking import Settings
 from check_mounts.causes import Causes
 from check_mounts.desks import Desk
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, Step, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, Mount, Outcome, Step, StuckProbe, Survey
 from check_mounts.mounttable import Table
-from check_mounts.privilege import Identity
+from check_mounts.plan import Gate, Plan
 from check_mounts.selection import Selection
+from check_mounts.settle import Settled
 from check_mounts.stuck import Registry, process_start
 
 # How often to look whether the probe of a concurrent run has come back.
 _LOOK_AGAIN = 0.02
 # How often to look whether a probe waits for so long that its server should be asked.
 _LOOK_FOR_HUNG = 0.1
-# How often a mount that has failed and seems to be gone is looked for, and how long is waited in
-# between, in seconds.
-_LOOKS, _BETWEEN_LOOKS = 10, 0.005
 # How much longer than its deadline a pass takes at most, where it was late itself.
 _CATCH_UP = 0.25
 _TRIES = 2
@@ -44,41 +53,9 @@ _TRIES = 2
 # deadline.
 _BREATH = 0.01
 
-# What is asked one mount at a time until it has answered: a superblock, and the way through a mount
-# that can hang.
-Gate = tuple[str, tuple[int, int]]
-
 # Marks a request to write to the mount whose ID is the rest of it. The kernel's IDs start from 1
 # and are given again.
 _WRITE = 1 << 31
-
-
-@dataclasses.dataclass(frozen=True)
-class Override:
-    """How to probe one mount, where that is not what the settings say: None is as they say."""
-
-    timeout: Optional[float] = None
-    as_owner: Optional[bool] = None
-    identity: Optional[Identity] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
-
-    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner;
-    with neither, as the caller. ``writes`` says to which mounts, of those that answered, a file is
-    to be written. ``diagnosis``: the servers of those that do not answer are asked. ``override``
-    says of single mounts what the configuration does."""
-
-    timeout: float = 5.0
-    deadline: float = 9.0
-    max_workers: int = 1024
-    as_owner: bool = True
-    identity: Optional[Identity] = None
-    writes: Callable[[Mount], bool] = lambda mount: False
-    diagnosis: bool = True
-    override: Optional[Callable[[Mount], Override]] = None
 
 
 def take(
@@ -152,7 +129,7 @@ class Pass:
             settings.identity.groups if settings.identity else () if settings.as_owner or settings.override else None
         )
         self._pool = workers.Pool(self._serve, probe.ANSWER_SIZE, self.timeout, settings.max_workers, wake_fd, groups)
-        self._plan = _Plan(table[0], chosen)
+        self._plan = Plan(table[0], chosen)
         self._place = {mount.mount_id: place for place, mount in enumerate(table[0])}
         self._mounts = {mount.mount_id: mount for mount in chosen.selected}
         self._ready = collections.deque(self._plan.outermost)
@@ -243,10 +220,10 @@ class Pass:
         # so are the mounts that a verdict names first: a text that changes from check to check is
         # an event to those who archive it.
         self.findings = dict(sorted(self.findings.items(), key=lambda item: self._place[item[0]]))
-        findings, vanished = self._settled(reread)
+        settled = self._settled(reread)
         return Survey(
-            findings=(*self._explained(findings), *conditions.not_understood(self._unparsed)),
-            left_out=(*self.chosen.left_out, *vanished),
+            findings=(*self._explained(settled.findings), *conditions.not_understood(self._unparsed)),
+            left_out=(*self.chosen.left_out, *settled.vanished),
             notes=(*self._registry.notes, *self.notes),
             unremembered=self._registry.unremembered,
             started=self.started,
@@ -255,16 +232,18 @@ class Pass:
             interrupted=self.interrupted,
         )
 
-    def _settled(self, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
+    def _settled(self, reread: Callable[[], Table]) -> Settled:
         """The findings in the light of the table as it is now; as they are where that cannot be
         said."""
-        result = list(self.findings.values()), list[LeftOut]()
+        result = Settled(list(self.findings.values()), [])
 
-        def settle() -> None:
+        def look() -> None:
             nonlocal result
-            result = _settled(self, reread)
+            result = settle.settled(self.findings, self.chosen, reread)
 
-        self._guarded("the mount table after it", settle)
+        self._guarded("the mount table after it", look)
+        if result.note:
+            self.notes.append(result.note)
         return result
 
     def _explained(self, findings: list[Finding]) -> list[Finding]:
@@ -332,7 +311,7 @@ class Pass:
                 self._registry.arrive(desk.slot)
             desk.note(progress)
 
-        request, place_now = _request(mount, self.settings), self._place_now
+        request, place_now = asking.request_for(mount, self.settings), self._place_now
         if place_now is not None:
             request = request._replace(place_now=lambda: place_now(mount))
         if writing:
@@ -716,148 +695,6 @@ class Pass:
                 self.findings[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
 
-class _Plan:
-    """Which selected mount waits for which: the tree of the table without what is not probed."""
-
-    def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
-        self._by_id = {mount.mount_id: mount for mount in mounts}
-        self._selected = {mount.mount_id for mount in chosen.selected}
-        self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
-        self.parent: dict[int, int] = {}
-        self.children: dict[int, list[Mount]] = {}
-        # Mounts that no look-up may go to, because the way leads through one that is to be left
-        # alone, and can hang.
-        self.avoided: list[tuple[Mount, str]] = []
-        self._settled: dict[int, _Place] = {}
-        self._gates: dict[int, tuple[Gate, ...]] = {}
-        outermost: list[Mount] = []
-        for mount in chosen.selected:
-            place = self._place_below(mount)
-            if place.avoid is not None:
-                point = text.printable(self._by_id[place.avoid].mount_point)
-                why = selection.why_left_out(self._avoid[place.avoid])
-                self.avoided.append((mount, f"below {point}, which is left alone ({why})"))
-            elif place.parent is None:
-                outermost.append(mount)
-            else:
-                self.parent[mount.mount_id] = place.parent
-                self.children.setdefault(place.parent, []).append(mount)
-        # Last, whose way could hang: it must not speak for its superblock if another can.
-        self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
-
-    def has_device(self, device: tuple[int, int]) -> bool:
-        """Whether a mount of this filesystem is in the table at all, selected or not."""
-        return any(mount.device == device for mount in self._by_id.values())
-
-    def gates(self, mount: Mount) -> tuple[Gate, ...]:
-        """Its superblock, and the superblock that a look-up on the way to it could hang in."""
-        gates = self._gates.get(mount.mount_id)
-        if gates is None:
-            way = self._way(mount)
-            gates = (("fs", mount.device),) if way is None else (("way", way), ("fs", mount.device))
-            self._gates[mount.mount_id] = gates
-        return gates
-
-    def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
-        """What hangs when the probe of a mount does.
-
-        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the
-        like: the last step of a look-up revalidates the root directory of those
-        (d_weak_revalidate), with their own server."""
-        mount = self._by_id.get(mount_id)
-        way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
-        return ("fs", device) if way is None else ("way", way)
-
-    def _way(self, mount: Mount) -> Optional[tuple[int, int]]:
-        way = self._place_below(mount).way
-        return None if way == mount.device else way
-
-    def _place_below(self, mount: Mount) -> _Place:
-        parent = self._by_id.get(mount.parent_id)
-        return _Place() if parent is None or parent is mount else self._place(parent)
-
-    def _place(self, mount: Mount) -> _Place:
-        """What it means to hang from this mount: worked out from the outside in, so that a deep
-        chain needs no deep stack."""
-        chain = [mount]
-        seen = {mount.mount_id}
-        while chain[-1].mount_id not in self._settled:
-            above = self._by_id.get(chain[-1].parent_id)
-            if above is None or above.mount_id in seen:
-                break
-            seen.add(above.mount_id)
-            chain.append(above)
-        place = self._settled.get(chain[-1].mount_id, _Place())
-        for each in reversed(chain):
-            if each.mount_id not in self._settled:
-                self._settled[each.mount_id] = self._below(each, place)
-            place = self._settled[each.mount_id]
-        return place
-
-    def _below(self, mount: Mount, place: _Place) -> _Place:
-        hangs = selection.can_hang_on_the_way(mount)
-        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would
-        # be to check nothing.
-        avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
-        return _Place(
-            parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
-            way=mount.device if hangs else place.way,
-            avoid=avoid,
-        )
-
-    def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
-        """A table that says of mounts that they hang from each other is wrong, but they are probed
-        all the same."""
-        reached = {mount.mount_id for mount, _ in self.avoided}
-        for mount in outermost:
-            self._reach(mount, reached)
-        result = list(outermost)
-        for mount in chosen.selected:
-            if mount.mount_id not in reached:
-                self.children[self.parent.pop(mount.mount_id)].remove(mount)
-                self._reach(mount, reached)
-                result.append(mount)
-        return result
-
-    def _reach(self, start: Mount, reached: set[int]) -> None:
-        below = [start]
-        while below:
-            mount = below.pop()
-            if mount.mount_id not in reached:
-                reached.add(mount.mount_id)
-                below.extend(self.children.get(mount.mount_id, ()))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one
-    to be left alone."""
-
-    parent: Optional[int] = None
-    way: Optional[tuple[int, int]] = None
-    avoid: Optional[int] = None
-
-
-def _request(mount: Mount, settings: Settings) -> probe.Request:
-    owner = selection.fuse_owner(mount)
-    identity, as_owner = settings.identity, settings.as_owner
-    override = None if settings.override is None else settings.override(mount)
-    if override is not None and override.as_owner is not None:
-        identity, as_owner = override.identity, override.as_owner
-    security = mount.super_option(b"sec") or b""
-    return probe.Request(
-        mount_id=mount.mount_id,
-        path=mount.mount_point,
-        as_owner=as_owner,
-        owner=owner,
-        fixed=(identity.uid, identity.gid) if identity else None,
-        fuse_private=owner is not None and b"allow_other" not in mount.super_options,
-        keeps_listings=filesystems.is_fuse(mount),
-        root_decides=as_owner and security.startswith(b"krb5"),
-        trigger=mount.fs_type == b"autofs",
-    )
-
-
 def _exception_words(outcome: Outcome) -> str:
     return f"internal error in its worker: {text.clipped(outcome.exception, 200)}"
 
@@ -894,125 +731,3 @@ def _boottime() -> float:
 
 def _stuck_words(stuck: StuckProbe) -> str:
     return f"a {'write' if stuck.writing else 'probe'} has been stuck in it since {text.moment(stuck.since)} (pid {stuck.pid})"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Now:
-    """A mount as the table has it now, and what covers it."""
-
-    mount: Mount
-    cover: Optional[Mount]
-
-
-def _settled(survey: Pass, reread: Callable[[], Table]) -> tuple[list[Finding], list[LeftOut]]:
-    """The findings in the light of the mount table as it is now, and the mounts that are gone.
-
-    A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if
-    it was expected, it is missing. One that failed and is covered by now is shadowed: the probe may
-    have met what covers it. One that was moved is still there."""
-    missing = [Finding(path, None, Condition.MISSING, why) for path, why in survey.chosen.missing]
-    known_shadowed = {mount.mount_id for mount in survey.chosen.shadowed}
-    suspects = {key for key, finding in survey.findings.items() if _is_suspect(finding)} - known_shadowed
-    if not suspects:
-        return [*survey.findings.values(), *missing], []
-    try:
-        now = _mounted_now(suspects, survey, reread)
-    except OSError as error:
-        survey.notes.append(f"the mount table could not be read again: {error.strerror}")
-        return [*survey.findings.values(), *missing], []
-    findings: list[Finding] = []
-    vanished: list[LeftOut] = []
-    for key, finding in survey.findings.items():
-        mount = finding.mount
-        if key not in suspects or mount is None:
-            findings.append(finding)
-            continue
-        is_named = mount.mount_point in survey.chosen.named  # who is named is expected to be reached
-        there = now.get(key)
-        if there is None or _was_replaced(finding, there.mount):
-            vanished.append(LeftOut(mount, Reason.UNMOUNTED))
-            why = selection.why_left_out(vanished[-1])
-        else:
-            findings.append(_in_its_place(finding, there))
-            why = "covered by another mount" if findings[-1].condition is Condition.SHADOWED else ""
-        if why and is_named:
-            missing.append(Finding(mount.mount_point, None, Condition.MISSING, why))
-    return [*findings, *missing], vanished
-
-
-def _is_suspect(finding: Finding) -> bool:
-    return finding.condition is not Condition.OK or (finding.outcome is not None and finding.outcome.moved)
-
-
-def _was_replaced(finding: Finding, there: Mount) -> bool:
-    """Whether a mount is gone that was never reached where it was, and what has its ID and device
-    now is another one, which came later."""
-    if finding.outcome is None or finding.mount is None or not (finding.outcome.moved or _missed(finding)):
-        return False
-    return finding.outcome.gone or finding.mount.source != there.source
-
-
-def _missed(finding: Finding) -> bool:
-    """Whether the probe came back without having reached the mount."""
-    mount, outcome = finding.mount, finding.outcome
-    if mount is None or outcome is None or finding.condition is not Condition.UNPROBED:
-        return False
-    return conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs") is not None
-
-
-def _in_its_place(finding: Finding, now: _Now) -> Finding:
-    """What was found of a mount that is still there, with what has become of it meanwhile."""
-    cover = now.cover
-    if cover is not None and not _hangs_below_a_users(finding, cover):
-        return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
-    if cover is not None:
-        return dataclasses.replace(
-            finding, remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount")
-        )
-    if now.mount.mount_point != finding.mount_point and finding.outcome is not None and finding.outcome.moved:
-        remark = f"it was at {text.printable(finding.mount_point)} when the run began"
-        return dataclasses.replace(
-            finding, mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark)
-        )
-    if now.mount.mount_point != finding.mount_point:
-        return dataclasses.replace(
-            finding, remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}")
-        )
-    return finding
-
-
-def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
-    """Whether its own probe was already stuck in it when an unprivileged user covered it: he must
-    not hide that."""
-    if selection.unprivileged_owner(cover) is None or finding.condition is not Condition.TIMED_OUT:
-        return False
-    return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
-
-
-def _mounted_now(suspects: set[int], survey: Pass, reread: Callable[[], Table]) -> dict[int, _Now]:
-    """Those of the suspects that are still mounted, by their IDs. Raises OSError.
-
-    Whoever seems to be gone is looked for again, so that a dead mount is not lost: before Linux 5.8
-    a mount could be left out of the listing when another one went away while it was being read; and
-    one whose place was renamed out of what is bound above it is in no listing until that is undone.
-    One that was gone when its worker looked for it is not looked for again."""
-    now: dict[int, _Now] = {}
-    gone = {
-        key
-        for key in suspects
-        if _missed(survey.findings[key]) and getattr(survey.findings[key].outcome, "gone", False)
-    }
-    for look in range(_LOOKS):
-        mounts = reread()[0]
-        there = {mount.identity: mount for mount in mounts}
-        covers: Optional[Mapping[int, Mount]] = None
-        for key in suspects - now.keys():
-            mount = survey.findings[key].mount
-            found = None if mount is None else there.get(mount.identity)
-            if found is not None:
-                covers = mounttable.covered_by(mounts) if covers is None else covers
-                now[key] = _Now(found, covers.get(key))
-        if suspects <= now.keys() | (gone if look else set()):
-            break
-        time.sleep(_BETWEEN_LOOKS)
-    return now

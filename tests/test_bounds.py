@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import demands, expected, mountoptions, mounttable, selection, survey, text
+from check_mounts import demands, expected, mountoptions, mounttable, plan, selection, text
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from tests.conftest import Plugin, Result
 
@@ -272,7 +272,7 @@ def test_the_plan_of_odd_tables(shape: str) -> None:
 
     def action(size: int) -> Callable[[], object]:
         mounts = table(size)
-        return lambda: survey._Plan(mounts, selection.select(mounts, selection.Filters()))
+        return lambda: plan.Plan(mounts, selection.select(mounts, selection.Filters()))
 
     _is_linear(action, 2000)
 

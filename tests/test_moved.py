@@ -15,7 +15,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import mounttable, selection, stuck, survey
+from check_mounts import asking, mounttable, selection, settle, stuck, survey
 from check_mounts.model import Condition, Finding, Mount, Outcome, Step
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
@@ -141,7 +141,7 @@ def _pass_over(table: mounttable.Table, tmp_path: Path, *points: Path) -> tuple[
     under_way = survey.Pass(
         (picked, []),
         select,
-        survey.Settings(timeout=5, deadline=20),
+        asking.Settings(timeout=5, deadline=20),
         registry,
         None,
         lambda mount: mounttable.place_now(own, mount),
@@ -580,4 +580,4 @@ def test_a_stuck_look_up_below_a_cover_is_no_proof() -> None:
     cover = Mount(**{**vars(cover), "super_options": (b"user_id=1000",)})
     for step, condition in ((Step.LOOK_UP, Condition.SHADOWED), (Step.STATFS, Condition.TIMED_OUT)):
         found = Finding(b"/d/m", mount, Condition.TIMED_OUT, "after 5 s", Outcome(step=step))
-        assert survey._in_its_place(found, survey._Now(mount, cover)).condition is condition
+        assert settle._in_its_place(found, settle._Now(mount, cover)).condition is condition

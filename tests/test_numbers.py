@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from check_mounts import mounttable, probe, stuck, survey, writeprobe
+from check_mounts import asking, mounttable, probe, stuck, survey, writeprobe
 from check_mounts.model import Mount, Outcome, Step, Usage
 from check_mounts.selection import Filters, compile_glob, select
 from tests.conftest import Fuse, Mounts, Plugin
@@ -261,7 +261,7 @@ def test_an_error_of_our_own_is_told_as_one(
     monkeypatch.setattr(writeprobe.WriteProbe if arguments else probe.Probe, "_ask", fail)
     chosen = select(table[0], Filters(include_paths=[compile_glob(os.fsencode(f"{mounts.base}/*"))]))
     registry = stuck.Registry(str(tmp_path / "state"), slots=16)
-    how = survey.Settings(max_workers=16, writes=lambda mount: bool(arguments))
+    how = asking.Settings(max_workers=16, writes=lambda mount: bool(arguments))
     result = survey.take(survey.Pass(table, chosen, how, registry), lambda: table)
     assert [finding.mount_point for finding in result.findings] == [os.fsencode(path) for path in paths]
     for finding in result.findings:

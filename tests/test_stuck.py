@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from check_mounts import checking, mounttable, selection, stuck, survey, workers
+from check_mounts import asking, checking, mounttable, selection, stuck, workers
 from check_mounts.stuck import RECORD_SIZE, Registry, process_start
 from tests.conftest import Fuse, Mounts, Plugin, remaining
 
@@ -58,7 +58,7 @@ def test_a_shortage_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(select, "epoll", fails)
     with pytest.raises(MemoryError):
         workers.Pool(lambda key, desk: (b"", True), 1, 1.0, 1)
-    options: Any = SimpleNamespace(state_dir=str(state), settings=survey.Settings(max_workers=4))
+    options: Any = SimpleNamespace(state_dir=str(state), settings=asking.Settings(max_workers=4))
     with pytest.raises(MemoryError):
         checking.begin(options, ([], []), selection.select([], selection.Filters()))
     assert os.listdir("/proc/self/fd") == before

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import conditions, mounttable, probe, selection, stuck, survey
+from check_mounts import asking, conditions, mounttable, probe, selection, stuck, survey
 from check_mounts.model import Condition, Survey
 
 
@@ -25,7 +25,7 @@ def _take(
     again = parsed if later is None else mounttable.parse(later)
     chosen = selection.select(parsed[0], filters or selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
-    return survey.take(survey.Pass(parsed, chosen, survey.Settings(**settings), registry), lambda: again)  # type: ignore[arg-type]
+    return survey.take(survey.Pass(parsed, chosen, asking.Settings(**settings), registry), lambda: again)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_late_parent_makes_no_mount_fail(
     parsed = mounttable.parse(b"".join(lines))
     chosen = selection.select(parsed[0], selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
-    under_way = survey.Pass(parsed, chosen, survey.Settings(timeout=0.3, deadline=deadline), registry)
+    under_way = survey.Pass(parsed, chosen, asking.Settings(timeout=0.3, deadline=deadline), registry)
     under_way.step()
     time.sleep(late)  # as if stopped
     result = survey.take(under_way, lambda: parsed)
@@ -120,7 +120,7 @@ def test_a_deadline_on_time_waits_for_nobody(tmp_path: Path, monkeypatch: pytest
         return original(*arguments)
 
     monkeypatch.setattr(probe, "answer", slowly)
-    under_way = survey.Pass(parsed, chosen, survey.Settings(timeout=1, deadline=1, max_workers=4), registry)
+    under_way = survey.Pass(parsed, chosen, asking.Settings(timeout=1, deadline=1, max_workers=4), registry)
     result = survey.take(under_way, lambda: parsed)
     unprobed = sum(finding.detail == "the run's deadline came first" for finding in result.findings)
     assert 0 < unprobed < 1000 and len(result.findings) == 1000

@@ -106,10 +106,10 @@ def test_no_name_service_is_asked(mounts: Mounts, plugin: Plugin, tmp_path: Path
 # rightly grows.
 _FORKS = """
 import sys
-from check_mounts import mounttable, selection, stuck, survey
+from check_mounts import asking, mounttable, selection, stuck, survey
 table = mounttable.read(mounttable.DEFAULT_PATH)
 filters = selection.Filters(include_paths=[selection.compile_glob(sys.argv[1].encode())])
-settings = survey.Settings()
+settings = asking.Settings()
 passing = survey.Pass(table, selection.select(table[0], filters), settings, stuck.Registry(sys.argv[2], slots=settings.max_workers))
 result = survey.take(passing, lambda: table)
 print(sum(finding.condition.value == "ok" for finding in result.findings), passing._pool.forks)

@@ -1,0 +1,142 @@
+"""Which selected mount is probed after which, and which hanging filesystem each of them may wait
+for. Pure: the text of the mount table -> a tree.
+
+A mount is probed once what it hangs from has answered. A look-up can also hang on the way to a
+mount, in a network or FUSE filesystem that its path leads through. That says nothing about the
+mount's own filesystem, so each of the two is a gate of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import filesystems, selection, text
+from check_mounts.model import Mount
+from check_mounts.selection import Selection
+
+# What is asked one mount at a time until it has answered: a superblock, and the way through a mount
+# that can hang.
+Gate = tuple[str, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one
+    to be left alone."""
+
+    parent: Optional[int] = None
+    way: Optional[tuple[int, int]] = None
+    avoid: Optional[int] = None
+
+
+class Plan:
+    """Which selected mount waits for which: the tree of the table without what is not probed."""
+
+    def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
+        self._by_id = {mount.mount_id: mount for mount in mounts}
+        self._selected = {mount.mount_id for mount in chosen.selected}
+        self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
+        self.parent: dict[int, int] = {}
+        self.children: dict[int, list[Mount]] = {}
+        # Mounts that no look-up may go to, because the way leads through one that is to be left
+        # alone, and can hang.
+        self.avoided: list[tuple[Mount, str]] = []
+        self._settled: dict[int, Place] = {}
+        self._gates: dict[int, tuple[Gate, ...]] = {}
+        outermost: list[Mount] = []
+        for mount in chosen.selected:
+            place = self._place_below(mount)
+            if place.avoid is not None:
+                point = text.printable(self._by_id[place.avoid].mount_point)
+                why = selection.why_left_out(self._avoid[place.avoid])
+                self.avoided.append((mount, f"below {point}, which is left alone ({why})"))
+            elif place.parent is None:
+                outermost.append(mount)
+            else:
+                self.parent[mount.mount_id] = place.parent
+                self.children.setdefault(place.parent, []).append(mount)
+        # Last, whose way could hang: it must not speak for its superblock if another can.
+        self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
+
+    def has_device(self, device: tuple[int, int]) -> bool:
+        """Whether a mount of this filesystem is in the table at all, selected or not."""
+        return any(mount.device == device for mount in self._by_id.values())
+
+    def gates(self, mount: Mount) -> tuple[Gate, ...]:
+        """Its superblock, and the superblock that a look-up on the way to it could hang in."""
+        gates = self._gates.get(mount.mount_id)
+        if gates is None:
+            way = self._way(mount)
+            gates = (("fs", mount.device),) if way is None else (("way", way), ("fs", mount.device))
+            self._gates[mount.mount_id] = gates
+        return gates
+
+    def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
+        """What hangs when the probe of a mount does.
+
+        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the
+        like: the last step of a look-up revalidates the root directory of those
+        (d_weak_revalidate), with their own server."""
+        mount = self._by_id.get(mount_id)
+        way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
+        return ("fs", device) if way is None else ("way", way)
+
+    def _way(self, mount: Mount) -> Optional[tuple[int, int]]:
+        way = self._place_below(mount).way
+        return None if way == mount.device else way
+
+    def _place_below(self, mount: Mount) -> Place:
+        parent = self._by_id.get(mount.parent_id)
+        return Place() if parent is None or parent is mount else self._place(parent)
+
+    def _place(self, mount: Mount) -> Place:
+        """What it means to hang from this mount: worked out from the outside in, so that a deep
+        chain needs no deep stack."""
+        chain = [mount]
+        seen = {mount.mount_id}
+        while chain[-1].mount_id not in self._settled:
+            above = self._by_id.get(chain[-1].parent_id)
+            if above is None or above.mount_id in seen:
+                break
+            seen.add(above.mount_id)
+            chain.append(above)
+        place = self._settled.get(chain[-1].mount_id, Place())
+        for each in reversed(chain):
+            if each.mount_id not in self._settled:
+                self._settled[each.mount_id] = self._below(each, place)
+            place = self._settled[each.mount_id]
+        return place
+
+    def _below(self, mount: Mount, place: Place) -> Place:
+        hangs = selection.can_hang_on_the_way(mount)
+        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would
+        # be to check nothing.
+        avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
+        return Place(
+            parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
+            way=mount.device if hangs else place.way,
+            avoid=avoid,
+        )
+
+    def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
+        """A table that says of mounts that they hang from each other is wrong, but they are probed
+        all the same."""
+        reached = {mount.mount_id for mount, _ in self.avoided}
+        for mount in outermost:
+            self._reach(mount, reached)
+        result = list(outermost)
+        for mount in chosen.selected:
+            if mount.mount_id not in reached:
+                self.children[self.parent.pop(mount.mount_id)].remove(mount)
+                self._reach(mount, reached)
+                result.append(mount)
+        return result
+
+    def _reach(self, start: Mount, reached: set[int]) -> None:
+        below = [start]
+        while below:
+            mount = below.pop()
+            if mount.mount_id not in reached:
+                reached.add(mount.mount_id)
+                below.extend(self.children.get(mount.mount_id, ()))
