@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
-from check_mounts import asking, demands, mounttable, reading, sandbox, selection, stuck, survey, text
+from check_mounts import asking, demands, meaning, mounttable, reading, sandbox, selection, stuck, survey, text
 from check_mounts.delivery import Submission
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
@@ -280,9 +280,7 @@ def _with_late_comers(
     to find it in its place is no answer."""
     known = {mount.identity for mount in before}
     asked = {
-        each.mount.identity
-        for each in result.findings
-        if each.mount is not None and each.condition is not Condition.SHADOWED
+        each.mount.identity for each in result.findings if each.mount is not None and meaning.of(each.condition).counted
     }
     chosen = selection.select(now, options.filters)
     late = [

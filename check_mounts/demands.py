@@ -10,13 +10,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from check_mounts import expected, mounttable, selection, text, undeclared
+from check_mounts import expected, meaning, mounttable, selection, text, undeclared
 from check_mounts.devices import Compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
-
-# These are wrong by themselves; what was declared is a matter of its own.
-_KEPT = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.DENIED, Condition.UNPROBED, Condition.FULL})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +160,8 @@ def _apply(deviation: expected.Deviation, findings: list[Finding], place: Option
     """Put a deviation into the finding of its mount, or make one of it."""
     if place is None:
         findings.append(Finding(deviation.mount_point, deviation.mount, deviation.condition, deviation.detail))
-    elif findings[place].condition in _KEPT:
-        remark = f"{deviation.condition.value.replace('-', ' ')}: {deviation.detail}"
+    elif meaning.of(findings[place].condition).kept:
+        remark = f"{deviation.condition.words}: {deviation.detail}"
         findings[place] = dataclasses.replace(findings[place], remarks=(*findings[place].remarks, remark))
     else:
         findings[place] = dataclasses.replace(findings[place], condition=deviation.condition, detail=deviation.detail)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import conditions, text
+from check_mounts import conditions, meaning, text
 from check_mounts.model import Condition, Finding, State
 from check_mounts.policy import Judgement, answered, bad_lines, worst_of_each
 
@@ -92,9 +92,9 @@ class Episodes:
             return None
         if before is not None and before.hung is not None and hung is None:
             return f"{_recovery(mount_point, before, now)}, but is {judgement.words}"
-        if condition is Condition.DENIED:  # in the words of MountStatusMonitor, which rules for logs know
-            return f"Couldn't check mountpoint {text.printable(mount_point)}: {finding.detail}"
-        return f"{text.printable(mount_point)} {'' if condition in (Condition.TIMED_OUT, Condition.UNPROBED) else 'is '}{judgement.words}"
+        return meaning.of(condition).news.format(
+            point=text.printable(mount_point), words=judgement.words, detail=finding.detail
+        )
 
 
 def _line_key(finding: Finding) -> object:
@@ -109,7 +109,7 @@ def _line_key(finding: Finding) -> object:
 def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
     if before.hung is not None:
         return f"{text.printable(mount_point)} answers again after {duration_words(now - before.hung)}"
-    was = before.condition.value.replace("-", " ")
+    was = before.condition.words
     return f"{text.printable(mount_point)} is ok again, after it was {was} for {duration_words(now - before.since)}"
 
 
@@ -131,7 +131,7 @@ def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, i
     for judgement in judgements:
         if judgement.state is not State.OK and judgement.finding.is_mount:
             bad[judgement.condition] = bad.get(judgement.condition, 0) + 1
-    parts = [f"{bad[condition]} {condition.value.replace('-', ' ')}" for condition in _IN_ORDER if condition in bad]
+    parts = [f"{bad[condition]} {condition.words}" for condition in _IN_ORDER if condition in bad]
     lines = bad_lines(judgements)
     tail = ", ".join([*parts, f"{text.counted(lines, 'line')} not understood"] if lines else parts)
     total: Mapping[str, int] = dict(counts)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional, Union
 
-from check_mounts import filesystems, reading
+from check_mounts import filesystems, meaning, reading
 from check_mounts.devices import Compared, Devices, device_names, tag_of
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
 from check_mounts.model import BadLine, Condition, ExpectedMount, Mount
@@ -931,8 +931,6 @@ def _writable_words(expected: ExpectedMount, mount: Mount, table: _Table) -> Opt
 # Comparison
 # ------------------------------------------------------------------------------------------------
 
-_RANK = (Condition.MISSING, Condition.READ_ONLY, Condition.CHANGED, Condition.UNPROBED, Condition.BLOCKED)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Verdict:
@@ -1178,5 +1176,5 @@ def hold(
 
 
 def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Deviation:
-    worst = next(condition for condition in _RANK if any(verdict.condition is condition for verdict in verdicts))
+    worst = max((verdict.condition for verdict in verdicts if verdict.condition is not None), key=meaning.gravity)
     return Deviation(point, verdicts[0].mount, worst, _told(verdicts))

@@ -14,11 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Optional
 
-from check_mounts import conditions, text
+from check_mounts import conditions, meaning, text
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Condition, Finding, Mount, MountIdentity, Survey
 from check_mounts.mounttable import Table
-from check_mounts.policy import DOUBTFUL, SILENT
 from check_mounts.selection import Selection
 
 # By how many seconds two clocks that are read one after the other seem to have moved against each
@@ -74,7 +73,7 @@ class Known:
         for key, known in list(self._answers.items()):
             mount = present[key]
             if _is_elsewhere(known.finding, mount):
-                if known.finding.condition not in DOUBTFUL:
+                if not meaning.of(known.finding.condition).doubtful:
                     self._forget(key)
                     continue
                 self._moved.add(key)
@@ -98,10 +97,10 @@ class Known:
         now, begun = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME) - result.duration
         for found in result.findings:
             key = None if found.mount is None else found.mount.identity
-            if key not in present or (_is_elsewhere(found, present[key]) and found.condition not in DOUBTFUL):
+            if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
                 continue  # gone, or to be asked at its new place
             finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
-            if finding.outcome is not None and finding.condition not in DOUBTFUL:
+            if finding.outcome is not None and not meaning.of(finding.condition).doubtful:
                 at = begun + result.duration - (now - when)
                 self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
             self._moved.discard(key)
@@ -117,7 +116,7 @@ class Known:
             if finding.stuck_since is None and since < begun:
                 detail = f"{finding.detail}, as ever since {text.moment(since)}"
                 return dataclasses.replace(finding, detail=detail, since=since)
-        elif finding.condition not in DOUBTFUL:
+        elif not meaning.of(finding.condition).doubtful:
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
         return finding
@@ -156,7 +155,7 @@ class Known:
         assert self._chosen is not None
         wanted = set(new)
         if silent:
-            wanted |= {key for key, known in self._answers.items() if known.finding.condition in SILENT}
+            wanted |= {key for key, known in self._answers.items() if meaning.of(known.finding.condition).silent}
         by_id = {mount.mount_id: mount for mount in self._table[0]}
         for key in list(wanted):
             above = by_id.get(key[0])
@@ -164,7 +163,7 @@ class Known:
             while above is not None and above.mount_id not in seen:
                 seen.add(above.mount_id)
                 known = self._answers.get(above.identity)
-                if known is not None and known.finding.condition in DOUBTFUL:
+                if known is not None and meaning.of(known.finding.condition).doubtful:
                     wanted.add(above.identity)
                 above = by_id.get(above.parent_id)
         return wanted

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
-from check_mounts import lookups, selection, text
+from check_mounts import lookups, meaning, selection, text
 from check_mounts.devices import Compared, Devices, to_be_compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
 from check_mounts.mountoptions import is_bind
@@ -19,12 +19,6 @@ from check_mounts.selection import Filters
 from check_mounts.stuck import Registry
 
 _OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
-# Those of a mount that has answered and can be gone through, be it not as it should be.
-_ANSWERED = frozenset(
-    {Condition.OK, Condition.SLOW, Condition.DENIED, Condition.FULL, Condition.READ_ONLY, Condition.CHANGED}
-)
-# Of these it is known that they are not well, and what lies behind them is counted with them.
-_FAILED = frozenset({Condition.TIMED_OUT, Condition.DEAD, Condition.BLOCKED})
 
 
 def is_our_own(mountinfo: str) -> bool:
@@ -104,7 +98,7 @@ def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition])
         condition = conditions.get(mount.identity)
         if condition is None:
             return selection.can_hang_on_the_way(mount)
-        return condition not in _ANSWERED
+        return not meaning.of(condition).passable
 
     return {mount.mount_id for mount in mounts if is_closed(mount)}
 
@@ -181,8 +175,8 @@ def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
         return Condition.UNPROBED, f"a link on the way cannot be read: {lead.why}"
     point = text.printable(lead.stopped.mount_point)
     condition = found.conditions.get(lead.stopped.identity)
-    if condition is not None and condition in _FAILED:
-        how = "timed out" if condition is Condition.TIMED_OUT else f"is {condition.value}"
+    if condition is not None and meaning.of(condition).spreads:
+        how = "timed out" if condition is Condition.TIMED_OUT else f"is {condition.words}"
         return Condition.BLOCKED, f"below {point}, which {how}"
     if condition is None:
         return Condition.UNPROBED, f"below {point}, which is left alone"

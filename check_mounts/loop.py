@@ -765,7 +765,7 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
     words = [text.counted(len(summary.relevant(judgements)), "mount")]
     groups: dict[str, list[str]] = {}
     for judgement in summary.failed_mounts(judgements):
-        names = groups.setdefault(judgement.condition.value.replace("-", " "), [])
+        names = groups.setdefault(judgement.condition.words, [])
         names.append(text.clipped(text.printable(judgement.finding.mount_point), 60))
     for condition, names in groups.items():
         dots = ", ..." if len(names) > _NAMED else ""

@@ -19,7 +19,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from check_mounts import filesystems, summary, text
-from check_mounts.model import Condition
 from check_mounts.policy import Judged, Judgement, answered, bad_lines
 
 # A label value has no limit of its own in the format, but a mount option chosen by somebody is not
@@ -137,7 +136,7 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
     found: dict[tuple[str, str, str], Judgement] = {}
     for judgement in judgements:
         finding = judgement.finding
-        if judgement.condition is Condition.SHADOWED or not finding.is_mount:
+        if not judgement.is_counted:
             continue
         mount = finding.mount
         source, fs_type = (

@@ -35,6 +35,11 @@ class Condition(enum.Enum):
         """The name as perfdata and JSON write it: ``timed_out``."""
         return self.value.replace("-", "_")
 
+    @property
+    def words(self) -> str:
+        """The name in a sentence: ``timed out``."""
+        return self.value.replace("-", " ")
+
 
 class State(enum.Enum):
     """A monitoring state; the value is the plugin's exit code (Monitoring Plugins Development

@@ -23,7 +23,7 @@ import nagiosplugin
 
 from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
-from check_mounts.model import Condition, Finding, State, Step
+from check_mounts.model import Finding, State, Step
 from check_mounts.policy import Judged, Judgement, Policy
 from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
 from check_mounts.thresholds import Capacity, Range
@@ -120,7 +120,7 @@ class MountContext(_Numbers):
         waited so long at least."""
         judgement: Judgement = metric.value
         finding = judgement.finding
-        if self._wanted == "none" or judgement.condition is Condition.SHADOWED or not finding.is_mount:
+        if self._wanted == "none" or not judgement.is_counted:
             return None
         if (
             finding.mount_point in self._told

@@ -7,29 +7,10 @@ import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import filesystems, text
+from check_mounts import filesystems, meaning, text
 from check_mounts.model import Condition, Finding, Mount, State, Step, Survey, Usage
 from check_mounts.thresholds import Capacity, Range
 from check_mounts.usage import Spaces
-
-# Somebody may have come back meanwhile who was not asked since.
-SILENT = frozenset({Condition.TIMED_OUT, Condition.BLOCKED})
-# What to ask anew when something new hangs from it.
-DOUBTFUL = SILENT | {Condition.DEAD, Condition.UNPROBED}
-
-DEFAULT_SEVERITY: Mapping[Condition, State] = {
-    Condition.OK: State.OK,
-    Condition.DENIED: State.WARNING,
-    Condition.TIMED_OUT: State.CRITICAL,
-    Condition.DEAD: State.CRITICAL,
-    Condition.MISSING: State.CRITICAL,
-    Condition.READ_ONLY: State.CRITICAL,
-    Condition.CHANGED: State.WARNING,
-    Condition.FULL: State.CRITICAL,
-    Condition.BLOCKED: State.OK,
-    Condition.SHADOWED: State.OK,
-    Condition.UNPROBED: State.UNKNOWN,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +44,7 @@ class Policy:
 
     def state_of(self, condition: Condition) -> State:
         """The state of a condition; of ``slow`` the one that --severity says, if it does."""
-        return self.severity.get(condition, DEFAULT_SEVERITY.get(condition, State.WARNING))
+        return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,18 +61,10 @@ class Judgement:
     words: str
     too_small: tuple[str, ...] = ()
 
-
-_WORDS = {
-    Condition.DENIED: "denied: {}",
-    Condition.DEAD: "dead: {}",
-    Condition.MISSING: "missing: {}",
-    Condition.READ_ONLY: "read-only: {}",
-    Condition.CHANGED: "changed: {}",
-    Condition.FULL: "full: {}",
-    Condition.BLOCKED: "blocked: {}",
-    Condition.SHADOWED: "shadowed: {}",
-    Condition.UNPROBED: "not probed: {}",
-}
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is one of the mounts that were checked."""
+        return self.finding.is_mount and meaning.of(self.condition).counted
 
 
 def judge(finding: Finding, policy: Policy) -> Judgement:
@@ -120,8 +93,10 @@ def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
 
 def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     if finding.condition is Condition.TIMED_OUT:
-        joint = " " if finding.detail.startswith("after ") else ": "
-        words = f"timed out{joint}{finding.detail}"
+        row = meaning.of(finding.condition)
+        words = row.words.format(finding.detail)
+        if finding.detail.startswith("after "):
+            words = f"{finding.condition.words} {finding.detail}"
     elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
         words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
     elif (
@@ -133,7 +108,7 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     elif not finding.is_mount:
         words = finding.detail
     else:
-        words = _WORDS[finding.condition].format(finding.detail)
+        words = meaning.of(finding.condition).words.format(finding.detail)
     if finding.diagnosis:
         words = f"{words}: {finding.diagnosis}"
     return Judgement(finding, finding.condition, policy.state_of(finding.condition), words)
@@ -183,7 +158,7 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
 
 def _usage(finding: Finding) -> Optional[Usage]:
     """What is to be judged of it. Shadowed: what the probe met may be what covers it."""
-    if finding.mount is None or finding.outcome is None or finding.condition is Condition.SHADOWED:
+    if finding.mount is None or finding.outcome is None or not meaning.of(finding.condition).counted:
         return None
     return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
 
@@ -221,13 +196,13 @@ def _usage_words(used: int, available: int, unit: str) -> str:
 
 def answered(judgement: Judgement) -> bool:
     """Whether a probe has come back with anything but a failure."""
-    return judgement.finding.outcome is not None and judgement.condition not in DOUBTFUL | {Condition.SHADOWED}
+    row = meaning.of(judgement.condition)
+    return judgement.finding.outcome is not None and row.counted and not row.doubtful
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """All findings, the worst first; within a state those that fail by themselves before their
     consequences."""
-    order = {condition: position for position, condition in enumerate(_BY_GRAVITY)}
     findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
     full = {
         index: found
@@ -251,7 +226,7 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
             remarked = _with_full_remarked(remarked)
         judgement = _together(_judge_alone(remarked, rules[index]), full[index] if told else None)
         judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
-    return sorted(judgements, key=lambda judgement: (-judgement.state.rank, order[judgement.condition]))
+    return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
 
 
 def _is_out_of_space(finding: Finding) -> bool:
@@ -261,7 +236,7 @@ def _is_out_of_space(finding: Finding) -> bool:
 
 def _with_full_remarked(finding: Finding) -> Finding:
     """It has answered, and its space is told by another."""
-    remarks = (*finding.remarks, _WORDS[Condition.FULL].format(finding.detail))
+    remarks = (*finding.remarks, meaning.of(Condition.FULL).words.format(finding.detail))
     return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
 
 
@@ -288,9 +263,7 @@ def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Opt
 def _reachable(survey: Survey) -> Iterator[Mount]:
     """The mounts that paths lead to, as far as the survey knows."""
     yield from (out.mount for out in survey.left_out)
-    yield from (
-        each.mount for each in survey.findings if each.mount is not None and each.condition is not Condition.SHADOWED
-    )
+    yield from (each.mount for each in survey.findings if each.mount is not None and meaning.of(each.condition).counted)
 
 
 def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Finding]) -> list[str]:
@@ -301,22 +274,6 @@ def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Fin
         inodes = [text.counted(sum(usage.inode_counts), "inode")] if usage.inode_counts is not None else []
         remarks.append(f"too small for {' and '.join(bounds)} ({', '.join(space + inodes)} in all)")
     return remarks
-
-
-_BY_GRAVITY = (
-    Condition.TIMED_OUT,
-    Condition.DEAD,
-    Condition.MISSING,
-    Condition.READ_ONLY,
-    Condition.FULL,
-    Condition.DENIED,
-    Condition.CHANGED,
-    Condition.SLOW,
-    Condition.UNPROBED,
-    Condition.BLOCKED,
-    Condition.SHADOWED,
-    Condition.OK,
-)
 
 
 def bad_lines(judgements: Iterable[Judgement]) -> int:
@@ -330,7 +287,7 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
     several findings are of one mount point."""
     found: dict[bytes, Judgement] = {}
     for judgement in judgements:
-        if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED:
+        if judgement.is_counted:
             found.setdefault(judgement.finding.mount_point, judgement)
     return found
 
@@ -360,9 +317,6 @@ def worst(judgements: Sequence[Judgement], survey: Survey, allow_none: bool) -> 
     if survey.interrupted is not None:
         return State.UNKNOWN
     states = [judgement.state for judgement in judgements]
-    checked = any(
-        judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED for judgement in judgements
-    )
-    if not checked and not allow_none:
+    if not any(judgement.is_counted for judgement in judgements) and not allow_none:
         states.append(State.UNKNOWN)
     return max(states, key=lambda state: state.rank, default=State.OK)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import mounttable, selection
+from check_mounts import meaning, mounttable, selection
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 
 _INIT = "/proc/1"
@@ -204,7 +204,7 @@ def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedM
 
 
 def _is_deviation(finding: Finding) -> bool:
-    return finding.condition in (Condition.MISSING, Condition.CHANGED, Condition.READ_ONLY, Condition.SHADOWED)
+    return meaning.of(finding.condition).from_table
 
 
 def _not_seen(finding: Finding) -> Finding:

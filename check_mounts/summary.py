@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from check_mounts import filesystems, selection, text
+from check_mounts import filesystems, meaning, selection, text
 from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
 from check_mounts.policy import Judged, Judgement, bad_lines
 
@@ -69,11 +69,7 @@ def _short_line(judgement: Judgement) -> str:
 
 def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
     """All mounts but the shadowed: what a path leads to, or should."""
-    return [
-        judgement
-        for judgement in judgements
-        if judgement.finding.is_mount and judgement.condition is not Condition.SHADOWED
-    ]
+    return [judgement for judgement in judgements if judgement.is_counted]
 
 
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
@@ -205,7 +201,7 @@ def _common_words(members: Sequence[Judgement]) -> str:
         return words
     if _is_unanswered(members[0]):  # each was asked for a time of its own
         return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
-    said = members[0].condition.value.replace("-", " ") + _since_words(members)
+    said = members[0].condition.words + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))
     # A reason of its own that each of them has is found with -v; whose fault it is that some hang,
@@ -325,33 +321,13 @@ def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
         numbers[judgement.condition] += judgement.finding.is_mount
     return [
         ("mounts", len(relevant(judgements))),
-        *((condition.identifier, numbers[condition]) for condition in _ORDER),
+        *((condition.identifier, numbers[condition]) for condition in Condition),
     ]
-
-
-_ORDER = (
-    Condition.OK,
-    Condition.SLOW,
-    Condition.DENIED,
-    Condition.TIMED_OUT,
-    Condition.DEAD,
-    Condition.MISSING,
-    Condition.READ_ONLY,
-    Condition.CHANGED,
-    Condition.FULL,
-    Condition.BLOCKED,
-    Condition.SHADOWED,
-    Condition.UNPROBED,
-)
 
 
 def slowest(judgements: Iterable[Judgement]) -> float:
     """The longest latency of a mount that answered, in seconds; 0 where none did."""
-    answered = (
-        judgement.finding
-        for judgement in judgements
-        if judgement.condition in (Condition.OK, Condition.SLOW, Condition.FULL)
-    )
+    answered = (judgement.finding for judgement in judgements if meaning.of(judgement.condition).timed)
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from check_mounts import cli, jsontext, summary
+from check_mounts import cli, jsontext, meaning, summary
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
 from check_mounts.plugin import Presentation, report
-from check_mounts.policy import DEFAULT_SEVERITY, Policy, judged
+from check_mounts.policy import Policy, judged
 from check_mounts.thresholds import parse_capacity
 from tests.conftest import ROOT
 from tests.test_install import SHARED
@@ -88,7 +88,7 @@ def test_conditions_are_those_there_are() -> None:
     for listed in (headings, [row for row in rows if row[0] != "condition"]):
         assert [name for name, _ in listed] == [condition.value for condition in Condition]
         for condition, (_, said) in zip(Condition, listed):
-            state = DEFAULT_SEVERITY.get(condition)
+            state = meaning.of(condition).severity
             assert said.startswith("WARNING or CRITICAL" if state is None else state.name), condition
 
 
