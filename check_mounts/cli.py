@@ -25,7 +25,6 @@ from check_mounts import (
     config,
     delivery,
     demands,
-    expected,
     filesystems,
     logs,
     mounttable,
@@ -40,6 +39,9 @@ from check_mounts import (
     survey,
     sysfs,
     text,
+)
+from check_mounts import (
+    compare as expected,
 )
 from check_mounts.checking import Options
 from check_mounts.config import Configuration

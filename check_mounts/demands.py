@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from check_mounts import expected, meaning, mounttable, selection, text, undeclared
+from check_mounts import compare as expected
+from check_mounts import meaning, mounttable, readonly, selection, text
 from check_mounts.devices import Compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
@@ -148,7 +149,7 @@ def _with_undeclared(
             or demands.expect_ro(mount.mount_point)
         ):
             continue
-        found = undeclared.unwritable(mount, demands.any_ro, mounted_now, demands.why_read_only)
+        found = readonly.unwritable(mount, demands.any_ro, mounted_now, demands.why_read_only)
         if found is not None and found.fails:
             deviations.append(expected.Deviation(finding.mount_point, mount, Condition.READ_ONLY, found.words))
         elif found is not None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import demands, expected, mountoptions, mounttable, plan, selection, text
+from check_mounts import compare as expected
+from check_mounts import demands, mountoptions, mounttable, plan, selection, text
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from tests.conftest import Plugin, Result
 

@@ -345,7 +345,7 @@ def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tm
 # tries whether it lets itself be.
 _SOMEBODY = """
 import os
-import check_mounts.expected as expected
+import check_mounts.compare as expected
 read = expected.read_fstab
 
 def read_fstab(path):

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import expected, leads, mountoptions, mounttable, selection
+from check_mounts import compare as expected
+from check_mounts import leads, mountoptions, mounttable, selection
 from check_mounts.devices import Devices
 from check_mounts.model import Condition, ExpectedMount, Mount
 

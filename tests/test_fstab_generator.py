@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import expected
+from check_mounts import compare as expected
 
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
 CASES = int(os.environ.get("FSTAB_GENERATOR_CASES", "60"))

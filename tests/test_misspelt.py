@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import expected, option_rules
+from check_mounts import compare as expected
+from check_mounts import option_rules
 from check_mounts.model import Condition, Mount
 from tests.conftest import Mounts, Plugin
 

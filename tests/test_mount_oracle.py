@@ -21,7 +21,8 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from check_mounts import expected, mounttable
+from check_mounts import compare as expected
+from check_mounts import mounttable
 from check_mounts.model import Mount
 from tests.conftest import Mounts
 

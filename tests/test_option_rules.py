@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import expected, mountoptions, mounttable
+from check_mounts import compare as expected
+from check_mounts import mountoptions, mounttable
 from check_mounts.model import Condition, ExpectedMount, Mount
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import conditions, episodes, expected, jsontext, summary, text
+from check_mounts import compare as expected
+from check_mounts import conditions, episodes, jsontext, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each

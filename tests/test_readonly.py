@@ -12,7 +12,7 @@ import pytest
 
 from check_mounts import filesystems, sysfs
 from check_mounts.model import Mount
-from check_mounts.undeclared import unwritable
+from check_mounts.readonly import unwritable
 from tests.conftest import Mounts, Plugin
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Optional
 
-from check_mounts import expected, filesystems
+from check_mounts import compare as expected
+from check_mounts import filesystems
 from check_mounts.model import Mount
 from check_mounts.text import printable
 
