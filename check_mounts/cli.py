@@ -40,9 +40,6 @@ from check_mounts import (
     sysfs,
     text,
 )
-from check_mounts import (
-    compare as expected,
-)
 from check_mounts.checking import Options
 from check_mounts.config import Configuration
 from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step
@@ -61,7 +58,8 @@ _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
 # What the options stand for whose FILE may be left out, and has to be written with an equals sign
 # where it is not.
-_FILES = {"--fstab": expected.DEFAULT_FSTAB, "--extra-opts": ""}
+_DEFAULT_FSTAB = "/etc/fstab"
+_FILES = {"--fstab": _DEFAULT_FSTAB, "--extra-opts": ""}
 # How long a reader that does not read, or reads slowly, may keep us in all.
 _WRITE_PATIENCE = 4.0
 # How often a write may fail for want of memory, say.
@@ -163,8 +161,10 @@ def _capacity(word: str) -> Capacity:
 
 
 def _spec(word: str) -> ExpectedMount:
+    from check_mounts import spec  # with the tables of options; a run that declares nothing has no use for them
+
     try:
-        return expected.parse_spec(os.fsencode(word))
+        return spec.parse_spec(os.fsencode(word))
     except ValueError as error:
         # An option that it names may be a password.
         shown = word.partition(",")[0] + ",..." * ("," in word)
@@ -278,7 +278,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
 
 def _add_demands(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--fstab", metavar="FILE", nargs="?", const=expected.DEFAULT_FSTAB,
+        "--fstab", metavar="FILE", nargs="?", const=_DEFAULT_FSTAB,
         help="what fstab declares should be mounted, and mounted so (default: %(const)s); write --fstab=FILE",
     )  # fmt: skip
     group.add_argument(
@@ -545,21 +545,25 @@ def _declarations(
 ) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
     """What was declared to be mounted, the lines of fstab that are wrong, and notes on units.
     Raises UsageError."""
-    if values.fstab is not None or values.systemd or values.expect or configuration.sections:
-        from check_mounts import option_rules  # noqa: F401  what is found is not to be lost by an import that fails later
+    if values.fstab is not None or values.systemd or values.expect or values.expect_ro or configuration.sections:
+        from check_mounts import compare  # noqa: F401  what is found must not be lost by an import that fails later
 
     declared: list[ExpectedMount] = []
     wrong: list[BadLine] = []
     notes: list[str] = []
     if values.fstab is not None:
+        from check_mounts import fstab
+
         try:
-            entries, bad = expected.read_fstab(_absolute("--fstab", values.fstab))
+            entries, bad = fstab.read_fstab(_absolute("--fstab", values.fstab))
         except OSError as error:
             _refuse("--fstab", f"{text.printable_argument(values.fstab)}: {error.strerror}")
         declared += entries
         wrong += bad
     if values.systemd:
-        entries, complaints = expected.read_units()
+        from check_mounts import units
+
+        entries, complaints = units.read_units()
         known = {each.mount_point for each in declared}  # the generator's units repeat fstab
         declared += [each for each in entries if each.mount_point not in known]
         notes += map(str, complaints)
@@ -1091,7 +1095,7 @@ def _load_daemon() -> None:
     hangs. Raises ImportError."""
     import difflib  # noqa: F401  for what is misspelt there
 
-    from check_mounts import option_rules  # noqa: F401  for what is declared there
+    from check_mounts import compare, fstab, spec, units  # noqa: F401  for what is declared there
 
     try:
         from check_mounts import loop  # noqa: F401

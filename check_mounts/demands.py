@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from check_mounts import compare as expected
 from check_mounts import meaning, mounttable, readonly, selection, text
-from check_mounts.devices import Compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
+
+if TYPE_CHECKING:
+    from check_mounts.compare import Held
+    from check_mounts.devices import Compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,20 +49,32 @@ def held_against(
     ``late``, and that says what came, no further mount is looked at."""
     declarations = _declarations(survey, filters, demands, late)
     held = _compared(declarations, mounted_now, devices, late)
-    survey, undeclared_ro = _with_undeclared(
-        survey, mounted_now, {each.mount_point for each in declarations}, demands, late
-    )
+    survey = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
+    survey = _with_left(survey, late(), 0 if held is None else held.late)
+    return survey if held is None else _with_held(survey, held)
+
+
+def _with_left(survey: Survey, came: Optional[str], count: int) -> Survey:
+    """The survey with how many declared mounts were not compared, because this came first."""
+    if came is None:
+        return survey
+    all_else = "not all mounts were compared with what they should be"
+    left = f"{text.counted(count, 'declared mount')} not compared" if count else all_else
+    found = Finding(b"", None, Condition.UNPROBED, f"{left}: {came} came first")
+    return dataclasses.replace(survey, findings=(*survey.findings, found))
+
+
+def _with_held(survey: Survey, held: Held) -> Survey:
+    """The survey with what the comparison has found."""
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
-    came = late()
-    if came is not None:
-        all_else = "not all mounts were compared with what they should be"
-        left = f"{text.counted(held.late, 'declared mount')} not compared" if held.late else all_else
-        findings.append(Finding(b"", None, Condition.UNPROBED, f"{left}: {came} came first"))
-    for deviation in (*held.deviations, *held.empty, *undeclared_ro):
-        if deviation.mount is not None or deviation.mount_point not in missing:
-            _apply(deviation, findings, None if deviation.mount is None else places.get(deviation.mount.mount_id))
+    for deviation in (*held.deviations, *held.empty):
+        place = None if deviation.mount is None else places.get(deviation.mount.mount_id)
+        if place is not None:
+            findings[place] = _deviating(findings[place], deviation)
+        elif deviation.mount is not None or deviation.mount_point not in missing:
+            findings.append(deviation)
     shown = {finding.mount_point for finding in findings}
     absent = [
         f"{text.printable(each.mount_point)}: {each.detail}" for each in held.excused if each.mount_point not in shown
@@ -75,11 +89,14 @@ def _compared(
     mounted_now: Callable[[], Sequence[Mount]],
     devices: Optional[Compared],
     late: Callable[[], object],
-) -> expected.Held:
+) -> Optional[Held]:
     if not declarations:
-        return expected.Held([], [], [], [])
+        return None
+    # A run without declarations does not pay for it.
+    from check_mounts import compare
+
     mounts = mounted_now()
-    return expected.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
+    return compare.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
 
 
 def _declarations(
@@ -133,10 +150,9 @@ def _with_undeclared(
     declared: set[bytes],
     demands: Demands,
     late: Callable[[], object],
-) -> tuple[Survey, list[expected.Deviation]]:
-    """What nobody has declared and cannot be written to: deviations, and remarks in the survey
-    where that is no failure."""
-    deviations = []
+) -> Survey:
+    """The survey with what nobody has declared and cannot be written to: a failure, or a remark
+    where it is none."""
     findings = list(survey.findings)
     for place, finding in enumerate(findings):
         mount = finding.mount
@@ -151,18 +167,20 @@ def _with_undeclared(
             continue
         found = readonly.unwritable(mount, demands.any_ro, mounted_now, demands.why_read_only)
         if found is not None and found.fails:
-            deviations.append(expected.Deviation(finding.mount_point, mount, Condition.READ_ONLY, found.words))
+            deviation = Finding(finding.mount_point, mount, Condition.READ_ONLY, found.words)
+            findings[place] = _deviating(finding, deviation)
         elif found is not None:
-            findings[place] = dataclasses.replace(finding, remarks=(*finding.remarks, f"read-only: {found.words}"))
-    return dataclasses.replace(survey, findings=tuple(findings)), deviations
+            findings[place] = _remarked(finding, f"read-only: {found.words}")
+    return dataclasses.replace(survey, findings=tuple(findings))
 
 
-def _apply(deviation: expected.Deviation, findings: list[Finding], place: Optional[int]) -> None:
-    """Put a deviation into the finding of its mount, or make one of it."""
-    if place is None:
-        findings.append(Finding(deviation.mount_point, deviation.mount, deviation.condition, deviation.detail))
-    elif meaning.of(findings[place].condition).kept:
-        remark = f"{deviation.condition.words}: {deviation.detail}"
-        findings[place] = dataclasses.replace(findings[place], remarks=(*findings[place].remarks, remark))
-    else:
-        findings[place] = dataclasses.replace(findings[place], condition=deviation.condition, detail=deviation.detail)
+def _deviating(finding: Finding, deviation: Finding) -> Finding:
+    """A finding with a deviation of its mount, which is a remark where the mount failed by
+    itself."""
+    if meaning.of(finding.condition).kept:
+        return _remarked(finding, f"{deviation.condition.words}: {deviation.detail}")
+    return dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)
+
+
+def _remarked(finding: Finding, remark: str) -> Finding:
+    return dataclasses.replace(finding, remarks=(*finding.remarks, remark))

@@ -382,13 +382,18 @@ def of(mount: Mount) -> Traits:
     return _behind_fuse(mount) if mount.fs_type == b"fuse" else traits(mount.fs_type)
 
 
+def lacks_upper(mount: Mount) -> bool:
+    """Is it an overlay without an upper layer, which nobody can write to?"""
+    return mount.fs_type in (b"overlay", b"overlayfs") and mount.super_option(b"upperdir") is None
+
+
 def fills_up(mount: Mount) -> bool:
     """Whether what statfs says of its space is worth judging: not for what nobody can write to,
     which is as full as it was made, nor where the numbers mean nothing."""
     known = of(mount)
     if mount.fs_type == b"udf":  # a stick, or a disc as it was burned
         return b"ro" not in mount.super_options
-    if mount.fs_type in (b"overlay", b"overlayfs") and mount.super_option(b"upperdir") is None:
+    if lacks_upper(mount):
         return False  # nothing but images and directories below each other
     if mount.fs_type == b"zfs" and b"@" in mount.source:
         return False  # a snapshot

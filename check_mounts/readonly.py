@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Optional
 
-from check_mounts import compare as expected
 from check_mounts import filesystems
+from check_mounts.filesystems import is_fuse, lacks_upper
 from check_mounts.model import Mount
 from check_mounts.text import printable
 
@@ -32,7 +32,7 @@ def unwritable(
     ``any_ro``: what an administrator has mounted read-only counts, too. ``mounts`` gives the mount
     table, ``property_of`` what makes a filesystem read-only without an error; both are asked only
     where it matters."""
-    why = expected.read_only(mount, expected_ro=False)
+    why = read_only(mount)
     if why is None:
         return None
     if has_stopped(mount):
@@ -87,3 +87,38 @@ def _is_storage(mount: Mount) -> bool:
     if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
         return False
     return b"ro" in mount.super_options or (mount.root == b"/" and b"ro" not in mount.options)
+
+
+def is_normally_writable(mount: Mount) -> bool:
+    """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly
+    be read-only."""
+    if mount.fs_type in (b"overlay", b"overlayfs"):
+        return not lacks_upper(mount)
+    known = filesystems.traits(mount.fs_type)
+    if known.pseudo or known.image or mount.fs_type == b"autofs":
+        return False
+    if b"nfs=nostale_ro" in mount.super_options:  # FAT makes itself read-only then (fat_fill_super in fs/fat/inode.c)
+        return False
+    return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
+
+
+# ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN)
+# while still `rw`.
+STOPPED = (b"emergency_ro", b"shutdown")
+
+
+def why_read_only(mount: Mount) -> Optional[str]:
+    """How a mount refuses to be written to, in words; None where it does not. The words of options
+    are exact."""
+    if b"ro" in mount.options or b"ro" in mount.super_options:
+        return "mounted ro"
+    for word in STOPPED:
+        if word in mount.super_options:
+            return f"mounted rw, but stopped ({printable(word)})"
+    return None
+
+
+def read_only(mount: Mount) -> Optional[str]:
+    """Words where a mount without a declaration is read-only though its type is normally writable;
+    None where all is well."""
+    return why_read_only(mount) if is_normally_writable(mount) else None

@@ -45,7 +45,7 @@ PATH_USERS = {
     "probe": {"open", "open_without_symlinks"},
     "writeprobe": {"open", "unlink"},
     "config": {"access", "open"},  # the configuration
-    "compare": {"listdir", "readlink"},  # units
+    "units": {"listdir", "readlink"},  # units
     "devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "lookups": {"open", "readlink"},  # in a worker: links
     "sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4

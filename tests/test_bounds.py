@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import compare as expected
-from check_mounts import demands, mountoptions, mounttable, plan, selection, text
+from check_mounts import compare, demands, mountoptions, mounttable, plan, selection, text
+from check_mounts.fstab import read_fstab
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from tests.conftest import Plugin, Result
 
@@ -100,8 +100,8 @@ def test_an_fstab(tmp_path: Path, line: Callable[[int], bytes]) -> None:
         path.write_bytes(line(size))
 
         def read_and_compare() -> None:
-            entries, _ = expected.read_fstab(str(path))
-            expected.compare(entries, table, {1, 2})
+            entries, _ = read_fstab(str(path))
+            compare.compare(entries, table, {1, 2})
 
         return read_and_compare
 

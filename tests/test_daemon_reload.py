@@ -345,8 +345,8 @@ def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tm
 # tries whether it lets itself be.
 _SOMEBODY = """
 import os
-import check_mounts.compare as expected
-read = expected.read_fstab
+import check_mounts.fstab as fstab
+read = fstab.read_fstab
 
 def read_fstab(path):
     result = read(path)
@@ -357,7 +357,7 @@ def read_fstab(path):
         os.unlink(line)
     return result
 
-expected.read_fstab = read_fstab
+fstab.read_fstab = read_fstab
 """
 
 

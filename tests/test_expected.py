@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import compare as expected
-from check_mounts import leads, mountoptions, mounttable, selection
+from check_mounts import compare, leads, mountoptions, mounttable, selection
 from check_mounts.devices import Devices
+from check_mounts.fstab import parse_fstab, read_fstab
 from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.readonly import read_only
+from check_mounts.spec import parse_spec
+from check_mounts.units import read_units
 
 FIXTURES = Path(__file__).parent / "fixtures" / "fstab"
 NAMES = sorted(path.name for path in FIXTURES.iterdir())
@@ -53,11 +56,11 @@ def devices_of(directory: Path, tmp_path: Path) -> Devices:
 
 
 def report(fstab: Path, table: bytes, devices: Devices) -> dict[str, Any]:
-    entries, complaints = expected.read_fstab(str(fstab))
+    entries, complaints = read_fstab(str(fstab))
     entries = [leads.led(entry, leads.Found()) for entry in entries]  # by their text
     mounts, unparsed = mounttable.parse(table)
     assert not unparsed
-    deviations, excused = expected.compare(entries, mounts, mounttable.visible(mounts), devices=devices)
+    deviations, excused = compare.compare(entries, mounts, mounttable.visible(mounts), devices=devices)
 
     def plain(text: str) -> str:
         return text.replace(str(fstab), "FSTAB")
@@ -130,7 +133,7 @@ def test_every_option_is_its_own(name: str) -> None:
         for one in mounts
         if one.mount_id in visible
     ]
-    assert expected.compare(entries, mounts, visible, devices=Devices("/nonexistent")) == ([], [])
+    assert compare.compare(entries, mounts, visible, devices=Devices("/nonexistent")) == ([], [])
 
 
 # Agreement with libmount
@@ -158,7 +161,7 @@ def of_findmnt(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
 
 
 def of_ours(path: Path) -> list[tuple[str, str, str, Optional[str]]]:
-    lines, _ = expected.parse_fstab(path.read_bytes(), str(path))
+    lines, _ = parse_fstab(path.read_bytes(), str(path))
     return [
         (one.source.decode(), one.target.decode(), one.fs_type.decode(), (one.options or b"").decode() or None)
         for one in lines
@@ -236,7 +239,7 @@ def test_random_fstab_reads_as_in_libmount(seed: int, tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_lines_or_complaints(data: bytes) -> None:
-    lines, complaints = expected.parse_fstab(data, "fstab")
+    lines, complaints = parse_fstab(data, "fstab")
     assert len(lines) + len(complaints) <= data.count(b"\n") + 1
     assert all(str(complaint).isprintable() for complaint in complaints)
 
@@ -244,16 +247,16 @@ def test_any_bytes_are_lines_or_complaints(data: bytes) -> None:
 def test_any_byte_but_nul(tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_bytes(b"/dev/\xff /\\012\\174\xfe ext4 x=\\303\n/dev/a /n\\000 ext4\n")
-    entries, complaints = expected.read_fstab(str(fstab))
+    entries, complaints = read_fstab(str(fstab))
     assert [(one.source, one.mount_point, one.options) for one in entries] == [
         (b"/dev/\xff", b"/\n|\xfe", (b"x=\xc3",))
     ]
     assert [str(one) for one in complaints] == [f"{fstab} line 2: it holds a NUL"]
     with pytest.raises(FileNotFoundError):
-        expected.read_fstab(str(tmp_path / "none"))
+        read_fstab(str(tmp_path / "none"))
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="not a regular file"):
-        expected.read_fstab(str(tmp_path / "fifo"))
+        read_fstab(str(tmp_path / "fifo"))
 
 
 @pytest.mark.parametrize(
@@ -277,11 +280,11 @@ def test_split_options(text: bytes, options: tuple[bytes, ...]) -> None:
 
 def test_spec() -> None:
     spec = b"/srv//x/,source=\\\\fs\\share\\,1,type=cifs,rw,vers=4.2,nofail"
-    entry = expected.parse_spec(spec)
+    entry = parse_spec(spec)
     options = (b"rw", b"vers=4.2", b"nofail")
     assert entry == ExpectedMount(b"/srv/x", b"\\\\fs\\share,1", b"cifs", options, "--expect", nofail=True)
-    assert expected.parse_spec(b"/") == ExpectedMount(b"/", None, None, (), "--expect")
-    assert expected.parse_spec(b"/a\\,b,x-systemd.automount").automount
+    assert parse_spec(b"/") == ExpectedMount(b"/", None, None, (), "--expect")
+    assert parse_spec(b"/a\\,b,x-systemd.automount").automount
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_spec() -> None:
 )
 def test_bad_spec(spec: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        expected.parse_spec(spec)
+        parse_spec(spec)
 
 
 # Units
@@ -363,7 +366,7 @@ def test_units(units: list[str]) -> None:
     Path(etc, "srv.mount.d", "10.conf").write_text("[Mount]\nType=xfs\n")
     Path(lib, "srv.mount.d").mkdir()
     Path(lib, "srv.mount.d", "10.conf").write_text("[Mount]\nType=hidden\n")
-    entries, complaints = expected.read_units(units)
+    entries, complaints = read_units(units)
     assert complaints == []
     assert {one.mount_point: (one.source, one.fs_type, one.options, one.nofail, one.automount) for one in entries} == {
         b"/srv": (b"/dev/100%", b"xfs", (b"ro", b"nodev"), False, False),
@@ -384,7 +387,7 @@ def test_units_that_are_not_understood(units: list[str]) -> None:
     (Path(etc, "local-fs.target.wants") / "d.mount").symlink_to("../d.mount")
     Path(etc, "e.mount").symlink_to("/net/hangs/e.mount")
     (Path(etc, "local-fs.target.wants") / "e.mount").symlink_to("/net/hangs/e.mount")
-    entries, complaints = expected.read_units(units)
+    entries, complaints = read_units(units)
     assert [one.mount_point for one in entries] == [b"/c"]
     assert [str(one) for one in complaints] == [
         f"unit {etc}/b.mount: the mount point b is not an absolute path",
@@ -398,7 +401,7 @@ def test_units_with_specifiers(units: list[str]) -> None:
     etc, *_ = units
     unit(etc, "a.mount", mount_unit("filer:/%H", "/a", "Type=nfs\nOptions=ro,clientaddr=%m,x=100%%,nodev"))
     unit(etc, "b-c.mount", mount_unit("/dev/b", "/%i/c"))
-    entries, complaints = expected.read_units(units)
+    entries, complaints = read_units(units)
     assert complaints == []
     assert [(one.mount_point, one.source, one.fs_type, one.options) for one in entries] == [
         (b"/a", None, b"nfs", (b"ro", b"x=100%", b"nodev")),
@@ -418,7 +421,7 @@ def test_drop_ins_of_many_units(units: list[str]) -> None:
     ):
         Path(directory, holder).mkdir(exist_ok=True)
         Path(directory, holder, conf).write_text(f"[Mount]\n{text}\n")
-    (entry,), complaints = expected.read_units(units)
+    (entry,), complaints = read_units(units)
     assert (entry.fs_type, entry.options, complaints) == (b"xfs", (b"own",), [])
 
 
@@ -456,9 +459,9 @@ def mount(
 
 
 def words(spec: str, there: Mount, ignore: tuple[bytes, ...] = ()) -> str:
-    entry = expected.parse_spec(there.mount_point + (b"," + spec.encode() if spec else b""))
+    entry = parse_spec(there.mount_point + (b"," + spec.encode() if spec else b""))
     globs = [selection.compile_glob(pattern) for pattern in ignore]
-    deviations, _ = expected.compare([entry], [there], {9}, globs, Devices("/nonexistent"))
+    deviations, _ = compare.compare([entry], [there], {9}, globs, Devices("/nonexistent"))
     return "; ".join(one.detail.replace(" (--expect)", "") for one in deviations)
 
 
@@ -619,23 +622,17 @@ def test_ignored_options() -> None:
 
 
 def test_read_only_without_a_declaration() -> None:
-    assert expected.read_only(mount("ext4", "x", "ro"), False) == "mounted ro"
-    assert expected.read_only(mount("ext4", "x", "rw", "ro"), False) == "mounted ro"
-    assert (
-        expected.read_only(mount("ext4", "x", "rw", "rw,emergency_ro"), False)
-        == "mounted rw, but stopped (emergency_ro)"
-    )
-    assert expected.read_only(mount("ext4", "x", "ro"), True) is None
+    assert read_only(mount("ext4", "x", "ro")) == "mounted ro"
+    assert read_only(mount("ext4", "x", "rw", "ro")) == "mounted ro"
+    assert read_only(mount("ext4", "x", "rw", "rw,emergency_ro")) == "mounted rw, but stopped (emergency_ro)"
     for fs_type in ("squashfs", "iso9660", "sysfs", "overlay", "fuse.portal"):
-        assert expected.read_only(mount(fs_type, "x", "ro", "ro"), False) is None
+        assert read_only(mount(fs_type, "x", "ro", "ro")) is None
 
 
 def of_two(spec: bytes, below: Mount, there: Mount) -> list[str]:
     below = dataclasses.replace(below, mount_id=1, parent_id=0, device=(8, 1))
     there = dataclasses.replace(there, device=(8, 1))
-    deviations, _ = expected.compare(
-        [expected.parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent")
-    )
+    deviations, _ = compare.compare([parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent"))
     return [one.detail for one in deviations]
 
 
@@ -655,16 +652,16 @@ def test_bind_mounts_take_after_what_they_are_bound_from() -> None:
 def test_root_is_mounted_by_the_boot_loader_s_word() -> None:
     """Unless its device is there: then the name is known to mean another one."""
     root = mount("ext4", "/dev/nvme0n1p1", point=b"/")
-    entry = expected.parse_spec(b"/,source=/dev/xvda1,type=ext3")
-    assert expected.compare([entry], [root], {9}, devices=Devices("/nonexistent")) == ([], [])
+    entry = parse_spec(b"/,source=/dev/xvda1,type=ext3")
+    assert compare.compare([entry], [root], {9}, devices=Devices("/nonexistent")) == ([], [])
 
 
 def test_two_declarations_are_one_deviation() -> None:
     there = mount("ext4", "/dev/sda1", "ro")
-    first = expected.parse_spec(b"/m,type=ext4")
-    second = dataclasses.replace(expected.parse_spec(b"/m,type=xfs"), origin="unit m.mount")
+    first = parse_spec(b"/m,type=ext4")
+    second = dataclasses.replace(parse_spec(b"/m,type=xfs"), origin="unit m.mount")
     third = dataclasses.replace(first, origin="/etc/fstab line 3")
-    deviations, _ = expected.compare([first, second, third], [there], {9}, devices=Devices("/nonexistent"))
+    deviations, _ = compare.compare([first, second, third], [there], {9}, devices=Devices("/nonexistent"))
     assert [(one.condition, one.mount, one.detail) for one in deviations] == [
         (
             Condition.READ_ONLY,
@@ -702,8 +699,8 @@ def test_never_raises(parts: list[bytes], name: str, which: int) -> None:
     mounts, _ = mounttable.parse((FIXTURES / name / "mountinfo").read_bytes())
     there = mounts[which % len(mounts)]
     try:
-        entry = expected.parse_spec(there.mount_point.replace(b",", b"\\,") + b"".join(b"," + part for part in parts))
+        entry = parse_spec(there.mount_point.replace(b",", b"\\,") + b"".join(b"," + part for part in parts))
     except ValueError:
         return
-    deviations, _ = expected.compare([entry], mounts, mounttable.visible(mounts), devices=Devices("/nonexistent"))
+    deviations, _ = compare.compare([entry], mounts, mounttable.visible(mounts), devices=Devices("/nonexistent"))
     assert all(one.detail.isprintable() for one in deviations)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import compare as expected
-from check_mounts import option_rules
+from check_mounts import compare, option_rules
+from check_mounts.fstab import read_fstab
 from check_mounts.model import Condition, Mount
+from check_mounts.spec import parse_spec
 from tests.conftest import Mounts, Plugin
 
 
@@ -41,7 +42,7 @@ from tests.conftest import Mounts, Plugin
 )
 def test_a_slip_is_named(spec: str, slip: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"^'{slip}' is not known; did you mean '{meant}'\\?$"):
-        expected.parse_spec(spec.encode())
+        parse_spec(spec.encode())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_slip_is_named(spec: str, slip: str, meant: str) -> None:
 )
 def test_what_else_is_wrong(spec: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        expected.parse_spec(spec.encode())
+        parse_spec(spec.encode())
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
 def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_text("tmpfs /tmp tmpfs noexecc,typ=x 0 0\n")
-    entries, complaints = expected.read_fstab(str(fstab))
+    entries, complaints = read_fstab(str(fstab))
     assert (len(entries), complaints) == (1, [])
 
 
@@ -153,10 +154,10 @@ def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> expected.Held:
+def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> compare.Held:
     words = (tuple(text.encode().split(b",")) for text in (options, more))
     there = Mount(9, 1, (0, 9), b"/", b"/m", next(words), (), fs_type.encode(), b"x", next(words))
-    return expected.hold([expected.parse_spec(f"/m,{spec}".rstrip(",").encode())], [there], {9})
+    return compare.hold([parse_spec(f"/m,{spec}".rstrip(",").encode())], [there], {9})
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from check_mounts import compare as expected
-from check_mounts import mounttable
+from check_mounts import compare, mounttable
+from check_mounts.fstab import read_fstab
 from check_mounts.model import Mount
 from tests.conftest import Mounts
 
@@ -170,9 +170,9 @@ class Bench:
         self.fstab.write_text(f"{place.source} {self.point} {fs_type} {given} 0 0\n")
 
     def deviations(self, mounts: list[Mount]) -> list[str]:
-        entries, complaints = expected.read_fstab(str(self.fstab))
+        entries, complaints = read_fstab(str(self.fstab))
         assert not complaints
-        found, _ = expected.compare(entries, mounts, mounttable.visible(mounts))
+        found, _ = compare.compare(entries, mounts, mounttable.visible(mounts))
         return [part for one in found for part in one.detail.rpartition(" (")[0].split("; ")]
 
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import compare as expected
 from check_mounts import conditions, episodes, jsontext, summary, text
 from check_mounts import plugin as plugins
+from check_mounts.fstab import read_fstab
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge, judge_all, judged, worst
@@ -543,7 +543,7 @@ SECRET = "hunter2"
 def test_a_bad_line_of_fstab_shows_nothing_of_itself(line: str, tmp_path: Path, plugin: Plugin) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_text(line + "\n")
-    _, complaints = expected.read_fstab(str(fstab))
+    _, complaints = read_fstab(str(fstab))
     assert [(one.file, one.number) for one in complaints] == [(str(fstab), 1)]
     assert SECRET not in str(complaints)
     result = plugin(f"--fstab={fstab}", "-vvv", "-p", "/nowhere", below=False)
