@@ -56,5 +56,5 @@ def request_for(mount: Mount, settings: Settings) -> probe.Request:
         fuse_private=owner is not None and b"allow_other" not in mount.super_options,
         keeps_listings=filesystems.is_fuse(mount),
         root_decides=as_owner and security.startswith(b"krb5"),
-        trigger=mount.fs_type == b"autofs",
+        trigger=filesystems.is_trigger(mount),
     )

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from check_mounts.filesystems import NFS_TYPES
+from check_mounts import filesystems
 from check_mounts.model import Condition, Finding, Mount
+from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.examination import Examination
@@ -110,7 +111,7 @@ class Causes:
         from check_mounts import kernelstack, mountstats
 
         try:
-            counters = mountstats.read_mountstats() if any(mount.fs_type in NFS_TYPES for mount in hung) else {}
+            counters = mountstats.read_mountstats() if any(map(_is_nfs, hung)) else {}
         except OSError:
             counters = {}
         result = {}
@@ -137,7 +138,11 @@ class Causes:
         if mount is not None and finding.condition is Condition.TIMED_OUT:
             words, remarks = hung[mount.mount_id]
             return dataclasses.replace(finding, diagnosis=words, remarks=(*finding.remarks, *remarks))
-        if mount is not None and finding.condition is Condition.DEAD and mount.fs_type in NFS_TYPES:
+        if mount is not None and finding.condition is Condition.DEAD and _is_nfs(mount):
             gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
             return dataclasses.replace(finding, diagnosis="export is gone") if gone else finding
         return finding
+
+
+def _is_nfs(mount: Mount) -> bool:
+    return filesystems.protocol(mount) is Protocol.NFS

@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
-from check_mounts import asking, demands, meaning, mounttable, reading, sandbox, selection, stuck, survey, text
+from check_mounts import (
+    asking,
+    demands,
+    filesystems,
+    meaning,
+    mounttable,
+    reading,
+    sandbox,
+    selection,
+    stuck,
+    survey,
+    text,
+)
 from check_mounts.delivery import Submission
 from check_mounts.model import BadLine, Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
@@ -89,7 +101,7 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     if any(mount.mount_point != b"/" for mount in on_the_way):
         on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
     for mount in on_the_way:
-        if selection.can_hang_on_the_way(mount) or mount.fs_type == b"autofs":
+        if selection.can_hang_on_the_way(mount) or filesystems.is_trigger(mount):
             return f"{text.printable(normal)} is on {text.printable(mount.fs_type)}, which may hang"
     return None
 

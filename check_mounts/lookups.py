@@ -181,7 +181,8 @@ class _Inquiry:
     def _enter(self, mount: Mount) -> None:
         """Remember it. Where the root directory hangs nothing runs any more, and the kernel's own
         filesystems wait for nobody."""
-        if mount is self._root or mount.fs_type == b"tmpfs" or filesystems.traits(mount.fs_type).pseudo:
+        known = filesystems.traits(mount.fs_type)
+        if mount is self._root or known.in_memory or known.pseudo:
             self._memory.leave(self._slot)
             return
         for _ in range(_TRIES):

@@ -23,6 +23,7 @@ from check_mounts import (
     checking,
     detach,
     episodes,
+    filesystems,
     jsontext,
     mounttable,
     plugin,
@@ -626,7 +627,7 @@ class Daemon:
         if self._interrupts() is not None:  # it was called off, and what was left out for that is no news
             return judged
         # Where only an autofs trigger is left, what it mounts is not mounted.
-        mounted = {mount.mount_point for mount in self._known.mounts if mount.fs_type != b"autofs"}
+        mounted = {mount.mount_point for mount in self._known.mounts if not filesystems.is_trigger(mount)}
         for news in self._episodes.follow(judged.judgements, time.clock_gettime(time.CLOCK_BOOTTIME), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
         self._status_words = _status_words(judged.judgements)

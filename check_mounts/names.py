@@ -13,7 +13,7 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import mounttable, text
+from check_mounts import filesystems, mounttable, text
 from check_mounts.model import Mount
 from check_mounts.selection import normalised
 
@@ -187,9 +187,8 @@ class _Walk:
     def _target(self, part: bytes) -> Optional[bytes]:
         """Where a link leads; None where it is none. Raises OSError, Stopped."""
         way = self._ground.way(self._done)
-        # What a link of procfs leads to depends on who asks, and many are no paths at all
-        # (proc_pid_fd(5)). Below a trigger, a look-up has something mounted.
-        if not way or way[-1].fs_type in (b"proc", b"autofs"):
+        known = filesystems.traits(way[-1].fs_type) if way else None
+        if known is None or known.magic_links or known.trigger:
             raise OSError(errno.ENOENT, "")
         for mount in way:
             if mount.mount_id in self._ground.closed:

@@ -95,7 +95,7 @@ def is_normally_writable(mount: Mount) -> bool:
     if mount.fs_type in (b"overlay", b"overlayfs"):
         return not lacks_upper(mount)
     known = filesystems.traits(mount.fs_type)
-    if known.pseudo or known.image or mount.fs_type == b"autofs":
+    if known.pseudo or known.image or filesystems.is_trigger(mount):
         return False
     if b"nfs=nostale_ro" in mount.super_options:  # FAT makes itself read-only then (fat_fill_super in fs/fat/inode.c)
         return False

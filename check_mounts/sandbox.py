@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Optional
 
-from check_mounts import meaning, mounttable, selection
+from check_mounts import filesystems, meaning, mounttable, selection
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 
 _INIT = "/proc/1"
@@ -38,7 +38,7 @@ class Outside:
         return {
             mount.mount_point: mount
             for mount in self.mounts
-            if mount.mount_id in visible and mount.fs_type != b"autofs"
+            if mount.mount_id in visible and not filesystems.is_trigger(mount)
         }
 
 
@@ -182,7 +182,9 @@ def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
     """The mount points where this process sees something else than what is mounted outside, or
     nothing."""
     visible, masks = mounttable.visible(mounts), selection.masks(mounts)
-    here = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible and mount.fs_type != b"autofs"}
+    here = {
+        mount.mount_point: mount for mount in mounts if mount.mount_id in visible and not filesystems.is_trigger(mount)
+    }
     masked = {mount.mount_point for mount in mounts if mount.mount_id in masks & visible}
     return masked | {
         point for point, mount in beyond.at.items() if point not in here or not _is_same(mount, here[point])

@@ -231,7 +231,7 @@ def masks(mounts: Sequence[Mount]) -> frozenset[int]:
         if (
             mount.device in outermost
             if mount.root.startswith(b"/run/")
-            else mount.fs_type == b"tmpfs" and mount.device not in foreign
+            else filesystems.traits(mount.fs_type).in_memory and mount.device not in foreign
         )
     )
 
@@ -243,7 +243,7 @@ def _why_mask(mount: Mount) -> Reason:
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason]:
     """The default that leaves a mount out; None where none does, or where it was declared or asked
     for by name or type."""
-    if mount.fs_type == b"autofs":
+    if filesystems.is_trigger(mount):
         return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
         return None
@@ -357,7 +357,7 @@ def writable(mount: Mount) -> bool:
         or b"ro" in mount.super_options
         or known.image
         or known.pseudo
-        or mount.fs_type == b"autofs"
+        or filesystems.is_trigger(mount)
     ):
         return False
     owner = fuse_owner(mount)

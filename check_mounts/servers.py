@@ -11,7 +11,9 @@ import socket
 from collections.abc import Callable
 from typing import Optional
 
+from check_mounts import filesystems
 from check_mounts.model import Mount
+from check_mounts.typetable import Protocol
 
 # IANA: nfs, microsoft-ds, the 9P port of the kernel (P9_FD_PORT), and a Ceph monitor's for its
 # protocols 1 and 2.
@@ -44,7 +46,8 @@ def server_of(mount: Mount) -> Optional[Server]:
 
     Only filesystems whose options the kernel writes itself are believed: those of FUSE are its
     user's choice."""
-    finder = _FINDERS.get(mount.fs_type)
+    protocol = filesystems.protocol(mount)
+    finder = None if protocol is None else _FINDERS.get(protocol)
     return None if finder is None else finder(mount)
 
 
@@ -86,13 +89,11 @@ def _ceph_server(mount: Mount) -> Optional[Server]:
     return _server(match[1] or match[2], match[3], "ceph", port)
 
 
-_FINDERS: dict[bytes, Callable[[Mount], Optional[Server]]] = {
-    b"nfs": _nfs_server,
-    b"nfs4": _nfs_server,
-    b"cifs": _cifs_server,
-    b"smb3": _cifs_server,
-    b"9p": _p9_server,
-    b"ceph": _ceph_server,
+_FINDERS: dict[Protocol, Callable[[Mount], Optional[Server]]] = {
+    Protocol.NFS: _nfs_server,
+    Protocol.SMB: _cifs_server,
+    Protocol.P9: _p9_server,
+    Protocol.CEPH: _ceph_server,
 }
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Optional
 
-from check_mounts import conditions, mounttable, selection, text
+from check_mounts import conditions, filesystems, mounttable, selection, text
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, Step
 from check_mounts.mounttable import Table
 from check_mounts.selection import Selection
@@ -90,7 +90,7 @@ def _missed(finding: Finding) -> bool:
     mount, outcome = finding.mount, finding.outcome
     if mount is None or outcome is None or finding.condition is not Condition.UNPROBED:
         return False
-    return conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs") is not None
+    return conditions.led_elsewhere(mount, outcome, trigger=filesystems.is_trigger(mount)) is not None
 
 
 def _in_its_place(finding: Finding, now: _Now) -> Finding:

@@ -196,7 +196,7 @@ def _bind_difference(directory: bytes, mount: Mount, table: Mounted) -> Optional
     """A bind mount shows a directory of another mount: that directory relative to the mount's root,
     on the same device."""
     holder = table.bound_from(directory, mount)
-    if holder is None or holder.fs_type == b"autofs":
+    if holder is None or filesystems.is_trigger(holder):
         return None
     rest = directory[len(holder.mount_point.rstrip(b"/")) :]
     root = (holder.root.rstrip(b"/") + rest).rstrip(b"/") or b"/"

@@ -24,6 +24,7 @@ from typing import Optional
 from check_mounts import (
     asking,
     conditions,
+    filesystems,
     mounttable,
     probe,
     selection,
@@ -461,7 +462,7 @@ class Pass:
         self._release(mount)
 
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
-        elsewhere = conditions.led_elsewhere(mount, outcome, trigger=mount.fs_type == b"autofs")
+        elsewhere = conditions.led_elsewhere(mount, outcome, trigger=filesystems.is_trigger(mount))
         if elsewhere is not None and not self._tries[mount.mount_id]:
             # Where others mount and unmount without a pause, the next one has its place, and soon
             # its ID as well: look once more.

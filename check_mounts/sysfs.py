@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from typing import Optional
 
+from check_mounts import filesystems
 from check_mounts.model import Mount
-
-_EXT = frozenset((b"ext2", b"ext3", b"ext4"))
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
@@ -25,7 +24,7 @@ def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
         return "its device is read-only" if _first_line(f"{device}/ro") == "1" else None
     # Mounted rw, so the device was writable then, or the kernel would have refused: if it is not
     # now, it may be failing.
-    if mount.fs_type in _EXT:
+    if filesystems.traits(mount.fs_type).ext4_driver:
         name = _last_part_of_link(device)
         return (
             "the kernel counts no error of it"

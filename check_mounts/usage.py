@@ -65,7 +65,9 @@ class Spaces:
         mount, usage = finding.mount, _usage(finding)
         if mount is None or usage is None:
             return []
-        if mount.fs_type == b"zfs":  # a dataset's size is what it uses, and what the pool has left for all
+        if filesystems.traits(
+            mount.fs_type
+        ).pool:  # a dataset's size is what it uses, and what the pool has left for all
             return [("pool", mount.source.partition(b"/")[0], usage.available)]
         keys: list[tuple[object, ...]] = [("storage", self._storage(mount), usage.size)]
         if _is_unmistakable(usage):
@@ -121,7 +123,7 @@ def _agrees(one: Finding, other: Finding) -> bool:
     first, second = _usage(one), _usage(other)
     if first is None or second is None:
         return False
-    if one.mount is not None and one.mount.fs_type == b"zfs":
+    if one.mount is not None and filesystems.traits(one.mount.fs_type).pool:
         return first.available == second.available
     close = abs(first.inodes - second.inodes) <= max(first.inodes, second.inodes) * _INODES_MEANWHILE
     most = first.size * _MEANWHILE

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import filesystems, mounttable, text
+from check_mounts import filesystems, mounttable, text, typetable
 from check_mounts.model import Mount
 from tests.conftest import ROOT, Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon
@@ -464,3 +466,30 @@ def test_the_alerts_name_the_same_server(fs_type: str, source: str) -> None:
     match = re.fullmatch(pattern[1], source)
     found = [] if match is None else ["".join(group or "" for group in match.groups()).encode()]
     assert found == filesystems.servers(mount(fs_type, source))[:1]
+
+
+# What stands elsewhere although the table has it: a step of the parser of one protocol, a
+# peculiarity of one daemon. `none` and `bind` mean something else nearly everywhere.
+ELSEWHERE = {
+    "grammars": {b"dav", b"davs"},  # schemes
+    "filesystems": {b"fuse", b"fuseblk", b"fuse.squashfuse", b"sshfs", b"udf", b"vxfs"},
+    "mounted": {b"fuse.lxcfs"},  # by which a container is known
+    "servers": {b"nfs4"},  # its version, where the options do not say
+}
+_STILL_TO_COME = {"compare", "devices", "mounted", "option_rules", "readonly", "sources"}
+
+
+def _types_in(path: Path) -> Iterator[bytes]:
+    """Byte strings in the code of a module that are names of types."""
+    aliases = [name for family in typetable.FAMILIES for name in family]
+    names = {*typetable.TABLE, *typetable.OTHER_NAMES, *aliases} - {b"none", b"bind"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes):
+            yield from {node.value} & names
+            yield from set(several) & names if len(several := node.value.split()) > 1 else ()
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "check_mounts").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_is_known_of_a_type_stands_in_the_table(module: Path) -> None:
+    if module.stem not in ("typetable", *_STILL_TO_COME):
+        assert set(_types_in(module)) <= ELSEWHERE.get(module.stem, set())
