@@ -76,15 +76,15 @@ def _check_unless_caught(
     submits: bool,
 ) -> int:
     """In the child."""
-    from check_mounts import caught, syscalls, watcher
+    from check_mounts import caught, processes, syscalls, watcher
 
     try:
         syscalls.close_from(watcher.MEMORY_FD + 1)
         syscalls.set_name(b"check_mounts:r")
     except OSError:
         pass  # only a filter refuses it, or there is no /proc
-    syscalls.die_with_parent(watched_by)
-    syscalls.survive_shutdown()
+    processes.die_with_parent(watched_by)
+    processes.survive_shutdown()
     noted.step("looking for earlier runs")
 
     run = caught.Run(arguments, noted, watched_by)

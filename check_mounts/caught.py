@@ -1,7 +1,7 @@
 """Runs that do not come to their end, remembered below /run, so that a hung configuration file
 costs one stuck process and not one a run.
 
-Import budget: ``binascii``, ``os``; what place needs. text only where another run is told of:
+Import budget: ``binascii``, ``os``; what directories needs. text only where another run is told of:
 ``--cached`` may come here, too.
 
 A run enters itself before it does anything that may hang: an empty file in a directory that is ours
@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import notes, place, syscalls
+from check_mounts import directories, notes, processes
 
 # What, beside its arguments, decides which files a run reads.
 _VARIABLES = ("MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH")
@@ -31,16 +31,16 @@ class Run:
     def __init__(self, arguments: Sequence[str], noted: notes.Notes, watcher: int) -> None:
         self._noted = noted
         self._directory = self._file = -1
-        here = f"{_sum(syscalls.here().encode()):08x}"
+        here = f"{_sum(processes.here().encode()):08x}"
         kind = f"{here}.{_digest(arguments)}"
         who = (os.getpid(), watcher)
-        self._name = f"caught.{kind}." + ".".join(f"{pid}.{syscalls.process_start(pid) or 0}" for pid in who)
+        self._name = f"caught.{kind}." + ".".join(f"{pid}.{processes.process_start(pid) or 0}" for pid in who)
         self._here, self._kind = f"caught.{here}.", f"caught.{kind}."
         try:
-            self._directory = place.open_directory(_place())
+            self._directory = directories.open_directory(_place())
             self._file = self._made()
             noted.copy_to(self._file)
-        except (OSError, place.Unusable):
+        except (OSError, directories.Unusable):
             self.leave()
 
     def _made(self) -> int:
@@ -55,9 +55,9 @@ class Run:
                 pid, start, watcher, its_start = (int(number) for number in name.split(".")[3:])
             except ValueError:  # none of ours
                 continue
-            if syscalls.process_start(pid) != start:
+            if processes.process_start(pid) != start:
                 self._remove(name)
-            elif name.startswith(self._kind) and syscalls.process_start(watcher) != its_start:
+            elif name.startswith(self._kind) and processes.process_start(watcher) != its_start:
                 return self._said(name, pid)
         return None
 
@@ -113,8 +113,8 @@ def _since(when: int) -> Sequence[str]:
 def _place() -> str:
     """Where stuck probes are remembered unless told otherwise; but no directory that somebody names
     and that may be anywhere."""
-    directory = place.default_directory()
-    return directory if directory.startswith(("/run/", "/tmp/")) else place.own_in_tmp()
+    directory = directories.default_directory()
+    return directory if directory.startswith(("/run/", "/tmp/")) else directories.own_in_tmp()
 
 
 def _digest(arguments: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import signal
 from time import sleep
 from typing import Optional
 
-from check_mounts import syscalls
+from check_mounts import processes, syscalls
 from check_mounts.clocks import PAST, Monotonic, monotonic
 from check_mounts.forked import Life
 
@@ -157,7 +157,7 @@ class Crew:
     def reap(self) -> int:
         """Reap what has ended; the number of processes given up that have not."""
         for pid, slot in list(self._given_up.items()):
-            if syscalls.reaped(pid):
+            if processes.reaped(pid):
                 del self._given_up[pid]
                 self._free_slots.append(slot)
         return len(self._given_up)

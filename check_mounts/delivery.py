@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Optional
 
-from check_mounts import syscalls, text, workers
+from check_mounts import processes, text, workers
 from check_mounts.desks import Desk
 from check_mounts.passive import Destination, Refused, Result, Undelivered
 
@@ -236,7 +236,7 @@ class Courier:
         """Go on with all of them; how it went with those that have come to their end, or could not
         begin."""
         receipts: list[Receipt] = []
-        self._orphans = syscalls.unreaped(self._orphans)
+        self._orphans = processes.unreaped(self._orphans)
         for lane in self._lanes.values():
             if lane.delivery is not None:
                 lane.delivery.step()
@@ -247,7 +247,7 @@ class Courier:
         return receipts
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> list[Receipt]:
-        lane.stuck = syscalls.unreaped(lane.stuck)
+        lane.stuck = processes.unreaped(lane.stuck)
         if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:

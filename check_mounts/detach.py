@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import syscalls
+from check_mounts import processes
 from check_mounts.model import State
 from check_mounts.signals import Interrupts
 
@@ -92,7 +92,7 @@ def _called_off(pid: int, name: str) -> str:
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
     until = time.monotonic() + _PATIENCE
-    while not syscalls.reaped(pid):
+    while not processes.reaped(pid):
         if time.monotonic() >= until:
             return f"{words}, but the daemon (pid {pid}) does not end"
         time.sleep(_MOMENT)

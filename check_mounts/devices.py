@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
-from check_mounts import filesystems, syscalls
+from check_mounts import filesystems, walk
 from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES
 from check_mounts.model import ExpectedMount, Mount, MountIdentity
 
@@ -74,7 +74,7 @@ class Devices:
         for part in name.split(b"/")[2:]:
             above = fd
             try:
-                fd = syscalls.open_in_mount(above, part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fd = walk.open_in_mount(above, part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             finally:
                 os.close(above)
         return fd

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import NoReturn, Optional
 
-from check_mounts import privilege, signals, syscalls
+from check_mounts import privilege, processes, signals, syscalls
 from check_mounts.desks import Desk, Desks
 
 REQUEST_FD, ANSWER_FD = 3, 4
@@ -72,8 +72,8 @@ def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: O
     except OSError:
         pass  # no CAP_SETGID: as far as the caller may
     syscalls.set_name(b"check_mounts:w")
-    syscalls.survive_shutdown()
-    syscalls.die_with_parent(parent)
+    processes.survive_shutdown()
+    processes.die_with_parent(parent)
 
 
 def _keep_only(request_fd: int, answer_fd: int, devnull: int) -> None:

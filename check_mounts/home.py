@@ -8,7 +8,7 @@ import os
 import re
 from typing import Optional
 
-from check_mounts import cache, checking, mounttable, place, syscalls, text
+from check_mounts import cache, checking, directories, mounttable, text, walk
 from check_mounts.checking import Options, Service
 
 # How the files begin that we write beside each other, by what is added to the name of the result;
@@ -76,12 +76,12 @@ class Home:
             self._whys[option] = next((why for why in whys if why is not None), None)
         self._table = hash(data)
 
-    def _taken(self, starting: bool = False) -> tuple[int, place.Lock]:
+    def _taken(self, starting: bool = False) -> tuple[int, directories.Lock]:
         path, lock = self._path or "/", f"{self.name}.lock"
         where = text.printable_argument(path)
         try:
-            fd = place.open_directory(path, 0o755, rooted=True)
-        except place.Unusable as error:
+            fd = directories.open_directory(path, 0o755, rooted=True)
+        except directories.Unusable as error:
             raise Refused(f"argument --cache: {where}: {error}") from None
         try:
             if self._service.cache == cache.DEFAULT_PATH:
@@ -92,13 +92,13 @@ class Home:
                 for suffix, pattern in _OURS.items():
                     _check_ours("--cache", self._service.cache + suffix, fd, pattern)
                 # A daemon of an earlier release, which may still run, has locked this file.
-                place.check_unlocked(f"{self.name}.pid", fd)
-            held = place.Lock(lock, fd)
+                directories.check_unlocked(f"{self.name}.pid", fd)
+            held = directories.Lock(lock, fd)
             self._tell_pid(fd)
             return fd, held
         except Refused as error:
             why = str(error)
-        except place.Held as error:
+        except directories.Held as error:
             why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
         except OSError as error:
             why = f"argument --cache: {where.rstrip('/')}/{text.printable_argument(lock)}: {error.strerror}"
@@ -109,9 +109,9 @@ class Home:
         """For administrators and their scripts; nothing here depends on it."""
         name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
         try:
-            if place.beginning(directory, name) != words:
+            if directories.beginning(directory, name) != words:
                 cache.replace_in(directory, name, words)
-        except (OSError, place.Unusable):
+        except (OSError, directories.Unusable):
             pass
 
     def see_to_it(self) -> None:
@@ -138,7 +138,7 @@ def _is_same(directory: int, path: str) -> bool:
     """Whether a path leads to an open directory. Raises OSError where that cannot be said: no
     descriptor, no memory."""
     try:
-        fd = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ENFILE, errno.EMFILE, errno.ENOMEM):
             raise
@@ -155,8 +155,8 @@ def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[byte
     whatever it is."""
     shown = text.printable_argument(path)
     try:
-        beginning = place.beginning(directory, path.rpartition("/")[2])
-    except place.Unusable as error:
+        beginning = directories.beginning(directory, path.rpartition("/")[2])
+    except directories.Unusable as error:
         raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
     if beginning and not pattern.match(beginning):
         raise Refused(
@@ -181,6 +181,4 @@ def open_above(path: str) -> tuple[int, str]:
     """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a
     symbolic link leads to it."""
     directory, _, name = path.rpartition("/")
-    return syscalls.open_without_symlinks(
-        os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    ), name
+    return walk.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, Optional
 
-from check_mounts import signals, syscalls, text
+from check_mounts import processes, signals, syscalls, text
 
 _NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
 # Their codes in syslog.h are the numbers from 1 on, and those of the local ones from 16 on, shifted
@@ -147,7 +147,7 @@ class _Porter:
 
     def see_to_child(self) -> None:
         """If it is not there, fork it."""
-        if self._write_fd < 0 or (self.pid is not None and not syscalls.reaped(self.pid)):
+        if self._write_fd < 0 or (self.pid is not None and not processes.reaped(self.pid)):
             return
         self.pid = None
         # What one had read that was killed is gone: it is not waited for.
@@ -261,7 +261,7 @@ def _settle(read_fd: int, stderr: bool) -> None:
     syscalls.close_from(3)
     os.chdir("/")
     syscalls.set_name(b"check_mounts:l")
-    syscalls.survive_shutdown()
+    processes.survive_shutdown()
 
 
 def _clean(line: str, limit: int) -> bytes:
@@ -276,7 +276,7 @@ def _ends(pid: int, seconds: float) -> bool:
     """Whether a child ends within that time. Its end is no event that one poll on every kernel
     would tell."""
     until = time.monotonic() + seconds
-    while not syscalls.reaped(pid):
+    while not processes.reaped(pid):
         if time.monotonic() >= until:
             return False
         time.sleep(_MOMENT)

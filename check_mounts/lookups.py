@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
-from check_mounts import filesystems, syscalls, workers
+from check_mounts import filesystems, walk, workers
 from check_mounts.desks import Desk
 from check_mounts.model import Mount
 from check_mounts.names import Ground, Lead, Stopped, lead
@@ -250,7 +250,7 @@ class _Links:
         """See :data:`names.Reader`."""
         above = self._directory(directory)
         self._enter(holder)
-        fd = syscalls.open_in_mount(above, name, _FLAGS)
+        fd = walk.open_in_mount(above, name, _FLAGS)
         try:
             return os.readlink(b"", dir_fd=fd)
         except OSError as error:
@@ -279,9 +279,9 @@ class _Links:
 
     def _below(self, above: int, name: bytes, mount: Optional[Mount]) -> int:
         if mount is None:
-            return syscalls.open_in_mount(above, name, _FLAGS)
+            return walk.open_in_mount(above, name, _FLAGS)
         fd = os.open(name, _FLAGS, dir_fd=above)
-        if syscalls.mount_id(fd) not in (None, mount.mount_id):
+        if walk.mount_id(fd) not in (None, mount.mount_id):
             os.close(fd)
             raise Stopped(mount)
         return fd

@@ -28,6 +28,7 @@ from check_mounts import (
     mounttable,
     plugin,
     policy,
+    processes,
     selection,
     stuck,
     submitting,
@@ -395,7 +396,7 @@ class Daemon:
         """What ``action`` gives, which reads files: done by a worker, for whatever links lead
         there, and however well they could be read before. None where it does not come to its end,
         or ``most`` workers hang already."""
-        self._trial_left = syscalls.unreaped(self._trial_left)
+        self._trial_left = processes.unreaped(self._trial_left)
         self._trial_excused = min(self._trial_excused, len(self._trial_left))  # those that were excused may have ended
         if len(self._trial_left) >= most:
             return None
@@ -534,7 +535,7 @@ class Daemon:
                 new.mount_point: old.mount_point for old, new in zip(before, now) if new.mount_point != old.mount_point
             }
         self._found, self._looked_for = found, self.options
-        self._lookups_left = syscalls.unreaped([*self._lookups_left, *(found.left if found is not None else ())])
+        self._lookups_left = processes.unreaped([*self._lookups_left, *(found.left if found is not None else ())])
 
     def _is_checking_all(self) -> bool:
         return any(each.whole for each in self._passes.values())

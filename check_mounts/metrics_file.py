@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import cache, syscalls, text, workers
+from check_mounts import cache, processes, text, workers
 from check_mounts.desks import Desk
 from check_mounts.home import Home, open_above
 
@@ -59,7 +59,7 @@ class MetricsFile:
 
     def step(self, until: float = 0.0) -> None:
         """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
-        self._left = syscalls.unreaped(self._left)
+        self._left = processes.unreaped(self._left)
         if self._pool is not None:
             self._go_on(self._pool, until)
         elif self._waiting is not None and not self._left:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import reading, syscalls
+from check_mounts import processes, reading, syscalls
 
 # (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
 NO_ID = 0xFFFFFFFF
@@ -135,7 +135,7 @@ class Acting:
     def _verify(self, uid: int, gid: int) -> None:
         if os.geteuid() != uid or os.getegid() != gid:
             os._exit(1)  # neither the one nor the other: nothing this process does from here on can be trusted
-        syscalls.die_with_parent(self._parent)
+        processes.die_with_parent(self._parent)
 
 
 def _real_ids(uid: int, gid: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ def become(uid: int, gid: int, parent: int) -> None:
         finally:
             if os.getresgid() != before:
                 os._exit(1)
-        syscalls.die_with_parent(parent)
+        processes.die_with_parent(parent)
         raise
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
         os._exit(1)
@@ -173,4 +173,4 @@ def become(uid: int, gid: int, parent: int) -> None:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     except OSError:  # a filter; of root's capabilities nothing is left anyway
         pass
-    syscalls.die_with_parent(parent)
+    processes.die_with_parent(parent)

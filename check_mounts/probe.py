@@ -28,7 +28,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import NamedTuple, Optional, cast
 
-from check_mounts import privilege, syscalls, text
+from check_mounts import privilege, syscalls, text, walk
 from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
 
 # What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception
@@ -268,7 +268,7 @@ class Probe:
         try:
             # The kernel prints mount points without symlinks. Where there is one on the way now,
             # somebody has put it there, and root does not follow it.
-            fd = syscalls.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = walk.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in PATH_GONE and not last:
                 return None

@@ -1,7 +1,7 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck
 process and not one a run.
 
-Import budget: ``itertools``, ``mmap``, ``os``, ``re``, ``stat``, ``time``; what place needs.
+Import budget: ``itertools``, ``mmap``, ``os``, ``re``, ``stat``, ``time``; what directories needs.
 
 Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
 each worker. The file is mapped into memory, and a worker writes its line itself **before** it
@@ -34,9 +34,9 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import text
+from check_mounts.directories import Unusable, default_directory, open_directory
 from check_mounts.model import StuckProbe
-from check_mounts.place import Unusable, default_directory, open_directory
-from check_mounts.syscalls import here, process_start
+from check_mounts.processes import here, process_start
 
 __all__ = ["Registry", "default_directory", "process_start"]
 

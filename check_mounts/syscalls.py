@@ -10,10 +10,9 @@ import ctypes
 import errno
 import fcntl
 import os
-import stat
 import sys
 import termios
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Optional
 
 AT_FDCWD = -100
@@ -26,7 +25,6 @@ AT_STATX_DONT_SYNC = 0x4000
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
 
-_SIGKILL = 9  # signal would import enum
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
@@ -37,7 +35,6 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 # openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
 _NR_OPENAT2 = 437
-_LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
@@ -131,50 +128,10 @@ def prctl(option: int, value: int) -> None:
     _checked(_prctl(option, value, 0, 0, 0))
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; leave at once where the parent is
-    gone already.
-
-    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
-    prctl(2))."""
-    try:
-        prctl(PR_SET_PDEATHSIG, _SIGKILL)
-    except OSError:
-        pass  # only a filter refuses it: then a parent that is killed leaves us to end by ourselves
-    if os.getppid() != parent:
-        os._exit(0)
-
-
 def set_name(name: bytes) -> None:
     """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Only a filter of system calls
     refuses that, and it matters little."""
     _prctl_text(PR_SET_NAME, name, 0, 0, 0)
-
-
-def survive_shutdown() -> None:
-    """Have systemd leave this process alone when it ends all others at the end of a shutdown, if it
-    is root's by its real uid.
-
-    One that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s after
-    SIGTERM and 90 s after SIGKILL. It does not where ``argv[0]`` begins with `@`
-    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). For a
-    process that is not stuck nothing changes: it ends with its parent. Best effort: without /proc
-    it stays as it is."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0
-            # where the kernel does not say.
-            arg_start = int(file.read().rpartition(b")")[2].split()[48 - 3])
-        # Not by a pointer: at an address where nothing can be written this fails, and a pointer
-        # would end the process.
-        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if arg_start:
-                os.pwrite(memory, b"@", arg_start)
-        finally:
-            os.close(memory)
-    except (OSError, ValueError, IndexError, OverflowError):
-        pass
 
 
 def mlockall(flags: int) -> None:
@@ -346,22 +303,6 @@ def _openat2_of_nothing() -> None:
             raise
 
 
-def unreaped(pids: Iterable[int]) -> list[int]:
-    """Reap those of the children that have ended; the others."""
-    return [pid for pid in pids if not reaped(pid)]
-
-
-def reaped(pid: int) -> bool:
-    """Reap a child if it has ended; whether it has. This very child and no other: waitpid(-1) would
-    take away those of the pools."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
-        return True
-    except OSError:  # it can still be reaped
-        return False
-
-
 def close(fd: int) -> None:
     """close(2). An error says nothing of use: the descriptor is free all the same."""
     try:
@@ -370,139 +311,9 @@ def close(fd: int) -> None:
         pass
 
 
-def process_start(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks after boot; None where it has ended or is a zombie."""
-    fields = _stat_fields(pid)
-    return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def is_runnable(pid: int) -> bool:
-    """Whether a process runs, or would if a processor were free: it waits for nothing else."""
-    return _stat_fields(pid)[:1] == [b"R"]
-
-
-def _stat_fields(pid: int) -> list[bytes]:
-    """The fields of a process from its state on; none where it is not there.
-
-    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock
-    (proc_pid_stat(5) is safe)."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        data = os.read(fd, 4096)
-    except OSError:  # ESRCH: it ended between the two calls
-        return []
-    finally:
-        os.close(fd)
-    # The second field is the name in parentheses and may hold spaces and parentheses itself.
-    return data[data.rfind(b")") + 1 :].split()
-
-
-def here() -> str:
-    """Where a pid is known: the boot, and the pid namespace. In another one (a container that
-    shares the directory) it is somebody else's."""
-    try:
-        with open(
-            "/proc/sys/kernel/random/boot_id", "rb"
-        ) as file:  # as text it would need a codec that has to be loaded
-            boot = (file.read() or b"").decode("ascii").strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
-    except (OSError, ValueError):
-        return "- -"
-
-
 def bytes_waiting(fd: int) -> int:
     """FIONREAD: how much is in a pipe (ioctl_tty(2), pipe(7)). Raises OSError."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-def open_without_symlinks(path: bytes, flags: int) -> int:
-    """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises
-    OSError; ELOOP where there is one.
-
-    A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW).
-    Without openat2 (Linux before 5.6, or a filter that does not know it) the path is walked
-    component by component."""
-    try:
-        # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
-        return openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
-    except NoSuchCall:
-        return walked(path, flags)
-
-
-def walked(path: bytes, flags: int) -> int:
-    """What open_without_symlinks is without openat2: each component is opened in the one before, as
-    what it is, and looked at."""
-    if len(path) > _LONGEST_PATH:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
-    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in above:
-            below = _no_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
-            os.close(directory)
-            directory = below
-        if path.endswith((b"/", b"/.")):  # a link there would be followed whatever O_NOFOLLOW says
-            flags = (flags | os.O_DIRECTORY) & ~os.O_NOFOLLOW
-        return _opened_last(directory, last, flags)
-    finally:
-        os.close(directory)
-
-
-def _opened_last(directory: int, name: bytes, flags: int) -> int:
-    """The last component. It is looked up once where O_PATH is wanted: in what hangs, nobody is to
-    ask twice."""
-    if not flags & os.O_PATH:
-        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so it is
-        # looked at before.
-        os.close(_no_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
-        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
-    fd = os.open(name, (flags | os.O_NOFOLLOW) & ~os.O_DIRECTORY, dir_fd=directory)
-    if not flags & os.O_NOFOLLOW:
-        fd = _no_link(fd)
-    if flags & os.O_DIRECTORY and not stat.S_ISDIR(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    return fd
-
-
-def _no_link(fd: int) -> int:
-    """Raises OSError (ELOOP), and closes it, where a descriptor is of a symbolic link."""
-    if stat.S_ISLNK(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    return fd
-
-
-def open_in_mount(directory: int, name: bytes, flags: int) -> int:
-    """Open a name in an open directory, with O_NOFOLLOW, if it is not on another mount. Raises
-    OSError; EXDEV where it is.
-
-    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) that
-    mount is opened before it is noticed, which with O_PATH asks nothing of most filesystems."""
-    try:
-        return openat2(directory, name, flags | os.O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
-    fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
-    if mount_id(fd) != mount_id(directory):
-        os.close(fd)
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-    return fd
-
-
-def mount_id(fd: int) -> Optional[int]:
-    """The ID of the mount that a descriptor is on, as procfs knows it: no filesystem is asked. None
-    where it does not say."""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            fields = dict(line.split(b":", 1) for line in file if b":" in line)
-        return int(fields[b"mnt_id"])
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def close_from(lowest: int) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
-from check_mounts import caught, forked, notes, reading, syscalls, watcher
+from check_mounts import caught, forked, notes, processes, reading, watcher
 
 # How often is looked what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
@@ -69,7 +69,7 @@ class Trial:
         while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
             is_open = not poll.poll(_MOMENT * 1000) or self._read()
             now_at = watcher.processor_time(self._pid)
-            if now_at != at or syscalls.is_runnable(self._pid):  # on a busy host it may get no processor for a while
+            if now_at != at or processes.is_runnable(self._pid):  # on a busy host it may get no processor for a while
                 at, since = now_at, time.monotonic()
             feed()
         self._end(is_stuck=is_open)
@@ -101,7 +101,7 @@ class Trial:
         except OSError:
             pass
         until = time.monotonic() + _TO_END
-        while not syscalls.reaped(self._pid):
+        while not processes.reaped(self._pid):
             if time.monotonic() >= until:
                 self.left = [self._pid]
                 return

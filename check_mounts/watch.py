@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import Optional
 
-from check_mounts import stuck, syscalls
+from check_mounts import processes, stuck
 
 # How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp
 # filter that does not know it).
@@ -117,7 +117,7 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
-        return syscalls.reaped(pid) if pid in self._children else stuck.process_start(pid) is None
+        return processes.reaped(pid) if pid in self._children else stuck.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

@@ -20,16 +20,18 @@ PATH_CALLS = {
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
     "mounttable": {"open"},  # the mount table, fstab, units
-    "syscalls": {
-        "listdir",
-        "open",
-        "openat2",
-        "scandir",
-        "stat",
-    },  # /proc/self, /proc/PID/stat; open_without_symlinks and read_entries themselves
+    "syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
+    "processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
+    "walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
     "crew": {"open"},  # /dev/null
     "forked": {"chdir"},  # /
-    "place": {"open", "open_without_symlinks", "stat", "mkdir", "unlink"},  # the state directory, that of the result
+    "directories": {
+        "open",
+        "open_without_symlinks",
+        "stat",
+        "mkdir",
+        "unlink",
+    },  # the state directory, that of the result
     "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
     "sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "caught": {"listdir", "open", "unlink"},  # the entries of runs

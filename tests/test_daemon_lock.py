@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, place
+from check_mounts import cache, directories
 from tests.conftest import PYTHON, Mounts, Plugin, Result, until
 from tests.daemon import Daemon
 
@@ -146,7 +146,7 @@ def test_a_full_disk_costs_the_pid_only(tmp_path: Path, mounts: Mounts) -> None:
         while True:
             file.write(b"x" * 4096)
     fd = os.open(directory, os.O_RDONLY)
-    lock = place.Lock("status.lock", fd)
+    lock = directories.Lock("status.lock", fd)
     assert (directory / "status.lock").read_text() == f"{os.getpid()}\n"
     lock.close()
     os.close(fd)

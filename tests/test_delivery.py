@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import delivery, passive, syscalls, workers
+from check_mounts import delivery, passive, processes, workers
 from check_mounts.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.passive import Refused, Result, Undelivered
 from tests.conftest import Fuse, until
@@ -313,7 +313,7 @@ def test_what_is_left_is_the_owners_to_reap() -> None:
     assert going.goes_on
     receipts, left = going.finish("SIGTERM")
     assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
-    until(lambda: all(map(syscalls.reaped, left)))
+    until(lambda: all(map(processes.reaped, left)))
 
 
 def test_where_no_process_can_be_had(tmp_path: Path, interrupts: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -874,7 +874,9 @@ def test_little_of_the_package_is_loaded() -> None:
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )
     assert result.stdout.split() == [
+        "check_mounts.clocks",
         "check_mounts.logs",
+        "check_mounts.processes",
         "check_mounts.signals",
         "check_mounts.syscalls",
         "check_mounts.text",

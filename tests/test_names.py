@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import lookups, names, syscalls
+from check_mounts import lookups, names, syscalls, walk
 from check_mounts.lookups import Patience, Unanswered
 from check_mounts.model import Mount
 from check_mounts.names import Ground, Lead, Stopped
@@ -251,11 +251,11 @@ def test_without_openat2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number
     directory = os.open(tmp_path, os.O_PATH)
     root = os.open("/", os.O_PATH)
     try:
-        fd = syscalls.open_in_mount(directory, b"link", os.O_PATH)
+        fd = walk.open_in_mount(directory, b"link", os.O_PATH)
         assert os.readlink(b"", dir_fd=fd) == b"nowhere"
         os.close(fd)
         with pytest.raises(OSError, match="Invalid cross-device link"):
-            syscalls.open_in_mount(root, b"proc", os.O_PATH)
+            walk.open_in_mount(root, b"proc", os.O_PATH)
     finally:
         os.close(directory)
         os.close(root)

@@ -514,7 +514,7 @@ def test_what_is_no_pipe_is_left_alone(tmp_path: Path, pipe: Path) -> None:
 def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(
     pipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("check_mounts.syscalls.open_without_symlinks", os.open)
+    monkeypatch.setattr("check_mounts.walk.open_without_symlinks", os.open)
     (pipe.parent / "link").symlink_to(pipe)
     with reader(pipe) as reading:
         assert refused(to(pipe.parent / "link"), [result()]).startswith("a symbolic link leads to it")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, place
+from check_mounts import cache, directories
 from tests.conftest import Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon, descriptors
 
@@ -277,7 +277,7 @@ def test_no_descriptor_is_lost_where_a_lock_cannot_be_written(mounts: Mounts) ->
     fd = os.open(directory, os.O_RDONLY)
     before = descriptors(os.getpid())
     with pytest.raises(OSError, match="No space left"):
-        place.Lock("pid", fd)
+        directories.Lock("pid", fd)
     assert descriptors(os.getpid()) == before
     os.close(fd)
 
@@ -323,8 +323,8 @@ def test_the_longest_names_work(mounts: Mounts, daemon: Daemon) -> None:
 
 def test_the_root_directory_is_not_ours_alone() -> None:
     for path in ("/", "//"):
-        with pytest.raises(place.Unusable, match="root directory"):
-            place.open_directory(path)
+        with pytest.raises(directories.Unusable, match="root directory"):
+            directories.open_directory(path)
 
 
 # -- what is taken for a result

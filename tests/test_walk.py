@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import syscalls
+from check_mounts import syscalls, walk
 from tests.conftest import Fuse, Mounts, Plugin
 
 FLAGS = [
@@ -88,7 +88,7 @@ ends = st.sampled_from([b"", b"", b"/", b"/.", b"//"])
 @given(st.lists(parts, max_size=6), ends, st.sampled_from(FLAGS))
 def test_as_the_kernel_does_it(tree: bytes, names: list[bytes], end: bytes, flags: int) -> None:
     path = b"/".join([tree, *names]) + end
-    assert _opened(syscalls.walked, path, flags) == _opened(_kernel, path, flags)
+    assert _opened(walk.walked, path, flags) == _opened(_kernel, path, flags)
 
 
 @pytest.mark.parametrize("flags", FLAGS)
@@ -109,14 +109,14 @@ def test_as_the_kernel_does_it(tree: bytes, names: list[bytes], end: bytes, flag
     ],
 )
 def test_odd_paths(path: bytes, flags: int) -> None:
-    assert _opened(syscalls.walked, path, flags) == _opened(_kernel, path, flags)
+    assert _opened(walk.walked, path, flags) == _opened(_kernel, path, flags)
 
 
 @pytest.mark.parametrize("length", [4095, 4096, 5000, 1 << 20])
 def test_long_paths(tree: bytes, length: int) -> None:
     path = tree + b"/a/.." * 2000
     path = path[: length - 1].rstrip(b"/.a") + b"/a" if length > 5000 else (tree + b"/./" * 2000)[:length]
-    assert _opened(syscalls.walked, path, os.O_PATH) == _opened(_kernel, path, os.O_PATH)
+    assert _opened(walk.walked, path, os.O_PATH) == _opened(_kernel, path, os.O_PATH)
 
 
 def test_deep_paths(tree: bytes) -> None:
@@ -125,10 +125,8 @@ def test_deep_paths(tree: bytes) -> None:
         deep += b"/" + b"d" * 20
         os.mkdir(deep)
     before = len(os.listdir("/proc/self/fd"))
-    assert _opened(syscalls.walked, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(
-        _kernel, deep, os.O_PATH | os.O_NOFOLLOW
-    )
-    assert _opened(syscalls.walked, deep + b"/x", os.O_PATH) == "ENOENT"
+    assert _opened(walk.walked, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(_kernel, deep, os.O_PATH | os.O_NOFOLLOW)
+    assert _opened(walk.walked, deep + b"/x", os.O_PATH) == "ENOENT"
     assert len(os.listdir("/proc/self/fd")) == before
     while deep != tree:
         os.rmdir(deep)
@@ -141,8 +139,8 @@ def test_what_takes_its_place(tree: bytes, monkeypatch: pytest.MonkeyPatch) -> N
 
     usual = _opened(_kernel, tree + b"/a/b/c", os.O_PATH)
     monkeypatch.setattr(syscalls, "openat2", fails)
-    assert _opened(syscalls.open_without_symlinks, tree + b"/a/link/c", os.O_PATH) == "ELOOP"
-    assert _opened(syscalls.open_without_symlinks, tree + b"/a/b/c", os.O_PATH) == usual
+    assert _opened(walk.open_without_symlinks, tree + b"/a/link/c", os.O_PATH) == "ELOOP"
+    assert _opened(walk.open_without_symlinks, tree + b"/a/b/c", os.O_PATH) == usual
 
 
 @pytest.mark.root

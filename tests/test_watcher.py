@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import caught, notes, place, watcher
+from check_mounts import caught, directories, notes, watcher
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import children
 from tests.kernel import runs_alive, state
@@ -652,8 +652,8 @@ def test_what_are_no_notes(data: bytes) -> None:
 def test_whose_entries_are_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One of this run, of a run that goes on, of one that has ended, and files that are none."""
     (tmp_path / "d").mkdir(mode=0o700)
-    monkeypatch.setattr(place, "default_directory", lambda: str(tmp_path / "d"))
-    monkeypatch.setattr(caught, "_place", place.default_directory)
+    monkeypatch.setattr(directories, "default_directory", lambda: str(tmp_path / "d"))
+    monkeypatch.setattr(caught, "_place", directories.default_directory)
     own = caught.Run(["a"], notes.Notes(notes.create()), os.getpid())
     prefix = own._kind
     start = own._name.split(".")[4]

@@ -430,10 +430,10 @@ def test_thousands_of_requests_more_than_the_pipe_takes(pool: Harness) -> None:
 
 _SURVIVES = """
 import os, sys
-from check_mounts import syscalls
+from check_mounts import processes, syscalls
 {before}
 if (pid := os.fork()) == 0:
-    syscalls.survive_shutdown()
+    processes.survive_shutdown()
     print(open("{cmdline}", "rb").read(), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)

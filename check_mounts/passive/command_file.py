@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Sequence
 
-from check_mounts import syscalls, text
+from check_mounts import text, walk
 from check_mounts.passive import Result, Undelivered, quiet, records
 
 SETTINGS: frozenset[str] = frozenset()
@@ -86,7 +86,7 @@ def _opened(path: str) -> int:
     to anything else, so no symbolic link is followed, and what is there is looked at before it is
     opened: to open a device can have effects."""
     try:
-        place = syscalls.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        place = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             mode = os.fstat(place).st_mode
             if stat.S_ISLNK(mode):  # where there is no openat2

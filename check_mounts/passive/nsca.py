@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import signals, syscalls, text
+from check_mounts import processes, signals, syscalls, text
 from check_mounts.passive import Result, Settings, Undelivered, named, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
@@ -284,7 +284,7 @@ def _spawned(words: Sequence[str], input_: int, output: int) -> int:
         try:
             signals.back_to_default()
             os.setpgid(0, 0)
-            syscalls.die_with_parent(os.getppid())
+            processes.die_with_parent(os.getppid())
             for ours, theirs in ((input_, 0), (output, 1), (output, 2)):
                 os.dup2(ours, theirs)
             os.execve(arguments[0], arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})

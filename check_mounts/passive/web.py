@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, Optional
 
-from check_mounts import __version__, syscalls, text
+from check_mounts import __version__, processes, text
 from check_mounts.passive import Settings, Undelivered, quiet, records
 from check_mounts.passive.address import Url
 
@@ -340,7 +340,7 @@ def _answer_and_exit(writing: int, host: str, port: int) -> NoReturn:
     """Lines of text: an error's number and words, or a family and the parts of an address."""
     try:
         # Whoever ends this worker ends its child.
-        syscalls.die_with_parent(os.getppid())
+        processes.die_with_parent(os.getppid())
         try:
             lines = ["\t".join(map(str, (int(family), *target))) for family, target in _asked(host, port, 0)]
         except socket.gaierror as error:

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Optional
 
-from check_mounts import syscalls
+from check_mounts import walk
 
 
 class Unusable(Exception):
@@ -44,7 +44,7 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     if not name:
         raise Unusable("the root directory cannot be ours alone")
     try:
-        above = syscalls.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        above = walk.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if rooted:
                 _check_above(os.fstat(above))
