@@ -8,15 +8,16 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from check_mounts import lookups, meaning, selection, text
-from check_mounts.devices import Compared, Devices, to_be_compared
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
-from check_mounts.mountoptions import is_bind
 from check_mounts.names import Ground, Lead, Leads
 from check_mounts.selection import Filters
 from check_mounts.stuck import Registry
+
+if TYPE_CHECKING:
+    from check_mounts.devices import Compared
 
 _OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
 
@@ -46,7 +47,7 @@ class Found:
     """
 
     leads: Leads = dataclasses.field(default_factory=Leads)
-    devices: Compared = dataclasses.field(default_factory=lambda: Compared({}))
+    devices: Optional[Compared] = None
     conditions: dict[MountIdentity, Condition] = dataclasses.field(default_factory=dict)
     left: Sequence[int] = ()
 
@@ -81,13 +82,11 @@ def look_up(
         else:
             known[name] = by_text
     questions = [lookups.leading(name, ground) for name in unread]
-    pairs = [] if result is None else _pairs(asked, mounts, known)
+    pairs = _pairs(asked, mounts, known) if asked.declared and result is not None else []
     questions += [_comparing(source, mount) for source, mount in pairs]
     answers, left = _answers(questions, ground, memory, patience)
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
-    same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers[len(unread) :])}
-    compared = {key: answer for key, answer in same.items() if isinstance(answer, bool)}
-    return Found(Leads(known), Compared(compared), conditions, left)
+    return Found(Leads(known), _same(pairs, answers[len(unread) :]), conditions, left)
 
 
 def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
@@ -105,12 +104,26 @@ def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition])
 
 def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
     """Declared devices, and what is mounted in their place."""
+    # Here and below: a run that declares nothing does not load what compares declarations.
+    from check_mounts.devices import to_be_compared
+
     found = Found(Leads(known))
     return to_be_compared([led(each, found) for each in asked.declared], mounts)
 
 
 def _comparing(source: bytes, mount: Mount) -> lookups.Question:
+    from check_mounts.devices import Devices  # not in the worker: there it might lie on a mount that hangs
+
     return lambda enter: Devices().same(source, mount)
+
+
+def _same(pairs: Sequence[tuple[bytes, Mount]], answers: Sequence[object]) -> Optional[Compared]:
+    if not pairs:
+        return None
+    from check_mounts.devices import Compared
+
+    same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers)}
+    return Compared({key: answer for key, answer in same.items() if isinstance(answer, bool)})
 
 
 def _answers(
@@ -155,6 +168,8 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
 
 
 def _is_bound_from(each: ExpectedMount) -> bool:
+    from check_mounts.mountoptions import is_bind
+
     return each.source is not None and each.source.startswith(b"/") and is_bind(each.options)
 
 

@@ -1,0 +1,57 @@
+"""What a run loads: a part of the program that it has no use for costs it nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PYTHON, Plugin
+
+# What compares the mount table with declarations.
+DECLARED = {
+    "compare", "declared_options", "devices", "entry", "fstab", "fstypes", "mounted", "mountoptions", "option_rules",
+    "sources", "spec", "units",
+}  # fmt: skip
+
+# A part of the program -> its modules, by their last names. Each exists (test_modules_exist), so
+# none is forgotten when it gets another name.
+PARTS = {"declared": DECLARED}
+# A run -> the parts that it has no use for.
+RUNS: list[tuple[list[str], list[str]]] = [
+    ([], ["declared"]),
+    (["/"], ["declared"]),
+    (["--json"], ["declared"]),
+    (["-vvv", "--type", "ext4", "--timeout", "3"], ["declared"]),
+]
+
+
+def loaded(plugin: Plugin, *arguments: str) -> set[str]:
+    """The modules of ours that a run and its workers have loaded."""
+    command = [PYTHON, "-X", "importtime", "-m", "check_mounts", "--state-dir", str(plugin.state_dir), *arguments]
+    result = subprocess.run(command, env=plugin.environment, capture_output=True, text=True, timeout=60)
+    assert "MOUNTS UNKNOWN - argument" not in result.stdout
+    names = (line.rpartition("|")[2].strip() for line in result.stderr.splitlines())
+    found = {name.rpartition(".")[2] for name in names if name.startswith("check_mounts.")}
+    assert "checking" in found
+    return found
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_modules_exist(part: str) -> None:
+    package = Path(__file__).resolve().parent.parent / "check_mounts"
+    assert PARTS[part] <= {path.stem for path in package.rglob("*.py")}
+
+
+@pytest.mark.parametrize(("arguments", "parts"), RUNS, ids=lambda value: " ".join(value) or "nothing")
+def test_no_use_for(plugin: Plugin, arguments: list[str], parts: list[str]) -> None:
+    found = loaded(plugin, *arguments)
+    assert {part: found & PARTS[part] for part in parts} == {part: set() for part in parts}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--fstab", "/dev/null"], ["--systemd"], ["--expect", "/"], ["--expect-ro", "/nonexistent"]]
+)
+def test_what_is_declared_is_loaded_before_anything_is_asked(plugin: Plugin, arguments: list[str]) -> None:
+    assert {"compare", "devices"} <= loaded(plugin, *arguments)
