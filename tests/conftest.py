@@ -12,7 +12,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -22,12 +22,14 @@ import pytest
 from check_mounts.passive import Destination, Undelivered
 from check_mounts.passive import Result as Submitted
 from check_mounts.sandbox import NOTE
+from tests import kernel
 from tests.kernel import runs_alive, workers_alive
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
+PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 _Value = TypeVar("_Value")
 
@@ -49,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if _libc.unshare(CLONE_NEWNS) != 0:
             raise pytest.UsageError("unshare(CLONE_NEWNS) failed: real mounts need CAP_SYS_ADMIN")
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    elif _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise pytest.UsageError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -116,6 +120,32 @@ def nothing_is_left() -> Iterator[None]:
     before = workers_alive() | runs_alive()
     yield
     until(lambda: workers_alive() | runs_alive() <= before)
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    report = (yield).get_result()
+    item.stash[_FAILED] = report.failed or item.stash.get(_FAILED, False)
+
+
+@pytest.fixture(autouse=True)
+def _no_failure_leaves_a_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up first, so that it is what remains when the test's other fixtures have ended what they
+    started. Monitoring software stays: it is there for all tests of the session."""
+    began = kernel.now()
+    kernel.inherited.clear()
+    kernel.inherited.update(kernel.children())
+    yield
+    if request.node.stash.get(_FAILED, False):
+        name = "(check_mounts:" if request.node.get_closest_marker("monitoring") else "("
+        for pid in kernel.started_since(began, name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(AssertionError):  # stuck
+            until(lambda: not kernel.started_since(began, name), 10)
 
 
 class Mounts:
@@ -241,7 +271,11 @@ class Result:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.stdout, self.stderr = process.communicate(timeout=60)
+        try:
+            self.stdout, self.stderr = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         self.code = process.returncode
         self.lines = without_note(self.stdout.decode("utf-8")).split("\n")
         first, _, perfdata = self.lines[0].partition(" | ")
@@ -292,6 +326,15 @@ def _site() -> list[str]:
     import nagiosplugin
 
     return [str(Path(nagiosplugin.__file__).parent.parent)]
+
+
+def without(directory: Path, library: str) -> Path:
+    """A directory for PYTHONPATH that hides a library, wherever this host has it."""
+    directory.mkdir()
+    said = f"No module named {library!r}"
+    (directory / f"{library}.py").write_text(f"raise ModuleNotFoundError({said!r}, name={library!r})\n")
+    (directory / "__pycache__").touch()  # nothing is written here
+    return directory
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until, without
 from tests.daemon import Daemon, daemon, descriptors
 
 __all__ = ["daemon"]
@@ -319,10 +319,8 @@ def test_a_start_that_is_called_off(detached: Detached, daemon: Daemon, number: 
 
 
 def test_without_nagiosplugin(daemon: Daemon, tmp_path: Path) -> None:
-    """Isolated from where the tests have it from."""
-    result = daemon.plugin(
-        "--daemon", "--cache", str(daemon.cache), wrapper=(), env={"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1"}
-    )
+    environment = {"PYTHONPATH": os.pathsep.join([str(without(tmp_path / "hidden", "nagiosplugin")), str(ROOT)])}
+    result = daemon.plugin("--daemon", "--cache", str(daemon.cache), env=environment)
     assert result.code == 3
     assert result.lines[0] == (
         "MOUNTS UNKNOWN - cannot start: the library nagiosplugin is missing (No module named 'nagiosplugin'): "

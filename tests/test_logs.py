@@ -24,6 +24,7 @@ from check_mounts import logs
 from check_mounts.logs import Stderr, Syslog
 from tests.conftest import PYTHON, ROOT, Mounts, Plugin, until
 from tests.daemon import Daemon, daemon
+from tests.kernel import children
 
 __all__ = ["daemon"]
 
@@ -113,11 +114,7 @@ def log() -> Iterator[Syslog]:
     result = Syslog("daemon", "check_mounts")
     yield result
     result.close()
-    assert not _children()
-
-
-def _children() -> list[int]:
-    return [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    assert not children()
 
 
 def _await_end(pid: int) -> None:
@@ -261,7 +258,7 @@ def test_a_child_that_was_killed_is_replaced(syslogd: Syslogd, log: Syslog) -> N
     log.write(syslog.LOG_INFO, "after")
     syslogd.expect(3 << 3 | 6, "after")
     assert log.pid is not None and log.pid != first
-    assert _children() == [log.pid]
+    assert children() == [log.pid]
 
 
 @pytest.mark.root
@@ -340,7 +337,7 @@ def test_close_delivers_what_was_written(syslogd: Syslogd) -> None:
     assert log.pid is None
     log.close()
     log.write(syslog.LOG_NOTICE, "to nobody")
-    assert not _children()
+    assert not children()
 
 
 @pytest.mark.root
@@ -355,7 +352,7 @@ def test_close_waits_for_nobody_for_long(syslogd: Syslogd, how: str) -> None:
         log.write(syslog.LOG_INFO, "x" * 200)
     log.close(0.1)
     assert not _exists(pid)
-    assert not _children()
+    assert not children()
 
 
 @pytest.mark.root
@@ -369,7 +366,7 @@ def test_close_delivers_though_the_child_was_killed(syslogd: Syslogd) -> None:
     _await_end(log.pid)
     log.close(30)
     syslogd.expect(3 << 3 | 6, "last words")
-    assert not _children()
+    assert not children()
 
 
 _DAEMON = """
@@ -668,7 +665,7 @@ def test_a_line_is_in_the_file_when_the_next_thing_happens(put: object, tmp_path
         os.sched_setaffinity(0, processors)
     log.close(30)
     assert path.read_text() == written
-    assert not _children()
+    assert not children()
 
 
 @pytest.mark.parametrize(("line", "arrives"), HOSTILE)
@@ -751,7 +748,7 @@ def test_the_end_waits_for_no_file_for_long(put: object, tmp_path: Path) -> None
     log.close()
     assert time.monotonic() - began < 10
     assert not _exists(pid)
-    assert not _children()
+    assert not children()
 
 
 @pytest.mark.root

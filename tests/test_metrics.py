@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from check_mounts import metrics
 from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
 from check_mounts.policy import Policy, judged
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
 from tests.daemon import Daemon, daemon
 from tests.test_logs import Disk, disk
 
@@ -552,9 +552,9 @@ def test_a_process_that_is_killed_at_it_is_told_of(mounts: Mounts, daemon: Daemo
 
 
 def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:
-    """Without site-packages (-S); nagiosplugin is not asked for so early."""
-    command = [PYTHON, "-S", "-m", "check_mounts", "--daemon", "--foreground", "--cache", f"{tmp_path}/run/status"]
-    environment = {"PYTHONPATH": str(ROOT)}
+    """nagiosplugin is not asked for so early."""
+    command = [PYTHON, "-m", "check_mounts", "--daemon", "--foreground", "--cache", f"{tmp_path}/run/status"]
+    environment = {"PYTHONPATH": os.pathsep.join([str(without(tmp_path / "hidden", "prometheus_client")), str(ROOT)])}
     process = subprocess.Popen(
         [*command, "--metrics", f"{tmp_path}/x.prom"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
@@ -565,7 +565,7 @@ def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:
         "apt-get install python3-prometheus-client"
     )
     assert result.stderr == b""
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["hidden"]
 
 
 # -- the module alone

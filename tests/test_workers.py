@@ -21,6 +21,7 @@ from check_mounts.desks import PROGRESS_SIZE, Desk
 from check_mounts.forked import HEAD
 from check_mounts.workers import Answered, Died, Event, Pool, TimedOut
 from tests.conftest import PYTHON, ROOT, in_time, until
+from tests.kernel import children
 
 SIZE = 16
 Behaviour = Callable[[int, Desk], Optional[bytes]]
@@ -58,12 +59,7 @@ def pool() -> Iterator[Harness]:
     yield harness
     for each in harness.pools:
         assert each.close(grace=20.0) == []
-    until(lambda: not _children())
-
-
-def _children() -> list[str]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+    until(lambda: not children())
 
 
 def hang(_: int = 0) -> None:
@@ -107,7 +103,7 @@ def test_no_more_than_the_limit(pool: Harness) -> None:
     events: list[Event] = []
     while one.busy:
         events += one.wait(time.monotonic() + 10)
-        assert len(_children()) <= 3
+        assert len(children()) <= 3
     assert len(events) == 9  # killable ones make room
 
 
@@ -262,7 +258,7 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}
     known = {*one._crew._given_up, *(each.pid for each in one._crew.by_fd.values())}
-    assert {int(pid) for pid in _children()} <= known
+    assert set(children()) <= known
 
 
 def test_last_answers(pool: Harness) -> None:
