@@ -144,7 +144,7 @@ def _judge(expected: ExpectedMount, table: Mounted) -> _Verdict:
     mount = table.seen.get(expected.mount_point)
     if mount is None:
         return _absent(expected, False, table)
-    if mount.fs_type != b"autofs" or expected.fs_type == b"autofs":
+    if not filesystems.is_trigger(mount) or filesystems.traits(expected.fs_type or b"").trigger:
         return _compare_one(expected, mount, table)
     return _Verdict(expected, mount) if expected.automount else _absent(expected, True, table)
 
@@ -159,7 +159,9 @@ def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table
     if verdict.condition in (None, Condition.MISSING) or len(others) == 1:
         return verdict
     beneath = [
-        mount for mount in table.at[expected.mount_point] if mount != verdict.mount and mount.fs_type != b"autofs"
+        mount
+        for mount in table.at[expected.mount_point]
+        if mount != verdict.mount and not filesystems.is_trigger(mount)
     ]
     if position < len(others) - 1 and any(_compare_one(expected, mount, table).condition is None for mount in beneath):
         return _Verdict(expected, verdict.mount)
@@ -174,7 +176,7 @@ def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
     triggers = {
         verdict.mount.mount_point
         for verdict in verdicts
-        if verdict.mount is not None and verdict.mount.fs_type == b"autofs"
+        if verdict.mount is not None and filesystems.is_trigger(verdict.mount)
     }
     holders = excused | triggers
     below: dict[bytes, bytes] = {}

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from check_mounts import filesystems, walk
-from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES
 from check_mounts.model import ExpectedMount, Mount, MountIdentity
+from check_mounts.typetable import Protocol
 
 _MAX_LINKS = 40  # MAXSYMLINKS in the kernel
 
@@ -195,7 +195,7 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
         # Without the node there is no number, but two names of the kernel's own say enough. Not for
         # `/`: it is mounted before fstab is read, by what the boot loader says. A filesystem on
         # several devices shows any of them.
-        is_one = mount.fs_type not in (b"btrfs", b"bcachefs") and mount.mount_point != b"/"
+        is_one = not filesystems.traits(mount.fs_type).several_devices and mount.mount_point != b"/"
         return False if is_one and _are_plain(source, mount.source) else None
     name, ours = found
     number = devices.number(ours)
@@ -205,9 +205,8 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
     if ours == theirs:
         return True
     if theirs is None:
-        return (
-            False if mount.fs_type in NFS_TYPES | CIFS_TYPES or filesystems.traits(mount.fs_type).sourceless else None
-        )
+        served = filesystems.protocol(mount) in (Protocol.NFS, Protocol.SMB)
+        return False if served or filesystems.traits(mount.fs_type).sourceless else None
     return _is_other(name, ours, theirs, mount, devices)
 
 
@@ -222,13 +221,14 @@ def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, d
     one name may have two owners."""
     directory = os.path.dirname(name)
     if directory.startswith(b"/dev/disk/by-") and not devices.is_named_in(directory, theirs, mount.device):
-        return (
-            None  # a clone has been plugged in, and udev gave it the link: what is mounted lost its name, not its place
-        )
-    if mount.fs_type == b"btrfs":  # of the devices of one filesystem only one has the link
+        # A clone has been plugged in, and udev gave it the link: what is mounted lost its name, not
+        # its place.
+        return None
+    known = filesystems.traits(mount.fs_type)
+    if known.subvolumes:  # of the devices of one filesystem only one has the link
         by_uuid = [devices.is_named_in(b"/dev/disk/by-uuid", device, (0, 0)) for device in (ours, theirs)]
         return False if all(by_uuid) else None
-    return False if mount.fs_type != b"bcachefs" else None
+    return None if known.several_devices else False
 
 
 def _are_plain(one: bytes, other: bytes) -> bool:

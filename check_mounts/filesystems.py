@@ -215,7 +215,3 @@ def _keeps_source(declared: bytes, mount: Mount) -> bool:
     if declared in (b"auto", b"none", b"fuse") or declared.startswith(b"fuse."):
         return True
     return _is_known(declared) or _are_alike(declared, mount.fs_type) or traits(declared).faithful
-
-
-NFS_TYPES = frozenset(name for name, each in TABLE.items() if each.protocol is Protocol.NFS)
-CIFS_TYPES = frozenset(name for name, each in TABLE.items() if each.protocol is Protocol.SMB)

@@ -66,9 +66,10 @@ class Mounted:
         """Is its superblock, with the options that were given first, not that of another declared
         mount? A device has one, however often it is mounted, and btrfs one for all subvolumes, of
         which others than those declared may have been mounted first."""
-        if mount.fs_type == b"btrfs":
+        known = filesystems.traits(mount.fs_type)
+        if known.subvolumes:
             return self._types[mount.fs_type] == 1
-        return not filesystems.traits(mount.fs_type).device or len(self._declared.get(mount.device, ())) < 2
+        return not known.device or len(self._declared.get(mount.device, ())) < 2
 
     def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
         """The mount that holds the source of a bind mount. Beneath a directory that is bound on

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from check_mounts import filesystems
-from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, traits
+from check_mounts.filesystems import traits
 from check_mounts.model import Mount
 from check_mounts.mountoptions import CONTROL_WORDS, FLAG_WORDS, Comparison, is_control, is_flag, last_of, split_options
 from check_mounts.text import printable, value_words
@@ -737,7 +737,7 @@ _VIRTIOFS = Kind(values={b"dax": _PLAIN}, respelt=_respelt("dax dax=always"))
 
 _KINDS: dict[bytes, Kind] = {
     b"vfat": _FAT, b"msdos": _MSDOS, b"exfat": _EXFAT, b"ntfs3": _NTFS3, b"ntfs": _NTFS3, b"iso9660": _ISOFS, b"udf": _UDF, b"9p": _P9,
-    **dict.fromkeys(CIFS_TYPES, _CIFS), b"ceph": _CEPH, **dict.fromkeys(NFS_TYPES, _NFS),
+    **dict.fromkeys((b"cifs", b"smb3"), _CIFS), b"ceph": _CEPH, **dict.fromkeys((b"nfs", b"nfs4"), _NFS),
     **dict.fromkeys((b"ext2", b"ext3", b"ext4"), _EXT4), b"xfs": _XFS, b"btrfs": _BTRFS, b"f2fs": _F2FS,
     b"overlay": _OVERLAY, b"tmpfs": _TMPFS, b"ramfs": _RAMFS, b"hugetlbfs": _HUGETLBFS, b"proc": _PROC, b"devpts": _DEVPTS,
     b"virtiofs": _VIRTIOFS, b"erofs": _EROFS,
@@ -748,7 +748,7 @@ _OTHER = Kind()
 def kind(fs_type: bytes) -> Kind:
     """How a type shows its options; of one that is not in the table only what all share is
     known."""
-    if fs_type in (b"fuse", b"fuseblk") or fs_type.startswith((b"fuse.", b"fuseblk.")):
+    if filesystems.is_fuse_type(fs_type):
         return _FUSE
     return _KINDS.get(fs_type, _OTHER)
 
@@ -764,7 +764,6 @@ _SUPER_FLAGS = {
     b"mand": b"mand",
     b"nomand": b"mand",
 }
-_SUPER_FLAG_TYPES = _words("ext2 ext3 ext4 xfs btrfs f2fs vfat msdos exfat tmpfs ramfs squashfs erofs overlay")
 
 
 # Comparison
@@ -850,7 +849,7 @@ class _Finding(NamedTuple):
 
 
 def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
-    if mount.fs_type not in _SUPER_FLAG_TYPES:
+    if not traits(mount.fs_type).super_flags:
         return
     for option in options:
         flag = _SUPER_FLAGS.get(option)

@@ -66,8 +66,8 @@ def _stopped(
 
 
 def _by_its_type(mount: Mount) -> Optional[str]:
-    if mount.fs_type == b"zfs":
-        return "it is a snapshot" if b"@" in mount.source else "a property of the dataset may make it so"
+    if filesystems.traits(mount.fs_type).pool:
+        return "it is a snapshot" if filesystems.is_snapshot(mount) else "a property of the dataset may make it so"
     if has_stopped(mount) and not filesystems.traits(mount.fs_type).stops_writing:
         return f"{printable(mount.fs_type)} does not do that after an error"
     return None
@@ -84,7 +84,8 @@ def _is_storage(mount: Mount) -> bool:
     """A filesystem as such, on a disk or a server. A tmpfs, and a mount that is ro of a filesystem
     that is rw, are somebody's intention: ostree's /sysroot (coreos/fedora-coreos-tracker#1232), a
     volume of Kubernetes."""
-    if mount.fs_type in (b"tmpfs", b"ramfs", b"overlay", b"overlayfs"):
+    known = filesystems.traits(mount.fs_type)
+    if known.in_memory or known.upper:
         return False
     return b"ro" in mount.super_options or (mount.root == b"/" and b"ro" not in mount.options)
 
@@ -92,14 +93,14 @@ def _is_storage(mount: Mount) -> bool:
 def is_normally_writable(mount: Mount) -> bool:
     """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly
     be read-only."""
-    if mount.fs_type in (b"overlay", b"overlayfs"):
-        return not lacks_upper(mount)
     known = filesystems.traits(mount.fs_type)
-    if known.pseudo or known.image or filesystems.is_trigger(mount):
+    if known.upper:
+        return not lacks_upper(mount)
+    if known.pseudo or known.image or known.trigger:
         return False
     if b"nfs=nostale_ro" in mount.super_options:  # FAT makes itself read-only then (fat_fill_super in fs/fat/inode.c)
         return False
-    return not is_fuse(mount) or mount.fs_type.startswith(b"fuseblk")
+    return not is_fuse(mount) or filesystems.is_on_disk(mount)
 
 
 # ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN)

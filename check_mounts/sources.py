@@ -8,12 +8,13 @@ from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.devices import device_names, tag_of
-from check_mounts.filesystems import CIFS_TYPES, NFS_TYPES, is_fuse, source_words
+from check_mounts.filesystems import is_fuse, source_words
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.mounted import Mounted
 from check_mounts.mountoptions import is_bind
 from check_mounts.selection import normalised
 from check_mounts.text import printable
+from check_mounts.typetable import Protocol
 
 
 def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:
@@ -52,17 +53,18 @@ def same_source(expected: ExpectedMount, mount: Mount, table: Mounted) -> Option
         return None  # a file on a loop device
     if not (names_device or filesystems.keeps_source(expected.fs_type, mount)):
         return None if is_fuse(mount) else _disk_for_server(source, mount)
-    if mount.fs_type in NFS_TYPES:
+    protocol = filesystems.protocol(mount)
+    if protocol is Protocol.NFS:
         return _same_export(source, mount)
-    if mount.fs_type in CIFS_TYPES:
+    if protocol is Protocol.SMB:
         return _same_share(source, mount)
     if names_device:
         return table.devices.same(source, mount)
-    if mount.fs_type in (b"ceph", b"lustre", b"lustre_lite"):
+    if protocol in (Protocol.CEPH, Protocol.LUSTRE):
         return _same_tree(source, mount)
     if is_fuse(mount):
         return _same_fuse(source, mount)
-    if mount.fs_type in (b"zfs", b"9p", b"virtiofs"):
+    if filesystems.traits(mount.fs_type).named:
         return False
     return _disk_for_server(source, mount)
 
@@ -140,15 +142,15 @@ def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
 def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
     """Of FUSE daemons only few show the source they were given; of the others nothing can be
     said."""
-    if mount.fs_type not in (b"fuse.sshfs", b"fuse.glusterfs") and not source.startswith(b"sshfs#"):
+    protocol = filesystems.protocol(mount)
+    if protocol not in (Protocol.SSH, Protocol.GLUSTER) and not source.startswith(b"sshfs#"):
         return None
     ours = source.partition(b"#")[2] if source.startswith(b"sshfs#") else source
     if b":" not in ours or b":" not in mount.source:
         return None
     (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
-    if (
-        mount.fs_type == b"fuse.glusterfs"
-    ):  # a volume may be written with a slash before it, and each of its servers will do
+    # A volume may be written with a slash before it, and each of its servers will do.
+    if protocol is Protocol.GLUSTER:
         return path.strip(b"/") == their_path.strip(b"/")
     return host.lower() == their_host.lower() and (
         path == their_path or path.rstrip(b"/") == their_path.rstrip(b"/") != b""
@@ -214,7 +216,8 @@ def _may_be_below(mount: Mount, holder: Mount) -> bool:
     """May it come from a filesystem that was mounted below ``holder`` by itself, and has expired
     since? NFS does so with exports below exports, CIFS with DFS, ZFS with snapshots; their sources
     are below that of ``holder``."""
-    if mount.fs_type == holder.fs_type == b"zfs":
+    if all(filesystems.traits(each.fs_type).pool for each in (mount, holder)):
         return mount.source.startswith(holder.source + b"@")
-    alike = any({mount.fs_type, holder.fs_type} <= family for family in (NFS_TYPES, CIFS_TYPES))
+    protocol = filesystems.protocol(mount)
+    alike = protocol is filesystems.protocol(holder) and protocol in (Protocol.NFS, Protocol.SMB)
     return alike and mount.source.startswith(holder.source.rstrip(b"/") + b"/")
