@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from check_mounts import cache
+from check_mounts import status_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
@@ -68,7 +68,7 @@ def main() -> None:
         )
         texts, now = _texts(f"{place}/mnt", f"{place}/state"), time.clock_gettime(time.CLOCK_BOOTTIME)
         # A result that is some seconds old, as most are: to say so is part of the cost.
-        cache.write(status, 0, texts, now - 7, now + 3600)
+        status_file.write(status, 0, texts, now - 7, now + 3600)
         floor_command = [PYTHON, "-I", "-S", "-c", "pass"]
         cached_command = [f"{prefix}/bin/check_mounts", "--cached", f"--cache={status}"]
         # The floor does nothing right; this has to.

@@ -1,5 +1,5 @@
-"""The daemon's result in a file: replaced whole by the daemon, printed by ``check_mounts --cached``
-in a few milliseconds.
+"""The daemon's result in a file, as ``check_mounts --cached`` prints it in a few milliseconds. The
+daemon writes it with status_file.
 
 A header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then the output at
 verbosity 0 to 3. It is printed only if everything about it is in order; whatever is not is UNKNOWN.
@@ -21,8 +21,8 @@ DEFAULT_PATH = "/run/check_mounts/status"
 # whoever asks, and the lock, which nobody else can open.
 SUFFIXES = ("", ".json", ".pid", ".lock")
 
-_STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
-_VERDICT = b"check_mounts 1 %b "
+STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
+VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
 _VERBOSITIES = 4
@@ -37,9 +37,6 @@ _EIO = 5  # errno.EIO
 # What a reader adds to the first line: it is older than a year only where somebody set such an
 # interval.
 AGE_ROOM = len(" (as of 31536000 s ago)")
-# Of a file that is replaced: its temporary name has to be one, too (NAME_MAX in limits.h,
-# PID_MAX_LIMIT in linux/threads.h).
-LONGEST_NAME = 255 - len("..4194304.new")
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
 
@@ -49,8 +46,8 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """What of a file's content is not as :func:`compose` makes it, in words that hold nothing of
-    the content."""
+    """What of a file's content is not as status_file.compose makes it, in words that hold nothing
+    of the content."""
 
 
 class Result:
@@ -67,143 +64,10 @@ class Result:
         self.boot = boot
 
 
-# -- writing
-
-
-def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile
-    sees the old file or the new one.
-
-    It is not synced: after a crash of the host a result of before is worthless anyway. Raises
-    OSError; then the old file is there."""
-    directory, name = os.path.split(path)
-    fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        replace_in(fd, name, data, mode)
-    finally:
-        os.close(fd)
-
-
-def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
-    """The same for a file in a directory that is open.
-
-    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a
-    full disk, one that begins otherwise is removed, for it would go on saying that all is well; and
-    there may be room now. Raises OSError."""
-    try:
-        _replace_in(directory, name, data, mode)
-    except OSError:
-        if not verdict or not _removed_unless(directory, name, verdict):
-            raise
-        _replace_in(directory, name, data, mode)
-
-
-def _removed_unless(directory: int, name: str, verdict: bytes) -> bool:
-    """Remove a file that does not begin like this; whether it was. What cannot be read might say
-    anything."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            if os.read(fd, len(verdict)) == verdict:
-                return False
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        pass
-    return remove(directory, name)
-
-
-def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
-    _remove_leftovers(directory, name)
-    # A name of the process's own: of two that share one, one would rename the half-written file of
-    # the other. It does not end as `name` does, because what collects *.prom must not collect it.
-    temporary = f".{name}.{os.getpid()}.new"
-    try:
-        _fill(directory, temporary, data, mode)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        remove(directory, temporary)
-        raise
-
-
-def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=directory)
-    try:
-        os.fchmod(fd, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-
-
-def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove the temporary files of those who were killed at it; that of a process that lives is
-    still being written."""
-    for entry in os.listdir(directory):
-        pid = entry[len(name) + 2 : -4]
-        if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
-            remove(directory, entry)
-
-
-def _lives(pid: int) -> bool:
-    """Whether another process of this number is there. Ours is not at work on the file: this one is
-    about to begin."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
-
-
-def remove(directory: int, name: str) -> bool:
-    """Remove a file of ours; whether that could be done."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except OSError:
-        return False  # the next write tries again
-    return True
-
-
-def write(path: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
-    """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on
-    CLOCK_BOOTTIME.
-
-    Raises OSError (also if /proc does not tell the boot's ID) and, for what a reader would have to
-    refuse, ValueError."""
-    replace(path, compose(Result(state, texts, taken, valid_until, boot_id())))
-
-
-def write_in(directory: int, name: str, state: int, texts: "Sequence[bytes]", taken: float, valid_until: float) -> None:
-    """The same for a file in a directory that is open. Where it fails, no result of another state
-    stays there."""
-    verdict = _VERDICT % _STATES[state]
-    try:
-        data = compose(Result(state, texts, taken, valid_until, boot_id()))
-    except BaseException:
-        _removed_unless(directory, name, verdict)
-        raise
-    replace_in(directory, name, data, verdict=verdict)
-
-
-def compose(result: Result) -> bytes:
-    """The bytes of a file; the inverse of :func:`parse`. Raises ValueError."""
-    body = b"".join(result.texts)
-    covered = _covered(result)
-    return b"%b%b\n%b" % (covered, _checksum(covered, body), body)
-
-
-def _covered(result: Result) -> bytes:
+def covered(result: Result) -> bytes:
     """The header but for the checksum. Raises ValueError."""
     if (
-        result.state not in range(len(_STATES))
+        result.state not in range(len(STATES))
         or len(result.texts) != _VERBOSITIES
         or not all(map(_is_finished, result.texts))
     ):
@@ -212,7 +76,7 @@ def _covered(result: Result) -> bytes:
         raise ValueError("two finite times in order are needed")
     # Nanoseconds, as the clock has them: a rounded time may lie in the future of a quick reader.
     words = (result.taken, result.valid_until, result.boot, b",".join(b"%d" % len(text) for text in result.texts))
-    return _VERDICT % _STATES[result.state] + b"%.9f %.9f %b %b " % words
+    return VERDICT % STATES[result.state] + b"%.9f %.9f %b %b " % words
 
 
 def _is_finished(output: bytes) -> bool:
@@ -220,7 +84,7 @@ def _is_finished(output: bytes) -> bool:
     return output[:1] != b"\n" and output[-1:] == b"\n"
 
 
-def _checksum(covered: bytes, body: bytes) -> bytes:
+def checksum(covered: bytes, body: bytes) -> bytes:
     """Over all bytes of the file but itself."""
     return b"%08x" % binascii.crc32(body, binascii.crc32(covered + b"\n"))
 
@@ -236,9 +100,6 @@ def boot_id() -> bytes:
     if len(words) != _BOOT_ID_LENGTH:  # a container that hides it: two boots would look the same
         raise OSError(_EIO, os.strerror(_EIO))
     return words
-
-
-# -- reading
 
 
 def run(arguments: "list[str]") -> int:
@@ -426,7 +287,8 @@ def _check_file(status: os.stat_result, owner: int, path: str) -> None:
 
 
 def parse(data: bytes) -> Result:
-    """The inverse of :func:`compose`; nothing but what it has made passes. Raises Malformed."""
+    """The inverse of status_file.compose; nothing but what that has made passes. Raises
+    Malformed."""
     end = data.find(b"\n", 0, _LONGEST_HEADER)
     header, body = data[: max(end, 0)], data[end + 1 :]
     words = header.split(b" ")
@@ -435,13 +297,13 @@ def parse(data: bytes) -> Result:
     if words[1] != b"1":
         raise Malformed("version: daemon and plugin are not of the same release")
     try:
-        state, taken, valid_until = _STATES.index(words[2]), float(words[3]), float(words[4])
+        state, taken, valid_until = STATES.index(words[2]), float(words[3]), float(words[4])
         lengths = [int(word) for word in words[6].split(b",")]
     except ValueError:
         raise Malformed("header") from None
     if len(lengths) != _VERBOSITIES or min(lengths) < 1 or sum(lengths) != len(body):
         raise Malformed("length")
-    if words[7] != _checksum(header[: -len(words[7])], body):
+    if words[7] != checksum(header[: -len(words[7])], body):
         raise Malformed("checksum")
     ends = [sum(lengths[: index + 1]) for index in range(_VERBOSITIES)]
     result = Result(
@@ -450,7 +312,7 @@ def parse(data: bytes) -> Result:
     # A right checksum is no proof of sense: times without end, a number that is written otherwise,
     # a text without a verdict.
     try:
-        as_composed = _covered(result) + words[7] == header
+        as_composed = covered(result) + words[7] == header
     except ValueError:
         as_composed = False
     if not as_composed:

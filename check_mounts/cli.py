@@ -33,6 +33,7 @@ from check_mounts import (
     policy,
     privilege,
     reading,
+    replacing,
     selection,
     stuck,
     summary,
@@ -805,7 +806,7 @@ def _missing(library: str, error: ImportError) -> str:
 
 def _check_length(option: str, name: str) -> None:
     """Raises UsageError."""
-    excess = len(os.fsencode(name)) - cache.LONGEST_NAME
+    excess = len(os.fsencode(name)) - replacing.LONGEST_NAME
     if excess > 0:
         _refuse(option, f"the name of the file is too long by {text.counted(excess, 'byte')}")
 

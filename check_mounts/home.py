@@ -8,7 +8,7 @@ import os
 import re
 from typing import Optional
 
-from check_mounts import cache, checking, directories, mounttable, text, walk
+from check_mounts import cache, checking, directories, mounttable, replacing, text, walk
 from check_mounts.checking import Options, Service
 
 # How the files begin that we write beside each other, by what is added to the name of the result;
@@ -110,7 +110,7 @@ class Home:
         name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
         try:
             if directories.beginning(directory, name) != words:
-                cache.replace_in(directory, name, words)
+                replacing.replace_in(directory, name, words)
         except (OSError, directories.Unusable):
             pass
 
@@ -129,7 +129,7 @@ class Home:
         with the process."""
         if self.may_hang("--cache") is None:
             if self._lock.holds:
-                cache.remove(self.directory, f"{self.name}.pid")
+                replacing.remove(self.directory, f"{self.name}.pid")
             self._lock.close()
         os.close(self.directory)
 

@@ -29,7 +29,9 @@ from check_mounts import (
     plugin,
     policy,
     processes,
+    replacing,
     selection,
+    status_file,
     stuck,
     submitting,
     summary,
@@ -694,12 +696,12 @@ class Daemon:
             pass
         if why is None:
             try:
-                cache.write_in(home.directory, home.name, state.value, texts, taken, taken + self._valid_for())
+                status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + self._valid_for())
             except OSError as error:
                 why = str(error.strerror)
             # Even then: of neither is to stay what says that all is well.
             try:
-                cache.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
+                replacing.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
             except OSError as error:
                 path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complain("the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import cache, processes, text, workers
+from check_mounts import processes, replacing, text, workers
 from check_mounts.desks import Desk
 from check_mounts.home import Home, open_above
 
@@ -130,7 +130,7 @@ def _replace_metrics(path: str, data: bytes) -> Optional[str]:
     try:
         fd, name = open_above(path)
         try:
-            cache.replace_in(fd, name, data)
+            replacing.replace_in(fd, name, data)
         finally:
             os.close(fd)
     except OSError as error:

@@ -37,7 +37,8 @@ PATH_USERS = {
     "caught": {"listdir", "open", "unlink"},  # the entries of runs
     "trial": {"open"},  # /dev/null
     "watcher": {"chdir"},  # /
-    "cache": {"open", "rename", "unlink", "listdir"},  # the result
+    "cache": {"open"},  # the result
+    "replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
     "watch": {"open"},  # the mount table
     "loop": {"chdir", "stat"},  # /, fstab
     "detach": {"listdir", "open"},  # /proc/self/fd, /dev/null

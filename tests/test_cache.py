@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache
+from check_mounts import cache, replacing, status_file
 from tests.conftest import PYTHON, ROOT, Mounts, ageless, until
 
 TEXTS = (
@@ -43,7 +43,7 @@ def now() -> float:
 
 def write(path: Path, state: int = 1, texts: Sequence[bytes] = TEXTS, age: float = 0, valid: float = 600) -> None:
     taken = now() - age
-    cache.write(str(path), state, texts, taken, taken + valid)
+    status_file.write(str(path), state, texts, taken, taken + valid)
 
 
 def ask(
@@ -298,7 +298,7 @@ def test_what_is_from_the_future_or_of_another_boot(status: Path) -> None:
     assert re.search(r" is 3[56]\d\d(\.\d)? s from the future: systemctl restart check_mounts ", refusal(status))
     taken = now()
     other = cache.Result(0, TEXTS, taken, taken + 600, b"00000000-0000-4000-8000-000000000000")
-    cache.replace(str(status), cache.compose(other))
+    replacing.replace(str(status), status_file.compose(other))
     assert (
         refusal(status)
         == f"the result in {status} is of another boot: is the daemon running? systemctl status check_mounts"
@@ -499,7 +499,7 @@ def test_options_that_are_wrong(status: Path, arguments: list[str | bytes], line
 
 
 def small() -> bytes:
-    return cache.compose(
+    return status_file.compose(
         cache.Result(0, TEXTS, 4400.060766480, 4529.060766480, b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1")
     )
 
@@ -568,7 +568,7 @@ def test_the_command_line_says_what_is_malformed(status: Path, old: bytes, new: 
     write(status, 0)
     data = status.read_bytes().replace(b"%b" % re.findall(rb" \d+\.", status.read_bytes())[1], b" 4529.", 1)
     assert old in data
-    cache.replace(str(status), data.replace(old, new, 1))
+    replacing.replace(str(status), data.replace(old, new, 1))
     line = refusal(status, "-v")
     assert re.fullmatch(
         rf"{status} is malformed \({what}[^)]*\): systemctl restart check_mounts writes it anew", line
@@ -597,7 +597,7 @@ def test_a_checksum_is_no_proof_of_sense() -> None:
         (0, TEXTS, 1.0, float("inf")),
     ]:
         with pytest.raises(ValueError, match="needed"):
-            cache.compose(cache.Result(state, texts, taken, valid_until, b"boot"))
+            status_file.compose(cache.Result(state, texts, taken, valid_until, b"boot"))
 
 
 # -- how it is written
@@ -605,13 +605,13 @@ def test_a_checksum_is_no_proof_of_sense() -> None:
 WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from check_mounts import cache
+from check_mounts import status_file
 count = int(sys.argv[3])
 print("begun", flush=True)
 for number in range(count):
     text = b"MOUNTS OK - %d\\n" % (number % 7) * (100 + 500 * (number % 7))
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    cache.write(sys.argv[2], number % 4, (text, text + text, text, text), now, now + 60)
+    status_file.write(sys.argv[2], number % 4, (text, text + text, text, text), now, now + 60)
 """
 
 
@@ -677,8 +677,8 @@ def _killed_while_writing(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     # Python ignores the signal and would get an error instead.
-    script = "import signal, sys; sys.path.insert(0, sys.argv[1]); from check_mounts import cache; "
-    script += "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); cache.replace(sys.argv[2], b'x' * 5000)"
+    script = "import signal, sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; "
+    script += "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); replacing.replace(sys.argv[2], b'x' * 5000)"
     result = subprocess.run([PYTHON, "-B", "-c", script, ROOT, path], preexec_fn=limit, check=False)
     assert result.returncode == -signal.SIGXFSZ
 
@@ -717,7 +717,7 @@ def test_only_what_is_left_over_is_cleared_away(status: Path) -> None:
 
 
 def test_relative_paths(status: Path) -> None:
-    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts import cache; cache.replace('status', b'new', 0o640)"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; replacing.replace('status', b'new', 0o640)"
     subprocess.run([PYTHON, "-B", "-c", script, ROOT], cwd=status.parent, check=True, umask=0o777)
     assert (status.read_bytes(), status.stat().st_mode) == (b"new", 0o100640)
 
@@ -729,7 +729,7 @@ def test_what_cannot_be_replaced_leaves_nothing_behind(status: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write(Path(f"{status}/none/status"))
     with pytest.raises(OSError):
-        cache.replace(f"{status}/", b"")
+        replacing.replace(f"{status}/", b"")
     assert os.listdir(status.parent) == ["status"]
     assert os.listdir(status) == []
 

@@ -373,10 +373,10 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
     script = tmp_path / "stuck.py"
     for injected in ("os.read(os.pipe()[0], 1)", "raise RuntimeError('injected')"):
         script.write_text(
-            "import os, sys\nfrom check_mounts import cache, loop\nfrom check_mounts.__main__ import main\n"
-            "loop._PATIENCE = 0.1\nwrite, passes = cache.write_in, []\n"
+            "import os, sys\nfrom check_mounts import loop, status_file\nfrom check_mounts.__main__ import main\n"
+            "loop._PATIENCE = 0.1\nwrite, passes = status_file.write_in, []\n"
             f"def stuck(*arguments):\n    passes.append(1)\n    if len(passes) > 3: {injected}\n    write(*arguments)\n"
-            "cache.write_in = stuck\nmain()\n"
+            "status_file.write_in = stuck\nmain()\n"
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             path = tmp_path / f"notify{injected[0]}"

@@ -17,7 +17,7 @@ __all__ = ["daemon"]
 # result of the daemon that is written.
 _COUNTING = """
 import os
-from check_mounts import cache, policy
+from check_mounts import policy, status_file
 def counted(function, letter):
     def counting(*arguments):
         with open(os.environ["COUNTED"], "a") as file:
@@ -25,7 +25,7 @@ def counted(function, letter):
         return function(*arguments)
     return counting
 policy.judge_all = counted(policy.judge_all, "j")
-cache.write_in = counted(cache.write_in, "w")
+status_file.write_in = counted(status_file.write_in, "w")
 """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, directories
+from check_mounts import cache, directories, replacing, status_file
 from tests.conftest import Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon, descriptors
 
@@ -266,7 +266,7 @@ def test_metrics_of_a_full_disk_stay(mounts: Mounts) -> None:
     fd = os.open(directory, os.O_RDONLY)
     for name in ("x.prom", "y.prom"):
         with pytest.raises(OSError, match="No space left"):
-            cache.replace_in(fd, name, b"x" * 10000)
+            replacing.replace_in(fd, name, b"x" * 10000)
     assert sorted(os.listdir(directory)) == ["filler", "victim", "x.prom", "y.prom"]
     os.close(fd)
 
@@ -335,7 +335,7 @@ BOOT = b"ee40b5b1-4d37-456a-9fe7-e12c3b1ebba1"
 
 def sealed(header: bytes, body: bytes) -> bytes:
     """With a checksum that is right."""
-    return header + cache._checksum(header, body) + b"\n" + body
+    return header + cache.checksum(header, body) + b"\n" + body
 
 
 def test_a_device_is_not_to_be_removed(tmp_path: Path, plugin: Plugin) -> None:
@@ -349,7 +349,7 @@ def test_a_device_is_not_to_be_removed(tmp_path: Path, plugin: Plugin) -> None:
 
 def test_sealed() -> None:
     header = b"check_mounts 1 OK 1.500000000 2.000000000 %b 14,14,14,14 " % BOOT
-    assert sealed(header, b"".join(TEXTS)) == cache.compose(cache.Result(0, TEXTS, 1.5, 2.0, BOOT))
+    assert sealed(header, b"".join(TEXTS)) == status_file.compose(cache.Result(0, TEXTS, 1.5, 2.0, BOOT))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_texts_that_are_never_written_are_not_read(text: bytes) -> None:
     with pytest.raises(cache.Malformed):
         cache.parse(sealed(header, text * 4))
     with pytest.raises(ValueError, match="finished"):
-        cache.compose(cache.Result(0, [text] * 4, 1.5, 2.0, BOOT))
+        status_file.compose(cache.Result(0, [text] * 4, 1.5, 2.0, BOOT))
 
 
 @pytest.mark.parametrize("lengths", [b"014,14,14,14", b"+14,14,14,14", b"1_4,14,14,14"])
@@ -386,17 +386,17 @@ def test_lengths_that_are_never_written_are_not_read(lengths: bytes) -> None:
 def test_all_times_that_are_written_are_read(scale: float) -> None:
     for number in range(1, 200):
         taken = scale * number / 200
-        result = cache.parse(cache.compose(cache.Result(0, TEXTS, taken, scale, BOOT)))
+        result = cache.parse(status_file.compose(cache.Result(0, TEXTS, taken, scale, BOOT)))
         assert abs(result.taken - taken) <= 1e-9
 
 
 def test_without_a_boot_no_result_of_another_state_stays(mounts: Mounts, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = mounts.tmpfs("run")
     fd = os.open(directory, os.O_RDONLY)
-    cache.write_in(fd, "status", 0, TEXTS, 1.0, 2.0)
+    status_file.write_in(fd, "status", 0, TEXTS, 1.0, 2.0)
     monkeypatch.setattr(cache, "_BOOT_ID", "/dev/null")
     for state, left in ((0, ["status"]), (3, [])):
         with pytest.raises(OSError, match="Input/output error"):
-            cache.write_in(fd, "status", state, TEXTS, 1.0, 2.0)
+            status_file.write_in(fd, "status", state, TEXTS, 1.0, 2.0)
         assert os.listdir(directory) == left
     os.close(fd)

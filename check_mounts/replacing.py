@@ -1,0 +1,112 @@
+"""A file replaced whole: who reads it meanwhile sees the old one or the new one.
+
+Import budget: ``os``."""
+
+from __future__ import annotations
+
+import os
+
+# Its temporary name must be one, too (NAME_MAX in limits.h, PID_MAX_LIMIT in linux/threads.h).
+LONGEST_NAME = 255 - len("..4194304.new")
+
+
+def replace(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile
+    sees the old file or the new one.
+
+    It is not synced: after a crash of the host a result of before is worthless anyway. Raises
+    OSError; then the old file is there."""
+    directory, name = os.path.split(path)
+    fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        replace_in(fd, name, data, mode)
+    finally:
+        os.close(fd)
+
+
+def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
+    """The same for a file in a directory that is open.
+
+    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a
+    full disk, one that begins otherwise is removed, for it would go on saying that all is well; and
+    there may be room now. Raises OSError."""
+    try:
+        _replace_in(directory, name, data, mode)
+    except OSError:
+        if not verdict or not removed_unless(directory, name, verdict):
+            raise
+        _replace_in(directory, name, data, mode)
+
+
+def removed_unless(directory: int, name: str, verdict: bytes) -> bool:
+    """Remove a file that does not begin like this; whether it was. What cannot be read might say
+    anything."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if os.read(fd, len(verdict)) == verdict:
+                return False
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return remove(directory, name)
+
+
+def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
+    _remove_leftovers(directory, name)
+    # A name of the process's own: of two that share one, one would rename the half-written file of
+    # the other. It does not end as `name` does, because what collects *.prom must not collect it.
+    temporary = f".{name}.{os.getpid()}.new"
+    try:
+        _fill(directory, temporary, data, mode)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        remove(directory, temporary)
+        raise
+
+
+def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        os.fchmod(fd, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+
+
+def _remove_leftovers(directory: int, name: str) -> None:
+    """Remove the temporary files of those who were killed at it; that of a process that lives is
+    still being written."""
+    for entry in os.listdir(directory):
+        pid = entry[len(name) + 2 : -4]
+        if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
+            remove(directory, entry)
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process of this number is there. Ours is not at work on the file: this one is
+    about to begin."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def remove(directory: int, name: str) -> bool:
+    """Remove a file of ours; whether that could be done."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        return False  # the next write tries again
+    return True
