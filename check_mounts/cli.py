@@ -43,8 +43,9 @@ from check_mounts import (
 )
 from check_mounts.checking import Options
 from check_mounts.config import Configuration
-from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State, Step
+from check_mounts.model import BadLine, Condition, ExpectedMount, Finding, Mount, State
 from check_mounts.notes import Notes
+from check_mounts.outcome import Step
 from check_mounts.policy import Judged, Judgement, Policy
 from check_mounts.signals import Interrupts
 from check_mounts.thresholds import Capacity, Range, parse_capacity

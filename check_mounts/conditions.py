@@ -10,18 +10,8 @@ from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import filesystems, text
-from check_mounts.model import (
-    DENIED_ERRORS,
-    NOT_OFFERED,
-    PATH_GONE,
-    BadLine,
-    Condition,
-    Finding,
-    Mount,
-    Outcome,
-    Step,
-    Unparsed,
-)
+from check_mounts.model import BadLine, Condition, Finding, Mount, Unparsed
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step
 
 # How messages call the file with the mount table.
 MOUNT_TABLE = "the mount table"

@@ -11,7 +11,8 @@ from typing import Any, Optional
 
 from check_mounts import filesystems, selection, summary, text
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.model import Finding, LeftOut, Mount, Outcome, State, Step
+from check_mounts.model import Finding, LeftOut, Mount, State
+from check_mounts.outcome import Outcome, Step
 from check_mounts.policy import Judged, Judgement
 
 # Raised when a member changes its meaning or goes; new members do not change it.

@@ -23,7 +23,8 @@ import nagiosplugin
 
 from check_mounts import filesystems, summary, text
 from check_mounts import policy as policies
-from check_mounts.model import Finding, State, Step
+from check_mounts.model import Finding, State
+from check_mounts.outcome import Step
 from check_mounts.policy import Judged, Judgement, Policy
 from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
 from check_mounts.thresholds import Capacity, Range

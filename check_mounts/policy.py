@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import filesystems, meaning, text
-from check_mounts.model import Condition, Finding, Mount, State, Step, Survey, Usage
+from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.outcome import Step, Usage
 from check_mounts.thresholds import Capacity, Range
 from check_mounts.usage import Spaces
 

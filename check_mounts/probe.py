@@ -29,7 +29,7 @@ from time import monotonic, sleep
 from typing import NamedTuple, Optional, cast
 
 from check_mounts import privilege, syscalls, text, walk
-from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
 
 # What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception
 # of our own, in words.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Optional
 
 from check_mounts import conditions, filesystems, mounttable, selection, text
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, Step
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason
 from check_mounts.mounttable import Table
+from check_mounts.outcome import Step
 from check_mounts.selection import Selection
 
 # How often a mount that has failed and seems to be gone is looked for, and how long is waited in

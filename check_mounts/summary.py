@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, meaning, selection, text
-from check_mounts.model import Condition, Mount, Outcome, State, Step, Survey
+from check_mounts.model import Condition, Mount, State, Survey
+from check_mounts.outcome import Outcome, Step
 from check_mounts.policy import Judged, Judgement, bad_lines
 
 # More failures than this are grouped; more groups than this are counted.

@@ -36,8 +36,9 @@ from check_mounts import (
 from check_mounts.asking import Settings
 from check_mounts.causes import Causes
 from check_mounts.desks import Desk
-from check_mounts.model import Condition, Finding, Mount, Outcome, Step, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
+from check_mounts.outcome import Outcome, Step
 from check_mounts.plan import Gate, Plan
 from check_mounts.selection import Selection
 from check_mounts.settle import Settled

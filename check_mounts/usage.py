@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
 from check_mounts import filesystems
-from check_mounts.model import Finding, Mount, Usage
+from check_mounts.model import Finding, Mount
+from check_mounts.outcome import Usage
 
 # Two looks at one filesystem, one after the other: by this part of it they may differ while others
 # write.

@@ -30,7 +30,7 @@ from time import monotonic
 from typing import Optional, Protocol, cast
 
 from check_mounts import syscalls
-from check_mounts.model import DENIED_ERRORS, NOT_OFFERED, Step
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, Step
 from check_mounts.probe import Ended, Probe, Request
 
 PREFIX = ".check_mounts-"

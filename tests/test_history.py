@@ -12,7 +12,8 @@ from check_mounts import episodes, text
 from check_mounts.conditions import MOUNT_TABLE
 from check_mounts.episodes import Episodes
 from check_mounts.known import Known
-from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
+from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
+from check_mounts.outcome import Outcome
 from check_mounts.policy import Policy, judge_all
 from check_mounts.selection import Selection
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import pytest
 
 from check_mounts import cli, jsontext, meaning, summary
-from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
+from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
+from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, judged
 from check_mounts.thresholds import parse_capacity

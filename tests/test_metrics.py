@@ -27,7 +27,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import metrics
-from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Survey
+from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
+from check_mounts.outcome import Outcome
 from check_mounts.policy import Policy, judged
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
 from tests.daemon import Daemon, daemon

@@ -16,7 +16,8 @@ from typing import Optional
 import pytest
 
 from check_mounts import asking, mounttable, selection, settle, stuck, survey
-from check_mounts.model import Condition, Finding, Mount, Outcome, Step
+from check_mounts.model import Condition, Finding, Mount
+from check_mounts.outcome import Outcome, Step
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
 from tests.test_history import HOME, chosen, finding, known, merged

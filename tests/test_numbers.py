@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from check_mounts import asking, mounttable, probe, stuck, survey, writeprobe
-from check_mounts.model import Mount, Outcome, Step, Usage
+from check_mounts.model import Mount
+from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.selection import Filters, compile_glob, select
 from tests.conftest import Fuse, Mounts, Plugin
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from check_mounts import plugin as plugins
 from check_mounts import summary
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.model import Condition, Finding, LeftOut, Mount, Outcome, Reason, State, Step, Survey, Usage
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, State, Survey
+from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge_all, judged
 from check_mounts.thresholds import Range

@@ -8,7 +8,8 @@ from typing import Optional
 import pytest
 from nagiosplugin import Range as LibraryRange
 
-from check_mounts.model import Condition, Finding, Mount, Outcome, State, Survey, Usage
+from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.outcome import Outcome, Usage
 from check_mounts.policy import Policy, judge, judge_all, worst
 from check_mounts.thresholds import Range, parse_capacity
 

@@ -17,7 +17,8 @@ from typing import Any, Optional
 import pytest
 
 from check_mounts import conditions, filesystems, writeprobe
-from check_mounts.model import Condition, Mount, Outcome, Usage
+from check_mounts.model import Condition, Mount
+from check_mounts.outcome import Outcome, Usage
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 
 pytestmark = pytest.mark.root

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from check_mounts import conditions, episodes, jsontext, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.fstab import read_fstab
-from check_mounts.model import BadLine, Condition, Finding, Mount, Outcome, State, Step, Survey, Unparsed, Usage
+from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey, Unparsed
+from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.plugin import Presentation, report, report_each
 from check_mounts.policy import Policy, judge, judge_all, judged, worst
 from check_mounts.thresholds import parse_capacity

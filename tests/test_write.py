@@ -17,7 +17,8 @@ from typing import Optional
 import pytest
 
 from check_mounts import mounttable, probe, stuck, writeprobe
-from check_mounts.model import Mount, Step
+from check_mounts.model import Mount
+from check_mounts.outcome import Step
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
 from tests.kernel import state, workers_alive
 
