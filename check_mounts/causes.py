@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from check_mounts import filesystems
+from check_mounts.clocks import NEVER, after, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.typetable import Protocol
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # A probe that has been waiting for so long, or for this part of its timeout, is a reason to ask the
 # server.
 _SUSPICIOUS, _PART = 1.0, 0.25
+# How often to look whether a probe waits for so long that its server should be asked, in seconds.
+_LOOK = 0.1
 # What is known to be stuck is not waited for. Its server is given so many seconds after the begin
 # of the run, and part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
@@ -31,13 +33,14 @@ _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 
 class Causes:
     """What has been found out about the servers and workers of mounts that do not answer.
-    ``timeout`` is that of a probe."""
+    ``timeout`` is that of a probe. ``due``: when :meth:`look` must be called next."""
 
     def __init__(self, wanted: bool, timeout: float) -> None:
-        self.wanted = wanted
-        self.delay = min(_SUSPICIOUS, timeout * _PART)
+        self._wanted = wanted
+        self._delay = min(_SUSPICIOUS, timeout * _PART)
         self._timeout = timeout
-        self._until = time.monotonic() + min(_PATIENCE, timeout * _PATIENCE_PART)
+        self.due = after(self._delay) if wanted else NEVER
+        self._until = monotonic() + min(_PATIENCE, timeout * _PATIENCE_PART)
         self._asked: set[Server] = set()
         self._running: list[Examination] = []
         self._replies: dict[Server, Reply] = {}
@@ -48,21 +51,25 @@ class Causes:
         """Whether a server has not replied yet and still may."""
         return any(not examination.finished for examination in self._running)
 
-    def suspect(self, waiting: Iterable[tuple[Mount, int, float]]) -> None:
-        """Mounts whose probes (by process ID) have been waiting for :attr:`delay` seconds or more:
-        look at the process, ask the server."""
-        new = [each for each in waiting if each[0].mount_id not in self._stacks]
+    def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:
+        """Where it is due: look at the processes of probes that have been waiting for long, and ask
+        the servers. ``waiting_for`` gives (mount, process ID, seconds) of each probe that has been
+        waiting for that many seconds."""
+        if monotonic() < self.due:
+            return
+        self.due = after(min(_LOOK, self._delay))
+        new = [each for each in waiting_for(self._delay) if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
         # Done a little before the probe is given up.
         self._investigate(
-            [(mount, pid) for mount, pid, _ in new], time.monotonic() + max(0.0, self._timeout - longest) * 0.9
+            [(mount, pid) for mount, pid, _ in new], monotonic() + max(0.0, self._timeout - longest) * 0.9
         )
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
         """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server
         has only a moment."""
-        if self.wanted:
-            self._investigate([(mount, pid)], max(self._until, time.monotonic()))
+        if self._wanted:
+            self._investigate([(mount, pid)], max(self._until, monotonic()))
 
     def _investigate(self, hung: list[tuple[Mount, int]], deadline: float) -> None:
         if not hung:
@@ -85,7 +92,7 @@ class Causes:
     def close(self, in_a_hurry: bool) -> None:
         """Take all replies. Only right after the begin of a run, for what was known to be stuck, is
         any waited for."""
-        while not in_a_hurry and self.busy and time.monotonic() < self._until:
+        while not in_a_hurry and self.busy and monotonic() < self._until:
             self.step(0.01)
         for examination in self._running:
             self._replies.update(examination.replies)
@@ -94,7 +101,7 @@ class Causes:
     def explained(self, findings: Iterable[Finding]) -> list[Finding]:
         """The findings with what was found out."""
         findings = list(findings)
-        if not self.wanted:
+        if not self._wanted:
             return findings
         hung = [
             finding.mount

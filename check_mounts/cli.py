@@ -911,7 +911,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
 
     def follow(under_way: survey.Pass) -> None:
         noted.selected(len(under_way.chosen.selected))
-        under_way.tell = _noting(options, noted)
+        under_way.book.tell = _noting(options, noted)
 
     result = checking.take(
         options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow

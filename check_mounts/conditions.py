@@ -167,6 +167,22 @@ def whose(outcome: Outcome) -> str:
     return f"{'its owner, ' if outcome.acted_as == outcome.uid else ''}uid {outcome.acted_as}"
 
 
+def exception_words(outcome: Outcome) -> str:
+    """What to say of a mount whose worker has met an error of our own."""
+    return f"internal error in its worker: {text.clipped(outcome.exception, 200)}"
+
+
+def death_words(pid: Optional[int], step: Optional[Step]) -> str:
+    """What to say of a mount whose worker died at a step; ``pid`` is None where it is not known."""
+    worker = "its worker" if pid is None else f"its worker (pid {pid})"
+    return f"{worker} died at {step_word(step)}"
+
+
+def step_word(step: Optional[Step]) -> str:
+    """The name of the step that a worker is at; None before the first."""
+    return "its start" if step is None else step.word
+
+
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
     """One finding for all lines that are no mounts: it names the first, and how many more there
     are. The options of a line may hold a password, so the line itself is not shown."""

@@ -552,16 +552,16 @@ class Daemon:
             if fd in ready or time.monotonic() >= each.probing.due:
                 each.probing.step()
                 self._tell_killed(each.probing)
-            if not each.probing.goes_on:
+            if each.probing.done:
                 self._finish(fd, each)
 
     def _tell_killed(self, probing: Pass) -> None:
-        for pid, mount in probing.killed:
+        for pid, mount in probing.book.killed:
             path = text.printable(mount.mount_point)
             self._log.write(
                 syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
             )
-        probing.killed.clear()
+        probing.book.killed.clear()
 
     def _finish(self, fd: int, each: _UnderWay) -> None:
         self._poll.unregister(fd)
@@ -580,10 +580,10 @@ class Daemon:
             # Known of what covers it, that is not the end of the matter.
             self._known.see(tables[-1], self._chosen(tables[-1]))
             self._table_changed = self._change_seen = True
-        self._known.merge(result, each.whole, each.probing.noted)
-        self._endings.follow(self._known.stuck(), each.probing.left)
+        self._known.merge(result, each.whole, each.probing.book.noted)
+        self._endings.follow(self._known.stuck(), each.probing.left.pids)
         self._recovered = self._known.wants_another_try() or self._recovered
-        self._lost += each.probing.lost
+        self._lost += each.probing.left.probes
         if each.whole:
             self._taken = each.begun
             # Without it nothing else says, once this daemon has ended, what it leaves behind.

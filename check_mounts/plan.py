@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.model import Mount
 from check_mounts.selection import Selection
 
-# What is asked one mount at a time until it has answered: a superblock, and the way through a mount
-# that can hang.
-Gate = tuple[str, tuple[int, int]]
+
+class Gate(NamedTuple):
+    """What is asked one mount at a time until one has answered: a superblock, or the way through a
+    mount that can hang, whose superblock has this ``device``."""
+
+    device: tuple[int, int]
+    on_the_way: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Plan:
     """Which selected mount waits for which: the tree of the table without what is not probed."""
 
     def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
-        self._by_id = {mount.mount_id: mount for mount in mounts}
+        self.by_id = {mount.mount_id: mount for mount in mounts}
         self._selected = {mount.mount_id for mount in chosen.selected}
         self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
         self.parent: dict[int, int] = {}
@@ -42,13 +46,13 @@ class Plan:
         # Mounts that no look-up may go to, because the way leads through one that is to be left
         # alone, and can hang.
         self.avoided: list[tuple[Mount, str]] = []
-        self._settled: dict[int, Place] = {}
+        self._places: dict[int, Place] = {}
         self._gates: dict[int, tuple[Gate, ...]] = {}
         outermost: list[Mount] = []
         for mount in chosen.selected:
             place = self._place_below(mount)
             if place.avoid is not None:
-                point = text.printable(self._by_id[place.avoid].mount_point)
+                point = text.printable(self.by_id[place.avoid].mount_point)
                 why = selection.why_left_out(self._avoid[place.avoid])
                 self.avoided.append((mount, f"below {point}, which is left alone ({why})"))
             elif place.parent is None:
@@ -61,14 +65,15 @@ class Plan:
 
     def has_device(self, device: tuple[int, int]) -> bool:
         """Whether a mount of this filesystem is in the table at all, selected or not."""
-        return any(mount.device == device for mount in self._by_id.values())
+        return any(mount.device == device for mount in self.by_id.values())
 
     def gates(self, mount: Mount) -> tuple[Gate, ...]:
         """Its superblock, and the superblock that a look-up on the way to it could hang in."""
         gates = self._gates.get(mount.mount_id)
         if gates is None:
             way = self._way(mount)
-            gates = (("fs", mount.device),) if way is None else (("way", way), ("fs", mount.device))
+            own = Gate(mount.device)
+            gates = (own,) if way is None else (Gate(way, on_the_way=True), own)
             self._gates[mount.mount_id] = gates
         return gates
 
@@ -78,16 +83,16 @@ class Plan:
         Before it has arrived that is the way, if that can hang, unless the mount is NFS or the
         like: the last step of a look-up revalidates the root directory of those
         (d_weak_revalidate), with their own server."""
-        mount = self._by_id.get(mount_id)
+        mount = self.by_id.get(mount_id)
         way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
-        return ("fs", device) if way is None else ("way", way)
+        return Gate(device) if way is None else Gate(way, on_the_way=True)
 
     def _way(self, mount: Mount) -> Optional[tuple[int, int]]:
         way = self._place_below(mount).way
         return None if way == mount.device else way
 
     def _place_below(self, mount: Mount) -> Place:
-        parent = self._by_id.get(mount.parent_id)
+        parent = self.by_id.get(mount.parent_id)
         return Place() if parent is None or parent is mount else self._place(parent)
 
     def _place(self, mount: Mount) -> Place:
@@ -95,17 +100,17 @@ class Plan:
         chain needs no deep stack."""
         chain = [mount]
         seen = {mount.mount_id}
-        while chain[-1].mount_id not in self._settled:
-            above = self._by_id.get(chain[-1].parent_id)
+        while chain[-1].mount_id not in self._places:
+            above = self.by_id.get(chain[-1].parent_id)
             if above is None or above.mount_id in seen:
                 break
             seen.add(above.mount_id)
             chain.append(above)
-        place = self._settled.get(chain[-1].mount_id, Place())
+        place = self._places.get(chain[-1].mount_id, Place())
         for each in reversed(chain):
-            if each.mount_id not in self._settled:
-                self._settled[each.mount_id] = self._below(each, place)
-            place = self._settled[each.mount_id]
+            if each.mount_id not in self._places:
+                self._places[each.mount_id] = self._below(each, place)
+            place = self._places[each.mount_id]
         return place
 
     def _below(self, mount: Mount, place: Place) -> Place:

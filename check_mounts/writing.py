@@ -1,0 +1,169 @@
+"""The write probes of a pass: one for each filesystem that a file should be written to, once its
+reading steps have answered, and what came of them.
+
+What a write probe found goes into the finding of the mount: reading it worked, and that stays
+known."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Callable
+from typing import Optional
+
+from check_mounts import conditions, probe, text, workers
+from check_mounts.asking import Timeouts
+from check_mounts.book import Book
+from check_mounts.causes import Causes
+from check_mounts.clocks import boottime
+from check_mounts.model import Condition, Finding, Mount
+from check_mounts.others import Others, age, stuck_words
+from check_mounts.outcome import Outcome, Step
+
+
+class Writing:
+    """The write probes of one pass. ``submit`` has a worker write to a mount."""
+
+    def __init__(
+        self, submit: Callable[[Mount], None], others: Others, book: Book, timeouts: Timeouts, causes: Causes
+    ) -> None:
+        self._submit = submit
+        self._others = others
+        self._book = book
+        self._timeouts = timeouts
+        self._causes = causes
+        self._begun: set[tuple[int, int]] = set()
+        self._held: dict[int, Mount] = {}
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether mounts wait for the write probe of a concurrent run."""
+        return bool(self._held)
+
+    def begin(self, mount: Mount) -> None:
+        """Have a file written, once for each filesystem, by a worker of its own."""
+        outcome = self._book.of(mount).outcome
+        if mount.device in self._begun or outcome is None or not stat.S_ISDIR(outcome.mode or 0):
+            return  # a bind-mounted file is not the place; another mount of its superblock may be
+        self._begun.add(mount.device)
+        stuck = self._others.writing.get(mount.device)
+        if not self._others.remembers:
+            self._remark(mount, "what a killed worker leaves could not be removed")
+        elif stuck is None or not self._others.is_still_stuck(stuck):
+            self._submit(mount)
+        elif age(stuck) < self._timeouts.of(mount):  # a concurrent run is writing
+            self._held[mount.mount_id] = mount
+        else:
+            self._enter(mount, Condition.TIMED_OUT, stuck_words(stuck), Waited(age(stuck), stuck.pid), stuck.since)
+            self._causes.know_stuck(mount, stuck.pid)
+
+    def look_at_held(self) -> None:
+        """Go on with the mounts where the write probe of a concurrent run has come back or
+        hangs."""
+        for mount in list(self._held.values()):
+            stuck = self._others.writing.get(mount.device)
+            if stuck is None or self._others.is_over(stuck, self._timeouts.of(mount)):
+                del self._held[mount.mount_id]
+                self._begun.discard(mount.device)
+                self.begin(mount)
+
+    def handle(self, mount: Mount, event: workers.Event) -> None:
+        """Judge what came of a write probe."""
+        if isinstance(event, workers.Answered):
+            self._handle_answer(mount, event.answer)
+        elif isinstance(event, workers.TimedOut):
+            self._time_out(mount, event)
+        else:
+            self.give_up(mount, conditions.death_words(event.pid, probe.unpack_progress(event.progress).step))
+
+    def give_up(self, mount: Mount, why: str) -> None:
+        """Nothing is known of writing to this mount."""
+        self._enter(mount, Condition.UNPROBED, f"not written: {why}")
+
+    def give_up_held(self, why: str) -> None:
+        """Nothing is known of writing to the mounts that still wait for a concurrent run."""
+        for mount in self._held.values():
+            self.give_up(mount, f"another run is writing, and {why}")
+
+    def _handle_answer(self, mount: Mount, answer: bytes) -> None:
+        try:
+            outcome = probe.unpack_answer(answer)
+        except ValueError as error:
+            return self.give_up(mount, f"its worker's answer makes no sense: {error}")
+        elsewhere = conditions.led_elsewhere(mount, outcome)
+        if outcome.busy:
+            self._others.reload()
+            self._held[mount.mount_id] = mount
+        elif outcome.exception:
+            self.give_up(mount, conditions.exception_words(outcome))
+        elif outcome.unremembered:
+            self._remark(mount, f"it could not be remembered: {text.error_words(outcome.errno or 0)}")
+        elif outcome.not_owner:
+            self._enter(mount, Condition.OK, "not written: refused, and the owner could not be asked", outcome=outcome)
+        elif elsewhere is not None:
+            self.give_up(mount, elsewhere.value)
+        else:
+            self._enter(mount, *conditions.classify_write(outcome), outcome=outcome)
+
+    def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
+        self._book.killed.append((event.pid, mount))
+        outcome = probe.unpack_progress(event.progress)
+        detail = f"after {text.seconds_words(self._timeouts.of(mount))} at {conditions.step_word(outcome.step)}"
+        self._enter(mount, Condition.TIMED_OUT, detail, Waited(event.waited, event.pid), outcome=outcome)
+
+    def _remark(self, mount: Mount, why: str) -> None:
+        self._book.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: {why}")
+
+    def _enter(
+        self,
+        mount: Mount,
+        condition: Condition,
+        detail: str,
+        waited: Optional[Waited] = None,
+        since: Optional[float] = None,
+        outcome: Optional[Outcome] = None,
+    ) -> None:
+        """Put what came of the writing into the finding of the reading. The detail of OK is a
+        remark. ``since``: when it was first found to hang, where that was before this pass."""
+        finding = self._book.of(mount)
+        if finding.outcome is None:
+            return
+        read = finding.outcome if outcome is None else _joined(finding.outcome, outcome)
+        is_well = condition is Condition.OK
+        finding = Finding(
+            mount.mount_point,
+            mount,
+            condition,
+            "" if is_well else detail,
+            read,
+            read.latency,
+            remarks=(*finding.remarks, detail) if is_well and detail else finding.remarks,
+            since=since,
+        )
+        if waited is not None:
+            stuck_since = boottime() - waited.seconds
+            finding = dataclasses.replace(
+                finding, latency=waited.seconds, stuck_pid=waited.pid, stuck_since=stuck_since
+            )
+        self._book.enter(mount, finding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Waited:
+    """For how many seconds a process has been writing."""
+
+    seconds: float
+    pid: int
+
+
+def _joined(read: Outcome, written: Outcome) -> Outcome:
+    """The outcome of the reading steps with that of the writing ones."""
+    failed = written if written.step is not None and written.step.writes else read
+    return dataclasses.replace(
+        read,
+        step=failed.step,
+        errno=failed.errno,
+        seconds=(*read.seconds[: Step.READ], *written.seconds[Step.READ :]),
+        errnos=(*read.errnos[: Step.READ], *written.errnos[Step.READ :]),
+        acted_as=written.acted_as if written.acted_as is not None else read.acted_as,
+    )
