@@ -40,6 +40,10 @@ def _main() -> int:
         _open_standard_descriptors()
         arguments = sys.argv[1:]
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        if "--debug" in options:
+            from check_mounts import defects
+
+            defects.say_to(defects.to_stderr)
         if "--cached" in options:
             from check_mounts import cache
 
@@ -167,6 +171,9 @@ def _add_site_packages() -> None:
 
 
 def _give_up(error: BaseException) -> int:
+    defects = sys.modules.get("check_mounts.defects")  # where nothing has loaded it, nothing listens
+    if defects is not None:
+        defects.say(error)
     place = ""
     trace = error.__traceback__
     while trace is not None:
@@ -174,6 +181,7 @@ def _give_up(error: BaseException) -> int:
         trace = trace.tb_next
     words = f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode("ascii")
     words = " ".join(words.replace("|", "/").split())
+    words = "".join(character if character.isprintable() else "?" for character in words)
     try:
         os.write(1, f"MOUNTS UNKNOWN - internal error: {words}{place}\n".encode("ascii"))
     except OSError:

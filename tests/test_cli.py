@@ -309,6 +309,24 @@ def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
     assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b c (argparse.py:1)\n"
 
 
+def test_with_debug_a_defect_says_where_it_comes_from(tmp_path: Path) -> None:
+    """On stderr, with nothing that a terminal acts on. The verdict is the same."""
+    (tmp_path / "argparse.py").write_text("def defective():\n    raise RuntimeError('a|b\\033c')\ndefective()\n")
+    for debug in ((), ("--debug",)):
+        process = subprocess.run(
+            [PYTHON, "-m", "check_mounts", *debug],
+            env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=False, cwd="/",
+        )  # fmt: skip
+        assert process.returncode == 3
+        assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b?c (argparse.py:2)\n"
+        if debug:
+            first, *_, above, last = process.stderr.decode().splitlines()
+            assert first == "Traceback (most recent call last):"
+            assert (above, last) == ("    raise RuntimeError('a|b\\033c')", "RuntimeError: a|b?c")
+        else:
+            assert process.stderr == b""
+
+
 def _as_nobody(public: Path, *arguments: str) -> Result:
     command = [PYTHON, "-m", "check_mounts", *arguments]
     options: dict[str, object] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
