@@ -20,7 +20,7 @@ from check_mounts import declared_options, filesystems, fstypes, meaning, source
 from check_mounts.devices import Compared, Devices, device_names
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount
 from check_mounts.mounted import Mounted
-from check_mounts.mountoptions import Comparison, is_bind, is_control
+from check_mounts.mountoptions import Comparison, is_control
 from check_mounts.selection import Glob, unprivileged_owner
 from check_mounts.text import printable
 
@@ -102,7 +102,7 @@ def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison
     unsure = fstypes.is_uncompared(expected, mount)
     type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
     source_counts = expected.source is not None and (
-        is_bind(expected.options) or sources.same_source(expected, mount, table) is not None
+        expected.is_bind or sources.same_source(expected, mount, table) is not None
     )
     return (
         type_counts

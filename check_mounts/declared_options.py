@@ -12,7 +12,6 @@ from check_mounts.mountoptions import (
     Comparison,
     Mode,
     flag_differences,
-    is_bind,
     is_control,
     is_flag,
     mode,
@@ -27,7 +26,7 @@ def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Compariso
     options = [option for option in expected.options if not table.is_ignored(option)]
     holder = bound_from(expected, mount, table)
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
-    if is_bind(expected.options):  # a bind mount has nothing to say about the superblock
+    if expected.is_bind:  # a bind mount has nothing to say about the superblock
         return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
     of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
     return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
@@ -56,7 +55,7 @@ def _is_violated(declared: Mode, mount: Mount) -> bool:
 
 def _inherits_ro(expected: ExpectedMount, mount: Mount, table: Mounted) -> bool:
     """Is a bind mount as read-only as what it is bound from, which has its own declaration?"""
-    if not is_bind(expected.options) or expected.source is None:
+    if not expected.is_bind or expected.source is None:
         return False
     holder = bound_from(expected, mount, table)
     if mode(expected.options).word == b"rw":

@@ -6,14 +6,13 @@ from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.model import ExpectedMount, Mount
-from check_mounts.mountoptions import is_bind
 from check_mounts.text import printable, without_secrets
 
 
 def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
     """How the type differs, in words; None where it does not."""
     declared = expected.fs_type
-    if declared in (None, b"auto", b"none") or declared is None or is_bind(expected.options):
+    if declared in (None, b"auto", b"none") or declared is None or expected.is_bind:
         return None
     if any(filesystems.is_of_type(mount, one) for one in declared.split(b",")):
         return None
@@ -24,6 +23,6 @@ def is_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
     """Is the declared type one of a mount helper that nobody knows of, or a slip, so that it may be
     what is mounted or not?"""
     declared = expected.fs_type
-    if declared in (None, b"auto", b"none") or declared is None or is_bind(expected.options):
+    if declared in (None, b"auto", b"none") or declared is None or expected.is_bind:
         return False
     return not any(filesystems.is_compared(mount, one) for one in declared.split(b","))

@@ -168,9 +168,7 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
 
 
 def _is_bound_from(each: ExpectedMount) -> bool:
-    from check_mounts.mountoptions import is_bind
-
-    return each.source is not None and each.source.startswith(b"/") and is_bind(each.options)
+    return each.source is not None and each.source.startswith(b"/") and each.is_bind
 
 
 def _alias(how: str, name: bytes, lead: Lead) -> str:

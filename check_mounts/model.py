@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Collection
 from typing import Optional
 
 from check_mounts.outcome import Outcome
@@ -100,10 +101,12 @@ class Mount:
         return self.mount_point, self.root, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
-        """The value of the superblock option ``name=``, of its first occurrence; None where there
-        is none."""
+        """The value of the superblock option ``name=``; None without it.
+
+        Of several the last: kernels write an address and the like after what a user may have
+        chosen, such as a ``username=`` with a comma in it, which older ones do not escape."""
         prefix = name + b"="
-        for option in self.super_options:
+        for option in reversed(self.super_options):
             if option.startswith(prefix):
                 return option[len(prefix) :]
         return None
@@ -160,6 +163,16 @@ class ExpectedMount:
     name: bytes = b""
     doubt: Optional[tuple[Condition, str]] = None
     own: bool = dataclasses.field(default=False, compare=False)
+
+    @property
+    def is_bind(self) -> bool:
+        """Whether a directory is to be mounted, not a filesystem."""
+        return is_bind(self.options)
+
+
+def is_bind(options: Collection[bytes]) -> bool:
+    """Whether options ask for a directory to be mounted, not for a filesystem."""
+    return b"bind" in options or b"rbind" in options
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Optional, Union
 from check_mounts import filesystems
 from check_mounts.devices import Compared, Devices
 from check_mounts.model import ExpectedMount, Mount
-from check_mounts.mountoptions import is_bind
 from check_mounts.mounttable import LONGEST_PATH, covered_by
 from check_mounts.selection import Glob, leads_over, normalised, unprivileged_owner
 
@@ -59,7 +58,7 @@ class Mounted:
         one."""
         for each in expected:
             mount = self.seen.get(each.mount_point)
-            if mount is not None and not is_bind(each.options):
+            if mount is not None and not each.is_bind:
                 self._declared.setdefault(mount.device, set()).add(mount.mount_id)
 
     def is_alone(self, mount: Mount) -> bool:
@@ -104,6 +103,6 @@ def is_ro(mount: Mount) -> bool:
 
 def bound_from(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[Mount]:
     """What a declared bind mount takes its flags from, where that can be seen."""
-    if not is_bind(expected.options) or expected.source is None or not expected.source.startswith(b"/"):
+    if not expected.is_bind or expected.source is None or not expected.source.startswith(b"/"):
         return None
     return table.bound_from(normalised(expected.source), mount)

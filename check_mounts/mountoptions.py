@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from check_mounts.filesystems import is_fuse, traits
-from check_mounts.model import Mount
+from check_mounts.model import Mount, is_bind
 
 # Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in
 # util-linux).
@@ -39,11 +39,6 @@ class Comparison(NamedTuple):
 def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:
     """The last of these words among the options, None where there is none."""
     return next((option for option in reversed(options) if option in words), None)
-
-
-def is_bind(options: Collection[bytes]) -> bool:
-    """Do they ask for a directory to be mounted, not for a filesystem?"""
-    return b"bind" in options or b"rbind" in options
 
 
 # systemd.mount(5)

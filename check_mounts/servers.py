@@ -54,11 +54,11 @@ def server_of(mount: Mount) -> Optional[Server]:
 def _nfs_server(mount: Mount) -> Optional[Server]:
     """nfs_show_mount_options in fs/nfs/super.c. Version 3 without ``port=`` has asked rpcbind,
     which says 2049 nearly everywhere."""
-    if _last(mount, b"proto") not in (None, b"tcp", b"tcp6"):
+    if mount.super_option(b"proto") not in (None, b"tcp", b"tcp6"):
         return None
-    version = _last(mount, b"vers") or (b"4" if mount.fs_type == b"nfs4" else b"3")
+    version = mount.super_option(b"vers") or (b"4" if mount.fs_type == b"nfs4" else b"3")
     number = int(version[:1]) if version[:1] in (b"2", b"3", b"4") else 4
-    return _server(_last(mount, b"addr"), _last(mount, b"port"), "nfs", NFS_PORT, number)
+    return _server(mount.super_option(b"addr"), mount.super_option(b"port"), "nfs", NFS_PORT, number)
 
 
 def _cifs_server(mount: Mount) -> Optional[Server]:
@@ -66,26 +66,26 @@ def _cifs_server(mount: Mount) -> Optional[Server]:
     shown by all kernels."""
     if b"rdma" in mount.super_options:
         return None
-    return _server(_last(mount, b"addr"), _last(mount, b"port"), "cifs", CIFS_PORT)
+    return _server(mount.super_option(b"addr"), mount.super_option(b"port"), "cifs", CIFS_PORT)
 
 
 def _p9_server(mount: Mount) -> Optional[Server]:
     """p9_fd_show_options in net/9p/trans_fd.c: the address is the source, the port is shown where
     it is not 564."""
-    if _last(mount, b"trans") != b"tcp":
+    if mount.super_option(b"trans") != b"tcp":
         return None
-    return _server(mount.source, _last(mount, b"port"), "9p", P9_PORT)
+    return _server(mount.source, mount.super_option(b"port"), "9p", P9_PORT)
 
 
 def _ceph_server(mount: Mount) -> Optional[Server]:
     """The first monitor (mount.ceph(8)): of ``mon_addr=A:PORT/B:PORT``, or of a source
     ``A:PORT,B:PORT:/PATH``."""
-    listed = _last(mount, b"mon_addr")
+    listed = mount.super_option(b"mon_addr")
     first = mount.source.partition(b":/")[0].partition(b",")[0] if listed is None else listed.partition(b"/")[0]
     match = re.match(_ENDPOINT, first)
     if match is None:
         return None
-    port = CEPH_PORT if _last(mount, b"ms_mode") in (None, b"legacy") else CEPH_PORT_2
+    port = CEPH_PORT if mount.super_option(b"ms_mode") in (None, b"legacy") else CEPH_PORT_2
     return _server(match[1] or match[2], match[3], "ceph", port)
 
 
@@ -95,16 +95,6 @@ _FINDERS: dict[Protocol, Callable[[Mount], Optional[Server]]] = {
     Protocol.P9: _p9_server,
     Protocol.CEPH: _ceph_server,
 }
-
-
-def _last(mount: Mount, name: bytes) -> Optional[bytes]:
-    """The value of a superblock option, of its last occurrence: kernels write the address after
-    what a user may have chosen, such as a ``username=`` with a comma in it."""
-    prefix = name + b"="
-    for option in reversed(mount.super_options):
-        if option.startswith(prefix):
-            return option[len(prefix) :]
-    return None
 
 
 def _server(

@@ -11,7 +11,6 @@ from check_mounts.devices import device_names, tag_of
 from check_mounts.filesystems import is_fuse, source_words
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.mounted import Mounted
-from check_mounts.mountoptions import is_bind
 from check_mounts.selection import normalised
 from check_mounts.text import printable
 from check_mounts.typetable import Protocol
@@ -21,7 +20,7 @@ def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> 
     """How the source differs, in words; None where it does not, or that cannot be decided."""
     if expected.source is None:
         return None
-    if is_bind(expected.options):
+    if expected.is_bind:
         return _bind_difference(normalised(expected.source), mount, table) if expected.source.startswith(b"/") else None
     if same_source(expected, mount, table) is not False:
         return None

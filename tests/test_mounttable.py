@@ -160,3 +160,10 @@ def test_deep_chain_is_linear() -> None:
         _mount(number, number - 1, b"/" + b"d/" * number + b"x") for number in range(1, 3000)
     ]
     assert len(mounttable.visible(table[::-1])) == 3000
+
+
+def test_of_an_option_that_occurs_twice_the_last_counts() -> None:
+    """The address comes after a user's name, whose comma some kernels do not escape."""
+    line = b"1 0 0:1 / /m rw - cifs //filer/x rw,username=bob,addr=10.9.9.9,addr=10.0.0.1"
+    mount = mounttable.parse_line(line)
+    assert (mount.super_option(b"addr"), mount.super_option(b"port")) == (b"10.0.0.1", None)
