@@ -339,18 +339,18 @@ def _path_glob(value: bytes) -> selection.PathGlob:
 
 
 def _type(value: bytes) -> bytes:
-    from check_mounts import option_rules  # as in expected.parse_spec
+    from check_mounts import option_spelling  # with the tables of options; see cli._spec
 
-    option_rules.check_type(_some(value))
+    option_spelling.check_type(_some(value))
     return value
 
 
 def _options(value: bytes, fs_type: Optional[bytes] = None) -> tuple[bytes, ...]:
-    from check_mounts import option_rules  # as in expected.parse_spec
+    from check_mounts import option_spelling  # with the tables of options; see cli._spec
 
     options = _list(value)
     for option in options:
-        option_rules.check_spelling(option, fs_type)
+        option_spelling.check_spelling(option, fs_type)
     return options
 
 

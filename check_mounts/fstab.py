@@ -16,11 +16,7 @@ from check_mounts.selection import normalised
 from check_mounts.text import printable
 
 _LARGEST = 16 << 20  # bytes
-
-
 _OCTAL = re.compile(rb"\\([0-7]{3})")
-
-
 _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
 
 

@@ -175,7 +175,6 @@ _ROOTS = frozenset(
     live-rw tmpfs""".split()
 )
 
-
 _ROOT_PREFIXES = (b"/dev/ram", b"/dev/zram", b"/dev/loop", b"/dev/mapper/live-", b"overlayfs:")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from check_mounts import option_rules
 from check_mounts.entry import declared_mount
 from check_mounts.model import ExpectedMount
+from check_mounts.option_spelling import check_spelling, check_type
 from check_mounts.text import printable
 
 _UNESCAPED_COMMA = re.compile(rb"(?<!\\),")
@@ -36,9 +36,9 @@ def parse_spec(spec: bytes) -> ExpectedMount:
             known[key] = value
     if known.get(b"type") == b"swap":
         raise ValueError("swap is not mounted")
-    option_rules.check_type(known.get(b"type", b"auto"))
+    check_type(known.get(b"type", b"auto"))
     for option in options:
-        option_rules.check_spelling(option, known.get(b"type"))
+        check_spelling(option, known.get(b"type"))
     return dataclasses.replace(
         declared_mount(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True
     )

@@ -16,10 +16,7 @@ from check_mounts.mounttable import contents
 from check_mounts.text import printable
 
 _LARGEST = 1 << 20  # of a unit file, in bytes
-
-
 _MOST = 10000  # units
-
 
 # systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later
 # ones.
@@ -37,16 +34,12 @@ UNIT_DIRECTORIES = (
     "/run/systemd/generator.late",
 )
 
-
 # Targets that a running host has reached. What others want may rightly not be mounted.
 _ALWAYS_REACHED = frozenset(
     f"{name}.target" for name in ("basic", "default", "local-fs", "local-fs-pre", "multi-user", "remote-fs", "sysinit")
 )
 
-
 _MAX_LINKS = 40  # MAXSYMLINKS in the kernel
-
-
 _Settings = dict[tuple[str, str], bytes]  # (section, key) -> value; the last assignment wins
 
 

@@ -11,7 +11,8 @@ from tests.conftest import PYTHON, Plugin
 
 # What compares the mount table with declarations.
 DECLARED = {
-    "compare", "declared_options", "devices", "entry", "fstab", "fstypes", "mounted", "mountoptions", "option_rules",
+    "compare", "declared_options", "devices", "entry", "fstab", "fstypes", "mounted", "mountoptions", "option_kinds",
+    "option_rules", "option_spelling", "option_values", "options_of_disks", "options_of_memory", "options_of_servers",
     "sources", "spec", "units",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import compare, option_rules
+from check_mounts import compare, option_rules, option_spelling
 from check_mounts.fstab import read_fstab
 from check_mounts.model import Condition, Mount
 from check_mounts.spec import parse_spec
@@ -84,7 +84,7 @@ def test_what_else_is_wrong(spec: str, why: str) -> None:
 )  # fmt: skip
 def test_what_may_be_an_option_is_taken(option: str) -> None:
     for fs_type in (None, b"fuse.x", b"ext4", b"somefs"):
-        option_rules.check_spelling(option.encode(), fs_type)
+        option_spelling.check_spelling(option.encode(), fs_type)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_may_be_an_option_is_taken(option: str) -> None:
     ],
 )  # fmt: skip
 def test_what_one_type_takes(fs_type: str, option: str) -> None:
-    option_rules.check_spelling(option.encode(), fs_type.encode())
+    option_spelling.check_spelling(option.encode(), fs_type.encode())
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_what_one_type_takes(fs_type: str, option: str) -> None:
      "fuse.sshfs", "fuse.ours", "drvfs", "mergerfs", "rclone", "ufs", "nfs", "ourfs", "xfs,ext4", "auto", "efs", "ntfs-3g"],
 )  # fmt: skip
 def test_what_may_be_a_type_is_taken(fs_type: str) -> None:
-    option_rules.check_type(fs_type.encode())
+    option_spelling.check_type(fs_type.encode())
 
 
 def test_every_option_of_the_table_is_taken() -> None:
-    for fs_type, kind in option_rules._KINDS.items():
+    for fs_type, kind in option_rules.KINDS.items():
         for word in (
             *kind.values,
             *kind.respelt,
@@ -116,8 +116,8 @@ def test_every_option_of_the_table_is_taken() -> None:
             *kind.uncertain,
             *(word for group in kind.groups for word in group),
         ):
-            option_rules.check_spelling(word, fs_type)
-            option_rules.check_spelling(word, None)
+            option_spelling.check_spelling(word, fs_type)
+            option_spelling.check_spelling(word, None)
 
 
 def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
