@@ -20,12 +20,15 @@ DATADIR := $(PREFIX)/share/check_mounts
 # What goes to an administrator as it is, but for the paths of the program and of these files.
 SHARED := nrpe nagios icinga2 prometheus
 
+# Most tests wait most of the time. A file stays with one process: what its tests share is made once. The longest come first.
+PARALLEL ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
+
 # Root installs packages itself; everybody else by way of sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bounds types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run check test durations lint bounds types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,8 +36,16 @@ help:  ## this list
 run: $(VENV)/run  ## build an environment and check the mounts of this host
 	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
 
+check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests: no guest, no monitoring software, nothing listed in tests/slow.txt
+	$(MAKE) -s lint types
+	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring)' $(PYTEST_ARGS)
+
 test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests, with real mounts where root runs them, and a guest with real servers
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+durations: $(VENV)/test  ## the list of slow tests, from what each takes now
+	$(VENV)/bin/python -m pytest -q $(PARALLEL) --junitxml=$(VENV)/durations.xml -m 'not (guest or monitoring)'
+	$(VENV)/bin/python tests/slow.py $(VENV)/durations.xml > $(VENV)/slow.txt && mv $(VENV)/slow.txt tests/slow.txt
 
 lint: $(VENV)/lint  ## ruff: style and format
 	$(VENV)/bin/ruff check .
@@ -117,12 +128,12 @@ system-test: system-run
 system-lab:
 	@command -v cc >/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends gcc libc6-dev; }
 
-$(VENV)/run: setup.py | system-run
+$(VENV)/run: setup.py pyproject.toml | system-run
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/test: $(VENV)/run | system-test
+$(VENV)/test: $(VENV)/run pyproject.toml | system-test
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test]'
 	for version in $(LIBRARIES); do \
 		$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \

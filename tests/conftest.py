@@ -3,6 +3,7 @@ and runs of the plugin."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import os
@@ -22,13 +23,14 @@ import pytest
 from check_mounts.passive import Destination, Undelivered
 from check_mounts.passive import Result as Submitted
 from check_mounts.sandbox import NOTE
-from tests import kernel
+from tests import kernel, slow
 from tests.kernel import runs_alive, workers_alive
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
+RUNS_THE_PROGRAM = {"plugin", "mounts", "fuse", "hung", "daemon", "public", "stack"}
 PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 _Value = TypeVar("_Value")
@@ -38,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: mounts real filesystems, which only root may; skipped for everybody else")
     config.addinivalue_line(
         "markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root"
+    )
+    config.addinivalue_line("markers", "guest: boots a guest, see tests/lab/README.md")
+    config.addinivalue_line("markers", "slow: listed in slow.txt; make check leaves it out")
+    config.addinivalue_line(
+        "markers", "program: runs the program with the interpreter that users have, /usr/bin/python3"
     )
     # What nohup and a shell's background ignore, whoever is started here would ignore, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -55,11 +62,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="root only"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seconds = slow.slow()
+    weights: dict[Path, dict[str, float]] = collections.defaultdict(dict)
+    for item in items:
+        name = item.name.partition("[")[0]
+        weights[item.path][name] = seconds.get(name, 0.0)
+        if name in seconds:
+            item.add_marker(pytest.mark.slow)
+        if not RUNS_THE_PROGRAM.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.program)
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="root only"))
+    if hasattr(config, "workerinput"):  # several files at once: first what takes longest
+        items.sort(key=lambda item: -sum(weights[item.path].values()))
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:

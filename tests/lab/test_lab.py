@@ -32,6 +32,7 @@ def _processes(share: str) -> list[str]:
     return found
 
 
+@pytest.mark.guest
 def test_status_output_and_files_come_back() -> None:
     script = "echo said; echo complained >&2; printf '\\0\\377' > /run/lab/binary; echo $WORD $(pwd); exit 7"
     result = guest.run(["sh", "-c", script], 60, {"WORD": "two words; $HOME"})
@@ -40,6 +41,7 @@ def test_status_output_and_files_come_back() -> None:
     assert result.files["binary"] == b"\0\xff"
 
 
+@pytest.mark.guest
 def test_the_guest_is_its_own_machine_and_leaves_no_trace() -> None:
     script = f"mount -t tmpfs none /mnt && echo dirt > {PROBE} && rm -r /usr/bin/python3* && id -u && cat {PROBE} && uname -n"
     result = guest.run(["sh", "-c", script], 60)
@@ -48,6 +50,7 @@ def test_the_guest_is_its_own_machine_and_leaves_no_trace() -> None:
     assert Path("/usr/bin/python3").exists()
 
 
+@pytest.mark.guest
 def test_the_timeout_ends_the_guest_whatever_it_does() -> None:
     # Nothing in it can be killed any more, not even by its own kernel.
     script = "echo begun; trap '' TERM INT HUP; mkdir /mnt/x; while :; do :; done"
@@ -58,6 +61,7 @@ def test_the_timeout_ends_the_guest_whatever_it_does() -> None:
     assert not Path(share).exists()
 
 
+@pytest.mark.guest
 def test_the_harness_killed_or_told_to_end_takes_the_guest_along() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         command = [
@@ -85,6 +89,7 @@ def test_the_harness_killed_or_told_to_end_takes_the_guest_along() -> None:
         shutil.rmtree(shares[0], ignore_errors=True)
 
 
+@pytest.mark.guest
 def test_what_hangs_in_the_guest_does_not_keep_it(tmp_path: Path) -> None:
     script = """
 truncate -s 16M /srv/image; loop=$(losetup -f --show /srv/image); mkfs.ext4 -q $loop; modprobe dm_mod
@@ -94,6 +99,7 @@ echo dirt > /mnt/x/file; dmsetup suspend --nolockfs x; exit 7"""
     assert (result.status, result.timed_out) == (7, False), result
 
 
+@pytest.mark.guest
 def test_a_checkout_below_a_directory_that_the_guest_covers(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert str(guest.CHECKOUT) != "/"
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
@@ -108,6 +114,7 @@ def test_a_checkout_below_a_directory_that_the_guest_covers(tmp_path_factory: py
         assert (result.returncode, result.stdout.split("\n")[:2]) == (0, [str(copy), "check_mounts"]), result
 
 
+@pytest.mark.guest
 def test_a_guest_that_dies_says_why() -> None:
     result = guest.run(["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 60"], 60)
     assert (result.status, result.timed_out) == (None, False)

@@ -17,17 +17,20 @@ def report() -> dict[str, Any]:
     return verdict.report()
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_kind(report: dict[str, Any], kind: Kind) -> None:
     assert not list(verdict.of_kind(report, kind))
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_kind_watched_by_the_daemon(report: dict[str, Any], kind: Kind) -> None:
     """Hang and recovery are told once each, and the result follows."""
     assert not list(verdict.of_watched(report, kind))
 
 
+@pytest.mark.guest
 def test_the_daemon_as_a_whole(report: dict[str, Any]) -> None:
     """One process at each filesystem that hangs, whatever the number of passes; nothing else in the
     log; it ends when it is told to."""
@@ -53,15 +56,18 @@ def test_the_zoo_is_large_and_proves_its_point() -> None:
     assert sum(kind.warm for kind in KINDS) >= 20
 
 
+@pytest.mark.guest
 def test_runs_of_their_own(report: dict[str, Any]) -> None:
     assert not list(verdict.of_runs(report))
 
 
+@pytest.mark.guest
 def test_nothing_is_stuck_but_what_cannot_be_killed(report: dict[str, Any]) -> None:
     assert len(report["again"]) == 9
     assert not list(verdict.of_processes(report))
 
 
+@pytest.mark.guest
 def test_exit_codes(report: dict[str, Any]) -> None:
     assert report["healthy"]["code"] == 1  # a root directory of mode 0000, and nothing else
     assert report["spoilt"]["code"] == report["nagios"]["code"] == 2
