@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Optional
 
-from check_mounts import filesystems, probe, selection, writeprobe
+from check_mounts import filesystems, frames, probe, selection, writeprobe
 from check_mounts.desks import Desk
 from check_mounts.model import Mount
 from check_mounts.outcome import Step
@@ -110,13 +110,13 @@ class Asking:
         try:
             return self._serve(self._mounts[mount_id_of(key)], is_write(key), desk)
         except Exception as error:
-            return probe.exception_answer(error), True
+            return frames.exception_answer(error), True
 
     def _serve(self, mount: Mount, writing: bool, desk: Desk) -> tuple[bytes, bool]:
         """Its line in the registry stands before the mount is touched. Raises whatever is wrong
         with ourselves."""
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
-            return probe.BUSY, False
+            return frames.BUSY, False
 
         def note(progress: bytes) -> None:
             if progress[0] == Step.STATFS:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Optional
 
-from check_mounts import asking, conditions, filesystems, mounttable, probe, selection, text, workers
+from check_mounts import asking, conditions, filesystems, frames, mounttable, selection, text, workers
 from check_mounts.asking import Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
@@ -160,14 +160,14 @@ class Inquiry:
     def _handle(self, mount: Mount, event: workers.Event) -> None:
         if isinstance(event, workers.Answered):
             try:
-                outcome = probe.unpack_answer(event.answer)
+                outcome = frames.unpack_answer(event.answer)
                 self._handle_answer(mount, outcome)
             except ValueError as error:
                 self._retry(mount, f"its worker's answer makes no sense: {error}")
         elif isinstance(event, workers.TimedOut):
             self._time_out(mount, event)
         else:
-            self._retry(mount, conditions.death_words(event.pid, probe.unpack_progress(event.progress).step))
+            self._retry(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
 
     def _handle_answer(self, mount: Mount, outcome: Outcome) -> None:
         if outcome.busy:
@@ -238,7 +238,7 @@ class Inquiry:
 
     def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
         self._book.killed.append((event.pid, mount))
-        outcome = probe.unpack_progress(event.progress)
+        outcome = frames.unpack_progress(event.progress)
         finding = Finding(
             mount.mount_point,
             mount,
@@ -272,7 +272,7 @@ class Inquiry:
         ``why`` what holds for those that no worker had."""
         for key, pid, progress, waited in unserved:
             mount = self._mount_of(key)
-            outcome = probe.unpack_progress(progress)
+            outcome = frames.unpack_progress(progress)
             # A worker was asking: how long in vain is what points to a mount that hangs.
             seconds = text.seconds_words(round(waited, 1))
             unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"

@@ -1,7 +1,7 @@
 """The probe of one mount. The only module that touches a mount's path, and it runs in a worker
 only.
 
-Import budget: ``os``, ``stat``, ``struct``, ``time``, ``ctypes`` by way of syscalls.
+Import budget: ``os``, ``stat``, ``time``; what frames needs.
 
 The calls and their order were measured against hung, stale, dead and denied mounts of many kinds:
 
@@ -23,53 +23,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import NamedTuple, Optional, cast
 
-from check_mounts import privilege, syscalls, text, walk
-from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step, Usage
+from check_mounts import privilege, syscalls, walk
+from check_mounts.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
 
-# What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception
-# of our own, in words.
-_OUTCOME, _BUSY, _EXCEPTION = range(3)
-# Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid,
-# nlink; uid acted as, mount ID; then what fstatfs said, as it said it: block size, blocks, free,
-# available, inodes, free inodes. All are as wide as the kernel has them.
-_ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
-# The step that it is at; latency and errno of each step but the last one, which is over when it has
-# any.
-_PROGRESS = struct.Struct("<B7f7H")
-_NO_TIME = -1.0
-_NO_MICROSECONDS = 2**32 - 1
-_NO_USAGE = (0,) * 6
-_MASK, _SIGN = 2**64 - 1, 2**63
+_MASK = 2**64 - 1
 # How often a mount is looked for whose path does not lead to it, and how long is waited in between,
 # in seconds: whoever owns a directory above it may rename that to and fro all the time, but is not
 # in time to hide it from all of these.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.001
-
-# Flags of an outcome
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, _NOT_OWNER, _HAS_USAGE, _UNREMEMBERED, _CACHED, _DIFFERS, _ALONE = (
-    1 << bit for bit in range(9)
-)
-_GONE, _MOVED = 1 << 14, 1 << 15
-_ALL_FLAGS = (1 << 9) - 1 | _GONE | _MOVED
-
-ANSWER_SIZE = _ANSWER.size
-# The answer of a worker that has not touched the mount, because another run is at its filesystem.
-BUSY = bytes([_BUSY]).ljust(ANSWER_SIZE, b"\0")
-
-
-def exception_answer(error: BaseException) -> bytes:
-    """The frame that says what went wrong in the worker itself, and where."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = "" if trace is None else f" ({os.path.basename(trace.tb_frame.f_code.co_filename)} line {trace.tb_lineno})"
-    words = f"{type(error).__name__}{where}: {error}".encode("utf-8", "backslashreplace")
-    return bytes([_EXCEPTION]) + words[: ANSWER_SIZE - 1].replace(b"\0", b" ").ljust(ANSWER_SIZE - 1, b"\0")
 
 
 class Request(NamedTuple):
@@ -96,67 +62,6 @@ class Request(NamedTuple):
     place_now: Optional[Callable[[], Optional[bytes]]] = None
 
 
-def unpack_answer(data: bytes) -> Outcome:
-    """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a
-    worker that acts as him."""
-    if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
-        raise ValueError("wrong size or kind")
-    if data[0] == _BUSY:
-        return Outcome(busy=True)
-    if data[0] == _EXCEPTION:
-        return Outcome(exception=text.printable(data[1:].rstrip(b"\0")) or "no words")
-    _, step, *rest = _ANSWER.unpack(data)
-    times, numbers, (flags, mode, uid, gid, nlink, acted, mount_id, *usage) = rest[:8], rest[8:16], rest[16:]
-    if step > max(Step) or (step and not numbers[step - 1]) or flags & ~_ALL_FLAGS:
-        raise ValueError("impossible values")
-    seen = bool(flags & _HAS_STAT)
-    return Outcome(
-        step=Step(step) if step else None,
-        errno=numbers[step - 1] if step else None,
-        seconds=tuple([None if microseconds == _NO_MICROSECONDS else microseconds / 1e6 for microseconds in times]),
-        mode=mode if seen else None,
-        uid=uid if seen else None,
-        gid=gid if seen else None,
-        nlink=nlink if seen else None,
-        acted_as=acted if flags & _HAS_ACTED else None,
-        mount_id=mount_id if flags & _HAS_MOUNT_ID else None,
-        not_owner=bool(flags & _NOT_OWNER),
-        usage=_usage(*usage) if flags & _HAS_USAGE else None,
-        unremembered=bool(flags & _UNREMEMBERED),
-        cached=bool(flags & _CACHED),
-        differs=bool(flags & _DIFFERS),
-        alone=bool(flags & _ALONE),
-        errnos=tuple([number or None for number in numbers]),
-        gone=bool(flags & _GONE),
-        moved=bool(flags & _MOVED),
-    )
-
-
-def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:
-    """Counts of 64 bits -> numbers: what has the highest bit set is negative (statvfs(3) on
-    FreeBSD, -1 for "unknown")."""
-    blocks, free, available, inodes, inodes_free = (
-        count - 2 * _SIGN if count >= _SIGN else count for count in (blocks, free, available, inodes, inodes_free)
-    )
-    return Usage(blocks * block, free * block, available * block, inodes, inodes_free)
-
-
-def unpack_progress(data: bytes) -> Outcome:
-    """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has
-    taken none."""
-    step, *rest = _PROGRESS.unpack_from(data)
-    times, numbers = rest[:7], rest[7:]
-    if not 0 < step <= max(Step):
-        return Outcome()
-    # It holds 32 bits of each: microseconds, for what takes seconds.
-    seconds = tuple([None if seconds == _NO_TIME else round(seconds, 6) for seconds in times])
-    return Outcome(step=Step(step), seconds=(*seconds, None), errnos=(*[number or None for number in numbers], None))
-
-
-def _microseconds(seconds: float) -> int:
-    return _NO_MICROSECONDS if seconds == _NO_TIME else min(round(seconds * 1e6), _NO_MICROSECONDS - 1)
-
-
 class Ended(Exception):
     """The probe is over: a step gave its last word."""
 
@@ -173,22 +78,8 @@ class Probe:
         self._parent = parent
         self._acts = os.geteuid() == 0 or privilege.can_act_as_others()
         self._private = False  # this process has become another user for good
-        self._times = [_NO_TIME] * len(Step)
-        self._errnos = [0] * len(Step)
-        self._denied: Optional[tuple[Step, int]] = None
-        self._failed: Optional[tuple[Step, int]] = None
-        self._stat: Optional[syscalls.Statx] = None
-        self._mount_id: Optional[int] = None
-        self._acted: Optional[int] = None
-        self._not_owner = False
+        self._seen = Record()
         self._read_worked = False
-        self._usage: tuple[int, ...] = _NO_USAGE
-        self._has_usage = False
-        self._unremembered = False
-        self._cached = False
-        self._differs = False
-        self._alone = False
-        self._gone = self._moved = False
 
     @property
     def used_up(self) -> bool:
@@ -205,7 +96,7 @@ class Probe:
             pass
         if fd >= 0:
             os.close(fd)
-        return self._pack()
+        return self._seen.answer()
 
     def _ask(self, fd: int) -> None:
         """The steps after the look-up. Raises Ended."""
@@ -221,25 +112,25 @@ class Probe:
         try:
             return action()
         except OSError as error:
-            self._errnos[step - 1] = error.errno or errno.EIO
-            self._sort_out(step, self._errnos[step - 1])
+            self._seen.errnos[step - 1] = error.errno or errno.EIO
+            self._sort_out(step, self._seen.errnos[step - 1])
             return None
         finally:
-            self._times[step - 1] = monotonic() - began
+            self._seen.times[step - 1] = monotonic() - began
 
     def _announce(self, step: Step) -> None:
         """Note what may hang now."""
-        self._note(_PROGRESS.pack(step, *self._times[:-1], *self._errnos[:-1]))
+        self._note(self._seen.progress(step))
 
     def _sort_out(self, step: Step, number: int) -> None:
         """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the
         probe. Raises Ended."""
         if number in DENIED_ERRORS and step != Step.LOOK_UP:
-            self._denied = self._denied or (step, number)
-        elif step == Step.READ and number == errno.ENOTDIR and self._stat is None:
+            self._seen.denied = self._seen.denied or (step, number)
+        elif step == Step.READ and number == errno.ENOTDIR and self._seen.stat is None:
             pass  # a bind-mounted file, of which nothing was known
         elif number not in NOT_OFFERED or step == Step.LOOK_UP:
-            self._failed = (step, number)
+            self._seen.failed = (step, number)
             raise Ended
 
     def _look_up(self) -> int:
@@ -254,7 +145,8 @@ class Probe:
         for left in reversed(range(_LOOKS if self._request.place_now else 1)):
             fd = self._reached(path, last=not left)
             if fd is not None:
-                self._gone, self._moved = False, path != self._request.path
+                self._seen.mark(GONE, False)
+                self._seen.mark(MOVED, path != self._request.path)
                 return fd
             if left:
                 sleep(_BETWEEN_LOOKS)
@@ -264,7 +156,7 @@ class Probe:
     def _reached(self, path: bytes, last: bool) -> Optional[int]:
         """The mount, open; None where the path leads elsewhere. Raises OSError, that it leads
         nowhere only at the ``last`` attempt."""
-        self._mount_id = None
+        self._seen.mount_id = None
         try:
             # The kernel prints mount points without symlinks. Where there is one on the way now,
             # somebody has put it there, and root does not follow it.
@@ -285,7 +177,7 @@ class Probe:
             place = self._request.place_now()
         except OSError:
             return None
-        self._gone = self._gone or place is None
+        self._seen.mark(GONE, self._seen.has(GONE) or place is None)
         return place
 
     def _become_user(self, fd: int) -> None:
@@ -307,26 +199,27 @@ class Probe:
         # Python gives them as signed numbers of the machine's size, whatever the C library has
         # (Modules/posixmodule.c).
         counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
-        self._usage, self._has_usage = tuple([count & _MASK for count in counts]), True
+        self._seen.usage = tuple([count & _MASK for count in counts])
 
     def _statx(self, fd: int) -> None:
         buffer = syscalls.Statx()
         try:
             syscalls.statx(fd, buffer)
         except syscalls.NoSuchCall:
-            result, self._cached = os.fstat(fd), True
+            result = os.fstat(fd)
+            self._seen.mark(CACHED)
             buffer.stx_mode, buffer.stx_nlink = result.st_mode, result.st_nlink
             buffer.stx_uid, buffer.stx_gid = result.st_uid, result.st_gid
-        self._stat = buffer
+        self._seen.stat = buffer
         if buffer.stx_mask & syscalls.STATX_MNT_ID:
-            self._mount_id = buffer.stx_mnt_id
+            self._seen.mount_id = buffer.stx_mnt_id
 
     def _read_as_owner(self, fd: int) -> None:
         """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file
         has none."""
         if not self._is_the_directory():
             return
-        earlier = self._denied
+        earlier = self._seen.denied
 
         def read() -> None:
             self._read(fd)
@@ -334,24 +227,25 @@ class Probe:
         # Where it cannot be him (user namespace, no CAP_SETUID), as far as the caller may.
         self._take(Step.READ, lambda: self._acting(read, lambda error: read()))
         if self._refused_read and self._decides_alone:
-            self._denied = None
+            self._seen.denied = None
             self._take(Step.READ, read)
-            self._alone = self._read_worked
+            self._seen.mark(ALONE, self._read_worked)
         if self._refused_read and self._is_stranger:
-            self._denied, self._not_owner = None, True  # the filesystem did answer
+            self._seen.denied = None  # the filesystem did answer
+            self._seen.mark(NOT_OWNER)
         elif earlier and self._read_worked:
-            self._denied = None  # root was refused a look, the owner was not (root_squash): he decides
+            self._seen.denied = None  # root was refused a look, the owner was not (root_squash): he decides
 
     def _is_the_directory(self) -> bool:
         """Whether there is anything to read or write: not in a bind-mounted file, nor in another
         mount. Its type may not be known."""
-        return not self._wrong_mount() and (self._stat is None or stat.S_ISDIR(self._stat.stx_mode))
+        return not self._wrong_mount() and (self._seen.stat is None or stat.S_ISDIR(self._seen.stat.stx_mode))
 
     @property
     def _owner(self) -> Optional[tuple[int, int]]:
         """Whom the mount belongs to, as far as that is known, where it is he who is to be let
         in."""
-        request, seen = self._request, self._stat
+        request, seen = self._request, self._seen.stat
         if request.fixed or not request.as_owner:
             return None
         return request.owner or (None if seen is None else (seen.stx_uid, seen.stx_gid))
@@ -363,7 +257,7 @@ class Probe:
         counts."""
         if self._request.root_decides and self._acts:
             return False
-        return self._owner is not None and (self._acted != self._owner[0] or self._is_unmapped)
+        return self._owner is not None and (self._seen.acted != self._owner[0] or self._is_unmapped)
 
     @property
     def _is_unmapped(self) -> bool:
@@ -383,7 +277,9 @@ class Probe:
     def _decides_alone(self) -> bool:
         """Whether it counts if this process itself gets in: the ticket of the one it acted as is
         not ours to use, or who that is is not known here."""
-        return (self._request.root_decides or self._is_unmapped) and not self._private and self._acted != os.geteuid()
+        return (
+            (self._request.root_decides or self._is_unmapped) and not self._private and self._seen.acted != os.geteuid()
+        )
 
     @property
     def _ids(self) -> Optional[tuple[int, int]]:
@@ -393,10 +289,10 @@ class Probe:
 
     @property
     def _refused_read(self) -> bool:
-        return self._denied is not None and self._denied[0] == Step.READ
+        return self._seen.denied is not None and self._seen.denied[0] == Step.READ
 
     def _read(self, fd: int) -> None:
-        self._acted = os.geteuid()
+        self._seen.acted = os.geteuid()
         directory = _open_directory(fd)
         try:
             if self._request.keeps_listings:
@@ -423,49 +319,20 @@ class Probe:
             acting.__exit__()
 
     def _wrong_mount(self) -> bool:
-        return not self._request.trigger and self._mount_id is not None and self._mount_id != self._request.mount_id
+        return (
+            not self._request.trigger
+            and self._seen.mount_id is not None
+            and self._seen.mount_id != self._request.mount_id
+        )
 
     def _identify(self, fd: int) -> None:
         """Which mount is it? Procfs knows it from the descriptor alone, without a question to the
         filesystem."""
         try:
             with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-                self._mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
+                self._seen.mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
         except (OSError, IndexError, ValueError):
             pass
-
-    def _pack(self) -> bytes:
-        step, number = self._failed or self._denied or (0, 0)
-        if step:
-            self._errnos[step - 1] = number
-        seen = self._stat or syscalls.Statx()
-        flags = (
-            (_HAS_STAT if self._stat is not None else 0)
-            | (_HAS_MOUNT_ID if self._mount_id is not None else 0)
-            | (_HAS_ACTED if self._acted is not None else 0)
-            | (_NOT_OWNER if self._not_owner else 0)
-            | (_HAS_USAGE if self._has_usage else 0)
-            | (_UNREMEMBERED if self._unremembered else 0)
-            | (_CACHED if self._cached else 0)
-            | (_DIFFERS if self._differs else 0)
-            | (_ALONE if self._alone else 0)
-            | (_GONE if self._gone else 0)
-            | (_MOVED if self._moved else 0)
-        )
-        return _ANSWER.pack(
-            _OUTCOME,
-            step,
-            *map(_microseconds, self._times),
-            *self._errnos,
-            flags,
-            seen.stx_mode,
-            seen.stx_uid,
-            seen.stx_gid,
-            seen.stx_nlink,
-            self._acted or 0,
-            self._mount_id or 0,
-            *self._usage,
-        )
 
 
 def _open_directory(fd: int) -> int:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Optional
 
-from check_mounts import asking, conditions, probe, settle, text, workers
+from check_mounts import asking, conditions, frames, settle, text, workers
 from check_mounts.asking import Asking, Settings, Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
@@ -117,7 +117,7 @@ class Pass:
         self._causes = Causes(settings.diagnosis, timeouts.usual)
         serve = Asking(plan.by_id, settings, registry, place_now).serve
         self._pool = workers.Pool(
-            serve, probe.ANSWER_SIZE, timeouts.usual, settings.max_workers, wake_fd, settings.groups
+            serve, frames.ANSWER_SIZE, timeouts.usual, settings.max_workers, wake_fd, settings.groups
         )
         try:
             for mount in chosen.shadowed:

@@ -30,6 +30,7 @@ from time import monotonic
 from typing import Optional, Protocol, cast
 
 from check_mounts import syscalls
+from check_mounts.frames import CACHED, DIFFERS, NOT_OWNER, UNREMEMBERED
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, Step
 from check_mounts.probe import Ended, Probe, Request
 
@@ -72,11 +73,11 @@ class WriteProbe(Probe):
 
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
-        if self._denied is None and self._stat is not None and self._is_the_directory():
+        if self._seen.denied is None and self._seen.stat is not None and self._is_the_directory():
             # A write beyond the limit of file sizes that our caller has set is an error, and not
             # the end.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            self._write_as_owner(fd, self._stat)
+            self._write_as_owner(fd, self._seen.stat)
             self._doubt(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
@@ -84,26 +85,26 @@ class WriteProbe(Probe):
         Ended."""
         if not step.writes:
             return super()._sort_out(step, number)
-        if self._failed is None and self._denied is None:
+        if self._seen.failed is None and self._seen.denied is None:
             if number in DENIED_ERRORS:
-                self._denied = (step, number)
+                self._seen.denied = (step, number)
             else:
-                self._failed = (step, number)
+                self._seen.failed = (step, number)
         raise Ended
 
     def _doubt(self, fd: int) -> None:
         """A stale handle may be that of our file, which somebody has removed on the server: the
         root directory's own is asked."""
-        failed, seen, self._stat = self._failed, self._stat, None
+        failed, seen, self._seen.stat = self._seen.failed, self._seen.stat, None
         if failed is not None and failed[1] == errno.ESTALE:
             try:
                 self._take(Step.STATX, lambda: self._statx(fd))
             except Ended:
                 pass
-            answered = self._stat is not None and not self._cached
-            self._failed, self._denied = None if answered else failed, None
-            self._errnos[failed[0] - 1] = failed[1]
-        self._stat = self._stat or seen
+            answered = self._seen.stat is not None and not self._seen.has(CACHED)
+            self._seen.failed, self._seen.denied = None if answered else failed, None
+            self._seen.errnos[failed[0] - 1] = failed[1]
+        self._seen.stat = self._seen.stat or seen
 
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
         """As the owner or not at all: root writes nothing into a directory that is somebody
@@ -116,7 +117,8 @@ class WriteProbe(Probe):
             promise = self._memory.promise(token, directory)
         except OSError as error:
             # The memory's trouble, not the mount's.
-            self._failed, self._unremembered = (Step.CREATE, error.errno or errno.EIO), True
+            self._seen.failed = (Step.CREATE, error.errno or errno.EIO)
+            self._seen.mark(UNREMEMBERED)
             return
         self._left = False
         try:
@@ -133,8 +135,8 @@ class WriteProbe(Probe):
         began = monotonic()
         number = self._remove_leftovers(fd, leftovers)
         if number:
-            self._times[Step.REMOVE - 1] = monotonic() - began
-            self._errnos[Step.REMOVE - 1] = number
+            self._seen.times[Step.REMOVE - 1] = monotonic() - began
+            self._seen.errnos[Step.REMOVE - 1] = number
             try:
                 self._sort_out(Step.REMOVE, number)
             except Ended:
@@ -167,7 +169,7 @@ class WriteProbe(Probe):
         numbers: list[int] = []
 
         def remove() -> None:
-            self._acted = os.geteuid()
+            self._seen.acted = os.geteuid()
             numbers.append(_remove_leftover(fd, token))
 
         self._announce(Step.REMOVE)
@@ -183,16 +185,18 @@ class WriteProbe(Probe):
     def _refuse(self, error: OSError) -> None:
         """It cannot be done as the owner: that is our inability (EPERM without CAP_SETUID, EINVAL
         of an id that is not mapped)."""
-        self._errnos[Step.CREATE - 1], self._not_owner = error.errno or errno.EPERM, True
+        self._seen.errnos[Step.CREATE - 1] = error.errno or errno.EPERM
+        self._seen.mark(NOT_OWNER)
 
     def _write(self, fd: int, token: str) -> None:
         """Make, write, read back and remove the file with this token. Raises Ended."""
-        self._acted = os.geteuid()
+        self._seen.acted = os.geteuid()
         try:
             file = cast(int, self._take(Step.CREATE, lambda: _create(fd, token)))
         except Ended:
-            if self._denied is not None and self._is_stranger:
-                self._denied, self._not_owner = None, True
+            if self._seen.denied is not None and self._is_stranger:
+                self._seen.denied = None
+                self._seen.mark(NOT_OWNER)
             raise
         self._left = True
         try:
@@ -208,13 +212,13 @@ class WriteProbe(Probe):
         try:
             self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
         finally:
-            self._left = self._errnos[Step.REMOVE - 1] not in (0, errno.ENOENT, errno.EISDIR)
+            self._left = self._seen.errnos[Step.REMOVE - 1] not in (0, errno.ENOENT, errno.EISDIR)
 
     def _write_into(self, fd: int, file: int) -> None:
         data = os.urandom(SIZE)
         self._take(Step.WRITE, lambda: self._put(file, data))
         if self._take(Step.VERIFY, lambda: _reads_back(file, data)) is False:
-            self._differs = True
+            self._seen.mark(DIFFERS)
             if self._is_no_one_elses_doing(fd, file):
                 self._sort_out(Step.VERIFY, errno.EBADMSG)
 
@@ -225,7 +229,7 @@ class WriteProbe(Probe):
         except OSError as error:
             if error.errno not in NOT_OFFERED:
                 raise
-            self._errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
+            self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
 
     def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
         """What was read back is not what was written. The owner could have written to our file, but
@@ -234,7 +238,7 @@ class WriteProbe(Probe):
         try:
             file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
         except OSError:
-            return self._acted == 0 and _is_ours_alone(written)
+            return self._seen.acted == 0 and _is_ours_alone(written)
         try:
             data = os.urandom(SIZE)
             _put(file, data)

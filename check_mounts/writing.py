@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import conditions, probe, text, workers
+from check_mounts import conditions, frames, text, workers
 from check_mounts.asking import Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
@@ -74,7 +74,7 @@ class Writing:
         elif isinstance(event, workers.TimedOut):
             self._time_out(mount, event)
         else:
-            self.give_up(mount, conditions.death_words(event.pid, probe.unpack_progress(event.progress).step))
+            self.give_up(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
 
     def give_up(self, mount: Mount, why: str) -> None:
         """Nothing is known of writing to this mount."""
@@ -87,7 +87,7 @@ class Writing:
 
     def _handle_answer(self, mount: Mount, answer: bytes) -> None:
         try:
-            outcome = probe.unpack_answer(answer)
+            outcome = frames.unpack_answer(answer)
         except ValueError as error:
             return self.give_up(mount, f"its worker's answer makes no sense: {error}")
         elsewhere = conditions.led_elsewhere(mount, outcome)
@@ -107,7 +107,7 @@ class Writing:
 
     def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
         self._book.killed.append((event.pid, mount))
-        outcome = probe.unpack_progress(event.progress)
+        outcome = frames.unpack_progress(event.progress)
         detail = f"after {text.seconds_words(self._timeouts.of(mount))} at {conditions.step_word(outcome.step)}"
         self._enter(mount, Condition.TIMED_OUT, detail, Waited(event.waited, event.pid), outcome=outcome)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from check_mounts import asking, mounttable, probe, stuck, survey, writeprobe
+from check_mounts import asking, frames, mounttable, probe, stuck, survey, writeprobe
 from check_mounts.model import Mount
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.selection import Filters, compile_glob, select
@@ -83,7 +83,7 @@ def _frame(**changes: Any) -> bytes:
     """An answer as a worker would pack it."""
     values: dict[str, Any] = dict(kind=0, step=0, times=[2**32 - 1] * 8, errnos=[0] * 8, flags=0, rest=[0] * 12)
     values.update(changes)
-    return probe._ANSWER.pack(
+    return frames._ANSWER.pack(
         values["kind"], values["step"], *values["times"], *values["errnos"], values["flags"], *values["rest"]
     )
 
@@ -97,7 +97,7 @@ def test_every_frame_is_an_outcome_or_a_reason(
 ) -> None:
     frame = _frame(step=step, errnos=errnos, flags=flags, rest=[mode, *ids, *counts])
     try:
-        outcome = probe.unpack_answer(frame)
+        outcome = frames.unpack_answer(frame)
     except ValueError:
         assert (step and not errnos[step - 1]) or flags > 511
     else:
@@ -105,11 +105,11 @@ def test_every_frame_is_an_outcome_or_a_reason(
         assert (outcome.step is None) == (outcome.errno is None) == (step == 0)
 
 
-@given(st.binary(min_size=probe.ANSWER_SIZE, max_size=probe.ANSWER_SIZE))
+@given(st.binary(min_size=frames.ANSWER_SIZE, max_size=frames.ANSWER_SIZE))
 def test_no_frame_raises_anything_but_a_reason(frame: bytes) -> None:
     for data in (frame, bytes([frame[0] % 4]) + frame[1:]):
         try:
-            probe.unpack_answer(data)
+            frames.unpack_answer(data)
         except ValueError:
             pass
 
@@ -119,8 +119,8 @@ def test_an_exception_comes_back_as_words(words: str) -> None:
     try:
         raise RuntimeError(words)
     except RuntimeError as error:
-        frame = probe.exception_answer(error)
-    outcome = probe.unpack_answer(frame)
+        frame = frames.exception_answer(error)
+    outcome = frames.unpack_answer(frame)
     assert outcome.exception.startswith("RuntimeError (test_numbers.py line ")
     assert outcome.exception.isprintable()
 
@@ -134,7 +134,7 @@ class Asking:
 
     def __call__(self) -> Outcome:
         request = probe.Request(self.mount.mount_id, self.mount.mount_point)
-        return probe.unpack_answer(probe.answer(request, lambda progress: None, os.getppid())[0])
+        return frames.unpack_answer(probe.answer(request, lambda progress: None, os.getppid())[0])
 
 
 @pytest.mark.root

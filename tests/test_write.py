@@ -16,7 +16,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import mounttable, probe, stuck, writeprobe
+from check_mounts import frames, mounttable, probe, stuck, writeprobe
 from check_mounts.model import Mount
 from check_mounts.outcome import Step
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
@@ -154,7 +154,7 @@ class Killed:
                 os.unlink = self._unlinked  # type: ignore[assignment]
             request = probe.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
             frame = writeprobe.answer(request, self.mount.device, registry, self._note, os.getppid())[0]
-            os._exit(probe.unpack_answer(frame).errno or 0)
+            os._exit(frames.unpack_answer(frame).errno or 0)
         status = os.waitpid(pid, 0)[1]
         registry.close(any_stuck=False)
         return status
