@@ -29,6 +29,7 @@ from check_mounts import (
     logs,
     mounttable,
     names,
+    parts,
     passive,
     policy,
     privilege,
@@ -964,7 +965,7 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
 
     presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, _stdout_encoding())
     report = plugin.report(judged, presentation, options.per_mount and options.submission is None)
-    return report.output, report.state
+    return parts.printed(report, options.max_output, presentation.encoding), report.state
 
 
 def _submit(judged: Judged, options: Options, submission: delivery.Submission, interrupts: Interrupts) -> None:
@@ -1001,8 +1002,8 @@ def _complain(words: str, interrupts: Interrupts) -> None:
 
 def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
     # What this needs is loaded before the first probe: by now it may be that nothing can be opened.
-    line, state = summary.plain_verdict(judged, error)
-    return text.encoded(line, _stdout_encoding()), state
+    plain = summary.plain_report(judged, error)
+    return parts.printed(plain, 0, _stdout_encoding()), plain.state
 
 
 def _stdout_encoding() -> str:

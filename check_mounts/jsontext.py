@@ -13,6 +13,7 @@ from check_mounts import filesystems, selection, summary, text
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Finding, LeftOut, Mount, State
 from check_mounts.outcome import Outcome, Step
+from check_mounts.parts import Report
 from check_mounts.policy import Judged, Judgement
 
 # Raised when a member changes its meaning or goes; new members do not change it.
@@ -23,8 +24,6 @@ def report(judged: Judged) -> bytes:
     """One JSON object whose first line holds version, state and summary; each finding has a line of
     its own."""
     survey, judgements = judged.survey, judged.judgements
-    failures = summary.failures(judgements)
-    headline = summary.headline(judged) + (": " + "; ".join(failures) if failures else "")
     rest: dict[str, Any] = {
         "started": round(survey.started, 3),
         "duration": round(survey.duration, 6),
@@ -35,10 +34,10 @@ def report(judged: Judged) -> bytes:
     }
     findings = [_judgement(judgement) for judgement in judgements]
     left_out = [_left_out(out) for out in survey.left_out]
-    return _object(judged.state, headline, rest, findings, left_out)
+    return _object(judged.state, summary.report(judged).said, rest, findings, left_out)
 
 
-def failure(state: State, words: str, started: float) -> bytes:
+def failure(report: Report, started: float) -> bytes:
     """The same where nothing could be measured, or no report made of it. ``started``: seconds since
     the epoch."""
     rest: dict[str, Any] = {
@@ -49,7 +48,7 @@ def failure(state: State, words: str, started: float) -> bytes:
         "counts": {},
         "notes": [],
     }
-    return _object(state, words, rest, [], [])
+    return _object(report.state, report.said, rest, [], [])
 
 
 def _object(

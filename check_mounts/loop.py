@@ -26,6 +26,7 @@ from check_mounts import (
     filesystems,
     jsontext,
     mounttable,
+    parts,
     plugin,
     policy,
     processes,
@@ -55,6 +56,7 @@ from check_mounts.metrics_file import MetricsFile
 from check_mounts.model import Mount, MountIdentity, State, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.notify import Notifier
+from check_mounts.parts import Report
 from check_mounts.policy import Judged, Judgement
 from check_mounts.reload import Rejected, again, rehearsed
 from check_mounts.selection import Selection
@@ -638,11 +640,9 @@ class Daemon:
         try:
             state, texts, json = judged.state, self._texts(judged), jsontext.report(judged)
         except Exception as error:
-            line, state = summary.plain_verdict(judged, error)
-            texts, json = (
-                [text.encoded(line, "utf-8")] * 4,
-                jsontext.failure(state, line.partition(" - ")[2].rstrip("\n"), time.time()),
-            )
+            plain = summary.plain_report(judged, error)
+            texts, json = [parts.printed(plain, 0)] * 4, jsontext.failure(plain, time.time())
+            state = plain.state
             self._complain("the report", f"The report failed: {type(error).__name__}: {error}")
         else:
             self._complain("the report", None)
@@ -660,7 +660,7 @@ class Daemon:
         """The output as each verbosity wants it."""
         limit = self.options.max_output and self.options.max_output - cache.AGE_ROOM
         presentations = [plugin.Presentation(verbosity, self.options.perfdata, limit) for verbosity in range(4)]
-        return [plugin.report(judged, presentation).output for presentation in presentations]
+        return [parts.printed(plugin.report(judged, presentation), limit) for presentation in presentations]
 
     def _valid_for(self) -> float:
         """Until the pass after the next one must have come to its end: seconds."""
@@ -669,15 +669,13 @@ class Daemon:
     def _publish_failure(self, words: str) -> None:
         """Nothing can be measured: that is the result now."""
         words = text.one_line(words)
-        output, json = (
-            text.encoded(f"MOUNTS UNKNOWN - {words}\n", "utf-8"),
-            jsontext.failure(State.UNKNOWN, words, time.time()),
-        )
-        self._write(State.UNKNOWN, [output] * 4, json, time.clock_gettime(time.CLOCK_BOOTTIME))
+        report = Report(State.UNKNOWN, words)
+        json = jsontext.failure(report, time.time())
+        self._write(report.state, [parts.printed(report, 0)] * 4, json, time.clock_gettime(time.CLOCK_BOOTTIME))
         if (
             self.options.submission is not None
         ):  # or what still waits for a server would be delivered as what is true now
-            self._courier.offer(submitting.failure(output, self.options.submission, self._valid_for()), self._held_up)
+            self._courier.offer(submitting.failure(report, self.options.submission, self._valid_for()), self._held_up)
         self._status_words = words
         self._notifier.status(words)
         self._tell_ready()

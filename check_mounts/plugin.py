@@ -16,17 +16,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Optional
+from collections.abc import Iterator
+from typing import Optional
 
 import nagiosplugin
 
-from check_mounts import filesystems, summary, text
+from check_mounts import filesystems, parts, summary, text
 from check_mounts import policy as policies
 from check_mounts.model import Finding, State
 from check_mounts.outcome import Step
+from check_mounts.parts import Detail, Number, Report, Worth
 from check_mounts.policy import Judged, Judgement, Policy
-from check_mounts.summary import MOST_GROUPS, Detail, Failure, Report, Worth
 from check_mounts.thresholds import Capacity, Range
 
 _STATES = {
@@ -68,14 +68,15 @@ class Mounts(nagiosplugin.Resource):
 class _Numbers(nagiosplugin.Context):
     """Perfdata in the order of the metrics."""
 
-    def __init__(self, name: str, items: list[str]) -> None:
+    def __init__(self, name: str, worth: Worth, items: list[Number]) -> None:
         super().__init__(name)
+        self._worth = worth
         self._items = items
 
     def _emit(self, name: str, value: str, unit: str, *limits: object) -> nagiosplugin.Performance:
         """``limits``: warning, critical, min, max."""
         performance = nagiosplugin.Performance(name, value, unit, *limits)
-        self._items.append(str(performance))
+        self._items.append(Number(str(performance), self._worth))
         return performance
 
 
@@ -87,8 +88,8 @@ class SummaryContext(_Numbers):
     """Counts and times: always OK, there for perfdata. Its thresholds are those of latencies, so
     only a latency carries them."""
 
-    def __init__(self, wanted: bool, policy: Policy, items: list[str]) -> None:
-        super().__init__("summary", items)
+    def __init__(self, wanted: bool, policy: Policy, items: list[Number]) -> None:
+        super().__init__("summary", Worth.COUNT, items)
         self._wanted = wanted
         self._limits = _specs(policy.warning, policy.critical)
 
@@ -102,8 +103,8 @@ class MountContext(_Numbers):
     """A mount: the state that the policy gives it. ``wanted`` is what Presentation calls
     perfdata."""
 
-    def __init__(self, wanted: str, policy: Policy, items: list[str]) -> None:
-        super().__init__("mount", items)
+    def __init__(self, wanted: str, policy: Policy, items: list[Number]) -> None:
+        super().__init__("mount", Worth.LATENCY, items)
         self._wanted = wanted
         self._policy = policy
         self._counted: set[tuple[int, int]] = set()
@@ -236,7 +237,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
     """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and
     output, with a tab in between."""
     judgements, policy = judged.judgements, judged.policy
-    items: list[str] = []
+    items: list[Number] = []
     check = nagiosplugin.Check(
         Mounts(judged),
         SummaryContext(presentation.perfdata != "none", policy, items),
@@ -245,138 +246,38 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
         WorstFirst(judged.state),
     )
     check()
-    verdict = f"{check.name.upper()} {str(check.state).upper()} - {check.summary_str}"
     lines = summary.details(judged, presentation.verbosity)
     if per_mount:
         lines += [
-            _row(judgement, _own_text(judgement, policy, presentation)[0])
+            _row(judgement, _own_report(judgement, policy, presentation), presentation)
             for judgement in policies.worst_of_each(judgements).values()
         ]
-    output = _fitted(verdict, summary.failure_items(judgements), items, lines, presentation)
-    return Report(text.encoded(output, presentation.encoding), judged.state, items)
+    return dataclasses.replace(summary.report(judged), headline=check.summary_str, perfdata=items, lines=lines)
 
 
 def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
     """An output for each mount point, as if it were a service of its own; their order is that of
     the judgements, the worst first."""
-    reports = []
-    for mount_point, judgement in policies.worst_of_each(judged.judgements).items():
-        output, items = _own_text(judgement, judged.policy, presentation)
-        reports.append(Report(text.encoded(output, presentation.encoding), judgement.state, items, mount_point))
-    return reports
+    return [
+        _own_report(judgement, judged.policy, presentation)
+        for judgement in policies.worst_of_each(judged.judgements).values()
+    ]
 
 
-def _own_text(judgement: Judgement, policy: Policy, presentation: Presentation) -> tuple[str, list[str]]:
-    """The output of a mount as a service of its own, and its perfdata."""
-    items: list[str] = []
+def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation) -> Report:
+    """The output of a mount as a service of its own."""
+    items: list[Number] = []
     # The latency is what such a service has to show; counts of one mount say nothing.
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
-    metric = nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
-    MountContext(wanted, policy, items).performance(metric)
+    point = judgement.finding.mount_point
+    MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
     lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, presentation.verbosity)]
-    verdict = f"MOUNTS {judgement.state.name} - {summary.line(judgement)}"
-    return _fitted(verdict, [], items, lines, presentation), items
+    return Report(judgement.state, summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
 
 
-def _row(judgement: Judgement, output: str) -> Detail:
+def _row(judgement: Judgement, own: Report, presentation: Presentation) -> Detail:
     """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a
     tab."""
-    words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), output.split("\n", 1)[0])
+    first = parts.fitted(own, presentation.max_output, presentation.encoding).first_line
+    words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), first)
     return Detail("\t".join(words), Worth.REST if judgement.state is State.OK else Worth.FAILED)
-
-
-class _Piece(NamedTuple):
-    """A part of an output that is told as a whole or not at all. ``size``: in bytes, with what
-    joins it to the others."""
-
-    words: str
-    worth: Worth
-    size: int
-    head: Optional[int] = None
-
-
-def _fitted(
-    verdict: str,
-    failures: Sequence[Failure],
-    perfdata: Sequence[str],
-    lines: Sequence[Detail],
-    presentation: Presentation,
-) -> str:
-    """An output within the limit: the verdict always, then what is worth most, piece by piece, and
-    how much was left out."""
-    named = failures[:MOST_GROUPS]
-    whole = _joined(verdict, _listed(named, failures), perfdata, [line.words for line in lines])
-    limit = presentation.max_output
-
-    def size(words: str) -> int:
-        return len(text.encoded(words, presentation.encoding))
-
-    if limit == 0 or size(whole) <= limit:
-        return whole
-    closing = _left_out(_total(failures), len(lines), len(perfdata))
-    verdict = _squeezed(verdict, limit - len(closing) - 2, size)  # two line feeds
-    room = limit - size(verdict) - len(closing) - 2 - len(f"; and {_total(failures)} more") - len(" |")
-    pieces = [_Piece(item.words, Worth.FAILURE, size(item.words) + 2) for item in named]
-    pieces += [_Piece(item, Worth.LATENCY if _is_of_mount(item) else Worth.COUNT, size(item) + 1) for item in perfdata]
-    first = len(pieces)
-    pieces += [
-        _Piece(each.words, each.worth, size(each.words) + 1, None if each.head is None else first + each.head)
-        for each in lines
-    ]
-    kept = _kept(pieces, room)
-    shown = [failure for index, failure in enumerate(named) if index in kept]
-    numbers = [pieces[index].words for index in range(len(named), first) if index in kept]
-    below = [pieces[index].words for index in range(first, len(pieces)) if index in kept]
-    closing = _left_out(0 if shown else _total(failures), len(lines) - len(below), len(perfdata) - len(numbers))
-    return _joined(verdict, _listed(shown, failures) if shown else [], numbers, [*below, closing] if closing else below)
-
-
-def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
-    """The positions of those that there is room for, chosen by what they are worth. One that is too
-    long does not keep others out."""
-    kept: set[int] = set()
-    for index in sorted(range(len(pieces)), key=lambda index: pieces[index].worth):
-        piece = pieces[index]
-        if piece.size <= room and (piece.head is None or piece.head in kept):
-            kept.add(index)
-            room -= piece.size
-    return kept
-
-
-def _joined(verdict: str, failures: Sequence[str], perfdata: Sequence[str], lines: Sequence[str]) -> str:
-    """Perfdata stands on the first line, separated by single spaces: Icinga 2 reads it nowhere
-    else."""
-    named = ": " + "; ".join(failures) if failures else ""
-    numbers = " | " + " ".join(perfdata) if perfdata else ""
-    return "".join(f"{each}\n" for each in (verdict + named + numbers, *lines))
-
-
-def _listed(named: Sequence[Failure], failures: Sequence[Failure]) -> list[str]:
-    """The words of some failures, and how many more there are."""
-    rest = _total(failures) - _total(named)
-    return [*(each.words for each in named), *([f"and {rest} more"] if rest else [])]
-
-
-def _total(failures: Sequence[Failure]) -> int:
-    return sum(each.stands_for for each in failures)
-
-
-def _left_out(failures: int, lines: int, numbers: int) -> str:
-    """What is said of them at the end; nothing where there are none. Failures only where none is
-    named: else it is said there."""
-    counts = ((failures, "failure"), (lines, "more line"), (numbers, "more value"))
-    parts = [text.counted(count, noun) for count, noun in counts if count]
-    return f"({', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]} left out: --max-output)" if parts else ""
-
-
-def _is_of_mount(item: str) -> bool:
-    """Mount points begin with a slash, and the names of counts and times do not."""
-    return item.startswith(("'/", "/"))
-
-
-def _squeezed(words: str, room: int, size: Callable[[str], int]) -> str:
-    """A verdict without its middle where it is too long, as that of a mount by itself may be: it
-    has all names in full."""
-    while (excess := size(words) - room) > 0:
-        words = text.clipped(words, len(words) - max(1, excess // 16))  # a character has 16 bytes at the most, escaped
-    return words

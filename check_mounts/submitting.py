@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import selection, summary, text
+from check_mounts import parts, selection, summary, text
 from check_mounts.checking import Options
 from check_mounts.delivery import Submission
-from check_mounts.model import Condition, State, Survey
+from check_mounts.model import Condition, Survey
+from check_mounts.parts import Report
 from check_mounts.passive import Result
 from check_mounts.policy import Judged
-from check_mounts.summary import Report
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
@@ -41,9 +41,9 @@ def results(judged: Judged, options: Options, submission: Submission, ttl: Optio
     return _results(_reports(judged, options), submission, ttl)
 
 
-def failure(output: bytes, submission: Submission, ttl: float) -> Sequence[Result]:
+def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
     """That nothing can be measured, as the result of all mounts; nobody knows of which else."""
-    return _results([Report(output, State.UNKNOWN, ())], submission, ttl)
+    return _results([report], submission, ttl)
 
 
 def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
@@ -54,7 +54,7 @@ def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[fl
         if report.mount_point is not None:
             name += f" {text.printable(report.mount_point)}"
         source = text.printable_argument(os.uname().nodename)
-        return Result(submission.host, name, report.state.value, report.output, report.perfdata, now, ttl, source)
+        return Result(submission.host, name, report, now, ttl, source)
 
     return [result(report) for report in reports]
 
@@ -65,7 +65,7 @@ def _reports(judged: Judged, options: Options) -> Sequence[Report]:
 
         presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output)
         whole = plugin.report(judged, presentation)
-        return [whole, *(plugin.report_each(judged, presentation) if options.per_mount else ())]
+        each = plugin.report_each(judged, presentation) if options.per_mount else ()
+        return [parts.fitted(report, options.max_output) for report in (whole, *each)]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
-        line, state = summary.plain_verdict(judged, error)
-        return [Report(text.encoded(line, "utf-8"), state, ())]
+        return [summary.plain_report(judged, error)]

@@ -8,37 +8,23 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from check_mounts import filesystems, meaning, selection, text
 from check_mounts.model import Condition, Mount, State, Survey
 from check_mounts.outcome import Outcome, Step
+from check_mounts.parts import Detail, Failure, Report, Worth
 from check_mounts.policy import Judged, Judgement, bad_lines
 
 # More failures than this are grouped; more groups than this are counted.
 _NAMED = 5
-MOST_GROUPS = 6
+_MOST_GROUPS = 6
 _EXAMPLES = 3
 _REASONS = 2
 _BOUNDS = 2
 _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What is said: ``output`` ready to be written, the ``state`` that the exit code says, and the
-    items of its ``perfdata``.
-
-    ``mount_point`` is what it is about, None where that is all of them.
-    """
-
-    output: bytes
-    state: State
-    perfdata: Sequence[str]
-    mount_point: Optional[bytes] = None
 
 
 def described(mount: Mount) -> str:
@@ -109,21 +95,14 @@ def _too_small_words(judgements: Iterable[Judgement]) -> str:
     return "".join(f", {number} too small for {bound}" for bound, number in numbers.items())
 
 
-class Failure(NamedTuple):
-    """An item of the status line, and how many failures it stands for."""
-
-    words: str
-    stands_for: int
-
-
-def failures(judgements: Sequence[Judgement]) -> list[str]:
-    """The failures as items of the status line, the worst first."""
-    items = failure_items(judgements)
-    rest = sum(item.stands_for for item in items[MOST_GROUPS:])
-    return [item.words for item in items[:MOST_GROUPS]] + ([f"and {rest} more"] if rest else [])
+def report(judged: Judged) -> Report:
+    """The status line: what every output begins with."""
+    items = _failure_items(judged.judgements)
+    named, rest = items[:_MOST_GROUPS], items[_MOST_GROUPS:]
+    return Report(judged.state, headline(judged), named, sum(item.stands_for for item in rest))
 
 
-def failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
+def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
     """All of them, a few by name, many in groups. Lines are no mounts, and so are not grouped with
     them."""
     bad = failed(judgements)
@@ -232,19 +211,6 @@ def _reason(member: Judgement) -> str:
     return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
 
 
-class Worth(enum.IntEnum):
-    """What a part of an output is worth where there is no room for all: the first are kept the
-    longest."""
-
-    FAILURE = enum.auto()  # in the status line
-    FAILED = enum.auto()  # a line about what is not OK
-    ABOUT_FAILED = enum.auto()  # and those below it
-    NOTE = enum.auto()
-    COUNT = enum.auto()  # perfdata of the whole
-    LATENCY = enum.auto()  # and of single mounts
-    REST = enum.auto()
-
-
 def unremembered(survey: Survey) -> Optional[str]:
     """Why stuck probes are not remembered, as a message; None where they are."""
     return f"stuck probes are not remembered: {survey.unremembered}" if survey.unremembered else None
@@ -254,15 +220,6 @@ def notes(survey: Survey) -> list[str]:
     """The survey's notes, in the order in which they are printed."""
     without_memory = unremembered(survey)
     return [*([without_memory] if without_memory else []), *survey.notes]
-
-
-class Detail(NamedTuple):
-    """A line below the status line. ``head``: the position of the line without which it means
-    nothing, or None."""
-
-    words: str
-    worth: Worth
-    head: Optional[int] = None
 
 
 def details(judged: Judged, verbosity: int) -> list[Detail]:
@@ -332,10 +289,13 @@ def slowest(judgements: Iterable[Judgement]) -> float:
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
 
 
-def plain_verdict(judged: Judged, error: Exception) -> tuple[str, State]:
+def plain_report(judged: Judged, error: Exception) -> Report:
     """What was measured is not lost because the report failed: the verdict in plain words, one
     line, at least UNKNOWN."""
-    state = max(judged.state, State.UNKNOWN, key=lambda state: state.rank)
+    plain = report(judged)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
-    words = "; ".join([headline(judged), *failures(judged.judgements), why])
-    return f"MOUNTS {state.name} - {words}\n", state
+    return dataclasses.replace(
+        plain,
+        state=max(plain.state, State.UNKNOWN, key=lambda state: state.rank),
+        failures=[*plain.failures, Failure(why, 0)],
+    )

@@ -292,7 +292,7 @@ def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (process.returncode, process.stderr) == (2, b"")
     assert process.stdout == (
-        b"MOUNTS CRITICAL - 1 of 2 mounts failed; /gone missing: not mounted; the report failed: ImportError: broken\n"
+        b"MOUNTS CRITICAL - 1 of 2 mounts failed: /gone missing: not mounted; the report failed: ImportError: broken\n"
     )
 
 

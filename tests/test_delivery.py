@@ -17,10 +17,14 @@ import pytest
 
 from check_mounts import delivery, passive, processes, workers
 from check_mounts.delivery import Courier, Delivery, Receipt, Submission
+from check_mounts.model import State
+from check_mounts.parts import Report
 from check_mounts.passive import Refused, Result, Undelivered
 from tests.conftest import Fuse, until
+from tests.reported import reported
 
-RESULTS = [Result("host", "mounts", 0, b"MOUNTS OK - 1 mount checked | mounts=1\n", ["mounts=1"], 1e9, 129.0, "host")]
+REPORT = reported(b"MOUNTS OK - 1 mount checked | mounts=1\n", ["mounts=1"])
+RESULTS = [Result("host", "mounts", REPORT, 1e9, 129.0, "host")]
 
 
 @dataclasses.dataclass
@@ -39,7 +43,7 @@ class Elsewhere:
 def into(path: Path) -> Callable[[Sequence[Result], float], None]:
     def write(results: Sequence[Result], _: float) -> None:
         with path.open("ab") as file:
-            file.writelines(result.output for result in results)
+            file.writelines(f"{result.report.headline}\n".encode() for result in results)
 
     return write
 
@@ -101,7 +105,7 @@ def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
         "1 result submitted to good",
         "1 result submitted to unsure, which does not confirm that anything has arrived",
     ]
-    assert (tmp_path / "out").read_bytes() == RESULTS[0].output
+    assert (tmp_path / "out").read_bytes() == b"1 mount checked\n"
 
 
 def test_a_python_without_what_a_destination_needs(interrupts: int) -> None:
@@ -151,7 +155,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def numbered(number: int) -> list[Result]:
-    return [dataclasses.replace(RESULTS[0], output=b"%d\n" % number)]
+    return [dataclasses.replace(RESULTS[0], report=Report(State.OK, str(number)))]
 
 
 def test_the_newest_and_no_queue(tmp_path: Path) -> None:

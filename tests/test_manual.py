@@ -105,7 +105,7 @@ def test_perfdata_is_what_there_is() -> None:
     limit = parse_capacity("90")
     policy = Policy(usage_warning=limit, inodes_warning=limit)
     whole = report(judged(_told(), policy), Presentation(perfdata="steps"))
-    first = whole.output.decode().split("\n")[0].partition(" | ")[2]
+    first = whole.first_line.partition(" | ")[2]
     printed = {quoted or plain for quoted, plain in re.findall(r"(?:'([^']+)'|(\w+))=", first)}
     general = {name for name in printed if not name.startswith("/")}
     assert general == {name for name, _ in summary.counts(())} | {"time", "slowest"}

@@ -31,6 +31,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from check_mounts.model import State
+from check_mounts.parts import Detail, Failure, Number, Report, Worth
 from check_mounts.passive import (
     Destination,
     Result,
@@ -47,6 +49,7 @@ from check_mounts.passive import (
 )
 from check_mounts.passive.address import parse_url
 from tests.conftest import in_time, undelivered, until
+from tests.reported import reported
 
 PRINTED = (
     b"MOUNTS CRITICAL - 2 of 3 mounts failed: /srv/a timed out; /srv/\\012b dead | ok=1 'free on /a b'=2s;;;0\n"
@@ -74,7 +77,7 @@ def guard() -> Iterator[None]:
 
 def result(**changes: object) -> Result:
     values: dict[str, object] = {
-        "host": "client1", "service": "mounts", "state": 2, "output": PRINTED, "perfdata": PERFDATA, "taken": 1700000000.5, "ttl": 120.0,
+        "host": "client1", "service": "mounts", "report": reported(PRINTED, PERFDATA), "taken": 1700000000.5, "ttl": 120.0,
         "source": "client1.example.org",
     }  # fmt: skip
     return Result(**{**values, **changes})  # type: ignore[arg-type]
@@ -198,11 +201,15 @@ def test_any_word_is_understood_or_refused_in_one_line(kind: str, rest: str) -> 
 
 
 LONG = st.tuples(WORDS, st.integers(1, 200)).map(lambda pair: pair[0] * pair[1])
+REPORTS = st.builds(
+    Report,
+    state=st.sampled_from(State), headline=LONG, failures=st.lists(st.builds(Failure, LONG, st.integers(0, 9)), max_size=6),
+    unnamed=st.integers(0, 99), perfdata=st.lists(st.builds(Number, WORDS, st.just(Worth.COUNT)), max_size=60),
+    lines=st.lists(st.builds(Detail, LONG, st.just(Worth.REST)), max_size=9),
+)  # fmt: skip
 RESULTS = st.builds(
     Result,
-    host=WORDS, service=WORDS, state=st.integers(-1, 300),
-    output=st.one_of(st.binary(max_size=64), LONG.map(lambda words: words.encode("utf-8", "surrogatepass"))),
-    perfdata=st.lists(WORDS, max_size=60), taken=st.floats(0, 2e9), ttl=st.none() | st.floats(-1, 1e6), source=WORDS,
+    host=WORDS, service=WORDS, report=REPORTS, taken=st.floats(0, 2e9), ttl=st.none() | st.floats(-1, 1e6), source=WORDS,
 )  # fmt: skip
 
 
@@ -318,9 +325,9 @@ def test_what_is_printed_is_what_is_sent() -> None:
         "execution_end": 1700000000.5,
         "ttl": 120.0,
     }
-    assert nrdp.element(result(output="a<b>&ü\nc\n".encode(), perfdata=())) == (
+    assert nrdp.element(result(report=reported("a<b>&ü\nc\n".encode()))) == (
         '<checkresult type="service" checktype="1"><hostname>client1</hostname><servicename>mounts</servicename><state>2</state>'
-        "<output>a&lt;b&gt;&amp;&#252;\\nc</output></checkresult>"
+        "<output>MOUNTS CRITICAL - a&lt;b&gt;&amp;&#252;\\nc</output></checkresult>"
     )
 
 
@@ -332,7 +339,9 @@ def test_a_fresh_result_is_one_of_the_moment_for_icinga() -> None:
 
 def test_without_output_it_is_still_a_result_of_the_service() -> None:
     """send_nsca takes a record of three fields for a result of the host."""
-    assert nsca.compose([result(output=b"\n", perfdata=())], ng=False)[1] == b"client1\tmounts\t2\t(no output)\x17"
+    assert nsca.compose([result(report=Report(State.CRITICAL, ""))], ng=False)[1] == (
+        b"client1\tmounts\t2\tMOUNTS CRITICAL - \x17"
+    )
 
 
 def test_names_that_nsca_would_cut_are_refused() -> None:
@@ -353,13 +362,16 @@ def test_what_does_not_fit_is_left_out_in_whole_pieces() -> None:
 
     def sent(verdict: str, perfdata: Sequence[str], below: str) -> str:
         output = f"{verdict} | {' '.join(perfdata)}\n{below}\n".encode()
-        line = command_file.command(result(output=output, perfdata=perfdata))
+        line = command_file.command(result(report=reported(output, perfdata)))
         assert 3900 < len(line) <= 4096
         return line.decode().split(";", 4)[4].rstrip("\n")
 
     # A verdict that is too long loses whole failures, and leaves room for perfdata.
-    verdict, _, perfdata = sent("MOUNTS CRITICAL - " + failed, summary, lines).partition(" | ")
-    assert verdict.endswith(" timed out; ...") and failed.startswith(verdict[len("MOUNTS CRITICAL - ") : -len("; ...")])
+    verdict, _, perfdata = sent("MOUNTS CRITICAL - 400 of 400 mounts failed: " + failed, summary, lines).partition(
+        " | "
+    )
+    named, _, more = verdict.partition(" failed: ")[2].rpartition("; ")
+    assert failed.startswith(named + "; ") and more == f"and {400 - named.count(' timed out')} more"
     assert perfdata.split("\\n")[0] == "ok=0 timed_out=400"
     # Perfdata loses whole items, beyond its half before the lines, which say what fails.
     verdict, _, rest = sent("MOUNTS CRITICAL - x", numbers, lines).partition(" | ")
@@ -380,15 +392,36 @@ def test_what_does_not_fit_is_left_out_in_whole_pieces() -> None:
 
 @given(RESULTS, st.integers(100, 5000))
 def test_what_fits_is_no_longer_than_the_limit(given_: Result, limit: int) -> None:
-    parts = records.message(given_)
+    parts = records.safe(given_.report)
     words = records.fitted(parts, limit, lambda piece: len(piece.encode()))
     assert len(words.encode()) <= limit
     verdict = words.split("\n")[0].partition(" | ")[0]
-    assert verdict == parts.verdict or (
-        verdict.endswith("...") and parts.verdict.startswith(verdict[:-3].removesuffix("; "))
+    counts = range(len(parts.failures) + 1)
+    fewer = [
+        dataclasses.replace(parts, failures=parts.failures[:count], unnamed=parts.failed - _stand_for(parts, count))
+        for count in counts
+    ]
+    assert verdict in [each.verdict for each in fewer] or (
+        verdict.endswith("...") and fewer[0].verdict.startswith(verdict[:-3])
     )
     items = words.split("\n")[0].partition(" | ")[2]
-    assert any(items == " ".join(parts.perfdata[:count]) for count in range(len(parts.perfdata) + 1))
+    numbers = [each.words for each in parts.perfdata]
+    assert any(items == " ".join(numbers[:count]) for count in range(len(numbers) + 1))
+
+
+def _stand_for(report: Report, count: int) -> int:
+    return sum(failure.stands_for for failure in report.failures[:count])
+
+
+def test_a_failure_whose_words_look_like_several_is_left_out_as_a_whole() -> None:
+    """Words that come from a server or a configuration may contain what stands between failures,
+    and a part of them could say the contrary."""
+    failures = [Failure(f"/srv/{number} dead: {'x' * 200}; nothing is wrong", 1) for number in range(6)]
+    report = Report(State.CRITICAL, "6 of 6 mounts failed", failures)
+    for limit in range(100, len(report.verdict)):
+        words = records.fitted(report, limit, len)
+        assert words.count(" dead: ") == words.count("; nothing is wrong"), words
+        assert len(words) <= limit
 
 
 # --- the command file

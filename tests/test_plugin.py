@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from check_mounts import parts, summary
 from check_mounts import plugin as plugins
-from check_mounts import summary
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judge_all, judged
+from check_mounts.policy import Policy, judged
 from check_mounts.thresholds import Range
 from tests.conftest import PYTHON, ROOT
 
@@ -41,14 +41,15 @@ def survey(*findings: Finding, **members: object) -> Survey:
 
 
 def printed(result: Survey, policy: Optional[Policy] = None, **presentation: object) -> str:
-    return report(judged(result, policy or Policy()), Presentation(**presentation)).output.decode("utf-8")  # type: ignore[arg-type]
+    shown = Presentation(**presentation)  # type: ignore[arg-type]
+    return parts.printed(report(judged(result, policy or Policy()), shown), shown.max_output).decode("utf-8")
 
 
 def written(
     result: Survey, policy: Policy, presentation: Presentation, allow_none: bool = False
 ) -> tuple[bytes, State]:
     whole = report(judged(result, policy, allow_none), presentation)
-    return whole.output, whole.state
+    return parts.printed(whole, presentation.max_output, presentation.encoding), whole.state
 
 
 HEALTHY = [finding(b"/m%d" % number, Condition.OK) for number in range(42)]
@@ -278,7 +279,7 @@ def test_the_longest_names_are_cut_in_the_status_line_only() -> None:
 
 def test_failures_are_words_alone_where_there_is_no_mount() -> None:
     line = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood, because: x")
-    assert summary.failures(judge_all(survey(line), Policy())) == [line.detail]
+    assert [each.words for each in summary.report(judged(survey(line), Policy())).failures] == [line.detail]
     assert report(judged(survey(line, *HEALTHY), Policy()), Presentation()).state is State.UNKNOWN
 
 
@@ -316,7 +317,10 @@ def test_each_mount_as_a_service_of_its_own() -> None:
     reports = report_each(
         judged(survey(HEALTHY[0], hung, covered, missing, unread), Policy()), Presentation(verbosity=1)
     )
-    assert [(each.mount_point, each.state, each.output, each.perfdata) for each in reports] == [
+    assert [
+        (each.mount_point, each.state, parts.printed(each, 0), [item.words for item in each.perfdata])
+        for each in reports
+    ] == [
         (
             b"/h|\n'",
             State.CRITICAL,

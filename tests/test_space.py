@@ -60,7 +60,7 @@ def full(*findings: Finding, policy: Policy = CRITICAL_90, left_out: Sequence[Mo
 
 
 def printed(*findings: Finding, policy: Policy = FREE_10, verbosity: int = 0) -> str:
-    return report(judged(Survey(findings), policy), Presentation(verbosity, perfdata="none")).output.decode()
+    return report(judged(Survey(findings), policy), Presentation(verbosity, perfdata="none")).whole
 
 
 # -- what is not judged
@@ -100,7 +100,7 @@ def test_what_nobody_can_fill_is_not_judged(where: Mount) -> None:
     bursting = Usage(55 * MIB, 0, 0, 100, 0)
     policy = dataclasses.replace(CRITICAL_90, inodes_critical=parse_capacity("90"), usage_warning=parse_capacity("1M:"))
     assert full(found(where, bursting), policy=policy) == []
-    output = report(judged(Survey((found(where, bursting),)), policy), Presentation()).output.decode()
+    output = report(judged(Survey((found(where, bursting),)), policy), Presentation()).whole
     assert (
         output.startswith("MOUNTS OK - 1 mount checked in 0.0 s |")
         and " used'" not in output

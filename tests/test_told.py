@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import conditions, episodes, jsontext, summary, text
+from check_mounts import conditions, episodes, jsontext, parts, summary, text
 from check_mounts import plugin as plugins
 from check_mounts.fstab import read_fstab
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey, Unparsed
@@ -60,7 +60,7 @@ def survey(*findings: Finding, **members: object) -> Survey:
 
 def printed(result: Survey, policy: Optional[Policy] = None, per_mount: bool = False, **presentation: object) -> str:
     shown = Presentation(**presentation)  # type: ignore[arg-type]
-    return report(judged(result, policy or Policy()), shown, per_mount).output.decode("utf-8")
+    return parts.printed(report(judged(result, policy or Policy()), shown, per_mount), shown.max_output).decode("utf-8")
 
 
 def verdict(result: Survey) -> str:
@@ -265,13 +265,15 @@ def test_no_output_is_longer_than_it_may_be(
     findings = [finding(b"/" + name.replace(b"\0", b""), condition) for name, condition in names]
     presentation = Presentation(verbosity, perfdata, limit, encoding=encoding)
     result = judged(survey(*findings), Policy())
-    whole = report(result, Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount).output
-    output = report(result, presentation, per_mount).output
+    unlimited = report(result, Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount)
+    whole = parts.printed(unlimited, 0, encoding)
+    output = parts.printed(report(result, presentation, per_mount), limit, encoding)
     assert len(output) <= limit
     assert output == whole if len(whole) <= limit else b" left out: --max-output)\n" in output or b"; and " in output
     for each in report_each(result, presentation):
-        assert len(each.output) <= limit
-        assert each.output.startswith(b"MOUNTS ")
+        own = parts.printed(each, limit, encoding)
+        assert len(own) <= limit
+        assert own.startswith(b"MOUNTS ")
 
 
 def test_json_is_never_cut(plugin: Plugin) -> None:

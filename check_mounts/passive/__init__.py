@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Optional, Protocol
 
 from check_mounts import text
+from check_mounts.parts import Report
 
 # How a destination is written, for messages and help.
 KINDS = ("command-file:PATH", "nsca:HOST[:PORT]", "icinga2:https://HOST:PORT", "nrdp:URL")
@@ -33,17 +34,14 @@ class Refused(Undelivered):
 class Result:
     """One result of one service.
 
-    ``state`` is the exit code, ``output`` the finished text as a plugin prints it: UTF-8, its first
-    line ``verdict | perfdata``, maybe more lines, and a newline at the end. ``perfdata`` are the
-    items of that line, one by one. ``taken`` is when it was measured, in seconds since the epoch,
-    ``ttl`` for how many seconds the server may take it for the present; None where nobody knows
-    when the next one comes. ``source`` is the name of the host that measured it."""
+    ``report`` is in parts: each destination fits it into a limit of its own. ``taken`` is when it
+    was measured, in seconds since the epoch, ``ttl`` for how many seconds the server may take it
+    for the present; None where the time of the next one is not known. ``source`` is the name of the
+    host that measured it."""
 
     host: str
     service: str
-    state: int
-    output: bytes
-    perfdata: Sequence[str]
+    report: Report
     taken: float
     ttl: Optional[float]
     source: str

@@ -33,12 +33,12 @@ _LEAST_ROOM = 512
 def command(result: Result) -> bytes:
     """The line for the pipe. Raises Undelivered for names that leave no room."""
     host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
-    head = f"[{max(0, int(result.taken))}] PROCESS_SERVICE_CHECK_RESULT;{host};{service};{records.state(result)};"
+    head = f"[{max(0, int(result.taken))}] PROCESS_SERVICE_CHECK_RESULT;{host};{service};{result.report.state.value};"
     room = _LONGEST - len(head.encode("utf-8")) - 1
     if room < _LEAST_ROOM:
         raise Undelivered("the names of host and service are too long")
     words = records.fitted(
-        records.message(result).unambiguous(), room, lambda piece: len(piece.encode("utf-8")), newline="\\n"
+        records.unambiguous(records.safe(result.report)), room, lambda piece: len(piece.encode("utf-8")), newline="\\n"
     )
     return (head + words + "\n").encode("utf-8")
 

@@ -108,14 +108,16 @@ def request(result: Result, now: float) -> bytes:
     anything but itself."""
     import json
 
-    parts = records.message(result)
-    output = records.fitted(dataclasses.replace(parts, perfdata=()), _LONGEST, lambda piece: len(piece.encode("utf-8")))
+    report = records.safe(result.report)
+    output = records.fitted(
+        dataclasses.replace(report, perfdata=()), _LONGEST, lambda piece: len(piece.encode("utf-8"))
+    )
     fields: dict[str, Any] = {
         "type": "Service",
         "service": f"{records.name(result.host)}!{records.name(result.service)}",
-        "exit_status": records.state(result),
+        "exit_status": result.report.state.value,
         "plugin_output": output,
-        "performance_data": list(parts.perfdata),
+        "performance_data": [each.words for each in report.perfdata],
         "check_source": text.one_line(result.source),
     }
     if now - result.taken > _FRESH:

@@ -85,12 +85,15 @@ def element(result: Result) -> str:
     Line breaks of the output are written ``\\n``, as the server's file needs it; only later
     versions of it see to that themselves."""
     words = records.fitted(
-        records.message(result).unambiguous(), _LONGEST, lambda piece: len(piece.encode("utf-8")), newline="\\n"
+        records.unambiguous(records.safe(result.report)),
+        _LONGEST,
+        lambda piece: len(piece.encode("utf-8")),
+        newline="\\n",
     )
     fields = {
         "hostname": records.name(result.host, forbidden=";"),
         "servicename": records.name(result.service, forbidden=";"),
-        "state": str(records.state(result)),
+        "state": str(result.report.state.value),
         "output": words,
     }
     inner = "".join(f"<{tag}>{_escaped(value)}</{tag}>" for tag, value in fields.items())

@@ -123,8 +123,8 @@ def record(result: Result) -> bytes:
     for what, name, longest in (("host", host, _CLASSIC_HOST), ("service", service, _CLASSIC_SERVICE)):
         if len(name.encode("utf-8")) > longest:
             raise Undelivered(f"NSCA cuts the name of a {what} at {longest} bytes")
-    words = records.fitted(records.message(result).unambiguous(), _CLASSIC_OUTPUT, _escaped_size)
-    return f"{host}\t{service}\t{records.state(result)}\t{words}\x17".encode()
+    words = records.fitted(records.unambiguous(records.safe(result.report)), _CLASSIC_OUTPUT, _escaped_size)
+    return f"{host}\t{service}\t{result.report.state.value}\t{words}\x17".encode()
 
 
 def _escaped_size(words: str) -> int:

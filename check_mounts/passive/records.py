@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from check_mounts import text
+from check_mounts.parts import Report
 from check_mounts.passive import Refused, Result, Undelivered
 
-_NOTHING = "(no output)"
 _CUT = "..."
 _MORE = "({} more lines left out)"
 # Nagios takes \n for a line break and \\ for a backslash in what comes by its command pipe, Icinga
@@ -45,11 +45,6 @@ def name(words: str, forbidden: str = "") -> str:
     return safe[:-1] + text.escaped(" ") if forbidden and safe.endswith(" ") else safe
 
 
-def state(result: Result) -> int:
-    """0 to 3; anything else is UNKNOWN. Nagios takes an empty one for OK."""
-    return result.state if result.state in (0, 1, 2, 3) else 3
-
-
 def label(result: Result) -> str:
     """How to call a result in a message."""
     return text.clipped(text.one_line(f"{result.host}!{result.service}"), 200)
@@ -64,58 +59,47 @@ def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Und
     return Refused(words) if len(failures) < total and not for_now else Undelivered(words)
 
 
-@dataclasses.dataclass(frozen=True)
-class Message:
-    """The pieces of an output: none has a ``|`` or a line break in it, and there is always a
-    verdict."""
-
-    verdict: str
-    perfdata: tuple[str, ...]
-    lines: tuple[str, ...]
-
-    def unambiguous(self) -> Message:
-        """The same for a server that takes backslashes for its own."""
-        return Message(_literal(self.verdict), tuple(map(_literal, self.perfdata)), tuple(map(_literal, self.lines)))
+def safe(report: Report) -> Report:
+    """The same in parts of one line each, none of which contains a ``|``, which would end the
+    verdict. Perfdata that is blank is no item."""
+    numbers = [each._replace(words=each.words.strip(" ")) for each in report.perfdata if each.words.strip(" ")]
+    return _mapped(dataclasses.replace(report, perfdata=numbers), text.one_line)
 
 
-def _literal(words: str) -> str:
-    return _AMBIGUOUS.sub(r"\\134", words)
+def unambiguous(report: Report) -> Report:
+    """The same for a server that takes backslashes for its own."""
+    return _mapped(report, lambda words: _AMBIGUOUS.sub(r"\\134", words))
 
 
-def message(result: Result) -> Message:
-    """An output in pieces. Perfdata is taken from where it is item by item, so no label can be cut
-    at a blank in it."""
-    first, *rest = result.output.decode("utf-8", "surrogateescape").split("\n")
-    while rest and not rest[-1]:
-        rest.pop()
-    verdict = text.one_line(first.partition("|")[0].rstrip(" "))
-    # Without output send_nsca takes a result for one of the host, whose state then is the name of
-    # the service.
-    return Message(
-        verdict if verdict.strip() else _NOTHING,
-        tuple(text.one_line(item.strip(" ")) for item in result.perfdata if item.strip(" ")),
-        tuple(map(text.one_line, rest)),
+def _mapped(report: Report, change: Callable[[str], str]) -> Report:
+    return dataclasses.replace(
+        report,
+        headline=change(report.headline),
+        failures=[each._replace(words=change(each.words)) for each in report.failures],
+        perfdata=[each._replace(words=change(each.words)) for each in report.perfdata],
+        lines=[each._replace(words=change(each.words)) for each in report.lines],
     )
 
 
-def fitted(parts: Message, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
+def fitted(report: Report, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
     """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole
     lines, whole items of perfdata.
 
-    Of a verdict that is too long, whole failures are left out at its end; half of the room is kept
-    for perfdata, so that graphs do not break off where many mounts fail, and what is said of lines
-    that are left out. The other items are worth less than the lines, which say what fails. ``size``
-    has to be additive."""
-    numbers = [(" " if position else " | ") + item for position, item in enumerate(parts.perfdata)]
+    A verdict that is too long loses whole failures at its end; half of the room is kept for
+    perfdata, so that graphs do not break off where many mounts fail, and for saying how many lines
+    are left out. The other items are worth less than the lines, which say what fails. ``size`` has
+    to be additive."""
+    lines = [each.words for each in report.lines]
+    numbers = [(" " if position else " | ") + each.words for position, each in enumerate(report.perfdata)]
     sizes = list(map(size, numbers))
-    notice = size(newline + _MORE.format(len(parts.lines))) if parts.lines else 0
+    notice = size(newline + _MORE.format(len(lines))) if lines else 0
     kept = min(sum(sizes), limit // 2)
-    words = _shortened(parts.verdict, limit - kept - notice, size)
+    words = _verdict(report, limit - kept - notice, size)
     left = limit - size(words)
-    first = _count(sizes, min(left - notice, max(kept, left - sum(size(newline + line) for line in parts.lines))))
-    lines = _lines(parts.lines, left - sum(sizes[:first]), size, newline)
-    count = first + _count(sizes[first:], left - sum(sizes[:first]) - size(lines))
-    return words + "".join(numbers[:count]) + lines
+    first = _count(sizes, min(left - notice, max(kept, left - sum(size(newline + line) for line in lines))))
+    below = _lines(lines, left - sum(sizes[:first]), size, newline)
+    count = first + _count(sizes[first:], left - sum(sizes[:first]) - size(below))
+    return words + "".join(numbers[:count]) + below
 
 
 def _count(sizes: Sequence[int], room: int) -> int:
@@ -127,19 +111,21 @@ def _count(sizes: Sequence[int], room: int) -> int:
     return count
 
 
-def _shortened(verdict: str, room: int, size: Callable[[str], int]) -> str:
+def _verdict(report: Report, room: int, size: Callable[[str], int]) -> str:
+    """The verdict with as many of the failures as there is room for: the first, which are the
+    worst."""
+    named = list(report.failures)
+    while size(report.verdict) > room and named:
+        unnamed = report.unnamed + named.pop().stands_for
+        report = dataclasses.replace(report, failures=tuple(named), unnamed=unnamed)
+    return _cut(report.verdict, room, size)
+
+
+def _cut(verdict: str, room: int, size: Callable[[str], int]) -> str:
     if size(verdict) <= room:
         return verdict
-    failures = verdict.split("; ")
-    while len(failures) > 1:
-        failures.pop()
-        shorter = "; ".join([*failures, _CUT])
-        if size(shorter) <= room:
-            return shorter
-    while verdict and size(verdict + _CUT) > room:
-        verdict = verdict[
-            : -max(1, (size(verdict + _CUT) - room) // 8)
-        ]  # a character has 4 bytes at the most, maybe escaped
+    while verdict and (excess := size(verdict + _CUT) - room) > 0:
+        verdict = verdict[: -max(1, excess // 8)]  # a character has at most 4 bytes, which may be escaped
     return verdict + _CUT
 
 

@@ -18,6 +18,7 @@ from tests.conftest import Mounts, Plugin, undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.nagios import Nagios, as_status
 from tests.monitoring.stack import Stack
+from tests.reported import reported
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -39,7 +40,7 @@ def printed(mounts: Mounts, plugin: Plugin) -> bytes:
 
 def result(output: bytes, service: str = "mounts", **changes: object) -> Result:
     perfdata = PERFDATA.findall(output.decode().split("\n")[0].partition(" | ")[2])
-    return Result("client1", service, 2, output, perfdata, time.time(), 60.0, "client1")
+    return Result("client1", service, reported(output, perfdata), time.time(), 60.0, "client1")
 
 
 def submit(path: Path, *results: Result) -> None:

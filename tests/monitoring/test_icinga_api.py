@@ -16,6 +16,7 @@ from check_mounts.passive import Refused, Result, Settings, destination
 from tests.conftest import undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.stack import Stack, free_port
+from tests.reported import reported
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -63,8 +64,8 @@ class Api:
 
 
 def result(service: str, output: bytes = PRINTED, **changes: Any) -> Result:
-    values = {"perfdata": PERFDATA, "taken": time.time(), "ttl": 300.0, **changes}
-    return Result("client1", service, 2, output, source="client1.example.org", **values)
+    values = {"taken": time.time(), "ttl": 300.0, **changes}
+    return Result("client1", service, reported(output, PERFDATA), source="client1.example.org", **values)
 
 
 @pytest.fixture(scope="module")

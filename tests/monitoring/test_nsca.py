@@ -14,6 +14,7 @@ from check_mounts.passive import Destination, Result, Settings, destination
 from tests.conftest import undelivered
 from tests.monitoring.nagios import Nagios, as_status
 from tests.monitoring.stack import SEND_NSCA_NG, Stack, free_port
+from tests.reported import reported
 
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
@@ -30,7 +31,7 @@ NAMES = ("mounts", SHOWN, "first", "second", "long", "lost", "next")
 
 
 def result(service: str, output: bytes = PRINTED, perfdata: tuple[str, ...] = PERFDATA) -> Result:
-    return Result("client1", service, 2, output, perfdata, time.time(), 60.0, "client1")
+    return Result("client1", service, reported(output, perfdata), time.time(), 60.0, "client1")
 
 
 class Submission:

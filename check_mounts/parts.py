@@ -1,0 +1,174 @@
+"""A report in typed parts, and as much of it as fits into a limit.
+
+Import budget: ``dataclasses``, ``enum``, ``typing``. Pure.
+
+A report stays in parts until the edge of an output: no text that is finished is taken apart again,
+because the words about one mount may contain any separator."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Optional
+
+from check_mounts import text
+from check_mounts.model import State
+
+
+class Worth(enum.IntEnum):
+    """How much a part is worth where there is no room for all: the first are kept the longest."""
+
+    FAILURE = enum.auto()  # in the status line
+    FAILED = enum.auto()  # a line about what is not OK
+    ABOUT_FAILED = enum.auto()  # the lines below it
+    NOTE = enum.auto()
+    COUNT = enum.auto()  # perfdata of the whole
+    LATENCY = enum.auto()  # perfdata of single mounts
+    REST = enum.auto()
+
+
+class Failure(NamedTuple):
+    """An item of the status line, and how many failures it stands for."""
+
+    words: str
+    stands_for: int
+
+
+class Number(NamedTuple):
+    """An item of perfdata."""
+
+    words: str
+    worth: Worth
+
+
+class Detail(NamedTuple):
+    """A line below the status line. ``head``: the position of the line without which it means
+    nothing, or None."""
+
+    words: str
+    worth: Worth
+    head: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The parts of an output, and the ``state`` that its exit code says.
+
+    ``failures`` are those that the status line names, ``unnamed`` the number of all others.
+    ``mount_point`` is the mount that it is about, None where it is about all of them."""
+
+    state: State
+    headline: str
+    failures: Sequence[Failure] = ()
+    unnamed: int = 0
+    perfdata: Sequence[Number] = ()
+    lines: Sequence[Detail] = ()
+    mount_point: Optional[bytes] = None
+
+    @property
+    def said(self) -> str:
+        """``1 of 42 mounts failed: /home (nfs4 filer1:/x) timed out after 5 s``."""
+        more = [f"and {self.unnamed} more"] if self.unnamed else []
+        named = [*(failure.words for failure in self.failures), *more]
+        return self.headline + (": " + "; ".join(named) if self.failures else "")
+
+    @property
+    def verdict(self) -> str:
+        """The status line without perfdata."""
+        return f"MOUNTS {self.state.name} - {self.said}"
+
+    @property
+    def first_line(self) -> str:
+        """The status line with perfdata, which is separated by single spaces: Icinga 2 reads it
+        nowhere else."""
+        return self.verdict + (" | " + " ".join(number.words for number in self.perfdata) if self.perfdata else "")
+
+    @property
+    def whole(self) -> str:
+        """All of it, as a plugin prints it."""
+        return "".join(f"{line}\n" for line in (self.first_line, *(line.words for line in self.lines)))
+
+    @property
+    def failed(self) -> int:
+        """How many failures there are."""
+        return self.unnamed + sum(failure.stands_for for failure in self.failures)
+
+
+def printed(report: Report, limit: int, encoding: str = "utf-8") -> bytes:
+    """The output, ready to be written, of no more than ``limit`` bytes (0: no limit)."""
+    return text.encoded(fitted(report, limit, encoding).whole, encoding)
+
+
+def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
+    """The report within the limit: the verdict always, then what is worth most, part by part, and
+    how much was left out."""
+
+    def size(words: str) -> int:
+        return len(text.encoded(words, encoding))
+
+    if limit == 0 or size(report.whole) <= limit:
+        return report
+    closing = _left_out(report.failed, len(report.lines), len(report.perfdata))
+    bare = dataclasses.replace(report, headline="", failures=(), perfdata=(), lines=())
+    headline = _squeezed(report.headline, limit - len(closing) - 2 - size(bare.verdict), size)  # two line feeds
+    bare = dataclasses.replace(bare, headline=headline)
+    room = limit - size(bare.verdict) - len(closing) - 2 - len(f"; and {report.failed} more") - len(" |")
+    return _with_what_fits(report, bare, room, size)
+
+
+class _Piece(NamedTuple):
+    """A part that is told as a whole or not at all. ``size``: in bytes, with what joins it to the
+    others."""
+
+    part: object
+    worth: Worth
+    size: int
+    head: Optional[int] = None
+
+
+def _with_what_fits(report: Report, bare: Report, room: int, size: Callable[[str], int]) -> Report:
+    pieces = [_Piece(each, Worth.FAILURE, size(each.words) + 2) for each in report.failures]
+    pieces += [_Piece(each, each.worth, size(each.words) + 1) for each in report.perfdata]
+    first = len(pieces)
+    pieces += [
+        _Piece(each, each.worth, size(each.words) + 1, None if each.head is None else first + each.head)
+        for each in report.lines
+    ]
+    parts = [pieces[index].part for index in sorted(_kept(pieces, room))]
+    failures = [part for part in parts if isinstance(part, Failure)]
+    numbers = [part for part in parts if isinstance(part, Number)]
+    lines = [part._replace(head=None) for part in parts if isinstance(part, Detail)]
+    unsaid = 0 if failures else report.failed
+    closing = _left_out(unsaid, len(report.lines) - len(lines), len(report.perfdata) - len(numbers))
+    lines += [Detail(closing, Worth.REST)] if closing else []
+    unnamed = report.failed - sum(failure.stands_for for failure in failures) if failures else 0
+    return dataclasses.replace(bare, failures=failures, unnamed=unnamed, perfdata=numbers, lines=lines)
+
+
+def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
+    """The positions of those that there is room for, chosen by their worth. One that is too long
+    does not keep others out."""
+    kept: set[int] = set()
+    for index in sorted(range(len(pieces)), key=lambda index: pieces[index].worth):
+        piece = pieces[index]
+        if piece.size <= room and (piece.head is None or piece.head in kept):
+            kept.add(index)
+            room -= piece.size
+    return kept
+
+
+def _left_out(failures: int, lines: int, numbers: int) -> str:
+    """The last line: how many parts were left out, if any. Failures only where none is named;
+    otherwise the status line counts them."""
+    counts = ((failures, "failure"), (lines, "more line"), (numbers, "more value"))
+    parts = [text.counted(count, noun) for count, noun in counts if count]
+    return f"({', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]} left out: --max-output)" if parts else ""
+
+
+def _squeezed(words: str, room: int, size: Callable[[str], int]) -> str:
+    """A headline without its middle where it is too long, as that of a mount by itself may be: it
+    has all names in full."""
+    while (excess := size(words) - room) > 0:
+        words = text.clipped(words, len(words) - max(1, excess // 16))  # a character has at most 16 bytes, escaped
+    return words
