@@ -80,6 +80,7 @@ class Options:
     per_mount: bool
     patterns: Sequence[bytes] = ()
     follow: Callable[[Callable[[bytes], bytes]], None] = lambda lead: None
+    debug: bool = False
 
 
 # How long the comparison has where the probes have needed all of the time, in seconds.

@@ -1101,7 +1101,7 @@ def _load_daemon() -> None:
     from check_mounts import compare, fstab, spec, units  # noqa: F401  for what is declared there
 
     try:
-        from check_mounts import loop  # noqa: F401
+        from check_mounts import serve  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "nagiosplugin":
             raise
@@ -1111,14 +1111,14 @@ def _load_daemon() -> None:
 
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
     _load_daemon()
-    from check_mounts import loop
+    from check_mounts import serve
 
     _started_in()
 
     def say(state: State, words: str) -> None:
         _write(text.encoded(f"MOUNTS {state.name} - {text.one_line(words)}\n", _stdout_encoding()), interrupts)
 
-    return loop.run(options, reload, interrupts, say).value
+    return serve.run(options, reload, interrupts, say).value
 
 
 def _internal(error: Exception) -> str:

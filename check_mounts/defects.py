@@ -1,8 +1,9 @@
 """Where the traceback of a defect goes: nowhere, unless ``--debug`` asks for it. The verdict is the
 same either way.
 
-Import budget: ``os``; traceback only where one is said. A boundary that turns an exception into
-words calls :func:`say` with it."""
+Import budget: ``os``. A boundary that turns an exception into words calls :func:`say` with it. A
+traceback has no lines of source: Python would read them from the files of the program, which may
+lie on a mount that hangs by then."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import os
 TYPE_CHECKING = False  # as in __main__
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
     from typing import Optional
 
 
@@ -38,8 +40,35 @@ def say(error: BaseException) -> None:
     if _through.write is None:
         return
     try:
-        import traceback
-
-        _through.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        _through.write("".join(f"{line}\n" for line in traceback(error)))
     except BaseException:
         pass
+
+
+def place(error: BaseException) -> str:
+    """Where an exception was raised: ``survey.py:123``; empty where that is not known."""
+    frames = _frames(error.__traceback__)
+    return f"{os.path.basename(frames[-1].tb_frame.f_code.co_filename)}:{frames[-1].tb_lineno}" if frames else ""
+
+
+def traceback(error: BaseException) -> "list[str]":
+    """The traceback in the form that Python gives it; that of what the exception was caused by
+    comes first."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return [
+        *(traceback(before) if before is not None else ()),
+        "Traceback (most recent call last):",
+        *(
+            f'  File "{frame.tb_frame.f_code.co_filename}", line {frame.tb_lineno}, in {frame.tb_frame.f_code.co_name}'
+            for frame in _frames(error.__traceback__)
+        ),
+        f"{type(error).__name__}: {error}",
+    ]
+
+
+def _frames(trace: "Optional[TracebackType]") -> "list[TracebackType]":
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    return frames

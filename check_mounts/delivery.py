@@ -1,7 +1,7 @@
 """Results on their way to monitoring servers: each destination in a worker of its own that is
 killed when its time is up.
 
-Import budget: ``dataclasses``, ``select``, ``time``; what the destinations need, which they have
+Import budget: ``dataclasses``, ``select``; clocks; what the destinations need, which they have
 loaded already. A server that is dead, or that takes everything and never answers, costs one worker
 and one line, and delays nobody: not the other destinations, and no check. Nothing is queued: what
 could not be delivered is tried again as what is true then."""
@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 import select
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from typing import Optional
 
 from check_mounts import processes, text, workers
+from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.desks import Desk
 from check_mounts.passive import Destination, Refused, Result, Undelivered
 
@@ -74,7 +74,7 @@ class Delivery:
         """Raises OSError where this host lacks the means for a single worker."""
         self._destinations, self._results, self._seconds = destinations, results, seconds
         self._receipts: dict[int, Receipt] = {}
-        self._latest = monotonic() + seconds + workers.TO_BEGIN
+        self._latest = after(seconds + workers.TO_BEGIN)
         self._pool = workers.Pool(self._serve, _ANSWER_SIZE, seconds, len(destinations), wake_fd)
         for key in range(len(destinations)):
             self._pool.submit(key)
@@ -90,12 +90,12 @@ class Delivery:
         return self._pool.fileno()
 
     @property
-    def due(self) -> float:
-        """When :meth:`step` wants to be called at the latest (CLOCK_MONOTONIC)."""
-        return min(self._pool.due, self._latest)
+    def due(self) -> Monotonic:
+        """When :meth:`step` wants to be called at the latest."""
+        return Monotonic(min(self._pool.due, self._latest))
 
-    def step(self, until: float = 0.0) -> None:
-        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+    def step(self, until: Monotonic = PAST) -> None:
+        """Go on with what has come, or comes until then."""
         for event in self._pool.wait(until):
             error = self._error(event)
             mark = event.answer[:1] if isinstance(event, workers.Answered) else _FAILED
@@ -190,10 +190,16 @@ class _Lane:
 
 class Courier:
     """The daemon's deliveries. One at a time for each destination; those that wait are replaced by
-    what is newer."""
+    what is newer. ``tell`` is told how it went with each that has come to its end, or could not
+    begin.
 
-    def __init__(self, poll: select.poll) -> None:
-        self._poll = poll
+    A task that never ends (see tasks.Task)."""
+
+    done = False
+
+    def __init__(self, tell: Callable[[Receipt], None]) -> None:
+        self._tell = tell
+        self._epoll = select.epoll()
         self._lanes: dict[str, _Lane] = {}
         self._seconds = 0.0
         # Workers of destinations that are no longer wanted, and that have not ended yet.
@@ -218,35 +224,35 @@ class Courier:
             lane.waiting = results
             lane.held_up = held_up.get(name)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable where a delivery has something to do."""
+        return self._epoll.fileno()
+
     @property
-    def due(self) -> Optional[float]:
-        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
-        do."""
-        times = [lane.delivery.due for lane in self._lanes.values() if lane.delivery is not None]
+    def due(self) -> Monotonic:
+        """When to call :meth:`step` at the latest; clocks.NEVER where there is nothing to do."""
+        times: list[float] = [lane.delivery.due for lane in self._lanes.values() if lane.delivery is not None]
         times += [
             lane.not_before for lane in self._lanes.values() if lane.delivery is None and lane.waiting is not None
         ]
-        return min(times, default=None)
+        return Monotonic(min(times, default=NEVER))
 
     def counts(self) -> list[tuple[str, int, int]]:
         """(name, deliveries, failures) of each destination."""
         return [(name, lane.delivered, lane.failed) for name, lane in self._lanes.items()]
 
-    def step(self) -> list[Receipt]:
-        """Go on with all of them; how it went with those that have come to their end, or could not
-        begin."""
-        receipts: list[Receipt] = []
+    def step(self, until: Monotonic = PAST) -> None:
+        """Go on with all of them."""
         self._orphans = processes.unreaped(self._orphans)
         for lane in self._lanes.values():
             if lane.delivery is not None:
-                lane.delivery.step()
+                lane.delivery.step(until)
                 if not lane.delivery.goes_on:
-                    receipts += self._ended(lane, lane.delivery)
+                    self._ended(lane, lane.delivery)
             if lane.delivery is None and lane.waiting is not None and monotonic() >= lane.not_before:
-                receipts += self._begin(lane, lane.waiting)
-        return receipts
+                self._begin(lane, lane.waiting)
 
-    def _begin(self, lane: _Lane, results: Sequence[Result]) -> list[Receipt]:
+    def _begin(self, lane: _Lane, results: Sequence[Result]) -> None:
         lane.stuck = processes.unreaped(lane.stuck)
         if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
@@ -257,10 +263,9 @@ class Courier:
         except OSError as error:
             return self._failed(lane, results, str(error.strerror))
         lane.given, lane.waiting = results, None
-        self._poll.register(lane.delivery.fileno(), select.POLLIN)
-        return []
+        self._epoll.register(lane.delivery.fileno(), select.EPOLLIN)
 
-    def _ended(self, lane: _Lane, delivery: Delivery) -> list[Receipt]:
+    def _ended(self, lane: _Lane, delivery: Delivery) -> None:
         ((receipt,), lane.stuck) = self._close(delivery)
         lane.delivery = None
         if receipt.error is not None and not receipt.reached:
@@ -269,17 +274,17 @@ class Courier:
         lane.failed += receipt.reached
         lane.failures_in_a_row = 0
         lane.not_before = monotonic() + _BETWEEN
-        return [receipt]
+        self._tell(receipt)
 
-    def _failed(self, lane: _Lane, newest: Sequence[Result], why: str) -> list[Receipt]:
+    def _failed(self, lane: _Lane, newest: Sequence[Result], why: str) -> None:
         lane.failed += 1
         lane.not_before = monotonic() + min(_LONGEST_WAIT, _FIRST_WAIT * 2**lane.failures_in_a_row)
         lane.failures_in_a_row = min(lane.failures_in_a_row + 1, 10)
         lane.waiting = newest
-        return [Receipt(lane.destination, len(newest), why)]
+        self._tell(Receipt(lane.destination, len(newest), why))
 
     def _close(self, delivery: Delivery) -> tuple[list[Receipt], list[int]]:
-        self._poll.unregister(delivery.fileno())
+        self._epoll.unregister(delivery.fileno())
         return delivery.finish()
 
     def _end(self, lane: _Lane) -> None:

@@ -6,11 +6,11 @@ import errno
 import os
 import select
 import signal
-import time
 from collections.abc import Callable
 from typing import Optional
 
 from check_mounts import processes, replacing, text, workers
+from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.desks import Desk
 from check_mounts.home import Home, open_above
 
@@ -29,16 +29,19 @@ class MetricsFile:
     time, so that no more than one process ever hangs; those that wait are replaced by what is
     newer.
 
-    Its owner calls :meth:`step` when ``poll`` says so and when it is :attr:`due`. ``tell`` is told
-    of each how it went: why the file cannot be written, None where it is."""
+    A task that never ends (see tasks.Task). ``tell`` is told of each how it went: the path, and why
+    that file cannot be written, None where it is."""
 
-    def __init__(self, home: Home, poll: select.poll, tell: Callable[[Optional[str]], None]) -> None:
-        self._home, self._poll, self._tell = home, poll, tell
+    done = False
+
+    def __init__(self, home: Home, tell: Callable[[str, Optional[str]], None]) -> None:
+        self._home, self._tell = home, tell
+        self._epoll = select.epoll()
         self._path = ""
         self._waiting: Optional[bytes] = None
         self._given = b""
         self._pool: Optional[workers.Pool] = None
-        self._latest = 0.0
+        self._latest = PAST
         # Processes that were killed and have not ended yet.
         self._left: list[int] = []
 
@@ -47,18 +50,21 @@ class MetricsFile:
         self._path, self._waiting = path, data
         self.step()
 
-    @property
-    def due(self) -> Optional[float]:
-        """When to call :meth:`step` at the latest (CLOCK_MONOTONIC); None where there is nothing to
-        do."""
-        if self._pool is not None:
-            return min(self._pool.due, self._latest)
-        if self._waiting is None:
-            return None
-        return time.monotonic() + _AGAIN if self._left else 0.0
+    def fileno(self) -> int:
+        """A descriptor that is readable where the worker has answered."""
+        return self._epoll.fileno()
 
-    def step(self, until: float = 0.0) -> None:
-        """Go on with what has come, or comes until then (CLOCK_MONOTONIC)."""
+    @property
+    def due(self) -> Monotonic:
+        """When to call :meth:`step` at the latest; clocks.NEVER where there is nothing to do."""
+        if self._pool is not None:
+            return Monotonic(min(self._pool.due, self._latest))
+        if self._waiting is None:
+            return NEVER
+        return after(_AGAIN) if self._left else PAST
+
+    def step(self, until: Monotonic = PAST) -> None:
+        """Go on with what has come, or comes until then."""
         self._left = processes.unreaped(self._left)
         if self._pool is not None:
             self._go_on(self._pool, until)
@@ -75,33 +81,33 @@ class MetricsFile:
             except OSError as error:
                 why = str(error.strerror)
         if self._pool is None:
-            self._tell(why)
+            self._tell(self._path, why)
             return
-        self._latest = time.monotonic() + _LONGEST_WRITE + workers.TO_BEGIN
-        self._poll.register(self._pool.fileno(), select.POLLIN)
+        self._latest = after(_LONGEST_WRITE + workers.TO_BEGIN)
+        self._epoll.register(self._pool.fileno(), select.EPOLLIN)
         self._pool.submit(0)
         self._go_on(self._pool)
 
-    def _go_on(self, pool: workers.Pool, until: float = 0.0) -> None:
+    def _go_on(self, pool: workers.Pool, until: Monotonic = PAST) -> None:
         event = next(iter(pool.wait(until)), None)
-        if event is None and time.monotonic() < self._latest:
+        if event is None and monotonic() < self._latest:
             return
         trouble = pool.trouble
         self._end(pool)
         if isinstance(event, workers.Answered):
-            self._tell(event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
+            self._tell(self._path, event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
         elif isinstance(event, workers.Died):
-            self._tell("the process that was to write it has ended")
+            self._tell(self._path, "the process that was to write it has ended")
         elif event is None:
-            self._tell(f"no process could be started for it ({trouble})")
+            self._tell(self._path, f"no process could be started for it ({trouble})")
         else:
             # It may answer again long before the next pass.
             self._waiting = self._given if self._waiting is None else self._waiting
             stuck_in = "".join(f" (pid {pid} is stuck in it)" for pid in self._left)
-            self._tell(f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
+            self._tell(self._path, f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
 
     def _end(self, pool: workers.Pool) -> None:
-        self._poll.unregister(pool.fileno())
+        self._epoll.unregister(pool.fileno())
         self._left += pool.close()
         self._pool = None
 
@@ -114,8 +120,8 @@ class MetricsFile:
     def close(self) -> None:
         """The end. What is under way or waits has a moment more: the file is to say how it was
         last, with no half of another beside it."""
-        until = time.monotonic() + _LAST_WRITE
-        while (self._pool is not None or self._waiting is not None) and not self._left and time.monotonic() < until:
+        until = after(_LAST_WRITE)
+        while (self._pool is not None or self._waiting is not None) and not self._left and monotonic() < until:
             self.step(until)
         if self._pool is not None:
             self._end(self._pool)

@@ -48,12 +48,12 @@ class Interrupts:
     """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a
     poll.
 
-    ``calls`` are the names of signals that ask for something else, see :meth:`listen`; who heeds
-    one takes it out."""
+    Signals that ask for something else are noted beside them, see :meth:`listen` and
+    :meth:`called`."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.calls: set[str] = set()
+        self._calls: set[int] = set()
         self._listening: frozenset[int] = frozenset()
         self.wake_fd, self._write_fd = _wakeup_pipe()
         for number in _ENDING:
@@ -100,12 +100,19 @@ class Interrupts:
         for number in numbers:
             name = signal.Signals(number).name
             while name in self.names:  # in place: a signal that comes meanwhile is not to be lost
-                self.calls.add(name)
+                self._calls.add(number)
                 self.names.remove(name)
+
+    def called(self, number: int) -> bool:
+        """Whether a signal has come that is listened for, since this was last asked."""
+        if number not in self._calls:
+            return False
+        self._calls.discard(number)
+        return True
 
     def _note(self, number: int, _frame: object) -> None:
         if number in self._listening:
-            self.calls.add(signal.Signals(number).name)
+            self._calls.add(number)
             return
         self.names.append(signal.Signals(number).name)
 

@@ -40,7 +40,8 @@ PATH_USERS = {
     "cache": {"open"},  # the result
     "replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
     "watch": {"open"},  # the mount table
-    "loop": {"chdir", "stat"},  # /, fstab
+    "serve": {"chdir"},  # /
+    "reload": {"stat"},  # in a worker: fstab
     "detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
     "home": {"open_without_symlinks"},  # the directories of the result and of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /

@@ -322,7 +322,9 @@ def test_with_debug_a_defect_says_where_it_comes_from(tmp_path: Path) -> None:
         if debug:
             first, *_, above, last = process.stderr.decode().splitlines()
             assert first == "Traceback (most recent call last):"
-            assert (above, last) == ("    raise RuntimeError('a|b\\033c')", "RuntimeError: a|b?c")
+            # No line of source: to read it, a file would be opened that may lie on what hangs.
+            assert above == f'  File "{tmp_path}/argparse.py", line 2, in defective'
+            assert last == "RuntimeError: a|b?c"
         else:
             assert process.stderr == b""
 

@@ -636,7 +636,7 @@ def test_nothing_is_loaded_while_it_renders() -> None:
     """Later than at the start, a module might lie on a mount that hangs."""
     script = (
         "import sys\n"
-        "from check_mounts import loop, metrics\n"
+        "from check_mounts import metrics, serve\n"
         "from check_mounts.model import *\n"
         "from check_mounts.policy import Policy, judged\n"
         "before = set(sys.modules)\n"

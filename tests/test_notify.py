@@ -204,4 +204,4 @@ def test_nothing_of_the_package_but_text_is_loaded() -> None:
     result = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )
-    assert result.stdout.split() == ["check_mounts.notify", "check_mounts.text"]
+    assert result.stdout.split() == ["check_mounts.clocks", "check_mounts.notify", "check_mounts.text"]

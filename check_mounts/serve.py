@@ -1,0 +1,85 @@
+"""The daemon from its start to its end: what has to be in place before the first pass."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import syslog
+from collections.abc import Callable
+
+from check_mounts import detach, syscalls
+from check_mounts.checking import Options, Service
+from check_mounts.detach import Say
+from check_mounts.home import Home, Refused
+from check_mounts.logs import Log, Stderr, Syslog
+from check_mounts.loop import Daemon
+from check_mounts.model import State
+from check_mounts.signals import Interrupts
+
+
+def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:
+    """Be the daemon until a signal asks for the end; detached from the caller unless
+    ``--foreground``.
+
+    ``reload`` gives the options as the files say now, or raises Rejected. ``say`` prints a verdict:
+    that the daemon runs (the caller of a detached one) or why it does not. The state is what the
+    exit code says."""
+    service = options.service
+    assert service is not None
+
+    def serve(refuse: Say, settled: Callable[[], None]) -> State:
+        return _serve(options, service, reload, interrupts, refuse, settled)
+
+    if service.foreground:
+        return serve(say, lambda: None)
+    return detach.run(serve, options.settings.deadline, interrupts, say)
+
+
+def _serve(
+    options: Options,
+    service: Service,
+    reload: Callable[[], Options],
+    interrupts: Interrupts,
+    refuse: Say,
+    settled: Callable[[], None],
+) -> State:
+    try:
+        home = Home(service, options)
+    except Refused as error:
+        refuse(State.UNKNOWN, str(error))
+        return State.UNKNOWN
+    os.chdir("/")
+    os.umask(0o022)
+    # Before the process grows: the child that talks to syslogd is forked from it.
+    log: Log = Stderr() if service.foreground else Syslog(service.facility, service.ident)
+    try:
+        interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
+        _stay_in_memory(log)
+        # What exists now is shared with all workers; the collector would touch, and so copy, its
+        # pages in each.
+        gc.freeze()
+        gc.enable()
+        Daemon(options, home, reload, interrupts, log, settled).run()
+    finally:
+        log.close()
+        home.close()
+    return State.OK
+
+
+def _stay_in_memory(log: Log) -> None:
+    """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come
+    from what hangs.
+
+    Future pages too only where no limit could then make an allocation fail (mlockall(2)).
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        pass
+    try:
+        unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+        syscalls.mlockall(syscalls.MCL_CURRENT | (syscalls.MCL_FUTURE if unlimited else 0))
+    except OSError as error:
+        log.write(syslog.LOG_INFO, f"Memory is not locked: {error.strerror}")
