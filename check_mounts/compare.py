@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional, Union
 
 from check_mounts import declared_options, filesystems, fstypes, meaning, sources
 from check_mounts.devices import Compared, Devices, device_names
-from check_mounts.model import Condition, ExpectedMount, Finding, Mount
+from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount
 from check_mounts.mounted import Mounted
 from check_mounts.mountoptions import Comparison, is_control
 from check_mounts.selection import Glob, unprivileged_owner
@@ -64,7 +64,7 @@ def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
     """Was it mounted by the init system itself, whatever a line of fstab says of source and
     type?"""
     return (
-        not expected.own
+        not expected.is_own
         and _EARLY.fullmatch(mount.mount_point) is not None
         and filesystems.traits(mount.fs_type).sourceless
     )
@@ -74,7 +74,11 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verd
     """A declaration with a mount at its mount point."""
     if _is_mounted_early(expected, mount):
         expected = dataclasses.replace(expected, source=None, fs_type=None)
-    if _is_foreign_root(mount, table) and expected.fs_type != mount.fs_type and not expected.origin.startswith("--"):
+    if (
+        _is_foreign_root(mount, table)
+        and expected.fs_type != mount.fs_type
+        and expected.by is not Declarer.COMMAND_LINE
+    ):
         return _Verdict(expected, mount)
     differences = [sources.source_difference(expected, mount, table), fstypes.type_difference(expected, mount)]
     comparison = declared_options.compared(expected, mount, table)
@@ -86,7 +90,7 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verd
         return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words))
     if words:
         return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
-    if expected.own and not _says_anything(expected, mount, comparison, table):
+    if expected.is_own and not _says_anything(expected, mount, comparison, table):
         return _Verdict(
             expected,
             mount,

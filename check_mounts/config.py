@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 from check_mounts import passive, reading, selection, text
-from check_mounts.model import Condition, ExpectedMount, State
+from check_mounts.model import Condition, Declarer, ExpectedMount, State
 from check_mounts.policy import Policy
 from check_mounts.thresholds import Capacity, Range, parse_capacity
 
@@ -235,7 +235,9 @@ class Configuration:
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
-        return ExpectedMount(mount_point, said.source, said.fs_type, said.options or (), said.declared_in, own=True)
+        return ExpectedMount(
+            mount_point, said.source, said.fs_type, said.options or (), said.declared_in, by=Declarer.CONFIGURATION
+        )
 
     def expected(self) -> list[ExpectedMount]:
         """What has to be mounted (``expect = yes``), in the order of the file; without what is to

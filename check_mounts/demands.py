@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from check_mounts import meaning, mounttable, readonly, selection, text
-from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
+from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _declarations(
 def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount]:
     if demands.expect_ro(mount_point) is None:
         return None
-    return ExpectedMount(mount_point, None, None, (), "--expect-ro or the configuration")
+    return ExpectedMount(mount_point, None, None, (), "--expect-ro or the configuration", by=Declarer.COMMAND_LINE)
 
 
 def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:

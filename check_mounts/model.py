@@ -140,6 +140,15 @@ class BadLine:
         return f"{self.file} line {self.number}: {self.why}"
 
 
+class Declarer(enum.Enum):
+    """Where a declaration stands: in a file that is for the whole host (fstab, a unit), or in
+    something that only check_mounts reads."""
+
+    HOST = "host"
+    CONFIGURATION = "configuration"
+    COMMAND_LINE = "command line"
+
+
 @dataclasses.dataclass(frozen=True)
 class ExpectedMount:
     """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of
@@ -150,8 +159,7 @@ class ExpectedMount:
     absence is no failure. ``automount``: an autofs trigger in its place is as good. ``name`` is how
     the mount point was written, where ``..`` is in it, which after a link leads elsewhere.
     ``doubt``: what is to be said, and how bad it is, if nothing is mounted there, because it is not
-    known where the name leads. ``own``: it was said to check_mounts alone, so an option that
-    nothing knows is a slip, not somebody else's business."""
+    known where the name leads."""
 
     mount_point: bytes
     source: Optional[bytes]
@@ -162,7 +170,13 @@ class ExpectedMount:
     automount: bool = False
     name: bytes = b""
     doubt: Optional[tuple[Condition, str]] = None
-    own: bool = dataclasses.field(default=False, compare=False)
+    by: Declarer = dataclasses.field(default=Declarer.HOST, compare=False)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether only check_mounts reads it, so that an unknown option in it is a slip, not
+        meant for somebody else."""
+        return self.by is not Declarer.HOST
 
     @property
     def is_bind(self) -> bool:

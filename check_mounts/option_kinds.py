@@ -18,6 +18,15 @@ from check_mounts.option_values import (
     word_of,
 )
 
+# What the kernel shows: key -> its values, in their order.
+ShownValues = Mapping[bytes, list[bytes]]
+
+
+def last(shown: ShownValues, key: bytes) -> bytes:
+    """The value of a key that the kernel shows, of several the last (see Mount.super_option);
+    empty without it."""
+    return shown.get(key, [b""])[-1]
+
 
 class Rule(NamedTuple):
     """How the value of an option compares.
@@ -30,7 +39,7 @@ class Rule(NamedTuple):
     declared: Meaning
     shown: Meaning
     default: Optional[bytes] = None
-    fits: Callable[[object, object, Mapping[bytes, list[bytes]]], bool] = lambda ours, theirs, _: ours == theirs
+    fits: Callable[[object, object, ShownValues], bool] = lambda ours, theirs, _: ours == theirs
 
 
 class Kind(NamedTuple):
@@ -69,26 +78,26 @@ def respellings(lines: str) -> dict[bytes, tuple[bytes, ...]]:
 PAGES = (1 << 12, 1 << 14, 1 << 16)  # bytes; the mount table does not say which size this kernel has
 
 
-def fits_whole_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def fits_whole_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
     """tmpfs and Ceph round up to whole pages (ceph_parse_mount_param in fs/ceph/super.c)."""
     assert isinstance(ours, int)
     return theirs == ours or theirs in [-(-ours // page) * page for page in PAGES]
 
 
-def _fits_mapped(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_mapped(ours: object, theirs: object, shown: ShownValues) -> bool:
     """A container with a user namespace declares its own numbers; the kernel shows those that they
     have on the host."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     return ours == theirs or ours < 1 << 16 <= theirs
 
 
-def _fits_blocks(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_blocks(ours: object, theirs: object, shown: ShownValues) -> bool:
     """A server makes requests smaller, never larger; 0 leaves the size to the server."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     return ours == 0 or theirs <= max(ours, 4096)
 
 
-def _fits_any_base(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_any_base(ours: object, theirs: object, shown: ShownValues) -> bool:
     """iso9660 and udf keep only the bits of permissions."""
     assert isinstance(ours, frozenset) and isinstance(theirs, int)
     return theirs in ours or theirs in {each & 0o777 for each in ours}
@@ -134,7 +143,7 @@ def _anything(value: bytes) -> object:
     return value.lower().rstrip(b"/") if number is None else number
 
 
-def _may_be(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _may_be(ours: object, theirs: object, shown: ShownValues) -> bool:
     """The values of an option without a rule differ if both are numbers or both are words."""
     if isinstance(ours, bytes) and isinstance(theirs, bytes):
         return ours == theirs or theirs.startswith(ours + b":")

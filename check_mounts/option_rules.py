@@ -19,7 +19,7 @@ from check_mounts import options_of_disks, options_of_memory, options_of_servers
 from check_mounts.filesystems import is_fuse_type, traits
 from check_mounts.model import Mount
 from check_mounts.mountoptions import Comparison, is_control, is_flag, last_of, split_options
-from check_mounts.option_kinds import ANY, COMMON, SUPER_FLAGS, Kind, Rule
+from check_mounts.option_kinds import ANY, COMMON, SUPER_FLAGS, Kind, Rule, ShownValues
 from check_mounts.text import printable, value_words
 
 # The registry of all tables: type -> how it shows its options.
@@ -68,7 +68,7 @@ def _spelt(options: Sequence[bytes], rules: Kind) -> _Spelt:
 
 class _Shown(NamedTuple):
     flags: frozenset[bytes]
-    values: dict[bytes, list[bytes]]
+    values: ShownValues
 
 
 def _shown(mount: Mount, rules: Kind) -> _Shown:
@@ -162,7 +162,7 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
             continue
         fits = any(rule.fits(ours, meaning, shown.values) for meaning in meanings)
         declared = value if option.startswith(key + b"=") else option
-        words = f"{printable(key)} is {value_words(key, theirs[0])}, expected {value_words(key, declared)}"
+        words = f"{printable(key)} is {value_words(key, theirs[-1])}, expected {value_words(key, declared)}"
         yield _Finding(option, "" if fits else words)
 
 

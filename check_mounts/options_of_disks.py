@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Optional
 
 from check_mounts.option_kinds import (
@@ -15,6 +14,7 @@ from check_mounts.option_kinds import (
     WRITABLE,
     Kind,
     Rule,
+    ShownValues,
     respellings,
     rule,
     words_of,
@@ -127,7 +127,7 @@ _EXT4 = Kind(
 )
 
 
-def _fits_dax(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_dax(ours: object, theirs: object, shown: ShownValues) -> bool:
     """XFS turns it off where the device does not offer it (xfs_fs_fill_super in
     fs/xfs/xfs_super.c)."""
     return theirs == ours or (ours, theirs) == (b"always", b"never")
@@ -218,7 +218,7 @@ _BTRFS = Kind(
 )
 
 
-def _fits_allocation(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_allocation(ours: object, theirs: object, shown: ShownValues) -> bool:
     """f2fs: a small volume reuses segments in any case (f2fs_tuning_parameters in
     fs/f2fs/super.c)."""
     return theirs in (ours, b"reuse")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Optional
 
 from check_mounts.option_kinds import (
@@ -14,7 +13,9 @@ from check_mounts.option_kinds import (
     PAGES,
     Kind,
     Rule,
+    ShownValues,
     fits_whole_pages,
+    last,
     respellings,
     rule,
     words_of,
@@ -49,7 +50,7 @@ def _tmpfs_size(value: bytes) -> Optional[object]:
     return None if pages is None else tuple(pages * page for page in PAGES)
 
 
-def _fits_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
     """tmpfs rounds its size up to whole pages."""
     return theirs in ours if isinstance(ours, tuple) else fits_whole_pages(ours, theirs, shown)
 
@@ -75,10 +76,10 @@ _TMPFS = Kind(
 _RAMFS = Kind(values={b"mode": rule(octal_of, b"755")})
 
 
-def _fits_huge_pages(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_huge_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
     """hugetlbfs_size_to_hpages() in fs/hugetlbfs/inode.c drops what does not fill a huge page."""
     assert isinstance(ours, int) and isinstance(theirs, int)
-    page = size_of(shown.get(b"pagesize", [b"2M"])[0]) or 1 << 21
+    page = size_of(last(shown, b"pagesize")) or 2 << 20
     return theirs <= ours < theirs + page
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Optional
 
 from check_mounts.option_kinds import (
@@ -12,7 +11,9 @@ from check_mounts.option_kinds import (
     PLAIN,
     Kind,
     Rule,
+    ShownValues,
     fits_whole_pages,
+    last,
     respellings,
     rule,
     words_of,
@@ -20,11 +21,11 @@ from check_mounts.option_kinds import (
 from check_mounts.option_values import decimal_of, hexadecimal_of, number_of, one_of, same, word_of
 
 
-def _fits_version(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_version(ours: object, theirs: object, shown: ShownValues) -> bool:
     """``3`` is any 3.x; ``4.0`` may be shown as ``4``."""
     assert isinstance(ours, bytes) and isinstance(theirs, bytes)
     if theirs == b"4" and b"minorversion" in shown:  # Linux before 3.4
-        theirs += b"." + shown[b"minorversion"][0]
+        theirs += b"." + last(shown, b"minorversion")
     return ours in (b"default", theirs) or theirs.startswith(ours + b".") or ours == theirs + b".0"
 
 
@@ -32,28 +33,28 @@ def _version(value: bytes) -> bytes:
     return {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}.get(value, value)
 
 
-def _fits_timeout(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_timeout(ours: object, theirs: object, shown: ShownValues) -> bool:
     """NFS_MAX_TCP_TIMEOUT and NFS_MAX_UDP_TIMEOUT in fs/nfs/internal.h, in tenths of a second."""
     assert isinstance(ours, int) and isinstance(theirs, int)
-    most = 600 if shown.get(b"proto", [b""])[0].startswith(b"udp") else 6000
+    most = 600 if last(shown, b"proto").startswith(b"udp") else 6000
     return theirs == ours or theirs == most < ours
 
 
-def _fits_attribute_time(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_attribute_time(ours: object, theirs: object, shown: ShownValues) -> bool:
     """NFS: with ``noac`` all are 0 (nfs_init_server in fs/nfs/client.c)."""
     return theirs in (ours, 0)
 
 
-def _fits_security(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_security(ours: object, theirs: object, shown: ShownValues) -> bool:
     """NFS: one of a list."""
     assert isinstance(ours, bytes)
     return theirs in [b"null" if each == b"none" else each for each in ours.split(b":")]
 
 
-def _fits_local_lock(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_local_lock(ours: object, theirs: object, shown: ShownValues) -> bool:
     """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c);
     ``nolock`` makes all locks local."""
-    return theirs in (ours, b"all") or shown.get(b"vers", [b""])[0].startswith(b"4")
+    return theirs in (ours, b"all") or last(shown, b"vers").startswith(b"4")
 
 
 _NFS_ATTRIBUTE_TIMES = {b"acregmin": b"3", b"acregmax": b"60", b"acdirmin": b"30", b"acdirmax": b"60"}
@@ -165,10 +166,10 @@ def _p9_access(value: bytes) -> Optional[object]:
     return value if value in (b"user", b"any", b"client") else decimal_of(value)
 
 
-def _fits_access(ours: object, theirs: object, shown: Mapping[bytes, list[bytes]]) -> bool:
+def _fits_access(ours: object, theirs: object, shown: ShownValues) -> bool:
     """9p: what the protocol does not offer becomes the next best (v9fs_session_init in
     fs/9p/v9fs.c)."""
-    weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(shown.get(b"version", [b""])[0].lower(), ())
+    weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(last(shown, b"version").lower(), ())
     return theirs == ours or (ours in (b"client", b"user") and theirs in weaker)
 
 

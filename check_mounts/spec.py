@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from check_mounts.entry import declared_mount
-from check_mounts.model import ExpectedMount
+from check_mounts.model import Declarer, ExpectedMount
 from check_mounts.option_spelling import check_spelling, check_type
 from check_mounts.text import printable
 
@@ -40,5 +40,6 @@ def parse_spec(spec: bytes) -> ExpectedMount:
     for option in options:
         check_spelling(option, known.get(b"type"))
     return dataclasses.replace(
-        declared_mount(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"), own=True
+        declared_mount(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"),
+        by=Declarer.COMMAND_LINE,
     )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from check_mounts import compare, leads, mountoptions, mounttable, selection
 from check_mounts.devices import Devices
 from check_mounts.fstab import parse_fstab, read_fstab
-from check_mounts.model import Condition, ExpectedMount, Mount
+from check_mounts.model import Condition, Declarer, ExpectedMount, Mount
 from check_mounts.readonly import read_only
 from check_mounts.spec import parse_spec
 from check_mounts.units import read_units
@@ -654,6 +654,17 @@ def test_root_is_mounted_by_the_boot_loader_s_word() -> None:
     root = mount("ext4", "/dev/nvme0n1p1", point=b"/")
     entry = parse_spec(b"/,source=/dev/xvda1,type=ext3")
     assert compare.compare([entry], [root], {9}, devices=Devices("/nonexistent")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("by", "deviates"), [(Declarer.HOST, False), (Declarer.CONFIGURATION, False), (Declarer.COMMAND_LINE, True)]
+)
+def test_root_of_a_live_image(by: Declarer, deviates: bool) -> None:
+    """Files that were made for a host say nothing of it, whatever they are called."""
+    root = mount("overlay", "overlay", point=b"/")
+    entry = ExpectedMount(b"/", None, b"ext4", (), "--expect", by=by)
+    deviations, _ = compare.compare([entry], [root], {9}, devices=Devices("/nonexistent"))
+    assert bool(deviations) == deviates
 
 
 def test_two_declarations_are_one_deviation() -> None:

@@ -137,6 +137,7 @@ SAME = [
     ("f2fs", "compress_algorithm=zstd,nolazytime", "lazytime,compress_algorithm=zstd"),
     ("nfs4", "local_lock=all", "vers=4.2,local_lock=none"),
     ("nfs", "udp,timeo=1000", "vers=3,proto=udp,timeo=600"),
+    ("nfs", "timeo=7000", "vers=3,proto=udp,timeo=6000,proto=tcp"),  # of two the last, as everywhere
     ("nfs", "rsize=0,wsize=0", "vers=3,rsize=1048576,wsize=1048576"),
     # others: numbers in any base, words in any case
     ("fuse.sshfs", "uid=1000,allow_other,umask=022", "user_id=0,group_id=0"),
