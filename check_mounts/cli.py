@@ -773,8 +773,10 @@ def _submission(
 
 def _destination(word: str, section: Optional[config.SubmitSection]) -> passive.Destination:
     """Raises UsageError."""
+    from check_mounts.passive import destinations
+
     try:
-        return passive.destination(word, section.settings if section is not None else passive.Settings())
+        return destinations.destination(word, section.settings if section is not None else passive.Settings())
     except ValueError as error:
         if section is not None:
             raise UsageError(f"{section.origin}: {error}") from None
@@ -1106,7 +1108,9 @@ def _load_daemon() -> None:
         if error.name != "nagiosplugin":
             raise
         raise ImportError(_missing("nagiosplugin", error)) from None
-    from check_mounts.passive import command_file, icinga2, nrdp, nsca  # noqa: F401
+    from check_mounts.passive import destinations
+
+    destinations.load_all()
 
 
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:

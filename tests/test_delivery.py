@@ -20,7 +20,7 @@ from check_mounts.clocks import NEVER
 from check_mounts.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.model import State
 from check_mounts.parts import Report
-from check_mounts.passive import Refused, Result, Undelivered
+from check_mounts.passive import Refused, Result, Undelivered, destinations
 from tests.conftest import Fuse, until
 from tests.reported import reported
 
@@ -289,7 +289,7 @@ def test_a_program_that_cannot_be_killed_is_not_even_started(fuse: Fuse, tmp_pat
     path = fuse.mount("home")
     fuse.command("hang", "home")
     settings = passive.Settings(client=str(program), client_config=f"{path}/send_nsca.cfg")
-    daemon = Daemon(passive.destination("nsca:localhost", settings))
+    daemon = Daemon(destinations.destination("nsca:localhost", settings))
     daemon.courier.offer(RESULTS, {})
     daemon.until(lambda: len(daemon.receipts) == 3)
     assert daemon.receipts[0].error == "no answer within 0.3 s"

@@ -40,7 +40,6 @@ from check_mounts.passive import (
     Undelivered,
     command_file,
     credentials,
-    destination,
     icinga2,
     nrdp,
     nsca,
@@ -48,6 +47,7 @@ from check_mounts.passive import (
     web,
 )
 from check_mounts.passive.address import parse_url
+from check_mounts.passive.destinations import destination
 from tests.conftest import in_time, undelivered, until
 from tests.reported import reported
 
@@ -123,10 +123,10 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "settings", "words"),
     [
-        ("", Settings(), "'' is no destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
-        ("https://u:s3cr3t@h", Settings(), "'https:...' is no destination; "),
-        ("nsca", Settings(), "'nsca' is no destination; "),
-        ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is no destination; "),
+        ("", Settings(), "'' is not a destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
+        ("https://u:s3cr3t@h", Settings(), "'https:...' is not a destination; "),
+        ("nsca", Settings(), "'nsca' is not a destination; "),
+        ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is not a destination; "),
         ("command-file:nagios.cmd", Settings(), "command-file: the path has to be absolute"),
         ("command-file:/a", Settings(token="s3cr3t"), "command-file: 'token' does not fit; settings that do: none"),
         ("nsca:", Settings(), "nsca: a host is missing"),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts.passive import Destination, Settings, destination, nsca
+from check_mounts.passive import Destination, Settings, nsca
+from check_mounts.passive.destinations import destination
 from tests.conftest import Mounts
 from tests.test_passive import SENT, Client, guard, refused, result
 

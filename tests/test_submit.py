@@ -209,7 +209,7 @@ def test_what_goes_wrong_changes_nothing_else(
     [
         (
             ["--submit", "carrier-pigeon:x"],
-            "argument --submit: 'carrier-pigeon:...' is no destination; there are command-file:PATH, ",
+            "argument --submit: 'carrier-pigeon:...' is not a destination; there are command-file:PATH, ",
         ),
         (["--submit", "command-file:x"], "argument --submit: command-file: the path has to be absolute"),
         (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),

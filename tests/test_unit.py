@@ -161,13 +161,14 @@ assert len(examination.examine(servers, 0.3)) == 4
 _SUBMIT = """
 import os, sys, time
 from check_mounts import delivery, model, parts, passive
+from check_mounts.passive import destinations
 os.mkfifo(sys.argv[1])
 reader = os.open(sys.argv[1], os.O_RDWR)
 client = passive.Settings(client="/bin/true")
 password = passive.Settings(user="u", password="p", verify=False)
 words = [("nsca:127.0.0.1:1", client), ("icinga2:https://localhost:1", password), (f"command-file:{sys.argv[1]}", passive.Settings())]
 result = passive.Result("h", "s", parts.Report(model.State.OK, "x"), time.time(), None, "h")
-submission = delivery.Submission([passive.destination(*each) for each in words], "h", "s", 20.0)
+submission = delivery.Submission([destinations.destination(*each) for each in words], "h", "s", 20.0)
 receipts = delivery.deliver(submission, [result], {}, lambda: None, os.pipe()[0])
 assert [receipt.error is None for receipt in receipts] == [False, False, True], receipts
 assert "neither the send_nsca" in receipts[0].error and "refused" in receipts[1].error, receipts

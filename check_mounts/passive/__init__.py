@@ -13,11 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Optional, Protocol
 
-from check_mounts import text
 from check_mounts.parts import Report
-
-# How a destination is written, for messages and help.
-KINDS = ("command-file:PATH", "nsca:HOST[:PORT]", "icinga2:https://HOST:PORT", "nrdp:URL")
 
 
 class Undelivered(Exception):
@@ -100,49 +96,3 @@ class Destination(Protocol):
 def named(*paths: Optional[str]) -> tuple[str, ...]:
     """Those that are."""
     return tuple(path for path in paths if path is not None)
-
-
-def destination(word: str, settings: Settings) -> Destination:
-    """``command-file:PATH``, ``nsca:HOST[:PORT]``, ``icinga2:https://HOST:PORT``, ``nrdp:URL`` ->
-    where that is.
-
-    Looks nothing up. Raises ValueError, with words fit for any output and without secrets, for what
-    makes no sense."""
-    kind, colon, rest = word.partition(":")
-    if kind == "command-file" and colon:
-        from check_mounts.passive import command_file
-
-        _refuse_others(kind, settings, command_file.SETTINGS)
-        return command_file.destination(rest)
-    if kind == "nsca" and colon:
-        from check_mounts.passive import nsca
-
-        _refuse_others(kind, settings, nsca.SETTINGS)
-        return nsca.destination(rest, settings)
-    if kind == "icinga2" and colon:
-        from check_mounts.passive import icinga2
-
-        _refuse_others(kind, settings, icinga2.SETTINGS)
-        return icinga2.destination(rest, settings)
-    if kind == "nrdp" and colon:
-        from check_mounts.passive import nrdp
-
-        _refuse_others(kind, settings, nrdp.SETTINGS)
-        return nrdp.destination(rest, settings)
-    # What follows the first colon may hold a password.
-    shown = text.clipped(text.printable_argument(kind), 60) + (":..." if colon else "")
-    raise ValueError(f"'{shown}' is no destination; there are {', '.join(KINDS)}")
-
-
-def _refuse_others(kind: str, settings: Settings, allowed: frozenset[str]) -> None:
-    """Raises ValueError for a setting that does not fit the kind: whoever wrote it expects
-    something of it."""
-    for field in dataclasses.fields(settings):
-        if getattr(settings, field.name) is not None and field.name not in allowed:
-            fitting = ", ".join(key_of(name) for name in sorted(allowed)) or "none"
-            raise ValueError(f"{kind}: '{key_of(field.name)}' does not fit; settings that do: {fitting}")
-
-
-def key_of(field: str) -> str:
-    """How the configuration spells a field of Settings."""
-    return field.replace("_", "-")

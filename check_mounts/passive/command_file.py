@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 
 from check_mounts import text, walk
-from check_mounts.passive import Result, Undelivered, quiet, records
+from check_mounts.passive import Result, Settings, Undelivered, quiet, records
 
 SETTINGS: frozenset[str] = frozenset()
 
@@ -72,7 +72,7 @@ class CommandFile:
             raise records.summed_up(failures, len(results))
 
 
-def destination(path: str) -> CommandFile:
+def destination(path: str, settings: Settings) -> CommandFile:
     """Raises ValueError."""
     if not path.startswith("/") or "\0" in path:
         raise ValueError("command-file: the path has to be absolute")

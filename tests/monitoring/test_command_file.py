@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from check_mounts.passive import Result, Settings, destination
+from check_mounts.passive import Result, Settings
+from check_mounts.passive.destinations import destination
 from tests.conftest import Mounts, Plugin, undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.nagios import Nagios, as_status

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from check_mounts.passive import Refused, Result, Settings, destination
+from check_mounts.passive import Refused, Result, Settings
+from check_mounts.passive.destinations import destination
 from tests.conftest import undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.stack import Stack, free_port

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts.passive import Destination, Result, Settings, destination
+from check_mounts.passive import Destination, Result, Settings
+from check_mounts.passive.destinations import destination
 from tests.conftest import undelivered
 from tests.monitoring.nagios import Nagios, as_status
 from tests.monitoring.stack import SEND_NSCA_NG, Stack, free_port
