@@ -14,7 +14,7 @@ from check_mounts import asking, conditions, filesystems, frames, mounttable, se
 from check_mounts.asking import Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
-from check_mounts.clocks import boottime
+from check_mounts.clocks import Boottime, boottime
 from check_mounts.gates import Gates, Hung, Taken
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.others import Others, age, stuck_words
@@ -247,7 +247,7 @@ class Inquiry:
             outcome,
             event.waited,
             event.pid,
-            boottime() - event.waited,
+            Boottime(boottime() - event.waited),
         )
         gate = self.plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP))
         self._hang(mount, gate, self._book.enter(mount, finding))
@@ -281,7 +281,7 @@ class Inquiry:
             elif pid is None:
                 self._book.say(mount, Condition.UNPROBED, why)
             else:
-                since = boottime() - waited
+                since = Boottime(boottime() - waited)
                 self._book.enter(
                     mount,
                     Finding(mount.mount_point, mount, Condition.UNPROBED, unanswered, outcome, waited, pid, since),

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Optional
 
 from check_mounts import conditions, meaning, text
-from check_mounts.clocks import Boottime, epoch_of
+from check_mounts.clocks import Boottime, boottime, epoch_of
 from check_mounts.model import Condition, Finding, Mount, MountIdentity, Survey
 from check_mounts.mounttable import Table
 from check_mounts.selection import Selection
@@ -46,7 +46,7 @@ class Known:
         # What was last concluded of each mount point.
         self._concluded: dict[bytes, list[Finding]] = {}
         # When what hangs was first found so (CLOCK_BOOTTIME); until a probe comes back.
-        self._hung_since: dict[MountIdentity, float] = {}
+        self._hung_since: dict[MountIdentity, Boottime] = {}
         # What was moved since it was asked, if it did not answer.
         self._moved: set[MountIdentity] = set()
         # Which of these were asked once more because their probe had ended.
@@ -94,7 +94,7 @@ class Known:
             self.last = result
         assert self._chosen is not None
         present = {mount.identity: mount for mount in self._chosen.selected}
-        now, begun = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME) - result.duration
+        now, begun = time.monotonic(), Boottime(boottime() - result.duration)
         for found in result.findings:
             key = None if found.mount is None else found.mount.identity
             if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
@@ -107,7 +107,7 @@ class Known:
             if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
                 self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
-    def _with_age(self, key: MountIdentity, finding: Finding, begun: float) -> Finding:
+    def _with_age(self, key: MountIdentity, finding: Finding, begun: Boottime) -> Finding:
         """The finding, which says since when it hangs where that is not since this pass, which
         began then (CLOCK_BOOTTIME)."""
         if finding.condition is Condition.TIMED_OUT:

@@ -1,9 +1,9 @@
-"""The values that cross from module to module: frozen, and free of effects.
+"""The values that modules hand to each other: frozen, and free of effects.
 
 Import budget: ``dataclasses``, ``enum``, ``outcome``. Nothing here may look at the system.
 
-Byte strings stay byte strings: a mount point or a source is whatever the kernel says, any byte but
-NUL. They become text in one place only, :func:`check_mounts.text.printable`."""
+Byte strings stay byte strings: a mount point or a source may hold any byte but NUL. They become
+text in one place only, :func:`check_mounts.text.printable`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import enum
 from collections.abc import Collection
 from typing import Optional
 
+from check_mounts.clocks import Boottime, Epoch
 from check_mounts.outcome import Outcome
 
 
 class Condition(enum.Enum):
-    """What is the matter with one mount, in the field's words. The value is the name on the command
+    """The condition of one mount, in the field's words. The value is the name on the command
     line."""
 
     OK = "ok"
@@ -34,7 +35,7 @@ class Condition(enum.Enum):
 
     @property
     def identifier(self) -> str:
-        """The name as perfdata and JSON write it: ``timed_out``."""
+        """The condition's name in perfdata and JSON: ``timed_out``."""
         return self.value.replace("-", "_")
 
     @property
@@ -54,7 +55,8 @@ class State(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """How bad it is. CRITICAL outranks UNKNOWN: one odd mount must not hide a dead one."""
+        """The state's severity. CRITICAL outranks UNKNOWN: one odd mount must not hide a dead
+        one."""
         return _RANK[self]
 
 
@@ -85,26 +87,27 @@ class Mount:
 
     @property
     def identity(self) -> MountIdentity:
-        """What it is known by as long as it is mounted, wherever.
+        """The values that identify a mount as long as it is mounted, wherever that is.
 
-        Anything else may change meanwhile: whoever owns a directory above it, or above what is
-        bound there, renames it as he likes, and some types make the source of such names (nfs, zfs)
-        or of the first of their devices (btrfs)."""
+        Everything else may change meanwhile: the owner of a directory above it, or above its source
+        if it is a bind mount, can rename that directory, and some types make the source of such
+        names (nfs, zfs) or of the first of their devices (btrfs)."""
         return self.mount_id, self.device, self.fs_type
 
     @property
     def place(self) -> tuple[bytes, bytes, bytes]:
-        """Where it is, and what it shows there.
+        """The mount point, and what the mount shows there.
 
-        Where this is another one than before it may be another mount: an ID, and an anonymous
-        device, are given again as soon as they are free."""
+        A mount whose place differs from before may be another one: the kernel reuses an ID, and an
+        anonymous device, as soon as it is free."""
         return self.mount_point, self.root, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
         """The value of the superblock option ``name=``; None without it.
 
-        Of several the last: kernels write an address and the like after what a user may have
-        chosen, such as a ``username=`` with a comma in it, which older ones do not escape."""
+        The last occurrence counts: kernels write an address and the like after options that a user
+        may choose, such as a ``username=`` with a comma in it, which older kernels do not
+        escape."""
         prefix = name + b"="
         for option in reversed(self.super_options):
             if option.startswith(prefix):
@@ -114,8 +117,8 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True)
 class Unparsed:
-    """A line of the mount table that could not be understood; ``number`` counts from 1. ``twice``:
-    another one has its mount ID. Of a long ``line`` both ends are kept."""
+    """A line of the mount table that makes no sense; ``number`` counts from 1. ``twice``: another
+    line has its mount ID. A long ``line`` keeps both its ends only."""
 
     number: int
     line: bytes
@@ -125,11 +128,11 @@ class Unparsed:
 
 @dataclasses.dataclass(frozen=True)
 class BadLine:
-    """A line of a file that was to say something of mounts and makes no sense: ``number`` counts
-    from 1, ``why`` is fit for output.
+    """A line of a file about mounts that makes no sense: ``number`` counts from 1, ``why`` is fit
+    for output.
 
-    It holds nothing of the line: a password with a blank in it is what makes some lines bad.
-    ``file`` is its name in words; ``more`` is how many other lines there make no sense."""
+    It holds nothing of the line's text: in some bad lines the fault is a password with a blank in
+    it. ``file`` is the file's name in words; ``more`` counts the other bad lines of the file."""
 
     file: str
     number: int
@@ -151,15 +154,15 @@ class Declarer(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedMount:
-    """What should be mounted, as somebody declared it: a line of fstab(5), an option, a section of
-    the configuration, a unit.
+    """A mount that should be there, as somebody declared it: a line of fstab(5), an option, a
+    section of the configuration, a unit.
 
-    ``source`` and ``fs_type`` are None where any will do. ``options`` are only those that were
-    declared. ``origin`` says where, in words fit for output: ``/etc/fstab line 3``. ``nofail``: its
-    absence is no failure. ``automount``: an autofs trigger in its place is as good. ``name`` is how
-    the mount point was written, where ``..`` is in it, which after a link leads elsewhere.
-    ``doubt``: what is to be said, and how bad it is, if nothing is mounted there, because it is not
-    known where the name leads."""
+    ``source`` and ``fs_type`` are None if any will do. ``options`` are the declared ones only.
+    ``origin`` says where the declaration stands, in words fit for output: ``/etc/fstab line 3``.
+    ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place is as good.
+    ``name`` is the mount point as it was written, if it has a ``..`` in it: after a link that leads
+    elsewhere. ``doubt``: the condition and the words if nothing is mounted there, for a name of
+    which it is not known where it leads."""
 
     mount_point: bytes
     source: Optional[bytes]
@@ -191,32 +194,32 @@ def is_bind(options: Collection[bytes]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class StuckProbe:
-    """A probe that has not come back: its process, what it was sent to, and when (seconds on
+    """A probe that has not come back: its process, the mount, and the time of its start (seconds on
     CLOCK_BOOTTIME).
 
-    ``arrived``: its look-up has come to the mount. If not, what hangs may be a mount on the way.
-    ``writing``: it is a write probe, whose hanging says nothing about reading."""
+    ``arrived``: its look-up has reached the mount. Otherwise a mount on the way may hang.
+    ``writing``: it is a write probe, which proves nothing about reading if it hangs."""
 
     pid: int
     start_time: int
     mount_id: int
     device: tuple[int, int]
-    since: float
+    since: Boottime
     arrived: bool = True
     writing: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is to be said of one mount point; or of a line that makes no sense, which is no mount
+    """The result for one mount point; or for a line that makes no sense, which is no mount
     (:attr:`is_mount`).
 
-    ``mount`` is None where nothing is mounted (missing) and for a ``line``. ``detail`` is text fit
-    for any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None
-    where there was none. ``stuck_pid`` and ``stuck_since`` (seconds on CLOCK_BOOTTIME) name a
-    process that a hung filesystem holds; ``since`` is when it was first found to hang, where that
-    was before this pass. ``diagnosis`` says whose fault it is, where that is known; ``remarks``
-    what else was found out, a line each. ``cover`` is what covers a shadowed mount."""
+    ``mount`` is None if nothing is mounted (missing) and for a ``line``. ``detail`` is text fit for
+    any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None
+    without a probe. ``stuck_pid`` and ``stuck_since`` (on CLOCK_BOOTTIME) name a process that a
+    hung filesystem holds; ``since`` is when it was first found to hang, if that was before this
+    pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add what else was
+    found out, a line each. ``cover`` is the mount that covers a shadowed one."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -225,21 +228,22 @@ class Finding:
     outcome: Optional[Outcome] = None
     latency: Optional[float] = None
     stuck_pid: Optional[int] = None
-    stuck_since: Optional[float] = None
+    stuck_since: Optional[Boottime] = None
     diagnosis: str = ""
     remarks: tuple[str, ...] = ()
-    since: Optional[float] = None
+    since: Optional[Boottime] = None
     line: Optional[BadLine] = None
     cover: Optional[Mount] = None
 
     @property
     def is_mount(self) -> bool:
-        """Whether it is about a mount, or one that should be there; if not, it counts as none."""
+        """Whether the finding is about a mount, or one that should be there, so that it counts."""
         return bool(self.mount_point)
 
 
 class Reason(enum.Enum):
-    """Why a mount is not probed. :func:`check_mounts.selection.why_left_out` puts it in words."""
+    """The reason why a mount is not probed; :func:`check_mounts.selection.why_left_out` has words
+    for it."""
 
     TYPE_EXCLUDED = enum.auto()
     PLACE_EXCLUDED = enum.auto()
@@ -260,8 +264,8 @@ class Reason(enum.Enum):
 
     @property
     def avoids(self) -> bool:
-        """Whether no path may be looked up through the mount either, where that could hang. To
-        exclude a mount means to leave it alone; not to include it only means that others count."""
+        """Whether no look-up may lead through the mount either, if that could hang. To exclude a
+        mount means to leave it alone; not to include it only means that others count."""
         return self in _AVOIDED
 
 
@@ -278,20 +282,23 @@ class LeftOut:
     why: Reason
 
 
+_NEVER = Epoch(0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """One pass over all mounts. ``started`` is in seconds since the epoch, ``duration`` and
-    ``timeout`` in seconds.
+    """The result of one pass over all mounts. ``started`` is in seconds since the epoch,
+    ``duration`` and ``timeout`` in seconds.
 
-    ``notes`` are things an administrator should know that change no verdict. ``interrupted`` names
-    the signal that cut the pass short. ``excused`` are mounts that were declared and may be absent,
-    and are, in words; ``uncompared`` declared options that could be compared with nothing.
-    ``unremembered``: why stuck probes are not remembered, in words; empty where they are."""
+    ``notes`` tell an administrator things that change no verdict. ``interrupted`` names the signal
+    that cut the pass short. ``excused`` names, in words, declared mounts that may be absent, and
+    are; ``uncompared`` the declared options that nothing could be compared with. ``unremembered``:
+    why stuck probes are not remembered, in words; empty if they are."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
-    started: float = 0.0
+    started: Epoch = _NEVER
     duration: float = 0.0
     timeout: float = 0.0
     interrupted: Optional[str] = None

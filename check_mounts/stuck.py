@@ -34,6 +34,7 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import text
+from check_mounts.clocks import Boottime
 from check_mounts.directories import Unusable, default_directory, open_directory
 from check_mounts.model import StuckProbe
 from check_mounts.processes import here, process_start
@@ -73,7 +74,7 @@ def _parse_record(data: bytes) -> StuckProbe:
     pid, start, mount_id, device, since = data[1:].decode("ascii").split()
     major, minor = device.split(":")
     place = (int(mount_id), (int(major), int(minor)))
-    probe = StuckProbe(int(pid), int(start), *place, float(since), mark != _ON_THE_WAY, mark == _WRITING)
+    probe = StuckProbe(int(pid), int(start), *place, Boottime(float(since)), mark != _ON_THE_WAY, mark == _WRITING)
     if probe.pid <= 0 or not 0 <= probe.since < 1e12:
         raise ValueError("impossible values")
     return probe

@@ -20,7 +20,7 @@ from check_mounts import asking, conditions, frames, settle, text, workers
 from check_mounts.asking import Asking, Settings, Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
-from check_mounts.clocks import PAST, Monotonic, after, boottime, monotonic
+from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
 from check_mounts.inquiry import Inquiry
 from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
@@ -299,7 +299,7 @@ def _lost(finding: Finding) -> StuckProbe:
     """What the registry would say of a probe that has not come back."""
     mount, pid, outcome = finding.mount, finding.stuck_pid, finding.outcome
     assert mount is not None and pid is not None and outcome is not None
-    step, since = outcome.step, boottime() - (finding.latency or 0.0)
+    step, since = outcome.step, Boottime(boottime() - (finding.latency or 0.0))
     arrived = step not in (None, Step.LOOK_UP)
     writing = step is not None and step.writes
     return StuckProbe(pid, process_start(pid) or 0, mount.mount_id, mount.device, since, arrived, writing)

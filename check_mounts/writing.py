@@ -15,7 +15,7 @@ from check_mounts import conditions, frames, text, workers
 from check_mounts.asking import Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
-from check_mounts.clocks import boottime
+from check_mounts.clocks import Boottime, boottime
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.others import Others, age, stuck_words
 from check_mounts.outcome import Outcome, Step
@@ -120,7 +120,7 @@ class Writing:
         condition: Condition,
         detail: str,
         waited: Optional[Waited] = None,
-        since: Optional[float] = None,
+        since: Optional[Boottime] = None,
         outcome: Optional[Outcome] = None,
     ) -> None:
         """Put what came of the writing into the finding of the reading. The detail of OK is a
@@ -141,7 +141,7 @@ class Writing:
             since=since,
         )
         if waited is not None:
-            stuck_since = boottime() - waited.seconds
+            stuck_since = Boottime(boottime() - waited.seconds)
             finding = dataclasses.replace(
                 finding, latency=waited.seconds, stuck_pid=waited.pid, stuck_since=stuck_since
             )

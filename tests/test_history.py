@@ -9,6 +9,7 @@ from typing import Optional
 import pytest
 
 from check_mounts import episodes, text
+from check_mounts.clocks import Boottime, Epoch
 from check_mounts.conditions import MOUNT_TABLE
 from check_mounts.episodes import Episodes
 from check_mounts.known import Known
@@ -30,7 +31,9 @@ def chosen(*mounts: Mount) -> Selection:
 
 def finding(mount: Mount, condition: Condition, pid: Optional[int] = None, since: Optional[float] = None) -> Finding:
     outcome = None if condition in (Condition.TIMED_OUT, Condition.BLOCKED, Condition.UNPROBED) else Outcome()
-    return Finding(mount.mount_point, mount, condition, "after 2 s", outcome, 2.0, pid, since)
+    return Finding(
+        mount.mount_point, mount, condition, "after 2 s", outcome, 2.0, pid, None if since is None else Boottime(since)
+    )
 
 
 def boottime() -> float:
@@ -46,7 +49,9 @@ def known(*mounts: Mount) -> Known:
 def merged(into: Known, begun: float, *answers: tuple[Finding, float], whole: bool = True) -> list[Condition]:
     """A pass that began then, with its findings and when each came; what is known after it."""
     noted = {answer.mount.mount_id: when for answer, when in answers if answer.mount is not None}
-    into.merge(Survey(tuple(answer for answer, _ in answers), started=begun, duration=9.0, timeout=2.0), whole, noted)
+    into.merge(
+        Survey(tuple(answer for answer, _ in answers), started=Epoch(begun), duration=9.0, timeout=2.0), whole, noted
+    )
     return [each.condition for each in into.survey().findings]
 
 
@@ -239,7 +244,7 @@ def test_what_hangs_and_holds_nobody_is_tried_again_once() -> None:
 def news(
     episodes: Episodes, now: float, *findings: Finding, mounted: tuple[bytes, ...] = ()
 ) -> list[tuple[State, str]]:
-    survey = Survey(findings, started=now, duration=1.0, timeout=2.0)
+    survey = Survey(findings, started=Epoch(now), duration=1.0, timeout=2.0)
     return [(each.state, each.line) for each in episodes.follow(judge_all(survey, Policy()), now, mounted)]
 
 

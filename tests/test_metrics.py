@@ -27,6 +27,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import metrics
+from check_mounts.clocks import Epoch
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome
 from check_mounts.policy import Policy, judged
@@ -579,7 +580,7 @@ def _mount(point: bytes, source: bytes = b"none") -> Mount:
 def _render(
     *findings: Finding, last_success: dict[bytes, float] | None = None, submissions: Sequence[tuple[str, int, int]] = ()
 ) -> Samples:
-    survey = Survey(findings, started=1732500000.25, duration=0.125)
+    survey = Survey(findings, started=Epoch(1732500000.25), duration=0.125)
     passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions)
     return Samples(
         metrics.render(dataclasses.replace(judged(survey, Policy()), state=State.CRITICAL), passes).decode("utf-8")

@@ -346,7 +346,7 @@ def test_json_is_what_it_is_documented_to_be() -> None:
         Outcome(Step.STATFS, usage=Usage(5, 4, 3, 2, 1)),
         5.0,
         4711,
-        100.0,
+        Boottime(100.0),
         "server 10.0.0.5 is down",
         ("a remark",),
     )
