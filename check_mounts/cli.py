@@ -29,6 +29,7 @@ from check_mounts import (
     logs,
     mounttable,
     names,
+    one_check,
     parts,
     passive,
     policy,
@@ -916,7 +917,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         noted.selected(len(under_way.chosen.selected))
         under_way.book.tell = _noting(options, noted)
 
-    result = checking.take(
+    result = one_check.take(
         options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
     )
     judged = policy.judged(result, options.policy, options.allow_none)
