@@ -115,10 +115,10 @@ def test_a_path_without_end_ends() -> None:
         Links(a="/a/../a"),
         Links(a="x/" * 2000 + "../" * 2000 + "a"),
     ):
-        began = time.monotonic()
+        began = time.process_time()
         found = names.lead(b"/a", ground(), links)
         assert found.errno in (errno.ELOOP, errno.ENAMETOOLONG) and found.is_settled
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 20
     for long in (b"/" + b"a" * 5000, b"/a" * 300_000):
         assert names.lead(long, ground(), Links()).is_settled
 

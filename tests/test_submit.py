@@ -159,7 +159,7 @@ def test_the_table_of_all_mounts_keeps_to_the_limit(mounts: Mounts, plugin: Plug
     assert len(whole) == 62
     assert len(cut.stdout) <= 1023
     names = [line.split("\t")[0] for line in cut.lines[1:-2]]
-    assert 3 < len(names) < 60
+    assert 1 < len(names) < 60  # how many depends on where pytest puts this test's directory
     assert cut.lines[-2] == f"({60 - len(names)} more lines left out: --max-output)"
 
 
