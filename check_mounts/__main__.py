@@ -123,9 +123,9 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     noted.step("looking for the libraries of Python")
     _add_site_packages()
     noted.step("loading the program")
-    from check_mounts import cli
+    from check_mounts import run
 
-    return cli.run(arguments, interrupts, noted)
+    return run.run(arguments, interrupts, noted)
 
 
 def _serve(arguments: "list[str]", foreground: bool) -> int:
@@ -142,17 +142,17 @@ def _serve(arguments: "list[str]", foreground: bool) -> int:
         reading.step("looking for the libraries of Python")
         _add_site_packages()
         reading.step("loading the program")
-        from check_mounts import cli
+        from check_mounts import run
 
-        return cli.rehearse(arguments)
+        return run.rehearse(arguments)
 
     answers = starting.rehearsed(rehearse, arguments, interrupts, foreground)
     if answers is None:
         return 3
     _add_site_packages()
-    from check_mounts import cli
+    from check_mounts import run
 
-    return cli.run(arguments, interrupts, notes.Notes(), answers or None)
+    return run.run(arguments, interrupts, notes.Notes(), answers or None)
 
 
 def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:

@@ -45,10 +45,11 @@ PATH_USERS = {
     "detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
     "home": {"open_without_symlinks"},  # the directories of the result and of the metrics
     "logs": {"open", "chdir"},  # /dev/null, /
-    "cli": {"chdir"},  # /
+    "run": {"chdir"},  # /
     "probe": {"open", "open_without_symlinks"},
     "writeprobe": {"open", "unlink"},
-    "config": {"access", "open"},  # the configuration
+    "trusted_file": {"open"},  # the configuration, the file of --extra-opts
+    "extra_opts": {"access"},  # the places where that may be
     "units": {"listdir", "readlink"},  # units
     "devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "lookups": {"open", "readlink"},  # in a worker: links

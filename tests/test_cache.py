@@ -204,7 +204,7 @@ def test_nothing_is_imported_that_takes_time(in_run: Path, installed: Path) -> N
         "enum",
         "dataclasses",
         "ctypes",
-        "check_mounts.cli",
+        "check_mounts.run",
         "site",
     }
     assert not imported & heavy

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -14,32 +15,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from check_mounts import cli, config
-from check_mounts.config import ConfigError, Configuration, MountSection, Option, Overrides
+from check_mounts import config, config_text, extra_opts, option_parser, trusted_file, values
+from check_mounts.configuration import Configuration, MountSection, Overrides, Said
 from check_mounts.model import Condition, ExpectedMount, State
+from check_mounts.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS
 from check_mounts.passive import Settings
 from check_mounts.policy import Policy
-from check_mounts.selection import normalised
+from check_mounts.refusals import ConfigError, Origin
+from check_mounts.selection import PathGlob, compile_glob, normalised
 from check_mounts.thresholds import Range, parse_capacity
 from tests.conftest import PYTHON, ROOT
 
-KNOWN = {
-    "timeout": Option(True),
-    "warning": Option(True),
-    "as": Option(True),
-    "exclude": Option(True, repeatable=True),
-    "exclude-type": Option(True, repeatable=True),
-    "severity": Option(True, repeatable=True, commas=True),
-    "remote": Option(False),
-    "user-mounts": Option(False),
-    "verbose": Option(False, repeatable=True),
-    "help": Option(False),
-}
 MANUAL = (ROOT / "man/check_mounts.conf.5").read_text()
 
 
 def _parsed(*lines: str) -> Configuration:
-    return config.parse("\n".join(lines).encode(), "/f", KNOWN)
+    return config_text.parse("\n".join(lines).encode(), "/f")
 
 
 def _mount(*lines: str) -> MountSection:
@@ -51,20 +42,36 @@ def _said(*lines: str) -> Overrides:
     return _mount(*lines).overrides
 
 
-def _words(*lines: str) -> list[str]:
-    return [word for words in _parsed("[check_mounts]", *lines).words for word in words.words]
+def _told(said: Sequence[Said]) -> dict[str, object]:
+    """The values of the options that are given, by name; of patterns, what was written."""
+    values = option_parser.with_defaults(*({line.option.dest: line.value} for line in said))
+    return {line.option.name: _written(getattr(values, line.option.dest)) for line in said}
+
+
+def _written(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_written(each) for each in value]
+    return value._as_written.pattern if isinstance(value, PathGlob) else getattr(value, "pattern", value)
+
+
+def _pattern(glob: bytes) -> bytes:
+    return compile_glob(glob).pattern
+
+
+def _options(*lines: str) -> dict[str, object]:
+    return _told(_parsed("[check_mounts]", *lines).options)
 
 
 def _refusal(content: bytes) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.parse(content, "/f", KNOWN)
+        config_text.parse(content, "/f")
     return str(caught.value)
 
 
 # --- the section [check_mounts]
 
 
-def test_words_and_their_origins() -> None:
+def test_options_and_their_origins() -> None:
     found = _parsed(
         "# a comment",
         "",
@@ -75,52 +82,63 @@ def test_words_and_their_origins() -> None:
         "; another",
         "remote = yes",
     )
-    assert [(words.origin, *words.words) for words in found.words] == [
-        ("/f line 4", "--timeout=4"),
-        ("/f line 5", "--exclude=/a b"),
-        ("/f line 6", "--exclude=-c"),
-        ("/f line 8", "--remote"),
+    assert [(str(line.origin), line.option.name) for line in found.options] == [
+        ("/f line 4", "timeout"),
+        ("/f line 5", "exclude"),
+        ("/f line 6", "exclude"),
+        ("/f line 8", "remote"),
     ]
+    assert _told(found.options) == {
+        "timeout": 4.0,
+        "exclude": [_pattern(b"/a b"), _pattern(b"-c")],
+        "remote": True,
+    }
 
 
 @pytest.mark.parametrize("word", ["yes", "true", "on", "1", "YES", "On"])
 def test_a_flag_is_on(word: str) -> None:
-    assert _words(f"remote = {word}") == ["--remote"]
+    assert _options(f"remote = {word}") == {"remote": True}
     assert _said(f"ignore = {word}").ignore is True
 
 
 @pytest.mark.parametrize("word", ["no", "false", "off", "0", "NO", "False"])
 def test_a_flag_is_off(word: str) -> None:
-    assert _words(f"remote = {word}") == []
+    assert _options(f"remote = {word}") == {}
     assert _said(f"ignore = {word}").ignore is False
 
 
 def test_a_repeatable_flag_is_counted() -> None:
-    assert _words("verbose = 3") == ["--verbose"] * 3
-    assert _words("verbose = yes") == ["--verbose"]
-    assert _words("verbose = 0") == _words("verbose = no") == []
+    assert _options("verbose = 3") == {"verbose": 3}
+    assert _options("verbose = yes") == {"verbose": 1}
+    assert _options("verbose = 0") == _options("verbose = no") == {}
 
 
 def test_several_values_on_one_line_only_where_no_value_has_a_comma() -> None:
-    assert _words("severity = dead=ok , denied=warning") == ["--severity=dead=ok", "--severity=denied=warning"]
-    assert _words("exclude = /a,b") == ["--exclude=/a,b"]
+    severities = [[Condition.DEAD, State.OK], [Condition.DENIED, State.WARNING]]
+    assert _options("severity = dead=ok , denied=warning") == {"severity": severities}
+    assert _options("exclude-type = ext4, xfs") == {"exclude-type": [_pattern(b"ext4"), _pattern(b"xfs")]}
+    assert _options("exclude = /a,b") == {"exclude": [_pattern(b"/a,b")]}
 
 
-def test_the_words_are_for_argparse() -> None:
-    words = _words("timeout = 4", "exclude = -x", 'exclude = " "', "severity = dead=ok", "verbose = 2", "as = self")
-    values = cli.parser().parse_args([*words, "--timeout", "7"])
-    assert (values.timeout, len(values.exclude), values.verbose, values.identity) == (7.0, 2, 2, "self")
+def test_the_command_line_comes_after_the_files() -> None:
+    lines = ("timeout = 4", "exclude = -x", 'exclude = " "', "severity = dead=ok", "verbose = 2", "as = self")
+    said = _parsed("[check_mounts]", *lines).options
+    given = option_parser.given(option_parser.parser(), ["--timeout", "7", "-v", "-x", "/y"])
+    values = option_parser.with_defaults(*({line.option.dest: line.value} for line in said), given)
+    assert (values.timeout, len(values.exclude), values.verbose, values.identity) == (7.0, 3, 3, "self")
     assert values.severity == [(Condition.DEAD, State.OK)]
+    assert values.max_workers == 1024
 
 
 def test_bytes_become_what_python_makes_of_arguments() -> None:
-    (words,) = config.parse(b"[check_mounts]\nexclude = /\xff\xfe|\x01", "/f", KNOWN).words
-    assert os.fsencode(words.words[0]) == b"--exclude=/\xff\xfe|\x01"
+    found = config_text.parse(b"[check_mounts]\nexclude = /\xff\xfe|\x01\nstate-dir = /\xff\x01", "/f").options
+    assert _told(found)["exclude"] == [_pattern(b"/\xff\xfe|\x01")]
+    assert os.fsencode(str(_told(found)["state-dir"])) == b"/\xff\x01"
 
 
 def test_the_section_may_occur_twice() -> None:
     found = _parsed("[check_mounts]", "timeout = 4", '[mount "/m"]', "[check_mounts]", "timeout = 5")
-    assert [words.words for words in found.words] == [("--timeout=4",), ("--timeout=5",)]
+    assert [line.value for line in found.options] == [4.0, 5.0]
 
 
 # --- the format
@@ -141,25 +159,25 @@ def test_the_section_may_occur_twice() -> None:
 )
 def test_values(written: bytes, meant: bytes) -> None:
     for end in (b"", b"\n", b"\r\n", b" \t\r\n"):
-        found = config.parse(b'[mount "/m"]\nsource = ' + written + end, "/f", KNOWN)
+        found = config_text.parse(b'[mount "/m"]\nsource = ' + written + end, "/f")
         assert found.for_mount(b"/m").source == meant
 
 
 def test_a_byte_order_mark_and_carriage_returns() -> None:
-    found = config.parse(
-        b'\xef\xbb\xbf[check_mounts]\r\ntimeout = 4\r\n\r\n[mount "/m"]\r\nignore = yes\r\n', "/f", KNOWN
+    found = config_text.parse(
+        b'\xef\xbb\xbf[check_mounts]\r\ntimeout = 4\r\n\r\n[mount "/m"]\r\nignore = yes\r\n', "/f"
     )
-    assert found.words[0].words == ("--timeout=4",)
+    assert found.options[0].value == 4.0
     assert found.for_mount(b"/m").ignore
 
 
 def test_blanks_within_brackets() -> None:
-    assert config.parse(b'  [ check_mounts ]\n[\tmount \t"/m"\t]\n [mount"/n"]', "/f", KNOWN).sections[1].path == b"/n"
+    assert config_text.parse(b'  [ check_mounts ]\n[\tmount \t"/m"\t]\n [mount"/n"]', "/f").sections[1].path == b"/n"
 
 
 def test_nothing() -> None:
     for content in (b"", b"\n", b"# [x]\n;y", b"\xef\xbb\xbf", b"\r\n"):
-        assert config.parse(content, "/f", KNOWN) == Configuration()
+        assert config_text.parse(content, "/f") == Configuration()
     assert Configuration().for_mount(b"/m") == Overrides()
     assert Configuration().declared(b"/m") is None
     assert Configuration().expected() == []
@@ -174,7 +192,7 @@ CAPACITY = "is not a range of percent used or of what is free"
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"timeout = 1", "1: key 'timeout' outside of a section"),
+        (b"timeout = 1", "1: key 'timeout' stands before the first section"),
         (b"\n[mounts]", "2: unknown section [mounts]; did you mean 'mount'?"),
         (b"[Check_Mounts]", "1: unknown section [Check_Mounts]; did you mean 'check_mounts'?"),
         (b"[]", "1: unknown section []"),
@@ -184,12 +202,12 @@ CAPACITY = "is not a range of percent used or of what is free"
         (b"[ check_mounts \t", "1: '[check_mounts' does not end with ']'"),
         (b"[\xff x]", "1: unknown section [...]"),
         (b'[mount "/m"] # x', "1: '[mount \"/m\"] # x' does not end with ']'"),
-        (b"[mount]", '1: [mount] is to be written [mount "PATTERN"]'),
-        (b"[mount /home]", '1: [mount /home] is to be written [mount "PATTERN"]'),
+        (b"[mount]", '1: [mount] must be written [mount "PATTERN"]'),
+        (b"[mount /home]", '1: [mount /home] must be written [mount "PATTERN"]'),
         (b'[mount "/home]', '1: [mount "/home]: the quote is not closed'),
         (b'[mount "/home" x]', '1: [mount "/home" x]: something follows the closing quote'),
-        (b'[mount ""]', "1: [mount \"\"]: it has to begin with '/', or match something that does"),
-        (b'[mount "home"]', "1: [mount \"home\"]: it has to begin with '/', or match something that does"),
+        (b'[mount ""]', "1: [mount \"\"]: it must begin with '/', or match something that does"),
+        (b'[mount "home"]', "1: [mount \"home\"]: it must begin with '/', or match something that does"),
         (
             b'[mount "/[a"]',
             "1: [mount \"/[a\"]: '/[a' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
@@ -201,45 +219,45 @@ CAPACITY = "is not a range of percent used or of what is free"
         (C + b"Timeout = 1", "2: unknown key 'Timeout' in [check_mounts]; did you mean 'timeout'?"),
         (M + b"timeot = 1", "2: unknown key 'timeot' in [mount \"/m\"]; did you mean 'timeout'?"),
         (M + b"remote = yes", "2: unknown key 'remote' in [mount \"/m\"]"),
-        (C + b"help = yes", "2: 'help' can be said on the command line only"),
-        (C + b"version = yes", "2: 'version' can be said on the command line only"),
-        (C + b"config = /x", "2: 'config' can be said on the command line only"),
-        (C + b"extra-opts = x", "2: 'extra-opts' can be said on the command line only"),
+        (C + b"help = yes", "2: 'help' is allowed on the command line only"),
+        (C + b"version = yes", "2: 'version' is allowed on the command line only"),
+        (C + b"config = /x", "2: 'config' is allowed on the command line only"),
+        (C + b"extra-opts = x", "2: 'extra-opts' is allowed on the command line only"),
         (C + b"timeout = 1\n\ntimeout = 2", "4: duplicate key 'timeout' in [check_mounts], first on line 2"),
         (C + b"remote = 1\nremote = 1", "3: duplicate key 'remote' in [check_mounts], first on line 2"),
         (M + b"timeout = 1\ntimeout = 2", "3: duplicate key 'timeout' in [mount \"/m\"], first on line 2"),
-        (C + b"remote", "2: 'remote' is no section, no comment, and has no '='"),
-        (M + b"timeout = 1\n continued", "3: 'continued' is no section, no comment, and has no '='"),
+        (C + b"remote", "2: 'remote' is neither a section nor a comment, and has no '='"),
+        (M + b"timeout = 1\n continued", "3: 'continued' is neither a section nor a comment, and has no '='"),
         (C + b"= 1", "2: '' is not a key"),
         (C + b"--timeout = 1", "2: '--timeout' is not a key"),
         (C + b"time out = 1", "2: 'time ...' is not a key"),
         (C + b"a|\x1b = 1", "2: 'a ...' is not a key"),
         (M + b"a|\x1b = 1", r"2: 'a\174\033' is not a key"),
-        (M + b"two words", "2: 'two words' is no section, no comment, and has no '='"),
+        (M + b"two words", "2: 'two words' is neither a section nor a comment, and has no '='"),
         (M + b"source = a\0b", "2: a NUL byte"),
         (b"# \0", "1: a NUL byte"),
         (M + b'source = "a', "2: source: the quote is not closed"),
         (M + b'source = "', "2: source: the quote is not closed"),
         (M + rb'source = "a\"', "2: source: the quote is not closed"),
         (M + b'source = "a\\', "2: source: the quote is not closed"),
-        (M + rb'source = "a\b"', "2: source: within quotes a backslash has to be written twice"),
+        (M + rb'source = "a\b"', "2: source: within quotes, a backslash must be written twice"),
         (M + b'source = "a" # b', "2: source: something follows the closing quote"),
         (C + b"remote = maybe", "2: remote: 'maybe' is neither yes nor no"),
         (C + b"remote =", "2: remote: '' is neither yes nor no"),
         (C + b"verbose = 10", "2: verbose: '10' is not a number from 0 to 9"),
         (C + b"verbose = \xb2", r"2: verbose: '\262' is not a number from 0 to 9"),
         (C + b"severity = a,,b", "2: severity: 'a,,b' has an empty part"),
-        (M + b"timeout = abc", "2: timeout: 'abc' is not a number of seconds above 0"),
-        (M + b"timeout = 0", "2: timeout: '0' is not a number of seconds above 0"),
-        (M + b"timeout = -1", "2: timeout: '-1' is not a number of seconds above 0"),
-        (M + b"timeout = nan", "2: timeout: 'nan' is not a number of seconds above 0"),
-        (M + b"timeout = 1e3", "2: timeout: '1e3' is not a number of seconds above 0"),
+        (M + b"timeout = abc", "2: timeout: 'abc' is not a positive number of seconds"),
+        (M + b"timeout = 0", "2: timeout: '0' is not a positive number of seconds"),
+        (M + b"timeout = -1", "2: timeout: '-1' is not a positive number of seconds"),
+        (M + b"timeout = nan", "2: timeout: 'nan' is not a positive number of seconds"),
+        (M + b"timeout = 1e3", "2: timeout: '1e3' is not a positive number of seconds"),
         (
             M + b"timeout = " + b"9" * 400,
-            "2: timeout: '" + "9" * 58 + "..." + "9" * 59 + "' is not a number of seconds above 0",
+            "2: timeout: '" + "9" * 58 + "..." + "9" * 59 + "' is more than a year",
         ),
-        (M + b"timeout = 5 # fast", "2: timeout: '5 # fast' is not a number of seconds above 0"),
-        (M + b"timeout =", "2: timeout: '' is not a number of seconds above 0"),
+        (M + b"timeout = 5 # fast", "2: timeout: '5 # fast' is not a positive number of seconds"),
+        (M + b"timeout =", "2: timeout: '' is not a positive number of seconds"),
         (M + b"severity = dead", "2: severity: 'dead' is not CONDITION=STATE"),
         (M + b"severity =", "2: severity: the value is empty"),
         (M + b"severity = gone=ok", f"2: severity: 'gone=ok': the conditions are {CONDITIONS}"),
@@ -276,7 +294,7 @@ def test_refusals(content: bytes, words: str) -> None:
     assert _refusal(content.replace(b"\n", b"\r\n")) == f"/f line {words}"
 
 
-NOT_SHOWN = "this is no 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)"
+NOT_SHOWN = "this line is not 'KEY = VALUE', or its quotes are wrong (it is not shown, because it may hold a secret)"
 SUBMIT = b'[submit "icinga2:https://h"]\n'
 
 
@@ -285,7 +303,7 @@ SUBMIT = b'[submit "icinga2:https://h"]\n'
     [
         (b'[submit "icinga2:https://root:geheim@127.0.0.1:1"', "1: '[submit ...' does not end with ']'"),
         (b'[submit "icinga2:https://root:geheim@127.0.0.1:1"] # x', "1: '[submit ...' does not end with ']'"),
-        (b"[submit icinga2:https://root:geheim@127.0.0.1:1]", '1: [submit ...] is to be written [submit "DESTINATION"]'),
+        (b"[submit icinga2:https://root:geheim@127.0.0.1:1]", '1: [submit ...] must be written [submit "DESTINATION"]'),
         (b'[submit "icinga2:https://root:geheim@127.0.0.1:1]', "1: [submit ...]: the quote is not closed"),
         (b'[submit "nrdp:https://127.0.0.1:1/" token=geheim]', "1: [submit ...]: something follows the closing quote"),
         (b'[Submit "nrdp:https://127.0.0.1:1/?token=geheim"]', "1: unknown section [Submit ...]; did you mean 'submit'?"),
@@ -296,11 +314,11 @@ SUBMIT = b'[submit "icinga2:https://h"]\n'
         (C + b"submit nrdp:https://u:geheim@127.0.0.1:1/", f"2: {NOT_SHOWN}"),
         (C + b"submit nrdp:https://h/?token=geheim", f"2: {NOT_SHOWN}"),
         (C + b"Submit: nrdp:https://u:geheim@h/", f"2: {NOT_SHOWN}"),
-        (C + b"sumbit nrdp:https://u:geheim@h/", "2: 'sumbit ...' is no section, no comment, and has no '='"),
+        (C + b"sumbit nrdp:https://u:geheim@h/", "2: 'sumbit ...' is neither a section nor a comment, and has no '='"),
         (C + b"sumbit nrdp:https://h/?token=geheim", "2: 'sumbit ...' is not a key"),
         (C + b'sumbit = "nrdp:https://h/"?token=geheim', "2: sumbit: something follows the closing quote"),
         (M + b"submit nrdp:https://u:geheim@h/", f"2: {NOT_SHOWN}"),
-        (b"sumbit nrdp:https://u:geheim@h/", "1: 'sumbit ...' is no section, no comment, and has no '='"),
+        (b"sumbit nrdp:https://u:geheim@h/", "1: 'sumbit ...' is neither a section nor a comment, and has no '='"),
         (SUBMIT + b"pasword: geheim", f"2: {NOT_SHOWN}"),
         (SUBMIT + b"pasword geheim = x", f"2: {NOT_SHOWN}"),
         (SUBMIT + b'pasword = "x"geheim', f"2: {NOT_SHOWN}"),
@@ -311,13 +329,13 @@ def test_secrets_in_lines_that_are_none_are_not_shown(content: bytes, words: str
     assert _refusal(content) == f"/f line {words}"
 
 
-@pytest.mark.parametrize("key", config.SUBMIT_KEYS)
+@pytest.mark.parametrize("key", config_text.SUBMIT_KEYS)
 @pytest.mark.parametrize("value", [b"geheim", b"geheim/geheim=", b"", b'""', b'"geheim"', b"geheim\xff", b"no geheim"])
 def test_no_value_of_a_submit_section_is_shown(key: str, value: bytes) -> None:
     content = SUBMIT + key.encode() + b" = " + value
     is_empty = not value.strip(b'"')
     if key in ("user", "password", "token") and not is_empty:
-        config.parse(content, "/f", KNOWN)
+        config_text.parse(content, "/f")
         return
     wanted = "yes or no" if key == "verify" else "an absolute path"
     not_shown = f"this is not {wanted} (it is not shown, because it may hold a secret)"
@@ -333,8 +351,8 @@ def test_later_sections_of_one_destination_win_key_by_key() -> None:
     first, second = found.destinations
     assert (first.destination, first.settings) == ("nrdp:https://h/", Settings(token="c", ca="/a", verify=False))
     assert (second.destination, second.settings) == ("nrdp:https://i/", Settings(token="b"))
-    assert first.origins == {"token": "/f line 8", "ca": "/f line 3", "verify": "/f line 9"}
-    assert (first.origin, second.origin) == ("/f line 10", "/f line 5")
+    assert first.origins == {"token": Origin("/f", 8), "ca": Origin("/f", 3), "verify": Origin("/f", 9)}
+    assert (first.origin, second.origin) == (Origin("/f", 10), Origin("/f", 5))
     assert "duplicate key 'token' in [submit \"nrdp:...\"], first on line 2" in _refusal(
         f"{x}\ntoken = a\ntoken = b".encode()
     )
@@ -346,7 +364,7 @@ def test_the_first_of_several_errors_is_reported() -> None:
 
 _MARKS = b'[ ] " \\ = , : @ ~ # yes 5 90% 10GiB \xff dead=ok'.split(b" ")
 _PIECES = [b"[check_mounts]", b'[mount "/m"]', b'[mount "/*"]', b"\n", b"\r", b"\0", b" ", *_MARKS]
-_PIECES += [key.encode() for key in [*config.MOUNT_KEYS, *KNOWN]]
+_PIECES += [key.encode() for key in [*MOUNT_KEYS, *BY_NAME]]
 
 
 @given(st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(_PIECES), max_size=40).map(b"".join)))
@@ -357,7 +375,7 @@ def test_no_bytes_raise_anything_else(content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            found = config.parse(content, "/f", KNOWN)
+            found = config_text.parse(content, "/f")
         except ConfigError as error:
             assert str(error).isprintable()
             assert "|" not in str(error)
@@ -371,7 +389,7 @@ def test_no_bytes_raise_anything_else(content: bytes) -> None:
 @given(st.binary(min_size=1).filter(lambda value: b"\0" not in value and b"\n" not in value))
 def test_every_value_can_be_written(value: bytes) -> None:
     quoted = b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-    found = config.parse(M + b"source = " + quoted + b"\r\n", "/f", KNOWN)
+    found = config_text.parse(M + b"source = " + quoted + b"\r\n", "/f")
     assert found.for_mount(b"/m").source == value
 
 
@@ -380,7 +398,7 @@ def test_every_mount_point_can_be_named(name: bytes) -> None:
     path = normalised(b"/" + name)
     glob = re.sub(rb"[*?[]", rb"[\g<0>]", path).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     if len(path) < 1000:
-        found = config.parse(b'[mount "' + glob + b'"]\nexpect = yes', "/f", KNOWN)
+        found = config_text.parse(b'[mount "' + glob + b'"]\nexpect = yes', "/f")
         assert [expected.mount_point for expected in found.expected()] == [path]
 
 
@@ -434,20 +452,20 @@ def test_users() -> None:
     )
     assert found.for_mount(b"/a").identity == "owner"
     assert found.for_mount(b"/b").identity == "nobody"
-    assert found.identities() == {"nobody": "/f line 4"}
+    assert found.identities() == {"nobody": Origin("/f", 4)}
 
 
 def test_lists() -> None:
     said = _said("options = rw, noexec", "options = nodev", "ignore-option = addr=*, x", "ignore-option = y")
     assert said.options == (b"rw", b"noexec", b"nodev")
-    assert said.ignore_options is not None
-    assert [bool(glob.match(b"addr=1.2.3.4")) for glob in said.ignore_options] == [True, False, False]
+    assert said.ignore_option is not None
+    assert [bool(glob.match(b"addr=1.2.3.4")) for glob in said.ignore_option] == [True, False, False]
 
 
 def test_origins() -> None:
     section = _mount("", "timeout = 5", "options = a", "options = b")
-    assert section.origin == "/f line 1"
-    assert section.origins == {"timeout": "/f line 3", "options": "/f line 4"}
+    assert section.origin == Origin("/f", 1)
+    assert section.origins == {"timeout": Origin("/f", 3), "options": Origin("/f", 4)}
 
 
 @pytest.mark.parametrize(
@@ -650,34 +668,34 @@ def file(tmp_path: Path) -> Path:
 
 def _unreadable(path: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.read(str(path), KNOWN, optional=True)
+        config.read(str(path), optional=True)
     with pytest.raises(ConfigError) as again:
-        config.read(str(path), KNOWN)
+        config.read(str(path))
     assert str(again.value) == str(caught.value)
     return str(caught.value)
 
 
 def test_a_file(file: Path) -> None:
-    found = config.read(str(file), KNOWN)
-    assert [(words.origin, words.words) for words in found.words] == [(f"{file} line 2", ("--timeout=4",))]
+    found = config.read(str(file))
+    assert [(str(line.origin), line.value) for line in found.options] == [(f"{file} line 2", 4.0)]
 
 
 def test_a_symbolic_link(file: Path) -> None:
     (file.parent / "link").symlink_to(file)
-    assert config.read(str(file.parent / "link"), KNOWN).words
+    assert config.read(str(file.parent / "link")).options
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    assert config.read(str(tmp_path / "none"), KNOWN, optional=True) == Configuration()
+    assert config.read(str(tmp_path / "none"), optional=True) == Configuration()
     with pytest.raises(ConfigError) as caught:
-        config.read(str(tmp_path / "none"), KNOWN)
+        config.read(str(tmp_path / "none"))
     assert str(caught.value) == f"{tmp_path}/none: No such file or directory"
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff|\n")
     with pytest.raises(ConfigError) as caught:
-        config.read(path, KNOWN)
+        config.read(path)
     assert str(caught.value) == f"{tmp_path}/\\377\\174\\012: No such file or directory"
 
 
@@ -692,9 +710,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_large_file(file: Path) -> None:
-    file.write_bytes(b"#" * config.MAX_SIZE)
-    assert config.read(str(file), KNOWN) == Configuration()
-    file.write_bytes(b"#" * (config.MAX_SIZE + 1))
+    file.write_bytes(b"#" * trusted_file.MAX_SIZE)
+    assert config.read(str(file)) == Configuration()
+    file.write_bytes(b"#" * (trusted_file.MAX_SIZE + 1))
     assert _unreadable(file) == f"{file}: larger than 1 MiB"
 
 
@@ -709,7 +727,7 @@ def test_a_file_of_somebody_else(file: Path) -> None:
     os.chown(file, 65534, 0)
     assert _unreadable(file) == f"{file}: refused, because it belongs to uid 65534, neither root nor the caller"
     os.chown(file, 0, 65534)
-    assert config.read(str(file), KNOWN).words
+    assert config.read(str(file)).options
 
 
 @pytest.mark.root
@@ -719,7 +737,7 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
         path.write_text("[check_mounts]\ntimeout = 4\n")
         path.chmod(0o600 if path is not roots else 0o644)
     os.chown(own, 65534, 65534)
-    script = "import sys; from check_mounts import config\nprint(len(config.read(sys.argv[1], {'timeout': config.Option(True)}).words))"
+    script = "import sys; from check_mounts import config\nprint(len(config.read(sys.argv[1]).options))"
 
     def read(path: Path) -> tuple[str, str]:
         command = [PYTHON, "-B", "-c", script, str(path)]
@@ -730,7 +748,7 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
 
     assert read(own) == ("1", "")
     assert read(roots) == ("1", "")
-    assert read(closed) == ("", f"check_mounts.config.ConfigError: {closed}: Permission denied")
+    assert read(closed) == ("", f"check_mounts.refusals.ConfigError: {closed}: Permission denied")
 
 
 # --- --extra-opts
@@ -761,54 +779,52 @@ def ini(tmp_path: Path) -> Path:
     return path
 
 
-WORDS = ["--timeout=4", '--exclude="/a b"', "--exclude=/c#d", "--remote", "-v", "--perfdata=none"]
+OPTIONS = {
+    "timeout": 4.0,
+    "exclude": [_pattern(b'"/a b"'), _pattern(b"/c#d")],
+    "remote": 1,
+    "verbose": 1,
+    "perfdata": "none",
+}
+
+
+def _extra(spec: str, environment: Optional[dict[str, str]] = None) -> dict[str, object]:
+    return _told(extra_opts.said(spec, environment or {}))
 
 
 def _extra_refusal(spec: str, environment: Optional[dict[str, str]] = None) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.extra_options(spec, environment or {})
+        extra_opts.said(spec, environment or {})
     assert str(caught.value).isprintable()
     return str(caught.value)
 
 
 def test_extra_options(ini: Path) -> None:
-    assert config.extra_options(f"@{ini}", {}) == WORDS
-    assert config.extra_options(f"check_mounts@{ini}", {}) == WORDS
-    assert config.extra_options(f"more@{ini}", {}) == ["-t=2"]
-    assert config.extra_options(f"empty@{ini}", {}) == []
-    assert config.extra_words(f"@{ini}", {})[2].origin == f"{ini} line 7"
-
-
-def test_extra_options_are_for_argparse(ini: Path) -> None:
-    values = cli.parser().parse_intermixed_args([*config.extra_options(f"@{ini}", {}), "--timeout=9"])
-    assert (values.timeout, len(values.exclude), values.remote, values.verbose, values.perfdata) == (
-        9.0,
-        2,
-        True,
-        1,
-        "none",
-    )
-    assert cli.parser().parse_intermixed_args(config.extra_options(f"more@{ini}", {})).timeout == 2.0
+    assert _extra(f"@{ini}") == OPTIONS
+    assert _extra(f"check_mounts@{ini}") == OPTIONS
+    assert _extra(f"more@{ini}") == {"timeout": 2.0}
+    assert _extra(f"empty@{ini}") == {}
+    assert str(extra_opts.said(f"@{ini}", {})[2].origin) == f"{ini} line 7"
 
 
 def test_where_extra_options_are_looked_for(ini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "EXTRA_OPTS_PATHS", (str(tmp_path / "none"), str(tmp_path / "fixed")))
-    nowhere = "--extra-opts: there is no monitoring-plugins.ini or plugins.ini in any of the usual places"
+    monkeypatch.setattr(extra_opts, "PATHS", (str(tmp_path / "none"), str(tmp_path / "fixed")))
+    nowhere = "--extra-opts: none of the usual places has a file monitoring-plugins.ini or plugins.ini"
     assert _extra_refusal("") == nowhere
     assert _extra_refusal("", {"NAGIOS_CONFIG_PATH": f":{tmp_path}/no::"}) == nowhere
     (tmp_path / "fixed").write_text("[check_mounts]\ntimeout=1\n")
-    assert config.extra_options("", {}) == ["--timeout=1"]
+    assert _extra("") == {"timeout": 1.0}
     search = {"NAGIOS_CONFIG_PATH": f"/nowhere:{tmp_path}"}
-    assert config.extra_options("", search) == WORDS
+    assert _extra("", search) == OPTIONS
     (tmp_path / "monitoring-plugins.ini").write_text("[check_mounts]\ntimeout=2\n")
-    assert config.extra_options("", search) == ["--timeout=2"]
-    assert config.extra_options("more", {**search, "MP_CONFIG_FILE": str(ini)}) == ["-t=2"]
+    assert _extra("", search) == {"timeout": 2.0}
+    assert _extra("more", {**search, "MP_CONFIG_FILE": str(ini)}) == {"timeout": 2.0}
 
 
 def test_the_usual_places_are_those_of_the_man_page() -> None:
     part = re.search(r"in this order:\n\.PP\n\.EX\n(.*?)\.EE", _plain(MANUAL), re.DOTALL)
     assert part is not None
-    assert part[1].split() == list(config.EXTRA_OPTS_PATHS)
+    assert part[1].split() == list(extra_opts.PATHS)
 
 
 def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
@@ -818,7 +834,7 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
         bad.write_bytes(content)
         return _extra_refusal(f"@{bad}")
 
-    assert _extra_refusal(f"more|@{ini}") == f"--extra-opts: there is no section [more\\174] in {ini}"
+    assert _extra_refusal(f"more|@{ini}") == f"--extra-opts: {ini} has no section [more\\174]"
     assert _extra_refusal(f"@{tmp_path}/none") == f"--extra-opts: {tmp_path}/none: No such file or directory"
     assert _extra_refusal("@") == "--extra-opts: no file is named after the '@'"
     assert _extra_refusal(f"@{tmp_path}") == f"--extra-opts: {tmp_path}: a directory"
@@ -826,17 +842,15 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
         _extra_refusal("", {"MP_CONFIG_FILE": f"{tmp_path}/none"})
         == f"--extra-opts: {tmp_path}/none: No such file or directory"
     )
-    assert refused(b"timeout=1") == f"{bad} line 1: 'timeout ...' outside of a section"
+    assert refused(b"timeout=1") == f"{bad} line 1: 'timeout ...' stands before the first section"
     assert (
         refused(b"[check_mounts]\nremote")
         == f"{bad} line 2: 'remote' has no '=' (an option without value is written 'remote=')"
     )
     assert refused(b"[check_mounts]\n--remote=") == f"{bad} line 2: '--remote' is not a key"
-    assert (
-        refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' can be said on the command line only"
-    )
+    assert refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' is allowed on the command line only"
     assert refused(b"[check_mounts]\npassword geheim") == f"{bad} line 2: 'password ...' is not a key"
-    assert refused(b"password=geheim") == f"{bad} line 1: 'password ...' outside of a section"
+    assert refused(b"password=geheim") == f"{bad} line 1: 'password ...' stands before the first section"
     assert refused(b"[x]\n\0") == f"{bad} line 2: a NUL byte"
     ini.chmod(0o666)
     assert (
@@ -852,7 +866,7 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
 )
 def test_no_extra_options_raise_anything_else(content: bytes) -> None:
     try:
-        config._extra_section(content, "/f", b"check_mounts")
+        extra_opts.of_section(content, "/f", b"check_mounts")
     except ConfigError as error:
         assert str(error).isprintable()
 
@@ -868,7 +882,7 @@ def test_the_man_page_knows_the_keys() -> None:
     mount, submit, rest = (
         MANUAL.index(title) for title in ('.SH "THE SECTIONS [mount', '.SH "THE SECTIONS [submit', ".SH CAPACITIES")
     )
-    for part, keys in ((MANUAL[mount:submit], config.MOUNT_KEYS), (MANUAL[submit:rest], config.SUBMIT_KEYS)):
+    for part, keys in ((MANUAL[mount:submit], MOUNT_KEYS), (MANUAL[submit:rest], config_text.SUBMIT_KEYS)):
         entries = re.findall(r"^\.TP\n(\\fB.+)$", _plain(part), re.MULTILINE)
         assert {key for entry in entries for key in re.findall(r"\\fB([a-z-]+)\\fR = ", entry)} == set(keys)
 
@@ -876,14 +890,12 @@ def test_the_man_page_knows_the_keys() -> None:
 def test_the_man_page_says_what_can_be_repeated() -> None:
     entries = re.findall(r"^\.TP\n\\fB(.+?)\\fR = (.*?)(?=^\.TP|^\.S)", _plain(MANUAL), re.MULTILINE | re.DOTALL)
     repeatable = {key for key, words in entries if "\nRepeatable.\n" in words}
-    assert repeatable == config._REPEATABLE
-    for key in config.MOUNT_KEYS:
-        value = {"severity": "dead=ok", "type": "x"}.get(key) or (
-            "yes" if config.MOUNT_KEYS[key][1] is config._boolean else "1"
-        )
+    assert repeatable == ADDED_UP
+    for key in MOUNT_KEYS:
+        value = {"severity": "dead=ok", "type": "x"}.get(key) or ("yes" if MOUNT_KEYS[key] is values.boolean else "1")
         content = M + f"{key} = {value}\n{key} = {value}\n".encode()
         if key in repeatable:
-            config.parse(content, "/f", KNOWN)
+            config_text.parse(content, "/f")
         else:
             assert "duplicate" in _refusal(content)
 
@@ -891,15 +903,14 @@ def test_the_man_page_says_what_can_be_repeated() -> None:
 def test_the_man_page_knows_what_is_refused() -> None:
     part = re.search(r"without the dashes, except\n(.*?)\.\nThe value", _plain(MANUAL), re.DOTALL)
     assert part is not None
-    assert set(re.findall(r"^\.BR? ([a-z-]+)", part[1], re.MULTILINE)) == config.REFUSED
+    assert set(re.findall(r"^\.BR? ([a-z-]+)", part[1], re.MULTILINE)) == config_text.REFUSED
 
 
 def test_the_example_of_the_man_page() -> None:
     part = re.search(r"^\.SH EXAMPLES\n\.EX\n(.*?)\.EE", MANUAL, re.MULTILINE | re.DOTALL)
     assert part is not None
-    found = config.parse(_plain(part[1]).encode(), "/f", KNOWN)
-    cli.parser().parse_args([word for words in found.words for word in words.words])
-    assert set(config.MOUNT_KEYS) == {key for section in found.sections for key in section.origins}
+    found = config_text.parse(_plain(part[1]).encode(), "/f")
+    assert set(MOUNT_KEYS) == {key for section in found.sections for key in section.origins}
     assert [expected.source for expected in found.expected()] == [b"filer1:/export/data"]
     assert found.for_mount(b"/home/guest").ignore
 

@@ -187,13 +187,13 @@ def test_a_start_that_is_caught_can_be_called_off(daemon: Daemon, hung: Path, fu
 # understanding makes everything hang.
 _BETWEEN = """
 import sys
-from check_mounts import cli
-real, done = cli._first_understood, []
+from check_mounts import run
+real, done = run._first_settled, []
 def later(*arguments):
     print(flush=True)
     sys.stdin.read(1)
     return real(*arguments)
-cli._first_understood = later
+run._first_settled = later
 from check_mounts.__main__ import main
 main()
 """

@@ -177,10 +177,10 @@ def test_an_owner_of_its_own(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[check_mounts]\ntimeout = x\n", "line 2: argument -t/--timeout: 'x' is not a positive number of seconds"),
+        ("[check_mounts]\ntimeout = x\n", "line 2: timeout: 'x' is not a positive number of seconds"),
         ("[check_mounts]\nwarning = stat=1\n", None),
         ('[mount "/"]\nas = no-such-user\n', "line 2: as: there is no user 'no-such-user'"),
-        ('[mount "/"]\ntimeout = 3600\n', "line 2: a timeout of 3600 s is longer than the deadline of 9 s"),
+        ('[mount "/"]\ntimeout = 3600\n', "line 2: timeout: 3600 s is longer than the deadline of 9 s"),
         ('[mount "/"]\nno-such-key = 1\n', None),
     ],
 )
@@ -251,7 +251,7 @@ def test_what_turns_out_to_be_wrong_later_is_found_in_its_file(tmp_path: Path, p
     path = _config(tmp_path, f"[check_mounts]\n\n{line}\n")
     result = plugin("--config", path, below=False)
     assert (result.code, result.stderr) == (3, b"")
-    assert result.verdict.startswith(f"MOUNTS UNKNOWN - {path} line 3: argument --{line.split(' ')[0]}: ")
+    assert result.verdict.startswith(f"MOUNTS UNKNOWN - {path} line 3: {line.split(' ')[0]}: ")
 
 
 @pytest.mark.parametrize("key", ["help", "version", "config=/no/such", "extra-opts", "h", "V"])

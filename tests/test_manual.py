@@ -3,16 +3,15 @@ perfdata, JSON and keys, both ways."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from collections.abc import Iterable
 
 import pytest
 
-from check_mounts import cli, jsontext, meaning, summary
+from check_mounts import jsontext, meaning, summary
 from check_mounts.clocks import Boottime
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
+from check_mounts.option_table import BY_WORD, OPTIONS
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.plugin import Presentation, report
 from check_mounts.policy import Policy, judged
@@ -52,10 +51,6 @@ def section(manual: str, title: str) -> str:
     return found[2].partition("\n.SS ")[0] if found[1] == "SS" else found[2]
 
 
-def actions() -> Iterable[argparse.Action]:
-    return (action for action in cli.parser()._actions if action.option_strings)
-
-
 def test_options_are_those_there_are() -> None:
     headings = re.findall(r"^\.TP\n(\\fB-.*)$", section(MANUAL, "OPTIONS"), re.M)
     documented = {
@@ -63,23 +58,21 @@ def test_options_are_those_there_are() -> None:
         for heading in headings
         for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))
     }
-    assert documented == {name for action in actions() for name in action.option_strings}
+    assert documented == {name for option in OPTIONS for name in option.words}
 
 
 def test_choices_are_those_there_are() -> None:
-    for action in actions():
-        name = action.option_strings[-1]
-        if action.choices is not None and name != "--syslog-facility":
-            (heading,) = re.findall(rf"^\\fB{name}\\fR (.*)$", MANUAL, re.M)
-            assert set(re.findall(r"\\fB(.*?)\\fR", heading)) == set(action.choices), name
+    for option in OPTIONS:
+        if option.choices:
+            (heading,) = re.findall(rf"^\\fB{option.long}\\fR (.*)$", MANUAL, re.M)
+            assert set(re.findall(r"\\fB(.*?)\\fR", heading)) == set(option.choices), option.name
 
 
 def test_defaults_are_those_there_are() -> None:
     for name in ("--timeout", "--interval", "--max-age", "--max-workers", "--max-output", "--submit-timeout"):
-        (action,) = (each for each in actions() if name in each.option_strings)
         text = section(MANUAL, "OPTIONS").partition(f"{name}\\fR")[2].partition("\n.TP")[0]
         said = re.search(r"\(default: ([\d.]+)\)|The default is ([\d.]+)", text)
-        assert (said and float((said[1] or said[2]).rstrip("."))) == action.default, name
+        assert (said and float((said[1] or said[2]).rstrip("."))) == BY_WORD[name].default, name
 
 
 def test_conditions_are_those_there_are() -> None:

@@ -243,16 +243,16 @@ def test_who_is_named_is_missed_where_it_was(mounts: Mounts, fuse: Fuse, plugin:
 # A change that comes when the table has been read.
 _AFTER_READING = """
 import os, subprocess, sys
-from check_mounts import __main__, cli
+from check_mounts import __main__, run
 change, *sys.argv[1:] = sys.argv[1:]
-read = cli._read_table
+read = run._read_table
 
 def read_before(options):
     table = read(options)
     subprocess.run(["sh", "-c", change], check=True)
     return table
 
-cli._read_table = read_before
+run._read_table = read_before
 __main__.main()
 """
 

@@ -287,7 +287,7 @@ def test_names_that_cannot_be(daemon: Daemon, plugin: Plugin, tmp_path: Path) ->
     for words, expected in (
         (
             ("/x",),
-            "argument --cache: '/x' is in the root directory: the result needs one of its own, as in /run/check_mounts/status",
+            "argument --cache: '/x' is in the root directory: the result needs a directory of its own, as in /run/check_mounts/status",
         ),
         (("/run/../x",), "argument --cache: '/run/../x' is in the root directory: "),
         (("//x",), "argument --cache: '//x' is in the root directory: "),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, config, stuck
+from check_mounts import cache, option_table, stuck
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 
 UNIT = ROOT / "nrpe/check_mounts.service"
@@ -106,7 +106,7 @@ def test_paths_and_names() -> None:
     assert os.path.dirname(cache.DEFAULT_PATH) == runtime
     if os.geteuid() == 0:
         assert stuck.default_directory() == runtime
-    assert config.DEFAULT_PATH in UNIT.read_text()
+    assert option_table.DEFAULT_CONFIG in UNIT.read_text()
     for page in re.findall(r"man:(\S+)\((\d)\)", _value("Documentation")):
         assert (ROOT / "man" / ".".join(page)).is_file()
     assert max(map(len, UNIT.read_text().splitlines())) <= 140
@@ -114,7 +114,7 @@ def test_paths_and_names() -> None:
 
 def test_room_for_the_workers(plugin: Plugin) -> None:
     text = " ".join(plugin("-h", below=False, state=False).stdout.decode().split())
-    workers = re.search(r"--max-workers N processes at the same time, at most \(default: (\d+)\)", text)
+    workers = re.search(r"--max-workers N at most this many processes at the same time \(default: (\d+)\)", text)
     assert workers
     assert int(_value("TasksMax")) >= 4 * int(workers[1]) + 1024
     assert int(_value("LimitNOFILE")) >= 2 * 4 * int(workers[1])

@@ -203,13 +203,13 @@ def test_what_stands_behind_is_a_mount_point(plugin: Plugin, tmp_path: Path) -> 
 
 _LATE_LIBRARY = """
 import sys
-from check_mounts import cli
+from check_mounts import run
 from check_mounts.__main__ import main
-report, directory = cli._report, sys.argv.pop(1)
+report, directory = run._report, sys.argv.pop(1)
 def with_it(*arguments):
     sys.path.append(directory)
     return report(*arguments)
-cli._report = with_it
+run._report = with_it
 main()
 """
 

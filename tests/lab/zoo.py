@@ -310,7 +310,7 @@ def forks(count: int) -> float:
     """How long it takes here to start as many processes of the size of check_mounts as it needs,
     and to end them: seconds."""
     program = (
-        "import os, time, check_mounts.cli\nbegan, (read, write) = time.monotonic(), os.pipe()\n"
+        "import os, time, check_mounts.run\nbegan, (read, write) = time.monotonic(), os.pipe()\n"
         f"for number in range({count}):\n"
         "    if os.fork() == 0:\n        os.write(write, b'x')\n        time.sleep(1000)\n    os.read(read, 1)\n"
         "print(time.monotonic() - began, flush=True)\nos.killpg(0, 9)\n"

@@ -3,7 +3,6 @@ how much of the perfdata arrives."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import socket
@@ -13,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
-from check_mounts import cli
+from check_mounts import option_parser, printing, settled
+from check_mounts.option_parser import MOUNT_POINTS
+from check_mounts.option_table import BY_WORD, Option
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining, without_note
 from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
 from tests.monitoring.stack import PROGRAM, Stack, free_port
@@ -40,6 +41,7 @@ NOT_FOR_A_CHECK = {
     "--submit-host": "goes with --submit",
     "--submit-service": "goes with --submit",
     "--submit-timeout": "goes with --submit",
+    "--debug": "says more on stderr, for those who look for a defect",
     "--per-mount": "has several results where a check has one",
     "--cached": "is what check_mounts_cached runs",
 }
@@ -65,7 +67,7 @@ EXAMPLES: dict[str, object] = {
     "--usage-critical": "10GiB:",
     "--inodes-warning": "90",
     "--inodes-critical": "95",
-    "mount_points": [HOSTILE, "/home"],
+    MOUNT_POINTS: [HOSTILE, "/home"],
 }
 CLIENT_COUNT = 100
 GRACE = 3600
@@ -109,34 +111,48 @@ print("MOUNTS OK - " + json.dumps(sys.argv[1:]).replace("|", "\\\\u007c"))
 """
 
 
-def options() -> dict[str, argparse.Action]:
-    """The options of the program by their long names, its positional arguments by theirs."""
-    return {
-        next((name for name in action.option_strings if name[:2] == "--"), action.dest): action
-        for action in cli.parser()._actions
-    }
+def options() -> dict[str, Optional[Option]]:
+    """The options of the program by their long names; None for its positional arguments."""
+    return {MOUNT_POINTS: None, **{word: option for word, option in BY_WORD.items() if word == option.long}}
+
+
+def words(option: Optional[Option]) -> Sequence[str]:
+    """How the command line of a CheckCommand spells it."""
+    return ["MOUNTPOINT"] if option is None else option.words
+
+
+def of_command_line(arguments: Sequence[str]) -> Any:
+    return option_parser.with_defaults(option_parser.given(option_parser.parser(), arguments))
+
+
+def dest(option: Optional[Option]) -> str:
+    return MOUNT_POINTS if option is None else option.dest
 
 
 def variable(option: str) -> str:
     return "mounts_" + option.lstrip("-").replace("-", "_")
 
 
-def repeatable(action: argparse.Action) -> bool:
-    return isinstance(action, (argparse._AppendAction, argparse._ExtendAction)) or action.nargs == "*"
+def repeatable(option: Optional[Option]) -> bool:
+    return option is None or (option.repeatable and option.takes_value)
 
 
-def of_check_mounts() -> dict[str, argparse.Action]:
+def is_flag(option: Optional[Option]) -> bool:
+    return option is not None and not option.takes_value
+
+
+def of_check_mounts() -> dict[str, Optional[Option]]:
     without = NOT_FOR_A_CHECK.keys() | (OF_CACHED - {"--verbose"})
-    return {option: action for option, action in options().items() if option not in without}
+    return {name: option for name, option in options().items() if name not in without}
 
 
-def example(option: str, action: argparse.Action) -> object:
+def example(name: str, option: Optional[Option]) -> object:
     """A value of the option's variable that is not its default."""
-    if option in EXAMPLES:
-        return EXAMPLES[option]
-    if action.nargs == 0:
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    if is_flag(option):
         return True
-    return [HOSTILE, "/mnt/*"] if repeatable(action) else HOSTILE
+    return [HOSTILE, "/mnt/*"] if repeatable(option) else HOSTILE
 
 
 def escaped(value: object) -> object:
@@ -318,7 +334,7 @@ def test_a_server_that_is_not_monitored_is_refused(stack: Stack, authority: Auth
 
 
 def test_every_option_has_its_argument(icinga: Icinga) -> None:
-    names = {name: option for option, action in options().items() for name in action.option_strings or ["MOUNTPOINT"]}
+    names = {word: name for name, option in options().items() for word in words(option)}
     direct, cached = (
         icinga.attributes("checkcommands", name)["arguments"] for name in ("check_mounts", "check_mounts_cached")
     )
@@ -329,20 +345,18 @@ def test_every_option_has_its_argument(icinga: Icinga) -> None:
 def test_arguments_are_in_the_style_of_the_itl(icinga: Icinga) -> None:
     command = icinga.attributes("checkcommands", "check_mounts")
     for option, action in of_check_mounts().items():
-        (argument,) = (
-            command["arguments"][key] for key in action.option_strings or ["MOUNTPOINT"] if key in command["arguments"]
-        )
+        (argument,) = (command["arguments"][key] for key in words(action) if key in command["arguments"])
         assert argument["description"].endswith("."), option
         assert argument.get("repeat_key", False) == repeatable(action), option
         if option == "--extra-opts":
             continue  # a function
-        wanted = argument["set_if"] if action.nargs == 0 else argument["value"]
+        wanted = argument["set_if"] if is_flag(action) else argument["value"]
         assert f"${variable(option)}$" in wanted
-        if isinstance(action, argparse._StoreTrueAction):
+        if is_flag(action) and not (action and action.repeatable):
             assert command["vars"][variable(option)] is False
     # It is for a program that does not end by itself.
-    deadline = command["vars"]["mounts_timeout"] + cli._BESIDE_TIMEOUT
-    assert command["timeout"] > deadline + cli._WRITE_PATIENCE
+    deadline = command["vars"]["mounts_timeout"] + settled.BESIDE_TIMEOUT
+    assert command["timeout"] > deadline + printing.WRITE_PATIENCE
 
 
 def test_no_variable_no_argument(icinga: Icinga) -> None:
@@ -351,14 +365,14 @@ def test_no_variable_no_argument(icinga: Icinga) -> None:
 
 def test_every_variable_arrives(icinga: Icinga) -> None:
     given = arguments(icinga, "full")
-    understood, default = cli.parser().parse_intermixed_args(given), cli.parser().parse_args([])
+    understood, default = of_command_line(given), of_command_line([])
     for option, action in of_check_mounts().items():
-        assert getattr(understood, action.dest) != getattr(default, action.dest), option
+        assert getattr(understood, dest(action)) != getattr(default, dest(action)), option
         value = example(option, action)
         if value is not True and option != "--verbose":
             prefix = f"{option}=" if option in ("--fstab", "--extra-opts") else ""
-            words = [f"{prefix}{each}" for each in (value if isinstance(value, list) else [value])]
-            assert all(given.count(word) >= 1 for word in words), (option, given)
+            spelt = [f"{prefix}{each}" for each in (value if isinstance(value, list) else [value])]
+            assert all(given.count(word) >= 1 for word in spelt), (option, given)
     assert understood.mount_points == [HOSTILE, "/home"]
     assert understood.extra_opts == EXAMPLES["--extra-opts"]
     assert understood.verbose == 2

@@ -1,0 +1,176 @@
+"""What a configuration says: options for the whole run, and what is said of single mounts.
+
+Import budget: what a run needs anyway."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+
+from check_mounts import selection
+from check_mounts.model import Condition, Declarer, ExpectedMount, State
+from check_mounts.option_table import Option
+from check_mounts.policy import Policy
+from check_mounts.refusals import Origin
+from check_mounts.thresholds import Capacity, Range
+
+if TYPE_CHECKING:
+    from check_mounts import passive
+
+
+class Said(NamedTuple):
+    """An option that a line of a file gives. ``value`` is what it is added to the others as: see
+    :meth:`Option.given`."""
+
+    option: Option
+    value: Any
+    origin: Origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """What the sections say about one mount; None where they say nothing.
+
+    ``timeout`` is in seconds, ``warning`` and ``critical`` are ranges of seconds. ``severity``
+    holds only what is said. ``identity`` is ``owner``, ``self`` or a user, not looked up.
+    ``expect``, ``source``, ``fs_type`` and ``options`` say what should be mounted there, and
+    ``declared_in`` where the last of them was said; :meth:`Configuration.declared` makes use of
+    them."""
+
+    timeout: Optional[float] = None
+    severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
+    warning: Optional[Range] = None
+    critical: Optional[Range] = None
+    usage_warning: Optional[Capacity] = None
+    usage_critical: Optional[Capacity] = None
+    inodes_warning: Optional[Capacity] = None
+    inodes_critical: Optional[Capacity] = None
+    expect_ro: Optional[bool] = None
+    write: Optional[bool] = None
+    identity: Optional[str] = None
+    ignore_option: Optional[tuple[selection.Glob, ...]] = None
+    ignore: Optional[bool] = None
+    expect: Optional[bool] = None
+    source: Optional[bytes] = None
+    fs_type: Optional[bytes] = None
+    options: Optional[tuple[bytes, ...]] = None
+    declared_in: str = ""
+
+    @property
+    def declares(self) -> bool:
+        """Do they say what should be mounted?"""
+        return bool(self.expect) or not (self.source is None and self.fs_type is None and self.options is None)
+
+    def policy(self, general: Policy) -> Policy:
+        """``general`` with what is said here in its place."""
+        said: dict[str, Any] = {name: getattr(self, name) for name in _RANGES if getattr(self, name) is not None}
+        return dataclasses.replace(general, severity={**general.severity, **self.severity}, **said)
+
+
+_NOTHING = Overrides()
+_RANGES = ("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical")
+
+
+def _merged(below: Overrides, above: Overrides) -> Overrides:
+    """What ``above`` says wins, key by key; of the severities, condition by condition."""
+    said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
+    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    changes["severity"] = {**below.severity, **above.severity}
+    changes["declared_in"] = above.declared_in or below.declared_in
+    return dataclasses.replace(below, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class MountSection:
+    """One ``[mount "GLOB"]``. ``path`` is the mount point of a pattern that can match one only,
+    else None.
+
+    ``origin`` is that of its first line, ``origins`` those of its keys (the first line of each).
+    """
+
+    glob: bytes
+    pattern: selection.PathGlob
+    path: Optional[bytes]
+    overrides: Overrides
+    origin: Origin
+    origins: Mapping[str, Origin]
+
+    def matches(self, mount_point: bytes) -> bool:
+        """Is it about this mount point (as the kernel spells it)?"""
+        return mount_point == self.path or self.pattern.match(mount_point)
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmitSection:
+    """What all ``[submit "DESTINATION"]`` of one destination say: ``origin`` is that of the last
+    one's first line, ``origins`` those of the keys."""
+
+    destination: str
+    settings: passive.Settings
+    origin: Origin
+    origins: Mapping[str, Origin]
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """A file, understood; without arguments that of no file at all."""
+
+    options: tuple[Said, ...] = ()
+    sections: tuple[MountSection, ...] = ()
+    destinations: tuple[SubmitSection, ...] = ()
+    _known: dict[bytes, Overrides] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def for_mount(self, mount_point: bytes) -> Overrides:
+        """What all sections that match say together, the later ones winning. Looks nothing up."""
+        if mount_point not in self._known:
+            result = _NOTHING
+            for section in self.sections:
+                if section.matches(mount_point):
+                    result = _merged(result, section.overrides)
+            self._known[mount_point] = result
+        return self._known[mount_point]
+
+    def leading(self) -> list[bytes]:
+        """The paths that the patterns begin with."""
+        return [section.pattern.leading for section in self.sections if section.pattern.leading]
+
+    def follow(self, lead: Callable[[bytes], bytes]) -> None:
+        """Take over where the paths lead that the patterns begin with."""
+        for section in self.sections:
+            if section.pattern.leading:
+                section.pattern.follow(lead(section.pattern.leading))
+        self._known.clear()
+
+    def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
+        """What should be mounted there, if anything is; None where nothing is said of it.
+
+        That nothing is mounted there is a failure only for those of :meth:`expected`.
+        """
+        said = self.for_mount(mount_point)
+        if not said.declares:
+            return None
+        return ExpectedMount(
+            mount_point, said.source, said.fs_type, said.options or (), said.declared_in, by=Declarer.CONFIGURATION
+        )
+
+    def expected(self) -> list[ExpectedMount]:
+        """What must be mounted (``expect = yes``), in the order of the file; without what should be
+        ignored."""
+        names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
+        paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
+        wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
+        found = [(names[path], self.declared(path)) for path in wanted]
+        return [
+            dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None
+        ]
+
+    def identities(self) -> dict[str, Origin]:
+        """The users to look up (neither ``owner`` nor ``self``), each with where it was said first,
+        for an error message."""
+        found: dict[str, Origin] = {}
+        for section in self.sections:
+            user = section.overrides.identity
+            if user not in (None, "owner", "self"):
+                found.setdefault(user, section.origins["as"])
+        return found

@@ -1,0 +1,52 @@
+"""What is wrong with an option or with a file that holds options, and where that was said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NoReturn, Optional
+
+
+class Origin(NamedTuple):
+    """A line of a file. ``file`` is its path, fit for any output."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line}"
+
+
+class UsageError(Exception):
+    """An option makes no sense; the message says so on one line fit for any output.
+
+    ``option`` is its long name (``--timeout``), or MOUNTPOINT; empty where no single option is to
+    blame. ``short`` is its short name. ``origin`` is the line of the file that gave the value, None
+    where the command line did."""
+
+    def __init__(self, option: str, why: str, short: str = "", origin: Optional[Origin] = None) -> None:
+        super().__init__(option, why)
+        self.option, self.why, self.short, self.origin = option, why, short, origin
+
+    def __str__(self) -> str:
+        if self.origin is not None:
+            return f"{self.origin}: {self.option[2:]}: {self.why}"
+        names = "/".join(name for name in (self.short, self.option) if name)
+        return f"argument {names}: {self.why}" if names else self.why
+
+
+class ConfigError(Exception):
+    """A file that holds options makes no sense, or must not be trusted; the message says what is
+    wrong and where, on one line fit for any output.
+
+    ``origin`` is the line; None where the file as a whole is to blame, which ``why`` names then."""
+
+    def __init__(self, origin: Optional[Origin], why: str) -> None:
+        super().__init__(origin, why)
+        self.origin, self.why = origin, why
+
+    def __str__(self) -> str:
+        return self.why if self.origin is None else f"{self.origin}: {self.why}"
+
+
+def refuse(option: str, why: str) -> NoReturn:
+    """Raises UsageError for an option, named by its long name."""
+    raise UsageError(option, why)

@@ -1,0 +1,320 @@
+"""One run: options -> a survey -> the output. An option that makes no sense is told on one line,
+exit 3."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+from check_mounts import (
+    __version__,
+    checking,
+    defects,
+    mounttable,
+    option_parser,
+    parts,
+    policy,
+    reading,
+    settled,
+    summary,
+    survey,
+    text,
+    working_directory,
+)  # fmt: skip
+from check_mounts.checking import Options
+from check_mounts.model import Finding, State
+from check_mounts.notes import Notes
+from check_mounts.policy import Judged, Judgement
+from check_mounts.printing import complain, stdout_encoding, write
+from check_mounts.refusals import UsageError, refuse
+from check_mounts.signals import Interrupts
+
+if TYPE_CHECKING:
+    from check_mounts.delivery import Submission
+
+# How much more than the timeout of a mount a run has where reading has taken its time, in seconds.
+_TO_FIND = 0.5
+
+
+def _read_table(options: Options) -> mounttable.Table:
+    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.mountinfo), 400)}")
+    try:
+        return mounttable.read(options.mountinfo)
+    except OSError as error:
+        path = text.printable_argument(options.mountinfo)
+        return refuse("--mountinfo", f"{path}: {error.strerror}")
+
+
+def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Judged:
+    """Check what is mounted, and judge it. ``begun``: when this run was (CLOCK_MONOTONIC), from
+    which its deadline counts."""
+    try:
+        table = _read_table(options)
+    except UsageError as error:
+        raise settled.blamed(error, options.origins) from None
+    try:
+        os.chdir("/")
+    except OSError:
+        pass  # then the caller's directory is kept busy
+    # What exists now is shared with all workers; the collector would touch, and so copy, its pages
+    # in each.
+    gc.freeze()
+    gc.enable()
+    options = _with_what_is_left(options, begun)
+    noted.until(time.monotonic() + options.settings.deadline)
+
+    def follow(under_way: survey.Pass) -> None:
+        noted.selected(len(under_way.chosen.selected))
+        under_way.book.tell = _noting(options, noted)
+
+    result = checking.take(
+        options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
+    )
+    judged = policy.judged(result, options.policy, options.allow_none)
+    noted.replace(_failures(judged.judgements))
+    return judged
+
+
+def _with_what_is_left(options: Options, begun: float) -> Options:
+    """The options with as much of the deadline as reading has left; with enough to find a mount
+    that hangs in any case."""
+    settings = options.settings
+    enough = min(settings.deadline, settings.timeout + _TO_FIND)
+    left = max(enough, begun + settings.deadline - time.monotonic())
+    return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
+
+
+def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
+    """Notes what has been found of each mount, for the case that this process is caught before it
+    can say so."""
+
+    def tell(finding: Finding, count: int) -> None:
+        noted.checked(count)
+        for state, line in _failures([policy.judge(finding, options.policy.of(finding.mount_point))]):
+            noted.failed(state, line)
+
+    return tell
+
+
+def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
+    """State and words of those that fail by themselves."""
+    for judgement in judgements:
+        finding = judgement.finding
+        if judgement.state is not State.OK:
+            where = text.printable(finding.mount_point)
+            yield judgement.state.value, text.clipped(f"{where} {judgement.words}" if where else finding.detail, 400)
+
+
+def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
+    if options.json:
+        from check_mounts import jsontext
+
+        return jsontext.report(judged), judged.state
+    # Loaded only now: a fork costs three times as much once it is.
+    reading.step("loading nagiosplugin")
+    from check_mounts import plugin
+
+    reading.step("making the report")
+
+    presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, stdout_encoding())
+    report = plugin.report(judged, presentation, options.per_mount and options.submission is None)
+    return parts.printed(report, options.max_output, presentation.encoding), report.state
+
+
+def _submit(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
+    """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the
+    verdict nor the exit code.
+
+    To cron, which mails what is printed, that is the only news.
+    """
+    if judged.survey.interrupted is not None:
+        complain(f"not submitted: interrupted by {judged.survey.interrupted}", interrupts)
+        return
+    try:
+        _hand_over(judged, options, submission, interrupts)
+    except Exception as error:  # a defect of ours, or no descriptor available
+        defects.say(error)
+        complain(f"not submitted: {_internal(error)}", interrupts)
+        raise
+
+
+def _hand_over(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
+    from check_mounts import delivery, submitting
+
+    results = submitting.results(judged, options, submission, None)
+    held_up = submitting.held_up(judged.survey, submission)
+    for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
+        if receipt.error is not None:
+            complain(receipt.words, interrupts)
+        elif options.verbosity and not options.json:
+            write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
+
+
+def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
+    # What this needs is loaded before the first probe: by now it may be that nothing can be opened.
+    plain = summary.plain_report(judged, error)
+    return parts.printed(plain, 0, stdout_encoding()), plain.state
+
+
+def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Options:
+    """Raises UsageError."""
+    if answers is None:
+        return settled.understood(given)
+    _load_daemon()
+    from check_mounts import reload
+
+    try:
+        return reload.again(answers, lambda: settled.understood(given))
+    except reload.Rejected as error:
+        raise UsageError("", str(error)) from None
+
+
+def _settled_again(given: Mapping[str, Any]) -> Options:
+    """The same command line, with what the files say now. Raises reload.Rejected."""
+    from check_mounts import reload
+
+    try:
+        return settled.understood(given, again=True)
+    except UsageError as error:
+        raise reload.Rejected(str(error)) from None
+
+
+def rehearse(arguments: list[str]) -> bytes:
+    """In a process that may hang: do what a daemon with these arguments does before its first pass;
+    what it asks, and the answers."""
+    os.environ["LANGUAGE"] = "C"  # see run
+    _load_daemon()
+    from check_mounts import reload
+
+    def understood() -> None:
+        # The table is read again and again; but where it hangs at once, the daemon must not begin.
+        _read_table(settled.understood(option_parser.given(option_parser.parser(), arguments)))
+
+    return reload.rehearsed(understood)
+
+
+def _load_daemon() -> None:
+    """Load what the daemon, and a configuration that is read again, may need: later it might lie on
+    a mount that hangs. Raises ImportError."""
+    import difflib  # noqa: F401  for what is misspelt there
+
+    from check_mounts import compare, config_text, extra_opts, fstab, service_options, spec, submission_options, units  # noqa: F401  for what is declared there  # noqa: F401
+
+    try:
+        from check_mounts import serve  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "nagiosplugin":
+            raise
+        raise ImportError(service_options.missing("nagiosplugin", error)) from None
+    from check_mounts.passive import destinations
+
+    destinations.load_all()
+
+
+def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
+    _load_daemon()
+    from check_mounts import serve
+
+    working_directory.started_in()
+
+    def say(state: State, words: str) -> None:
+        write(text.encoded(f"MOUNTS {state.name} - {text.one_line(words)}\n", stdout_encoding()), interrupts)
+
+    return serve.run(options, reload, interrupts, say).value
+
+
+def _internal(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+_SUBMITTING = ("--submit", "--submit-host", "--submit-service", "--submit-timeout")
+
+
+def _is_to_submit(arguments: list[str]) -> bool:
+    """Does the command line ask for a single run's submission, as far as that can be told where it
+    is wrong?"""
+    return option_parser.names(arguments, _SUBMITTING) and not option_parser.names(arguments, ("--daemon",))
+
+
+def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
+    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the
+    guidelines demand.
+
+    ``noted`` is told what comes next, for whoever watches this process. ``answers`` is what
+    :func:`rehearse` gave, in a daemon."""
+    begun = time.monotonic()
+    reading.say_to(noted.step)
+    # argparse looks for translations of its messages, in files, each time that it has something to
+    # say (gettext(3)).
+    os.environ["LANGUAGE"] = "C"
+    options_parser = option_parser.parser()
+    submits = _is_to_submit(arguments)
+    try:
+        given = option_parser.given(options_parser, arguments)
+        if "help" in given or "version" in given:
+            return _described(options_parser, "help" in given, interrupts)
+        noted.until(begun + settled.deadline_of(option_parser.with_defaults(given)))
+        options = _first_settled(given, answers)
+        submits = options.submission is not None and options.service is None
+        if options.debug:
+            defects.say_to(defects.to_stderr)
+        if options.service is not None:
+            return _serve(options, lambda: _settled_again(given), interrupts)
+        noted.until(begun + options.settings.deadline)
+        judged = _take(options, begun, interrupts, noted)
+    except Exception as error:
+        return _failed(error, submits, interrupts, options_parser.format_usage())
+    return _told(judged, options, interrupts, noted)
+
+
+def _described(options_parser: argparse.ArgumentParser, in_full: bool, interrupts: Interrupts) -> int:
+    words = options_parser.format_help() if in_full else f"check_mounts {__version__}\n"
+    write(words.encode("utf-8"), interrupts)
+    return State.UNKNOWN.value
+
+
+def _failed(error: Exception, submits: bool, interrupts: Interrupts, usage: str) -> int:
+    """There is no result. Raises what is a defect of ours: the last boundary, in __main__, says so
+    on stdout."""
+    if isinstance(error, UsageError):
+        return _cannot(str(error), submits, interrupts, below=usage)
+    defects.say(error)
+    if isinstance(error, ImportError):  # a module of Python's own that cannot be opened: no descriptor available
+        return _cannot(f"cannot start: {error}", submits, interrupts)
+    if isinstance(error, OSError):  # no descriptor available, no /dev/null: not even a pool can be made
+        what = f"{error.strerror}: {text.printable_argument(str(error.filename))}" if error.filename else error.strerror
+        return _cannot(f"cannot start: {what}", submits, interrupts)
+    if submits:
+        complain(f"not submitted: {_internal(error)}", interrupts)
+    raise error
+
+
+def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
+    """There is no result, and so nothing to submit. Where that was wanted it is said on stderr,
+    too: the line of commands by which cron submits throws stdout away."""
+    write(text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n{below}", stdout_encoding()), interrupts)
+    if submits:
+        complain(f"not submitted: {words}", interrupts)
+    return State.UNKNOWN.value
+
+
+def _told(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes) -> int:
+    """Print the result, and submit it; the exit code."""
+    try:
+        output, state = _report(judged, options)
+    except Exception as error:  # nagiosplugin is not installed, or a defect of ours
+        defects.say(error)
+        output, state = _report_plainly(judged, error)
+    reading.step("writing the result")
+    write(output, interrupts)
+    noted.told(state.value)
+    if options.submission is not None:
+        reading.step("submitting the result")
+        noted.until(time.monotonic() + options.submission.timeout + settled.BESIDE_TIMEOUT)
+        _submit(judged, options, options.submission, interrupts)
+    return state.value

@@ -1,0 +1,38 @@
+"""The options of passive checks -> :class:`Submission`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import passive
+from check_mounts.configuration import SubmitSection
+from check_mounts.delivery import Submission
+from check_mounts.passive import destinations
+from check_mounts.refusals import UsageError, refuse
+
+
+def settled(said: argparse.Namespace, sections: Sequence[SubmitSection]) -> Submission:
+    """What is submitted, and where. Raises UsageError."""
+    known = {section.destination: section for section in sections}
+    wanted = {word: _destination(word, known.get(word)) for word in said.submit}
+    names = [each.name for each in wanted.values()]
+    for name in names:
+        if names.count(name) > 1:
+            refuse("--submit", f"{name} is named twice, in different words")
+    # Not the fully qualified one: to find that out, a name server is asked, which may be what is
+    # down.
+    host = said.submit_host if said.submit_host is not None else os.uname().nodename
+    return Submission(tuple(wanted.values()), host, said.submit_service, said.submit_timeout)
+
+
+def _destination(word: str, section: Optional[SubmitSection]) -> passive.Destination:
+    """Raises UsageError."""
+    try:
+        return destinations.destination(word, section.settings if section is not None else passive.Settings())
+    except ValueError as error:
+        if section is not None:
+            raise UsageError("", f"{section.origin}: {error}") from None
+        return refuse("--submit", str(error))
