@@ -238,16 +238,17 @@ class Inquiry:
 
     def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
         self._book.killed.append((event.pid, mount))
-        outcome = frames.unpack_progress(event.progress)
+        outcome, timeout = frames.unpack_progress(event.progress), self.timeouts.of(mount)
         finding = Finding(
             mount.mount_point,
             mount,
             Condition.TIMED_OUT,
-            f"after {text.seconds_words(self.timeouts.of(mount))}",
+            f"after {text.seconds_words(timeout)}",
             outcome,
             event.waited,
             event.pid,
             Boottime(boottime() - event.waited),
+            after=timeout,
         )
         gate = self.plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP))
         self._hang(mount, gate, self._book.enter(mount, finding))

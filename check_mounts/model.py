@@ -219,7 +219,9 @@ class Finding:
     without a probe. ``stuck_pid`` and ``stuck_since`` (on CLOCK_BOOTTIME) name a process that a
     hung filesystem holds; ``since`` is when it was first found to hang, if that was before this
     pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add what else was
-    found out, a line each. ``cover`` is the mount that covers a shadowed one."""
+    found out, a line each. ``cover`` is the mount that covers a shadowed one. ``after``: the
+    seconds after which its probe was given up, which ``detail`` says in words; None if a probe of
+    this pass did not time out in it."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -234,6 +236,7 @@ class Finding:
     since: Optional[Boottime] = None
     line: Optional[BadLine] = None
     cover: Optional[Mount] = None
+    after: Optional[float] = None
 
     @property
     def is_mount(self) -> bool:

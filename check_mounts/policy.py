@@ -96,7 +96,7 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     if finding.condition is Condition.TIMED_OUT:
         row = meaning.of(finding.condition)
         words = row.words.format(finding.detail)
-        if finding.detail.startswith("after "):
+        if finding.after is not None:
             words = f"{finding.condition.words} {finding.detail}"
     elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
         words = finding.detail  # it was asked: its answer did not come, or it was read and not written to

@@ -54,7 +54,7 @@ class Writing:
         elif age(stuck) < self._timeouts.of(mount):  # a concurrent run is writing
             self._held[mount.mount_id] = mount
         else:
-            self._enter(mount, Condition.TIMED_OUT, stuck_words(stuck), Waited(age(stuck), stuck.pid), stuck.since)
+            self._enter(mount, Condition.TIMED_OUT, stuck_words(stuck), hang=_Hang(age(stuck), stuck.pid, stuck.since))
             self._causes.know_stuck(mount, stuck.pid)
 
     def look_at_held(self) -> None:
@@ -107,9 +107,9 @@ class Writing:
 
     def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
         self._book.killed.append((event.pid, mount))
-        outcome = frames.unpack_progress(event.progress)
-        detail = f"after {text.seconds_words(self._timeouts.of(mount))} at {conditions.step_word(outcome.step)}"
-        self._enter(mount, Condition.TIMED_OUT, detail, Waited(event.waited, event.pid), outcome=outcome)
+        outcome, timeout = frames.unpack_progress(event.progress), self._timeouts.of(mount)
+        detail = f"after {text.seconds_words(timeout)} at {conditions.step_word(outcome.step)}"
+        self._enter(mount, Condition.TIMED_OUT, detail, outcome, _Hang(event.waited, event.pid, after=timeout))
 
     def _remark(self, mount: Mount, why: str) -> None:
         self._book.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: {why}")
@@ -119,41 +119,40 @@ class Writing:
         mount: Mount,
         condition: Condition,
         detail: str,
-        waited: Optional[Waited] = None,
-        since: Optional[Boottime] = None,
         outcome: Optional[Outcome] = None,
+        hang: Optional[_Hang] = None,
     ) -> None:
         """Put what came of the writing into the finding of the reading. The detail of OK is a
-        remark. ``since``: when it was first found to hang, where that was before this pass."""
+        remark."""
         finding = self._book.of(mount)
         if finding.outcome is None:
             return
         read = finding.outcome if outcome is None else _joined(finding.outcome, outcome)
-        is_well = condition is Condition.OK
-        finding = Finding(
-            mount.mount_point,
-            mount,
-            condition,
-            "" if is_well else detail,
-            read,
-            read.latency,
-            remarks=(*finding.remarks, detail) if is_well and detail else finding.remarks,
-            since=since,
-        )
-        if waited is not None:
-            stuck_since = Boottime(boottime() - waited.seconds)
+        remarks = finding.remarks
+        if condition is Condition.OK and detail:
+            remarks, detail = (*remarks, detail), ""
+        finding = Finding(mount.mount_point, mount, condition, detail, read, read.latency, remarks=remarks)
+        if hang is not None:
             finding = dataclasses.replace(
-                finding, latency=waited.seconds, stuck_pid=waited.pid, stuck_since=stuck_since
+                finding,
+                latency=hang.seconds,
+                stuck_pid=hang.pid,
+                stuck_since=Boottime(boottime() - hang.seconds),
+                since=hang.since,
+                after=hang.after,
             )
         self._book.enter(mount, finding)
 
 
 @dataclasses.dataclass(frozen=True)
-class Waited:
-    """For how many seconds a process has been writing."""
+class _Hang:
+    """A process that has been writing for so many ``seconds``. ``since`` and ``after`` are those of
+    a :class:`~check_mounts.model.Finding`."""
 
     seconds: float
     pid: int
+    since: Optional[Boottime] = None
+    after: Optional[float] = None
 
 
 def _joined(read: Outcome, written: Outcome) -> Outcome:

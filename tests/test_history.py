@@ -31,9 +31,8 @@ def chosen(*mounts: Mount) -> Selection:
 
 def finding(mount: Mount, condition: Condition, pid: Optional[int] = None, since: Optional[float] = None) -> Finding:
     outcome = None if condition in (Condition.TIMED_OUT, Condition.BLOCKED, Condition.UNPROBED) else Outcome()
-    return Finding(
-        mount.mount_point, mount, condition, "after 2 s", outcome, 2.0, pid, None if since is None else Boottime(since)
-    )
+    stuck_since, after = None if since is None else Boottime(since), 2.0 if condition is Condition.TIMED_OUT else None
+    return Finding(mount.mount_point, mount, condition, "after 2 s", outcome, 2.0, pid, stuck_since, after=after)
 
 
 def boottime() -> float:

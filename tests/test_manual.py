@@ -90,7 +90,7 @@ def test_conditions_are_those_there_are() -> None:
 def _told() -> Survey:
     mount = Mount(1, 0, (8, 1), b"/", b"/home", (b"rw",), (), b"xfs", b"/dev/sda1", (b"rw",))
     outcome = Outcome(seconds=(0.1,) * len(Step), usage=Usage(1 << 40, 1 << 39, 1 << 39, 1000, 500))
-    hung = Finding(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, Boottime(100.0))
+    hung = Finding(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, Boottime(100.0), after=5.0)
     line = Finding(b"", None, Condition.UNPROBED, "x", line=BadLine("/etc/fstab", 3, "x"))
     return Survey((hung, line), (LeftOut(mount, Reason.TYPE_EXCLUDED),), ("a note",))
 

@@ -33,7 +33,8 @@ def mount(point: bytes, source: bytes = b"/dev/sda1", fs_type: bytes = b"xfs", m
 def finding(
     point: bytes, condition: Condition, detail: str = "", latency: Optional[float] = 0.012, **kind: bytes
 ) -> Finding:
-    return Finding(point, mount(point, **kind), condition, detail, Outcome(), latency)  # type: ignore[arg-type]
+    after = 5.0 if detail.startswith("after ") else None  # given up by this pass, as the detail says
+    return Finding(point, mount(point, **kind), condition, detail, Outcome(), latency, after=after)  # type: ignore[arg-type]
 
 
 def survey(*findings: Finding, **members: object) -> Survey:
@@ -310,7 +311,9 @@ def _tools() -> list[str]:
 
 
 def test_each_mount_as_a_service_of_its_own() -> None:
-    hung = Finding(b"/h|\n'", mount(b"/h|\n'"), Condition.TIMED_OUT, "after 5 s", None, 5.0, remarks=("a remark",))
+    hung = Finding(
+        b"/h|\n'", mount(b"/h|\n'"), Condition.TIMED_OUT, "after 5 s", None, 5.0, remarks=("a remark",), after=5.0
+    )
     covered = finding(b"/m0", Condition.SHADOWED)
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
     unread = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table makes no sense")
@@ -349,6 +352,7 @@ def test_json_is_what_it_is_documented_to_be() -> None:
         Boottime(100.0),
         "server 10.0.0.5 is down",
         ("a remark",),
+        after=5.0,
     )
     out = LeftOut(mount(b"/proc"), Reason.PSEUDO)
     missing = Finding(b"/gone", None, Condition.MISSING, "not mounted")
