@@ -14,7 +14,7 @@ import syslog
 from collections.abc import Callable
 from typing import Optional
 
-from check_mounts import checking, policy, selection, summary, text
+from check_mounts import conclude, policy, selection, summary, text
 
 # Causes loads these when a mount hangs, which is too late in a process that lives long.
 from check_mounts import examination as _examination  # noqa: F401
@@ -276,9 +276,9 @@ class Daemon:
         if not self._lookout.knows(self._options):
             self._look_up(self._known.table)
         survey_now = self._known.survey()
-        late = checking.ToCompare(after(self._options.settings.deadline), self._interrupts).came
+        late = conclude.ToCompare(after(self._options.settings.deadline), self._interrupts).came
         found = self._lookout.found
-        concluded = checking.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
+        concluded = conclude.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
         return self._known.until_asked(concluded, self._lookout.led_before)
 
     def _stop(self) -> None:

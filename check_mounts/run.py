@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import (
     __version__,
-    checking,
     defects,
     mounttable,
+    one_check,
     option_parser,
     parts,
     policy,
@@ -72,7 +72,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         noted.selected(len(under_way.chosen.selected))
         under_way.book.tell = _noting(options, noted)
 
-    result = checking.take(
+    result = one_check.take(
         options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
     )
     judged = policy.judged(result, options.policy, options.allow_none)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Optional
 
-from check_mounts import asking, conditions, frames, settle, text, workers
+from check_mounts import asking, conditions, defects, frames, settle, text, workers
 from check_mounts.asking import Asking, Settings, Timeouts
 from check_mounts.book import Book
 from check_mounts.causes import Causes
@@ -79,6 +79,7 @@ class _Guard:
         try:
             action()
         except Exception as error:
+            defects.say(error)
             self.trouble = text.error_of(error)
             self._book.remark(f"an error in the middle of the check ({what}): {self.trouble}")
             time.sleep(_BREATH)
