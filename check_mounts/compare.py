@@ -1,12 +1,12 @@
-"""Whether what is mounted is as declared.
+"""Whether the mount table is as declared.
 
-Declarations come from fstab(5), from ``--expect``, from the configuration and from systemd's units;
-all are an :class:`~check_mounts.model.ExpectedMount`. They are compared with the text of the mount
-table; no mount point is ever looked up.
+Declarations come from fstab(5), ``--expect``, the configuration and systemd's units; each is an
+:class:`~check_mounts.model.ExpectedMount`. They are compared with the text of the mount table; no
+mount point is ever looked up.
 
-One rule decides in doubt: a difference is told only where it is certain. What the kernel does not
-show, what only DNS or a look into a directory could decide, what a server may negotiate: of these
-nothing is said."""
+One rule decides in doubt: a difference is reported only where it is certain. Nothing is said about
+values that the kernel does not show, that only DNS or a look into a directory could settle, or that
+a server may negotiate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Excused:
 
 @dataclasses.dataclass(frozen=True)
 class _Verdict:
-    """What one declaration comes to."""
+    """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
+    absence is no failure, ``empty`` that nothing of it could be compared."""
 
     expected: ExpectedMount
     mount: Optional[Mount] = None
@@ -47,13 +48,13 @@ class _Verdict:
 
 
 def _is_foreign_root(mount: Mount, table: Mounted) -> bool:
-    """Is `/` what a container or a live image made of it, whatever the fstab in there says?"""
+    """Did a container or a live image mount its own `/`, whatever the fstab inside says?"""
     return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
 
 
-# systemd and other init systems mount these before they read fstab, and of its lines take the
-# options at most (mount_point_is_api in src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup is
-# of the version that the kernel was booted with.
+# systemd and other init systems mount these before they read fstab, and take at most the options
+# from its lines (mount_point_is_api in src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup has
+# the version that the kernel was booted with.
 _EARLY = re.compile(
     rb"/(proc|sys|dev|run|dev/(shm|pts)|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))",
     re.DOTALL,
@@ -61,8 +62,7 @@ _EARLY = re.compile(
 
 
 def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
-    """Was it mounted by the init system itself, whatever a line of fstab says of source and
-    type?"""
+    """Did the init system mount it by itself, whatever source and type fstab gives it?"""
     return (
         not expected.is_own
         and _EARLY.fullmatch(mount.mount_point) is not None
@@ -71,7 +71,7 @@ def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
 
 
 def _compare_one(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdict:
-    """A declaration with a mount at its mount point."""
+    """The verdict on a declaration with a mount at its mount point."""
     if _is_mounted_early(expected, mount):
         expected = dataclasses.replace(expected, source=None, fs_type=None)
     if (
@@ -94,14 +94,14 @@ def _compare_one(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verd
         return _Verdict(
             expected,
             mount,
-            empty=f"nothing that is declared could be compared{_named([*unsure, *comparison.uncompared])}",
+            empty=f"nothing in the declaration could be compared{_named([*unsure, *comparison.uncompared])}",
         )
     return _Verdict(expected, mount, uncompared=[*unsure, *comparison.uncompared])
 
 
 def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: Mounted) -> bool:
-    """Could anything of a declaration be compared? One that says no more than that something is
-    mounted there has been."""
+    """Could anything in a declaration be compared? A bare mount point has been: something is
+    mounted there."""
     told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
     unsure = fstypes.is_uncompared(expected, mount)
     type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
@@ -117,26 +117,27 @@ def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison
 
 
 def _named(options: Iterable[bytes]) -> str:
-    """Options by their names: a value may be a secret."""
+    """``: option, option``: their names only, as a value may be a secret."""
     return "".join(
         f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options)
     )
 
 
 def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Verdict:
-    """A declaration at whose mount point nothing can be seen but perhaps an autofs trigger."""
+    """The verdict on a declaration at whose mount point nothing is visible but perhaps an autofs
+    trigger."""
     if expected.mount_point in table.at and not trigger:
         cover = table.users_cover(expected.mount_point)
-        if cover is not None:  # nobody meant that
+        if cover is not None:  # which no administrator intended
             words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
             return _Verdict(expected, None, Condition.MISSING, (words,))
-        # It is there, but a mount over a directory above hides it: that is the other mount's doing,
-        # and told as shadowed.
+        # It is mounted, but a mount on a directory above it hides it. That mount is the cause; this
+        # one is reported as shadowed.
         return _Verdict(expected, excuse="covered by another mount")
     if expected.nofail:
         return _Verdict(expected, excuse="not mounted, which its declaration allows")
     if table.container and expected.source is not None and device_names(expected.source):
-        return _Verdict(expected, excuse="not mounted: a device, and this is a container")
+        return _Verdict(expected, excuse="not mounted: its source is a device, and this is a container")
     if expected.doubt is not None and not trigger:
         return _Verdict(expected, None, expected.doubt[0], (expected.doubt[1],))
     return _Verdict(
@@ -144,7 +145,8 @@ def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Verdict:
     )
 
 
-def _judge(expected: ExpectedMount, table: Mounted) -> _Verdict:
+def _verdict(expected: ExpectedMount, table: Mounted) -> _Verdict:
+    """The verdict on one declaration by itself."""
     mount = table.seen.get(expected.mount_point)
     if mount is None:
         return _absent(expected, False, table)
@@ -154,8 +156,8 @@ def _judge(expected: ExpectedMount, table: Mounted) -> _Verdict:
 
 
 def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table: Mounted) -> _Verdict:
-    """The verdict on one of several declarations of a mount point: those before the last may lie
-    beneath it.
+    """The verdict on one of several declarations of a mount point: all but the last may lie beneath
+    the visible mount.
 
     Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of
     them is enough."""
@@ -170,12 +172,12 @@ def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table
     if position < len(others) - 1 and any(_compare_one(expected, mount, table).condition is None for mount in beneath):
         return _Verdict(expected, verdict.mount)
     if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
-        return _Verdict(expected, excuse="another declaration of its mount point holds")
+        return _Verdict(expected, excuse="another declaration of this mount point is met")
     return verdict
 
 
 def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
-    """Mount points that are missing because what they lie on is excused -> where that is."""
+    """Mount points that are missing because a mount above them is excused -> its mount point."""
     excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
     triggers = {
         verdict.mount.mount_point
@@ -185,23 +187,23 @@ def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
     holders = excused | triggers
     below: dict[bytes, bytes] = {}
     for verdict in verdicts:
-        way = verdict.expected.mount_point
-        while verdict.condition is Condition.MISSING and (way := way[: way.rfind(b"/")]):
-            if way in holders:
-                below.setdefault(verdict.expected.mount_point, way)
+        above = verdict.expected.mount_point
+        while verdict.condition is Condition.MISSING and (above := above[: above.rfind(b"/")]):
+            if above in holders:
+                below.setdefault(verdict.expected.mount_point, above)
     return below
 
 
 def _verdicts(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Verdict]:
     points: dict[bytes, list[_Verdict]] = {}
     for one in expected:
-        points.setdefault(one.mount_point, []).append(_judge(one, table))
+        points.setdefault(one.mount_point, []).append(_verdict(one, table))
     verdicts = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
     below = _below_an_excused(verdicts)
     return [
         _Verdict(
             one.expected,
-            excuse=f"not mounted, as it lies below {printable(below[one.expected.mount_point])}, which is not",
+            excuse=f"not mounted, because {printable(below[one.expected.mount_point])} above it is not",
         )
         if one.condition is Condition.MISSING and one.expected.mount_point in below
         else one
@@ -210,8 +212,8 @@ def _verdicts(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Verdic
 
 
 def _told(verdicts: Sequence[_Verdict]) -> str:
-    """All differences at one mount point in one text; what several declarations say alike is said
-    once, with their origins."""
+    """All differences at one mount point in one text; a difference from several declarations stands
+    there once, with their origins."""
     origins: dict[str, list[str]] = {}
     for verdict in verdicts:
         origins.setdefault("; ".join(verdict.words), []).append(verdict.expected.origin)
@@ -219,9 +221,9 @@ def _told(verdicts: Sequence[_Verdict]) -> str:
 
 
 class Held(NamedTuple):
-    """What declarations come to: see :func:`compare`. ``empty`` are those of which nothing could be
-    compared, ``uncompared`` the options of others that could not, in words. ``late``: how many
-    declarations were not looked at."""
+    """The results of all declarations: see :func:`compare`. ``empty`` holds those of which nothing
+    could be compared, ``uncompared`` the options of others that could not be, in words. ``late`` is
+    the number of declarations that were not looked at."""
 
     deviations: list[Finding]
     excused: list[Excused]
@@ -237,12 +239,12 @@ def compare(
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
 ) -> tuple[list[Finding], list[Excused]]:
-    """What is not as declared, one Finding for each mount point in the order of the declarations;
-    and what may be absent.
+    """The deviations, one Finding for each mount point in the order of the declarations; and the
+    declared mounts that are absent and may be.
 
-    ``visible`` are the IDs of the mounts that paths lead to
+    ``visible`` holds the IDs of the mounts that paths lead to
     (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
-    as a whole are not compared. Of devices, ``devices`` says what is the same."""
+    as a whole are not compared. ``devices`` knows whether two names stand for one device."""
     held = hold(expected, mounts, visible, ignore_options, devices)
     return held.deviations, held.excused
 
@@ -255,17 +257,20 @@ def hold(
     devices: Union[Devices, Compared, None] = None,
     late: Callable[[], object] = lambda: None,
 ) -> Held:
-    """As :func:`compare`, and what could not be compared. Once it is ``late``, no further
-    declaration is looked at."""
+    """The deviations as :func:`compare` returns them, and what could not be compared. Once it is
+    ``late``, no further declaration is looked at."""
     expected = list(expected)
     table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
-    expected = list(expected)
     table.declare(expected)
+    verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
+    return _held(verdicts, len(expected) - len(verdicts))
+
+
+def _held(verdicts: Sequence[_Verdict], late: int) -> Held:
     bad: dict[bytes, list[_Verdict]] = {}
     excused: list[Excused] = []
     empty: list[Finding] = []
     uncompared: list[str] = []
-    verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
     for verdict in verdicts:
         point = verdict.expected.mount_point
         if verdict.excuse is not None:
@@ -279,7 +284,7 @@ def hold(
         elif verdict.uncompared:
             uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
     deviations = [_deviation(point, group) for point, group in bad.items()]
-    return Held(deviations, excused, empty, uncompared, len(expected) - len(verdicts))
+    return Held(deviations, excused, empty, uncompared, late)
 
 
 def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Finding:

@@ -21,12 +21,12 @@ from check_mounts.readonly import STOPPED, is_normally_writable, why_read_only
 
 
 def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Comparison:
-    """The declared options, those of the mount and, unless it is a bind mount, those of the
-    filesystem."""
+    """The declared options compared with those of the mount and, unless it is a bind mount, those
+    of the filesystem."""
     options = [option for option in expected.options if not table.is_ignored(option)]
     holder = bound_from(expected, mount, table)
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
-    if expected.is_bind:  # a bind mount has nothing to say about the superblock
+    if expected.is_bind:  # its options do not reach the superblock
         return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
     of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
     return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
@@ -45,8 +45,8 @@ def read_only_difference(expected: ExpectedMount, mount: Mount, table: Mounted) 
 
 
 def _is_violated(declared: Mode, mount: Mount) -> bool:
-    """Is what is declared rw, the mount or its superblock, read-only or stopped? A superblock that
-    can only be ro violates nothing."""
+    """Is the layer that is declared rw, the mount or its superblock, read-only or stopped? A
+    superblock that can only be ro violates nothing."""
     itself = declared.mount is not None and b"ro" in mount.options
     can_be_rw = not filesystems.traits(mount.fs_type).image and not lacks_upper(mount)
     stopped = can_be_rw and any(word in mount.super_options for word in (b"ro", *STOPPED))
@@ -54,12 +54,12 @@ def _is_violated(declared: Mode, mount: Mount) -> bool:
 
 
 def _inherits_ro(expected: ExpectedMount, mount: Mount, table: Mounted) -> bool:
-    """Is a bind mount as read-only as what it is bound from, which has its own declaration?"""
+    """Is a bind mount read-only because its source is, which has a declaration of its own?"""
     if not expected.is_bind or expected.source is None:
         return False
     holder = bound_from(expected, mount, table)
     if mode(expected.options).word == b"rw":
-        # What the kernel has stopped is another matter.
+        # A source that the kernel has stopped still violates the declared rw.
         inherited = holder is not None and b"ro" in holder.options and b"ro" in mount.options
         return inherited and takes_after_its_source(expected.options)
     return holder is None or why_read_only(holder) is not None

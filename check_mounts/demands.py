@@ -1,8 +1,8 @@
-"""What is demanded of mounts, held against a survey: missing, changed and read-only mounts become
+"""The demands on mounts, held against a survey: missing, changed and read-only mounts become
 findings. Pure.
 
-The comparison uses the mount table as it was after the probes. A mount that failed by itself keeps
-its condition; what else is wrong with it is remarked."""
+The comparison uses the mount table of after the probes. A mount that failed by itself keeps its
+condition; any other defect of it becomes a remark."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Demands:
-    """What should be mounted (``expected``), what is said of a mount point if anything is mounted
-    there (``declared``), which of the declared options do not count, and where a mount is meant to
-    be read-only (None: nothing is said).
+    """The demands of a run.
 
-    ``any_ro``: a mount that nobody has declared, of a type that is normally writable, is not to be
-    read-only either. ``why_read_only`` says what makes a filesystem so without an error."""
+    ``expected``: the mounts that should exist. ``declared``: the declaration for a mount point that
+    counts only if something is mounted there. ``ignored_options``: which declared options do not
+    count there. ``expect_ro``: whether a mount should be read-only (None: nothing is said).
+    ``any_ro``: an undeclared mount of a normally writable type must not be read-only either.
+    ``why_read_only``: what makes a filesystem read-only without an error."""
 
     expected: Sequence[ExpectedMount] = ()
     declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
@@ -44,9 +45,11 @@ def held_against(
     devices: Optional[Compared] = None,
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
-    """The survey with what the demands find. ``mounted_now`` gives the mount table; it is asked
-    only where something is declared. ``devices`` says which devices are the same. Once it is
-    ``late``, and that says what came, no further mount is looked at."""
+    """The survey with the findings of the demands.
+
+    ``mounted_now`` returns the mount table; it is called only where something is declared.
+    ``devices`` knows which declared devices are the mounted ones. ``late`` returns what came first
+    once there is no time left; then no further mount is looked at."""
     declarations = _declarations(survey, filters, demands, late)
     held = _compared(declarations, mounted_now, devices, late)
     survey = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
@@ -55,17 +58,18 @@ def held_against(
 
 
 def _with_left(survey: Survey, came: Optional[str], count: int) -> Survey:
-    """The survey with how many declared mounts were not compared, because this came first."""
+    """The survey with the number of declared mounts that were not compared, as ``came`` came
+    first."""
     if came is None:
         return survey
-    all_else = "not all mounts were compared with what they should be"
+    all_else = "not all mounts were compared with their declarations"
     left = f"{text.counted(count, 'declared mount')} not compared" if count else all_else
     found = Finding(b"", None, Condition.UNPROBED, f"{left}: {came} came first")
     return dataclasses.replace(survey, findings=(*survey.findings, found))
 
 
 def _with_held(survey: Survey, held: Held) -> Survey:
-    """The survey with what the comparison has found."""
+    """The survey with the results of the comparison."""
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
@@ -92,7 +96,8 @@ def _compared(
 ) -> Optional[Held]:
     if not declarations:
         return None
-    # A run without declarations does not pay for it.
+    # A run without declarations does not load the comparison. With some, cli has loaded it before
+    # anything was probed: an import that fails must not lose the findings.
     from check_mounts import compare
 
     mounts = mounted_now()
@@ -102,7 +107,7 @@ def _compared(
 def _declarations(
     survey: Survey, filters: Filters, demands: Demands, late: Callable[[], object]
 ) -> list[ExpectedMount]:
-    """Those that the filters leave in; once it is late, all that are left."""
+    """The declarations that the filters let through; once it is late, all that remain."""
     wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
     for finding in survey.findings:
@@ -123,7 +128,7 @@ def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount
 
 
 def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
-    """Without the options that are not to count, and with what is said about ro."""
+    """A declaration without the options that do not count, and with the demand about ro."""
     globs = demands.ignored_options(each.mount_point)
     options = tuple(option for option in each.options if not any(glob.match(option) for glob in globs))
     read_only = demands.expect_ro(each.mount_point)
@@ -133,7 +138,8 @@ def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
 
 
 def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
-    """Whether the filters leave it in: whoever excludes NFS does not miss it either."""
+    """Whether the filters let a declaration through: a run that excludes NFS does not miss it
+    either."""
     if filters.mount_points and each.mount_point not in filters.mount_points:
         return False
     mount = Mount(0, 0, (0, 0), b"/", each.mount_point, (), (), each.fs_type or b"", each.source or b"", ())
@@ -151,8 +157,7 @@ def _with_undeclared(
     demands: Demands,
     late: Callable[[], object],
 ) -> Survey:
-    """The survey with what nobody has declared and cannot be written to: a failure, or a remark
-    where it is none."""
+    """The survey with the undeclared mounts that cannot be written to, as failures or remarks."""
     findings = list(survey.findings)
     for place, finding in enumerate(findings):
         mount = finding.mount
@@ -175,8 +180,7 @@ def _with_undeclared(
 
 
 def _deviating(finding: Finding, deviation: Finding) -> Finding:
-    """A finding with a deviation of its mount, which is a remark where the mount failed by
-    itself."""
+    """A finding with a deviation of its mount: a remark where the mount failed by itself."""
     if meaning.of(finding.condition).kept:
         return _remarked(finding, f"{deviation.condition.words}: {deviation.detail}")
     return dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)

@@ -1,7 +1,7 @@
 """Whether a declared device is the mounted one, by its name below ``/dev`` or by its number.
 
-A worker looks at the names; the comparison of what is declared only reads what it found. No name
-outside of ``/dev`` is ever touched, and no mount below it entered."""
+A worker looks at the names; the comparison only reads its answers. No name outside ``/dev`` is ever
+touched, and no mount below ``/dev`` entered."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mm
 
 
 class Devices:
-    """Looks at names below ``/dev``, or below ``dev`` in its place, and nowhere else: links are
-    followed by hand. In a worker."""
+    """The names below ``/dev``, or below ``dev`` in its place; links are followed by hand, so
+    nothing outside is touched. For a worker: a look may hang."""
 
     def __init__(self, dev: str = "/dev") -> None:
         self._dev = os.fsencode(dev)
 
     def resolved(self, name: bytes) -> Optional[bytes]:
-        """The name ``/dev/...`` that ``name`` stands for; None where there is nothing, or where
+        """The name ``/dev/...`` that ``name`` leads to; None where it does not exist, or where its
         links lead out of /dev."""
         done: list[bytes] = []
         todo = name.split(b"/")[::-1]
@@ -63,13 +63,13 @@ class Devices:
         try:
             return os.readlink(b"", dir_fd=fd)
         except OSError as error:
-            return b"" if error.errno == errno.ENOENT else None  # it is no link (do_readlinkat in fs/stat.c)
+            return b"" if error.errno == errno.ENOENT else None  # no link (do_readlinkat in fs/stat.c)
         finally:
             os.close(fd)
 
     def _opened(self, name: bytes) -> int:
-        """What has a name below /dev, opened without asking it anything. Raises OSError, also where
-        something is mounted on the way: a user may have a filesystem below /dev/shm."""
+        """A descriptor of a name below /dev, opened without asking the device anything. Raises
+        OSError, also where a mount is on the path: a user may have a filesystem below /dev/shm."""
         fd = os.open(self._dev, os.O_PATH | os.O_CLOEXEC)
         for part in name.split(b"/")[2:]:
             above = fd
@@ -80,8 +80,8 @@ class Devices:
         return fd
 
     def number(self, name: bytes) -> Optional[tuple[int, int]]:
-        """Major and minor number of the block device with a resolved name, None where it is
-        none."""
+        """Major and minor number of the block device with a resolved name; None if it is no block
+        device."""
         try:
             fd = self._opened(name)
         except OSError:
@@ -115,25 +115,24 @@ class Devices:
             os.close(fd)
 
     def same(self, source: bytes, mount: Mount) -> Optional[bool]:
-        """Is the device that was declared the one that is mounted? None where that cannot be
-        decided."""
+        """Is the declared device the mounted one? None where that is not certain."""
         return _same_device(source, mount, self)
 
 
 class Compared:
-    """What :meth:`Devices.same` has said, by source and mount."""
+    """The answers of :meth:`Devices.same`, by source and mount."""
 
     def __init__(self, known: Mapping[tuple[bytes, MountIdentity], Optional[bool]]) -> None:
         self._known = known
 
     def same(self, source: bytes, mount: Mount) -> Optional[bool]:
-        """The same; None also where nobody has looked."""
+        """Is the declared device the mounted one? None also where no worker has looked."""
         return self._known.get((source, mount.identity))
 
 
 def to_be_compared(expected: Iterable[ExpectedMount], mounts: Iterable[Mount]) -> list[tuple[bytes, Mount]]:
-    """The declared devices and what is mounted in their place, as far as the text of the table does
-    not decide."""
+    """The declared devices and the mounts in their place, where the text of the table does not
+    decide."""
     at: dict[bytes, list[Mount]] = {}
     for mount in mounts:
         at.setdefault(mount.mount_point, []).append(mount)
@@ -178,29 +177,31 @@ def device_names(source: bytes) -> list[bytes]:
     if tag is None:
         return [source] if source.startswith(b"/dev/") else []
     value = _encoded(tag[1])
-    # FAT's and NTFS's are in capitals, others are not; people write them either way.
+    # The UUIDs of FAT and NTFS are in capitals, others are not; people write them either way.
     values = dict.fromkeys([value, value.lower(), value.upper()]) if b"UUID" in tag[0] else [value]
     return [b"/dev/disk/" + _TAGS[tag[0]] + b"/" + one for one in values if one]
 
 
 def _first_found(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
-    """The first name that stands for something, and what it stands for."""
+    """The first name that exists, and the name that it leads to."""
     return next(((name, found) for name in names if (found := devices.resolved(name)) is not None), None)
 
 
 def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool]:
-    """A block device, by name or by number. None where it cannot be decided."""
+    """Is the declared block device the mounted one, by name or by number? None where that is not
+    certain."""
     found = _first_found(device_names(source), devices)
     if found is None:
-        # Without the node there is no number, but two names of the kernel's own say enough. Not for
-        # `/`: it is mounted before fstab is read, by what the boot loader says. A filesystem on
+        # Without its node a device has no number, but two names that the kernel gives are enough.
+        # Not for `/`: it is mounted before fstab is read, as the boot loader says. A filesystem on
         # several devices shows any of them.
         is_one = not filesystems.traits(mount.fs_type).several_devices and mount.mount_point != b"/"
         return False if is_one and _are_plain(source, mount.source) else None
     name, ours = found
     number = devices.number(ours)
     theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") and _has_device(mount) else None
-    if number is not None and mount.device[0] != 0:  # the number is the truth; a name may have moved on since
+    # The number is the truth; a name may have moved to another device since.
+    if number is not None and mount.device[0] != 0:
         return True if number == mount.device else _is_other(name, ours, theirs, mount, devices)
     if ours == theirs:
         return True
@@ -211,21 +212,21 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
 
 
 def _has_device(mount: Mount) -> bool:
-    """Is its source certainly a device? Of other types it is what somebody wrote, a user even, if
-    it is a FUSE mount."""
+    """Is its source certainly a device? With other types somebody wrote it, for a FUSE mount even a
+    user."""
     return mount.device[0] != 0 or filesystems.traits(mount.fs_type).device
 
 
 def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, devices: Devices) -> Optional[bool]:
-    """False (not the same) for two devices that differ; None where they may be one filesystem, or
-    one name may have two owners."""
+    """False (not the same) for two devices that differ; None where they may hold one filesystem, or
+    where a name may have moved from one to the other."""
     directory = os.path.dirname(name)
     if directory.startswith(b"/dev/disk/by-") and not devices.is_named_in(directory, theirs, mount.device):
-        # A clone has been plugged in, and udev gave it the link: what is mounted lost its name, not
-        # its place.
+        # A clone has been plugged in, and udev gave it the link: the mounted device lost its name,
+        # not its mount point.
         return None
     known = filesystems.traits(mount.fs_type)
-    if known.subvolumes:  # of the devices of one filesystem only one has the link
+    if known.subvolumes:  # only one of the devices of a filesystem has the link
         by_uuid = [devices.is_named_in(b"/dev/disk/by-uuid", device, (0, 0)) for device in (ours, theirs)]
         return False if all(by_uuid) else None
     return None if known.several_devices else False

@@ -1,4 +1,4 @@
-"""One declaration: its fields checked, and made an :class:`~check_mounts.model.ExpectedMount`."""
+"""One declaration: its fields, checked -> an :class:`~check_mounts.model.ExpectedMount`. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from check_mounts.mounttable import LONGEST_PATH
 from check_mounts.selection import normalised
 from check_mounts.text import printable, without_secrets
 
-# The longest options that can be meant, in bytes: mount(2) takes one page of them.
+# The longest options that make sense, in bytes: mount(2) takes one page of them.
 LONGEST_OPTIONS = 64 << 10
 
 
 def _mount_point(path: bytes) -> bytes:
-    """A declared mount point as the kernel spells it, if there is no link on the way. Raises
+    """A declared mount point as the kernel spells it, unless its path crosses a link. Raises
     ValueError."""
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
@@ -33,12 +33,14 @@ def _mount_point(path: bytes) -> bytes:
 def declared_mount(
     point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str
 ) -> ExpectedMount:
-    """An expected mount of these fields; ``nofail`` and ``automount`` by its options
+    """The expected mount that these fields declare; its options decide ``nofail`` and ``automount``
     (systemd.mount(5)). Raises ValueError."""
     if sum(map(len, options)) > LONGEST_OPTIONS:
         raise ValueError(f"its options are longer than {LONGEST_OPTIONS >> 10} KiB")
     path, name = _mount_point(point), point if b".." in point else b""
-    if path == b"/":  # systemd mounts it whatever noauto, nofail or an automount say (add_mount in fstab-generator.c)
+    if path == b"/":
+        # systemd mounts it in spite of noauto, nofail and automounts (add_mount in
+        # fstab-generator.c).
         return ExpectedMount(path, source or None, fs_type or None, options, origin, name=name)
     return ExpectedMount(
         path, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options), name

@@ -20,8 +20,8 @@ def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
 
 
 def is_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
-    """Is the declared type one of a mount helper that nobody knows of, or a slip, so that it may be
-    what is mounted or not?"""
+    """Is the declared type unknown, a mount helper's or a slip, so that the mount may or may not be
+    of that type?"""
     declared = expected.fs_type
     if declared in (None, b"auto", b"none") or declared is None or expected.is_bind:
         return False

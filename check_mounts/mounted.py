@@ -14,7 +14,10 @@ from check_mounts.selection import Glob, leads_over, normalised, unprivileged_ow
 
 
 class Mounted:
-    """The mount table as declarations are compared with it."""
+    """The mount table as declarations are compared with it.
+
+    ``at``: all mounts at a mount point; ``seen``: the visible one. ``container``: the table is that
+    of a container."""
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class Mounted:
         self._declared: dict[tuple[int, int], set[int]] = {}
 
     def _is_container(self) -> bool:
-        """Is this the table of a container? systemd too leaves devices of fstab alone where /sys is
+        """Is this the table of a container? systemd, too, skips the devices of fstab where /sys is
         read-only."""
         sys = self.seen.get(b"/sys")
         lxcfs = any(
@@ -47,14 +50,14 @@ class Mounted:
         return lxcfs or (sys is not None and is_ro(sys))
 
     def users_cover(self, mount_point: bytes) -> Optional[Mount]:
-        """The FUSE mount of an unprivileged user that covers what is mounted there; None where it
-        is none."""
+        """The FUSE mount of an unprivileged user that covers the mounts at a mount point, if one
+        does."""
         covers = covered_by(self._by_id.values())
         found = (covers.get(mount.mount_id) for mount in self.at.get(mount_point, ()))
         return next((cover for cover in found if cover is not None and unprivileged_owner(cover) is not None), None)
 
     def declare(self, expected: Iterable[ExpectedMount]) -> None:
-        """Remember which filesystems are declared to be mounted, by device; a bind mount only shows
+        """Remember by device which filesystems are declared; a bind mount declares none, it shows
         one."""
         for each in expected:
             mount = self.seen.get(each.mount_point)
@@ -62,31 +65,31 @@ class Mounted:
                 self._declared.setdefault(mount.device, set()).add(mount.mount_id)
 
     def is_alone(self, mount: Mount) -> bool:
-        """Is its superblock, with the options that were given first, not that of another declared
-        mount? A device has one, however often it is mounted, and btrfs one for all subvolumes, of
-        which others than those declared may have been mounted first."""
+        """Is no other declared mount on its superblock, which keeps the options of whichever was
+        mounted first? A device has one superblock however often it is mounted. btrfs has one for
+        all subvolumes, and an undeclared one may have been mounted first."""
         known = filesystems.traits(mount.fs_type)
         if known.subvolumes:
             return self._types[mount.fs_type] == 1
         return not known.device or len(self._declared.get(mount.device, ())) < 2
 
     def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
-        """The mount that holds the source of a bind mount. Beneath a directory that is bound on
-        itself lies its parent.
+        """The mount that holds ``directory``, from which ``mount`` is bound: the parent mount where
+        a directory is bound on itself.
 
-        None where that cannot be seen any more: it is bound over a directory above.
+        None where that is not visible any more, as the mount covers a directory above its source.
         """
         if directory == mount.mount_point:
             return self._by_id.get(mount.parent_id)
         return None if leads_over(directory, mount.mount_point) else self.holder(directory)
 
     def is_ignored(self, option: bytes) -> bool:
-        """Does one of the patterns say that this declared option does not count?"""
+        """Does this declared option not count, by one of the patterns?"""
         return any(glob.match(option) for glob in self.ignored)
 
     def holder(self, path: bytes) -> Optional[Mount]:
-        """The deepest visible mount that holds ``path``, on the text alone; none of what no system
-        call takes."""
+        """The deepest visible mount that holds ``path``, by the text alone; None for a path that no
+        system call takes."""
         if len(path) > LONGEST_PATH:
             return None
         while path not in self.seen:
@@ -102,7 +105,7 @@ def is_ro(mount: Mount) -> bool:
 
 
 def bound_from(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[Mount]:
-    """What a declared bind mount takes its flags from, where that can be seen."""
+    """The mount that a declared bind mount takes its flags from, where it is visible."""
     if not expected.is_bind or expected.source is None or not expected.source.startswith(b"/"):
         return None
     return table.bound_from(normalised(expected.source), mount)

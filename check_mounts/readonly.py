@@ -1,10 +1,12 @@
-"""Mounts that nobody has declared and that cannot be written to: which are a failure, and which are
-only remarked. Pure.
+"""Mounts that cannot be written to: which of the undeclared ones failed, and which deserve only a
+remark. Pure.
 
-After an error many filesystems stop writing by themselves: the superblock becomes ``ro``, and the
-mount goes on to say ``rw`` (errors=remount-ro). That look is no proof. An administrator who
-remounts one of several mounts of a superblock gives it to the others, and so does a property of the
-type or of the filesystem."""
+After an error many filesystems stop writing by themselves: the superblock becomes ``ro`` while the
+mount still says ``rw`` (errors=remount-ro). That look is no proof. The other mounts of a superblock
+look so once an administrator has remounted one of them, and a property of the type or of the
+filesystem has the same effect.
+
+This is no part of the comparison with declarations: a run without any needs it."""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from check_mounts.text import printable
 
 
 class Unwritable(NamedTuple):
-    """What is read-only, in words: a failure, or only to be remarked."""
+    """Why a mount cannot be written to, in words; ``fails``: it is a failure, not only a remark."""
 
     words: str
     fails: bool
@@ -27,11 +29,11 @@ class Unwritable(NamedTuple):
 def unwritable(
     mount: Mount, any_ro: bool, mounts: Callable[[], Iterable[Mount]], property_of: Callable[[Mount], Optional[str]]
 ) -> Optional[Unwritable]:
-    """Whether an undeclared mount refuses to be written to, though its type is normally writable.
+    """Why an undeclared mount of a normally writable type cannot be written to; None if it can.
 
-    ``any_ro``: what an administrator has mounted read-only counts, too. ``mounts`` gives the mount
-    table, ``property_of`` what makes a filesystem read-only without an error; both are asked only
-    where it matters."""
+    ``any_ro``: mounts that an administrator made read-only count, too. ``mounts`` returns the mount
+    table, ``property_of`` the property that makes a filesystem read-only without an error; both are
+    called only where it matters."""
     why = read_only(mount)
     if why is None:
         return None
@@ -57,7 +59,7 @@ def has_stopped(mount: Mount) -> bool:
 def _stopped(
     mount: Mount, mounts: Callable[[], Iterable[Mount]], property_of: Callable[[Mount], Optional[str]]
 ) -> Unwritable:
-    if b"emergency_ro" in mount.super_options:  # only an error makes this of it
+    if b"emergency_ro" in mount.super_options:  # only an error sets it
         return Unwritable("mounted rw, but stopped after an error (emergency_ro)", True)
     cause = _by_its_type(mount) or _by_an_administrator(mount, mounts()) or property_of(mount)
     if cause is None:
@@ -69,21 +71,21 @@ def _by_its_type(mount: Mount) -> Optional[str]:
     if filesystems.traits(mount.fs_type).pool:
         return "it is a snapshot" if filesystems.is_snapshot(mount) else "a property of the dataset may make it so"
     if has_stopped(mount) and not filesystems.traits(mount.fs_type).stops_writing:
-        return f"{printable(mount.fs_type)} does not do that after an error"
+        return f"{printable(mount.fs_type)} does not become so after an error"
     return None
 
 
 def _by_an_administrator(mount: Mount, mounts: Iterable[Mount]) -> Optional[str]:
     for other in mounts:
         if other.device == mount.device and other.mount_id != mount.mount_id and b"ro" in other.options:
-            return f"{printable(other.mount_point)} shares it and is mounted ro"
+            return f"{printable(other.mount_point)} shares that superblock and is mounted ro"
     return None
 
 
 def _is_storage(mount: Mount) -> bool:
-    """A filesystem as such, on a disk or a server. A tmpfs, and a mount that is ro of a filesystem
-    that is rw, are somebody's intention: ostree's /sysroot (coreos/fedora-coreos-tracker#1232), a
-    volume of Kubernetes."""
+    """Is it the filesystem of a disk or a server that is read-only? A read-only tmpfs, or a
+    read-only mount of a writable filesystem, is somebody's intention: ostree's /sysroot
+    (coreos/fedora-coreos-tracker#1232), a volume of Kubernetes."""
     known = filesystems.traits(mount.fs_type)
     if known.in_memory or known.upper:
         return False
@@ -91,26 +93,26 @@ def _is_storage(mount: Mount) -> bool:
 
 
 def is_normally_writable(mount: Mount) -> bool:
-    """Without ``rw`` being said: an overlay without an upper layer, and a FUSE daemon, may rightly
-    be read-only."""
+    """Is a mount of this type writable unless it is declared ro? An overlay without an upper layer,
+    and a FUSE daemon, may rightly be read-only."""
     known = filesystems.traits(mount.fs_type)
     if known.upper:
         return not lacks_upper(mount)
     if known.pseudo or known.image or known.trigger:
         return False
-    if b"nfs=nostale_ro" in mount.super_options:  # FAT makes itself read-only then (fat_fill_super in fs/fat/inode.c)
+    # With it FAT makes itself read-only (fat_fill_super in fs/fat/inode.c).
+    if b"nfs=nostale_ro" in mount.super_options:
         return False
     return not is_fuse(mount) or filesystems.is_on_disk(mount)
 
 
-# ext4 stops writing after an error and says so in these words (EXT4_FLAGS_EMERGENCY_RO, _SHUTDOWN)
-# while still `rw`.
+# ext4 stops writing after an error and shows one of these words (EXT4_FLAGS_EMERGENCY_RO,
+# EXT4_FLAGS_SHUTDOWN) while it is still `rw`.
 STOPPED = (b"emergency_ro", b"shutdown")
 
 
 def why_read_only(mount: Mount) -> Optional[str]:
-    """How a mount refuses to be written to, in words; None where it does not. The words of options
-    are exact."""
+    """How a mount is read-only, in words; None if it is not. Options count as whole words."""
     if b"ro" in mount.options or b"ro" in mount.super_options:
         return "mounted ro"
     for word in STOPPED:
@@ -120,6 +122,6 @@ def why_read_only(mount: Mount) -> Optional[str]:
 
 
 def read_only(mount: Mount) -> Optional[str]:
-    """Words where a mount without a declaration is read-only though its type is normally writable;
-    None where all is well."""
+    """How an undeclared mount of a normally writable type is read-only, in words; None if it is
+    not."""
     return why_read_only(mount) if is_normally_writable(mount) else None

@@ -17,7 +17,7 @@ from check_mounts.typetable import Protocol
 
 
 def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:
-    """How the source differs, in words; None where it does not, or that cannot be decided."""
+    """How the source differs, in words; None where it does not, or where that is not certain."""
     if expected.source is None:
         return None
     if expected.is_bind:
@@ -32,7 +32,7 @@ def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> 
 
 
 def same_source(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[bool]:
-    """Is the source the declared one? None where that cannot be decided."""
+    """Is the source the declared one? None where that is not certain."""
     source = expected.source
     if (
         source is None
@@ -69,33 +69,31 @@ def same_source(expected: ExpectedMount, mount: Mount, table: Mounted) -> Option
 
 
 def _disk_for_server(source: bytes, mount: Mount) -> Optional[bool]:
-    """False where a server was declared, and a disk of our own is there; else it cannot be
-    decided."""
-    return (
-        False if mount.source.startswith(b"/dev/") and (_EXPORT.fullmatch(source) or source.startswith(b"//")) else None
-    )
+    """False where a server was declared and a local disk is mounted; else it is not certain."""
+    served = _EXPORT.fullmatch(source) or source.startswith(b"//")
+    return False if served and mount.source.startswith(b"/dev/") else None
 
 
 _EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
 
 
 def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
-    """Are two names of a server the same, literally, as addresses, or by the address that the
-    kernel shows?"""
+    """Do two names stand for one server: literally, as addresses, or by the address that the kernel
+    shows?"""
     one, other = (host.strip(b"[]").lower() for host in (one, other))
     address = (mount.super_option(b"addr") or b"").lower()
     if one == other or _address(one) in (_address(other), _address(address)):
         return True
-    # With and without its domain it is the same name; and which name goes with which address, only
-    # DNS could say.
+    # A name with its domain and without it is the same. Only DNS could say which name belongs to
+    # which address.
     if isinstance(_address(one), bytes) and isinstance(_address(other), bytes):
         return one.startswith(other + b".") or other.startswith(one + b".")
     return isinstance(_address(one), bytes)
 
 
 def _address(host: bytes) -> object:
-    """A host as something that compares: IPv6 addresses have many spellings. Names stay
-    themselves."""
+    """An address in a form that compares, as IPv6 addresses have many spellings; a name stays
+    itself."""
     try:
         return ipaddress.ip_address(host.decode("ascii").partition("%")[0])
     except ValueError:
@@ -108,12 +106,12 @@ def _slashes(path: bytes) -> bytes:
 
 
 def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
-    """NFS: ``host:/path``; mount.nfs also takes ``nfs://host/path``, and makes that of it."""
+    """NFS: ``host:/path``; mount.nfs also takes ``nfs://host/path`` and turns it into that."""
     url = re.fullmatch(rb"nfs://([^/:]+|\[[^\]/]+\])(?::\d*)?(/.*)", source, re.DOTALL)
     ours, theirs = url or _EXPORT.fullmatch(source), _EXPORT.fullmatch(mount.source)
     if ours is None or theirs is None:
         return False if source.startswith((b"/dev/", b"//")) or tag_of(source) else None
-    # Of several servers with the same content (host1,host2:/path) one is mounted.
+    # One of several servers with the same content is mounted (host1,host2:/path).
     same = any(_same_host(host, theirs[1], mount) for host in ours[1].split(b","))
     return same and _slashes(ours[2]) == _slashes(theirs[2])
 
@@ -129,7 +127,7 @@ def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
 
 def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
     """CIFS. Mounts of two directories of a share may have one superblock, whose source is that of
-    the first; then root tells."""
+    the first; then the root of the mount shows which directory it is."""
     ours, theirs = _share(source), _share(mount.source)
     if ours is None or theirs is None:
         return False if source.startswith(b"/dev/") or tag_of(source) or _EXPORT.fullmatch(source) else None
@@ -139,8 +137,8 @@ def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
-    """Of FUSE daemons only few show the source they were given; of the others nothing can be
-    said."""
+    """FUSE. Only few daemons show the source that they were given; nothing is certain of the
+    others."""
     protocol = filesystems.protocol(mount)
     if protocol not in (Protocol.SSH, Protocol.GLUSTER) and not source.startswith(b"sshfs#"):
         return None
@@ -148,7 +146,7 @@ def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
     if b":" not in ours or b":" not in mount.source:
         return None
     (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
-    # A volume may be written with a slash before it, and each of its servers will do.
+    # A volume may have a slash before it, and any of its servers will do.
     if protocol is Protocol.GLUSTER:
         return path.strip(b"/") == their_path.strip(b"/")
     return host.lower() == their_host.lower() and (
@@ -157,8 +155,8 @@ def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
-    """Ceph and Lustre: mount helpers resolve the servers and write them in another way, but what is
-    mounted of them stays.
+    """Ceph and Lustre: mount helpers resolve the servers and spell them in another way, but they
+    leave the path as it is.
 
     ``mon1,mon2:/path`` becomes ``user@fsid.fsname=/path`` (mount.ceph since Ceph 17),
     ``mgs:/fsname`` becomes ``10.0.0.1@tcp:/fsname``."""
@@ -166,15 +164,13 @@ def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
     return None if ours is None or theirs is None else _slashes(ours[1]) == _slashes(theirs[1])
 
 
-# What stands for the root filesystem until the kernel or the initramfs has found it, or instead of
-# it ever after: root= of kernels that boot over the network
-# (Documentation/admin-guide/nfs/nfsroot.rst, filesystems/cifs/cifsroot.rst), live images, overlays
-# over it.
+# Placeholders for the root filesystem, until the kernel or the initramfs has found it, or for good:
+# root= of kernels that boot over the network (Documentation/admin-guide/nfs/nfsroot.rst,
+# filesystems/cifs/cifsroot.rst), live images, overlays over it.
 _ROOTS = frozenset(
-    b"""/dev/nfs /dev/cifs /dev/root /dev/ram /dev/live rootfs root nfsroot none overlay overlayroot overlayfs aufs airootfs cow /cow
-    live-rw tmpfs""".split()
+    b"""/dev/nfs /dev/cifs /dev/root /dev/ram /dev/live rootfs root nfsroot none overlay overlayroot
+    overlayfs aufs airootfs cow /cow live-rw tmpfs""".split()
 )
-
 _ROOT_PREFIXES = (b"/dev/ram", b"/dev/zram", b"/dev/loop", b"/dev/mapper/live-", b"overlayfs:")
 
 
@@ -183,8 +179,8 @@ def _is_placeholder(source: bytes) -> bool:
 
 
 def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
-    """Is it `/`, and one of both names no name of what is mounted? `/dev/root` in the table says
-    nothing, but its number does."""
+    """Is it `/`, and one of the two names only a placeholder? `/dev/root` in the table says
+    nothing, but the number of its device does."""
     if mount.mount_point != b"/":
         return False
     return _is_placeholder(source) or (
@@ -193,8 +189,10 @@ def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
 
 
 def _bind_difference(directory: bytes, mount: Mount, table: Mounted) -> Optional[str]:
-    """A bind mount shows a directory of another mount: that directory relative to the mount's root,
-    on the same device."""
+    """How a bind mount shows another directory than the declared one, in words.
+
+    It must be on the device of the mount that holds the directory, and its root must be the
+    directory's path on that filesystem."""
     holder = table.bound_from(directory, mount)
     if holder is None or filesystems.is_trigger(holder):
         return None
@@ -211,7 +209,7 @@ def _bind_difference(directory: bytes, mount: Mount, table: Mounted) -> Optional
 
 
 def _may_be_below(mount: Mount, holder: Mount) -> bool:
-    """May it come from a filesystem that was mounted below ``holder`` by itself, and has expired
+    """May it show a filesystem that was mounted automatically below ``holder`` and has expired
     since? NFS does so with exports below exports, CIFS with DFS, ZFS with snapshots; their sources
     are below that of ``holder``."""
     if all(filesystems.traits(each.fs_type).pool for each in (mount, holder)):

@@ -167,7 +167,7 @@ def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw
 def test_nothing_could_be_compared(spec: str) -> None:
     found = held(spec, "ext4")
     assert [each.condition for each in found.empty] == [Condition.UNPROBED]
-    assert found.empty[0].detail.startswith("nothing that is declared could be compared")
+    assert found.empty[0].detail.startswith("nothing in the declaration could be compared")
     assert "secret" not in found.empty[0].detail
 
 
@@ -182,7 +182,7 @@ def test_something_could_be_compared(spec: str) -> None:
 def test_a_type_that_nobody_knows_of_proves_nothing() -> None:
     """It may be that of a mount helper, which mounts what it likes, or a slip."""
     assert [each.detail for each in held("type=xsf").empty] == [
-        "nothing that is declared could be compared: type (--expect)"
+        "nothing in the declaration could be compared: type (--expect)"
     ]
     assert held("type=ourfs,strange,nodev", options="rw,nodev").uncompared == ["/m: type, strange (--expect)"]
     assert held("type=ourfs", "fuse.other").empty and held("type=fuse.ours", "fuse.other").empty
@@ -209,7 +209,7 @@ def test_on_a_real_mount(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None
     assert plugin("--expect", str(path)).code == 0
     result = plugin("--expect", f"{path},strange", "-v")
     assert result.code == 3
-    assert result.line(path).endswith(" nothing that is declared could be compared: strange (--expect)")
+    assert result.line(path).endswith(" nothing in the declaration could be compared: strange (--expect)")
     fstab = tmp_path / "fstab"
     fstab.write_text(f"data {path} tmpfs strange=secret,rw 0 0\n")
     result = plugin(f"--fstab={fstab}", "-v")

@@ -62,10 +62,10 @@ def test_the_kernel_stops_writing_after_an_error(fs_type: str) -> None:
     [
         (a_mount("zfs", "rw,relatime", "ro,xattr", "tank/data@daily"), "it is a snapshot"),
         (a_mount("zfs", "rw", "ro,xattr", "tank/data"), "a property of the dataset may make it so"),
-        (a_mount("xfs", "rw", "ro"), "xfs does not do that after an error"),
-        (a_mount("nfs4", "rw", "ro", "filer:/a"), "nfs4 does not do that after an error"),
-        (a_mount("hfsplus", "rw", "ro"), "hfsplus does not do that after an error"),
-        (a_mount("cifs", "rw", "ro", "//filer/a"), "cifs does not do that after an error"),
+        (a_mount("xfs", "rw", "ro"), "xfs does not become so after an error"),
+        (a_mount("nfs4", "rw", "ro", "filer:/a"), "nfs4 does not become so after an error"),
+        (a_mount("hfsplus", "rw", "ro"), "hfsplus does not become so after an error"),
+        (a_mount("cifs", "rw", "ro", "//filer/a"), "cifs does not become so after an error"),
     ],
 )
 def test_what_does_not_stop_by_itself_is_remarked(mount: Mount, words: str) -> None:
@@ -77,7 +77,7 @@ def test_another_mount_of_the_superblock_is_read_only() -> None:
     stopped = a_mount("ext4", "rw", "ro")
     assert judged(stopped, a_mount("ext4", "ro", "ro", mount_id=8, root="/x")) == (
         False,
-        "mounted rw, but its superblock is read-only; /m shares it and is mounted ro",
+        "mounted rw, but its superblock is read-only; /m shares that superblock and is mounted ro",
     )
     assert judged(stopped, a_mount("ext4", "rw", "ro", mount_id=8)) == (True, STOPPED)
     # ext4 of Linux 6.15 and later says itself that it was an error.
@@ -179,7 +179,10 @@ def test_a_bind_mount_of_what_an_administrator_remounts(mounted: Path, mounts: M
     result = plugin("-vv")
     assert (result.code, result.count("ok")) == (0, 2)
     below = result.lines[result.lines.index(result.line(bound)) + 1]
-    assert below == f"  read-only: mounted rw, but its superblock is read-only; {mounted} shares it and is mounted ro"
+    assert (
+        below
+        == f"  read-only: mounted rw, but its superblock is read-only; {mounted} shares that superblock and is mounted ro"
+    )
     # What is declared rw is a failure all the same.
     assert (
         plugin("--expect", f"{bound},rw", "-v").line(bound).endswith(" read-only: mounted ro, expected rw (--expect)")
