@@ -21,23 +21,22 @@ from check_mounts.model import Mount, Unparsed
 
 DEFAULT_PATH = "/proc/self/mountinfo"
 
-# Its mounts, and the lines that are none.
+# The mounts of a table, and its lines that make no sense.
 Table = tuple[Sequence[Mount], Sequence[Unparsed]]
 
 # The longest path that a system call takes is 4,095 bytes and a NUL (PATH_MAX in limits.h).
 LONGEST_PATH = 4095
 
-# How often, and for how many seconds, a table is read again that changes while it is read; the
-# seconds are looked at before each time.
+# How often, and for how many seconds, a table that changes while it is read is read again.
 _LOOKS, _SETTLING = 3, 0.25
-# The largest file that is read, in bytes. The kernel lets a namespace have 100,000 mounts
+# The largest file to read, in bytes. The kernel lets a namespace have 100,000 mounts
 # (fs.mount-max), and a line has some 200 bytes.
 LARGEST_FILE = 64 << 20
-# The longest line that can be meant, in bytes: an overlay may name 500 directories.
+# The longest line that makes sense, in bytes: an overlay may name 500 directories.
 LONGEST_LINE = 1 << 20
-# Of a line that makes no sense so many bytes are kept from each end: more than anybody is shown.
+# The bytes to keep from each end of a line that makes no sense: more than any output shows.
 _KEPT_OF_LINE = 1000
-# After so many of them the rest is not looked at.
+# After this many lines that make no sense, the rest of the table is ignored.
 _MOST_UNPARSED = 10000
 
 _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
@@ -46,9 +45,8 @@ _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 def unescape(field: bytes) -> bytes:
     """Turn every ``\\ooo`` of a field back into its byte.
 
-    Which bytes the kernel escapes has grown with time (space, tab, newline and backslash; ``#``
-    since 5.18; `,` and `=` within some options), so all octal escapes are taken, whatever they
-    stand for."""
+    The kernel escapes more bytes with time (space, tab, newline and backslash; ``#`` since 5.18;
+    `,` and `=` within some options), so every octal escape counts, whatever it stands for."""
     if b"\\" not in field:
         return field
     return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), field)
@@ -65,7 +63,7 @@ def _device(field: bytes) -> tuple[int, int]:
 
 
 def _number(field: bytes) -> int:
-    """A number as the kernel prints them, which fits into an int there. Raises ValueError."""
+    """A number as the kernel prints it, which fits into a C int. Raises ValueError."""
     if not field.isdigit() or len(field) > 10 or int(field) >= 1 << 31:
         raise ValueError("out of range")
     return int(field)
@@ -74,11 +72,11 @@ def _number(field: bytes) -> int:
 def parse_line(line: bytes) -> Mount:
     """One line of mountinfo, without its newline.
 
-    Raises ValueError with a reason in words where the line has not the documented form.
+    Raises ValueError with a reason in words for a line that does not have the documented form.
     """
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE >> 20} MiB")
-    # No path, type or option can hold one, and no system call takes it.
+    # No path, type or option can hold a NUL, and no system call takes one.
     if b"\0" in line or b"\\000" in line:
         raise ValueError("it holds a NUL")
     # Fields are separated by one space each. An empty source stands between two of them, so runs of
@@ -113,11 +111,11 @@ def parse_line(line: bytes) -> Mount:
 
 
 def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
-    """All lines of a mount table in their order, and those that could not be understood; after
-    10,000 of those, none. Never raises on any input.
+    """The mounts of a table in their order, and the lines that make no sense, at most 10,000 of
+    them. Never raises on any input.
 
-    ``torn``: it is known to have changed while it was read, so of two lines with one mount ID the
-    later one is what holds by now."""
+    ``torn``: the table changed while it was read, so of two lines with one mount ID the later one
+    counts."""
     mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
     # Only a newline ends a line: splitlines() would also break at a carriage return or form feed,
@@ -145,8 +143,8 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """As split() would give them, but one at a time: of a file of 64 MiB that is nothing but
-    newlines that is 2 GiB less."""
+    """The lines as split() would give them, but one at a time: for a file of 64 MiB that holds
+    nothing but newlines that saves 2 GiB."""
     at = 0
     while (end := data.find(b"\n", at)) >= 0:
         yield data[at:end]
@@ -159,13 +157,12 @@ def _ends(line: bytes) -> bytes:
 
 
 def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
-    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL where it is no
-    regular file, EFBIG where it is larger than LARGEST_FILE, ENODATA where the kernel's own is
-    empty.
+    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL if it is no
+    regular file, EFBIG if it is larger than LARGEST_FILE, ENODATA if the kernel's own is empty.
 
-    The kernel gives a mount ID again as soon as it is free, so a table that changes while it is
-    read may have two lines of one ID: it is read again. Where it does not settle, the later line
-    holds. A file that says so each time is wrong, and stays so."""
+    The kernel reuses a mount ID as soon as it is free, so a table that changes while it is read may
+    have two lines of one ID: it is read again. If it does not settle, the later line counts. A file
+    that has both lines each time is wrong, and its second line makes no sense."""
     latest = monotonic() + _SETTLING
     data, generated = _settled_contents(path, latest)
     table = parse(data)
@@ -176,19 +173,19 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
             break
         table = parse(data, torn=monotonic() >= latest)
     if generated and not data:
-        # The process that it is of has ended. That nothing is mounted any more would be the wrong
-        # conclusion.
+        # The table's process has ended. To conclude that nothing is mounted any more would be
+        # wrong.
         raise OSError(errno.ENODATA, "it is empty")
     return table
 
 
 def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
-    """The table as it is between two changes, if that can be had until then (CLOCK_MONOTONIC), and
-    whether the kernel makes it.
+    """The table as it is between two changes, if it settles before ``latest`` (CLOCK_MONOTONIC),
+    and whether the kernel generates it.
 
-    Each read(2) gives some pages and lets go of the lock, the next one goes on where that one has
-    come to. Before Linux 5.8 that was a number of lines, and a mount that went away shifted another
-    one out of sight (mnt_cursor in fs/namespace.c has mended that)."""
+    Each read(2) gives some pages and releases the lock, and the next one continues where the last
+    one stopped. Before Linux 5.8 that position was a number of lines, and a mount that went away
+    shifted another one out of sight (mnt_cursor in fs/namespace.c has fixed that)."""
     for _ in range(_LOOKS):
         data, generated, changed = _look(path)
         if not changed or monotonic() >= latest:
@@ -197,8 +194,8 @@ def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
 
 
 def _look(path: str) -> tuple[bytes, bool, bool]:
-    """The bytes of a file, whether the kernel makes them up as they are read, and whether they have
-    changed since it was opened."""
+    """The bytes of a file, whether the kernel generates them on reading, and whether they have
+    changed since the file was opened."""
     fd = _opened(path)
     try:
         data, generated = _read_out(fd), os.fstat(fd).st_size == 0
@@ -214,13 +211,13 @@ def _has_changed(fd: int) -> bool:
     poll.register(fd, select.POLLPRI)
     try:
         return any(event & select.POLLPRI for _, event in poll.poll(0))
-    except OSError:  # no memory to be had: what was read stands
+    except OSError:  # out of memory: take the table as it was read
         return False
 
 
 def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file. Raises OSError; EINVAL where it is none, EFBIG where it is
-    larger than so many bytes."""
+    """The bytes of a regular file. Raises OSError; EINVAL if it is not regular, EFBIG if it has
+    more than ``largest`` bytes."""
     fd = _opened(path)
     try:
         return _read_out(fd, largest)
@@ -229,9 +226,9 @@ def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
 
 
 def _opened(path: str) -> int:
-    """Raises OSError; EINVAL where it is no regular file."""
+    """A descriptor of a regular file. Raises OSError; EINVAL if it is not regular."""
     # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us
-    # for ever.
+    # forever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -243,8 +240,8 @@ def _opened(path: str) -> int:
 
 
 def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
-    """All of an open file: read before a byte of it is parsed, for the less time passes in between,
-    the less does it change. Raises OSError; EFBIG where there are more than so many bytes."""
+    """All bytes of an open file: read before any of them is parsed, for the less time that takes,
+    the less can change meanwhile. Raises OSError; EFBIG if there are more than ``largest``."""
     chunks, size = [], 0
     while chunk := os.read(fd, 1 << 20):
         chunks.append(chunk)
@@ -255,10 +252,10 @@ def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
 
 
 def place_now(path: str, mount: Mount) -> Optional[bytes]:
-    """Where the mount of this ID, device and type is by the table in the file ``path``; None where
-    it is not there. Raises OSError."""
+    """The mount point of the mount with this ID, device and type in the table in the file ``path``;
+    None if the table does not have it. Raises OSError."""
     data, beginning, at = b"\n" + contents(path), b"\n%d " % mount.mount_id, -1
-    # Not line by line: the time of a probe is running, and the table may be large.
+    # Not line by line: a probe's time is running, and the table may be large.
     while (at := data.find(beginning, at + 1)) >= 0:
         end = data.find(b"\n", at + 1)
         try:
@@ -277,24 +274,24 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
 
 
 def covers(mounts: Iterable[Mount]) -> dict[int, int]:
-    """Of each mount that its own mount point does not lead to: its ID, and that of what covers it.
+    """The ID of each mount that its own mount point does not lead to, and the ID of its cover.
 
-    A mount is shadowed where another one sits on its root, or on a directory on the way to it (in
-    its parent), or where the mount it hangs from is itself shadowed. Decided on the text, without a
-    single look-up, in time linear in the table."""
+    A mount is shadowed if another one sits on its root, or on a directory on the way to it (in its
+    parent), or if the mount it hangs from is itself shadowed. The text decides, without a single
+    look-up, in time linear in the table."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
-    # One mount at most sits on a given place of a given mount (the kernel's mount hash table);
-    # should a table say otherwise, the later one is on top.
+    # At most one mount sits on a given place of a given mount (the kernel's mount hash table); if a
+    # table says otherwise, the later one is on top.
     on_top = {
         (mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id
     }
-    hidden: dict[int, Optional[int]] = {}  # what is on the way to a mount; None where its path comes to it
+    hidden: dict[int, Optional[int]] = {}  # the mount in the way of another; None if its path leads to it
 
     def above(mount: Mount) -> Optional[int]:
-        # An absolute path starts at the process's root directory itself: what is mounted over `/`
-        # later is not stepped on to (path_init in fs/namei.c), so only below `/` does a mount on a
-        # mount's root hide it.
+        # An absolute path starts at the process's root directory itself: a look-up does not step
+        # onto a mount that was laid over `/` later (path_init in fs/namei.c), so only below `/`
+        # does a mount on a mount's root hide it.
         return None if mount.mount_point == b"/" else on_top.get((mount.mount_id, mount.mount_point))
 
     def on_the_way(parent: Mount, mount: Mount) -> Optional[int]:
@@ -315,7 +312,8 @@ def covers(mounts: Iterable[Mount]) -> dict[int, int]:
 
 
 def covered_by(mounts: Iterable[Mount]) -> dict[int, Mount]:
-    """The same, with the mount that covers it."""
+    """The ID of each mount that its own mount point does not lead to, and the mount that covers
+    it."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
     return {below: by_id[cover] for below, cover in covers(mounts).items()}
@@ -326,10 +324,10 @@ def _first(*covers: Optional[int]) -> Optional[int]:
 
 
 def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int]) -> Optional[int]:
-    """What sits on a directory on the way from ``parent`` to ``mount``."""
+    """The ID of a mount that sits on a directory on the way from ``parent`` to ``mount``."""
     way = mount.mount_point
     if len(way) > LONGEST_PATH:
-        return None  # no system call takes it; to look at each part of a megabyte would take minutes
+        return None  # no system call takes it, and checking each part of a megabyte would take minutes
     shortest = len(parent.mount_point.rstrip(b"/"))
     while len(way := way[: way.rfind(b"/")]) > shortest:
         if (parent.mount_id, way) in on_top:
@@ -338,11 +336,11 @@ def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int
 
 
 def _unsettled_chain(mount: Mount, by_id: dict[int, Mount], settled: dict[int, Optional[int]]) -> list[Mount]:
-    """``mount`` and what it hangs from, as far as that is not settled yet, outermost first."""
+    """The mount and those that it hangs from, outermost first, as far as they are not settled."""
     chain: list[Mount] = []
     current: Optional[Mount] = mount
     while current is not None and current.mount_id not in settled:
-        settled[current.mount_id] = None  # ends the walk should a table contain a circle
+        settled[current.mount_id] = None  # ends the walk if a table contains a circle
         chain.append(current)
         current = by_id.get(current.parent_id)
     return chain[::-1]

@@ -1,7 +1,7 @@
-"""Which mounts are probed, which are left out and why, and which are missing.
+"""The choice of mounts: which are probed, which are left out and why, and which are missing.
 
-Everything here is decided on the text of the mount table. No path is looked up: excluding a mount
-that hangs must be enough to never touch it."""
+The text of the mount table decides everything here. No path is looked up: excluding a mount that
+hangs must be enough to never touch it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Glob = re.Pattern[bytes]
 
 
 class GlobError(ValueError):
-    """A pattern that cannot be meant; the message says why."""
+    """A pattern that makes no sense; the message says why."""
 
 
 def compile_glob(pattern: bytes) -> Glob:
-    """A shell pattern (`*`, `?`, `[...]`; `*` also matches `/`) that has to match as a whole.
+    """A shell pattern (`*`, `?`, `[...]`; `*` also matches `/`) that must match a whole value.
 
     Raises GlobError for an empty pattern and for a bracket that is never closed, which fnmatch
-    would silently take for itself."""
+    would silently take for the character itself."""
     if not pattern:
         raise GlobError("the pattern is empty")
     position = 0
@@ -45,7 +45,7 @@ def compile_glob(pattern: bytes) -> Glob:
         raise GlobError(str(error)) from None
 
 
-# The beginning of a pattern that has no glob characters but in brackets of their own.
+# The beginning of a pattern, as far as each glob character stands in brackets of its own.
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 _GLOB_CHARACTER = re.compile(rb"[*?[]")
@@ -53,10 +53,10 @@ _GLOB_CHARACTER = re.compile(rb"[*?[]")
 
 class PathGlob:
     """A pattern of mount points, as somebody wrote it: ``leading`` is the path that it begins with,
-    empty where that is none.
+    empty if it begins with a glob character.
 
-    Where a link is on that path, no mount point matches what was written; :meth:`follow` has it
-    match what the link leads to."""
+    If a link is on that path, no mount point matches the pattern as written; after :meth:`follow`
+    it matches where the link leads."""
 
     def __init__(self, pattern: bytes) -> None:
         """Raises GlobError."""
@@ -69,12 +69,12 @@ class PathGlob:
         self.leading = _BRACKETED.sub(rb"\1", pattern[: max(0, end)]).rstrip(b"/")
 
     def match(self, mount_point: bytes) -> bool:
-        """Does it match as a whole?"""
+        """Whether the pattern matches a whole mount point."""
         led = self._led is not None and self._led.match(mount_point) is not None
         return led or self._as_written.match(mount_point) is not None
 
     def follow(self, path: bytes) -> None:
-        """``leading`` leads to this path."""
+        """Match ``path``, to which ``leading`` leads, as well."""
         escaped = _GLOB_CHARACTER.sub(rb"[\g<0>]", path.rstrip(b"/"))
         self._led = None if path == self.leading else compile_glob(escaped + self._rest)
 
@@ -83,14 +83,13 @@ PathPattern = Union[Glob, PathGlob]
 
 
 def normalised(path: bytes) -> bytes:
-    """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`; on the
-    text alone."""
+    """A mount point as the kernel spells it, by its text alone: no trailing or doubled slash, no
+    `.` or `..`."""
     return b"/" + os.path.normpath(path).lstrip(b"/")
 
 
 def leads_over(path: bytes, mount_point: bytes) -> bool:
-    """Whether who looks up a path comes to what is mounted there: it is the mount point or below.
-    On the text; both are normalised."""
+    """Whether a look-up of ``path`` crosses ``mount_point``: by the text, both being normalised."""
     return _slash(path).startswith(_slash(mount_point))
 
 
@@ -100,11 +99,11 @@ def _slash(path: bytes) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """What the command line says about which mounts to check. Empty sequences mean: not said.
-    ``ignored``: what the configuration wants left alone. ``declared``: whether somebody has
-    declared what is to be mounted there, which lifts the defaults as naming it does. ``also`` are
-    the IDs of mounts on the way to what is named: they must answer before it is known what that
-    is."""
+    """The filters of the command line and the configuration; an empty sequence filters nothing.
+
+    ``ignored`` says whether the configuration ignores a mount point, ``declared`` whether somebody
+    has declared a mount, which lifts the defaults as naming it does. ``also`` are the IDs of mounts
+    on the way to named mount points: they must answer before it is known where the names lead."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
@@ -123,12 +122,12 @@ class Filters:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The mounts to probe in the order of the table, the shadowed ones, the rest with a reason, and
-    what is not mounted.
+    """The mounts to probe in the order of the table, the shadowed ones, and the others, each with a
+    reason.
 
     ``named`` are the mount points that were asked for by name; ``missing`` those of them where
     nothing is mounted, with a reason. ``visible`` are the IDs of all mounts of the table that their
-    path leads to, ``covers`` those of shadowed mounts, with what covers each."""
+    path leads to; ``covers`` has the ID of each shadowed mount, and the mount that covers it."""
 
     selected: tuple[Mount, ...]
     shadowed: tuple[Mount, ...]
@@ -140,43 +139,42 @@ class Selection:
 
 
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
-    """uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None where
-    it is no FUSE filesystem.
+    """The uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None
+    for other filesystems.
 
-    Root's, where the options do not say: virtiofs has no such options, and then nobody but root can
-    have mounted it."""
+    Without the options they are root's: virtiofs has none, and nobody but root can mount it."""
     if not is_fuse(mount):
         return None
     return _fuse_id(mount, b"user_id"), _fuse_id(mount, b"group_id")
 
 
 def unprivileged_owner(mount: Mount) -> Optional[int]:
-    """The uid of the user who mounted a FUSE filesystem without being root; None where it is none,
-    or root's."""
+    """The uid of the user who mounted a FUSE filesystem without being root; None for other
+    mounts."""
     owner = fuse_owner(mount)
     return None if owner is None or owner[0] == 0 else owner[0]
 
 
 def _fuse_id(mount: Mount, option: bytes) -> int:
     word = mount.super_option(option) or b"0"
-    # What the kernel cannot have printed is nobody we would act as.
+    # The kernel cannot have printed anything else: act as nobody.
     return int(word) if word.isdigit() and len(word) <= 10 and int(word) < _NOBODY else _NOBODY
 
 
 def can_hang_on_the_way(mount: Mount) -> bool:
-    """Whether a look-up of a path through it may wait for somebody else: every step is revalidated
-    with the server or daemon."""
+    """Whether a look-up through the mount may wait for its server or daemon, which revalidates
+    every step."""
     return is_fuse(mount) or is_remote(mount)
 
 
 def server(mount: Mount) -> Optional[bytes]:
-    """The file server that the source names, of several the first; None where it names none."""
+    """The first file server that the source names; None without one."""
     return next(iter(filesystems.servers(mount)), None)
 
 
 def is_remote(mount: Mount) -> bool:
-    """Is it a network filesystem, by its type or, where that says nothing, by a source that names a
-    host?"""
+    """Whether the mount is a network filesystem: by its type or, if the type is unknown, by a
+    source that names a host."""
     return filesystems.is_network(mount)
 
 
@@ -202,12 +200,12 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
     return Reason.NOT_NETWORK if filters.remote and not is_remote(mount) else None
 
 
-# What systemd lays over what a service is not to see, and through which it hands mounts to it
-# (make_inaccessible_nodes in src/core/mount-setup.c, src/core/namespace.c; the latter also
-# systemd-nspawn): nodes of its own in the tmpfs at /run, mode 0000 and 0600.
+# The nodes that systemd lays over paths that a service must not see, and through which it hands
+# mounts to the service (make_inaccessible_nodes in src/core/mount-setup.c, src/core/namespace.c;
+# systemd-nspawn does the latter, too): they are in the tmpfs at /run, mode 0000 and 0600.
 _MASK = re.compile(rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?")
-# Where systemd mounts for itself: the secrets of units, mounts on their way to a unit, and the root
-# directory of one that it is making.
+# The places where systemd mounts for itself: the secrets of units, mounts on their way to a unit,
+# and the root directory of a unit that it is making.
 _RUN = re.compile(rb"/run(/user/[0-9]+)?")
 _SYSTEMDS = re.compile(
     rb"/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)", re.DOTALL
@@ -215,11 +213,11 @@ _SYSTEMDS = re.compile(
 
 
 def masks(mounts: Sequence[Mount]) -> frozenset[int]:
-    """The IDs of what systemd laid over paths in the sandbox of a service, or hands mounts to it
-    through.
+    """The IDs of the mounts that systemd laid over paths in the sandbox of a service, or through
+    which it hands mounts to the service.
 
-    Of a tmpfs that is mounted elsewhere than at /run it is not: there anybody can have made
-    directories of such names."""
+    A tmpfs that is mounted elsewhere than at /run has none of them: anybody could have made
+    directories of these names there."""
     found = [mount for mount in mounts if _MASK.fullmatch(mount.root)]
     if not found:
         return frozenset()
@@ -241,8 +239,8 @@ def _why_mask(mount: Mount) -> Reason:
 
 
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason]:
-    """The default that leaves a mount out; None where none does, or where it was declared or asked
-    for by name or type."""
+    """The default that leaves a mount out; None where no default does, or the mount was declared or
+    asked for by name or type."""
     if filesystems.is_trigger(mount):
         return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
@@ -282,25 +280,25 @@ def why_left_out(out: LeftOut) -> str:
 
 
 def may_enter(mount: Mount, filters: Filters) -> bool:
-    """Whether anything may be looked up in a mount that can hang, on the way to something else: not
-    where it is to be left alone."""
+    """Whether a look-up may cross a mount that can hang: not one that should be left alone."""
     reasons = (_why_default(mount, filters, mount.mount_point in filters.mount_points), why_filtered(mount, filters))
     return not any(reason is not None and reason.avoids for reason in reasons)
 
 
 def is_wanted(mount: Mount, filters: Filters) -> bool:
-    """Whether a mount is selected for itself, and not only because it is on the way to what is."""
+    """Whether a mount is selected for itself, and not only because it is on the way to a named
+    mount point."""
     return why_filtered(mount, filters) is None and (
         not filters.mount_points or mount.mount_point in filters.mount_points
     )
 
 
 def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
-    """Sort a mount table into what is probed and what is not.
+    """Sort the mounts of a table into those to probe and the others.
 
-    Filters come before visibility, so a hidden mount of no interest is not mentioned as shadowed. A
-    mount point named as an argument, or declared, lifts the defaults, not the filters; an autofs
-    trigger needs --autofs probe even then."""
+    Filters come before visibility, so a hidden mount of no interest is not listed as shadowed. To
+    name a mount point as an argument, or to declare it, lifts the defaults, not the filters; an
+    autofs trigger needs --autofs probe even then."""
     mounts = list(mounts)
     covers = mounttable.covered_by(mounts)
     visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
@@ -317,9 +315,9 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             continue
         reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
         if reason is None:
-            if (
-                mount.mount_id in visible
-            ):  # what is named has to be reachable: hidden below another mount is not good enough
+            # A named mount point must be reachable: hidden below another mount it counts as
+            # missing.
+            if mount.mount_id in visible:
                 mounted.add(mount.mount_point)
             reason = why_filtered(mount, filters)
         if reason is not None and (reason.avoids or mount.mount_id not in filters.also):
@@ -337,28 +335,22 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
 
 
 def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:
-    """What was chosen, to be probed only as far as it is wanted (mount IDs)."""
+    """The selection, reduced to the wanted mounts (their IDs)."""
     selected = tuple(mount for mount in chosen.selected if mount.mount_id in wanted)
     return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
 
 
 def writable(mount: Mount) -> bool:
-    """Whether a file can be meant to be written here: mounted rw, of a type that can be, and for
-    everybody to see.
+    """Whether a write probe makes sense here: the mount is rw, of a type that can be written to,
+    and not private to a user.
 
-    Not to the kernel's own filesystems, which are probed where they are named or declared: a file
-    there is not a file.
+    The kernel's own filesystems, which are probed if they are named or declared, are no place for
+    it: a file there is not a file.
 
-    A user's FUSE filesystem without ``allow_other`` is left out: only a process that has become
-    that user for good gets in, and it could not remember what it has made."""
+    Nor is a user's FUSE filesystem without ``allow_other``: only a process that has become that
+    user for good gets in, and it could not remember what it has made."""
     known = filesystems.traits(mount.fs_type)
-    if (
-        b"ro" in mount.options
-        or b"ro" in mount.super_options
-        or known.image
-        or known.pseudo
-        or filesystems.is_trigger(mount)
-    ):
+    if known.image or known.pseudo or known.trigger or b"ro" in (*mount.options, *mount.super_options):
         return False
     owner = fuse_owner(mount)
     return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

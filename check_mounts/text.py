@@ -1,8 +1,8 @@
-"""Bytes of unknown origin -> text that no output can be broken with.
+"""Bytes of unknown origin -> text that cannot break any output.
 
-Mount points, sources and arguments may hold any byte but NUL, chosen by unprivileged users. What is
-printed of them goes through :func:`printable`, which escapes as the kernel does in mountinfo
-(``\\012``), so the same name reads the same everywhere and can be turned back."""
+Mount points, sources and arguments may hold any byte but NUL, and unprivileged users choose them.
+Whatever is printed of them goes through :func:`printable`, which escapes as the kernel does in
+mountinfo (``\\012``), so the same name reads the same everywhere and can be turned back."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _octal(data: bytes) -> str:
 
 
 def printable(data: bytes) -> str:
-    """Text without control characters, ``|``, undecodable bytes or anything that a terminal or log
-    would act on.
+    """Text without control characters, ``|``, undecodable bytes or anything else that a terminal or
+    log would act on.
 
-    Each such byte becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless Unicode
-    calls it not printable: line and paragraph separators and bidirectional overrides break a line
-    or turn it round."""
+    Each of those bytes becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless
+    Unicode calls it not printable: line and paragraph separators and bidirectional overrides break
+    a line or turn it round."""
     if _SAFE.match(data):
         return data.decode("ascii")
     parts: list[str] = []
@@ -44,25 +44,30 @@ def printable(data: bytes) -> str:
 
 
 def printable_argument(argument: str) -> str:
-    """The same for an argument of the command line, which Python has decoded with surrogateescape.
-    Secrets in it are masked: it may be a source at a wrong place."""
+    """Printable text for an argument of the command line, which Python has decoded with
+    surrogateescape. Secrets in it are masked: it may be a source in the wrong place."""
     return printable(without_secrets(os.fsencode(argument)))
 
 
-# What stands where a secret stood. No colon, `%` or `@`: what is masked once is not masked again.
+# The mask replaces a secret. It holds no colon, `%` or `@`, so that a masked text is not masked
+# again.
 MASK = b"***"
-_SECRET_KEY = rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|key|key-?_?id|auth|jwt|bearer)[0-9]*"
-# A value of a list: rclone's may be in quotes, which are doubled within it, and then hold anything.
+_SECRET_KEY = (
+    rb"[\w.\-]*(?:pass|passw(?:or)?d|passphrase|pw|pwd|secret|token|sig|signature|cred|credentials?|"
+    rb"key|key-?_?id|auth|jwt|bearer)[0-9]*"
+)
+# A value of a list: rclone's may be in quotes, which are doubled within it, and then may hold
+# anything.
 _LISTED_VALUE = rb"""(?:'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|[^&,;#]*)"""
 
 
 def without_secrets(data: bytes, logins: bool = True) -> bytes:
     """A source or an option without passwords, keys and tokens: ``ftp://bob:***@host/``,
-    ``//bob%***@host/share``, ``password=***``, ``https://host/c?sig=***``. A user's name stays, but
-    not before a web server, where it may be a token.
+    ``//bob%***@host/share``, ``password=***``, ``https://host/c?sig=***``. A user's name stays,
+    except before a web server, where it may be a token.
 
-    ``logins``: whether ``user:password@host`` can be meant where there is no ``//``. In doubt too
-    much is masked. Time is linear in the length."""
+    ``logins``: whether ``user:password@host`` can be meant without a ``//``. In doubt, too much is
+    masked. The time it takes is linear in the length."""
     if b"=" in data:
         data = _without_values(data)
     if b"@" not in data:
@@ -77,13 +82,13 @@ def without_secrets(data: bytes, logins: bool = True) -> bytes:
 
 
 def value_words(key: bytes, value: bytes) -> str:
-    """The value of an option fit for output, masked where the key says that it is secret."""
+    """The value of an option, fit for output: masked if the key says that it is secret."""
     return printable(without_secrets(key + b"=" + value).partition(b"=")[2])
 
 
 def _without_values(data: bytes) -> bytes:
-    """``KEY=VALUE`` of a query, of a list, or of an option as a whole, whose value may hold
-    anything."""
+    """A text in which the secret values of ``KEY=VALUE`` are masked: in a query, in a list, or in
+    an option as a whole, whose value may hold anything."""
     if re.match(rb"(?i)%s=" % _SECRET_KEY, data):
         return data.partition(b"=")[0] + b"=" + MASK
     user = re.match(rb"(?i)user(?:name)?=[^%]*%", data)  # smbmount's user%password
@@ -93,7 +98,7 @@ def _without_values(data: bytes) -> bytes:
 
 
 def _without_login(part: bytes, is_web: bool) -> bytes:
-    """What follows ``://``, without a password, and without what may be a token."""
+    """The part after ``://``, without a password, and without a possible token."""
     at = _end_of_login(part, b":")
     if at < 0:
         return part
@@ -104,10 +109,10 @@ def _without_login(part: bytes, is_web: bool) -> bytes:
 
 
 def _end_of_login(part: bytes, separators: bytes) -> int:
-    """Where the ``@`` is that ends what stands before a host, -1 where there is none.
+    """The position of the ``@`` that ends the login before a host, -1 without a login.
 
-    An ``@`` of the path is none; but some passwords are written with slashes, so what is no host
-    before the first one is a password."""
+    An ``@`` in the path ends no login; but some people write passwords with slashes, so a word
+    before the first slash that cannot be a host belongs to a password."""
     end = min((at for at in map(part.find, (b"/", b"?", b"#", b"\\")) if at >= 0), default=len(part))
     at = part.rfind(b"@", 0, end)
     host = part[at + 1 : end]
@@ -117,8 +122,8 @@ def _end_of_login(part: bytes, separators: bytes) -> int:
 
 
 def _without_password(data: bytes, logins: bool) -> bytes:
-    """``user:password@host:/path``, ``//user%password@host/share``; what begins with one slash is a
-    path."""
+    """A source without the password of ``user:password@host:/path``,
+    ``//user%password@host/share``; a source that begins with one slash is a path."""
     slashes = data[:2] in (b"//", b"\\\\")
     if not (slashes or logins) or (data[:1] in (b"/", b"\\", b"[") and not slashes):
         return data
@@ -129,14 +134,14 @@ def _without_password(data: bytes, logins: bool) -> bytes:
     separator = min(
         (place for place in (data.find(b":", begin, at), data.find(b"%", begin, at)) if place >= 0), default=-1
     )
-    # `host:/x@y`: no login, but a path.
+    # `host:/x@y` has a path with an `@`, but no login.
     is_path = not slashes and data[separator : separator + 2] == b":/" and _before_export(data, begin) < 0
     return data if separator < 0 or at < begin or is_path else data[: separator + 1] + MASK + data[at:]
 
 
 def _before_export(data: bytes, begin: int) -> int:
-    """Where the last ``@`` is that ``host:`` follows; after ``host:/`` only one that another
-    ``host:/`` follows. -1 where none is."""
+    """The position of the last ``@`` before a ``host:``; after ``host:/`` only an ``@`` before
+    another ``host:/`` counts. -1 without one."""
     colon = data.find(b":", begin)
     end = rb":/" if data[colon : colon + 2] == b":/" else rb":"
     found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
@@ -144,19 +149,19 @@ def _before_export(data: bytes, begin: int) -> int:
 
 
 def one_line(message: str) -> str:
-    """A message made of safe and unsafe parts on one line: only what could break it is escaped, the
-    backslash is left alone."""
+    """A message made of safe and unsafe parts, on one line: only characters that could break the
+    line are escaped, backslashes stay."""
     return "".join(char if char.isprintable() and char != "|" else escaped(char) for char in message)
 
 
 def escaped(char: str) -> str:
-    """A character as its bytes in octal. Of surrogates, some stand for a byte that was not UTF-8
-    (surrogateescape); any other is taken for what it would be in UTF-8, so this never raises."""
+    """A character as its bytes in octal. Some surrogates stand for a byte that was not UTF-8
+    (surrogateescape); any other becomes what it would be in UTF-8, so this never raises."""
     return _octal(char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"))
 
 
 def clipped(text: str, limit: int) -> str:
-    """``text``, with its middle left out where it is longer than ``limit`` characters."""
+    """``text`` without its middle if it is longer than ``limit`` characters."""
     if len(text) <= limit:
         return text
     head = (limit - 3) // 2
@@ -164,10 +169,10 @@ def clipped(text: str, limit: int) -> str:
 
 
 def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
-    """How many of the first items there is room for, and how much room is left then.
+    """The number of items, from the first one on, that fit into ``room``, and the room left then.
 
-    Where that is not all of them, ``note`` is taken of the room first, to say how many more there
-    are. Less than 0 left: not even that fits, nor any item."""
+    If not all of them fit, ``note`` is reserved first, for a note on how many more there are. Less
+    than 0 left means that neither the note nor any item fits."""
     if sum(sizes) <= room:
         return len(sizes), room - sum(sizes)
     room -= note
@@ -179,8 +184,8 @@ def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """``text`` as bytes; what ``encoding`` cannot express is escaped like an unprintable byte, so
-    this never raises."""
+    """``text`` as bytes; a character that ``encoding`` lacks is escaped like an unprintable byte,
+    so this never raises."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:
@@ -197,36 +202,36 @@ def _encoded_char(char: str, encoding: str) -> bytes:
 
 
 def error_words(number: int) -> str:
-    """``Input/output error (EIO)``. Some numbers have no name: 512 is ERESTARTSYS, seen after
-    ``umount -f``."""
+    """An errno in words: ``Input/output error (EIO)``. Some numbers have no name: 512 is
+    ERESTARTSYS, seen after ``umount -f``."""
     name = errno_module.errorcode.get(number)
     return f"errno {number}" if name is None else f"{os.strerror(number)} ({name})"
 
 
 def error_of(error: BaseException) -> str:
-    """What went wrong, in words: ``Cannot allocate memory (ENOMEM)``, ``ValueError: too large``."""
+    """An error in words: ``Cannot allocate memory (ENOMEM)``, ``ValueError: too large``."""
     if isinstance(error, OSError) and error.errno:
         return error_words(error.errno)
     return one_line(f"{type(error).__name__}: {error}")
 
 
 def seconds_words(seconds: float) -> str:
-    """``5 s``, ``0.25 s``: a number of seconds as people write it."""
+    """A number of seconds as people write it: ``5 s``, ``0.25 s``."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
 
 
 def moment(when: float) -> str:
-    """``2026-11-25 17:04:05``, local time, of a time on CLOCK_BOOTTIME."""
+    """A time on CLOCK_BOOTTIME as people read it, in local time: ``2026-11-25 17:04:05``."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_of(Boottime(when))))
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 mount``, ``2 mounts``."""
+    """A number with its noun: ``1 mount``, ``2 mounts``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def size_words(size: float) -> str:
-    """A number of bytes as df -h would say it, with the unit in full: ``1.2 GiB``."""
+    """A number of bytes as ``df -h`` says it, with the unit in full: ``1.2 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":
             break
