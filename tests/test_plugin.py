@@ -284,6 +284,7 @@ def test_failures_are_words_alone_where_there_is_no_mount() -> None:
     assert report(judged(survey(line, *HEALTHY), Policy()), Presentation()).state is State.UNKNOWN
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("version", ["1.3.2", "1.4.0"])
 def test_with_each_nagiosplugin(version: str) -> None:
     """Debian 12 has 1.3.2; `make test` puts both beside the environment."""

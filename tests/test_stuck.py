@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import subprocess
 import sys
@@ -102,7 +103,11 @@ def test_corrupt_lines_cost_themselves(tmp_path: Path, sleeper: int, junk: bytes
     registry.close(any_stuck=False)
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"\0" * 500, os.urandom(5000), b"check_mounts 9 x".ljust(RECORD_SIZE)])
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage", b"\0" * 500, random.Random(0).randbytes(5000), b"check_mounts 9 x".ljust(RECORD_SIZE)],
+    ids=["garbage", "zeros", "random", "another version"],
+)
 def test_a_corrupt_file_is_mentioned_once_and_removed(tmp_path: Path, content: bytes) -> None:
     path = _file(tmp_path / "state")
     path.write_bytes(content)
