@@ -1,7 +1,7 @@
-"""Directories that must be ours alone, and the lock of the daemon in one.
+"""Directories that must be ours alone, and the daemon's lock in one.
 
-Import budget: ``fcntl``, ``os``, ``stat``; ctypes by way of syscalls. Whoever can write to such a
-directory could hide a hung mount, or have root write where it did not mean to."""
+Import budget: ``fcntl``, ``os``, ``stat``; ctypes through syscalls. A user who could write to one
+of them could hide a hung mount, or have root write where it did not mean to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from check_mounts import walk
 
 
 class Unusable(Exception):
-    """A directory cannot be used; the message says why."""
+    """Why a directory cannot be used."""
 
 
 def default_directory() -> str:
-    """Where the memory is kept unless told otherwise.
+    """The directory in which stuck probes are remembered unless an option names another.
 
     ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes
     for its user alone; else a directory of our own in /tmp."""
@@ -35,14 +35,13 @@ def own_in_tmp() -> str:
 
 
 def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
-    """A descriptor of a directory of ours, made with ``mode`` if it is not there. Raises Unusable.
+    """Open a directory of ours; make it with ``mode`` if it does not exist. Raises Unusable.
 
-    No symbolic link is followed: it could lead on to a mount that hangs, which the text of the path
-    does not tell. ``rooted``: nobody else may be able to put another directory in its place,
-    either."""
+    No symbolic link is followed: it could lead to a mount that hangs, which the text of the path
+    does not tell. ``rooted``: no other user may be able to replace the directory, either."""
     parent, _, name = path.rstrip("/").rpartition("/")
     if not name:
-        raise Unusable("the root directory cannot be ours alone")
+        raise Unusable("the root directory cannot be private")
     try:
         above = walk.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -73,22 +72,19 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
 
 
 def _check_above(status: os.stat_result) -> None:
-    """Raises Unusable where somebody else may rename what is in this directory. In a sticky one he
-    may not, if it is not his."""
+    """Raises Unusable where another user may rename what is in this directory. In a sticky
+    directory that belongs to us or root he may not."""
     if status.st_uid not in (0, os.geteuid()):
         raise Unusable(f"the directory above belongs to uid {status.st_uid}")
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise Unusable(
-            f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others put another one in its place"
-        )
+        raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others replace it")
 
 
 def beginning(directory: int, name: str, size: int = 512) -> bytes:
-    """How a regular file in a directory begins; nothing where no file has that name. Raises
+    """The first bytes of a regular file in a directory; empty where no file has that name. Raises
     Unusable.
 
-    It is looked at before it is opened: what is done by opening a device is its driver's affair.
-    """
+    We look at its type before we open it: a device's driver decides what an open does."""
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -97,7 +93,7 @@ def beginning(directory: int, name: str, size: int = 512) -> bytes:
             os.close(fd)
         if not stat.S_ISREG(mode):
             raise Unusable("it is a symbolic link" if stat.S_ISLNK(mode) else "it is not a regular file")
-        # O_NONBLOCK: where others may write, a FIFO could be in its place by now.
+        # O_NONBLOCK: where others may write, it could have become a FIFO by now.
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
         try:
             return os.read(fd, size)
@@ -110,7 +106,7 @@ def beginning(directory: int, name: str, size: int = 512) -> bytes:
 
 
 class Held(Exception):
-    """Somebody else holds the lock: ``pid``, 0 where that is not known."""
+    """Another process holds the lock: ``pid``, 0 where that is not known."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(f"pid {pid}")
@@ -123,11 +119,11 @@ def _held(fd: int) -> Held:
 
 
 def check_unlocked(name: str, directory: int) -> None:
-    """Raises Held where somebody who may write to a file has locked it for himself, and OSError
-    where it cannot be opened.
+    """Raises Held where a process that may write to a file has an exclusive lock on it, and OSError
+    where the file cannot be opened.
 
-    A shared lock, as anybody may have who can read it, does not count: it does not keep another one
-    away."""
+    A shared lock, which every reader may take, does not count: it does not keep others from taking
+    one, too."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -144,10 +140,10 @@ def check_unlocked(name: str, directory: int) -> None:
 class Lock:
     """A file that holds our process ID and that one process at a time can lock.
 
-    A record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was forked
-    from it does not keep it, and the kernel gives it back whatever way the process ends. Nobody but
-    our user can open the file: who can read one may have a shared lock on it, and so keep ours
-    away."""
+    It is a record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was
+    forked from it does not keep it, and the kernel gives it back however the process ends. Only our
+    user can open the file: a user who can read it could take a shared lock on it, and so keep us
+    from ours."""
 
     def __init__(self, name: str, directory: int) -> None:
         """Raises Held, OSError."""
@@ -156,15 +152,15 @@ class Lock:
         while self._fd < 0:
             self._fd = self._take()
         try:
-            os.fchmod(self._fd, 0o600)  # whatever it was that somebody has put there
+            os.fchmod(self._fd, 0o600)  # whatever file was there before
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
-        except BaseException:  # a full disk: who tries again needs a descriptor again
+        except BaseException:  # a full disk: the next attempt needs a descriptor again
             os.close(self._fd)
             raise
 
     def _take(self) -> int:
-        """The locked file; -1 where its last owner has removed it meanwhile."""
+        """Open and lock the file; -1 where its last owner has removed it meanwhile."""
         fd = os.open(
             self._name,
             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
@@ -185,7 +181,7 @@ class Lock:
         return -1
 
     def _is_there(self, fd: int) -> bool:
-        """Whether the file is the one that others find."""
+        """Whether others still find this file by its name."""
         try:
             current: Optional[int] = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
         except OSError:
@@ -194,12 +190,12 @@ class Lock:
 
     @property
     def holds(self) -> bool:
-        """Whether it still keeps others out: nobody has removed the file, or the directory with
-        it."""
+        """Whether the lock still keeps others out: the file was not removed, and neither was its
+        directory."""
         return self._is_there(self._fd)
 
     def close(self) -> None:
-        """Remove the file, if it still is this one, and let go."""
+        """Remove the file, if the name still leads to it, and release the lock."""
         try:
             if self.holds:
                 os.unlink(self._name, dir_fd=self._directory)

@@ -1,11 +1,11 @@
 """Act as a mount's owner, and come back.
 
-Import budget: ``ctypes`` by way of syscalls, ``os``; ``pwd`` only where a name has to be resolved.
-Workers use the numbers alone: a look-up in NSS may ask a directory service, and that may be what is
-down.
+Import budget: ``ctypes`` through syscalls, ``os``; ``pwd`` only where a name must be resolved.
+Workers use the numbers alone: a look-up in NSS may ask a directory service, which may be down.
 
 Every switch is verified. A changed effective uid also changes the filesystem uid and takes the
-effective capabilities away (capabilities(7)), so what is refused to the owner is refused here."""
+effective capabilities away (capabilities(7)), so what the owner is refused, the worker is refused,
+too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Optional
 
 from check_mounts import processes, reading, syscalls
 
-# (uid_t) -1: the system calls take it for "leave as it is", so it would leave us root.
+# (uid_t) -1: the system calls take it for "leave it as it is", so we would stay root.
 NO_ID = 0xFFFFFFFF
 # What the kernel shows for an id that a user namespace, or an idmapped mount, does not map
 # (/proc/sys/kernel/overflowuid).
@@ -31,7 +31,7 @@ class UnknownUser(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Numeric ids to act with; ``groups`` are the supplementary ones."""
+    """The numeric ids to act with; ``groups`` are the supplementary groups."""
 
     uid: int
     gid: int
@@ -39,10 +39,11 @@ class Identity:
 
 
 def resolve(user: str) -> Identity:
-    """The ids of a user given by name or number, with the groups the system's database has for it.
+    """The ids of a user given by name or number, with the groups that the system's database has for
+    it.
 
-    A number needs no entry in the database; its group is then the same number. To be called before
-    any fork. Raises UnknownUser."""
+    A number needs no entry in the database; its group is then the same number. Call this before any
+    fork. Raises UnknownUser."""
     ids = reading.asked("looking up the user", user, _looked_up)
     if ids is None:
         raise UnknownUser(user)
@@ -61,8 +62,8 @@ def _looked_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
 
 
 def can_act_as_others() -> bool:
-    """Whether this process may become another user. That is a matter of capabilities: uid 0 may
-    have none, others may have them."""
+    """Whether this process may become another user. Capabilities decide that: uid 0 may lack them,
+    and others may have them."""
     try:
         return syscalls.capabilities()[0] & _NEEDED == _NEEDED
     except OSError:
@@ -70,21 +71,21 @@ def can_act_as_others() -> bool:
 
 
 def drop_groups(groups: tuple[int, ...] = ()) -> None:
-    """Replace the supplementary groups, which would otherwise open doors that are closed to the
-    owner. Raises OSError."""
+    """Replace the supplementary groups, which could give access that the owner does not have.
+    Raises OSError."""
     os.setgroups(groups)
     if sorted(os.getgroups()) != sorted(set(groups)):
         raise PermissionError("the supplementary groups were not replaced")
 
 
 class Acting:
-    """``with Acting(uid, gid, parent):`` everything inside is done as that user, and by root again
+    """``with Acting(uid, gid, parent):`` the process acts as that user inside, and as root again
     after it.
 
-    Only the effective ids change. The real and the saved ones stay root's, so the owner can neither
+    Only the effective ids change. The real and the saved ids stay root's, so the owner can neither
     signal nor trace the worker (kill(2), ptrace(2)). Raises OSError where the switch is not
     possible: EPERM without CAP_SETUID, EINVAL for an id that a user namespace does not map. A
-    process that cannot come back ends at once: whatever it did from then on would be done as that
+    process that cannot come back ends at once: it would do everything from then on as that
     user."""
 
     def __init__(self, uid: int, gid: int, parent: int) -> None:
@@ -96,7 +97,8 @@ class Acting:
     def __enter__(self) -> None:
         uid, gid = _real_ids(*self._ids)
         if self._back[0] != 0:
-            # Who comes back from being root would lose even what it is permitted (capabilities(7)).
+            # When it comes back from being root, it would otherwise lose even its permitted
+            # capabilities (capabilities(7)).
             syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         os.setresgid(-1, gid, -1)
         try:
@@ -111,8 +113,8 @@ class Acting:
         self._come_back(lambda: os.setresuid(-1, self._back[0], -1), lambda: os.setresgid(-1, self._back[1], -1))
 
     def _lay_down_capabilities(self) -> None:
-        """Root loses them with its effective uid, unless its securebits keep them; other users do
-        not (capabilities(7))."""
+        """Give up the effective capabilities. Root loses them with its effective uid, unless its
+        securebits keep them; other users do not (capabilities(7))."""
         try:
             effective, permitted = syscalls.capabilities()
             if effective:
@@ -120,7 +122,7 @@ class Acting:
                 self._capabilities = effective, permitted
         except OSError:
             if self._back[0] != 0:
-                os._exit(1)  # it would be let in where the owner is not
+                os._exit(1)  # it would have access that the owner does not have
 
     def _come_back(self, *steps: Callable[[], None]) -> None:
         try:
@@ -134,12 +136,12 @@ class Acting:
 
     def _verify(self, uid: int, gid: int) -> None:
         if os.geteuid() != uid or os.getegid() != gid:
-            os._exit(1)  # neither the one nor the other: nothing this process does from here on can be trusted
+            os._exit(1)  # it is neither user: nothing that this process does from here on can be trusted
         processes.die_with_parent(self._parent)
 
 
 def _real_ids(uid: int, gid: int) -> tuple[int, int]:
-    """Raises OSError (EINVAL) where one of them is no id."""
+    """The same ids. Raises OSError (EINVAL) where one of them is not an id."""
     if NO_ID in (uid, gid):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return uid, gid
@@ -148,11 +150,10 @@ def _real_ids(uid: int, gid: int) -> tuple[int, int]:
 def become(uid: int, gid: int, parent: int) -> None:
     """Be that user for good, with all ids. The process must not serve another mount afterwards.
 
-    FUSE lets nobody but the user of the mount in unless it was mounted with ``allow_other``, and
-    compares the real, the effective and the saved ids (fuse_allow_current_process in
-    fs/fuse/dir.c), so effective ids are not enough. The user may now signal this process, but not
-    trace it: it is not dumpable. All he can spoil is the answer about his own mount. Raises
-    OSError."""
+    Without ``allow_other``, FUSE lets only the user of the mount in, and compares the real, the
+    effective and the saved ids (fuse_allow_current_process in fs/fuse/dir.c), so effective ids are
+    not enough. The user may now signal this process, but not trace it: it is not dumpable. He can
+    spoil nothing but the answer about his own mount. Raises OSError."""
     uid, gid = _real_ids(uid, gid)
     before = os.getresgid()
     os.setresgid(gid, gid, gid)
@@ -171,6 +172,6 @@ def become(uid: int, gid: int, parent: int) -> None:
     try:
         syscalls.set_capabilities(0, 0)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    except OSError:  # a filter; of root's capabilities nothing is left anyway
+    except OSError:  # a filter; root's capabilities are gone anyway
         pass
     processes.die_with_parent(parent)

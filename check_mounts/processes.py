@@ -15,34 +15,34 @@ _SIGKILL = 9  # signal would import enum
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; leave at once where the parent is
-    gone already.
+    """Have the kernel kill this process when its parent dies; end at once where the parent is gone
+    already.
 
-    Has to be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
+    This must be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
     prctl(2))."""
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
     except OSError:
-        pass  # only a filter refuses it: then a parent that is killed leaves us to end by ourselves
+        pass  # only a filter refuses it: then we must end by ourselves when the parent is killed
     if os.getppid() != parent:
         os._exit(0)
 
 
 def survive_shutdown() -> None:
-    """Have systemd leave this process alone when it ends all others at the end of a shutdown, if it
-    is root's by its real uid.
+    """Have systemd spare this process when it ends all others at the end of a shutdown. It does so
+    for processes of root, by their real uid.
 
-    One that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s after
-    SIGTERM and 90 s after SIGKILL. It does not where ``argv[0]`` begins with `@`
-    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). For a
-    process that is not stuck nothing changes: it ends with its parent. Best effort: without /proc
-    it stays as it is."""
+    A process that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s
+    after SIGTERM and 90 s after SIGKILL. It does not wait where ``argv[0]`` begins with `@`
+    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). Nothing
+    changes for a process that is not stuck: it ends with its parent. Best effort: without /proc the
+    command line stays as it is."""
     try:
         with open("/proc/self/stat", "rb") as file:
             # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0
             # where the kernel does not say.
             arg_start = int(file.read().rpartition(b")")[2].split()[48 - 3])
-        # Not by a pointer: at an address where nothing can be written this fails, and a pointer
+        # Not through a pointer: where the address cannot be written this call fails, and a pointer
         # would end the process.
         memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -55,34 +55,36 @@ def survive_shutdown() -> None:
 
 
 def unreaped(pids: Iterable[int]) -> list[int]:
-    """Reap those of the children that have ended; the others."""
+    """Reap the children that have ended; return the others."""
     return [pid for pid in pids if not reaped(pid)]
 
 
 def reaped(pid: int) -> bool:
-    """Reap a child if it has ended; whether it has. This very child and no other: waitpid(-1) would
-    take away those of the pools."""
+    """Reap a child if it has ended; return whether it has.
+
+    This child and no other: waitpid(-1) would also reap the workers of the pools."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody ignores SIGCHLD for us: it is reaped by the kernel
+    except ChildProcessError:  # our caller has SIGCHLD ignored: the kernel reaps
         return True
     except OSError:  # it can still be reaped
         return False
 
 
 def process_start(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks after boot; None where it has ended or is a zombie."""
+    """When a process started, in clock ticks after boot; None for one that has ended or is a
+    zombie."""
     fields = _stat_fields(pid)
     return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def is_runnable(pid: int) -> bool:
-    """Whether a process runs, or would if a processor were free: it waits for nothing else."""
+    """Whether a process runs, or waits for a processor and nothing else."""
     return _stat_fields(pid)[:1] == [b"R"]
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """The fields of a process from its state on; none where it is not there.
+    """The fields of /proc/PID/stat from the state on; empty where the process does not exist.
 
     Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock
     (proc_pid_stat(5) is safe)."""
@@ -96,13 +98,13 @@ def _stat_fields(pid: int) -> list[bytes]:
         return []
     finally:
         os.close(fd)
-    # The second field is the name in parentheses and may hold spaces and parentheses itself.
+    # The second field is the name in parentheses, which may hold spaces and parentheses.
     return data[data.rfind(b")") + 1 :].split()
 
 
 def here() -> str:
-    """Where a pid is known: the boot, and the pid namespace. In another one (a container that
-    shares the directory) it is somebody else's."""
+    """The boot and the pid namespace, in which a pid means something. In another namespace (of a
+    container that shares the directory) it belongs to another process."""
     try:
         with open(
             "/proc/sys/kernel/random/boot_id", "rb"

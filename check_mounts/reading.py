@@ -1,9 +1,9 @@
-"""What is asked of files, directories and the database of users to understand what is configured:
-said before it is asked, and, where it is to be asked once only, recorded and given again.
+"""Questions to files, directories and the database of users, which options and configuration files
+raise. Each is announced before it is asked, and its answer can be recorded and given again.
 
-Import budget: text. What is asked may hang. A single run has a watcher, which is to know what was
-asked last. The daemon has none: it has all asked in a process that it can give up, and understands
-what that has recorded, without asking anything itself."""
+Import budget: text. A question may hang. A single run has a watcher, which must know the last
+question. The daemon has none: a process that it can give up asks everything and records the
+answers, and the daemon works with these, without asking anything itself."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any, Optional, TypeVar
 from check_mounts import text
 
 Value = TypeVar("Value")
-# (what for, of whom) -> what was answered; number and words of an error. Nothing but what marshal
-# takes.
+# (the question, the name) -> (the answer, errno, the words of an error). marshal must be able to
+# write all of it.
 Answers = dict[tuple[str, str], tuple[Any, int, str]]
 
 
 class Changed(Exception):
-    """Something is asked that was not asked when the answers were recorded."""
+    """A question that was not asked when the answers were recorded."""
 
 
 class _Through:
-    """How this process asks."""
+    """How this process asks its questions."""
 
     say: Callable[[str], None] = staticmethod(lambda words: None)
     recorded: Optional[Answers] = None
@@ -36,18 +36,18 @@ _through = _Through()
 
 
 def say_to(say: Callable[[str], None]) -> None:
-    """From now on, each step is said here before it is taken: ``reading /etc/fstab``."""
+    """Have each step announced through ``say`` before it is taken: ``reading /etc/fstab``."""
     _through.say = say
 
 
 def step(words: str) -> None:
-    """About to do this."""
+    """Announce a step."""
     _through.say(words)
 
 
 def asked(what: str, name: str, ask: Callable[[str], Value]) -> Value:
-    """``ask(name)``, said as ``what`` before. Raises OSError as that does; Changed where answers
-    are given again, and this is none."""
+    """Answer ``ask(name)``, which is announced as ``what``. Raises OSError as ``ask`` does; Changed
+    where answers are given again, and this one was not recorded."""
     if _through.given is not None:
         return _again(what, name, _through.given)  # type: ignore[no-any-return]
     step(f"{what} {text.clipped(text.printable_argument(name), 400)}")
@@ -73,7 +73,7 @@ def _again(what: str, name: str, answers: Answers) -> Any:
 
 @contextmanager
 def recorded() -> Iterator[Answers]:
-    """What is asked in here, and what was answered."""
+    """Record the questions that are asked in this context, with their answers."""
     answers: Answers = {}
     _through.recorded = answers
     try:
@@ -84,7 +84,7 @@ def recorded() -> Iterator[Answers]:
 
 @contextmanager
 def given(answers: Answers) -> Iterator[None]:
-    """In here, what was recorded is answered again, and nobody is asked."""
+    """Give recorded answers in this context, and ask nothing."""
     _through.given = answers
     try:
         yield

@@ -1,7 +1,7 @@
-"""SIGTERM and its kin: the handler only notes, the loop acts.
+"""Signals that ask for the end: the handler only notes them, the loop acts.
 
-Import budget: ``os``, ``signal``. Installed before anything heavy is loaded, so that an early
-signal ends in a verdict as well."""
+Import budget: ``os``, ``signal``. The handlers are installed before anything heavy is loaded, so
+that an early signal ends in a verdict as well."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import os
 import signal
 from typing import Optional
 
-# All that would otherwise end us without a verdict and is sent by somebody who means it:
-# supervisors, terminals, timers, limits.
+# They would otherwise end us without a verdict, and supervisors, terminals, timers and limits send
+# them on purpose.
 _ENDING = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
-    signal.SIGVTALRM,
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGXCPU, signal.SIGVTALRM,
 )  # fmt: skip
 
 
 def back_to_default() -> None:
-    """In a child that has a life of its own: no handler of the parent's, and nothing blocked that
-    its caller had blocked."""
+    """Give a child that has a life of its own the default signals: no handler of its parent, and
+    nothing blocked that the caller had blocked."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -28,7 +28,7 @@ def back_to_default() -> None:
 
 
 def _wakeup_pipe() -> tuple[int, int]:
-    """A pipe, (read, write), into which each signal puts a byte from now on."""
+    """Make a pipe, (read, write), into which each signal puts a byte from now on."""
     fds = os.pipe()
     for fd in fds:
         os.set_blocking(fd, False)
@@ -45,8 +45,7 @@ def drain(fd: int) -> None:
 
 
 class Interrupts:
-    """Notes the first signal that asks for the end. ``wake_fd`` becomes readable with it, for a
-    poll.
+    """The signals that have asked for the end. ``wake_fd`` becomes readable with each, for a poll.
 
     Signals that ask for something else are noted beside them, see :meth:`listen` and
     :meth:`called`."""
@@ -59,8 +58,8 @@ class Interrupts:
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
                 signal.signal(number, self._note)
-        # Whoever called us may have blocked them, or ignore SIGCHLD; then a pid could be reused
-        # before we have reaped it.
+        # Our caller may have blocked them, or ignore SIGCHLD. In the latter case a pid could be
+        # reused before we have reaped it.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
@@ -70,8 +69,8 @@ class Interrupts:
         return self.wake_fd, self._write_fd
 
     def part(self) -> None:
-        """In a forked child that goes on with these handlers: a pipe of its own. In the one that it
-        shares with its parent each would wake the other, and take out what was meant for it."""
+        """Make a pipe of its own in a forked child that goes on with these handlers. With a shared
+        pipe, parent and child would wake each other and take each other's bytes."""
         shared = self.fds
         self.wake_fd, self._write_fd = _wakeup_pipe()
         for fd in shared:
@@ -79,12 +78,12 @@ class Interrupts:
 
     @property
     def name(self) -> Optional[str]:
-        """The first signal that has asked for the end."""
+        """The name of the first signal that has asked for the end."""
         return self.names[0] if self.names else None
 
     @property
     def count(self) -> int:
-        """How many have."""
+        """How many signals have asked for the end."""
         return len(self.names)
 
     def drain(self) -> None:
@@ -92,19 +91,19 @@ class Interrupts:
         drain(self.wake_fd)
 
     def listen(self, *numbers: int) -> None:
-        """From now on these do not ask for the end, nor have they. Also of a process that was told
-        to ignore them."""
+        """Take these signals for calls, not for the end; those that have come already, too. A
+        process that was told to ignore them listens all the same."""
         self._listening = frozenset(numbers)
         for number in numbers:
             signal.signal(number, self._note)
         for number in numbers:
             name = signal.Signals(number).name
-            while name in self.names:  # in place: a signal that comes meanwhile is not to be lost
+            while name in self.names:  # in place: a signal that comes meanwhile must not be lost
                 self._calls.add(number)
                 self.names.remove(name)
 
     def called(self, number: int) -> bool:
-        """Whether a signal has come that is listened for, since this was last asked."""
+        """Whether a signal that we listen for has come since the last call."""
         if number not in self._calls:
             return False
         self._calls.discard(number)
@@ -117,5 +116,5 @@ class Interrupts:
         self.names.append(signal.Signals(number).name)
 
     def __call__(self) -> Optional[str]:
-        """The name of the signal; None where there was none."""
+        """The name of the first signal that has asked for the end; None where none has."""
         return self.name

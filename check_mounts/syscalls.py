@@ -1,8 +1,8 @@
-"""System calls that Python does not wrap, each under its own name; the one place that turns their
-errno into OSError. And what several modules ask the kernel for in the same way.
+"""System calls that Python does not wrap, each under its own name. This is the one place that turns
+their errno into OSError.
 
-Import budget: ``ctypes``, ``fcntl``, ``os``, ``stat``, ``termios``. Every function is a thin
-wrapper: no policy, no path of its own."""
+Import budget: ``ctypes``, ``fcntl``, ``os``, ``termios``. Every function is a thin wrapper: no
+policy, no path of its own."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoSuchCall(OSError):
-    """A call that the kernel, the C library or a filter of system calls does not know. It says
-    nothing about what was asked."""
+    """The kernel, the C library or a filter of system calls does not know a call. This says nothing
+    about the file that the call was made for."""
 
 
 class Statx(ctypes.Structure):
-    """``struct statx`` (statx(2)) as far as it is used, padded to its 256 bytes."""
+    """``struct statx`` (statx(2)): the fields that we use, padded to its 256 bytes."""
 
     _fields_ = [
         ("stx_mask", ctypes.c_uint32),
@@ -93,8 +93,8 @@ _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes
 _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so that its argument types are its own
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
-# By its number where that is known: glibc makes an ENOSYS, of a FUSE server, too, an EINVAL (it
-# then tries fstatat, without FORCE_SYNC).
+# Called by its number where we know that: glibc turns ENOSYS, even that of a FUSE server, into
+# EINVAL (it then tries fstatat, without FORCE_SYNC).
 _NR_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}.get(
     os.uname().machine
 )
@@ -129,7 +129,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def set_name(name: bytes) -> None:
-    """Name this process in ps(1) (PR_SET_NAME, 15 bytes at the most). Only a filter of system calls
+    """Name this process in ps(1) (PR_SET_NAME, at most 15 bytes). Only a filter of system calls
     refuses that, and it matters little."""
     _prctl_text(PR_SET_NAME, name, 0, 0, 0)
 
@@ -140,15 +140,15 @@ def mlockall(flags: int) -> None:
     _checked(_mlockall(flags))
 
 
-# What a call says that is not there: ENOSYS of the kernel, EPERM of the filters of old container
-# runtimes (libseccomp before 2.4), EACCES of other filters; EINVAL of glibc's statx, see there.
+# The errors of a call that is not available: the kernel says ENOSYS, the filters of old container
+# runtimes EPERM (libseccomp before 2.4), other filters EACCES, glibc's statx EINVAL (see there).
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL})
 _there: dict[str, bool] = {}
 
 
 def _is_there(name: str, works: Callable[[], object]) -> bool:
-    """Whether there is such a call, found out once a process by asking it of something that must
-    work, and that is no filesystem."""
+    """Whether a call is available. Each process finds that out once, with a call that must work and
+    that reaches no filesystem."""
     if name not in _there:
         try:
             works()
@@ -165,11 +165,10 @@ def _no_such_call() -> NoSuchCall:
 
 
 def statx(fd: int, into: Statx) -> None:
-    """statx(2) on what ``fd`` refers to, asked of the filesystem itself and not of its attribute
-    cache.
+    """statx(2) on what ``fd`` refers to; the filesystem itself answers, not its attribute cache.
 
-    Raises OSError; NoSuchCall where there is no statx (Linux before 4.11, or a filter that does not
-    know it)."""
+    Raises OSError; NoSuchCall where statx is not available (Linux before 4.11, or a filter that
+    does not know it)."""
     if not _there.get("statx", True):
         raise _no_such_call()
     try:
@@ -191,8 +190,8 @@ def _raw_statx(fd: int, into: Statx, sync: int = AT_STATX_FORCE_SYNC) -> None:
 
 
 def is_let_in(fd: int) -> bool:
-    """Whether this process may see the attributes of what ``fd`` refers to. Nobody but the kernel
-    is asked."""
+    """Whether this process may see the attributes of what ``fd`` refers to. The kernel answers
+    without asking the filesystem's server."""
     try:
         _raw_statx(fd, Statx(), AT_STATX_DONT_SYNC)
     except OSError:
@@ -230,8 +229,8 @@ def fsync(fd: int) -> None:
 
 
 def _fsync_of_a_pipe() -> None:
-    """A pipe has nothing to bring anywhere, and says so: EINVAL (fsync(2)). Raises OSError if it
-    does not."""
+    """Call fsync(2) where it must fail: a pipe has nothing to write, and answers EINVAL. Raises
+    OSError for any other error."""
     fds = os.pipe()
     try:
         os.fsync(fds[1])
@@ -264,11 +263,11 @@ def set_capabilities(effective: int, permitted: int) -> None:
 
 
 def read_entries(fd: int) -> None:
-    """One batch of a directory's entries, of up to 32 KiB, whatever is in it. Raises OSError.
+    """Read one batch of a directory's entries, up to 32 KiB, whatever is in it. Raises OSError.
 
-    One getdents64(2), and nothing else: readdir(3) goes on until it has an entry whose inode is not
-    0, os.scandir until it has one that is neither ``.`` nor ``..``, and both ask for the attributes
-    first, which may come from a cache."""
+    This is one getdents64(2) and nothing else: readdir(3) goes on until it has an entry whose inode
+    is not 0, os.scandir until it has an entry other than ``.`` and ``..``, and both ask for the
+    attributes first, which may come from a cache."""
     if _getdents64 is not None:
         _checked(_getdents64(fd, ctypes.create_string_buffer(1 << 15), 1 << 15))
         return
@@ -278,10 +277,10 @@ def read_entries(fd: int) -> None:
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises
-    OSError; NoSuchCall where there is none.
+    OSError; NoSuchCall where openat2 is not available.
 
-    EPERM may be of a filter, or of a filesystem on the way, which must not lead us to a call that
-    follows symbolic links."""
+    EPERM may come from a filter, or from a filesystem on the way. The latter must not make us use a
+    call that follows symbolic links."""
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     try:
@@ -293,8 +292,8 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
 
 
 def _openat2_of_nothing() -> None:
-    """With a size of 0 it answers EINVAL before it looks at anything else (openat2(2)). Raises
-    OSError if it does not."""
+    """Call openat2(2) with a size of 0, which answers EINVAL before it looks at anything else.
+    Raises OSError for any other error."""
     assert _syscall is not None
     try:
         _checked(_syscall(_NR_OPENAT2, AT_FDCWD, b"/", ctypes.byref(_OpenHow(0, 0, 0)), 0))
@@ -304,7 +303,7 @@ def _openat2_of_nothing() -> None:
 
 
 def close(fd: int) -> None:
-    """close(2). An error says nothing of use: the descriptor is free all the same."""
+    """close(2). An error is of no use: the descriptor is free even so."""
     try:
         os.close(fd)
     except OSError:
@@ -312,18 +311,18 @@ def close(fd: int) -> None:
 
 
 def bytes_waiting(fd: int) -> int:
-    """FIONREAD: how much is in a pipe (ioctl_tty(2), pipe(7)). Raises OSError."""
+    """FIONREAD: how many bytes are in a pipe (ioctl_tty(2), pipe(7)). Raises OSError."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def close_from(lowest: int) -> None:
     """Close every descriptor from ``lowest`` up.
 
-    close_range(2) is one call; without it (Linux before 5.9, glibc before 2.34) they are listed,
+    close_range(2) is one call. Without it (Linux before 5.9, glibc before 2.34) we list them,
     because counting up to a limit of a million descriptors takes longer than the probes. Raises
-    OSError where /proc is not to be had either."""
+    OSError where /proc is not available either."""
     if _close_range is not None and _close_range(lowest, 0xFFFFFFFF, 0) == 0:
-        return  # any error is that of a filter: with these arguments it has none of its own
+        return  # any error comes from a filter: with these arguments the call has none of its own
     for name in os.listdir("/proc/self/fd"):
         if int(name) >= lowest:
             try:

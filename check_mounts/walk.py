@@ -17,8 +17,8 @@ _LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 
 
 def open_without_symlinks(path: bytes, flags: int) -> int:
-    """Open an absolute path on which there is no symbolic link, at its end or on the way. Raises
-    OSError; ELOOP where there is one.
+    """Open an absolute path that has no symbolic link in it, at its end or on the way. Raises
+    OSError; ELOOP for a link.
 
     A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW).
     Without openat2 (Linux before 5.6, or a filter that does not know it) the path is walked
@@ -31,8 +31,8 @@ def open_without_symlinks(path: bytes, flags: int) -> int:
 
 
 def walked(path: bytes, flags: int) -> int:
-    """What open_without_symlinks is without openat2: each component is opened in the one before, as
-    what it is, and looked at."""
+    """Open a path as open_without_symlinks does, without openat2: each component is opened in the
+    one before it, without following a link, and then checked."""
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
@@ -42,7 +42,7 @@ def walked(path: bytes, flags: int) -> int:
             below = _no_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
             os.close(directory)
             directory = below
-        if path.endswith((b"/", b"/.")):  # a link there would be followed whatever O_NOFOLLOW says
+        if path.endswith((b"/", b"/.")):  # the kernel would follow a link there, despite O_NOFOLLOW
             flags = (flags | os.O_DIRECTORY) & ~os.O_NOFOLLOW
         return _opened_last(directory, last, flags)
     finally:
@@ -50,11 +50,11 @@ def walked(path: bytes, flags: int) -> int:
 
 
 def _opened_last(directory: int, name: bytes, flags: int) -> int:
-    """The last component. It is looked up once where O_PATH is wanted: in what hangs, nobody is to
-    ask twice."""
+    """Open the last component. With O_PATH it is looked up only once: a filesystem that hangs must
+    not be asked twice."""
     if not flags & os.O_PATH:
-        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so it is
-        # looked at before.
+        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so we
+        # look at it before.
         os.close(_no_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
     fd = os.open(name, (flags | os.O_NOFOLLOW) & ~os.O_DIRECTORY, dir_fd=directory)
@@ -67,7 +67,8 @@ def _opened_last(directory: int, name: bytes, flags: int) -> int:
 
 
 def _no_link(fd: int) -> int:
-    """Raises OSError (ELOOP), and closes it, where a descriptor is of a symbolic link."""
+    """The descriptor, unless it refers to a symbolic link: then it is closed. Raises OSError
+    (ELOOP)."""
     if stat.S_ISLNK(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -75,11 +76,11 @@ def _no_link(fd: int) -> int:
 
 
 def open_in_mount(directory: int, name: bytes, flags: int) -> int:
-    """Open a name in an open directory, with O_NOFOLLOW, if it is not on another mount. Raises
-    OSError; EXDEV where it is.
+    """Open a name in an open directory, with O_NOFOLLOW, if it is on the same mount. Raises
+    OSError; EXDEV for a name on another mount.
 
-    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) that
-    mount is opened before it is noticed, which with O_PATH asks nothing of most filesystems."""
+    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) we notice
+    only after we have opened that mount, which with O_PATH asks nothing of most filesystems."""
     try:
         return syscalls.openat2(directory, name, flags | os.O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
     except OSError as error:
@@ -93,8 +94,8 @@ def open_in_mount(directory: int, name: bytes, flags: int) -> int:
 
 
 def mount_id(fd: int) -> Optional[int]:
-    """The ID of the mount that a descriptor is on, as procfs knows it: no filesystem is asked. None
-    where it does not say."""
+    """The ID of the mount that a descriptor is on, from procfs, which asks no filesystem; None
+    where procfs does not say."""
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file if b":" in line)
