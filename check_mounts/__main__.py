@@ -1,15 +1,14 @@
 """The entry. Whatever happens below, the exit code is 0 to 3 and the first line of the output is a
 verdict.
 
-An uncaught exception would exit with 1, which monitoring reads as WARNING, and argparse with 2,
-which it reads as CRITICAL."""
+An uncaught exception would end with exit code 1, which monitoring reads as WARNING, and argparse
+with 2, which it reads as CRITICAL."""
 
 import os
 import sys
 
-TYPE_CHECKING = (
-    False  # as in typing, which `--cached` has no time to import; for the same reason annotations are quoted
-)
+# As in typing, which `--cached` has no time to import. For the same reason annotations are quoted.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
@@ -30,7 +29,7 @@ def _open_standard_descriptors() -> None:
 def main() -> "NoReturn":
     """Run the plugin and exit.
 
-    Not by way of sys.exit: while the interpreter cleans up, a signal would end it with an exit code
+    Not through sys.exit: while the interpreter cleans up, a signal would end it with an exit code
     of its own after the verdict."""
     os._exit(_main())
 
@@ -68,7 +67,7 @@ def _watched(arguments: "list[str]", options: "list[str]", check: "Callable[[lis
 
     try:
         return watcher.watch(work, submits)
-    except (OSError, AttributeError):  # no process or descriptor to be had; no memfd_create (an old C library)
+    except (OSError, AttributeError):  # no process or descriptor available; no memfd_create (an old C library)
         return _check_unwatched(arguments, check)
 
 
@@ -79,27 +78,28 @@ def _check_unless_caught(
     check: "Callable[[list[str], notes.Notes], int]",
     submits: bool,
 ) -> int:
-    """In the child."""
+    """Check, in the child; where an earlier run is caught, report that instead."""
     from check_mounts import caught, processes, syscalls, watcher
 
     try:
         syscalls.close_from(watcher.MEMORY_FD + 1)
         syscalls.set_name(b"check_mounts:r")
     except OSError:
-        pass  # only a filter refuses it, or there is no /proc
+        pass  # only a filter refuses it, or /proc is not mounted
     processes.die_with_parent(watched_by)
     processes.survive_shutdown()
     noted.step("looking for earlier runs")
 
     run = caught.Run(arguments, noted, watched_by)
     try:
-        said = run.caught_before()
-        if said is None:
+        earlier = run.caught_before()
+        if earlier is None:
             return check(arguments, noted)
-        os.write(1, said[0])
+        output, state = earlier.report()
+        os.write(1, output)
         if submits:
-            os.write(2, b"check_mounts: not submitted: " + said[0].partition(b"\n")[0].partition(b" - ")[2] + b"\n")
-        return said[1]
+            os.write(2, b"check_mounts: not submitted: %b\n" % earlier.what)
+        return state
     finally:
         run.leave()
 
@@ -117,8 +117,8 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     from check_mounts.signals import Interrupts
 
     interrupts = Interrupts()
-    # What is loaded stays. To look through all of it again and again takes 6 ms, and of a forked
-    # process also what its memory costs.
+    # Modules that are loaded stay. To look through all of them again and again takes 6 ms, and a
+    # forked process would pay with copies of their memory.
     gc.disable()
     noted.step("looking for the libraries of Python")
     _add_site_packages()
@@ -129,8 +129,8 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
 
 
 def _serve(arguments: "list[str]", foreground: bool) -> int:
-    """The daemon. What its start reads and loads is read and loaded by another process first: that
-    may hang."""
+    """Run the daemon. Another process first reads and loads what its start reads and loads, for
+    that may hang."""
     from check_mounts import notes, starting
     from check_mounts.signals import Interrupts
 
@@ -162,8 +162,8 @@ def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.
 
 
 def _add_site_packages() -> None:
-    """Do what -S, with which the installed script saves `--cached` the time, has left out:
-    nagiosplugin is found there."""
+    """Add the directories in which nagiosplugin is found. The installed script runs with -S, which
+    leaves them out, to save `--cached` the time."""
     if sys.flags.no_site:
         import site
 

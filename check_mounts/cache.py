@@ -1,10 +1,10 @@
 """The daemon's result in a file, as ``check_mounts --cached`` prints it in a few milliseconds. The
 daemon writes it with status_file.
 
-A header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then the output at
-verbosity 0 to 3. It is printed only if everything about it is in order; whatever is not is UNKNOWN.
-NRPE starts a new interpreter for each question, and half of what that costs would be imports: so
-nothing is imported here that the interpreter does not bring along, and annotations that would need
+The file has a header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then
+the output at verbosity 0 to 3. It is printed only if everything about it is in order; anything else
+is UNKNOWN. NRPE starts a new interpreter for each question, and half of its time would be imports.
+So this module imports only what the interpreter loads anyway, and annotations that would need
 ``typing`` or a later Python than 3.9 are quoted."""
 
 import binascii
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/run/check_mounts/status"
 # The files of a daemon, by what is added to that name: the result, the survey, its process ID for
-# whoever asks, and the lock, which nobody else can open.
+# anybody who asks, and the lock, which only the daemon's user can open.
 SUFFIXES = ("", ".json", ".pid", ".lock")
 
 STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
@@ -26,7 +26,7 @@ VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
 _VERBOSITIES = 4
-# What a mount table of 100,000 mounts may need at -vvv; more is not ours, and is not to fill the
+# 100,000 mounts may need this much at -vvv. A larger file is not ours, and must not fill the
 # memory.
 _LARGEST = 256 << 20
 _PIECE = 64 << 10
@@ -34,25 +34,25 @@ _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
 _EIO = 5  # errno.EIO
-# What a reader adds to the first line: it is older than a year only where somebody set such an
-# interval.
+# The room for what a reader adds to the first line. A result is older than a year only where the
+# configured interval is.
 AGE_ROOM = len(" (as of 31536000 s ago)")
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
 
 
 class Refused(Exception):
-    """Why there is no result to print, and what to do about it: one line that is safe to print."""
+    """Why no result is printed, and what to do about it, on one line that is safe to print."""
 
 
 class Malformed(Exception):
-    """What of a file's content is not as status_file.compose makes it, in words that hold nothing
-    of the content."""
+    """The part of a file's content that status_file.compose would not make, in words that hold
+    nothing of the content."""
 
 
 class Result:
-    """What a file says: the state (0 to 3), the output at each verbosity, its times in seconds on
-    CLOCK_BOOTTIME, the boot's ID."""
+    """The content of a file: the state (0 to 3), the output at each verbosity, its times in seconds
+    on CLOCK_BOOTTIME, the boot's ID."""
 
     __slots__ = ("boot", "state", "taken", "texts", "valid_until")
 
@@ -65,7 +65,7 @@ class Result:
 
 
 def covered(result: Result) -> bytes:
-    """The header but for the checksum. Raises ValueError."""
+    """The header without its checksum. Raises ValueError."""
     if (
         result.state not in range(len(STATES))
         or len(result.texts) != _VERBOSITIES
@@ -80,18 +80,18 @@ def covered(result: Result) -> bytes:
 
 
 def _is_finished(output: bytes) -> bool:
-    """Whether it has a first line, which is the verdict, and its last one ends."""
+    """Whether an output has a first line, which is the verdict, and its last line has an end."""
     return output[:1] != b"\n" and output[-1:] == b"\n"
 
 
 def checksum(covered: bytes, body: bytes) -> bytes:
-    """Over all bytes of the file but itself."""
+    """The checksum over all bytes of the file but itself."""
     return b"%08x" % binascii.crc32(body, binascii.crc32(covered + b"\n"))
 
 
 def boot_id() -> bytes:
-    """The ID of this boot: CLOCK_BOOTTIME began anew with it, so times of another say nothing.
-    Raises OSError."""
+    """The ID of this boot. CLOCK_BOOTTIME began anew with it, so times of another boot mean
+    nothing. Raises OSError."""
     fd = os.open(_BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
     try:
         words = os.read(fd, 64).strip()
@@ -103,18 +103,18 @@ def boot_id() -> bytes:
 
 
 def run(arguments: "list[str]") -> int:
-    """``check_mounts --cached`` with these arguments: prints a result, or one line that says why
-    not; returns the exit code.
+    """Run ``check_mounts --cached`` with these arguments: print a result, or one line that says why
+    not; return the exit code.
 
-    What nobody expects is left to the last boundary, in __main__, which makes it UNKNOWN, too.
-    """
+    Unexpected exceptions are left to the last boundary, in __main__, which makes them UNKNOWN,
+    too."""
     try:
         path, limit, verbosity = _options(arguments)
         result, age = _current(path, limit)
         state, output = result.state, _with_age(result.texts[min(verbosity, _VERBOSITIES - 1)], age)
     except Refused as refusal:
         _print(f"MOUNTS UNKNOWN - {refusal}\n".encode())
-        # Who throws stdout away, as a submission from cron does, is to hear of it, too.
+        # A caller that throws stdout away, as a submission from cron does, must hear of it, too.
         if any(argument.startswith("--submit") for argument in arguments):
             _print(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
         return _UNKNOWN
@@ -124,10 +124,9 @@ def run(arguments: "list[str]") -> int:
 
 def is_in_run(arguments: "list[str]") -> bool:
     """Whether the file lies below /run, which is in memory and cannot hang: in that filesystem
-    itself, and no link leads out of it.
+    itself, with no link that leads out of it.
 
-    Nothing is asked of what may be mounted there, on a directory or on the file.
-    """
+    A filesystem that is mounted there, on a directory or on the file, is asked nothing."""
     try:
         path = _options(arguments)[0]
     except Refused:  # nothing is read then
@@ -145,7 +144,7 @@ def is_in_run(arguments: "list[str]") -> bool:
             if _mount_id(fds[-1]) != run:  # to look up a name in it might hang
                 return False
         return True
-    except FileNotFoundError:  # nothing is read then, either
+    except FileNotFoundError:  # then nothing is read, either
         return True
     except OSError:  # a link in the middle: with O_PATH it is no directory
         return False
@@ -155,15 +154,15 @@ def is_in_run(arguments: "list[str]") -> bool:
 
 
 def _mount_id(fd: int) -> bytes:
-    """The line about the mount that a descriptor is on; no filesystem but /proc is asked. Raises
-    OSError."""
+    """The line about the mount that a descriptor is on, from /proc, which asks no filesystem.
+    Raises OSError."""
     with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as info:
         return next(line for line in info if line.startswith(b"mnt_id:"))
 
 
 def _options(arguments: "list[str]") -> "tuple[str, float, int]":
-    """The file, the greatest age in seconds, the verbosity. By hand, because importing argparse
-    would double the time. Raises Refused."""
+    """The file, the greatest age in seconds, the verbosity. Parsed by hand, because importing
+    argparse would double the time. Raises Refused."""
     path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0
     left = arguments[::-1]
     while left:
@@ -185,8 +184,8 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
 
 
 def _value(name: str, left: "list[str]") -> str:
-    """The word after an option; one that looks like an option is none, as with argparse: the value
-    was forgotten."""
+    """The word after an option. A word that looks like an option is not its value, as with
+    argparse: the value was forgotten."""
     if not left or left[-1][:1] == "-":
         raise Refused(f"argument {name}: expected one argument")
     return left.pop()
@@ -209,8 +208,7 @@ def _seconds(word: str) -> float:
 
 
 def _with_age(output: bytes, age: float) -> bytes:
-    """The output, whose first line says how many seconds old it is. Of less than one nothing is
-    said."""
+    """The output with its age on the first line, in seconds, unless that is less than one."""
     if age < 1:
         return output
     end = output.index(b"\n")
@@ -231,16 +229,15 @@ def _current(path: str, limit: float) -> "tuple[Result, float]":
         boot = boot_id()
     except OSError as error:
         raise Refused(f"{_BOOT_ID} cannot be read: {os.strerror(error.errno or 0)}: is /proc mounted?") from None
-    # The clock comes last: read any earlier, a result written meanwhile would seem to be of the
-    # future.
+    # The clock comes last: if it were read earlier, a result written meanwhile would seem to come
+    # from the future.
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     judge(result, path, limit, boot, now)
     return result, now - result.taken
 
 
 def read(path: str) -> bytes:
-    """The content of ``path``, if nobody can have written it who is not trusted. Raises Refused,
-    OSError.
+    """The content of ``path``, if only trusted users can have written it. Raises Refused, OSError.
 
     The file is opened in the directory that was looked at, not by its path again, so that both
     findings are about the same place."""
@@ -248,11 +245,11 @@ def read(path: str) -> bytes:
     fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         place = os.fstat(fd)
-        # A sticky directory does not help: whoever may create a file in it may do so while the
-        # daemon has none.
+        # A sticky directory does not help: a user who may create a file in it may do so while the
+        # daemon has none there.
         if place.st_mode & 0o022:
             raise Refused(
-                f"{_shown(directory or '.')} can be written to by others than its owner: chmod go-w, or another directory"
+                f"others than its owner can write to {_shown(directory or '.')}: chmod go-w, or use another directory"
             )
         return _read_entry(fd, name or ".", place.st_uid, path)
     finally:
@@ -260,7 +257,7 @@ def read(path: str) -> bytes:
 
 
 def _read_entry(directory: int, name: str, owner: int, path: str) -> bytes:
-    # O_NONBLOCK: a FIFO would have us wait for a writer.
+    # O_NONBLOCK: a FIFO would make us wait for a writer.
     fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
     try:
         _check_file(os.fstat(fd), owner, path)
@@ -280,22 +277,22 @@ def _check_file(status: os.stat_result, owner: int, path: str) -> None:
         raise Refused(f"{_shown(path)} is not a regular file: name the one that the daemon writes, its --cache")
     if status.st_uid not in (0, os.geteuid(), owner):
         raise Refused(
-            f"{_shown(path)} belongs to uid {status.st_uid}, not to root, the caller or the owner of its directory: chown it"
+            f"{_shown(path)} belongs to uid {status.st_uid}, "
+            "not to root, the caller or the owner of its directory: chown it"
         )
     if status.st_mode & 0o022:
-        raise Refused(f"{_shown(path)} can be written to by others than its owner: chmod go-w")
+        raise Refused(f"others than its owner can write to {_shown(path)}: chmod go-w")
 
 
 def parse(data: bytes) -> Result:
-    """The inverse of status_file.compose; nothing but what that has made passes. Raises
-    Malformed."""
+    """The inverse of status_file.compose: only what that has made passes. Raises Malformed."""
     end = data.find(b"\n", 0, _LONGEST_HEADER)
     header, body = data[: max(end, 0)], data[end + 1 :]
     words = header.split(b" ")
     if len(words) != 8 or words[0] != b"check_mounts":
         raise Malformed("header")
     if words[1] != b"1":
-        raise Malformed("version: daemon and plugin are not of the same release")
+        raise Malformed("version: the daemon and the plugin are of different releases")
     try:
         state, taken, valid_until = STATES.index(words[2]), float(words[3]), float(words[4])
         lengths = [int(word) for word in words[6].split(b",")]
@@ -309,8 +306,8 @@ def parse(data: bytes) -> Result:
     result = Result(
         state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5]
     )
-    # A right checksum is no proof of sense: times without end, a number that is written otherwise,
-    # a text without a verdict.
+    # A correct checksum proves no sense: infinite times, a number in another notation, a text
+    # without a verdict.
     try:
         as_composed = covered(result) + words[7] == header
     except ValueError:
@@ -321,18 +318,17 @@ def parse(data: bytes) -> Result:
 
 
 def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
-    """Whether a result may stand for the present: ``now`` and ``limit``, the greatest age, in
+    """Check that a result may stand for the present: ``now`` and ``limit``, the greatest age, in
     seconds. Raises Refused if not.
 
-    The comparisons are such that a time that is not a number is refused.
-    """
+    The comparisons are written so that NaN is refused."""
     age, valid = now - result.taken, result.valid_until - result.taken
     if result.boot != boot:
-        raise Refused(f"the result in {_shown(path)} is of another boot: {_ASK}")
+        raise Refused(f"the result in {_shown(path)} is from another boot: {_ASK}")
     if not age >= 0:
         raise Refused(f"the result in {_shown(path)} is {_time(-age)} from the future: {_ANEW}")
     if not age <= valid:
-        raise Refused(f"the result in {_shown(path)} is {_time(age)} old, it was valid for {_time(valid)}: {_ASK}")
+        raise Refused(f"the result in {_shown(path)} is {_time(age)} old, and was valid for {_time(valid)}: {_ASK}")
     if not age <= limit:
         raise Refused(f"the result in {_shown(path)} is {_time(age)} old, --max-age is {_time(limit)}: {_ASK}")
 
@@ -347,12 +343,11 @@ def _unreadable(path: str, error: OSError) -> str:
     if isinstance(error, PermissionError) and not _enters(directory):
         # Root's own runs make it for themselves alone; the daemon opens it.
         return f"{_shown(path)} cannot be read: {words}: {_shown(directory)} is closed to uid {os.geteuid()}: {_ASK}"
-    return f"{_shown(path)} cannot be read: {words}: name a regular file, no link, that uid {os.geteuid()} may read"
+    return f"{_shown(path)} cannot be read: {words}: name a regular file (not a link) that uid {os.geteuid()} may read"
 
 
 def _enters(directory: str) -> bool:
-    """Whether a name in it can be looked up: whoever may not search it does not find ``.``
-    either."""
+    """Whether we may look up names in a directory: without that right, not even ``.`` is found."""
     try:
         os.close(os.open(os.path.join(directory, "."), os.O_PATH | os.O_CLOEXEC))
     except PermissionError:
@@ -363,7 +358,7 @@ def _enters(directory: str) -> bool:
 
 
 def _shown(argument: str) -> str:
-    from check_mounts import text  # only now: its imports cost more than all of a good answer
+    from check_mounts import text  # only now: its imports cost more time than all of a good answer
 
     return text.printable_argument(argument)
 
@@ -375,13 +370,13 @@ def _time(seconds: float) -> str:
 
 
 def _print(data: bytes, fd: int = 1) -> None:
-    """Write to stdout (or stderr). A reader that is gone (EPIPE) cannot be told; the exit code
+    """Write to stdout (or stderr). A reader that is gone (EPIPE) learns nothing; the exit code
     still says the state."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
-        except BlockingIOError:  # whoever started us shares the pipe and wants it so
+        except BlockingIOError:  # our caller shares the pipe, and has made it so
             import select
 
             select.select([], [fd], [])

@@ -1,14 +1,14 @@
 """Runs that do not come to their end, remembered below /run, so that a hung configuration file
-costs one stuck process and not one a run.
+costs one stuck process and not one per run.
 
-Import budget: ``binascii``, ``os``; what directories needs. text only where another run is told of:
-``--cached`` may come here, too.
+Import budget: ``binascii``, ``os``; what directories needs. text only where another run is
+reported: ``--cached`` may come here, too.
 
-A run enters itself before it does anything that may hang: an empty file in a directory that is ours
-alone, whose name says who it is, what it was started with and who watches it, and into which its
-notes are copied (see notes). It removes the file at its end. One whose process is there though its
-watcher is not was caught: then a run with the same arguments would be, too, and says so instead.
-"""
+A run makes an entry before it does anything that may hang: an empty file in a directory that is
+ours alone. The name of the file has the process of the run, what the run was started with and the
+process that watches it, and the run's notes are copied into the file (see notes). The run removes
+it at its end. A run whose process exists although its watcher has ended was caught: then another
+run with the same arguments would be caught, too, and reports that instead."""
 
 from __future__ import annotations
 
@@ -19,14 +19,27 @@ from typing import Optional
 
 from check_mounts import directories, notes, processes
 
-# What, beside its arguments, decides which files a run reads.
+# Beside its arguments, these variables decide which files a run reads.
 _VARIABLES = ("MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH")
 
 
+class Caught:
+    """An earlier run that was caught: ``what`` happened to it, in words that are fit for output."""
+
+    def __init__(self, noted: notes.Noted, pid: int) -> None:
+        self._noted = noted
+        self.what = notes.words("stuck", noted.step, pid, _since(noted.since))
+
+    def report(self) -> tuple[bytes, int]:
+        """The output in place of a result, and its state."""
+        return notes.report(self._noted, self.what)
+
+
 class Run:
-    """The entry of this run: ``caught.WHERE.ARGUMENTS.PID.START.PID.START``. Where it is known
-    (boot and pid namespace), what it was started with, itself and its watcher. Nothing here raises:
-    without a directory there is no entry, and no other run is known."""
+    """The entry of this run: ``caught.WHERE.ARGUMENTS.PID.START.PID.START``. WHERE is the boot and
+    the pid namespace, ARGUMENTS what the run was started with; the first process is the run, the
+    second its watcher. Nothing here raises: without a directory there is no entry, and other runs
+    are unknown."""
 
     def __init__(self, arguments: Sequence[str], noted: notes.Notes, watcher: int) -> None:
         self._noted = noted
@@ -47,18 +60,17 @@ class Run:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._name, flags, 0o600, dir_fd=self._directory)
 
-    def caught_before(self) -> Optional[tuple[bytes, int]]:
-        """What to print in place of a result, and its state, where an earlier run with the same
-        arguments was caught and still is."""
+    def caught_before(self) -> Optional[Caught]:
+        """An earlier run with the same arguments that was caught and still is."""
         for name in self._others():
             try:
                 pid, start, watcher, its_start = (int(number) for number in name.split(".")[3:])
-            except ValueError:  # none of ours
+            except ValueError:  # not one of ours
                 continue
             if processes.process_start(pid) != start:
                 self._remove(name)
             elif name.startswith(self._kind) and processes.process_start(watcher) != its_start:
-                return self._said(name, pid)
+                return Caught(self._noted_by(name), pid)
         return None
 
     def _others(self) -> list[str]:
@@ -68,19 +80,18 @@ class Run:
             return []
         return sorted(name for name in names if name.startswith(self._here) and name != self._name)
 
-    def _said(self, name: str, pid: int) -> tuple[bytes, int]:
+    def _noted_by(self, name: str) -> notes.Noted:
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
             try:
-                noted = notes.Noted(fd)
+                return notes.Noted(fd)
             finally:
                 os.close(fd)
-        except (OSError, ValueError, IndexError):  # it ended meanwhile; or its file could not be written
-            noted = notes.Noted.nothing()
-        return notes.report(noted, notes.words("stuck", noted.step, pid, _since(noted.since)))
+        except (OSError, ValueError, IndexError):  # the run ended meanwhile, or could not write its file
+            return notes.Noted.nothing()
 
     def leave(self) -> None:
-        """The end of the run."""
+        """Remove the entry: the run is at its end."""
         if self._file >= 0:
             self._noted.leave(self._file)
             self._remove(self._name)
@@ -88,7 +99,7 @@ class Run:
             if fd >= 0:
                 os.close(fd)
         if self._directory >= 0 and _place().startswith("/tmp/"):
-            # Nobody else tidies up there. Who runs beside us has an entry in it, and so keeps it.
+            # Nothing else tidies up there. A run beside us has an entry in it, and so keeps it.
             try:
                 os.rmdir(_place())
             except OSError:
@@ -111,15 +122,15 @@ def _since(when: int) -> Sequence[str]:
 
 
 def _place() -> str:
-    """Where stuck probes are remembered unless told otherwise; but no directory that somebody names
-    and that may be anywhere."""
+    """The default directory for stuck probes, unless the environment puts that elsewhere than below
+    /run or /tmp, where it might hang."""
     directory = directories.default_directory()
     return directory if directory.startswith(("/run/", "/tmp/")) else directories.own_in_tmp()
 
 
 def _digest(arguments: Sequence[str]) -> str:
-    """Whether runs are alike is all that it is for: hashlib takes longer to import than all of
-    this."""
+    """A checksum of what a run was started with. It only tells whether two runs are alike, and
+    hashlib takes longer to import than all of this."""
     words = [*arguments, _directory(), *(os.environ.get(name, "") for name in _VARIABLES)]
     data = b"\0".join(word.encode("utf-8", "surrogatepass") for word in words)
     return f"{_sum(data):08x}{_sum(data[::-1]):08x}"

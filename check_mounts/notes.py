@@ -1,12 +1,12 @@
-"""What a run says of itself to its watcher before it does it: the step it is about to take, by when
-it means to be done, what has been checked and what has failed.
+"""Notes that a run leaves for its watcher: the step it is about to take, by when it means to be
+done, what it has checked and what has failed.
 
 Import budget: ``os``, ``time``. The notes are in a file without a name in memory (memfd_create(2)),
-which both processes have open, and from when the run has entered itself among the runs (caught) in
-its file there as well. One process writes, and it may be stuck or killed between any two
-instructions. So a record goes to the one of two places that does not count, and the byte that says
-which one counts is written last; lines of failures are written before the record that says how many
-there are."""
+which both processes have open. As soon as the run has an entry among the runs (caught), they are
+also in the file of that entry. One process writes, and it may be stuck or killed between any two
+instructions. So there are two places for a record, a new one goes to the place that does not count,
+and the byte that says which one counts is written last. The lines of failures are written before
+the record that says where they end."""
 
 import os
 import time
@@ -26,7 +26,7 @@ _NAMED = 3
 
 
 def create() -> int:
-    """A file in memory for notes. Raises OSError."""
+    """Make a file in memory for notes. Raises OSError."""
     fd = os.memfd_create("check_mounts", os.MFD_CLOEXEC)
     try:
         os.ftruncate(fd, SIZE)
@@ -37,7 +37,7 @@ def create() -> int:
 
 
 class Notes:
-    """Notes being written; without a descriptor nobody reads them, as in the daemon."""
+    """Notes being written; without a descriptor they go nowhere, as in the daemon."""
 
     def __init__(self, *fds: int) -> None:
         self._fds = list(fds)
@@ -49,46 +49,47 @@ class Notes:
         self._begin = self._end = _LINES
 
     def copy_to(self, fd: int) -> None:
-        """From now on write them to this file as well. Raises OSError."""
+        """Write the notes to this file as well from now on. Raises OSError."""
         data = os.pread(self._fds[0], SIZE, 0) if self._fds else b""
         os.pwrite(fd, data, 0)
         self._fds.append(fd)
 
     def leave(self, fd: int) -> None:
-        """No longer."""
+        """Write the notes to this file no longer."""
         if fd in self._fds:
             self._fds.remove(fd)
 
     def step(self, words: str) -> None:
-        """About to do this: ``reading /etc/fstab``, one line that is fit for output."""
+        """Note the step about to be taken: ``reading /etc/fstab``, one line that is fit for
+        output."""
         self._step, self._since = words, int(time.clock_gettime(time.CLOCK_BOOTTIME))
         self._publish()
 
     def until(self, when: float) -> None:
-        """It means to be done by then (CLOCK_MONOTONIC)."""
+        """Note by when the run means to be done (CLOCK_MONOTONIC)."""
         self._until = int(when * 1e9)
         self._publish()
 
     def told(self, state: int) -> None:
-        """The verdict is out: its state."""
+        """Note the state of the verdict, which is out."""
         self._told = state
         self._publish()
 
     def selected(self, count: int) -> None:
-        """So many mounts are to be checked."""
+        """Note how many mounts are to be checked."""
         self._write(count.to_bytes(4, "little"), _COUNTS)
 
     def checked(self, count: int) -> None:
-        """So many have been, whatever came of it."""
+        """Note how many mounts have been checked, whatever was found."""
         self._write(count.to_bytes(4, "little"), _COUNTS + 4)
 
     def failed(self, state: int, line: str) -> None:
-        """One more failure, in words that are fit for output."""
+        """Note one more failure, in words that are fit for output."""
         self._add(state, line)
         self._publish()
 
     def replace(self, failures: "Iterable[tuple[int, str]]") -> None:
-        """What has failed is this, and nothing else of what was noted."""
+        """Note these failures in place of all that were noted before."""
         self._begin, self._failed = self._end, [0] * len(STATES)
         for state, line in failures:
             self._add(state, line)
@@ -97,7 +98,7 @@ class Notes:
     def _add(self, state: int, line: str) -> None:
         self._failed[state] += 1
         data = b"%d%b\n" % (state, line.encode("utf-8", "backslashreplace")[:_LONGEST_LINE])
-        if self._end + len(data) <= SIZE:  # what has no room is counted
+        if self._end + len(data) <= SIZE:  # a line without room is only counted
             self._write(data, self._end)
             self._end += len(data)
 
@@ -111,19 +112,19 @@ class Notes:
         self._write(bytes([self._which]), 0)
 
     def _write(self, data: bytes, offset: int) -> None:
-        # In a worker, which is forked from the run, the number is another file's.
+        # In a worker, which is forked from the run, the descriptor is another file's.
         for fd in self._fds if os.getpid() == self._pid else ():
             try:
                 os.pwrite(fd, data, offset)
-            except OSError:  # no memory to be had: the last note stands
+            except OSError:  # no memory: the last note stands
                 pass
 
 
 class Noted:
-    """What was noted: ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began, ``until``
-    in seconds on CLOCK_MONOTONIC, 0 where nothing was said; ``told`` the state of the verdict that
-    is out, -1 where none is. ``failed`` has the number of failures of each state, ``lines`` those
-    of them that had room: (state, words)."""
+    """Notes that were read. ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began;
+    ``until`` is in seconds on CLOCK_MONOTONIC, 0 where it was not noted; ``told`` is the state of
+    the verdict, -1 before it is out. ``failed`` has the number of failures of each state, ``lines``
+    the failures that had room: (state, words)."""
 
     def __init__(self, fd: int) -> None:
         """Raises OSError; ValueError where a file does not hold notes."""
@@ -131,7 +132,7 @@ class Noted:
 
     @classmethod
     def nothing(cls) -> "Noted":
-        """Of a run that has noted nothing."""
+        """The notes of a run that has noted nothing."""
         noted = cls.__new__(cls)
         noted._understand(bytes(SIZE))
         return noted
@@ -149,11 +150,11 @@ class Noted:
 
 
 def report(noted: Noted, what: bytes, cut_short: bool = False) -> "tuple[bytes, int]":
-    """The verdict on a run that did not come to its end, and its state: ``what`` happened to it,
-    and all that it had noted.
+    """The verdict on a run that did not come to its end, and its state: ``what`` happened to the
+    run, and all that it had noted.
 
-    It was not done, so it is UNKNOWN at least, and CRITICAL where a failure is, unless somebody has
-    cut it short: that is UNKNOWN."""
+    Not everything was checked, so the state is at least UNKNOWN. It is CRITICAL where a failure
+    is, unless a signal has cut the run short: that is UNKNOWN."""
     state = _CRITICAL if noted.failed[_CRITICAL] and not cut_short else _UNKNOWN
     parts = [what, _progress(noted)]
     bad = sorted(noted.lines, key=lambda line: line[0] != _CRITICAL)

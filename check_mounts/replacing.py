@@ -1,4 +1,4 @@
-"""A file replaced whole: who reads it meanwhile sees the old one or the new one.
+"""A file replaced whole: a reader sees the old file or the new one, never a part.
 
 Import budget: ``os``."""
 
@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import os
 
-# Its temporary name must be one, too (NAME_MAX in limits.h, PID_MAX_LIMIT in linux/threads.h).
+# The temporary name must not be too long, either (NAME_MAX in limits.h, PID_MAX_LIMIT in
+# linux/threads.h).
 LONGEST_NAME = 255 - len("..4194304.new")
 
 
 def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Make ``path`` a file of this content and mode, whatever the umask; who reads it meanwhile
-    sees the old file or the new one.
+    """Make ``path`` a file of this content and mode, whatever the umask.
 
-    It is not synced: after a crash of the host a result of before is worthless anyway. Raises
-    OSError; then the old file is there."""
+    It is not synced: after a crash of the host, an earlier result is worthless anyway. Raises
+    OSError; then the old file is still there."""
     directory, name = os.path.split(path)
     fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -25,11 +25,11 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
-    """The same for a file in a directory that is open.
+    """Replace a file in a directory that is open.
 
-    ``verdict``, if there is one, is how ``data`` begins. Where the file cannot be replaced, as on a
-    full disk, one that begins otherwise is removed, for it would go on saying that all is well; and
-    there may be room now. Raises OSError."""
+    ``verdict``, if given, is the beginning of ``data``. Where the file cannot be replaced, as on a
+    full disk, an old file that begins otherwise is removed, for it would go on saying that all is
+    well; and its removal may make room. Raises OSError."""
     try:
         _replace_in(directory, name, data, mode)
     except OSError:
@@ -39,8 +39,8 @@ def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdic
 
 
 def removed_unless(directory: int, name: str, verdict: bytes) -> bool:
-    """Remove a file that does not begin like this; whether it was. What cannot be read might say
-    anything."""
+    """Remove a file that does not begin with ``verdict``, or that cannot be read and might say
+    anything; return whether it was removed."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -57,8 +57,9 @@ def removed_unless(directory: int, name: str, verdict: bytes) -> bool:
 
 def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
     _remove_leftovers(directory, name)
-    # A name of the process's own: of two that share one, one would rename the half-written file of
-    # the other. It does not end as `name` does, because what collects *.prom must not collect it.
+    # Each process has a name of its own: if two shared one, one would rename the half-written file
+    # of the other. It does not end as `name` does, because a collector of *.prom must not collect
+    # it.
     temporary = f".{name}.{os.getpid()}.new"
     try:
         _fill(directory, temporary, data, mode)
@@ -81,8 +82,8 @@ def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove the temporary files of those who were killed at it; that of a process that lives is
-    still being written."""
+    """Remove the temporary files of processes that were killed while they wrote. A process that
+    lives is still writing its own."""
     for entry in os.listdir(directory):
         pid = entry[len(name) + 2 : -4]
         if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
@@ -90,8 +91,8 @@ def _remove_leftovers(directory: int, name: str) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether another process of this number is there. Ours is not at work on the file: this one is
-    about to begin."""
+    """Whether another process has this number. We ourselves do not write the file yet: we are about
+    to begin."""
     if pid == os.getpid():
         return False
     try:
@@ -104,7 +105,7 @@ def _lives(pid: int) -> bool:
 
 
 def remove(directory: int, name: str) -> bool:
-    """Remove a file of ours; whether that could be done."""
+    """Remove a file of ours; return whether that was possible."""
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:

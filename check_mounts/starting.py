@@ -1,8 +1,7 @@
-"""The start of the daemon, rehearsed in another process; where that is caught by something that
-hangs, it is said, and there is no start.
+"""The start of the daemon, rehearsed in another process. Where something that hangs catches that
+process, the daemon reports it and does not start.
 
-Import budget: that of trial, logs and notify. Nothing else of the program is loaded yet.
-"""
+Import budget: that of trial, logs and notify. Nothing else of the program is loaded yet."""
 
 from __future__ import annotations
 
@@ -15,19 +14,19 @@ from check_mounts import logs, notify, text
 from check_mounts.signals import Interrupts
 from check_mounts.trial import Trial
 
-# How long it may stand still, in seconds, and how long it may take in all: less than systemd waits
-# for a start (90 s).
+# How long the rehearsal may stand still, in seconds, and how long it may take in all: less than
+# systemd waits for a start (90 s).
 _STILL, _LONGEST = 3.0, 60.0
-# They ask for something else once the daemon runs.
+# These signals do not ask for the end once the daemon runs.
 _CALLS = frozenset(("SIGHUP", "SIGUSR1"))
 
 
 def rehearsed(
     rehearse: Callable[[], bytes], arguments: Sequence[str], interrupts: Interrupts, foreground: bool
 ) -> Optional[bytes]:
-    """What the rehearsal gives, in a process that may hang; None where there is no start, which has
-    been said then. Empty where no process can be had, or the rehearsal was no success: the start
-    itself says what is wrong."""
+    """The rehearsal's result, from a process that may hang; None where the daemon must not start,
+    which has been reported then. Empty where no process is available, or the rehearsal failed: the
+    start itself says what is wrong."""
 
     def called_off() -> bool:
         return bool(set(interrupts.names) - _CALLS)
@@ -41,7 +40,7 @@ def rehearsed(
         return trial.answer
     if called_off():
         _refuse(f"the start was interrupted by {interrupts.name}", foreground)
-    elif trial.words.startswith("stuck"):
+    elif trial.is_stuck:
         _refuse(f"cannot start: {trial.words}", foreground)
     else:
         return b""
@@ -49,7 +48,7 @@ def rehearsed(
 
 
 def _refuse(words: str, foreground: bool) -> None:
-    """Say so on stdout and in the log, and to systemd."""
+    """Report it on stdout, in the log and to systemd."""
     try:
         os.write(1, f"MOUNTS UNKNOWN - {words}\n".encode("utf-8", "surrogateescape"))
     except OSError:

@@ -1,5 +1,5 @@
 """The daemon's side of the status file: what ``check_mounts --cached`` prints, written after each
-pass. What the file holds is said in cache, which reads it.
+pass. cache, which reads the file, says what it holds.
 
 Import budget: what cache and replacing need."""
 
@@ -14,14 +14,14 @@ def write(path: str, state: int, texts: Sequence[bytes], taken: float, valid_unt
     """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on
     CLOCK_BOOTTIME.
 
-    Raises OSError (also if /proc does not tell the boot's ID) and, for what a reader would have to
-    refuse, ValueError."""
+    Raises OSError (also if /proc does not tell the boot's ID), and ValueError for a result that a
+    reader would have to refuse."""
     replacing.replace(path, compose(cache.Result(state, texts, taken, valid_until, cache.boot_id())))
 
 
 def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], taken: float, valid_until: float) -> None:
-    """The same for a file in a directory that is open. Where it fails, no result of another state
-    stays there."""
+    """Put a result into a file in a directory that is open. Where that fails, no result of another
+    state stays there."""
     verdict = cache.VERDICT % cache.STATES[state]
     try:
         data = compose(cache.Result(state, texts, taken, valid_until, cache.boot_id()))

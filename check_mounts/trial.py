@@ -1,8 +1,8 @@
-"""What the daemon reads, read by a process of its own that may hang in it and be given up. The
-daemon has no watcher: systemd knows it by its pid.
+"""A process that does for the daemon what may hang, and that can be given up. The daemon has no
+watcher: systemd knows it by its pid.
 
-Import budget: that of forked, caught and watcher. Used before anything of the program or of other
-libraries is loaded, too."""
+Import budget: that of forked, caught and watcher. It is also used before the rest of the program or
+other libraries are loaded."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from typing import NoReturn, Optional
 
 from check_mounts import caught, forked, notes, processes, reading, watcher
 
-# How often is looked what no event tells: that a process stands still, or that it has ended.
+# How often we look for what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
 # How long a process that was killed may take to end.
 _TO_END = 0.05
 _NOTES_FD, _ANSWER_FD = 3, 4
-# An answer begins with its length, in bytes. One that is shorter is of a process that was killed.
+# An answer begins with its length, in bytes. A shorter one comes from a process that was killed.
 _LENGTH = 8
-# The first byte of an answer: what the action gave, or that an earlier start is stuck.
+# The first byte of an answer: the action's result follows, or why an earlier start is stuck.
 _GIVEN, _CAUGHT = b"=", b"!"
 
 
 class Trial:
-    """``action`` in a process of its own. With ``arguments`` it is entered among the runs that were
-    started with them, and not carried out where an earlier one is stuck.
+    """``action`` in a process of its own. With ``arguments`` the process has an entry among the
+    runs that were started with them, and does nothing where an earlier one is stuck.
 
-    After :meth:`wait`, ``answer`` is what the action gave, None where it did not come to its end;
-    then ``words`` say what happened, and ``left`` has the process if it has not ended although it
-    was killed. Raises OSError where no process can be had."""
+    After :meth:`wait`, ``answer`` is the action's result, None where the action did not come to its
+    end. Then ``words`` say what happened, ``is_stuck`` whether the process hung or an earlier one
+    does, and ``left`` has the process if it has not ended although it was killed. Raises OSError
+    where no process is available."""
 
     def __init__(self, action: Callable[[], bytes], arguments: Optional[Sequence[str]] = None) -> None:
         self.answer: Optional[bytes] = None
         self.words = ""
+        self.is_stuck = False
         self.left: list[int] = []
         self._action, self._arguments = action, arguments
         self._data = b""
@@ -59,24 +61,24 @@ class Trial:
     def wait(
         self, still: float, longest: float, interrupted: Callable[[], bool], feed: Callable[[], None] = lambda: None
     ) -> Trial:
-        """Until it has ended, has stood still for so many seconds, or has taken the longest time;
-        ``feed`` is called now and then."""
+        """Wait until the process has ended, has stood still for ``still`` seconds, or has taken
+        ``longest`` seconds. ``feed`` is called now and then."""
         poll = select.poll()
         poll.register(self._answer_fd, select.POLLIN)
         begun = time.monotonic()
-        at, since = 0.0, begun + min(still, 1.0)  # for it to begin
+        at, since = 0.0, begun + min(still, 1.0)  # time to begin
         is_open = True
         while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
             is_open = not poll.poll(_MOMENT * 1000) or self._read()
             now_at = watcher.processor_time(self._pid)
-            if now_at != at or processes.is_runnable(self._pid):  # on a busy host it may get no processor for a while
+            if now_at != at or processes.is_runnable(self._pid):  # a busy host may give it no processor for a while
                 at, since = now_at, time.monotonic()
             feed()
         self._end(is_stuck=is_open)
         return self
 
     def _read(self) -> bool:
-        """Whether there may be more."""
+        """Read what has come; return whether more may come."""
         try:
             data = os.read(self._answer_fd, 1 << 20)
         except BlockingIOError:
@@ -90,8 +92,9 @@ class Trial:
             if answer[:1] == _GIVEN:
                 self.answer = answer[1:]
             else:
-                self.words = answer[1:].decode("utf-8", "replace")
+                self.words, self.is_stuck = answer[1:].decode("utf-8", "replace"), True
         else:
+            self.is_stuck = is_stuck
             how = "stuck" if is_stuck else "ended while"
             self.words = notes.words(how, notes.Noted(self._memory).step, self._pid).decode("utf-8", "replace")
         for fd in (self._memory, self._answer_fd):
@@ -108,9 +111,10 @@ class Trial:
             time.sleep(0.001)
 
     def _serve(self, end: int, devnull: int) -> NoReturn:
-        """In the process. Whatever happens, it never returns into its parent's code."""
+        """Do the work, in the process. Whatever happens, it never returns into its parent's
+        code."""
         try:
-            # With our groups: what we may read, it may.
+            # With our groups: it may read what we may read.
             forked.settle(self._memory, end, devnull, self._parent, tuple(os.getgroups()))
             noted = notes.Notes(_NOTES_FD)
             reading.say_to(noted.step)
@@ -127,11 +131,9 @@ class Trial:
         noted.step("looking for earlier starts")
         run = caught.Run(self._arguments, noted, self._parent)
         try:
-            said = run.caught_before()
-            if said is not None:
-                return (
-                    _CAUGHT + said[0].partition(b"\n")[0].partition(b" - ")[2].rpartition(b", nothing was checked")[0]
-                )
+            earlier = run.caught_before()
+            if earlier is not None:
+                return _CAUGHT + earlier.what
             return _GIVEN + self._action()
         finally:
             run.leave()

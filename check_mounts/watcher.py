@@ -1,10 +1,11 @@
 """The process that the caller waits for. It forks before anything else, and touches nothing that
-could block: pipes, the clock, what it prints to, and the notes of its child, which are in memory.
-The child does all the rest. Where that is caught by something that hangs, this one says what it is
-caught in and what it had noted until then, and leaves it behind.
+could block: only pipes, the clock, its output, and the notes of its child, which are in memory. The
+child does all the rest. Where something that hangs catches the child, the watcher says what the
+child is caught in and what it had noted until then, and leaves it behind.
 
 Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter
-(signal is not, and imports enum); notes."""
+(signal is not, and imports enum); notes. That is why a few helpers of signals and processes stand
+here again."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -18,38 +19,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Optional
 
-# Until the child says otherwise: what a run takes at most where no option does, in seconds.
+# The longest that a run takes with default options, in seconds. It holds until the child says
+# otherwise.
 _DEADLINE = 9.0
-# How much later than it meant to be it may be done, and how much later still where it is not stuck
+# How much later than it said the child may be done, and how much later still where it is not stuck
 # but at work.
 _BEYOND, _BUSY = 0.5, 1.5
 # The same after a signal that asks for the end.
 _AFTER_SIGNAL = 0.5
-# How long the reader of our output may keep us in all, once there is nothing else to wait for.
+# How long the reader of our output may keep us in all, once we wait for nothing else.
 _PATIENCE = 4.0
-# The longest wait. Where one took so much longer, this host was stopped, and the child with it: it
-# has so long then to catch up.
+# The longest wait; how much longer one takes only where this host was stopped, and the child with
+# it; and how long the child has then to catch up.
 _SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
-# How long to wait where it cannot be waited for anything.
+# How long to sleep where poll(2) fails.
 _MOMENT = 0.01
 _UNKNOWN = 3
-# Of the notes, in the child; what is above is not the child's, and is for it to close.
+# The notes in the child. The descriptors above it are not the child's, and it must close them.
 MEMORY_FD = 3
 _PIPE_BUF = 4096  # what a pipe takes as a whole, in limits.h
-# Those of signals.Interrupts, and what a terminal sends for ^Z.
+# Those of signals.Interrupts.
 ENDING = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
-    signal.SIGVTALRM,
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGXCPU, signal.SIGVTALRM,
 )  # fmt: skip
+# And the one that a terminal sends for ^Z.
 _HANDLED = (*ENDING, signal.SIGTSTP, signal.SIGCHLD)
 
 
 def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
-    """Have ``work`` done in a child, which is given its notes and the pid of its watcher; the exit
+    """Have a child do ``work``, which gets its notes and the pid of its watcher; return the exit
     code.
 
-    ``submits``: that nothing is submitted is to be said on stderr. Raises OSError where no child
-    can be had."""
+    ``submits``: say on stderr where nothing is submitted. Raises OSError where no child can be
+    started."""
     made: list[int] = []
     try:
         memory = notes.create()
@@ -75,19 +78,18 @@ def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
 def _be_the_child(
     work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int
 ) -> "NoReturn":
-    """Never returns into the watcher's code."""
+    """Do the work and end. Never returns into the watcher's code."""
     code = _UNKNOWN
     try:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        # What a terminal or a supervisor sends to all of the group is passed on by the watcher,
-        # once.
+        # The watcher passes on, once, what a terminal or a supervisor sends to all of the group.
         try:
             os.setpgid(0, 0)
-        except OSError:  # only a filter refuses it: then it comes twice
+        except OSError:  # only a filter refuses it: then a signal comes twice
             pass
-        signal.signal(
-            signal.SIGTTOU, signal.SIG_IGN
-        )  # so in the background, where a terminal could stop it for writing
+        # With a group of its own it is in the background, where a terminal could stop it for
+        # writing.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         for fd, pipe in ((1, out), (2, err)):
             if not os.isatty(fd):
                 os.dup2(pipe, fd)
@@ -107,15 +109,14 @@ def _note(number: int, _frame: object) -> None:
 
 
 def _listen(wake: int) -> None:
-    """Note signals. Those for the child are blocked until it has handlers of its own; in us they
-    are as soon as it is there."""
+    """Note signals from now on. The signals for the child stay blocked: in the child until it has
+    handlers of its own, in the watcher until it has a child to pass them on to."""
     os.set_blocking(wake, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in _HANDLED:
-        if (
-            number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN
-        ):  # nohup(1) asks for SIGHUP to be ignored
+        # nohup(1) asks for SIGHUP to be ignored.
+        if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
 
 
@@ -126,7 +127,7 @@ def _listen_no_more() -> None:
 
 
 class _Stream:
-    """What the child writes, on its way to the caller."""
+    """One output of the child, on its way to the caller."""
 
     def __init__(self, source: int, target: int) -> None:
         self.source, self.target = source, target
@@ -136,13 +137,13 @@ class _Stream:
         self.is_open, self.is_read = True, True
 
     def read(self) -> None:
-        """All that there is."""
+        """Read all that has come."""
         try:
             while self.is_open:
                 data = os.read(self.source, 1 << 16)
                 self.is_open = bool(data)
                 self.add(data)
-        except OSError:  # EAGAIN: nothing there; anything else: again, with the next look
+        except OSError:  # EAGAIN: nothing has come; any other error: try again next time
             pass
 
     def add(self, data: bytes) -> None:
@@ -150,12 +151,12 @@ class _Stream:
             self.waiting += data
 
     def write(self) -> None:
-        """As much as a pipe takes without blocking, where poll says that it takes any."""
+        """Write as much as a pipe takes without blocking, once poll says that it takes any."""
         try:
             count = os.write(self.target, self.waiting[:_PIPE_BUF])
         except BlockingIOError:
             return
-        except OSError:  # EPIPE, ENOSPC, EBADF: nobody to tell; the exit code still says it
+        except OSError:  # EPIPE, ENOSPC, EBADF: nobody reads it; the exit code still says it
             self.waiting, self.is_read = b"", False
             return
         self.waiting, self.passed = self.waiting[count:], self.passed + count
@@ -166,7 +167,7 @@ class _Watcher:
         self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
         os.set_blocking(wake, False)
         try:
-            os.chdir("/")  # what the caller's directory is on is not kept busy
+            os.chdir("/")  # not to keep the filesystem of the caller's directory busy
         except OSError:
             pass
         self._out, self._err = _Stream(out, 1), _Stream(err, 2)
@@ -175,14 +176,14 @@ class _Watcher:
         self._signal: Optional[int] = None
         self._signals = 0
         self._signalled = 0.0
-        # How many seconds the child had run at the last look, whether it had since the one before,
-        # and when to look again.
+        # How many seconds the child had run at the last look, whether it had run since the look
+        # before, and when to look again.
         self._ran, self._computes, self._look = -1.0, False, 0.0
         self._is_there = True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD))
 
     def run(self) -> int:
-        """Until the child has ended, or its time is up; the exit code."""
+        """Wait until the child has ended, or its time is up; return the exit code."""
         while True:
             self._wait(min(_SLICE, max(0.0, self._due() - time.monotonic())))
             status = self._reaped()
@@ -198,13 +199,13 @@ class _Watcher:
     def _noted(self) -> notes.Noted:
         try:
             return notes.Noted(self._memory)
-        except (OSError, ValueError):  # no memory to be had
+        except (OSError, ValueError):  # no memory
             return notes.Noted.nothing()
 
     # -- waiting
 
     def _limit(self) -> float:
-        """When the child should be done."""
+        """When the child must be done."""
         limit = (self._noted().until or self._begun + _DEADLINE) + _BEYOND
         if self._signal is not None:
             limit = min(limit, self._signalled + _AFTER_SIGNAL)
@@ -224,7 +225,7 @@ class _Watcher:
         began = time.monotonic()
         try:
             ready = {fd for fd, _ in poll.poll(seconds * 1000 + 1)}
-        except OSError:  # ENOMEM: what waits is read and written all the same
+        except OSError:  # ENOMEM: read and write what waits all the same
             time.sleep(min(seconds, _MOMENT))
             ready = {self._wake, *(fd for stream in (self._out, self._err) for fd in (stream.source, stream.target))}
         now = time.monotonic()
@@ -251,7 +252,7 @@ class _Watcher:
                 self._send(number)
 
     def _stop(self) -> None:
-        """^Z: both stop, and go on together."""
+        """Stop the child and ourselves (^Z). Both go on together."""
         self._send(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self._send(signal.SIGCONT)
@@ -268,14 +269,14 @@ class _Watcher:
     def _reaped(self) -> "Optional[int]":
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:  # somebody ignores SIGCHLD for us
+        except ChildProcessError:  # our caller has SIGCHLD ignored
             pid, status = self._pid, _UNKNOWN << 8
         self._is_there = not pid
         return status if pid else None
 
     def _is_caught(self) -> bool:
-        """Its time is up. One that computes is not stuck, for this host has other things to do,
-        too: it is looked at once before."""
+        """Whether the child's time is up. A child that computes is not stuck, for this host has
+        other things to do, too: so we look at its processor time once before."""
         now, limit = time.monotonic(), self._limit()
         if now < limit - _LATE:
             self._ran = -1.0
@@ -309,7 +310,7 @@ class _Watcher:
 
     def _say(self, noted: notes.Noted, how: str, cut_short: bool) -> int:
         what = notes.words(how, noted.step, self._pid)
-        if noted.told >= 0 or self._out.passed or self._out.waiting:  # one verdict is enough
+        if noted.told >= 0 or self._out.passed or self._out.waiting:  # a verdict is out, which is enough
             self._err.add(b"check_mounts: %b\n" % what)
             return noted.told if noted.told >= 0 else _UNKNOWN
         output, state = notes.report(noted, what, cut_short)
@@ -320,7 +321,7 @@ class _Watcher:
 
     def _flush(self) -> None:
         """Hand the rest over. A reader that does not read must not keep us for ever. A signal that
-        comes now ends it; the first piece, which has the verdict, has its chance even so."""
+        comes now ends this, but the first piece, which has the verdict, still gets its chance."""
         until, known = time.monotonic() + _PATIENCE, self._signals
         while self._out.waiting or self._err.waiting:
             left = until - time.monotonic()
@@ -330,8 +331,8 @@ class _Watcher:
 
 
 def processor_time(pid: int) -> float:
-    """How many seconds a child has run; it does not while it waits for a file. 0 where that is not
-    known, or it has been reaped."""
+    """How many seconds a child has run on a processor, which it does not while it waits for a file;
+    0 where that is not known, or the child has been reaped."""
     try:
         return time.clock_gettime(~pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
     except OSError:

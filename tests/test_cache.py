@@ -24,8 +24,10 @@ from tests.conftest import PYTHON, ROOT, Mounts, ageless, until
 TEXTS = (
     b"MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\n",
     b"MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\nWARNING: /srv (ext4) denied\n",
-    "MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\nWARNING: /srv (ext4) denied\nOK: /home/ü (ext4)\n".encode(),
-    b"MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\nWARNING: /srv (ext4) denied\nOK: /home (ext4)\nstat 0.001 s\n",
+    "MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\n"
+    "WARNING: /srv (ext4) denied\nOK: /home/ü (ext4)\n".encode(),
+    b"MOUNTS WARNING - 1 of 2 mounts failed: /srv | mounts=2 ok=1\n"
+    b"WARNING: /srv (ext4) denied\nOK: /home (ext4)\nstat 0.001 s\n",
 )
 # What the shell of every test does first: give the rest of the words to the program.
 WITHOUT_STDOUT = ["sh", "-c", 'exec "$@" >&-', "sh"]
@@ -285,7 +287,7 @@ def test_what_is_too_old(status: Path) -> None:
     asked = "is the daemon running? systemctl status check_mounts"
     line = refusal(status)
     assert (
-        re.sub(r"3\d(\.\d)? s", "30 s", line) == f"the result in {status} is 30 s old, it was valid for 12 s: {asked}"
+        re.sub(r"3\d(\.\d)? s", "30 s", line) == f"the result in {status} is 30 s old, and was valid for 12 s: {asked}"
     )
     write(status, age=30, valid=600)
     assert ask(status).returncode == ask(status, "--max-age=400").returncode == 1
@@ -301,7 +303,7 @@ def test_what_is_from_the_future_or_of_another_boot(status: Path) -> None:
     replacing.replace(str(status), status_file.compose(other))
     assert (
         refusal(status)
-        == f"the result in {status} is of another boot: is the daemon running? systemctl status check_mounts"
+        == f"the result in {status} is from another boot: is the daemon running? systemctl status check_mounts"
     )
 
 
@@ -334,14 +336,14 @@ def test_what_is_no_regular_file(status: Path) -> None:
 def test_a_file_that_others_can_write_to(status: Path, mode: int) -> None:
     write(status)
     status.chmod(mode)
-    assert refusal(status) == f"{status} can be written to by others than its owner: chmod go-w"
+    assert refusal(status) == f"others than its owner can write to {status}: chmod go-w"
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
 def test_a_directory_that_others_can_write_to(status: Path, mode: int) -> None:
     write(status)
     status.parent.chmod(mode)
-    line = f"{status.parent} can be written to by others than its owner: chmod go-w, or another directory"
+    line = f"others than its owner can write to {status.parent}: chmod go-w, or use another directory"
     assert refusal(status) == line
     status.unlink()
     assert refusal(status) == line, "others can create it"
@@ -377,7 +379,9 @@ def test_what_the_reader_may_not_read(public: Path) -> None:
     place.chmod(0o755)
     status = place / "status"
     write(status)
-    line = f"{status} cannot be read: Permission denied (EACCES): name a regular file, no link, that uid 65534 may read"
+    line = (
+        f"{status} cannot be read: Permission denied (EACCES): name a regular file (not a link) that uid 65534 may read"
+    )
     status.chmod(0o600)
     assert refusal(status, wrapper=as_user(65534), program=public) == line
     status.chmod(0o644)
@@ -717,7 +721,8 @@ def test_only_what_is_left_over_is_cleared_away(status: Path) -> None:
 
 
 def test_relative_paths(status: Path) -> None:
-    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; replacing.replace('status', b'new', 0o640)"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; "
+    script += "replacing.replace('status', b'new', 0o640)"
     subprocess.run([PYTHON, "-B", "-c", script, ROOT], cwd=status.parent, check=True, umask=0o777)
     assert (status.read_bytes(), status.stat().st_mode) == (b"new", 0o100640)
 

@@ -48,7 +48,8 @@ def _started(
         "env": {**daemon.plugin.environment, **(environment or {})},
         "stdin": subprocess.DEVNULL,
     }
-    return Result(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options))  # type: ignore[call-overload]
+    pipe = subprocess.PIPE
+    return Result(subprocess.Popen(command, stdout=pipe, stderr=pipe, **options))  # type: ignore[call-overload]
 
 
 @pytest.mark.root

@@ -287,7 +287,8 @@ def test_names_that_cannot_be(daemon: Daemon, plugin: Plugin, tmp_path: Path) ->
     for words, expected in (
         (
             ("/x",),
-            "argument --cache: '/x' is in the root directory: the result needs a directory of its own, as in /run/check_mounts/status",
+            "argument --cache: '/x' is in the root directory: "
+            "the result needs a directory of its own, as in /run/check_mounts/status",
         ),
         (("/run/../x",), "argument --cache: '/run/../x' is in the root directory: "),
         (("//x",), "argument --cache: '//x' is in the root directory: "),
@@ -355,7 +356,8 @@ def test_sealed() -> None:
 @pytest.mark.parametrize(
     ("taken", "valid_until"),
     [
-        (b"-inf", b"inf"), (b"1.500000000", b"inf"), (b"-inf", b"2.000000000"), (b"nan", b"nan"), (b"-1.000000000", b"2.000000000"),
+        (b"-inf", b"inf"), (b"1.500000000", b"inf"), (b"-inf", b"2.000000000"), (b"nan", b"nan"),
+        (b"-1.000000000", b"2.000000000"),
         (b"1.500000000", b"1000000000000.000000000"), (b"2.000000000", b"1.500000000"), (b"1.5", b"2.000000000"),
         (b"1.500000000", b"2e0"), (b"1_0.500000000", b"20.000000000"), (b"+1.500000000", b"2.000000000"),
     ],

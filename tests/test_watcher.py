@@ -257,10 +257,12 @@ def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugi
 def _written(plugin: Plugin, script: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
     """The plugin with something else in place of a check: what the script defines as
     ``check(arguments, noted)``."""
-    code = f"import os, sys, time, signal\nfrom check_mounts import __main__\n{script}\n__main__._check = check\n__main__.main()"
+    code = f"import os, sys, time, signal\nfrom check_mounts import __main__\n{script}\n"
+    code += "__main__._check = check\n__main__.main()"
     options.setdefault("stdout", subprocess.PIPE)
     options.setdefault("stderr", subprocess.PIPE)
-    return subprocess.Popen([PYTHON, "-c", code, *arguments], env=plugin.environment, **options)  # type: ignore[call-overload,no-any-return]
+    command = [PYTHON, "-c", code, *arguments]
+    return subprocess.Popen(command, env=plugin.environment, **options)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.mark.parametrize("code", range(4))
@@ -565,7 +567,8 @@ def test_nothing_is_submitted_is_said_on_stderr(plugin: Plugin, hung: Path) -> N
 @pytest.mark.parametrize(
     "call",
     [
-        "memfd_create", "ftruncate", "pipe2", "poll", "wait4", "setpgid", "getcwd", "pwrite64", "mkdirat", "unlinkat", "prctl",
+        "memfd_create", "ftruncate", "pipe2", "poll", "wait4", "setpgid", "getcwd", "pwrite64", "mkdirat", "unlinkat",
+        "prctl",
         "close_range", "kill", "ioctl",
     ],
 )  # fmt: skip
@@ -664,7 +667,9 @@ def test_whose_entries_are_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert own.caught_before() is None
     assert f"{prefix}999999999.1.999999999.1" not in os.listdir(tmp_path / "d")
     (tmp_path / "d" / f"{prefix}{os.getpid()}.{start}.999999999.1").write_bytes(b"damaged")
-    assert own.caught_before() == (b"MOUNTS UNKNOWN - stuck starting (pid %d), nothing was checked\n" % os.getpid(), 3)
+    earlier = own.caught_before()
+    assert earlier is not None and earlier.what == b"stuck starting (pid %d)" % os.getpid()
+    assert earlier.report() == (b"MOUNTS UNKNOWN - %b, nothing was checked\n" % earlier.what, 3)
     assert caught.Run(["b"], notes.Notes(notes.create()), os.getpid()).caught_before() is None
     own.leave()
 
