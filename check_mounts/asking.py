@@ -127,7 +127,7 @@ class Asking:
         if place_now is not None:
             request = request._replace(place_now=lambda: place_now(mount))
         if writing:
-            answer = writeprobe.answer(request, mount.device, self._registry, desk.note, desk.parent)
+            answer = writeprobe.answer(request, mount.device, self._registry.promises, desk.note, desk.parent)
         else:
             answer = probe.answer(request, note, desk.parent)
         self._registry.leave(desk.slot)

@@ -8,7 +8,7 @@ import syslog
 from collections.abc import Callable, Iterator
 from typing import Optional
 
-from check_mounts import checking, stuck, text
+from check_mounts import checking, processes, text
 from check_mounts.checking import Options
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
 from check_mounts.logs import Log
@@ -62,7 +62,7 @@ class Passes:
 
     def begin(self, options: Options, table: Table, chosen: Selection, whole: bool) -> None:
         """Start a pass. Raises OSError, see checking.begin."""
-        self._lost = [probe for probe in self._lost if stuck.process_start(probe.pid) == probe.start_time]
+        self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
         probing = checking.begin(options, table, chosen, lost=self._lost)
         keys = {mount.identity for mount in chosen.selected}
         fd = probing.fileno()

@@ -18,12 +18,12 @@ from check_mounts import (
     checking,
     config,
     demands,
+    directories,
     mounttable,
     names,
     option_parser,
     privilege,
     selection,
-    stuck,
     sysfs,
     text,
 )
@@ -155,7 +155,9 @@ def _settled(
         wrong=wrong,
         origins=origins,
         mountinfo=mountinfo,
-        state_dir=stuck.default_directory() if said.state_dir is None else absolute("--state-dir", said.state_dir),
+        state_dir=directories.default_directory()
+        if said.state_dir is None
+        else absolute("--state-dir", said.state_dir),
         verbosity=said.verbose,
         perfdata=said.perfdata,
         max_output=said.max_output,

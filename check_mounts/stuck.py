@@ -1,7 +1,7 @@
 """Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck
 process and not one a run.
 
-Import budget: ``itertools``, ``mmap``, ``os``, ``re``, ``stat``, ``time``; what directories needs.
+Import budget: ``itertools``, ``mmap``, ``os``, ``stat``, ``time``; what directories needs.
 
 Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
 each worker. The file is mapped into memory, and a worker writes its line itself **before** it
@@ -15,10 +15,6 @@ two one at least sees the other, and it counts up a byte in the other's header t
 that he is not alone writes his line, then reads the lines of the others, and steps back where one
 of them is at the same filesystem: both may, never neither.
 
-A write probe that is killed leaves its file behind. So an empty file in the state directory stands
-for each such file, from before it is made until it is removed; the next run that writes to that
-filesystem removes what is left, by its name, as the owner.
-
 The directory must be ours alone: whoever can write to it could hide a hung mount from us.
 """
 
@@ -27,19 +23,17 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import text
 from check_mounts.clocks import Boottime
-from check_mounts.directories import Unusable, default_directory, open_directory
+from check_mounts.directories import Unusable, open_directory
 from check_mounts.model import StuckProbe
 from check_mounts.processes import here, process_start
-
-__all__ = ["Registry", "default_directory", "process_start"]
+from check_mounts.promises import Promises
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
@@ -47,18 +41,10 @@ _VISITORS = RECORD_SIZE - 2  # where in the header others count up
 _OVER = RECORD_SIZE - 3  # and where a pass says that it has ended, though its process goes on
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
-# How long it is remembered, in seconds, what was left in a filesystem that is not mounted any more.
-# What a backup mounts each night, and what only runs in another mount namespace see, is met again
-# before.
-_LONG_GONE = 2 * 86400.0
 # The passes of this process.
 _passes = itertools.count(1)
 # The first byte of a line: on the way to the mount, at the mount, writing to it, back.
 _ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
-
-# A file that stands for one that a write probe makes: token, device and inode of the directory, pid
-# and start time of the worker.
-_PROMISE = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
 
 
 def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
@@ -102,6 +88,7 @@ class Registry:
         self._directory = self._file = -1
         self._name = ""
         self._alone = True
+        self.promises = Promises(self._path, -1)
         try:
             if path is None:
                 raise Unusable(why)
@@ -110,6 +97,7 @@ class Registry:
             where = f"{text.printable_argument(path)}: " if path is not None else ""
             self.unremembered = f"{where}{error}"
             return
+        self.promises = Promises(self._path, self._directory)
         self._boot = here()
         try:
             if slots:
@@ -304,50 +292,6 @@ class Registry:
         what it leaves."""
         return self._lines is not None
 
-    def promise(self, token: str, directory: tuple[int, int, int]) -> str:
-        """In a worker, before it makes a file with this token (32 hexadecimal digits) in its name:
-        remember it. ``directory`` is where: major, minor, inode. Gives what :meth:`kept` needs.
-        Raises OSError: then no file must be made."""
-        pid = os.getpid()
-        path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        return path
-
-    def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """In a worker: (path, token) of what was promised for a directory by those who are gone.
-        Raises OSError."""
-        found = []
-        for name in sorted(os.listdir(self._path)):
-            match = _PROMISE.match(name)
-            if match and match[2] == _words(directory) and process_start(int(match[3])) != int(match[4]):
-                found.append((f"{self._path}/{name}", match[1]))
-        return found
-
-    def forget_promises(self, is_mounted: Callable[[tuple[int, int]], bool]) -> None:
-        """Forget what was promised for filesystems that have not been mounted for long, by those
-        who are gone.
-
-        Every run that meets one of them removes what is left and promises anew, so none that is in
-        use is old. A number that was given to another filesystem meanwhile costs nobody anything:
-        the name is not there."""
-        if self._directory < 0:
-            return
-        latest = time.time() - _LONG_GONE
-        for name in filter(_PROMISE.match, self._names()):
-            try:
-                if os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime > latest:
-                    continue
-                _, _, place, pid, start = name.split(".")
-                major, minor, _ = map(int, place.split(":"))
-                if process_start(int(pid)) != int(start) and not is_mounted((major, minor)):
-                    os.unlink(name, dir_fd=self._directory)
-            except (OSError, ValueError):
-                pass  # a concurrent run was quicker, or it is none of ours
-
-    def kept(self, path: str) -> None:
-        """In a worker: what was promised is removed. Raises OSError."""
-        os.unlink(path)
-
     def _mark(self, slot: int, mark: bytes) -> None:
         if self._lines is not None:
             offset = RECORD_SIZE * (slot + 1)
@@ -387,10 +331,6 @@ def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
         return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
     finally:
         os.close(fd)
-
-
-def _words(directory: tuple[int, int, int]) -> str:
-    return ":".join(map(str, directory))
 
 
 def _is_running(name: str, data: bytes) -> bool:

@@ -257,7 +257,7 @@ class Pass:
         # What shares the fate of another mount has no outcome of its own.
         lost = [_lost(each) for each in found.values() if each.stuck_pid in left and each.outcome]
         self.left = Left(left, tuple(lost))
-        self._registry.forget_promises(self._inquiry.plan.has_device)
+        self._registry.promises.forget_long_gone(self._inquiry.plan.has_device)
         self._registry.close(any_stuck=bool(left))
         stuck = left | {each.pid for each in self._registry.probes}
         for key, finding in found.items():

@@ -1,8 +1,8 @@
 """What the daemon waits for beside its passes: a changed mount table, and the end of processes that
 hung filesystems hold.
 
-Import budget: ``os``, ``resource``, ``select``, ``time``; clocks, mounttable, stuck for
-/proc/PID/stat, syscalls for children."""
+Import budget: ``os``, ``resource``, ``select``, ``time``; clocks, mounttable, processes for
+/proc/PID/stat and children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Iterable
 
-from check_mounts import mounttable, processes, stuck
+from check_mounts import mounttable, processes
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 
@@ -189,7 +189,7 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
-        return processes.reaped(pid) if pid in self._children else stuck.process_start(pid) is None
+        return processes.reaped(pid) if pid in self._children else processes.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

@@ -48,7 +48,7 @@ _UNREMOVABLE = 4
 
 class Memory(Protocol):
     """Where the names of files are remembered that have not been removed yet
-    (:class:`check_mounts.stuck.Registry`)."""
+    (:class:`check_mounts.promises.Promises`)."""
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
         """Remember that a file with this token is about to be made in this directory."""

@@ -32,7 +32,8 @@ PATH_USERS = {
         "mkdir",
         "unlink",
     },  # the state directory, that of the result
-    "stuck": {"open", "listdir", "stat", "unlink", "truncate"},  # the state directory
+    "stuck": {"open", "listdir", "unlink", "truncate"},  # the state directory
+    "promises": {"open", "listdir", "stat", "unlink"},  # the state directory
     "sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "caught": {"listdir", "open", "unlink"},  # the entries of runs
     "trial": {"open"},  # /dev/null

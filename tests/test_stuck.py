@@ -15,8 +15,9 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from check_mounts import asking, checking, mounttable, selection, stuck, workers
-from check_mounts.stuck import RECORD_SIZE, Registry, process_start
+from check_mounts import asking, checking, directories, mounttable, selection, workers
+from check_mounts.processes import process_start
+from check_mounts.stuck import RECORD_SIZE, Registry
 from tests.conftest import Fuse, Mounts, Plugin, remaining
 
 
@@ -341,11 +342,11 @@ def test_the_memory_survives_corruption_of_another_file(fuse: Fuse, plugin: Plug
 
 def test_default_directories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert stuck.default_directory() == "/run/check_mounts"
+    assert directories.default_directory() == "/run/check_mounts"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    assert stuck.default_directory() == "/run/user/1000/check_mounts"
+    assert directories.default_directory() == "/run/user/1000/check_mounts"
     monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
-    assert stuck.default_directory() == "/tmp/check_mounts-1000"
+    assert directories.default_directory() == "/tmp/check_mounts-1000"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert stuck.default_directory() == "/tmp/check_mounts-1000"
+    assert directories.default_directory() == "/tmp/check_mounts-1000"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, option_table, stuck
+from check_mounts import cache, directories, option_table
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 
 UNIT = ROOT / "nrpe/check_mounts.service"
@@ -105,7 +105,7 @@ def test_paths_and_names() -> None:
     runtime = f"/run/{_value('RuntimeDirectory')}"
     assert os.path.dirname(cache.DEFAULT_PATH) == runtime
     if os.geteuid() == 0:
-        assert stuck.default_directory() == runtime
+        assert directories.default_directory() == runtime
     assert option_table.DEFAULT_CONFIG in UNIT.read_text()
     for page in re.findall(r"man:(\S+)\((\d)\)", _value("Documentation")):
         assert (ROOT / "man" / ".".join(page)).is_file()

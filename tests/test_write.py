@@ -16,7 +16,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import frames, mounttable, probe, stuck, writeprobe
+from check_mounts import frames, mounttable, probe, processes, stuck, writeprobe
 from check_mounts.model import Mount
 from check_mounts.outcome import Step
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
@@ -153,7 +153,7 @@ class Killed:
             if self.unlink is not None:
                 os.unlink = self._unlinked  # type: ignore[assignment]
             request = probe.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
-            frame = writeprobe.answer(request, self.mount.device, registry, self._note, os.getppid())[0]
+            frame = writeprobe.answer(request, self.mount.device, registry.promises, self._note, os.getppid())[0]
             os._exit(frames.unpack_answer(frame).errno or 0)
         status = os.waitpid(pid, 0)[1]
         registry.close(any_stuck=False)
@@ -308,7 +308,7 @@ def test_what_was_left_where_nothing_is_mounted_is_forgotten_some_day(mounts: Mo
     path = mounts.tmpfs("tmpfs", f"uid={_OWNER},mode=0700")
     _leave(path, plugin, 1)
     (mounted,) = _promises(plugin)
-    start = stuck.process_start(os.getpid())
+    start = processes.process_start(os.getpid())
     gone, alive, fresh, odd = (
         f"write.{number * 32}.{rest}"
         for number, rest in zip(
