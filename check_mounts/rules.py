@@ -69,7 +69,7 @@ class Rules:
             "expect-ro": "" if self.expect_ro is None else _yes(self.expect_ro),
             **_declared_words(self.declared),
         }
-        said["ignore-option"] = f"{len(self.ignored_options)} patterns" if self.ignored_options else ""
+        said["ignore-option"] = text.counted(len(self.ignored_options), "pattern") if self.ignored_options else ""
         return [(key, value) for key, value in said.items() if value]
 
 
