@@ -16,15 +16,25 @@ DECLARED = {
     "sources", "spec", "units",
 }  # fmt: skip
 
+# What reads files that hold options.
+FILES = {"config_text", "extra_opts", "ini_syntax"}
+# What hands results to servers, and what the daemon needs.
+PASSIVE = {"passive", "delivery", "destinations", "submission_options", "submitting"}
+SERVICE = {"logs", "serve", "service_options"}
+
 # A part of the program -> its modules, by their last names. Each exists (test_modules_exist), so
 # none is forgotten when it gets another name.
-PARTS = {"declared": DECLARED}
+PARTS = {"declared": DECLARED, "files": FILES, "passive": PASSIVE, "service": SERVICE}
+ALL = list(PARTS)
 # A run -> the parts that it has no use for.
 RUNS: list[tuple[list[str], list[str]]] = [
-    ([], ["declared"]),
-    (["/"], ["declared"]),
-    (["--json"], ["declared"]),
-    (["-vvv", "--type", "ext4", "--timeout", "3"], ["declared"]),
+    ([], ALL),
+    (["/"], ALL),
+    (["--json"], ALL),
+    (["-vvv", "--include-type", "ext4", "--timeout", "3", "--write"], ALL),
+    (["--systemd"], ["files", "passive", "service"]),
+    (["--submit=command-file:/nonexistent"], ["declared", "files", "service"]),
+    (["--extra-opts=@/nonexistent"], ["declared", "passive", "service"]),
 ]
 
 
@@ -42,7 +52,7 @@ def loaded(plugin: Plugin, *arguments: str) -> set[str]:
 @pytest.mark.parametrize("part", PARTS)
 def test_modules_exist(part: str) -> None:
     package = Path(__file__).resolve().parent.parent / "check_mounts"
-    assert PARTS[part] <= {path.stem for path in package.rglob("*.py")}
+    assert PARTS[part] <= {path.stem for path in package.rglob("*")}
 
 
 @pytest.mark.parametrize(("arguments", "parts"), RUNS, ids=lambda value: " ".join(value) or "nothing")
