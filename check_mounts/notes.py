@@ -25,11 +25,11 @@ _LONGEST_LINE = 1000
 _NAMED = 3
 
 
-def create() -> int:
-    """Make a file in memory for notes. Raises OSError."""
+def create(more: int = 0) -> int:
+    """Make a file in memory for notes, with room for ``more`` bytes behind them. Raises OSError."""
     fd = os.memfd_create("check_mounts", os.MFD_CLOEXEC)
     try:
-        os.ftruncate(fd, SIZE)
+        os.ftruncate(fd, SIZE + more)
     except BaseException:
         os.close(fd)
         raise

@@ -1,13 +1,14 @@
 """Questions to files, directories and the database of users, which options and configuration files
 raise. Each is announced before it is asked, and its answer can be recorded and given again.
 
-Import budget: text. A question may hang. A single run has a watcher, which must know the last
-question. The daemon has none: a process that it can give up asks everything and records the
-answers, and the daemon works with these, without asking anything itself."""
+Import budget: ``marshal``; text. A question may hang. A single run has a watcher, which must know
+the last question. The daemon has none: a process that it can give up asks everything and records
+the answers, and the daemon works with these, without asking anything itself."""
 
 from __future__ import annotations
 
 import errno
+import marshal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional, TypeVar
@@ -20,8 +21,29 @@ Value = TypeVar("Value")
 Answers = dict[tuple[str, str], tuple[Any, int, str]]
 
 
-class Changed(Exception):
+# How long all recorded answers may be together, in bytes: an fstab of the largest size that is read
+# (16 MiB), and as much again for everything else.
+MOST = 32 << 20
+# The number of an error that is no error of the system: this answer had no room.
+_NO_ROOM = -1
+
+
+class Unanswered(Exception):
+    """A question without a recorded answer; the message says why."""
+
+
+class Changed(Unanswered):
     """A question that was not asked when the answers were recorded."""
+
+
+class TooMuch(Unanswered):
+    """The answers are too long to be recorded."""
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(
+            f"{what} {text.clipped(text.printable_argument(name), 400)}: "
+            f"with it, more than {MOST >> 20} MiB would have to be read"
+        )
 
 
 class _Through:
@@ -29,6 +51,7 @@ class _Through:
 
     say: Callable[[str], None] = staticmethod(lambda words: None)
     recorded: Optional[Answers] = None
+    room = 0
     given: Optional[Answers] = None
 
 
@@ -46,8 +69,9 @@ def step(words: str) -> None:
 
 
 def asked(what: str, name: str, ask: Callable[[str], Value]) -> Value:
-    """Answer ``ask(name)``, which is announced as ``what``. Raises OSError as ``ask`` does; Changed
-    where answers are given again, and this one was not recorded."""
+    """Answer ``ask(name)``, which is announced as ``what``. Raises OSError as ``ask`` does; TooMuch
+    where answers are recorded, and this one is too long; Changed where answers are given again, and
+    this one was not recorded."""
     if _through.given is not None:
         return _again(what, name, _through.given)  # type: ignore[no-any-return]
     step(f"{what} {text.clipped(text.printable_argument(name), 400)}")
@@ -55,17 +79,28 @@ def asked(what: str, name: str, ask: Callable[[str], Value]) -> Value:
         answer = ask(name)
     except OSError as error:
         if _through.recorded is not None:
-            _through.recorded[what, name] = (None, error.errno or errno.EIO, error.strerror or "")
+            _record(_through.recorded, what, name, (None, error.errno or errno.EIO, error.strerror or ""))
         raise
     if _through.recorded is not None:
-        _through.recorded[what, name] = (answer, 0, "")
+        _record(_through.recorded, what, name, (answer, 0, ""))
     return answer
+
+
+def _record(answers: Answers, what: str, name: str, answer: tuple[Any, int, str]) -> None:
+    """Raises TooMuch."""
+    _through.room -= len(marshal.dumps((what, name, answer)))
+    if _through.room < 0:
+        answers[what, name] = (None, _NO_ROOM, "")
+        raise TooMuch(what, name)
+    answers[what, name] = answer
 
 
 def _again(what: str, name: str, answers: Answers) -> Any:
     if (what, name) not in answers:
         raise Changed(f"{what} {text.printable_argument(name)}")
     value, number, words = answers[what, name]
+    if number == _NO_ROOM:
+        raise TooMuch(what, name)
     if number:
         raise OSError(number, words)
     return value
@@ -75,7 +110,7 @@ def _again(what: str, name: str, answers: Answers) -> Any:
 def recorded() -> Iterator[Answers]:
     """Record the questions that are asked in this context, with their answers."""
     answers: Answers = {}
-    _through.recorded = answers
+    _through.recorded, _through.room = answers, MOST
     try:
         yield answers
     finally:

@@ -48,6 +48,8 @@ def again(answers: bytes, understand: Callable[[], Options]) -> Options:
             return understand()
     except reading.Changed as error:
         raise Rejected(f"not the same files were asked for twice: {error}") from None
+    except reading.TooMuch as error:
+        raise Rejected(str(error)) from None
 
 
 class Reloader:

@@ -20,7 +20,9 @@ _MOMENT = 0.05
 # How long a process that was killed may take to end.
 _TO_END = 0.05
 _NOTES_FD, _ANSWER_FD = 3, 4
-# An answer begins with its length, in bytes. A shorter one comes from a process that was killed.
+# The longest answer: all recorded answers, and what holds them together.
+_LONGEST = reading.MOST + 4096
+# This many bytes say how long an answer is. Fewer come from a process that was killed.
 _LENGTH = 8
 # The first byte of an answer: the action's result follows, or why an earlier start is stuck.
 _GIVEN, _CAUGHT = b"=", b"!"
@@ -29,6 +31,14 @@ _GIVEN, _CAUGHT = b"=", b"!"
 class Trial:
     """``action`` in a process of its own. With ``arguments`` the process has an entry among the
     runs that were started with them, and does nothing where an earlier one is stuck.
+
+    The process puts its answer into memory, behind its notes (memfd_create(2)), and then says how
+    long the answer is. So the process never waits for its parent, and the parent takes nothing
+    before all of the answer is there, and nothing longer than the longest answer.
+
+    The memory is not sealed (F_ADD_SEALS in fcntl(2)). It has no name; only this process, which is
+    our own code, has it open, and writes nothing after the length; and the parent does not map the
+    memory, but copies the answer before it looks at it.
 
     After :meth:`wait`, ``answer`` is the action's result, None where the action did not come to its
     end. Then ``words`` say what happened, ``is_stuck`` whether the process hung or an earlier one
@@ -45,7 +55,7 @@ class Trial:
         self._parent = os.getpid()
         made: list[int] = []
         try:
-            made += [notes.create(), os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), *os.pipe()]
+            made += [notes.create(_LONGEST), os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), *os.pipe()]
             self._memory, devnull, self._answer_fd, end = made
             self._pid = os.fork()
         except OSError:
@@ -80,23 +90,30 @@ class Trial:
     def _read(self) -> bool:
         """Read what has come; return whether more may come."""
         try:
-            data = os.read(self._answer_fd, 1 << 20)
+            data = os.read(self._answer_fd, _LENGTH)
         except BlockingIOError:
             return True
         self._data += data
         return bool(data)
 
+    def _given(self) -> Optional[bytes]:
+        """The whole answer; None where the process did not come to its end."""
+        length = int.from_bytes(self._data, "little") if len(self._data) == _LENGTH else 0
+        if not 0 < length <= _LONGEST:
+            return None
+        answer = os.pread(self._memory, length, notes.SIZE)
+        return answer if len(answer) == length else None
+
     def _end(self, is_stuck: bool) -> None:
-        answer = self._data[_LENGTH:]
-        if len(self._data) >= _LENGTH and len(answer) == int.from_bytes(self._data[:_LENGTH], "little"):
-            if answer[:1] == _GIVEN:
-                self.answer = answer[1:]
-            else:
-                self.words, self.is_stuck = answer[1:].decode("utf-8", "replace"), True
-        else:
+        answer = self._given()
+        if answer is None:
             self.is_stuck = is_stuck
             how = "stuck" if is_stuck else "ended while"
             self.words = notes.words(how, notes.Noted(self._memory).step, self._pid).decode("utf-8", "replace")
+        elif answer[:1] == _GIVEN:
+            self.answer = answer[1:]
+        else:
+            self.words, self.is_stuck = answer[1:].decode("utf-8", "replace"), True
         for fd in (self._memory, self._answer_fd):
             os.close(fd)
         try:
@@ -119,9 +136,12 @@ class Trial:
             noted = notes.Notes(_NOTES_FD)
             reading.say_to(noted.step)
             data = self._entered(noted)
-            data = len(data).to_bytes(_LENGTH, "little") + data
-            while data:
-                data = data[os.write(_ANSWER_FD, data) :]
+            if len(data) <= _LONGEST:
+                at, rest = notes.SIZE, memoryview(data)
+                while rest:
+                    written = os.pwrite(_NOTES_FD, rest, at)
+                    at, rest = at + written, rest[written:]
+                os.write(_ANSWER_FD, len(data).to_bytes(_LENGTH, "little"))
         finally:
             os._exit(0)
 

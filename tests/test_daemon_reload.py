@@ -375,3 +375,80 @@ def test_fstab_is_edited_while_it_is_read(mounts: Mounts, daemon: Daemon, tmp_pa
     daemon.signal(signal.SIGHUP)
     daemon.until(lambda result: (result.code, result.count("missing")) == (2, 2))
     assert not line.exists()
+
+
+# As soon as the worker has read the files, somebody replaces the configuration.
+_BETWEEN = """
+import os
+import check_mounts.reload as reload
+again = reload.again
+
+def replaced(answers, understand):
+    with open(os.environ["REPLACED"], "w") as file:
+        file.write("nonsense")
+    return again(answers, understand)
+
+reload.again = replaced
+"""
+
+
+def test_what_the_worker_has_read_counts(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """Not what is there by the time that the daemon understands it."""
+    mounts.tmpfs("home")
+    configuration, site = tmp_path / "c.conf", tmp_path / "site"
+    site.mkdir()
+    environment = {**daemon.plugin.environment, "REPLACED": str(configuration)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(site), environment["PYTHONPATH"]])
+    (site / "sitecustomize.py").write_text(_BETWEEN)
+    configuration.write_text("")
+    daemon.start("--config", str(configuration), env=environment)
+    assert configuration.read_text() == "nonsense"  # at the start as well
+    configuration.write_text(f'[mount "{mounts.base}/home"]\nexpect-ro = yes\n')
+    daemon.signal(signal.SIGHUP)
+    until(lambda: daemon.says("The configuration was read again"), 5)
+    daemon.until(lambda result: "expected ro" in result.lines[0])
+    assert configuration.read_text() == "nonsense"
+    daemon.signal(signal.SIGHUP)
+    configuration.write_text("")
+    until(lambda: daemon.says("The configuration was read again", 2), 5)
+
+
+def test_the_daemon_opens_no_file_of_the_configuration(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    """Only the worker does, which can be given up: not the configuration, not fstab, no ini file,
+    no unit, no database of users, no certificate."""
+    mounts.tmpfs("home")
+    configuration, fstab, ini, ca = (tmp_path / name for name in ("c.conf", "fstab", "plugins.ini", "ca.pem"))
+    configuration.write_text(
+        f'[mount "{mounts.base}/home"]\nas = nobody\n[submit "nrdp:https://127.0.0.1:1/nrdp"]\ntoken = x\nca = {ca}\n'
+    )
+    configuration.chmod(0o600)
+    fstab.write_text("")
+    ini.write_text("[check_mounts]\nexpect-ro=/nowhere\n")
+    ca.write_text("")
+    daemon.interval = 3600
+    daemon.start("--config", str(configuration), f"--fstab={fstab}", f"--extra-opts=@{ini}", "--systemd",
+                 "--severity", "missing=ok", "--submit", "nrdp:https://127.0.0.1:1/nrdp")  # fmt: skip
+    pid, trace = daemon.process.pid, tmp_path / "trace"
+    with subprocess.Popen(["strace", "-qq", "-e", "trace=%file", "-o", str(trace), "-p", str(pid)]) as tracer:
+        until(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{pid}/status").read_text())
+        daemon.signal(signal.SIGHUP)
+        until(lambda: daemon.says("The configuration was read again"), 30)
+        daemon.until_checked()
+        tracer.terminate()
+    named = [line.split('"')[1] for line in trace.read_text().splitlines() if '"' in line]
+    assert "/proc/self/mountinfo" in named or any("mountinfo" in path for path in named)  # it was traced
+    own = ("/proc/", "/sys/", "/dev/null", str(daemon.cache.parent), str(daemon.plugin.state_dir))
+    above = {"/", *map(str, daemon.cache.parents), *map(str, daemon.plugin.state_dir.parents)}
+    assert [path for path in named if path[:1] == "/" and path not in above and not path.startswith(own)] == []
+
+
+def test_a_file_that_is_too_large(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    mounts.tmpfs("home")
+    configuration = tmp_path / "c.conf"
+    configuration.write_text("")
+    daemon.start("--config", str(configuration))
+    configuration.write_text("#" * (1 << 20) + "\n")
+    daemon.signal(signal.SIGHUP)
+    told = f"The configuration is kept as it was: argument --config: {configuration}: larger than 1 MiB"
+    until(lambda: daemon.says(told), 5)
+    daemon.until_checked()

@@ -253,6 +253,12 @@ def test_answers_of_any_length() -> None:
         assert (tried.answer == data, tried.words, tried.left) == (True, "", [])
 
 
+def test_an_answer_that_is_too_long_is_none() -> None:
+    tried = _answer(lambda: bytes(trial._LONGEST))  # and the byte that says what it is
+    assert (tried.answer, tried.left) == (None, [])
+    assert len(_answer(lambda: bytes(trial._LONGEST - 1)).answer or b"") == trial._LONGEST - 1
+
+
 def _raise() -> bytes:
     raise RuntimeError
 
@@ -319,3 +325,20 @@ def test_recorded_and_given_again(tmp_path: Path) -> None:
         with pytest.raises(reading.Changed):
             reading.asked("a", "y", str.upper)
     assert ask() != first
+
+
+def test_what_is_too_long_to_be_recorded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be taken for a file that is not there."""
+    monkeypatch.setattr(reading, "MOST", 3 << 20)
+
+    def ask() -> None:
+        for name in ("/a", "/b", "/c", "/d"):
+            reading.asked("reading", name, lambda name: b"x" * (1 << 20))
+
+    words = "reading /c: with it, more than 3 MiB would have to be read"
+    with reading.recorded() as answers, pytest.raises(reading.TooMuch, match=words):
+        ask()
+    assert len(marshal.dumps(answers)) <= (3 << 20)
+    with reading.given(answers), pytest.raises(reading.TooMuch, match=words):
+        ask()
+    ask()  # a run that records nothing has no such limit
