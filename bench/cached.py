@@ -82,7 +82,8 @@ def main() -> None:
     floor, whole = statistics.median(floors), statistics.median(wholes)
     print(f"the daemon's result about {MOUNTS} mounts, milliseconds for each question:")
     print(
-        f"{' '.join(floor_command)} {floor:.2f}, check_mounts --cached {whole:.2f} (x {whole / floor:.2f}, claimed: {CLAIM})"
+        f"{' '.join(floor_command)} {floor:.2f}, check_mounts --cached {whole:.2f} (x {whole / floor:.2f}, "
+        f"claimed: {CLAIM})"
     )
 
 

@@ -88,7 +88,8 @@ class Server:
     def floor(self, name: str, output: str) -> float:
         """Results a second from one client that has its connection already."""
         connection, body = self.connection(), json.dumps({
-            "type": "Service", "service": f"{name}!mounts", "exit_status": 0, "plugin_output": output, "performance_data": [], "ttl": 129,
+            "type": "Service", "service": f"{name}!mounts", "exit_status": 0, "plugin_output": output,
+            "performance_data": [], "ttl": 129,
         })  # fmt: skip
         began, count = time.monotonic(), 0
         while time.monotonic() - began < _FLOOR_SECONDS:
@@ -115,7 +116,8 @@ class Client:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    PROGRAM, "--daemon", "--foreground", "--interval", str(INTERVAL), "--config", configuration, "-p", "/",
+                    PROGRAM, "--daemon", "--foreground", "--interval", str(INTERVAL), "--config", configuration, "-p",
+                    "/",
                     "--cache", self.base / "run/status", "--state-dir", self.base / "state",
                     "--submit", server.destination, "--submit-host", name,
                 ],
@@ -161,7 +163,8 @@ def measure(stack: Stack, hosts: int, intervals: int) -> bool:
     complaints = [f"{client.name}: {line}" for client in clients for line in client.complaints()]
     print(f"{hosts} daemons, started over {started - began:.0f} s; one client alone: {floor:.0f} results/s (the floor)")
     print(
-        f"within the next {seconds:.0f} s: {arrived} results arrived, {arrived / seconds:.2f}/s, wanted {hosts / INTERVAL:.2f}/s"
+        f"within the next {seconds:.0f} s: {arrived} results arrived, {arrived / seconds:.2f}/s, wanted "
+        f"{hosts / INTERVAL:.2f}/s"
     )
     print(f"all in all {passes} passes, of which lost: {lost}; complaints: {len(complaints)}")
     print("\n".join(complaints[:5]))

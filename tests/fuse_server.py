@@ -45,8 +45,10 @@ _OUT = struct.Struct("<IiQ")
 _ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
 
 OPERATIONS = {
-    "lookup": 1, "forget": 2, "getattr": 3, "setattr": 4, "readlink": 5, "mknod": 8, "unlink": 10, "open": 14, "read": 15, "write": 16,
-    "statfs": 17, "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29, "access": 34,
+    "lookup": 1, "forget": 2, "getattr": 3, "setattr": 4, "readlink": 5, "mknod": 8, "unlink": 10, "open": 14,
+    "read": 15, "write": 16,
+    "statfs": 17, "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29,
+    "access": 34,
     "create": 35, "interrupt": 36, "destroy": 38, "batch_forget": 42, "tmpfile": 51,
 }  # fmt: skip
 LOOKUP, FORGET, GETATTR, READLINK, STATFS, RELEASE = 1, 2, 3, 5, 17, 18

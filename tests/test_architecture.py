@@ -13,8 +13,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "check_mounts"
 # Calls that take a path. Only probe.py may use them on a mount; the others need them for what is
 # named here.
 PATH_CALLS = {
-    "open", "stat", "lstat", "statvfs", "access", "listdir", "scandir", "readlink", "realpath", "ismount", "exists", "isdir",
-    "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize", "openat2",
+    "open", "stat", "lstat", "statvfs", "access", "listdir", "scandir", "readlink", "realpath", "ismount", "exists",
+    "isdir",
+    "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize",
+    "openat2",
     "open_without_symlinks", "abspath",
 }  # fmt: skip
 PATH_USERS = {

@@ -49,22 +49,26 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (["-w", "nan"], "argument -w/--warning: 'nan' is not a range: 'nan' is not a number"),
         (
             ["-w", "stat=1"],
-            "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, verify, remove",
+            "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, "
+            "verify, remove",
         ),
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (
             ["--usage-warning", "110"],
-            "argument --usage-warning: '110' is not a range of percent used or of what is free: there is no more than 100 %",
+            "argument --usage-warning: '110' is not a range of percent used or of what is free: there is no "
+            "more than 100 %",
         ),
         (
             ["--inodes-critical", "10X:"],
-            "argument --inodes-critical: '10X:' is not a range of percent used or of what is free: '10X' is not a number, a percentage, or a number with one of K M G T P",
+            "argument --inodes-critical: '10X:' is not a range of percent used or of what is free: '10X' is not "
+            "a number, a percentage, or a number with one of K M G T P",
         ),
         (["--severity", "dead"], "argument --severity: 'dead' is not CONDITION=STATE"),
         (["--severity", "dead=bad"], "argument --severity: 'dead=bad': the states are ok, warning, critical, unknown"),
         (
             ["--severity", "gone=ok"],
-            "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, read-only, changed, "
+            "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, "
+            "read-only, changed, "
             "full, blocked, shadowed, unprobed",
         ),
         (
@@ -136,7 +140,8 @@ def test_a_user_that_only_root_can_be(plugin: Plugin, public: Path) -> None:
     result = _as_nobody(public, "--as", "root")
     assert (
         result.lines[0]
-        == "MOUNTS UNKNOWN - argument --as: only root, or a process with CAP_SETUID and CAP_SETGID, can act as another user"
+        == "MOUNTS UNKNOWN - argument --as: only root, or a process with CAP_SETUID and CAP_SETGID, can act as "
+        "another user"
     )
     assert result.code == 3
 
@@ -187,7 +192,8 @@ def test_a_line_that_is_none_is_unknown_and_the_rest_is_checked(plugin: Plugin, 
     result = plugin("--mountinfo", str(table), "-p", "/", "-v", below=False)
     assert (result.code, result.count("ok"), result.count("mounts"), result.count("unprobed")) == (3, 1, 1, 0)
     assert re.fullmatch(
-        r"MOUNTS UNKNOWN - 1 mount checked in [0-9.]+ s, 1 line not understood: line 1 of the mount table cannot be understood, "
+        r"MOUNTS UNKNOWN - 1 mount checked in [0-9.]+ s, 1 line not understood: line 1 of the mount table "
+        r"cannot be understood, "
         r"it has no separator ' - ' after at least six fields",
         result.verdict,
     )
@@ -228,7 +234,8 @@ def test_closed_standard_descriptors_are_taken_by_nothing_else(plugin: Plugin, t
     report = tmp_path / "report"
     script = (
         "import os; from check_mounts.__main__ import _open_standard_descriptors as o; o(); pipe = os.pipe(); "
-        f"open({str(report)!r}, 'w').write(str(min(pipe) > 2 and [os.readlink(f'/proc/self/fd/{{n}}') for n in range(3)]))"
+        f"open({str(report)!r}, 'w').write(str(min(pipe) > 2 and [os.readlink(f'/proc/self/fd/{{n}}') for n in "
+        f"range(3)]))"
     )
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", PYTHON, "-c", script]
     assert subprocess.run(command, env=plugin.environment, check=True).returncode == 0

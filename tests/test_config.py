@@ -306,7 +306,8 @@ SUBMIT = b'[submit "icinga2:https://h"]\n'
         (b"[submit icinga2:https://root:geheim@127.0.0.1:1]", '1: [submit ...] must be written [submit "DESTINATION"]'),
         (b'[submit "icinga2:https://root:geheim@127.0.0.1:1]', "1: [submit ...]: the quote is not closed"),
         (b'[submit "nrdp:https://127.0.0.1:1/" token=geheim]', "1: [submit ...]: something follows the closing quote"),
-        (b'[Submit "nrdp:https://127.0.0.1:1/?token=geheim"]', "1: unknown section [Submit ...]; did you mean 'submit'?"),
+        (b'[Submit "nrdp:https://127.0.0.1:1/?token=geheim"]',
+         "1: unknown section [Submit ...]; did you mean 'submit'?"),
         (b'[submits "nrdp:https://u:geheim@h/"]', "1: unknown section [submits ...]; did you mean 'submit'?"),
         (b"[submit:nrdp:https://u:geheim@h/]", "1: unknown section [submit ...]; did you mean 'submit'?"),
         (b'["nrdp:https://u:geheim@h/"]', "1: unknown section [...]"),
@@ -531,7 +532,8 @@ def test_a_policy_for_one_mount() -> None:
 
 def test_what_is_expected() -> None:
     found = _parsed(
-        '[mount "/a"]', "expect = yes", '[mount "/b"]', "expect = yes", "source = s", "type = nfs4", "options = rw,hard",
+        '[mount "/a"]', "expect = yes", '[mount "/b"]', "expect = yes", "source = s", "type = nfs4",
+        "options = rw,hard",
         '[mount "/c"]', "source = t", '[mount "/d"]', "timeout = 1",
     )  # fmt: skip
     a = ExpectedMount(b"/a", None, None, (), "/f line 1")

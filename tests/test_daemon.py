@@ -395,7 +395,8 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
                 "0.3",
             ]
             process = subprocess.Popen(
-                [*command, "--cache", str(daemon.cache), "--state-dir", str(tmp_path / "state"), "-p", f"{mounts.base}/*"],
+                [*command, "--cache", str(daemon.cache), "--state-dir", str(tmp_path / "state"), "-p",
+                 f"{mounts.base}/*"],
                 env={**daemon.plugin.environment, **told}, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
@@ -463,9 +464,11 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
 def test_a_signal_that_comes_before_it_is_listened_for() -> None:
     script = (
         "import os, signal\nfrom check_mounts.signals import Interrupts\n"
-        "interrupts = Interrupts()\nfor number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP): os.kill(os.getpid(), number)\n"
+        "interrupts = Interrupts()\nfor number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP): "
+        "os.kill(os.getpid(), number)\n"
         "assert interrupts.name == 'SIGHUP'\ninterrupts.listen(signal.SIGHUP, signal.SIGUSR1)\n"
-        "print(interrupts.name, [interrupts.called(each) for each in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1)], interrupts.count)\n"
+        "print(interrupts.name, [interrupts.called(each) for each in (signal.SIGHUP, signal.SIGHUP, "
+        "signal.SIGUSR1)], interrupts.count)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\nprint(interrupts.name)\n"
     )
     output = subprocess.run(

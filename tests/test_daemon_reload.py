@@ -173,7 +173,8 @@ def test_a_configuration_that_is_slow_is_read(mounts: Mounts, daemon: Daemon, tm
     command = [PYTHON, str(script), "--daemon", "--foreground", "--interval", "3600", "--cache", str(daemon.cache)]
     with open(daemon.log_path, "ab") as log:
         process = subprocess.Popen(
-            [*command, "--state-dir", str(tmp_path / "state"), "-p", f"{mounts.base}/*", "--config", str(configuration)],
+            [*command, "--state-dir", str(tmp_path / "state"), "-p", f"{mounts.base}/*", "--config",
+             str(configuration)],
             env=daemon.plugin.environment, stderr=log,
         )  # fmt: skip
     try:

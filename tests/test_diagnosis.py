@@ -702,8 +702,14 @@ def mount(fs_type: str, options: str = "rw", source: str = "server:/export") -> 
     )
 
 
-V4 = "rw,vers=4.2,rsize=1048576,namlen=255,hard,proto=tcp,timeo=600,retrans=2,sec=sys,clientaddr=10.0.0.2,local_lock=none,addr=10.0.0.5"
-V3 = "rw,vers=3,proto=tcp,timeo=600,sec=sys,mountaddr=10.0.0.7,mountvers=3,mountport=20048,mountproto=udp,local_lock=none,addr=10.0.0.5"
+V4 = (
+    "rw,vers=4.2,rsize=1048576,namlen=255,hard,proto=tcp,timeo=600,retrans=2,sec=sys,"
+    "clientaddr=10.0.0.2,local_lock=none,addr=10.0.0.5"
+)
+V3 = (
+    "rw,vers=3,proto=tcp,timeo=600,sec=sys,"
+    "mountaddr=10.0.0.7,mountvers=3,mountport=20048,mountproto=udp,local_lock=none,addr=10.0.0.5"
+)
 CIFS = "rw,vers=3.1.1,cache=strict,username=guest,uid=0,noforceuid,addr=10.0.0.6,file_mode=0755,soft,nounix,serverino"
 
 
@@ -812,7 +818,7 @@ def kernels(text: bytes) -> bytes:
 TCP_V42 = kernels(rb"""no device mounted on / with fstype rootfs
 device proc mounted on /proc with fstype proc
 device 10.0.0.5:/export mounted on /mnt/with\040space\134 with fstype nfs4 statvers=1.1
-	opts:	rw,vers=4.2,rsize=1048576,wsize=1048576,namlen=255,acregmin=3,hard,proto=tcp,timeo=600,retrans=2,sec=sys,addr=10.0.0.5
+	opts:	rw,vers=4.2,rsize=1048576,wsize=1048576,acregmin=3,hard,proto=tcp,timeo=600,retrans=2,sec=sys,addr=10.0.0.5
 	age:	86400
 	impl_id:	name='',domain='',date='0,0'
 	caps:	caps=0x3ffbffff,wtmult=512,dtsize=1048576,bsize=0,namlen=255
@@ -1043,7 +1049,8 @@ def test_a_probe_that_waits_for_a_fuse_server(fuse: Fuse) -> None:
     [
         (b"[<0>] rpc_wait_bit_killable+0x1e/0xb0 [sunrpc]\n[<0>] __rpc_execute+0x1\n", b"0", "rpc_wait_bit_killable"),
         (
-            b"[<0>] __wait_on_bit+0x1/0x2\n[<0>] out_of_line_wait_on_bit+0x1/0x2\n[<0>] nfs_wait_on_request+0x1/0x2 [nfs]\n",
+            b"[<0>] __wait_on_bit+0x1/0x2\n[<0>] out_of_line_wait_on_bit+0x1/0x2\n[<0>] "
+            b"nfs_wait_on_request+0x1/0x2 [nfs]\n",
             b"0",
             "nfs_wait_on_request",
         ),

@@ -677,7 +677,8 @@ def test_two_declarations_are_one_deviation() -> None:
         (
             Condition.READ_ONLY,
             there,
-            "mounted ro, expected rw (--expect, /etc/fstab line 3); mounted ro, expected rw; type is ext4, expected xfs (unit m.mount)",
+            "mounted ro, expected rw (--expect, /etc/fstab line 3); mounted ro, expected rw; type is ext4, "
+            "expected xfs (unit m.mount)",
         )
     ]
 

@@ -57,7 +57,8 @@ def test_dead_fuse_daemon(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
     fuse.command("die", "dead")
     result = plugin("-vv")
     assert result.verdict == (
-        f"MOUNTS CRITICAL - 1 of 3 mounts failed: {dead} (fuse.test fuse) dead: Transport endpoint is not connected (ENOTCONN)"
+        f"MOUNTS CRITICAL - 1 of 3 mounts failed: {dead} (fuse.test fuse) dead: Transport endpoint is not "
+        f"connected (ENOTCONN)"
     )
     assert result.line(below) == f"OK: {below} (tmpfs none) blocked: below {dead}, which is dead"
     assert result.line(healthy).startswith("OK: ")
@@ -120,7 +121,8 @@ def test_mode_0000_of_a_user_is_denied(mounts: Mounts, plugin: Plugin) -> None:
     result = plugin()
     assert result.code == 1
     assert result.verdict == (
-        f"MOUNTS WARNING - 1 of 1 mounts failed: {example} (tmpfs filer1:/example) denied: mode 0000 does not allow access"
+        f"MOUNTS WARNING - 1 of 1 mounts failed: {example} (tmpfs filer1:/example) denied: mode 0000 does not "
+        f"allow access"
     )
 
 

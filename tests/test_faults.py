@@ -80,8 +80,10 @@ def wounded(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path) -> Wound
 
 # Each of these calls so often, over the whole length of the check; the errors take turns.
 _CHOSEN = {
-    "clone": 2, "close": 2, "epoll_create1": 1, "epoll_ctl": 4, "epoll_wait": 4, "fallocate": 1, "fcntl": 1, "getdents64": 1, "ioctl": 1,
-    "kill": 2, "mmap": 1, "openat": 3, "pipe2": 2, "poll": 1, "prlimit64": 1, "read": 3, "sched_getaffinity": 1, "unlinkat": 1,
+    "clone": 2, "close": 2, "epoll_create1": 1, "epoll_ctl": 4, "epoll_wait": 4, "fallocate": 1, "fcntl": 1,
+    "getdents64": 1, "ioctl": 1,
+    "kill": 2, "mmap": 1, "openat": 3, "pipe2": 2, "poll": 1, "prlimit64": 1, "read": 3, "sched_getaffinity": 1,
+    "unlinkat": 1,
     "wait4": 2, "write": 1,
 }  # fmt: skip
 
@@ -103,8 +105,10 @@ def test_no_failed_call_loses_a_verdict(wounded: Wounded) -> None:
 
 # What a filter says for good.
 _LASTING = [
-    ("kill", "EPERM"), ("epoll_wait", "EPERM"), ("poll", "ENOSYS"), ("ioctl", "EPERM"), ("wait4", "ECHILD"), ("close", "EIO"),
-    ("fallocate", "EPERM"), ("prlimit64", "EPERM"), ("sched_getaffinity", "EPERM"), ("getdents64", "EPERM"), ("unlinkat", "EROFS"),
+    ("kill", "EPERM"), ("epoll_wait", "EPERM"), ("poll", "ENOSYS"), ("ioctl", "EPERM"), ("wait4", "ECHILD"), ("close",
+     "EIO"),
+    ("fallocate", "EPERM"), ("prlimit64", "EPERM"), ("sched_getaffinity", "EPERM"), ("getdents64", "EPERM"),
+    ("unlinkat", "EROFS"),
 ]  # fmt: skip
 
 
@@ -205,7 +209,8 @@ def test_the_daemon_goes_on(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
     fuse.command("die", "dead")
     fuse.command("freeze", "hung")
     often = [
-        "epoll_ctl:error=ENOMEM:when=5+7", "epoll_wait:error=ENOMEM:when=6+5", "kill:error=EPERM:when=2+3", "pipe2:error=EMFILE:when=6+5",
+        "epoll_ctl:error=ENOMEM:when=5+7", "epoll_wait:error=ENOMEM:when=6+5", "kill:error=EPERM:when=2+3",
+        "pipe2:error=EMFILE:when=6+5",
         "poll:error=ENOMEM:when=9+5", "wait4:error=ECHILD:when=7+9",
     ]  # fmt: skip
     options = [word for each in often for word in ("-e", f"inject={each}")]

@@ -45,11 +45,13 @@ def mount(fs_type: str, source: str, options: str = "rw") -> Mount:
         ("cifs", "//[fe80::1]/share", "[fe80::1]"),
         ("lustre", "10.1.0.1@o2ib:/a", "10.1.0.1@o2ib"),
         ("lustre", "10.1.0.1@o2ib:10.1.0.2@o2ib:/fs", "10.1.0.1@o2ib 10.1.0.2@o2ib"),
-        ("lustre", "10.1.0.1@tcp,10.1.0.1@o2ib:10.1.0.2@tcp,x@o2ib:/fs/home", "10.1.0.1@tcp 10.1.0.1@o2ib 10.1.0.2@tcp x@o2ib"),
+        ("lustre", "10.1.0.1@tcp,10.1.0.1@o2ib:10.1.0.2@tcp,x@o2ib:/fs/home",
+         "10.1.0.1@tcp 10.1.0.1@o2ib 10.1.0.2@tcp x@o2ib"),
         ("lustre", "mgs1:mgs2:/scratch", "mgs1 mgs2"),
         ("lustre", "fd00::1@tcp:fd00::2@tcp:/fs", "fd00::1@tcp fd00::2@tcp"),
         ("lustre_lite", "mds@tcp0:/lustre", "mds@tcp0"),
-        ("lustre", "fs-0123456789abcdef0.fsx.eu-west-1.amazonaws.com@tcp:/fsx", "fs-0123456789abcdef0.fsx.eu-west-1.amazonaws.com@tcp"),
+        ("lustre", "fs-0123456789abcdef0.fsx.eu-west-1.amazonaws.com@tcp:/fsx",
+         "fs-0123456789abcdef0.fsx.eu-west-1.amazonaws.com@tcp"),
         ("ceph", "mon1:6789,mon2:6789,mon3:/volumes/x", "mon1 mon2 mon3"),
         ("ceph", "10.0.0.1:6790:/", "10.0.0.1:6790"),
         ("ceph", "[fd00::1]:6789,[fd00::2]:3300:/", "[fd00::1] [fd00::2]"),
@@ -138,10 +140,13 @@ def test_servers_by_options(fs_type: str, source: str, options: str, server: str
 
 # systemd, gnulib, OpenSCAP, updatedb and others between them.
 NETWORK = """
-    9p acfs afs auristorfs beegfs ceph cifs coda cvfs davfs fhgfs gfs gfs2 glusterfs gpfs ibrix lustre ncp ncpfs nfs nfs3 nfs4
-    ocfs2 orangefs panfs pvfs2 smb3 smbfs snfs sshfs vboxsf virtiofs wekafs fuse.blobfuse2 fuse.ceph fuse.ceph-fuse fuse.cvmfs2
+    9p acfs afs auristorfs beegfs ceph cifs coda cvfs davfs fhgfs gfs gfs2 glusterfs gpfs ibrix lustre ncp ncpfs nfs
+    nfs3 nfs4
+    ocfs2 orangefs panfs pvfs2 smb3 smbfs snfs sshfs vboxsf virtiofs wekafs fuse.blobfuse2 fuse.ceph fuse.ceph-fuse
+    fuse.cvmfs2
     fuse.gcsfuse fuse.geesefs fuse.glusterfs fuse.goofys fuse.juicefs fuse.lizardfs fuse.mfs fuse.moosefs fuse.mount-s3
-    fuse.mountpoint-s3 fuse.objectivefs fuse.ossfs fuse.rclone fuse.rozofs fuse.s3fs fuse.seaweedfs fuse.sshfs fuse.xtreemfs
+    fuse.mountpoint-s3 fuse.objectivefs fuse.ossfs fuse.rclone fuse.rozofs fuse.s3fs fuse.seaweedfs fuse.sshfs
+    fuse.xtreemfs
     fuse.vmhgfs-fuse fuse.eosxd
 """
 
@@ -154,8 +159,10 @@ def test_network(fs_type: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "blobfuse2", "blobfuse", "mountpoint-s3", "cvmfs2", "eosxd", "goofys", "s3fs", "my-bucket", "my-bucket:prefix", "gcsfuse",
-        "rclone", "atlas.cern.ch", "https://dav.example.org/x", "mfs#mfsmaster:9421", "quobyte@10.0.0.1/", "s3fs#bucket",
+        "blobfuse2", "blobfuse", "mountpoint-s3", "cvmfs2", "eosxd", "goofys", "s3fs", "my-bucket", "my-bucket:prefix",
+        "gcsfuse",
+        "rclone", "atlas.cern.ch", "https://dav.example.org/x", "mfs#mfsmaster:9421", "quobyte@10.0.0.1/",
+        "s3fs#bucket",
         "//host/share",
     ],
 )  # fmt: skip
@@ -166,10 +173,13 @@ def test_a_bare_fuse_is_known_by_its_source(source: str) -> None:
 @pytest.mark.parametrize(
     ("fs_type", "source"),
     [
-        ("fuse", "fuse-overlayfs"), ("fuse", "/dev/fuse"), ("fuse", "lxcfs"), ("fuse", "mergerfs"), ("fuse", "/mnt/a:/mnt/b"),
-        ("fuse", "mhddfs#/a,/b"), ("fuse", "bindfs#/a"), ("fuse", "Tool.AppImage"), ("fuse", "sysboxfs"), ("fuse", "none"),
+        ("fuse", "fuse-overlayfs"), ("fuse", "/dev/fuse"), ("fuse", "lxcfs"), ("fuse", "mergerfs"), ("fuse",
+         "/mnt/a:/mnt/b"),
+        ("fuse", "mhddfs#/a,/b"), ("fuse", "bindfs#/a"), ("fuse", "Tool.AppImage"), ("fuse", "sysboxfs"), ("fuse",
+         "none"),
         ("fuseblk", "/dev/sdb1"), ("fuse.lxcfs", "lxcfs"), ("fuse.portal", "portal"), ("fuse.gvfsd-fuse", "gvfsd-fuse"),
-        ("fuse.encfs", "encfs"), ("fuse.unknown", "x"), ("overlay", "overlayfs:/overlay"), ("vxfs", "/dev/vx/dsk/dg/vol"),
+        ("fuse.encfs", "encfs"), ("fuse.unknown", "x"), ("overlay", "overlayfs:/overlay"), ("vxfs",
+         "/dev/vx/dsk/dg/vol"),
         ("tmpfs", "host:/export"), ("ext4", "/dev/nbd0"), ("autofs", "-hosts"), ("proc", "a:/b"), ("futurefs", "x"),
     ],
 )  # fmt: skip
@@ -211,8 +221,10 @@ def test_no_source_breaks_it(byte: bytes) -> None:
         ("ftp://bob:p/w@host/x", "ftp://bob:***@host/x"),
         ("ftp://bob:@host/x", "ftp://bob:***@host/x"),
         ("ftp://bob:p@ss:w/rd@host/x", "ftp://bob:***@host/x"),
-        ("https://bob:pw@cloud.example.org/dav/files/bob@corp.example.org/", "https://bob:***@cloud.example.org/dav/files/bob@corp.example.org/"),
-        ("https://cloud.example.org/dav/files/bob@corp.example.org/", "https://cloud.example.org/dav/files/bob@corp.example.org/"),
+        ("https://bob:pw@cloud.example.org/dav/files/bob@corp.example.org/",
+         "https://bob:***@cloud.example.org/dav/files/bob@corp.example.org/"),
+        ("https://cloud.example.org/dav/files/bob@corp.example.org/",
+         "https://cloud.example.org/dav/files/bob@corp.example.org/"),
         ("bob:p@ss:w/rd@host:/x", "bob:***@host:/x"),
         ("bob:p/w@ftp.example.org/x", "bob:***@ftp.example.org/x"),
         ("bob:pw@ftp.example.org/x@y/z", "bob:***@ftp.example.org/x@y/z"),
@@ -236,7 +248,8 @@ def test_no_source_breaks_it(byte: bytes) -> None:
         ("bob:pw@ftp.example.org", "bob:***@ftp.example.org"),
         ("https://acc.blob.example.net/c?sv=1&sig=abc%3D&se=2", "https://acc.blob.example.net/c?sv=1&sig=***&se=2"),
         ("s3://b?access_key=AK&secret_key=SK&region=x", "s3://b?access_key=***&secret_key=***&region=x"),
-        ("https://s3/b?X-Amz-Signature=0f&X-Amz-Credential=AK/x&X-Amz-Date=1", "https://s3/b?X-Amz-Signature=***&X-Amz-Credential=***&X-Amz-Date=1"),
+        ("https://s3/b?X-Amz-Signature=0f&X-Amz-Credential=AK/x&X-Amz-Date=1",
+         "https://s3/b?X-Amz-Signature=***&X-Amz-Credential=***&X-Amz-Date=1"),
         ("https://h/x?token=abc#end", "https://h/x?token=***#end"),
         (":webdav,pass=xx,user=bob:dir", ":webdav,pass=***,user=bob:dir"),
         (":webdav,pass='x,y',user=bob:dir", ":webdav,pass=***,user=bob:dir"),
@@ -285,11 +298,15 @@ def test_an_at_sign_is_not_always_the_end_of_a_login(fs_type: str, source: str) 
 @pytest.mark.parametrize(
     ("option", "printed"),
     [
-        ("password=a,b;c&d", "password=***"), ("pass=x", "pass=***"), ("passwd=x", "passwd=***"), ("secret=AQ==", "secret=***"),
-        ("credentials=/root/.c", "credentials=***"), ("sig=0f", "sig=***"), ("access_key=AK", "access_key=***"), ("token=x", "token=***"),
+        ("password=a,b;c&d", "password=***"), ("pass=x", "pass=***"), ("passwd=x", "passwd=***"), ("secret=AQ==",
+         "secret=***"),
+        ("credentials=/root/.c", "credentials=***"), ("sig=0f", "sig=***"), ("access_key=AK", "access_key=***"),
+        ("token=x", "token=***"),
         ("username=bob%pw", "username=bob%***"), ("username=bob", "username=bob"), ("PASSWORD2=x", "PASSWORD2=***"),
-        ("url=https://u:p@h/", "url=https://u:***@h/"), ("keyfile=/etc/k", "keyfile=/etc/k"), ("nopass", "nopass"), ("vers=3", "vers=3"),
-        ("aname=drvfs;path=D:;uid=1000", "aname=drvfs;path=D:;uid=1000"), ("sec=krb5p", "sec=krb5p"), ("lowerdir=/a:/b", "lowerdir=/a:/b"),
+        ("url=https://u:p@h/", "url=https://u:***@h/"), ("keyfile=/etc/k", "keyfile=/etc/k"), ("nopass", "nopass"),
+        ("vers=3", "vers=3"),
+        ("aname=drvfs;path=D:;uid=1000", "aname=drvfs;path=D:;uid=1000"), ("sec=krb5p", "sec=krb5p"),
+        ("lowerdir=/a:/b", "lowerdir=/a:/b"),
     ],
 )  # fmt: skip
 def test_secrets_in_an_option_are_masked(option: str, printed: str) -> None:
@@ -340,7 +357,8 @@ def test_no_password_of_a_source_leaves_the_host(
     fuse.command("hang", "hung")
     table = tmp_path / "fstab"
     table.write_text(
-        f"ftp://bob:geheim@host/ {hung} nfs password=geheim 0 0\n{hung} ftp://bob:geheim@h/ nfs x 0 0\n/dev/x {mounts.base}/a ext4 a b\n"
+        f"ftp://bob:geheim@host/ {hung} nfs password=geheim 0 0\n{hung} ftp://bob:geheim@h/ nfs x 0 0\n/dev/x "
+        f"{mounts.base}/a ext4 a b\n"
     )
     for more in (["-vvv"], ["--json"], ["--perfdata", "mounts"], ["--perfdata", "steps", "-v"]):
         result = plugin(
@@ -399,8 +417,10 @@ def test_the_daemon_masks_as_well(mounts: Mounts, fuse: Fuse, daemon: Daemon) ->
 @pytest.mark.parametrize(
     ("fs_type", "source"),
     [
-        ("efs", "fs-0123:/"), ("drvfs", "D:"), ("glusterfs", "gl:/vol"), ("davfs", "https://x/"), ("s3fs", "bucket"), ("rclone", "gdrive:"),
-        ("cvmfs", "repo.example.org"), ("cephfs", ":/"), ("fuse", "sshfs#me@host:/x"), ("fuse", "blobfuse2"), ("auto", "filer:/x"),
+        ("efs", "fs-0123:/"), ("drvfs", "D:"), ("glusterfs", "gl:/vol"), ("davfs", "https://x/"), ("s3fs", "bucket"),
+        ("rclone", "gdrive:"),
+        ("cvmfs", "repo.example.org"), ("cephfs", ":/"), ("fuse", "sshfs#me@host:/x"), ("fuse", "blobfuse2"), ("auto",
+         "filer:/x"),
         ("moosefs", "mfsmaster:"), ("juicefs", "redis://:pw@h:6379/1"),
     ],
 )  # fmt: skip
@@ -455,7 +475,8 @@ def test_a_local_fuse_filesystem_can_hang_all_the_same(fuse: Fuse, mounts: Mount
     ("fs_type", "source"),
     [
         ("nfs4", "filer1:/home"), ("nfs", "[fe80::1]:/home"), ("fuse.sshfs", "u@filer3:/s"), ("cifs", "//filer2/srv"),
-        ("lustre", "10.1.0.1@o2ib:10.1.0.2@o2ib:/fs"), ("lustre", "mgs@tcp1,x@o2ib:/fs"), ("fuse", "https://cloud.example.org:8443/dav"),
+        ("lustre", "10.1.0.1@o2ib:10.1.0.2@o2ib:/fs"), ("lustre", "mgs@tcp1,x@o2ib:/fs"), ("fuse",
+         "https://cloud.example.org:8443/dav"),
         ("fuse", "curlftpfs#ftp://bob:***@ftp.example.org/"), ("ext4", "/dev/sda1"), ("cifs", "//bob%***@srv/share"),
     ],
 )  # fmt: skip

@@ -18,8 +18,10 @@ from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")]
 
 CALLS = {
-    "statx": 332, "openat2": 437, "close_range": 436, "pidfd_open": 434, "prlimit64": 302, "sched_getaffinity": 204, "prctl": 157,
-    "capget": 125, "capset": 126, "fadvise64": 221, "memfd_create": 319, "mlockall": 151, "fsync": 74, "setsid": 112, "setpgid": 109,
+    "statx": 332, "openat2": 437, "close_range": 436, "pidfd_open": 434, "prlimit64": 302, "sched_getaffinity": 204,
+    "prctl": 157,
+    "capget": 125, "capset": 126, "fadvise64": 221, "memfd_create": 319, "mlockall": 151, "fsync": 74, "setsid": 112,
+    "setpgid": 109,
 }  # fmt: skip
 
 # Has the calls with these numbers answered with an errno, from here on and for all children, and
@@ -87,7 +89,8 @@ def test_unprivileged_callers_are_filtered_as_well(mounts: Mounts, public: Path)
     path.mkdir()
     mounts.mount_at(path, "tmpfs", options="mode=0755")
     command = [
-        "setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", *_without(errno.EPERM, *CALLS), PYTHON, "-m", "check_mounts", str(path)
+        "setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", *_without(errno.EPERM, *CALLS), PYTHON, "-m",
+        "check_mounts", str(path)
     ]  # fmt: skip
     # Without a watcher, whose memory is refused, it keeps its directory; that is not to stay in
     # /tmp.

@@ -18,7 +18,8 @@ CASES = int(os.environ.get("FSTAB_GENERATOR_CASES", "60"))
 # How long systemd, udev and mount(8) wait, and for whom, is no matter; some of these are more
 # frequent than others.
 WORDS = """noauto noauto auto nofail nofail fail x-systemd.automount x-systemd.automount comment=systemd.automount
-    comment=x-systemd.automount x-systemd.wanted-by=a.service x-systemd.required-by=b.service _netdev defaults rw ro bind user
+    comment=x-systemd.automount x-systemd.wanted-by=a.service x-systemd.required-by=b.service _netdev defaults rw ro
+    bind user
     x-initrd.mount x-systemd.requires=c.service x-systemd.idle-timeout=5 x-systemd.growfs nobootwait"""
 POINTS = ["/m", "/m", "/", "/usr", "/var/lib", "/mnt/a\\040b", "/m//", "none", "swap"]
 SOURCES = {

@@ -866,7 +866,10 @@ def test_a_stderr_that_takes_nothing_ever(put: object, kind: str) -> None:
 
 
 def test_little_of_the_package_is_loaded() -> None:
-    code = "import check_mounts.logs, sys; print(*sorted(name for name in sys.modules if name.startswith(('check_mounts.', 'logging'))))"
+    code = (
+        "import check_mounts.logs, sys; print(*sorted(name for name in sys.modules if "
+        "name.startswith(('check_mounts.', 'logging'))))"
+    )
     result = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )

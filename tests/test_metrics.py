@@ -563,7 +563,8 @@ def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:
     result = Result(process)
     assert result.code == 3
     assert result.lines[0] == (
-        "MOUNTS UNKNOWN - argument --metrics: the library prometheus_client is missing (No module named 'prometheus_client'): "
+        "MOUNTS UNKNOWN - argument --metrics: the library prometheus_client is missing (No module named "
+        "'prometheus_client'): "
         "apt-get install python3-prometheus-client"
     )
     assert result.stderr == b""

@@ -74,12 +74,14 @@ def test_what_else_is_wrong(spec: str, why: str) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        "vfs_cache_mode=full", "passwd_file=/x", "category.create=mfs", "cache.files=off", "ServerAliveInterval=15", "direct_io",
+        "vfs_cache_mode=full", "passwd_file=/x", "category.create=mfs", "cache.files=off", "ServerAliveInterval=15",
+        "direct_io",
         "norecover",
         "share", "flock", "localflock", "ver=3.0", "guest", "retrans=5", "metadata", "noinode_cache", "checksum",
         "anything", "x-anything", "X-mount.mkdir", "comment=x", "_netdev", "user=bob",
         "vers=4.2", "sec=krb5", "zfsutil", "credentials=/x",
-        "context=system_u:object_r:tmp_t:s0", "ro=vfs", "noexec=recursive", "lowerdir=/a", "big_writes", "compression=yes",
+        "context=system_u:object_r:tmp_t:s0", "ro=vfs", "noexec=recursive", "lowerdir=/a", "big_writes",
+        "compression=yes",
     ],
 )  # fmt: skip
 def test_what_may_be_an_option_is_taken(option: str) -> None:
@@ -90,7 +92,8 @@ def test_what_may_be_an_option_is_taken(option: str) -> None:
 @pytest.mark.parametrize(
     ("fs_type", "option"),
     [
-        ("9p", "uname=root"), ("overlay", "userxattr"), ("reiserfs", "notail"), ("jfs", "resize=1"), ("gpfs", "mtime"), ("f2fs", "no_heap"),
+        ("9p", "uname=root"), ("overlay", "userxattr"), ("reiserfs", "notail"), ("jfs", "resize=1"), ("gpfs", "mtime"),
+        ("f2fs", "no_heap"),
         ("cifs", "ignorecase"), ("erofs", "device=/dev/sdb"),
     ],
 )  # fmt: skip
@@ -101,7 +104,8 @@ def test_what_one_type_takes(fs_type: str, option: str) -> None:
 @pytest.mark.parametrize(
     "fs_type",
     ["ext4", "nfs3", "fuse",
-     "fuse.sshfs", "fuse.ours", "drvfs", "mergerfs", "rclone", "ufs", "nfs", "ourfs", "xfs,ext4", "auto", "efs", "ntfs-3g"],
+     "fuse.sshfs", "fuse.ours", "drvfs", "mergerfs", "rclone", "ufs", "nfs", "ourfs", "xfs,ext4", "auto", "efs",
+     "ntfs-3g"],
 )  # fmt: skip
 def test_what_may_be_a_type_is_taken(fs_type: str) -> None:
     option_spelling.check_type(fs_type.encode())

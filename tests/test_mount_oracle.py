@@ -37,36 +37,53 @@ CHUNK = 50
 FLAGS = {
     "nosuid": "nosuid", "suid": "nosuid", "nodev": "nodev", "dev": "nodev", "noexec": "noexec", "exec": "noexec",
     "nosymfollow": "nosymfollow", "symfollow": "nosymfollow", "nodiratime": "nodiratime", "diratime": "nodiratime",
-    "noatime": "noatime", "atime": "noatime", "relatime": "relatime", "strictatime": "strictatime", "nostrictatime": "strictatime",
-    "ro": "ro", "rw": "ro", "sync": "sync", "async": "sync", "dirsync": "dirsync", "lazytime": "lazytime", "nolazytime": "lazytime",
+    "noatime": "noatime", "atime": "noatime", "relatime": "relatime", "strictatime": "strictatime",
+    "nostrictatime": "strictatime",
+    "ro": "ro", "rw": "ro", "sync": "sync", "async": "sync", "dirsync": "dirsync", "lazytime": "lazytime",
+    "nolazytime": "lazytime",
     "mand": "mand", "nomand": "mand",
 }  # fmt: skip
-NOISE = ["norelatime", "user", "users", "owner", "group", "defaults", "auto", "noauto", "nofail", "_netdev", "x-systemd.growfs", "silent",
+NOISE = ["norelatime", "user", "users", "owner", "group", "defaults", "auto", "noauto", "nofail", "_netdev",
+    "x-systemd.growfs", "silent",
          "X-mount.mkdir", "comment=x", "iversion", "x-initrd.mount", "nouser"]  # fmt: skip
 OWN = {
-    "ext4": """commit=5 commit=30 commit=0 errors=remount-ro errors=continue data=ordered data=writeback barrier=0 barrier=1 nobarrier
-        barrier discard nodiscard acl noacl user_xattr delalloc nodelalloc auto_da_alloc noauto_da_alloc min_batch_time=0
-        min_batch_time=50 max_batch_time=15000 max_batch_time=9 inode_readahead_blks=64 inode_readahead_blks=32 stripe=16 resuid=7
-        resgid=0 init_itable=10 init_itable=3 noinit_itable block_validity noblock_validity dioread_lock dioread_nolock grpid bsdgroups
+    "ext4": """commit=5 commit=30 commit=0 errors=remount-ro errors=continue data=ordered data=writeback barrier=0
+        barrier=1 nobarrier
+        barrier discard nodiscard acl noacl user_xattr delalloc nodelalloc auto_da_alloc noauto_da_alloc
+        min_batch_time=0
+        min_batch_time=50 max_batch_time=15000 max_batch_time=9 inode_readahead_blks=64 inode_readahead_blks=32
+        stripe=16 resuid=7
+        resgid=0 init_itable=10 init_itable=3 noinit_itable block_validity noblock_validity dioread_lock
+        dioread_nolock grpid bsdgroups
         nogrpid sysvgroups minixdf bsddf nouid32 max_dir_size_kb=0 max_dir_size_kb=100 debug""",
     "ext2": "errors=continue noacl acl user_xattr grpid minixdf nouid32",
-    "xfs": """allocsize=64k allocsize=1m allocsize=65536 logbufs=4 logbsize=32k logbsize=262144 inode32 inode64 noquota quota uquota
-        usrquota uqnoenforce gquota gqnoenforce pquota pqnoenforce wsync swalloc noalign largeio nolargeio discard nodiscard
+    "xfs": """allocsize=64k allocsize=1m allocsize=65536 logbufs=4 logbsize=32k logbsize=262144 inode32 inode64
+        noquota quota uquota
+        usrquota uqnoenforce gquota gqnoenforce pquota pqnoenforce wsync swalloc noalign largeio nolargeio discard
+        nodiscard
         filestreams grpid bsdgroups nogrpid sysvgroups ikeep noikeep dax=always dax=never logbufs=0 logbsize=0""",
-    "btrfs": """compress compress=no compress=lzo compress=zlib compress=zlib:9 compress=zstd compress=zstd:7 compress-force=zstd
+    "btrfs": """compress compress=no compress=lzo compress=zlib compress=zlib:9 compress=zstd compress=zstd:7
+        compress-force=zstd
         compress=zstd:19 compress-force=zlib:12 commit=0
-        commit=30 commit=7 ssd nossd ssd_spread nossd_spread discard discard=sync discard=async nodiscard nobarrier barrier noacl acl
-        autodefrag noautodefrag nodatacow datacow nodatasum flushoncommit noflushoncommit notreelog treelog max_inline=2048
-        max_inline=1k thread_pool=3 space_cache=v2 user_subvol_rm_allowed skip_balance fatal_errors=panic subvol=/ subvolid=5
+        commit=30 commit=7 ssd nossd ssd_spread nossd_spread discard discard=sync discard=async nodiscard nobarrier
+        barrier noacl acl
+        autodefrag noautodefrag nodatacow datacow nodatasum flushoncommit noflushoncommit notreelog treelog
+        max_inline=2048
+        max_inline=1k thread_pool=3 space_cache=v2 user_subvol_rm_allowed skip_balance fatal_errors=panic subvol=/
+        subvolid=5
         subvolid=0 degraded""",
     "squashfs": "errors=continue errors=panic",
     "erofs": "user_xattr nouser_xattr acl noacl cache_strategy=disabled cache_strategy=readahead",
-    "tmpfs": """size=1m size=1000 size=4097 size=0x10000 size=010000 size=1024K size=50% size=0 nr_inodes=10k nr_inodes=100 nr_blocks=64
-        mode=1777 mode=755 mode=0700 mode=01777 uid=0 uid=1000 gid=0 gid=7 uid=0x10 huge=never huge=always huge=within_size inode32
+    "tmpfs": """size=1m size=1000 size=4097 size=0x10000 size=010000 size=1024K size=50% size=0 nr_inodes=10k
+        nr_inodes=100 nr_blocks=64
+        mode=1777 mode=755 mode=0700 mode=01777 uid=0 uid=1000 gid=0 gid=7 uid=0x10 huge=never huge=always
+        huge=within_size inode32
         inode64 noswap mpol=default mpol=local""",
     "ramfs": "mode=755 mode=0700 mode=1777 size=1m anything=else",
-    "proc": "hidepid=0 hidepid=1 hidepid=2 hidepid=invisible hidepid=off hidepid=ptraceable hidepid=4 gid=0 gid=7 subset=pid",
-    "overlay": """index=on index=off metacopy=on metacopy=off redirect_dir=on redirect_dir=off redirect_dir=follow redirect_dir=nofollow
+    "proc": "hidepid=0 hidepid=1 hidepid=2 hidepid=invisible hidepid=off hidepid=ptraceable hidepid=4 gid=0 "
+    "gid=7 subset=pid",
+    "overlay": """index=on index=off metacopy=on metacopy=off redirect_dir=on redirect_dir=off redirect_dir=follow
+        redirect_dir=nofollow
         xino=on xino=off xino=auto nfs_export=off uuid=null uuid=off volatile userxattr""",
     "bind": "",
 }  # fmt: skip
@@ -76,7 +93,8 @@ UNCERTAIN = frozenset(
     ["stripe", "thread_pool", "max_inline", "space_cache", "size", "nr_blocks", "mpol", "discard", "redirect_dir"]
 )
 DEVICES = {
-    "ext4": ["mkfs.ext4", "-q", "-O", "quota"], "ext2": ["mkfs.ext2", "-q"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"],
+    "ext4": ["mkfs.ext4", "-q", "-O", "quota"], "ext2": ["mkfs.ext2", "-q"], "xfs": ["mkfs.xfs", "-q"],
+    "btrfs": ["mkfs.btrfs", "-q"],
     "squashfs": ["mksquashfs"], "erofs": ["mkfs.erofs"],
 }  # fmt: skip
 MEBIBYTES = {"xfs": 300, "btrfs": 120}

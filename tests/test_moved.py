@@ -466,7 +466,10 @@ def test_what_a_user_covers_is_noted(mounts: Mounts, fuse: Fuse, plugin: Plugin)
     mounts.tmpfs("alice/more")
     mounts.tmpfs("other")
     fuse.mount("alice", user_id=1000, group_id=1000)
-    note = f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data, {mounts.base}/alice/more"
+    note = (
+        f"note: the FUSE mount of uid 1000 at {mounts.base}/alice covers {mounts.base}/alice/data, "
+        f"{mounts.base}/alice/more"
+    )
     result = plugin()
     assert (result.code, result.lines[1]) == (0, note)
     notes = json.loads(plugin("--json").stdout)["notes"]
@@ -561,8 +564,10 @@ def test_a_mount_is_known_by_its_id_device_and_type() -> None:
 
 def test_what_covers_a_mount() -> None:
     table = (
-        b"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /srv/alice/d/m rw - tmpfs b rw\n3 2 0:3 / /srv/alice/d/m/n rw - tmpfs c rw\n"
-        b"4 1 0:4 / /srv/alice rw - fuse d rw,user_id=1000\n5 1 0:5 / /x rw - tmpfs e rw\n6 5 0:6 / /x rw - tmpfs f rw\n"
+        b"1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /srv/alice/d/m rw - tmpfs b rw\n3 2 0:3 / /srv/alice/d/m/n rw - "
+        b"tmpfs c rw\n"
+        b"4 1 0:4 / /srv/alice rw - fuse d rw,user_id=1000\n5 1 0:5 / /x rw - tmpfs e rw\n6 5 0:6 / /x rw - "
+        b"tmpfs f rw\n"
     )
     mounts = mounttable.parse(table)[0]
     assert mounttable.covers(mounts) == {2: 4, 3: 4, 5: 6}

@@ -200,7 +200,10 @@ def test_the_watchdog(microseconds: Optional[str], pid: Optional[str], interval:
 
 
 def test_nothing_of_the_package_but_text_is_loaded() -> None:
-    code = "import check_mounts.notify, sys; print(*sorted(name for name in sys.modules if name.startswith('check_mounts.')))"
+    code = (
+        "import check_mounts.notify, sys; print(*sorted(name for name in sys.modules if "
+        "name.startswith('check_mounts.')))"
+    )
     result = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )

@@ -89,7 +89,8 @@ def _frame(**changes: Any) -> bytes:
 
 
 @given(
-    st.integers(0, 8), st.lists(st.integers(0, 65535), min_size=8, max_size=8), st.integers(0, 65535), st.integers(0, 65535),
+    st.integers(0, 8), st.lists(st.integers(0, 65535), min_size=8, max_size=8), st.integers(0, 65535), st.integers(0,
+     65535),
     st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4), st.lists(_COUNT, min_size=7, max_size=7),
 )  # fmt: skip
 def test_every_frame_is_an_outcome_or_a_reason(

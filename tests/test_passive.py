@@ -77,7 +77,8 @@ def guard() -> Iterator[None]:
 
 def result(**changes: object) -> Result:
     values: dict[str, object] = {
-        "host": "client1", "service": "mounts", "report": reported(PRINTED, PERFDATA), "taken": 1700000000.5, "ttl": 120.0,
+        "host": "client1", "service": "mounts", "report": reported(PRINTED, PERFDATA), "taken": 1700000000.5,
+        "ttl": 120.0,
         "source": "client1.example.org",
     }  # fmt: skip
     return Result(**{**values, **changes})  # type: ignore[arg-type]
@@ -123,7 +124,8 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "settings", "words"),
     [
-        ("", Settings(), "'' is not a destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
+        ("", Settings(),
+         "'' is not a destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
         ("https://u:s3cr3t@h", Settings(), "'https:...' is not a destination; "),
         ("nsca", Settings(), "'nsca' is not a destination; "),
         ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is not a destination; "),
@@ -142,28 +144,38 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
         ("nsca:a..b", Settings(), "nsca: the host is neither a name nor an address"),
         ("nsca:" + "a" * 64, Settings(), "nsca: the host is neither a name nor an address"),
         ("nsca:s3cr3t@h", Settings(), "nsca: no user and no password there: secrets belong into the configuration"),
-        ("nsca:h", Settings(password="s3cr3t"), "nsca: 'password' does not fit; settings that do: client, client-config"),
+        ("nsca:h", Settings(password="s3cr3t"),
+         "nsca: 'password' does not fit; settings that do: client, client-config"),
         ("nsca:h", Settings(client="send_nsca"), "nsca: 'client' has to be an absolute path"),
         ("nsca:h", Settings(client_config="x"), "nsca: 'client-config' has to be an absolute path"),
         ("icinga2:master:5665", USER, "icinga2: not a URL that begins with https:// or http://"),
         ("icinga2:http://master:5665", USER, "icinga2: the API of Icinga 2 is to be had by https: only"),
-        ("icinga2:https://root:s3cr3t@master", Settings(), "icinga2: no user and no password there: secrets belong into the configuration"),
+        ("icinga2:https://root:s3cr3t@master", Settings(),
+         "icinga2: no user and no password there: secrets belong into the configuration"),
         ("icinga2:https://master/v1", USER, "icinga2: no path in the URL, please: https://HOST:5665"),
-        ("icinga2:https://ma\nster", USER, "icinga2: a URL has no blanks, no control characters, and nothing beyond ASCII"),
+        ("icinga2:https://ma\nster", USER,
+         "icinga2: a URL has no blanks, no control characters, and nothing beyond ASCII"),
         ("icinga2:https://master", Settings(), "icinga2: 'user' and 'password' are missing, or 'certificate'"),
         ("icinga2:https://master", Settings(user="root"), "icinga2: 'user' without 'password'"),
         ("icinga2:https://master", Settings(password="s3cr3t"), "icinga2: 'password' without 'user'"),
-        ("icinga2:https://master", Settings(user="a:b", password="s3cr3t"), "icinga2: 'user' is empty, or has a colon in it"),
+        ("icinga2:https://master", Settings(user="a:b", password="s3cr3t"),
+         "icinga2: 'user' is empty, or has a colon in it"),
         ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' without 'certificate'"),
         ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' has to be an absolute path"),
-        ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"), "icinga2: 'ca' makes no sense with 'verify = no'"),
-        ("icinga2:https://master", dataclasses.replace(USER, token="s3cr3t"), "icinga2: 'token' does not fit; settings that do: ca, "),
-        ("nrdp:https://h/nrdp/?token=s3cr3t", NAGIOS, "nrdp: no query and no fragment in the URL: secrets belong into the configuration"),
-        ("nrdp:https://s3cr3t@h/nrdp/", NAGIOS, "nrdp: no user and no password there: secrets belong into the configuration"),
+        ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"),
+         "icinga2: 'ca' makes no sense with 'verify = no'"),
+        ("icinga2:https://master", dataclasses.replace(USER, token="s3cr3t"),
+         "icinga2: 'token' does not fit; settings that do: ca, "),
+        ("nrdp:https://h/nrdp/?token=s3cr3t", NAGIOS,
+         "nrdp: no query and no fragment in the URL: secrets belong into the configuration"),
+        ("nrdp:https://s3cr3t@h/nrdp/", NAGIOS,
+         "nrdp: no user and no password there: secrets belong into the configuration"),
         ("nrdp:https://h/nrdp/", Settings(), "nrdp: 'token' is missing"),
         ("nrdp:ftp://h/nrdp/", NAGIOS, "nrdp: not a URL that begins with https:// or http://"),
-        ("nrdp:http://h/nrdp/", NAGIOS, "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
-        ("nrdp:http://127.evil.org/n/", NAGIOS, "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
+        ("nrdp:http://h/nrdp/", NAGIOS,
+         "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
+        ("nrdp:http://127.evil.org/n/", NAGIOS,
+         "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
         ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' is for https: only"),
     ],
 )  # fmt: skip
@@ -185,8 +197,10 @@ def test_secrets_are_not_in_the_repr_of_settings() -> None:
 # Everything that could end a field, a record or a line somewhere, and whole attacks.
 POISON = st.sampled_from(
     [
-        "\n", "\r", "\0", "\t", "\x17", ";", "|", " | ", "\\", "\\n", "\\\\", "!", "\x1b[2J", "\u2028", "\x85", "\udcff", "\ud800",
-        "\u202e", "<", "&", "'", '"', "]]>", "\n[0] DISABLE_NOTIFICATIONS\n", "\x17host\tservice\t0\tfine\x17", "; ", "=", "ü",
+        "\n", "\r", "\0", "\t", "\x17", ";", "|", " | ", "\\", "\\n", "\\\\", "!", "\x1b[2J", "\u2028", "\x85",
+        "\udcff", "\ud800",
+        "\u202e", "<", "&", "'", '"', "]]>", "\n[0] DISABLE_NOTIFICATIONS\n", "\x17host\tservice\t0\tfine\x17", "; ",
+        "=", "ü",
     ]
 )  # fmt: skip
 WORDS = st.lists(st.one_of(POISON, st.text(max_size=8), st.text(st.characters(), max_size=4)), max_size=12).map("".join)
@@ -203,13 +217,15 @@ def test_any_word_is_understood_or_refused_in_one_line(kind: str, rest: str) -> 
 LONG = st.tuples(WORDS, st.integers(1, 200)).map(lambda pair: pair[0] * pair[1])
 REPORTS = st.builds(
     Report,
-    state=st.sampled_from(State), headline=LONG, failures=st.lists(st.builds(Failure, LONG, st.integers(0, 9)), max_size=6),
+    state=st.sampled_from(State), headline=LONG, failures=st.lists(st.builds(Failure, LONG, st.integers(0, 9)),
+     max_size=6),
     unnamed=st.integers(0, 99), perfdata=st.lists(st.builds(Number, WORDS, st.just(Worth.COUNT)), max_size=60),
     lines=st.lists(st.builds(Detail, LONG, st.just(Worth.REST)), max_size=9),
 )  # fmt: skip
 RESULTS = st.builds(
     Result,
-    host=WORDS, service=WORDS, report=REPORTS, taken=st.floats(0, 2e9), ttl=st.none() | st.floats(-1, 1e6), source=WORDS,
+    host=WORDS, service=WORDS, report=REPORTS, taken=st.floats(0, 2e9), ttl=st.none() | st.floats(-1, 1e6),
+    source=WORDS,
 )  # fmt: skip
 
 
@@ -326,7 +342,8 @@ def test_what_is_printed_is_what_is_sent() -> None:
         "ttl": 120.0,
     }
     assert nrdp.element(result(report=reported("a<b>&ü\nc\n".encode()))) == (
-        '<checkresult type="service" checktype="1"><hostname>client1</hostname><servicename>mounts</servicename><state>2</state>'
+        '<checkresult type="service" '
+        'checktype="1"><hostname>client1</hostname><servicename>mounts</servicename><state>2</state>'
         "<output>MOUNTS CRITICAL - a&lt;b&gt;&amp;&#252;\\nc</output></checkresult>"
     )
 
@@ -615,7 +632,8 @@ def test_the_client_of_nsca_ng_gets_its_options_and_confirms(client: Client, tmp
 @pytest.mark.parametrize(
     ("body", "version", "words"),
     [
-        ("echo Connection refused by host >&2; echo 'Error: no'; exit 2", (), "send_nsca: Connection refused by host; Error: no"),
+        ("echo Connection refused by host >&2; echo 'Error: no'; exit 2", (),
+         "send_nsca: Connection refused by host; Error: no"),
         ("exit 7", (), "send_nsca: exit status 7, without a word"),
         ("kill -9 $$", (), "send_nsca: ended by signal 9"),
         ("printf 'a\\033[2J|\\377b\\n' >&2; exit 1", (), r"send_nsca: a\033[2J\174\377b"),
@@ -671,7 +689,8 @@ def test_a_client_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert refused(where, [result()]) == f"{path} is neither the send_nsca of NSCA nor that of NSCA-ng: hello"
     monkeypatch.setattr(nsca, "PLACES", ())
     assert refused(destination("nsca:h", Settings()), [result()]) == (
-        "the program send_nsca is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is"
+        "the program send_nsca is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say "
+        "where it is"
     )
 
 
@@ -860,7 +879,8 @@ def test_one_unknown_service_does_not_keep_the_others(start: Start, authority: P
         (http("200 OK", b"[" * 60000), "what it answers is not what Icinga 2 would"),
         (http("200 OK", b"<html>It works!</html>"), "what it answers is not what Icinga 2 would"),
         (http("200 OK", b"\xff\xfe"), "what it answers is not what Icinga 2 would"),
-        (http("302 Found", b"", "Location: http://127.0.0.1/\r\n"), "it answers with a redirect (302), which is not followed"),
+        (http("302 Found", b"", "Location: http://127.0.0.1/\r\n"),
+         "it answers with a redirect (302), which is not followed"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n", "what it answers is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "no answer"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "what it answers is not HTTP"),
@@ -993,7 +1013,8 @@ def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatc
     for words in (
         f"{new} -x509 -extensions ca -subj /CN=ca -keyout {key}.ca -out {ca}",
         f"{new} -subj /CN=127.0.0.1 -keyout {key} -out {request}",
-        f"openssl x509 -req -in {request} -CA {ca} -CAkey {key}.ca -set_serial 2 -days 2 -extfile {extensions} -extensions server "
+        f"openssl x509 -req -in {request} -CA {ca} -CAkey {key}.ca -set_serial 2 -days 2 -extfile {extensions} "
+        f"-extensions server "
         f"-out {certificate}",
     ):
         subprocess.run(words.split(), check=True, capture_output=True)
@@ -1159,7 +1180,8 @@ def test_all_results_go_by_one_form(start: Start) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (http("200 OK", b"<result>\n  <status>-1</status>\n  <message>BAD TOKEN t0k3n</message>\n</result>"), "BAD TOKEN *** (status -1)"),
+        (http("200 OK", b"<result>\n  <status>-1</status>\n  <message>BAD TOKEN t0k3n</message>\n</result>"),
+         "BAD TOKEN *** (status -1)"),
         (http("200 OK", b'{"result": {"status": -1, "message": "NO DATA"}}'), "NO DATA (status -1)"),
         (http("200 OK", b"<result><status>-1</status></result>"), "no reason given (status -1)"),
         (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "what it answers is not what NRDP would"),

@@ -85,8 +85,8 @@ def test_failures_are_grouped_by_the_servers_that_their_types_name() -> None:
     lustre = [*_hung(b"10.1.0.1@o2ib:10.1.0.2@o2ib:/a", b"lustre", 3), *_hung(b"10.2.0.1@o2ib:/b", b"lustre", 3, 3)]
     said = printed(survey(*lustre), perfdata="none")
     assert (
-        "all 3 mounts of 10.1.0.1@o2ib timed out (/m0, /m1, /m2); all 3 mounts of 10.2.0.1@o2ib timed out (/m3, /m4, /m5)"
-        in said
+        "all 3 mounts of 10.1.0.1@o2ib timed out (/m0, /m1, /m2); all 3 mounts of 10.2.0.1@o2ib timed out (/m3, "
+        "/m4, /m5)" in said
     )
     urls = [
         *_hung(b"https://cloud.example.org/dav", b"fuse", 3),
@@ -128,7 +128,8 @@ def test_warning() -> None:
         b"/example", Condition.DENIED, "mode 0000 does not allow access", fs_type=b"nfs", source=b"filer1:/example"
     )
     assert printed(survey(*HEALTHY[:41], denied), perfdata="none") == (
-        "MOUNTS WARNING - 1 of 42 mounts failed: /example (nfs filer1:/example) denied: mode 0000 does not allow access\n"
+        "MOUNTS WARNING - 1 of 42 mounts failed: /example (nfs filer1:/example) denied: mode 0000 does not "
+        "allow access\n"
     )
 
 
@@ -328,7 +329,8 @@ def test_each_mount_as_a_service_of_its_own() -> None:
         (
             b"/h|\n'",
             State.CRITICAL,
-            b"MOUNTS CRITICAL - /h\\174\\012' (xfs /dev/sda1) timed out after 5 s | '/h\\174\\012\\047'=5.000000s\na remark\n",
+            b"MOUNTS CRITICAL - /h\\174\\012' (xfs /dev/sda1) timed out after 5 s | "
+            b"'/h\\174\\012\\047'=5.000000s\na remark\n",
             ["'/h\\174\\012\\047'=5.000000s"],
         ),
         (b"/gone", State.CRITICAL, b"MOUNTS CRITICAL - /gone missing: not mounted\n", []),

@@ -117,7 +117,8 @@ def test_as_a_user_takes_capabilities(anywhere: Anywhere, plugin: Plugin) -> Non
     assert result.code == 3
     assert (
         result.verdict
-        == "MOUNTS UNKNOWN - argument --as: only root, or a process with CAP_SETUID and CAP_SETGID, can act as another user"
+        == "MOUNTS UNKNOWN - argument --as: only root, or a process with CAP_SETUID and CAP_SETGID, can act as "
+        "another user"
     )
 
 

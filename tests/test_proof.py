@@ -402,8 +402,10 @@ def test_an_id_that_does_not_fit_is_not_the_end(fuse: Fuse, plugin: Plugin, step
 # -- writing
 
 _REMARKS = [
-    errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.EMLINK,
-    errno.EFBIG, errno.ETXTBSY, errno.EBUSY, errno.ENAMETOOLONG, errno.EOVERFLOW, errno.EAGAIN, errno.ENOTEMPTY, errno.EXDEV, errno.ENOLCK,
+    errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST,
+    errno.EMLINK,
+    errno.EFBIG, errno.ETXTBSY, errno.EBUSY, errno.ENAMETOOLONG, errno.EOVERFLOW, errno.EAGAIN, errno.ENOTEMPTY,
+    errno.EXDEV, errno.ENOLCK,
 ]  # fmt: skip
 
 

@@ -180,8 +180,8 @@ def test_a_bind_mount_of_what_an_administrator_remounts(mounted: Path, mounts: M
     assert (result.code, result.count("ok")) == (0, 2)
     below = result.lines[result.lines.index(result.line(bound)) + 1]
     assert (
-        below
-        == f"  read-only: mounted rw, but its superblock is read-only; {mounted} shares that superblock and is mounted ro"
+        below == f"  read-only: mounted rw, but its superblock is read-only; {mounted} shares that superblock and is "
+        f"mounted ro"
     )
     # What is declared rw is a failure all the same.
     assert (

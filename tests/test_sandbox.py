@@ -77,7 +77,8 @@ def test_where_run_is_no_mount_of_its_own() -> None:
 @pytest.mark.parametrize(
     "point",
     [
-        b"/run/credentials/systemd-sysusers.service", b"/run/systemd/incoming", b"/run/systemd/unit-root", b"/run/systemd/unit-root/usr",
+        b"/run/credentials/systemd-sysusers.service", b"/run/systemd/incoming", b"/run/systemd/unit-root",
+        b"/run/systemd/unit-root/usr",
         b"/run/systemd/mount-rootfs/home", b"/run/host/incoming",
     ],
 )  # fmt: skip
@@ -255,7 +256,8 @@ def test_where_pid_1_is_hidden_a_read_only_copy_is_no_alarm(public: Path, plugin
     script = f"""
 mount --make-rshared / && mount -t tmpfs none {public}/x && unshare -m --propagation slave sh -c '
 mount -t proc -o hidepid=2 proc /proc && mount -o remount,bind,ro {public}/x && $0
-exec setpriv --reuid 1000 --regid 1000 --clear-groups {PYTHON} -m check_mounts -v -p {public}/x --fstab={public}/fstab' '%s'
+exec setpriv --reuid 1000 --regid 1000 --clear-groups \\
+{PYTHON} -m check_mounts -v -p {public}/x --fstab={public}/fstab' '%s'
 """
     environment = {**plugin.environment, "PYTHONPATH": str(public)}
     for change, code in (("true", 0), ("mount --make-rprivate /", 2)):

@@ -170,7 +170,8 @@ def test_what_could_never_meet_a_bound_is_no_alarm_and_counted() -> None:
     ]
     words = printed(small(), *others, policy=dataclasses.replace(FREE_10, usage_critical=parse_capacity("1GiB:")))
     assert words.startswith(
-        "MOUNTS WARNING - 1 of 3 mounts failed, 2 too small for '10GiB:', 2 too small for '1GiB:': /big (ext4 /dev/sda1) full: "
+        "MOUNTS WARNING - 1 of 3 mounts failed, 2 too small for '10GiB:', 2 too small for '1GiB:': /big (ext4 "
+        "/dev/sda1) full: "
     )
     assert printed(small(), others[0]) == "MOUNTS OK - 2 mounts checked in 0.0 s, 2 too small for '10GiB:'\n"
 

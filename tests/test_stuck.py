@@ -296,7 +296,10 @@ def test_a_tmpfs_does_not_hang_whatever_its_source_is_called(mounts: Mounts, plu
 def test_a_root_directory_that_may_hang() -> None:
     """A diskless host's, or that of a container: nothing runs where it hangs, so what is mounted
     below it is no worse for it."""
-    lines = b"20 1 0:20 / / ro - nfs4 filer:/root ro\n21 20 0:21 / /run rw - tmpfs tmpfs rw\n22 20 0:22 / /srv rw - nfs filer:/srv rw\n"
+    lines = (
+        b"20 1 0:20 / / ro - nfs4 filer:/root ro\n21 20 0:21 / /run rw - tmpfs tmpfs rw\n22 20 0:22 / /srv "
+        b"rw - nfs filer:/srv rw\n"
+    )
     table, _ = mounttable.parse(lines)
     visible = frozenset(mounttable.visible(table))
     assert checking.may_hang("/run/check_mounts", table, visible) is None

@@ -197,7 +197,8 @@ def test_what_goes_wrong_changes_nothing_else(
     assert (result.code, len(result.lines), result.verdict[:9]) == (0, 2, "MOUNTS OK")
     first, second, end = result.stderr.decode().split("\n")
     assert first == (
-        f"check_mounts: not submitted to {unread}: nobody reads from it: the monitoring system does not run, or takes no external commands"
+        f"check_mounts: not submitted to {unread}: nobody reads from it: the monitoring system does not run, or "
+        f"takes no external commands"
     )
     assert second.startswith(f"check_mounts: not submitted to {dead}: ")
     assert end == ""
@@ -275,7 +276,10 @@ def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
 ) -> None:
     mounts.tmpfs("home")
     pipe = f"--submit=command-file:{tmp_path}/none"
-    script = "import check_mounts.{0} as module\ndef broken(*_): raise {2}\nmodule.{1} = broken\nfrom check_mounts.__main__ import main; main()"
+    script = (
+        "import check_mounts.{0} as module\ndef broken(*_): raise {2}\nmodule.{1} = broken\nfrom "
+        "check_mounts.__main__ import main; main()"
+    )
     for module, name, error, verdict, words in (
         ("survey", "take", "OSError(24, 'Too many open files')", "", "cannot start: Too many open files"),
         ("survey", "take", "ImportError('no module')", "", "cannot start: no module"),
@@ -292,21 +296,29 @@ def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
 @pytest.mark.parametrize(
     ("text", "mode", "why"),
     [
-        ('[submit "nsca:h"]\npassword = s3cret\n', 0o644, "{} line 2: password: refused, because everybody may read it (mode 0644)"),
-        ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604, "{} line 3: token: refused, because everybody may read it (mode 0604)"),
-        ('[submit "nsca:h"]\npasword = s3cret\n', 0o600, "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
+        ('[submit "nsca:h"]\npassword = s3cret\n', 0o644,
+         "{} line 2: password: refused, because everybody may read it (mode 0644)"),
+        ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604,
+         "{} line 3: token: refused, because everybody may read it (mode 0604)"),
+        ('[submit "nsca:h"]\npasword = s3cret\n', 0o600,
+         "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
         ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: this is not an absolute path (it is not shown"),
         ('[submit "nsca:h"]\nverify = maybe\n', 0o600, "{} line 2: verify: this is not yes or no (it is not shown"),
         ('[check_mounts]\nsubmit = nsca:h\n[submit "nsca:h"]\n[submit "nsca:h"]\nuser = s3cret\n', 0o600,
          "{} line 4: nsca: 'user' does not fit; "),
-        ('[submit "nsca:h"]\npassword: s3cret\n', 0o600, "{} line 2: this line is not 'KEY = VALUE', or its quotes are wrong (it is not shown"),
+        ('[submit "nsca:h"]\npassword: s3cret\n', 0o600,
+         "{} line 2: this line is not 'KEY = VALUE', or its quotes are wrong (it is not shown"),
         ('[submit "nsca:h"]\npassword s3cret = 2\n', 0o600, "{} line 2: this line is not 'KEY = VALUE'"),
         ('[submit "nsca:h"]\npassword = "x"s3cret\n', 0o600, "{} line 2: this line is not 'KEY = VALUE'"),
-        ('[submit "nrdp:https://h/?token=s3cret"]\nusr = u\n', 0o600, "{} line 2: unknown key 'usr' in [submit \"nrdp:...\"]"),
+        ('[submit "nrdp:https://h/?token=s3cret"]\nusr = u\n', 0o600,
+         "{} line 2: unknown key 'usr' in [submit \"nrdp:...\"]"),
         ("[submit nsca]\n", 0o600, '{} line 1: [submit ...] must be written [submit "DESTINATION"]'),
-        ('[submit "icinga2:https://root:s3cret@127.0.0.1:1"\n', 0o600, "{} line 1: '[submit ...' does not end with ']'"),
-        ("[check_mounts]\nsubmit nrdp:https://u:s3cret@127.0.0.1:1/\n", 0o600, "{} line 2: this line is not 'KEY = VALUE'"),
-        ('[check_mounts]\nsubmit = nsca:h\n\n[submit "nsca:h"]\nuser = s3cret\n', 0o600, "{} line 4: nsca: 'user' does not fit; "),
+        ('[submit "icinga2:https://root:s3cret@127.0.0.1:1"\n', 0o600,
+         "{} line 1: '[submit ...' does not end with ']'"),
+        ("[check_mounts]\nsubmit nrdp:https://u:s3cret@127.0.0.1:1/\n", 0o600,
+         "{} line 2: this line is not 'KEY = VALUE'"),
+        ('[check_mounts]\nsubmit = nsca:h\n\n[submit "nsca:h"]\nuser = s3cret\n', 0o600,
+         "{} line 4: nsca: 'user' does not fit; "),
         ("[check_mounts]\nsubmit = nsca:\n", 0o600, "{} line 2: submit: nsca: "),
     ],
 )  # fmt: skip

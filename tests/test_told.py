@@ -104,7 +104,8 @@ def test_lines_of_several_files_are_told_apart() -> None:
     (table,) = conditions.not_understood([Unparsed(number, b"x", "it is short") for number in (4, 5, 6)])
     assert verdict(survey(*HEALTHY, *LINES, *others, table)) == (
         "42 mounts checked in 0.1 s, 12 lines not understood: 7 lines of /etc/fstab make no sense (3, 4, 5, ...); "
-        "2 lines of /srv/fstab make no sense (0, 1); line 4 of the mount table cannot be understood, it is short (and 2 lines more)"
+        "2 lines of /srv/fstab make no sense (0, 1); line 4 of the mount table cannot be understood, it is "
+        "short (and 2 lines more)"
     )
 
 
@@ -378,7 +379,8 @@ def test_a_group_says_how_long_there_was_no_answer() -> None:
     assert verdict(
         survey(*(unanswered(number, 1.2 + number % 2 / 10) for number in range(6)), unasked(7), unasked(8))
     ) == (
-        "8 of 8 mounts failed: 6 mounts of filer1 unanswered, the longest: no answer for 1.3 s at statfs when SIGINT came "
+        "8 of 8 mounts failed: 6 mounts of filer1 unanswered, the longest: no answer for 1.3 s at statfs when "
+        "SIGINT came "
         "(/home/u0, /home/u1, /home/u2, ...); 2 mounts not probed: SIGINT came first (/home/u7, /home/u8)"
     )
     # That one hangs is said first, however many others nobody has asked, of however many servers.
@@ -463,8 +465,8 @@ def test_a_group_of_several_causes_names_them() -> None:
     ] * 5
     words = verdict(survey(*(hung(number, diagnosis=cause) for number, cause in enumerate(causes))))
     assert (
-        "timed out: server 10.0.0.6 does not answer on port 2049 (5), server 10.0.0.5 refuses connections on port 2049 (2) (/home"
-        in words
+        "timed out: server 10.0.0.6 does not answer on port 2049 (5), server 10.0.0.5 refuses connections on "
+        "port 2049 (2) (/home" in words
     )
 
 
@@ -479,8 +481,8 @@ def test_a_group_of_many_causes_names_some() -> None:
         )
     )
     assert (
-        "timed out: server 127.0.0.1 does not answer on port 20049 (1), server 127.0.0.1 does not answer on port 20050 (1), and others"
-        in words
+        "timed out: server 127.0.0.1 does not answer on port 20049 (1), server 127.0.0.1 does not answer on "
+        "port 20050 (1), and others" in words
     )
 
 

@@ -23,10 +23,14 @@ UNIT = ROOT / "nrpe/check_mounts.service"
 # exec_needs_mount_namespace() in src/core/execute.c of systemd 252 to 259, what implies one of
 # these, and what maps users away.
 NAMESPACES = {
-    "BindLogSockets", "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories", "ExtensionImages",
-    "IPCNamespacePath", "InaccessiblePaths", "JoinsNamespaceOf", "LogNamespace", "MountAPIVFS", "MountFlags", "MountImages",
-    "NetworkNamespacePath", "NoExecPaths", "PrivateBPF", "PrivateDevices", "PrivateIPC", "PrivateMounts", "PrivateNetwork",
-    "PrivatePIDs", "PrivateTmp", "PrivateUsers", "ProcSubset", "ProtectControlGroups", "ProtectHome", "ProtectKernelLogs",
+    "BindLogSockets", "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories",
+    "ExtensionImages",
+    "IPCNamespacePath", "InaccessiblePaths", "JoinsNamespaceOf", "LogNamespace", "MountAPIVFS", "MountFlags",
+    "MountImages",
+    "NetworkNamespacePath", "NoExecPaths", "PrivateBPF", "PrivateDevices", "PrivateIPC", "PrivateMounts",
+    "PrivateNetwork",
+    "PrivatePIDs", "PrivateTmp", "PrivateUsers", "ProcSubset", "ProtectControlGroups", "ProtectHome",
+    "ProtectKernelLogs",
     "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths",
     "RootDirectory", "RootImage", "TemporaryFileSystem", "UserNamespacePath",
     # names of old versions
@@ -166,7 +170,8 @@ os.mkfifo(sys.argv[1])
 reader = os.open(sys.argv[1], os.O_RDWR)
 client = passive.Settings(client="/bin/true")
 password = passive.Settings(user="u", password="p", verify=False)
-words = [("nsca:127.0.0.1:1", client), ("icinga2:https://localhost:1", password), (f"command-file:{sys.argv[1]}", passive.Settings())]
+pipe = f"command-file:{sys.argv[1]}"
+words = [("nsca:127.0.0.1:1", client), ("icinga2:https://localhost:1", password), (pipe, passive.Settings())]
 result = passive.Result("h", "s", parts.Report(model.State.OK, "x"), time.time(), None, "h")
 submission = delivery.Submission([destinations.destination(*each) for each in words], "h", "s", 20.0)
 receipts = delivery.deliver(submission, [result], {}, lambda: None, os.pipe()[0])

@@ -110,7 +110,8 @@ from check_mounts import asking, mounttable, selection, stuck, survey
 table = mounttable.read(mounttable.DEFAULT_PATH)
 filters = selection.Filters(include_paths=[selection.compile_glob(sys.argv[1].encode())])
 settings = asking.Settings()
-passing = survey.Pass(table, selection.select(table[0], filters), settings, stuck.Registry(sys.argv[2], slots=settings.max_workers))
+registry = stuck.Registry(sys.argv[2], slots=settings.max_workers)
+passing = survey.Pass(table, selection.select(table[0], filters), settings, registry)
 result = survey.take(passing, lambda: table)
 print(sum(finding.condition.value == "ok" for finding in result.findings), passing._pool.forks)
 """

@@ -158,7 +158,8 @@ def _linux(share: Path) -> list[str]:
         "taskset", "-c", _processor(),
         str(own) if own.exists() else "linux.uml",
         f"mem={MEMORY_MIB}M", f"umid={share.name}", f"uml_dir={share}/uml/",
-        "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={share}/init", "con=null", "con1=null", "ssl=null", "panic=1",
+        "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={share}/init", "con=null", "con1=null",
+        "ssl=null", "panic=1",
         f"lab_share={share}",
     ]  # fmt: skip
 
@@ -186,7 +187,8 @@ def _boot(machine: Machine, share: Path, timeout: float) -> tuple[str, bool]:
     with log.open("wb") as console:
         process = subprocess.Popen(
             machine.command(share),
-            stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=machine.environment(share), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=machine.environment(share),
+            start_new_session=True,
         )  # fmt: skip
         watchdog = _watchdog(process.pid)
         try:

@@ -176,11 +176,13 @@ KINDS = [
         nagios="timed-out", watched=("timed-out", "dead"),
     ),
     nfs(
-        "nfs4-drop-soft", "drop", "timed-out", "NFS 4.2, soft: server drops packets", V4, "soft,timeo=10,retrans=1", warm=True,
+        "nfs4-drop-soft", "drop", "timed-out", "NFS 4.2, soft: server drops packets", V4, "soft,timeo=10,retrans=1",
+        warm=True,
         watched=("timed-out", "dead"),
     ),
     nfs(
-        "nfs4-drop-softerr", "drop", "timed-out", "NFS 4.2, softerr: server drops packets", V4, "softerr,timeo=10,retrans=1", warm=True,
+        "nfs4-drop-softerr", "drop", "timed-out", "NFS 4.2, softerr: server drops packets", V4,
+        "softerr,timeo=10,retrans=1", warm=True,
         watched=("timed-out", "dead"),
     ),
     nfs("nfs4-drop", "drop", "timed-out", "NFS 4.2, hard: server drops packets", warm=True, cause=SILENT),
@@ -189,19 +191,24 @@ KINDS = [
         "nfs4-drop-ac", "drop", "timed-out", "NFS 4.2, hard, attributes cached for an hour: server drops packets",
         more="actimeo=3600", warm=True,
     ),
-    nfs("nfs4-drop-noac", "drop", "timed-out", "NFS 4.2, hard, attributes not cached: server drops packets", more="noac"),
+    nfs("nfs4-drop-noac", "drop", "timed-out", "NFS 4.2, hard, attributes not cached: server drops packets",
+     more="noac"),
     nfs("nfs4-drop-nocto", "drop", "timed-out", "NFS 4.2, hard, nocto: server drops packets", more="nocto", warm=True),
     nfs("nfs3-drop-nocto", "drop", "timed-out", "NFS 3, hard, nocto: server drops packets", V3, "nocto", warm=True),
-    Kind("bind-drop", "mount --bind /mnt/nfs4-drop {at}", "timed-out", "bind mount of an NFS whose server drops packets", warm=True),
-    Kind("nfs4-drop/below", "mount -t tmpfs below {at}", "blocked", "anything mounted below an NFS whose server drops packets"),
+    Kind("bind-drop", "mount --bind /mnt/nfs4-drop {at}", "timed-out",
+     "bind mount of an NFS whose server drops packets", warm=True),
+    Kind("nfs4-drop/below", "mount -t tmpfs below {at}", "blocked",
+     "anything mounted below an NFS whose server drops packets"),
     Kind(
-        "overlay-drop", "mkdir -p /srv/up /srv/wk && mount -t overlay -o lowerdir=/mnt/nfs3-drop,upperdir=/srv/up,workdir=/srv/wk o {at}",
+        "overlay-drop", "mkdir -p /srv/up /srv/wk && mount -t overlay -o "
+        "lowerdir=/mnt/nfs3-drop,upperdir=/srv/up,workdir=/srv/wk o {at}",
         "timed-out", "overlay above an NFS whose server drops packets",
     ),
     # -- NFS whose server refuses, stops, or cannot be reached
     nfs("nfs4-rst", "rst", "timed-out", "NFS 4.2: server refuses connections (RST)", warm=True),
     nfs("nfs4-rst-b", "rst", "timed-out", "", export="b", warm=True),
-    nfs("nfs4-stopped", "stopped", "timed-out", "NFS 4.2: nfsd stopped", warm=True, cause="refuses connections on port 2049"),
+    nfs("nfs4-stopped", "stopped", "timed-out", "NFS 4.2: nfsd stopped", warm=True,
+     cause="refuses connections on port 2049"),
     nfs("nfs4-stopped-b", "stopped", "timed-out", "", export="b", warm=True),
     nfs("nfs4-address", "address", "timed-out", "NFS 4.2: the server's address is gone", warm=True),
     nfs("nfs4-address-b", "address", "timed-out", "", export="b", warm=True),
@@ -220,18 +227,21 @@ KINDS = [
     nfs("nfs3-mode", "alive", "denied", "", V3, export="mode"),
     nfs("nfs4-krb", "krb", "ok", "NFS, sec=krb5: root may, the owner has no ticket", more="sec=krb5", nagios="denied"),
     nfs(
-        "nfs4-krb-denied", "krb", "denied", "NFS, sec=krb5: neither root nor the owner without a ticket may", more="sec=krb5", export="b",
+        "nfs4-krb-denied", "krb", "denied", "NFS, sec=krb5: neither root nor the owner without a ticket may",
+        more="sec=krb5", export="b",
         fault="chmod 0700 {srv}/b", heal="chmod 0755 {srv}/b",
     ),
     Kind("bind-nfs4", "mount --bind /mnt/nfs4 {at}", "ok", "bind mount of a healthy NFS"),
     Kind("nfs4/below", "mount -t tmpfs below {at}", "ok", "tmpfs below a healthy NFS"),
     nfs(
         "nfs4-unexported", "alive", "dead", "NFS 4.2: no longer exported, though others still are", export="gone",
-        fault="{ns} exportfs -u '*:/gone'", heal="{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'", warm=True, cause="export is gone",
+        fault="{ns} exportfs -u '*:/gone'", heal="{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'", warm=True,
+        cause="export is gone",
     ),
     nfs("nfs3-unexported", "alive", "dead", "", V3, export="gone", warm=True),
     nfs(
-        "nfs4-removed", "alive", "dead", "NFS 4.2: the export's root directory was removed and made again", export="removed",
+        "nfs4-removed", "alive", "dead", "NFS 4.2: the export's root directory was removed and made again",
+        export="removed",
         fault="rm -r {srv}/removed && mkdir {srv}/removed", warm=True, healed="dead",
     ),
     nfs("nfs3-removed", "alive", "dead", "", V3, export="removed", warm=True, healed="dead"),
@@ -241,7 +251,8 @@ KINDS = [
     ),
     Kind(
         "nfs4-frozen", "truncate -s 16M {srv}/frozen.img; mkfs.ext4 -q {srv}/frozen.img; mkdir {srv}/frozen; "
-        "{ns} mount -o loop {srv}/frozen.img {srv}/frozen; {ns} exportfs -o rw,no_root_squash,no_subtree_check,fsid=30 '*:/frozen'; "
+        "{ns} mount -o loop {srv}/frozen.img {srv}/frozen; {ns} exportfs -o "
+        "rw,no_root_squash,no_subtree_check,fsid=30 '*:/frozen'; "
         "mount -t nfs -o vers=4.2,nosharecache {host}:/frozen {at}", "ok",
         "NFS 4.2: the server's filesystem is frozen (timed-out, with --write)", "alive",
         fault="{ns} fsfreeze -f {srv}/frozen", heal="{ns} fsfreeze -u {srv}/frozen",
@@ -255,16 +266,20 @@ KINDS = [
     # -- 9p
     ninep("9p", "diod", "ok", "9p, healthy"),
     ninep("9p-drop", "dioddrop", "timed-out", "9p: server drops packets", unkillable=True),
-    ninep("9p-drop-loose", "dioddrop", "timed-out", "9p, cache=loose: server drops packets", "loose", warm=True, unkillable=True),
+    ninep("9p-drop-loose", "dioddrop", "timed-out", "9p, cache=loose: server drops packets", "loose", warm=True,
+     unkillable=True),
     # -- FUSE
     fuse("fuse", "ok", "FUSE, healthy"),
     fuse(
-        "fuse-silent", "timed-out", "FUSE: daemon reads and never answers", "", "fuse hang fuse-silent", "fuse answer fuse-silent",
+        "fuse-silent", "timed-out", "FUSE: daemon reads and never answers", "", "fuse hang fuse-silent",
+        "fuse answer fuse-silent",
         unkillable=True,
     ),
-    fuse("fuse-frozen", "timed-out", "FUSE: daemon does not even read", "", "fuse freeze fuse-frozen", "fuse answer fuse-frozen"),
+    fuse("fuse-frozen", "timed-out", "FUSE: daemon does not even read", "", "fuse freeze fuse-frozen",
+     "fuse answer fuse-frozen"),
     fuse("fuse-dead", "dead", "FUSE: daemon dead", "", "fuse die fuse-dead", healed="dead"),
-    fuse("fuse-stale", "dead", "FUSE: daemon answers ESTALE", "", "fuse error fuse-stale 116", "fuse error fuse-stale 0"),
+    fuse("fuse-stale", "dead", "FUSE: daemon answers ESTALE", "", "fuse error fuse-stale 116",
+     "fuse error fuse-stale 0"),
     fuse(
         "fuse-user", NOT_PROBED, "FUSE of an unprivileged user, silent", "user_id=1000 group_id=1000",
         "fuse hang fuse-user", "fuse answer fuse-user", healthy=NOT_PROBED,
@@ -272,7 +287,8 @@ KINDS = [
     sshfs("sshfs", "sftp", "ok", "sshfs, healthy", nagios="denied"),
     sshfs("sshfs-silent", "sftpstop", "timed-out", "sshfs: server stopped", unkillable=True, nagios="denied"),
     sshfs(
-        "sshfs-gone", "sftpdead", NOT_MOUNTED, "sshfs: server dead, whereupon sshfs unmounts it (missing, where it is named)",
+        "sshfs-gone", "sftpdead", NOT_MOUNTED,
+        "sshfs: server dead, whereupon sshfs unmounts it (missing, where it is named)",
         healed=NOT_MOUNTED,
     ),
     sshfs(
@@ -286,31 +302,37 @@ KINDS = [
         "timed-out", "NFS mounted by autofs, then its server drops packets", "drop",
     ),
     Kind(  # healed it is mounted, because one of RUNS has asked for it
-        "autofs-idle", "", NOT_PROBED, "autofs trigger whose server drops packets, not mounted (timed-out with --autofs probe)",
+        "autofs-idle", "", NOT_PROBED,
+        "autofs trigger whose server drops packets, not mounted (timed-out with --autofs probe)",
         healthy=NOT_PROBED, healed="ok", watched=("timed-out",),
     ),
     # -- local
     disk("ext4", "ext4", "ok", "ext4, healthy"),
     disk("xfs", "xfs", "ok", "xfs, healthy"),
     disk("xfs-down", "xfs", "dead", "xfs, shut down", fault="shut-down {at}", healed="dead"),
-    disk("ext4-down", "ext4", "ok", "ext4, shut down, on a kernel that does not say so (Linux 6.1)", fault="shut-down {at}", nagios="dead"),
+    disk("ext4-down", "ext4", "ok", "ext4, shut down, on a kernel that does not say so (Linux 6.1)",
+     fault="shut-down {at}", nagios="dead"),
     Kind(
         "xfs-quota", "truncate -s 320M /srv/xfs-quota.img && mkfs.xfs -q /srv/xfs-quota.img; "
         "mount -o loop,uquota /srv/xfs-quota.img {at}; chown 1000:1000 {at}; "
         "xfs_quota -x -c 'limit bhard=1k 1000' {at}", "ok", "xfs, its owner's quota used up (full, with --write)",
     ),
-    disk("xfs-frozen", "xfs", "ok", "xfs, frozen (only writes hang)", fault="fsfreeze -f {at}", heal="fsfreeze -u {at}"),
+    disk("xfs-frozen", "xfs", "ok", "xfs, frozen (only writes hang)", fault="fsfreeze -f {at}",
+     heal="fsfreeze -u {at}"),
     dm(
         "dm-suspended", "device suspended, root directory cached",
         "dmsetup suspend --nolockfs dm-suspended", "dmsetup resume dm-suspended",
     ),
     dm(
         "dm-error", "device gives errors, root directory cached",
-        "dmsetup suspend --nolockfs --noflush dm-error; echo 0 32768 error | dmsetup load dm-error; dmsetup resume dm-error", "",
+        "dmsetup suspend --nolockfs --noflush dm-error; echo 0 32768 error | dmsetup load dm-error; "
+        "dmsetup resume dm-error", "",
     ),
     Kind("tmpfs", "mount -t tmpfs none {at}", "ok", "tmpfs"),
-    Kind("tmpfs-mode", "mount -t tmpfs -o mode=0000,uid=1000 none {at}", "denied", "tmpfs, root directory of mode 0000", healthy="denied"),
-    Kind("covered", "mount -t tmpfs none {at} && mount -t tmpfs over {at}", "ok", "two mounts on one mount point: the upper one"),
+    Kind("tmpfs-mode", "mount -t tmpfs -o mode=0000,uid=1000 none {at}", "denied",
+     "tmpfs, root directory of mode 0000", healthy="denied"),
+    Kind("covered", "mount -t tmpfs none {at} && mount -t tmpfs over {at}", "ok",
+     "two mounts on one mount point: the upper one"),
 ]
 # fmt: on
 
@@ -318,7 +340,8 @@ RUNS = [
     Run("named", "-t 1 /mnt/sshfs-gone /mnt/nfs4", 2, {"sshfs-gone": "missing", "nfs4": "ok"}),
     Run(
         "write",
-        "-t 2 --write -p /mnt/nfs4 -p /mnt/nfs3 -p /mnt/nfs4-owner -p /mnt/nfs4-ro -p /mnt/cifs -p /mnt/9p -p /mnt/sshfs "
+        "-t 2 --write -p /mnt/nfs4 -p /mnt/nfs3 -p /mnt/nfs4-owner -p /mnt/nfs4-ro -p /mnt/cifs -p /mnt/9p -p "
+        "/mnt/sshfs "
         "-p /mnt/ext4 -p /mnt/xfs -p /mnt/xfs-frozen -p /mnt/xfs-quota -p /mnt/tmpfs -p /mnt/nfs4-frozen",
         2,
         {

@@ -19,7 +19,8 @@ from typing import IO, Optional, Union
 PACKAGES = [
     "user-mode-linux", "kmod", "iproute2", "iptables", "procps", "psmisc",
     "nfs-kernel-server", "nfs-common", "rpcbind", "samba", "cifs-utils", "diod",
-    "sshfs", "fuse3", "openssh-sftp-server", "autofs", "krb5-kdc", "krb5-admin-server", "krb5-user", "dmsetup", "xfsprogs", "e2fsprogs",
+    "sshfs", "fuse3", "openssh-sftp-server", "autofs", "krb5-kdc", "krb5-admin-server", "krb5-user", "dmsetup",
+    "xfsprogs", "e2fsprogs",
 ]  # fmt: skip
 
 # With /usr merged these are symbolic links; packages that still name them must not lay directories

@@ -43,7 +43,10 @@ def test_status_output_and_files_come_back() -> None:
 
 @pytest.mark.guest
 def test_the_guest_is_its_own_machine_and_leaves_no_trace() -> None:
-    script = f"mount -t tmpfs none /mnt && echo dirt > {PROBE} && rm -r /usr/bin/python3* && id -u && cat {PROBE} && uname -n"
+    script = (
+        f"mount -t tmpfs none /mnt && echo dirt > {PROBE} && rm -r /usr/bin/python3* && id -u && cat "
+        f"{PROBE} && uname -n"
+    )
     result = guest.run(["sh", "-c", script], 60)
     assert (result.status, result.output) == (0, "0\ndirt\nguest\n"), result
     assert not PROBE.exists()

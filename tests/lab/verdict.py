@@ -78,7 +78,10 @@ def of_kind(value: dict[str, Any], kind: Kind) -> Iterator[str]:
         if is_ not in conditions:
             yield f"{act}: {kind.name} ({kind.words}) is {is_}, expected {' or '.join(conditions)}"
     if kind.cause and kind.cause not in _causes(value["spoilt"]).get(f"/mnt/{kind.name}", ""):
-        yield f"spoilt: {kind.name} is said to be because: {_causes(value['spoilt']).get(f'/mnt/{kind.name}')}, expected {kind.cause}"
+        yield (
+            f"spoilt: {kind.name} is said to be because: {_causes(value['spoilt']).get(f'/mnt/{kind.name}')}, "
+            f"expected {kind.cause}"
+        )
     if kind.warm and value["stat"][kind.name] != "ok":
         yield f"stat: {kind.name} says {value['stat'][kind.name]}, expected ok"
 
@@ -90,7 +93,10 @@ def of_runs(value: dict[str, Any]) -> Iterator[str]:
         is_ = {name: _conditions(act).get(f"/mnt/{name}") for name in run.conditions}
         for name, cause in run.causes.items():
             if cause not in _causes(act).get(f"/mnt/{name}", ""):
-                yield f"run {run.name}: {name} is said to be because: {_causes(act).get(f'/mnt/{name}')}, expected {cause}"
+                yield (
+                    f"run {run.name}: {name} is said to be because: {_causes(act).get(f'/mnt/{name}')}, "
+                    f"expected {cause}"
+                )
         if (act["code"], is_) != (run.code, run.conditions):
             yield f"run {run.name}: {act['code']} {is_}, expected {run.code} {dict(run.conditions)}"
     for name, act in [(name, value[name]) for name in ("healthy", "spoilt", "nagios", "healed")] + list(
@@ -142,7 +148,10 @@ def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
 def _of_fault(seen: dict[str, Any], kind: Kind) -> str:
     """In words, when the fault of a kind was there, by the clock of the daemon's log."""
     began, ended = seen["spoil"]
-    return f"its fault came at {began} to {ended} s and was lifted at {_lifted(seen, kind)}, with a timeout of {seen['timeout']:.1f} s"
+    return (
+        f"its fault came at {began} to {ended} s and was lifted at {_lifted(seen, kind)}, with a timeout of "
+        f"{seen['timeout']:.1f} s"
+    )
 
 
 def _lifted(seen: dict[str, Any], kind: Kind) -> Optional[float]:
@@ -167,9 +176,15 @@ def of_watch(value: dict[str, Any]) -> Iterator[str]:
             or held["told"] != first["told"]
             or sorted(held["told"].values()) != held["pids"]
         ):
-            yield f"watched: after {held['passes']} passes are stuck {held['pids']}, told {held['told']}, expected one each at {unkillable}"
+            yield (
+                f"watched: after {held['passes']} passes are stuck {held['pids']}, told {held['told']}, "
+                f"expected one each at {unkillable}"
+            )
     if seen["held"][-1]["passes"] - first["passes"] < PASSES:
-        yield f"watched: {first['passes']} to {seen['held'][-1]['passes']} passes were made over what is stuck, expected {PASSES}"
+        yield (
+            f"watched: {first['passes']} to {seen['held'][-1]['passes']} passes were made over what is stuck, "
+            f"expected {PASSES}"
+        )
     if seen["remains"]:
         yield f"watched: {seen['remains']}, which were stuck, are still there"
     mounts = [f"/mnt/{kind.name}" for kind in KINDS]
@@ -197,7 +212,8 @@ def times(value: dict[str, Any]) -> str:
     return (
         f"seconds: {sum(value['seconds'].values()):.0f}: {acts}\n"
         f"one-shot of -t 0.5, {hung} mounts hung: {wall:.1f} s, of which {probing:.1f} s for the pass; "
-        f"starting and ending Python takes {idle:.1f} s, as many forks {value['forks']:.1f} s\n{_times_of_watch(value['watch'])}"
+        f"starting and ending Python takes {idle:.1f} s, as many forks {value['forks']:.1f} "
+        f"s\n{_times_of_watch(value['watch'])}"
     )
 
 

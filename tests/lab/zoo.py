@@ -94,8 +94,10 @@ class Guest:
         host = self.host(server.name)
         number = host.split(".")[2]
         self.shell(
-            f"ip link add v{number} type veth peer name eth0 netns {sleeper.pid}; ip addr add 10.9.{number}.1/24 dev v{number}; "
-            f"ip link set v{number} up; {{ns}} ip link set lo up; {{ns}} ip addr add {host}/24 dev eth0; {{ns}} ip link set eth0 up",
+            f"ip link add v{number} type veth peer name eth0 netns {sleeper.pid}; ip addr add "
+            f"10.9.{number}.1/24 dev v{number}; "
+            f"ip link set v{number} up; {{ns}} ip link set lo up; {{ns}} ip addr add {host}/24 dev eth0; {{ns}} "
+            f"ip link set eth0 up",
             server.name,
         )
         self.shell("{ns} sh -e <<'SERVE'\n" + SERVE[server.serves] + "\nSERVE", server.name)

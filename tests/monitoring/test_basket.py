@@ -102,7 +102,8 @@ ARGUMENT: dict[str, Kind] = {
 }
 _SWITCHES = ("active_checks", "event_handler", "flapping", "notifications", "passive_checks", "perfdata")
 _NAMES_AND_TEXTS = (
-    "action_url apply_for assign_filter check_command check_period command_endpoint display_name event_command host icon_image "
+    "action_url apply_for assign_filter check_command check_period command_endpoint display_name event_command "
+    "host icon_image "
     "icon_image_alt notes notes_url service_set template_choice zone"
 )
 SERVICE_TEMPLATE: dict[str, Kind] = {

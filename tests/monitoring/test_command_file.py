@@ -128,7 +128,8 @@ def test_a_nagios_that_hangs_and_one_that_is_gone(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def icinga(stack: Stack) -> Iterator[Icinga]:
     services = [
-        f'object Service {quoted(name)} {{\n\thost_name = "client1"\n\tcheck_command = "passive"\n\tenable_active_checks = false\n}}\n'
+        f"object Service {quoted(name)} "
+        f'{{\n\thost_name = "client1"\n\tcheck_command = "passive"\n\tenable_active_checks = false\n}}\n'
         for name in ("mounts", f"mount {SHOWN}", "after")
     ]
     pipe = f'object ExternalCommandListener "pipe" {{ command_path = {quoted(str(stack.base / "pipe/cmd"))} }}\n'

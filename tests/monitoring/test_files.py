@@ -182,7 +182,10 @@ def test_cron_hands_its_result_over(stack: Stack, installed: Path, machine_id: s
     environment = {**variables, "MONITOR": f"command-file:{pipe}"}
     done = stack.run("/bin/sh", "-c", command, user="root", env=environment)
     assert (done.stdout, done.stderr) == ("", "")
-    expected = rf"\[\d+\] PROCESS_SERVICE_CHECK_RESULT;{os.uname().nodename};mounts;0;MOUNTS OK - 1 mount checked in .* \| .*\n"
+    expected = (
+        rf"\[\d+\] PROCESS_SERVICE_CHECK_RESULT;{os.uname().nodename};mounts;0;MOUNTS OK - 1 mount "
+        rf"checked in .* \| .*\n"
+    )
     assert re.fullmatch(expected, os.read(reader, 65536).decode())
     os.close(reader)
     # What cron mails.

@@ -22,7 +22,8 @@ from tests.reported import reported
 pytestmark = [pytest.mark.root, pytest.mark.monitoring]
 
 PRINTED = (
-    "MOUNTS CRITICAL - 2 of 4 mounts failed: /srv/a timed out; /srv/\\012ü dead | ok=2 'free on /a b'=2s;;;0 '/a;b\\174c'=0.1s\n"
+    "MOUNTS CRITICAL - 2 of 4 mounts failed: /srv/a timed out; /srv/\\012ü dead | ok=2 'free on /a b'=2s;;;0 "
+    "'/a;b\\174c'=0.1s\n"
     "critical: /srv/a (nfs4) timed out\n"
     "\n"
     "ok: /with \\134 a backslash\n"
@@ -73,13 +74,15 @@ def result(service: str, output: bytes = PRINTED, **changes: Any) -> Result:
 def api(stack: Stack) -> Iterator[Api]:
     authority = Authority(stack)
     services = [
-        f'object Service {quoted(name)} {{\n\thost_name = "client1"\n\tcheck_command = "dummy"\n\tenable_active_checks = false\n}}\n'
+        f"object Service {quoted(name)} "
+        f'{{\n\thost_name = "client1"\n\tcheck_command = "dummy"\n\tenable_active_checks = false\n}}\n'
         for name in NAMES
     ]
     users = [
         f'object ApiUser "agent" {{\n\tpassword = "s3cr3t"\n\tpermissions = [ {MAY} ]\n}}\n',
         'object ApiUser "reader" {\n\tpassword = "s3cr3t"\n\tpermissions = [ "objects/query/*" ]\n}\n',
-        'object ApiUser "client1" {\n\tclient_cn = "client1.example.org"\n\tpermissions = [ "actions/process-check-result" ]\n}\n',
+        'object ApiUser "client1" {\n\tclient_cn = "client1.example.org"\n\tpermissions = [ '
+        '"actions/process-check-result" ]\n}\n',
     ]
     zones = 'object Endpoint "localhost" { }\nobject Zone "localhost" { endpoints = [ "localhost" ] }\n'
     features = "".join([host("client1"), *services, *users])

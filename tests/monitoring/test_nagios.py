@@ -162,7 +162,10 @@ def nagios(stack: Stack, network: Network, mounts: Mounts, request: pytest.Fixtu
 
 def filer(stack: Stack, network: Network) -> Server:
     """Somebody who accepts connections where nfsd would."""
-    words = "import socket; listener = socket.create_server(('', 2049)); print('ready', flush=True)\nwhile True: listener.accept()[0].close()"
+    words = (
+        "import socket; listener = socket.create_server(('', 2049)); print('ready', flush=True)\nwhile "
+        "True: listener.accept()[0].close()"
+    )
     server = stack.server(PYTHON, "-I", "-c", words, name="filer", enter=network.right.enter)
     server.until(lambda: "ready" in server.log)
     return server

@@ -64,8 +64,10 @@ def classic(stack: Stack) -> Submission:
     nagios = Nagios(stack, [("client1", name) for name in NAMES], "behind-nsca")
     port = free_port()
     settings = {
-        "server_address": "127.0.0.1", "server_port": port, "nsca_user": "nagios", "nsca_group": "nagios", "max_packet_age": 30,
-        "command_file": nagios.commands, "alternate_dump_file": nagios.base / "dump", "password": "s3cr3t", "decryption_method": 16,
+        "server_address": "127.0.0.1", "server_port": port, "nsca_user": "nagios", "nsca_group": "nagios",
+        "max_packet_age": 30,
+        "command_file": nagios.commands, "alternate_dump_file": nagios.base / "dump", "password": "s3cr3t",
+        "decryption_method": 16,
     }  # fmt: skip
     text = "".join(f"{key}={value}\n" for key, value in settings.items())
     server = stack.server("nsca", "-c", stack.write(stack.base / "nsca.cfg", text), "-f", "--daemon")
