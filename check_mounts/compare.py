@@ -56,7 +56,8 @@ def _is_foreign_root(mount: Mount, table: Mounted) -> bool:
 # from its lines (mount_point_is_api in src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup has
 # the version that the kernel was booted with.
 _EARLY = re.compile(
-    rb"/(proc|sys|dev|run|dev/(shm|pts)|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))",
+    rb"/(proc|sys|dev|run|dev/(shm|pts)"
+    rb"|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))",
     re.DOTALL,
 )
 

@@ -1,4 +1,4 @@
-"""What fstab(5) declares, read as mount(8) and systemd read it."""
+"""The mounts that fstab(5) declares, read as mount(8) and systemd read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
 
 @dataclasses.dataclass(frozen=True)
 class FstabLine:
-    """The fields of one line of fstab(5), unescaped. ``options`` is None where there are none;
+    """The fields of one line of fstab(5), unescaped. ``options`` is None without that field;
     ``number`` counts from 1."""
 
     number: int
@@ -33,12 +33,13 @@ class FstabLine:
 
 
 def _unescape(field: bytes) -> bytes:
-    """Every octal escape turned into its byte, modulo 256, as libmount's unmangle() does."""
+    """A field with each octal escape turned into its byte, modulo 256, as libmount's unmangle()
+    does."""
     return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8) & 0xFF]), field)
 
 
 def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
-    """One line without its newline; None where it is blank or a comment.
+    """The fields of a line without its newline; None for a blank line or a comment.
 
     Raises ValueError with a reason in words where mount(8) would ignore the line
     (mnt_table_parse_next in libmount)."""
@@ -55,14 +56,14 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
         raise ValueError("it has no " + ("mount point" if len(words) < 2 else "filesystem type"))
     for place, field in zip(("fifth", "sixth"), fields[4:6]):
         if not _NUMBER.match(field):
-            # It is not shown: an option with a blank in it, which may be a password, moves its rest
-            # into this field.
+            # The message does not show it: the rest of an option with a blank in it, which may be a
+            # password, ends up in this field.
             raise ValueError(f"its {place} field is not a number (a blank within a field is written \\040)")
     return FstabLine(number, words[0], words[1], words[2], words[3] if len(words) > 3 else None)
 
 
 def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[BadLine]]:
-    """All lines of a table that mount(8) takes, and complaints of the others. ``name`` is the
+    """The lines of a table that mount(8) takes, and complaints about the others. ``name`` is the
     file's, for the origin."""
     lines, complaints = [], []
     for number, text in enumerate(data.split(b"\n"), 1):
@@ -81,20 +82,21 @@ def _fstab_origin(name: str, number: int) -> str:
 
 
 def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
-    """Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point are none.
+    """Does a line declare a mount that exists after boot? Swap, ``ignore`` (glibc's MNTTYPE_IGNORE)
+    and lines without a mount point declare none.
 
-    ``noauto`` is left to whoever wants it, but ``noauto,x-systemd.automount`` is the usual way to
-    write an automount, and `/` is there all the same."""
+    A line with ``noauto`` is for people to mount, but ``noauto,x-systemd.automount`` is the usual
+    way to write an automount, and `/` is mounted in any case."""
     if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
         return False
     return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
 def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """What an fstab(5) says is mounted at boot, in its order. Several entries for one mount point
-    are stacked: all are expected.
+    """The mounts that an fstab(5) declares for boot, in its order. Several entries for one mount
+    point are stacked: all are expected.
 
-    A bad line is a complaint and stops nothing. Raises OSError where the file cannot be read.
+    A bad line becomes a complaint and stops nothing. Raises OSError if the file cannot be read.
     """
     lines, complaints = parse_fstab(reading.asked("reading", path, lambda name: contents(name, _LARGEST)), path)
     entries = []
@@ -105,8 +107,8 @@ def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
             continue
         try:
             if not line.target.startswith(b"/"):
-                # It is not shown: where the source has a blank in it, this is its end, and may be
-                # that of a password.
+                # The message does not show it: after a source with a blank in it this is the end of
+                # the source, and may be that of a password.
                 raise ValueError("the mount point is not an absolute path")
             entries.append(declared_mount(line.target, line.source, line.fs_type, options, origin))
         except ValueError as error:

@@ -1,9 +1,8 @@
-"""What a string of mount options comes to: as libmount takes it apart, and the kernel and systemd
-understand it. Pure.
+"""The mount options that every filesystem has, as libmount takes them apart, and as the kernel and
+systemd understand them. Pure.
 
-Here are the options that every filesystem has: the flags of the mount itself (nosuid, noatime,
-...), ro and rw, and what systemd reads in fstab. What filesystems make of their own options is in
-``option_rules``."""
+These are the flags of the mount itself (nosuid, noatime, ...), ro and rw, and the options that
+systemd reads in fstab. ``option_rules`` knows the options of single filesystems."""
 
 from __future__ import annotations
 
@@ -21,23 +20,24 @@ _MOST_QUOTES = 100
 
 
 def split_options(text: bytes) -> tuple[bytes, ...]:
-    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty ones
-    do not count."""
-    if text.count(b'"') > _MOST_QUOTES:  # each that is not closed is looked for the end of: quadratic
+    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty
+    options do not count."""
+    # The end of each unclosed quote is searched for: quadratic.
+    if text.count(b'"') > _MOST_QUOTES:
         return tuple(option for option in text.split(b",") if option)
     return tuple(_OPTION.findall(text))
 
 
 class Comparison(NamedTuple):
-    """``differences`` in words; ``uncompared`` are the options that could be compared with
-    nothing."""
+    """The ``differences`` in words, and the options that could be compared with nothing
+    (``uncompared``)."""
 
     differences: list[str]
     uncompared: list[bytes]
 
 
 def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:
-    """The last of these words among the options, None where there is none."""
+    """The last of these words among the options, None without any."""
     return next((option for option in reversed(options) if option in words), None)
 
 
@@ -51,15 +51,15 @@ def stays_unmounted(options: Sequence[bytes]) -> bool:
 
 
 def is_automount(options: Collection[bytes]) -> bool:
-    """Does systemd make an automount of the line? It keeps the older way to say so, too
+    """Does systemd make an automount of the line? It also accepts the older spelling
     (fstab-generator.c)."""
     return b"x-systemd.automount" in options or b"comment=systemd.automount" in options
 
 
 def may_be_absent(options: Sequence[bytes]) -> bool:
-    """May what they belong to be missing after boot? An automount is there in spite of
+    """May the mount with these options be missing after boot? An automount is there in spite of
     ``noauto``."""
-    # With wanted-by or required-by the mount, but not the automount, is left to another unit, which
+    # With wanted-by or required-by another unit starts the mount, but not the automount; that unit
     # may rightly not be running.
     elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
     left_alone = (stays_unmounted(options) or elsewhere) and not is_automount(options)
@@ -72,24 +72,24 @@ def may_be_absent(options: Sequence[bytes]) -> bool:
 
 class Mode(NamedTuple):
     """``ro`` or ``rw`` as declared, for the mount itself and for its superblock; None where nothing
-    is said."""
+    is declared."""
 
     mount: Optional[bytes] = None
     superblock: Optional[bytes] = None
 
     @property
     def word(self) -> Optional[bytes]:
-        """``ro`` where any of the two is to be read-only, ``rw`` where one is to be writable and
-        none read-only."""
+        """``ro`` where one of the two must be read-only, ``rw`` where one must be writable and none
+        read-only."""
         return b"ro" if b"ro" in self else b"rw" if b"rw" in self else None
 
 
 def mode(options: Sequence[bytes]) -> Mode:
-    """What ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``, ``ro=recursive`` and
-    their opposites come to.
+    """The mode that ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``,
+    ``ro=recursive`` and their opposites declare.
 
-    The last one wins, whatever its value (mnt_optlist_merge_opts in libmount); ``ro=vfs,ro=fs`` say
-    the same of both."""
+    The last of ro and rw wins, whatever its value (mnt_optlist_merge_opts in libmount);
+    ``ro=vfs,ro=fs`` declares both layers ro."""
     found = Mode()
     for option in options:
         word, _, value = option.partition(b"=")
@@ -103,8 +103,8 @@ def mode(options: Sequence[bytes]) -> Mode:
 
 
 def _layers(value: bytes) -> set[bytes]:
-    """What the value of a flag applies it to: ``vfs`` and ``fs``, without a value both.
-    ``recursive`` is a matter of mounts only."""
+    """The layers that the value of a flag names, ``vfs`` and ``fs``; both without a value.
+    ``recursive`` concerns mounts only."""
     words = set(re.findall(rb"[a-z]+", value))
     return (words & {b"vfs", b"fs"}) | ({b"vfs"} if b"recursive" in words else set()) or {b"vfs", b"fs"}
 
@@ -113,7 +113,7 @@ def _layers(value: bytes) -> set[bytes]:
 # ------------------------------------------------------------------------------------------------
 
 # libmount turns each of these into a flag: a `no...` sets it, its opposite takes it back, whatever
-# stands in between.
+# stands between them.
 _FLAGS = {
     b"suid": b"nosuid",
     b"dev": b"nodev",
@@ -123,10 +123,9 @@ _FLAGS = {
 }
 _NEGATIVE = frozenset(_FLAGS.values())
 _ATIME_FLAGS = (b"noatime", b"relatime", b"strictatime")
-# Each takes back the flag at its side.
+# Each key takes back the flag that is its value.
 _ATIME_OPPOSITES = {b"atime": b"noatime", b"norelatime": b"relatime", b"nostrictatime": b"strictatime"}
-# mount(8): these imply nosuid and nodev, some of them noexec too, and so take back what was said
-# before them.
+# mount(8): these imply nosuid and nodev, some of them noexec too, and so override earlier options.
 _IMPLIED = {
     b"user": (b"suid", b"dev", b"exec"),
     b"users": (b"suid", b"dev", b"exec"),
@@ -135,33 +134,34 @@ _IMPLIED = {
 }
 
 FLAG_WORDS = frozenset({*_FLAGS, *_NEGATIVE, *_ATIME_FLAGS, *_ATIME_OPPOSITES, b"ro", b"rw"})
-# These are for mount(8), for systemd or for who reads fstab: of the mount itself they say nothing.
+# These are for mount(8), systemd or readers of fstab, and say nothing about the mount itself.
 CONTROL_WORDS = frozenset(
-    b"""defaults auto noauto nofail fail _netdev _rnetdev user users owner group nouser nousers noowner nogroup bind rbind move remount
-    silent loud quiet loop bg fg private rprivate shared rshared slave rslave unbindable runbindable pri comment sw""".split()
+    b"""defaults auto noauto nofail fail _netdev _rnetdev user users owner group nouser nousers noowner
+    nogroup bind rbind move remount silent loud quiet loop bg fg private rprivate shared rshared
+    slave rslave unbindable runbindable pri comment sw""".split()
 )
 _CONTROL_PREFIXES = (b"x-", b"X-", b"comment=", b"user=", b"loop=", b"pri=")
 
 
 def is_flag(option: bytes) -> bool:
-    """Is it about the mount itself, not about its filesystem?"""
+    """Does an option concern the mount itself, not its filesystem?"""
     return option.partition(b"=")[0] in FLAG_WORDS and not _names_device(option)
 
 
 def _names_device(option: bytes) -> bool:
-    """``dev=gpfs1``: mmmount(8) of GPFS writes it into fstab, and it is no flag."""
+    """Is it ``dev=gpfs1``, which mmmount(8) of GPFS writes into fstab, and no flag?"""
     word, equals, value = option.partition(b"=")
     return word == b"dev" and bool(equals) and not re.search(rb"\b(vfs|fs|recursive)\b", value)
 
 
 def is_control(option: bytes) -> bool:
-    """Is an option no matter of what is mounted, so that there is nothing to compare it with?"""
+    """Does an option say nothing about the mount, so that it cannot be compared with anything?"""
     return option in CONTROL_WORDS or option.startswith(_CONTROL_PREFIXES)
 
 
 class _Flags(NamedTuple):
-    """What the options come to: the negative flags that are set, those that are explicitly not, and
-    the atime flags likewise."""
+    """The negative flags and the atime flags that options set, those that they take back, and by
+    which word; ``implied``: an option such as ``user`` sets more."""
 
     set: dict[bytes, None]
     taken_back: dict[bytes, bytes]
@@ -191,15 +191,15 @@ def _flags(options: Sequence[bytes]) -> _Flags:
 def flag_differences(
     options: Sequence[bytes], mount: Mount, source: Optional[Collection[bytes]] = None
 ) -> Iterator[str]:
-    """Where the flags of a mount are certainly not those that mount(8) makes of the options
-    (show_mnt_opts in fs/proc_namespace.c).
+    """The flags of a mount that certainly differ from those that mount(8) makes of the options, in
+    words (show_mnt_opts in fs/proc_namespace.c).
 
-    ``source`` are the flags of what a bind mount is bound from, which it takes over unless told
-    otherwise; None: not known."""
+    ``source`` holds the flags of the mount that a bind mount is bound from, which it inherits
+    unless its options say otherwise; None: not known."""
     flags, shown = _flags(options), frozenset(mount.options)
     yield from _negative_differences(flags, shown)
     kept = _kept(flags, options, mount, frozenset(_SHOWN if source is None else source))
-    if not is_fuse(mount):  # fusermount(1) adds nosuid and nodev by itself
+    if not is_fuse(mount):  # fusermount(1) adds nosuid and nodev unasked
         for flag, word in flags.taken_back.items():
             if flag in _NEGATIVE and flag in shown and flag not in kept:
                 yield f"{flag.decode()} is in force, expected {word.decode()}"
@@ -210,11 +210,11 @@ _SHOWN = _NEGATIVE | {b"noatime", b"relatime", b"strictatime"}
 
 
 def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozenset[bytes]) -> frozenset[bytes]:
-    """The flags that a mount may have from before, so that nothing is certain of them:
-    ``strictatime`` stands for neither other."""
+    """The flags that a mount may have kept from before, so that nothing is certain of them.
+    ``strictatime`` stands for neither of the other two."""
     atimes = frozenset((b"noatime", b"relatime", b"strictatime", b"nodiratime"))
     if not is_bind(options):
-        # A remount of what the initramfs has mounted keeps those of atime if none of them is given
+        # A remount of a mount of the initramfs keeps its atime flags if the options give none
         # (path_mount in fs/namespace.c).
         return atimes if mount.mount_point in _MOUNTED_BEFORE and not flags.set.keys() & atimes else frozenset()
     source |= frozenset() if source & {b"noatime", b"relatime"} else {b"strictatime"}
@@ -224,19 +224,19 @@ def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozens
 
 
 def _keep_all(flags: _Flags, options: Sequence[bytes]) -> bool:
-    """util-linux before 2.39 changes flags of a bind mount only if at least one is to be set, and
-    then all but those of atime."""
+    """Does a bind mount keep all flags of its source? util-linux before 2.39 changes its flags only
+    if the options set at least one, and then all but those of atime."""
     return not (flags.set.keys() - {b"strictatime"} or flags.implied or mode(options).mount == b"ro")
 
 
 def takes_after_its_source(options: Sequence[bytes]) -> bool:
-    """Does a bind mount have the flags of what it is bound from, whatever its options take back?"""
+    """Does a bind mount have the flags of its source, whatever its options take back?"""
     return _keep_all(_flags(options), options)
 
 
 def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[str]:
     for flag in flags.set:
-        # Without atimes there are none of directories either.
+        # noatime holds for directories, too.
         if flag in _NEGATIVE and flag not in shown and not (flag == b"nodiratime" and b"noatime" in shown):
             yield f"{flag.decode()} is not in force, but expected"
 
@@ -244,11 +244,11 @@ def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[s
 def _atime_differences(
     flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool
 ) -> Iterator[str]:
-    """The order is the kernel's, not that of the options (path_mount in fs/namespace.c):
-    strictatime, noatime, relatime.
+    """The atime flags that differ, in the kernel's order, not that of the options: strictatime,
+    noatime, relatime (path_mount in fs/namespace.c).
 
-    ``relative``: relatime is shown where it holds. systemd and container runtimes mount tmpfs and
-    the like with strictatime before anybody reads fstab."""
+    ``relative``: the kernel shows relatime where it is in force. systemd and container runtimes
+    mount tmpfs and the like with strictatime before fstab is read."""
     if b"strictatime" in flags.set:
         for other in (b"noatime", b"relatime"):
             if other in shown and other not in kept:
@@ -276,5 +276,5 @@ def _taken_back_atimes(
         yield f"strictatime is in force, expected {word.decode()}"
 
 
-# Mounted by the initramfs; systemd-remount-fs(8) applies fstab later.
+# The initramfs mounts these; systemd-remount-fs(8) applies fstab later.
 _MOUNTED_BEFORE = (b"/", b"/usr")

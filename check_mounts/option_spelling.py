@@ -1,4 +1,4 @@
-"""Whether an option or a type of a declaration is a slip for one that is known. Pure."""
+"""Whether an option or a type in a declaration is a slip for a known one. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from check_mounts.option_kinds import COMMON, SUPER_FLAGS, Kind, words_of
 from check_mounts.option_rules import KINDS, kind
 from check_mounts.text import printable
 
-# What people write for ours.
+# Words that people write -> our keys for them.
 _MEANT = {
     **dict.fromkeys((b"fstype", b"fs_type", b"fs-type", b"vfstype", b"filesystem", b"fs", b"types"), b"type"),
     **dict.fromkeys((b"src", b"device", b"devname", b"spec", b"what", b"from", b"sources"), b"source"),
@@ -22,7 +22,7 @@ _MEANT = {
 
 _OURS = frozenset((b"source", b"type"))
 
-# What people write before options, or before the mount point, which have no key here.
+# Words that people write before options, or before the mount point, which have no key here.
 _NO_KEYS = {
     **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "options stand by themselves, separated by commas"),
     **dict.fromkeys(
@@ -30,28 +30,35 @@ _NO_KEYS = {
     ),
 }
 
-# What an option without a table may be: of FUSE daemons, of mount helpers, of filesystems, as
-# people write them.
+# Options without a table: those of FUSE daemons, of mount helpers and of filesystems, as people
+# write them.
 _OTHER_WORDS = words_of(
-    """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache auto_cache noauto_cache use_ino readdir_ino
-    big_writes sync_read async_read hard_remove large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
-    compression permissions norecover recover windows_names hide_hid_files ignore_case show_sys_files locale delay_mtime streams_interface
-    inherit dir_cache ver flock localflock localflocks checksum nochecksum
-    uname userxattr notail resize mtime nomtime no_heap ignorecase
-    sec seal sign cache vers proto port trans hard soft softerr lock nolock intr nointr bg fg ac noac cto nocto acl noacl
-    user_xattr nouser_xattr barrier nobarrier discard nodiscard delalloc nodelalloc data errors quota usrquota grpquota prjquota noquota
-    usrjquota grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache local_lock fsc nofsc mand nomand iversion
-    noiversion offset sizelimit compress ssd nossd autodefrag noautodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache
-    shortname tz iocharset nls zfsutil xino index metacopy redirect_dir nfs_export hidepid subset noswap huge max dax treelog notreelog
-    serverino noserverino perm noperm brl nobrl mfsymlinks nomfsymlinks nounix unix linux nolinux posix noposix sfu nosfu mapchars
-    nomapchars mapposix nomapposix setuids nosetuids dynperm nodynperm forceuid noforceuid forcegid noforcegid multiuser cruid
-    cifsacl nocifsacl idsfromsid modefromsid nodfs nocase persistenthandles nopersistenthandles resilienthandles noresilienthandles
-    multichannel nomultichannel sparse nosparse nohandlecache nosharesock nodelete noautotune noblocksend snapshot rdma witness
-    auto_da_alloc noauto_da_alloc block_validity noblock_validity journal_checksum nojournal_checksum journal_async_commit i_version
-    noinit_itable debug_want_extra_isize mblk_io_submit nomblk_io_submit bsddf minixdf debug nouid32 nogrpid attr2 noattr2
-    noalign noikeep ikeep nolargeio flush_merge noflush_merge inline_data noinline_data inline_dentry noinline_dentry inline_xattr
-    noinline_xattr extent_cache noextent_cache gc_merge nogc_merge heap noheap fastboot atgc background_gc norecovery nouuid wsync
-    subvol subvolid enospc_debug noenospc_debug rescan_uuid_tree clear_cache check_int inode_cache usrquota_block_hardlimit
+    """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache
+    auto_cache noauto_cache use_ino readdir_ino big_writes sync_read async_read hard_remove
+    large_read entry_timeout attr_timeout negative_timeout ac_attr_timeout reconnect idmap
+    compression permissions norecover recover windows_names hide_hid_files ignore_case
+    show_sys_files locale delay_mtime streams_interface inherit dir_cache ver flock localflock
+    localflocks checksum nochecksum uname userxattr notail resize mtime nomtime no_heap
+    ignorecase sec seal sign cache vers proto port trans hard soft softerr lock nolock intr
+    nointr bg fg ac noac cto nocto acl noacl user_xattr nouser_xattr barrier nobarrier discard
+    nodiscard delalloc nodelalloc data errors quota usrquota grpquota prjquota noquota usrjquota
+    grpjquota jqfmt rdirplus nordirplus resvport noresvport sharecache nosharecache local_lock
+    fsc nofsc mand nomand iversion noiversion offset sizelimit compress ssd nossd autodefrag
+    noautodefrag datacow nodatacow datasum nodatasum space_cache nospace_cache shortname tz
+    iocharset nls zfsutil xino index metacopy redirect_dir nfs_export hidepid subset noswap huge
+    max dax treelog notreelog serverino noserverino perm noperm brl nobrl mfsymlinks
+    nomfsymlinks nounix unix linux nolinux posix noposix sfu nosfu mapchars nomapchars mapposix
+    nomapposix setuids nosetuids dynperm nodynperm forceuid noforceuid forcegid noforcegid
+    multiuser cruid cifsacl nocifsacl idsfromsid modefromsid nodfs nocase persistenthandles
+    nopersistenthandles resilienthandles noresilienthandles multichannel nomultichannel sparse
+    nosparse nohandlecache nosharesock nodelete noautotune noblocksend snapshot rdma witness
+    auto_da_alloc noauto_da_alloc block_validity noblock_validity journal_checksum
+    nojournal_checksum journal_async_commit i_version noinit_itable debug_want_extra_isize
+    mblk_io_submit nomblk_io_submit bsddf minixdf debug nouid32 nogrpid attr2 noattr2 noalign
+    noikeep ikeep nolargeio flush_merge noflush_merge inline_data noinline_data inline_dentry
+    noinline_dentry inline_xattr noinline_xattr extent_cache noextent_cache gc_merge nogc_merge
+    heap noheap fastboot atgc background_gc norecovery nouuid wsync subvol subvolid enospc_debug
+    noenospc_debug rescan_uuid_tree clear_cache check_int inode_cache usrquota_block_hardlimit
     grpquota_block_hardlimit usrquota_inode_hardlimit grpquota_inode_hardlimit casefold"""
 )
 
@@ -69,7 +76,7 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
     if key.lower() in _NO_KEYS:
         raise ValueError(f"'{printable(key)}' is not known; {_NO_KEYS[key.lower()]}")
     if key in _OURS:
-        raise ValueError(f"'{printable(key)}=' is not an option, but says something of its own")
+        raise ValueError(f"'{printable(key)}=' is not a mount option; it has a key of its own")
     general = FLAG_WORDS | CONTROL_WORDS | SUPER_FLAGS.keys()
     known = general | COMMON.keys() | _OTHER_WORDS | _names_in(KINDS.values())
     opposite = key[2:] if key.startswith(b"no") else b"no" + key
@@ -109,8 +116,8 @@ def _names_in(kinds: Collection[Kind]) -> set[bytes]:
 
 
 def check_type(declared: bytes) -> None:
-    """Raises ValueError, in words, for a declared type that is a slip for one that is known. Others
-    may be those of mount helpers."""
+    """Raises ValueError, in words, for a declared type that is a slip for a known one. Other
+    unknown types may be those of mount helpers."""
     for each in declared.split(b","):
         if not filesystems.names_type(each) and each not in (b"auto", b"none"):
             near = _nearest(each.lower(), filesystems.all_types())
@@ -119,7 +126,7 @@ def check_type(declared: bytes) -> None:
 
 
 def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
-    """The first of these words that a slip may have made ``word`` of. Short ones have too many
+    """The first of these words that a slip may have turned into ``word``. Short words have too many
     neighbours."""
     if word in words:
         return word
@@ -127,7 +134,8 @@ def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
 
 
 def _is_near(one: bytes, other: bytes) -> bool:
-    """Is one letter more, less or another, or are two neighbours exchanged?"""
+    """Do two words differ by one letter that is added, missing or another, or by two neighbours
+    that are exchanged?"""
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1

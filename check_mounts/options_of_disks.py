@@ -1,4 +1,4 @@
-"""How filesystems on disks, sticks and discs show the options that they were given. Pure."""
+"""How filesystems on disks, sticks and discs show their options: a table for each. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _EXFAT = Kind(
     },
     respelt=respellings("umask= fmask={} dmask={}"),
     shown=words_of("keep_last_dots sys_tz zero_size_dir"),
-    uncertain=words_of("discard"),  # dropped where the device does not take it
+    uncertain=words_of("discard"),  # dropped where the device does not support it
     instead={b"time_offset": words_of("sys_tz")},
 )
 
@@ -66,15 +66,15 @@ _NTFS3 = Kind(
     shown=words_of("sys_immutable hide_dot_files windows_names prealloc force sparse nohidden showmeta nocase"),
 )
 
-# isofs_show_options in fs/isofs/inode.c: an option `mode` is shown as `fmode`, words as their first
-# letters
+# isofs_show_options in fs/isofs/inode.c: shows the option `mode` as `fmode`, and only the first
+# letter of a word
 _ISOFS = Kind(
     values={
         b"check": rule(one_of(relaxed="r", r="r", strict="s", s="s")),
         b"map": rule(one_of(off="o", o="o", normal="n", n="n", acorn="a", a="a")),
         **dict.fromkeys((b"fmode", b"dmode"), ANY_BASE),
         **dict.fromkeys((b"session", b"sbsector"), ID),
-        **dict.fromkeys((b"block", b"blocksize"), NEVER),  # the device may have larger ones
+        **dict.fromkeys((b"block", b"blocksize"), NEVER),  # the blocks of the device may be larger
     },
     respelt=respellings("mode= fmode={}; unhide showassoc"),
     shown=words_of("norock cruft hide nocompress overriderockperm showassoc"),
@@ -86,14 +86,14 @@ _UDF = Kind(
         **dict.fromkeys((b"uid", b"gid"), rule(lambda value: value if value == b"forget" else decimal_of(value))),
         **dict.fromkeys((b"mode", b"dmode"), ANY_BASE),
         b"umask": ANY_BASE._replace(default=b"0"),
-        b"lastblock": NEVER,  # the kernel looks for it around there
+        b"lastblock": NEVER,  # the kernel searches around it
     },
     shown=words_of("nostrict unhide undelete noadinicb shortad"),
     groups=(words_of("shortad longad"),),
 )
 
-# _ext4_show_options in fs/ext4/super.c: what differs from the defaults, some of which are in the
-# superblock (tune2fs -o)
+# _ext4_show_options in fs/ext4/super.c: shows only what differs from the defaults, some of which
+# are in the superblock (tune2fs -o)
 _EXT4 = Kind(
     values={
         b"commit": rule(lambda value: number_of(value) or 5, b"5"),
@@ -103,7 +103,7 @@ _EXT4 = Kind(
         b"max_batch_time": rule(number_of, b"15000"),
         b"inode_readahead_blks": rule(number_of, b"32"),
         b"max_dir_size_kb": rule(number_of, b"0"),
-        b"stripe": NEVER,  # the kernel drops what does not fit
+        b"stripe": NEVER,  # the kernel drops a value that does not fit
         b"journal_ioprio": NEVER,
         b"journal_dev": NEVER,
         b"journal_path": NEVER,
@@ -123,18 +123,18 @@ _EXT4 = Kind(
     ),
     shown=words_of("norecovery minixdf noauto_da_alloc nombcache"),
     groups=(words_of("bsddf minixdf"),),
-    uncertain=words_of("dioread_nolock"),  # taken back with data=journal
+    uncertain=words_of("dioread_nolock"),  # cleared with data=journal
 )
 
 
 def _fits_dax(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """XFS turns it off where the device does not offer it (xfs_fs_fill_super in
+    """XFS turns DAX off where the device does not support it (xfs_fs_fill_super in
     fs/xfs/xfs_super.c)."""
     return theirs == ours or (ours, theirs) == (b"always", b"never")
 
 
 def _allocation(value: bytes) -> Optional[int]:
-    """XFS takes the lowest bit of it (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
+    """The lowest bit of a size, which XFS takes (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
     size = size_of(value)
     return None if not size else size & -size
 
@@ -162,18 +162,19 @@ _XFS = Kind(
         words_of("prjquota pqnoenforce noquota"),
         words_of("inode32 inode64"),
     ),
-    uncertain=words_of("discard"),  # dropped where the device does not take it
+    uncertain=words_of("discard"),  # dropped where the device does not support it
 )
 
 
 def _subvolume(value: bytes) -> Optional[bytes]:
-    """``subvol=`` without a name asks for none (btrfs_parse_param in fs/btrfs/super.c)."""
+    """The path of a subvolume; ``subvol=`` without one asks for none (btrfs_parse_param in
+    fs/btrfs/super.c)."""
     return (re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/") if value else None
 
 
 def _compression(value: bytes) -> Optional[bytes]:
-    """btrfs: a default level is shown, a level of LZO is not, and what is more than the highest
-    level becomes that."""
+    """Algorithm and level. btrfs shows a default level, but no level of LZO, and lowers a level
+    above the highest to that one."""
     name, _, level = value.lower().partition(b":")
     if name in (b"no", b"none"):
         return b""
@@ -191,8 +192,8 @@ _BTRFS = Kind(
         b"commit": rule(lambda value: number_of(value) or 30, b"30"),
         b"subvol": rule(_subvolume),
         b"subvolid": rule(lambda value: number_of(value) or 5),
-        b"max_inline": NEVER,  # limited to what a sector holds
-        b"space_cache": NEVER,  # what is on the disk decides
+        b"max_inline": NEVER,  # limited to the size of a sector
+        b"space_cache": NEVER,  # the disk decides
         b"thread_pool": ID,
         b"discard": rule(one_of(sync="sync", _async="async", no="no")),
         b"fatal_errors": rule(word_of, b"bug"),
@@ -202,15 +203,17 @@ _BTRFS = Kind(
     },
     respelt=respellings(
         """compress compress=zlib; compress-force compress-force=zlib
-        nologreplay rescue=nologreplay; norecovery rescue=nologreplay; usebackuproot rescue=usebackuproot; recovery rescue=usebackuproot
+        nologreplay rescue=nologreplay; norecovery rescue=nologreplay
+        usebackuproot rescue=usebackuproot; recovery rescue=usebackuproot
         discard discard=sync; nodiscard discard=no
         space_cache space_cache=v1"""
     ),
     shown=words_of(
-        "degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance nossd ssd_spread"
+        """degraded nobarrier notreelog flushoncommit noacl autodefrag user_subvol_rm_allowed skip_balance
+        nossd ssd_spread"""
     ),
     groups=(words_of("ssd_spread nossd"),),
-    # The later one of compress and nodatacow holds.
+    # The later one of compress and nodatacow is in force.
     instead={
         b"compress": words_of("compress-force nodatacow nodatasum"),
         b"compress-force": words_of("compress nodatacow nodatasum"),
@@ -219,17 +222,16 @@ _BTRFS = Kind(
 
 
 def _fits_allocation(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """f2fs: a small volume reuses segments in any case (f2fs_tuning_parameters in
-    fs/f2fs/super.c)."""
+    """A small f2fs reuses segments in any case (f2fs_tuning_parameters in fs/f2fs/super.c)."""
     return theirs in (ours, b"reuse")
 
 
 def _f2fs_compression(value: bytes) -> Optional[bytes]:
-    """The default level of Zstandard is shown since Linux 5.14."""
+    """An algorithm; Linux shows the default level of Zstandard since 5.14."""
     return {b"zstd": b"zstd:1"}.get(value.lower(), value.lower())
 
 
-# f2fs_show_options in fs/f2fs/super.c: nearly all are shown always
+# f2fs_show_options in fs/f2fs/super.c: shows nearly all of them always
 _F2FS = Kind(
     values={
         **dict.fromkeys((b"mode", b"background_gc", b"fsync_mode", b"compress_mode", b"memory", b"errors"), PLAIN),
@@ -242,7 +244,7 @@ _F2FS = Kind(
     },
     respelt=respellings("norecovery disable_roll_forward"),
     shown=words_of("nobarrier data_flush disable_roll_forward disable_ext_identify"),
-    # Without lazytime it is mounted as with it: default_options sets that flag after mount(8) has.
+    # f2fs is mounted with lazytime in any case: default_options sets the flag after mount(8) has.
     uncertain=words_of("discard heap nolazytime"),
 )
 

@@ -1,4 +1,4 @@
-"""How filesystems in memory, and overlays, show the options that they were given. Pure."""
+"""How filesystems in memory, and overlays, show their options: a table for each. Pure."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ from check_mounts.option_values import limit_of, masked, octal_of, one_of, size_
 
 
 def _directories(value: bytes) -> Optional[bytes]:
-    """overlay: how colons and commas are escaped has changed with the kernel."""
+    """The directories of an overlay; None if they hold escapes, which differ between kernels."""
     return None if b"\\" in value else value.rstrip(b"/")
 
 
-# ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks something, the kernel
+_FEATURE = Rule(word_of, word_of, fits=lambda ours, theirs, _: ours != b"off" or theirs in (b"off", b"null"))
+
+# ovl_show_options in fs/overlayfs/params.c. Where the upper filesystem lacks a feature, the kernel
 # falls back to `off`.
 _OVERLAY = Kind(
     values={
         **dict.fromkeys((b"lowerdir", b"upperdir", b"workdir"), rule(_directories)),
-        **dict.fromkeys((b"index", b"nfs_export", b"metacopy", b"xino", b"uuid", b"verity"), Rule(word_of, word_of,
-            fits=lambda ours, theirs, _: ours != b"off" or theirs in (b"off", b"null"))),
-        b"redirect_dir": NEVER,  # what else is on or off, and how the kernel was built, decides
+        **dict.fromkeys((b"index", b"nfs_export", b"metacopy", b"xino", b"uuid", b"verity"), _FEATURE),
+        b"redirect_dir": NEVER,  # the other features and the configuration of the kernel decide
     },
-)  # fmt: skip
+)
 
 _PAGED = b"pages:"
 
 
 def _tmpfs_size(value: bytes) -> Optional[object]:
-    """A size in bytes; ``nr_blocks`` counts pages: of each size that a page may have."""
+    """A size in bytes; for ``nr_blocks``, which counts pages, one for each size that a page may
+    have."""
     if not value.startswith(_PAGED):
         return size_of(value)
     pages = size_of(value[len(_PAGED) :])
@@ -72,12 +74,13 @@ _TMPFS = Kind(
     groups=(words_of("inode32 inode64"),),
 )
 
-# ramfs_show_options in fs/ramfs/inode.c; it takes any other option and ignores it
+# ramfs_show_options in fs/ramfs/inode.c; ramfs accepts and ignores any other option
 _RAMFS = Kind(values={b"mode": rule(octal_of, b"755")})
 
 
 def _fits_huge_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """hugetlbfs_size_to_hpages() in fs/hugetlbfs/inode.c drops what does not fill a huge page."""
+    """hugetlbfs drops the rest that does not fill a huge page (hugetlbfs_size_to_hpages() in
+    fs/hugetlbfs/inode.c)."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     page = size_of(last(shown, b"pagesize")) or 2 << 20
     return theirs <= ours < theirs + page
@@ -101,7 +104,7 @@ _HIDEPID = (
     | dict.fromkeys(("_2", "invisible"), "2")
 )
 
-# proc_show_options in fs/proc/root.c: numbers before 5.8, then words
+# proc_show_options in fs/proc/root.c: shows numbers before Linux 5.8, words since
 _PROC = Kind(
     values={
         b"hidepid": rule(one_of(**_HIDEPID, _4="4", ptraceable="4"), b"off"),

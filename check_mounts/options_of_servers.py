@@ -1,4 +1,4 @@
-"""How filesystems of servers, hosts and daemons show the options that they were given. Pure."""
+"""How filesystems of servers, hosts and daemons show their options: a table for each. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from check_mounts.option_values import decimal_of, hexadecimal_of, number_of, on
 
 
 def _fits_version(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """``3`` is any 3.x; ``4.0`` may be shown as ``4``."""
+    """``3`` stands for any 3.x; the kernel may show ``4.0`` as ``4``."""
     assert isinstance(ours, bytes) and isinstance(theirs, bytes)
     if theirs == b"4" and b"minorversion" in shown:  # Linux before 3.4
         theirs += b"." + last(shown, b"minorversion")
@@ -30,29 +30,31 @@ def _fits_version(ours: object, theirs: object, shown: ShownValues) -> bool:
 
 
 def _version(value: bytes) -> bytes:
+    """A version in the spelling of the kernel."""
     return {b"3.02": b"3.0.2", b"3.11": b"3.1.1"}.get(value, value)
 
 
 def _fits_timeout(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS_MAX_TCP_TIMEOUT and NFS_MAX_UDP_TIMEOUT in fs/nfs/internal.h, in tenths of a second."""
+    """NFS lowers a timeout to NFS_MAX_TCP_TIMEOUT or NFS_MAX_UDP_TIMEOUT in fs/nfs/internal.h, in
+    tenths of a second."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     most = 600 if last(shown, b"proto").startswith(b"udp") else 6000
     return theirs == ours or theirs == most < ours
 
 
 def _fits_attribute_time(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS: with ``noac`` all are 0 (nfs_init_server in fs/nfs/client.c)."""
+    """NFS sets all of them to 0 with ``noac`` (nfs_init_server in fs/nfs/client.c)."""
     return theirs in (ours, 0)
 
 
 def _fits_security(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS: one of a list."""
+    """NFS takes one of a list."""
     assert isinstance(ours, bytes)
     return theirs in [b"null" if each == b"none" else each for each in ours.split(b":")]
 
 
 def _fits_local_lock(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS: version 4 takes it and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c);
+    """NFS version 4 accepts and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c);
     ``nolock`` makes all locks local."""
     return theirs in (ours, b"all") or last(shown, b"vers").startswith(b"4")
 
@@ -85,20 +87,20 @@ _NFS = Kind(
     ),
     shown=words_of("nocto noac noresvport"),
     groups=(words_of("hard soft softerr"),),
-    uncertain=words_of("fsc nofsc migration nomigration posix"),  # of another mount, too (nfs_compare_mount_options)
+    uncertain=words_of("fsc nofsc migration nomigration posix"),  # another mount may decide (nfs_compare_mount_options)
 )
 
 
 def _cifs_security(value: bytes) -> Optional[bytes]:
-    """An `i` is appended where packets are signed, which the server may ask for; since SMB 2 all
-    NTLM is one (smb2_select_sectype)."""
+    """The family of a security mode. The kernel appends an `i` where packets are signed, which the
+    server may ask for; since SMB 2 all NTLM is one (smb2_select_sectype)."""
     return next((family for family in (b"krb5", b"ntlm") if value.startswith(family)), None)
 
 
 _CIFS_UNCERTAIN = words_of(
-    # negotiated, or of a connection that other mounts share
-    """unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix forceuid forcegid
-    nopersistenthandles nomultichannel
+    # negotiated, or those of a connection that other mounts share
+    """unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix
+    forceuid forcegid nopersistenthandles nomultichannel
     perm setuids nosetuids"""  # multiuser implies noperm; nosetuids sets setuids (smb3_fs_context_parse_param)
 )
 
@@ -121,8 +123,8 @@ _CIFS = Kind(
         """strictcache cache=strict; directio cache=none; forcedirectio cache=none
         nolinux nounix; noposix nounix; linux unix; posix unix
         dirmode= dir_mode={}; min_enc_offload= esize={}
-        ignorecase nocase; modesid modefromsid; setuidfromacl idsfromsid; forcemandatorylock forcemand; ignore_signature signloosely
-        nolock nobrl"""
+        ignorecase nocase; modesid modefromsid; setuidfromacl idsfromsid; nolock nobrl
+        forcemandatorylock forcemand; ignore_signature signloosely"""
     ),
     shown=words_of("noperm nobrl seal"),
     groups=(words_of("hard soft"),),
@@ -157,8 +159,8 @@ def _p9_cache(value: bytes) -> Optional[int]:
 
 
 def _p9_cache_shown(value: bytes) -> Optional[int]:
-    """Since 6.4 in bits, which the kernel shows hexadecimally, with or without 0x; before in
-    words."""
+    """The bits of a cache mode, which Linux shows in hexadecimal since 6.4, with or without 0x, and
+    as a word before."""
     return _P9_CACHE.get(value.lower(), hexadecimal_of(value))
 
 
@@ -167,7 +169,7 @@ def _p9_access(value: bytes) -> Optional[object]:
 
 
 def _fits_access(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """9p: what the protocol does not offer becomes the next best (v9fs_session_init in
+    """9p falls back to the next best mode that its protocol offers (v9fs_session_init in
     fs/9p/v9fs.c)."""
     weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(last(shown, b"version").lower(), ())
     return theirs == ours or (ours in (b"client", b"user") and theirs in weaker)
@@ -181,7 +183,7 @@ _P9 = Kind(
         **dict.fromkeys((b"dfltuid", b"dfltgid"), rule(number_of, b"4294967294")),
         **dict.fromkeys((b"afid", b"port", b"rq", b"sq", b"rfdno", b"wfdno"), ID),
         b"access": Rule(_p9_access, _p9_access, fits=_fits_access),
-        b"aname": NEVER,  # what a helper puts together
+        b"aname": NEVER,  # helpers compose it
         b"cachetag": NEVER,
         b"uname": rule(same, b"nobody"),
         b"version": rule(word_of, b"9p2000.l"),
@@ -193,7 +195,7 @@ _P9 = Kind(
 # fuse_show_options in fs/fuse/inode.c; all other options belong to the daemon
 FUSE = Kind(values={b"blksize": ID, **dict.fromkeys((b"uid", b"gid", b"umask", b"mode"), NEVER)})
 
-# fuse_show_options in fs/fuse/inode.c, without what it shows of servers
+# fuse_show_options in fs/fuse/inode.c, without the options of daemons
 _VIRTIOFS = Kind(values={b"dax": PLAIN}, respelt=respellings("dax dax=always"))
 
 KINDS: dict[bytes, Kind] = {

@@ -1,4 +1,4 @@
-"""What ``--expect`` declares: a mount point, its source, its type and its options."""
+"""The declaration of ``--expect``: a mount point, its source, its type and its options. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _UNESCAPED_COMMA = re.compile(rb"(?<!\\),")
 
 
 def parse_spec(spec: bytes) -> ExpectedMount:
-    """``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``; ``\\,`` is a comma of a value, other
-    backslashes stand for themselves.
+    """The mount that ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...`` declares; ``\\,`` is a
+    comma in a value, other backslashes stand for themselves.
 
     Raises ValueError with a reason in words.
     """
@@ -27,7 +27,7 @@ def parse_spec(spec: bytes) -> ExpectedMount:
     for word in words:
         key, _, value = word.partition(b"=")
         if not word:
-            raise ValueError("an option is empty (write '\\,' for a comma that belongs to a value)")
+            raise ValueError("an option is empty (write '\\,' for a comma in a value)")
         if key not in (b"source", b"type"):
             options.append(word)
         elif not value or key in known:
@@ -35,7 +35,7 @@ def parse_spec(spec: bytes) -> ExpectedMount:
         else:
             known[key] = value
     if known.get(b"type") == b"swap":
-        raise ValueError("swap is not mounted")
+        raise ValueError("swap has no mount point")
     check_type(known.get(b"type", b"auto"))
     for option in options:
         check_spelling(option, known.get(b"type"))

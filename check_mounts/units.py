@@ -1,4 +1,4 @@
-"""What systemd's mount and automount units declare (systemd.mount(5), systemd.automount(5))."""
+"""The mounts that systemd's units declare (systemd.mount(5), systemd.automount(5))."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from check_mounts.text import printable
 _LARGEST = 1 << 20  # of a unit file, in bytes
 _MOST = 10000  # units
 
-# systemd.unit(5), "System Unit Search Path"; an earlier one hides units of the same name in later
-# ones.
+# systemd.unit(5), "System Unit Search Path"; a unit in an earlier directory hides those of its name
+# in later ones.
 UNIT_DIRECTORIES = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -34,7 +34,7 @@ UNIT_DIRECTORIES = (
     "/run/systemd/generator.late",
 )
 
-# Targets that a running host has reached. What others want may rightly not be mounted.
+# Targets that every running host has reached. The mounts that others want may rightly be absent.
 _ALWAYS_REACHED = frozenset(
     f"{name}.target" for name in ("basic", "default", "local-fs", "local-fs-pre", "multi-user", "remote-fs", "sysinit")
 )
@@ -55,8 +55,7 @@ class Complaint:
 
 
 def parse_unit(data: bytes) -> _Settings:
-    """The assignments of a unit file (systemd.syntax(7)): comments, and lines continued by a
-    backslash at their end."""
+    """The assignments of a unit file (systemd.syntax(7)), without its comments."""
     settings: _Settings = {}
     section = ""
     for line in _logical_lines(data):
@@ -69,8 +68,8 @@ def parse_unit(data: bytes) -> _Settings:
 
 
 def _logical_lines(data: bytes) -> Iterator[bytes]:
-    """Lines with their continuations: the backslash becomes a space, comments in between are
-    skipped."""
+    """Lines joined with their continuations: the backslash at the end becomes a space, comments in
+    between are skipped."""
     begun = b""
     for line in data.split(b"\n"):
         stripped = line.strip(b" \t\r")
@@ -94,7 +93,7 @@ def _listed(directory: str) -> list[str]:
 
 
 def _link(path: str) -> Optional[str]:
-    """Where a symbolic link leads, None where ``path`` is none."""
+    """The target of a symbolic link; None if ``path`` is no link."""
     try:
         return reading.asked("looking at", path, os.readlink)
     except OSError:
@@ -102,10 +101,11 @@ def _link(path: str) -> Optional[str]:
 
 
 def _final(path: str, directories: Sequence[str]) -> str:
-    """The file behind the links of a unit, followed by hand. Raises ValueError where they leave the
-    trees of the search path.
+    """The file behind the links of a unit, which are followed by hand. Raises ValueError where they
+    leave the trees of the search path.
 
-    ``systemctl link`` may point anywhere, also to a file server that hangs; that is not followed.
+    ``systemctl link`` may point anywhere, even to a file server that hangs; such a link is not
+    followed.
     """
     trees = tuple("/" + directory.split("/")[1] + "/" for directory in directories)
     for _ in range(_MAX_LINKS):
@@ -114,35 +114,38 @@ def _final(path: str, directories: Sequence[str]) -> str:
             return target or path
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if not path.startswith(trees):
-            raise ValueError("it is a link that leads out of systemd's directories")
-    raise ValueError("it is a link that leads round in circles")
+            raise ValueError("it is a link out of systemd's directories")
+    raise ValueError("its links form a loop")
 
 
 class _Units:
-    """The units below ``directories``, each file read when it is asked for."""
+    """The units below ``directories``; each file is read when it is asked for."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         self.directories = directories
         self.names = {directory: _listed(directory) for directory in directories}
 
     def wanted(self) -> dict[str, bool]:
-        """Names of the mount and automount units that something wants -> must they be there, or may
-        they be absent?"""
+        """The mount and automount units that other units want or require -> must they be mounted
+        (True), or may they be absent?"""
         seen: set[tuple[str, str]] = set()
         wanted: dict[str, bool] = {}
+        for directory, holder, name in self._dependencies():
+            if not name.endswith((".mount", ".automount")) or (holder, name) in seen:
+                continue
+            seen.add((holder, name))
+            # A dependency that an earlier directory links to /dev/null is switched off.
+            if _link(os.path.join(directory, holder, name)) != "/dev/null":
+                wanted[name] = wanted.get(name, False) or _is_certain(directory, holder)
+        return wanted
+
+    def _dependencies(self) -> Iterator[tuple[str, str, str]]:
+        """Directory, ``UNIT.wants`` or ``UNIT.requires``, and each name in it."""
         for directory in self.directories:
             for holder in self.names[directory]:
-                stem, _, relation = holder.rpartition(".")
-                if relation not in ("wants", "requires"):
-                    continue
-                for name in _listed(os.path.join(directory, holder)):
-                    if not name.endswith((".mount", ".automount")) or (holder, name) in seen:
-                        continue
-                    seen.add((holder, name))
-                    # A dependency that an earlier directory links to /dev/null is switched off.
-                    if _link(os.path.join(directory, holder, name)) != "/dev/null":
-                        wanted[name] = wanted.get(name, False) or _is_certain(directory, stem, relation)
-        return wanted
+                if holder.endswith((".wants", ".requires")):
+                    for name in _listed(os.path.join(directory, holder)):
+                        yield directory, holder, name
 
     def path(self, name: str) -> Optional[str]:
         """The file of a unit in the first directory that has one."""
@@ -151,8 +154,8 @@ class _Units:
         )
 
     def settings(self, name: str) -> Optional[_Settings]:
-        """The unit with its drop-ins; None where there is none or it is masked. Raises OSError,
-        ValueError."""
+        """The settings of a unit and its drop-ins; None if it does not exist or is masked. Raises
+        OSError, ValueError."""
         path = self.path(name)
         data = b"" if path is None else self._data(path)
         if not data.strip():  # an empty file masks as well as /dev/null
@@ -167,8 +170,8 @@ class _Units:
         return b"" if final == "/dev/null" else reading.asked("reading", final, lambda name: contents(name, _LARGEST))
 
     def _drop_ins(self, name: str) -> list[str]:
-        """The ``NAME.d/*.conf`` in the order in which they are applied: by their names, wherever
-        they are."""
+        """The files ``NAME.d/*.conf`` in the order in which systemd applies them: by their names,
+        whatever directory they are in."""
         files: dict[str, str] = {}
         *own, of_type = _drop_in_names(name)
         for directory, holder in [
@@ -183,30 +186,31 @@ class _Units:
 
 
 def _drop_in_names(name: str) -> list[str]:
-    """``a-b.mount`` has drop-ins in ``a-b.mount.d``, ``a-.mount.d`` and ``mount.d``
-    (systemd.unit(5)), the first one counts."""
+    """``a-b.mount.d``, ``a-.mount.d`` and ``mount.d`` for ``a-b.mount`` (systemd.unit(5)); of
+    drop-ins with one name the first counts."""
     stem, _, kind = name.rpartition(".")
     dashes = [place for place, letter in enumerate(stem[:-1]) if letter == "-"]
     return [f"{name}.d", *(f"{stem[: dash + 1]}.{kind}.d" for dash in reversed(dashes)), f"{kind}.d"]
 
 
-def _is_certain(directory: str, wanting: str, relation: str) -> bool:
-    """Must a unit be there that ``wanting`` wants or requires?
+def _is_certain(directory: str, holder: str) -> bool:
+    """Must the units in ``UNIT.wants`` or ``UNIT.requires`` be mounted?
 
     fstab's generator lets local-fs.target only want what is ``nofail``. An administrator's own
     units are usually wanted."""
+    wanting, _, relation = holder.rpartition(".")
     generated = os.path.basename(directory).startswith("generator")
     return wanting in _ALWAYS_REACHED and (relation == "requires" or not generated)
 
 
 def _without_specifiers(value: bytes) -> Optional[bytes]:
-    """A value with ``%%`` turned into ``%``; None where it has another specifier, for which only
-    systemd knows what stands there."""
+    """A value with ``%%`` turned into ``%``; None where it has another specifier, whose meaning
+    only systemd knows."""
     return value.replace(b"%%", b"%") if set(re.findall(rb"%(.?)", value)) <= {b"%"} else None
 
 
 def _value(settings: _Settings, section: str, key: str) -> bytes:
-    """The value of a setting; empty where there is none or it is not known."""
+    """The value of a setting; empty if it is missing or not known."""
     return _without_specifiers(settings.get((section, key), b"")) or b""
 
 
@@ -217,8 +221,8 @@ def _where_of_name(name: str) -> bytes:
 
 
 def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMount]:
-    """What a wanted unit declares; None where it is masked or of a pseudo-filesystem. Raises
-    OSError, ValueError."""
+    """The mount that a wanted unit declares; None if the unit is masked, or of a pseudo-filesystem.
+    Raises OSError, ValueError."""
     own = units.settings(name)
     if own is None:
         return None
@@ -235,7 +239,7 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     entry = declared_mount(
         where, _value(mount, "Mount", "What"), fs_type, options, f"unit {printable(os.fsencode(path))}"
     )
-    # A unit with conditions may rightly have been skipped; whether they held at boot cannot be
+    # systemd may rightly have skipped a unit with conditions; whether they held at boot cannot be
     # known.
     conditional = any(
         section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items()
@@ -246,20 +250,19 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
 
 
 def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
-    """What systemd's mount and automount units say is mounted, as far as something wants or
-    requires them.
+    """The mounts that systemd's mount and automount units declare, as far as other units want or
+    require them.
 
-    A unit that cannot be understood or read is a complaint. Units of pseudo-filesystems, which
+    A unit that cannot be read or understood becomes a complaint. Units of pseudo-filesystems, which
     systemd itself ships, are left out."""
     units = _Units(directories)
     entries: dict[bytes, ExpectedMount] = {}
     complaints = []
     wanted = units.wanted()
     if len(wanted) > _MOST:
-        complaints.append(Complaint("units", f"there are {len(wanted)}, of which {_MOST} are read"))
-    for name in sorted(wanted)[
-        :_MOST
-    ]:  # foo.automount comes before foo.mount, so where both are wanted a trigger will do
+        complaints.append(Complaint("units", f"only {_MOST} of {len(wanted)} are read"))
+    # foo.automount comes before foo.mount, so where both are wanted a trigger is enough.
+    for name in sorted(wanted)[:_MOST]:
         try:
             entry = _unit_entry(units, name, wanted[name])
         except (OSError, ValueError) as error:

@@ -134,7 +134,7 @@ def test_one_line_and_exit_3(plugin: Plugin, tmp_path: Path) -> None:
         ("type = tmfps", "type: the type 'tmfps' is not known; did you mean 'tmpfs'?"),
         ("options = typ=nfs4", "options: 'typ' is not known; did you mean 'type'?"),
         ("options = nodev, noexecc", "options: 'noexecc' is not known; did you mean 'noexec'?"),
-        ("options = type=nfs4", "options: 'type=' is not an option, but says something of its own"),
+        ("options = type=nfs4", "options: 'type=' is not a mount option; it has a key of its own"),
         ("options = szie=1g\ntype = tmpfs", "options: 'szie' is not known; did you mean 'size'?"),
     ):
         config.write_text(f'[mount "/tmp"]\nexpect = yes\n{line}\n')
