@@ -1,9 +1,9 @@
 """The processes of a pool: those that serve, and those that were given up and have not ended.
 
-Import budget: ``os``, ``select``, ``signal``; what desks and forked need.
+Import budget: ``os``, ``resource``, ``select``; what desks and forked need.
 
-Only own children that are not reaped yet are killed: until then their pid cannot belong to anybody
-else."""
+Only own children that are not reaped yet are killed: until then their pid cannot belong to another
+process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import dataclasses
 import os
 import resource
 import select
-import signal
 from time import sleep
 from typing import Optional
 
@@ -26,9 +25,9 @@ _MOMENT, _MOST_FAILURES = 0.005, 100
 
 @dataclasses.dataclass
 class Worker:
-    """A process that serves. ``seen_at``: the request that it was at when the parent looked;
-    ``seen``: when the parent saw that for the first time since the last answer. ``failures``: how
-    often its answers could not be read."""
+    """A process that serves. ``seen_at``: the request that it was at when the parent looked last;
+    ``seen``: when the parent first saw it there. ``failures``: how often its answers could not be
+    read."""
 
     slot: int
     pid: int
@@ -38,12 +37,12 @@ class Worker:
     failures: int = 0
 
     def read(self, size: int) -> Optional[bytes]:
-        """What it has answered: nothing where it is dead, None where there is nothing yet."""
+        """Read what it has answered: empty where it is dead, None where nothing has come yet."""
         try:
             return os.read(self.answer_fd, size)
         except BlockingIOError:
             return None
-        except OSError:  # no memory, say: what is in the pipe is still there the next time
+        except OSError:  # no memory, for example: the pipe still has it the next time
             self.failures += 1
             return b"" if self.failures > _MOST_FAILURES else None
 
@@ -64,8 +63,8 @@ class Crew:
         self.trouble: Optional[str] = None
         self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
-            # Itself a descriptor, so that an owner who waits for more than this pool can wait for
-            # it.
+            # An epoll is itself a descriptor, so that an owner that waits for more than this pool
+            # can wait for it.
             self._poll = select.epoll()
             if wake_fd is not None:
                 self._poll.register(wake_fd, select.EPOLLIN)
@@ -81,8 +80,8 @@ class Crew:
         return self._poll.fileno()
 
     def ready(self, until: float) -> list[int]:
-        """The descriptors that are readable, as soon as any is. All of them, where the kernel
-        cannot say which: to read one that has nothing does not block."""
+        """Wait until then for descriptors to become readable, and return those that are; all of
+        them where the kernel cannot say which: to read from an empty one does not block."""
         try:
             # Rounded up to a millisecond: epoll_wait would return at once before the time, again
             # and again.
@@ -99,7 +98,7 @@ class Crew:
         return self._most - len(self.by_fd) - len(self._given_up)
 
     def start(self) -> bool:
-        """Fork a worker; whether that was possible."""
+        """Fork a worker; return whether that was possible."""
         if not self._free_slots:
             return False
         slot = self._free_slots.pop()
@@ -113,7 +112,7 @@ class Crew:
         except OSError as error:  # no process, memory or descriptor; tried again as long as work waits
             self.trouble = error.strerror or str(error)
             self._free_slots.append(slot)
-            for fd in pipe:  # what is closed is no longer polled
+            for fd in pipe:  # closing them also ends their polling
                 syscalls.close(fd)
             return False
         if pid == 0:
@@ -134,10 +133,7 @@ class Crew:
 
         Where that fails, it is gone already, or has become a user whom we may not kill (EPERM
         without CAP_KILL): then it is given up all the same."""
-        try:
-            os.kill(worker.pid, signal.SIGKILL)
-        except OSError:
-            pass
+        processes.kill(worker.pid)
 
     def give_up(self, worker: Worker) -> None:
         """Kill it, and no longer listen to it."""
@@ -145,17 +141,17 @@ class Crew:
         self.forget(worker)
 
     def forget(self, worker: Worker) -> None:
-        """No longer listen to it. It is ours to reap all the same."""
+        """No longer listen to it. We must still reap it."""
         del self.by_fd[worker.answer_fd]
         self._given_up[worker.pid] = worker.slot
         try:
             self._poll.unregister(worker.answer_fd)
-        except OSError:  # once it is closed it is no longer polled anyway
+        except OSError:  # closing it ends its polling anyway
             pass
         syscalls.close(worker.answer_fd)
 
     def reap(self) -> int:
-        """Reap what has ended; the number of processes given up that have not."""
+        """Reap the workers that have ended; return how many were given up and have not ended."""
         for pid, slot in list(self._given_up.items()):
             if processes.reaped(pid):
                 del self._given_up[pid]
@@ -170,8 +166,8 @@ class Crew:
             self.give_up(worker)
 
     def close(self, grace: float) -> list[int]:
-        """Wait for those given up as long as they keep ending, and ``grace`` seconds more; the pids
-        of those that have not ended."""
+        """Wait for the workers given up as long as they keep ending, and ``grace`` seconds more;
+        return the pids of those that have not ended."""
         left = self.reap()
         patience = monotonic() + grace
         while left and monotonic() < patience:

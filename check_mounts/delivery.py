@@ -60,9 +60,8 @@ class Receipt:
 
 
 class Delivery:
-    """The same results to some destinations at the same time. Its owner calls :meth:`step` while it
-    :attr:`goes_on`, whenever :meth:`fileno` is readable and when it is :attr:`due`, and
-    :meth:`finish` at the end."""
+    """The same results to some destinations at the same time: a task (see tasks.Task), whose owner
+    calls :meth:`finish` at the end."""
 
     def __init__(
         self,
@@ -81,9 +80,9 @@ class Delivery:
         self.step()
 
     @property
-    def goes_on(self) -> bool:
-        """False once each destination has its receipt, or there is no time left to wait for one."""
-        return self._pool.busy and monotonic() < self._latest
+    def done(self) -> bool:
+        """Whether each destination has its receipt, or no time is left to wait for one."""
+        return not self._pool.busy or monotonic() >= self._latest
 
     def fileno(self) -> int:
         """A descriptor that is readable where :meth:`step` has something to do."""
@@ -168,7 +167,7 @@ def deliver(
         delivery = Delivery(destinations, results, submission.timeout, wake_fd)
     except OSError as error:
         return receipts + [Receipt(each, len(results), error.strerror) for each in destinations]
-    while delivery.goes_on and interruption() is None:
+    while not delivery.done and interruption() is None:
         delivery.step(delivery.due)
     return receipts + delivery.finish(interruption())[0]
 
@@ -247,7 +246,7 @@ class Courier:
         for lane in self._lanes.values():
             if lane.delivery is not None:
                 lane.delivery.step(until)
-                if not lane.delivery.goes_on:
+                if lane.delivery.done:
                     self._ended(lane, lane.delivery)
             if lane.delivery is None and lane.waiting is not None and monotonic() >= lane.not_before:
                 self._begin(lane, lane.waiting)

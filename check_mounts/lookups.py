@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from check_mounts import filesystems, walk, workers
+from check_mounts.clocks import Monotonic, after
 from check_mounts.desks import Desk
 from check_mounts.model import Mount
 from check_mounts.names import Ground, Lead, Stopped, lead
@@ -131,7 +132,7 @@ class _Inquiry:
         all."""
         used, since = -1, time.monotonic() + workers.TO_BEGIN
         while not patience.is_over:
-            for event in pool.wait(min(patience.until, time.monotonic() + _MOMENT)):
+            for event in pool.wait(min(Monotonic(patience.until), after(_MOMENT))):
                 return None if isinstance(event, workers.Answered) else event.progress
             if used != self._used:
                 used, since = self._used, time.monotonic()

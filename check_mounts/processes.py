@@ -71,6 +71,15 @@ def reaped(pid: int) -> bool:
         return False
 
 
+def kill(pid: int) -> None:
+    """Send SIGKILL to a child that is not reaped yet, so that the pid is still its own, and do not
+    wait. It may have ended already, or have become a user whom we may not kill (EPERM)."""
+    try:
+        os.kill(pid, _SIGKILL)
+    except OSError:
+        pass
+
+
 def process_start(pid: int) -> Optional[int]:
     """When a process started, in clock ticks after boot; None for one that has ended or is a
     zombie."""

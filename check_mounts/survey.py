@@ -156,7 +156,7 @@ class Pass:
         """Go on with what has come, or comes until then."""
         self._go_on(until)
 
-    def _go_on(self, until: float) -> bool:
+    def _go_on(self, until: Monotonic) -> bool:
         """Whether anything has come."""
         attempt = self._guard.attempt
         attempt("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))

@@ -21,7 +21,8 @@ class Task(Protocol):
     - A step raises nothing that a mount, a server or a lack of memory can cause: the task keeps
       what it has, and tries the rest again when it is due.
     - ``due`` and ``done`` are cheap and change nothing. ``due`` may lie in the past: now.
-    - Each task comes to its end by itself, at its own deadline at the latest."""
+    - A task comes to its end by itself, at its own deadline at the latest. Some of the daemon's
+      never do: they say so, and are ``due`` at clocks.NEVER while they have nothing to do."""
 
     def fileno(self) -> int:
         """A descriptor that is readable where :meth:`step` has something to do before it is

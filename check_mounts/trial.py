@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Optional
 
 from check_mounts import caught, forked, notes, processes, reading, watcher
+from check_mounts.clocks import after, monotonic
 
 # How often we look for what no event tells: that a process stands still, or that it has ended.
 _MOMENT = 0.05
@@ -75,14 +75,14 @@ class Trial:
         ``longest`` seconds. ``feed`` is called now and then."""
         poll = select.poll()
         poll.register(self._answer_fd, select.POLLIN)
-        begun = time.monotonic()
+        begun = monotonic()
         at, since = 0.0, begun + min(still, 1.0)  # time to begin
         is_open = True
-        while is_open and not interrupted() and time.monotonic() - since < still and time.monotonic() - begun < longest:
+        while is_open and not interrupted() and monotonic() - since < still and monotonic() - begun < longest:
             is_open = not poll.poll(_MOMENT * 1000) or self._read()
             now_at = watcher.processor_time(self._pid)
             if now_at != at or processes.is_runnable(self._pid):  # a busy host may give it no processor for a while
-                at, since = now_at, time.monotonic()
+                at, since = now_at, monotonic()
             feed()
         self._end(is_stuck=is_open)
         return self
@@ -116,13 +116,10 @@ class Trial:
             self.words, self.is_stuck = answer[1:].decode("utf-8", "replace"), True
         for fd in (self._memory, self._answer_fd):
             os.close(fd)
-        try:
-            os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
-        except OSError:
-            pass
-        until = time.monotonic() + _TO_END
+        processes.kill(self._pid)
+        until = after(_TO_END)
         while not processes.reaped(self._pid):
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 self.left = [self._pid]
                 return
             time.sleep(0.001)

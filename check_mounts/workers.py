@@ -15,10 +15,10 @@ Invariants:
   WNOHANG.
 - What has arrived is read before a timeout is declared, and time counts from when the worker began
   until it has its answer: a late parent, a busy machine or SIGSTOP does not make a request time
-  out, though the worker waits for room in its pipe by then.
-- What a worker says of itself is believed for a while only, since one that acts as a user may be
-  tampered with: its time is up that long after it was seen at a request, whatever it notes. Each
-  frame that it is to be read for costs an open request.
+  out, although the worker may wait for room in its pipe by then.
+- What a worker notes of itself is believed for one timeout only, since a user may tamper with a
+  worker that acts as him: its time is up that long after the parent saw it at a request, whatever
+  it notes. Each frame that it writes must answer an open request, or it is killed.
 - Only own children that are not reaped yet are killed: until then their pid cannot belong to
   another process.
 - A system call of the parent that fails (no memory, a filter, no right to kill a worker that has
@@ -40,17 +40,19 @@ from check_mounts.forked import HEAD, Handler, Life
 
 # How long no worker may have answered, while work waits, before the pool doubles.
 PATIENCE = 0.02
-# It also doubles where those that answer would need longer than this for what waits, or than that
-# part of the timeout: behind many slow mounts a hung one must still be found in time.
+# It also doubles where the workers that answer would need longer than this for the requests that
+# wait, or than that part of the timeout: behind many slow mounts a hung one must still be found in
+# time.
 _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
-# How much later an answer is missed that a worker says it has, though there is room for it: it may
-# lose the processor before it has written what it found.
+# How much more time a worker has that notes that it has an answer: it may lose the processor before
+# it has written the answer.
 _TO_WRITE = pending.LOST_AFTER
 # The longest time between two looks at all workers.
 _LOOK = 60.0
 
-# An owner whose pool has no other end gives it one so many seconds after a request's timeout: that
-# counts from when a worker begins, and where no process can be started none does.
+# An owner whose pool has no other deadline gives it one this many seconds after a request's
+# timeout: the timeout counts from when a worker begins, and none begins where no process can be
+# started.
 TO_BEGIN = 1.0
 
 
@@ -64,8 +66,8 @@ class Answered:
 
 @dataclasses.dataclass(frozen=True)
 class TimedOut:
-    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is the
-    last that it noted (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
+    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is what
+    it noted last (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
 
     key: int
     pid: int
@@ -96,11 +98,11 @@ class _Pace:
         self.grow_at = PAST
 
     def wait(self) -> None:
-        """Have patience from now on."""
+        """Let the pool double again only after PATIENCE."""
         self.grow_at = after(PATIENCE)
 
     def is_too_slow(self, waiting: int, now: float) -> bool:
-        """Whether what waits would take too long at the pace since the last look."""
+        """Whether the requests that wait would take too long at the pace since the last look."""
         elapsed = now - self.looked
         return elapsed >= PATIENCE / 2 and waiting * elapsed > self.answers * self._horizon
 
@@ -126,7 +128,7 @@ class Pool:
         wake_fd: Optional[int] = None,
         groups: Optional[tuple[int, ...]] = None,
     ) -> None:
-        """Raises OSError; then nothing is left open, for a daemon tries again."""
+        """Raises OSError. Then nothing is left open, for a daemon tries again."""
         self._frame_size = HEAD.size + answer_size
         self._timeout = timeout
         self._desks = Desks(max_workers)
@@ -174,9 +176,9 @@ class Pool:
         """When :meth:`wait` must be called at the latest."""
         return self._look_at if self._pending.all_sent else PAST
 
-    def wait(self, until: float) -> list[Event]:
-        """Events up to the time ``until`` (CLOCK_MONOTONIC), as soon as there are any; none where
-        it was woken or ran out."""
+    def wait(self, until: Monotonic) -> list[Event]:
+        """Wait for events until then, and return as soon as any have come; return none where the
+        pool was woken or the time is up."""
         if not self._pending.all_sent:
             self._send()
         serving = self._crew.by_fd
@@ -194,14 +196,14 @@ class Pool:
         return events
 
     def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
-        """(key, pid, seconds) of each request that a worker has been at for so long, and has no
-        answer to."""
+        """(key, pid, seconds) of each request that a worker has been at for at least ``seconds``,
+        without an answer."""
         now = monotonic()
         claims = ((worker.pid, *self._claim(worker)) for worker in self._crew.by_fd.values())
         return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
 
     def last_answers(self) -> list[Event]:
-        """Kill all workers; what they had answered by then. Nothing but :meth:`unserved` and
+        """Kill all workers; return what they had answered by then. Only :meth:`unserved` and
         :meth:`close` may follow."""
         if self.busy:
             for worker in self._crew.by_fd.values():
@@ -211,8 +213,8 @@ class Pool:
         return self._taken_events()
 
     def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
-        """Give up everything: (key, pid or None where no worker had it, progress, seconds waited)
-        of each open request."""
+        """Give up everything; return (key, pid or None where no worker had it, progress, seconds
+        waited) of each open request."""
         now = monotonic()
         rest: list[tuple[int, Optional[int], bytes, float]] = []
         for worker in list(self._crew.by_fd.values()):
@@ -225,11 +227,11 @@ class Pool:
         return rest
 
     def reap(self) -> int:
-        """Reap what has ended; the number of processes given up that have not."""
+        """Reap the workers that have ended; return how many were given up and have not ended."""
         return self._crew.reap()
 
     def close(self, grace: float = 0.05) -> list[int]:
-        """End all workers; the pids of those that have not ended although they got SIGKILL.
+        """End all workers; return the pids of those that have not ended although they got SIGKILL.
 
         Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be
         killed at all is gone by then."""
@@ -256,7 +258,7 @@ class Pool:
         self._pace.wait()
 
     def _receive(self, worker: Worker) -> bool:
-        """Read what a worker has answered; whether there was an answer, or its end."""
+        """Read what a worker has answered; return whether an answer had come, or its end."""
         data = self._read(worker)
         if data is None:
             return False
@@ -266,7 +268,7 @@ class Pool:
             self._bury(worker)
             return True
         self._pace.wait()
-        if data[-self._frame_size + HEAD.size - 1]:  # it was its last; another worker takes its place if there is work
+        if data[-self._frame_size + HEAD.size - 1]:  # its last: another worker takes its place if there is work
             self._crew.forget(worker)
             if self.busy:
                 self._crew.start()
@@ -276,8 +278,8 @@ class Pool:
         return worker.read(select.PIPE_BUF // self._frame_size * self._frame_size)
 
     def _accept(self, data: bytes) -> bool:
-        """Turn frames into events; False where they are none of ours (a worker that acts as a user
-        may be tampered with)."""
+        """Turn frames into events; return False for frames that are not ours (a user may tamper
+        with a worker that acts as him)."""
         for start in range(0, len(data), self._frame_size):
             frame = data[start : start + self._frame_size]
             if len(frame) != self._frame_size:
@@ -291,8 +293,8 @@ class Pool:
         return True
 
     def _read_out(self, worker: Worker) -> None:
-        """Read what a worker that was killed has answered before, up to the first frame that is
-        none."""
+        """Read what a worker had answered before it was killed, up to the first frame that is not
+        ours."""
         failures = -1
         while failures < worker.failures:  # once more, where it could not be read
             failures = worker.failures
@@ -309,12 +311,12 @@ class Pool:
     # -- time
 
     def _look_round(self) -> None:
-        """Time out the workers whose time is up, give up lost requests, start workers where those
-        that answer are too few."""
+        """Time out the workers whose time is up, give up lost requests, and start workers where too
+        few answer."""
         now = monotonic()
         claimed, soonest = self._look_at_all(now)
-        # What is answered does not wait, though it was not read. More workers would only keep a
-        # late parent from it.
+        # A request whose answer was not read yet does not wait for a worker. More workers would
+        # only keep a late parent from reading.
         unread = self._unread() if len(self._pending) > claimed else 0
         self._events += [Died(key, None, NOTHING_NOTED) for key in self._pending.lost(claimed + unread)]
         waiting = len(self._pending) - claimed
@@ -327,13 +329,14 @@ class Pool:
         self._look_at = min(soonest, after(PATIENCE)) if waiting > 0 else soonest
 
     def _look_at_all(self, now: Monotonic) -> tuple[int, Monotonic]:
-        """How many workers are at a request and have time left, and when the first has none."""
+        """Time out the workers whose time is up; return how many others are at a request, and when
+        the time of the first of them is up."""
         claimed, soonest = 0, Monotonic(now + _LOOK)
         for worker in list(self._crew.by_fd.values()):
             key, began, due = self._look_at_one(worker, now)
             while key is not None and now >= due and self._receive(worker):
-                # It may have waited for room there. That a request is among them is seen from its
-                # claim.
+                # It may have waited for room in its pipe. Its claim tells whether its request is
+                # among the answers.
                 key, began, due = self._look_at_one(worker, now)
             if key is None:
                 continue
@@ -353,7 +356,7 @@ class Pool:
         if worker.seen_at != key:
             worker.seen_at, worker.seen = key, now
         more = _TO_WRITE if began == ANSWERING else 0.0
-        began = min(began, worker.seen)  # whatever it notes
+        began = min(began, worker.seen)  # whatever time it notes
         return key, began, Monotonic(began + self._pending.timeout(key) + more)
 
     def _time_out(self, worker: Worker, key: int, waited: float) -> None:
@@ -366,7 +369,7 @@ class Pool:
         self._bury(worker)  # with what it may have taken after that answer
 
     def _unread(self) -> int:
-        """How many answers there are in the pipes."""
+        """How many answers are in the pipes."""
         return sum(pending.bytes_waiting(fd) or 0 for fd in self._crew.by_fd) // self._frame_size
 
     def _claim(self, worker: Worker) -> tuple[Optional[int], Monotonic]:

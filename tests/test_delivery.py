@@ -318,7 +318,7 @@ def test_what_hangs_is_not_tried(tmp_path: Path, interrupts: int) -> None:
 
 def test_what_is_left_is_the_owners_to_reap() -> None:
     going = Delivery([Elsewhere("hung", sleeps)], RESULTS, 1000)
-    assert going.goes_on
+    assert not going.done
     receipts, left = going.finish("SIGTERM")
     assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
     until(lambda: all(map(processes.reaped, left)))

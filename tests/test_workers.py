@@ -47,7 +47,7 @@ class Harness:
         for key in keys:
             pool.submit(key)
         events: list[Event] = []
-        end = time.monotonic() + seconds
+        end = after(seconds)
         while pool.busy and time.monotonic() < end:
             events += pool.wait(end)
         return events
@@ -102,7 +102,7 @@ def test_no_more_than_the_limit(pool: Harness) -> None:
         one.submit(key)
     events: list[Event] = []
     while one.busy:
-        events += one.wait(time.monotonic() + 10)
+        events += one.wait(after(10))
         assert len(children()) <= 3
     assert len(events) == 9  # killable ones make room
 
@@ -110,10 +110,10 @@ def test_no_more_than_the_limit(pool: Harness) -> None:
 def test_a_late_parent_blames_nobody(pool: Harness) -> None:
     one = pool(lambda key, desk: None, timeout=0.2)
     one.submit(1)
-    events = one.wait(time.monotonic())
+    events = one.wait(PAST)
     time.sleep(0.5)  # as if stopped: the answer has been there for long
     while one.busy:
-        events += one.wait(time.monotonic() + 5)
+        events += one.wait(after(5))
     assert [type(event) for event in events] == [Answered]
 
 
@@ -151,7 +151,7 @@ def test_a_late_parent_blames_nobody_who_waits_for_room_in_the_pipe(pool: Harnes
     time.sleep(0.4)
     os.kill(worker.pid, signal.SIGSTOP)  # as if others had the processor when there is room again
     events: list[Event] = []
-    end = time.monotonic() + 0.8
+    end = after(0.8)
     while time.monotonic() < end:
         events += one.wait(end)
     assert 0 < len(events) < 5000
@@ -343,7 +343,7 @@ def test_unserved(pool: Harness) -> None:
     for key in range(5):
         one.submit(key)
     while len(one.at_work(0.0)) < 2:
-        assert one.wait(time.monotonic() + 0.1) == []
+        assert one.wait(after(0.1)) == []
     rest = one.unserved()
     assert sorted(key for key, *_ in rest) == [0, 1, 2, 3, 4]
     assert sum(pid is not None for _, pid, *_ in rest) == 2
@@ -362,7 +362,7 @@ def test_a_signal_ends_a_wait(pool: Harness) -> None:
     one.submit(1)
     os.write(write, b"x")
     began = time.monotonic()
-    assert one.wait(began + 30) == []
+    assert one.wait(after(30)) == []
     assert time.monotonic() - began < 5
     os.close(read)
     os.close(write)
@@ -414,7 +414,7 @@ def test_no_process_to_be_had(pool: Harness, monkeypatch: pytest.MonkeyPatch) ->
     fork = os.fork
     monkeypatch.setattr(os, "fork", refuse)
     one.submit(1)
-    assert one.wait(time.monotonic() + 0.1) == []
+    assert one.wait(after(0.1)) == []
     assert one.trouble == "Resource temporarily unavailable"
     monkeypatch.setattr(os, "fork", fork)
     assert [type(event) for event in pool.run(one, range(0))] == [Answered]
