@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import parts, selection, summary, text
+from check_mounts import defects, parts, selection, summary, text
 from check_mounts.checking import Options
 from check_mounts.delivery import Submission
 from check_mounts.model import Condition, Survey
@@ -68,4 +68,5 @@ def _reports(judged: Judged, options: Options) -> Sequence[Report]:
         each = plugin.report_each(judged, presentation) if options.per_mount else ()
         return [parts.fitted(report, options.max_output) for report in (whole, *each)]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
+        defects.say(error)
         return [summary.plain_report(judged, error)]

@@ -366,6 +366,59 @@ def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: P
         next_with("STOPPING=1")
 
 
+_DEFECTIVE = """
+import sys
+from check_mounts import jsontext, loop
+from check_mounts.__main__ import main
+failed = []
+
+def defective(judged):
+    raise ValueError(f"the report of pass {len(failed)}")
+
+def defective_once(self):
+    if not failed:
+        failed.append(1)
+        raise RuntimeError("a round")
+    return heed(self)
+
+jsontext.report, heed, loop.Daemon._heed_calls = defective, loop.Daemon._heed_calls, defective_once
+main()
+"""
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_with_debug_the_traceback_of_a_defect_is_in_the_log(
+    mounts: Mounts, daemon: Daemon, tmp_path: Path, debug: bool
+) -> None:
+    """Once; the verdict and the passes are as without it."""
+    mounts.tmpfs("home")
+    script = tmp_path / "defective.py"
+    script.write_text(_DEFECTIVE)
+    words = ["--daemon", "--foreground", "--interval", "0.3", "--cache", str(daemon.cache), "-p", f"{mounts.base}/*"]
+    words += ["--state-dir", str(tmp_path / "state"), *["--debug"][:debug]]
+    with open(daemon.log_path, "ab") as log:
+        process = subprocess.Popen([PYTHON, str(script), *words], env=daemon.plugin.environment, stderr=log)
+    try:
+        until(lambda: daemon.log.count("\nChecked 1 mounts in 0 seconds") >= 3)
+    finally:
+        process.kill()
+        process.wait()
+    result = daemon.cached()
+    assert result.code == 3
+    assert (
+        "1 mount checked" in result.lines[0]
+        and "the report failed: ValueError: the report of pass 1" in result.lines[0]
+    )
+    assert any(
+        re.fullmatch(r"Internal error in a round: RuntimeError: a round \(defective\.py:\d+\)", line)
+        for line in daemon.lines
+    )
+    assert daemon.says("The report failed: ValueError: the report of pass 1")
+    assert daemon.lines.count("Traceback (most recent call last):") == (2 if debug else 0)
+    assert daemon.lines.count("ValueError: the report of pass 1") == debug
+    assert any(line.endswith(", in _round") for line in daemon.lines) == debug
+
+
 def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
     """Injected: the file of the result is opened, and that does not come back; or each round
     fails."""
