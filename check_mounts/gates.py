@@ -5,17 +5,15 @@ exactly one stuck process, however many bind mounts show it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from check_mounts.model import Finding, Mount, StuckProbe
 from check_mounts.others import Others
 from check_mounts.plan import Gate, Plan
 
 
-@dataclasses.dataclass(frozen=True)
-class Hung:
+class Hung(NamedTuple):
     """A mount hung at this gate: so does each mount that must pass it. ``finding`` is that
     mount's."""
 
@@ -23,15 +21,13 @@ class Hung:
     finding: Finding
 
 
-@dataclasses.dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """A probe of another run is at this gate."""
 
     gate: Gate
     stuck: StuckProbe
 
 
-@dataclasses.dataclass(frozen=True)
 class Queued:
     """Another mount is at a gate; this one waits there until :meth:`Gates.leave` or
     :meth:`Gates.reopen` gives it back."""

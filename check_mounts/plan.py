@@ -7,7 +7,6 @@ mount's own filesystem, so each of the two is a gate of its own."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
@@ -24,8 +23,7 @@ class Gate(NamedTuple):
     on_the_way: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one
     to be left alone."""
 

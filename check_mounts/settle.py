@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import conditions, filesystems, mounttable, selection, text
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason
@@ -18,16 +18,14 @@ from check_mounts.selection import Selection
 _LOOKS, _BETWEEN_LOOKS = 10, 0.005
 
 
-@dataclasses.dataclass(frozen=True)
-class _Now:
+class _Now(NamedTuple):
     """A mount as the table has it now, and what covers it."""
 
     mount: Mount
     cover: Optional[Mount]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """What has become of the findings. ``vanished`` are mounts that are gone, and were not named;
     ``note`` says why the mount table could not be read again, empty where it could."""
 

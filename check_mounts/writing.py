@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import stat
 from collections.abc import Callable
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import conditions, frames, text, workers
 from check_mounts.asking import Timeouts
@@ -144,8 +144,7 @@ class Writing:
         self._book.enter(mount, finding)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Hang:
+class _Hang(NamedTuple):
     """A process that has been writing for so many ``seconds``. ``since`` and ``after`` are those of
     a :class:`~check_mounts.model.Finding`."""
 
