@@ -1,5 +1,5 @@
-"""What has to be looked up for one check: where its names lead, and which devices are the same.
-Asks workers, thinks about the answers."""
+"""The look-ups of one check: where its names lead, and which devices are the same. Workers answer
+the questions; this module draws the conclusions."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
 
 
 def is_our_own(mountinfo: str) -> bool:
-    """Is it the table of this process? Of another one, or a copy, our links say nothing."""
+    """Whether the table is that of this process. Our links say nothing about another one, or a
+    copy."""
     match = _OUR_OWN.match(mountinfo)
     return match is not None and match[1] in ("self", "thread-self", str(os.getpid()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is to be looked up: the names that decide what is probed, and what was declared.
-    ``links``: may links be read at all?"""
+    """The names to look up: those that decide which mounts are probed, and those in declarations.
+    ``links``: whether links may be read at all."""
 
     names: Sequence[bytes]
     declared: Sequence[ExpectedMount]
@@ -40,10 +41,11 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What came of it: without arguments nothing was looked up.
+    """The results of the look-ups; without arguments there were none.
 
-    ``devices`` says which declared devices are the mounted ones, ``conditions`` how each mount was
-    when that was asked; ``left`` are the children that have not ended although they got SIGKILL.
+    ``devices`` says which declared devices are the mounted ones, ``conditions`` has the condition
+    of each mount at that time; ``left`` are the children that have not ended although they got
+    SIGKILL.
     """
 
     leads: Leads = dataclasses.field(default_factory=Leads)
@@ -90,8 +92,7 @@ def look_up(
 
 
 def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
-    """In which mounts nothing may be looked up: they have failed, or may hang and have not
-    answered."""
+    """The mounts that no look-up may enter: they have failed, or may hang and have not answered."""
 
     def is_closed(mount: Mount) -> bool:
         condition = conditions.get(mount.identity)
@@ -103,7 +104,7 @@ def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition])
 
 
 def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
-    """Declared devices, and what is mounted in their place."""
+    """Declared devices, each with the mount in its place."""
     # Here and below: a run that declares nothing does not load what compares declarations.
     from check_mounts.devices import to_be_compared
 
@@ -137,7 +138,7 @@ def _answers(
     registry = memory()
     left: list[int] = []
     try:
-        # One that is just being asked, by another run, answers in a moment.
+        # A mount that another run is asking just now answers in a moment.
         latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience.each
         stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
         ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
@@ -153,7 +154,7 @@ def _answers(
 
 def led(each: ExpectedMount, found: Found) -> ExpectedMount:
     """A declaration with its mount point, and the directory that it is bound from, as the kernel
-    has them."""
+    spells them."""
     name = each.name or each.mount_point
     lead = found.leads.of(name)
     doubt = None if lead.is_settled else _doubt(lead, found)
@@ -163,7 +164,7 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
     if not _is_bound_from(each) or each.source is None:
         return each
     source = found.leads.of(each.source)
-    # Where it is not known what that is, nothing is compared with it.
+    # Without knowing where the source leads, nothing is compared with it.
     return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
 
 
@@ -172,7 +173,7 @@ def _is_bound_from(each: ExpectedMount) -> bool:
 
 
 def _alias(how: str, name: bytes, lead: Lead) -> str:
-    """``, declared as /home``: what people call it, where the kernel calls it otherwise."""
+    """The name that people use, if it differs from the kernel's: ``, declared as /home``."""
     if lead.is_settled and lead.errno:
         return (
             f", {how} {text.printable(name)}, {lead.why}"
@@ -183,7 +184,7 @@ def _alias(how: str, name: bytes, lead: Lead) -> str:
 
 
 def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
-    """What is to be said of a name of which it is not known where it leads."""
+    """The condition and the words for a name that leads to an unknown place."""
     if lead.stopped is None:
         return Condition.UNPROBED, f"a link on the way cannot be read: {lead.why}"
     point = text.printable(lead.stopped.mount_point)
@@ -197,7 +198,7 @@ def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
 
 
 def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozenset[int]:
-    """The mounts that must answer before it is known what these names are, and that may be
+    """The mounts that must answer before it is known where these names lead, and that may be
     asked."""
     leads = [found.leads.of(name) for name in asked if name]
     crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
@@ -209,8 +210,8 @@ def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozen
 
 
 def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
-    """The survey with what was said of a mount point by another name, and what is not known of
-    it."""
+    """The survey in which each finding mentions the name of its mount point on the command line, if
+    that differs."""
     by_path = {found.leads.of(name).path: name for name in points}
     return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
 

@@ -1,10 +1,10 @@
-"""What must be looked up of names that others may have chosen: links and devices, each in a worker
-that can be given up.
+"""The look-ups of names that others may have chosen, links and devices, in workers that can be
+given up.
 
-One worker answers all questions, one after the other, and what it answers stands in shared memory
-at once. If it hangs at one, that one remains open, the mount that it hangs in is not entered again,
-and another worker goes on with the next. The rules are those of the probes: before a mount that can
-hang is touched, that stands in the memory of stuck probes."""
+One worker answers all questions, one after the other, and writes each answer to shared memory at
+once. If it hangs at a question, that one remains open, no worker enters the hung mount again, and
+another worker continues with the next question. The rules are those of the probes: a worker enters
+itself in the memory of stuck probes before it touches a mount that can hang."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from check_mounts.names import Ground, Lead, Stopped, lead
 from check_mounts.selection import normalised
 from check_mounts.stuck import Registry
 
-# Called in the worker before it enters a mount. Raises Stopped where another run is at it.
+# The worker calls this before it enters a mount. Raises Stopped if another run is asking there.
 Enter = Callable[[Mount], None]
-# Gives what marshal takes.
+# A question's answer is of types that marshal takes.
 Question = Callable[[Enter], Any]
 
 _HEAD = struct.Struct("<I")  # how many bytes of records there are
 _RECORD = struct.Struct("<II")  # question, size of its answer
 _PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
 _ANSWER_SIZE = 1
-# Who stands still is found out here, for a request is all questions; and how often that is looked
-# for, in seconds.
+# The timeout of a request, which the pool never reaches: a request is all questions, so this module
+# finds out itself when a worker stands still; and how often it looks. In seconds.
 _NEVER, _MOMENT = 86400.0, 0.05
 _ROOM, _MOST_ROOM = 16 << 10, 64 << 20
-# How many may get stuck, one after the other. Each has a line of its own in the memory.
+# How many workers may get stuck, one after the other. Each has a line of its own in the memory.
 MOST_WORKERS = 8
-# How often, and how long in all, a mount is asked for that another run is at: its probe takes a
-# millisecond where all is well.
+# How often a worker tries to enter a mount where another run is asking: its probe takes a
+# millisecond if all is well.
 _TRIES = 20
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclasses.dataclass(frozen=True)
 class Unanswered:
-    """A question without an answer. ``mount`` is the one that it is stuck in, None where that is
-    not known."""
+    """A question without an answer. ``mount`` is the mount that a worker is stuck in, None if that
+    is not known."""
 
     mount: Optional[Mount] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How long a worker may stand still (``each``, in seconds), until when all questions must have
-    an answer (``until``, CLOCK_MONOTONIC), and what ends the waiting before."""
+    """The bounds of waiting: how long a worker may stand still (``each``, in seconds), when all
+    questions must have an answer (``until``, CLOCK_MONOTONIC), and what ends the waiting before."""
 
     each: float
     until: float
@@ -66,15 +66,15 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no more time."""
+        """Whether no time is left."""
         return time.monotonic() >= self.until or self.interrupted() is not None
 
 
 def asked(
     questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience
 ) -> tuple[list[object], list[int]]:
-    """The answers, each in its place, and the children that have not ended although they got
-    SIGKILL.
+    """Have workers answer questions: the answers, each in its place, and the children that have not
+    ended although they got SIGKILL.
 
     ``ground.closed`` grows by the mounts that hang.
     """
@@ -100,7 +100,7 @@ def asked(
 
 
 class _Inquiry:
-    """One worker and what it answers."""
+    """One worker and its answers."""
 
     def __init__(self, questions: Sequence[Question], ground: Ground, memory: Registry, slot: int) -> None:
         self._questions, self._memory, self._slot = questions, memory, slot
@@ -110,12 +110,12 @@ class _Inquiry:
         self.left: list[int] = []
 
     def run(self, first: int, patience: Patience) -> Optional[tuple[int, Optional[Mount]]]:
-        """Have all questions from ``first`` on answered; at which one, and in which mount, the
-        worker was when it was given up."""
+        """Have all questions from ``first`` on answered: the question and the mount that the worker
+        was at when it was given up, None if it answered all."""
         try:
-            # With our groups: what we may look up, it may.
+            # With our groups: the worker may look up whatever we may.
             pool = workers.Pool(self._serve, _ANSWER_SIZE, _NEVER, 1, groups=tuple(os.getgroups()))
-        except OSError:  # a pass has no means for a worker either, and says so
+        except OSError:  # no resources: a pass cannot start a worker either, and says so
             return None
         try:
             pool.submit(first)
@@ -128,8 +128,7 @@ class _Inquiry:
         return max(first, place), self._mounts.get(mount_id)
 
     def _waited_for(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
-        """How far the worker has come that stands still, or has died; None where it has answered
-        all."""
+        """The progress of the worker when it stood still, or died; None if it has answered all."""
         used, since = -1, time.monotonic() + workers.TO_BEGIN
         while not patience.is_over:
             for event in pool.wait(min(Monotonic(patience.until), after(_MOMENT))):
@@ -142,11 +141,11 @@ class _Inquiry:
 
     @property
     def _used(self) -> int:
-        """How many bytes of records there are."""
+        """The number of bytes that records take."""
         return int(_HEAD.unpack_from(self._records)[0])
 
     def answers(self) -> list[tuple[int, object]]:
-        """What stands in the shared memory."""
+        """The answers in the shared memory, each with the number of its question."""
         end = _HEAD.size + self._used
         found, at = [], _HEAD.size
         while at < end:
@@ -180,8 +179,8 @@ class _Inquiry:
         self._record(place, marshal.dumps(answer))
 
     def _enter(self, mount: Mount) -> None:
-        """Remember it. Where the root directory hangs nothing runs any more, and the kernel's own
-        filesystems wait for nobody."""
+        """Enter the mount in the memory of stuck probes, if it can hang: if the root directory
+        hangs, nothing runs any more, and the kernel's own filesystems wait for nothing."""
         known = filesystems.traits(mount.fs_type)
         if mount is self._root or known.in_memory or known.pseudo:
             self._memory.leave(self._slot)
@@ -193,8 +192,8 @@ class _Inquiry:
         raise Stopped(mount)
 
     def _record(self, place: int, data: bytes) -> None:
-        """Its length comes last, so what is half written does not count. Raises ValueError where
-        there is no room."""
+        """Write an answer. The length comes last, so a half-written record does not count. Raises
+        ValueError without room."""
         used = self._used
         at = _HEAD.size + used
         self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
@@ -202,8 +201,8 @@ class _Inquiry:
 
 
 def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
-    """Where a name leads, as far as the text of the mount table tells; None where links must be
-    read for that."""
+    """The lead of a name by the text of the mount table; None if somebody must read links for
+    it."""
     unread: list[bytes] = []
 
     def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:
@@ -215,7 +214,7 @@ def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
 
 
 def leading(name: bytes, ground: Ground) -> Question:
-    """The question where a name leads; its answer is for :func:`understood`."""
+    """The question where a name leads; :func:`understood` takes its answer."""
 
     def question(enter: Enter) -> tuple[bytes, list[int], Optional[int], int]:
         links = _Links(ground, enter)
@@ -239,8 +238,8 @@ def understood(name: bytes, answer: object, ground: Ground) -> Lead:
 
 
 class _Links:
-    """Reads links, in a worker. No step leads into a mount that the table does not have there: it
-    may have come meanwhile, and hang."""
+    """Reads links, in a worker. No step leads into a mount that the table does not have in that
+    place: it may have come meanwhile, and hang."""
 
     def __init__(self, ground: Ground, enter: Enter) -> None:
         self._ground, self._enter = ground, enter
@@ -255,14 +254,14 @@ class _Links:
         try:
             return os.readlink(b"", dir_fd=fd)
         except OSError as error:
-            if error.errno == errno.ENOENT:  # it is no link (do_readlinkat in fs/stat.c)
+            if error.errno == errno.ENOENT:  # no link (do_readlinkat in fs/stat.c)
                 return None
             raise
         finally:
             os.close(fd)
 
     def _directory(self, parts: Sequence[bytes]) -> int:
-        """An open directory; those above stay open for the next one."""
+        """Open a directory; those above it stay open for the next one."""
         common = 0
         while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
             common += 1
@@ -293,5 +292,5 @@ class _Links:
         del self._parts[max(0, first - 1) :]
 
     def close(self) -> None:
-        """Close all."""
+        """Close all directories."""
         self._close_from(0)

@@ -1,9 +1,10 @@
-"""Where names lead: declared mount points, arguments and the like, as the kernel has them. Pure.
+"""The paths that names lead to: declared mount points, arguments and the like, as the kernel has
+them. Pure.
 
-The kernel lists a mount by the path on which there is no link, and people write the path that they
-are used to: /home where that is a link to /var/home. Most names are settled by the text of the
-mount table: what something is mounted on, or below, is a directory and no link. For the others the
-links on the way must be read, which only workers do (:mod:`check_mounts.lookups`)."""
+The kernel lists a mount by the path that has no link in it, but people write the path that they are
+used to: /home although that is a link to /var/home. The text of the mount table settles most names:
+a path with a mount on it, or below it, is a directory and no link. For the others somebody must
+read the links on the way, which only workers do (:mod:`check_mounts.lookups`)."""
 
 from __future__ import annotations
 
@@ -19,19 +20,18 @@ from check_mounts.selection import normalised
 
 # MAXSYMLINKS in the kernel (include/linux/namei.h).
 MAX_LINKS = 40
-# With these there certainly is no such place, so nothing can be mounted there.
+# These errors prove that the place does not exist, so nothing can be mounted there.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-# Links that every distribution has had for ten years, for tables of which nothing but the text is
-# known.
+# Links that every distribution has had for ten years, for tables that only their text is known of.
 _KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
 
-# Where a link leads that has this name in this directory, which is in this mount; None where it is
-# no link. Raises OSError, Stopped.
+# From a directory, a name in it, and the mount that holds it, to the target of the link with this
+# name; None if it is no link. Raises OSError, Stopped.
 Reader = Callable[[Sequence[bytes], bytes, Mount], Optional[bytes]]
 
 
 class Stopped(Exception):
-    """What is in a mount cannot be read now: it may hang, or does, or a process is at it
+    """A mount cannot be read now: it may hang, or does, or another process is reading it
     already."""
 
     def __init__(self, mount: Mount) -> None:
@@ -41,10 +41,10 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Lead:
-    """Where a name leads: ``path``, with no link in it as far as it is known.
+    """The ``path`` that a name leads to, with no link in it as far as that is known.
 
-    ``through`` are the mounts in which links were read for that, ``stopped`` is the one that must
-    answer before more is known. ``errno``: why the way cannot be read."""
+    ``through`` are the mounts in which links were read for it, ``stopped`` is the mount that must
+    answer before more is known. ``errno``: why a link on the way cannot be read."""
 
     path: bytes
     through: tuple[Mount, ...] = ()
@@ -53,16 +53,16 @@ class Lead:
 
     @property
     def is_settled(self) -> bool:
-        """Whether this is the last word: the path, or that there is no such place."""
+        """Whether the lead is final: it has the path, or knows that the place does not exist."""
         return self.stopped is None and self.errno in (0, *_ABSENT)
 
     @property
     def why(self) -> str:
-        """What is known of the errno, in words; empty without one."""
+        """The errno in words; empty without one."""
         if self.errno == errno.ELOOP:
-            return "a link that leads round in circles"
+            return "its links form a loop"
         if self.errno == errno.EAGAIN:
-            return "there was no time for it"
+            return "no time was left for it"
         if self.errno == errno.EXDEV:  # RESOLVE_NO_XDEV
             return "something was mounted there meanwhile"
         return text.error_words(self.errno) if self.errno else ""
@@ -70,7 +70,7 @@ class Lead:
 
 @dataclasses.dataclass(frozen=True)
 class Leads:
-    """Where each of the names leads. Of others, and without arguments, only the text is known."""
+    """The leads of names. Of other names, and without arguments, only the text is known."""
 
     known: Mapping[bytes, Lead] = dataclasses.field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Leads:
 
 
 def by_text(name: bytes) -> Lead:
-    """The lead of a name of which nothing but its text is known."""
+    """The lead of a name by its text alone."""
     path = normalised(name)
     for link, target in _KNOWN_LINKS:
         if path == link or path.startswith(link + b"/"):
@@ -90,8 +90,8 @@ def by_text(name: bytes) -> Lead:
 
 
 def simplified(name: bytes) -> bytes:
-    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, for after
-    a link it leads elsewhere."""
+    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, because
+    after a link it leads elsewhere."""
     return _joined(part for part in name.split(b"/") if part not in (b"", b"."))
 
 
@@ -100,8 +100,8 @@ def _joined(parts: Iterable[bytes]) -> bytes:
 
 
 class Ground:
-    """The visible mounts, by their mount points. ``closed`` are the IDs of those in which nothing
-    may be looked up."""
+    """The visible mounts, by their mount points. ``closed`` are the IDs of the mounts that no
+    look-up may enter."""
 
     def __init__(self, mounts: Iterable[Mount], visible: Collection[int], closed: Iterable[int] = ()) -> None:
         self.at = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible}
@@ -110,15 +110,15 @@ class Ground:
         self._points = sorted(self.at)
 
     def is_on_the_way(self, path: bytes) -> bool:
-        """Is something mounted there or below? Then it is a directory, or a file that something is
-        mounted on, and no link."""
+        """Whether something is mounted on the path or below it. Then it is a directory, or a file
+        with a mount on it, and no link."""
         if path in self.at:
             return True
         index = bisect.bisect_left(self._points, path + b"/")
         return index < len(self._points) and self._points[index].startswith(path + b"/")
 
     def way(self, parts: Sequence[bytes]) -> list[Mount]:
-        """The mounts that a path crosses, outermost first: the last one holds it."""
+        """The mounts that a path crosses, outermost first: the last one holds its end."""
         found = [self.at[b"/"]] if b"/" in self.at else []
         path = b""
         for part in parts:
@@ -132,13 +132,13 @@ class Ground:
 
 def lead(name: bytes, ground: Ground, read: Reader) -> Lead:
     """Follow a name from the root, component by component, as the kernel does (path_resolution(7));
-    links are ``read``."""
+    ``read`` reads the links."""
     return _Walk(name, ground, read).lead()
 
 
 class _Walk:
-    """The way that a name leads: ``_done`` is where it has come to, without a link in it, ``_todo``
-    what comes next, the last first."""
+    """The way of a name: ``_done`` are the components that it has come to, with no link among them,
+    ``_todo`` the next ones, the last one first."""
 
     def __init__(self, name: bytes, ground: Ground, read: Reader) -> None:
         self._name, self._ground, self._read = name, ground, read
@@ -148,7 +148,7 @@ class _Walk:
         self._links = 0
 
     def lead(self) -> Lead:
-        """Go to its end."""
+        """Follow the name to its end."""
         if len(self._name) > mounttable.LONGEST_PATH:
             return self._absent(errno.ENAMETOOLONG)
         while self._todo:
@@ -165,15 +165,15 @@ class _Walk:
         return Lead(_joined(self._done), tuple(self._through.values()))
 
     def _rest(self, part: bytes) -> Lead:
-        """That nothing is known from this component on. A ``..`` stays: where there is no such
-        place, it leads nowhere."""
+        """The lead of a name of which nothing is known from this component on. A ``..`` stays:
+        after a place that does not exist, it leads nowhere."""
         return Lead(_joined([*self._done, part, *self._todo[::-1]]), tuple(self._through.values()))
 
     def _absent(self, number: int) -> Lead:
         return Lead(by_text(self._name).path, errno=number)
 
     def _step(self, part: bytes) -> None:
-        """Raises OSError, Stopped."""
+        """Take one step. Raises OSError, Stopped."""
         path = _joined([*self._done, part])
         if part == b"..":
             del self._done[-1:]
@@ -185,7 +185,7 @@ class _Walk:
             self._follow(target)
 
     def _target(self, part: bytes) -> Optional[bytes]:
-        """Where a link leads; None where it is none. Raises OSError, Stopped."""
+        """The target of a link; None if the part is no link. Raises OSError, Stopped."""
         way = self._ground.way(self._done)
         known = filesystems.traits(way[-1].fs_type) if way else None
         if known is None or known.magic_links or known.trigger:
@@ -208,5 +208,5 @@ class _Walk:
 
 
 def _parts(path: bytes) -> list[bytes]:
-    """Its components, the last one first."""
+    """The components of a path, the last one first."""
     return [part for part in path.split(b"/")[::-1] if part not in (b"", b".")]

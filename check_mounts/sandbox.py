@@ -1,10 +1,10 @@
-"""Sandboxes: what the mount namespace of this process shows otherwise than that of PID 1, where
-both have the same root directory.
+"""Sandboxes: where the mount namespace of this process differs from that of PID 1, though both have
+the same root directory.
 
 Import budget: ``os``. systemd's PrivateTmp=, ProtectSystem= and the like (systemd.exec(5)) give a
 service a mount namespace of its own: the host's mounts, some of them read-only there, hidden, or
-covered. What only the sandbox did is no fault of the host's. Only /proc is looked at: the tables of
-mounts, which take no lock of any filesystem."""
+covered. A change that only the sandbox made is no fault of the host. This module reads nothing but
+mount tables below /proc, which take no lock of any filesystem."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from check_mounts import filesystems, meaning, mounttable, selection
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 
 _INIT = "/proc/1"
-NOTE = "this process is in another mount namespace than PID 1, such as PrivateTmp= makes: what it sees of the host's mounts may differ"
+NOTE = (
+    "this process is in another mount namespace than PID 1, such as PrivateTmp= makes:"
+    " what it sees of the host's mounts may differ"
+)
 _MAYBE = "maybe for this process alone: it is in a sandbox, and cannot see what PID 1 has mounted"
 _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own) hides what PID 1 has mounted there"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outside:
-    """The mounts that PID 1 sees, where this process is in another mount namespace; none where its
-    root directory is another one, too (a container), or where they cannot be read (``is_known`` is
-    False: ProtectProc= and hidepid= hide PID 1)."""
+    """The mounts that PID 1 sees, if this process is in another mount namespace; no mounts if its
+    root directory is another one, too (a container), or if the table of PID 1 cannot be read
+    (``is_known`` is False: ProtectProc= and hidepid= hide PID 1)."""
 
     mounts: Sequence[Mount] = ()
     is_known: bool = True
 
     @property
     def at(self) -> dict[bytes, Mount]:
-        """What is mounted where."""
+        """The visible mounts by their mount points."""
         visible = mounttable.visible(self.mounts)
         return {
             mount.mount_point: mount
@@ -43,17 +46,17 @@ class Outside:
 
 
 def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
-    """What is outside of the sandbox that this process is in; None where it is in none, or that
-    cannot be said.
+    """The mounts outside of the sandbox that this process is in; None if it is in no sandbox, or
+    cannot know.
 
-    ``mounted`` gives the mounts of the table in the file ``mountinfo``: another than this process's
-    own says nothing of its namespace."""
+    ``mounted`` returns the mounts of the table in the file ``mountinfo``: only this process's own
+    table says anything about its namespace."""
     if mountinfo != mounttable.DEFAULT_PATH:
         return None
     try:
         if os.readlink("/proc/self/ns/mnt") == os.readlink(f"{init}/ns/mnt"):
             return None
-    except OSError:  # it takes the right to trace PID 1; but an ID is that of one mount in all namespaces
+    except OSError:  # only a process that may trace PID 1 can; but mount IDs are unique over all namespaces
         return _by_ids(mounted(), init)
     return _with_our_root(_seen_by(init), mounted())
 
@@ -68,7 +71,7 @@ def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
 
 
 def _is_fed(mounts: Sequence[Mount]) -> bool:
-    """Whether what another namespace mounts comes here, but not the other way round: in a sandbox
+    """Whether mounts propagate from another namespace to this one, but not back: in a sandbox
     systemd makes `/` a slave (mount_namespaces(7))."""
     return any(
         mount.mount_point == b"/" and any(each.startswith(b"master:") for each in mount.optional_fields)
@@ -99,8 +102,8 @@ def _is_same(one: Mount, other: Mount) -> bool:
 
 def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[bytes] = ()) -> list[Mount]:
     """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so
-    on, shows a part of it, or shows it at another place; there it is as it is where somebody has
-    declared it."""
+    on, shows a part of it, or shows it at another place. At another place it keeps its own options
+    if somebody has declared it there."""
     at, masks = beyond.at, selection.masks(mounts)
     elsewhere = {
         (mount.device, mount.fs_type): mount
@@ -123,13 +126,14 @@ def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[by
 
 
 def _with_sys(mount: Mount) -> Mount:
-    """ProtectKernelTunables= makes /sys read-only, by which a container is known. There its
-    filesystem is read-only, too."""
+    """The mount at /sys as rw: ProtectKernelTunables= makes it read-only, which otherwise is the
+    mark of a container. In a container its filesystem is read-only, too."""
     return dataclasses.replace(mount, options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
 
 
 def _may_be_rw(mount: Mount) -> bool:
-    """Whether a mount is read-only, but not its filesystem: it may be a copy of one that is not."""
+    """Whether the mount is read-only, but not its filesystem: it may be a copy of one that is
+    rw."""
     return b"ro" in mount.options and b"ro" not in mount.super_options
 
 
@@ -150,8 +154,8 @@ def held_against(
     hold: Callable[[Survey, Sequence[Mount]], Survey],
     expected: Collection[ExpectedMount],
 ) -> Survey:
-    """What ``hold`` finds of the mounts as they are outside, and which of the expected ones this
-    process does not see."""
+    """The survey that ``hold`` makes of the mounts as they are outside, with the expected mounts
+    that this process does not see."""
     outer = as_outside(mounts, beyond, {each.mount_point for each in expected})
     before = {finding.mount.mount_id: finding for finding in survey.findings if finding.mount is not None}
     held = hold(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
@@ -165,8 +169,8 @@ def held_against(
 
 
 def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding:
-    """The finding; that a mount is read-only is only remarked where nobody can say whether it is
-    outside."""
+    """The finding; a read-only mount only gets a remark if it is unknown whether it is read-only
+    outside, too."""
     was = None if finding.mount is None else before.get(finding.mount.mount_id)
     if (
         was is None
@@ -179,8 +183,7 @@ def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding
 
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
-    """The mount points where this process sees something else than what is mounted outside, or
-    nothing."""
+    """The mount points where this process sees another mount than PID 1, or none."""
     visible, masks = mounttable.visible(mounts), selection.masks(mounts)
     here = {
         mount.mount_point: mount for mount in mounts if mount.mount_id in visible and not filesystems.is_trigger(mount)
@@ -192,13 +195,15 @@ def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
 
 
 def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
-    """The survey, where what is expected at one of these hidden mount points is not missing or
-    changed, but not to be seen."""
-    findings = [
-        _not_seen(finding) if finding.mount_point in points and _is_deviation(finding) else finding
-        for finding in survey.findings
-    ]
-    told = {finding.mount_point for finding in findings if finding.detail == _HIDDEN}
+    """The survey, in which a mount that is expected at one of these hidden mount points is
+    unprobed, and not missing or changed."""
+    findings = list(survey.findings)
+    told: set[bytes] = set()
+    for at, finding in enumerate(findings):
+        shadowed = finding.condition is Condition.SHADOWED
+        if finding.mount_point in points and _is_deviation(finding) and not shadowed:
+            findings[at] = dataclasses.replace(finding, condition=Condition.UNPROBED, detail=_HIDDEN)
+            told.add(finding.mount_point)
     unseen = dict.fromkeys(each.mount_point for each in expected if each.mount_point in points - told)
     return dataclasses.replace(
         survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen))
@@ -207,9 +212,3 @@ def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedM
 
 def _is_deviation(finding: Finding) -> bool:
     return meaning.of(finding.condition).from_table
-
-
-def _not_seen(finding: Finding) -> Finding:
-    if finding.condition is Condition.SHADOWED:
-        return finding
-    return dataclasses.replace(finding, condition=Condition.UNPROBED, detail=_HIDDEN)

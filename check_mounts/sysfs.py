@@ -1,7 +1,7 @@
-"""What the kernel tells below /sys of a block device and of the filesystem on it.
+"""The kernel's files below /sys about a block device and the filesystem on it.
 
-These files are the kernel's own memory: reading them takes no lock of a filesystem, and waits for
-no device."""
+They are the kernel's own memory: reading them takes no lock of a filesystem, and waits for no
+device."""
 
 from __future__ import annotations
 
@@ -13,24 +13,21 @@ from check_mounts.model import Mount
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
-    """What makes a mounted filesystem read-only without any error, in words; None where nothing is
-    known of that.
+    """The reason, in words, why a mounted filesystem is read-only without any error; None if it is
+    unknown.
 
-    ``mount`` is of this host's mount table. ext4 counts its errors, also when it is the kernel that
-    stops after them (ext4_handle_error in fs/ext4/super.c): without one it was made so, with
-    ``tune2fs -O read-only`` for example."""
+    ``mount`` is in this host's mount table. ext4 counts its errors, also if the kernel stops
+    writing after them (ext4_handle_error in fs/ext4/super.c): without an error somebody made it
+    read-only, with ``tune2fs -O read-only`` for example."""
     device = f"{sys}/dev/block/{mount.device[0]}:{mount.device[1]}"
     if b"ro" in mount.options:
         return "its device is read-only" if _first_line(f"{device}/ro") == "1" else None
-    # Mounted rw, so the device was writable then, or the kernel would have refused: if it is not
-    # now, it may be failing.
+    # It was mounted rw, so the device was writable then, or the kernel would have refused: a device
+    # that is read-only now may be failing.
     if filesystems.traits(mount.fs_type).ext4_driver:
         name = _last_part_of_link(device)
-        return (
-            "the kernel counts no error of it"
-            if name and _first_line(f"{sys}/fs/ext4/{name}/errors_count") == "0"
-            else None
-        )
+        if name and _first_line(f"{sys}/fs/ext4/{name}/errors_count") == "0":
+            return "the kernel has counted no error on it"
     return None
 
 

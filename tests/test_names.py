@@ -231,7 +231,7 @@ def test_the_end_comes_for_all() -> None:
     answers, _ = lookups.asked([hangs] * 20, ground(), _memory(), _patience(0.2, 1.0))
     assert answers == [Unanswered(None)] * 20
     assert time.monotonic() - began < 10
-    assert lookups.understood(b"/a", answers[0], ground()).why == "there was no time for it"
+    assert lookups.understood(b"/a", answers[0], ground()).why == "no time was left for it"
 
 
 def test_thousands_of_names_are_one_request(tmp_path: Path) -> None:

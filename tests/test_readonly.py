@@ -138,7 +138,7 @@ def test_what_sysfs_tells(tmp_path: Path) -> None:
     (tmp_path / "dev/block/8:1").symlink_to("../../devices/sda1")
     assert sysfs.why_read_only(ext4, str(tmp_path)) is None
     write("fs/ext4/sda1/errors_count", "0\n")
-    assert sysfs.why_read_only(ext4, str(tmp_path)) == "the kernel counts no error of it"
+    assert sysfs.why_read_only(ext4, str(tmp_path)) == "the kernel has counted no error on it"
     write("fs/ext4/sda1/errors_count", "3\n")
     assert sysfs.why_read_only(ext4, str(tmp_path)) is None
     assert sysfs.why_read_only(xfs, str(tmp_path)) == "its device is read-only"
