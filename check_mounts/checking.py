@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from check_mounts import (
@@ -20,13 +20,10 @@ from check_mounts import (
 )
 from check_mounts.model import BadLine, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
-from check_mounts.policy import Policy
-from check_mounts.refusals import Origin
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass
 
 if TYPE_CHECKING:
-    from check_mounts.delivery import Submission
     from check_mounts.leads import Found
 
 # How long, in seconds, a link or a device may keep its worker, and how long looking them up may
@@ -35,47 +32,23 @@ _PATIENCE, SHORTEST = 1.0, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Service:
-    """What the daemon is to do beside checking. ``interval`` is in seconds; ``metrics`` None: no
-    metrics are written."""
+class Check:
+    """What a check needs to know: which mounts it is about, how to probe them, and what should be
+    mounted.
 
-    interval: float
-    foreground: bool
-    cache: str
-    metrics: Optional[str]
-    facility: str
-    ident: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The command line, understood. ``fstab`` is the file that some of the demands came from;
-    ``per_mount``: a result for each mount.
-
-    ``patterns`` are the paths that the patterns of mount points begin with, and ``follow`` tells
-    them where these lead."""
+    ``wrong`` are the lines that declare something and make no sense, ``notes`` what else is to be
+    told. ``patterns`` are the paths that the patterns of mount points begin with, and ``follow``
+    tells them where these lead."""
 
     filters: selection.Filters
     settings: asking.Settings
-    policy: Policy
     demands: demands.Demands
     notes: Sequence[str]
     wrong: Sequence[BadLine]
-    origins: Mapping[str, Origin]
     mountinfo: str
     state_dir: str
-    verbosity: int
-    perfdata: str
-    max_output: int
-    json: bool
-    allow_none: bool
-    fstab: Optional[str]
-    service: Optional[Service]
-    submission: Optional[Submission]
-    per_mount: bool
-    debug: bool = False
-    patterns: Sequence[bytes] = ()
-    follow: Callable[[Callable[[bytes], bytes]], None] = lambda lead: None
+    patterns: Sequence[bytes]
+    follow: Callable[[Callable[[bytes], bytes]], None]
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
@@ -99,31 +72,31 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
 
 
 def _memory(
-    options: Options, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
+    check: Check, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
 ) -> stuck.Registry:
-    why = may_hang(options.state_dir, mounts, visible)
+    why = may_hang(check.state_dir, mounts, visible)
     if why is None:
-        return stuck.Registry(options.state_dir, slots=slots, own=lost)
+        return stuck.Registry(check.state_dir, slots=slots, own=lost)
     return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # it must not hang us
 
 
 def begin(
-    options: Options, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
+    check: Check, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
 ) -> Pass:
     """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this
     process have stuck.
 
     Raises OSError where this host lacks the means for a single worker.
     """
-    registry = _memory(options, table[0], chosen.visible, options.settings.max_workers, lost)
+    registry = _memory(check, table[0], chosen.visible, check.settings.max_workers, lost)
     try:
         return Pass(
             table,
             chosen,
-            options.settings,
+            check.settings,
             registry,
             wake_fd,
-            lambda mount: mounttable.place_now(options.mountinfo, mount),
+            lambda mount: mounttable.place_now(check.mountinfo, mount),
         )
     except BaseException:
         registry.close(any_stuck=False)
@@ -131,7 +104,7 @@ def begin(
 
 
 def look_up(
-    options: Options,
+    check: Check,
     mounts: Sequence[Mount],
     result: Optional[Survey] = None,
     until: float = 0.0,
@@ -142,37 +115,35 @@ def look_up(
 
     ``until`` when it may take (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
     mount can cause."""
-    names = (*options.filters.mount_points, *options.patterns)
-    if not names and not options.demands.expected:
+    names = (*check.filters.mount_points, *check.patterns)
+    if not names and not check.demands.expected:
         return None
     # A run that names nothing does not pay for it.
     from check_mounts import leads, lookups
 
-    asked = leads.Asked(names, options.demands.expected, links=leads.is_our_own(options.mountinfo))
+    asked = leads.Asked(names, check.demands.expected, links=leads.is_our_own(check.mountinfo))
     visible = frozenset(mounttable.visible(mounts))
-    each = min(_PATIENCE, options.settings.timeout)
+    each = min(_PATIENCE, check.settings.timeout)
     patience = lookups.Patience(each, max(until, time.monotonic() + SHORTEST), interrupted)
     return leads.look_up(
-        asked, mounts, visible, result, lambda: _memory(options, mounts, visible, lookups.MOST_WORKERS), patience
+        asked, mounts, visible, result, lambda: _memory(check, mounts, visible, lookups.MOST_WORKERS), patience
     )
 
 
-def led(options: Options, found: Optional[Found]) -> Options:
-    """The options with all names as the kernel has them, as far as that is known."""
+def led(check: Check, found: Optional[Found]) -> Check:
+    """The check with all names as the kernel has them, as far as that is known."""
     if found is None:
-        return options
+        return check
     from check_mounts import leads
 
-    options.follow(lambda name: found.leads.of(name).path)
-    expected = [leads.led(each, found) for each in options.demands.expected]
+    check.follow(lambda name: found.leads.of(name).path)
+    expected = [leads.led(each, found) for each in check.demands.expected]
     points = {each.mount_point for each in expected}
-    known = options.filters
+    known = check.filters
     filters = dataclasses.replace(
         known,
         mount_points=[found.leads.of(name).path for name in known.mount_points],
-        also=leads.on_the_way((*known.mount_points, *options.patterns), found, known),
+        also=leads.on_the_way((*known.mount_points, *check.patterns), found, known),
         declared=lambda mount: mount.mount_point in points or known.declared(mount),
     )
-    return dataclasses.replace(
-        options, filters=filters, demands=dataclasses.replace(options.demands, expected=expected)
-    )
+    return dataclasses.replace(check, filters=filters, demands=dataclasses.replace(check.demands, expected=expected))

@@ -37,7 +37,7 @@ class ToCompare:
 
 
 def concluded(
-    options: checking.Options,
+    options: checking.Check,
     result: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
     found: Optional[Found],
@@ -53,7 +53,7 @@ def concluded(
 
 
 def _concluded(
-    options: checking.Options,
+    options: checking.Check,
     result: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
     found: Optional[Found],
@@ -115,7 +115,7 @@ def _named(points: Sequence[str]) -> str:
 
 
 def _held_against_demands(
-    options: checking.Options,
+    options: checking.Check,
     result: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
     found: Optional[Found],

@@ -9,7 +9,7 @@ import re
 from typing import Optional
 
 from check_mounts import cache, checking, directories, mounttable, replacing, text, walk
-from check_mounts.checking import Options, Service
+from check_mounts.understood import Options, Service
 
 # How the files begin that we write beside each other, by what is added to the name of the result;
 # and that of the metrics.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from check_mounts import checking, processes
-from check_mounts.checking import Options
+from check_mounts.checking import Check
 from check_mounts.clocks import after
 from check_mounts.leads import Found
 from check_mounts.model import Mount, Survey
@@ -25,15 +25,15 @@ class Lookout:
         # Where what was declared was last, by where it is now, if a link that leads there was
         # changed.
         self.led_before: dict[bytes, bytes] = {}
-        self._options: Optional[Options] = None
+        self._options: Optional[Check] = None
         self._left: list[int] = []
 
-    def knows(self, options: Options) -> bool:
+    def knows(self, options: Check) -> bool:
         """Whether what was looked up is what these options name. Other options name other things:
         nothing can be said of those before they have been looked up."""
         return self._options is options
 
-    def look_up(self, options: Options, mounts: Sequence[Mount], result: Optional[Survey]) -> bool:
+    def look_up(self, options: Check, mounts: Sequence[Mount], result: Optional[Survey]) -> bool:
         """Look up what ``options`` name, as far as ``result`` says what may be entered; whether
         something leads elsewhere than before."""
         before = self.found
@@ -50,6 +50,6 @@ class Lookout:
         self._left = processes.unreaped([*self._left, *(found.left if found is not None else ())])
         return moved
 
-    def led(self, options: Options) -> Options:
+    def led(self, options: Check) -> Check:
         """The options with all names as the kernel has them, as far as that is known."""
         return checking.led(options, self.found)

@@ -20,7 +20,6 @@ from check_mounts import conclude, policy, selection, summary, text
 from check_mounts import examination as _examination  # noqa: F401
 from check_mounts import kernelstack as _kernelstack  # noqa: F401
 from check_mounts import mountstats as _mountstats  # noqa: F401
-from check_mounts.checking import Options
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.complaints import Complaints
 from check_mounts.home import Home
@@ -38,6 +37,7 @@ from check_mounts.schedule import Schedule
 from check_mounts.selection import Selection
 from check_mounts.signals import Interrupts
 from check_mounts.tasks import Task
+from check_mounts.understood import Options
 from check_mounts.watch import Changes, Endings
 from check_mounts.watchdog import Watchdog
 

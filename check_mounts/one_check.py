@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from check_mounts import checking, conclude, defects, meaning, reading, selection, survey
-from check_mounts.checking import SHORTEST, Options
+from check_mounts.checking import SHORTEST, Check
 from check_mounts.model import Condition, Finding, Mount, Survey
 from check_mounts.mounttable import Table
 from check_mounts.selection import Selection
@@ -22,7 +22,7 @@ _NOTICEABLE = 0.1
 
 
 def take(
-    options: Options,
+    options: Check,
     table: Table,
     reread: Callable[[], Table],
     interruption: Callable[[], Optional[str]] = lambda: None,
@@ -50,7 +50,7 @@ class _Check:
 
     def __init__(
         self,
-        options: Options,
+        options: Check,
         table: Table,
         reread: Callable[[], Table],
         interruption: Callable[[], Optional[str]],
@@ -89,14 +89,14 @@ class _Check:
     def _look_up(self, mounts: Sequence[Mount], result: Optional[Survey] = None) -> Optional[Found]:
         return checking.look_up(self._options, mounts, result, self._until, self._interruption)
 
-    def _pass_over(self, options: Options, chosen: Selection, table: Table) -> Survey:
+    def _pass_over(self, options: Check, chosen: Selection, table: Table) -> Survey:
         under_way = checking.begin(self._in_time(options), table, chosen, self._wake_fd)
         self._begun(under_way)
         reading.step("waiting for the mounts")
         self.measured = survey.take(under_way, self._reread, self._interruption)
         return self.measured
 
-    def _in_time(self, options: Options) -> Options:
+    def _in_time(self, options: Check) -> Check:
         """The options with the deadline that is left by now."""
         settings, left = options.settings, max(SHORTEST, self._until - time.monotonic())
         if settings.deadline - left < _NOTICEABLE:  # nothing took its time: as it was said
@@ -112,7 +112,7 @@ class _Check:
                 self._now = self._table[0]
         return self._now
 
-    def _with_late_comers(self, result: Survey, options: Options) -> Survey:
+    def _with_late_comers(self, result: Survey, options: Check) -> Survey:
         """The survey with what is in its place only now, and was not asked: what is declared there,
         and what was left out because it was elsewhere, or covered. Its user may move it to and fro,
         and to find it in its place is no answer."""
@@ -129,13 +129,13 @@ class _Check:
         return _joined(result, found, late)
 
 
-def _with_more(options: Options, also: frozenset[int]) -> Options:
+def _with_more(options: Check, also: frozenset[int]) -> Check:
     """The options with more mounts that are asked only because names lead over them."""
     filters = options.filters
     return dataclasses.replace(options, filters=dataclasses.replace(filters, also=filters.also | also))
 
 
-def _late_comers(result: Survey, options: Options, before: Sequence[Mount], chosen: Selection) -> list[Mount]:
+def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen: Selection) -> list[Mount]:
     known = {mount.identity for mount in before}
     asked = {
         each.mount.identity for each in result.findings if each.mount is not None and meaning.of(each.condition).counted

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Optional
 
 from check_mounts import checking, processes, text
-from check_mounts.checking import Options
+from check_mounts.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
 from check_mounts.logs import Log
 from check_mounts.model import MountIdentity, StuckProbe, Survey
@@ -60,7 +60,7 @@ class Passes:
         """The mounts that are being asked."""
         return {key for each in self._under_way.values() for key in each.keys}
 
-    def begin(self, options: Options, table: Table, chosen: Selection, whole: bool) -> None:
+    def begin(self, options: Check, table: Table, chosen: Selection, whole: bool) -> None:
         """Start a pass. Raises OSError, see checking.begin."""
         self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
         probing = checking.begin(options, table, chosen, lost=self._lost)

@@ -23,7 +23,6 @@ from check_mounts import (
     summary,
     text,
 )
-from check_mounts.checking import Options
 from check_mounts.clocks import Boottime, boottime
 from check_mounts.complaints import Complaints
 from check_mounts.delivery import Courier, Receipt
@@ -36,6 +35,7 @@ from check_mounts.model import State
 from check_mounts.notify import Notifier
 from check_mounts.parts import Report
 from check_mounts.policy import Judged, Judgement
+from check_mounts.understood import Options
 
 # The status for systemd names this many mounts of each condition.
 _NAMED = 3
@@ -86,7 +86,7 @@ class Publisher:
         if options.service.metrics is not None:
             self._write_metrics(options.service.metrics, judged, options.service.interval, known)
         if options.submission is not None:
-            results = submitting.results(judged, options, options.submission, _valid_for(options))
+            results = submitting.results(judged, options.output, options.submission, _valid_for(options))
             self._held_up = submitting.held_up(judged.survey, options.submission)
             self._courier.offer(results, self._held_up)
 
@@ -144,9 +144,9 @@ class Publisher:
 
     def _reports(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
         """The state, the output as each verbosity wants it, and the JSON."""
-        limit = options.max_output and options.max_output - cache.AGE_ROOM
+        limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         try:
-            presentations = [plugin.Presentation(verbosity, options.perfdata, limit) for verbosity in range(4)]
+            presentations = [plugin.Presentation(verbosity, options.output.perfdata, limit) for verbosity in range(4)]
             texts = [parts.printed(plugin.report(judged, presentation), limit) for presentation in presentations]
             json = jsontext.report(judged)
         except Exception as error:

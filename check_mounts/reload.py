@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Optional
 
 from check_mounts import processes, reading
-from check_mounts.checking import Options
 from check_mounts.logs import Log
 from check_mounts.trial import Trial
+from check_mounts.understood import Options
 
 # How long the reading of the configuration may stand still, as it does while a file hangs, and how
 # long it may take in all: a large one is slow, and must not be refused for that. In seconds.

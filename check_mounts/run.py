@@ -26,13 +26,13 @@ from check_mounts import (
     text,
     working_directory,
 )  # fmt: skip
-from check_mounts.checking import Options
 from check_mounts.model import Finding, State
 from check_mounts.notes import Notes
 from check_mounts.policy import Judged, Judgement
 from check_mounts.printing import complain, stdout_encoding, write
 from check_mounts.refusals import UsageError, refuse
 from check_mounts.signals import Interrupts
+from check_mounts.understood import Options
 
 if TYPE_CHECKING:
     from check_mounts.delivery import Submission
@@ -111,7 +111,7 @@ def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
 
 
 def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
-    if options.json:
+    if options.output.json:
         from check_mounts import jsontext
 
         return jsontext.report(judged), judged.state
@@ -121,9 +121,11 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
 
     reading.step("making the report")
 
-    presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output, stdout_encoding())
-    report = plugin.report(judged, presentation, options.per_mount and options.submission is None)
-    return parts.printed(report, options.max_output, presentation.encoding), report.state
+    presentation = plugin.Presentation(
+        options.output.verbosity, options.output.perfdata, options.output.max_output, stdout_encoding()
+    )
+    report = plugin.report(judged, presentation, options.output.per_mount and options.submission is None)
+    return parts.printed(report, options.output.max_output, presentation.encoding), report.state
 
 
 def _submit(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
@@ -146,12 +148,12 @@ def _submit(judged: Judged, options: Options, submission: Submission, interrupts
 def _hand_over(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
     from check_mounts import delivery, submitting
 
-    results = submitting.results(judged, options, submission, None)
+    results = submitting.results(judged, options.output, submission, None)
     held_up = submitting.held_up(judged.survey, submission)
     for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
         if receipt.error is not None:
             complain(receipt.words, interrupts)
-        elif options.verbosity and not options.json:
+        elif options.output.verbosity and not options.output.json:
             write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
 
 

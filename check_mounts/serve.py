@@ -10,13 +10,13 @@ import syslog
 from collections.abc import Callable
 
 from check_mounts import detach, syscalls
-from check_mounts.checking import Options, Service
 from check_mounts.detach import Say
 from check_mounts.home import Home, Refused
 from check_mounts.logs import Log, Stderr, Syslog
 from check_mounts.loop import Daemon
 from check_mounts.model import State
 from check_mounts.signals import Interrupts
+from check_mounts.understood import Options, Service
 
 
 def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts, say: Say) -> State:

@@ -6,8 +6,8 @@ import argparse
 import os
 
 from check_mounts import cache, replacing, selection, text
-from check_mounts.checking import Service
 from check_mounts.refusals import refuse
+from check_mounts.understood import Service
 from check_mounts.working_directory import absolute
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import (
     asking,
-    checking,
     config,
     demands,
     directories,
@@ -27,13 +26,14 @@ from check_mounts import (
     sysfs,
     text,
 )
-from check_mounts.checking import Options
 from check_mounts.configuration import Configuration, Said
 from check_mounts.model import BadLine, ExpectedMount
 from check_mounts.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
 from check_mounts.policy import Policy
+from check_mounts.presenting import Output
 from check_mounts.refusals import ConfigError, Origin, UsageError, refuse
 from check_mounts.rules import COMMAND_LINE, General, Rulebook
+from check_mounts.understood import Options, Service
 from check_mounts.working_directory import absolute
 
 if TYPE_CHECKING:
@@ -158,15 +158,11 @@ def _settled(
         state_dir=directories.default_directory()
         if said.state_dir is None
         else absolute("--state-dir", said.state_dir),
-        verbosity=said.verbose,
-        perfdata=said.perfdata,
-        max_output=said.max_output,
-        json=said.json,
+        output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.per_mount),
         allow_none=said.allow_none,
         fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
         service=_service(said, given, again),
         submission=_submission(said, configuration),
-        per_mount=said.per_mount,
         debug=said.debug,
         patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
         follow=functools.partial(_follow, _globs(said), rulebook),
@@ -351,7 +347,7 @@ def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.
 # -- what is done beside checking
 
 
-def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[checking.Service]:
+def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:
     """What the daemon is to do; None where none is wanted. ``again``: it runs already. Raises
     UsageError."""
     if said.cached:  # the fast path (cache.py) would have seen it

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import defects, parts, selection, summary, text
-from check_mounts.checking import Options
 from check_mounts.delivery import Submission
 from check_mounts.model import Condition, Survey
 from check_mounts.parts import Report
 from check_mounts.passive import Result
 from check_mounts.policy import Judged
+from check_mounts.presenting import Output
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
@@ -32,13 +32,13 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
     return why
 
 
-def results(judged: Judged, options: Options, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+def results(judged: Judged, output: Output, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
     """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many
     seconds they may stand for the present.
 
     They are of now, whenever the pass over all mounts began: between its passes the daemon hears of
     what changes, and Icinga 2 throws away a result that says to be older than the last one."""
-    return _results(_reports(judged, options), submission, ttl)
+    return _results(_reports(judged, output), submission, ttl)
 
 
 def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
@@ -59,14 +59,14 @@ def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[fl
     return [result(report) for report in reports]
 
 
-def _reports(judged: Judged, options: Options) -> Sequence[Report]:
+def _reports(judged: Judged, output: Output) -> Sequence[Report]:
     try:
         from check_mounts import plugin
 
-        presentation = plugin.Presentation(options.verbosity, options.perfdata, options.max_output)
+        presentation = plugin.Presentation(output.verbosity, output.perfdata, output.max_output)
         whole = plugin.report(judged, presentation)
-        each = plugin.report_each(judged, presentation) if options.per_mount else ()
-        return [parts.fitted(report, options.max_output) for report in (whole, *each)]
+        each = plugin.report_each(judged, presentation) if output.per_mount else ()
+        return [parts.fitted(report, output.max_output) for report in (whole, *each)]
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
         defects.say(error)
         return [summary.plain_report(judged, error)]

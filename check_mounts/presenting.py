@@ -1,0 +1,17 @@
+"""How a result is told, as the options say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """``verbosity`` is 0 to 3, ``perfdata`` summary, mounts, steps or none, ``max_output`` in bytes
+    (0: no limit). ``per_mount``: a result for each mount as well."""
+
+    verbosity: int
+    perfdata: str
+    max_output: int
+    json: bool
+    per_mount: bool
