@@ -16,7 +16,7 @@ from typing import Optional
 from check_mounts import processes, text, workers
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.desks import Desk
-from check_mounts.passive import Destination, Refused, Result, Undelivered
+from check_mounts.passive import Destination, Refused, Result, Undelivered, progress
 
 _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
@@ -121,7 +121,7 @@ class Delivery:
 
     def _error(self, event: workers.Event) -> Optional[str]:
         if isinstance(event, workers.TimedOut):
-            return f"no answer within {text.seconds_words(self._seconds)}"
+            return progress.words(event.progress, len(self._results), text.seconds_words(self._seconds))
         if isinstance(event, workers.Died):
             return "the process that was to submit it has ended"
         words = event.answer.rstrip(b"\0")
@@ -130,7 +130,8 @@ class Delivery:
     def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
         try:
-            self._destinations[key].deliver(self._results, monotonic() + self._seconds * _OWN_PART)
+            until = monotonic() + self._seconds * _OWN_PART
+            self._destinations[key].deliver(self._results, until, progress.Progress(desk.note))
             # Some find out only by the delivery.
             answer = _ARRIVED if self._destinations[key].confirms else _SENT
         except Refused as error:

@@ -20,7 +20,8 @@ from typing import Any, Optional, TypeVar
 import hypothesis
 import pytest
 
-from check_mounts.passive import Destination, Undelivered
+from check_mounts.delivery import Delivery
+from check_mounts.passive import Destination, Refused, Undelivered
 from check_mounts.passive import Result as Submitted
 from check_mounts.sandbox import NOTE
 from tests import kernel, slow
@@ -106,13 +107,16 @@ def in_time(
 
 
 def undelivered(where: Destination, results: Sequence[Submitted], seconds: float) -> Undelivered:
-    """Why results are not delivered, which is to be said in time. Where this host was late, a
-    second try is what counts."""
+    """Why results are not delivered, which is to be said in time, whether by the destination or
+    once its worker is killed. Where this host was late, a second try is what counts."""
 
     def attempt() -> Undelivered:
-        with pytest.raises(Undelivered) as caught:
-            where.deliver(results, time.monotonic() + seconds)
-        return caught.value
+        delivery = Delivery([where], results, seconds)
+        while delivery.goes_on:
+            delivery.step(delivery.due)
+        (receipt,), left = delivery.finish()
+        assert receipt.error is not None and not left
+        return (Refused if receipt.reached else Undelivered)(receipt.error)
 
     return in_time(seconds + 0.5, attempt, attempts=2)
 

@@ -48,7 +48,8 @@ from check_mounts.passive import (
 )
 from check_mounts.passive.address import parse_url
 from check_mounts.passive.destinations import destination
-from tests.conftest import in_time, undelivered, until
+from check_mounts.passive.progress import Progress, untold
+from tests.conftest import undelivered, until
 from tests.reported import reported
 
 PRINTED = (
@@ -464,7 +465,7 @@ def to(path: Path) -> Destination:
 def test_who_reads_gets_one_line_for_each_result(pipe: Path) -> None:
     results = [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")]
     with reader(pipe) as reading:
-        to(pipe).deliver(results, time.monotonic() + 5)
+        to(pipe).deliver(results, time.monotonic() + 5, untold())
         assert os.read(reading, 65536) == b"".join(map(command_file.command, results))
     assert rb";x\012[0] DISABLE_NOTIFICATIONS;" in command_file.command(results[1])
 
@@ -518,7 +519,7 @@ def test_a_full_pipe_that_is_read_in_time(pipe: Path, monkeypatch: pytest.Monkey
         later = threading.Thread(target=read)
         later.start()
         monkeypatch.setattr(select, "poll", poll)
-        to(pipe).deliver([result()], time.monotonic() + 5)
+        to(pipe).deliver([result()], time.monotonic() + 5, untold())
         later.join()
     assert b"".join(got).lstrip(b"x") == command_file.command(result())
 
@@ -536,7 +537,8 @@ def test_a_reader_that_goes_away_does_not_end_us(pipe: Path, monkeypatch: pytest
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     monkeypatch.setattr(os, "write", write)
     try:
-        assert refused(to(pipe), [result()]) == "who read from it has closed it"
+        with pytest.raises(Undelivered, match="^who read from it has closed it$"):
+            to(pipe).deliver([result()], time.monotonic() + 5, untold())
     finally:
         monkeypatch.undo()
         assert signal.signal(signal.SIGPIPE, before) == signal.SIG_DFL
@@ -614,7 +616,7 @@ def client(tmp_path: Path) -> Client:
 
 def test_the_client_of_nsca_gets_its_options_and_cannot_confirm(client: Client, tmp_path: Path) -> None:
     where = client(f"cat > {tmp_path}/input; {SENT}")
-    where.deliver([result()], time.monotonic() + 4.9)
+    where.deliver([result()], time.monotonic() + 4.9, untold())
     assert client.arguments == "-H ::1 -p 5667 -c /etc/send nsca.cfg -to 5"
     assert (tmp_path / "input").read_bytes() == nsca.compose([result()], False)[1]
     assert not where.confirms
@@ -623,7 +625,7 @@ def test_the_client_of_nsca_gets_its_options_and_cannot_confirm(client: Client, 
 def test_the_client_of_nsca_ng_gets_its_options_and_confirms(client: Client, tmp_path: Path) -> None:
     where = client(f"cat > {tmp_path}/input", *NG)
     assert not where.confirms, "which client it is shows only once it runs"
-    where.deliver([result()], time.monotonic() + 4.9)
+    where.deliver([result()], time.monotonic() + 4.9, untold())
     assert client.arguments == "-H [::1] -p 5667 -c /etc/send nsca.cfg -o 5 -D 0 -C"
     assert (tmp_path / "input").read_bytes() == nsca.compose([result()], True)[1]
     assert where.confirms
@@ -760,6 +762,16 @@ class Server:
 Start = Callable[..., Server]
 
 
+@dataclasses.dataclass
+class Elsewhere:
+    """A destination that does what it is told."""
+
+    deliver: Callable[[Sequence[Result], float, Progress], None]
+    name: str = "elsewhere"
+    confirms: bool = True
+    files: Sequence[str] = ()
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1, signed by itself, and its key."""
@@ -836,7 +848,9 @@ def icinga(server: Server, authority: Path, settings: Settings = USER) -> Destin
 
 def test_several_results_go_by_one_connection(start: Start, authority: Path) -> None:
     server = start(answering(TAKEN))
-    icinga(server, authority).deliver([result(service=f"m{number}") for number in range(3)], time.monotonic() + 5)
+    icinga(server, authority).deliver(
+        [result(service=f"m{number}") for number in range(3)], time.monotonic() + 5, untold()
+    )
     assert server.connections == 1 and len(server.requests) == 3
     head, _, body = server.requests[1].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -852,7 +866,7 @@ def test_a_server_that_hangs_up_after_each_answer(start: Start, authority: Path)
         connection.sendall(TAKEN.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
 
     server = start(handler)
-    icinga(server, authority).deliver([result(), result()], time.monotonic() + 5)
+    icinga(server, authority).deliver([result(), result()], time.monotonic() + 5, untold())
     assert server.connections == 2
 
 
@@ -941,14 +955,12 @@ def test_a_server_that_reads_nothing(start: Start) -> None:
 
     server = start(handler)
 
-    def attempt() -> str:
+    def post(results: Sequence[Result], until_: float, progress: Progress) -> None:
         url = parse_url(f"https://127.0.0.1:{server.port}")
-        with web.connection(url, Settings(verify=False), time.monotonic() + 2.0) as connection:
-            with pytest.raises(Undelivered) as caught:
-                connection.post("/", b"x" * (32 << 20), {})
-            return str(caught.value)
+        with web.connection(url, Settings(verify=False), until_, progress) as connection:
+            connection.post("/", b"x" * (32 << 20), {})
 
-    assert in_vain(in_time(2.5, attempt, attempts=2)) == "no answer"
+    assert in_vain(refused(Elsewhere(post), [result()], 2.0)) == "no answer"
 
 
 def test_a_server_that_hangs_up(start: Start, authority: Path) -> None:
@@ -970,7 +982,7 @@ def test_nobody_listens(authority: Path) -> None:
 
 
 def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "resolved", lambda host, port, until_: [(socket.AF_INET, ("127.0.0.1", port))])
+    monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
     server = start(answering(TAKEN))
     url = f"icinga2:https://127.0.0.1:{server.port}"
     # With or without a hyphen, as OpenSSL is new or old.
@@ -983,7 +995,7 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
     )
     assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
     assert not server.requests, "nothing was said to somebody else"
-    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5)
+    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5, untold())
     empty = tmp_path / "empty.pem"
     empty.touch()
     for settings, words in (
@@ -1023,9 +1035,11 @@ def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatc
     server = Server(answering(TAKEN), tls)
     try:
         trusting = dataclasses.replace(USER, ca=str(ca))
-        destination(f"icinga2:https://127.0.0.1:{server.port}", trusting).deliver([result()], time.monotonic() + 5)
+        destination(f"icinga2:https://127.0.0.1:{server.port}", trusting).deliver(
+            [result()], time.monotonic() + 5, untold()
+        )
         wrong_name = destination(f"icinga2:https://localhost:{server.port}", trusting)
-        monkeypatch.setattr(web, "resolved", lambda host, port, until_: [(socket.AF_INET, ("127.0.0.1", port))])
+        monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
         assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
         assert len(server.requests) == 1
     finally:
@@ -1049,7 +1063,7 @@ def test_a_client_certificate_is_shown(authority: Path) -> None:
     server = Server(answering(TAKEN), tls)
     try:
         own = Settings(certificate=str(authority / "certificate.pem"), key=str(authority / "key.pem"))
-        icinga(server, authority, own).deliver([result()], time.monotonic() + 5)
+        icinga(server, authority, own).deliver([result()], time.monotonic() + 5, untold())
         assert b"Authorization" not in server.requests[0]
         # The server's alert may or may not get here before we write to who is gone.
         assert refused(icinga(server, authority), [result()]) in ("TLS: tlsv13 alert certificate required", *HUNG_UP)
@@ -1104,10 +1118,8 @@ def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.Mon
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     with unanswered() as port:
         targets = [("127.0.0.1", each) for each in (port, 1, server.port)]
-        monkeypatch.setattr(
-            web, "resolved", lambda host, port, until_: [(socket.AF_INET, target) for target in targets]
-        )
-        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3)
+        monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, target) for target in targets])
+        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, untold())
         assert len(server.requests) == 1
         targets.pop()
         assert refused(destination("nrdp:http://localhost/", NAGIOS), [result()], 0.6) == "Connection refused"
@@ -1120,7 +1132,7 @@ def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monke
     then."""
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     targets: list[tuple[int, Any]] = []
-    monkeypatch.setattr(web, "resolved", lambda host, port, until_: list(targets))
+    monkeypatch.setattr(web, "resolved", lambda host, port: list(targets))
     impossible = (1000, ("::1", 1, 0, 0))
     refusing = (socket.AF_INET, ("127.0.0.1", 1))
 
@@ -1136,17 +1148,17 @@ def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monke
         assert in_vain(told(silent, impossible)) == in_vain(told(impossible, silent)) == "no connection"
         assert told(impossible) == told(impossible, impossible) == os.strerror(errno.EAFNOSUPPORT)
         targets[:] = [impossible, silent, impossible, (socket.AF_INET, ("127.0.0.1", server.port))]
-        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3)
+        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, untold())
 
 
-def test_a_name_is_resolved_by_a_child() -> None:
-    found = web.resolved("localhost", 80, time.monotonic() + 10)
+def test_a_name_is_resolved() -> None:
+    found = web.resolved("localhost", 80)
     assert {(family, target[:2]) for family, target in found} <= {
         (socket.AF_INET, ("127.0.0.1", 80)),
         (socket.AF_INET6, ("::1", 80)),
     }
     assert found
-    assert web.resolved("::1", 80, time.monotonic() + 10) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
+    assert web.resolved("::1", 80) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
 
 
 # --- NRDP
@@ -1167,7 +1179,9 @@ def at(server: Server, settings: Settings = NAGIOS) -> Destination:
 def test_all_results_go_by_one_form(start: Start) -> None:
     server = start(answering(PROCESSED.replace(b"1 checks", b"2 checks")), secured=False)
     settings = dataclasses.replace(NAGIOS, user="nrdp", password="s3cr3t")
-    at(server, settings).deliver([result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5)
+    at(server, settings).deliver(
+        [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5, untold()
+    )
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /nrdp/ HTTP/1.1\r\n") and b"t0k3n" not in head
     assert b"\r\nContent-Type: application/x-www-form-urlencoded" in head and b"\r\nAuthorization: Basic " in head
@@ -1248,4 +1262,4 @@ def test_a_token_that_nrdp_repeats_is_not_printed(start: Start, body: str) -> No
 
 @pytest.mark.parametrize("answer", [PROCESSED, PROCESSED_JSON])
 def test_success_in_xml_and_json(start: Start, answer: bytes) -> None:
-    at(start(answering(answer), secured=False)).deliver([result()], time.monotonic() + 5)
+    at(start(answering(answer), secured=False)).deliver([result()], time.monotonic() + 5, untold())

@@ -12,6 +12,7 @@ import pytest
 
 from check_mounts.passive import Destination, Settings, nsca
 from check_mounts.passive.destinations import destination
+from check_mounts.passive.progress import untold
 from tests.conftest import Mounts
 from tests.test_passive import SENT, Client, guard, refused, result
 
@@ -43,7 +44,7 @@ def somewhere(client: str | None = None) -> Destination:
 
 def runs(where: Destination) -> bool:
     Path(BIN, "arguments").unlink(missing_ok=True)
-    where.deliver([result()], time.monotonic() + 5)
+    where.deliver([result()], time.monotonic() + 5, untold())
     return Path(BIN, "arguments").exists()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Optional, Protocol
 
 from check_mounts.parts import Report
+from check_mounts.passive.progress import Progress
 
 
 class Undelivered(Exception):
@@ -84,9 +85,12 @@ class Destination(Protocol):
         """What it opens on this host, as absolute paths."""
         ...
 
-    def deliver(self, results: Sequence[Result], until: float) -> None:
+    def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """Hand over the results, all of them or as far as it goes, until that time
         (CLOCK_MONOTONIC). Raises Undelivered.
+
+        It may block: a little later its process is killed. What it waited for is then said by
+        ``progress``.
 
         One that is refused for itself (no such service) does not keep the others from being handed
         over. Runs in a process of its own."""

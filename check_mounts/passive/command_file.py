@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from check_mounts import text, walk
 from check_mounts.passive import Result, Settings, Undelivered, quiet, records
+from check_mounts.passive.progress import Progress
 
 SETTINGS: frozenset[str] = frozenset()
 
@@ -53,7 +54,7 @@ class CommandFile:
         self.name = f"command-file:{text.printable_argument(path)}"
         self.files = (path,)
 
-    def deliver(self, results: Sequence[Result], until: float) -> None:
+    def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination. Never blocks, however full the pipe is."""
         failures = []
         with quiet.broken_pipes():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Address, Url, parse_url
+from check_mounts.passive.progress import Progress
 
 if TYPE_CHECKING:
     from check_mounts.passive.web import Answer
@@ -44,7 +45,7 @@ class Icinga2:
         self.name = f"icinga2:{url}"
         self.files = credentials.files(settings)
 
-    def deliver(self, results: Sequence[Result], until: float) -> None:
+    def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
         from check_mounts.passive import web
 
@@ -55,8 +56,9 @@ class Icinga2:
             "Content-Type": "application/json",
             **credentials.headers(self._settings),
         }
-        with web.connection(self._url, self._settings, until) as connection:
+        with web.connection(self._url, self._settings, until, progress) as connection:
             for number, result in enumerate(results):
+                progress.handed_over(number)
                 try:
                     body = request(result, time.time())
                 except Undelivered as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Optional
 
 from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Url, parse_url
+from check_mounts.passive.progress import Progress
 
 if TYPE_CHECKING:
     from check_mounts.passive.web import Answer
@@ -38,7 +39,7 @@ class Nrdp:
         self.name = f"nrdp:{url}"
         self.files = credentials.files(settings)
 
-    def deliver(self, results: Sequence[Result], until: float) -> None:
+    def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
         from check_mounts.passive import web
 
@@ -50,7 +51,7 @@ class Nrdp:
                 failures.append(f"{records.label(result)}: {error}")
         if elements:
             headers = {"Content-Type": "application/x-www-form-urlencoded", **credentials.headers(self._settings)}
-            with web.connection(self._url, self._settings, until) as connection:
+            with web.connection(self._url, self._settings, until, progress) as connection:
                 answer = connection.post(self._url.path or "/", request(elements, self._settings.token or ""), headers)
             why = refusal(answer, len(elements), credentials.secrets(self._settings))
             if why is not None:

@@ -30,6 +30,7 @@ from check_mounts import processes, signals, syscalls, text
 from check_mounts.passive import Result, Settings, Undelivered, named, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
+from check_mounts.passive.progress import Progress
 
 SETTINGS = frozenset(("client", "client_config"))
 
@@ -68,7 +69,7 @@ class Nsca:
         """See Destination: NSCA-ng does, NSCA cannot."""
         return self._ng is True
 
-    def deliver(self, results: Sequence[Result], until: float) -> None:
+    def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
         client = _found(self._client)
         # Where one of them lies on what hangs, it is this worker that hangs, of which its owner

@@ -1,8 +1,9 @@
-"""HTTP with a deadline for everything: names, connections, TLS, and servers that answer one byte a
-second.
+"""HTTP to a server that may do anything: names that are not found, no connection, no TLS, one byte
+a second.
 
-Import budget: ``http.client``, ``os``, ``select``, ``signal``, ``socket``, ``ssl``, ``time``;
-ctypes by way of syscalls. Loaded by ``deliver`` only, in a worker.
+Import budget: ``http.client``, ``os``, ``socket``, ``ssl``, ``stat``, ``time``. Loaded by
+``deliver`` only, in a worker. Whatever it waits for, it may wait for ever: it notes what that is,
+and its worker is killed when the time is up.
 
 Redirects are not followed and proxies of the environment not used: nobody but the server that was
 named gets to see credentials."""
@@ -12,10 +13,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import http.client
-import io
 import os
-import select
-import signal
 import socket
 import ssl
 import stat
@@ -24,11 +22,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, Optional
 
-from check_mounts import __version__, processes, text
+from check_mounts import __version__, text
 from check_mounts.passive import Settings, Undelivered, quiet, records
 from check_mounts.passive.address import Url
+from check_mounts.passive.progress import Progress, Waiting
 
 LONGEST_ANSWER = 1 << 16
+_MOST_ADDRESSES = 8
 _PORTS = {"http": 80, "https": 443}
 # How it looks when the other side has closed the connection; RemoteDisconnected is a
 # ConnectionError, too.
@@ -48,11 +48,11 @@ class Answer:
 
 
 @contextmanager
-def connection(url: Url, settings: Settings, until: float) -> Iterator[Connection]:
+def connection(url: Url, settings: Settings, until: float, progress: Progress) -> Iterator[Connection]:
     """A connection that is there when it is first used. Raises Undelivered for files that cannot be
     used."""
-    began = time.monotonic()
-    result = Connection(url, context(settings) if url.scheme == "https" else None, began, until)
+    tls = context(settings) if url.scheme == "https" else None
+    result = Connection(_Client(url, tls, until, progress))
     with quiet.broken_pipes():
         try:
             yield result
@@ -120,28 +120,23 @@ def _words_of(error: ssl.SSLError) -> str:
 class Connection:
     """To one server, for one request after the other."""
 
-    def __init__(self, url: Url, tls: Optional[ssl.SSLContext], began: float, until: float) -> None:
-        self._began, self._until = began, until
-        self._client = _Client(url, tls, until)
+    def __init__(self, client: _Client) -> None:
+        self._client = client
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Raises Undelivered for everything but an answer. The server may get the same request
         twice."""
         try:
-            kept: Optional[_Timed] = self._client.sock
-            if kept is None:
+            if self._client.sock is None:
                 return self._answer(path, body, headers)
-            kept.silent = True
             try:
                 return self._answer(path, body, headers)
             except _HUNG_UP:
-                # Servers close a connection that was idle, or when they are restarted, and that
-                # shows at the next request only.
-                if not kept.silent:
-                    raise
-            self.close()
+                # Servers close a connection that was idle, or when they are restarted, and only the
+                # next request shows it.
+                self.close()
             return self._answer(path, body, headers)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, _InTheMiddle, ValueError) as error:
             self.close()
             raise Undelivered(self._why(error)) from None
 
@@ -150,11 +145,9 @@ class Connection:
         ValueError."""
         self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
         response = self._client.getresponse()
-        with response:
+        with response, _in_the_middle():
             data = response.read(LONGEST_ANSWER)
-            if (
-                not response.isclosed()
-            ):  # more than anybody has to say; the next answer is not to begin in the middle of it
+            if not response.isclosed():  # too long for an answer; the next one must not begin in the middle of it
                 self._client.close()
         return Answer(response.status, response.reason, data)
 
@@ -171,7 +164,9 @@ class Connection:
             return f"TLS: {records.shown(_words_of(error))}"
         # An alias of TimeoutError since Python 3.10.
         if isinstance(error, (socket.timeout, TimeoutError)):
-            return f"{self._client.step} within {text.seconds_words(max(0.0, round(self._until - self._began, 1)))}"
+            return self._client.missed
+        if isinstance(error, _InTheMiddle):
+            return "it has hung up in the middle of an answer"
         if isinstance(error, socket.gaierror):
             return records.shown(f"{self._client.host}: {error.strerror}")
         if isinstance(error, OSError):
@@ -179,22 +174,51 @@ class Connection:
         return "what it answers is not HTTP"
 
 
-class _Client(http.client.HTTPConnection):
-    """http.client's, on a socket whose every call ends in time. ``step`` says what is being waited
-    for, in vain if it takes too long."""
+class _InTheMiddle(Exception):
+    """The other side has closed the connection after it had begun to answer."""
 
-    def __init__(self, url: Url, tls: Optional[ssl.SSLContext], until: float) -> None:
+
+@contextmanager
+def _in_the_middle() -> Iterator[None]:
+    try:
+        yield
+    except _HUNG_UP as error:
+        raise _InTheMiddle from error
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer, which is told from none as soon as its first byte has come."""
+
+    def begin(self) -> None:
+        if not self.fp.peek(1):
+            raise http.client.RemoteDisconnected("no answer")
+        with _in_the_middle():
+            super().begin()
+
+
+class _Client(http.client.HTTPConnection):
+    """http.client's, which notes what it waits for."""
+
+    response_class = _Response
+
+    def __init__(self, url: Url, tls: Optional[ssl.SSLContext], until: float, progress: Progress) -> None:
         super().__init__(url.address.host, url.address.port or _PORTS[url.scheme])
         self.default_port = _PORTS[url.scheme]  # not named in the Host header
-        self.step = "no connection"
         self._tls = tls
-        self._until = until
+        self._began, self._until = time.monotonic(), until
+        self._progress = progress
+
+    @property
+    def missed(self) -> str:
+        """``no connection within 5 s``."""
+        seconds = max(0.0, round(self._until - self._began, 1))
+        return f"{self._progress.waiting.words} within {text.seconds_words(seconds)}"
 
     def connect(self) -> None:
         """A connection, by the first address that has one. Raises OSError, the most telling one."""
-        self.step = "its name was not found"
-        addresses = resolved(self.host, self.port, self._until)
-        self.step = "no connection"
+        self._progress.waits_for(Waiting.NAME)
+        addresses = resolved(self.host, self.port)
+        self._progress.waits_for(Waiting.CONNECTION)
         errors: list[OSError] = []
         for position, (family, target) in enumerate(addresses):
             try:
@@ -205,16 +229,15 @@ class _Client(http.client.HTTPConnection):
                 errors.append(error)
         else:
             raise min(errors, key=_reach)
-        self.sock: Any = _Timed(self._secured(plain), self._until)
-        self.step = "no answer"
+        self.sock = self._secured(plain)
+        self._progress.waits_for(Waiting.ANSWER)
 
     def _secured(self, plain: socket.socket) -> socket.socket:
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
                 return plain
-            self.step = "no TLS handshake"
-            plain.settimeout(_left(self._until))  # it is for the handshake as a whole
+            self._progress.waits_for(Waiting.HANDSHAKE)
             return self._tls.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
@@ -227,6 +250,7 @@ def _connected(family: int, target: Any, seconds: float) -> socket.socket:
     try:
         plain.settimeout(seconds)
         plain.connect(target)
+        plain.settimeout(None)
     except BaseException:
         plain.close()
         raise
@@ -250,123 +274,10 @@ def _left(until: float) -> float:
     return left
 
 
-class _Timed:
-    """As much of a socket as http.client uses. The timeout of a socket is for each call; here it is
-    for all of them together.
+def resolved(host: str, port: int) -> list[tuple[int, Any]]:
+    """The family and address of a server, several where it has them. Raises OSError.
 
-    As with a socket, what makefile() gave keeps it open: http.client closes it before it reads an
-    answer that ends with the connection. ``silent``: nothing has come since it was last set."""
-
-    def __init__(self, wrapped: socket.socket, until: float) -> None:
-        self._wrapped = wrapped
-        self._until = until
-        self._users = 1
-        self._closed = False
-        self.silent = True
-
-    def sendall(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            self._wrapped.settimeout(_left(self._until))
-            rest = rest[self._wrapped.send(rest) :]
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        self._users += 1
-        return io.BufferedReader(_Reader(self))
-
-    def receive(self, buffer: Any) -> int:
-        self._wrapped.settimeout(_left(self._until))
-        count = self._wrapped.recv_into(buffer)
-        self.silent = self.silent and not count
-        return count
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self.release()
-
-    def release(self) -> None:
-        self._users -= 1
-        if not self._users:
-            self._wrapped.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, owner: _Timed) -> None:
-        self._owner = owner
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._owner.receive(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._owner.release()
-
-
-# --- names
-
-
-def resolved(host: str, port: int, until: float) -> list[tuple[int, Any]]:
-    """The family and address of a server, several where it has them. Raises OSError, TimeoutError.
-
-    getaddrinfo(3) takes no timeout, and no signal ends its wait: where no name server answers, it
-    takes 5 to 30 seconds. So a child asks."""
-    try:
-        return _asked(host, port, socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        pass
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer_and_exit(writing, host, port)
-    os.close(writing)
-    try:
-        return _understood(_all_of(reading, until))
-    finally:
-        os.close(reading)
-        os.kill(child, signal.SIGKILL)  # not reaped yet, so the pid is not somebody else's
-        os.waitpid(child, 0)
-
-
-def _asked(host: str, port: int, flags: int) -> list[tuple[int, Any]]:
-    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
-
-
-def _answer_and_exit(writing: int, host: str, port: int) -> NoReturn:
-    """Lines of text: an error's number and words, or a family and the parts of an address."""
-    try:
-        # Whoever ends this worker ends its child.
-        processes.die_with_parent(os.getppid())
-        try:
-            lines = ["\t".join(map(str, (int(family), *target))) for family, target in _asked(host, port, 0)]
-        except socket.gaierror as error:
-            lines = [f"error\t{error.errno}\t{error.strerror}"]
-        os.write(writing, "\n".join(lines[:8]).encode())
-    finally:
-        os._exit(0)
-
-
-def _understood(data: bytes) -> list[tuple[int, Any]]:
-    lines = [line.split("\t") for line in data.decode().split("\n") if line]
-    if lines and lines[0][0] == "error":
-        raise socket.gaierror(int(lines[0][1]), lines[0][2])
-    if not lines:
-        raise socket.gaierror(socket.EAI_FAIL, "the look-up failed")
-    return [(int(family), (target, *map(int, numbers))) for family, target, *numbers in lines]
-
-
-def _all_of(reading: int, until: float) -> bytes:
-    data = b""
-    waiting = select.poll()
-    waiting.register(reading, select.POLLIN)
-    while True:
-        if not waiting.poll(_left(until) * 1000):
-            raise TimeoutError
-        chunk = os.read(reading, 4096)
-        if not chunk:
-            return data
-        data += chunk
+    getaddrinfo(3) takes no timeout, and no signal but SIGKILL ends its wait: where no name server
+    answers, it takes 5 to 30 seconds."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(each[0], each[4]) for each in found[:_MOST_ADDRESSES]]

@@ -15,6 +15,7 @@ import pytest
 
 from check_mounts.passive import Result, Settings
 from check_mounts.passive.destinations import destination
+from check_mounts.passive.progress import untold
 from tests.conftest import Mounts, Plugin, undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.nagios import Nagios, as_status
@@ -45,7 +46,7 @@ def result(output: bytes, service: str = "mounts", **changes: object) -> Result:
 
 
 def submit(path: Path, *results: Result) -> None:
-    destination(f"command-file:{path}", Settings()).deliver(results, time.monotonic() + 5)
+    destination(f"command-file:{path}", Settings()).deliver(results, time.monotonic() + 5, untold())
 
 
 def refused(path: Path, seconds: float = 5.0) -> str:
