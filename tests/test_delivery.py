@@ -21,6 +21,7 @@ from check_mounts.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.model import State
 from check_mounts.parts import Report
 from check_mounts.passive import Refused, Result, Undelivered, destinations
+from check_mounts.passive import progress as progresses
 from check_mounts.passive.progress import Progress, Waiting
 from tests.conftest import Fuse, until
 from tests.reported import reported
@@ -158,15 +159,15 @@ def test_what_was_waited_for_is_said_of_a_worker_that_is_killed(interrupts: int,
         progress.handed_over(1)
         time.sleep(1000)
 
-    where = dataclasses.replace(Elsewhere("x", sleeps))
-    where.deliver = waits  # type: ignore[method-assign]
+    where = Elsewhere("x", sleeps)
+    where.deliver = waits  # type: ignore[assignment,method-assign]
     (receipt,) = delivery.deliver(submission(where), RESULTS * 3, {}, lambda: None, interrupts)
     assert receipt.error == f"{waiting.words} within 0.3 s, after 1 of 3 results"
 
 
 @pytest.mark.parametrize("noted", [bytes(48), b"\xff" * 48, b"\x01" + b"\xff" * 47])
 def test_whatever_a_worker_notes_is_told_as_something(noted: bytes) -> None:
-    assert progress.words(noted, 3, "5 s") in ("no answer within 5 s", "its name was not found within 5 s")
+    assert progresses.words(noted, 3, "5 s") in ("no answer within 5 s", "its name was not found within 5 s")
 
 
 @pytest.fixture(autouse=True)

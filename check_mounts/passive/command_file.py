@@ -118,7 +118,7 @@ def _write(pipe: int, line: bytes, until: float) -> None:
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            raise Undelivered("who read from it has closed it") from None
+            raise Undelivered("its reader has closed it") from None
         except OSError as error:
             raise Undelivered(os.strerror(error.errno or 0)) from None
         waiting = select.poll()
