@@ -112,7 +112,7 @@ def undelivered(where: Destination, results: Sequence[Submitted], seconds: float
 
     def attempt() -> Undelivered:
         delivery = Delivery([where], results, seconds)
-        while delivery.goes_on:
+        while not delivery.done:
             delivery.step(delivery.due)
         (receipt,), left = delivery.finish()
         assert receipt.error is not None and not left
