@@ -36,14 +36,15 @@ def kind(fs_type: bytes) -> Kind:
 
 
 class _Spelt(NamedTuple):
-    """Options as the kernel spells them: flags and values, each with the option that it comes from;
-    later ones win."""
+    """Declared options as the kernel spells them: flags and values, each with the option that it
+    comes from; later ones win."""
 
     flags: dict[bytes, bytes]
     values: dict[bytes, tuple[bytes, bytes]]
 
 
-def _respelt_as(option: bytes, rules: Kind) -> list[bytes]:
+def _respelt(option: bytes, rules: Kind) -> list[bytes]:
+    """An option as the kernel spells it, which may take several."""
     key, equals, value = option.partition(b"=")
     others = rules.respelt.get(option) or (rules.respelt.get(key + b"=") if equals else None)
     return [option] if others is None else [other.replace(b"{}", value) for other in others]
@@ -52,7 +53,7 @@ def _respelt_as(option: bytes, rules: Kind) -> list[bytes]:
 def _spelt(options: Sequence[bytes], rules: Kind) -> _Spelt:
     found = _Spelt({}, {})
     for option in options:
-        for other in _respelt_as(option, rules):
+        for other in _respelt(option, rules):
             key, equals, value = other.partition(b"=")
             if equals:
                 found.values.pop(key, None)
@@ -67,17 +68,19 @@ def _spelt(options: Sequence[bytes], rules: Kind) -> _Spelt:
 
 
 class _Shown(NamedTuple):
+    """Flags and values that the kernel shows of a mount."""
+
     flags: frozenset[bytes]
     values: ShownValues
 
 
 def _shown(mount: Mount, rules: Kind) -> _Shown:
-    """What the kernel shows, of the mount and of its superblock together, in the kernel's newest
-    spelling."""
-    # A quoted SELinux context holds commas; the table was split at them.
+    """The flags and values of a mount and its superblock together, in the spelling of the newest
+    kernel."""
+    # A quoted SELinux context holds commas, at which the line of the table was split.
     options = [*mount.options, *split_options(b",".join(mount.super_options))]
     flags, values = set(), dict[bytes, list[bytes]]()
-    for option in (other for each in options for other in _respelt_as(each, rules)):
+    for option in (other for each in options for other in _respelt(each, rules)):
         key, equals, value = option.partition(b"=")
         if equals:
             values.setdefault(key, []).append(value.strip(b'"'))
@@ -87,10 +90,10 @@ def _shown(mount: Mount, rules: Kind) -> _Shown:
 
 
 def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
-    """The options of a filesystem held against what the kernel shows of it.
+    """The declared options of a filesystem compared with those that the kernel shows.
 
-    ``alone``: no other mount that was declared can have the same superblock, whose options are
-    those of the first that was mounted."""
+    ``alone``: no other declared mount can be on the same superblock, which keeps the options of
+    whichever was mounted first."""
     rules = kind(mount.fs_type)
     ours = [option for option in options if not is_flag(option) and not is_control(option)]
     spelt, shown = _spelt(ours, rules), _shown(mount, rules)
@@ -107,7 +110,7 @@ def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
 
 
 class _Finding(NamedTuple):
-    """An option that could be compared, and how it differs; empty words where it does not."""
+    """An option that could be compared, and how it differs; ``words`` is empty if it does not."""
 
     option: bytes
     words: str = ""
@@ -137,7 +140,7 @@ def _flags(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
         rivals = _rivals(flag, rules)
         contrary = sorted(rivals & shown.flags)
         if flag in shown.flags or last_of(list(spelt.flags), {flag, *rivals}) != flag:
-            yield _Finding(option)  # another one was declared after it, or it is there
+            yield _Finding(option)  # in force, or overridden by a later option
         elif contrary and flag not in rules.uncertain:
             yield _Finding(option, f"{printable(contrary[0])} is in force, expected {printable(option)}")
         elif flag in rules.shown:
@@ -167,7 +170,7 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
 
 
 def _unshown(key: bytes, rule: Rule, spelt: _Spelt, shown: _Shown, rules: Kind) -> list[bytes]:
-    """What holds where the kernel shows nothing of a key, if that is known."""
+    """The value in force where the kernel shows none for a key; empty if it is not known."""
     later = list(spelt.values)[list(spelt.values).index(key) :]
     replaced = rules.instead.get(key, frozenset()) & {*later, *spelt.flags, *shown.values, *shown.flags}
     return [] if rule.default is None or replaced else [rule.default]
