@@ -14,7 +14,7 @@ from check_mounts.model import Mount
 Grammar = Callable[[bytes, Mount], list[bytes]]
 
 
-def nobody(_source: bytes, _mount: Mount) -> list[bytes]:
+def no_server(_source: bytes, _mount: Mount) -> list[bytes]:
     """A source that names no server, whatever it looks like: a dataset, a tag, a bucket, a word of
     somebody's choice."""
     return []

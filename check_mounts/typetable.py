@@ -74,7 +74,7 @@ class Traits(NamedTuple):
     magic_links: bool = False
     known: bool = False
     ext4_driver: bool = False
-    servers: Grammar = grammars.nobody
+    servers: Grammar = grammars.no_server
     sourceless: bool = False
     device: bool = False
     several_devices: bool = False
