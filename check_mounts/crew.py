@@ -7,7 +7,6 @@ process."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 import select
@@ -23,18 +22,18 @@ from check_mounts.forked import Life
 _MOMENT, _MOST_FAILURES = 0.005, 100
 
 
-@dataclasses.dataclass
 class Worker:
     """A process that serves. ``seen_at``: the request that it was at when the parent looked last;
     ``seen``: when the parent first saw it there. ``failures``: how often its answers could not be
     read."""
 
-    slot: int
-    pid: int
-    answer_fd: int
-    seen_at: Optional[int] = None
-    seen: Monotonic = PAST
-    failures: int = 0
+    __slots__ = ("answer_fd", "failures", "pid", "seen", "seen_at", "slot")
+
+    def __init__(self, slot: int, pid: int, answer_fd: int) -> None:
+        self.slot, self.pid, self.answer_fd = slot, pid, answer_fd
+        self.seen_at: Optional[int] = None
+        self.seen = PAST
+        self.failures = 0
 
     def read(self, size: int) -> Optional[bytes]:
         """Read what it has answered: empty where it is dead, None where nothing has come yet."""

@@ -6,7 +6,6 @@ All is loaded before the fork: what a hung filesystem holds cannot be loaded in 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
 from collections.abc import Callable
@@ -23,17 +22,15 @@ HEAD = struct.Struct("<IB")  # of an answer: its key, and whether it is the work
 Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 
-@dataclasses.dataclass(frozen=True)
 class Life:
     """What all workers of one pool have in common: what they do, where they note it, where their
     requests come from, whom they serve and with which supplementary groups (None: the parent's,
     unless it is root, whose workers have none)."""
 
-    handler: Handler
-    desks: Desks
-    request_fd: int
-    parent: int
-    groups: Optional[tuple[int, ...]]
+    def __init__(
+        self, handler: Handler, desks: Desks, request_fd: int, parent: int, groups: Optional[tuple[int, ...]]
+    ) -> None:
+        self.handler, self.desks, self.request_fd, self.parent, self.groups = handler, desks, request_fd, parent, groups
 
     def live(self, slot: int, answer_fd: int, devnull: int) -> NoReturn:
         """Be a worker. Whatever happens, it never returns into the parent's code."""
