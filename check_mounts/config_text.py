@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Optional
 
 from check_mounts import ini_syntax, passive, selection, values
-from check_mounts.configuration import Configuration, MountSection, Overrides, Said, SubmitSection
+from check_mounts.configuration import LIMITS, Configuration, MountSection, Overrides, Said, SubmitSection
 from check_mounts.ini_syntax import Entry, Section, at, check_keys
 from check_mounts.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.refusals import ConfigError, Origin
@@ -104,7 +104,8 @@ def _mount_section(section: Section) -> MountSection:
         said["severity"] = dict(said["severity"])
     if _DECLARING & origins.keys():
         said["declared_in"] = str(section.origin)
-    return MountSection(glob, pattern, path, Overrides(**said), section.origin, origins)
+    limits = {field: said.pop(field) for field in LIMITS & said.keys()}
+    return MountSection(glob, pattern, path, Overrides(**said, limits=limits), section.origin, origins)
 
 
 def _mount_value(entry: Entry, fs_type: Optional[bytes]) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from check_mounts import selection
 from check_mounts.model import Condition, Declarer, ExpectedMount, State
@@ -32,20 +32,15 @@ class Said(NamedTuple):
 class Overrides:
     """What the sections say about one mount; None where they say nothing.
 
-    ``timeout`` is in seconds, ``warning`` and ``critical`` are ranges of seconds. ``severity``
-    holds only what is said. ``identity`` is ``owner``, ``self`` or a user, not looked up.
-    ``expect``, ``source``, ``fs_type`` and ``options`` say what should be mounted there, and
-    ``declared_in`` where the last of them was said; :meth:`Configuration.declared` makes use of
-    them."""
+    ``timeout`` is in seconds. ``severity`` holds only what is said, as does ``limits``, which has
+    ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like. ``identity``
+    is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and
+    ``options`` say what should be mounted there, and ``declared_in`` where the last of them was
+    said; :meth:`Configuration.declared` makes use of them."""
 
     timeout: Optional[float] = None
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
-    warning: Optional[Range] = None
-    critical: Optional[Range] = None
-    usage_warning: Optional[Capacity] = None
-    usage_critical: Optional[Capacity] = None
-    inodes_warning: Optional[Capacity] = None
-    inodes_critical: Optional[Capacity] = None
+    limits: Mapping[str, Union[Range, Capacity]] = dataclasses.field(default_factory=dict)
     expect_ro: Optional[bool] = None
     write: Optional[bool] = None
     identity: Optional[str] = None
@@ -64,19 +59,20 @@ class Overrides:
 
     def policy(self, general: Policy) -> Policy:
         """``general`` with what is said here in its place."""
-        said: dict[str, Any] = {name: getattr(self, name) for name in _RANGES if getattr(self, name) is not None}
-        return dataclasses.replace(general, severity={**general.severity, **self.severity}, **said)
+        limits: dict[str, Any] = dict(self.limits)
+        return dataclasses.replace(general, severity={**general.severity, **self.severity}, **limits)
 
 
 _NOTHING = Overrides()
-_RANGES = ("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical")
+LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical"))
 
 
 def _merged(below: Overrides, above: Overrides) -> Overrides:
-    """What ``above`` says wins, key by key; of the severities, condition by condition."""
+    """What ``above`` says wins, key by key; of severities, condition by condition."""
     said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
+    changes["limits"] = {**below.limits, **above.limits}
     changes["declared_in"] = above.declared_in or below.declared_in
     return dataclasses.replace(below, **changes)
 

@@ -26,7 +26,7 @@ from check_mounts import (
     sysfs,
     text,
 )
-from check_mounts.configuration import Configuration, Said
+from check_mounts.configuration import LIMITS, Configuration, Said
 from check_mounts.model import BadLine, ExpectedMount
 from check_mounts.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
 from check_mounts.policy import Policy
@@ -117,12 +117,14 @@ def _below_the_command_line(configuration: Configuration, given: Mapping[str, An
     conditions = {condition for condition, _ in given.get("severity", ())}
     if not configuration.sections or not (taken or conditions):
         return configuration
-    none: dict[str, Any] = {BY_NAME[name].dest: None for name in taken}
+    fields = {BY_NAME[name].dest for name in taken}
+    none: dict[str, Any] = dict.fromkeys(fields - LIMITS)
     sections = []
     for section in configuration.sections:
         said = section.overrides
         severity = {condition: state for condition, state in said.severity.items() if condition not in conditions}
-        overrides = dataclasses.replace(said, severity=severity, **none)
+        limits = {field: limit for field, limit in said.limits.items() if field not in fields}
+        overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
         origins = {key: origin for key, origin in section.origins.items() if key not in taken}
         sections.append(dataclasses.replace(section, overrides=overrides, origins=origins))
     # Not dataclasses.replace(): what is known of single mounts was that of the old sections.

@@ -339,6 +339,34 @@ def test_with_debug_a_defect_says_where_it_comes_from(tmp_path: Path) -> None:
             assert process.stderr == b""
 
 
+def test_debug_may_be_said_in_a_file(plugin: Plugin, tmp_path: Path) -> None:
+    (tmp_path / "nagiosplugin.py").write_text("raise ImportError('broken')\n")
+    (tmp_path / "c.conf").write_text("[check_mounts]\ndebug = yes\n")
+    (tmp_path / "c.conf").chmod(0o644)
+    environment = {**plugin.environment, "PYTHONPATH": f"{tmp_path}:{plugin.environment['PYTHONPATH']}"}
+    result = plugin("--config", str(tmp_path / "c.conf"), "/gone", below=False, env=environment)
+    assert (result.code, result.verdict.endswith("the report failed: ImportError: broken")) == (2, True)
+    lines = result.stderr.decode().splitlines()
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ImportError: broken")
+    assert any("in _report" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["-kgeheim"], "unrecognized arguments: -k..."),
+        (["--password=ge heim", "/"], "argument MOUNTPOINT: '--password=...' is not an absolute path"),
+        (["--remote=geheim"], "argument --remote: takes no value"),
+        (["-vz=geheim"], "argument -v/--verbose: takes no value"),
+        (["--deadline", "1", "--expect", "/x,source=a,,password=geheim"], None),
+    ],
+)
+def test_secrets_of_other_programs_are_not_shown(plugin: Plugin, arguments: list[str], told: Optional[str]) -> None:
+    line = _refused(plugin, *arguments)
+    assert "geheim" not in line
+    assert told is None or line == f"MOUNTS UNKNOWN - {told}"
+
+
 def _as_nobody(public: Path, *arguments: str) -> Result:
     command = [PYTHON, "-m", "check_mounts", *arguments]
     options: dict[str, object] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}

@@ -10,15 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from check_mounts import config_text, extra_opts, option_parser, text, values
+from check_mounts.configuration import LIMITS
 from check_mounts.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.refusals import ConfigError, UsageError
 
 HOSTILE = [
-    "", " ", "0", "-1", "5", "5.", ".5", "1_0", " 5 ", "5 ", "\u0665", "5s", "1e3", "1e400", "inf", "-inf", "nan", "NaN", "0x5", "+5", "²", "1,5",
-    "9" * 400, "99999999", "1:2", "2:1", "~:5", "@5", "@1:2", "1:2:3", "1e400:", "nan:1", "90%", "101", "10GiB", "10GiB:", "10\u212aiB:", "1_0K:",
-    "yes", "YES", "no", "On", "ye\u017f", "true ", "owner", "self", "nobody", "no body", "\udcff", "a\nb", "a|b", "[", "[z-a]", "[[]", "*", "/srv/",
-    "x" * 5000, "dead=ok", " dead = ok ", "DEAD=Ok", "timed_out=warning", "bloc\u212aed=ok", "dead=o\u212a", "dead=ok,slow=critical", "dead=ok,",
-    "gone=ok", "dead", "=", "statfs=1", "statfs=1_0", "ro,nodev", "addr=*, x", ",", "password=geheim", "ftp://u:geheim@h/",
+    "", " ", "0", "-1", "5", "5.", ".5", "1_0", " 5 ", "5 ", "\u0665", "5s", "1e3", "1e400", "inf", "-inf", "nan",
+    "NaN", "0x5", "+5", "²", "1,5", "9" * 400, "99999999", "1:2", "2:1", "~:5", "@5", "@1:2", "1:2:3", "1e400:",
+    "nan:1", "90%", "101", "10GiB", "10GiB:", "10\u212aiB:", "1_0K:", "yes", "YES", "no", "On", "ye\u017f", "true ",
+    "owner", "self", "nobody", "no body", "\udcff", "a\nb", "a|b", "[", "[z-a]", "[[]", "*", "/srv/", "x" * 5000,
+    "dead=ok", " dead = ok ", "DEAD=Ok", "timed_out=warning", "bloc\u212aed=ok", "dead=o\u212a",
+    "dead=ok,slow=critical", "dead=ok,", "gone=ok", "dead", "=", "statfs=1", "statfs=1_0", "ro,nodev", "addr=*, x",
+    ",", "password=geheim", "ftp://u:geheim@h/",
 ]  # fmt: skip
 # What a section says in the same words as the command line.
 SAME = [option for option in OPTIONS if option.in_mount is not None and option.in_mount is option.parse]
@@ -64,7 +67,7 @@ def of_configuration(option: Option, word: str) -> tuple[Any, str]:
 def of_section(option: Option, word: str) -> tuple[Any, str]:
     try:
         said = config_text.parse(b'[mount "/m"]\n' + _line(option.name, word), "/f").for_mount(b"/m")
-        value = getattr(said, option.dest)
+        value = said.limits[option.dest] if option.dest in LIMITS else getattr(said, option.dest)
         return _told(value if option.commas or not option.repeatable else [value]), ""
     except ConfigError as error:
         assert str(error).startswith(f"/f line 2: {option.name}: ")
