@@ -329,13 +329,15 @@ def test_a_request_that_nobody_has_is_not_lost(pool: Harness) -> None:
     assert pool.run(one, range(0)) == [Died(7, None, bytes(PROGRESS_SIZE))]
 
 
-def test_the_last_answer_of_a_worker(pool: Harness) -> None:
+def test_the_last_answer_of_a_worker(pool: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 5.0)
+
     def attempt() -> None:
         one = pool(lambda key, desk: b"last")
         assert len(pool.run(one, range(20))) == 20
         assert one.forks >= 20
 
-    in_time(20 * workers.PATIENCE + 1, attempt)  # replaced at once, not when patience ends
+    in_time(2 * workers.PATIENCE, attempt)  # replaced at once, not when patience ends, 20 times
 
 
 def test_unserved(pool: Harness) -> None:
