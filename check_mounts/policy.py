@@ -1,4 +1,4 @@
-"""How bad it is: (Finding, Policy) -> condition, state and words. Pure."""
+"""Survey and policy -> judgements: condition, state and words of each finding. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from check_mounts.usage import Spaces
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the administrator says about severities, latencies and usage. ``severity`` holds only
-    what differs from the default.
+    """The administrator's thresholds and severities. ``severity`` holds only those that differ from
+    the default.
 
     ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
-    ``step_critical`` for single steps. ``exception`` gives the policy of a mount point that the
-    configuration says something else about."""
+    ``step_critical`` for single steps. ``exception`` gives the policy of a mount point for which
+    the configuration has other rules."""
 
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
     warning: Optional[Range] = None
@@ -44,16 +44,16 @@ class Policy:
         return (self.exception(mount_point) if self.exception is not None else None) or self
 
     def state_of(self, condition: Condition) -> State:
-        """The state of a condition; of ``slow`` the one that --severity says, if it does."""
+        """The state of a condition. That of ``slow`` depends on the threshold, unless --severity
+        gives it."""
         return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A finding with its final condition, its state, and what to say about it: ``timed out after 5
-    s``.
+    """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
 
-    ``too_small`` are the bounds that it was not judged by because it could never meet them:
+    ``too_small`` are the bounds that were not applied because the filesystem could never meet them:
     ``10GiB:``."""
 
     finding: Finding
@@ -69,10 +69,9 @@ class Judgement:
 
 
 def judge(finding: Finding, policy: Policy) -> Judgement:
-    """Condition, state and words of one finding.
+    """The judgement of one finding.
 
-    Where several things are wrong, the worst is the condition, and the others are remarked.
-    """
+    Where several things are wrong, the worst is the condition, and the others become remarks."""
     return _together(_judge_alone(finding, policy), _judge_usage(finding, policy))
 
 
@@ -93,26 +92,24 @@ def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
 
 
 def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
-    if finding.condition is Condition.TIMED_OUT:
-        row = meaning.of(finding.condition)
-        words = row.words.format(finding.detail)
-        if finding.after is not None:
-            words = f"{finding.condition.words} {finding.detail}"
-    elif finding.condition is Condition.UNPROBED and finding.outcome is not None and finding.outcome.errno is None:
-        words = finding.detail  # it was asked: its answer did not come, or it was read and not written to
-    elif (
-        finding.condition is Condition.UNPROBED
-        and finding.outcome is not None
-        and (finding.outcome.step or 0) >= Step.CREATE
-    ):
-        words = f"not written: {finding.detail}"
-    elif not finding.is_mount:
-        words = finding.detail
-    else:
-        words = meaning.of(finding.condition).words.format(finding.detail)
+    words = _condition_words(finding)
     if finding.diagnosis:
         words = f"{words}: {finding.diagnosis}"
     return Judgement(finding, finding.condition, policy.state_of(finding.condition), words)
+
+
+def _condition_words(finding: Finding) -> str:
+    outcome = finding.outcome
+    if finding.condition is Condition.TIMED_OUT and finding.after is not None:
+        return f"{finding.condition.words} {finding.detail}"
+    if finding.condition is Condition.UNPROBED and outcome is not None:
+        if outcome.errno is None:  # the probe began: no answer came, or the mount was read and not written to
+            return finding.detail
+        if (outcome.step or 0) >= Step.CREATE:
+            return f"not written: {finding.detail}"
+    if not finding.is_mount:
+        return finding.detail
+    return meaning.of(finding.condition).words.format(finding.detail)
 
 
 def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
@@ -122,10 +119,12 @@ def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
     ):
         for what, seconds, limit in _latencies(finding, whole, steps):
             if limit.alerts(seconds):
-                words = f"slow: {what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
+                took = f"{what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
+                words = meaning.of(Condition.SLOW).words.format(took)
                 return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
     took = "" if finding.latency is None else f" in {finding.latency:.3f} s"
-    return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), f"ok{took}")
+    words = meaning.of(Condition.OK).words + took
+    return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), words)
 
 
 def _latencies(
@@ -152,26 +151,28 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
             (of_inodes, usage.inode_counts, usage.inodes, "inodes"),
         ):
             if limit is not None and counts is not None and is_for(limit, most) and limit.alerts(*counts):
-                words = f"full: {_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
+                used = f"{_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
+                words = meaning.of(Condition.FULL).words.format(used)
                 return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
     return None
 
 
 def _usage(finding: Finding) -> Optional[Usage]:
-    """What is to be judged of it. Shadowed: what the probe met may be what covers it."""
+    """The usage to judge. A shadowed mount has none: the probe may have met the mount that covers
+    it."""
     if finding.mount is None or finding.outcome is None or not meaning.of(finding.condition).counted:
         return None
     return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
 
 
 def is_for(limit: Capacity, most: int) -> bool:
-    """Whether a bound is for a filesystem where so much can be available; what was said for a
-    single mount is meant."""
+    """Whether a bound applies to a filesystem where at most this amount can be available. A bound
+    that was given for a single mount always does."""
     return limit.for_one or limit.can_be_met(most)
 
 
 def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
-    """The bounds that are not for it."""
+    """The bounds that do not apply to the filesystem because of its size."""
     usage = _usage(finding) if policy.bounds_usage else None
     if usage is None:
         return ()
@@ -196,14 +197,14 @@ def _usage_words(used: int, available: int, unit: str) -> str:
 
 
 def answered(judgement: Judgement) -> bool:
-    """Whether a probe has come back with anything but a failure."""
+    """Whether a probe came back, and not with a failure."""
     row = meaning.of(judgement.condition)
     return judgement.finding.outcome is not None and row.counted and not row.doubtful
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
-    """All findings, the worst first; within a state those that fail by themselves before their
-    consequences."""
+    """The judgements of all findings, the worst first; within a state, mounts that fail by
+    themselves come before the consequences."""
     findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
     full = {
         index: found
@@ -231,19 +232,21 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
 
 
 def _is_out_of_space(finding: Finding) -> bool:
-    """Did writing find no space? A quota (EDQUOT) is another matter: that of a user."""
+    """Whether writing found no space. A quota (EDQUOT) is a matter of one user."""
     return finding.condition is Condition.FULL and finding.outcome is not None and finding.outcome.errno == errno.ENOSPC
 
 
 def _with_full_remarked(finding: Finding) -> Finding:
-    """It has answered, and its space is told by another."""
+    """The finding of a mount that has answered, and whose space is reported with another mount."""
     remarks = (*finding.remarks, meaning.of(Condition.FULL).words.format(finding.detail))
     return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
 
 
 def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
-    """Of findings, by their positions, with how bad that is, those whose space is told by another;
-    by which, where that is news: the mounts of one superblock have one usage."""
+    """The findings, by position, whose space is reported with another finding, and which one that
+    is. It is None for mounts of one superblock: that these have one usage is no news.
+
+    ``badness`` says how bad each of the findings in question is."""
     result: dict[int, Optional[Finding]] = {}
     devices: set[tuple[int, int]] = set()
     alone: list[int] = []
@@ -262,7 +265,7 @@ def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Opt
 
 
 def _reachable(survey: Survey) -> Iterator[Mount]:
-    """The mounts that paths lead to, as far as the survey knows."""
+    """The mounts that a path can lead to, as far as the survey knows."""
     yield from (out.mount for out in survey.left_out)
     yield from (each.mount for each in survey.findings if each.mount is not None and meaning.of(each.condition).counted)
 
@@ -278,14 +281,13 @@ def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Fin
 
 
 def bad_lines(judgements: Iterable[Judgement]) -> int:
-    """How many lines of files make no sense, as far as that is not OK."""
+    """The number of lines that make no sense, in files where that is not OK."""
     lines = (judgement.finding.line for judgement in judgements if judgement.state is not State.OK)
     return sum(1 + line.more for line in lines if line is not None)
 
 
 def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
-    """By mount point, without what is shadowed or no mount. The worst come first, and count, where
-    several findings are of one mount point."""
+    """The judgement of each mount point that was checked; the worst, where there are several."""
     found: dict[bytes, Judgement] = {}
     for judgement in judgements:
         if judgement.is_counted:
@@ -295,10 +297,8 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A survey with its judgements, the worst first, and the state of the whole.
-
-    It is made once per pass, and every output is made from it. ``policy`` is what they were judged
-    by."""
+    """A survey with its judgements, the worst first, the state of the whole, and the policy that
+    was applied. It is made once per pass, and every output is made from it."""
 
     survey: Survey
     judgements: Sequence[Judgement]
@@ -307,13 +307,13 @@ class Judged:
 
 
 def judged(survey: Survey, policy: Policy, allow_none: bool = False) -> Judged:
-    """Judge a pass. ``allow_none``: it is fine that no mount was checked."""
+    """The judgements of a pass. ``allow_none``: a pass that checked no mount is OK."""
     judgements = judge_all(survey, policy)
     return Judged(survey, judgements, worst(judgements, survey, allow_none), policy)
 
 
 def worst(judgements: Sequence[Judgement], survey: Survey, allow_none: bool) -> State:
-    """The state of the whole: the worst of all mounts, UNKNOWN where none was checked or the run
+    """The state of the whole: that of the worst mount, UNKNOWN if no mount was checked or the run
     was cut short."""
     if survey.interrupted is not None:
         return State.UNKNOWN

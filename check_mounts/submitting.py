@@ -1,4 +1,4 @@
-"""Survey -> results of services, as monitoring servers take them."""
+"""Judged -> results of services, in the form that monitoring servers take."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from check_mounts.presenting import Output
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
-    """Which destinations are not to be tried, and why: a file of theirs is on a mount that hangs,
-    as the survey has found out. Whoever opens it would hang, too, another process each time."""
+    """The destinations that must not be tried, and why: the survey has found that one of their
+    files is on a mount that hangs. Each attempt to open it would leave another process stuck."""
     hung = [finding.mount_point for finding in survey.findings if finding.condition is Condition.TIMED_OUT]
     why = {}
     for destination in submission.destinations:
@@ -33,16 +33,17 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
 
 
 def results(judged: Judged, output: Output, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
-    """The result of all mounts, then, where that is wanted, one for each. ``ttl``: for how many
-    seconds they may stand for the present.
+    """The result of all mounts, and one for each if that is wanted. ``ttl`` is the number of
+    seconds for which they are valid.
 
-    They are of now, whenever the pass over all mounts began: between its passes the daemon hears of
-    what changes, and Icinga 2 throws away a result that says to be older than the last one."""
+    Their time is now, whenever the pass over all mounts began: between its passes the daemon
+    notices changes, and Icinga 2 drops a result that is older than the last one."""
     return _results(_reports(judged, output), submission, ttl)
 
 
 def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
-    """That nothing can be measured, as the result of all mounts; nobody knows of which else."""
+    """The result of all mounts if nothing can be measured. Which mounts there are is not known
+    then."""
     return _results([report], submission, ttl)
 
 
@@ -67,6 +68,6 @@ def _reports(judged: Judged, output: Output) -> Sequence[Report]:
         whole = plugin.report(judged, presentation)
         each = plugin.report_each(judged, presentation) if output.per_mount else ()
         return [parts.fitted(report, output.max_output) for report in (whole, *each)]
-    except Exception as error:  # nagiosplugin is not installed, or a defect of ours; what was measured is not lost
+    except Exception as error:  # nagiosplugin is missing, or a defect of ours: what was measured is not lost
         defects.say(error)
         return [summary.plain_report(judged, error)]

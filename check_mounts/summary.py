@@ -1,15 +1,15 @@
 """Judgements -> words for people: the status line and the lines of -v. Pure text, shared by all
 outputs.
 
-The status line names the worst first and stays readable with hundreds of failures: from a few on
-they are grouped by the file server that their sources name."""
+The status line names the worst first and stays readable with hundreds of failures: more than a few
+are grouped by the file server that their sources name."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, meaning, selection, text
 from check_mounts.model import Condition, Mount, State, Survey
@@ -29,11 +29,12 @@ _EXAMPLE_WIDTH = 60
 
 def described(mount: Mount) -> str:
     """``/home (nfs4 filer1:/export/home)``."""
-    return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {filesystems.source_words(mount.source, mount.fs_type)})"
+    source = filesystems.source_words(mount.source, mount.fs_type)
+    return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {source})"
 
 
 def line(judgement: Judgement) -> str:
-    """One finding in full: mount point, type, source and what is the matter."""
+    """One finding in full: mount point, type, source and words about its condition."""
     finding = judgement.finding
     if finding.mount is not None:
         return f"{described(finding.mount)} {judgement.words}"
@@ -43,7 +44,8 @@ def line(judgement: Judgement) -> str:
 
 
 def _short_line(judgement: Judgement) -> str:
-    """The same for the status line: overlong names are cut in the middle, -v has them whole."""
+    """The same for the status line: names that are too long lose their middle; -v prints them in
+    full."""
     finding = judgement.finding
     if finding.mount is None:
         return text.clipped(line(judgement), 2 * _NAME_WIDTH)
@@ -55,23 +57,23 @@ def _short_line(judgement: Judgement) -> str:
 
 
 def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """All mounts but the shadowed: what a path leads to, or should."""
+    """All mounts except shadowed ones: those that a path leads to, or should lead to."""
     return [judgement for judgement in judgements if judgement.is_counted]
 
 
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """Those that are not OK, the worst first as they come; lines that make no sense included."""
+    """The judgements that are not OK, the worst first, including lines that make no sense."""
     return [judgement for judgement in judgements if judgement.state is not State.OK]
 
 
 def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """The mounts among them."""
+    """The mounts that are not OK."""
     return [judgement for judgement in failed(judgements) if judgement.finding.is_mount]
 
 
 def headline(judged: Judged) -> str:
-    """The status line without the failures: ``2 of 42 mounts failed``, ``42 mounts checked in 0.1
-    s, 7 lines not understood``."""
+    """``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``: the status
+    line without the failures."""
     survey, judgements = judged.survey, judged.judgements
     total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
@@ -87,8 +89,8 @@ def headline(judged: Judged) -> str:
 
 
 def _too_small_words(judgements: Iterable[Judgement]) -> str:
-    """What was not judged is not left out in silence: ``, 3 too small for '10GiB:'``. -v names
-    them."""
+    """``, 3 too small for '10GiB:'``: mounts that were not judged by a bound are at least counted.
+    -v names them."""
     numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
     if len(numbers) > _BOUNDS:
         return f", {sum(bool(judgement.too_small) for judgement in judgements)} too small for their bounds"
@@ -96,15 +98,15 @@ def _too_small_words(judgements: Iterable[Judgement]) -> str:
 
 
 def report(judged: Judged) -> Report:
-    """The status line: what every output begins with."""
+    """The status line, with which every output begins."""
     items = _failure_items(judged.judgements)
     named, rest = items[:_MOST_GROUPS], items[_MOST_GROUPS:]
     return Report(judged.state, headline(judged), named, sum(item.stands_for for item in rest))
 
 
 def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
-    """All of them, a few by name, many in groups. Lines are no mounts, and so are not grouped with
-    them."""
+    """All failures: a few by name, many in groups. Lines of files are not mounts, so they have
+    groups of their own."""
     bad = failed(judgements)
     many = {True: len(failed_mounts(bad)) > _NAMED, False: len(bad) > _NAMED}
     groups: dict[tuple[object, ...], list[Judgement]] = {}
@@ -114,7 +116,7 @@ def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
             judgement.condition,
             _is_unanswered(judgement),
             judgement.finding.mount is None,
-            _group_name(judgement),
+            _group(judgement),
         )
         key: tuple[object, ...] = alike if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
@@ -126,7 +128,7 @@ def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
 
 
 def _is_unanswered(judgement: Judgement) -> bool:
-    """Was it being asked when the end of the run came?"""
+    """Whether its probe was under way when the run ended."""
     outcome = judgement.finding.outcome
     return (
         judgement.condition is Condition.UNPROBED
@@ -136,56 +138,66 @@ def _is_unanswered(judgement: Judgement) -> bool:
     )
 
 
-def _origin(judgement: Judgement) -> str:
-    """Where a failure comes from: ``mounts of filer1``, ``local xfs mounts``, ``lines of
-    /etc/fstab``."""
+class _Origin(NamedTuple):
+    """Where a failure comes from: ``mounts of filer1``, ``xfs mounts``, ``lines of /etc/fstab``."""
+
+    words: str
+    is_server: bool = False
+
+
+_MOUNTS = _Origin("mounts")
+
+
+def _origin(judgement: Judgement) -> _Origin:
     finding = judgement.finding
-    if not finding.is_mount:  # what is no line either stands for itself
-        return finding.detail if finding.line is None else f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}"
+    if not finding.is_mount:
+        if finding.line is None:  # neither a mount nor a line: it has no group
+            return _Origin(finding.detail)
+        return _Origin(f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}")
     mount = finding.mount
     if mount is None:
-        return "mounts"
+        return _MOUNTS
     server = selection.server(mount)
     if server is not None:
-        return f"mounts of {text.clipped(text.printable(server), _EXAMPLE_WIDTH)}"
-    return f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts"
+        return _Origin(f"mounts of {text.clipped(text.printable(server), _EXAMPLE_WIDTH)}", is_server=True)
+    return _Origin(f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts")
 
 
-def _group_name(judgement: Judgement) -> str:
-    """Where they come from; of mounts that nobody has asked, whose server is none of the matter,
-    that they are mounts."""
+def _group(judgement: Judgement) -> _Origin:
+    """The origin by which failures are grouped. For mounts that were never probed the server does
+    not matter."""
     finding = judgement.finding
     unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
-    return "mounts" if unasked else _origin(judgement)
+    return _MOUNTS if unasked else _origin(judgement)
 
 
-def _group_line(members: Sequence[Judgement], totals: Mapping[str, int]) -> str:
+def _group_line(members: Sequence[Judgement], totals: Mapping[_Origin, int]) -> str:
     if len(members) == 1:
         return _short_line(members[0])
-    origin = _group_name(members[0])
+    origin = _group(members[0])
     dots = ", ..." if len(members) > _EXAMPLES else ""
     lines = [member.finding.line for member in members if member.finding.line is not None]
     if lines:
         numbers = ", ".join(str(line.number) for line in lines[:_EXAMPLES])
-        return f"{len(lines)} {origin} make no sense ({numbers}{dots})"
+        return f"{len(lines)} {origin.words} make no sense ({numbers}{dots})"
     names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
-    every = "all " if origin.startswith("mounts of ") and len(members) == totals[origin] else ""
-    return f"{every}{len(members)} {origin} {text.clipped(_common_words(members), 2 * _NAME_WIDTH)} ({', '.join(names)}{dots})"
+    every = "all " if origin.is_server and len(members) == totals[origin] else ""
+    common = text.clipped(_common_words(members), 2 * _NAME_WIDTH)
+    return f"{every}{len(members)} {origin.words} {common} ({', '.join(names)}{dots})"
 
 
 def _common_words(members: Sequence[Judgement]) -> str:
-    """What is the matter with all of them: their condition, since when, and why, as far as they
-    have that in common."""
+    """What the members have in common: their condition, since when, and the reasons."""
     words = members[0].words
     if all(member.words == words for member in members):
         return words
-    if _is_unanswered(members[0]):  # each was asked for a time of its own
+    if _is_unanswered(members[0]):  # the probe of each was under way for a time of its own
         return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
     said = members[0].condition.words + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))
-    # A reason of its own that each of them has is found with -v; whose fault it is that some hang,
-    # no administrator should miss.
+    # Where each member has a reason of its own, -v prints them. Why mounts hang is too important
+    # for that.
     shown = [(reason, count) for reason, count in reasons.most_common(_REASONS) if hung or count > 1]
     if not shown:
         return said
@@ -206,7 +218,7 @@ def _reason(member: Judgement) -> str:
     finding = member.finding
     if member.condition is Condition.TIMED_OUT:
         return finding.diagnosis
-    if member.condition is not finding.condition:  # slow, full: each is so in numbers of its own
+    if member.condition is not finding.condition:  # slow, full: the numbers differ for each
         return ""
     return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
 
@@ -223,8 +235,8 @@ def notes(survey: Survey) -> list[str]:
 
 
 def details(judged: Judged, verbosity: int) -> list[Detail]:
-    """The lines below the status line: what is not ok, or remarkable (1), every mount (2), every
-    step and what was left out (3)."""
+    """The lines below the status line: mounts that are not OK or have remarks (1), all mounts (2),
+    all steps and the mounts that were left out (3)."""
     survey = judged.survey
     lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
     for judgement in judged.judgements:
@@ -246,7 +258,7 @@ def details(judged: Judged, verbosity: int) -> list[Detail]:
 
 
 def below(judgement: Judgement, verbosity: int) -> list[str]:
-    """What else there is to say of one mount: what was found out about it (1), every step (3)."""
+    """The lines about one mount: its remarks (1), all steps (3)."""
     remarks = list(judgement.finding.remarks) if verbosity >= 1 else []
     return [*remarks, *(_steps(judgement.finding.outcome) if verbosity >= 3 else [])]
 
@@ -262,18 +274,18 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
         took = "no answer" if seconds is None else f"{seconds:.6f} s"
         number = outcome.error_of(step)
         error = "" if number is None else f", {text.error_words(number)}"
-        who = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
+        acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
         refused = ", refused, and the owner could not be asked" if step is Step.READ and outcome.not_owner else ""
         if step is Step.READ and outcome.alone:
             refused = ", though its owner was refused"
-        lines.append(f"{step.word}: {took}{who}{refused}{error}")
+        lines.append(f"{step.word}: {took}{acting}{refused}{error}")
     if outcome.mode is not None:
         lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
     return lines
 
 
 def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
-    """How many mounts there are of each condition, ``mounts`` being all that are not shadowed."""
+    """The number of mounts in each condition; ``mounts`` counts all that are not shadowed."""
     numbers = dict.fromkeys(Condition, 0)
     for judgement in judgements:
         numbers[judgement.condition] += judgement.finding.is_mount
@@ -284,14 +296,14 @@ def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
 
 
 def slowest(judgements: Iterable[Judgement]) -> float:
-    """The longest latency of a mount that answered, in seconds; 0 where none did."""
+    """The longest latency of a mount that answered, in seconds; 0 if none did."""
     answered = (judgement.finding for judgement in judgements if meaning.of(judgement.condition).timed)
     return max((finding.latency or 0.0 for finding in answered), default=0.0)
 
 
 def plain_report(judged: Judged, error: Exception) -> Report:
-    """What was measured is not lost because the report failed: the verdict in plain words, one
-    line, at least UNKNOWN."""
+    """The verdict alone, at least UNKNOWN, with the reason why the report failed: the measurements
+    must not be lost with it."""
     plain = report(judged)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
     return dataclasses.replace(
