@@ -1,5 +1,5 @@
-"""What the type of a filesystem says about a mount: questions to the table of types. Pure; looks at
-nothing but the text of a mount.
+"""Questions about a mount that its filesystem type answers, through the table of types. Pure; looks
+at nothing but the text of a mount.
 
 Import budget: ``text``, ``typetable``; no pattern is compiled here, for this is imported in every
 start."""
@@ -90,8 +90,8 @@ def fills_up(mount: Mount) -> bool:
         return b"ro" not in mount.super_options
     if lacks_upper(mount) or is_snapshot(mount):
         return False
-    # Mounted ro by somebody; what the kernel has stopped after an error is still rw as a mount. A
-    # daemon of this machine that mounts itself ro shows an image, whatever it is called.
+    # Somebody mounted it ro; if the kernel stops a filesystem after an error, the mount is still
+    # rw. A daemon of this machine that mounts itself ro shows an image, whatever it is called.
     local = known.device or (is_fuse(mount) and not is_network(mount))
     made_ro = local and b"ro" in mount.options and b"ro" in mount.super_options
     return known.usage and not made_ro

@@ -63,18 +63,12 @@ def look_up(
     patience: lookups.Patience,
 ) -> Found:
     """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes."""
-    conditions = (
-        {}
-        if result is None
-        else {each.mount.identity: each.condition for each in result.findings if each.mount is not None}
-    )
+    findings = () if result is None else result.findings
+    conditions = {each.mount.identity: each.condition for each in findings if each.mount is not None}
     ground = Ground(mounts, visible, _closed(mounts, conditions))
     wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
-    wanted += (
-        []
-        if result is None
-        else [each.source for each in asked.declared if _is_bound_from(each) and each.source is not None]
-    )
+    if result is not None:
+        wanted += [source for source in map(_bound_from, asked.declared) if source is not None]
     known: dict[bytes, Lead] = {}
     unread: list[bytes] = []
     for name in dict.fromkeys(wanted) if asked.links else ():
@@ -161,15 +155,17 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
     each = dataclasses.replace(
         each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt
     )
-    if not _is_bound_from(each) or each.source is None:
+    directory = _bound_from(each)
+    if directory is None:
         return each
-    source = found.leads.of(each.source)
+    source = found.leads.of(directory)
     # Without knowing where the source leads, nothing is compared with it.
     return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
 
 
-def _is_bound_from(each: ExpectedMount) -> bool:
-    return each.source is not None and each.source.startswith(b"/") and each.is_bind
+def _bound_from(each: ExpectedMount) -> Optional[bytes]:
+    """The directory that a bind mount shows, as it was declared; None for other declarations."""
+    return each.source if each.source is not None and each.source.startswith(b"/") and each.is_bind else None
 
 
 def _alias(how: str, name: bytes, lead: Lead) -> str:

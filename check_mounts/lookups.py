@@ -201,8 +201,7 @@ class _Inquiry:
 
 
 def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
-    """The lead of a name by the text of the mount table; None if somebody must read links for
-    it."""
+    """The lead of a name by the text of the mount table; None if links must be read for it."""
     unread: list[bytes] = []
 
     def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:

@@ -3,7 +3,7 @@ them. Pure.
 
 The kernel lists a mount by the path that has no link in it, but people write the path that they are
 used to: /home although that is a link to /var/home. The text of the mount table settles most names:
-a path with a mount on it, or below it, is a directory and no link. For the others somebody must
+a path with a mount on it, or below it, is a directory and no link. For the others a process must
 read the links on the way, which only workers do (:mod:`check_mounts.lookups`)."""
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from check_mounts.grammars import Grammar
 
 
 class Protocol(enum.Enum):
-    """What a client speaks with its server. Whatever depends on it is chosen by this, not by the
-    type's name: one protocol may have several."""
+    """The protocol between a client and its server. Code that depends on it asks for it, and not
+    for the type's name: one protocol may have several names."""
 
     NFS = enum.auto()
     SMB = enum.auto()
@@ -32,7 +32,7 @@ class Protocol(enum.Enum):
 
 
 class Traits(NamedTuple):
-    """What a type is like. Without arguments: a local filesystem without peculiarities.
+    """The traits of a type. Without arguments: a local filesystem without peculiarities.
 
     Its nature:
     ``pseudo``: it shows the kernel's own state, with no storage behind it. ``network``: it depends
@@ -252,7 +252,7 @@ _also(
 _also(b"lustre lustre_lite zfs ceph quobyte fuse.quobyte rclone fuse.rclone", logins=False)
 _also(b"sshfs glusterfs", faithful=True)
 
-# Names of one and the same: what is declared as the one may be shown as the other.
+# Names of one filesystem: a mount that was declared by one name may be shown by another.
 FAMILIES = tuple(
     frozenset(names.split())
     for names in (
