@@ -1,5 +1,5 @@
-"""The clocks that times are read from, each with a type of its own, so that a time of one cannot
-be compared with a time of another.
+"""The clocks that we read times from. Each has a type of its own, so that a time of one cannot be
+taken for a time of another.
 
 Import budget: ``time``, ``typing``.
 
@@ -7,14 +7,14 @@ Import budget: ``time``, ``typing``.
   the host is suspended, so a wait does not run out meanwhile. It means nothing outside this boot.
 - ``Boottime``: seconds on CLOCK_BOOTTIME, for what another process reads later (the status file,
   the registry, notes). It counts a suspension, and nobody can set it. Written beside the boot's ID.
-- ``Epoch``: seconds since 1970 (time(2)), for people and servers. It may be set at any moment, so
-  nothing is decided by it.
+- ``Epoch``: seconds since 1970 (time(2)), for people and servers. The host's clock may be set at
+  any moment, so nothing is decided by it.
 
 A duration is a plain ``float`` of seconds: the difference of two times of one clock. The sum of a
 time and a duration is a ``float``, too, until it is given its type again: ``Monotonic(now + 5)``.
 
-The watcher, the notes and the fast path of ``--cached`` have no time to import this, and use plain
-numbers."""
+The watcher, the notes and the fast path of ``--cached`` do not import this, to save time, and use
+plain numbers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ PAST = Monotonic(0.0)
 # Due then is a task that waits for its descriptor alone.
 NEVER = Monotonic(float("inf"))
 
-# The function itself: the pool asks it several times for each answer, and a call in between costs.
+# The function itself: the pool calls it several times for each answer, and a wrapper would cost.
 monotonic = cast("Callable[[], Monotonic]", time.monotonic)
 
 
 def after(seconds: float) -> Monotonic:
-    """The time in so many seconds from now."""
+    """The time in ``seconds`` from now."""
     return Monotonic(time.monotonic() + seconds)
 
 
 def boottime() -> Boottime:
-    """The time now, for what outlives this process."""
+    """The time now, for records that outlive this process."""
     return Boottime(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 

@@ -24,7 +24,7 @@ _through = _Through()
 
 
 def say_to(write: "Callable[[str], object]") -> None:
-    """From now on, the traceback of each defect is written with this, in lines."""
+    """Write the traceback of each defect with this from now on, in lines."""
     _through.write = write
 
 
@@ -35,8 +35,8 @@ def to_stderr(lines: str) -> None:
 
 
 def say(error: BaseException) -> None:
-    """Say where an exception comes from, if that was asked for. Raises nothing: this is called in
-    the last boundaries, where memory may be what is lacking."""
+    """Write where an exception comes from, if ``--debug`` asks for that. Raises nothing: the last
+    boundaries call this, where memory may be lacking."""
     if _through.write is None:
         return
     try:
@@ -52,8 +52,8 @@ def place(error: BaseException) -> str:
 
 
 def traceback(error: BaseException) -> "list[str]":
-    """The traceback in the form that Python gives it; that of what the exception was caused by
-    comes first."""
+    """The lines of a traceback, in Python's form; the traceback of the exception's cause comes
+    first."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return [
         *(traceback(before) if before is not None else ()),

@@ -1,5 +1,5 @@
 """The memory that a pool shares with its workers: each has a desk there, on which it notes what it
-is at. The parent reads it although the worker hangs.
+is at. The parent can read the note although the worker hangs.
 
 Import budget: ``mmap``, ``struct``; clocks. No dataclass here, in crew or in forked: each costs
 every run half a millisecond."""
@@ -19,8 +19,8 @@ _BEGAN, _KEY = struct.Struct("<d"), struct.Struct("<I")
 _KEY_AT, _PROGRESS_AT, _SIZE = 8, 16, 64
 PROGRESS_SIZE = _SIZE - _PROGRESS_AT
 NOTHING_NOTED = bytes(PROGRESS_SIZE)
-# The time when it began is this one from when it has an answer: 496 of the survey's answers fill a
-# pipe, and then it is the parent that keeps the worker waiting.
+# A worker that has an answer notes this in place of the time when it began: 496 of the survey's
+# answers fill a pipe, and then it is the parent that keeps the worker waiting.
 ANSWERING = Monotonic(float("inf"))
 
 
@@ -45,19 +45,21 @@ class Desks:
     # -- in the parent
 
     def clear(self, slot: int) -> None:
-        """Make room for a new worker."""
+        """Clear a desk for a new worker."""
         self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)
 
     def claim(self, slot: int) -> tuple[int, Monotonic]:
-        """The key of the request that a worker says it is at (-1: none), and since when it is, or
-        ANSWERING."""
+        """The claim of a worker: the key of the request that it is at (-1: none), and since when,
+        or ANSWERING."""
         desk = slot * _SIZE
         key = _KEY.unpack_from(self._memory, desk + _KEY_AT)[0] - 1
-        # Whatever it notes: not before there was a pool. Of NaN, max() takes the first.
+        # Whatever it notes, it did not begin before the pool existed. With NaN, max() takes the
+        # first.
         return key, max(self._opened, _BEGAN.unpack_from(self._memory, desk)[0])
 
     def progress(self, slot: int) -> bytes:
-        """What a worker noted last: PROGRESS_SIZE bytes, zeroes where it noted nothing."""
+        """The progress that a worker noted last: PROGRESS_SIZE bytes, zeroes where it noted
+        none."""
         return self._memory[slot * _SIZE + _PROGRESS_AT : (slot + 1) * _SIZE]
 
     # -- in the worker
@@ -78,7 +80,7 @@ class Desks:
         self._note_time(slot, ANSWERING)
 
     def leave(self, slot: int) -> None:
-        """Note that the worker is at nothing."""
+        """Note that the worker is at no request."""
         _KEY.pack_into(self._memory, slot * _SIZE + _KEY_AT, 0)
 
     def _note_time(self, slot: int, began: float) -> None:

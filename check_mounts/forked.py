@@ -1,8 +1,8 @@
-"""The worker's side of a pool: how a forked child leaves its parent's things behind, and how it
-serves requests until it is killed or the parent is gone.
+"""The worker's side of a pool: how a forked child leaves its parent's descriptors, signals and
+groups behind, and how it serves requests until it is killed or the parent is gone.
 
 Import budget: ``os``, ``struct``; ``signal`` through signals, ctypes and fcntl through syscalls.
-All is loaded before the fork: what a hung filesystem holds cannot be loaded in a worker."""
+All is loaded before the fork: a worker cannot load a module from a filesystem that hangs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ REQUEST_FD, ANSWER_FD = 3, 4
 KEY = struct.Struct("<I")  # a request
 HEAD = struct.Struct("<IB")  # of an answer: its key, and whether it is the worker's last
 
-# Serves a request: the answer, and whether the worker can serve no other after it.
+# Serves a request; returns the answer, and whether the worker can serve no other after it.
 Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 
 class Life:
-    """What all workers of one pool have in common: what they do, where they note it, where their
-    requests come from, whom they serve and with which supplementary groups (None: the parent's,
-    unless it is root, whose workers have none)."""
+    """All that the workers of one pool have in common: their handler, their desks, the pipe that
+    their requests come from, their parent and their supplementary groups (None: those of the
+    parent, but workers of root have none)."""
 
     def __init__(
         self, handler: Handler, desks: Desks, request_fd: int, parent: int, groups: Optional[tuple[int, ...]]
@@ -33,7 +33,7 @@ class Life:
         self.handler, self.desks, self.request_fd, self.parent, self.groups = handler, desks, request_fd, parent, groups
 
     def live(self, slot: int, answer_fd: int, devnull: int) -> NoReturn:
-        """Be a worker. Whatever happens, it never returns into the parent's code."""
+        """Be a worker. Whatever happens, this never returns into the parent's code."""
         try:
             settle(self.request_fd, answer_fd, devnull, self.parent, self.groups)
             self._serve(slot)
@@ -60,25 +60,25 @@ def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: O
     try:
         os.setsid()
     except OSError:
-        pass  # a filter: then what is sent to the caller's group comes here, too
+        pass  # a filter: then signals to the caller's group come here, too
     _keep_only(request_fd, answer_fd, devnull)
     os.chdir("/")
     try:
         if groups is not None or os.geteuid() == 0:
             privilege.drop_groups(groups or ())
     except OSError:
-        pass  # no CAP_SETGID: as far as the caller may
+        pass  # no CAP_SETGID: then the caller's groups stay
     syscalls.set_name(b"check_mounts:w")
     processes.survive_shutdown()
     processes.die_with_parent(parent)
 
 
 def _keep_only(request_fd: int, answer_fd: int, devnull: int) -> None:
-    """Close all descriptors but these two, and have /dev/null as stdin, stdout and stderr.
+    """Close all descriptors but these two, and put /dev/null in place of stdin, stdout and stderr.
 
     nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker
     that cannot die would keep them open for ever."""
-    # Up and out of the way first: the two may have any number, 3 and 4 swapped included.
+    # First copy the two out of the way: they may have any number, even 3 and 4 swapped.
     keep = [os.dup(fd) for fd in (request_fd, answer_fd)]
     while min(keep) <= ANSWER_FD:
         keep = [os.dup(fd) for fd in keep]

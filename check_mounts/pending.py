@@ -13,8 +13,8 @@ from check_mounts import syscalls
 from check_mounts.clocks import monotonic
 from check_mounts.forked import KEY
 
-# When a request that no worker seems to have is lost. One may lose the processor before it has
-# noted what it took.
+# After this time, in seconds, a request that no worker seems to have is lost. A worker may lose the
+# processor before it has noted what it took.
 LOST_AFTER = 2.0
 
 
@@ -33,7 +33,7 @@ class Pending:
     """Requests by their keys (32 bits). The pipe holds those that were sent and not taken."""
 
     def __init__(self) -> None:
-        """Raises OSError; then nothing is left open."""
+        """Raises OSError. Then nothing is left open."""
         self._open: dict[int, _Request] = {}
         self._unsent: deque[int] = deque()
         self._misses_some = False
@@ -60,11 +60,11 @@ class Pending:
         return self._open[key].timeout
 
     def close_one(self, key: int) -> None:
-        """A request has its event."""
+        """Close a request, which has its event."""
         self._open.pop(key, None)
 
     def take_all(self) -> list[int]:
-        """Give up all requests; their keys."""
+        """Give up all requests; return their keys."""
         keys = list(self._open)
         self._open.clear()
         self._unsent.clear()
@@ -72,7 +72,7 @@ class Pending:
 
     @property
     def all_sent(self) -> bool:
-        """Whether each is in the pipe, or was."""
+        """Whether all requests were written into the pipe."""
         return not self._unsent
 
     def send(self) -> None:
@@ -83,18 +83,18 @@ class Pending:
             try:
                 os.write(self._send_fd, b"".join(map(KEY.pack, keys)))
             except OSError:
-                # Full: thousands are waiting, more after the next answers. Or no memory, and more a
-                # little later.
+                # The pipe is full, with thousands of requests: send more after the next answers. Or
+                # no memory: send more a little later.
                 return
             for _ in keys:
                 self._unsent.popleft()
 
     def lost(self, known: int) -> list[int]:
-        """Give up the requests that nobody has; their keys. They were taken by a worker that was
+        """Give up the requests that no worker has; return their keys. A worker took them that was
         killed before it could note that, or that answered nonsense.
 
         Only after a while, because a worker may just be about to note what it took. ``known``: how
-        many have a worker or an answer."""
+        many requests have a worker or an answer."""
         if known or self._unsent or bytes_waiting(self.request_fd) != 0:
             self._miss_none()
             return []
@@ -117,7 +117,7 @@ class Pending:
             self._misses_some = False
 
     def close(self) -> None:
-        """Close the pipe. Workers that wait for a request end with that."""
+        """Close the pipe. Workers that wait for a request then end."""
         for fd in (self._send_fd, self.request_fd):
             syscalls.close(fd)
 

@@ -1,4 +1,4 @@
-"""What the daemon's loop, and a run that waits, can go on with: a pass, a delivery, a file being
+"""The work that the daemon's loop, or a single run, waits for: a pass, a delivery, a file being
 written.
 
 Import budget: ``typing``; clocks."""
@@ -11,11 +11,11 @@ from check_mounts.clocks import PAST, Monotonic
 
 
 class Task(Protocol):
-    """Work whose waiting is left to its owner, so that one loop can wait for many tasks.
+    """Work that leaves the waiting to its owner, so that one loop can wait for many tasks.
 
     The owner calls :meth:`step` whenever :meth:`fileno` is readable and when the task is
-    :attr:`due`, until it is :attr:`done`; then it takes the result, by whatever method the task has
-    for that, and never steps it again.
+    :attr:`due`, until it is :attr:`done`. Then the owner takes the result, through the task's own
+    method for that, and never steps it again.
 
     - A step never blocks beyond ``until``. What may hang is done in a worker of the task's own.
     - A step raises nothing that a mount, a server or a lack of memory can cause: the task keeps
