@@ -71,7 +71,7 @@ def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
     )
 
 
-def _compare_one(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdict:
+def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdict:
     """The verdict on a declaration with a mount at its mount point."""
     if _is_mounted_early(expected, mount):
         expected = dataclasses.replace(expected, source=None, fs_type=None)
@@ -152,7 +152,7 @@ def _verdict(expected: ExpectedMount, table: Mounted) -> _Verdict:
     if mount is None:
         return _absent(expected, False, table)
     if not filesystems.is_trigger(mount) or filesystems.traits(expected.fs_type or b"").trigger:
-        return _compare_one(expected, mount, table)
+        return _verdict_on(expected, mount, table)
     return _Verdict(expected, mount) if expected.automount else _absent(expected, True, table)
 
 
@@ -170,7 +170,7 @@ def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table
         for mount in table.at[expected.mount_point]
         if mount != verdict.mount and not filesystems.is_trigger(mount)
     ]
-    if position < len(others) - 1 and any(_compare_one(expected, mount, table).condition is None for mount in beneath):
+    if position < len(others) - 1 and any(_verdict_on(expected, mount, table).condition is None for mount in beneath):
         return _Verdict(expected, verdict.mount)
     if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
         return _Verdict(expected, excuse="another declaration of this mount point is met")
@@ -196,6 +196,7 @@ def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
 
 
 def _verdicts(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Verdict]:
+    """The verdicts on all declarations, with those that others excuse."""
     points: dict[bytes, list[_Verdict]] = {}
     for one in expected:
         points.setdefault(one.mount_point, []).append(_verdict(one, table))
@@ -221,10 +222,13 @@ def _told(verdicts: Sequence[_Verdict]) -> str:
     return "; ".join(f"{words} ({', '.join(dict.fromkeys(places))})" for words, places in origins.items())
 
 
-class Held(NamedTuple):
-    """The results of all declarations: see :func:`compare`. ``empty`` holds those of which nothing
-    could be compared, ``uncompared`` the options of others that could not be, in words. ``late`` is
-    the number of declarations that were not looked at."""
+class Results(NamedTuple):
+    """The results of all declarations.
+
+    ``deviations``: one Finding for each mount point, in the order of the declarations. ``excused``:
+    the declared mounts that are absent and may be. ``empty``: a Finding for each declaration of
+    which nothing could be compared. ``uncompared``: the options of others that could not be, in
+    words. ``late``: the number of declarations that were not looked at."""
 
     deviations: list[Finding]
     excused: list[Excused]
@@ -233,41 +237,28 @@ class Held(NamedTuple):
     late: int = 0
 
 
-def compare(
-    expected: Iterable[ExpectedMount],
-    mounts: Iterable[Mount],
-    visible: Collection[int],
-    ignore_options: Sequence[Glob] = (),
-    devices: Union[Devices, Compared, None] = None,
-) -> tuple[list[Finding], list[Excused]]:
-    """The deviations, one Finding for each mount point in the order of the declarations; and the
-    declared mounts that are absent and may be.
-
-    ``visible`` holds the IDs of the mounts that paths lead to
-    (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
-    as a whole are not compared. ``devices`` knows whether two names stand for one device."""
-    held = hold(expected, mounts, visible, ignore_options, devices)
-    return held.deviations, held.excused
-
-
-def hold(
+def compared(
     expected: Iterable[ExpectedMount],
     mounts: Iterable[Mount],
     visible: Collection[int],
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
     late: Callable[[], object] = lambda: None,
-) -> Held:
-    """The deviations as :func:`compare` returns them, and what could not be compared. Once it is
-    ``late``, no further declaration is looked at."""
+) -> Results:
+    """The declarations compared with the mount table.
+
+    ``visible`` holds the IDs of the mounts that paths lead to
+    (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
+    as a whole are not compared. ``devices`` knows whether two names stand for one device. Once it
+    is ``late``, no further declaration is looked at."""
     expected = list(expected)
     table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     table.declare(expected)
     verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
-    return _held(verdicts, len(expected) - len(verdicts))
+    return _results(verdicts, len(expected) - len(verdicts))
 
 
-def _held(verdicts: Sequence[_Verdict], late: int) -> Held:
+def _results(verdicts: Sequence[_Verdict], late: int) -> Results:
     bad: dict[bytes, list[_Verdict]] = {}
     excused: list[Excused] = []
     empty: list[Finding] = []
@@ -285,7 +276,7 @@ def _held(verdicts: Sequence[_Verdict], late: int) -> Held:
         elif verdict.uncompared:
             uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
     deviations = [_deviation(point, group) for point, group in bad.items()]
-    return Held(deviations, excused, empty, uncompared, late)
+    return Results(deviations, excused, empty, uncompared, late)
 
 
 def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Finding:

@@ -15,7 +15,7 @@ from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Moun
 from check_mounts.selection import Filters, Glob
 
 if TYPE_CHECKING:
-    from check_mounts.compare import Held
+    from check_mounts.compare import Results
     from check_mounts.devices import Compared
 
 
@@ -51,10 +51,10 @@ def held_against(
     ``devices`` knows which declared devices are the mounted ones. ``late`` returns what came first
     once there is no time left; then no further mount is looked at."""
     declarations = _declarations(survey, filters, demands, late)
-    held = _compared(declarations, mounted_now, devices, late)
+    results = _compared(declarations, mounted_now, devices, late)
     survey = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
-    survey = _with_left(survey, late(), 0 if held is None else held.late)
-    return survey if held is None else _with_held(survey, held)
+    survey = _with_left(survey, late(), 0 if results is None else results.late)
+    return survey if results is None else _with_results(survey, results)
 
 
 def _with_left(survey: Survey, came: Optional[str], count: int) -> Survey:
@@ -68,12 +68,12 @@ def _with_left(survey: Survey, came: Optional[str], count: int) -> Survey:
     return dataclasses.replace(survey, findings=(*survey.findings, found))
 
 
-def _with_held(survey: Survey, held: Held) -> Survey:
+def _with_results(survey: Survey, results: Results) -> Survey:
     """The survey with the results of the comparison."""
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
     missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
-    for deviation in (*held.deviations, *held.empty):
+    for deviation in (*results.deviations, *results.empty):
         place = None if deviation.mount is None else places.get(deviation.mount.mount_id)
         if place is not None:
             findings[place] = _deviating(findings[place], deviation)
@@ -81,10 +81,12 @@ def _with_held(survey: Survey, held: Held) -> Survey:
             findings.append(deviation)
     shown = {finding.mount_point for finding in findings}
     absent = [
-        f"{text.printable(each.mount_point)}: {each.detail}" for each in held.excused if each.mount_point not in shown
+        f"{text.printable(each.mount_point)}: {each.detail}"
+        for each in results.excused
+        if each.mount_point not in shown
     ]
     return dataclasses.replace(
-        survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(held.uncompared)
+        survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(results.uncompared)
     )
 
 
@@ -93,7 +95,7 @@ def _compared(
     mounted_now: Callable[[], Sequence[Mount]],
     devices: Optional[Compared],
     late: Callable[[], object],
-) -> Optional[Held]:
+) -> Optional[Results]:
     if not declarations:
         return None
     # A run without declarations does not load the comparison. With some, cli has loaded it before
@@ -101,7 +103,7 @@ def _compared(
     from check_mounts import compare
 
     mounts = mounted_now()
-    return compare.hold(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
+    return compare.compared(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
 
 
 def _declarations(

@@ -158,10 +158,10 @@ def test_a_line_of_fstab_is_not_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> compare.Held:
+def held(spec: str, fs_type: str = "tmpfs", options: str = "rw", more: str = "rw") -> compare.Results:
     words = (tuple(text.encode().split(b",")) for text in (options, more))
     there = Mount(9, 1, (0, 9), b"/", b"/m", next(words), (), fs_type.encode(), b"x", next(words))
-    return compare.hold([parse_spec(f"/m,{spec}".rstrip(",").encode())], [there], {9})
+    return compare.compared([parse_spec(f"/m,{spec}".rstrip(",").encode())], [there], {9})
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ class Bench:
     def deviations(self, mounts: list[Mount]) -> list[str]:
         entries, complaints = read_fstab(str(self.fstab))
         assert not complaints
-        found, _ = compare.compare(entries, mounts, mounttable.visible(mounts))
+        found, _ = compare.compared(entries, mounts, mounttable.visible(mounts))[:2]
         return [part for one in found for part in one.detail.rpartition(" (")[0].split("; ")]
 
 

@@ -21,7 +21,7 @@ def mount(fs_type: str, more: str = "rw", options: str = "rw,relatime", point: s
 def told(declared: str, there: Mount, *others: Mount, source: str = "") -> list[str]:
     options = mountoptions.split_options(declared.encode())
     entry = ExpectedMount(there.mount_point, source.encode() or None, None, options, "fstab")
-    found, _ = compare.compare([entry], [there, *others], {9, *(other.mount_id for other in others)})
+    found, _ = compare.compared([entry], [there, *others], {9, *(other.mount_id for other in others)})[:2]
     return [part for one in found for part in one.detail.replace(" (fstab)", "").split("; ")]
 
 
@@ -507,7 +507,7 @@ def of_fstab(
     entries, complaints = read_fstab(str(fstab))
     assert complaints == []
     mounts, _ = mounttable.parse(table.encode())
-    found, _ = compare.compare(entries, mounts, mounttable.visible(mounts))
+    found, _ = compare.compared(entries, mounts, mounttable.visible(mounts))[:2]
     return [(one.condition, one.detail.partition(" (/")[0]) for one in found]
 
 
@@ -559,7 +559,7 @@ def test_what_is_mounted_before_fstab_is_read(tmp_path: Path, line: str, shown: 
     assert of_fstab(tmp_path, words, table) == [(Condition.CHANGED, "nodev is not in force, but expected")]
     spec = f"{line.split()[1]},type={line.split()[2]}"
     mounts, _ = mounttable.parse(table.encode())
-    assert compare.compare([parse_spec(spec.encode())], mounts, {21, 22})[0]
+    assert compare.compared([parse_spec(spec.encode())], mounts, {21, 22})[0]
 
 
 def test_root_that_is_read_only_in_spite_of_noauto(tmp_path: Path) -> None:
