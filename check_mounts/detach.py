@@ -1,5 +1,5 @@
-"""The daemon leaves its caller: it goes on in a child, of which the caller waits for word that the
-daemon runs, or why it does not."""
+"""The daemon leaves its caller: a child goes on as the daemon, and the parent, for which the caller
+waits, ends when the child says that the daemon runs, or why it does not."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from check_mounts import processes
 from check_mounts.model import State
 from check_mounts.signals import Interrupts
 
-# How long the parent waits for word of its detached child, beyond the deadline of the first pass,
-# and for its end.
+# How long the parent waits for word from its child, beyond the deadline of the first pass, and for
+# the end of its child, in seconds.
 _PATIENCE = 10.0
-# How often is looked at what no event tells: that a process has ended.
+# How often to look whether a process has ended, which no event tells, in seconds.
 _MOMENT = 0.05
 
 Say = Callable[[State, str], None]
-# What is carried out in the child: it is given how to say why there is no daemon, and what to call
-# once there is one.
+# What the child does. The arguments say why there is no daemon, and that there is one.
 Serve = Callable[[Say, Callable[[], None]], State]
 
 
 def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> State:
-    """Have ``serve`` carried out in a child that has left its caller, and tell with ``say`` what
-    the child says first, which may take ``patience`` seconds. Both return: the child with what
-    ``serve`` gave, the parent with the state that its exit code says."""
+    """Do ``serve`` in a child that has left its caller, and pass its first words on to ``say``.
+    They may take ``patience`` seconds. Both processes return: the child with the result of
+    ``serve``, the parent with the state for its exit code."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -41,12 +40,12 @@ def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> Stat
         return State.UNKNOWN
     state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
     words = answer[1:].decode("utf-8", "surrogateescape")
-    say(state, words or "the daemon does not say whether it has started, see the log")
+    say(state, words or "the daemon has not said whether it has started: see the log")
     return state
 
 
 def _served(serve: Serve, interrupts: Interrupts, write: int) -> State:
-    """In the child."""
+    """In the child: leave the caller, and be the daemon."""
     interrupts.part()
     os.setsid()
     # Nothing of the caller's: a lock would be held, and a mount kept busy, as long as we live.
@@ -67,8 +66,8 @@ def _served(serve: Serve, interrupts: Interrupts, write: int) -> State:
 
 
 def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
-    """What the child says: empty where it has ended without a word, or the time is up; None where a
-    signal came first."""
+    """The first words of the child: empty where it has ended without any, or the time is up; None
+    where a signal came first."""
     poll = select.poll()
     for fd in (read, interrupts.wake_fd):
         poll.register(fd, select.POLLIN)
@@ -85,9 +84,9 @@ def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
 
 
 def _called_off(pid: int, name: str) -> str:
-    """End the child whose start a signal has called off; what has become of that.
+    """End the child, because a signal has called its start off; return what came of that, in words.
 
-    An init script takes a start that exits with 3 for failed: if a daemon ran all the same, the
+    An init script takes exit code 3 for a start that failed. If a daemon ran all the same, the
     script would not know of it, and the next start would be refused."""
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
@@ -100,6 +99,7 @@ def _called_off(pid: int, name: str) -> str:
 
 
 def _close_all_but(wanted: set[int]) -> None:
+    """Close all descriptors but these."""
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
@@ -113,6 +113,7 @@ def _close_all_but(wanted: set[int]) -> None:
 
 
 def _leave_terminal() -> None:
+    """Replace stdin, stdout and stderr by /dev/null."""
     devnull = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(devnull, fd)

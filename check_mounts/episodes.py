@@ -1,5 +1,5 @@
-"""What is news of what is known, as lines of the log: which mount points are in trouble, and since
-when. No effects."""
+"""Trouble of mount points across passes: when it begins, changes and ends, as lines of the log. No
+effects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from check_mounts.policy import Judgement, answered, bad_lines, worst_of_each
 
 @dataclasses.dataclass(frozen=True)
 class _Episode:
-    """What is the matter with a mount point, ``since`` when, and since when it has not answered
-    (``hung``): CLOCK_BOOTTIME."""
+    """Trouble of one mount point: its condition, ``since`` when, and since when it has not answered
+    (``hung``). Times are on CLOCK_BOOTTIME."""
 
     condition: Condition
     state: State
@@ -25,23 +25,23 @@ class _Episode:
 
 @dataclasses.dataclass(frozen=True)
 class News:
-    """A change of one mount, as a line of the log. ``state`` is the state it has now."""
+    """A change of one mount, as a line of the log. ``state`` is the mount's new state."""
 
     state: State
     line: str
 
 
 class Episodes:
-    """Which mount points are in trouble, since when, and what cannot be understood. Each change is
-    told once."""
+    """The mount points in trouble, and the lines that could not be understood. Each change is told
+    once."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
         self._not_understood: dict[object, str] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
-        """What has changed since the last call. ``now`` is on CLOCK_BOOTTIME; ``mounted`` are all
-        mount points of the table."""
+        """Take in new judgements; the changes since the last call. ``now`` is on CLOCK_BOOTTIME;
+        ``mounted`` has all mount points of the table."""
         news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
         present = worst_of_each(judgements)
         for mount_point, judgement in present.items():
@@ -50,15 +50,15 @@ class Episodes:
                 news.append(News(judgement.state, line))
         for gone in [mount_point for mount_point in self._open if mount_point not in present]:
             was = self._open.pop(gone).condition
-            # The filters or the configuration may leave it alone from now on; or nobody expects it
-            # any more.
+            # The filters or the configuration may leave it out from now on, or it may no longer be
+            # expected.
             what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
             news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
         return news
 
     def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
-        """Lines of the mount table, of fstab and the like: they have no mount point, and are known
-        by what is wrong with them."""
+        """The same for lines of the mount table, of fstab and the like: they have no mount point,
+        and are told apart by what is wrong with them."""
         before, self._not_understood = self._not_understood, {}
         news: list[News] = []
         for judgement in judgements:
@@ -75,7 +75,7 @@ class Episodes:
         finding, condition = judgement.finding, judgement.condition
         before = self._open.get(mount_point)
         if condition is Condition.BLOCKED:
-            return None  # what it hangs from is the news
+            return None  # the mount that it is below is the news
         if condition is Condition.OK:
             self._open.pop(mount_point, None)
             return None if before is None else _recovery(mount_point, before, now)
@@ -98,8 +98,8 @@ class Episodes:
 
 
 def _line_key(finding: Finding) -> object:
-    """What a line is known by. The same line of the mount table has another number once a mount
-    before it has come or gone."""
+    """What tells a line from others. The same line of the mount table has another number once a
+    mount before it has come or gone."""
     line = finding.line
     if line is None:
         return finding.detail
@@ -114,8 +114,8 @@ def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two greatest units that say
-    anything."""
+    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two largest units that are not
+    zero."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -125,8 +125,8 @@ def duration_words(seconds: float) -> str:
 
 
 def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, int]], seconds: float) -> str:
-    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of
-    MountStatusMonitor."""
+    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, as MountStatusMonitor words it,
+    whose log some sites have rules for."""
     bad: dict[Condition, int] = {}
     for judgement in judgements:
         if judgement.state is not State.OK and judgement.finding.is_mount:

@@ -1,5 +1,5 @@
-"""The directory of the result, and what else the daemon writes to: which files are its own, and
-whether something may hang that has been mounted over them."""
+"""The daemon's files: the directory of the result, which it has for itself, and the file of the
+metrics. Something that hangs may be mounted over either."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Optional
 from check_mounts import cache, checking, directories, mounttable, replacing, text, walk
 from check_mounts.understood import Options, Service
 
-# How the files begin that we write beside each other, by what is added to the name of the result;
-# and that of the metrics.
+# How our files begin: those in the directory of the result, by what is added to its name, and the
+# file of the metrics.
 _PID = rb"\d+\n?\Z"
 _OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 
 
 class Refused(Exception):
-    """The directory cannot be ours; the message says why, on one line."""
+    """The daemon cannot have its files; the message says why, on one line."""
 
 
 class Home:
-    """The directory of the result, ours as long as we hold the lock in it.
+    """The directory of the result, which is ours as long as we hold the lock in it.
 
-    All is done by way of its descriptor: whatever becomes of the path, nothing is written anywhere
-    else."""
+    All access goes through its descriptor: whatever becomes of the path, nothing is written
+    anywhere else."""
 
     def __init__(self, service: Service, options: Options) -> None:
-        """Make it ours, and see that no other daemon uses it. Raises Refused."""
+        """Take the directory, unless another daemon uses it. Raises Refused."""
         self._service = service
         self._mountinfo = options.mountinfo
         self._table: Optional[int] = None
@@ -50,14 +50,14 @@ class Home:
         self._path, _, self.name = service.cache.rpartition("/")
         if service.metrics is not None:
             _check_metrics(service.metrics)
-        self.directory, self._lock = self._taken(starting=True)
+        self.directory, self._lock = self._take(starting=True)
 
     def may_hang(self, option: str) -> Optional[str]:
-        """Why whoever opens the file that an option names could hang now: something that does may
-        have been mounted over it or over a directory above. None where it could not.
+        """Why a process that opens the file of this option could hang now: something that hangs may
+        have been mounted over the file or over a directory above. None where it could not.
 
-        What was found last counts where the table cannot be read: that nothing can be checked is a
-        result, too."""
+        Where the mount table cannot be read, the last answer counts: that nothing can be checked is
+        a result, too, and has to be written."""
         try:
             self._look_at_table()
         except OSError:
@@ -65,9 +65,9 @@ class Home:
         return self._whys[option]
 
     def _look_at_table(self) -> None:
-        """Raises OSError."""
+        """Find out again what may hang. Raises OSError."""
         data = mounttable.contents(self._mountinfo)
-        if hash(data) == self._table:  # to understand a large one takes its time
+        if hash(data) == self._table:  # to parse a large one takes time
             return
         mounts = mounttable.parse(data, torn=True)[0]
         visible = frozenset(mounttable.visible(mounts))
@@ -76,7 +76,8 @@ class Home:
             self._whys[option] = next((why for why in whys if why is not None), None)
         self._table = hash(data)
 
-    def _taken(self, starting: bool = False) -> tuple[int, directories.Lock]:
+    def _take(self, starting: bool = False) -> tuple[int, directories.Lock]:
+        """Open the directory, make it if need be, and lock it. Raises Refused."""
         path, lock = self._path or "/", f"{self.name}.lock"
         where = text.printable_argument(path)
         try:
@@ -85,8 +86,8 @@ class Home:
             raise Refused(f"argument --cache: {where}: {error}") from None
         try:
             if self._service.cache == cache.DEFAULT_PATH:
-                # An earlier run may have made it for its memory alone, but NRPE's user is to read
-                # the result.
+                # An earlier run may have made it for itself alone, to remember stuck probes. But
+                # NRPE's user must be able to read the result.
                 os.fchmod(fd, 0o755)
             if starting:
                 for suffix, pattern in _OURS.items():
@@ -106,7 +107,8 @@ class Home:
         raise Refused(why)
 
     def _tell_pid(self, directory: int) -> None:
-        """For administrators and their scripts; nothing here depends on it."""
+        """Write our process ID to a file, for administrators and their scripts. Nothing here
+        depends on it."""
         name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
         try:
             if directories.beginning(directory, name) != words:
@@ -115,18 +117,18 @@ class Home:
             pass
 
     def see_to_it(self) -> None:
-        """If somebody has removed the lock, or the whole directory, make all of it again. Raises
-        Refused; OSError where it cannot be said whether somebody has."""
+        """Make the lock, or the whole directory, again if somebody has removed it. Raises Refused;
+        OSError where that cannot be found out."""
         if self._lock.holds and _is_same(self.directory, self._path or "/"):
             self._tell_pid(self.directory)
             return
-        directory, lock = self._taken()
+        directory, lock = self._take()
         self.close()
         self.directory, self._lock = directory, lock
 
     def close(self) -> None:
-        """Leave it. A lock that something may have been mounted over is not looked at, and ends
-        with the process."""
+        """Leave the directory. A lock that something may have been mounted over is not touched: it
+        ends with the process."""
         if self.may_hang("--cache") is None:
             if self._lock.holds:
                 replacing.remove(self.directory, f"{self.name}.pid")
@@ -135,8 +137,8 @@ class Home:
 
 
 def _is_same(directory: int, path: str) -> bool:
-    """Whether a path leads to an open directory. Raises OSError where that cannot be said: no
-    descriptor, no memory."""
+    """Whether a path leads to this open directory. Raises OSError where a lack of descriptors or
+    memory keeps us from finding out."""
     try:
         fd = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -151,8 +153,8 @@ def _is_same(directory: int, path: str) -> bool:
 
 
 def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
-    """Raises Refused where there is something that we have not written: it would be replaced,
-    whatever it is."""
+    """Refuse a file that we have not written: it would be replaced, whatever it is. Raises
+    Refused."""
     shown = text.printable_argument(path)
     try:
         beginning = directories.beginning(directory, path.rpartition("/")[2])
@@ -165,8 +167,10 @@ def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[byte
 
 
 def _check_metrics(path: str) -> None:
-    """The same for metrics. That their directory cannot be opened is said, once, whenever they are
-    written: it may come."""
+    """Refuse a file of metrics that we have not written. Raises Refused.
+
+    Its directory need not be there yet: whether it can be opened is found out, and logged, whenever
+    metrics are written."""
     try:
         directory, _ = open_above(path)
     except OSError:
@@ -178,7 +182,7 @@ def _check_metrics(path: str) -> None:
 
 
 def open_above(path: str) -> tuple[int, str]:
-    """The directory that a file is in, open, and its name there. Raises OSError; ELOOP where a
-    symbolic link leads to it."""
+    """Open the directory that a file is in; its descriptor, and the name of the file there. Raises
+    OSError; ELOOP where a symbolic link leads to the directory."""
     directory, _, name = path.rpartition("/")
     return walk.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name

@@ -1,10 +1,10 @@
-"""What is known of every mount across passes.
+"""Answers of all mounts across passes.
 
 A pass over all mounts, or over a few that are new or may have recovered, is merged into what is
-known: of two answers the later one counts, whichever pass it is of. (Of two passes the one that
-began first may ask a mount last: it waits while the other is there.) What hung is well again only
-once a probe has come back, also where another mount has taken the place of one that hung or was
-missing. No effects; of the system only the clocks are looked at."""
+known. Of two answers the later one counts, whichever pass it comes from. (Of two passes, the one
+that began first may ask a mount last: it waits while the other asks.) A mount that hung is well
+again only once a probe has come back, also where another mount has taken the place of one that hung
+or was missing. No effects; only the clocks are read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from check_mounts.model import Condition, Finding, Mount, MountIdentity, Survey
 from check_mounts.mounttable import Table
 from check_mounts.selection import Selection
 
-# By how many seconds two clocks that are read one after the other seem to have moved against each
-# other, at the most, if neither was set.
+# Two clocks that are read one after the other may seem to have moved against each other by this
+# many seconds; by more only if one was set.
 _CLOCK_WAS_SET = 0.5
 
 
@@ -32,8 +32,8 @@ class _Answer:
 
 
 class Known:
-    """What is known of the mounts that are to be probed. ``passes`` counts those over all mounts;
-    ``last`` is the newest of them."""
+    """What is known of the mounts that should be probed. ``passes`` counts the passes over all
+    mounts; ``last`` is the result of the newest."""
 
     def __init__(self) -> None:
         self.passes = 0
@@ -41,15 +41,16 @@ class Known:
         self._answers: dict[MountIdentity, _Answer] = {}
         self._table: Table = ([], [])
         self._chosen: Optional[Selection] = None
-        # What the last survey was made of.
+        # What the last survey was made from.
         self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
-        # What was last concluded of each mount point.
+        # The last conclusions about each mount point.
         self._concluded: dict[bytes, list[Finding]] = {}
-        # When what hangs was first found so (CLOCK_BOOTTIME); until a probe comes back.
+        # When each mount that hangs was first found to hang (CLOCK_BOOTTIME), until a probe comes
+        # back.
         self._hung_since: dict[MountIdentity, Boottime] = {}
-        # What was moved since it was asked, if it did not answer.
+        # Mounts that did not answer, and that were moved since.
         self._moved: set[MountIdentity] = set()
-        # Which of these were asked once more because their probe had ended.
+        # Mounts that hang, and were asked once more because their probe had ended.
         self._tried_again: set[MountIdentity] = set()
         # When each mount point last answered (CLOCK_BOOTTIME).
         self._last_success: dict[bytes, float] = {}
@@ -57,11 +58,11 @@ class Known:
         self._booted = epoch_of(Boottime(0.0))
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
-        """Take note of the mount table: (what is to be probed and nothing is known of, whether
-        anything is not as last told).
+        """Take in the mount table; (the mounts that should be probed and of which nothing is known,
+        whether anything is other than last told).
 
-        Of what was moved what is bad is known until it has been asked at its new place; that it was
-        well there is not: it may be another mount with the same ID."""
+        If a mount was moved, a bad answer counts until the mount has been asked at its new place. A
+        good answer does not: this may be another mount with the same ID."""
         different = self._told is not None and (table, chosen.missing) != self._told
         self._table, self._chosen = table, chosen
         present = {mount.identity: mount for mount in chosen.selected}
@@ -87,7 +88,7 @@ class Known:
         self._moved.discard(key)
 
     def merge(self, result: Survey, whole: bool, noted: Mapping[int, float]) -> None:
-        """Take in the answers of a pass. ``whole``: it asked all mounts. ``noted``: when each
+        """Take in the answers of a pass. ``whole``: the pass asked all mounts. ``noted``: when each
         answer came, by mount ID."""
         if whole:
             self.passes += 1
@@ -98,7 +99,7 @@ class Known:
         for found in result.findings:
             key = None if found.mount is None else found.mount.identity
             if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
-                continue  # gone, or to be asked at its new place
+                continue  # it is gone, or has to be asked at its new place
             finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
             if finding.outcome is not None and not meaning.of(finding.condition).doubtful:
                 at = begun + result.duration - (now - when)
@@ -108,8 +109,8 @@ class Known:
                 self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
     def _with_age(self, key: MountIdentity, finding: Finding, begun: Boottime) -> Finding:
-        """The finding, which says since when it hangs where that is not since this pass, which
-        began then (CLOCK_BOOTTIME)."""
+        """The finding; where its mount has hung since before this pass, the finding says since
+        when. ``begun``: when the pass began."""
         if finding.condition is Condition.TIMED_OUT:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
@@ -122,13 +123,13 @@ class Known:
         return finding
 
     def wants_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
-        """Whether something hangs whose probe is no more, and that has not been asked since: it may
-        have answered right after the probe was killed, and nothing else would tell. ``held`` are
-        processes that have ended, but had not heeded SIGKILL, ``soon`` those that ended soon after
-        it.
+        """Whether a mount that hangs should be asked again, because its probe has ended since: the
+        mount may have answered right after the probe was killed, and nothing else would tell.
+        ``held`` are processes that have ended, but long after SIGKILL; ``soon`` those that ended
+        soon after it.
 
-        Without ``held`` it is true once for each hang: where probes can be killed (NFS) they all
-        end like this, and it would be asked for ever."""
+        Without ``held`` this is true once for each hang. Where probes can be killed (NFS) they all
+        end like this, and the mount would be asked again for ever."""
         gone: set[MountIdentity] = set()
         for key, known in self._answers.items():
             finding = known.finding
@@ -136,12 +137,12 @@ class Known:
                 self._answers[key] = dataclasses.replace(
                     known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
                 )
-                if finding.stuck_pid in held:  # it is asked again for that, and if it hangs again that is another time
+                if finding.stuck_pid in held:  # a hang after this is a new one
                     self._tried_again.discard(key)
                     continue
             elif finding.stuck_pid is not None or (finding.outcome is None and not soon):
-                # held still; or it shares the fate of another mount, which may be gone by the time
-                # that the process ends
+                # Its probe is still held. Or it shares the fate of another mount, which may be gone
+                # by the time that the process ends.
                 continue
             if finding.condition is Condition.TIMED_OUT:
                 gone.add(key)
@@ -150,7 +151,7 @@ class Known:
         return bool(held) or bool(new)
 
     def to_be_asked(self, new: set[MountIdentity], silent: bool) -> set[MountIdentity]:
-        """``new`` and what these hang from, as far as it is in doubt; with ``silent`` all that did
+        """``new`` and the mounts above these that are in doubt; with ``silent`` all mounts that did
         not answer, too."""
         assert self._chosen is not None
         wanted = set(new)
@@ -170,8 +171,8 @@ class Known:
 
     @property
     def last_success(self) -> dict[bytes, float]:
-        """When each mount point last answered, in seconds since the epoch: the same to the last
-        digit until the host's clock is set."""
+        """When each mount point last answered, in seconds since the epoch. The number stays the
+        same to the last digit until the host's clock is set."""
         booted = epoch_of(Boottime(0.0))
         if abs(booted - self._booted) > _CLOCK_WAS_SET:
             self._booted = booted
@@ -188,12 +189,12 @@ class Known:
 
     @property
     def table(self) -> Table:
-        """The same, with the lines that were not understood."""
+        """The mount table as it was last seen, with the lines that were not understood."""
         return self._table
 
     def survey(self) -> Survey:
-        """All of it, as one pass that had just ended would say it. What no pass has asked yet is
-        left out."""
+        """All that is known, as if one pass had just found it. A mount that no pass has asked yet
+        is left out."""
         chosen, last = self._chosen, self.last
         assert chosen is not None and last is not None
         self._told = self._table, chosen.missing
@@ -208,17 +209,17 @@ class Known:
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
     def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
-        """What is concluded now; but of a mount point where something is mounted that has not
-        answered yet, what was concluded before: of what was mounted there then, or that it was
-        missing. Nothing is well because somebody mounted something.
+        """The conclusions. But where a mount has not answered yet, its mount point keeps the
+        conclusions from before: about the mount that was there then, or that it was missing.
+        Nothing is well because somebody mounted something.
 
-        ``before`` says of mount points where what is declared there was before, by a link that
-        leads elsewhere now."""
+        ``before`` has mount points where something is declared, and where that was before, if a
+        link that leads there was changed."""
         earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
         kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
         if kept:
-            # All of it, also what is shadowed there: a mount that hangs and is covered now must not
-            # be both.
+            # All findings of these places, also shadowed mounts: a mount that hangs and is covered
+            # now must not be told as both.
             places = kept.keys() | {earlier[point] for point in kept}
             findings = [each for each in concluded.findings if each.mount_point not in places]
             for old in dict.fromkeys(earlier[point] for point in kept):
@@ -230,7 +231,7 @@ class Known:
         return concluded
 
     def _unasked(self) -> set[bytes]:
-        """The mount points where something is to be probed that nothing is known of."""
+        """The mount points of which nothing is known, though a mount there should be probed."""
         assert self._chosen is not None
         asked: set[bytes] = set()
         unasked: set[bytes] = set()
@@ -240,18 +241,18 @@ class Known:
 
 
 def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
-    """Whether a mount of this ID, device and type is not where it was when that was found of it."""
+    """Whether a mount is not where it was at the time of its finding."""
     return finding.mount is not None and finding.mount.place != mount.place
 
 
 def _as_mounted(finding: Finding, mount: Mount) -> Finding:
-    """The finding of a mount as it is mounted by now: with other options, or elsewhere."""
+    """The finding, with the mount as it is now: with other options, or elsewhere."""
     return (
         finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
     )
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:
-    """Nobody came round to ask what is known to hang: it still hangs, until a probe has come
-    back."""
+    """Whether a pass did not get to ask a mount that is known to hang: it still hangs, until a
+    probe has come back."""
     return known.condition is Condition.TIMED_OUT and finding.condition is Condition.UNPROBED

@@ -1,4 +1,4 @@
-"""The metrics on their way to their file."""
+"""The file that the metrics are written to, by a worker that can be given up."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.desks import Desk
 from check_mounts.home import Home, open_above
 
-# How long the metrics may be on their way to their file before their process is killed, and how
-# much longer the daemon stays for them at its end; how often is looked whether one has ended that
-# could not be killed. In seconds.
+# How long a worker may take to write the file before it is killed; how long the daemon waits for it
+# at its end; how often to look whether a worker has ended that could not be killed. In seconds.
 _LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
-# Why it could not write them, in bytes; nothing where it could.
+# The size of a worker's answer, in bytes: why it could not write the file, nothing where it could.
 _WRITE_ANSWER = 256
 
 
 class MetricsFile:
-    """The metrics on their way to their file, in a worker, for that may be on a local disk, and
-    such a one is frozen (fsfreeze(8)) for a snapshot or a backup now and then. Whoever makes a file
-    there then waits until it is thawed, no signal ends him, and nothing tells beforehand. One at a
-    time, so that no more than one process ever hangs; those that wait are replaced by what is
-    newer.
+    """Writes the metrics in a worker. The file may be on a local disk, which is frozen
+    (fsfreeze(8)) for a snapshot or a backup now and then. A process that makes a file there then
+    waits until the disk is thawed, no signal ends it, and nothing tells beforehand. There is one
+    worker at a time, so no more than one process ever hangs. Newer metrics replace those that wait.
 
-    A task that never ends (see tasks.Task). ``tell`` is told of each how it went: the path, and why
-    that file cannot be written, None where it is."""
+    A task that never ends (see tasks.Task). ``tell`` is called after each attempt, with the path
+    and why the file cannot be written; None where it was written."""
 
     done = False
 
@@ -46,7 +44,7 @@ class MetricsFile:
         self._left: list[int] = []
 
     def offer(self, path: str, data: bytes) -> None:
-        """These are the newest."""
+        """Write these, which are the newest."""
         self._path, self._waiting = path, data
         self.step()
 
@@ -76,7 +74,7 @@ class MetricsFile:
         why = self._home.may_hang("--metrics")
         if why is None:
             try:
-                # With our groups: where we may write, it may.
+                # With our groups, so that the worker may write wherever we may.
                 self._pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
             except OSError as error:
                 why = str(error.strerror)
@@ -97,7 +95,7 @@ class MetricsFile:
         if isinstance(event, workers.Answered):
             self._tell(self._path, event.answer.rstrip(b"\0").decode("utf-8", "replace") or None)
         elif isinstance(event, workers.Died):
-            self._tell(self._path, "the process that was to write it has ended")
+            self._tell(self._path, "the process that should have written it has ended")
         elif event is None:
             self._tell(self._path, f"no process could be started for it ({trouble})")
         else:
@@ -112,14 +110,14 @@ class MetricsFile:
         self._pool = None
 
     def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
-        """In the worker."""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE is to be an error like any other
+        """In the worker: write the file."""
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         why = _replace_metrics(self._path, self._given)
         return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
 
     def close(self) -> None:
-        """The end. What is under way or waits has a moment more: the file is to say how it was
-        last, with no half of another beside it."""
+        """Stop. A worker, and metrics that wait, have a moment more: the file should hold the last
+        state, without half of another file beside it."""
         until = after(_LAST_WRITE)
         while (self._pool is not None or self._waiting is not None) and not self._left and monotonic() < until:
             self.step(until)
@@ -128,9 +126,9 @@ class MetricsFile:
 
 
 def _replace_metrics(path: str, data: bytes) -> Optional[str]:
-    """Why the file cannot be written; None where it is.
+    """Replace the file; why that is not possible, None where it was done.
 
-    Unlike that of the result, its directory, or the one above (it does on Debian), may belong to
+    Unlike the directory of the result, this one, or the one above it (as on Debian), may belong to
     the exporter's user, who could mount something there, or lead us elsewhere by a symbolic link.
     """
     try:

@@ -496,7 +496,10 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
     for text_, said in (
         ("timeuot = 3", "The configuration is kept as it was"),
         ("timeout = x", "The configuration is kept as it was"),
-        (f"metrics = {tmp_path}/x.prom\nsubmit = command-file:{tmp_path}/none", "Needs a restart: another metrics"),
+        (
+            f"metrics = {tmp_path}/x.prom\nsubmit = command-file:{tmp_path}/none",
+            "Needs a restart: --metrics has changed",
+        ),
         ("submit = nsca:", "The configuration is kept as it was"),
         ("", "The configuration was read again"),
     ):
@@ -556,7 +559,7 @@ def test_another_state_directory_needs_a_restart(fuse: Fuse, daemon: Daemon, tmp
     daemon.signal(signal.SIGHUP)
     until(lambda: daemon.says("The configuration was read again"))
     daemon.until_checked(2)
-    assert daemon.says("Needs a restart: another state-dir")
+    assert daemon.says("Needs a restart: --state-dir has changed")
     assert remaining(1) == stuck
 
 
@@ -575,7 +578,7 @@ def test_a_file_that_comes_to_lie_on_what_hangs(
     link.symlink_to(hung / "file")
     if what == "config":
         daemon.signal(signal.SIGHUP)
-        until(lambda: daemon.says("The configuration is kept as it was: a file of it does not let itself be read"))
+        until(lambda: daemon.says("The configuration is kept as it was: one of its files cannot be read"))
     daemon.until_checked(3)
     remaining(2)  # that of the mount, and the one that tried
     assert not daemon.says("fstab has changed")

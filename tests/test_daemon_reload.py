@@ -21,7 +21,7 @@ __all__ = ["daemon"]
 
 pytestmark = pytest.mark.root
 
-_KEPT = "The configuration is kept as it was: a file of it does not let itself be read"
+_KEPT = "The configuration is kept as it was: one of its files cannot be read"
 _UNITS = "/usr/local/lib/systemd/system"
 
 

@@ -548,7 +548,7 @@ def test_a_process_that_is_killed_at_it_is_told_of(mounts: Mounts, daemon: Daemo
     (stuck,) = remaining(1)
     os.kill(stuck, signal.SIGKILL)
     disk.thaw()
-    words = f"Cannot write {file}: the process that was to write it has ended"
+    words = f"Cannot write {file}: the process that should have written it has ended"
     until(lambda: daemon.says(f"No longer: {words}"))
     assert daemon.lines.index(words) < daemon.lines.index(f"No longer: {words}")
 
