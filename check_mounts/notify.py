@@ -1,7 +1,7 @@
-"""sd_notify(3) without libsystemd: tell systemd that we are ready, well, and what we are at.
+"""sd_notify(3) without libsystemd: tell systemd that we are ready and well, and our status.
 
 Import budget: ``os``, ``socket``, ``time``. Without NOTIFY_SOCKET everything here does nothing, and
-nothing here ever blocks or raises: whether systemd listens is not what decides about the checks.
+nothing here ever blocks or raises: the checks do not depend on systemd.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Optional
 
 from check_mounts import text
 
-# systemd ignores a message of more than 4,096 bytes (NOTIFY_BUFFER_MAX). A character has four bytes
-# at the most.
+# In characters, of up to four bytes each: systemd ignores a message of more than 4,096 bytes
+# (NOTIFY_BUFFER_MAX).
 _LONGEST_STATUS = 1000
 _NO_WATCHDOG = 2**64 - 1  # USEC_INFINITY
 
 
 class Notifier:
-    """Who is told is in NOTIFY_SOCKET, for how often in WATCHDOG_USEC and WATCHDOG_PID
-    (sd_watchdog_enabled(3)).
+    """Sends messages to the socket that NOTIFY_SOCKET names. WATCHDOG_USEC and WATCHDOG_PID tell
+    how often systemd wants one (sd_watchdog_enabled(3)).
 
-    To be made in the process that systemd calls the main one. Values that make no sense are as good
-    as none."""
+    Make it in the process that systemd calls the main one. A value that makes no sense counts as
+    not set."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
@@ -34,8 +34,8 @@ class Notifier:
         if self._address is None:
             return
         try:
-            # Close-on-exec, as all that Python makes. Not connected: systemd may make its socket
-            # again.
+            # Close-on-exec, like every descriptor that Python makes. Not connected: systemd may
+            # make its socket again.
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError:
             return
@@ -43,29 +43,29 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> Optional[float]:
-        """How often, in seconds, :meth:`watchdog` is to be called: half of what systemd waits. None
+        """How often to call :meth:`watchdog`, in seconds: half of the time that systemd waits. None
         where it does not wait."""
         return self._interval
 
     def ready(self, status: str) -> None:
-        """Started up, or done with reading the configuration again."""
+        """Say that the start, or the reload, is complete."""
         self._tell(b"READY=1\n" + _status(status))
 
     def status(self, status: str) -> None:
-        """What `systemctl status` shows."""
+        """Set the text that `systemctl status` shows."""
         self._tell(_status(status))
 
     def reloading(self) -> None:
-        """Reading the configuration again; :meth:`ready` has to follow. The time is what
-        Type=notify-reload tells reloads apart by."""
+        """Say that a reload has begun; :meth:`ready` must follow. The time is there for
+        Type=notify-reload, which tells reloads apart by it."""
         self._tell(b"RELOADING=1\nMONOTONIC_USEC=%d" % (time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
 
     def stopping(self, status: str) -> None:
-        """On the way to the end."""
+        """Say that the end has begun."""
         self._tell(b"STOPPING=1\n" + _status(status))
 
     def watchdog(self) -> None:
-        """All is well."""
+        """Say that all is well."""
         self._tell(b"WATCHDOG=1")
 
     def _tell(self, message: bytes) -> None:
@@ -94,8 +94,8 @@ def _interval(environment: Mapping[str, str]) -> Optional[float]:
     microseconds = _number(environment.get("WATCHDOG_USEC", ""))
     if not microseconds or microseconds >= _NO_WATCHDOG:
         return None
-    # Without a pid it is meant for whoever reads it; with one that is not ours, for a process
-    # further up.
+    # Without a pid it is meant for any process that reads it; with a pid that is not ours, for a
+    # process further up.
     if "WATCHDOG_PID" in environment and _number(environment["WATCHDOG_PID"]) != os.getpid():
         return None
     return microseconds / 2e6
@@ -106,5 +106,5 @@ def _number(word: str) -> Optional[int]:
 
 
 def _status(status: str) -> bytes:
-    """An assignment of its own line: a newline in the words would begin another one."""
+    """The assignment of the status, on one line: a newline would begin another assignment."""
     return b"STATUS=" + text.clipped(text.one_line(status), _LONGEST_STATUS).encode("utf-8")

@@ -1,5 +1,5 @@
-"""What the daemon waits for beside its passes: a changed mount table, and the end of processes that
-hung filesystems hold.
+"""Two events that the daemon waits for beside its passes: the mount table changes, and a process
+ends that a hung filesystem held.
 
 Import budget: ``os``, ``resource``, ``select``, ``time``; clocks, mounttable, processes for
 /proc/PID/stat and children."""
@@ -16,21 +16,21 @@ from check_mounts import mounttable, processes
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 
-# A change of the mount table is looked at this many seconds after the last one: a host that starts
-# containers changes it all the time.
+# Between two looks at a changing mount table, in seconds: a host that starts containers changes it
+# all the time.
 _BETWEEN_LOOKS = 0.2
-# How often to look where the kernel cannot tell (no pidfd_open(2) before Linux 5.3, or a seccomp
-# filter that does not know it).
+# How often to look whether a process has ended, in seconds, where the kernel cannot tell (no
+# pidfd_open(2) before Linux 5.3, or a seccomp filter that does not know it).
 _LOOK = 1.0
-# A killed process may need a moment to end. Of one that ends so soon nobody knows whether anything
-# had held it.
+# A killed process may need a moment to end, in seconds. If it ends within that, it is not known
+# whether anything held it.
 _MOMENT = 1.0
-# So many descriptors are left for what needs one: workers' answers, the result.
+# This many descriptors stay free for other needs: workers' answers, the result.
 _KEPT_FREE = 64
 
 
 def _descriptors() -> int:
-    """How many this process may have open."""
+    """The number of descriptors that this process may have open."""
     try:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     except OSError:  # a filter of system calls
@@ -41,8 +41,8 @@ class TableWatch:
     """Tells when the mount table in ``path`` has changed.
 
     The kernel reports a change of the mount namespace as POLLERR and POLLPRI on an open mountinfo,
-    once for each descriptor and change (proc_pid_mounts(5)). On anything but the kernel's own file
-    it never does."""
+    once for each descriptor and change (proc_pid_mounts(5)). For any other file it never reports
+    anything."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -50,11 +50,11 @@ class TableWatch:
         self._poll.register(self._fd, select.POLLPRI)
 
     def fileno(self) -> int:
-        """To be polled for POLLPRI alone."""
+        """The descriptor, to be polled for POLLPRI alone."""
         return self._fd
 
     def changed(self) -> bool:
-        """Whether it has changed since somebody has last been told."""
+        """Whether the table has changed since this was last asked."""
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
@@ -63,21 +63,21 @@ class TableWatch:
 
 
 class Changes:
-    """Whether the mount table has to be looked at: it has changed, or something may answer again.
+    """Whether to look at the mount table: it has changed, or a mount may answer again.
 
-    ``recovered``: something may answer again (set by the owner)."""
+    ``recovered``: a mount may answer again. The owner sets it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._watch = TableWatch(path)
-        # A change that has not been looked at; whether it may be in a table that has been read
-        # already.
+        # Whether there is a change that has not been looked at; whether the table that was last
+        # read may have it already.
         self._changed = self._seen = False
         self.recovered = False
         self._next_look = monotonic()
 
     def fileno(self) -> int:
-        """To be polled for POLLPRI alone; then :meth:`notice` must be called."""
+        """A descriptor, to be polled for POLLPRI alone. When it is ready, call :meth:`notice`."""
         return self._watch.fileno()
 
     @property
@@ -86,39 +86,39 @@ class Changes:
         return self._next_look if self._changed or self.recovered else NEVER
 
     def notice(self) -> None:
-        """The kernel has told of a change."""
+        """Note that the kernel has told of a change."""
         self._changed = True
 
     def expect(self) -> None:
-        """Something is different that the table may show already."""
+        """Ask for a look at a change that the table may show already."""
         self._changed = self._seen = True
 
     def read(self, known: Table) -> tuple[Table, bool]:
-        """The mount table as it is now, and whether it is the one that is ``known``. Raises
+        """Read the mount table; the table, and whether it is the same as ``known``. Raises
         OSError."""
         table = mounttable.read(self._path)
-        # The kernel tells of a change before anybody can read it (touch_mnt_namespace in
-        # fs/namespace.c): what it tells later is not in.
+        # The kernel tells of a change before a reader can see it (touch_mnt_namespace in
+        # fs/namespace.c): a change that it tells of later is not in this table.
         self._changed = self._watch.changed() or self._changed
         same = table == known
         self._seen = self._seen or (self._changed and not same)
         return table, same
 
     def look(self) -> tuple[bool, bool]:
-        """A look begins: (whether the table has changed since it was last read, whether something
-        may answer again)."""
+        """Begin a look: (whether the table has changed since it was last read, whether a mount may
+        answer again)."""
         recovered, self.recovered = self.recovered, False
         news = self._watch.changed() or (self._changed and not self._seen)
         self._changed = self._seen = False
         return news, recovered
 
     def failed(self, recovered: bool) -> None:
-        """The look has failed, and has to be repeated."""
+        """Ask for the look again, because it has failed."""
         self._changed, self.recovered = True, recovered or self.recovered
 
     def looked(self, begun: Monotonic) -> None:
-        """A look that began then has ended. A large table takes its time, of which most should be
-        left for other things."""
+        """Note the end of a look, which began then. A large table takes long, and most of the time
+        should be left for other things."""
         self._next_look = after(max(_BETWEEN_LOOKS, 3 * (monotonic() - begun)))
 
     def close(self) -> None:
@@ -127,8 +127,9 @@ class Changes:
 
 
 class Endings:
-    """Tells when processes end that cannot be killed. Those that are children of ours are
-    reaped. A task that never ends (see tasks.Task)."""
+    """Tells when processes end that could not be killed. Children of ours are reaped.
+
+    A task that never ends (see tasks.Task)."""
 
     done = False
 
@@ -142,7 +143,7 @@ class Endings:
         self._soon: set[int] = set()
 
     def fileno(self) -> int:
-        """A descriptor that is readable where one of them has ended, if the kernel tells."""
+        """A descriptor that is readable once a process has ended, if the kernel tells."""
         return self._epoll.fileno()
 
     @property
@@ -151,8 +152,8 @@ class Endings:
         return self._next_look if len(self._pidfds) < len(self._since) else NEVER
 
     def follow(self, strangers: Iterable[int], children: Iterable[int]) -> None:
-        """Watch these, too, and no strangers but these. ``children`` are ours, and followed until
-        they have ended."""
+        """Watch these processes. Of ``strangers`` only these are watched from now on; ``children``
+        are ours, and are watched until they have ended."""
         self._children |= set(children)
         wanted = self._children | set(strangers)
         for pid in [pid for pid in self._since if pid not in wanted]:
@@ -161,7 +162,7 @@ class Endings:
             self._since[pid] = time.monotonic()
             try:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
-            except (AttributeError, OSError):  # looked at every second instead; also what has ended already
+            except (AttributeError, OSError):  # looked at every second instead; also one that has ended already
                 continue
             if fd >= _descriptors() - _KEPT_FREE:
                 os.close(fd)
@@ -170,7 +171,7 @@ class Endings:
             self._epoll.register(fd, select.EPOLLIN)
 
     def step(self, until: Monotonic = PAST) -> None:
-        """Reap and forget what has ended."""
+        """Reap and forget the processes that have ended."""
         if not self._epoll.poll(0) and monotonic() < self.due:
             return
         self._next_look = after(_LOOK)
@@ -182,8 +183,8 @@ class Endings:
                 self._forget(pid)
 
     def ended(self) -> tuple[set[int], set[int]]:
-        """What has ended since the last call: the processes that something had held, and those
-        that had only just been killed."""
+        """The processes that have ended since the last call: those that something had held, and
+        those that had only just been killed."""
         held, soon = self._held, self._soon
         self._held, self._soon = set(), set()
         return held, soon
