@@ -1,4 +1,4 @@
-"""What goes wrong in the daemon is logged once, and once more when it works again."""
+"""Troubles of the daemon itself: each is logged once, and once more when it is over."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BREATH = 0.1
 
 
 class Complaints:
-    """What does not work at the moment, each by a name for the part that it concerns."""
+    """The parts of the daemon that do not work at the moment, with the words that were logged."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._words: dict[str, str] = {}
-        # The tracebacks that were logged; there are no more of them than places in the program.
+        # The tracebacks that were logged; their number is limited by the size of the program.
         self._tracebacks: set[str] = set()
 
     def tell(self, what: str, words: Optional[str]) -> None:
-        """Log what goes wrong with a part, unless that is known, or that it works again
-        (None)."""
+        """Log the trouble with a part, unless that is known; with None, that the part works
+        again."""
         known = self._words.get(what)
         if words is None:
             if known is not None:
@@ -36,12 +36,12 @@ class Complaints:
             self._log.write(syslog.LOG_ERR, words)
 
     def forget(self, what: str) -> None:
-        """If it goes wrong again, log it again."""
+        """Log the next trouble with this part, even if it is the same."""
         self._words.pop(what, None)
 
     def guard(self, what: str, action: Callable[[], None]) -> None:
-        """Carry out ``action``. A defect, or a host that is out of memory, must not end the daemon.
-        If nothing works any more, the watchdog does."""
+        """Do ``action``. A defect, or a host that is out of memory, must not end the daemon. If
+        nothing works any more, the watchdog ends it."""
         try:
             action()
         except Exception as error:
@@ -56,7 +56,7 @@ class Complaints:
         defects.say_to(self._log_traceback)
 
     def _log_traceback(self, lines: str) -> None:
-        places = lines.rstrip("\n").rpartition("\n")[0]  # the words of an error may be others each time
+        places = lines.rstrip("\n").rpartition("\n")[0]  # the words of an error may change each time
         if places in self._tracebacks:
             return
         self._tracebacks.add(places)

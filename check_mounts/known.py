@@ -32,7 +32,7 @@ class _Answer:
 
 
 class Known:
-    """What is known of the mounts that should be probed. ``passes`` counts the passes over all
+    """Knowledge about the mounts that should be probed. ``passes`` counts the passes over all
     mounts; ``last`` is the result of the newest."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Known:
         self._answers: dict[MountIdentity, _Answer] = {}
         self._table: Table = ([], [])
         self._chosen: Optional[Selection] = None
-        # What the last survey was made from.
+        # The basis of the last survey.
         self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
         # The last conclusions about each mount point.
         self._concluded: dict[bytes, list[Finding]] = {}

@@ -132,9 +132,9 @@ class _Porter:
         return written == len(record)
 
     def await_child(self) -> None:
-        """Wait until the child is done with all lines, so that whoever sees the effect of an event
-        finds the event in the log. But wait only a moment; and once the child was late with a line,
-        wait no more until it is done with that line."""
+        """Wait until the child is done with all lines, so that an observer of the effect of an
+        event finds the event in the log. But wait only a moment; and once the child was late with a
+        line, wait no more until it is done with that line."""
         if self.pid is None or self._done() < self._late_with:
             return
         now = time.monotonic()
@@ -224,7 +224,7 @@ class Syslog(Log):
 
     @property
     def pid(self) -> Optional[int]:
-        """The child, None where there is none."""
+        """The process ID of the child; None without a child."""
         return self._porter.pid
 
     def write(self, priority: int, line: str) -> None:
@@ -305,7 +305,7 @@ class Stderr(Log):
 
     @property
     def pid(self) -> Optional[int]:
-        """The child, None where there is none."""
+        """The process ID of the child; None without a child."""
         return None if self._porter is None else self._porter.pid
 
     def write(self, priority: int, line: str) -> None:

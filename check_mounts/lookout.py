@@ -1,5 +1,5 @@
-"""Where the names that the options have lead, and what the devices are that they declare: looked up
-again whenever that may have changed."""
+"""Names and devices in the options: where they lead, looked up again whenever that may have
+changed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from check_mounts.clocks import after
 from check_mounts.leads import Found
 from check_mounts.model import Mount, Survey
 
-# How long the daemon waits, in seconds, for the links and devices that are looked up.
+# How long the daemon waits for all look-ups of links and devices, in seconds.
 _LONGEST = 2.0
 
 
 class Lookout:
-    """What was looked up last, and for which options."""
+    """The result of the last look-up, and the options that it was for."""
 
     def __init__(self, interrupted: Callable[[], Optional[str]]) -> None:
         self._interrupted = interrupted
         self.found: Optional[Found] = None
-        # Where what was declared was last, by where it is now, if a link that leads there was
+        # The earlier places of declared mounts, by their places now, if a link that leads there was
         # changed.
         self.led_before: dict[bytes, bytes] = {}
         self._options: Optional[Check] = None
         self._left: list[int] = []
 
     def knows(self, options: Check) -> bool:
-        """Whether what was looked up is what these options name. Other options name other things:
-        nothing can be said of those before they have been looked up."""
+        """Whether the last look-up was for these options. Other options have other names, of which
+        nothing is known before they have been looked up."""
         return self._options is options
 
     def look_up(self, options: Check, mounts: Sequence[Mount], result: Optional[Survey]) -> bool:
-        """Look up what ``options`` name, as far as ``result`` says what may be entered; whether
-        something leads elsewhere than before."""
+        """Look up the names in ``options``; whether one leads elsewhere than before. ``result``
+        tells which mounts may be entered for that."""
         before = self.found
         found = checking.look_up(options, mounts, result, after(_LONGEST), self._interrupted)
         moved = found is not None and before is not None and found.leads != before.leads

@@ -1,8 +1,8 @@
-"""Check again and again: what to do next, and when.
+"""The daemon's loop: it waits for tasks and signals, and decides what to do next.
 
-One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd; what
-is imported and opened is so before the first pass, because later it might lie on a mount that
-hangs."""
+One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd. All
+modules are imported, and all files opened, before the first pass: later they might lie on a mount
+that hangs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _LONGEST_SLEEP = 5.0
 
 
 class Daemon:
-    """The loop: what it waits for, and what it does then."""
+    """All that the daemon remembers, and the loop that uses it."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Daemon:
             task.step()
 
     def _due(self) -> Monotonic:
-        """When there is something to do at the latest."""
+        """The time of the next round, at the latest."""
         times = [after(_LONGEST_SLEEP), self._watchdog.due, *(task.due for task in self._tasks)]
         if not self._passes.is_checking_all:
             times.append(self._schedule.due)
@@ -144,7 +144,7 @@ class Daemon:
             self._publisher.reload(self._take_over)
 
     def _take_over(self) -> None:
-        """Read the configuration again; if it is wrong, go on with the old one."""
+        """Read the configuration again. If it is wrong, the old one stays."""
         new = self._reloader.taken_over(self._options)
         if new is not None:
             self._go_by(new)
@@ -161,7 +161,7 @@ class Daemon:
     def _start_whole_pass(self) -> None:
         now = monotonic()
         self._schedule.advance(now, self._interval)
-        if self._reloader.fstab_has_changed(self._options):  # said once, also if it makes no sense
+        if self._reloader.fstab_has_changed(self._options):  # logged once, also if it makes no sense
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._schedule.restart(now, self._interval)
@@ -177,7 +177,8 @@ class Daemon:
             self._complaints.tell("checking", None)
 
     def _look_at_table(self) -> None:
-        """Mounts that are new, gone or mounted otherwise; and those that may answer again."""
+        """Look for mounts that are new, gone or mounted with other options, or that may answer
+        again."""
         now = monotonic()
         changed, recovered = self._changes.look()
         try:
@@ -185,15 +186,15 @@ class Daemon:
             self._complaints.tell("a look at the mount table", None)
         except OSError as error:
             self._changes.failed(recovered)
-            self._complaints.tell("a look at the mount table", f"Cannot look at what was mounted: {error.strerror}")
+            self._complaints.tell("a look at the mount table", f"Cannot check new mounts: {error.strerror}")
         self._changes.looked(now)
 
     def _begin_what_is_new(self, now: Monotonic, changed: bool, recovered: bool) -> None:
-        """Raises OSError."""
+        """Begin a pass over the mounts that are new or may answer again. Raises OSError."""
         table, chosen, same = self._table_now()
         if changed and same:
-            # Something has taken the place of another from which it differs in nothing that the
-            # table shows: it once more.
+            # A mount has taken the place of another one, and the table shows no difference between
+            # them. So all are asked once more.
             self._schedule.early(now)
         new, different = self._known.see(table, chosen)
         new -= self._passes.keys
@@ -204,8 +205,8 @@ class Daemon:
             self._publish()
 
     def _table_now(self) -> tuple[Table, Selection, bool]:
-        """The mount table as it is now, what of it is to be probed, and whether it is the table
-        that is known. Raises OSError."""
+        """Read the mount table; the table, the mounts to be probed, and whether it is the known
+        table. Raises OSError."""
         table, same = self._changes.read(self._known.table)
         if not same:
             self._look_up(table)
@@ -217,8 +218,8 @@ class Daemon:
         return selection.select(table[0], self._lookout.led(self._options).filters)
 
     def _look_up(self, table: Table) -> None:
-        """Where the names lead now that decide what is probed, as far as it is known from the last
-        pass what may be entered."""
+        """Look up where names lead now that decide what is probed. The last pass tells which mounts
+        may be entered for that."""
         result = None if self._known.last is None else self._known.survey()
         self._lookout.look_up(self._options, table[0], result)
 
@@ -235,8 +236,9 @@ class Daemon:
 
         result = self._passes.finish(each, reread)
         if tables:
-            # The pass has answered by this table: what hung and is covered by now is shadowed.
-            # Known of what covers it, that is not the end of the matter.
+            # The result of the pass is by this table: a mount that hung and is covered by now
+            # counts as shadowed. The mount that covers it has not been asked, so another look is
+            # due.
             self._known.see(tables[-1], self._chosen(tables[-1]))
             self._changes.expect()
         self._known.merge(result, each.whole, each.probing.book.noted)
@@ -249,10 +251,10 @@ class Daemon:
             self._publish()
 
     def _finish_whole(self, result: Survey) -> None:
-        # Without it nothing else says, once this daemon has ended, what it leaves behind.
+        # Without this memory, nothing tells which processes this daemon leaves behind at its end.
         self._complaints.tell("memory", summary.unremembered(result))
-        # Now that it is known what has answered, all else is looked up.
-        if self._lookout.look_up(self._options, self._known.mounts, result):  # something else may be wanted now
+        # Now that the mounts have answered, all other names can be looked up.
+        if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be wanted now
             self._changes.expect()
             self._known.see(self._known.table, self._chosen(self._known.table))
         judged = self._publish()
@@ -262,17 +264,17 @@ class Daemon:
         self._publisher.get_ready()
 
     def _publish(self) -> Optional[Judged]:
-        """Judge what is known, and tell it."""
+        """Judge all that is known, and publish it."""
         if self._known.last is None:
             return None
         judged = policy.judged(self._concluded(), self._options.policy, self._options.allow_none)
-        if self._interrupts() is None:  # otherwise it was called off, and what was left out for that is no news
+        if self._interrupts() is None:  # otherwise mounts were left out because of the signal, which is no news
             assert self._passes.taken is not None
             self._publisher.publish(judged, self._options, self._known, self._passes.taken)
         return judged
 
     def _concluded(self) -> Survey:
-        """All that is known, with what is demanded."""
+        """All that is known, compared with the demands."""
         if not self._lookout.knows(self._options):
             self._look_up(self._known.table)
         survey_now = self._known.survey()
@@ -282,7 +284,7 @@ class Daemon:
         return self._known.until_asked(concluded, self._lookout.led_before)
 
     def _stop(self) -> None:
-        """Give up what is under way. What is stuck is remembered already; nothing waits for it."""
+        """Give up all tasks. Stuck processes are remembered already; nothing waits for them."""
         name = str(self._interrupts())
         self._publisher.stopping(name)
         self._passes.abandon(name)
@@ -293,6 +295,6 @@ class Daemon:
 
 
 def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
-    """What was chosen, to be probed only as far as it is wanted."""
+    """The selection, with only these mounts to be probed."""
     selected = tuple(mount for mount in chosen.selected if mount.identity in wanted)
     return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())

@@ -1,4 +1,4 @@
-"""The passes under way: one over all mounts, and a few over what is new or may answer again."""
+"""Passes under way: one over all mounts, and a few over mounts that are new or may answer again."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from check_mounts.mounttable import Table
 from check_mounts.selection import Selection
 from check_mounts.survey import Pass
 
-# No pass over what is new begins while as many as this go on, each kept by something that hangs.
+# No pass over new mounts begins while this many go on, each held up by something that hangs.
 _MOST = 4
 
 
 @dataclasses.dataclass
 class UnderWay:
-    """A pass that goes on. ``whole``: over all mounts."""
+    """A pass that goes on. ``whole``: it asks all mounts."""
 
     probing: Pass
     keys: set[MountIdentity]
@@ -40,14 +40,14 @@ class Passes:
         self._log = log
         self._epoll = select.epoll()
         self._under_way: dict[int, UnderWay] = {}
-        # What earlier passes have left stuck.
+        # Stuck probes that earlier passes have left behind.
         self._lost: list[StuckProbe] = []
         # When the last pass over all mounts that has ended began.
         self.taken: Optional[Boottime] = None
 
     @property
     def has_room(self) -> bool:
-        """Whether a pass over what is new may begin."""
+        """Whether a pass over new mounts may begin."""
         return len(self._under_way) < _MOST
 
     @property
@@ -70,7 +70,7 @@ class Passes:
         self._epoll.register(fd, select.EPOLLIN)
 
     def fileno(self) -> int:
-        """A descriptor that is readable where a pass has something to do."""
+        """A descriptor that is readable once a pass has something to do."""
         return self._epoll.fileno()
 
     @property
@@ -103,7 +103,7 @@ class Passes:
         return result
 
     def abandon(self, why: str) -> None:
-        """Give all of them up. What is stuck is remembered already; nothing waits for it."""
+        """Give all passes up. Stuck processes are remembered already; nothing waits for them."""
         for each in self._under_way.values():
             each.probing.abandon(why)
 

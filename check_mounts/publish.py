@@ -1,5 +1,5 @@
-"""What was found is told: the log, systemd, the files of the result, the metrics and the monitoring
-servers."""
+"""A judged survey goes to all outputs of the daemon: the log, systemd, the files of the result, the
+metrics and the monitoring servers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PRIORITIES = {
 
 
 class Publisher:
-    """All outputs of the daemon, kept up to date. ``settled`` is called once there is a first
+    """Keeps all outputs of the daemon up to date. ``settled`` is called once there is a first
     result."""
 
     def __init__(
@@ -59,24 +59,24 @@ class Publisher:
         self._episodes = Episodes()
         self._courier = Courier(self._received)
         self._metrics = MetricsFile(home, self._tell_of_metrics)
-        # The destinations that are not to be tried, and why.
+        # The destinations that must not be tried, and why.
         self._held_up: Mapping[str, str] = {}
         self._is_ready = False
         self._status_words = "checking for the first time"
 
     @property
     def tasks(self) -> tuple[Courier, MetricsFile]:
-        """What goes on after a result was told."""
+        """Work that goes on after a result was published."""
         return self._courier, self._metrics
 
     def serve(self, options: Options) -> None:
-        """Go by these from now on."""
+        """Take these options from now on."""
         self._courier.serve(options.submission)
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
         """Log what is news, and write the result. ``taken``: when the pass over all mounts
         began."""
-        # Where only an autofs trigger is left, what it mounts is not mounted.
+        # Where only an autofs trigger is left, the filesystem that it mounts is not mounted.
         self._log_news(judged, {mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount)})
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status_words)
@@ -91,12 +91,12 @@ class Publisher:
             self._courier.offer(results, self._held_up)
 
     def fail(self, words: str, options: Options) -> None:
-        """Nothing can be measured: that is the result now."""
+        """Publish that nothing can be checked, and why."""
         words = text.one_line(words)
         report = Report(State.UNKNOWN, words)
         json = jsontext.failure(report, time.time())
         self._write(options, report.state, [parts.printed(report, 0)] * 4, json, boottime())
-        # Otherwise what still waits for a server would be delivered as what is true now.
+        # Otherwise older results that still wait for a server would be delivered as current ones.
         if options.submission is not None:
             failure = submitting.failure(report, options.submission, _valid_for(options))
             self._courier.offer(failure, self._held_up)
@@ -105,18 +105,19 @@ class Publisher:
         self.get_ready()
 
     def get_ready(self) -> None:
-        """There is a first result, be it that nothing can be checked: the daemon runs, and whatever
-        waits for its start goes on."""
+        """Say, once, that the daemon runs: there is a first result, even if it is that nothing can
+        be checked."""
         if not self._is_ready:
             self._is_ready = True
             self._settled()
             self._notifier.ready(self._status_words)
 
     def reload(self, action: Callable[[], None]) -> None:
-        """Carry out ``action``, and tell systemd that the configuration is read again meanwhile.
+        """Do ``action``, which reads the configuration again, and tell systemd when that begins and
+        ends.
 
-        Before the first pass systemd would take the end of a reload for that of the start, and does
-        not ask for one."""
+        Before the first pass systemd is not told: it would take the end of a reload for the end of
+        the start, and asks for no reload by then."""
         is_ready = self._is_ready
         if is_ready:
             self._notifier.reloading()
@@ -125,16 +126,16 @@ class Publisher:
             self._notifier.ready(self._status_words)
 
     def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
-        """A pass over all mounts has come to its end."""
+        """Log that a pass over all mounts has come to its end."""
         judgements = () if judged is None else judged.judgements
         self._log.write(syslog.LOG_INFO, episodes.checked_words(judgements, summary.counts(judgements), seconds))
 
     def stopping(self, name: str) -> None:
-        """This signal has asked for the end."""
+        """Tell systemd that this signal has asked for the end."""
         self._notifier.stopping(f"stopped by {name}")
 
     def close(self) -> None:
-        """The end."""
+        """Stop."""
         self._courier.close()
         self._metrics.close()
 
@@ -143,7 +144,7 @@ class Publisher:
             self._log.write(_PRIORITIES[news.state], news.line)
 
     def _reports(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
-        """The state, the output as each verbosity wants it, and the JSON."""
+        """The state, the output for each verbosity, and the JSON."""
         limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         try:
             presentations = [plugin.Presentation(verbosity, options.output.perfdata, limit) for verbosity in range(4)]
@@ -166,7 +167,7 @@ class Publisher:
                 status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + _valid_for(options))
             except OSError as error:
                 why = str(error.strerror)
-            # Even then: neither file may go on saying that all is well.
+            # Even if that failed: neither file may go on saying that all is well.
             try:
                 replacing.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
             except OSError as error:
@@ -176,7 +177,7 @@ class Publisher:
         )
 
     def _kept_out(self) -> Optional[str]:
-        """Why nothing can be written to the home; None where it can."""
+        """Why the directory of the result cannot be written to; None where it can."""
         why = self._home.may_hang("--cache")
         try:
             if why is None:
@@ -184,8 +185,8 @@ class Publisher:
         except Refused as error:
             return str(error)
         except OSError:
-            # What is open is ours: if there is nothing to write with either, what says otherwise is
-            # removed at least.
+            # The open directory is ours. If it cannot be written to, either, old files that say
+            # that all is well are at least removed.
             pass
         return why
 
@@ -219,7 +220,7 @@ class Publisher:
 
 
 def _valid_for(options: Options) -> float:
-    """Until the pass after the next one must have come to its end: seconds."""
+    """For how many seconds a result is valid: until the pass after the next one must have ended."""
     assert options.service is not None
     return 2 * options.service.interval + options.settings.deadline
 

@@ -1,4 +1,4 @@
-"""When passes over all mounts begin."""
+"""The times at which passes over all mounts begin."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 from check_mounts.clocks import Monotonic, monotonic
 
-# A pass that a change of the mount table asks for, though the table read again is the same (mounts
-# came and went meanwhile, say), begins at least this long after the last one, in seconds.
+# After the last pass, in seconds: the earliest time of a pass that a change of the mount table asks
+# for though the table reads the same as before (mounts came and went meanwhile, say).
 _BETWEEN_EARLY_PASSES = 10.0
-# A host that was suspended for longer than this has results that are old, in seconds.
+# Once a host was suspended for longer than this, in seconds, its results are old.
 _SUSPENDED = 2.0
 
 
@@ -22,31 +22,31 @@ class Schedule:
         self._asleep = _suspended()
 
     def now(self) -> None:
-        """A pass is wanted at once."""
+        """Have a pass at once."""
         self.due = monotonic()
 
     def early(self, now: Monotonic) -> None:
-        """A pass is wanted soon, but none soon after another."""
+        """Have a pass soon, but not soon after another."""
         self.due = min(self.due, max(now, Monotonic(self._begun + _BETWEEN_EARLY_PASSES)))
 
     def notice_suspension(self) -> None:
-        """If the host was suspended, a pass is wanted at once: what was measured before is old."""
+        """Have a pass at once if the host was suspended: its results are old."""
         asleep = _suspended()
         if asleep - self._asleep > _SUSPENDED:
             self.now()
         self._asleep = asleep
 
     def advance(self, now: Monotonic, interval: float) -> None:
-        """The turn that is due is taken. Missed turns are left out, and the others stay where they
-        were: no drift."""
+        """Go on to the next turn. Missed turns are left out, and the others stay where they were:
+        no drift."""
         self.due = Monotonic(self.due + (int((now - self.due) / interval) + 1) * interval)
 
     def restart(self, now: Monotonic, interval: float) -> None:
-        """Turns count from now on."""
+        """Count turns from now on."""
         self.due = Monotonic(now + interval)
 
     def begun(self, now: Monotonic) -> None:
-        """A pass has begun."""
+        """Note that a pass has begun."""
         self._begun = now
 
 

@@ -1,4 +1,4 @@
-"""The daemon from its start to its end: what has to be in place before the first pass."""
+"""The daemon from its start to its end, and all that must be ready before its first pass."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
     """Be the daemon until a signal asks for the end; detached from the caller unless
     ``--foreground``.
 
-    ``reload`` gives the options as the files say now, or raises Rejected. ``say`` prints a verdict:
-    that the daemon runs (the caller of a detached one) or why it does not. The state is what the
-    exit code says."""
+    ``reload`` makes options of what the files say now, or raises Rejected. ``say`` prints a
+    verdict: that the daemon runs (in the parent of a detached one) or why it does not. The state is
+    for the exit code."""
     service = options.service
     assert service is not None
 
@@ -57,8 +57,8 @@ def _serve(
     try:
         interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
         _stay_in_memory(log)
-        # What exists now is shared with all workers; the collector would touch, and so copy, its
-        # pages in each.
+        # All objects of now are shared with all workers. The garbage collector would touch their
+        # pages, and so copy them, in each worker.
         gc.freeze()
         gc.enable()
         Daemon(options, home, reload, interrupts, log, settled).run()
@@ -69,10 +69,11 @@ def _serve(
 
 
 def _stay_in_memory(log: Log) -> None:
-    """Lock our pages: a page that was swapped out, or of a library not read yet, might have to come
-    from what hangs.
+    """Lock our pages: a page that was swapped out, or a page of a library that was not read yet,
+    might have to come from a mount that hangs.
 
-    Future pages too only where no limit could then make an allocation fail (mlockall(2)).
+    Future pages are locked, too, but only where no limit could then make an allocation fail
+    (mlockall(2)).
     """
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -1,18 +1,18 @@
-"""systemd's watchdog is fed as long as the daemon does its work."""
+"""systemd's watchdog, which the daemon feeds as long as it does its work."""
 
 from __future__ import annotations
 
 from check_mounts.clocks import NEVER, Monotonic, monotonic
 from check_mounts.notify import Notifier
 
-# How much longer than two intervals and the deadline the daemon may go without a pass that comes to
-# its end, in seconds, before it no longer tells systemd that it is well.
+# For two intervals, the deadline and this many seconds, the daemon may go without a pass that comes
+# to its end. After that it no longer tells systemd that it is well.
 _PATIENCE = 10.0
 
 
 class Watchdog:
-    """Tells systemd that the daemon is well: only while passes come to their end, not because its
-    loop turns."""
+    """Tells systemd that the daemon is well, but only while passes come to their end. A loop that
+    turns is not enough."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
@@ -20,11 +20,11 @@ class Watchdog:
         self._longest = 0.0
 
     def expect(self, interval: float, deadline: float) -> None:
-        """From now on, this is how often passes begin and how long one takes at most."""
+        """From now on, passes begin this often, and take this long at most."""
         self._longest = 2 * interval + deadline
 
     def progress(self) -> None:
-        """A pass has come to its end."""
+        """Note that a pass has come to its end."""
         self._progress = monotonic()
 
     @property
@@ -34,7 +34,7 @@ class Watchdog:
         return NEVER if interval is None else Monotonic(self._fed + interval)
 
     def feed(self) -> None:
-        """Tell it, if it is due."""
+        """Tell systemd, if it is time."""
         now = monotonic()
         if now >= self.due and now - self._progress < self._longest + _PATIENCE:
             self._fed = now

@@ -401,7 +401,7 @@ def test_a_look_that_fails_is_made_up_for(mounts: Mounts, daemon: Daemon) -> Non
     limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     mounts.tmpfs("new")
-    words = "Cannot look at what was mounted: Too many open files"
+    words = "Cannot check new mounts: Too many open files"
     until(lambda: daemon.says(words))
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
     daemon.until(lambda result: result.count("mounts") == 2)
