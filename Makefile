@@ -1,14 +1,15 @@
-# check_mounts: `make help` says what there is.
+# check_mounts: `make help` lists the targets.
 
-# What users have; a shim elsewhere in PATH may be slow, or another version.
+# The interpreter that users have. A shim elsewhere in PATH may be slow, or be another version.
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 VENV := .venv
 LIBRARIES := 1.3.2 1.4.0
-# Debian 11 has it.
+# Debian 11 has this version.
 OLDEST_PROMETHEUS := 0.9.0
-# Real programs that run this one, or read what it writes. msmtp-mta is for bsd-mailx, which nagios4 wants: the default is a setuid root exim4.
+# Real programs that run this one, or read what it writes. msmtp-mta is for bsd-mailx, which nagios4 needs:
+# the default would be exim4, setuid root.
 MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios4-core nagios4-common \
 	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
 	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta
@@ -17,13 +18,14 @@ LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
-# What goes to an administrator as it is, but for the paths of the program and of these files.
+# Files for the administrator. `install` changes only the paths in them.
 SHARED := nrpe nagios icinga2 prometheus
 
-# Most tests wait most of the time. A file stays with one process: what its tests share is made once. The longest come first.
+# Most tests wait most of the time. One process runs all tests of a file, so that what they share is made once. The files that
+# take longest start first.
 PARALLEL ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
 
-# Root installs packages itself; everybody else by way of sudo.
+# Root installs packages directly, other users through sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
@@ -36,14 +38,14 @@ help:  ## this list
 run: $(VENV)/run  ## build an environment and check the mounts of this host
 	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
 
-check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests: no guest, no monitoring software, nothing listed in tests/slow.txt
+check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests (without guest, monitoring software and tests/slow.txt)
 	$(MAKE) -s lint types
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring)' $(PYTEST_ARGS)
 
-test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests, with real mounts where root runs them, and a guest with real servers
+test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests: as root with real mounts, a guest with real servers and monitoring software
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-durations: $(VENV)/test  ## the list of slow tests, from what each takes now
+durations: $(VENV)/test  ## measure the tests and write tests/slow.txt
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) --junitxml=$(VENV)/durations.xml -m 'not (guest or monitoring)'
 	$(VENV)/bin/python tests/slow.py $(VENV)/durations.xml > $(VENV)/slow.txt && mv $(VENV)/slow.txt tests/slow.txt
 
@@ -51,7 +53,7 @@ lint: $(VENV)/lint  ## ruff: style and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-bounds: $(VENV)/run  ## modules, classes and functions that have outgrown their bounds
+bounds: $(VENV)/run  ## list modules, classes and functions that are too large
 	$(VENV)/bin/python tests/sizes.py
 
 types: $(VENV)/lint $(VENV)/test  ## mypy --strict
@@ -68,16 +70,16 @@ soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang 
 mount-oracle: $(VENV)/test  ## declared options against mount(8) and the kernel, 5,000 random cases (root, some minutes)
 	MOUNT_ORACLE_CASES=5000 $(VENV)/bin/python -m pytest -q tests/test_mount_oracle.py
 
-faults: $(VENV)/test  ## each system call of a check fails once, with each error that it can have (root, strace; some half an hour)
+faults: $(VENV)/test  ## each system call of a check fails once, with each possible error (root, strace; about half an hour)
 	FAULTS=all $(VENV)/bin/python -m pytest -q tests/test_faults.py
 
-lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... mounted, to be spoilt at will (see tests/lab/README.md)
+lab: $(VENV)/run $(VENV)/lab/root  ## a shell in a guest with real NFS, CIFS, 9p, ... to break at will (see tests/lab/README.md)
 	$(VENV)/bin/python -m tests.lab.verdict --shell
 
-zoo: $(VENV)/run $(VENV)/lab/root  ## the same mounts spoilt, checked and healed, against what is expected
+zoo: $(VENV)/run $(VENV)/lab/root  ## break, check and heal the same mounts, and compare with what is expected
 	$(VENV)/bin/python -m tests.lab.verdict
 
-lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (some fifteen minutes)
+lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (about fifteen minutes)
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
 install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
@@ -85,13 +87,14 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
 	done
-# What an earlier version had, and all that was compiled from it. Not before: a check may be starting.
+# Modules of an earlier version, and everything compiled. After the copy, because a check may be starting.
 	cd "$(DESTDIR)$(LIBDIR)" && find check_mounts -type f | while read -r file; do \
 		[ -e "$(CURDIR)/$$file" ] && [ "$${file%.pyc}" = "$$file" ] || rm -f "$$file" || exit; \
 	done
 	find "$(DESTDIR)$(LIBDIR)/check_mounts" -depth -type d -empty -delete
-# Whoever runs it may not be able to keep what he compiled, and --cached would take half as long again. By hash: times would make
-# each build another, and a packager who sets them would void it all. Checked: who edits a module there is not to wonder.
+# The user who runs it may have no right to store compiled modules, and --cached would then take 1.5 times as long. By hash: with
+# times, no two builds would be equal, and a packager who sets the times would make all of them invalid. Checked: an edited module
+# must take effect.
 	umask 022 && $(PYTHON) -I -m compileall -q --invalidation-mode checked-hash -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
@@ -105,7 +108,7 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
-uninstall:  ## remove what install has put there
+uninstall:  ## remove what install has installed
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/man5/check_mounts.conf.5" "$(DESTDIR)$(MANDIR)/man8/check_mounts.8"
 
@@ -143,14 +146,14 @@ $(VENV)/test: $(VENV)/run pyproject.toml | system-test
 		--target $(VENV)/prometheus_client-$(OLDEST_PROMETHEUS) prometheus_client==$(OLDEST_PROMETHEUS)
 	@touch $@
 
-# Nothing of this is installed: its servers must not start here.
+# These packages are unpacked and not installed: their servers must not start here.
 $(VENV)/lab/root: tests/lab/packages.py | $(VENV)/run system-lab
 	$(PYTHON) tests/lab/packages.py $(VENV)/lab
 	@touch $@
 
 $(VENV)/monitoring/root: tests/lab/packages.py Makefile | $(VENV)/run
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring $(MONITORING)
-# Its send_nsca has the name of nsca-client's.
+# nsca-ng's send_nsca has the same name as nsca-client's.
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring/nsca-ng nsca-ng-client
 	@touch $@
 
