@@ -1,5 +1,5 @@
-"""One check as it was asked for: mount table -> selection -> pass -> what is demanded. Shared by
-the one-shot and the daemon."""
+"""A check: what it needs to know, the beginning of a pass, and the look-up of the names that it is
+about. A single run and the daemon share this."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Check:
     """What a check needs to know: which mounts it is about, how to probe them, and what should be
     mounted.
 
-    ``wrong`` are the lines that declare something and make no sense, ``notes`` what else is to be
-    told. ``patterns`` are the paths that the patterns of mount points begin with, and ``follow``
-    tells them where these lead."""
+    ``wrong`` are lines that should declare something and make no sense, ``notes`` go to the report
+    as they are. ``patterns`` are the paths that the patterns of mount points begin with, and
+    ``follow`` tells them where these lead."""
 
     filters: selection.Filters
     settings: asking.Settings
@@ -52,17 +52,16 @@ class Check:
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
-    """Why a file or directory could hang whoever opens it: it lies on a network, FUSE or autofs
-    mount. None where it does not.
+    """The reason why a process that opens a file or directory may hang: it lies on a network, FUSE
+    or autofs mount. None where it does not.
 
-    Decided on the text of the mount table.
-    """
+    Only the text of the mount table decides."""
     normal = selection.normalised(os.fsencode(path))
     on_the_way = [
         mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
     ]
-    # Where the root directory hangs (a diskless host's) nothing runs any more, we included: what is
-    # in /run is no worse for that.
+    # Where the root directory hangs (that of a diskless host), nothing runs any more, this process
+    # included: a file in /run is no worse for that.
     if any(mount.mount_point != b"/" for mount in on_the_way):
         on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
     for mount in on_the_way:
@@ -83,11 +82,10 @@ def _memory(
 def begin(
     check: Check, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
 ) -> Pass:
-    """Start a pass over what was chosen from the table. ``lost``: what earlier passes of this
-    process have stuck.
+    """Start a pass over the mounts that were chosen from the table. ``lost`` are the stuck probes
+    of earlier passes of this process.
 
-    Raises OSError where this host lacks the means for a single worker.
-    """
+    Raises OSError where this host lacks the means for a single worker."""
     registry = _memory(check, table[0], chosen.visible, check.settings.max_workers, lost)
     try:
         return Pass(
@@ -110,10 +108,10 @@ def look_up(
     until: float = 0.0,
     interrupted: Callable[[], Optional[str]] = lambda: None,
 ) -> Optional[Found]:
-    """Where the names lead that decide what is probed, and, once ``result`` says what has answered,
-    all else that has to be looked up. None where nothing is named or declared.
+    """Look up where the names lead that decide which mounts are probed, and, once ``result`` says
+    which of these have answered, everything else. None where nothing is named or declared.
 
-    ``until`` when it may take (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
+    It may take until ``until`` (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
     mount can cause."""
     names = (*check.filters.mount_points, *check.patterns)
     if not names and not check.demands.expected:
@@ -131,7 +129,7 @@ def look_up(
 
 
 def led(check: Check, found: Optional[Found]) -> Check:
-    """The check with all names as the kernel has them, as far as that is known."""
+    """The check with all names as the kernel spells them, as far as that is known."""
     if found is None:
         return check
     from check_mounts import leads

@@ -1,7 +1,7 @@
-"""The command line -> the values that it gives. argparse, made from the table of options.
+"""The command line -> the values that it gives: argparse, made from the table of options.
 
-What argparse finds wrong becomes a :class:`UsageError`; it prints nothing, and ends no process: its
-exit code 2 would be CRITICAL to monitoring."""
+Errors of argparse become a :class:`UsageError`. It prints nothing and ends no process: its exit
+code 2 would be CRITICAL to monitoring."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from check_mounts.refusals import UsageError
 
 MOUNT_POINTS = "mount_points"
 
-# The options whose value may be left out, and that has to be written with an equals sign where it
-# is not.
+# The options whose value may be left out. Where it is given, an equals sign must come before it.
 _LEFT_OUT = {option.long: option for option in OPTIONS if option.left_out is not None}
 
 
@@ -26,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """All options, as -h and the man page list them. What nobody gives is in no result."""
+    """The parser of all options, as -h and the man page list them. It gives no defaults."""
     result = _Parser(
         prog="check_mounts",
         usage="check_mounts [OPTION]... [MOUNTPOINT]...",
@@ -48,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _traits(option: Option) -> dict[str, Any]:
-    """What argparse has to know of an option."""
+    """The arguments that declare an option to argparse."""
     traits: dict[str, Any] = {"help": option.help.replace("%", "%%")}
     if not option.takes_value:
         return {**traits, "action": "count" if option.repeatable else "store_true"}
@@ -61,8 +60,8 @@ def _traits(option: Option) -> dict[str, Any]:
 
 
 def _understanding(option: Option) -> Callable[[str], Any]:
-    """The option's parser, with UsageError in place of ValueError: argparse would take that for one
-    without words."""
+    """The option's parser, with UsageError in place of ValueError: argparse would drop the words of
+    that."""
     parse = option.parse
     assert parse is not None
 
@@ -76,7 +75,7 @@ def _understanding(option: Option) -> Callable[[str], Any]:
 
 
 def given(options_parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """The values that the command line gives, and the mount points. Raises UsageError."""
+    """The values and mount points that the command line gives. Raises UsageError."""
     try:
         values, unknown = options_parser.parse_known_intermixed_args(_with_values(arguments))
     except argparse.ArgumentError as error:
@@ -92,8 +91,7 @@ def given(options_parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 
 def without_value(unknown: str) -> str:
-    """A word that is none of our options, without its value: that may be a secret of another
-    program."""
+    """An unknown option without its value, which may be a secret of another program."""
     name, equals, _ = unknown.partition("=")
     if name[:2] != "--" and len(name) > 2:
         return text.printable_argument(name[:2]) + "..."
@@ -101,8 +99,8 @@ def without_value(unknown: str) -> str:
 
 
 def with_defaults(*given_in_turn: Mapping[str, Any]) -> argparse.Namespace:
-    """The values of all options: what is given later wins, or is added to what was given before."""
-    values: dict[str, Any] = {MOUNT_POINTS: [], **{option.dest: option.of_nobody for option in OPTIONS}}
+    """The values of all options. Later ones win, or are added to earlier ones."""
+    values: dict[str, Any] = {MOUNT_POINTS: [], **{option.dest: option.if_not_given for option in OPTIONS}}
     for each in given_in_turn:
         for option in OPTIONS:
             if option.dest in each:
@@ -113,21 +111,21 @@ def with_defaults(*given_in_turn: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:
-    """Whether the command line names one of these options (``--submit``), as far as that can be
-    told where it is wrong."""
+    """Whether the command line names one of these options (``--submit``), as far as a wrong command
+    line can tell."""
     words = {word.partition("=")[0] for word in _before_end(arguments)}
     return not words.isdisjoint(wanted)
 
 
 def _before_end(arguments: Sequence[str]) -> Sequence[str]:
-    """The words before ``--``, behind which no options are."""
+    """The words before ``--``, behind which there are no options."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the value of each ``--fstab`` and ``--extra-opts`` that has none. argparse
-    would take the next word for it: in ``--fstab /srv`` the mount point, which may hang whoever
-    opens it. Raises UsageError."""
+    """The arguments, with values for each ``--fstab`` and ``--extra-opts`` without one. argparse
+    would take the next word: in ``--fstab /srv`` the mount point, and to open that may hang. Raises
+    UsageError."""
     words = _before_end(arguments)
     for word, next_word in zip(words, words[1:]):
         if word in _LEFT_OUT and _is_meant_for(word, next_word):
@@ -138,8 +136,8 @@ def _with_values(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_meant_for(option: str, word: str) -> bool:
-    """Whether somebody has written the value of such an option with a blank. A mount point is no
-    file that is called fstab, and begins with a slash."""
+    """Whether a word that follows such an option is meant as its value. A mount point is no file
+    that is called fstab, and begins with a slash."""
     if option == "--fstab":
         return word.startswith("/") and "fstab" in word.rpartition("/")[2]
     return option == "--extra-opts" and not word.startswith(("/", "-"))

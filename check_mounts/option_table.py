@@ -1,5 +1,6 @@
-"""The options, declared once. From this table come the command line's parser, the keys of the
-configuration and of ``--extra-opts``, what may be combined with what, and the manual's test.
+"""The options, declared once. The command line's parser, the keys of the configuration and of
+``--extra-opts``, the rules for combining options and the test of the manual are made from this
+table.
 
 To add an option: add a row here, an entry to man/check_mounts.8, and, where it is a check's, an
 argument to the CheckCommand in icinga2/."""
@@ -23,10 +24,10 @@ _SMALLEST_OUTPUT = 128
 
 
 class Scope(enum.Enum):
-    """Where an option may be given."""
+    """The places that may give an option."""
 
     ANYWHERE = enum.auto()
-    # It is about the run, or about files that hold options: a file cannot say it.
+    # The option is about the run, or about files that hold options: a file cannot give it.
     COMMAND_LINE = enum.auto()
 
 
@@ -46,11 +47,11 @@ class Group(enum.Enum):
 class Option:
     """One option. Its ``name`` is the long one, without dashes; ``short`` has its dash.
 
-    ``parse`` understands its value; None for a flag. ``default`` holds where nobody gives the
-    option; of one that is ``repeatable`` the values are listed, or, where it has none, counted.
-    ``left_out`` is what it stands for where the command line gives no value; it is None where one
-    must be given. ``commas``: one word may hold several values, separated by commas, and is
-    understood as a sequence of them. ``choices`` are all its values, where they can be listed.
+    ``parse`` understands its value; None for a flag. ``default`` holds where nothing gives the
+    option. The values of a ``repeatable`` option are listed, the flags counted. ``left_out`` is the
+    value where the command line names the option without one; None where it must give one.
+    ``commas``: one word may hold several values, separated by commas, and is understood as a
+    sequence of them. ``choices`` are all its values, where they can be listed.
 
     ``only_with`` are the options that it needs, of which one is enough, and ``not_with`` those that
     it cannot be combined with, on the command line. ``in_mount`` understands the key of that name
@@ -79,7 +80,7 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """What its value is called in Python."""
+        """The name of its value in Python."""
         return "identity" if self.name == "as" else self.name.replace("-", "_")
 
     @property
@@ -93,15 +94,15 @@ class Option:
         return (self.short, self.long) if self.short else (self.long,)
 
     def given(self, value: Any) -> Any:
-        """Its value where somebody gives it once; what ``parse`` makes of a word, or, of a flag,
-        how often it counts."""
+        """The value of the option where it is given once. ``value`` is the parsed word, or how
+        often the flag counts."""
         if self.repeatable and self.takes_value:
             return list(value) if self.commas else [value]
         return value
 
     @property
-    def of_nobody(self) -> Any:
-        """Its value where nobody gives it."""
+    def if_not_given(self) -> Any:
+        """The value of the option where nothing gives it."""
         if self.repeatable and self.takes_value:
             return []
         return 0 if self.repeatable else self.default if self.takes_value else False
@@ -287,7 +288,7 @@ OPTIONS: tuple[Option, ...] = (
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 BY_WORD: Mapping[str, Option] = {word: option for option in OPTIONS for word in option.words}
 
-# The keys of [mount "GLOB"], and what understands their values. Some exist there only.
+# The keys of [mount "GLOB"], with the parsers of their values. Some exist only there.
 MOUNT_KEYS: Mapping[str, Parser] = {
     **{option.name: option.in_mount for option in OPTIONS if option.in_mount is not None},
     "ignore": values.boolean,
@@ -295,5 +296,5 @@ MOUNT_KEYS: Mapping[str, Parser] = {
     "type": values.fs_type,
     "options": values.mount_options,
 }
-# These add up within a section, the others are allowed once.
+# The values of these keys add up within a section; the other keys are allowed once.
 ADDED_UP = frozenset(("severity", "options", "ignore-option"))

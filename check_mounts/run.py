@@ -1,5 +1,4 @@
-"""One run: options -> a survey -> the output. An option that makes no sense is told on one line,
-exit 3."""
+"""One run: options -> a survey -> the output. Wrong options lead to one line and exit 3."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ from check_mounts.understood import Options
 if TYPE_CHECKING:
     from check_mounts.delivery import Submission
 
-# How much more than the timeout of a mount a run has where reading has taken its time, in seconds.
+# Where reading the files took long, a run has at least a mount's timeout and this left, in seconds.
 _TO_FIND = 0.5
 
 
@@ -51,8 +50,8 @@ def _read_table(options: Options) -> mounttable.Table:
 
 
 def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Judged:
-    """Check what is mounted, and judge it. ``begun``: when this run was (CLOCK_MONOTONIC), from
-    which its deadline counts."""
+    """Check the mounts, and judge the findings. ``begun`` is when this run began (CLOCK_MONOTONIC):
+    its deadline counts from there."""
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -60,9 +59,9 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     try:
         os.chdir("/")
     except OSError:
-        pass  # then the caller's directory is kept busy
-    # What exists now is shared with all workers; the collector would touch, and so copy, its pages
-    # in each.
+        pass  # the caller's directory stays busy then
+    # All workers share the objects that exist now; the garbage collector would touch their pages,
+    # and so copy them, in each worker.
     gc.freeze()
     gc.enable()
     options = _with_what_is_left(options, begun)
@@ -81,8 +80,8 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
 
 
 def _with_what_is_left(options: Options, begun: float) -> Options:
-    """The options with as much of the deadline as reading has left; with enough to find a mount
-    that hangs in any case."""
+    """The options with the part of the deadline that reading the files has left; in any case with
+    enough to find a mount that hangs."""
     settings = options.settings
     enough = min(settings.deadline, settings.timeout + _TO_FIND)
     left = max(enough, begun + settings.deadline - time.monotonic())
@@ -90,8 +89,8 @@ def _with_what_is_left(options: Options, begun: float) -> Options:
 
 
 def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
-    """Notes what has been found of each mount, for the case that this process is caught before it
-    can say so."""
+    """A function that notes what was found at each mount, in case that this process is caught
+    before it can print it."""
 
     def tell(finding: Finding, count: int) -> None:
         noted.checked(count)
@@ -102,7 +101,7 @@ def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
 
 
 def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
-    """State and words of those that fail by themselves."""
+    """The state and words of each judgement that is not OK."""
     for judgement in judgements:
         finding = judgement.finding
         if judgement.state is not State.OK:
@@ -115,7 +114,7 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
         from check_mounts import jsontext
 
         return jsontext.report(judged), judged.state
-    # Loaded only now: a fork costs three times as much once it is.
+    # Loaded only now: with it, a fork costs three times as much.
     reading.step("loading nagiosplugin")
     from check_mounts import plugin
 
@@ -129,11 +128,9 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
 
 
 def _submit(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
-    """Hand the result over. What goes wrong with that is said on stderr, for it changes neither the
-    verdict nor the exit code.
+    """Submit the result. Failures go to stderr: they change neither the verdict nor the exit code.
 
-    To cron, which mails what is printed, that is the only news.
-    """
+    For cron, which mails what is printed, nothing else is news."""
     if judged.survey.interrupted is not None:
         complain(f"not submitted: interrupted by {judged.survey.interrupted}", interrupts)
         return
@@ -158,7 +155,8 @@ def _hand_over(judged: Judged, options: Options, submission: Submission, interru
 
 
 def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
-    # What this needs is loaded before the first probe: by now it may be that nothing can be opened.
+    # Everything for this was loaded before the first probe: by now, opening a file may be
+    # impossible.
     plain = summary.plain_report(judged, error)
     return parts.printed(plain, 0, stdout_encoding()), plain.state
 
@@ -187,8 +185,8 @@ def _settled_again(given: Mapping[str, Any]) -> Options:
 
 
 def rehearse(arguments: list[str]) -> bytes:
-    """In a process that may hang: do what a daemon with these arguments does before its first pass;
-    what it asks, and the answers."""
+    """In a process that may hang, do what a daemon with these arguments does before its first pass.
+    Returns its questions to files and to the database of users, with the answers."""
     os.environ["LANGUAGE"] = "C"  # see run
     _load_daemon()
     from check_mounts import reload
@@ -201,11 +199,14 @@ def rehearse(arguments: list[str]) -> bytes:
 
 
 def _load_daemon() -> None:
-    """Load what the daemon, and a configuration that is read again, may need: later it might lie on
-    a mount that hangs. Raises ImportError."""
-    import difflib  # noqa: F401  for what is misspelt there
+    """Load all modules that the daemon, or a configuration that is read again, may need: later they
+    may lie on a mount that hangs. Raises ImportError."""
+    import difflib  # noqa: F401  for misspelt words
 
-    from check_mounts import compare, config_text, extra_opts, fstab, service_options, spec, submission_options, units  # noqa: F401  for what is declared there  # noqa: F401
+    from check_mounts import compare, fstab, spec, units  # noqa: F401  for declarations
+
+    # For the files, and for what they ask for.
+    from check_mounts import config_text, extra_opts, service_options, submission_options  # noqa: F401  isort: skip
 
     try:
         from check_mounts import serve  # noqa: F401
@@ -238,21 +239,20 @@ _SUBMITTING = ("--submit", "--submit-host", "--submit-service", "--submit-timeou
 
 
 def _is_to_submit(arguments: list[str]) -> bool:
-    """Does the command line ask for a single run's submission, as far as that can be told where it
-    is wrong?"""
+    """Whether the command line asks a single run to submit its result, as far as a wrong command
+    line can tell."""
     return option_parser.names(arguments, _SUBMITTING) and not option_parser.names(arguments, ("--daemon",))
 
 
 def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
-    """The plugin with these arguments; the exit code. The state of -h and -V is UNKNOWN, as the
-    guidelines demand.
+    """Run the plugin with these arguments; returns the exit code. The state of -h and -V is
+    UNKNOWN, as the guidelines demand.
 
-    ``noted`` is told what comes next, for whoever watches this process. ``answers`` is what
-    :func:`rehearse` gave, in a daemon."""
+    ``noted`` is told each step before it is taken, for the process that watches this one.
+    ``answers`` come from :func:`rehearse`, in a daemon."""
     begun = time.monotonic()
     reading.say_to(noted.step)
-    # argparse looks for translations of its messages, in files, each time that it has something to
-    # say (gettext(3)).
+    # Without this, argparse looks in files for translations of each of its messages (gettext(3)).
     os.environ["LANGUAGE"] = "C"
     options_parser = option_parser.parser()
     submits = _is_to_submit(arguments)
@@ -281,8 +281,8 @@ def _described(options_parser: argparse.ArgumentParser, in_full: bool, interrupt
 
 
 def _failed(error: Exception, submits: bool, interrupts: Interrupts, usage: str) -> int:
-    """There is no result. Raises what is a defect of ours: the last boundary, in __main__, says so
-    on stdout."""
+    """Say why there is no result; returns the exit code. Raises a defect of ours again: the last
+    boundary, in __main__, prints it."""
     if isinstance(error, UsageError):
         return _cannot(str(error), submits, interrupts, below=usage)
     defects.say(error)
@@ -297,8 +297,8 @@ def _failed(error: Exception, submits: bool, interrupts: Interrupts, usage: str)
 
 
 def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
-    """There is no result, and so nothing to submit. Where that was wanted it is said on stderr,
-    too: the line of commands by which cron submits throws stdout away."""
+    """Print why there is no result. If it should have been submitted, stderr says so, too: people
+    who submit from cron throw stdout away."""
     write(text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n{below}", stdout_encoding()), interrupts)
     if submits:
         complain(f"not submitted: {words}", interrupts)

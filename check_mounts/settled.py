@@ -1,8 +1,7 @@
-"""What the command line and the files say -> :class:`Options`, with everything looked up that they
-name.
+"""The command line and the files -> :class:`Options`, with the users that they name looked up.
 
-``said`` are always the values of all options, wherever they come from; ``given`` the names in
-Python (``submit_host``) of the options that the command line itself gives."""
+``said`` always has the values of all options, wherever they come from. ``given`` are the options of
+the command line itself, by their names in Python (``submit_host``)."""
 
 from __future__ import annotations
 
@@ -39,22 +38,22 @@ from check_mounts.working_directory import absolute
 if TYPE_CHECKING:
     from check_mounts.delivery import Submission
 
-# What the deadline leaves for the start and the end of a run: with the default timeout, one second
-# less than check_nrpe waits.
+# The part of the deadline for the start and the end of a run, in seconds: with the default timeout,
+# the deadline is one second less than check_nrpe waits.
 BESIDE_TIMEOUT = 4.0
 
-# What a section says of these, the command line overrules as a whole.
+# For these keys, the command line overrules every section.
 _OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inodes-warning", "inodes-critical")
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
 
 def understood(given: Mapping[str, Any], again: bool = False) -> Options:
-    """The options of a command line that gives these values. ``again``: for a daemon that runs
+    """The options of a command line that gives these values. ``again``: the daemon that asks runs
     already. Raises UsageError."""
     configuration, from_files = _files(given)
     said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     configuration = _below_the_command_line(configuration, given)
-    # Where a value comes from, for what turns out to be wrong with it only later.
+    # The lines that values come from, for errors that show only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
         return _settled(said, configuration, given.keys(), origins, again)
@@ -71,7 +70,7 @@ def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
 
 
 def deadline_of(said: argparse.Namespace) -> float:
-    """For the whole run, in seconds."""
+    """The deadline of the whole run, in seconds."""
     return float(said.timeout + BESIDE_TIMEOUT if said.deadline is None else said.deadline)
 
 
@@ -79,19 +78,19 @@ def deadline_of(said: argparse.Namespace) -> float:
 
 
 def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
-    """What the files say that the command line names. Raises UsageError, which names file and
-    line."""
+    """The configuration, and the options that it and --extra-opts give. Raises UsageError, which
+    names file and line."""
     named = given.get("config")
     try:
         path = DEFAULT_CONFIG if named is None else absolute("--config", named)
         configuration = config.read(path, optional=named is None)
     except ConfigError as error:
-        # Where it is wrong within the file, its line is told, which says enough.
+        # An error within the file names its line, which says enough.
         raise UsageError("--config" if named is not None and error.origin is None else "", str(error)) from None
     said = configuration.options
     if named is None and "daemon" not in given:
-        # Who checks one mount by hand must not tell the server that all of this host are well. Nor
-        # is what goes along with it meant.
+        # A check of one mount by hand must not tell the server that all mounts of this host are
+        # well. The options that go along with submitting are not meant, either.
         unmeant = {"submit"} if "submit" in given else {"submit", "per-mount"}
         said = tuple(line for line in said if line.option.name not in unmeant)
     return configuration, [*said, *_extra(given.get("extra_opts", ()))]
@@ -110,7 +109,7 @@ def _extra(specs: Sequence[str]) -> Sequence[Said]:
 
 
 def _below_the_command_line(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
-    """The configuration without what the command line says otherwise: that is for one run, and
+    """The configuration without the parts that the command line overrules: it is for one run, and
     wins."""
     taken = {name for name in _OVERRULED if BY_NAME[name].dest in given}
     taken |= {name for name in ("warning", "critical") if any(step is None for step, _ in given.get(name, ()))}
@@ -127,7 +126,7 @@ def _below_the_command_line(configuration: Configuration, given: Mapping[str, An
         overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
         origins = {key: origin for key, origin in section.origins.items() if key not in taken}
         sections.append(dataclasses.replace(section, overrides=overrides, origins=origins))
-    # Not dataclasses.replace(): what is known of single mounts was that of the old sections.
+    # Not dataclasses.replace(): that would keep the cache, which belongs to the old sections.
     return Configuration(configuration.options, tuple(sections), configuration.destinations)
 
 
@@ -201,8 +200,8 @@ def _filters(said: argparse.Namespace, rulebook: Rulebook, configuration: Config
 
 
 def _mount_point(word: str) -> bytes:
-    """Judged after all options: of a misspelt option the option is to be named, not its value.
-    Raises UsageError."""
+    """A mount point as the kernel spells it. Raises UsageError, but only after all options were
+    judged: where an option is misspelt, the message must name that, not its value."""
     if word.startswith("-"):  # an unknown option whose value has blanks, and may be a secret
         refuse("MOUNTPOINT", f"'{option_parser.without_value(word)}' is not an absolute path")
     if not word.startswith("/"):
@@ -244,8 +243,8 @@ def _demands(
 def _declarations(
     said: argparse.Namespace, configuration: Configuration
 ) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
-    """What was declared to be mounted, the lines of fstab that are wrong, and notes on units.
-    Raises UsageError."""
+    """The declared mounts, the lines of fstab that make no sense, and notes on units. Raises
+    UsageError."""
     if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
         from check_mounts import compare  # noqa: F401  what is found must not be lost by an import that fails later
 
@@ -258,7 +257,7 @@ def _declarations(
         from check_mounts import units
 
         entries, complaints = units.read_units()
-        known = {each.mount_point for each in declared}  # the generator's units repeat fstab
+        known = {each.mount_point for each in declared}  # units that systemd made from fstab repeat it
         declared += [each for each in entries if each.mount_point not in known]
         notes += map(str, complaints)
     return [*declared, *configuration.expected(), *said.expect], wrong, notes
@@ -321,7 +320,7 @@ def _general_policy(said: argparse.Namespace) -> Policy:
 
 
 def _identities(general: str, configuration: Configuration) -> Mapping[str, Optional[privilege.Identity]]:
-    """All users that are named. Raises UsageError."""
+    """The users that the options name, looked up. Raises UsageError."""
     users = dict(_SELF_OR_OWNER)
     if general not in users:
         users[general] = _identity(general)
@@ -350,9 +349,9 @@ def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.
 
 
 def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:
-    """What the daemon is to do; None where none is wanted. ``again``: it runs already. Raises
+    """The work of the daemon; None where nobody wants a daemon. ``again``: it runs already. Raises
     UsageError."""
-    if said.cached:  # the fast path (cache.py) would have seen it
+    if said.cached:  # otherwise the fast path (cache.py) would have seen it
         refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
     _check_company(given, said)
     if not said.daemon:

@@ -1,4 +1,4 @@
-"""Thresholds: a range of numbers, and one of how full a filesystem is. Pure."""
+"""Thresholds: ranges of numbers, and ranges of how full a filesystem is. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Range:
     """A threshold as the Monitoring Plugins Development Guidelines write it: ``[@][start:][end]``,
     alert outside of it.
 
-    ``spec`` is what was given. It is parsed before any probe, therefore not with nagiosplugin,
+    ``spec`` is the text that was given. It is parsed before any probe, and so without nagiosplugin,
     which is loaded after the forks."""
 
     spec: str
@@ -39,7 +39,7 @@ class Range:
         return cls(spec, start, end, inverted)
 
     def alerts(self, value: float) -> bool:
-        """Whether a value calls for the alert."""
+        """Whether a value raises the alert."""
         return (self.start <= value <= self.end) == self.inverted
 
 
@@ -58,26 +58,28 @@ _AMOUNT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
-    """A range for how full a filesystem is. ``kind`` says what it is a range of.
+    """A range of how full a filesystem is.
 
-    ``percent``: percent used of what may be used, as df(1) has it. ``free``: bytes (inodes) left to
-    unprivileged users. ``for_one``: it was said for a single mount."""
+    Its ``kind`` is ``percent`` (percent used of the space that may be used, as df(1) counts), or
+    ``free`` (bytes or inodes available to unprivileged users). ``for_one``: it was given for a
+    single mount."""
 
     range: Range
     kind: str
     for_one: bool = dataclasses.field(default=False, compare=False)
 
     def measure(self, used: int, available: int) -> Optional[float]:
-        """What the range is compared with, from bytes or inodes; None for a filesystem that has
-        none (``f_files`` is 0)."""
-        # What is kept for root is neither: a filesystem is full, 100 %, once nobody else can write.
+        """The number to compare with the range, from bytes or inodes; None for a filesystem that
+        has none (``f_files`` is 0)."""
+        # The space kept for root counts as neither: a filesystem is full, 100 %, once nobody else
+        # can write.
         if used + available <= 0:
             return None
         return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
 
     def can_be_met(self, total: int) -> bool:
-        """Whether a filesystem of this size can be without the alert, be it empty: one of 5 MiB
-        never has 10 GiB free."""
+        """Whether a filesystem of this size can be without the alert, at least while it is empty: 5
+        MiB never have 10 GiB free."""
         if self.kind == "percent":
             return True
         if self.range.inverted:
@@ -85,8 +87,7 @@ class Capacity:
         return self.range.start <= total and self.range.end >= 0
 
     def alerts(self, used: int, available: int) -> bool:
-        """Whether so much in use (``f_blocks - f_bfree``) and so much left (``f_bavail``) calls for
-        the alert."""
+        """Whether this usage (``f_blocks - f_bfree``, and ``f_bavail``) raises the alert."""
         value = self.measure(used, available)
         return value is not None and self.range.alerts(value)
 
@@ -95,22 +96,24 @@ def parse_capacity(word: str) -> Capacity:
     """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises
     ValueError with a reason in words.
 
-    K, KiB is 1024, KB is 1000; also M, G, T, P; upper or lower case. A mere 0 fits both.
-    """
+    K and KiB are 1024, KB is 1000; the same with M, G, T and P; upper or lower case. A mere 0 fits
+    both kinds."""
     inverted, rest = word[:1] == "@", word[1:] if word[:1] == "@" else word
     amounts = [_amount(part) for part in rest.split(":") if part not in ("", "~")]
     kinds = {kind for number, kind in amounts if kind != "bare" or number}
     if "free" in kinds and len(kinds) > 1:
-        raise ValueError("either all its numbers have a unit, or none has")
+        raise ValueError("either all or none of its numbers must have a unit")
     if "free" in kinds and ":" not in rest and not inverted:
-        # The guidelines have it mean "alert above": nobody wants to know that there is room, many
-        # write it for the contrary.
-        raise ValueError(f"it would alert where more is free; '{text.printable_argument(rest)}:' alerts where less is")
+        # By the guidelines this means "alert above". Nobody wants an alert for free space; many
+        # people write it and mean the contrary.
+        raise ValueError(
+            f"it would alert where more is free; write '{text.printable_argument(rest)}:' to alert where less is"
+        )
     numbers = iter(amounts)
     plain = ":".join(part if part in ("", "~") else repr(next(numbers)[0]) for part in rest.split(":"))
     parsed = Range.parse("@" * inverted + plain)
     if "free" not in kinds and any(number > 100 for number, _ in amounts):
-        raise ValueError("there is no more than 100 %")
+        raise ValueError("more than 100 % is impossible")
     return Capacity(dataclasses.replace(parsed, spec=word), "free" if "free" in kinds else "percent")
 
 
@@ -125,5 +128,5 @@ def _amount(word: str) -> tuple[float, str]:
         base = 1000 if (suffix or "").lower() == "b" else 1024
         number *= base ** ("kmgtp".index(prefix.lower()) + 1)
     if not math.isfinite(number):
-        raise ValueError("it is too great")
+        raise ValueError("the number is too great")
     return number, "free" if prefix is not None else "percent" if match["percent"] else "bare"

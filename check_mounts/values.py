@@ -1,5 +1,5 @@
-"""The values of options: what somebody wrote -> what it means. One parser for each kind of value,
-for the command line and the configuration alike.
+"""The values of options: text -> meaning. Each kind of value has one parser, which the command line
+and the configuration share.
 
 A parser takes a word as Python decodes arguments (surrogateescape) and raises ValueError with a
 reason in words, on one line fit for any output. Import budget: what a run needs anyway."""
@@ -17,7 +17,7 @@ from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
 from check_mounts.thresholds import Capacity, Range, parse_capacity
 
-# Longer than any interval or timeout that means something, and so short that all sums are times.
+# Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0
 MOST_FLAGS = 9
 
@@ -47,7 +47,7 @@ def seconds(word: str) -> float:
 
 
 def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], int]:
-    """The parser of whole numbers within these bounds; ``also`` is allowed outside of them."""
+    """The parser of whole numbers within these bounds; it takes ``also`` outside of them, too."""
 
     def parse(word: str) -> int:
         value = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
@@ -60,7 +60,7 @@ def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], 
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """The parser of one of these words."""
+    """The parser that takes one of these words."""
 
     def parse(word: str) -> str:
         if word not in words:
@@ -79,7 +79,7 @@ def boolean(word: str) -> bool:
 
 
 def times(word: str) -> int:
-    """How often a flag counts: a number, or ``yes`` for once."""
+    """The number of times that a flag counts: a digit, or ``yes`` for once."""
     if word.isascii() and word.lower() in _BOOLEANS:
         return int(_BOOLEANS[word.lower()])
     if len(word) == 1 and word.isascii() and word.isdigit():
@@ -95,7 +95,7 @@ def some(word: str) -> str:
 
 
 def some_bytes(word: str) -> bytes:
-    """The same, as the kernel has it."""
+    """Any word but an empty one, as bytes."""
     return os.fsencode(some(word))
 
 
@@ -107,7 +107,7 @@ def absolute_path(word: str) -> str:
 
 
 def parts(word: str) -> Sequence[str]:
-    """A list whose parts are separated by commas, and maybe blanks."""
+    """The parts of a list, which commas separate, and maybe blanks."""
     found = [part.strip(_BLANKS) for part in word.split(",")]
     if not all(found):
         raise ValueError(f"'{shown(word)}' has an empty part" if word else "the value is empty")
@@ -136,7 +136,7 @@ def capacity(word: str) -> Capacity:
 
 
 def severities(word: str) -> tuple[tuple[Condition, State], ...]:
-    """``CONDITION=STATE``, or several of them."""
+    """One or several ``CONDITION=STATE``."""
     return tuple(_severity(part) for part in parts(word))
 
 
@@ -146,7 +146,7 @@ def _severity(part: str) -> tuple[Condition, State]:
     states = {known.name.lower(): known for known in State}
     if not equals:
         raise ValueError(f"'{shown(part)}' is not CONDITION=STATE")
-    # lower() makes letters of ASCII of others: of the Kelvin sign a k.
+    # lower() turns some other letters into ASCII: the Kelvin sign into a k.
     condition = conditions.get(name.lower().replace("_", "-")) if name.isascii() else None
     if condition is None:
         raise ValueError(f"'{shown(part)}': the conditions are {', '.join(conditions)}")
@@ -161,17 +161,17 @@ def pattern(word: str) -> selection.Glob:
 
 
 def patterns(word: str) -> tuple[selection.Glob, ...]:
-    """A shell pattern, or several of them."""
+    """One or several shell patterns."""
     return tuple(pattern(part) for part in parts(word))
 
 
 def path_glob(word: str) -> selection.PathGlob:
-    """A shell pattern of mount points, which have no trailing slash."""
+    """A shell pattern of mount points, without its trailing slash."""
     return _pattern(word, lambda encoded: selection.PathGlob(_without_slash(encoded)))
 
 
 def path_glob_as_written(word: str) -> selection.PathGlob:
-    """The same of a single path, trailing slash and all."""
+    """A shell pattern of mount points, trailing slash and all."""
     return _pattern(word, selection.PathGlob)
 
 
@@ -188,7 +188,7 @@ def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:
 
 
 def _or_no(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
-    """``parse(word)``; its ValueError says also that the word is no such thing."""
+    """``parse(word)``, whose ValueError then also names what the word should have been."""
     try:
         return parse(word)
     except ValueError as error:
@@ -196,7 +196,7 @@ def _or_no(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
 
 
 def user(word: str) -> str:
-    """``owner``, ``self``, or the name or number of a user, which nobody looks up here."""
+    """``owner``, ``self``, or the name or number of a user, not looked up."""
     return some(word)
 
 
@@ -209,7 +209,7 @@ def fs_type(word: str) -> bytes:
 
 
 def mount_options(word: str, of_type: Optional[bytes] = None) -> tuple[bytes, ...]:
-    """Mount options, separated by commas, as far as ``of_type`` takes them."""
+    """Mount options, separated by commas, that a filesystem of type ``of_type`` can have."""
     from check_mounts import option_spelling  # see fs_type
 
     found = tuple(map(os.fsencode, parts(word)))
@@ -219,13 +219,13 @@ def mount_options(word: str, of_type: Optional[bytes] = None) -> tuple[bytes, ..
 
 
 def expected_mount(word: str) -> ExpectedMount:
-    """What should be mounted: ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``."""
+    """A declaration: ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``."""
     from check_mounts import spec  # see fs_type
 
     try:
         return spec.parse_spec(os.fsencode(word))
     except ValueError as error:
-        # An option that it names may be a password.
+        # An option in it may be a password.
         point = word.partition(",")[0] + ",..." * ("," in word)
         raise ValueError(f"'{shown(point)}': {error}") from None
 
@@ -238,7 +238,7 @@ def log_facility(word: str) -> str:
 
 
 def log_ident(word: str) -> str:
-    """What the lines of a log begin with."""
+    """The name that the lines of a log begin with."""
     from check_mounts import logs  # see log_facility
 
     try:
@@ -248,8 +248,8 @@ def log_ident(word: str) -> str:
 
 
 def object_name(word: str) -> str:
-    """A host or service, as a monitoring server knows it: nothing that a command file, NSCA or
-    Icinga 2 would take for an end of it."""
+    """The name of a host or service, as a monitoring server knows it, without a character that a
+    command file, NSCA or Icinga 2 would take for its end."""
     if not word.strip() or not word.isprintable() or any(char in ";!" for char in word):
         raise ValueError(f"'{shown(word)}' is not the name of a host or service")
     return word
