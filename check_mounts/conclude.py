@@ -1,4 +1,4 @@
-"""What is made of a survey once all mounts have been asked: it is held against what is declared."""
+"""The end of a check: the survey of all mounts is compared with what is named and declared."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from check_mounts.model import Condition, Finding, Mount, Survey
 if TYPE_CHECKING:
     from check_mounts.leads import Found
 
-# So many mount points are named in a note.
+# The number of mount points that a note names.
 _NAMED = 3
-# How long the comparison has where the probes have needed all of the time, in seconds.
+# How long the comparison may take if the probes have needed all of the time, in seconds.
 _TO_COMPARE = 0.25
 
 
 class ToCompare:
-    """How long the comparison has: until the run's deadline, and a moment in any case. After a
-    signal no more than that moment: what is known is not to be lost, and is soon compared."""
+    """The time for the comparison: until the run's deadline, and a moment in any case. After a
+    signal, that moment is all: what is known must not be lost, and is soon compared."""
 
     def __init__(self, until: float, interruption: Callable[[], Optional[str]]) -> None:
         self._end = max(until, time.monotonic() + _TO_COMPARE)
@@ -29,7 +29,7 @@ class ToCompare:
         self._signal: Optional[str] = None
 
     def came(self) -> Optional[str]:
-        """What came, in words, once the time is over."""
+        """The signal or deadline that came, in words; None as long as there is time."""
         if self._signal is None and (signal := self._interruption()) is not None:
             self._signal = signal
             self._end = min(self._end, time.monotonic() + _TO_COMPARE)
@@ -43,8 +43,10 @@ def concluded(
     found: Optional[Found],
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
-    """The survey with what is demanded. ``mounted_now`` gives the mount table; it is asked only
-    where something is declared. What is not compared by the time that it is ``late`` is counted."""
+    """The survey compared with what is named and declared.
+
+    ``mounted_now`` gives the mount table; it is called only if something is declared. ``late`` says
+    what ends the comparison, in words, once it must end: the rest is counted, not compared."""
     try:
         return _concluded(options, result, mounted_now, found, late)
     except Exception as error:
@@ -60,8 +62,8 @@ def _concluded(
     late: Callable[[], Optional[str]],
 ) -> Survey:
     ready = checking.led(options, found)
-    # What a wrong line was to declare is not checked: that is no OK, and costs nothing of what was
-    # measured.
+    # What a wrong line tries to declare is not checked: so the result is not OK, but nothing that
+    # was measured is lost.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
@@ -74,15 +76,16 @@ def _concluded(
 
 
 def unconcluded(result: Survey, error: Exception) -> Survey:
-    """No memory, or a defect of ours: what was measured stands."""
+    """The survey as it was measured, if the comparison failed: no memory, or a defect of ours."""
     failed = Finding(
-        b"", None, Condition.UNPROBED, f"what is named and declared was not compared: {text.error_of(error)}"
+        b"", None, Condition.UNPROBED, f"named and declared mounts were not compared: {text.error_of(error)}"
     )
     return dataclasses.replace(result, findings=(*result.findings, failed))
 
 
 def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
-    """The survey without the mounts that had to answer for what is named to be known, and have."""
+    """The survey without mounts that were probed only because a name leads over them, and have
+    answered."""
 
     def is_told(finding: Finding) -> bool:
         mount = finding.mount
@@ -93,16 +96,16 @@ def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> S
 
 
 def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
-    """Notes on what unprivileged users have mounted over what is not theirs: none of that is
-    checked any more."""
+    """Notes on mounts that an unprivileged user's mount covers: those are no longer checked."""
     below: dict[Mount, list[str]] = {}
     for finding in findings:
         if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
             below.setdefault(finding.cover, []).append(_clipped(finding.mount_point))
-    return [
-        f"the FUSE mount of uid {selection.unprivileged_owner(cover)} at {text.printable(cover.mount_point)} covers {_named(points)}"
-        for cover, points in below.items()
-    ]
+    return [f"{_users_mount(cover)} covers {_named(points)}" for cover, points in below.items()]
+
+
+def _users_mount(mount: Mount) -> str:
+    return f"the FUSE mount of uid {selection.unprivileged_owner(mount)} at {text.printable(mount.mount_point)}"
 
 
 def _clipped(mount_point: bytes) -> str:
@@ -138,12 +141,13 @@ def _held_against_demands(
 
 
 def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:
-    """A note on what a sandbox hides of the mounts that would be checked outside, and that nothing
-    else is said of."""
+    """A note on the mounts that a sandbox hides from this process, that would be checked outside,
+    and that no finding mentions; empty if there are none."""
     told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
     points = dict.fromkeys(
         mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told
     )
     if not points:
         return ""
-    return f"not checked, for this process does not see what PID 1 has mounted there: {_named([_clipped(point) for point in points])}"
+    names = _named([_clipped(point) for point in points])
+    return f"this process does not see what PID 1 has mounted there, so it was not checked: {names}"

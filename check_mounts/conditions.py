@@ -1,5 +1,5 @@
-"""What a probe's outcome means: errno, mode and mount ID -> condition and words. Pure; the one
-place where errno is judged."""
+"""The meaning of a probe's outcome: errno, mode and mount ID -> condition and words. Pure; no other
+module judges an errno."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome,
 MOUNT_TABLE = "the mount table"
 
 # This machine ran short of something, or an id is not mapped in our user namespace or on an
-# idmapped mount (EOVERFLOW): it says nothing about the filesystem.
+# idmapped mount (EOVERFLOW): these say nothing about the filesystem.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
-# What keeps a file from being written or removed where the filesystem is well: it does not know
-# how, or knows no such names or sizes; a limit of ours; somebody has removed or replaced our file,
-# or has it locked.
+# Errors that keep a file from being written or removed although the filesystem is well: it does not
+# offer the call, or does not take the name or the size; a limit of ours; somebody has removed or
+# replaced our file, or has it locked.
 _NOT_DEATH = NOT_OFFERED | {
-    errno.ENAMETOOLONG, errno.EILSEQ, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.EOVERFLOW, errno.ENOTTY, errno.ESPIPE,
+    errno.ENAMETOOLONG, errno.EILSEQ, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.EOVERFLOW,
+    errno.ENOTTY, errno.ESPIPE,
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY,
     errno.ETXTBSY, errno.EBUSY, errno.EAGAIN, errno.EDEADLK, errno.ENOLCK,
 }  # fmt: skip
 
 
 class Elsewhere(enum.Enum):
-    """The look-up did not end on the mount: only a fresh mount table can say whether it is gone or
-    hidden."""
+    """Where a look-up ended that missed the mount. Only a fresh mount table can say whether the
+    mount is gone or hidden."""
 
     OTHER_MOUNT = "its mount point leads to another mount"
     NO_PATH = "its mount point cannot be reached"
 
 
 def shut_down(mount: Mount) -> bool:
-    """ext4 and xfs that were shut down (by an I/O error or on purpose) say so in their options,
-    while ext4 still answers from the page cache as if nothing had happened."""
+    """Whether the filesystem was shut down, by an I/O error or on purpose. ext4 and xfs say so in
+    their options, while ext4 still answers from the page cache as if nothing had happened."""
     return filesystems.traits(mount.fs_type).shutdown and b"shutdown" in mount.super_options
 
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
-    """Whether the probe missed the mount; None where it did not. ``trigger``: an autofs mount is
-    meant to lead elsewhere."""
+    """Where the probe ended if it missed the mount, else None. ``trigger``: the path of an autofs
+    mount should lead elsewhere."""
     if outcome.step == Step.LOOK_UP and outcome.errno in PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:
@@ -54,8 +55,8 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
 
 
 def classify_write(outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a write probe that came back, of a mount whose reading steps were
-    answered; the detail of OK is a remark."""
+    """Condition and detail of a write probe that came back. The reading steps of its mount have
+    succeeded. The detail of OK is a remark."""
     if outcome.errno is None or outcome.step is None:
         return Condition.OK, _write_remark(outcome)
     words = f"{text.error_words(outcome.errno)} at {outcome.step.word}"
@@ -64,7 +65,7 @@ def classify_write(outcome: Outcome) -> tuple[Condition, str]:
     if outcome.errno in _NOT_DEATH:
         return (
             Condition.OK,
-            f"not written: {words}" if outcome.step is not Step.REMOVE else f"a file that was written: {words}",
+            f"not written: {words}" if outcome.step is not Step.REMOVE else f"a written file stays: {words}",
         )
     if outcome.errno in _OURS:
         return Condition.UNPROBED, words
@@ -77,38 +78,35 @@ def classify_write(outcome: Outcome) -> tuple[Condition, str]:
     return Condition.DEAD, words
 
 
-_DIFFERS = "what was read back is not what was written"
+_DIFFERS = "the data read back differs from the data written"
 
 
 def _write_remark(outcome: Outcome) -> str:
     if outcome.differs:
         return f"{_DIFFERS}: maybe its owner wrote to the file"
     stale = [step for step in Step if step.writes and outcome.error_of(step) == errno.ESTALE]
-    return f"a file that was written is gone: {text.error_words(errno.ESTALE)} at {stale[0].word}" if stale else ""
+    return f"a written file is gone: {text.error_words(errno.ESTALE)} at {stale[0].word}" if stale else ""
 
 
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a mount whose probe came back; the mount itself was seen
+    """Condition and detail of a mount whose probe came back and has reached it
     (:func:`led_elsewhere` is None).
 
-    An error is a proof, an attribute is one only where the filesystem's type keeps it
+    An error is a proof. An attribute is a proof only if the filesystem's type keeps it
     (:mod:`check_mounts.filesystems`):
 
-    ================================
-    ========================================================================= no link: the root was
-    removed     types whose ``attributes`` the kernel or an NFS server keeps, images apart
-    ``shutdown`` in the options       ext2, ext3, ext4, xfs no execute bit in the mode        the
-    types of the first line, images, and FUSE with ``default_permissions``
-    ================================
-    =========================================================================
+    - no link (the root directory was removed): types whose attributes the kernel or an NFS server
+      keeps, but not images
+    - ``shutdown`` in the options: ext2, ext3, ext4, xfs
+    - no execute bit in the mode: the types of the first line, images, and FUSE with
+      ``default_permissions``
 
-    OK needs a success: that a call is not offered proves nothing.
-    """
+    OK needs a success: a call that is not offered proves nothing."""
     directory = stat.S_ISDIR(outcome.mode or 0)
     if outcome.nlink == 0 and directory and filesystems.counts_links(mount):
-        # A bind-mounted file that was replaced by a rename has no link any more and is as good as
-        # before; a directory is not. NFS: the export's root directory was removed while the server
-        # still holds it open; every use fails with ESTALE.
+        # A bind-mounted file that was replaced by a rename has no link any more and works as
+        # before; a directory does not. On NFS, the export's root directory was removed while the
+        # server still holds it open: every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
     if outcome.errno is not None and outcome.step is not None and outcome.errno not in DENIED_ERRORS:
         if outcome.errno in _OURS:
@@ -124,7 +122,7 @@ def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
 
 
 def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Where nothing failed: what has succeeded?"""
+    """Condition and detail of a probe in which nothing failed, by what has succeeded."""
     if outcome.answered(Step.READ):
         return Condition.OK, ""
     unlisted = outcome.mode is None or stat.S_ISDIR(outcome.mode)
@@ -134,7 +132,7 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     words = text.error_words(outcome.error_of(asked[0]) or 0) if asked else ""
     if not _lives(mount, outcome):
         if not asked:
-            return Condition.UNPROBED, "nothing but the kernel's own memory has answered"
+            return Condition.UNPROBED, "only the kernel's cache answered, not the filesystem"
         refused = outcome.error_of(Step.READ) in DENIED_ERRORS
         return (Condition.DENIED, f"{words} at {Step.READ.word}") if refused else (Condition.DEAD, words)
     if not unlisted or outcome.not_owner:
@@ -143,10 +141,10 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
 
 
 def _lives(mount: Mount, outcome: Outcome) -> bool:
-    """Whether the filesystem itself has answered anything.
+    """Whether the filesystem itself has answered any call.
 
-    Of FUSE the kernel answers statfs with nothing but zeroes where we are not the user that it
-    serves (fuse_statfs), and so it does where its daemon is in another user namespace. fstat may be
+    For FUSE, the kernel answers statfs with zeroes alone if this process is not the user that the
+    mount serves (fuse_statfs), or if the FUSE daemon is in another user namespace. fstat may be
     answered from the cache."""
     served = filesystems.is_served(mount)
     numbers = outcome.usage is not None and (not served or any(outcome.usage))
@@ -163,17 +161,17 @@ def _refusal(outcome: Outcome) -> str:
 
 
 def whose(outcome: Outcome) -> str:
-    """Who was refused: ``its owner, uid 1000``."""
+    """The user that was refused: ``its owner, uid 1000``."""
     return f"{'its owner, ' if outcome.acted_as == outcome.uid else ''}uid {outcome.acted_as}"
 
 
 def exception_words(outcome: Outcome) -> str:
-    """What to say of a mount whose worker has met an error of our own."""
+    """The detail of a mount whose worker has met an error of our own."""
     return f"internal error in its worker: {text.clipped(outcome.exception, 200)}"
 
 
 def death_words(pid: Optional[int], step: Optional[Step]) -> str:
-    """What to say of a mount whose worker died at a step; ``pid`` is None where it is not known."""
+    """The detail of a mount whose worker died at a step; ``pid`` is None if it is not known."""
     worker = "its worker" if pid is None else f"its worker (pid {pid})"
     return f"{worker} died at {step_word(step)}"
 
@@ -184,17 +182,17 @@ def step_word(step: Optional[Step]) -> str:
 
 
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
-    """One finding for all lines that are no mounts: it names the first, and how many more there
-    are. The options of a line may hold a password, so the line itself is not shown."""
+    """One finding for all lines of the mount table that are no mounts: it names the first, and the
+    number of the others. The options of a line may hold a password, so no line is shown."""
     if not unparsed:
         return []
     line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)
     more = f" (and {text.counted(line.more, 'line')} more)" if line.more else ""
-    detail = f"line {line.number} of the mount table cannot be understood, {line.why}{more}"
+    detail = f"line {line.number} of the mount table cannot be understood: {line.why}{more}"
     return [Finding(b"", None, Condition.UNPROBED, detail, line=line)]
 
 
 def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
-    """What is to be said of a mount that its path does not lead to, because that one is on the
-    way."""
+    """The finding of a mount whose path does not lead to it, because ``cover`` is mounted over
+    it."""
     return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)

@@ -17,7 +17,7 @@ from check_mounts.survey import Pass
 if TYPE_CHECKING:
     from check_mounts.leads import Found
 
-# What a pass may have less than its whole time before it is told so, in seconds.
+# A pass is told that it has less than its whole time if it is that much less, in seconds.
 _NOTICEABLE = 0.1
 
 
@@ -29,11 +29,12 @@ def take(
     wake_fd: Optional[int] = None,
     begun: Callable[[Pass], None] = lambda under_way: None,
 ) -> Survey:
-    """Check what the options say, once.
+    """Check once what the options say.
 
-    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked
-    for the end, and ``wake_fd`` becomes readable when there is one. ``begun`` is told of each pass.
-    Raises OSError, see :func:`check_mounts.checking.begin`, as long as nothing was measured."""
+    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
+    for the end, and ``wake_fd`` becomes readable when one comes. ``begun`` is called with each
+    pass. Raises OSError (see :func:`check_mounts.checking.begin`) as long as nothing was
+    measured."""
     check = _Check(options, table, reread, interruption, wake_fd, begun)
     try:
         return check.taken()
@@ -68,12 +69,12 @@ class _Check:
         self._now: Optional[Sequence[Mount]] = None
 
     def taken(self) -> Survey:
-        """Look up what is named, ask the mounts, look up what is declared, ask those that came
-        late, compare. Raises OSError."""
+        """Look up the names, probe the mounts, look up what is declared, probe the mounts that
+        appeared meanwhile, compare. Raises OSError."""
         reading.step("looking up what is named")
         found = self._look_up(self._table[0])
         filters = checking.led(self._options, found).filters
-        if filters.also:  # what is named is known once these have answered
+        if filters.also:  # where the names lead is known once these have answered
             chosen = selection.narrowed(selection.select(self._table[0], filters), filters.also)
             found = self._look_up(self._table[0], self._pass_over(self._options, chosen, self._table))
         ready = _with_more(checking.led(self._options, found), filters.also)
@@ -97,9 +98,9 @@ class _Check:
         return self.measured
 
     def _in_time(self, options: Check) -> Check:
-        """The options with the deadline that is left by now."""
+        """The options with the time that is left as their deadline."""
         settings, left = options.settings, max(SHORTEST, self._until - time.monotonic())
-        if settings.deadline - left < _NOTICEABLE:  # nothing took its time: as it was said
+        if settings.deadline - left < _NOTICEABLE:  # hardly any time has gone by: as the user said
             return options
         return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
 
@@ -108,14 +109,14 @@ class _Check:
         if self._now is None:
             try:
                 self._now = self._reread()[0]
-            except OSError:  # said already, if it is of consequence
+            except OSError:  # the pass has said so, if it matters
                 self._now = self._table[0]
         return self._now
 
     def _with_late_comers(self, result: Survey, options: Check) -> Survey:
-        """The survey with what is in its place only now, and was not asked: what is declared there,
-        and what was left out because it was elsewhere, or covered. Its user may move it to and fro,
-        and to find it in its place is no answer."""
+        """The survey with mounts that are in their place only now, and were not probed: declared
+        ones, and those that were left out because they were elsewhere, or covered. A user may move
+        his mount to and fro, and to find it in its place is no answer."""
         chosen = selection.select(self._mounted_now(), options.filters)
         late = _late_comers(result, options, self._table[0], chosen)
         if not late:
@@ -124,13 +125,13 @@ class _Check:
             chosen = selection.narrowed(chosen, {mount.mount_id for mount in late})
             found = self._pass_over(options, chosen, (self._mounted_now(), ()))
         else:
-            why = "it came to its place during the run, and there was no time left to ask it"
+            why = "it appeared during the run, and no time was left to probe it"
             found = Survey(tuple([Finding(mount.mount_point, mount, Condition.UNPROBED, why) for mount in late]))
         return _joined(result, found, late)
 
 
 def _with_more(options: Check, also: frozenset[int]) -> Check:
-    """The options with more mounts that are asked only because names lead over them."""
+    """The options with more mounts that are probed only because a name leads over them."""
     filters = options.filters
     return dataclasses.replace(options, filters=dataclasses.replace(filters, also=filters.also | also))
 
@@ -148,7 +149,7 @@ def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen
 
 
 def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
-    """Two surveys, the second of which asked these mounts."""
+    """Two surveys as one; the second has probed the mounts in ``asked``."""
     keys, points = {mount.identity for mount in asked}, {mount.mount_point for mount in asked}
 
     def stands(finding: Finding) -> bool:

@@ -263,6 +263,9 @@ def below(judgement: Judgement, verbosity: int) -> list[str]:
     return [*remarks, *(_steps(judgement.finding.outcome) if verbosity >= 3 else [])]
 
 
+_REFUSED = ", refused, and this process cannot act as the owner"
+
+
 def _steps(outcome: Optional[Outcome]) -> list[str]:
     if outcome is None:
         return []
@@ -275,7 +278,7 @@ def _steps(outcome: Optional[Outcome]) -> list[str]:
         number = outcome.error_of(step)
         error = "" if number is None else f", {text.error_words(number)}"
         acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
-        refused = ", refused, and the owner could not be asked" if step is Step.READ and outcome.not_owner else ""
+        refused = _REFUSED if step is Step.READ and outcome.not_owner else ""
         if step is Step.READ and outcome.alone:
             refused = ", though its owner was refused"
         lines.append(f"{step.word}: {took}{acting}{refused}{error}")

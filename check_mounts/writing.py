@@ -48,7 +48,7 @@ class Writing:
         self._begun.add(mount.device)
         stuck = self._others.writing.get(mount.device)
         if not self._others.remembers:
-            self._remark(mount, "what a killed worker leaves could not be removed")
+            self._remark(mount, "the file that a killed worker leaves could not be removed")
         elif stuck is None or not self._others.is_still_stuck(stuck):
             self._submit(mount)
         elif age(stuck) < self._timeouts.of(mount):  # a concurrent run is writing
@@ -97,9 +97,11 @@ class Writing:
         elif outcome.exception:
             self.give_up(mount, conditions.exception_words(outcome))
         elif outcome.unremembered:
-            self._remark(mount, f"it could not be remembered: {text.error_words(outcome.errno or 0)}")
+            self._remark(mount, f"the file could not be remembered: {text.error_words(outcome.errno or 0)}")
         elif outcome.not_owner:
-            self._enter(mount, Condition.OK, "not written: refused, and the owner could not be asked", outcome=outcome)
+            self._enter(
+                mount, Condition.OK, "not written: refused, and this process cannot act as the owner", outcome=outcome
+            )
         elif elsewhere is not None:
             self.give_up(mount, elsewhere.value)
         else:

@@ -157,7 +157,7 @@ def test_a_nul_in_any_field_of_the_table(tmp_path: Path, plugin: Plugin, place: 
     assert result.code in (2, 3)
     assert "internal error" not in result.stdout.decode()
     assert (
-        "line 1 of the mount table cannot be understood, it holds a NUL"
+        "line 1 of the mount table cannot be understood: it holds a NUL"
         in plugin("--mountinfo", str(table), below=False).lines[0]
     )
 

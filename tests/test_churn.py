@@ -191,7 +191,7 @@ def test_a_file_that_is_wrong_stays_wrong(plugin: Plugin, tmp_path: Path, option
     table.write_bytes(TORN)
     result = plugin("--mountinfo", str(table), *options, below=False, state=False)
     assert result.code in (2, 3)
-    assert "line 4 of the mount table cannot be understood, another line has the mount ID 543" in result.stdout.decode()
+    assert "line 4 of the mount table cannot be understood: another line has the mount ID 543" in result.stdout.decode()
 
 
 def test_a_file_that_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

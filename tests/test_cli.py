@@ -193,7 +193,7 @@ def test_a_line_that_is_none_is_unknown_and_the_rest_is_checked(plugin: Plugin, 
     assert (result.code, result.count("ok"), result.count("mounts"), result.count("unprobed")) == (3, 1, 1, 0)
     assert re.fullmatch(
         r"MOUNTS UNKNOWN - 1 mount checked in [0-9.]+ s, 1 line not understood: line 1 of the mount table "
-        r"cannot be understood, "
+        r"cannot be understood: "
         r"it has no separator ' - ' after at least six fields",
         result.verdict,
     )
@@ -395,7 +395,9 @@ def test_as_an_unprivileged_user(public: Path, mounts: Mounts) -> None:
     assert result.line(base / "dir/unreachable").endswith("denied: Permission denied (EACCES) at look-up")
     # It answered, and that its door is closed to nobody does not mean that it is to its owner.
     assert result.line(base / "group").startswith("OK: ")
-    assert any("read: " in line and "refused, and the owner could not be asked" in line for line in result.lines)
+    assert any(
+        "read: " in line and "refused, and this process cannot act as the owner" in line for line in result.lines
+    )
 
 
 @pytest.mark.root

@@ -309,7 +309,7 @@ def test_wrong_lines_of_the_mount_table(mounts: Mounts, daemon: Daemon, tmp_path
     table.write_text(f"{lines[0]}garbage\n")
     daemon.interval = 3600
     daemon.start(f"--mountinfo={table}")
-    (line,) = [line for line in daemon.lines if line.startswith("line 2 of the mount table cannot be understood, ")]
+    (line,) = [line for line in daemon.lines if line.startswith("line 2 of the mount table cannot be understood: ")]
     table.write_text(f"garbage\n{lines[0]}")
     daemon.signal(signal.SIGUSR1)
     until(lambda: daemon.log.count("\nChecked ") == 2)

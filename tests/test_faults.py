@@ -237,5 +237,5 @@ check_mounts.demands.held_against = fails
     words = ["-v", "-p", f"{plugin.base}/*", "--state-dir", str(plugin.state_dir), "--expect", "/nowhere"]
     result = faults.start(plugin, faults.command(*words, before=before))
     assert result.code == 3
-    assert "UNKNOWN: what is named and declared was not compared: MemoryError: " in result.lines
+    assert "UNKNOWN: named and declared mounts were not compared: MemoryError: " in result.lines
     assert result.line(dead).startswith(f"WARNING: {dead} (tmpfs none) denied: ")

@@ -296,7 +296,7 @@ def test_lines_that_are_no_mounts() -> None:
     def _of_table(line: str) -> Optional[BadLine]:
         return BadLine(MOUNT_TABLE, int(line.split()[1]), "it is garbage") if MOUNT_TABLE in line else None
 
-    table = "line {} of the mount table cannot be understood, it is garbage"
+    table = "line {} of the mount table cannot be understood: it is garbage"
     lines = ("fstab line 3: it has no mount point", "fstab line 4: it has no type", table.format(7))
     assert news(episodes, NOW, *wrong(*lines)) == [(State.UNKNOWN, line) for line in lines]
     assert news(episodes, NOW, *wrong(*lines)) == []

@@ -350,9 +350,7 @@ def test_what_comes_to_its_place_too_late_is_not_probed(mounts: Mounts, fuse: Fu
     ]
     result = _run_with(plugin, f"mv -T {mounts.base}/e {mounts.base}/d", *arguments)
     assert result.code == 2, result.stdout
-    assert result.line(path).endswith(
-        "not probed: it came to its place during the run, and there was no time left to ask it"
-    )
+    assert result.line(path).endswith("not probed: it appeared during the run, and no time was left to probe it")
 
 
 # -- the daemon

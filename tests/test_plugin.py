@@ -280,7 +280,7 @@ def test_the_longest_names_are_cut_in_the_status_line_only() -> None:
 
 
 def test_failures_are_words_alone_where_there_is_no_mount() -> None:
-    line = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood, because: x")
+    line = Finding(b"", None, Condition.UNPROBED, "line 3 of the mount table cannot be understood: because: x")
     assert [each.words for each in summary.report(judged(survey(line), Policy())).failures] == [line.detail]
     assert report(judged(survey(line, *HEALTHY), Policy()), Presentation()).state is State.UNKNOWN
 

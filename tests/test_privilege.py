@@ -87,7 +87,7 @@ def test_root_that_cannot_change_its_id_looks_itself(anywhere: Anywhere, missing
     anywhere.tmpfs("private", f"mode=0700,uid={_OWNER},gid={_OWNER}")
     found = anywhere(["setpriv", f"--bounding-set=-{missing}", "--"], "--write")
     assert (found["private"]["condition"], found["private"]["outcome"]["acted_as"]) == ("ok", 0)
-    assert found["private"]["remarks"] == ["not written: refused, and the owner could not be asked"]
+    assert found["private"]["remarks"] == ["not written: refused, and this process cannot act as the owner"]
 
 
 def test_a_fuse_mount_of_a_user_is_told_the_same(fuse: Fuse, plugin: Plugin) -> None:

@@ -478,7 +478,7 @@ def test_what_is_read_back_of_roots_is_proof(fuse: Fuse, plugin: Plugin) -> None
     fuse.mount("fs")
     fuse.command("spoil", "fs")
     told = _outcome(plugin("--write", "--json"))
-    assert told["text"] == "dead: what was read back is not what was written"
+    assert told["text"] == "dead: the data read back differs from the data written"
 
 
 @pytest.mark.parametrize("mode", ["666", "620", "777"])
@@ -496,7 +496,7 @@ def test_what_is_read_back_of_a_users_is_none(fuse: Fuse, plugin: Plugin) -> Non
     fuse.command("spoil", "fs")
     told = _outcome(plugin("--write", "--user-mounts", "--json"))
     assert told["condition"] == "ok"
-    assert told["remarks"] == ["what was read back is not what was written: maybe its owner wrote to the file"]
+    assert told["remarks"] == ["the data read back differs from the data written: maybe its owner wrote to the file"]
 
 
 class _Meddler:

@@ -282,7 +282,7 @@ original = sandbox.outside
 sandbox.outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
 __main__.main()
 """
-    words = f"note: not checked, for this process does not see what PID 1 has mounted there: {hidden}\n"
+    words = f"note: this process does not see what PID 1 has mounted there, so it was not checked: {hidden}\n"
     state = ["--state-dir", str(plugin.state_dir), "-v"]
     for hide in ("umount", "mount"):
         start = [

@@ -104,7 +104,7 @@ def test_lines_of_several_files_are_told_apart() -> None:
     (table,) = conditions.not_understood([Unparsed(number, b"x", "it is short") for number in (4, 5, 6)])
     assert verdict(survey(*HEALTHY, *LINES, *others, table)) == (
         "42 mounts checked in 0.1 s, 12 lines not understood: 7 lines of /etc/fstab make no sense (3, 4, 5, ...); "
-        "2 lines of /srv/fstab make no sense (0, 1); line 4 of the mount table cannot be understood, it is "
+        "2 lines of /srv/fstab make no sense (0, 1); line 4 of the mount table cannot be understood: it is "
         "short (and 2 lines more)"
     )
 
@@ -578,7 +578,7 @@ def test_a_bad_line_of_the_mount_table_shows_nothing_of_itself(line: str, tmp_pa
     table = tmp_path / "table"
     table.write_text(line + "\n")
     result = plugin("--mountinfo", str(table), "-vvv", below=False)
-    assert "line 1 of the mount table cannot be understood, " in result.verdict
+    assert "line 1 of the mount table cannot be understood: " in result.verdict
     assert SECRET.encode() not in result.stdout + plugin("--mountinfo", str(table), "--json", below=False).stdout
 
 

@@ -298,7 +298,7 @@ def test_a_file_that_is_not_made_is_not_remembered(mounts: Mounts, plugin: Plugi
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 0
     assert f"OK: {path} (tmpfs none) ok in " in output
-    assert "\n  not written: refused, and the owner could not be asked\n" in output
+    assert "\n  not written: refused, and this process cannot act as the owner\n" in output
     assert _promises(plugin) == []
 
 
@@ -377,7 +377,9 @@ def test_without_a_memory_nothing_is_written(mounts: Mounts, plugin: Plugin, tmp
     plugin.state_dir.chmod(0o777)
     result = plugin("--write", "-vvv")
     assert result.code == 0
-    assert f"note: nothing is written to {path}: what a killed worker leaves could not be removed" in result.lines
+    assert (
+        f"note: nothing is written to {path}: the file that a killed worker leaves could not be removed" in result.lines
+    )
     assert not any(line.startswith("  create") for line in result.lines)
 
 
@@ -417,7 +419,7 @@ def test_a_memory_that_is_full_is_not_the_mounts_fault(mounts: Mounts, plugin: P
     result = plugin("--write", "-v", "--state-dir", str(state), state=False)
     assert result.code == 0
     assert any(
-        line.startswith(f"note: nothing is written to {path}: it could not be remembered: No space")
+        line.startswith(f"note: nothing is written to {path}: the file could not be remembered: No space")
         for line in result.lines
     )
 
