@@ -32,11 +32,11 @@ def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> Stat
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        return _served(serve, interrupts, write)
+        return _serve(serve, interrupts, write)
     os.close(write)
-    answer = _answer(read, interrupts, time.monotonic() + patience + _PATIENCE)
+    answer = _await(read, interrupts, time.monotonic() + patience + _PATIENCE)
     if answer is None:
-        say(State.UNKNOWN, _called_off(pid, str(interrupts())))
+        say(State.UNKNOWN, _call_off(pid, str(interrupts())))
         return State.UNKNOWN
     state = State(int(answer[:1])) if answer[:1].isdigit() else State.UNKNOWN
     words = answer[1:].decode("utf-8", "surrogateescape")
@@ -44,7 +44,7 @@ def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> Stat
     return state
 
 
-def _served(serve: Serve, interrupts: Interrupts, write: int) -> State:
+def _serve(serve: Serve, interrupts: Interrupts, write: int) -> State:
     """In the child: leave the caller, and be the daemon."""
     interrupts.part()
     os.setsid()
@@ -65,9 +65,9 @@ def _served(serve: Serve, interrupts: Interrupts, write: int) -> State:
     return serve(tell, settled)
 
 
-def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
-    """The first words of the child: empty where it has ended without any, or the time is up; None
-    where a signal came first."""
+def _await(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
+    """Wait for the first words of the child: empty where it has ended without any, or the time is
+    up; None where a signal came first."""
     poll = select.poll()
     for fd in (read, interrupts.wake_fd):
         poll.register(fd, select.POLLIN)
@@ -83,7 +83,7 @@ def _answer(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
             return b""
 
 
-def _called_off(pid: int, name: str) -> str:
+def _call_off(pid: int, name: str) -> str:
     """End the child, because a signal has called its start off; return what came of that, in words.
 
     An init script takes exit code 3 for a start that failed. If a daemon ran all the same, the

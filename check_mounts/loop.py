@@ -106,7 +106,7 @@ class Daemon:
         self._stop()
 
     def _start(self) -> None:
-        self._options = self._reloader.first(self._options)
+        self._options = self._reloader.read_fstab_again(self._options)
 
     def _round(self) -> None:
         ready = {fd for fd, _ in self._poll.poll(max(0.0, self._due() - monotonic()) * 1000 + 1)}
@@ -145,7 +145,7 @@ class Daemon:
 
     def _take_over(self) -> None:
         """Read the configuration again. If it is wrong, the old one stays."""
-        new = self._reloader.taken_over(self._options)
+        new = self._reloader.take_over(self._options)
         if new is not None:
             self._go_by(new)
             self._schedule.now()
@@ -161,12 +161,12 @@ class Daemon:
     def _start_whole_pass(self) -> None:
         now = monotonic()
         self._schedule.advance(now, self._interval)
-        if self._reloader.fstab_has_changed(self._options):  # logged once, also if it makes no sense
+        if self._reloader.look_at_fstab(self._options):  # logged once, also if it makes no sense
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._schedule.restart(now, self._interval)
         try:
-            table, chosen, _ = self._table_now()
+            table, chosen, _ = self._read_table()
             self._known.see(table, chosen)
             self._schedule.begun(now)
             self._passes.begin(self._options, table, chosen, whole=True)
@@ -191,7 +191,7 @@ class Daemon:
 
     def _begin_what_is_new(self, now: Monotonic, changed: bool, recovered: bool) -> None:
         """Begin a pass over the mounts that are new or may answer again. Raises OSError."""
-        table, chosen, same = self._table_now()
+        table, chosen, same = self._read_table()
         if changed and same:
             # A mount has taken the place of another one, and the table shows no difference between
             # them. So all are asked once more.
@@ -204,15 +204,16 @@ class Daemon:
         if different:
             self._publish()
 
-    def _table_now(self) -> tuple[Table, Selection, bool]:
+    def _read_table(self) -> tuple[Table, Selection, bool]:
         """Read the mount table; the table, the mounts to be probed, and whether it is the known
         table. Raises OSError."""
         table, same = self._changes.read(self._known.table)
         if not same:
             self._look_up(table)
-        return table, self._chosen(table), same
+        return table, self._choose(table), same
 
-    def _chosen(self, table: Table) -> Selection:
+    def _choose(self, table: Table) -> Selection:
+        """Select the mounts to be probed."""
         if not self._lookout.knows(self._options):
             self._look_up(table)
         return selection.select(table[0], self._lookout.led(self._options).filters)
@@ -239,7 +240,7 @@ class Daemon:
             # The result of the pass is by this table: a mount that hung and is covered by now
             # counts as shadowed. The mount that covers it has not been asked, so another look is
             # due.
-            self._known.see(tables[-1], self._chosen(tables[-1]))
+            self._known.see(tables[-1], self._choose(tables[-1]))
             self._changes.expect()
         self._known.merge(result, each.whole, each.probing.book.noted)
         self._endings.follow(self._known.stuck(), each.probing.left.pids)
@@ -256,7 +257,7 @@ class Daemon:
         # Now that the mounts have answered, all other names can be looked up.
         if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be wanted now
             self._changes.expect()
-            self._known.see(self._known.table, self._chosen(self._known.table))
+            self._known.see(self._known.table, self._choose(self._known.table))
         judged = self._publish()
         self._complaints.forget("a round")
         self._watchdog.progress()
@@ -267,14 +268,14 @@ class Daemon:
         """Judge all that is known, and publish it."""
         if self._known.last is None:
             return None
-        judged = policy.judged(self._concluded(), self._options.policy, self._options.allow_none)
+        judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
         if self._interrupts() is None:  # otherwise mounts were left out because of the signal, which is no news
             assert self._passes.taken is not None
             self._publisher.publish(judged, self._options, self._known, self._passes.taken)
         return judged
 
-    def _concluded(self) -> Survey:
-        """All that is known, compared with the demands."""
+    def _conclude(self) -> Survey:
+        """Compare all that is known with the demands."""
         if not self._lookout.knows(self._options):
             self._look_up(self._known.table)
         survey_now = self._known.survey()

@@ -80,7 +80,7 @@ class Publisher:
         self._log_news(judged, {mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount)})
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status_words)
-        state, texts, json = self._reports(judged, options)
+        state, texts, json = self._report(judged, options)
         self._write(options, state, texts, json, taken)
         assert options.service is not None
         if options.service.metrics is not None:
@@ -143,8 +143,8 @@ class Publisher:
         for news in self._episodes.follow(judged.judgements, boottime(), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
 
-    def _reports(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
-        """The state, the output for each verbosity, and the JSON."""
+    def _report(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
+        """Make the reports: the state, the output for each verbosity, and the JSON."""
         limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         try:
             presentations = [plugin.Presentation(verbosity, options.output.perfdata, limit) for verbosity in range(4)]
@@ -161,7 +161,7 @@ class Publisher:
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
         assert options.service is not None
         home, path = self._home, options.service.cache
-        why = self._kept_out()
+        why = self._see_to_home()
         if why is None:
             try:
                 status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + _valid_for(options))
@@ -176,8 +176,9 @@ class Publisher:
             "the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
         )
 
-    def _kept_out(self) -> Optional[str]:
-        """Why the directory of the result cannot be written to; None where it can."""
+    def _see_to_home(self) -> Optional[str]:
+        """Make the directory of the result ready; why it cannot be written to, None where it
+        can."""
         why = self._home.may_hang("--cache")
         try:
             if why is None:

@@ -28,9 +28,9 @@ class Rejected(Exception):
     """The files do not give valid options; the message says why, on one line."""
 
 
-def rehearsed(understand: Callable[[], object]) -> bytes:
-    """In a process that may hang: do ``understand``; all that it asks of files and of the database
-    of users, and the answers."""
+def rehearse(understand: Callable[[], object]) -> bytes:
+    """In a process that may hang: do ``understand``; its questions to files and to the database of
+    users, with the answers."""
     with reading.recorded() as answers:
         try:
             understand()
@@ -70,9 +70,9 @@ class Reloader:
         self._excused = 0
         self._fstab: object = None
 
-    def first(self, options: Options) -> Options:
-        """The options that the daemon begins with, with what fstab declares now. They were read
-        some time ago, and it is not known which state of fstab that was."""
+    def read_fstab_again(self, options: Options) -> Options:
+        """Read again what fstab declares; the options with that. The daemon begins with options
+        that were read some time ago, and it is not known from which state of fstab."""
         if options.fstab is None:
             return options
         try:
@@ -84,10 +84,10 @@ class Reloader:
         demands = dataclasses.replace(options.demands, expected=new.demands.expected)
         return dataclasses.replace(options, demands=demands, wrong=new.wrong, notes=new.notes)
 
-    def taken_over(self, options: Options) -> Optional[Options]:
-        """The options by the files as they are now, as far as a daemon can change them while it
-        runs. None where a file is wrong or cannot be read: that is logged, and the old options
-        stay."""
+    def take_over(self, options: Options) -> Optional[Options]:
+        """Read the files again; the options that they give, as far as a daemon can change them
+        while it runs. None where a file is wrong or cannot be read: that is logged, and the old
+        options stay."""
         try:
             new, self._fstab = self._read_again(options.fstab)
         except Rejected as error:
@@ -100,20 +100,20 @@ class Reloader:
         service = dataclasses.replace(options.service, interval=new.service.interval)
         return dataclasses.replace(new, mountinfo=options.mountinfo, state_dir=options.state_dir, service=service)
 
-    def fstab_has_changed(self, options: Options) -> bool:
-        """Whether fstab has changed since the last look."""
-        before, self._fstab = self._fstab, self._signature(options.fstab)
+    def look_at_fstab(self, options: Options) -> bool:
+        """Look at fstab; whether it has changed since the last look."""
+        before, self._fstab = self._fstab, self._look_at(options.fstab)
         return self._fstab != before
 
     def _read_again(self, path: Optional[str]) -> tuple[Options, object]:
-        """The options by the files as they are now, and the signature of fstab, which is ``path``
-        by the old options. Raises Rejected.
+        """Read the files again; the options that they give, and the signature of fstab, which is
+        ``path`` by the old options. Raises Rejected.
 
         The signature is taken first, so that fstab counts as changed if somebody writes to it while
         it is read."""
         while True:
-            signature = self._signature(path)
-            answers = self._tried(lambda: rehearsed(self._understand), _MOST_TRIALS)
+            signature = self._look_at(path)
+            answers = self._try(lambda: rehearse(self._understand), _MOST_TRIALS)
             if answers is None:
                 raise Rejected("one of its files cannot be read")
             # All files could be read. So processes that still hang do so in other files, and are no
@@ -124,9 +124,9 @@ class Reloader:
                 return new, signature
             path = new.fstab
 
-    def _signature(self, path: Optional[str]) -> object:
-        """A value that is another one once fstab has been edited; the last one where fstab cannot
-        be looked at."""
+    def _look_at(self, path: Optional[str]) -> object:
+        """Look at fstab: a value that is another one once the file has been edited; the last value
+        where the file cannot be looked at."""
         if path is None:
             return None
 
@@ -137,10 +137,10 @@ class Reloader:
                 return b"%d" % (error.errno or 0)
             return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
 
-        signature = self._tried(look, self._excused + 1)
+        signature = self._try(look, self._excused + 1)
         return self._fstab if signature is None else signature
 
-    def _tried(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
+    def _try(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
         """Do ``action``, which reads files, in a process of its own: any link may lead to something
         that hangs, also where all files could be read before. None where the action does not come
         to its end, or ``most`` processes hang already."""

@@ -195,7 +195,7 @@ def rehearse(arguments: list[str]) -> bytes:
         # The table is read again and again; but where it hangs at once, the daemon must not begin.
         _read_table(settled.understood(option_parser.given(option_parser.parser(), arguments)))
 
-    return reload.rehearsed(understood)
+    return reload.rehearse(understood)
 
 
 def _load_daemon() -> None:
