@@ -25,16 +25,14 @@ from check_mounts.selection import Glob, unprivileged_owner
 from check_mounts.text import printable
 
 
-@dataclasses.dataclass(frozen=True)
-class Excused:
+class Excused(NamedTuple):
     """A declared mount whose absence is no failure, and why."""
 
     mount_point: bytes
     detail: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Verdict:
+class _Verdict(NamedTuple):
     """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
     absence is no failure, ``empty`` that nothing of it could be compared."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import reading
 from check_mounts.entry import declared_mount
@@ -20,8 +19,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
 
 
-@dataclasses.dataclass(frozen=True)
-class FstabLine:
+class FstabLine(NamedTuple):
     """The fields of one line of fstab(5), unescaped. ``options`` is None without that field;
     ``number`` counts from 1."""
 

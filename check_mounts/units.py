@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, reading
 from check_mounts.entry import declared_mount
@@ -43,8 +43,7 @@ _MAX_LINKS = 40  # MAXSYMLINKS in the kernel
 _Settings = dict[tuple[str, str], bytes]  # (section, key) -> value; the last assignment wins
 
 
-@dataclasses.dataclass(frozen=True)
-class Complaint:
+class Complaint(NamedTuple):
     """A declaration that was left out: where it stands and why, in words fit for output."""
 
     origin: str
