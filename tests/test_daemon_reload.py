@@ -406,12 +406,12 @@ def test_what_the_worker_has_read_counts(mounts: Mounts, daemon: Daemon, tmp_pat
     assert configuration.read_text() == "nonsense"  # at the start as well
     configuration.write_text(f'[mount "{mounts.base}/home"]\nexpect-ro = yes\n')
     daemon.signal(signal.SIGHUP)
-    until(lambda: daemon.says("The configuration was read again"), 5)
+    until(lambda: daemon.says("The configuration was read again"))
     daemon.until(lambda result: "expected ro" in result.lines[0])
     assert configuration.read_text() == "nonsense"
-    daemon.signal(signal.SIGHUP)
     configuration.write_text("")
-    until(lambda: daemon.says("The configuration was read again", 2), 5)
+    daemon.signal(signal.SIGHUP)
+    until(lambda: daemon.says("The configuration was read again", 2))
 
 
 def test_the_daemon_opens_no_file_of_the_configuration(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_the_daemon_opens_no_file_of_the_configuration(mounts: Mounts, daemon: D
     with subprocess.Popen(["strace", "-qq", "-e", "trace=%file", "-o", str(trace), "-p", str(pid)]) as tracer:
         until(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{pid}/status").read_text())
         daemon.signal(signal.SIGHUP)
-        until(lambda: daemon.says("The configuration was read again"), 30)
+        until(lambda: daemon.says("The configuration was read again"))
         daemon.until_checked()
         tracer.terminate()
     named = [line.split('"')[1] for line in trace.read_text().splitlines() if '"' in line]
@@ -451,5 +451,5 @@ def test_a_file_that_is_too_large(mounts: Mounts, daemon: Daemon, tmp_path: Path
     configuration.write_text("#" * (1 << 20) + "\n")
     daemon.signal(signal.SIGHUP)
     told = f"The configuration is kept as it was: argument --config: {configuration}: larger than 1 MiB"
-    until(lambda: daemon.says(told), 5)
+    until(lambda: daemon.says(told))
     daemon.until_checked()
