@@ -1,10 +1,10 @@
-"""Results on their way to monitoring servers: each destination in a worker of its own that is
+"""Results on their way to monitoring servers. Each destination has a worker of its own, which is
 killed when its time is up.
 
-Import budget: ``dataclasses``, ``select``; clocks; what the destinations need, which they have
-loaded already. A server that is dead, or that takes everything and never answers, costs one worker
-and one line, and delays nobody: not the other destinations, and no check. Nothing is queued: what
-could not be delivered is tried again as what is true then."""
+Import budget: ``dataclasses``, ``select``; clocks. The destinations have loaded what they need. A
+server that is dead, or that accepts everything and never answers, costs one worker and one line,
+and delays neither another destination nor a check. Nothing is queued: after a failure, the next
+attempt delivers the results of that time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from check_mounts.passive import Destination, Refused, Result, Undelivered, prog
 
 _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
-# A destination has this part of the time to say for itself why it fails, before it is killed.
+# A destination may use this part of the time to say itself why it fails; then it is killed.
 _OWN_PART = 0.9
-# The daemon: how soon after a delivery there may be another, and how long it waits after failures
-# in a row, in seconds.
+# The daemon: the least time between two deliveries, and how long it waits after failures in a row,
+# in seconds.
 _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """What is submitted, and where: ``timeout`` is in seconds, for each destination."""
+    """The destinations, and the names of host and service. ``timeout`` is in seconds, for each
+    destination."""
 
     destinations: Sequence[Destination]
     host: str
@@ -40,9 +41,11 @@ class Submission:
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """How it went with one destination: ``count`` results; ``error`` says why not, None where all
-    went well, as far as anybody can know: only where it is ``confirmed`` are they known to have
-    arrived. ``reached``: in spite of an error, some were taken."""
+    """The outcome of one destination: of ``count`` results. ``error`` is the reason of a failure,
+    None if there was none.
+
+    ``confirmed``: the results are known to have arrived; without it they may still be lost.
+    ``reached``: in spite of the error, the server has accepted some of the results."""
 
     destination: Destination
     count: int
@@ -52,7 +55,7 @@ class Receipt:
 
     @property
     def words(self) -> str:
-        """``1 result submitted to nsca:master``, and whether anybody knows that it arrived."""
+        """``1 result submitted to nsca:master``, and whether the server has confirmed it."""
         if self.error is not None:
             return f"not submitted to {self.destination.name}: {self.error}"
         sent = f"{text.counted(self.count, 'result')} submitted to {self.destination.name}"
@@ -70,7 +73,7 @@ class Delivery:
         seconds: float,
         wake_fd: Optional[int] = None,
     ) -> None:
-        """Raises OSError where this host lacks the means for a single worker."""
+        """Raises OSError if this host cannot start a single worker."""
         self._destinations, self._results, self._seconds = destinations, results, seconds
         self._receipts: dict[int, Receipt] = {}
         self._latest = after(seconds + workers.TO_BEGIN)
@@ -102,17 +105,16 @@ class Delivery:
             self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED)
 
     def finish(self, interrupted: Optional[str] = None) -> tuple[list[Receipt], list[int]]:
-        """The receipts, and the workers that have not ended although they were killed, which are
-        the caller's to reap.
+        """The receipts, and the workers that have not ended although they were killed: the caller
+        has to reap them.
 
-        ``interrupted`` names what cut it short.
-        """
+        ``interrupted`` names the signal that cut it short."""
         if interrupted is not None:
             why = f"interrupted by {interrupted}"
         elif self._pool.trouble is not None:
             why = f"no process could be started for it ({self._pool.trouble})"
         else:
-            why = "it was not given the time"
+            why = "there was no time for it"
         for key in range(len(self._destinations)):
             if key not in self._receipts:
                 self._receipts[key] = Receipt(self._destinations[key], len(self._results), why)
@@ -123,7 +125,7 @@ class Delivery:
         if isinstance(event, workers.TimedOut):
             return progress.words(event.progress, len(self._results), text.seconds_words(self._seconds))
         if isinstance(event, workers.Died):
-            return "the process that was to submit it has ended"
+            return "the process that should submit it has ended"
         words = event.answer.rstrip(b"\0")
         return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] in (_FAILED, _REFUSED) else None
 
@@ -132,17 +134,15 @@ class Delivery:
         try:
             until = monotonic() + self._seconds * _OWN_PART
             self._destinations[key].deliver(self._results, until, progress.Progress(desk.note))
-            # Some find out only by the delivery.
+            # Some destinations know this only after the delivery.
             answer = _ARRIVED if self._destinations[key].confirms else _SENT
         except Refused as error:
             answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
             answer = _FAILED + text.encoded(str(error), "utf-8")
-        except (
-            ModuleNotFoundError
-        ) as error:  # what a destination needs is loaded here: ssl is missing from a Python built without OpenSSL
+        except ModuleNotFoundError as error:  # destinations load modules here; ssl needs a Python with OpenSSL
             answer = _FAILED + text.encoded(f"this Python has no module {error.name}", "utf-8")
-        except Exception as error:  # a defect, or a host without memory: said as what it is
+        except Exception as error:  # a defect, or a host without memory
             answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
         return answer[:_ANSWER_SIZE].ljust(_ANSWER_SIZE, b"\0"), True
 
@@ -154,10 +154,10 @@ def deliver(
     interruption: Callable[[], Optional[str]],
     wake_fd: int,
 ) -> list[Receipt]:
-    """Hand the results over, and wait for that as long as the submission allows.
+    """Hand the results over, and wait as long as the submission allows.
 
-    ``held_up``: the names of destinations that are not to be tried, and why. ``interruption`` names
-    a signal that asks for the end."""
+    ``held_up``: the names of destinations that must not be tried, and why. ``interruption`` gives
+    the name of a signal that ends it."""
     receipts = [
         Receipt(each, len(results), held_up[each.name]) for each in submission.destinations if each.name in held_up
     ]
@@ -174,7 +174,8 @@ def deliver(
 
 
 class _Lane:
-    """One destination of the daemon's. ``waiting`` is the newest that it has not been given yet."""
+    """A destination of the daemon. ``waiting`` are the newest results, while they are not under
+    way."""
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -189,9 +190,8 @@ class _Lane:
 
 
 class Courier:
-    """The daemon's deliveries. One at a time for each destination; those that wait are replaced by
-    what is newer. ``tell`` is told how it went with each that has come to its end, or could not
-    begin.
+    """The daemon's deliveries, one at a time for each destination; newer results replace those that
+    wait. ``tell`` gets the receipt of each delivery that has ended, or could not begin.
 
     A task that never ends (see tasks.Task)."""
 
@@ -206,20 +206,20 @@ class Courier:
         self._orphans: list[int] = []
 
     def serve(self, submission: Optional[Submission]) -> None:
-        """Go by this from now on. What is under way to destinations that are still wanted goes
-        on."""
+        """Submit like this from now on. Deliveries under way continue, if their destination is
+        still wanted."""
         wanted = {each.name: each for each in (submission.destinations if submission is not None else ())}
         for name in self._lanes.keys() - wanted.keys():
             self._end(self._lanes.pop(name))
         for name, destination in wanted.items():
             lane = self._lanes.setdefault(name, _Lane(destination))
-            lane.destination = destination  # other credentials, maybe, with which it is worth a try at once
+            lane.destination = destination  # it may have other credentials, so it is tried at once
             lane.not_before, lane.failures_in_a_row = 0.0, 0
         self._seconds = submission.timeout if submission is not None else 0.0
 
     def offer(self, results: Sequence[Result], held_up: Mapping[str, str]) -> None:
-        """These are the newest results. ``held_up``: the names of destinations that are not to be
-        tried for now, and why."""
+        """Take the newest results. ``held_up``: the names of destinations that must not be tried
+        for now, and why."""
         for name, lane in self._lanes.items():
             lane.waiting = results
             lane.held_up = held_up.get(name)
@@ -242,7 +242,7 @@ class Courier:
         return [(name, lane.delivered, lane.failed) for name, lane in self._lanes.items()]
 
     def step(self, until: Monotonic = PAST) -> None:
-        """Go on with all of them."""
+        """Go on with all deliveries."""
         self._orphans = processes.unreaped(self._orphans)
         for lane in self._lanes.values():
             if lane.delivery is not None:
@@ -254,7 +254,7 @@ class Courier:
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> None:
         lane.stuck = processes.unreaped(lane.stuck)
-        if lane.stuck:  # a file of the destination lies on what hangs: not one more process for it
+        if lane.stuck:  # one of the destination's files hangs: no more processes for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:
             return self._failed(lane, results, lane.held_up)
@@ -294,6 +294,6 @@ class Courier:
         self._orphans += lane.stuck
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Give up the deliveries under way."""
         for lane in self._lanes.values():
             self._end(lane)

@@ -1,5 +1,5 @@
-"""Survey -> JSON (``--json``). The format is documented in check_mounts(8) and counted by
-:data:`VERSION`.
+"""Judged -> JSON (``--json``). check_mounts(8) documents the format; :data:`VERSION` counts its
+changes.
 
 Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo where they
 are not printable UTF-8."""
@@ -16,7 +16,7 @@ from check_mounts.outcome import Outcome, Step
 from check_mounts.parts import Report
 from check_mounts.policy import Judged, Judgement
 
-# Raised when a member changes its meaning or goes; new members do not change it.
+# Raised when a member is removed or changes its meaning; new members do not change it.
 VERSION = 1
 
 
@@ -38,7 +38,7 @@ def report(judged: Judged) -> bytes:
 
 
 def failure(report: Report, started: float) -> bytes:
-    """The same where nothing could be measured, or no report made of it. ``started``: seconds since
+    """The same if nothing could be measured, or the report failed. ``started`` is in seconds since
     the epoch."""
     rest: dict[str, Any] = {
         "started": round(started, 3),

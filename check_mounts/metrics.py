@@ -1,13 +1,12 @@
-"""Survey -> metrics for node_exporter's textfile collector. The only module that imports
+"""Judged -> metrics for node_exporter's textfile collector. The only module that imports
 prometheus_client.
 
-Import budget: prometheus_client. The daemon loads it before its first pass, and only where metrics
-are wanted.
+Import budget: prometheus_client. The daemon loads it before its first pass, if metrics are wanted.
 
-Names and units follow https://prometheus.io/docs/practices/naming/, the labels of a mount are those
+Names and units follow https://prometheus.io/docs/practices/naming/. The labels of a mount are those
 of node_exporter's filesystem collector (``device``, ``fstype``, ``mountpoint``), so that both can
-be joined. Label values are escaped as in mountinfo: the format itself can carry any UTF-8, but not
-each byte, and one bad byte has node_exporter reject the whole file."""
+be joined. Label values are escaped as in mountinfo: the format allows any UTF-8, but not any byte,
+and one bad byte makes node_exporter reject the whole file."""
 
 from __future__ import annotations
 
@@ -21,20 +20,20 @@ from prometheus_client.metrics_core import Metric
 from check_mounts import filesystems, summary, text
 from check_mounts.policy import Judged, Judgement, answered, bad_lines
 
-# A label value has no limit of its own in the format, but a mount option chosen by somebody is not
-# to fill a time series database.
+# The format has no limit for label values, but a source that an ordinary user has chosen must not
+# fill a time series database.
 _LABEL_WIDTH = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """What the daemon knows of its passes over all mounts.
+    """The daemon's passes over all mounts.
 
-    ``count`` since its start; ``started`` is the begin of the newest in seconds since the epoch,
-    ``duration`` and ``interval`` are in seconds; ``stuck`` counts the processes that hung
-    filesystems hold. ``last_success`` is when each mount point last answered, in seconds since the
-    epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive results.
-    """
+    ``count`` is their number since its start; ``started`` is when the newest began in seconds since
+    the epoch, ``duration`` and ``interval`` are in seconds; ``stuck`` counts the processes that
+    hung filesystems hold. ``last_success`` is when each mount point last answered, in seconds since
+    the epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive
+    results."""
 
     count: int
     started: float
@@ -46,15 +45,14 @@ class Passes:
 
 
 def render(judged: Judged, passes: Passes) -> bytes:
-    """The whole file. Each series is in it once: of two, node_exporter drops one and says
-    nothing."""
+    """The whole file. Each series occurs once: of two, node_exporter would silently drop one."""
     registry = CollectorRegistry()
     registry.register(_Collector([*_of_run(judged, passes), *_of_mounts(judged.judgements, passes.last_success)]))
     return generate_latest(registry)
 
 
 class _Collector:
-    """Hands over what is finished."""
+    """Families that are finished already."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -63,7 +61,7 @@ class _Collector:
         return self._families
 
     def describe(self) -> Iterable[Metric]:
-        """Without it the registry would collect once to find the names."""
+        """The same: without this method the registry would collect once more to find the names."""
         return self._families
 
 
@@ -73,18 +71,20 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
 
     yield gauge("state", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", judged.state.value)
     yield gauge("run_duration_seconds", "How long the newest pass over all mounts took.", passes.duration)
-    yield gauge("run_interval_seconds", "From the begin of one pass over all mounts to the next.", passes.interval)
+    yield gauge(
+        "run_interval_seconds", "From the start of one pass over all mounts to the start of the next.", passes.interval
+    )
     yield gauge("last_run_timestamp_seconds", "When the newest pass over all mounts began.", passes.started)
     yield gauge("stuck_probes", "Processes that hung filesystems hold.", passes.stuck)
     yield CounterMetricFamily(
         "check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.count
     )
     sent = CounterMetricFamily(
-        "check_mounts_submissions", "Passive results that a destination has taken.", labels=["destination"]
+        "check_mounts_submissions", "Passive results that a destination has accepted.", labels=["destination"]
     )
     failed = CounterMetricFamily(
         "check_mounts_submission_failures",
-        "Attempts to submit that failed; each is made again with newer results.",
+        "Attempts to submit that failed; each is repeated with newer results.",
         labels=["destination"],
     )
     for name, deliveries, failures in passes.submissions:
@@ -103,7 +103,7 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
 def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:
     names = ["device", "fstype", "mountpoint"]
     up = GaugeMetricFamily(
-        "check_mounts_mount_up", "Whether a probe of the mount has come back with anything but a failure.", labels=names
+        "check_mounts_mount_up", "Whether a probe of the mount came back, and not with a failure.", labels=names
     )
     condition = GaugeMetricFamily(
         "check_mounts_mount_condition", "1 for the condition that the mount is in.", labels=[*names, "condition"]
@@ -111,7 +111,7 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
     state = GaugeMetricFamily("check_mounts_mount_state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", labels=names)
     latency = GaugeMetricFamily(
         "check_mounts_mount_probe_duration_seconds",
-        "How long the probe of the mount took, or has been waiting.",
+        "How long the probe of the mount took, or has waited so far.",
         labels=names,
     )
     success = GaugeMetricFamily(
@@ -132,7 +132,7 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
 
 
 def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str], Judgement]:
-    """By their labels. The worst come first, and count, where several findings have the same."""
+    """The judgements by their labels; the worst, where several have the same labels."""
     found: dict[tuple[str, str, str], Judgement] = {}
     for judgement in judgements:
         finding = judgement.finding
@@ -148,6 +148,6 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
 
 
 def _label(name: str) -> str:
-    """Clipped names could be the same for two mounts; who makes such names makes them for his
-    own."""
+    """A label value of limited length. Two mounts whose names are the same once they are clipped
+    belong to a user who has made them like that, and are that user's loss."""
     return text.clipped(name, _LABEL_WIDTH)

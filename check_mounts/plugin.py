@@ -1,13 +1,13 @@
-"""Survey -> what a Nagios-like core reads. The only module that imports nagiosplugin, and it is
-loaded after the probes.
+"""Judged -> reports for cores like Nagios. The only module that imports nagiosplugin; it is loaded
+after the probes have been forked.
 
 The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
-ends a run with SIGALRM, which no wait in the kernel heeds, and throws away what was measured. Three
-of its habits are replaced on purpose:
+ends a run with SIGALRM, which does not end a wait in the kernel, and discards all measurements.
+Three of its habits are replaced on purpose:
 
 - UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
-- perfdata is sorted by label and the summary lost among the mounts: the order of the resource is
-  kept;
+- it sorts perfdata by label, which would scatter the summary among the mounts: the order of the
+  resource is kept;
 - a ``'`` or ``=`` in a label raises: labels are escaped before they get there.
 """
 
@@ -49,7 +49,7 @@ class Presentation:
 
 
 class Mounts(nagiosplugin.Resource):
-    """What was acquired: counts and times first, then each mount."""
+    """All metrics: counts and times first, then each mount."""
 
     def __init__(self, judged: Judged) -> None:
         self.judged = judged
@@ -85,8 +85,8 @@ def _specs(*limits: Optional[Range]) -> tuple[str, ...]:
 
 
 class SummaryContext(_Numbers):
-    """Counts and times: always OK, there for perfdata. Its thresholds are those of latencies, so
-    only a latency carries them."""
+    """Counts and times, for perfdata only: always OK. The thresholds are for latencies, so only a
+    latency carries them."""
 
     def __init__(self, wanted: bool, policy: Policy, items: list[Number]) -> None:
         super().__init__("summary", Worth.COUNT, items)
@@ -100,8 +100,7 @@ class SummaryContext(_Numbers):
 
 
 class MountContext(_Numbers):
-    """A mount: the state that the policy gives it. ``wanted`` is what Presentation calls
-    perfdata."""
+    """Mounts, in the states that the policy gives them. ``wanted`` is Presentation's perfdata."""
 
     def __init__(self, wanted: str, policy: Policy, items: list[Number]) -> None:
         super().__init__("mount", Worth.LATENCY, items)
@@ -118,15 +117,13 @@ class MountContext(_Numbers):
     def performance(
         self, metric: nagiosplugin.Metric, resource: Optional[Mounts] = None
     ) -> Optional[nagiosplugin.Performance]:
-        """``'/home'=0.000123s``; a mount that was not asked has no latency. One that hangs has
-        waited so long at least."""
+        """``'/home'=0.000123s``; a mount that was not probed has no latency. That of a mount that
+        hangs is how long the probe has waited."""
         judgement: Judgement = metric.value
         finding = judgement.finding
         if self._wanted == "none" or not judgement.is_counted:
             return None
-        if (
-            finding.mount_point in self._told
-        ):  # of two findings of a mount point the worse comes first, and its label once
+        if finding.mount_point in self._told:  # a label occurs once; of two findings the worse comes first
             return None
         if finding.outcome is not None or finding.latency is not None:
             self._told.add(finding.mount_point)
@@ -142,8 +139,7 @@ class MountContext(_Numbers):
         return self._usage(metric.name, finding, policy) or whole
 
     def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
-        """``'/home used'=123B;900;950;0;1000``: of each superblock once, where thresholds ask for
-        it."""
+        """``'/home used'=123B;900;950;0;1000``: once for each superblock that has thresholds."""
         usage = None if finding.outcome is None else finding.outcome.usage
         if (
             usage is None
@@ -170,8 +166,8 @@ class MountContext(_Numbers):
 
 
 def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
-    """A limit as perfdata can say it: an amount in use beyond which is the alert. One that is no
-    such thing is left out."""
+    """A limit in the form of perfdata: the amount in use above which it alerts. It is empty where a
+    limit cannot be written like that."""
     if limit is None or limit.range.inverted or not policies.is_for(limit, most):
         return ""
     start, end = limit.range.start, limit.range.end
@@ -191,7 +187,7 @@ class WorstFirst(nagiosplugin.Results):
 
     @property
     def most_significant_state(self) -> nagiosplugin.state.ServiceState:
-        """Which the library takes for the check's state."""
+        """The state of the whole check."""
         return _STATES[self._state]
 
 
@@ -208,34 +204,33 @@ class MountsSummary(nagiosplugin.Summary):
     problem = ok
 
     def empty(self) -> str:
-        """No mount was selected."""
+        """The same without any mount."""
         return summary.headline(self._judged)
 
     def verbose(self, results: nagiosplugin.Results) -> list[str]:
-        """The lines below are put together with all else, by what they are worth."""
+        """Nothing: the lines below the status line are parts of the report."""
         return []
 
 
-# What is told of a mount beside its latency, and so stands behind a blank in a label.
+# The other numbers of a mount. Their names follow the mount point in a label, after a blank.
 _ASPECTS = (*(step.word for step in Step), "used", "inodes")
 _ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
 
 
 def label(mount_point: bytes) -> str:
-    """A mount point as a label of perfdata; no two are the same, nor the same as that of something
-    else that is told of a mount.
+    """A mount point as a label of perfdata. It differs from that of every other mount point, and
+    from the labels of all other numbers.
 
-    The guidelines forbid ``=`` and allow a quote only doubled, which Icinga 2 does not undo; ``::``
-    it takes for the end of a name by check_multi, which it then puts before the labels that follow.
-    All three are escaped as in mountinfo, and so is the blank in a mount point such as ``/x used``,
-    which is not what is used of ``/x``."""
+    The guidelines forbid ``=`` and allow a quote only if it is doubled, which Icinga 2 does not
+    undo. Icinga 2 takes ``::`` for the end of a name by check_multi, and puts that name before the
+    labels that follow. All three are escaped as in mountinfo, and so is the blank in a mount point
+    such as ``/x used``, whose label would be that of the usage of ``/x``."""
     shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
     return _ASPECT.sub(r"\\040", shown)
 
 
 def report(judged: Judged, presentation: Presentation, per_mount: bool = False) -> Report:
-    """The whole output. ``per_mount``: below it, a row for each mount: mount point, state and
-    output, with a tab in between."""
+    """The report on all mounts. ``per_mount``: it ends with a row for each mount."""
     judgements, policy = judged.judgements, judged.policy
     items: list[Number] = []
     check = nagiosplugin.Check(
@@ -256,8 +251,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
 
 
 def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
-    """An output for each mount point, as if it were a service of its own; their order is that of
-    the judgements, the worst first."""
+    """A report on each mount point, as a service of its own, the worst first."""
     return [
         _own_report(judgement, judged.policy, presentation)
         for judgement in policies.worst_of_each(judged.judgements).values()
@@ -265,9 +259,9 @@ def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
 
 
 def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation) -> Report:
-    """The output of a mount as a service of its own."""
+    """The report on a mount as a service of its own."""
     items: list[Number] = []
-    # The latency is what such a service has to show; counts of one mount say nothing.
+    # The latency is of interest there; counts of a single mount are not.
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
@@ -276,8 +270,7 @@ def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation
 
 
 def _row(judgement: Judgement, own: Report, presentation: Presentation) -> Detail:
-    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. No name as it is printed holds a
-    tab."""
+    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. Names are printed without tabs."""
     first = parts.fitted(own, presentation.max_output, presentation.encoding).first_line
     words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), first)
     return Detail("\t".join(words), Worth.REST if judgement.state is State.OK else Worth.FAILED)

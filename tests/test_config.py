@@ -719,7 +719,7 @@ def test_a_large_file(file: Path) -> None:
 @pytest.mark.parametrize("mode", [0o666, 0o664, 0o602, 0o620])
 def test_a_file_that_others_can_write(file: Path, mode: int) -> None:
     file.chmod(mode)
-    assert _unreadable(file) == f"{file}: refused, because others than its owner may write to it (mode {mode:04o})"
+    assert _unreadable(file) == f"{file}: refused, because not only its owner may write to it (mode {mode:04o})"
 
 
 @pytest.mark.root
@@ -855,7 +855,7 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
     ini.chmod(0o666)
     assert (
         _extra_refusal(f"@{ini}")
-        == f"--extra-opts: {ini}: refused, because others than its owner may write to it (mode 0666)"
+        == f"--extra-opts: {ini}: refused, because not only its owner may write to it (mode 0666)"
     )
 
 

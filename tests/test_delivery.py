@@ -103,7 +103,7 @@ def test_each_for_itself(tmp_path: Path, interrupts: int) -> None:
     assert [receipt.words for receipt in receipts] == [
         "not submitted to hung: no answer within 3 s",
         "not submitted to refuses: wrong password",
-        "not submitted to crashes: the process that was to submit it has ended",
+        "not submitted to crashes: the process that should submit it has ended",
         "not submitted to wrong: KeyError: 'a defect\\nof two lines'",
         "1 result submitted to good",
         "1 result submitted to unsure, which does not confirm that anything has arrived",

@@ -130,12 +130,12 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
         ("https://u:s3cr3t@h", Settings(), "'https:...' is not a destination; "),
         ("nsca", Settings(), "'nsca' is not a destination; "),
         ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is not a destination; "),
-        ("command-file:nagios.cmd", Settings(), "command-file: the path has to be absolute"),
+        ("command-file:nagios.cmd", Settings(), "command-file: the path must be absolute"),
         ("command-file:/a", Settings(token="s3cr3t"), "command-file: 'token' does not fit; settings that do: none"),
-        ("nsca:", Settings(), "nsca: a host is missing"),
-        ("nsca:::1", Settings(), "nsca: an IPv6 address belongs into brackets: [::1]"),
-        ("nsca:[::1", Settings(), "nsca: what is in brackets is not an IPv6 address"),
-        ("nsca:[-H]", Settings(), "nsca: what is in brackets is not an IPv6 address"),
+        ("nsca:", Settings(), "nsca: the host is missing"),
+        ("nsca:::1", Settings(), "nsca: an IPv6 address belongs in brackets: [::1]"),
+        ("nsca:[::1", Settings(), "nsca: the address in brackets is not an IPv6 address"),
+        ("nsca:[-H]", Settings(), "nsca: the address in brackets is not an IPv6 address"),
         ("nsca:[::1]5667", Settings(), "nsca: the port is not a number from 1 to 65535"),
         ("nsca:h:0", Settings(), "nsca: the port is not a number from 1 to 65535"),
         ("nsca:h:65536", Settings(), "nsca: the port is not a number from 1 to 65535"),
@@ -144,40 +144,40 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
         ("nsca:a b", Settings(), "nsca: the host is neither a name nor an address"),
         ("nsca:a..b", Settings(), "nsca: the host is neither a name nor an address"),
         ("nsca:" + "a" * 64, Settings(), "nsca: the host is neither a name nor an address"),
-        ("nsca:s3cr3t@h", Settings(), "nsca: no user and no password there: secrets belong into the configuration"),
+        ("nsca:s3cr3t@h", Settings(), "nsca: a user or password is not allowed there: secrets belong in the configuration"),
         ("nsca:h", Settings(password="s3cr3t"),
          "nsca: 'password' does not fit; settings that do: client, client-config"),
-        ("nsca:h", Settings(client="send_nsca"), "nsca: 'client' has to be an absolute path"),
-        ("nsca:h", Settings(client_config="x"), "nsca: 'client-config' has to be an absolute path"),
-        ("icinga2:master:5665", USER, "icinga2: not a URL that begins with https:// or http://"),
-        ("icinga2:http://master:5665", USER, "icinga2: the API of Icinga 2 is to be had by https: only"),
+        ("nsca:h", Settings(client="send_nsca"), "nsca: 'client' must be an absolute path"),
+        ("nsca:h", Settings(client_config="x"), "nsca: 'client-config' must be an absolute path"),
+        ("icinga2:master:5665", USER, "icinga2: the URL must begin with https:// or http://"),
+        ("icinga2:http://master:5665", USER, "icinga2: the API of Icinga 2 needs https:"),
         ("icinga2:https://root:s3cr3t@master", Settings(),
-         "icinga2: no user and no password there: secrets belong into the configuration"),
-        ("icinga2:https://master/v1", USER, "icinga2: no path in the URL, please: https://HOST:5665"),
+         "icinga2: a user or password is not allowed there: secrets belong in the configuration"),
+        ("icinga2:https://master/v1", USER, "icinga2: the URL must not have a path: https://HOST:5665"),
         ("icinga2:https://ma\nster", USER,
-         "icinga2: a URL has no blanks, no control characters, and nothing beyond ASCII"),
-        ("icinga2:https://master", Settings(), "icinga2: 'user' and 'password' are missing, or 'certificate'"),
+         "icinga2: a URL contains no blanks, no control characters, and only ASCII"),
+        ("icinga2:https://master", Settings(), "icinga2: either 'user' and 'password' or 'certificate' is needed"),
         ("icinga2:https://master", Settings(user="root"), "icinga2: 'user' without 'password'"),
         ("icinga2:https://master", Settings(password="s3cr3t"), "icinga2: 'password' without 'user'"),
         ("icinga2:https://master", Settings(user="a:b", password="s3cr3t"),
-         "icinga2: 'user' is empty, or has a colon in it"),
+         "icinga2: 'user' is empty or contains a colon"),
         ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' without 'certificate'"),
-        ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' has to be an absolute path"),
+        ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' must be an absolute path"),
         ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"),
          "icinga2: 'ca' makes no sense with 'verify = no'"),
         ("icinga2:https://master", dataclasses.replace(USER, token="s3cr3t"),
          "icinga2: 'token' does not fit; settings that do: ca, "),
         ("nrdp:https://h/nrdp/?token=s3cr3t", NAGIOS,
-         "nrdp: no query and no fragment in the URL: secrets belong into the configuration"),
+         "nrdp: a query or fragment is not allowed in the URL: secrets belong in the configuration"),
         ("nrdp:https://s3cr3t@h/nrdp/", NAGIOS,
-         "nrdp: no user and no password there: secrets belong into the configuration"),
+         "nrdp: a user or password is not allowed there: secrets belong in the configuration"),
         ("nrdp:https://h/nrdp/", Settings(), "nrdp: 'token' is missing"),
-        ("nrdp:ftp://h/nrdp/", NAGIOS, "nrdp: not a URL that begins with https:// or http://"),
+        ("nrdp:ftp://h/nrdp/", NAGIOS, "nrdp: the URL must begin with https:// or http://"),
         ("nrdp:http://h/nrdp/", NAGIOS,
-         "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
+         "nrdp: http: shows the token to everybody on the way; 'verify = no' accepts that"),
         ("nrdp:http://127.evil.org/n/", NAGIOS,
-         "nrdp: http: shows the token to everybody on the way; if it has to be, say 'verify = no'"),
-        ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' is for https: only"),
+         "nrdp: http: shows the token to everybody on the way; 'verify = no' accepts that"),
+        ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' needs https:"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_and_not_repeated(word: str, settings: Settings, words: str) -> None:
@@ -479,7 +479,7 @@ def test_one_bad_name_does_not_keep_the_others(pipe: Path) -> None:
 
 def test_nobody_reads(pipe: Path) -> None:
     assert refused(to(pipe), [result()]) == (
-        "nobody reads from it: the monitoring system does not run, or takes no external commands"
+        "no process reads from it: the monitoring system does not run, or accepts no external commands"
     )
 
 
@@ -490,7 +490,7 @@ def test_a_full_pipe_costs_no_more_than_the_time_given_and_gets_no_piece_of_a_li
             while True:
                 os.write(writing, b"x" * 4000)
         os.close(writing)
-        assert refused(to(pipe), [result()], 0.3) == "it is full, and nobody has read from it in time"
+        assert refused(to(pipe), [result()], 0.3) == "it is full, and was not read in time"
         while data := os.read(reading, 65536):
             assert not data.strip(b"x")
 
@@ -636,12 +636,12 @@ def test_the_client_of_nsca_ng_gets_its_options_and_confirms(client: Client, tmp
     [
         ("echo Connection refused by host >&2; echo 'Error: no'; exit 2", (),
          "send_nsca: Connection refused by host; Error: no"),
-        ("exit 7", (), "send_nsca: exit status 7, without a word"),
+        ("exit 7", (), "send_nsca: exit status 7, without output"),
         ("kill -9 $$", (), "send_nsca: ended by signal 9"),
         ("printf 'a\\033[2J|\\377b\\n' >&2; exit 1", (), r"send_nsca: a\033[2J\174\377b"),
         ("echo '0 data packet(s) sent to host successfully.'", (),
          "send_nsca has not sent all of 1 result: 0 data packet(s) sent to host successfully."),
-        ("true", (), "send_nsca has not sent all of 1 result: exit status 0, without a word"),
+        ("true", (), "send_nsca has not sent all of 1 result: exit status 0, without output"),
         ("echo \"send_nsca: [FATAL] /etc/send_nsca.cfg:2: Unexpected stuff after \\`s3cr3t'\" >&2; exit 1", NG,
          "send_nsca: /etc/send_nsca.cfg:2: Unexpected stuff after"),
         ("echo 'send_nsca: [FATAL] TLS error (h): sslv3 alert illegal parameter' >&2; exit 1", NG,
@@ -683,7 +683,7 @@ def test_a_client_that_never_stops_talking(client: Client) -> None:
 def test_a_client_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "send_nsca"
     where = destination("nsca:h", Settings(client=str(path)))
-    assert refused(where, [result()]) == f"client {path} is not there, or not a program"
+    assert refused(where, [result()]) == f"client {path} is missing, or not a program"
     path.write_text("what the kernel does not run")
     path.chmod(0o755)
     assert refused(where, [result()]) == "send_nsca cannot be run: Exec format error"
@@ -691,7 +691,7 @@ def test_a_client_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert refused(where, [result()]) == f"{path} is neither the send_nsca of NSCA nor that of NSCA-ng: hello"
     monkeypatch.setattr(nsca, "PLACES", ())
     assert refused(destination("nsca:h", Settings()), [result()]) == (
-        "the program send_nsca is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say "
+        "the program send_nsca is not installed (Debian: nsca-client or nsca-ng-client), or 'client' must say "
         "where it is"
     )
 
@@ -881,25 +881,25 @@ def test_one_unknown_service_does_not_keep_the_others(start: Start, authority: P
     ("answer", "words"),
     [
         (http("401 Unauthorized", b'{"error":401,"status":"Unauthorized."}'),
-         "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"),
+         "it refuses the credentials (401): user, password or certificate do not belong to an ApiUser"),
         (UNKNOWN, f"client1!mounts: {NO_SUCH}"),
         (http("503 Busy", b"<h1>later</h1>"), "client1!mounts: Busy (503)"),
         (http("500 Oops", b'{"error":500,"status":"a\\nb | s3cr3t cm9vdDpzM2NyM3Q= \\ud800"}'),
          r"client1!mounts: a\012b \174 *** *** \355\240\200 (500)"),
         (http("200 OK", b'{"results":[{"code":409,"status":"Newest check result already present."}]}'),
          "client1!mounts: Newest check result already present. (200)"),
-        (http("200 OK", b'{"results":[]}'), "what it answers is not what Icinga 2 would"),
-        (http("200 OK", b'{"results":[{"code":"x"}]}'), "what it answers is not what Icinga 2 would"),
-        (http("200 OK", b"[" * 60000), "what it answers is not what Icinga 2 would"),
-        (http("200 OK", b"<html>It works!</html>"), "what it answers is not what Icinga 2 would"),
-        (http("200 OK", b"\xff\xfe"), "what it answers is not what Icinga 2 would"),
+        (http("200 OK", b'{"results":[]}'), "its answer is not one of Icinga 2"),
+        (http("200 OK", b'{"results":[{"code":"x"}]}'), "its answer is not one of Icinga 2"),
+        (http("200 OK", b"[" * 60000), "its answer is not one of Icinga 2"),
+        (http("200 OK", b"<html>It works!</html>"), "its answer is not one of Icinga 2"),
+        (http("200 OK", b"\xff\xfe"), "its answer is not one of Icinga 2"),
         (http("302 Found", b"", "Location: http://127.0.0.1/\r\n"),
          "it answers with a redirect (302), which is not followed"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n", "what it answers is not HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n", "its answer is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "no answer"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "what it answers is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "what it answers is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000 + b"\r\n\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "its answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "its answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000 + b"\r\n\r\n", "its answer is not HTTP"),
     ],
 )  # fmt: skip
 def test_answers_that_are_no_success(start: Start, authority: Path, answer: bytes, words: str) -> None:
@@ -923,7 +923,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(start: Start, authority: P
             connection.sendall(b"x" * 65536)
 
     assert refused(icinga(start(handler), authority), [result(), result()]).endswith(
-        "what it answers is not what Icinga 2 would"
+        "its answer is not one of Icinga 2"
     )
 
 
@@ -1000,7 +1000,7 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
     empty.touch()
     for settings, words in (
         (dataclasses.replace(USER, ca="/none"), "ca /none: No such file or directory"),
-        (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: no certificate (PEM) in it"),
+        (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: contains no certificate (PEM)"),
         (dataclasses.replace(USER, ca="/"), "ca /: not a regular file"),
         (Settings(certificate="/none"), "certificate /none: No such file or directory"),
         (
@@ -1198,13 +1198,13 @@ def test_all_results_go_by_one_form(start: Start) -> None:
          "BAD TOKEN *** (status -1)"),
         (http("200 OK", b'{"result": {"status": -1, "message": "NO DATA"}}'), "NO DATA (status -1)"),
         (http("200 OK", b"<result><status>-1</status></result>"), "no reason given (status -1)"),
-        (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "what it answers is not what NRDP would"),
-        (http("200 OK", b"<status>" + b"9" * 5000 + b"</status>"), "what it answers is not what NRDP would"),
-        (http("200 OK", b"NO REQUEST HANDLER"), "what it answers is not what NRDP would"),
-        (PROCESSED.replace(b"1 checks", b"0 checks"), "it has taken 0 of 1 results"),
-        (http("401 Unauthorized", b""), "it wants other credentials (401): user, password or certificate"),
+        (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "its answer is not one of NRDP"),
+        (http("200 OK", b"<status>" + b"9" * 5000 + b"</status>"), "its answer is not one of NRDP"),
+        (http("200 OK", b"NO REQUEST HANDLER"), "its answer is not one of NRDP"),
+        (PROCESSED.replace(b"1 checks", b"0 checks"), "it has accepted 0 of 1 results"),
+        (http("401 Unauthorized", b""), "it refuses the credentials (401): user, password or certificate"),
         (http("301 Moved Permanently", b"", "Location: http://127.0.0.1/\r\n"),
-         "it answers with a redirect (301), which is not followed; maybe the path has to end with a slash"),
+         "it answers with a redirect (301), which is not followed; maybe the path must end with a slash"),
         (http("500 Internal Server Error", b"t0k3n"), "Internal Server Error (500)"),
     ],
 )  # fmt: skip

@@ -68,16 +68,16 @@ def by_links() -> None:
         (theirs(BIN), f"{BIN} belongs to uid {THEIRS}"),
         (theirs(PROGRAM), f"{PROGRAM} belongs to uid {THEIRS}"),
         (theirs(BASE / "nagios"), f"{BASE}/nagios belongs to uid {THEIRS}"),
-        (lambda: BIN.chmod(0o775), f"others than its owner may write to {BIN} (mode 0775)"),
-        (lambda: BIN.chmod(0o1777), f"others than its owner may write to {BIN} (mode 1777)"),
-        (lambda: PROGRAM.chmod(0o757), f"others than its owner may write to {PROGRAM} (mode 0757)"),
+        (lambda: BIN.chmod(0o775), f"not only its owner may write to {BIN} (mode 0775)"),
+        (lambda: BIN.chmod(0o1777), f"not only its owner may write to {BIN} (mode 1777)"),
+        (lambda: PROGRAM.chmod(0o757), f"not only its owner may write to {PROGRAM} (mode 0757)"),
         (by_links, f"{BASE}/theirs belongs to uid {THEIRS}"),
     ],
     ids=["directory", "program", "above", "group", "sticky", "writable", "links"],
 )
 def test_root_does_not_run_what_others_could_replace(client: Client, change: Callable[[], None], why: str) -> None:
     change()
-    hint = "(name it with 'client =' if it is to be run all the same)"
+    hint = "(name it with 'client =' to run it anyway)"
     assert refused(somewhere(), [result()]) == f"{PROGRAM} is not run as root, because {why} {hint}"
     assert not list(BASE.rglob("arguments")), "it was not even asked which one it is"
 

@@ -197,8 +197,8 @@ def test_what_goes_wrong_changes_nothing_else(
     assert (result.code, len(result.lines), result.verdict[:9]) == (0, 2, "MOUNTS OK")
     first, second, end = result.stderr.decode().split("\n")
     assert first == (
-        f"check_mounts: not submitted to {unread}: nobody reads from it: the monitoring system does not run, or "
-        f"takes no external commands"
+        f"check_mounts: not submitted to {unread}: no process reads from it: the monitoring system does not run, or "
+        "accepts no external commands"
     )
     assert second.startswith(f"check_mounts: not submitted to {dead}: ")
     assert end == ""
@@ -212,7 +212,7 @@ def test_what_goes_wrong_changes_nothing_else(
             ["--submit", "carrier-pigeon:x"],
             "argument --submit: 'carrier-pigeon:...' is not a destination; there are command-file:PATH, ",
         ),
-        (["--submit", "command-file:x"], "argument --submit: command-file: the path has to be absolute"),
+        (["--submit", "command-file:x"], "argument --submit: command-file: the path must be absolute"),
         (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),
         (["--submit-host", "a;b"], "argument --submit-host: 'a;b' is not the name of a host or service"),
         (["--submit-service", "a\nb"], "argument --submit-service: 'a\\012b' is not the name of a host or service"),

@@ -1,11 +1,11 @@
-"""Hand results to a monitoring server that does not ask for them (passive checks): one module for
-each kind of destination.
+"""Results for monitoring servers that do not ask for them (passive checks): one module for each
+kind of destination.
 
-Import budget of this file: ``dataclasses``, ``typing``. A kind's module is loaded by
-:func:`destination` where somebody asks for that kind, and is small; what is heavy (ssl,
-http.client, urllib) is loaded by ``deliver``, because a fork costs less without it. Everything that
-can block is in ``deliver``, too, which runs in a worker of its own that is killed when its time is
-up; nothing here may assume that it comes back."""
+Import budget of this file: ``dataclasses``, ``typing``; parts, progress. The registry,
+:mod:`check_mounts.passive.destinations`, loads a kind's module where that kind is asked for. The
+module is small: heavy libraries (ssl, http.client, urllib) are loaded by ``deliver``, because a
+fork costs less without them. Everything that can block is in ``deliver``, too, which runs in a
+worker of its own that is killed when its time is up; nothing here may assume that it comes back."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from check_mounts.passive.progress import Progress
 
 
 class Undelivered(Exception):
-    """A destination did not take what it was given; the message says why, on one line fit for any
+    """A destination did not accept the results. The message says why, on one line fit for any
     output, without secrets."""
 
 
 class Refused(Undelivered):
-    """A destination was reached and has taken some of the results, but not all: to give it the same
-    again would change nothing."""
+    """A destination was reached and has accepted some of the results, but not all. Another attempt
+    would change nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the configuration says about a destination in ``[submit "DESTINATION"]``; None where it
-    says nothing.
+    """The settings of a destination in the configuration, ``[submit "DESTINATION"]``; None where it
+    has none.
 
     ``ca``, ``certificate`` and ``key`` are files (PEM). ``client`` is the program send_nsca,
-    ``client_config`` its configuration. Secrets are not in its repr()."""
+    ``client_config`` its configuration. repr() leaves secrets out."""
 
     user: Optional[str] = None
     password: Optional[str] = dataclasses.field(default=None, repr=False)
@@ -64,39 +64,38 @@ class Settings:
 
 
 class Destination(Protocol):
-    """Where results go. ``name`` is fit for any output.
+    """Where results go.
 
-    ``confirms``: a delivery that succeeds is known to have arrived. It is to be read after the
-    delivery, in the process that made it: which of two programs send_nsca is cannot be seen before,
-    and until then the answer is no."""
+    ``confirms`` must be read after the delivery, in the process that made it: only then is it known
+    which of two programs send_nsca is, and until then the answer is no."""
 
     @property
     def name(self) -> str:
-        """How the destination is written, fit for any output, without secrets."""
+        """The destination as the user writes it, fit for any output, without secrets."""
         ...
 
     @property
     def confirms(self) -> bool:
-        """Is a delivery that succeeded known to have arrived?"""
+        """Whether results are known to have arrived once a delivery has succeeded."""
         ...
 
     @property
     def files(self) -> Sequence[str]:
-        """What it opens on this host, as absolute paths."""
+        """The files that it opens on this host, as absolute paths."""
         ...
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
-        """Hand over the results, all of them or as far as it goes, until that time
-        (CLOCK_MONOTONIC). Raises Undelivered.
+        """Hand over the results, or as many as possible, until that time (CLOCK_MONOTONIC). Raises
+        Undelivered.
 
-        It may block: a little later its process is killed. What it waited for is then said by
-        ``progress``.
+        It runs in a process of its own and may block: a little later that process is killed, and
+        ``progress`` says what it waited for.
 
-        One that is refused for itself (no such service) does not keep the others from being handed
-        over. Runs in a process of its own."""
+        A result that the server refuses (no such service) does not keep it from handing over the
+        others."""
         ...
 
 
 def named(*paths: Optional[str]) -> tuple[str, ...]:
-    """Those that are."""
+    """The paths without None."""
     return tuple(path for path in paths if path is not None)

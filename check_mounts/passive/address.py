@@ -1,7 +1,7 @@
-"""Where a server is: HOST:PORT and URLs, on the text alone.
+"""Addresses of servers: HOST:PORT and URLs. Pure text.
 
-Import budget: ``re``; ``socket`` for an address of IPv6. urllib's urlsplit is not used: it drops
-tabs and line breaks without a word. No message repeats what was written: it may hold a password.
+Import budget: ``re``; ``socket`` for an address of IPv6. urllib's urlsplit is not used: it
+silently drops tabs and line breaks. No message repeats the input: it may contain a password.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ _PORT = re.compile(r"[0-9]{1,5}\Z")
 _URL = re.compile(r"(https?)://([^/]*)(/.*)?\Z")
 _PRINTABLE = re.compile(r"[!-~]*\Z")
 _LOOPBACK = re.compile(r"(?:localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|::1)\Z", re.IGNORECASE)
-_SECRET = "no user and no password there: secrets belong into the configuration"
+_SECRET = "a user or password is not allowed there: secrets belong in the configuration"
 
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """A name or an address, without brackets, and a port; None for the usual one."""
+    """A name or an address, without brackets, and a port; None for the default port."""
 
     host: str
     port: Optional[int]
 
     @property
     def bracketed(self) -> str:
-        """The host as URLs have it."""
+        """The host as URLs write it."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def is_loopback(self) -> bool:
-        """Does what is sent there stay on this host?"""
+        """Whether data sent there stays on this host."""
         return _LOOPBACK.match(self.host) is not None
 
     def __str__(self) -> str:
@@ -59,14 +59,14 @@ def parse_address(words: str) -> Address:
     if words.startswith("["):
         host, bracket, rest = words[1:].partition("]")
         if not bracket or not _is_ipv6(host):
-            raise ValueError("what is in brackets is not an IPv6 address")
+            raise ValueError("the address in brackets is not an IPv6 address")
     else:
         if words.count(":") > 1:
-            raise ValueError("an IPv6 address belongs into brackets: [::1]")
+            raise ValueError("an IPv6 address belongs in brackets: [::1]")
         host, colon, port = words.partition(":")
         rest = colon + port
         if not host:
-            raise ValueError("a host is missing")
+            raise ValueError("the host is missing")
         # A name that begins with a dash would be an option to send_nsca.
         if not _NAME.match(host) or len(host) > 253:
             raise ValueError("the host is neither a name nor an address")
@@ -84,7 +84,7 @@ def _is_ipv6(words: str) -> bool:
 
 
 def _port(rest: str) -> Optional[int]:
-    """What follows the host."""
+    """The port, from the rest that follows the host."""
     if not rest:
         return None
     if rest[0] != ":" or not _PORT.match(rest[1:]) or not 0 < int(rest[1:]) < 1 << 16:
@@ -95,10 +95,10 @@ def _port(rest: str) -> Optional[int]:
 def parse_url(words: str) -> Url:
     """``http[s]://HOST[:PORT][/PATH]``. Raises ValueError."""
     if not _PRINTABLE.match(words):
-        raise ValueError("a URL has no blanks, no control characters, and nothing beyond ASCII")
+        raise ValueError("a URL contains no blanks, no control characters, and only ASCII")
     match = _URL.match(words)
     if match is None:
-        raise ValueError("not a URL that begins with https:// or http://")
+        raise ValueError("the URL must begin with https:// or http://")
     if "?" in words or "#" in words:
-        raise ValueError("no query and no fragment in the URL: secrets belong into the configuration")
+        raise ValueError("a query or fragment is not allowed in the URL: secrets belong in the configuration")
     return Url(match[1], parse_address(match[2]), match[3] or "")

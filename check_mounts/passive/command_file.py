@@ -1,12 +1,12 @@
 """``command-file:PATH``: the pipe for external commands of Nagios and Icinga 1, and of Icinga 2
 (ExternalCommandListener).
 
-Import budget: ``os``, ``select``, ``signal``, ``stat``, ``time``; ctypes by way of syscalls.
+Import budget: ``os``, ``select``, ``signal``, ``stat``, ``time``; ctypes through syscalls.
 
-One line is one command, and its fields end with ``;``, so a mount point with a line break or a
-``;`` in it must not get through as it is. The format:
-https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. Nobody answers: whether there is
-such a service, say, is in the server's log only."""
+One line is one command, and its fields end with ``;``, so a line break or a ``;`` in a mount point
+must be escaped. The format:
+https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. The server does not answer:
+whether there is a service of that name, for example, only its log says."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from check_mounts.passive.progress import Progress
 
 SETTINGS: frozenset[str] = frozenset()
 
-# Up to that many bytes a write is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer
-# lines, but other writers' commands could land within ours and ours within theirs, and one begun on
-# a pipe that fills up could not be taken back: the next writer's command would become its end.
-# Beyond 128 KiB Icinga 2 takes the rest of a line for another command.
+# A write of up to this many bytes is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer
+# lines, but commands of other writers could land within ours and ours within theirs, and a command
+# begun on a pipe that fills up could not be taken back: the next writer's command would become its
+# end. Beyond 128 KiB, Icinga 2 takes the rest of a line for another command.
 _LONGEST = select.PIPE_BUF
 _LEAST_ROOM = 512
 
 
 def command(result: Result) -> bytes:
-    """The line for the pipe. Raises Undelivered for names that leave no room."""
+    """The line for the pipe. Raises Undelivered if the names leave no room."""
     host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
     head = f"[{max(0, int(result.taken))}] PROCESS_SERVICE_CHECK_RESULT;{host};{service};{result.report.state.value};"
     room = _LONGEST - len(head.encode("utf-8")) - 1
@@ -45,7 +45,7 @@ def command(result: Result) -> bytes:
 
 
 class CommandFile:
-    """A pipe that somebody reads."""
+    """The pipe of a monitoring system."""
 
     confirms = False
 
@@ -76,25 +76,25 @@ class CommandFile:
 def destination(path: str, settings: Settings) -> CommandFile:
     """Raises ValueError."""
     if not path.startswith("/") or "\0" in path:
-        raise ValueError("command-file: the path has to be absolute")
+        raise ValueError("command-file: the path must be absolute")
     return CommandFile(path)
 
 
 def _opened(path: str) -> int:
     """The pipe, for writing. Raises Undelivered.
 
-    The directory of the pipe belongs to the monitoring system's user. He must not have root write
-    to anything else, so no symbolic link is followed, and what is there is looked at before it is
-    opened: to open a device can have effects."""
+    The directory of the pipe belongs to the monitoring system's user, who must not make root write
+    to anything else. So no symbolic link is followed, and the file type is checked before the file
+    is opened: opening a device can have effects."""
     try:
         place = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             mode = os.fstat(place).st_mode
-            if stat.S_ISLNK(mode):  # where there is no openat2
+            if stat.S_ISLNK(mode):  # without openat2
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if not stat.S_ISFIFO(mode):
                 raise Undelivered("it is not a pipe (FIFO)")
-            # That very object, whatever the path leads to by now (proc_pid_fd(5)).
+            # The same object, wherever the path leads by now (proc_pid_fd(5)).
             return os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         finally:
             os.close(place)
@@ -104,7 +104,7 @@ def _opened(path: str) -> int:
 
 def _why(error: OSError) -> str:
     if error.errno == errno.ENXIO:
-        return "nobody reads from it: the monitoring system does not run, or takes no external commands"
+        return "no process reads from it: the monitoring system does not run, or accepts no external commands"
     if error.errno == errno.ELOOP:
         return "a symbolic link leads to it; give the path without one (/run, not /var/run)"
     return os.strerror(error.errno or 0)
@@ -125,4 +125,4 @@ def _write(pipe: int, line: bytes, until: float) -> None:
         # Ready means room for PIPE_BUF bytes, unless another writer is faster.
         waiting.register(pipe, select.POLLOUT)
         if time.monotonic() >= until or not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise Undelivered("it is full, and nobody has read from it in time")
+            raise Undelivered("it is full, and was not read in time")

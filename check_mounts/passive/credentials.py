@@ -1,6 +1,6 @@
-"""Which settings make sense together, and what is sent of them: shared by what speaks HTTP.
+"""Settings of the destinations that speak HTTP: which make sense together, and what is sent.
 
-Import budget: ``re``; ``base64``, ``json``, ``urllib.parse`` by the time of a delivery.
+Import budget: ``re``; ``base64``, ``json``, ``urllib.parse`` at the time of a delivery.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from check_mounts.passive import Settings, named
 from check_mounts.passive.address import Url
 
-# As XML and HTML write them; of the apostrophe there is no one way.
+# Quotes in XML and HTML, which write the apostrophe in several ways.
 _QUOTES = (
     ("'", '"'),
     ("&#39;", "&quot;"),
@@ -24,33 +24,33 @@ _FILES = ("ca", "certificate", "key")
 
 
 def check(settings: Settings, url: Url) -> None:
-    """Raises ValueError for settings that say two things, or half a thing."""
+    """Raises ValueError for settings that contradict each other or are incomplete."""
     if settings.user is not None and settings.password is None:
         raise ValueError("'user' without 'password'")
     if settings.password is not None and settings.user is None:
         raise ValueError("'password' without 'user'")
-    # The colon is what the server finds the end of the user by (RFC 7617).
+    # For the server, the colon ends the user (RFC 7617).
     if settings.user is not None and (":" in settings.user or not settings.user):
-        raise ValueError("'user' is empty, or has a colon in it")
+        raise ValueError("'user' is empty or contains a colon")
     if settings.key is not None and settings.certificate is None:
         raise ValueError("'key' without 'certificate'")
     for key in _FILES:
         path = getattr(settings, key)
         if path is not None and (not path.startswith("/") or "\0" in path):
-            raise ValueError(f"'{key}' has to be an absolute path")
+            raise ValueError(f"'{key}' must be an absolute path")
         if path is not None and url.scheme != "https":
-            raise ValueError(f"'{key}' is for https: only")
+            raise ValueError(f"'{key}' needs https:")
     if settings.verify is False and settings.ca is not None:
         raise ValueError("'ca' makes no sense with 'verify = no'")
 
 
 def files(settings: Settings) -> tuple[str, ...]:
-    """What is opened for TLS."""
+    """The files that are opened for TLS."""
     return named(*(getattr(settings, key) for key in _FILES))
 
 
 def headers(settings: Settings) -> dict[str, str]:
-    """Basic authentication, if there is a user."""
+    """The header of basic authentication, if there is a user."""
     if settings.user is None or settings.password is None:
         return {}
     return {"Authorization": f"Basic {_basic(settings)}"}
@@ -64,20 +64,20 @@ def _basic(settings: Settings) -> str:
 
 
 def secrets(settings: Settings) -> list[str]:
-    """What must not be printed, should a server repeat it: as it is, and as servers write it. The
-    longest first, so that none is masked in part."""
+    """All forms of the secrets that a server might repeat, and that must not be printed. The
+    longest come first, so that none is masked in part."""
     found = [settings.password, settings.token, _basic(settings) if settings.user is not None else None]
     forms = {form for secret in found if secret for form in _forms(secret)}
     return sorted(forms, key=lambda form: (len(form), form), reverse=True)
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as it is, in a URL or form, in XML or HTML, and in JSON."""
+    """A secret itself, and its forms in URLs, HTML forms, XML, HTML and JSON."""
     from json import dumps
     from urllib.parse import quote, quote_plus
 
     data = secret.encode("utf-8", "surrogateescape")
-    # What the server's bytes are taken for: a body is UTF-8, a reason Latin-1.
+    # Bytes of the server are decoded as UTF-8 in a body and as Latin-1 in a reason.
     forms = {secret, data.decode("utf-8", "replace"), data.decode("latin-1")}
     urls = {quote_plus(data), quote_plus(data, safe="/"), quote(data), quote(data, safe="")}
     forms |= urls | {re.sub("%..", lambda match: match[0].lower(), url) for url in urls}

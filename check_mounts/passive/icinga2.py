@@ -1,14 +1,14 @@
-"""``icinga2:https://HOST[:PORT]``: the API of Icinga 2, action process-check-result, one request
-for each result.
+"""``icinga2:https://HOST[:PORT]``: the API of Icinga 2, action process-check-result, with one
+request for each result.
 
-Import budget: ``time``; ``base64``, ``json`` by the time of a delivery, as is web. The action:
-https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API speaks TLS
-only, so http: is refused.
+Import budget: ``time``; ``base64``, ``json`` and web at the time of a delivery. The action:
+https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API uses only
+TLS, so http: is refused.
 
-It takes a result without times for one of the moment. With times, it throws away a result that is
-older than the one it has, that of its own check of freshness included, and answers 200 all the
-same: those of a host whose clock is behind would get lost without a word. So only a result that was
-taken a while ago says when."""
+The API dates a result without times to now. If a result has times and is older than the one that
+Icinga 2 has, which may be that of its own check of freshness, Icinga 2 drops it and answers 200
+anyway: the results of a host whose clock is behind would be lost silently. So only a result that
+was measured a while ago says when."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Icinga2:
                 except Undelivered as error:
                     if number == 0:
                         raise
-                    # One after the other they need a round trip each: too many for the time, or the
-                    # server went away. It has not refused the rest, so that is worth another try,
-                    # which does those no harm that have arrived.
+                    # Each result needs a round trip: they were too many for the time, or the server
+                    # went away. It has not refused the rest, so another attempt makes sense, and
+                    # does no harm to those that have arrived.
                     raise Undelivered(f"{error}, after {number} of {len(results)} results") from None
                 why = refusal(answer, result, secrets)
-                if answer.status == 401:  # so it will answer to all of them
+                if answer.status == 401:  # the answer to all the others, too
                     raise Undelivered(why or "")
                 if why is not None:
                     failures.append(why)
@@ -88,26 +88,26 @@ def destination(rest: str, settings: Settings) -> Icinga2:
     try:
         url = parse_url(rest)
         if url.scheme != "https":
-            raise ValueError("the API of Icinga 2 is to be had by https: only")
+            raise ValueError("the API of Icinga 2 needs https:")
         if url.path not in ("", "/"):
-            raise ValueError("no path in the URL, please: https://HOST:5665")
+            raise ValueError("the URL must not have a path: https://HOST:5665")
         credentials.check(settings, url)
         if settings.user is None and settings.certificate is None:
-            raise ValueError("'user' and 'password' are missing, or 'certificate'")
+            raise ValueError("either 'user' and 'password' or 'certificate' is needed")
     except ValueError as error:
         raise ValueError(f"icinga2: {error}") from None
     address = dataclasses.replace(url.address, port=url.address.port or _PORT)
     return Icinga2(Url("https", Address(address.host, address.port), ""), settings)
 
 
-# --- pure: a result -> a request; an answer -> what is wrong with it
+# --- pure: result -> request; answer -> error
 
 
 def request(result: Result, now: float) -> bytes:
-    """The body. Raises Undelivered for a name that is none.
+    """The body. Raises Undelivered for a blank name.
 
-    The service is named in full, as an object, and not by a filter: so no character in it means
-    anything but itself."""
+    It names the service as an object and not by a filter, so no character of the name has another
+    meaning."""
     import json
 
     report = records.safe(result.report)
@@ -130,9 +130,9 @@ def request(result: Result, now: float) -> bytes:
 
 
 def refusal(answer: Answer, result: Result, secrets: Sequence[str]) -> Optional[str]:
-    """Why it was not taken; None if it was."""
+    """The reason why the server did not accept the result; None if it did."""
     if answer.status == 401:
-        return "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"
+        return "it refuses the credentials (401): user, password or certificate do not belong to an ApiUser"
     if 300 <= answer.status < 400:
         return f"it answers with a redirect ({answer.status}), which is not followed"
     said = _understood(answer.body)
@@ -144,7 +144,7 @@ def refusal(answer: Answer, result: Result, secrets: Sequence[str]) -> Optional[
     words = (outcomes[0] if outcomes else said).get("status")
     if not isinstance(words, str):
         if answer.status == 200:
-            return "what it answers is not what Icinga 2 would"
+            return "its answer is not one of Icinga 2"
         words = answer.reason
     return f"{records.label(result)}: {records.shown(words, secrets) or 'no reason given'} ({answer.status})"
 
@@ -160,21 +160,21 @@ def _understood(body: bytes) -> Mapping[str, Any]:
 
 
 def is_for_now(answer: Answer) -> bool:
-    """It is the server that cannot, and not the result that is wrong: Icinga 2 answers 503 while it
-    is shutting down, and for a service that is not active (lib/remote/actionshandler.cpp,
-    lib/icinga/apiactions.cpp). Its code for the result says more than the status, which is 500
-    where no other stands for all results."""
+    """Whether the refusal is temporary, and not the result's fault. Icinga 2 answers 503 while it
+    shuts down, and for a service that is not active (lib/remote/actionshandler.cpp,
+    lib/icinga/apiactions.cpp). The code of the single result says more than the status, which is
+    500 where no other status fits all results."""
     codes = [_code(outcome) for outcome in _outcomes(_understood(answer.body))]
     return any(code >= 500 for code in codes) if any(codes) else answer.status >= 500
 
 
 def _outcomes(said: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What is said of each of the services; there should be one."""
+    """The outcome of each service; there should be one."""
     found = said.get("results")
     return [each if isinstance(each, dict) else {} for each in found] if isinstance(found, list) else []
 
 
 def _code(outcome: Mapping[str, Any]) -> float:
-    """0 where there is none."""
+    """The code of an outcome; 0 if it has none."""
     code = outcome.get("code")
     return code if isinstance(code, (int, float)) else 0

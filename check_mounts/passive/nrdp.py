@@ -1,9 +1,9 @@
-"""``nrdp:URL``: Nagios Remote Data Processor, command submitcheck, all results in one request.
+"""``nrdp:URL``: Nagios Remote Data Processor, command submitcheck, with all results in one request.
 
-Import budget: ``re``; ``urllib.parse`` by the time of a delivery, as is web. The format, as in
+Import budget: ``re``; ``urllib.parse`` and web at the time of a delivery. The format is that of
 send_nrdp.py and nagioscorepassivecheck.inc.php (https://github.com/NagiosEnterprises/nrdp): a form
-with ``token``, ``cmd`` and ``XMLDATA``. XML, because that is what all versions understand. The
-server writes it to a file with one field a line, which Nagios reads."""
+with ``token``, ``cmd`` and ``XMLDATA``. It is XML because all versions understand that. The
+server writes each field to a line of a file, which Nagios reads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 SETTINGS = frozenset(("token", "user", "password", "ca", "certificate", "key", "verify"))
 
 _LONGEST = 1 << 16
-# In XML, or in JSON where the server is configured so. Its answers are too simple to need a parser,
-# and not to be trusted with one.
+# In XML, or in JSON if the server is configured so. Its answers are too simple to need a parser,
+# and too little trusted to be given to one.
 _STATUS = re.compile(rb"""<status>\s*(-?\d{1,9})\s*</status>|"status"\s*:\s*"?(-?\d{1,9})""")
 _MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PROCESSED = re.compile(rb"\b(\d{1,9}) checks processed")
@@ -63,13 +63,13 @@ class Nrdp:
 def destination(rest: str, settings: Settings) -> Nrdp:
     """Raises ValueError.
 
-    Without TLS the token is for everybody to read who is on the way, so that has to be said
-    (``verify = no``), unless it stays on this host."""
+    Without TLS, everybody on the way can read the token. The user must agree to that with
+    ``verify = no``, unless the server is this host."""
     try:
         url = parse_url(rest)
         credentials.check(settings, url)
         if url.scheme == "http" and not url.address.is_loopback and settings.verify is not False:
-            raise ValueError("http: shows the token to everybody on the way; if it has to be, say 'verify = no'")
+            raise ValueError("http: shows the token to everybody on the way; 'verify = no' accepts that")
         if not settings.token:
             raise ValueError("'token' is missing")
     except ValueError as error:
@@ -77,14 +77,14 @@ def destination(rest: str, settings: Settings) -> Nrdp:
     return Nrdp(url, settings)
 
 
-# --- pure: results -> a request; an answer -> what is wrong with it
+# --- pure: results -> request; answer -> error
 
 
 def element(result: Result) -> str:
-    """One result. Raises Undelivered for a name that is none.
+    """One result. Raises Undelivered for a blank name.
 
     Line breaks of the output are written ``\\n``, as the server's file needs it; only later
-    versions of it see to that themselves."""
+    versions of the server do that themselves."""
     words = records.fitted(
         records.unambiguous(records.safe(result.report)),
         _LONGEST,
@@ -102,8 +102,8 @@ def element(result: Result) -> str:
 
 
 def _escaped(words: str) -> str:
-    """In ASCII: PHP's htmlentities() makes an empty text of what is not in the encoding that it
-    expects."""
+    """The words in ASCII: PHP's htmlentities() turns a text into an empty one if it is not in the
+    expected encoding."""
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;")):
         words = words.replace(char, entity)
     return words.encode("ascii", "xmlcharrefreplace").decode("ascii")
@@ -119,21 +119,23 @@ def request(elements: Sequence[str], token: str) -> bytes:
 
 
 def refusal(answer: Answer, count: int, secrets: Sequence[str]) -> Optional[str]:
-    """Why they were not taken; None if they were."""
+    """The reason why the server did not accept the results; None if it did."""
     if answer.status == 401:
-        return "it wants other credentials (401): user, password or certificate"
+        return "it refuses the credentials (401): user, password or certificate"
     if 300 <= answer.status < 400:
-        return f"it answers with a redirect ({answer.status}), which is not followed; maybe the path has to end with a slash"
+        return (
+            f"it answers with a redirect ({answer.status}), which is not followed; maybe the path must end with a slash"
+        )
     if answer.status != 200:
         return f"{records.shown(answer.reason, secrets) or 'no reason given'} ({answer.status})"
     status, message = (_group(pattern, answer.body) for pattern in (_STATUS, _MESSAGE))
     if status is None:
-        return "what it answers is not what NRDP would"
+        return "its answer is not one of NRDP"
     if int(status) != 0:
         return f"{records.shown(message or '', secrets) or 'no reason given'} (status {int(status)})"
     processed = _PROCESSED.search(answer.body)
     if processed is not None and int(processed[1]) != count:
-        return f"it has taken {int(processed[1])} of {count} results"
+        return f"it has accepted {int(processed[1])} of {count} results"
     return None
 
 

@@ -1,18 +1,18 @@
-"""``nsca:HOST[:PORT]``: by way of the program send_nsca, that of NSCA or that of NSCA-ng.
+"""``nsca:HOST[:PORT]``: through the program send_nsca, that of NSCA or that of NSCA-ng.
 
 Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the
-program's own configuration; nothing secret is on its command line. The two programs have little in
-common but their name:
+program's own configuration, and nothing secret is on its command line. The two programs share
+little more than the name:
 
 * NSCA: ``host TAB service TAB state TAB output``, with ETB (0x17) between records, in which
-  send_nsca escapes line breaks and backslashes of the output itself. The server never answers: a
-  wrong password, a wrong method of encryption, an unknown service, and the result is lost without a
-  word; send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a
+  send_nsca itself escapes line breaks and backslashes of the output. The server never answers: with
+  a wrong password, a wrong method of encryption or an unknown service the result is silently lost,
+  and send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a
   service at 127, and an input record of more than 5,120 bytes kills it (send_nsca.c, common.h).
-* NSCA-ng: would read the same, but doubles backslashes in names, too. So it gets the very lines
-  that a command file would (``-C``). TLS with a pre-shared key; the server answers each. What is
-  longer than PIPE_BUF it would hand to Nagios in a file below /tmp, which Nagios may not be able to
-  see (PrivateTmp); our lines are shorter.
+* NSCA-ng would read the same, but it doubles backslashes in names, too. So it gets the lines that a
+  command file gets (``-C``). It uses TLS with a pre-shared key, and the server answers each line. A
+  line longer than PIPE_BUF would reach Nagios in a file below /tmp, which Nagios may not see
+  (PrivateTmp); our lines are shorter.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ SETTINGS = frozenset(("client", "client_config"))
 PROGRAM = "send_nsca"
 _NOT_RUN = "cannot be run: "
 _MOST_STEPS = 1000
-# cron's PATH has no sbin, where Debian puts it.
+# cron's PATH has no sbin, where Debian installs it.
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/local/nagios/bin", "/opt/nagios/bin")
 
 _CLASSIC_OUTPUT, _CLASSIC_HOST, _CLASSIC_SERVICE = 4095, 63, 127
 _LONGEST_SAID = 8192
 _NG = re.compile(r"^(?:send_nsca|NSCA-ng) [0-9]", re.MULTILINE)
 _PREFIX = re.compile(r"(?:send_nsca: )?(?:\[[A-Z]+\] )?")
-# What NSCA-ng says where it does not say what is wrong.
+# Messages of NSCA-ng that do not say what is wrong, and what that may be.
 _HINTS = (
-    ("TLS I/O error", "nobody listens there?"),
+    ("TLS I/O error", "no server listens there?"),
     ("TLS error", "identity or password wrong?"),
     ("Cannot create socket", "no such name?"),
 )
@@ -66,14 +66,14 @@ class Nsca:
 
     @property
     def confirms(self) -> bool:
-        """See Destination: NSCA-ng does, NSCA cannot."""
+        """See Destination: NSCA-ng confirms, NSCA cannot."""
         return self._ng is True
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
         client = _found(self._client)
-        # Where one of them lies on what hangs, it is this worker that hangs, of which its owner
-        # knows, and not a program that is nobody's child any more once this worker is killed, with
+        # If a file is on a mount that hangs, this worker hangs here, and its owner knows about it.
+        # Otherwise the program would hang, and be an orphan once this worker is killed, with
         # another one at the next attempt.
         for path in named(client, self._config):
             _look_at(path)
@@ -96,7 +96,7 @@ def destination(rest: str, settings: Settings) -> Nsca:
         raise ValueError(f"nsca: {error}") from None
     for key, path in (("client", settings.client), ("client-config", settings.client_config)):
         if path is not None and (not path.startswith("/") or "\0" in path):
-            raise ValueError(f"nsca: '{key}' has to be an absolute path")
+            raise ValueError(f"nsca: '{key}' must be an absolute path")
     return Nsca(address, settings.client, settings.client_config)
 
 
@@ -104,7 +104,7 @@ def destination(rest: str, settings: Settings) -> Nsca:
 
 
 def compose(results: Sequence[Result], ng: bool) -> tuple[list[str], bytes]:
-    """Why which results cannot be sent, and the input for those that can."""
+    """The reasons why some results cannot be sent, and the input for the others."""
     failures, parts = [], []
     for result in results:
         try:
@@ -115,11 +115,10 @@ def compose(results: Sequence[Result], ng: bool) -> tuple[list[str], bytes]:
 
 
 def record(result: Result) -> bytes:
-    """For NSCA. Raises Undelivered for names that it would cut: what is left of one may be the name
-    of another.
+    """The record for NSCA. Raises Undelivered for names that NSCA would cut: the rest could be the
+    name of another host or service.
 
-    Both names end up in a command to Nagios, whose fields end with ``;``.
-    """
+    Both names end up in a command to Nagios, whose fields end with ``;``."""
     host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
     for what, name, longest in (("host", host, _CLASSIC_HOST), ("service", service, _CLASSIC_SERVICE)):
         if len(name.encode("utf-8")) > longest:
@@ -129,20 +128,19 @@ def record(result: Result) -> bytes:
 
 
 def _escaped_size(words: str) -> int:
-    """Its length once send_nsca has written ``\\n`` for a line break and two backslashes for
-    one."""
+    """The length of the words once send_nsca has written ``\\n`` for each line break and two
+    backslashes for each backslash."""
     return len(words.encode("utf-8")) + words.count("\\") + words.count("\n")
 
 
 def arguments(client: str, ng: bool, address: Address, config: Optional[str], seconds: float) -> list[str]:
-    """The command line. The client gets the time that is left for its own timeout, in whole
-    seconds; 0 would mean no timeout."""
+    """The command line. The client's own timeout is the time that is left, in whole seconds; 0
+    would mean no timeout."""
     timeout = str(max(1, int(seconds + 0.999)))
     words = [client, "-H", address.bracketed if ng else address.host]
     words += [] if address.port is None else ["-p", str(address.port)]
     words += [] if config is None else ["-c", config]
-    # -D 0: its configuration may have it wait for some random time first, which counts against
-    # ours.
+    # -D 0: by its configuration it might first wait for a random time, which is part of ours.
     return [*words, "-o", timeout, "-D", "0", "-C"] if ng else [*words, "-to", timeout]
 
 
@@ -153,7 +151,7 @@ def _found(client: Optional[str]) -> str:
     """Raises Undelivered."""
     if client is not None:
         if not os.access(client, os.X_OK):
-            raise Undelivered(f"client {text.printable_argument(client)} is not there, or not a program")
+            raise Undelivered(f"client {text.printable_argument(client)} is missing, or not a program")
         return client
     left_alone = []
     for place in PLACES:
@@ -164,19 +162,21 @@ def _found(client: Optional[str]) -> str:
                 return path
             left_alone.append(f"{path} is not run as root, because {why}")
     if left_alone:
-        raise Undelivered(f"{'; '.join(left_alone)} (name it with 'client =' if it is to be run all the same)")
+        raise Undelivered(f"{'; '.join(left_alone)} (name it with 'client =' to run it anyway)")
     raise Undelivered(
-        f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), or 'client' has to say where it is"
+        f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), "
+        "or 'client' must say where it is"
     )
 
 
 def _in_others_hands(path: str) -> Optional[str]:
-    """Who but root could have another program there, if anybody: whoever owns it or may write to
-    it, or to a directory on the way.
+    """Why users other than root could replace the program, None if they cannot: they own it or may
+    write to it, or to a directory on the way.
 
-    ``make install`` of Nagios gives its bin/ to nagios, who would become root. Where the sticky bit
-    is, others can still put a program there first. Every symbolic link is followed as the kernel
-    does: what leads through root's directories only nobody else can change."""
+    ``make install`` of Nagios gives its bin/ to nagios, which could become root. In a directory
+    with the sticky bit, others can still be the first to install a program. Each symbolic link is
+    followed as the kernel does: a path that leads only through root's directories cannot be changed
+    by others."""
     done, left = "/", path.split("/")
     for _ in range(_MOST_STEPS):
         status = os.lstat(done)
@@ -187,7 +187,8 @@ def _in_others_hands(path: str) -> Optional[str]:
         if status.st_uid != 0:
             return f"{text.printable_argument(done)} belongs to uid {status.st_uid}"
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return f"others than its owner may write to {text.printable_argument(done)} (mode {stat.S_IMODE(status.st_mode):04o})"
+            mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+            return f"not only its owner may write to {text.printable_argument(done)} ({mode})"
         if not left:
             return None
         name, *left = left
@@ -196,7 +197,7 @@ def _in_others_hands(path: str) -> Optional[str]:
 
 
 def _look_at(path: str) -> None:
-    """Ask its filesystem for a file; what is wrong with it the program says better."""
+    """Look a file up. An error does not matter here: the program has better words for it."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -221,7 +222,7 @@ def _is_ng(client: str, until: float) -> bool:
 
 
 def _check(ng: bool, said: str, code: int, count: int) -> None:
-    """Raises Undelivered unless the client says that all was sent."""
+    """Raises Undelivered unless the client says that it has sent everything."""
     if code != 0:
         raise Undelivered(f"{PROGRAM}: {_reason(said, code)}")
     sent = _SENT.search(said)
@@ -230,23 +231,23 @@ def _check(ng: bool, said: str, code: int, count: int) -> None:
 
 
 def _reason(said: str, code: int) -> str:
-    """What the client has printed, on one line. That of NSCA-ng quotes from its configuration,
-    maybe the password: `like this'."""
+    """The output of the client on one line. NSCA-ng quotes from its configuration, maybe the
+    password: `like this'."""
     lines = (_PREFIX.sub("", line.partition("`")[0], count=1).strip() for line in said.splitlines())
     words = "; ".join(filter(None, lines))
     if not words:
-        return f"ended by signal {-code}" if code < 0 else f"exit status {code}, without a word"
+        return f"ended by signal {-code}" if code < 0 else f"exit status {code}, without output"
     hint = next((f" ({hint})" for start, hint in _HINTS if words.startswith(start)), "")
     return records.shown(words) + hint
 
 
 def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
-    """What it prints, and its exit status (below 0: the signal). Raises Undelivered if it does not
-    end in time; then it is killed."""
+    """Run the client: its output and its exit status (below 0: the signal). Raises Undelivered if
+    it does not end in time; then it is killed."""
     descriptors: list[int] = []
     try:
-        # A file in memory: no size blocks us, and whether it is read at all is the client's
-        # business.
+        # A file in memory: we never block, whatever its size, and even if the client never reads
+        # it.
         descriptors.append(os.memfd_create(PROGRAM))
         _fill(descriptors[0], input_)
         descriptors += os.pipe()
@@ -276,9 +277,9 @@ def _fill(descriptor: int, data: bytes) -> None:
 
 
 def _spawned(words: Sequence[str], input_: int, output: int) -> int:
-    """Its process ID. It leads a group, so that nothing a wrapper script may have started is left
-    when it is killed, and the kernel kills it where this worker is killed first: posix_spawn could
-    not say that."""
+    """The process ID of the client, which has been started. It leads a group, so that nothing that
+    a wrapper script has started outlives it, and the kernel kills it if this worker is killed
+    first: posix_spawn cannot set that."""
     arguments = [os.fsencode(word) for word in words]
     pid = os.fork()
     if pid == 0:
@@ -297,7 +298,7 @@ def _spawned(words: Sequence[str], input_: int, output: int) -> int:
 
 
 def _read(descriptor: int, until: float) -> str:
-    """What is said until the end."""
+    """The output, until its end."""
     said = b""
     while _ready(descriptor, until):
         chunk = os.read(descriptor, _LONGEST_SAID)
@@ -308,7 +309,7 @@ def _read(descriptor: int, until: float) -> str:
 
 
 def _ready(descriptor: int, until: float) -> bool:
-    """Raises Undelivered if there is nothing to read in time."""
+    """Raises Undelivered if nothing can be read in time."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     left = until - time.monotonic()
@@ -318,7 +319,7 @@ def _ready(descriptor: int, until: float) -> bool:
 
 
 def _waited(pid: int, until: float) -> int:
-    """Its exit status. It has closed its output, so the end is near."""
+    """The exit status of the client. It has closed its output, so it should end soon."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -329,8 +330,8 @@ def _waited(pid: int, until: float) -> int:
 
 
 def _kill(pid: int) -> None:
-    """End it and whatever it has started, and reap it. Nobody else reaps it, so the pid is not
-    somebody else's."""
+    """Kill the client and whatever it has started, and reap it. It is not reaped elsewhere, so
+    until then the pid cannot belong to another process."""
     try:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

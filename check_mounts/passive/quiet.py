@@ -1,5 +1,4 @@
-"""SIGPIPE must not end a worker in the middle of a delivery: a server that hangs up is an error
-with words.
+"""Deliveries that SIGPIPE does not end: a server that hangs up is an error with words.
 
 Import budget: ``contextlib``, ``signal``.
 """
@@ -13,8 +12,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def broken_pipes() -> Iterator[None]:
-    """Within it, writing to who is gone is EPIPE. Python sees to that itself, but workers have the
-    signals' defaults."""
+    """Within this context, writing to a closed pipe or connection is EPIPE. Python does that by
+    itself, but workers have default signals."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         yield

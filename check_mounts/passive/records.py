@@ -1,9 +1,9 @@
-"""A result in pieces, as much of it as fits, and names that stay within their field: what all kinds
-of destination share.
+"""What the kinds of destination share: reports that fit a limit of the destination, names that stay
+within their field, and words for failures.
 
-Import budget: ``dataclasses``, ``re``. Pure: bytes and texts in, texts out. All that comes out of
-here is on one line each, is valid UTF-8 and has no control character, whatever unprivileged users
-called their mount points."""
+Import budget: ``dataclasses``, ``re``. Pure: reports and texts in, texts out. Each part that comes
+out is one line of valid UTF-8 without control characters, whatever names unprivileged users gave
+their mount points."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from check_mounts.passive import Refused, Result, Undelivered
 
 _CUT = "..."
 _MORE = "({} more lines left out)"
-# Nagios takes \n for a line break and \\ for a backslash in what comes by its command pipe, Icinga
-# 2 the former only. \ooo, as mount points are printed, passes through both; so any other backslash
-# is written like that, too.
+# In its command pipe, Nagios takes \n for a line break and \\ for a backslash; Icinga 2 knows only
+# the former. \ooo, as mount points are printed, passes through both, so any other backslash is
+# written like that, too.
 _AMBIGUOUS = re.compile(r"\\(?![0-7])")
 
 
 def shown(words: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
-    """What somebody else said, for a message of ours: on one line, not too long, and without
-    secrets if he repeated one."""
+    """Words of a server or program, for a message of ours: on one line, not too long, and without
+    secrets that it might repeat."""
     for secret in secrets:
         words = words.replace(secret, "***") if secret else words
     return text.clipped(text.one_line(words.strip()), limit)
 
 
 def name(words: str, forbidden: str = "") -> str:
-    """The name of a host or service as one field; what could end it is escaped as in mountinfo.
-    Raises Undelivered for a blank one.
+    """The name of a host or service as one field. Characters that could end it are escaped as in
+    mountinfo. Raises Undelivered for a blank name.
 
-    A backslash is left alone: the name is how somebody has defined it on the server, maybe after
-    what --per-mount prints."""
+    A backslash is left alone: the name must be the one that is defined on the server, perhaps
+    copied from --per-mount."""
     safe = "".join(char if char.isprintable() and char not in forbidden else text.escaped(char) for char in words)
     if not safe.strip():
         raise Undelivered("a host or service without a name")
-    # Nagios drops the blanks at the end of a name that is defined, so none could be defined for a
+    # Nagios drops blanks at the end of a name that it defines, so no service could be defined for a
     # mount point that ends in one.
     return safe[:-1] + text.escaped(" ") if forbidden and safe.endswith(" ") else safe
 
 
 def label(result: Result) -> str:
-    """How to call a result in a message."""
+    """The name of a result in a message."""
     return text.clipped(text.one_line(f"{result.host}!{result.service}"), 200)
 
 
 def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Undelivered:
-    """What to raise for results that were refused one by one; ``for_now``: some of them might be
-    taken a little later."""
+    """The error for results that were refused one by one. ``for_now``: some of them might be
+    accepted a little later."""
     if total == 1:
         return Undelivered(failures[0])
     words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
@@ -60,14 +60,14 @@ def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Und
 
 
 def safe(report: Report) -> Report:
-    """The same in parts of one line each, none of which contains a ``|``, which would end the
-    verdict. Perfdata that is blank is no item."""
+    """The same in parts of one line each. None contains a ``|``, which would end the verdict, and
+    no item of perfdata is blank."""
     numbers = [each._replace(words=each.words.strip(" ")) for each in report.perfdata if each.words.strip(" ")]
     return _mapped(dataclasses.replace(report, perfdata=numbers), text.one_line)
 
 
 def unambiguous(report: Report) -> Report:
-    """The same for a server that takes backslashes for its own."""
+    """The same for a server that interprets backslashes."""
     return _mapped(report, lambda words: _AMBIGUOUS.sub(r"\\134", words))
 
 
@@ -82,13 +82,13 @@ def _mapped(report: Report, change: Callable[[str], str]) -> Report:
 
 
 def fitted(report: Report, limit: int, size: Callable[[str], int], newline: str = "\n") -> str:
-    """As much of an output as ``size`` finds to be no more than ``limit``: the verdict, whole
-    lines, whole items of perfdata.
+    """The output with as many parts as fit into ``limit``, as measured by ``size``: the verdict,
+    whole lines, whole items of perfdata.
 
-    A verdict that is too long loses whole failures at its end; half of the room is kept for
-    perfdata, so that graphs do not break off where many mounts fail, and for saying how many lines
-    are left out. The other items are worth less than the lines, which say what fails. ``size`` has
-    to be additive."""
+    A verdict that is too long loses whole failures at its end. Half of the room is kept for
+    perfdata, so that graphs do not break off where many mounts fail, and for the number of lines
+    left out. Further items are worth less than the lines, which say what fails. ``size`` must be
+    additive."""
     lines = [each.words for each in report.lines]
     numbers = [(" " if position else " | ") + each.words for position, each in enumerate(report.perfdata)]
     sizes = list(map(size, numbers))
@@ -103,7 +103,7 @@ def fitted(report: Report, limit: int, size: Callable[[str], int], newline: str 
 
 
 def _count(sizes: Sequence[int], room: int) -> int:
-    """How many of the first there is room for."""
+    """How many of the first items fit."""
     count = 0
     while count < len(sizes) and sizes[count] <= room:
         room -= sizes[count]
@@ -112,8 +112,7 @@ def _count(sizes: Sequence[int], room: int) -> int:
 
 
 def _verdict(report: Report, room: int, size: Callable[[str], int]) -> str:
-    """The verdict with as many of the failures as there is room for: the first, which are the
-    worst."""
+    """The verdict with as many failures as fit: the first ones, which are the worst."""
     named = list(report.failures)
     while size(report.verdict) > room and named:
         unnamed = report.unnamed + named.pop().stands_for

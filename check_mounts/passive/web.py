@@ -1,12 +1,12 @@
-"""HTTP to a server that may do anything: names that are not found, no connection, no TLS, one byte
-a second.
+"""HTTP to a server that may misbehave in any way: its name is not found, it does not accept
+connections or TLS, it sends one byte a second.
 
-Import budget: ``http.client``, ``os``, ``socket``, ``ssl``, ``stat``, ``time``. Loaded by
-``deliver`` only, in a worker. Whatever it waits for, it may wait for ever: it notes what that is,
-and its worker is killed when the time is up.
+Import budget: ``http.client``, ``os``, ``socket``, ``ssl``, ``stat``, ``time``. Only
+``deliver`` loads it, in a worker. It may wait for ever: it notes what it waits for, and its worker
+is killed when the time is up.
 
-Redirects are not followed and proxies of the environment not used: nobody but the server that was
-named gets to see credentials."""
+It does not follow redirects or use proxies of the environment: only the server that the user named
+gets the credentials."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from check_mounts.passive.progress import Progress, Waiting
 LONGEST_ANSWER = 1 << 16
 _MOST_ADDRESSES = 8
 _PORTS = {"http": 80, "https": 443}
-# How it looks when the other side has closed the connection; RemoteDisconnected is a
+# The errors of a connection that the other side has closed; RemoteDisconnected is a
 # ConnectionError, too.
 _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-# What never left this host, as with an address of IPv6 where there is no IPv6, says nothing of the
+# Errors of this host, such as that of an IPv6 address without IPv6: they say nothing about the
 # server.
 _NO_WAY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH))
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a server said: ``body`` as far as LONGEST_ANSWER, ``reason`` as it came."""
+    """The answer of a server: ``body`` up to LONGEST_ANSWER, ``reason`` unchanged."""
 
     status: int
     reason: str
@@ -49,7 +49,7 @@ class Answer:
 
 @contextmanager
 def connection(url: Url, settings: Settings, until: float, progress: Progress) -> Iterator[Connection]:
-    """A connection that is there when it is first used. Raises Undelivered for files that cannot be
+    """A connection, which its first use will make. Raises Undelivered for files that cannot be
     used."""
     tls = context(settings) if url.scheme == "https" else None
     result = Connection(_Client(url, tls, until, progress))
@@ -61,17 +61,18 @@ def connection(url: Url, settings: Settings, until: float, progress: Progress) -
 
 
 def context(settings: Settings) -> ssl.SSLContext:
-    """Whom we trust, and who we are. Raises Undelivered for files that cannot be used."""
+    """Trusted authorities, and our own certificate. Raises Undelivered for files that cannot be
+    used."""
     for key, path in (("ca", settings.ca), ("certificate", settings.certificate), ("key", settings.key)):
         if path is not None:
             _check_readable(key, path)
     try:
-        # With a file of ours, those of the system are not trusted.
+        # With a file of its own, it does not trust the system's authorities.
         result = ssl.create_default_context(cafile=settings.ca)
     except (OSError, ValueError):
-        raise Undelivered(f"ca {text.printable_argument(settings.ca or '')}: no certificate (PEM) in it") from None
-    # Python 3.13 sets it. Chain, name and dates are verified without it, too; with it, so are
-    # formalities of RFC 5280 that other programs do not ask for, and that certificates of one's own
+        raise Undelivered(f"ca {text.printable_argument(settings.ca or '')}: contains no certificate (PEM)") from None
+    # Python 3.13 sets this flag. Chain, name and dates are verified without it, too. The flag adds
+    # formalities of RFC 5280 that other programs do not require, and that private certificates
     # often lack: those of Icinga 2 have no key identifiers (Icinga/icinga2#10469).
     result.verify_flags &= ~ssl.VERIFY_X509_STRICT
     result.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -84,14 +85,14 @@ def context(settings: Settings) -> ssl.SSLContext:
 
 
 def _check_readable(key: str, path: str) -> None:
-    """ssl's own errors do not say which file."""
+    """Raises Undelivered, which names the file: ssl's own errors do not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         finally:
             os.close(descriptor)
-        if not regular:  # a FIFO would have ssl wait for a writer
+        if not regular:  # with a FIFO, ssl would wait for a writer
             raise Undelivered(f"{key} {text.printable_argument(path)}: not a regular file")
     except OSError as error:
         raise Undelivered(f"{key} {text.printable_argument(path)}: {os.strerror(error.errno or 0)}") from None
@@ -99,7 +100,7 @@ def _check_readable(key: str, path: str) -> None:
 
 def _show(context_: ssl.SSLContext, certificate: str, key: Optional[str]) -> None:
     def no_password() -> NoReturn:
-        # Without this, OpenSSL would ask on the terminal.
+        # Without this function OpenSSL would ask on the terminal.
         raise ValueError("the key is encrypted")
 
     try:
@@ -113,27 +114,27 @@ def _show(context_: ssl.SSLContext, certificate: str, key: Optional[str]) -> Non
 
 
 def _words_of(error: ssl.SSLError) -> str:
-    """``WRONG_VERSION_NUMBER`` in words."""
+    """``wrong version number`` for WRONG_VERSION_NUMBER."""
     return error.reason.replace("_", " ").lower() if error.reason else str(error).partition(" (_ssl.c")[0]
 
 
 class Connection:
-    """To one server, for one request after the other."""
+    """A connection to one server, for one request after the other."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Raises Undelivered for everything but an answer. The server may get the same request
-        twice."""
+        """The answer to a request. Raises Undelivered if none comes. The server may get the same
+        request twice."""
         try:
             if self._client.sock is None:
                 return self._answer(path, body, headers)
             try:
                 return self._answer(path, body, headers)
             except _HUNG_UP:
-                # Servers close a connection that was idle, or when they are restarted, and only the
-                # next request shows it.
+                # Servers close connections that were idle, or when they restart, and only the next
+                # request shows that.
                 self.close()
             return self._answer(path, body, headers)
         except (OSError, http.client.HTTPException, _InTheMiddle, ValueError) as error:
@@ -141,7 +142,7 @@ class Connection:
             raise Undelivered(self._why(error)) from None
 
     def _answer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """By the connection that there is, else by a new one. Raises OSError, HTTPException,
+        """The answer, over the existing connection or a new one. Raises OSError, HTTPException,
         ValueError."""
         self._client.request("POST", path, body, {"User-Agent": f"check_mounts/{__version__}", **headers})
         response = self._client.getresponse()
@@ -171,7 +172,7 @@ class Connection:
             return records.shown(f"{self._client.host}: {error.strerror}")
         if isinstance(error, OSError):
             return records.shown(error.strerror or "the connection failed")
-        return "what it answers is not HTTP"
+        return "its answer is not HTTP"
 
 
 class _InTheMiddle(Exception):
@@ -187,7 +188,8 @@ def _in_the_middle() -> Iterator[None]:
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer, which is told from none as soon as its first byte has come."""
+    """An answer. A connection that is closed before its first byte is told from one that is closed
+    after it, when the request must not be repeated."""
 
     def begin(self) -> None:
         if not self.fp.peek(1):
@@ -197,7 +199,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Client(http.client.HTTPConnection):
-    """http.client's, which notes what it waits for."""
+    """http.client's connection, which notes what it waits for."""
 
     response_class = _Response
 
@@ -215,14 +217,14 @@ class _Client(http.client.HTTPConnection):
         return f"{self._progress.waiting.words} within {text.seconds_words(seconds)}"
 
     def connect(self) -> None:
-        """A connection, by the first address that has one. Raises OSError, the most telling one."""
+        """Connect to the first address that accepts it. Raises OSError, the one that says most."""
         self._progress.waits_for(Waiting.NAME)
         addresses = resolved(self.host, self.port)
         self._progress.waits_for(Waiting.CONNECTION)
         errors: list[OSError] = []
         for position, (family, target) in enumerate(addresses):
             try:
-                # One that never answers leaves time for the others.
+                # An address that never answers leaves time for the others.
                 plain = _connected(family, target, _left(self._until) / (len(addresses) - position))
                 break
             except OSError as error:
@@ -258,8 +260,8 @@ def _connected(family: int, target: Any, seconds: float) -> socket.socket:
 
 
 def _reach(error: OSError) -> int:
-    """How little it says of the server: less than an answer (refused) does silence, and nothing
-    what never left this host."""
+    """How little an error says about the server: a refusal says most, silence less, and an error of
+    this host nothing."""
     if isinstance(error, (socket.timeout, TimeoutError)):
         return 1
     return 2 if error.errno in _NO_WAY else 0

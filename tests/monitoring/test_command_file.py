@@ -112,14 +112,14 @@ def test_a_nagios_that_hangs_and_one_that_is_gone(stack: Stack) -> None:
     server = Nagios(stack, [("client1", "mounts")], "hanging")
     os.killpg(server.server.pid, signal.SIGSTOP)
     try:
-        assert refused(server.commands, 0.5) == "it is full, and nobody has read from it in time"
+        assert refused(server.commands, 0.5) == "it is full, and was not read in time"
     finally:
         os.killpg(server.server.pid, signal.SIGCONT)
     server.server.signal(signal.SIGKILL)
     server.stop()
     assert (
         refused(server.commands)
-        == "nobody reads from it: the monitoring system does not run, or takes no external commands"
+        == "no process reads from it: the monitoring system does not run, or accepts no external commands"
     )
 
 

@@ -209,7 +209,7 @@ def test_cron_mails_what_is_wrong_with_the_set_up(stack: Stack, installed: Path,
     )
     assert mailed(MONITOR="nsca:127.0.0.1") == f"check_mounts: not submitted: {refused}\n"
     stack.write(CONFIGURATION, "")
-    missing = "argument --submit: icinga2: 'user' and 'password' are missing, or 'certificate'"
+    missing = "argument --submit: icinga2: either 'user' and 'password' or 'certificate' is needed"
     assert mailed(MONITOR="icinga2:https://127.0.0.1") == f"check_mounts: not submitted: {missing}\n"
     service = "argument --submit-service: 'a;b' is not the name of a host or service"
     assert mailed(SERVICE="a;b") == f"check_mounts: not submitted: {service}\n"

@@ -147,7 +147,7 @@ def test_a_client_certificate_will_do(api: Api) -> None:
 
 
 def test_who_may_not(api: Api, stack: Stack) -> None:
-    credentials = "it refuses the credentials (401): user, password or certificate are not those of an ApiUser"
+    credentials = "it refuses the credentials (401): user, password or certificate do not belong to an ApiUser"
     assert api.refused(settings=api.user("agent", "hunter2")) == credentials
     assert api.refused(settings=api.user("nobody", "s3cr3t")) == credentials
     assert api.refused(settings=api.user("reader", "s3cr3t")).endswith(

@@ -163,7 +163,7 @@ def test_what_nsca_ng_refuses_is_known(ng: Submission, stack: Stack) -> None:
 def test_nobody_listens(submission: Submission) -> None:
     words = refused(submission.to(f"127.0.0.1:{free_port()}"), (result("lost"),))
     assert words.startswith("send_nsca: Connection refused by host; Error: ") or words.endswith(
-        " (nobody listens there?)"
+        " (no server listens there?)"
     )
     assert refused(submission.to(f"[::1]:{free_port()}"), (result("lost"),)) != ""
     assert refused(submission.to("nagios.invalid"), (result("lost"),)).startswith(
