@@ -1,8 +1,8 @@
-"""Whose fault it is that a mount does not answer: found out beside its probe, which is still
-waiting, so that it adds no time.
+"""Whose fault it is that a mount does not answer. This is found out while its probe is still
+waiting, so it adds no time.
 
-Each server is asked once, however many of its mounts hang. Nothing here touches a mount, and
-nothing waits: sockets are non-blocking, and of a process only its kernel stack is read."""
+Each server is asked once, however many of its mounts hang. Nothing here touches a mount or waits:
+sockets do not block, and the kernel stack is all that is read of a process."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from check_mounts.replies import Reply
     from check_mounts.servers import Server
 
-# A probe that has been waiting for so long, or for this part of its timeout, is a reason to ask the
-# server.
+# A probe that has been waiting for this many seconds, or for this part of its timeout, is a reason
+# to ask the server.
 _SUSPICIOUS, _PART = 1.0, 0.25
-# How often to look whether a probe waits for so long that its server should be asked, in seconds.
+# The time between two looks for such probes, in seconds.
 _LOOK = 0.1
-# What is known to be stuck is not waited for. Its server is given so many seconds after the begin
-# of the run, and part of the timeout.
+# A run does not wait for a probe that was stuck before it. The server of its mount has this many
+# seconds from the beginning of the run, and at most this part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 
 
 class Causes:
-    """What has been found out about the servers and workers of mounts that do not answer.
-    ``timeout`` is that of a probe. ``due``: when :meth:`look` must be called next."""
+    """What is known about the servers and workers of mounts that do not answer. ``timeout`` is that
+    of a probe. ``due``: when :meth:`look` must be called next."""
 
     def __init__(self, wanted: bool, timeout: float) -> None:
         self._wanted = wanted
@@ -52,7 +52,7 @@ class Causes:
         return any(not examination.finished for examination in self._running)
 
     def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:
-        """Where it is due: look at the processes of probes that have been waiting for long, and ask
+        """If it is due, look at the processes of probes that have been waiting for long, and ask
         the servers. ``waiting_for`` gives (mount, process ID, seconds) of each probe that has been
         waiting for that many seconds."""
         if monotonic() < self.due:
@@ -60,14 +60,14 @@ class Causes:
         self.due = after(min(_LOOK, self._delay))
         new = [each for each in waiting_for(self._delay) if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
-        # Done a little before the probe is given up.
+        # It ends a little before the probe is given up.
         self._investigate(
             [(mount, pid) for mount, pid, _ in new], monotonic() + max(0.0, self._timeout - longest) * 0.9
         )
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
-        """A mount that a probe of an earlier run is stuck in: nobody waits for it, so its server
-        has only a moment."""
+        """Ask the server of a mount that a probe of an earlier run is stuck in. The run does not
+        wait for that mount, so its server has only a moment."""
         if self._wanted:
             self._investigate([(mount, pid)], max(self._until, monotonic()))
 
@@ -84,14 +84,14 @@ class Causes:
             self._running.append(examination.Examination(new, deadline))
 
     def step(self, timeout: float = 0.0) -> None:
-        """Go on with what can go on, for ``timeout`` seconds at the most."""
+        """Go on with all servers, for at most ``timeout`` seconds."""
         for examination in self._running:
             if not examination.finished:
                 examination.step(timeout)
 
     def close(self, in_a_hurry: bool) -> None:
-        """Take all replies. Only right after the begin of a run, for what was known to be stuck, is
-        any waited for."""
+        """Take all replies. It waits for them only right after the beginning of a run, for probes
+        that were stuck before."""
         while not in_a_hurry and self.busy and monotonic() < self._until:
             self.step(0.01)
         for examination in self._running:
@@ -99,7 +99,7 @@ class Causes:
             examination.close()
 
     def explained(self, findings: Iterable[Finding]) -> list[Finding]:
-        """The findings with what was found out."""
+        """The findings with their causes."""
         findings = list(findings)
         if not self._wanted:
             return findings

@@ -2,16 +2,16 @@
 
 Import budget: ``errno``, ``select``, ``socket``, ``time``.
 
-A server is asked what its mount cannot be: does it take a TCP connection, and, for NFS, does it
+A hung mount cannot be asked, so its server is: does it take a TCP connection, and, for NFS, does it
 answer a remote procedure call that does nothing (RFC 5531: procedure 0 needs no rights and touches
-no file). No mount is touched, no name looked up.
+no file)? No mount is touched, no name looked up.
 
 Invariants:
 
 - Nothing here blocks longer than it was allowed, whatever a server sends or does not send, and
   memory is bounded for each server.
-- Silence is only called so where the server had its time: what was asked in the last moment, or by
-  a late caller, is not blamed.
+- A server is called silent only if it had its time: one that was asked in the last moment, or by a
+  late caller, is not blamed.
 - All that a server can cause ends in a value, not in an exception.
 """
 
@@ -33,8 +33,8 @@ _Address = tuple[socket.AddressFamily, Union[tuple[str, int], tuple[str, int, in
 
 
 def _socket_address(server: Server) -> _Address:
-    """Family and address for connect(2). Raises OSError for what is not numeric: Python would ask
-    the DNS for it, and for a scope."""
+    """Family and address for connect(2). Raises OSError if they are not numeric: Python would ask
+    the DNS for a name, or for a scope."""
     host, percent, scope = server.address.partition("%")
     try:
         if not 0 < server.port <= 0xFFFF:
@@ -51,8 +51,8 @@ def _socket_address(server: Server) -> _Address:
 
 
 class _Conversation:
-    """One connection: connects, for NFS calls, listens. Raises OSError where there is no socket to
-    be had."""
+    """One connection: connects, calls if the server is NFS, listens. Raises OSError if no socket is
+    available."""
 
     def __init__(self, server: Server, xid: int, now: float) -> None:
         self.server = server
@@ -66,11 +66,11 @@ class _Conversation:
 
     @property
     def events(self) -> int:
-        """What to poll for."""
+        """The events to poll for."""
         return select.POLLOUT if self._connected is None or self._unsent else select.POLLIN
 
     def connect(self, now: float) -> Optional[Reply]:
-        """Begin; a reply where the kernel knows at once that there is no way."""
+        """Begin; a reply if the kernel knows at once that the server cannot be reached."""
         error = self._socket.connect_ex(self._address)
         return None if error in (0, errno_module.EINPROGRESS) else self._failed(error, now)
 
@@ -90,8 +90,8 @@ class _Conversation:
             return self._broken(error.errno or errno_module.EIO, now)
 
     def given_up(self, now: float, patience: float) -> Reply:
-        """The reply of a server that has not given any, where it had ``patience`` seconds; else
-        nothing is said against it."""
+        """The verdict on a server that has not replied: silent if it had ``patience`` seconds, else
+        not to be blamed."""
         if self._connected is None:
             return self._reply(Verdict.SILENT if now - self.began >= patience else Verdict.NOT_ASKED, now)
         return self._reply(
@@ -118,8 +118,8 @@ class _Conversation:
                 None if trouble.errno == errno_module.ENOTCONN else self._failed(trouble.errno or errno_module.EIO, now)
             )
         if peer == self._socket.getsockname():
-            # The kernel chose the very port it was to connect to: a simultaneous open with itself
-            # (RFC 9293, 3.5), nobody listens.
+            # The kernel chose for itself the very port that it should connect to: a simultaneous
+            # open with itself (RFC 9293, 3.5), where no process listens.
             return self._failed(errno_module.ECONNREFUSED, now)
         self._connected = self._asked = now
         return None if self._unsent else self._reply(Verdict.CONNECTED, now)
@@ -131,8 +131,8 @@ class _Conversation:
             self._asked = now
 
     def _listen(self, now: float) -> Reply:
-        """Raises BlockingIOError where the answer is not complete yet; the number of bytes taken is
-        limited."""
+        """Read the answer; it takes a limited number of bytes. Raises BlockingIOError if the answer
+        is not complete yet."""
         while True:
             data = self._socket.recv(4096)
             if not data:
@@ -149,8 +149,8 @@ class _Conversation:
         return self._reply(verdict_of(error), now, error)
 
     def _broken(self, error: int, now: float) -> Reply:
-        """After the connection stood. What the kernel gave up waiting for is silence, an ICMP error
-        is the way's, a reset its end."""
+        """The verdict on an error after the connection was made. If the kernel gave up waiting,
+        that is silence; an ICMP error is the network's; a reset is the end of the connection."""
         if error == errno_module.ETIMEDOUT:
             return self._reply(Verdict.RPC_SILENT, now, error)
         away = (errno_module.EHOSTUNREACH, errno_module.ENETUNREACH, errno_module.ENETDOWN, errno_module.EHOSTDOWN)
@@ -163,20 +163,19 @@ class _Conversation:
 
 # -- all servers at the same time
 
-# No more sockets than that at a time: the pool of workers needs descriptors as well.
+# The most sockets at a time: the pool of workers needs descriptors as well.
 _AT_ONCE = 256
-# What part of the time a server must have had before it is called silent. TCP sends a lost SYN
+# The part of the time that a server must have had before it is called silent. TCP sends a lost SYN
 # again after a second (RFC 6298), so of the usual five seconds that leaves it two attempts.
 _FAIR_PART, _LEAST_PATIENCE = 0.25, 0.05
 
 
 class Examination:
-    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC), to be driven
-    step by step.
+    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC), which its owner
+    drives step by step.
 
-    It begins when it is made, takes one connection per server and 256 at a time. Whoever makes it
-    closes it, in the same process. ``replies`` has what is known so far; of each server once
-    ``finished``."""
+    It begins when it is made, and makes one connection per server, 256 at a time. The process that
+    makes it must close it. ``replies`` has the replies so far; of each server once ``finished``."""
 
     def __init__(self, servers: Iterable[Server], deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.replies: dict[Server, Reply] = {}
@@ -186,8 +185,8 @@ class Examination:
         self._waiting = deque(dict.fromkeys(servers))
         self._open: dict[int, _Conversation] = {}
         self._poll = select.poll()
-        # Any number will do that tells our answer from an old one; os.urandom() can block while a
-        # machine starts.
+        # Any number will do that distinguishes our answer from an old one; os.urandom() can block
+        # while a machine starts.
         self._xid = time.monotonic_ns() & 0xFFFFFFFF
         self._short_of: Optional[int] = None
         self._start(now)
@@ -224,8 +223,8 @@ class Examination:
             self._start(now)
 
     def close(self) -> None:
-        """Give up what is open: silent where it had its time, else not asked. Closes all sockets;
-        may be called again."""
+        """Give up the open conversations: a server that had its time is silent, others were not
+        asked. Closes all sockets; may be called again."""
         now = self._clock()
         for conversation in list(self._open.values()):
             self._settle(conversation, conversation.given_up(now, self._patience))

@@ -14,8 +14,7 @@ from check_mounts.plan import Gate, Plan
 
 
 class Hung(NamedTuple):
-    """A mount hung at this gate: so does each mount that must pass it. ``finding`` is that
-    mount's."""
+    """A mount hung at this gate, and has this ``finding``: each mount that must pass hangs, too."""
 
     gate: Gate
     finding: Finding
@@ -53,8 +52,8 @@ class Gates:
         return bool(self._held)
 
     def approach(self, mount: Mount) -> Optional[Obstacle]:
-        """Bring a mount to its gates, one after the other: what stops it there, None where all are
-        free."""
+        """Bring a mount to its gates, one after the other, and return what stops it there; None if
+        all are free."""
         for gate in self._plan.gates(mount):
             if gate in self._hung:
                 return Hung(gate, self._hung[gate])
@@ -69,15 +68,15 @@ class Gates:
         return None
 
     def enter(self, mount: Mount) -> None:
-        """Close the gates behind a mount, all but those that one has passed."""
+        """Close the gates behind a mount, except those that a mount has passed before."""
         gates = [gate for gate in self._plan.gates(mount) if gate not in self._passed]
         self._waiting.update((gate, []) for gate in gates)
         self._at[mount.mount_id] = gates
 
     def leave(self, mount: Mount, passed: bool = False, answered: bool = False) -> list[Mount]:
-        """The mount is no longer at its gates: the mounts that waited there, which go on, or are
-        the next to try. ``passed``: it has come through the gate on the way; ``answered``: its own
-        filesystem has."""
+        """Take a mount away from its gates, and return the mounts that waited there: they go on, or
+        are the next to try. ``passed``: it has come through the gate on its path; ``answered``: its
+        own filesystem has answered."""
         freed: list[Mount] = []
         for gate in self._at.pop(mount.mount_id, ()):
             if passed if gate.on_the_way else answered:
@@ -94,8 +93,7 @@ class Gates:
         self._held[gate] = [mount]
 
     def reopen(self, timeout_of: Callable[[Mount], float]) -> list[Mount]:
-        """The mounts that need not wait any longer for the probe of a concurrent run, because it
-        has come back or hangs."""
+        """Let go, and return, the mounts whose probe of a concurrent run has come back or hangs."""
         freed: list[Mount] = []
         for gate, mounts in list(self._held.items()):
             stuck = self._others.at.get(gate)

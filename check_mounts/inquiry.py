@@ -22,7 +22,7 @@ from check_mounts.outcome import Outcome, Step
 from check_mounts.plan import Gate, Plan
 from check_mounts.writing import Writing
 
-# How often a mount is asked whose worker died, or whose path led elsewhere.
+# How often a mount is asked if its worker dies, or its path leads elsewhere.
 _TRIES = 2
 
 
@@ -65,7 +65,7 @@ class Inquiry:
     # -- what comes next
 
     def start_ready(self) -> None:
-        """Ask the mounts that nothing has to be waited for."""
+        """Ask the mounts that need not wait for another one."""
         while self._ready:
             self._start(self._ready.popleft())
 
@@ -114,7 +114,7 @@ class Inquiry:
         self._block_below(mount, self._book.enter(mount, finding), "timed out")
 
     def _meet(self, mount: Mount, taken: Taken) -> None:
-        """A probe of an earlier run, or of one that is under way, is there: no second one."""
+        """A probe of an earlier or a concurrent run is there: none is started beside it."""
         stuck, waited = taken.stuck, age(taken.stuck)
         if not self._others.is_still_stuck(stuck):
             self._others.reload()
@@ -138,8 +138,8 @@ class Inquiry:
     # -- what has come back
 
     def handle(self, event: workers.Event) -> None:
-        """Judge what a worker says. Raises what kept it from being judged, once that is the
-        finding."""
+        """Judge what a worker says. Raises any error of judging it, which is in the book by
+        then."""
         mount, writing = self._mount_of(event.key), asking.is_write(event.key)
         try:
             if writing:
@@ -179,8 +179,8 @@ class Inquiry:
             self._judge(mount, outcome)
 
     def _retry(self, mount: Mount, why: str) -> None:
-        """Something ended a worker (a user his own FUSE probe's, the kernel short of memory): once
-        more, then it is said."""
+        """Ask once more after a worker died, then give up: a user may have ended that of his own
+        FUSE mount, or the kernel, short of memory."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
             self._submit(mount)
@@ -198,16 +198,16 @@ class Inquiry:
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=filesystems.is_trigger(mount))
         if elsewhere is not None and not self._tries[mount.mount_id]:
-            # Where others mount and unmount without a pause, the next one has its place, and soon
+            # Where mounts come and go without a pause, the next one has this one's place, and soon
             # its ID as well: look once more.
             self._tries[mount.mount_id] += 1
             self._submit(mount)
             return
         # A look-up that ended before the mount, or on another one, says nothing about its
-        # filesystem: the next of its mounts has to try, and again only one of them.
+        # filesystem: the next mount of that filesystem must try, and again only one.
         arrived = outcome.step is not Step.LOOK_UP
         self._ready.extend(self._gates.leave(mount, passed=arrived, answered=arrived and elsewhere is None))
-        if elsewhere is not None:  # whether it is gone or covered, the mount table will say
+        if elsewhere is not None:  # the mount table will say whether it is gone or covered
             outcome = dataclasses.replace(outcome, usage=None)
             finding = self._book.say(mount, Condition.UNPROBED, elsewhere.value, outcome)
         else:
@@ -222,8 +222,7 @@ class Inquiry:
         if outcome.step == Step.LOOK_UP and condition is Condition.DEAD:
             above = self._book.findings.get(self.plan.parent.get(mount.mount_id, -1))
             if above is not None and above.condition is Condition.DEAD:
-                # It was not even reached: the look-up failed on the way, in the mount it hangs
-                # from.
+                # The mount was not even reached: the look-up failed on the way, in its parent.
                 return Condition.BLOCKED, _below(above, "is dead")
         return condition, detail
 
@@ -274,7 +273,7 @@ class Inquiry:
         for key, pid, progress, waited in unserved:
             mount = self._mount_of(key)
             outcome = frames.unpack_progress(progress)
-            # A worker was asking: how long in vain is what points to a mount that hangs.
+            # A worker was asking: how long it did so in vain points to a mount that hangs.
             seconds = text.seconds_words(round(waited, 1))
             unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"
             if asking.is_write(key):
@@ -290,7 +289,7 @@ class Inquiry:
         self._writing.give_up_held(why)
 
 
-# Key, pid (None where no worker had it), progress, seconds waited: see workers.Pool.unserved.
+# Key, pid (None if no worker had it), progress, seconds waited: see workers.Pool.unserved.
 Unserved = tuple[int, Optional[int], bytes, float]
 
 

@@ -1,4 +1,4 @@
-"""What a stuck process waits in, as the kernel says (/proc/PID/stack).
+"""The kernel function that a stuck process waits in (/proc/PID/stack).
 
 Import budget: ``os``, ``re``."""
 
@@ -11,30 +11,33 @@ from typing import Optional
 from check_mounts import text
 
 _FRAME = rb"(?:\[<[0-9a-fx]*>\] )?([A-Za-z_][A-Za-z0-9_.]*)(?:\+0x[0-9a-f]+/0x[0-9a-f]+.*)?\Z"
-# How a process sleeps or waits for a lock, which is the same whatever it waits for, and how it came
-# into the kernel.
+# Functions for sleeping or waiting for a lock, which are the same whatever a process waits for, and
+# those through which it came into the kernel.
 _GENERIC = (
-    r"(__)?(io_|preempt_)?schedule|__switch_to|(__|out_of_line_)?(wait_on_bit|bit_wait)|(__|do_)?wait_for_(common|completion)"
-    r"|wait_woken|prepare_to_wait|finish_wait|(__|call_|percpu_)?(mutex_lock|down(_|$)|rwsem_|rwbase_|rt_mutex)|__percpu_down"
-    r"|(__)?(folio|lock_page|wait_on_page)_|do_syscall|x64_sys_call|__(x64|arm64|se|do|ia32)_sys_|entry_|el0|invoke_syscall"
-    r"|ret_from_fork|ret_fast_syscall|system_call"
+    r"(__)?(io_|preempt_)?schedule|__switch_to|(__|out_of_line_)?(wait_on_bit|bit_wait)"
+    r"|(__|do_)?wait_for_(common|completion)|wait_woken|prepare_to_wait|finish_wait"
+    r"|(__|call_|percpu_)?(mutex_lock|down(_|$)|rwsem_|rwbase_|rt_mutex)|__percpu_down"
+    r"|(__)?(folio|lock_page|wait_on_page)_|do_syscall|x64_sys_call|__(x64|arm64|se|do|ia32)_sys_"
+    r"|entry_|el0|invoke_syscall|ret_from_fork|ret_fast_syscall|system_call"
 )
 
 
 def kernel_stack(pid: int) -> Optional[str]:
-    """The name of the kernel function that process ``pid`` waits in: the innermost that is not
+    """The name of the kernel function that process ``pid`` waits in: the innermost one that is not
     about sleeping or locks.
 
-    From /proc/PID/stack, which only root may read and not every kernel has, else /proc/PID/wchan
-    (proc_pid_stack(5), proc_pid_wchan(5)); None where neither says. For own workers only: the
-    kernel takes a lock of the process for it, which one that hangs in execve(2) holds."""
+    It is read from /proc/PID/stack, which only root may read and not every kernel has, else from
+    /proc/PID/wchan (proc_pid_stack(5), proc_pid_wchan(5)); None if neither has it. Call this for
+    own workers only: the kernel takes a lock of the process for it, and a process that hangs in
+    execve(2) holds that lock."""
     functions = _functions(f"/proc/{pid:d}/stack") or _functions(f"/proc/{pid:d}/wchan")
     telling = [name for name in functions if not re.match(_GENERIC, name)]
     return telling[0] if telling else functions[0] if functions else None
 
 
 def _functions(path: str) -> list[str]:
-    """The functions that the file names, the innermost first; none where it cannot be read."""
+    """The functions that the file names, the innermost first; an empty list if it cannot be
+    read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,5 +1,5 @@
-"""Which selected mount is probed after which, and which hanging filesystem each of them may wait
-for. Pure: the text of the mount table -> a tree.
+"""The order in which mounts are probed, and the filesystems that each of them could hang in. Pure:
+the text of the mount table -> a tree.
 
 A mount is probed once what it hangs from has answered. A look-up can also hang on the way to a
 mount, in a network or FUSE filesystem that its path leads through. That says nothing about the
@@ -16,16 +16,16 @@ from check_mounts.selection import Selection
 
 
 class Gate(NamedTuple):
-    """What is asked one mount at a time until one has answered: a superblock, or the way through a
-    mount that can hang, whose superblock has this ``device``."""
+    """Lets one mount through at a time until one has answered. It stands before the superblock with
+    this ``device``; ``on_the_way``: before a path that crosses that superblock, which can hang."""
 
     device: tuple[int, int]
     on_the_way: bool = False
 
 
 class Place(NamedTuple):
-    """What hangs from a mount: the nearest selected mount, the nearest one that could hang, and one
-    to be left alone."""
+    """The mounts above a place that matter to it: the nearest selected one (``parent``), the device
+    of the nearest one that could hang (``way``), and one that must be left alone (``avoid``)."""
 
     parent: Optional[int] = None
     way: Optional[tuple[int, int]] = None
@@ -33,7 +33,8 @@ class Place(NamedTuple):
 
 
 class Plan:
-    """Which selected mount waits for which: the tree of the table without what is not probed."""
+    """The tree of the mount table without the mounts that are not probed: each waits for its
+    parent."""
 
     def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
         self.by_id = {mount.mount_id: mount for mount in mounts}
@@ -41,8 +42,8 @@ class Plan:
         self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
         self.parent: dict[int, int] = {}
         self.children: dict[int, list[Mount]] = {}
-        # Mounts that no look-up may go to, because the way leads through one that is to be left
-        # alone, and can hang.
+        # Mounts that no look-up may go to, because their path crosses one that must be left alone
+        # and can hang.
         self.avoided: list[tuple[Mount, str]] = []
         self._places: dict[int, Place] = {}
         self._gates: dict[int, tuple[Gate, ...]] = {}
@@ -58,7 +59,8 @@ class Plan:
             else:
                 self.parent[mount.mount_id] = place.parent
                 self.children.setdefault(place.parent, []).append(mount)
-        # Last, whose way could hang: it must not speak for its superblock if another can.
+        # Mounts whose path could hang come last: such a mount must not represent its superblock if
+        # another one can.
         self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
 
     def has_device(self, device: tuple[int, int]) -> bool:
@@ -66,7 +68,8 @@ class Plan:
         return any(mount.device == device for mount in self.by_id.values())
 
     def gates(self, mount: Mount) -> tuple[Gate, ...]:
-        """Its superblock, and the superblock that a look-up on the way to it could hang in."""
+        """The gates of a mount: before its superblock, and before the one that its path could hang
+        in."""
         gates = self._gates.get(mount.mount_id)
         if gates is None:
             way = self._way(mount)
@@ -76,10 +79,10 @@ class Plan:
         return gates
 
     def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
-        """What hangs when the probe of a mount does.
+        """The gate that hangs when the probe of a mount hangs.
 
-        Before it has arrived that is the way, if that can hang, unless the mount is NFS or the
-        like: the last step of a look-up revalidates the root directory of those
+        Before the probe has arrived, that is the path if it can hang, unless the mount is NFS or
+        the like: the last step of a look-up revalidates the root directory of these
         (d_weak_revalidate), with their own server."""
         mount = self.by_id.get(mount_id)
         way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
@@ -94,8 +97,8 @@ class Plan:
         return Place() if parent is None or parent is mount else self._place(parent)
 
     def _place(self, mount: Mount) -> Place:
-        """What it means to hang from this mount: worked out from the outside in, so that a deep
-        chain needs no deep stack."""
+        """The place below this mount: worked out from the outside in, so that a deep chain needs no
+        deep stack."""
         chain = [mount]
         seen = {mount.mount_id}
         while chain[-1].mount_id not in self._places:
@@ -113,8 +116,8 @@ class Plan:
 
     def _below(self, mount: Mount, place: Place) -> Place:
         hangs = selection.can_hang_on_the_way(mount)
-        # Every path leads through `/`, ours too: to avoid it on the way (a diskless host's) would
-        # be to check nothing.
+        # Every path crosses `/`, ours too: avoiding that of a diskless host would mean to check
+        # nothing.
         avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
         return Place(
             parent=mount.mount_id if mount.mount_id in self._selected else place.parent,
@@ -123,8 +126,8 @@ class Plan:
         )
 
     def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
-        """A table that says of mounts that they hang from each other is wrong, but they are probed
-        all the same."""
+        """The outermost mounts, with one of each circle. A table in which mounts hang from each
+        other is wrong, but they are probed all the same."""
         reached = {mount.mount_id for mount, _ in self.avoided}
         for mount in outermost:
             self._reach(mount, reached)

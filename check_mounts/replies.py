@@ -1,4 +1,4 @@
-"""What a server replied to us, in values and in words.
+"""The reply of a server, as a value and in words.
 
 Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``."""
 
@@ -15,7 +15,7 @@ from check_mounts.servers import Server
 
 
 class Verdict(enum.Enum):
-    """What became of a connection to a server."""
+    """The result of a connection to a server."""
 
     CONNECTED = "connected"
     REFUSED = "refused"
@@ -31,12 +31,13 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a server replied. ``seconds`` lie between the attempt to connect and the verdict,
-    ``connect_seconds`` between the attempt and the connection; None where there was no attempt or
-    no connection.
+    """The reply of a server. ``seconds`` passed between the attempt to connect and the verdict,
+    ``connect_seconds`` between the attempt and the connection; None without an attempt or a
+    connection.
 
-    ``errno`` is the error of UNREACHABLE and REFUSED, and what kept us from asking for NOT_ASKED,
-    None if it was the time. ``error`` is the name of the error that RFC 5531 has for RPC_ERROR."""
+    ``errno`` is the error of UNREACHABLE and REFUSED; for NOT_ASKED the error that kept this
+    process from asking, None if it was the time. ``error`` is the name that RFC 5531 has for the
+    error of RPC_ERROR."""
 
     verdict: Verdict
     seconds: Optional[float] = None
@@ -66,9 +67,9 @@ def words(server: Server, reply: Reply) -> str:
 
 
 SHORT_OF = frozenset({errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM})
-# What connect(2) says of this machine, not of the server or the way to it. EADDRNOTAVAIL: no port
-# or no address of our own; EACCES, EPERM: SELinux, a filter or a route of this machine. (ICMP
-# "prohibited" from elsewhere is EHOSTUNREACH.)
+# Errors of connect(2) that are about this machine, not about the server or the network.
+# EADDRNOTAVAIL: no port or no address of our own; EACCES, EPERM: SELinux, a filter or a route of
+# this machine. (ICMP "prohibited" from elsewhere is EHOSTUNREACH.)
 _OWN_TROUBLE = SHORT_OF | {
     errno_module.EADDRNOTAVAIL,
     errno_module.EAFNOSUPPORT,
@@ -79,12 +80,12 @@ _OWN_TROUBLE |= {errno_module.EACCES, errno_module.EPERM}
 
 
 def verdict_of(error: int) -> Verdict:
-    """What an error of connecting means. What is not listed is the way's, also EINVAL: a blackhole
-    route (ip-route(8)) says so."""
+    """The meaning of an error of connecting. Errors that are not listed are the network's, also
+    EINVAL: a blackhole route (ip-route(8)) gives that."""
     if error == errno_module.ECONNREFUSED:
         return Verdict.REFUSED
     if error == errno_module.ETIMEDOUT:  # the kernel's own word for silence
         return Verdict.SILENT
-    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # it stood, and was over before we looked
+    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # it was made, and over before we looked
         return Verdict.CLOSED
     return Verdict.NOT_ASKED if error in _OWN_TROUBLE else Verdict.UNREACHABLE

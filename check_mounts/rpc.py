@@ -19,8 +19,8 @@ _LAST_FRAGMENT = 0x80000000
 _WORD = struct.Struct(">I")
 _ACCEPT_ERRORS = {1: "PROG_UNAVAIL", 2: "PROG_MISMATCH", 3: "PROC_UNAVAIL", 4: "GARBAGE_ARGS", 5: "SYSTEM_ERR"}
 _DENIALS = {0: "RPC_MISMATCH", 1: "AUTH_ERROR"}
-# A reply to NULL has 24 bytes and a verifier of up to 400. More than that in one record is none,
-# and nobody has to listen forever.
+# A reply to NULL has 24 bytes and a verifier of up to 400. A longer record is no reply, and this
+# process need not listen forever.
 _LONGEST_VERIFIER, _LONGEST_RECORD, _MOST_BYTES = 400, 4096, 65536
 
 
@@ -32,8 +32,8 @@ def null_call(xid: int, version: int) -> bytes:
 
 
 def read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
-    """What a record says about the call ``xid``; None where it is about another. Errors prove that
-    somebody is alive."""
+    """The meaning of a record for the call ``xid``; None if it is about another call. An error
+    proves that the server is alive."""
     size = len(record) // 4
     fields = struct.unpack_from(f">{size}I", record)
     if size < 4:
@@ -47,8 +47,8 @@ def read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
 
 
 def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
-    """Of an accepted call: after a verifier (flavour, length, bytes padded to words) comes the
-    status."""
+    """The status of an accepted call, which comes after a verifier (flavour, length, bytes padded
+    to words)."""
     at = 5 + (fields[4] + 3) // 4 if len(fields) > 4 and fields[4] <= _LONGEST_VERIFIER else len(fields)
     if at >= len(fields):
         return Verdict.GARBAGE, ""
@@ -59,16 +59,16 @@ def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
 
 
 class Records:
-    """Bytes -> records (RFC 5531, section 11). Holds no more than one record and what one read
-    brought."""
+    """Bytes -> records (RFC 5531, section 11). It holds no more than one record and the bytes of
+    one read."""
 
     def __init__(self) -> None:
         self._bytes, self._record = bytearray(), bytearray()
         self._taken = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The records that are complete with ``data``. Raises ValueError for too long a record, and
-        for too many bytes in all."""
+        """Take ``data``, and give the records that are complete now. Raises ValueError for a record
+        that is too long, and for too many bytes in all."""
         self._taken += len(data)
         self._bytes += data
         while len(self._bytes) >= _WORD.size:

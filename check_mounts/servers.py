@@ -41,11 +41,11 @@ class Server:
 
 
 def server_of(mount: Mount) -> Optional[Server]:
-    """The server of a mount, from what its superblock says; None where there is none, or none that
+    """The server of a mount, from the options of its superblock; None if it has none, or none that
     a TCP connection reaches.
 
-    Only filesystems whose options the kernel writes itself are believed: those of FUSE are its
-    user's choice."""
+    Only filesystems whose options the kernel writes itself are believed: a user chooses those of
+    FUSE."""
     protocol = filesystems.protocol(mount)
     finder = None if protocol is None else _FINDERS.get(protocol)
     return None if finder is None else finder(mount)
@@ -105,7 +105,7 @@ def _server(
 
 
 def _numeric(address: Optional[bytes]) -> Optional[str]:
-    """The address as inet_ntop(3) writes it, so that one server is one; None where it is no
+    """The address as inet_ntop(3) writes it, so that a server counts once; None if it is no
     address, or the unspecified one."""
     host, percent, scope = (address or b"").partition(b"%")
     family = socket.AF_INET6 if b":" in host else socket.AF_INET
@@ -119,7 +119,7 @@ def _numeric(address: Optional[bytes]) -> Optional[str]:
 
 
 def _port(value: Optional[bytes], default: int) -> Optional[int]:
-    """A port; ``default`` where there is none, or 0, which means the same; None where it makes no
+    """The port; ``default`` if there is no value, or 0, which means the same; None if it makes no
     sense."""
     if value is None:
         return default

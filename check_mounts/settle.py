@@ -1,4 +1,4 @@
-"""What a pass has found, in the light of the mount table as it is after it."""
+"""The findings of a pass, corrected by the mount table as it is after the pass."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from check_mounts.mounttable import Table
 from check_mounts.outcome import Step
 from check_mounts.selection import Selection
 
-# How often a mount that has failed and seems to be gone is looked for, and how long is waited in
-# between, in seconds.
+# How often a mount that has failed and seems to be gone is looked for, and the pause in between, in
+# seconds.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.005
 
 
 class _Now(NamedTuple):
-    """A mount as the table has it now, and what covers it."""
+    """A mount as the table has it now, and the mount that covers it."""
 
     mount: Mount
     cover: Optional[Mount]
 
 
 class Settled(NamedTuple):
-    """What has become of the findings. ``vanished`` are mounts that are gone, and were not named;
-    ``note`` says why the mount table could not be read again, empty where it could."""
+    """The findings, corrected. ``vanished`` are mounts that are gone; ``note`` says why the mount
+    table could not be read again, empty if it could."""
 
     findings: list[Finding]
     vanished: list[LeftOut]
@@ -35,11 +35,11 @@ class Settled(NamedTuple):
 
 
 def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable[[], Table]) -> Settled:
-    """The findings, by mount ID, in the light of the mount table as it is now.
+    """The findings, given by mount ID, corrected by the mount table as it is now.
 
-    A mount that failed and is not mounted any more has not failed, it was unmounted meanwhile; if
-    it was expected, it is missing. One that failed and is covered by now is shadowed: the probe may
-    have met what covers it. One that was moved is still there."""
+    A mount that failed and is no longer mounted has not failed, it was unmounted meanwhile; if it
+    was expected, it is missing. A mount that failed and is covered by now is shadowed: the probe
+    may have met the mount that covers it. A mount that was moved is still there."""
     missing = [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
     known_shadowed = {mount.mount_id for mount in chosen.shadowed}
     suspects = {key: finding for key, finding in findings.items() if _is_suspect(finding) and key not in known_shadowed}
@@ -56,15 +56,15 @@ def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable
             result.findings.append(finding)
             continue
         why = _settle(result, finding, finding.mount, now.get(key))
-        if why and finding.mount.mount_point in chosen.named:  # who is named is expected to be reached
+        if why and finding.mount.mount_point in chosen.named:  # a named mount should be reachable
             missing.append(Finding(finding.mount.mount_point, None, Condition.MISSING, why))
     result.findings.extend(missing)
     return result
 
 
 def _settle(result: Settled, finding: Finding, mount: Mount, there: Optional[_Now]) -> str:
-    """Put a suspect where it belongs; why its mount point does not lead to it, empty where it
-    does."""
+    """Add a suspect to the findings or the vanished. Returns why its mount point does not lead to
+    it, empty if it does."""
     if there is None or _was_replaced(finding, there.mount):
         result.vanished.append(LeftOut(mount, Reason.UNMOUNTED))
         return selection.why_left_out(result.vanished[-1])
@@ -77,8 +77,8 @@ def _is_suspect(finding: Finding) -> bool:
 
 
 def _was_replaced(finding: Finding, there: Mount) -> bool:
-    """Whether a mount is gone that was never reached where it was, and what has its ID and device
-    now is another one, which came later."""
+    """Whether the mount that was never reached is gone, and ``there`` is another one, which came
+    later and got its ID and device."""
     if finding.outcome is None or finding.mount is None or not (finding.outcome.moved or _missed(finding)):
         return False
     return finding.outcome.gone or finding.mount.source != there.source
@@ -93,7 +93,7 @@ def _missed(finding: Finding) -> bool:
 
 
 def _in_its_place(finding: Finding, now: _Now) -> Finding:
-    """What was found of a mount that is still there, with what has become of it meanwhile."""
+    """The finding of a mount that is still there, with what has happened to it meanwhile."""
     cover = now.cover
     if cover is not None and not _hangs_below_a_users(finding, cover):
         return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
@@ -114,20 +114,21 @@ def _in_its_place(finding: Finding, now: _Now) -> Finding:
 
 
 def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
-    """Whether its own probe was already stuck in it when an unprivileged user covered it: he must
-    not hide that."""
+    """Whether the mount's own probe was already stuck in it when an unprivileged user covered it:
+    he must not be able to hide that."""
     if selection.unprivileged_owner(cover) is None or finding.condition is not Condition.TIMED_OUT:
         return False
     return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
 
 
 def _mounted_now(suspects: Mapping[int, Finding], reread: Callable[[], Table]) -> dict[int, _Now]:
-    """Those of the suspects that are still mounted, by their IDs. Raises OSError.
+    """The suspects that are still mounted, by their IDs. Raises OSError.
 
-    Whoever seems to be gone is looked for again, so that a dead mount is not lost: before Linux 5.8
-    a mount could be left out of the listing when another one went away while it was being read; and
-    one whose place was renamed out of what is bound above it is in no listing until that is undone.
-    One that was gone when its worker looked for it is not looked for again."""
+    A mount that seems to be gone is looked for again, so that a dead mount is not lost: before
+    Linux 5.8, the listing could leave a mount out when another one went away while it was being
+    read; and a mount whose place was renamed out of the directory that is bound above it is in no
+    listing until that is undone. A mount that was gone when its worker looked for it is not looked
+    for again."""
     now: dict[int, _Now] = {}
     gone = {
         key
