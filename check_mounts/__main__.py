@@ -79,6 +79,7 @@ def _check_unless_caught(
     submits: bool,
 ) -> int:
     """Check, in the child; where an earlier run is caught, report that instead."""
+    _stop_collecting()
     from check_mounts import caught, processes, syscalls, watcher
 
     try:
@@ -112,14 +113,9 @@ def _print_cached(arguments: "list[str]", noted: "notes.Notes") -> int:
 
 
 def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
-    import gc
-
     from check_mounts.signals import Interrupts
 
     interrupts = Interrupts()
-    # Modules that are loaded stay. To look through all of them again and again takes 6 ms, and a
-    # forked process would pay with copies of their memory.
-    gc.disable()
     noted.step("looking for the libraries of Python")
     _add_site_packages()
     noted.step("loading the program")
@@ -156,9 +152,18 @@ def _serve(arguments: "list[str]", foreground: bool) -> int:
 
 
 def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:
+    _stop_collecting()
     from check_mounts import notes
 
     return check(arguments, notes.Notes())
+
+
+def _stop_collecting() -> None:
+    """Do without the garbage collector. Modules that are loaded stay: to look through all of them
+    again and again takes 6 ms, and a forked process would pay with copies of their memory."""
+    import gc
+
+    gc.disable()
 
 
 def _add_site_packages() -> None:
