@@ -13,10 +13,10 @@ from check_mounts.refusals import ConfigError
 
 
 def read(path: str, optional: bool = False) -> Configuration:
-    """The file at ``path``. Raises ConfigError. ``optional``: one that does not exist says nothing.
+    """The configuration in a file. Raises ConfigError. ``optional``: the file need not exist.
 
-    One that exists and cannot be read is an error even then: a check without the exceptions it was
-    told would raise false alarms."""
+    A file that exists and cannot be read is an error in any case: without its exceptions, a check
+    would raise false alarms."""
     try:
         data, mode = trusted_file.content(path)
     except FileNotFoundError:
@@ -32,9 +32,9 @@ def read(path: str, optional: bool = False) -> Configuration:
 
 
 def _refuse_secrets(configuration: Configuration, secret: frozenset[str], mode: int, path: str) -> None:
-    """Raises ConfigError for a secret in a file that everybody may read."""
+    """Raises ConfigError for a secret in a file that everybody can read."""
     for section in configuration.destinations:
         for key, origin in section.origins.items():
             if key in secret:
-                why = f"refused, because everybody may read it (mode {mode:04o})"
+                why = f"refused, because everybody can read the file (mode {mode:04o})"
                 raise ConfigError(origin, f"{key}: {why}: chmod o-r {trusted_file.shown(path)}")

@@ -19,16 +19,15 @@ from check_mounts.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Op
 from check_mounts.refusals import ConfigError, Origin
 from check_mounts.thresholds import Capacity
 
-# Options that are about the run or about files like this one: a file cannot say them.
+# Options about the run, or about files like this one: a file cannot give them.
 REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.COMMAND_LINE)
 
-# A pattern that can match one path only: what glob characters it has stand in brackets of their
-# own.
+# A pattern that can match only one path: each of its glob characters stands in brackets of its own.
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*\Z")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 
-# The keys of [submit], which are the fields of passive.Settings, how their values are understood,
-# and what they have to be.
+# The keys of [submit], which are the fields of passive.Settings, with the parsers of their values
+# and what these must be, in words.
 SUBMIT_KEYS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "user": (values.some, "a name"),
     "password": (values.some, "a password"),
@@ -42,7 +41,7 @@ SUBMIT_KEYS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 }
 SECRET_KEYS = frozenset(("password", "token"))
 
-# Keys of [mount] whose field of Overrides has another name.
+# The keys of [mount] whose field in Overrides has another name.
 _FIELDS = {"as": "identity", "type": "fs_type"}
 _DECLARING = frozenset(("expect", "source", "type", "options"))
 
@@ -66,7 +65,7 @@ def parse(data: bytes, name: str) -> Configuration:
 
 
 def _options(section: Section) -> Iterator[Said]:
-    """What ``[check_mounts]`` says. Raises ConfigError."""
+    """The options of a section ``[check_mounts]``. Raises ConfigError."""
     for entry in section.entries:
         if entry.key in REFUSED:
             raise ConfigError(entry.origin, f"'{entry.key}' is allowed on the command line only")
@@ -75,7 +74,7 @@ def _options(section: Section) -> Iterator[Said]:
     for entry in section.entries:
         option = allowed[entry.key]
         value = at(entry.origin, _understanding(option), os.fsdecode(entry.value), f"{entry.key}: ")
-        if option.takes_value or value:  # a flag that is switched off says nothing
+        if option.takes_value or value:  # a flag that is switched off gives nothing
             yield Said(option, option.given(value), entry.origin)
 
 
@@ -94,7 +93,7 @@ def _mount_section(section: Section) -> MountSection:
     for entry in section.entries:
         value = _mount_value(entry, fs_type)
         if entry.key == "expect" and value and path is None:
-            raise ConfigError(entry.origin, f"expect: {section.title} does not name one path")
+            raise ConfigError(entry.origin, f"expect: {section.title} does not name a single path")
         if isinstance(value, Capacity) and path is not None:
             value = dataclasses.replace(value, for_one=True)
         field = _FIELDS.get(entry.key, entry.key.replace("-", "_"))
@@ -117,9 +116,9 @@ def _mount_value(entry: Entry, fs_type: Optional[bytes]) -> Any:
 
 
 def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]]:
-    """The pattern, compiled, and the path if it can be one only. Raises ValueError."""
+    """The pattern, compiled, and the path, if it can match only one. Raises ValueError."""
     if glob[:1] not in (b"/", b"*", b"?", b"["):
-        raise ValueError("it must begin with '/', or match something that does")
+        raise ValueError("it must begin with '/' or a pattern character")
     if _LITERAL.match(glob):
         path = selection.normalised(_BRACKETED.sub(rb"\1", glob))
         return glob, values.path_glob_as_written(os.fsdecode(glob)), path
@@ -134,8 +133,8 @@ def _submit_section(section: Section) -> SubmitSection:
 
 
 def _submit_value(entry: Entry) -> Any:
-    """The value, understood. The message never has it, whatever the key: people take ``key`` for
-    where a token belongs. Raises ConfigError."""
+    """The value, understood. Raises ConfigError, whose message never shows the value, whatever the
+    key: people take ``key`` for the place of a token."""
     understand, wanted = SUBMIT_KEYS[entry.key]
     try:
         return understand(os.fsdecode(entry.value))
@@ -145,7 +144,7 @@ def _submit_value(entry: Entry) -> Any:
 
 
 def _together(first: SubmitSection, later: SubmitSection) -> SubmitSection:
-    """Two sections of one destination: the later one wins, key by key."""
+    """Two sections of one destination, merged: the later one wins, key by key."""
     said = {field.name: getattr(later.settings, field.name) for field in dataclasses.fields(later.settings)}
     settings = dataclasses.replace(first.settings, **{name: value for name, value in said.items() if value is not None})
     return dataclasses.replace(later, settings=settings, origins={**first.origins, **later.origins})

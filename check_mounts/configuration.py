@@ -1,4 +1,4 @@
-"""What a configuration says: options for the whole run, and what is said of single mounts.
+"""The content of a configuration: options for the whole run, and rules for single mounts.
 
 Import budget: what a run needs anyway."""
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Said(NamedTuple):
-    """An option that a line of a file gives. ``value`` is what it is added to the others as: see
-    :meth:`Option.given`."""
+    """An option that a line of a file gives. ``value`` is of the form that :meth:`Option.given`
+    makes."""
 
     option: Option
     value: Any
@@ -30,7 +30,7 @@ class Said(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """What the sections say about one mount; None where they say nothing.
+    """The rules that sections give for one mount; None where they give none.
 
     ``timeout`` is in seconds. ``severity`` holds only what is said, as does ``limits``, which has
     ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like. ``identity``
@@ -54,11 +54,11 @@ class Overrides:
 
     @property
     def declares(self) -> bool:
-        """Do they say what should be mounted?"""
+        """Whether they declare what should be mounted."""
         return bool(self.expect) or not (self.source is None and self.fs_type is None and self.options is None)
 
     def policy(self, general: Policy) -> Policy:
-        """``general`` with what is said here in its place."""
+        """``general``, overruled by what is said here."""
         limits: dict[str, Any] = dict(self.limits)
         return dataclasses.replace(general, severity={**general.severity, **self.severity}, **limits)
 
@@ -79,10 +79,10 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
 
 @dataclasses.dataclass(frozen=True)
 class MountSection:
-    """One ``[mount "GLOB"]``. ``path`` is the mount point of a pattern that can match one only,
-    else None.
+    """One ``[mount "GLOB"]``. ``path`` is the mount point, if the pattern can match only one, else
+    None.
 
-    ``origin`` is that of its first line, ``origins`` those of its keys (the first line of each).
+    ``origin`` is its first line, ``origins`` has the first line of each of its keys.
     """
 
     glob: bytes
@@ -93,14 +93,14 @@ class MountSection:
     origins: Mapping[str, Origin]
 
     def matches(self, mount_point: bytes) -> bool:
-        """Is it about this mount point (as the kernel spells it)?"""
+        """Whether it is about this mount point, as the kernel spells it."""
         return mount_point == self.path or self.pattern.match(mount_point)
 
 
 @dataclasses.dataclass(frozen=True)
 class SubmitSection:
-    """What all ``[submit "DESTINATION"]`` of one destination say: ``origin`` is that of the last
-    one's first line, ``origins`` those of the keys."""
+    """All ``[submit "DESTINATION"]`` of one destination, merged: ``origin`` is the first line of
+    the last one, ``origins`` has the lines of the keys."""
 
     destination: str
     settings: passive.Settings
@@ -110,7 +110,7 @@ class SubmitSection:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """A file, understood; without arguments that of no file at all."""
+    """A file, understood; without arguments: no file."""
 
     options: tuple[Said, ...] = ()
     sections: tuple[MountSection, ...] = ()
@@ -118,7 +118,7 @@ class Configuration:
     _known: dict[bytes, Overrides] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def for_mount(self, mount_point: bytes) -> Overrides:
-        """What all sections that match say together, the later ones winning. Looks nothing up."""
+        """The rules of all sections that match; later ones win. Looks nothing up."""
         if mount_point not in self._known:
             result = _NOTHING
             for section in self.sections:
@@ -132,17 +132,16 @@ class Configuration:
         return [section.pattern.leading for section in self.sections if section.pattern.leading]
 
     def follow(self, lead: Callable[[bytes], bytes]) -> None:
-        """Take over where the paths lead that the patterns begin with."""
+        """Learn where the paths lead that the patterns begin with."""
         for section in self.sections:
             if section.pattern.leading:
                 section.pattern.follow(lead(section.pattern.leading))
         self._known.clear()
 
     def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
-        """What should be mounted there, if anything is; None where nothing is said of it.
+        """What should be mounted there, if anything is; None where no section declares it.
 
-        That nothing is mounted there is a failure only for those of :meth:`expected`.
-        """
+        If nothing is mounted there, that is a failure only for mounts of :meth:`expected`."""
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
@@ -151,8 +150,8 @@ class Configuration:
         )
 
     def expected(self) -> list[ExpectedMount]:
-        """What must be mounted (``expect = yes``), in the order of the file; without what should be
-        ignored."""
+        """The mounts that must be there (``expect = yes``), in the order of the file, without the
+        ignored ones."""
         names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
@@ -162,8 +161,8 @@ class Configuration:
         ]
 
     def identities(self) -> dict[str, Origin]:
-        """The users to look up (neither ``owner`` nor ``self``), each with where it was said first,
-        for an error message."""
+        """The users to look up (neither ``owner`` nor ``self``), each with the line that names it
+        first, for error messages."""
         found: dict[str, Origin] = {}
         for section in self.sections:
             user = section.overrides.identity

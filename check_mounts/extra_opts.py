@@ -39,12 +39,12 @@ _BLANKS = ini_syntax.BLANKS + b"\v\f\r"  # isspace(3)
 
 
 def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
-    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for, to come before those of the
-    command line. Raises ConfigError."""
+    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for. Those of the command line come
+    after them. Raises ConfigError."""
     section, at, path = spec.partition("@")
     path = path if at else _found(environment)
     if not path:
-        raise ConfigError(None, "--extra-opts: no file is named after the '@'")
+        raise ConfigError(None, "--extra-opts: the '@' must be followed by a file")
     try:
         data, _ = trusted_file.content(path)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
 
 
 def _found(environment: Mapping[str, str]) -> str:
-    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH and then in the fixed
+    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH, else in the fixed
     places. Raises ConfigError."""
     if environment.get("MP_CONFIG_FILE"):
         return environment["MP_CONFIG_FILE"]
@@ -72,7 +72,8 @@ def _exists(path: str) -> bool:
 
 
 def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
-    """The options of one section of a file, which messages call ``name``. Raises ConfigError."""
+    """The options of one section of a file; ``name`` is the file in messages. Raises
+    ConfigError."""
     current: Optional[bytes] = None
     found = False
     result: list[Said] = []
@@ -97,7 +98,7 @@ def _said(origin: Origin, line: bytes) -> Said:
     if not equals:
         raise ConfigError(origin, f"'{clipped(key)}' has no '=' (an option without value is written '{clipped(key)}=')")
     option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
-    # The value is not repeated: such a file has the passwords of other plugins.
+    # The message does not show the value: such a file has the passwords of other plugins.
     if option is None:
         raise ConfigError(origin, f"unknown key '{clipped(key)}'")
     if option.scope is Scope.COMMAND_LINE:
@@ -106,8 +107,7 @@ def _said(origin: Origin, line: bytes) -> Said:
 
 
 def _meant(option: Option, word: str) -> object:
-    """The value of an option whose key is followed by this word, maybe an empty one. Raises
-    ValueError."""
+    """The value of an option, from the word behind ``=``, which may be empty. Raises ValueError."""
     if option.parse is None:
         if word:
             raise ValueError("takes no value")

@@ -10,8 +10,8 @@
 * A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or
   another backslash only. Elsewhere quotes and backslashes are ordinary bytes.
 
-configparser is not used: it knows no line numbers of values, and no bytes. Import budget: ``re``;
-difflib only where a word is misspelt."""
+configparser does not fit: it knows neither the line numbers of values nor bytes. Import budget:
+``re``; difflib only where a word is misspelt."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _BOM = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)(.?)', re.DOTALL)
 _NO_WORD = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(rb'\\(["\\])')
-# How a line begins that is never shown where it makes no sense. People write passwords into URLs,
-# though they are refused there.
+# Messages show nothing of a line that begins so. People write passwords into URLs, though they are
+# refused there.
 _SECRETS = (b"password", b"submit", b"token")
 
 _Value = TypeVar("_Value")
@@ -68,32 +68,32 @@ def clipped(value: bytes) -> str:
 
 
 def _word(line: bytes) -> bytes:
-    """The word that it begins with."""
+    """The word that a line begins with."""
     return _NO_WORD.split(line, maxsplit=1)[0]
 
 
 def begun(line: bytes) -> str:
-    """The word that a line begins with, for a message, which goes everywhere: the rest may hold a
-    secret, such as the password in a URL."""
+    """The word that a line begins with, for messages, which go everywhere: the rest may hold a
+    secret, such as a password in a URL."""
     word = _word(line)
     return clipped(word) if word == line else f"{clipped(word)} ...".lstrip()
 
 
 def lines(data: bytes, name: str, blanks: bytes = BLANKS) -> Iterator[tuple[Origin, bytes]]:
-    """The origin of each line that says something, and the line, stripped. ``name`` is how messages
-    call the file. Raises ConfigError for a NUL byte."""
+    """Each line that is neither empty nor a comment, stripped, with its origin. ``name`` is the
+    file in messages. Raises ConfigError for a NUL byte."""
     data = data[len(_BOM) :] if data.startswith(_BOM) else data
     for number, raw in enumerate(data.split(b"\n"), 1):
         origin = Origin(name, number)
         if b"\0" in raw:
-            raise ConfigError(origin, "a NUL byte")
+            raise ConfigError(origin, "the line holds a NUL byte")
         line = (raw[:-1] if raw.endswith(b"\r") else raw).strip(blanks)
         if line and line[:1] not in (b"#", b";"):
             yield origin, line
 
 
 def at(origin: Origin, parse: Callable[[_Text], _Value], value: _Text, what: str = "") -> _Value:
-    """``parse(value)``, whose ValueError becomes a ConfigError that says where."""
+    """``parse(value)``, whose ValueError becomes a ConfigError that names the line."""
     try:
         return parse(value)
     except ValueError as error:
@@ -101,7 +101,7 @@ def at(origin: Origin, parse: Callable[[_Text], _Value], value: _Text, what: str
 
 
 def _unquoted(value: bytes) -> bytes:
-    """A value without its quotes, if it has any. Raises ValueError."""
+    """A value without its quotes. Raises ValueError."""
     match = _QUOTED.match(value)
     if match is None:
         return value
@@ -115,7 +115,7 @@ def _unquoted(value: bytes) -> bytes:
 
 
 def sections(data: bytes, name: str) -> Iterator[Section]:
-    """The sections in their order, each once it is complete. Raises ConfigError."""
+    """The sections in their order. Raises ConfigError."""
     section = None
     for origin, line in lines(data, name):
         if line.startswith(b"["):
@@ -153,8 +153,8 @@ def _section(origin: Origin, line: bytes) -> Section:
 
 
 def _entry(origin: Origin, line: bytes, kind: str) -> Entry:
-    """``kind`` is that of the section, or empty. A line that makes no sense is shown as a whole
-    only in [mount], where no secrets are."""
+    """A line of a section of this kind; empty: of none. Errors show the whole line only in [mount],
+    where no secrets are."""
     key, equals, value = line.partition(b"=")
     key = key.strip(BLANKS)
     if kind == "submit" or line.lower().startswith(_SECRETS):
@@ -168,7 +168,7 @@ def _entry(origin: Origin, line: bytes, kind: str) -> Entry:
 
 
 def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> Entry:
-    """The same, but nothing of the line is in a message."""
+    """A line that may hold a secret: errors show nothing of it."""
     try:
         if equals and KEY.match(key):
             return Entry(origin, key.decode("ascii"), _unquoted(value))
@@ -178,8 +178,8 @@ def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> En
 
 
 def suggestion(word: bytes, known: Iterable[str]) -> str:
-    """``; did you mean '...'?``, or nothing."""
-    # Loaded only now: a run without errors has no use for it.
+    """``; did you mean '...'?``; empty where no known word is like it."""
+    # Loaded only now: a run without errors does not need it.
     from difflib import get_close_matches
 
     close = get_close_matches(os.fsdecode(word), list(known), 1)
@@ -187,7 +187,7 @@ def suggestion(word: bytes, known: Iterable[str]) -> str:
 
 
 def check_keys(section: Section, known: Iterable[str], repeatable: Callable[[str], bool]) -> None:
-    """Raises ConfigError for a key that is unknown, or there twice."""
+    """Raises ConfigError for an unknown key, and for one that occurs twice."""
     known = list(known)
     seen: dict[str, Origin] = {}
     for entry in section.entries:

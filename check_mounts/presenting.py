@@ -1,4 +1,4 @@
-"""How a result is told, as the options say."""
+"""The options that decide how a result is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this process prints, in pieces that a reader who does not read cannot keep it with."""
+"""Printing, in pieces: a reader that does not read must not block this process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import time
 from check_mounts import text
 from check_mounts.signals import Interrupts
 
-# How long a reader that does not read, or reads slowly, may keep us in all.
+# The longest time that all writing to a slow reader may take, in seconds.
 WRITE_PATIENCE = 4.0
-# How often a write may fail for want of memory, say.
+# The number of times that a write may fail, for lack of memory for example.
 _MOST_FAILURES = 5
 
 
 def stdout_encoding() -> str:
-    """The encoding that the locale asks for."""
+    """The encoding of stdout, as the locale asks for it."""
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def complain(words: str, interrupts: Interrupts) -> None:
-    """Say something on stderr, on one line."""
+    """Print a message on stderr, on one line."""
     write(text.encoded(f"check_mounts: {text.one_line(words)}\n", "utf-8"), interrupts, fd=2)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with an option or with a file that holds options, and where that was said."""
+"""The errors of options and of files that hold options, with the lines that they come from."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What holds for one mount: resolved once from the options and the sections, with where each part
-comes from."""
+"""The rules for one mount: resolved once from options and sections, with the origin of each
+part."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ COMMAND_LINE = "command line"
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What holds for one mount.
+    """The rules for one mount.
 
     ``timeout`` is in seconds. ``user`` is ``owner``, ``self`` or the user to look into the mount
-    as, whose ``identity`` that is. ``write``: a file is to be written, where the mount can be meant
-    by that. ``expect_ro`` says whether it should be read-only; None where nobody does. ``declared``
-    is what should be mounted there if anything is, and ``by_path`` whether a section names the
-    mount point itself. ``origins`` has where each key was said: ``/etc/check_mounts.conf line 7``,
-    ``command line``, ``default``."""
+    as, with that user's ``identity``. ``write``: probe writing, where the mount is writable at all.
+    ``expect_ro``: the mount should be read-only (or must not be); None where nothing says so.
+    ``declared`` is what should be mounted there if anything is, and ``by_path`` whether a section
+    names the mount point itself. ``origins`` has the place that gave each key:
+    ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
 
     mount_point: bytes
     ignore: bool
@@ -45,7 +45,7 @@ class Rules:
     origins: Mapping[str, str]
 
     def __str__(self) -> str:
-        """One line for each key, as a section would have it, and where that was said."""
+        """One line for each key, as a section would have it, with its origin."""
         lines = [f"{key} = {value} ({self.origins.get(key, DEFAULT)})" for key, value in self._said()]
         return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *lines])
 
@@ -87,8 +87,8 @@ def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class General:
-    """What holds for a mount that no section speaks of. ``expect_ro`` are patterns of mount points,
-    ``origins`` has where the options were said."""
+    """The rules for mounts that no section matches. ``expect_ro`` are patterns of mount points,
+    ``origins`` has the places that gave the options."""
 
     timeout: float
     user: str
@@ -100,7 +100,7 @@ class General:
 
 
 class Rulebook:
-    """Gives the rules of each mount. ``identities`` are those of all users that are named."""
+    """Resolves the rules of each mount. ``identities`` has all users that the options name."""
 
     def __init__(
         self, general: General, configuration: Configuration, identities: Mapping[str, Optional[Identity]]
@@ -115,7 +115,7 @@ class Rulebook:
         return self._known[mount_point]
 
     def follow(self, lead: Callable[[bytes], bytes]) -> None:
-        """Take over where the paths lead that the patterns begin with."""
+        """Learn where the paths lead that the patterns begin with."""
         self._configuration.follow(lead)
         self._known.clear()
 
@@ -153,7 +153,7 @@ class Rulebook:
             said.update(section.origins)
         return {**self.general.origins, **{key: str(origin) for key, origin in said.items() if key in MOUNT_KEYS}}
 
-    # -- what the parts of a check ask
+    # -- the questions of a check
 
     def writes(self, mount: Mount) -> bool:
         """Whether a file should be written to a mount that answered."""
@@ -181,7 +181,7 @@ class Rulebook:
         return self.of(mount_point).declared
 
     def ignored_options(self, mount_point: bytes) -> Sequence[Glob]:
-        """The declared options that do not count."""
+        """The declared options that are not compared."""
         return self.of(mount_point).ignored_options
 
     def expect_ro(self, mount_point: bytes) -> Optional[bool]:
@@ -189,5 +189,5 @@ class Rulebook:
         return self.of(mount_point).expect_ro
 
     def policy(self, mount_point: bytes) -> Policy:
-        """How bad it is what happens to a mount."""
+        """The severities and thresholds of a mount."""
         return self.of(mount_point).policy

@@ -12,7 +12,7 @@ from check_mounts.working_directory import absolute
 
 
 def settled(said: argparse.Namespace, again: bool) -> Service:
-    """What the daemon should do. ``again``: it runs already. Raises UsageError."""
+    """The work of the daemon. ``again``: it runs already. Raises UsageError."""
     return Service(
         interval=said.interval,
         foreground=said.foreground,
@@ -35,12 +35,12 @@ def _cache(said: argparse.Namespace) -> str:
         refuse("--cache", f"'{shown}' is in the root directory: {own}")
     _check_length("--cache", name + ".json")
     if said.metrics is not None and selection.normalised(os.fsencode(absolute("--metrics", said.metrics))) in files:
-        refuse("--metrics", "names a file of --cache")
+        refuse("--metrics", "this is a file of --cache")
     return path
 
 
 def _metrics(path: str, load: bool) -> str:
-    """``load``: see that it can be written. Raises UsageError."""
+    """The file for metrics. ``load``: also load the library that writes it. Raises UsageError."""
     if not path.endswith(".prom"):
         shown = text.printable_argument(path)
         refuse("--metrics", f"'{shown}' does not end in .prom, so node_exporter would not read it")
@@ -54,7 +54,7 @@ def _metrics(path: str, load: bool) -> str:
 
 
 def missing(library: str, error: ImportError) -> str:
-    """Says which package has a library that cannot be loaded."""
+    """The message that names the package of a library that cannot be loaded."""
     return f"the library {library} is missing ({error}): apt-get install python3-{library.replace('_', '-')}"
 
 

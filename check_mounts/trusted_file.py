@@ -1,4 +1,4 @@
-"""Files by which nobody else can steer the caller: their content, or why they are refused.
+"""Files that only root or the caller can have written: their content, or why they are refused.
 
 Import budget: ``os``, ``stat``. What is asked of the files goes through ``reading``."""
 
@@ -19,8 +19,8 @@ def shown(path: str) -> str:
 
 
 def content(path: str) -> tuple[bytes, int]:
-    """The bytes of a file that nobody but its owner, who is root or the caller, can have written,
-    and its mode. Raises ConfigError, and FileNotFoundError as it is."""
+    """The bytes and the mode of a file that only root or the caller can have written. Raises
+    ConfigError, and FileNotFoundError as it is."""
     try:
         mode, uid, data = reading.asked("reading", path, _opened)
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def missing(path: str) -> ConfigError:
 def _opened(path: str) -> tuple[int, int, bytes]:
     """Mode, owner and content of a file; no content where it is not a regular one. Raises
     OSError."""
-    # Without O_NONBLOCK a FIFO would keep us until somebody opens it for writing.
+    # Without O_NONBLOCK, a FIFO would block until a process opens it for writing.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
@@ -59,17 +59,16 @@ def _bytes_of(descriptor: int) -> bytes:
 
 
 def _check_status(path: str, mode: int, uid: int) -> None:
-    """Raises ConfigError for a directory or a device, and for a file by which somebody else could
-    steer the caller.
+    """Raises ConfigError for a directory or a device, and for a file that other users can write.
 
-    It names users to act as and switches alarms off. POSIX ACLs that let others write show in the
-    bits of the group."""
+    Such a file names users to act as and switches alarms off. POSIX ACLs that let others write show
+    in the mode bits of the group."""
     if stat.S_ISDIR(mode):
-        raise ConfigError(None, f"{path}: a directory")
+        raise ConfigError(None, f"{path}: it is a directory")
     if not stat.S_ISREG(mode):
         raise ConfigError(None, f"{path}: not a regular file")
     if uid not in (0, os.geteuid()):
         raise ConfigError(None, f"{path}: refused, because it belongs to uid {uid}, neither root nor the caller")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        others = f"others than its owner may write to it (mode {stat.S_IMODE(mode):04o})"
+        others = f"not only its owner can write to it (mode {stat.S_IMODE(mode):04o})"
         raise ConfigError(None, f"{path}: refused, because {others}")

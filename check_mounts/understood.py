@@ -1,4 +1,4 @@
-"""What was asked for, understood: a check, and what is done with its result."""
+"""The options, understood: a check, and what becomes of its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What the daemon does beside checking. ``interval`` is in seconds; ``metrics`` None: no
+    """The work of the daemon beside checking. ``interval`` is in seconds; ``metrics`` None: no
     metrics are written."""
 
     interval: float
@@ -31,8 +31,8 @@ class Service:
 @dataclasses.dataclass(frozen=True)
 class Options(Check):
     """The command line and the files, understood. ``fstab`` is the file that some of the demands
-    came from. ``origins`` are the lines that gave options, by their names. ``debug``: where a
-    defect was met is told."""
+    come from. ``origins`` has the lines that gave options, by the names of these. ``debug``: the
+    tracebacks of defects are printed, or logged."""
 
     policy: Policy
     allow_none: bool

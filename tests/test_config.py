@@ -206,8 +206,8 @@ CAPACITY = "is not a range of percent used or of what is free"
         (b"[mount /home]", '1: [mount /home] must be written [mount "PATTERN"]'),
         (b'[mount "/home]', '1: [mount "/home]: the quote is not closed'),
         (b'[mount "/home" x]', '1: [mount "/home" x]: something follows the closing quote'),
-        (b'[mount ""]', "1: [mount \"\"]: it must begin with '/', or match something that does"),
-        (b'[mount "home"]', "1: [mount \"home\"]: it must begin with '/', or match something that does"),
+        (b'[mount ""]', "1: [mount \"\"]: it must begin with '/' or a pattern character"),
+        (b'[mount "home"]', "1: [mount \"home\"]: it must begin with '/' or a pattern character"),
         (
             b'[mount "/[a"]',
             "1: [mount \"/[a\"]: '/[a' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
@@ -234,8 +234,8 @@ CAPACITY = "is not a range of percent used or of what is free"
         (C + b"a|\x1b = 1", "2: 'a ...' is not a key"),
         (M + b"a|\x1b = 1", r"2: 'a\174\033' is not a key"),
         (M + b"two words", "2: 'two words' is neither a section nor a comment, and has no '='"),
-        (M + b"source = a\0b", "2: a NUL byte"),
-        (b"# \0", "1: a NUL byte"),
+        (M + b"source = a\0b", "2: the line holds a NUL byte"),
+        (b"# \0", "1: the line holds a NUL byte"),
         (M + b'source = "a', "2: source: the quote is not closed"),
         (M + b'source = "', "2: source: the quote is not closed"),
         (M + rb'source = "a\"', "2: source: the quote is not closed"),
@@ -285,7 +285,7 @@ CAPACITY = "is not a range of percent used or of what is free"
             "2: ignore-option: '[' is not a pattern: a '[' is not closed (write '[[]' for the character itself)",
         ),
         (M + b"ignore-option = " + b"x" * 4097, "2: ignore-option: a pattern of more than 4096 bytes"),
-        (b'[mount "/*"]\nexpect = yes', '2: expect: [mount "/*"] does not name one path'),
+        (b'[mount "/*"]\nexpect = yes', '2: expect: [mount "/*"] does not name a single path'),
         (b'[mount "/m\xff|\n"]', "1: '[mount \"/m\\377\\174' does not end with ']'"),
     ],
 )
@@ -702,7 +702,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     os.mkfifo(tmp_path / "fifo", 0o600)
-    assert _unreadable(tmp_path) == f"{tmp_path}: a directory"
+    assert _unreadable(tmp_path) == f"{tmp_path}: it is a directory"
     assert _unreadable(tmp_path / "fifo") == f"{tmp_path}/fifo: not a regular file"
     assert _unreadable("/dev/zero") == "/dev/zero: not a regular file"
     assert _unreadable(f"{tmp_path}/fifo/x") == f"{tmp_path}/fifo/x: Not a directory"
@@ -719,7 +719,7 @@ def test_a_large_file(file: Path) -> None:
 @pytest.mark.parametrize("mode", [0o666, 0o664, 0o602, 0o620])
 def test_a_file_that_others_can_write(file: Path, mode: int) -> None:
     file.chmod(mode)
-    assert _unreadable(file) == f"{file}: refused, because not only its owner may write to it (mode {mode:04o})"
+    assert _unreadable(file) == f"{file}: refused, because not only its owner can write to it (mode {mode:04o})"
 
 
 @pytest.mark.root
@@ -836,8 +836,8 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
 
     assert _extra_refusal(f"more|@{ini}") == f"--extra-opts: {ini} has no section [more\\174]"
     assert _extra_refusal(f"@{tmp_path}/none") == f"--extra-opts: {tmp_path}/none: No such file or directory"
-    assert _extra_refusal("@") == "--extra-opts: no file is named after the '@'"
-    assert _extra_refusal(f"@{tmp_path}") == f"--extra-opts: {tmp_path}: a directory"
+    assert _extra_refusal("@") == "--extra-opts: the '@' must be followed by a file"
+    assert _extra_refusal(f"@{tmp_path}") == f"--extra-opts: {tmp_path}: it is a directory"
     assert (
         _extra_refusal("", {"MP_CONFIG_FILE": f"{tmp_path}/none"})
         == f"--extra-opts: {tmp_path}/none: No such file or directory"
@@ -851,11 +851,11 @@ def test_bad_extra_options(ini: Path, tmp_path: Path) -> None:
     assert refused(b"[check_mounts]\nextra-opts=x") == f"{bad} line 2: 'extra-opts' is allowed on the command line only"
     assert refused(b"[check_mounts]\npassword geheim") == f"{bad} line 2: 'password ...' is not a key"
     assert refused(b"password=geheim") == f"{bad} line 1: 'password ...' stands before the first section"
-    assert refused(b"[x]\n\0") == f"{bad} line 2: a NUL byte"
+    assert refused(b"[x]\n\0") == f"{bad} line 2: the line holds a NUL byte"
     ini.chmod(0o666)
     assert (
         _extra_refusal(f"@{ini}")
-        == f"--extra-opts: {ini}: refused, because not only its owner may write to it (mode 0666)"
+        == f"--extra-opts: {ini}: refused, because not only its owner can write to it (mode 0666)"
     )
 
 

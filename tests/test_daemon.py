@@ -674,7 +674,7 @@ def test_wrong_beginnings(daemon: Daemon, tmp_path: Path) -> None:
         (("--interval", "1e12"), "argument --interval: '1e12' is not a positive number of seconds"),
         (("--interval", "1" + 12 * "0"), "argument --interval: '1000000000000' is more than a year"),
         (("--cache", f"{tmp_path}/run/"), f"argument --cache: '{tmp_path}/run/' is not the name of a file"),
-        (("--cache", "/run/x.prom", "--metrics", "/run/x.prom"), "argument --metrics: names a file of --cache"),
+        (("--cache", "/run/x.prom", "--metrics", "/run/x.prom"), "argument --metrics: this is a file of --cache"),
         (("--json",), "argument --json: does not go with --daemon"),
         (("--max-age", "3"), "argument --max-age: does not go with --daemon"),
         (("--syslog-ident", "a b"), "argument --syslog-ident: 'a b': "),

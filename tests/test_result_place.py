@@ -299,10 +299,13 @@ def test_names_that_cannot_be(daemon: Daemon, plugin: Plugin, tmp_path: Path) ->
             (f"{tmp_path}/run/x", "--metrics", f"{tmp_path}/{'n' * 238}.prom"),
             "argument --metrics: the name of the file is too long by 1 byte",
         ),
-        ((f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c//x.prom"), "argument --metrics: names a file of --cache"),
+        (
+            (f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c//x.prom"),
+            "argument --metrics: this is a file of --cache",
+        ),
         (
             (f"{tmp_path}/c/x.prom", "--metrics", f"{tmp_path}/c/d/../x.prom"),
-            "argument --metrics: names a file of --cache",
+            "argument --metrics: this is a file of --cache",
         ),
     ):
         result = plugin("--daemon", "--cache", *words)

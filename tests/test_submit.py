@@ -297,9 +297,9 @@ def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
     ("text", "mode", "why"),
     [
         ('[submit "nsca:h"]\npassword = s3cret\n', 0o644,
-         "{} line 2: password: refused, because everybody may read it (mode 0644)"),
+         "{} line 2: password: refused, because everybody can read the file (mode 0644)"),
         ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604,
-         "{} line 3: token: refused, because everybody may read it (mode 0604)"),
+         "{} line 3: token: refused, because everybody can read the file (mode 0604)"),
         ('[submit "nsca:h"]\npasword = s3cret\n', 0o600,
          "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
         ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: this is not an absolute path (it is not shown"),
