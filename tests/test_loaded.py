@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,16 @@ def test_no_use_for(plugin: Plugin, arguments: list[str], parts: list[str]) -> N
 )
 def test_what_is_declared_is_loaded_before_anything_is_asked(plugin: Plugin, arguments: list[str]) -> None:
     assert {"compare", "devices"} <= loaded(plugin, *arguments)
+
+
+def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
+    """Later it may lie on a mount that hangs. ``metrics`` is loaded with its option, ``web`` by a
+    delivery in a worker; ``starting`` and ``__main__`` come before all else."""
+    package = Path(__file__).resolve().parent.parent / "check_mounts"
+    code = "import sys; from check_mounts import run; run._load_daemon(); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=package.parent
+    )
+    found = {name.rpartition(".")[2] for name in result.stdout.split() if name.startswith("check_mounts.")}
+    every = {path.stem for path in package.rglob("*.py")}
+    assert every - found <= {"__init__", "__main__", "metrics", "starting", "web"}

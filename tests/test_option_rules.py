@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import compare, mountoptions, mounttable
+from check_mounts import (
+    compare,
+    mountoptions,
+    mounttable,
+    option_rules,
+    options_of_disks,
+    options_of_memory,
+    options_of_servers,
+)
 from check_mounts.fstab import read_fstab
 from check_mounts.model import Condition, ExpectedMount, Mount
 from check_mounts.spec import parse_spec
@@ -330,6 +338,12 @@ def test_the_kernel_spells_it_otherwise(fs_type: str, declared: str, shown: str)
 @pytest.mark.parametrize(("fs_type", "declared", "shown", "words"), OTHER)
 def test_the_kernel_shows_the_contrary(fs_type: str, declared: str, shown: str, words: str) -> None:
     assert words in told(declared, mount(fs_type, f"rw,{shown}"))
+
+
+def test_each_type_has_one_table() -> None:
+    """Of two the registry would take one without a word."""
+    families = (options_of_disks.KINDS, options_of_servers.KINDS, options_of_memory.KINDS)
+    assert len(option_rules.KINDS) == sum(map(len, families))
 
 
 def test_btrfs_has_the_options_of_the_subvolume_that_was_mounted_first() -> None:
