@@ -1,4 +1,4 @@
-"""How mounts are asked: what was said for all of them, what that means for one, and how a worker
+"""How mounts are probed: the settings for all of them, the request for one, and the worker that
 carries it out."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITE = 1 << 31
 
 @dataclasses.dataclass(frozen=True)
 class Override:
-    """How to probe one mount, where that is not what the settings say: None is as they say."""
+    """How to probe one mount if that differs from the settings; None is as they say."""
 
     timeout: Optional[float] = None
     as_owner: Optional[bool] = None
@@ -58,8 +58,8 @@ class Timeouts:
     """How long a probe may take, in seconds: ``usual``, and for a single mount."""
 
     def __init__(self, settings: Settings) -> None:
-        # What is unanswered when the deadline comes is unprobed (UNKNOWN). A timeout just as long
-        # must still come first, or a hung mount would never be CRITICAL.
+        # A mount without an answer at the deadline is unprobed (UNKNOWN). A timeout of the same
+        # length must still come first, or a hung mount would never be CRITICAL.
         self._latest = settings.deadline - min(0.5, settings.deadline / 10)
         self.usual = min(settings.timeout, self._latest)
         self._override = settings.override
@@ -105,16 +105,15 @@ class Asking:
         self._place_now = place_now
 
     def serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
-        """In a worker: the answer to a request, and whether it is the worker's last. What goes
-        wrong with ourselves is an answer as well, and the last one."""
+        """In a worker: the answer to a request, and whether it is the worker's last. An exception
+        of our own is an answer as well, and the last one."""
         try:
             return self._serve(self._mounts[mount_id_of(key)], is_write(key), desk)
         except Exception as error:
             return frames.exception_answer(error), True
 
     def _serve(self, mount: Mount, writing: bool, desk: Desk) -> tuple[bytes, bool]:
-        """Its line in the registry stands before the mount is touched. Raises whatever is wrong
-        with ourselves."""
+        """Write the line in the registry, then touch the mount. Raises any exception of our own."""
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return frames.BUSY, False
 
@@ -135,7 +134,7 @@ class Asking:
 
 
 def request_for(mount: Mount, settings: Settings) -> probe.Request:
-    """What the worker of a mount is asked."""
+    """The request to the worker of a mount."""
     owner = selection.fuse_owner(mount)
     identity, as_owner = settings.identity, settings.as_owner
     override = None if settings.override is None else settings.override(mount)

@@ -1,5 +1,4 @@
-"""What a worker and its parent send each other: the frame of an answer, and that of the progress
-up to it.
+"""The bytes that a worker sends its parent: the frame of an answer, and that of its progress.
 
 Import budget: ``os``, ``struct``; ctypes through syscalls. A frame has one fixed size, and each
 number that a kernel or server may send fits in it. The parent believes nothing of a frame before it
@@ -14,15 +13,15 @@ from typing import Optional
 from check_mounts import syscalls, text
 from check_mounts.outcome import Outcome, Step, Usage
 
-# What an answer is of: an outcome; nothing, because another run is at the filesystem; an exception
+# The kinds of answers: an outcome; nothing, because another run is at the filesystem; an exception
 # of our own, in words.
 _OUTCOME, _BUSY, _EXCEPTION = range(3)
 # Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid,
-# nlink; uid acted as, mount ID; then what fstatfs said, as it said it: block size, blocks, free,
+# nlink; uid acted as, mount ID; then the numbers of fstatfs, unchanged: block size, blocks, free,
 # available, inodes, free inodes. All are as wide as the kernel has them.
 _ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
-# The step that it is at; latency and errno of each step but the last one, which is over when it has
-# any.
+# The step that the worker is at; latency and errno of each step except the last one, which is over
+# when it has any.
 _PROGRESS = struct.Struct("<B7f7H")
 _NO_TIME = -1.0
 _NO_MICROSECONDS = 2**32 - 1
@@ -42,12 +41,12 @@ BUSY = bytes([_BUSY]).ljust(ANSWER_SIZE, b"\0")
 
 
 class Record:
-    """What a probe has seen so far: the frames of its progress and of its answer.
+    """The record of a probe so far, which becomes the frames of its progress and its answer.
 
     ``times`` and ``errnos`` have the latency (in seconds) and the error of each step. ``denied`` is
     the first step that was refused, ``failed`` the one that ended the probe, each with its errno.
     ``stat`` is the root directory, ``acted`` the uid that the last step was taken as, ``usage``
-    what fstatfs said, as it said it."""
+    the unchanged numbers of fstatfs."""
 
     def __init__(self) -> None:
         self.times = [_NO_TIME] * len(Step)
@@ -69,7 +68,8 @@ class Record:
         self.flags = self.flags | flag if on else self.flags & ~flag
 
     def progress(self, step: Step) -> bytes:
-        """The frame that says which step comes now, and what came of those before it."""
+        """The frame of the progress: the step that comes now, and the results of those before
+        it."""
         return _PROGRESS.pack(step, *self.times[:-1], *self.errnos[:-1])
 
     def answer(self) -> bytes:
@@ -99,7 +99,7 @@ class Record:
 
 
 def exception_answer(error: BaseException) -> bytes:
-    """The frame that says what went wrong in the worker itself, and where."""
+    """The frame that says which exception was raised in the worker itself, and where."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -109,8 +109,8 @@ def exception_answer(error: BaseException) -> bytes:
 
 
 def unpack_answer(data: bytes) -> Outcome:
-    """A worker's frame -> Outcome. Raises ValueError where it is not one: a user may have got at a
-    worker that acts as him."""
+    """A worker's frame -> Outcome. Raises ValueError if it is not one: a user may have tampered
+    with a worker that acts as him."""
     if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
         raise ValueError("wrong size or kind")
     if data[0] == _BUSY:
@@ -145,7 +145,7 @@ def unpack_answer(data: bytes) -> Outcome:
 
 
 def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:
-    """Counts of 64 bits -> numbers: what has the highest bit set is negative (statvfs(3) on
+    """Counts of 64 bits -> numbers: a count whose highest bit is set is negative (statvfs(3) on
     FreeBSD, -1 for "unknown")."""
     blocks, free, available, inodes, inodes_free = (
         count - 2 * _SIGN if count >= _SIGN else count for count in (blocks, free, available, inodes, inodes_free)
@@ -154,8 +154,8 @@ def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inod
 
 
 def unpack_progress(data: bytes) -> Outcome:
-    """What a worker noted last -> Outcome, whose step is the one that it is at; None if it has
-    taken none."""
+    """The last progress of a worker -> Outcome, whose step is the one that the worker is at, None
+    before the first."""
     step, *rest = _PROGRESS.unpack_from(data)
     times, numbers = rest[:7], rest[7:]
     if not 0 < step <= max(Step):

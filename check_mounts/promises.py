@@ -1,4 +1,4 @@
-"""Files that write probes make, remembered until they are removed.
+"""The files that write probes make are remembered until they are removed.
 
 Import budget: ``os``, ``re``, ``time``; processes.
 
@@ -6,7 +6,7 @@ A write probe that is killed leaves its file behind. So an empty file in the sta
 for each such file, from before it is made until it is removed; the next run that writes to that
 filesystem removes what is left, by its name, as the owner.
 
-A name holds all there is to know, so one system call remembers a file, and one forgets it."""
+The name of the empty file holds everything, so one system call remembers, and one forgets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 from check_mounts.processes import process_start
 
-# How long it is remembered, in seconds, what was left in a filesystem that is not mounted any more.
-# What a backup mounts each night, and what only runs in another mount namespace see, is met again
-# before.
+# How long a file is remembered that was left in a filesystem that is no longer mounted, in seconds.
+# A filesystem that a backup mounts each night, or that only runs in another mount namespace see, is
+# met again before that.
 _LONG_GONE = 2 * 86400.0
 # A file that stands for one that a write probe makes: token, device and inode of the directory, pid
 # and start time of the worker.
@@ -34,17 +34,17 @@ class Promises:
         self._path, self._directory = path, directory
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
-        """In a worker, before it makes a file with this token (32 hexadecimal digits) in its name:
-        remember it. ``directory`` is where: major, minor, inode. Gives what :meth:`kept` needs.
-        Raises OSError: then no file must be made."""
+        """In a worker: remember the file that it is about to make, with this token (32 hexadecimal
+        digits) in its name. ``directory`` says where: major, minor, inode. Returns the path that
+        :meth:`kept` needs. Raises OSError: then no file must be made."""
         pid = os.getpid()
         path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         return path
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """In a worker: (path, token) of what was promised for a directory by those who are gone.
-        Raises OSError."""
+        """In a worker: (path, token) of each file that workers which are gone have left in a
+        directory. Raises OSError."""
         found = []
         for name in sorted(os.listdir(self._path)):
             match = _NAME.match(name)
@@ -53,12 +53,12 @@ class Promises:
         return found
 
     def forget_long_gone(self, is_mounted: Callable[[tuple[int, int]], bool]) -> None:
-        """Forget what was promised for filesystems that have not been mounted for long, by those
-        who are gone.
+        """Forget the files of workers that are gone, in filesystems that have not been mounted for
+        long.
 
-        Every run that meets one of them removes what is left and promises anew, so none that is in
-        use is old. A number that was given to another filesystem meanwhile costs nobody anything:
-        the name is not there."""
+        Each run that meets such a filesystem removes what is left and promises anew, so no promise
+        in use is old. If another filesystem has got the number meanwhile, that does no harm: the
+        name is not there."""
         if self._directory < 0:
             return
         latest = time.time() - _LONG_GONE
@@ -71,10 +71,10 @@ class Promises:
                 if process_start(int(pid)) != int(start) and not is_mounted((major, minor)):
                     os.unlink(name, dir_fd=self._directory)
             except (OSError, ValueError):
-                pass  # a concurrent run was quicker, or it is none of ours
+                pass  # a concurrent run was quicker, or the file is not ours
 
     def kept(self, path: str) -> None:
-        """In a worker: what was promised is removed. Raises OSError."""
+        """In a worker: forget a file that is removed. Raises OSError."""
         os.unlink(path)
 
 

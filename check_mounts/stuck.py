@@ -1,5 +1,5 @@
-"""Probes that could not be ended, remembered across runs, so that a hung filesystem costs one stuck
-process and not one a run.
+"""Probes that could not be ended are remembered across runs, so that a hung filesystem costs one
+stuck process and not one per run.
 
 Import budget: ``itertools``, ``mmap``, ``os``, ``stat``, ``time``; what directories needs.
 
@@ -10,12 +10,12 @@ everybody at any moment. A line counts as long as its process lives: the same bo
 namespace, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives
 neither its mount ID nor its device number to another one.
 
-Runs at the same time: each makes its own file first and reads those of the others then, so of any
-two one at least sees the other, and it counts up a byte in the other's header to be seen. Who knows
-that he is not alone writes his line, then reads the lines of the others, and steps back where one
-of them is at the same filesystem: both may, never neither.
+Concurrent runs: each makes its own file first and then reads those of the others, so at least one
+of any two sees the other, and it counts up a byte in the other's header to be seen. A worker of a
+run that is not alone writes its line, then reads the lines of the others, and steps back if one of
+them is at the same filesystem: both may step back, but never neither.
 
-The directory must be ours alone: whoever can write to it could hide a hung mount from us.
+The directory must be ours alone: another user who can write to it could hide a hung mount.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from check_mounts.promises import Promises
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
-_VISITORS = RECORD_SIZE - 2  # where in the header others count up
-_OVER = RECORD_SIZE - 3  # and where a pass says that it has ended, though its process goes on
+_VISITORS = RECORD_SIZE - 2  # where in the header other runs count up
+_OVER = RECORD_SIZE - 3  # where a pass says that it has ended, although its process goes on
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
 # The passes of this process.
@@ -67,13 +67,13 @@ def _parse_record(data: bytes) -> StuckProbe:
 
 
 class Registry:
-    """The memory: what earlier and concurrent runs have stuck (``probes``), and the lines of this
-    one's workers.
+    """The memory: the stuck probes of earlier and concurrent runs (``probes``), and the lines of
+    this run's workers.
 
-    Nothing here raises once it is made: what goes wrong with the memory is said in ``notes`` and
-    costs the memory only. ``unremembered``: why this run cannot remember its own, empty where it
-    can. ``path`` None means: no memory, for the reason ``why``. ``own`` are those
-    that earlier passes of this process have lost: they are known whatever becomes of the files."""
+    Nothing here raises once it is made: ``notes`` say what goes wrong with the memory, and that
+    costs the memory only. ``unremembered``: why this run cannot remember its own probes, empty if
+    it can. ``path`` None means no memory, for the reason ``why``. ``own`` are the stuck probes of
+    earlier passes of this process: they are known whatever happens to the files."""
 
     def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
         self.notes: list[str] = []
@@ -114,7 +114,7 @@ class Registry:
     # -- what others have left
 
     def load(self) -> None:
-        """Read what there is now into ``probes``."""
+        """Read the stuck probes as they are now into ``probes``."""
         if self._directory < 0:
             self.probes = self._own_alive(())
             return
@@ -159,7 +159,7 @@ class Registry:
         here = self._boot.split()
         known = words[:2] == _HEADER.split() and len(words) == 4
         if known and words[2] == here[0] and words[3] != here[1]:
-            return  # of another pid namespace: nothing that could be judged from here
+            return  # of another pid namespace: this process cannot judge it
         # A run that is just beginning has not written its header yet.
         running = _is_running(name, data)
         if running:
@@ -176,7 +176,7 @@ class Registry:
             os.unlink(name, dir_fd=self._directory)
 
     def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
-        """The lines of a file that count, and whether others make no sense."""
+        """The lines of a file that count, and whether any line makes no sense."""
         alive: list[StuckProbe] = []
         corrupt = False
         for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
@@ -194,7 +194,7 @@ class Registry:
         return alive, corrupt
 
     def _visit(self, name: str) -> None:
-        """Let a run that is under way know that it is not alone; nor are we."""
+        """Let a run that is under way know that it is not alone; neither is this one."""
         self._alone = False
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
@@ -204,7 +204,7 @@ class Registry:
             os.close(fd)
 
     def still_stuck(self, probe: StuckProbe) -> bool:
-        """Is a probe of ``probes`` still where it was?"""
+        """Whether one of ``probes`` is still where it was."""
         if probe not in self._place:  # our own
             return process_start(probe.pid) == probe.start_time
         name, offset = self._place[probe]
@@ -218,7 +218,7 @@ class Registry:
     # -- the lines of this run
 
     def _prepare(self, slots: int) -> None:
-        """Make a file with room for the lines of so many workers."""
+        """Make a file with room for the lines of ``slots`` workers."""
         pid = os.getpid()
         self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
         try:
@@ -229,7 +229,8 @@ class Registry:
     def _create(self, size: int) -> mmap.mmap:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
-        # On a full disk this fails here; a store to a page that cannot be had would be a SIGBUS.
+        # On a full disk this fails here; writing to a page without room on the disk would be a
+        # SIGBUS.
         os.posix_fallocate(self._file, 0, size)
         lines = mmap.mmap(self._file, size)
         lines[:_OVER] = (_HEADER + self._boot).ljust(_OVER).encode("ascii")
@@ -237,8 +238,8 @@ class Registry:
         return lines
 
     def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
-        """In a worker: note that it is about to touch a mount. False where another run is at that
-        filesystem, as a reader or writer like this one: then it must not."""
+        """In a worker: note that it is about to touch a mount. False if another run is at that
+        filesystem, as a reader or writer like this one: then this worker must not touch it."""
         if self._lines is None:
             return True
         pid = os.getpid()
@@ -256,13 +257,13 @@ class Registry:
         if not self._taken_elsewhere(device, writing):
             return True
         self.leave(slot)
-        # Both may have stepped back. Who comes back at different times does not meet again.
+        # Both may have stepped back. If they come back at different times, they do not meet again.
         time.sleep(0.001 + os.urandom(1)[0] / 10000)
         return False
 
     def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
-        """In a worker, which has no descriptor of the directory left: is another run at this
-        filesystem?"""
+        """Whether another run is at this filesystem. Called in a worker, which has no descriptor of
+        the directory left."""
         for name in os.listdir(self._path):
             if name.startswith(_PREFIX) and name != self._name:
                 try:
@@ -298,13 +299,13 @@ class Registry:
             self._lines[offset : offset + 1] = mark
 
     def close(self, any_stuck: bool) -> None:
-        """End of the run: its file stays if a worker is stuck, else it goes."""
+        """End the run: its file stays if a worker is stuck, else it is removed."""
         if self._directory < 0:
             return
         try:
             if self._lines is not None and any_stuck:
-                # Nobody writes any more: who is stuck has been killed, and never comes back to our
-                # code.
+                # Nothing is written any more: a stuck worker has been killed, and never comes back
+                # to our code.
                 self._lines[_OVER : _OVER + 1] = b"."
                 os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
             elif self._file >= 0:
@@ -321,21 +322,21 @@ class Registry:
 
 
 def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
-    """The content of a file, and whether it is none of ours. Raises OSError."""
+    """The content of a file, and whether it belongs to somebody else. Raises OSError."""
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             return b"", True
-        # Not simply as much as there may be: that much memory would be asked for.
+        # Not simply the largest size: os.read() would ask for that much memory.
         return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
     finally:
         os.close(fd)
 
 
 def _is_running(name: str, data: bytes) -> bool:
-    """Is the pass that a file is named after, and says ``data``, still under way? Then the file is
-    its to remove."""
+    """Whether the pass that a file is named after, and whose content is ``data``, is still under
+    way: then that pass removes the file."""
     try:
         pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
     except ValueError:

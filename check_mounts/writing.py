@@ -1,8 +1,7 @@
 """The write probes of a pass: one for each filesystem that a file should be written to, once its
-reading steps have answered, and what came of them.
+reading steps have answered.
 
-What a write probe found goes into the finding of the mount: reading it worked, and that stays
-known."""
+The result of a write probe goes into the finding of the mount: that reading worked stays known."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ class Writing:
         """Have a file written, once for each filesystem, by a worker of its own."""
         outcome = self._book.of(mount).outcome
         if mount.device in self._begun or outcome is None or not stat.S_ISDIR(outcome.mode or 0):
-            return  # a bind-mounted file is not the place; another mount of its superblock may be
+            return  # a bind-mounted file holds no files; another mount of its superblock may
         self._begun.add(mount.device)
         stuck = self._others.writing.get(mount.device)
         if not self._others.remembers:
@@ -68,7 +67,7 @@ class Writing:
                 self.begin(mount)
 
     def handle(self, mount: Mount, event: workers.Event) -> None:
-        """Judge what came of a write probe."""
+        """Judge the result of a write probe."""
         if isinstance(event, workers.Answered):
             self._handle_answer(mount, event.answer)
         elif isinstance(event, workers.TimedOut):
@@ -77,11 +76,11 @@ class Writing:
             self.give_up(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
 
     def give_up(self, mount: Mount, why: str) -> None:
-        """Nothing is known of writing to this mount."""
+        """Say that it is not known whether this mount can be written to, and ``why``."""
         self._enter(mount, Condition.UNPROBED, f"not written: {why}")
 
     def give_up_held(self, why: str) -> None:
-        """Nothing is known of writing to the mounts that still wait for a concurrent run."""
+        """Say the same of the mounts that still wait for a concurrent run."""
         for mount in self._held.values():
             self.give_up(mount, f"another run is writing, and {why}")
 
@@ -124,8 +123,7 @@ class Writing:
         outcome: Optional[Outcome] = None,
         hang: Optional[_Hang] = None,
     ) -> None:
-        """Put what came of the writing into the finding of the reading. The detail of OK is a
-        remark."""
+        """Put the result of writing into the finding of reading. The detail of OK is a remark."""
         finding = self._book.of(mount)
         if finding.outcome is None:
             return
