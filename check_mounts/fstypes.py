@@ -11,18 +11,21 @@ from check_mounts.text import printable, without_secrets
 
 def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
     """How the type differs, in words; None where it does not."""
-    declared = expected.fs_type
-    if declared in (None, b"auto", b"none") or declared is None or expected.is_bind:
+    types = _types(expected)
+    if not types or any(filesystems.is_of_type(mount, each) for each in types):
         return None
-    if any(filesystems.is_of_type(mount, one) for one in declared.split(b",")):
-        return None
-    return f"type is {printable(mount.fs_type)}, expected {printable(without_secrets(declared))}"
+    return f"type is {printable(mount.fs_type)}, expected {printable(without_secrets(b','.join(types)))}"
 
 
 def is_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
     """Is the declared type unknown, a mount helper's or a slip, so that the mount may or may not be
     of that type?"""
-    declared = expected.fs_type
-    if declared in (None, b"auto", b"none") or declared is None or expected.is_bind:
-        return False
-    return not any(filesystems.is_compared(mount, one) for one in declared.split(b","))
+    types = _types(expected)
+    return bool(types) and not any(filesystems.is_compared(mount, each) for each in types)
+
+
+def _types(expected: ExpectedMount) -> list[bytes]:
+    """The declared types, one of which will do; none where any will do, as for a bind mount."""
+    if expected.fs_type in (None, b"auto", b"none") or expected.is_bind:
+        return []
+    return (expected.fs_type or b"").split(b",")
