@@ -207,7 +207,7 @@ from check_mounts import run
 from check_mounts.__main__ import main
 report, directory = run._report, sys.argv.pop(1)
 def with_it(*arguments):
-    sys.path.append(directory)
+    sys.path.insert(0, directory)  # before that of this host
     return report(*arguments)
 run._report = with_it
 main()
