@@ -162,6 +162,25 @@ class _Stream:
         self.waiting, self.passed = self.waiting[count:], self.passed + count
 
 
+class _Activity:
+    """Whether the child computes: whether it has run on a processor between two looks. ``due`` is
+    the time of the next look."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._ran = pid, -1.0
+        self.computes, self.due = False, 0.0
+
+    def forget(self) -> None:
+        """Begin again with the next look."""
+        self._ran = -1.0
+
+    def look(self) -> bool:
+        """Look at the processor time; return whether an earlier look gives it a meaning."""
+        before, self._ran, self.due = self._ran, processor_time(self._pid), time.monotonic() + _LATE
+        self.computes = self._ran > before
+        return before >= 0
+
+
 class _Watcher:
     def __init__(self, pid: int, memory: int, out: int, err: int, wake: int, submits: bool) -> None:
         self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
@@ -176,9 +195,7 @@ class _Watcher:
         self._signal: Optional[int] = None
         self._signals = 0
         self._signalled = 0.0
-        # How many seconds the child had run at the last look, whether it had run since the look
-        # before, and when to look again.
-        self._ran, self._computes, self._look = -1.0, False, 0.0
+        self._activity = _Activity(pid)
         self._is_there = True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD))
 
@@ -212,7 +229,7 @@ class _Watcher:
         return max(limit, self._grace)
 
     def _due(self) -> float:
-        return max(self._limit() - _LATE, self._look)
+        return max(self._limit() - _LATE, self._activity.due)
 
     def _wait(self, seconds: float) -> None:
         poll = select.poll()
@@ -279,13 +296,12 @@ class _Watcher:
         other things to do, too: so we look at its processor time once before."""
         now, limit = time.monotonic(), self._limit()
         if now < limit - _LATE:
-            self._ran = -1.0
+            self._activity.forget()
             return False
-        if now < self._look:
+        if now < self._activity.due:
             return False
-        before, self._ran, self._look = self._ran, processor_time(self._pid), now + _LATE
-        self._computes = self._ran > before
-        return now >= limit and before >= 0 and (not self._computes or now >= limit + _BUSY)
+        is_known = self._activity.look()
+        return now >= limit and is_known and (not self._activity.computes or now >= limit + _BUSY)
 
     # -- the end
 
@@ -303,7 +319,7 @@ class _Watcher:
         self._send(signal.SIGKILL)
         for stream in (self._out, self._err):
             stream.read()
-        how = "still" if self._computes else "stuck"
+        how = "still" if self._activity.computes else "stuck"
         if self._signal is None:
             return self._say(self._noted(), how, cut_short=False)
         return self._say(self._noted(), f"interrupted by {_name(self._signal)}, {how}", cut_short=True)
