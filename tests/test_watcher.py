@@ -478,7 +478,9 @@ def test_the_watcher_names_no_file(plugin: Plugin, tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     first = lines[0].split()[0]
     forked = next(
-        number for number, line in enumerate(lines) if line.startswith(first) and re.search(r"(clone|fork)", line)
+        number
+        for number, line in enumerate(lines)
+        if line.startswith(first) and re.search(r" (clone3?|v?fork)\(", line)
     )
     named = [
         line
