@@ -1,7 +1,7 @@
-"""What the kernel counts for an NFS mount (/proc/self/mountstats).
+"""The kernel's counters of NFS mounts (/proc/self/mountstats).
 
 Import budget: ``dataclasses``, ``re``. Reading the file takes no more than reading the mount table:
-no mount is touched. All that it may say ends in a value, not in an exception."""
+no mount is touched. Whatever the file says ends in a value, not in an exception."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from check_mounts import text
 
 @dataclasses.dataclass(frozen=True)
 class Transport:
-    """What the kernel says of the connections of an NFS mount, those of ``nconnect=`` added up.
+    """The counters of the connections of an NFS mount, those of ``nconnect=`` added up.
 
     They belong to the client's view of a server, so mounts of one server share them. None is what
     its line does not say. ``sends`` and ``receives`` count transmissions and replies, ``bad_xids``
@@ -64,8 +64,8 @@ _COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
-    """What the file says, which takes no more than reading the mount table; nothing where it cannot
-    be read."""
+    """The counters of all NFS mounts; empty if the file cannot be read. Reading it takes no longer
+    than reading the mount table."""
     try:
         with open(path, "rb") as file:
             return parse_mountstats(file.read())
@@ -93,8 +93,8 @@ def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
 
 
 def _entries(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """(first line, the lines below it). A line without its end is not used: of a number, the end
-    may be missing."""
+    """(first line, the lines below it) of each mount. A line without its end is not used: the end
+    of a number may be missing."""
     head, lines = b"", list[bytes]()
     for line in data.split(b"\n")[:-1]:
         if line.startswith((b"device ", b"no device ")):
@@ -126,7 +126,7 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
         pending=total("pending"),
         connects=total("connects"),
         connect_time=total("connect_time"),
-        # Of several connections the one that was last used; if one does not say, nobody knows.
+        # The connection that was last used counts; if one does not say, it is not known.
         idle_seconds=idle if idle > 0 else None,
         retransmissions=retransmissions,
         timeouts=timeouts,
@@ -135,8 +135,8 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
 
 
 def _connection(line: bytes) -> Optional[tuple[str, dict[str, int]]]:
-    """``xprt: tcp 875 1 1 0 84 ...`` -> protocol and its columns; None where it is none that we
-    know."""
+    """``xprt: tcp 875 1 1 0 84 ...`` -> protocol and its columns; None if the protocol is not known
+    here."""
     fields = line.split()
     if len(fields) < 2 or fields[1] not in _COLUMNS:
         return None
@@ -180,14 +180,14 @@ def _age(lines: list[bytes]) -> Optional[int]:
 
 
 def transport_words(transport: Transport) -> str:
-    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; what is not
-    known is left out."""
+    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; unknown
+    parts are left out."""
     parts = [
         "no request in flight"
         if not transport.in_flight
         else f"up to {text.counted(transport.in_flight, 'request')} in flight"
     ]
-    if transport.retransmissions:  # those of the requests that hang are not counted yet: 0 would say too much
+    if transport.retransmissions:  # requests that hang are not counted yet: 0 would say too much
         parts.append(text.counted(transport.retransmissions, "retransmission"))
     if transport.idle_seconds is not None:
         parts.append(f"no request finished for {transport.idle_seconds} s")

@@ -1,4 +1,4 @@
-"""The probe of one mount. The only module that touches a mount's path, and it runs in a worker
+"""The probe of one mount. No other module touches a mount's path, and this one runs in workers
 only.
 
 Import budget: ``os``, ``stat``, ``time``; what frames needs.
@@ -8,8 +8,8 @@ The calls and their order were measured against hung, stale, dead and denied mou
 1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that
    descriptor: no race with a rename or a symlink, and the owner needs no access to the directories
    above;
-2. fstatfs: of all calls the one that met a dead server at once on every network and FUSE filesystem
-   tried, where stat(2) is answered from the attribute cache for up to a minute;
+2. fstatfs: the only call that met a dead server at once on every network and FUSE filesystem tried;
+   stat(2) is answered from the attribute cache for up to a minute;
 3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut
    down;
 4. one batch of directory entries, as the owner: finds permissions that do not let him in.
@@ -32,23 +32,23 @@ from check_mounts.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
 
 _MASK = 2**64 - 1
-# How often a mount is looked for whose path does not lead to it, and how long is waited in between,
-# in seconds: whoever owns a directory above it may rename that to and fro all the time, but is not
-# in time to hide it from all of these.
+# How often a mount is looked for whose path does not lead to it, and the pause in between, in
+# seconds: the owner of a directory above it may rename that to and fro all the time, but is not
+# quick enough to hide the mount from all of these looks.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.001
 
 
 class Request(NamedTuple):
-    """What a worker is asked.
+    """The request to a worker.
 
-    ``owner`` is the owner as the mount table knows it (FUSE), None where only statx can tell.
-    ``fixed`` is the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker
-    acts as the caller. ``fuse_private``: the filesystem lets nobody in but the user it was mounted
-    for. ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: the
-    owner's ticket is not ours to use). ``keeps_listings``: the kernel may list the directory
-    without asking anybody. ``trigger``: an autofs mount that is to be mounted. ``place_now`` gives
-    the path where the mount is by now, None where it is not mounted any more; it raises OSError
-    where that cannot be said."""
+    ``owner`` is the owner that the mount table names (FUSE), None if only statx can tell. ``fixed``
+    is the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the
+    caller. ``fuse_private``: the filesystem lets in only the user that it was mounted for.
+    ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: the owner's
+    ticket is not ours to use). ``keeps_listings``: the kernel may list the directory without asking
+    the filesystem. ``trigger``: an autofs mount that should be mounted. ``place_now`` gives the
+    path where the mount is by now, None if it is no longer mounted; it raises OSError if the mount
+    table cannot be read."""
 
     mount_id: int
     path: bytes
@@ -63,14 +63,13 @@ class Request(NamedTuple):
 
 
 class Ended(Exception):
-    """The probe is over: a step gave its last word."""
+    """Raised by the step that ends the probe."""
 
 
 class Probe:
     """One probe; ``run`` gives the frame of its answer.
 
-    ``note`` gets the progress before each step, so that the parent knows where a hung worker is.
-    """
+    ``note`` gets the progress before each step, so that the parent knows where a hung worker is."""
 
     def __init__(self, request: Request, note: Callable[[bytes], None], parent: int) -> None:
         self._request = request
@@ -119,24 +118,24 @@ class Probe:
             self._seen.times[step - 1] = monotonic() - began
 
     def _announce(self, step: Step) -> None:
-        """Note what may hang now."""
+        """Note the step that may hang now."""
         self._note(self._seen.progress(step))
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """An error of a step: denied goes on, a call that is not offered goes on, the rest ends the
-        probe. Raises Ended."""
+        """Sort out the error of a step: after a refusal, or a call that is not offered, the probe
+        goes on; any other error ends it. Raises Ended."""
         if number in DENIED_ERRORS and step != Step.LOOK_UP:
             self._seen.denied = self._seen.denied or (step, number)
         elif step == Step.READ and number == errno.ENOTDIR and self._seen.stat is None:
-            pass  # a bind-mounted file, of which nothing was known
+            pass  # a bind-mounted file, whose type was not known
         elif number not in NOT_OFFERED or step == Step.LOOK_UP:
             self._seen.failed = (step, number)
             raise Ended
 
     def _look_up(self) -> int:
-        """The mount's root directory. Where its path leads elsewhere it may have been moved
-        meanwhile: then it is at its new place. Raises OSError, and Ended where it is another mount:
-        nothing is asked of that, it may be anybody's."""
+        """Open the mount's root directory. If its path leads elsewhere, the mount may have been
+        moved meanwhile: then it is opened at its new place. Raises OSError, and Ended if the path
+        leads to another mount: that is not asked anything, it may be anybody's."""
         path = self._request.path
         if self._request.trigger:
             # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger
@@ -154,11 +153,11 @@ class Probe:
         raise Ended
 
     def _reached(self, path: bytes, last: bool) -> Optional[int]:
-        """The mount, open; None where the path leads elsewhere. Raises OSError, that it leads
-        nowhere only at the ``last`` attempt."""
+        """Open the mount; None if the path leads elsewhere. Raises OSError; if the path leads
+        nowhere, only at the ``last`` attempt."""
         self._seen.mount_id = None
         try:
-            # The kernel prints mount points without symlinks. Where there is one on the way now,
+            # The kernel prints mount points without symlinks. If there is one in the path now,
             # somebody has put it there, and root does not follow it.
             fd = walk.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -181,8 +180,8 @@ class Probe:
         return place
 
     def _become_user(self, fd: int) -> None:
-        """On a FUSE filesystem that lets only its user in, be that user from here on: root's own
-        calls would all be refused."""
+        """Become the user that a FUSE filesystem was mounted for, for good, if it lets nobody else
+        in: it would refuse all of root's own calls."""
         request = self._request
         ids = request.fixed or (request.owner if request.as_owner else None)
         if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
@@ -215,8 +214,8 @@ class Probe:
             self._seen.mount_id = buffer.stx_mnt_id
 
     def _read_as_owner(self, fd: int) -> None:
-        """Read a batch of entries as whoever is to be let in; directories only: a bind-mounted file
-        has none."""
+        """Read a batch of entries as the user that should be let in; in directories only: a
+        bind-mounted file has none."""
         if not self._is_the_directory():
             return
         earlier = self._seen.denied
@@ -224,7 +223,8 @@ class Probe:
         def read() -> None:
             self._read(fd)
 
-        # Where it cannot be him (user namespace, no CAP_SETUID), as far as the caller may.
+        # If this process cannot act as that user (user namespace, no CAP_SETUID), it acts as the
+        # caller.
         self._take(Step.READ, lambda: self._acting(read, lambda error: read()))
         if self._refused_read and self._decides_alone:
             self._seen.denied = None
@@ -234,17 +234,16 @@ class Probe:
             self._seen.denied = None  # the filesystem did answer
             self._seen.mark(NOT_OWNER)
         elif earlier and self._read_worked:
-            self._seen.denied = None  # root was refused a look, the owner was not (root_squash): he decides
+            self._seen.denied = None  # root was refused, the owner was not (root_squash): the owner decides
 
     def _is_the_directory(self) -> bool:
-        """Whether there is anything to read or write: not in a bind-mounted file, nor in another
-        mount. Its type may not be known."""
+        """Whether this is a directory of the mount, or may be (its type may not be known), and not
+        a bind-mounted file or another mount."""
         return not self._wrong_mount() and (self._seen.stat is None or stat.S_ISDIR(self._seen.stat.stx_mode))
 
     @property
     def _owner(self) -> Optional[tuple[int, int]]:
-        """Whom the mount belongs to, as far as that is known, where it is he who is to be let
-        in."""
+        """The owner of the mount, if the owner should be let in, and as far as he is known."""
         request, seen = self._request, self._seen.stat
         if request.fixed or not request.as_owner:
             return None
@@ -252,38 +251,38 @@ class Probe:
 
     @property
     def _is_stranger(self) -> bool:
-        """It is the owner's door, and maybe it is not he who was refused, because this process
-        could not be him: that says nothing. Where it is enough that root gets in, its own refusal
-        counts."""
+        """Whether a refusal says nothing: the owner should be let in, but perhaps somebody else was
+        refused, because this process could not act as him. If it is enough that root gets in, its
+        own refusal counts."""
         if self._request.root_decides and self._acts:
             return False
         return self._owner is not None and (self._seen.acted != self._owner[0] or self._is_unmapped)
 
     @property
     def _is_unmapped(self) -> bool:
-        """Whether the owner may be somebody whose id is not mapped here (user namespaces, idmapped
-        mounts), or is another one here."""
+        """Whether the owner's id may not be mapped here, or be another user's here (user
+        namespaces, idmapped mounts)."""
         return self._owner is not None and (self._owner[0] == privilege.UNMAPPED or self._is_foreign)
 
     @property
     def _is_foreign(self) -> bool:
-        """Whether the user that the mount table names may be another one for this process: it names
-        him as he is known in the user namespace where FUSE was mounted (fuse_show_options), which a
-        container need not share."""
+        """Whether the user ID in the mount table may mean another user to this process: it is the
+        ID in the user namespace where FUSE was mounted (fuse_show_options), which a container need
+        not share."""
         request = self._request
         return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
 
     @property
     def _decides_alone(self) -> bool:
-        """Whether it counts if this process itself gets in: the ticket of the one it acted as is
-        not ours to use, or who that is is not known here."""
+        """Whether it is enough if this process itself gets in: the ticket of the user that it acted
+        as is not ours to use, or that user is not known here."""
         return (
             (self._request.root_decides or self._is_unmapped) and not self._private and self._seen.acted != os.geteuid()
         )
 
     @property
     def _ids(self) -> Optional[tuple[int, int]]:
-        """Whom to act as from here on; None: as this process is."""
+        """The user to act as from here on; None: as this process is."""
         ids = self._request.fixed or self._owner
         return None if ids is None or ids[0] == os.geteuid() or not self._acts or self._private else ids
 
@@ -303,8 +302,8 @@ class Probe:
         self._read_worked = True
 
     def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
-        """Do something as whoever is to be asked; ``impossible`` is done instead where this process
-        cannot act as him."""
+        """Do ``action`` as the user that should be let in; do ``impossible`` instead if this
+        process cannot act as that user."""
         ids = self._ids
         if ids is None:
             return action()
@@ -326,7 +325,7 @@ class Probe:
         )
 
     def _identify(self, fd: int) -> None:
-        """Which mount is it? Procfs knows it from the descriptor alone, without a question to the
+        """Find out which mount a descriptor is of. Procfs knows that without asking the
         filesystem."""
         try:
             with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
@@ -336,11 +335,10 @@ class Probe:
 
 
 def _open_directory(fd: int) -> int:
-    """Open for reading what a descriptor is of, with no name looked up but ".". Raises OSError.
+    """Open the directory of a descriptor for reading; no name but "." is looked up. Raises OSError.
 
-    Reading would move its access time: a disk would be woken for that each minute. O_NOATIME is for
-    the owner and root (EPERM for others, open(2)); a server that is handed it may know nothing of
-    it."""
+    Reading would change its access time, and wake a disk for that each minute. O_NOATIME is for the
+    owner and root (EPERM for others, open(2)); a server that gets it may not know it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
@@ -351,11 +349,11 @@ def _open_directory(fd: int) -> int:
 
 
 def _forget_listing(directory: int) -> None:
-    """Have the next look at an open directory of a FUSE filesystem asked of its daemon.
+    """Make the kernel ask a FUSE daemon at the next reading of an open directory.
 
-    It may let the kernel keep what it has listed (FOPEN_CACHE_DIR), and it does so where it needs
-    no opening of directories: from then on nobody asks it any more (fuse_readdir_cached in
-    fs/fuse/readdir.c), alive or not. It starts anew where a page is gone."""
+    The daemon may let the kernel keep a listing (FOPEN_CACHE_DIR), and does so if it needs no
+    opening of directories: from then on the kernel no longer asks it, alive or not
+    (fuse_readdir_cached in fs/fuse/readdir.c). The kernel starts anew if a page is gone."""
     try:
         os.posix_fadvise(directory, 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:
@@ -363,6 +361,6 @@ def _forget_listing(directory: int) -> None:
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
-    """Probe a mount: the frame of the answer, and whether this process is used up by it."""
+    """Probe a mount: the frame of the answer, and whether this process can serve no other probe."""
     probe = Probe(request, note, parent)
     return probe.run(), probe.used_up

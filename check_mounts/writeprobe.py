@@ -1,23 +1,23 @@
-"""The write probe of one mount: a file is made, written, read back and removed. Runs in a worker
-that serves nothing else after it.
+"""The write probe of one mount: a file is made, written, read back and removed. It runs in a worker
+that serves no other request after it.
 
-Import budget: that of probe. Off unless asked for (``--write``), and only where the reading steps
-have been answered.
+Import budget: that of probe. It is off unless asked for (``--write``), and comes only after the
+reading steps have been answered.
 
-- The file's name is unpredictable, O_EXCL and O_NOFOLLOW: who owns the directory can neither lead
-  it elsewhere nor have something of his overwritten. Everything below the mount point is done as
-  the owner, so root does nothing in a directory that a user controls.
+- The file's name is unpredictable, and it is opened with O_EXCL and O_NOFOLLOW: the owner of the
+  directory can neither lead it elsewhere nor have another file overwritten. Everything below the
+  mount point is done as the owner, so root does nothing in a directory that a user controls.
 - fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read
   back, or nothing would be proven.
 - The name is remembered before the file is made, so that the next run can remove what a killed
   worker has left, and nothing else.
-- That comes first, and is forgotten then, before another name is remembered. So a directory whose
-  writes hang has one file left in it and one name remembered, however often it is tried. The name
-  is never used again: who has seen it could be there before us.
+- A file that was left is removed first, and its name forgotten, before another name is remembered.
+  So a directory whose writes hang has one file left in it and one name remembered, however often it
+  is tried. The name is never used again: a user who has seen it could be there before us.
 
-While a file is being made on a server that has just died, the kernel keeps the root directory's
-lock, and others who look up a new name there wait with us. That is why the reading steps come
-first, and why it is not the default."""
+While a file is being made on a server that has just died, the kernel keeps the lock of the root
+directory, and other processes that look up a new name there wait with this one. That is why the
+reading steps come first, and why writing is not the default."""
 
 from __future__ import annotations
 
@@ -36,32 +36,31 @@ from check_mounts.probe import Ended, Probe, Request
 
 PREFIX = ".check_mounts-"
 SIZE = 4096
-# Where more was left, so many files at least are removed each time, or there would never be fewer
-# of them; and more of them if that takes no longer than this, in seconds. Each one costs a round
-# trip of the time that is there for the probe.
+# The least number of left files that are removed each time, or there would never be fewer of them;
+# and more if that takes no longer than this, in seconds. Each one costs the probe a round trip.
 _REMOVED, _TIDYING = 2, 0.05
-# How many files that cannot be removed although their server answers are remembered in the hope of
-# better days. Until then no more are made: one that only takes (append-only directories, drop
-# boxes, archives that keep all) would be filled with them.
+# How many files that cannot be removed, although their server answers, stay remembered in the hope
+# that they can be removed later. Until then no more are made: a directory that only takes files
+# (append-only directories, drop boxes, archives that keep all) would be filled with them.
 _UNREMOVABLE = 4
 
 
 class Memory(Protocol):
-    """Where the names of files are remembered that have not been removed yet
+    """The memory of files that have not been removed yet
     (:class:`check_mounts.promises.Promises`)."""
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
-        """Remember that a file with this token is about to be made in this directory."""
+        """Remember a file with this token, which is about to be made in this directory."""
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """(what it is remembered as, token) of the files that others have left there."""
+        """(what it is remembered as, token) of each file that other workers have left there."""
 
     def kept(self, path: str) -> None:
         """Forget a file that is gone."""
 
 
 class WriteProbe(Probe):
-    """One write probe. Its outcome has the steps from CREATE on, and look-up and statx."""
+    """One write probe. Its outcome has look-up, statx and the steps from CREATE on."""
 
     def __init__(
         self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
@@ -74,15 +73,15 @@ class WriteProbe(Probe):
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
         if self._seen.denied is None and self._seen.stat is not None and self._is_the_directory():
-            # A write beyond the limit of file sizes that our caller has set is an error, and not
-            # the end.
+            # A write beyond the caller's limit of file sizes must be an error, not the end of this
+            # process.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             self._write_as_owner(fd, self._seen.stat)
             self._doubt(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """Any error of writing ends the probe, and the first one is the one that is told. Raises
-        Ended."""
+        """Sort out the error of a step: any error of writing ends the probe, and the first one is
+        reported. Raises Ended."""
         if not step.writes:
             return super()._sort_out(step, number)
         if self._seen.failed is None and self._seen.denied is None:
@@ -93,8 +92,8 @@ class WriteProbe(Probe):
         raise Ended
 
     def _doubt(self, fd: int) -> None:
-        """A stale handle may be that of our file, which somebody has removed on the server: the
-        root directory's own is asked."""
+        """Check a stale file handle against that of the root directory: it may be the handle of our
+        file, which somebody has removed on the server."""
         failed, seen, self._seen.stat = self._seen.failed, self._seen.stat, None
         if failed is not None and failed[1] == errno.ESTALE:
             try:
@@ -107,8 +106,8 @@ class WriteProbe(Probe):
         self._seen.stat = self._seen.stat or seen
 
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
-        """As the owner or not at all: root writes nothing into a directory that is somebody
-        else's."""
+        """Write as the owner or not at all: root writes nothing into a directory of somebody
+        else."""
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
@@ -116,7 +115,7 @@ class WriteProbe(Probe):
                 return
             promise = self._memory.promise(token, directory)
         except OSError as error:
-            # The memory's trouble, not the mount's.
+            # This is the memory's fault, not the mount's.
             self._seen.failed = (Step.CREATE, error.errno or errno.EIO)
             self._seen.mark(UNREMEMBERED)
             return
@@ -130,8 +129,8 @@ class WriteProbe(Probe):
                 self._forget(promise)
 
     def _has_kept(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
-        """Whether there is too much already that cannot be removed; then that is the probe's
-        result."""
+        """Remove the files that were left. Whether too many of them cannot be removed: then that is
+        the result of the probe."""
         began = monotonic()
         number = self._remove_leftovers(fd, leftovers)
         if number:
@@ -144,9 +143,9 @@ class WriteProbe(Probe):
         return bool(number)
 
     def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> int:
-        """What workers that were killed have left, one by one: what is gone is forgotten even if
-        the next one hangs. Gives the errno of one that cannot be removed, if there are too many of
-        them."""
+        """Remove, one by one, the files that killed workers have left: a removed file is forgotten
+        even if the next one hangs. Returns the errno of one that cannot be removed, if there are
+        too many of them, else 0."""
         removed = kept = last = 0
         began = monotonic()
         for path, token in leftovers:
@@ -164,8 +163,8 @@ class WriteProbe(Probe):
         return last if kept >= _UNREMOVABLE else 0
 
     def _remove_one(self, fd: int, token: str) -> Optional[int]:
-        """0 where it is gone, or the errno that keeps it; None where this process cannot act as the
-        owner."""
+        """Remove a left file. Returns 0 if it is gone, the errno that keeps it, or None if this
+        process cannot act as the owner."""
         numbers: list[int] = []
 
         def remove() -> None:
@@ -180,11 +179,11 @@ class WriteProbe(Probe):
         try:
             self._memory.kept(promise)
         except OSError:
-            pass  # remembered for nothing; what was measured is not lost over that
+            pass  # it stays remembered for nothing; the measurement is not lost over that
 
     def _refuse(self, error: OSError) -> None:
-        """It cannot be done as the owner: that is our inability (EPERM without CAP_SETUID, EINVAL
-        of an id that is not mapped)."""
+        """Note that this process cannot act as the owner (EPERM without CAP_SETUID, EINVAL for an
+        id that is not mapped): that is no fault of the mount."""
         self._seen.errnos[Step.CREATE - 1] = error.errno or errno.EPERM
         self._seen.mark(NOT_OWNER)
 
@@ -229,12 +228,12 @@ class WriteProbe(Probe):
         except OSError as error:
             if error.errno not in NOT_OFFERED:
                 raise
-            self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered: what is read back says more
+            self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered; reading back says more
 
     def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
-        """What was read back is not what was written. The owner could have written to our file, but
-        not to one that has no name, and nobody but root writes to root's, unless its mode lets
-        others (vfat and cifs show any file as they were told at mount)."""
+        """Whether nobody else can have caused that the data read back differs. The owner could have
+        written to our file, but not to a file without a name; and only root writes to root's file,
+        unless its mode lets others (vfat and cifs show any file as they were told at mount)."""
         try:
             file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
         except OSError:
@@ -255,7 +254,7 @@ def _create(fd: int, token: str) -> int:
 
 
 def _is_ours_alone(file: int) -> bool:
-    """Whether nobody else can open a file for writing."""
+    """Whether nobody else can open this file for writing."""
     try:
         return not os.fstat(file).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     except OSError:
@@ -263,8 +262,8 @@ def _is_ours_alone(file: int) -> bool:
 
 
 def _remove_leftover(fd: int, token: str) -> int:
-    """0 where it is gone. Where it cannot be removed now it stays remembered, and the errno says
-    why."""
+    """Remove a left file. Returns 0 if it is gone; else the errno says why, and the file stays
+    remembered."""
     try:
         os.unlink(PREFIX + token, dir_fd=fd)
     except (FileNotFoundError, IsADirectoryError):  # somebody has put a directory in its place
@@ -277,7 +276,7 @@ def _remove_leftover(fd: int, token: str) -> int:
 def _close(file: int) -> None:
     try:
         os.close(file)
-    except OSError:  # what could be told here (ENOSPC, EDQUOT: close(2)), fsync has told
+    except OSError:  # fsync has already told what close could (ENOSPC, EDQUOT: close(2))
         pass
 
 
@@ -285,7 +284,7 @@ def _put(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         written = os.write(file, view)
-        if written == 0:  # nobody says why; a server of FUSE may, and would for ever
+        if written == 0:  # without a reason; a FUSE server may do that, and would forever
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         view = view[written:]
 
@@ -301,5 +300,5 @@ def _reads_back(file: int, data: bytes) -> bool:
 def answer(
     request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
 ) -> tuple[bytes, bool]:
-    """Write to a mount: the frame of the answer; this process is used up by it."""
+    """Write to a mount: the frame of the answer. This process can serve no other probe after it."""
     return WriteProbe(request, device, memory, note, parent).run(), True
