@@ -25,6 +25,7 @@ STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
 VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
+_MOST_SECONDS = 366 * 86400.0  # as values.MOST_SECONDS, which is too much to import here
 _VERBOSITIES = 4
 # 100,000 mounts may need this much at -vvv. A larger file is not ours, and must not fill the
 # memory.
@@ -202,8 +203,10 @@ def _seconds(word: str) -> float:
         value = float(word) if not word.strip("0123456789.") else 0.0
     except ValueError:
         value = 0.0
-    if not 0 < value < _INFINITE:
+    if not value > 0:
         raise Refused(f"argument --max-age: '{_shown(word)}' is not a positive number of seconds")
+    if value > _MOST_SECONDS:
+        raise Refused(f"argument --max-age: '{_shown(word)}' is more than a year")
     return value
 
 

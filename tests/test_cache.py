@@ -485,13 +485,13 @@ def test_what_nobody_expects_is_unknown(status: Path) -> None:
                         b"+1",
                         b" 1",
                         b"1_0",
-                        b"9" * 400,
                     )
                 ),
                 ("\u0661".encode(), "\u0661"),
                 (b"1|\n\xff", "1\\174\\012\\377"),
             ]
         ),
+        (["--max-age=" + "9" * 400], f"argument --max-age: '{'9' * 400}' is more than a year"),
         (["--max-age=-1"], "argument --max-age: '-1' is not a positive number of seconds"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from check_mounts import config_text, extra_opts, option_parser, text, values
+from check_mounts import cache, config_text, extra_opts, option_parser, text, values
 from check_mounts.configuration import LIMITS
 from check_mounts.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.refusals import ConfigError, UsageError
@@ -108,6 +108,17 @@ def test_the_command_line_and_a_section_agree(option: Option) -> None:
 def test_most_keys_of_a_section_are_understood_as_on_the_command_line() -> None:
     others = {name for name in MOUNT_KEYS if name in BY_NAME} - {option.name for option in SAME}
     assert others == {"warning", "critical", "write", "expect", "expect-ro"}
+
+
+def test_the_reader_of_the_result_understands_seconds_alike() -> None:
+    """It has a parser of its own, because importing this one takes too long."""
+    for word in [*HOSTILE, "31622400", "31622401", "1.2.3", ".", "1."]:
+        if len(word) < 100:  # the reader shows the whole word
+            value, why = of_command_line(BY_NAME["max-age"], word)
+            try:
+                assert cache._seconds(word) == value, word
+            except cache.Refused as error:
+                assert value is None and str(error).startswith("argument --max-age: "), (word, why)
 
 
 @pytest.mark.parametrize(
