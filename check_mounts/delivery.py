@@ -259,11 +259,15 @@ class Courier:
         if lane.held_up is not None:
             return self._failed(lane, results, lane.held_up)
         try:
-            lane.delivery = Delivery([lane.destination], results, self._seconds)
+            delivery = Delivery([lane.destination], results, self._seconds)
         except OSError as error:
             return self._failed(lane, results, str(error.strerror))
-        lane.given, lane.waiting = results, None
-        self._epoll.register(lane.delivery.fileno(), select.EPOLLIN)
+        try:
+            self._epoll.register(delivery.fileno(), select.EPOLLIN)
+        except OSError as error:  # no memory
+            lane.stuck = delivery.finish()[1]
+            return self._failed(lane, results, str(error.strerror))
+        lane.delivery, lane.given, lane.waiting = delivery, results, None
 
     def _ended(self, lane: _Lane, delivery: Delivery) -> None:
         ((receipt,), lane.stuck) = self._close(delivery)

@@ -74,17 +74,26 @@ class MetricsFile:
         why = self._home.may_hang("--metrics")
         if why is None:
             try:
-                # With our groups, so that the worker may write wherever we may.
-                self._pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
+                self._pool = self._open_pool()
             except OSError as error:
                 why = str(error.strerror)
         if self._pool is None:
             self._tell(self._path, why)
             return
         self._latest = after(_LONGEST_WRITE + workers.TO_BEGIN)
-        self._epoll.register(self._pool.fileno(), select.EPOLLIN)
         self._pool.submit(0)
         self._go_on(self._pool)
+
+    def _open_pool(self) -> workers.Pool:
+        """Raises OSError."""
+        # With our groups, so that the worker may write wherever we may.
+        pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
+        try:
+            self._epoll.register(pool.fileno(), select.EPOLLIN)
+        except OSError:  # no memory
+            pool.close()
+            raise
+        return pool
 
     def _go_on(self, pool: workers.Pool, until: Monotonic = PAST) -> None:
         event = next(iter(pool.wait(until)), None)

@@ -66,8 +66,12 @@ class Passes:
         probing = checking.begin(options, table, chosen, lost=self._lost)
         keys = {mount.identity for mount in chosen.selected}
         fd = probing.fileno()
+        try:
+            self._epoll.register(fd, select.EPOLLIN)
+        except OSError:  # no memory
+            probing.abandon("a lack of memory")
+            raise
         self._under_way[fd] = UnderWay(probing, keys, whole, boottime())
-        self._epoll.register(fd, select.EPOLLIN)
 
     def fileno(self) -> int:
         """A descriptor that is readable once a pass has something to do."""

@@ -164,11 +164,14 @@ class Endings:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
             except (AttributeError, OSError):  # looked at every second instead; also one that has ended already
                 continue
-            if fd >= _descriptors() - _KEPT_FREE:
+            try:
+                if fd < _descriptors() - _KEPT_FREE:
+                    self._epoll.register(fd, select.EPOLLIN)
+                    self._pidfds[pid] = fd
+            except OSError:  # no memory: looked at every second, too
+                pass
+            if pid not in self._pidfds:
                 os.close(fd)
-                continue
-            self._pidfds[pid] = fd
-            self._epoll.register(fd, select.EPOLLIN)
 
     def step(self, until: Monotonic = PAST) -> None:
         """Reap and forget the processes that have ended."""

@@ -277,6 +277,22 @@ def test_other_destinations_from_now_on(tmp_path: Path) -> None:
     assert (daemon.receipts, daemon.courier.due, daemon.courier.counts()) == ([], NEVER, [])
 
 
+class _NoMemory:
+    def register(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_a_delivery_that_cannot_be_waited_for_is_tried_again(tmp_path: Path) -> None:
+    daemon = Daemon(Elsewhere("good", into(tmp_path / "out")), timeout=1000)
+    epoll, daemon.courier._epoll = daemon.courier._epoll, _NoMemory()  # type: ignore[assignment]
+    daemon.courier.offer(numbered(1), {})
+    daemon.courier.step()
+    assert [receipt.error for receipt in daemon.receipts] == ["Cannot allocate memory"]
+    daemon.courier._epoll = epoll
+    daemon.until(lambda: daemon.courier.counts() == [("good", 1, 1)])
+    daemon.courier.close()
+
+
 @pytest.mark.root
 def test_a_worker_that_cannot_be_killed_is_the_only_one(fuse: Fuse) -> None:
     """The file of a destination, a certificate for instance, lies on what hangs."""
