@@ -111,7 +111,7 @@ class WriteProbe(Probe):
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
-            if self._has_kept(fd, self._memory.broken_promises(directory)):
+            if self._tidy(fd, self._memory.broken_promises(directory)):
                 return
             promise = self._memory.promise(token, directory)
         except OSError as error:
@@ -128,9 +128,9 @@ class WriteProbe(Probe):
             if not self._left:
                 self._forget(promise)
 
-    def _has_kept(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
-        """Remove the files that were left. Whether too many of them cannot be removed: then that is
-        the result of the probe."""
+    def _tidy(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
+        """Remove the files that were left. Returns whether too many of them cannot be removed: then
+        that is the result of the probe."""
         began = monotonic()
         number = self._remove_leftovers(fd, leftovers)
         if number:

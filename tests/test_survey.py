@@ -25,7 +25,8 @@ def _take(
     again = parsed if later is None else mounttable.parse(later)
     chosen = selection.select(parsed[0], filters or selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
-    return survey.take(survey.Pass(parsed, chosen, asking.Settings(**settings), registry), lambda: again)  # type: ignore[arg-type]
+    how = asking.Settings(**settings)  # type: ignore[arg-type]
+    return survey.take(survey.Pass(parsed, chosen, how, registry), lambda: again)
 
 
 @pytest.mark.parametrize(
