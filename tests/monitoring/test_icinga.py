@@ -428,7 +428,7 @@ def test_what_sudo_refuses_is_a_warning(icinga: Icinga) -> None:
         icinga.call("POST", "/v1/objects/services", {**name, "attrs": {"vars.mounts_timeout": 5}})
     assert (result["state"], result["output"].strip()) == (WARNING, "sudo: a password is required")
     readme = " ".join((SHIPPED / "README.md").read_text().split())
-    assert "`sudo: a password is required`, and WARNING" in readme
+    assert "`sudo: a password is required` and WARNING" in readme
 
 
 def test_direct_without_privileges(icinga: Icinga, mounts: Mounts, only: Callable[..., None]) -> None:

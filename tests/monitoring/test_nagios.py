@@ -178,7 +178,7 @@ def hung(fuse: Fuse) -> Path:
 
 
 def without_times(text: str) -> str:
-    return re.sub(r"in [0-9.]+ s", "", text)
+    return re.sub(r"in [0-9.]+ s| \(as of \d+ s ago\)", "", text)
 
 
 def halves(text: str) -> tuple[str, str]:
