@@ -119,6 +119,11 @@ def test_nagiosplugin_is_imported_in_one_place(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_prometheus_client_is_imported_in_one_place(module: str) -> None:
+    assert ("prometheus_client" in _imports(module)[1]) == (module == "metrics")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_no_subprocess_thread_or_library_that_stats(module: str) -> None:
     assert not _imports(module)[1] & {
         "subprocess",

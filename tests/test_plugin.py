@@ -34,7 +34,8 @@ def finding(
     point: bytes, condition: Condition, detail: str = "", latency: Optional[float] = 0.012, **kind: bytes
 ) -> Finding:
     after = 5.0 if detail.startswith("after ") else None  # given up by this pass, as the detail says
-    return Finding(point, mount(point, **kind), condition, detail, Outcome(), latency, after=after)  # type: ignore[arg-type]
+    where = mount(point, **kind)  # type: ignore[arg-type]
+    return Finding(point, where, condition, detail, Outcome(), latency, after=after)
 
 
 def survey(*findings: Finding, **members: object) -> Survey:

@@ -45,13 +45,15 @@ def finding(
     point: bytes, condition: Condition = Condition.OK, detail: Optional[str] = None, **members: object
 ) -> Finding:
     words = DETAIL.get(condition, "why") if detail is None else detail
-    return Finding(point, mount(point), condition, words, Outcome(), 0.012, after=_after(words), **members)  # type: ignore[arg-type]
+    members["after"] = _after(words)
+    return Finding(point, mount(point), condition, words, Outcome(), 0.012, **members)  # type: ignore[arg-type]
 
 
 def hung(number: int, detail: str = "after 5 s", **members: object) -> Finding:
     point = b"/home/u%d" % number
     there = mount(point, b"filer1:/u%d" % number, b"nfs4", number)
-    return Finding(point, there, Condition.TIMED_OUT, detail, None, 5.0, after=_after(detail), **members)  # type: ignore[arg-type]
+    members["after"] = _after(detail)
+    return Finding(point, there, Condition.TIMED_OUT, detail, None, 5.0, **members)  # type: ignore[arg-type]
 
 
 def bad_line(number: int, file: str = "/etc/fstab", why: str = "it has no filesystem type") -> Finding:

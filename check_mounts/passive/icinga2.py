@@ -12,9 +12,10 @@ was measured a while ago says when."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import text
@@ -64,15 +65,8 @@ class Icinga2:
                 except Undelivered as error:
                     failures.append(f"{records.label(result)}: {error}")
                     continue
-                try:
+                with _after(number, len(results)):
                     answer = connection.post(_PATH, body, headers)
-                except Undelivered as error:
-                    if number == 0:
-                        raise
-                    # Each result needs a round trip: they were too many for the time, or the server
-                    # went away. It has not refused the rest, so another attempt makes sense, and
-                    # does no harm to those that have arrived.
-                    raise Undelivered(f"{error}, after {number} of {len(results)} results") from None
                 why = refusal(answer, result, secrets)
                 if answer.status == 401:  # the answer to all the others, too
                     raise Undelivered(why or "")
@@ -81,6 +75,21 @@ class Icinga2:
                     for_now = for_now or is_for_now(answer)
         if failures:
             raise records.summed_up(failures, len(results), for_now)
+
+
+@contextlib.contextmanager
+def _after(number: int, total: int) -> Iterator[None]:
+    """Says how many results the server has dealt with before it failed.
+
+    Each result needs a round trip: they were too many for the time, or the server went away. It has
+    not refused the rest, so another attempt makes sense, and does no harm to those that have
+    arrived."""
+    try:
+        yield
+    except Undelivered as error:
+        if number == 0:
+            raise
+        raise Undelivered(f"{error}, after {number} of {total} results") from None
 
 
 def destination(rest: str, settings: Settings) -> Icinga2:
