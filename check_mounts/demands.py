@@ -98,8 +98,8 @@ def _compared(
 ) -> Optional[Results]:
     if not declarations:
         return None
-    # A run without declarations does not load the comparison. With some, cli has loaded it before
-    # anything was probed: an import that fails must not lose the findings.
+    # A run without declarations does not load the comparison. With some, settled has loaded it
+    # before anything was probed: an import that fails must not lose the findings.
     from check_mounts import compare
 
     mounts = mounted_now()

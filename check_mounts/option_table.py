@@ -119,14 +119,17 @@ def _choosing(name: str, group: Group, what: str, *choices: str) -> Option:
 
 
 def _latency(name: str, short: str) -> Option:
-    words = f"latency in seconds outside of which is {name.upper()}, of the whole probe or of one step (repeatable)"
+    words = (
+        f"{name.upper()} where the seconds of the whole probe, or of one step, are outside of this range (repeatable)"
+    )
     return Option(
         name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.latency
     )
 
 
 def _capacity(what: str, example: str, name: str, state: str) -> Option:
-    words = f"{what} used in percent, or free ({example}), outside of which is {state.upper()}"
+    amount = f"the percentage of {what} in use, or the free amount ({example}),"
+    words = f"{state.upper()} where {amount} is outside of this range"
     return Option(name, Group.JUDGING, words, "", "RANGE", values.capacity, in_mount=values.capacity)
 
 
@@ -148,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
     _selecting("include-source", "only mounts of this source (repeatable)", values.pattern),
     _selecting("exclude-source", "no mounts of this source (repeatable)", values.pattern),
     Option("remote", Group.SELECTION, "network filesystems only"),
-    Option("user-mounts", Group.SELECTION, "FUSE mounts of unprivileged users, too"),
+    Option("user-mounts", Group.SELECTION, "also FUSE mounts of unprivileged users"),
     _choosing(
         "autofs", Group.SELECTION,
         "autofs triggers: leave them alone (default), or have them mounted and probe what comes", "skip", "probe",
@@ -160,17 +163,17 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "fstab", Group.DEMANDS,
-        f"what fstab declares should be mounted, and mounted so (default: {DEFAULT_FSTAB}); write --fstab=FILE",
+        f"expect the mounts that fstab declares, as it declares them (default: {DEFAULT_FSTAB}); write --fstab=FILE",
         metavar="FILE", parse=str, left_out=DEFAULT_FSTAB,
     ),
-    Option("systemd", Group.DEMANDS, "so should the mount and automount units that systemd wants"),
+    Option("systemd", Group.DEMANDS, "expect the mount and automount units that systemd wants"),
     Option(
         "expect", Group.DEMANDS,
-        "so should this: MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]... (repeatable)",
+        "expect this mount: MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]... (repeatable)",
         metavar="SPEC", parse=values.expected_mount, repeatable=True, in_mount=values.boolean,
     ),
     Option(
-        "expect-ro", Group.DEMANDS, "these mount points should be read-only (repeatable)",
+        "expect-ro", Group.DEMANDS, "expect these mount points to be read-only (repeatable)",
         metavar="GLOB", parse=values.path_glob, repeatable=True, in_mount=values.boolean,
     ),
     Option(
@@ -188,11 +191,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="[SECTION][@FILE]", parse=str, repeatable=True, left_out="", scope=Scope.COMMAND_LINE,
     ),
     Option(
-        "timeout", Group.PROBING, "for one mount (default: 5)", "-t", "SECONDS", values.seconds, 5.0,
+        "timeout", Group.PROBING, "time limit for one mount (default: 5)", "-t", "SECONDS", values.seconds, 5.0,
         in_mount=values.seconds,
     ),
     Option(
-        "deadline", Group.PROBING, "for the whole run (default: 4 more than the timeout)",
+        "deadline", Group.PROBING, "time limit for the whole run (default: 4 more than the timeout)",
         metavar="SECONDS", parse=values.seconds,
     ),
     Option(
@@ -211,7 +214,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that do not answer"),
     Option(
-        "state-dir", Group.PROBING, "where stuck probes are remembered (default for root: /run/check_mounts)",
+        "state-dir", Group.PROBING, "the directory that remembers stuck probes (default for root: /run/check_mounts)",
         metavar="DIR", parse=str,
     ),
     _latency("warning", "-w"),
@@ -240,20 +243,21 @@ OPTIONS: tuple[Option, ...] = (
         metavar="BYTES", parse=values.whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
     ),
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
-    Option("debug", Group.OUTPUT, "say on stderr, or in the daemon's log, where in the program a defect was met"),
+    Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
     Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
     Option("help", Group.OUTPUT, "print this", "-h", scope=Scope.COMMAND_LINE),
     Option(
-        "daemon", Group.SERVICE, "check again and again, log to syslog, and keep the result for --cached",
+        "daemon", Group.SERVICE,
+        "run as a daemon: check again and again, log to syslog, and keep the result for --cached",
         scope=Scope.COMMAND_LINE,
     ),
-    _of_daemon("interval", "from one check to the next (default: 60)", "SECONDS", values.seconds, 60.0),
+    _of_daemon("interval", "time from one check to the next (default: 60)", "SECONDS", values.seconds, 60.0),
     Option(
         "foreground", Group.SERVICE, "do not detach, and log to stderr",
         scope=Scope.COMMAND_LINE, only_with=("daemon",),
     ),
     Option(
-        "cache", Group.SERVICE, f"where the result is kept (default: {cache.DEFAULT_PATH})",
+        "cache", Group.SERVICE, f"the file that keeps the result (default: {cache.DEFAULT_PATH})",
         metavar="FILE", parse=str, default=cache.DEFAULT_PATH, only_with=("daemon", "cached"),
     ),
     _of_daemon("metrics", "write metrics for node_exporter's textfile collector, too", "FILE.prom", str),
@@ -271,17 +275,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "submit", Group.SUBMISSION,
         "submit the result to command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT or nrdp:URL, too "
-        '(repeatable); passwords belong into the configuration, section [submit "DESTINATION"]',
+        '(repeatable); passwords belong in the configuration, section [submit "DESTINATION"]',
         metavar="DESTINATION", parse=str, repeatable=True,
     ),
-    _of_submission("submit-host", "as the result of this host (default: the host name)", "NAME", values.object_name),
     _of_submission(
-        "submit-service", "and of this service of the host (default: mounts)", "NAME", values.object_name, "mounts"
+        "submit-host", "submit it as the result of this host (default: the host name)", "NAME", values.object_name
     ),
-    _of_submission("submit-timeout", "for each destination (default: 5)", "SECONDS", values.seconds, 5.0),
+    _of_submission(
+        "submit-service", "submit it as the result of this service (default: mounts)",
+        "NAME", values.object_name, "mounts",
+    ),
+    _of_submission("submit-timeout", "time limit for each destination (default: 5)", "SECONDS", values.seconds, 5.0),
     Option(
         "per-mount", Group.SUBMISSION,
-        "a result for each mount as well, of the service 'mounts MOUNTPOINT', submitted or printed",
+        "also submit, or print, a result for each mount, of the service 'mounts MOUNTPOINT'",
     ),
 )  # fmt: skip
 
