@@ -48,7 +48,7 @@ class Causes:
 
     @property
     def busy(self) -> bool:
-        """Whether a server has not replied yet and still may."""
+        """Whether a server that has not replied yet still may."""
         return any(not examination.finished for examination in self._running)
 
     def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:

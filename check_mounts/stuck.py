@@ -103,7 +103,7 @@ class Registry:
             if slots:
                 self._prepare(slots)
             self.load()
-        except BaseException:  # no memory: then it is nobody's to close
+        except BaseException:  # no memory: then no caller can close it
             self.close(any_stuck=False)
             raise
 
@@ -289,8 +289,8 @@ class Registry:
 
     @property
     def remembers(self) -> bool:
-        """Whether there is a memory at all. Without one no write probe may run: nobody would remove
-        what it leaves."""
+        """Whether there is a memory at all. Without one no write probe may run: no run would remove
+        the file that it leaves."""
         return self._lines is not None
 
     def _mark(self, slot: int, mark: bytes) -> None:

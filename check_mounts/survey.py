@@ -4,8 +4,8 @@ A mount is probed once what it hangs from has answered, and once one representat
 superblock has. So a hung filesystem costs exactly one stuck process, however many bind mounts show
 it, and what is mounted below it is blocked, not an alarm (plan, gates, inquiry).
 
-This module never touches a mount. It hands requests to a pool of workers, waits for what comes
-back, and sees to it that a pass comes to its end with everything that it knows."""
+This module never touches a mount. It hands requests to a pool of workers, waits for their answers,
+and brings the pass to its end with everything that is known."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from check_mounts.stuck import Registry
 
 # How often to look whether the probe of a concurrent run has come back.
 _LOOK_AGAIN = 0.02
-# How much longer than its deadline a pass takes at most, where it was late itself.
+# How much longer than its deadline a pass may take if it was late itself, in seconds.
 _CATCH_UP = 0.25
-# After an error, in seconds: what fails each time does not take all of a processor until the
-# deadline.
+# The pause after an error, in seconds: an action that fails each time must not take all of a
+# processor until the deadline.
 _BREATH = 0.01
 
 
@@ -46,7 +46,7 @@ def take(
 ) -> Survey:
     """Carry out a pass and say what was found.
 
-    ``reread`` gives the mount table as it is then. ``interruption`` names a signal that has asked
+    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
     for the end. Raises nothing that a mount can cause."""
     interrupted = None
     while not under_way.done:
@@ -58,24 +58,24 @@ def take(
 
 
 class Left(NamedTuple):
-    """What a pass leaves behind: the children that have not ended although they got SIGKILL, which
-    are its owner's to reap, and what they were sent to."""
+    """The processes that a pass leaves behind: children that have not ended although they got
+    SIGKILL, which its owner must reap, and their probes."""
 
     pids: frozenset[int]
     probes: tuple[StuckProbe, ...]
 
 
 class _Guard:
-    """Does what may fail, and goes on: no memory, no descriptor, a module that cannot be loaded, a
-    defect of ours. What was measured is not lost over that, and the deadline ends what fails each
-    time. ``trouble`` is the last error, in words."""
+    """Goes on after an action that failed: no memory, no descriptor, a module that cannot be
+    loaded, a defect of ours. No measurement is lost over that, and the deadline ends an action that
+    fails each time. ``trouble`` is the last error, in words."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self.trouble = ""
 
     def attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Do it; if it fails, note that."""
+        """Do an action; if it fails, note that."""
         try:
             action()
         except Exception as error:
@@ -94,7 +94,7 @@ class Pass:
     several programs.
 
     ``place_now`` gives, in a worker, the path where a mount is by now, as
-    :func:`check_mounts.mounttable.place_now` does. ``left`` is what is left at the end."""
+    :func:`check_mounts.mounttable.place_now` does. ``left`` is known at the end."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Pass:
         wake_fd: Optional[int] = None,
         place_now: Optional[Callable[[Mount], Optional[bytes]]] = None,
     ) -> None:
-        """Raises OSError where this host lacks the means for a single worker."""
+        """Raises OSError if this host lacks the means for a single worker."""
         self.chosen = chosen
         self.book = Book(chosen)
         self.left = Left(frozenset(), ())
@@ -157,7 +157,7 @@ class Pass:
         self._go_on(until)
 
     def _go_on(self, until: Monotonic) -> bool:
-        """Whether anything has come."""
+        """Go on, and return whether anything has come."""
         attempt = self._guard.attempt
         attempt("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))
         something = bool(self._arrived)
@@ -209,14 +209,14 @@ class Pass:
         )
 
     def abandon(self, why: str) -> None:
-        """Give up what is open; what was found is of no interest. ``why`` names what cut the pass
-        short."""
+        """Give up what is open, and the findings with it. ``why`` names what cut the pass short."""
         self._end(why)
 
     def _catch_up(self) -> None:
-        """Read what the deadline has found in the pipes. If it is over for a while, because this
-        process was stopped or got no processor, what it has kept from being asked or timing out is
-        made up for: as long as answers come, and as it was late."""
+        """Read the answers that were in the pipes at the deadline. If the deadline passed a while
+        ago, because this process was stopped or got no processor, go on as long as answers come,
+        but no longer than it was late: mounts that it kept from being asked, or from timing out,
+        get their time."""
         quiet, now = PAST, monotonic()
         latest = Monotonic(now + min(_CATCH_UP, now - self._deadline))
         while self._is_open and now < latest:
@@ -228,8 +228,8 @@ class Pass:
                 break
 
     def _end(self, interrupted: Optional[str]) -> None:
-        """Give up what is open. The workers that did not answer are killed; their lines in the
-        registry stand already."""
+        """Give up what is open, and kill the workers that did not answer. Their lines are in the
+        registry already."""
         attempt, came = self._guard.attempt, interrupted or "the run's deadline"
         why = self._why_open(came)
         attempt("the last answers", lambda: self._arrived.extend(self._pool.last_answers()))
@@ -243,7 +243,7 @@ class Pass:
         attempt("the causes", lambda: self._causes.close(in_a_hurry=interrupted is not None))
 
     def _why_open(self, came: str) -> str:
-        """Why something has no answer yet."""
+        """The reason why requests have no answer yet."""
         if self._pool.trouble is not None:
             self.book.notes.append(f"workers could not be started: {self._pool.trouble}")
             return f"no worker could be started ({self._pool.trouble})"
@@ -251,10 +251,10 @@ class Pass:
         return f"{came} came first" + (f", after an error ({trouble})" if trouble else "")
 
     def _settle_stuck(self) -> None:
-        """Only a worker that did not heed SIGKILL is stuck; what else timed out leaves no process
-        behind."""
+        """Keep the process IDs of those workers that SIGKILL did not end; any other worker that
+        timed out leaves no process behind."""
         left, found = self.left.pids, self.book.findings
-        # What shares the fate of another mount has no outcome of its own.
+        # A mount that shares the fate of another one has no outcome of its own.
         lost = [_lost(each) for each in found.values() if each.stuck_pid in left and each.outcome]
         self.left = Left(left, tuple(lost))
         self._registry.promises.forget_long_gone(self._inquiry.plan.has_device)
@@ -265,8 +265,8 @@ class Pass:
                 found[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
     def _settled(self, reread: Callable[[], Table]) -> Settled:
-        """The findings in the light of the table as it is now; as they are where that cannot be
-        said.
+        """The findings, corrected by the mount table as it is now; unchanged if that cannot be
+        read.
 
         Which mount answers first is chance. The order of the mount table is the same from run to
         run, and so are the mounts that a verdict names first: a text that changes from check to
@@ -285,7 +285,7 @@ class Pass:
         return result
 
     def _explained(self, findings: list[Finding]) -> list[Finding]:
-        """The findings with their causes; without, where those cannot be told."""
+        """The findings with their causes; without them if those cannot be found."""
         result = findings
 
         def explain() -> None:
@@ -297,7 +297,7 @@ class Pass:
 
 
 def _lost(finding: Finding) -> StuckProbe:
-    """What the registry would say of a probe that has not come back."""
+    """The probe of a finding that has not come back, as the registry would have it."""
     mount, pid, outcome = finding.mount, finding.stuck_pid, finding.outcome
     assert mount is not None and pid is not None and outcome is not None
     step, since = outcome.step, Boottime(boottime() - (finding.latency or 0.0))
