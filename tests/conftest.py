@@ -20,6 +20,7 @@ from typing import Any, Optional, TypeVar
 import hypothesis
 import pytest
 
+from check_mounts import processes
 from check_mounts.delivery import Delivery
 from check_mounts.passive import Destination, Refused, Undelivered
 from check_mounts.passive import Result as Submitted
@@ -115,7 +116,8 @@ def undelivered(where: Destination, results: Sequence[Submitted], seconds: float
         while not delivery.done:
             delivery.step(delivery.due)
         (receipt,), left = delivery.finish()
-        assert receipt.error is not None and not left
+        assert receipt.error is not None
+        until(lambda: not processes.unreaped(left))
         return (Refused if receipt.reached else Undelivered)(receipt.error)
 
     return in_time(seconds + 0.5, attempt, attempts=2)
