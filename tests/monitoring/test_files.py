@@ -204,7 +204,10 @@ def test_cron_mails_what_is_wrong_with_the_set_up(stack: Stack, installed: Path,
         return done.stderr
 
     stack.write(CONFIGURATION, '[submit "nrdp:https://127.0.0.1/"]\ntoken = geheim\n')
-    refused = f"{CONFIGURATION} line 2: token: refused, because everybody can read the file (mode 0644): chmod o-r {CONFIGURATION}"
+    refused = (
+        f"{CONFIGURATION} line 2: token: refused, because everybody can read the file (mode 0644): "
+        f"chmod o-r {CONFIGURATION}"
+    )
     assert mailed(MONITOR="nsca:127.0.0.1") == f"check_mounts: not submitted: {refused}\n"
     stack.write(CONFIGURATION, "")
     missing = "argument --submit: icinga2: either 'user' and 'password' or 'certificate' is needed"
