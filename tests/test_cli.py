@@ -55,8 +55,8 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (
             ["--usage-warning", "110"],
-            "argument --usage-warning: '110' is not a range of percent used or of what is free: there is no "
-            "more than 100 %",
+            "argument --usage-warning: '110' is not a range of percent used or of what is free: more than "
+            "100 % is impossible",
         ),
         (
             ["--inodes-critical", "10X:"],
