@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from check_mounts import status_file
+from check_mounts.daemon import status_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"

@@ -14,7 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from check_mounts import asking, mounttable, selection, stuck, survey, syscalls
+from check_mounts import mounttable, selection
+from check_mounts.probing import asking, stuck, survey
+from check_mounts.system import syscalls
 
 MOUNTS = 1000
 ROUNDS = 7

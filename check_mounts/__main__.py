@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from check_mounts import notes
+    from check_mounts.guard import notes
 
 
 def _open_standard_descriptors() -> None:
@@ -40,7 +40,7 @@ def _main() -> int:
         arguments = sys.argv[1:]
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if "--debug" in options:
-            from check_mounts import defects
+            from check_mounts.guard import defects
 
             defects.say_to(defects.to_stderr)
         if "--cached" in options:
@@ -55,7 +55,7 @@ def _main() -> int:
 
 
 def _watched(arguments: "list[str]", options: "list[str]", check: "Callable[[list[str], notes.Notes], int]") -> int:
-    from check_mounts import watcher
+    from check_mounts.guard import watcher
 
     submits = any(option.startswith("--submit") for option in options)
 
@@ -80,7 +80,8 @@ def _check_unless_caught(
 ) -> int:
     """Check, in the child; where an earlier run is caught, report that instead."""
     _stop_collecting()
-    from check_mounts import caught, processes, syscalls, watcher
+    from check_mounts.guard import caught, watcher
+    from check_mounts.system import processes, syscalls
 
     try:
         syscalls.close_from(watcher.MEMORY_FD + 1)
@@ -113,7 +114,7 @@ def _print_cached(arguments: "list[str]", noted: "notes.Notes") -> int:
 
 
 def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
-    from check_mounts.signals import Interrupts
+    from check_mounts.system.signals import Interrupts
 
     interrupts = Interrupts()
     noted.step("looking for the libraries of Python")
@@ -127,13 +128,13 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
 def _serve(arguments: "list[str]", foreground: bool) -> int:
     """Run the daemon. Another process first reads and loads what its start reads and loads, for
     that may hang."""
-    from check_mounts import notes, starting
-    from check_mounts.signals import Interrupts
+    from check_mounts.guard import notes, starting
+    from check_mounts.system.signals import Interrupts
 
     interrupts = Interrupts()
 
     def rehearse() -> bytes:
-        from check_mounts import reading
+        from check_mounts.system import reading
 
         reading.step("looking for the libraries of Python")
         _add_site_packages()
@@ -153,7 +154,7 @@ def _serve(arguments: "list[str]", foreground: bool) -> int:
 
 def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:
     _stop_collecting()
-    from check_mounts import notes
+    from check_mounts.guard import notes
 
     return check(arguments, notes.Notes())
 
@@ -176,7 +177,7 @@ def _add_site_packages() -> None:
 
 
 def _give_up(error: BaseException) -> int:
-    defects = sys.modules.get("check_mounts.defects")  # where nothing has loaded it, nothing listens
+    defects = sys.modules.get("check_mounts.guard.defects")  # where nothing has loaded it, nothing listens
     if defects is not None:
         defects.say(error)
     place = ""

@@ -10,31 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from check_mounts import (
-    __version__,
-    defects,
-    mounttable,
-    one_check,
-    option_parser,
-    parts,
-    policy,
-    reading,
-    settled,
-    summary,
-    survey,
-    text,
-    working_directory,
-)  # fmt: skip
+from check_mounts import __version__, mounttable, text
+from check_mounts.checks import one_check
+from check_mounts.guard import defects
+from check_mounts.guard.notes import Notes
+from check_mounts.judging import policy
+from check_mounts.judging.policy import Judged, Judgement
 from check_mounts.model import Finding, State
-from check_mounts.notes import Notes
-from check_mounts.policy import Judged, Judgement
-from check_mounts.printing import complain, stdout_encoding, write
-from check_mounts.refusals import UsageError, refuse
-from check_mounts.signals import Interrupts
-from check_mounts.understood import Options
+from check_mounts.options import option_parser, settled, working_directory
+from check_mounts.options.refusals import UsageError, refuse
+from check_mounts.options.understood import Options
+from check_mounts.probing import survey
+from check_mounts.report import parts, summary
+from check_mounts.system import reading  # fmt: skip
+from check_mounts.system.printing import complain, stdout_encoding, write
+from check_mounts.system.signals import Interrupts
 
 if TYPE_CHECKING:
-    from check_mounts.delivery import Submission
+    from check_mounts.passive.delivery import Submission
 
 # Where reading the files took long, a run has at least a mount's timeout and this left, in seconds.
 _TO_FIND = 0.5
@@ -111,12 +104,12 @@ def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
 
 def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
     if options.output.json:
-        from check_mounts import jsontext
+        from check_mounts.report import jsontext
 
         return jsontext.report(judged), judged.state
     # Loaded only now: with it, a fork costs three times as much.
     reading.step("loading nagiosplugin")
-    from check_mounts import plugin
+    from check_mounts.report import plugin
 
     reading.step("making the report")
 
@@ -143,7 +136,7 @@ def _submit(judged: Judged, options: Options, submission: Submission, interrupts
 
 
 def _hand_over(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
-    from check_mounts import delivery, submitting
+    from check_mounts.passive import delivery, submitting
 
     results = submitting.results(judged, options.output, submission, None)
     held_up = submitting.held_up(judged.survey, submission)
@@ -166,7 +159,7 @@ def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Option
     if answers is None:
         return settled.understood(given)
     _load_daemon()
-    from check_mounts import reload
+    from check_mounts.daemon import reload
 
     try:
         return reload.again(answers, lambda: settled.understood(given))
@@ -176,7 +169,7 @@ def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Option
 
 def _settled_again(given: Mapping[str, Any]) -> Options:
     """The same command line, with what the files say now. Raises reload.Rejected."""
-    from check_mounts import reload
+    from check_mounts.daemon import reload
 
     try:
         return settled.understood(given, again=True)
@@ -189,7 +182,7 @@ def rehearse(arguments: list[str]) -> bytes:
     Returns its questions to files and to the database of users, with the answers."""
     os.environ["LANGUAGE"] = "C"  # see run
     _load_daemon()
-    from check_mounts import reload
+    from check_mounts.daemon import reload
 
     def understood() -> None:
         # The table is read again and again; but where it hangs at once, the daemon must not begin.
@@ -203,13 +196,13 @@ def _load_daemon() -> None:
     may lie on a mount that hangs. Raises ImportError."""
     import difflib  # noqa: F401  for misspelt words
 
-    from check_mounts import compare, fstab, spec, units  # noqa: F401  for declarations
+    from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
 
     # For the files, and for what they ask for.
-    from check_mounts import config_text, extra_opts, service_options, submission_options  # noqa: F401  isort: skip
+    from check_mounts.options import config_text, extra_opts, service_options, submission_options  # noqa: F401  isort: skip
 
     try:
-        from check_mounts import serve  # noqa: F401
+        from check_mounts.daemon import serve  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "nagiosplugin":
             raise
@@ -221,7 +214,7 @@ def _load_daemon() -> None:
 
 def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
     _load_daemon()
-    from check_mounts import serve
+    from check_mounts.daemon import serve
 
     working_directory.started_in()
 

@@ -20,11 +20,11 @@ from typing import Any, Optional, TypeVar
 import hypothesis
 import pytest
 
-from check_mounts import processes
-from check_mounts.delivery import Delivery
+from check_mounts.checks.sandbox import NOTE
 from check_mounts.passive import Destination, Refused, Undelivered
 from check_mounts.passive import Result as Submitted
-from check_mounts.sandbox import NOTE
+from check_mounts.passive.delivery import Delivery
+from check_mounts.system import processes
 from tests import kernel, slow
 from tests.kernel import runs_alive, workers_alive
 

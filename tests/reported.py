@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from check_mounts.model import State
-from check_mounts.parts import Detail, Failure, Number, Report, Worth
+from check_mounts.report.parts import Detail, Failure, Number, Report, Worth
 
 
 def reported(output: bytes, perfdata: Sequence[str] = ()) -> Report:

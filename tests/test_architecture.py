@@ -1,14 +1,14 @@
-"""The architecture as a test: who imports whom, and who may name a path."""
+"""The architecture as a test: who imports whom, what a room gives away, and who may name a path."""
 
 from __future__ import annotations
 
 import ast
-import functools
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "check_mounts"
+from tests.architecture import DOCUMENT, ORDER, foreign, gifts, modules, room_of, rooms, tree_of, uses, written
+
+MODULES = modules()
 
 # Calls that take a path. Only probe.py may use them on a mount; the others need them for what is
 # named here.
@@ -22,132 +22,115 @@ PATH_CALLS = {
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
     "mounttable": {"open"},  # the mount table, fstab, units
-    "syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
-    "processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
-    "walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
-    "crew": {"open"},  # /dev/null
-    "forked": {"chdir"},  # /
-    "directories": {
+    "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
+    "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
+    "system.walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
+    "system.crew": {"open"},  # /dev/null
+    "system.forked": {"chdir"},  # /
+    "system.directories": {
         "open",
         "open_without_symlinks",
         "stat",
         "mkdir",
         "unlink",
     },  # the state directory, that of the result
-    "stuck": {"open", "listdir", "unlink", "truncate"},  # the state directory
-    "promises": {"open", "listdir", "stat", "unlink"},  # the state directory
-    "sandbox": {"readlink"},  # /proc/PID/ns/mnt
-    "caught": {"listdir", "open", "unlink"},  # the entries of runs
-    "trial": {"open"},  # /dev/null
-    "watcher": {"chdir"},  # /
+    "probing.stuck": {"open", "listdir", "unlink", "truncate"},  # the state directory
+    "probing.promises": {"open", "listdir", "stat", "unlink"},  # the state directory
+    "checks.sandbox": {"readlink"},  # /proc/PID/ns/mnt
+    "guard.caught": {"listdir", "open", "unlink"},  # the entries of runs
+    "guard.trial": {"open"},  # /dev/null
+    "guard.watcher": {"chdir"},  # /
     "cache": {"open"},  # the result
-    "replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
-    "watch": {"open"},  # the mount table
-    "serve": {"chdir"},  # /
-    "reload": {"stat"},  # in a worker: fstab
-    "detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
-    "home": {"open_without_symlinks"},  # the directories of the result and of the metrics
-    "logs": {"open", "chdir"},  # /dev/null, /
+    "system.replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
+    "daemon.watch": {"open"},  # the mount table
+    "daemon.serve": {"chdir"},  # /
+    "daemon.reload": {"stat"},  # in a worker: fstab
+    "daemon.detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
+    "daemon.home": {"open_without_symlinks"},  # the directories of the result and of the metrics
+    "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
-    "probe": {"open", "open_without_symlinks"},
-    "writeprobe": {"open", "unlink"},
-    "trusted_file": {"open"},  # the configuration, the file of --extra-opts
-    "extra_opts": {"access"},  # the places where that may be
-    "units": {"listdir", "readlink"},  # units
-    "devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
-    "lookups": {"open", "readlink"},  # in a worker: links
-    "sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
+    "probing.probe": {"open", "open_without_symlinks"},
+    "probing.writeprobe": {"open", "unlink"},
+    "options.trusted_file": {"open"},  # the configuration, the file of --extra-opts
+    "options.extra_opts": {"access"},  # the places where that may be
+    "naming.devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
+    "naming.lookups": {"open", "readlink"},  # in a worker: links
+    "naming.sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
-    "passive.web": {"access", "open"},  # certificates
-    "kernelstack": {"open"},  # /proc/PID/stack
-    "mountstats": {"open"},  # /proc/self/mountstats
+    "passive.web": {"open"},  # certificates
+    "probing.kernelstack": {"open"},  # /proc/PID/stack
+    "probing.mountstats": {"open"},  # /proc/self/mountstats
 }
 
 
-def _path(module: str) -> Path:
-    path = PACKAGE / module.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def test_every_module_has_its_place() -> None:
+    assert {room_of(module) for module in MODULES} == set(ORDER)
 
 
-MODULES = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-    for path in PACKAGE.rglob("*.py")
-)
+def test_the_document_shows_the_package_as_it_is() -> None:
+    """Each import and each name that is given away, no more and no less."""
+    document = DOCUMENT.read_text()
+    assert written(document) == document, "python -m tests.architecture writes it anew: read the diff"
 
 
-@functools.cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_path(module).read_text())
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_down(module: str) -> None:
+    order, own = rooms(), room_of(module)
+    others = {room_of(used) for used in uses(module)} - {own}
+    assert not [room for room in others if order.index(room) <= order.index(own)]
 
 
-@functools.cache
-def _imports(module: str) -> tuple[set[str], set[str]]:
-    """Modules of the package, and top-level names of all others. A package's own choice among its
-    modules is not told."""
-    own, foreign = set(), set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            foreign |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "check_mounts":
-            own |= {alias.name if _path(alias.name).exists() else "__init__" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == f"check_mounts.{module}":
-            continue
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("check_mounts."):
-            name = str(node.module).partition(".")[2]
-            below = {f"{name}.{alias.name}" for alias in node.names if _path(f"{name}.{alias.name}").exists()}
-            own |= below | ({name} if len(below) < len(node.names) or not below else set())
-        elif isinstance(node, ast.ImportFrom):
-            foreign.add(str(node.module).split(".")[0])
-    return own, foreign
-
-
-def _all_below(module: str, seen: tuple[str, ...] = ()) -> set[str]:
+def _all_below(module: str, seen: tuple[str, ...] = ()) -> None:
     assert module not in seen, f"a circle: {' -> '.join((*seen, module))}"
-    own = _imports(module)[0]
-    return own.union(*(_all_below(name, (*seen, module)) for name in own))
+    for name in uses(module):
+        _all_below(name, (*seen, module))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_arrows_point_one_way(module: str) -> None:
-    assert module not in _all_below(module)
+@pytest.mark.parametrize("room", sorted({room_of(module) for module in MODULES}))
+def test_no_circle_in_a_room(room: str) -> None:
+    for module in MODULES:
+        if room_of(module) == room:
+            inside = {name for name in uses(module) if room_of(name) == room}
+            assert module not in inside
+            _all_below(module)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nagiosplugin_is_imported_in_one_place(module: str) -> None:
-    assert ("nagiosplugin" in _imports(module)[1]) == (module == "plugin")
+@pytest.mark.parametrize("room", ORDER)
+def test_no_private_name_leaves_a_room(room: str) -> None:
+    given = gifts().get(room, {})
+    assert not [name for names in given.values() for name in names if name.startswith("_") and not name.endswith("__")]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_prometheus_client_is_imported_in_one_place(module: str) -> None:
-    assert ("prometheus_client" in _imports(module)[1]) == (module == "metrics")
+@pytest.mark.parametrize(
+    ("library", "only"), [("nagiosplugin", "report.plugin"), ("prometheus_client", "report.metrics")]
+)
+def test_a_library_is_imported_in_one_place(library: str, only: str) -> None:
+    assert [module for module in MODULES if library in foreign(module)] == [only]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_subprocess_thread_or_library_that_stats(module: str) -> None:
-    assert not _imports(module)[1] & {
-        "subprocess",
-        "multiprocessing",
-        "threading",
-        "asyncio",
-        "psutil",
-        "shutil",
-        "pathlib",
-        "glob",
-    }
+    assert not foreign(module) & {
+        "subprocess", "multiprocessing", "threading", "asyncio", "psutil", "shutil", "pathlib", "glob",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_path_calls(module: str) -> None:
     used = set()
-    for node in ast.walk(_tree(module)):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in PATH_CALLS:
                 used.add(name)
-    assert used <= PATH_USERS.get(module, set())
+    assert used == PATH_USERS.get(module, set())
+
+
+def test_path_users_are_modules() -> None:
+    assert set(PATH_USERS) <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "__init__"])
 def test_every_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(_tree(module))
+    assert ast.get_docstring(tree_of(module))

@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import compare, demands, mountoptions, mounttable, plan, selection, text
-from check_mounts.fstab import read_fstab
+from check_mounts import mounttable, selection, text
+from check_mounts.checks import demands
+from check_mounts.declared import compare, mountoptions
+from check_mounts.declared.fstab import read_fstab
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
+from check_mounts.probing import plan
 from tests.conftest import Plugin, Result
 
 ROOT = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"

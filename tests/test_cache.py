@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, replacing, status_file
+from check_mounts import cache
+from check_mounts.daemon import status_file
+from check_mounts.system import replacing
 from tests.conftest import PYTHON, ROOT, Mounts, ageless, until
 
 TEXTS = (
@@ -610,7 +612,7 @@ def test_a_checksum_is_no_proof_of_sense() -> None:
 WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from check_mounts import status_file
+from check_mounts.daemon import status_file
 count = int(sys.argv[3])
 print("begun", flush=True)
 for number in range(count):
@@ -682,7 +684,7 @@ def _killed_while_writing(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     # Python ignores the signal and would get an error instead.
-    script = "import signal, sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; "
+    script = "import signal, sys; sys.path.insert(0, sys.argv[1]); from check_mounts.system import replacing; "
     script += "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); replacing.replace(sys.argv[2], b'x' * 5000)"
     result = subprocess.run([PYTHON, "-B", "-c", script, ROOT, path], preexec_fn=limit, check=False)
     assert result.returncode == -signal.SIGXFSZ
@@ -722,7 +724,7 @@ def test_only_what_is_left_over_is_cleared_away(status: Path) -> None:
 
 
 def test_relative_paths(status: Path) -> None:
-    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts import replacing; "
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from check_mounts.system import replacing; "
     script += "replacing.replace('status', b'new', 0o640)"
     subprocess.run([PYTHON, "-B", "-c", script, ROOT], cwd=status.parent, check=True, umask=0o777)
     assert (status.read_bytes(), status.stat().st_mode) == (b"new", 0o100640)

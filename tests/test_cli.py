@@ -13,7 +13,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts.option_table import OPTIONS
+from check_mounts.options.option_table import OPTIONS
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.kernel import workers_alive
 

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import compare, leads, mounttable, selection
-from check_mounts.devices import Devices
-from check_mounts.fstab import read_fstab
+from check_mounts import mounttable, selection
+from check_mounts.declared import compare
+from check_mounts.declared.fstab import read_fstab
+from check_mounts.declared.spec import parse_spec
 from check_mounts.model import Condition, Declarer, ExpectedMount, Mount
+from check_mounts.naming import leads
+from check_mounts.naming.devices import Devices
 from check_mounts.readonly import read_only
-from check_mounts.spec import parse_spec
 
 FIXTURES = Path(__file__).parent / "fixtures" / "fstab"
 NAMES = sorted(path.name for path in FIXTURES.iterdir())

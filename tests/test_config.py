@@ -15,15 +15,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from check_mounts import config, config_text, extra_opts, option_parser, trusted_file, values
-from check_mounts.configuration import Configuration, MountSection, Overrides, Said
+from check_mounts.judging.policy import Policy
+from check_mounts.judging.thresholds import Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
-from check_mounts.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS
+from check_mounts.options import config, config_text, extra_opts, option_parser, trusted_file, values
+from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
+from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS
+from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.passive import Settings
-from check_mounts.policy import Policy
-from check_mounts.refusals import ConfigError, Origin
 from check_mounts.selection import PathGlob, compile_glob, normalised
-from check_mounts.thresholds import Range, parse_capacity
 from tests.conftest import PYTHON, ROOT
 
 MANUAL = (ROOT / "man/check_mounts.conf.5").read_text()
@@ -737,7 +737,7 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
         path.write_text("[check_mounts]\ntimeout = 4\n")
         path.chmod(0o600 if path is not roots else 0o644)
     os.chown(own, 65534, 65534)
-    script = "import sys; from check_mounts import config\nprint(len(config.read(sys.argv[1]).options))"
+    script = "import sys; from check_mounts.options import config\nprint(len(config.read(sys.argv[1]).options))"
 
     def read(path: Path) -> tuple[str, str]:
         command = [PYTHON, "-B", "-c", script, str(path)]
@@ -748,7 +748,7 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
 
     assert read(own) == ("1", "")
     assert read(roots) == ("1", "")
-    assert read(closed) == ("", f"check_mounts.refusals.ConfigError: {closed}: Permission denied")
+    assert read(closed) == ("", f"check_mounts.options.refusals.ConfigError: {closed}: Permission denied")
 
 
 # --- --extra-opts

@@ -368,7 +368,8 @@ def test_systemd_is_told(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: P
 
 _DEFECTIVE = """
 import sys
-from check_mounts import jsontext, loop
+from check_mounts.daemon import loop
+from check_mounts.report import jsontext
 from check_mounts.__main__ import main
 failed = []
 
@@ -519,7 +520,7 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
 
 def test_a_signal_that_comes_before_it_is_listened_for() -> None:
     script = (
-        "import os, signal\nfrom check_mounts.signals import Interrupts\n"
+        "import os, signal\nfrom check_mounts.system.signals import Interrupts\n"
         "interrupts = Interrupts()\nfor number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP): "
         "os.kill(os.getpid(), number)\n"
         "assert interrupts.name == 'SIGHUP'\ninterrupts.listen(signal.SIGHUP, signal.SIGUSR1)\n"

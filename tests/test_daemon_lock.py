@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, directories
+from check_mounts import cache
+from check_mounts.system import directories
 from tests.conftest import PYTHON, Mounts, Plugin, Result, until
 from tests.daemon import Daemon
 

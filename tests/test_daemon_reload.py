@@ -344,7 +344,7 @@ def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tm
 # tries whether it lets itself be.
 _SOMEBODY = """
 import os
-import check_mounts.fstab as fstab
+import check_mounts.declared.fstab as fstab
 read = fstab.read_fstab
 
 def read_fstab(path):
@@ -381,7 +381,7 @@ def test_fstab_is_edited_while_it_is_read(mounts: Mounts, daemon: Daemon, tmp_pa
 # As soon as the worker has read the files, somebody replaces the configuration.
 _BETWEEN = """
 import os
-import check_mounts.reload as reload
+import check_mounts.daemon.reload as reload
 again = reload.again
 
 def replaced(answers, understand):

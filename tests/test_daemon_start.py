@@ -15,7 +15,8 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import reading, trial
+from check_mounts.guard import trial
+from check_mounts.system import reading
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, in_time, remaining, until
 from tests.daemon import Daemon, daemon
 
@@ -24,7 +25,7 @@ __all__ = ["daemon"]
 
 # With less patience than it has: three seconds.
 _IMPATIENT = """
-from check_mounts import starting
+from check_mounts.guard import starting
 from check_mounts.__main__ import main
 starting._STILL = 0.5
 main()

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import delivery, passive, processes, workers
+from check_mounts import passive
 from check_mounts.clocks import NEVER
-from check_mounts.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.model import State
-from check_mounts.parts import Report
-from check_mounts.passive import Refused, Result, Undelivered, destinations
+from check_mounts.passive import Refused, Result, Undelivered, delivery, destinations
 from check_mounts.passive import progress as progresses
+from check_mounts.passive.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.passive.progress import Progress, Waiting
+from check_mounts.report.parts import Report
+from check_mounts.system import processes, workers
 from tests.conftest import Fuse, until
 from tests.reported import reported
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts.devices import Devices
+from check_mounts.naming.devices import Devices
 from tests.conftest import Fuse, Mounts, Plugin, Result, in_time
 from tests.daemon import Daemon, daemon
 from tests.kernel import workers_alive

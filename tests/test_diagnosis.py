@@ -20,11 +20,11 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import examination
-from check_mounts.examination import Examination, examine
 from check_mounts.model import Mount
-from check_mounts.replies import Reply, Verdict, words
-from check_mounts.servers import Server, server_of
+from check_mounts.probing import examination
+from check_mounts.probing.examination import Examination, examine
+from check_mounts.probing.replies import Reply, Verdict, words
+from check_mounts.probing.servers import Server, server_of
 from tests.conftest import until
 
 CLONE_NEWNET = 0x40000000
@@ -511,7 +511,7 @@ def test_two_hundred_servers_at_once(serve: Callable[..., Rpc]) -> None:
 
 
 def test_more_servers_than_sockets_at_a_time(monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Rpc]) -> None:
-    monkeypatch.setattr("check_mounts.examination._AT_ONCE", 3)
+    monkeypatch.setattr("check_mounts.probing.examination._AT_ONCE", 3)
     server = serve(answer, "0.0.0.0")
     most = 0
     with Examination(

@@ -134,7 +134,7 @@ sys.meta_path.insert(0, Finder())
 @pytest.mark.parametrize("count", [1, 1000])
 @pytest.mark.parametrize("error", ["ImportError('gone')", "OSError(24, 'Too many open files')", "MemoryError()"])
 @pytest.mark.parametrize(
-    "module", ["check_mounts.diagnosis", "check_mounts.plugin", "nagiosplugin", "check_mounts.jsontext"]
+    "module", ["check_mounts.diagnosis", "check_mounts.report.plugin", "nagiosplugin", "check_mounts.report.jsontext"]
 )
 def test_a_module_that_cannot_be_loaded_in_the_middle(wounded: Wounded, module: str, error: str, count: int) -> None:
     before = _UNLOADABLE.replace("NAME", module).replace("ERROR", error).replace("COUNT", str(count))
@@ -229,10 +229,10 @@ def test_what_cannot_be_compared_is_said(mounts: Mounts, plugin: Plugin) -> None
     """What was measured stands."""
     dead = mounts.tmpfs("private", "mode=0000")
     before = """
-import check_mounts.checking
+import check_mounts.checks.checking
 def fails(*arguments, **more):
     raise MemoryError
-check_mounts.demands.held_against = fails
+check_mounts.checks.demands.held_against = fails
 """
     words = ["-v", "-p", f"{plugin.base}/*", "--state-dir", str(plugin.state_dir), "--expect", "/nowhere"]
     result = faults.start(plugin, faults.command(*words, before=before))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import syscalls
+from check_mounts.system import syscalls
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")]

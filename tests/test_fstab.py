@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import mountoptions
-from check_mounts.fstab import parse_fstab, read_fstab
+from check_mounts.declared import mountoptions
+from check_mounts.declared.fstab import parse_fstab, read_fstab
 
 FIXTURES = Path(__file__).parent / "fixtures" / "fstab"
 NAMES = sorted(path.name for path in FIXTURES.iterdir())

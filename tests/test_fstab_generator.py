@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts.fstab import read_fstab
+from check_mounts.declared.fstab import read_fstab
 
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
 CASES = int(os.environ.get("FSTAB_GENERATOR_CASES", "60"))

@@ -8,14 +8,15 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import episodes, text
+from check_mounts import text
 from check_mounts.clocks import Boottime, Epoch
-from check_mounts.conditions import MOUNT_TABLE
-from check_mounts.episodes import Episodes
-from check_mounts.known import Known
+from check_mounts.daemon import episodes
+from check_mounts.daemon.episodes import Episodes
+from check_mounts.daemon.known import Known
+from check_mounts.judging.policy import Policy, judge_all
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome
-from check_mounts.policy import Policy, judge_all
+from check_mounts.probing.conditions import MOUNT_TABLE
 from check_mounts.selection import Selection
 
 NOW = 1_000_000.0  # on whatever clock

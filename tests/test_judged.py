@@ -17,7 +17,8 @@ __all__ = ["daemon"]
 # result of the daemon that is written.
 _COUNTING = """
 import os
-from check_mounts import policy, status_file
+from check_mounts.daemon import status_file
+from check_mounts.judging import policy
 def counted(function, letter):
     def counting(*arguments):
         with open(os.environ["COUNTED"], "a") as file:

@@ -11,7 +11,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import kernelstack
+from check_mounts.probing import kernelstack
 from tests.conftest import Fuse, until
 
 

@@ -20,8 +20,8 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import logs
-from check_mounts.logs import Stderr, Syslog
+from check_mounts.system import logs
+from check_mounts.system.logs import Stderr, Syslog
 from tests.conftest import PYTHON, ROOT, Mounts, Plugin, until
 from tests.daemon import Daemon, daemon
 from tests.kernel import children
@@ -371,7 +371,7 @@ def test_close_delivers_though_the_child_was_killed(syslogd: Syslogd) -> None:
 
 _DAEMON = """
 import os, signal, syslog
-from check_mounts.logs import Syslog
+from check_mounts.system.logs import Syslog
 log = Syslog("daemon", "check_mounts")
 os.kill(log.pid, signal.SIGSTOP)
 os.waitid(os.P_PID, log.pid, os.WSTOPPED)
@@ -442,7 +442,7 @@ def test_a_host_without_processes_gets_the_lines_later(syslogd: Syslogd) -> None
 import os, resource, sys, syslog
 os.setgid(54321), os.setuid(54321)
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 1000))
-from check_mounts.logs import Syslog
+from check_mounts.system.logs import Syslog
 log = Syslog("daemon", "check_mounts")
 log.write(syslog.LOG_INFO, "none yet")
 assert log.pid is None
@@ -454,7 +454,7 @@ log.close(30)
     os.chmod("/dev/log", 0o666)
     environment = {"PYTHONPATH": str(ROOT)}
     subprocess.run(
-        [PYTHON, "-c", "import sys; sys.path.insert(0, ''); import check_mounts.logs\n" + code],
+        [PYTHON, "-c", "import sys; sys.path.insert(0, ''); import check_mounts.system.logs\n" + code],
         env=environment,
         check=True,
     )
@@ -782,7 +782,7 @@ def test_a_file_that_may_not_grow(plugin: Plugin, tmp_path: Path) -> None:
     """RLIMIT_FSIZE: its signal is nobody's end."""
     code = """
 import resource, syslog
-from check_mounts.logs import Stderr
+from check_mounts.system.logs import Stderr
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 log = Stderr()
 pid = log.pid
@@ -867,7 +867,7 @@ def test_a_stderr_that_takes_nothing_ever(put: object, kind: str) -> None:
 
 def test_little_of_the_package_is_loaded() -> None:
     code = (
-        "import check_mounts.logs, sys; print(*sorted(name for name in sys.modules if "
+        "import check_mounts.system.logs, sys; print(*sorted(name for name in sys.modules if "
         "name.startswith(('check_mounts.', 'logging'))))"
     )
     result = subprocess.run(
@@ -875,9 +875,9 @@ def test_little_of_the_package_is_loaded() -> None:
     )
     assert result.stdout.split() == [
         "check_mounts.clocks",
-        "check_mounts.logs",
-        "check_mounts.processes",
-        "check_mounts.signals",
-        "check_mounts.syscalls",
+        "check_mounts.system.logs",
+        "check_mounts.system.processes",
+        "check_mounts.system.signals",
+        "check_mounts.system.syscalls",
         "check_mounts.text",
     ]

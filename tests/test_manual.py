@@ -8,14 +8,15 @@ import re
 
 import pytest
 
-from check_mounts import jsontext, meaning, summary
+from check_mounts import meaning
 from check_mounts.clocks import Boottime
+from check_mounts.judging.policy import Policy, judged
+from check_mounts.judging.thresholds import parse_capacity
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
-from check_mounts.option_table import BY_WORD, OPTIONS
+from check_mounts.options.option_table import BY_WORD, OPTIONS
 from check_mounts.outcome import Outcome, Step, Usage
-from check_mounts.plugin import Presentation, report
-from check_mounts.policy import Policy, judged
-from check_mounts.thresholds import parse_capacity
+from check_mounts.report import jsontext, summary
+from check_mounts.report.plugin import Presentation, report
 from tests.conftest import ROOT
 from tests.test_install import SHARED
 

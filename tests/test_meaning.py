@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from check_mounts import meaning
+from check_mounts.judging.policy import Policy, judge
 from check_mounts.model import Condition, Finding, State
-from check_mounts.policy import Policy, judge
 from tests.conftest import ROOT
 
 MODULES = sorted((ROOT / "check_mounts").rglob("*.py"))

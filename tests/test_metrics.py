@@ -26,11 +26,11 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from check_mounts import metrics
 from check_mounts.clocks import Epoch
+from check_mounts.judging.policy import Policy, judged
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome
-from check_mounts.policy import Policy, judged
+from check_mounts.report import metrics
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
 from tests.daemon import Daemon, daemon
 from tests.test_logs import Disk, disk
@@ -638,9 +638,9 @@ def test_nothing_is_loaded_while_it_renders() -> None:
     """Later than at the start, a module might lie on a mount that hangs."""
     script = (
         "import sys\n"
-        "from check_mounts import metrics, serve\n"
+        "from check_mounts.daemon import serve; from check_mounts.report import metrics\n"
         "from check_mounts.model import *\n"
-        "from check_mounts.policy import Policy, judged\n"
+        "from check_mounts.judging.policy import Policy, judged\n"
         "before = set(sys.modules)\n"
         "mount = Mount(1, 0, (0, 1), b'/', b'/x', (), (), b'tmpfs', b'', ())\n"
         "survey = Survey((Finding(b'/x', mount, Condition.OK, '', Outcome(), 0.1),))\n"

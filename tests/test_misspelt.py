@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import compare, option_rules, option_spelling
-from check_mounts.fstab import read_fstab
+from check_mounts.declared import compare, option_rules, option_spelling
+from check_mounts.declared.fstab import read_fstab
+from check_mounts.declared.spec import parse_spec
 from check_mounts.model import Condition, Mount
-from check_mounts.spec import parse_spec
 from tests.conftest import Mounts, Plugin
 
 

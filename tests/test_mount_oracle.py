@@ -21,8 +21,9 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from check_mounts import compare, mounttable
-from check_mounts.fstab import read_fstab
+from check_mounts import mounttable
+from check_mounts.declared import compare
+from check_mounts.declared.fstab import read_fstab
 from check_mounts.model import Mount
 from tests.conftest import Mounts
 

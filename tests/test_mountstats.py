@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import mountstats
-from check_mounts.mountstats import Transport
+from check_mounts.probing import mountstats
+from check_mounts.probing.mountstats import Transport
 
 
 def kernels(text: bytes) -> bytes:

@@ -15,9 +15,10 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import asking, mounttable, selection, settle, stuck, survey
+from check_mounts import mounttable, selection
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.outcome import Outcome, Step
+from check_mounts.probing import asking, settle, stuck, survey
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
 from tests.test_history import HOME, chosen, finding, known, merged
@@ -299,7 +300,7 @@ def test_where_a_link_leads_at_the_end_is_asked(mounts: Mounts, fuse: Fuse, plug
     subprocess.run(["sh", "-c", behind], check=True)
     mounts.adopt(base / "e/m")
     hook = """
-from check_mounts import checking
+from check_mounts.checks import checking
 looked_up = checking.look_up
 
 def look_up_before(*arguments):

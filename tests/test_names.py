@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import lookups, names, syscalls, walk
-from check_mounts.lookups import Patience, Unanswered
 from check_mounts.model import Mount
-from check_mounts.names import Ground, Lead, Stopped
+from check_mounts.naming import lookups, names
+from check_mounts.naming.lookups import Patience, Unanswered
+from check_mounts.naming.names import Ground, Lead, Stopped
+from check_mounts.probing.stuck import Registry
 from check_mounts.selection import PathGlob
-from check_mounts.stuck import Registry
+from check_mounts.system import syscalls, walk
 
 
 def mount(number: int, point: str, fs_type: str = "ext4") -> Mount:

@@ -13,7 +13,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts.notify import Notifier
+from check_mounts.system.notify import Notifier
 from tests.conftest import PYTHON, ROOT
 
 
@@ -201,10 +201,10 @@ def test_the_watchdog(microseconds: Optional[str], pid: Optional[str], interval:
 
 def test_nothing_of_the_package_but_text_is_loaded() -> None:
     code = (
-        "import check_mounts.notify, sys; print(*sorted(name for name in sys.modules if "
+        "import check_mounts.system.notify, sys; print(*sorted(name for name in sys.modules if "
         "name.startswith('check_mounts.')))"
     )
     result = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )
-    assert result.stdout.split() == ["check_mounts.clocks", "check_mounts.notify", "check_mounts.text"]
+    assert result.stdout.split() == ["check_mounts.clocks", "check_mounts.system.notify", "check_mounts.text"]

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from check_mounts import asking, frames, mounttable, probe, stuck, survey, writeprobe
+from check_mounts import mounttable
 from check_mounts.model import Mount
 from check_mounts.outcome import Outcome, Step, Usage
+from check_mounts.probing import asking, frames, probe, stuck, survey, writeprobe
 from check_mounts.selection import Filters, compile_glob, select
 from tests.conftest import Fuse, Mounts, Plugin
 

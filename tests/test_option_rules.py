@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import (
+from check_mounts import mounttable
+from check_mounts.declared import (
     compare,
     mountoptions,
-    mounttable,
     option_rules,
     options_of_disks,
     options_of_memory,
     options_of_servers,
 )
-from check_mounts.fstab import read_fstab
+from check_mounts.declared.fstab import read_fstab
+from check_mounts.declared.spec import parse_spec
 from check_mounts.model import Condition, ExpectedMount, Mount
-from check_mounts.spec import parse_spec
 
 
 def mount(fs_type: str, more: str = "rw", options: str = "rw,relatime", point: str = "/m", root: str = "/") -> Mount:

@@ -32,7 +32,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from check_mounts.model import State
-from check_mounts.parts import Detail, Failure, Number, Report, Worth
 from check_mounts.passive import (
     Destination,
     Result,
@@ -49,6 +48,7 @@ from check_mounts.passive import (
 from check_mounts.passive.address import parse_url
 from check_mounts.passive.destinations import destination
 from check_mounts.passive.progress import Progress, untold
+from check_mounts.report.parts import Detail, Failure, Number, Report, Worth
 from tests.conftest import undelivered, until
 from tests.reported import reported
 
@@ -567,7 +567,7 @@ def test_what_is_no_pipe_is_left_alone(tmp_path: Path, pipe: Path) -> None:
 def test_no_link_at_the_end_is_followed_where_the_kernel_has_no_openat2(
     pipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("check_mounts.walk.open_without_symlinks", os.open)
+    monkeypatch.setattr("check_mounts.system.walk.open_without_symlinks", os.open)
     (pipe.parent / "link").symlink_to(pipe)
     with reader(pipe) as reading:
         assert refused(to(pipe.parent / "link"), [result()]).startswith("a symbolic link leads to it")

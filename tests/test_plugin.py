@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import parts, summary
-from check_mounts import plugin as plugins
 from check_mounts.clocks import Boottime, epoch_of
+from check_mounts.judging.policy import Policy, judged
+from check_mounts.judging.thresholds import Range
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step, Usage
-from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judged
-from check_mounts.thresholds import Range
+from check_mounts.report import parts, summary
+from check_mounts.report import plugin as plugins
+from check_mounts.report.plugin import Presentation, report, report_each
 from tests.conftest import PYTHON, ROOT
 
 any_bytes = st.binary(max_size=60).map(lambda data: data.replace(b"\0", b""))
@@ -343,7 +343,7 @@ def test_each_mount_as_a_service_of_its_own() -> None:
 
 
 def test_json_is_what_it_is_documented_to_be() -> None:
-    from check_mounts import jsontext
+    from check_mounts.report import jsontext
 
     hung = Finding(
         b"/h\n",

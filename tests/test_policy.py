@@ -8,10 +8,10 @@ from typing import Optional
 import pytest
 from nagiosplugin import Range as LibraryRange
 
+from check_mounts.judging.policy import Policy, judge, judge_all, worst
+from check_mounts.judging.thresholds import Range, parse_capacity
 from check_mounts.model import Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome, Usage
-from check_mounts.policy import Policy, judge, judge_all, worst
-from check_mounts.thresholds import Range, parse_capacity
 
 
 @pytest.mark.parametrize("spec", ["10", "10:", ":10", "~:10", "10:20", "@10:20", "@~:5", "1.5", "0", "-5:5", "@0:0.5"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from check_mounts import privilege, syscalls
+from check_mounts.system import privilege, syscalls
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result
 
 pytestmark = pytest.mark.root
@@ -155,7 +155,7 @@ def test_a_worker_that_cannot_come_back_ends(mounts: Mounts, plugin: Plugin, cal
 
 _LEFT_IN_BETWEEN = """
 import os, sys
-from check_mounts import privilege
+from check_mounts.system import privilege
 real = os.setresgid
 def once(*ids, calls=[]):
     calls.append(ids)

@@ -16,9 +16,10 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import conditions, filesystems, writeprobe
+from check_mounts import filesystems
 from check_mounts.model import Condition, Mount
 from check_mounts.outcome import Outcome, Usage
+from check_mounts.probing import conditions, writeprobe
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 
 pytestmark = pytest.mark.root

@@ -10,8 +10,9 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import filesystems, sysfs
+from check_mounts import filesystems
 from check_mounts.model import Mount
+from check_mounts.naming import sysfs
 from check_mounts.readonly import unwritable
 from tests.conftest import Mounts, Plugin
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, directories, replacing, status_file
+from check_mounts import cache
+from check_mounts.daemon import status_file
+from check_mounts.system import directories, replacing
 from tests.conftest import Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon, descriptors
 

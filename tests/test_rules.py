@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import option_parser, settled
 from check_mounts.model import Condition, State
-from check_mounts.rules import Rulebook, Rules
+from check_mounts.options import option_parser, settled
+from check_mounts.options.rules import Rulebook, Rules
 
 CONFIGURATION = """[check_mounts]
 timeout = 4

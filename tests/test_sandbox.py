@@ -12,7 +12,8 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import mounttable, sandbox, selection
+from check_mounts import mounttable, selection
+from check_mounts.checks import sandbox
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from tests.conftest import PYTHON, Mounts, Plugin
 
@@ -275,7 +276,8 @@ def test_what_the_sandbox_hides_is_noted(mounts: Mounts, plugin: Plugin) -> None
     hidden, seen = mounts.tmpfs("hidden"), mounts.tmpfs("seen")
     code = """
 import subprocess, sys
-from check_mounts import __main__, sandbox
+from check_mounts import __main__
+from check_mounts.checks import sandbox
 outer, hide, path, *sys.argv[1:] = sys.argv[1:]
 subprocess.run(["umount", path] if hide == "umount" else ["mount", "-t", "tmpfs", "none", path], check=True)
 original = sandbox.outside
@@ -334,7 +336,8 @@ def test_a_read_only_copy_for_real(mounts: Mounts, plugin: Plugin) -> None:
     path = mounts.tmpfs("data")
     code = """
 import os, subprocess, sys
-from check_mounts import __main__, sandbox
+from check_mounts import __main__
+from check_mounts.checks import sandbox
 outer, path, *sys.argv[1:] = sys.argv[1:]
 subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
 original = sandbox.outside

@@ -15,11 +15,11 @@ from typing import Optional
 import pytest
 
 from check_mounts import filesystems
+from check_mounts.judging.policy import Policy, judge_all, judged
+from check_mounts.judging.thresholds import parse_capacity
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step, Usage
-from check_mounts.plugin import Presentation, report
-from check_mounts.policy import Policy, judge_all, judged
-from check_mounts.thresholds import parse_capacity
+from check_mounts.report.plugin import Presentation, report
 from tests.conftest import Mounts, Plugin, in_time
 from tests.daemon import Daemon, daemon
 

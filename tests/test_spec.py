@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from check_mounts.declared.spec import parse_spec
 from check_mounts.model import ExpectedMount
-from check_mounts.spec import parse_spec
 
 
 def test_spec() -> None:

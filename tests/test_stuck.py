@@ -15,9 +15,12 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from check_mounts import asking, checking, directories, mounttable, selection, workers
-from check_mounts.processes import process_start
-from check_mounts.stuck import RECORD_SIZE, Registry
+from check_mounts import mounttable, selection
+from check_mounts.checks import checking
+from check_mounts.probing import asking
+from check_mounts.probing.stuck import RECORD_SIZE, Registry
+from check_mounts.system import directories, workers
+from check_mounts.system.processes import process_start
 from tests.conftest import Fuse, Mounts, Plugin, remaining
 
 
@@ -179,7 +182,7 @@ class _Run:
 
     def __init__(self, path: str) -> None:
         script = (
-            "import sys; from check_mounts.stuck import Registry; r = Registry(sys.argv[1], slots=9); slot = 0\n"
+            "import sys; from check_mounts.probing.stuck import Registry; r = Registry(sys.argv[1], slots=9); slot = 0\n"
             "print('ready', flush=True)\n"
             "for line in sys.stdin:\n"
             "    if line.strip() == 'leave':\n"

@@ -10,8 +10,9 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import asking, conditions, mounttable, probe, selection, stuck, survey
+from check_mounts import mounttable, selection
 from check_mounts.model import Condition, Survey
+from check_mounts.probing import asking, conditions, probe, stuck, survey
 
 
 def _take(

@@ -16,14 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import conditions, episodes, jsontext, parts, summary, text
-from check_mounts import plugin as plugins
-from check_mounts.fstab import read_fstab
+from check_mounts import text
+from check_mounts.daemon import episodes
+from check_mounts.declared.fstab import read_fstab
+from check_mounts.judging.policy import Policy, judge, judge_all, judged, worst
+from check_mounts.judging.thresholds import parse_capacity
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey, Unparsed
 from check_mounts.outcome import Outcome, Step, Usage
-from check_mounts.plugin import Presentation, report, report_each
-from check_mounts.policy import Policy, judge, judge_all, judged, worst
-from check_mounts.thresholds import parse_capacity
+from check_mounts.probing import conditions
+from check_mounts.report import jsontext, parts, summary
+from check_mounts.report import plugin as plugins
+from check_mounts.report.plugin import Presentation, report, report_each
 from tests.conftest import Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import cache, directories, option_table
+from check_mounts import cache
+from check_mounts.options import option_table
+from check_mounts.system import directories
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 
 UNIT = ROOT / "nrpe/check_mounts.service"
@@ -152,7 +154,7 @@ def _counted(log: Path) -> set[str]:
 
 _ASK = """
 import socket
-from check_mounts import examination, servers as _servers
+from check_mounts.probing import examination, servers as _servers
 listening = socket.create_server(("127.0.0.1", 0))
 hosts = [("127.0.0.1", listening.getsockname()[1]), ("127.0.0.1", 1), ("::1", 1), ("fe80::1%lo", 1)]
 servers = [_servers.Server(host, port, "nfs", 4) for host, port in hosts]
@@ -164,7 +166,9 @@ assert len(examination.examine(servers, 0.3)) == 4
 # connection to nobody, a pipe.
 _SUBMIT = """
 import os, sys, time
-from check_mounts import delivery, model, parts, passive
+from check_mounts import model, passive
+from check_mounts.passive import delivery
+from check_mounts.report import parts
 from check_mounts.passive import destinations
 os.mkfifo(sys.argv[1])
 reader = os.open(sys.argv[1], os.O_RDWR)

@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts.units import read_units
+from check_mounts.declared.units import read_units
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def test_no_name_service_is_asked(mounts: Mounts, plugin: Plugin, tmp_path: Path
 # rightly grows.
 _FORKS = """
 import sys
-from check_mounts import asking, mounttable, selection, stuck, survey
+from check_mounts import mounttable, selection
+from check_mounts.probing import asking, stuck, survey
 table = mounttable.read(mounttable.DEFAULT_PATH)
 filters = selection.Filters(include_paths=[selection.compile_glob(sys.argv[1].encode())])
 settings = asking.Settings()

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from check_mounts import cache, config_text, extra_opts, option_parser, text, values
-from check_mounts.configuration import LIMITS
-from check_mounts.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
-from check_mounts.refusals import ConfigError, UsageError
+from check_mounts import cache, text
+from check_mounts.options import config_text, extra_opts, option_parser, values
+from check_mounts.options.configuration import LIMITS
+from check_mounts.options.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
+from check_mounts.options.refusals import ConfigError, UsageError
 
 HOSTILE = [
     "", " ", "0", "-1", "5", "5.", ".5", "1_0", " 5 ", "5 ", "\u0665", "5s", "1e3", "1e400", "inf", "-inf", "nan",

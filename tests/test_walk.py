@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import syscalls, walk
+from check_mounts.system import syscalls, walk
 from tests.conftest import Fuse, Mounts, Plugin
 
 FLAGS = [

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from check_mounts import caught, directories, notes, watcher
+from check_mounts.guard import caught, notes, watcher
+from check_mounts.system import directories
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import children
 from tests.kernel import runs_alive, state
@@ -316,7 +317,7 @@ def test_one_that_died_after_its_verdict(plugin: Plugin) -> None:
 
 _SLEEPS = """
 def check(arguments, noted):
-    from check_mounts.signals import Interrupts
+    from check_mounts.system.signals import Interrupts
     interrupts = Interrupts()
     noted.until(time.monotonic() + 60)
     os.write(2, b'.')

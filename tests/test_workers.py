@@ -14,12 +14,12 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import syscalls, workers
 from check_mounts.clocks import NEVER, PAST, after
-from check_mounts.crew import Worker
-from check_mounts.desks import PROGRESS_SIZE, Desk
-from check_mounts.forked import HEAD
-from check_mounts.workers import Answered, Died, Event, Pool, TimedOut
+from check_mounts.system import syscalls, workers
+from check_mounts.system.crew import Worker
+from check_mounts.system.desks import PROGRESS_SIZE, Desk
+from check_mounts.system.forked import HEAD
+from check_mounts.system.workers import Answered, Died, Event, Pool, TimedOut
 from tests.conftest import PYTHON, ROOT, in_time, until
 from tests.kernel import children
 
@@ -429,7 +429,7 @@ def test_thousands_of_requests_more_than_the_pipe_takes(pool: Harness) -> None:
 
 _SURVIVES = """
 import os, sys
-from check_mounts import processes, syscalls
+from check_mounts.system import processes, syscalls
 {before}
 if (pid := os.fork()) == 0:
     processes.survive_shutdown()

@@ -16,9 +16,11 @@ from typing import Optional
 
 import pytest
 
-from check_mounts import frames, mounttable, probe, processes, stuck, writeprobe
+from check_mounts import mounttable
 from check_mounts.model import Mount
 from check_mounts.outcome import Step
+from check_mounts.probing import frames, probe, stuck, writeprobe
+from check_mounts.system import processes
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
 from tests.kernel import state, workers_alive
 

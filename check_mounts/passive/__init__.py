@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Optional, Protocol
 
-from check_mounts.parts import Report
 from check_mounts.passive.progress import Progress
+from check_mounts.report.parts import Report
 
 
 class Undelivered(Exception):

@@ -17,9 +17,10 @@ import stat
 import time
 from collections.abc import Sequence
 
-from check_mounts import text, walk
+from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, quiet, records
 from check_mounts.passive.progress import Progress
+from check_mounts.system import walk
 
 SETTINGS: frozenset[str] = frozenset()
 

@@ -26,11 +26,12 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from check_mounts import processes, signals, syscalls, text
+from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, named, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
 from check_mounts.passive.progress import Progress
+from check_mounts.system import processes, signals, syscalls
 
 SETTINGS = frozenset(("client", "client_config"))
 

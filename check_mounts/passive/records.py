@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from check_mounts import text
-from check_mounts.parts import Report
 from check_mounts.passive import Refused, Result, Undelivered
+from check_mounts.report.parts import Report
 
 _CUT = "..."
 _MORE = "({} more lines left out)"

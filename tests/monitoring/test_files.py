@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts.cache import DEFAULT_PATH
-from check_mounts.option_table import DEFAULT_CONFIG as CONFIGURATION
+from check_mounts.options.option_table import DEFAULT_CONFIG as CONFIGURATION
 from tests.conftest import PYTHON, ROOT, Mounts
 from tests.monitoring.stack import PROGRAM, ROOT_OF_PACKAGES, Stack
 

@@ -16,9 +16,10 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import option_parser, printing, settled
-from check_mounts.option_parser import MOUNT_POINTS
-from check_mounts.option_table import BY_WORD, Option
+from check_mounts.options import option_parser, settled
+from check_mounts.options.option_parser import MOUNT_POINTS
+from check_mounts.options.option_table import BY_WORD, Option
+from check_mounts.system import printing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining, without_note
 from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
 from tests.monitoring.stack import PROGRAM, Stack, free_port

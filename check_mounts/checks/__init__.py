@@ -1,0 +1,1 @@
+"""One check: look up names, probe, compare, conclude."""

@@ -1,0 +1,141 @@
+"""A check: what it needs to know, the beginning of a pass, and the look-up of the names that it is
+about. A single run and the daemon share this."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Optional
+
+from check_mounts import filesystems, mounttable, selection, text
+from check_mounts.checks import demands
+from check_mounts.model import BadLine, Mount, StuckProbe, Survey
+from check_mounts.mounttable import Table
+from check_mounts.probing import asking, stuck
+from check_mounts.probing.survey import Pass
+from check_mounts.selection import Selection
+
+if TYPE_CHECKING:
+    from check_mounts.naming.leads import Found
+
+# How long, in seconds, a link or a device may keep its worker, and how long looking them up may
+# take even if there is no time left.
+_PATIENCE, SHORTEST = 1.0, 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What a check needs to know: which mounts it is about, how to probe them, and what should be
+    mounted.
+
+    ``wrong`` are lines that should declare something and make no sense, ``notes`` go to the report
+    as they are. ``patterns`` are the paths that the patterns of mount points begin with, and
+    ``follow`` tells them where these lead."""
+
+    filters: selection.Filters
+    settings: asking.Settings
+    demands: demands.Demands
+    notes: Sequence[str]
+    wrong: Sequence[BadLine]
+    mountinfo: str
+    state_dir: str
+    patterns: Sequence[bytes]
+    follow: Callable[[Callable[[bytes], bytes]], None]
+
+
+def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
+    """The reason why a process that opens a file or directory may hang: it lies on a network, FUSE
+    or autofs mount. None where it does not.
+
+    Only the text of the mount table decides."""
+    normal = selection.normalised(os.fsencode(path))
+    on_the_way = [
+        mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
+    ]
+    # Where the root directory hangs (that of a diskless host), nothing runs any more, this process
+    # included: a file in /run is no worse for that.
+    if any(mount.mount_point != b"/" for mount in on_the_way):
+        on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
+    for mount in on_the_way:
+        if selection.can_hang_on_the_way(mount) or filesystems.is_trigger(mount):
+            return f"{text.printable(normal)} is on {text.printable(mount.fs_type)}, which may hang"
+    return None
+
+
+def _memory(
+    check: Check, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
+) -> stuck.Registry:
+    why = may_hang(check.state_dir, mounts, visible)
+    if why is None:
+        return stuck.Registry(check.state_dir, slots=slots, own=lost)
+    return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # it must not hang us
+
+
+def begin(
+    check: Check, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
+) -> Pass:
+    """Start a pass over the mounts that were chosen from the table. ``lost`` are the stuck probes
+    of earlier passes of this process.
+
+    Raises OSError where this host lacks the means for a single worker."""
+    registry = _memory(check, table[0], chosen.visible, check.settings.max_workers, lost)
+    try:
+        return Pass(
+            table,
+            chosen,
+            check.settings,
+            registry,
+            wake_fd,
+            lambda mount: mounttable.place_now(check.mountinfo, mount),
+        )
+    except BaseException:
+        registry.close(any_stuck=False)
+        raise
+
+
+def look_up(
+    check: Check,
+    mounts: Sequence[Mount],
+    result: Optional[Survey] = None,
+    until: float = 0.0,
+    interrupted: Callable[[], Optional[str]] = lambda: None,
+) -> Optional[Found]:
+    """Look up where the names lead that decide which mounts are probed, and, once ``result`` says
+    which of these have answered, everything else. None where nothing is named or declared.
+
+    It may take until ``until`` (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
+    mount can cause."""
+    names = (*check.filters.mount_points, *check.patterns)
+    if not names and not check.demands.expected:
+        return None
+    # A run that names nothing does not pay for it.
+    from check_mounts.naming import leads, lookups
+
+    asked = leads.Asked(names, check.demands.expected, links=leads.is_our_own(check.mountinfo))
+    visible = frozenset(mounttable.visible(mounts))
+    each = min(_PATIENCE, check.settings.timeout)
+    patience = lookups.Patience(each, max(until, time.monotonic() + SHORTEST), interrupted)
+    return leads.look_up(
+        asked, mounts, visible, result, lambda: _memory(check, mounts, visible, lookups.MOST_WORKERS), patience
+    )
+
+
+def led(check: Check, found: Optional[Found]) -> Check:
+    """The check with all names as the kernel spells them, as far as that is known."""
+    if found is None:
+        return check
+    from check_mounts.naming import leads
+
+    check.follow(lambda name: found.leads.of(name).path)
+    expected = [leads.led(each, found) for each in check.demands.expected]
+    points = {each.mount_point for each in expected}
+    known = check.filters
+    filters = dataclasses.replace(
+        known,
+        mount_points=[found.leads.of(name).path for name in known.mount_points],
+        also=leads.on_the_way((*known.mount_points, *check.patterns), found, known),
+        declared=lambda mount: mount.mount_point in points or known.declared(mount),
+    )
+    return dataclasses.replace(check, filters=filters, demands=dataclasses.replace(check.demands, expected=expected))

@@ -1,0 +1,155 @@
+"""The end of a check: the survey of all mounts is compared with what is named and declared."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Optional
+
+from check_mounts import selection, text
+from check_mounts.checks import checking, demands, sandbox
+from check_mounts.guard import defects
+from check_mounts.model import Condition, Finding, Mount, Survey
+
+if TYPE_CHECKING:
+    from check_mounts.naming.leads import Found
+
+# The number of mount points that a note names.
+_NAMED = 3
+# How long the comparison may take if the probes have needed all of the time, in seconds.
+_TO_COMPARE = 0.25
+
+
+class ToCompare:
+    """The time for the comparison: until the run's deadline, and a moment in any case. After a
+    signal, that moment is all: what is known must not be lost, and is soon compared."""
+
+    def __init__(self, until: float, interruption: Callable[[], Optional[str]]) -> None:
+        self._end = max(until, time.monotonic() + _TO_COMPARE)
+        self._interruption = interruption
+        self._signal: Optional[str] = None
+
+    def came(self) -> Optional[str]:
+        """The signal or deadline that came, in words; None as long as there is time."""
+        if self._signal is None and (signal := self._interruption()) is not None:
+            self._signal = signal
+            self._end = min(self._end, time.monotonic() + _TO_COMPARE)
+        return (self._signal or "the deadline") if time.monotonic() >= self._end else None
+
+
+def concluded(
+    options: checking.Check,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], Optional[str]] = lambda: None,
+) -> Survey:
+    """The survey compared with what is named and declared.
+
+    ``mounted_now`` gives the mount table; it is called only if something is declared. ``late`` says
+    what ends the comparison, in words, once it must end: the rest is counted, not compared."""
+    try:
+        return _concluded(options, result, mounted_now, found, late)
+    except Exception as error:
+        defects.say(error)
+        return unconcluded(result, error)
+
+
+def _concluded(
+    options: checking.Check,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], Optional[str]],
+) -> Survey:
+    ready = checking.led(options, found)
+    # What a wrong line tries to declare is not checked: so the result is not OK, but nothing that
+    # was measured is lost.
+    wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
+    notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
+    result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
+    result = _held_against_demands(ready, result, mounted_now, found, late)
+    if found is None:
+        return result
+    from check_mounts.naming import leads
+
+    return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
+
+
+def unconcluded(result: Survey, error: Exception) -> Survey:
+    """The survey as it was measured, if the comparison failed: no memory, or a defect of ours."""
+    failed = Finding(
+        b"", None, Condition.UNPROBED, f"named and declared mounts were not compared: {text.error_of(error)}"
+    )
+    return dataclasses.replace(result, findings=(*result.findings, failed))
+
+
+def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
+    """The survey without mounts that were probed only because a name leads over them, and have
+    answered."""
+
+    def is_told(finding: Finding) -> bool:
+        mount = finding.mount
+        asked_only = mount is not None and mount.mount_id in filters.also and finding.condition is Condition.OK
+        return mount is None or not asked_only or selection.is_wanted(mount, filters)
+
+    return dataclasses.replace(result, findings=tuple(filter(is_told, result.findings))) if filters.also else result
+
+
+def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
+    """Notes on mounts that an unprivileged user's mount covers: those are no longer checked."""
+    below: dict[Mount, list[str]] = {}
+    for finding in findings:
+        if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
+            below.setdefault(finding.cover, []).append(_clipped(finding.mount_point))
+    return [f"{_users_mount(cover)} covers {_named(points)}" for cover, points in below.items()]
+
+
+def _users_mount(mount: Mount) -> str:
+    return f"the FUSE mount of uid {selection.unprivileged_owner(mount)} at {text.printable(mount.mount_point)}"
+
+
+def _clipped(mount_point: bytes) -> str:
+    return text.clipped(text.printable(mount_point), 200)
+
+
+def _named(points: Sequence[str]) -> str:
+    more = f" and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
+    return ", ".join(points[:_NAMED]) + more
+
+
+def _held_against_demands(
+    options: checking.Check,
+    result: Survey,
+    mounted_now: Callable[[], Sequence[Mount]],
+    found: Optional[Found],
+    late: Callable[[], Optional[str]],
+) -> Survey:
+    devices = None if found is None else found.devices
+    beyond = sandbox.outside(options.mountinfo, mounted_now)
+    if beyond is None:
+        return demands.held_against(result, mounted_now, options.filters, options.demands, devices, late)
+
+    def hold(survey: Survey, mounts: Sequence[Mount]) -> Survey:
+        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices, late)
+
+    wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
+    held = sandbox.held_against(result, mounted_now(), beyond, hold, wanted)
+    unseen = _unseen(
+        held, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected
+    )
+    return dataclasses.replace(held, notes=(*held.notes, unseen)) if unseen else held
+
+
+def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:
+    """A note on the mounts that a sandbox hides from this process, that would be checked outside,
+    and that no finding mentions; empty if there are none."""
+    told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
+    points = dict.fromkeys(
+        mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told
+    )
+    if not points:
+        return ""
+    names = _named([_clipped(point) for point in points])
+    return f"this process does not see what PID 1 has mounted there, so it was not checked: {names}"

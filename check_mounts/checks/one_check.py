@@ -1,0 +1,173 @@
+"""One check from its beginning to its end, as a run that checks once makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Optional
+
+from check_mounts import meaning, selection
+from check_mounts.checks import checking, conclude
+from check_mounts.checks.checking import SHORTEST, Check
+from check_mounts.guard import defects
+from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.mounttable import Table
+from check_mounts.probing import survey
+from check_mounts.probing.survey import Pass
+from check_mounts.selection import Selection
+from check_mounts.system import reading
+
+if TYPE_CHECKING:
+    from check_mounts.naming.leads import Found
+
+# A pass is told that it has less than its whole time if it is that much less, in seconds.
+_NOTICEABLE = 0.1
+
+
+def take(
+    options: Check,
+    table: Table,
+    reread: Callable[[], Table],
+    interruption: Callable[[], Optional[str]] = lambda: None,
+    wake_fd: Optional[int] = None,
+    begun: Callable[[Pass], None] = lambda under_way: None,
+) -> Survey:
+    """Check once what the options say.
+
+    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
+    for the end, and ``wake_fd`` becomes readable when one comes. ``begun`` is called with each
+    pass. Raises OSError (see :func:`check_mounts.checks.checking.begin`) as long as nothing was
+    measured."""
+    check = _Check(options, table, reread, interruption, wake_fd, begun)
+    try:
+        return check.taken()
+    except Exception as error:
+        if check.measured is None:
+            raise
+        defects.say(error)
+        return conclude.unconcluded(check.measured, error)
+
+
+class _Check:
+    """The steps of one check. ``measured`` is the result of the last pass, None before the first
+    one."""
+
+    def __init__(
+        self,
+        options: Check,
+        table: Table,
+        reread: Callable[[], Table],
+        interruption: Callable[[], Optional[str]],
+        wake_fd: Optional[int],
+        begun: Callable[[Pass], None],
+    ) -> None:
+        self.measured: Optional[Survey] = None
+        self._options = options
+        self._table = table
+        self._reread = reread
+        self._interruption = interruption
+        self._wake_fd = wake_fd
+        self._begun = begun
+        self._until = time.monotonic() + options.settings.deadline
+        self._now: Optional[Sequence[Mount]] = None
+
+    def taken(self) -> Survey:
+        """Look up the names, probe the mounts, look up what is declared, probe the mounts that
+        appeared meanwhile, compare. Raises OSError."""
+        reading.step("looking up what is named")
+        found = self._look_up(self._table[0])
+        filters = checking.led(self._options, found).filters
+        if filters.also:  # where the names lead is known once these have answered
+            chosen = selection.narrowed(selection.select(self._table[0], filters), filters.also)
+            found = self._look_up(self._table[0], self._pass_over(self._options, chosen, self._table))
+        ready = _with_more(checking.led(self._options, found), filters.also)
+        result = self._pass_over(ready, selection.select(self._table[0], ready.filters), self._table)
+        if found is not None:
+            reading.step("looking up what is declared")
+            found = self._look_up(self._mounted_now(), result)
+            result = self._with_late_comers(result, checking.led(self._options, found))
+        reading.step("comparing what is mounted with what is declared")
+        late = conclude.ToCompare(self._until, self._interruption).came
+        return conclude.concluded(self._options, result, self._mounted_now, found, late)
+
+    def _look_up(self, mounts: Sequence[Mount], result: Optional[Survey] = None) -> Optional[Found]:
+        return checking.look_up(self._options, mounts, result, self._until, self._interruption)
+
+    def _pass_over(self, options: Check, chosen: Selection, table: Table) -> Survey:
+        under_way = checking.begin(self._in_time(options), table, chosen, self._wake_fd)
+        self._begun(under_way)
+        reading.step("waiting for the mounts")
+        self.measured = survey.take(under_way, self._reread, self._interruption)
+        return self.measured
+
+    def _in_time(self, options: Check) -> Check:
+        """The options with the time that is left as their deadline."""
+        settings, left = options.settings, max(SHORTEST, self._until - time.monotonic())
+        if settings.deadline - left < _NOTICEABLE:  # hardly any time has gone by: as the user said
+            return options
+        return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
+
+    def _mounted_now(self) -> Sequence[Mount]:
+        """The mount table after the first passes, read once."""
+        if self._now is None:
+            try:
+                self._now = self._reread()[0]
+            except OSError:  # the pass has said so, if it matters
+                self._now = self._table[0]
+        return self._now
+
+    def _with_late_comers(self, result: Survey, options: Check) -> Survey:
+        """The survey with mounts that are in their place only now, and were not probed: declared
+        ones, and those that were left out because they were elsewhere, or covered. A user may move
+        his mount to and fro, and to find it in its place is no answer."""
+        chosen = selection.select(self._mounted_now(), options.filters)
+        late = _late_comers(result, options, self._table[0], chosen)
+        if not late:
+            return result
+        if result.interrupted is None and self._until - time.monotonic() >= SHORTEST:
+            chosen = selection.narrowed(chosen, {mount.mount_id for mount in late})
+            found = self._pass_over(options, chosen, (self._mounted_now(), ()))
+        else:
+            why = "it appeared during the run, and no time was left to probe it"
+            found = Survey(tuple([Finding(mount.mount_point, mount, Condition.UNPROBED, why) for mount in late]))
+        return _joined(result, found, late)
+
+
+def _with_more(options: Check, also: frozenset[int]) -> Check:
+    """The options with more mounts that are probed only because a name leads over them."""
+    filters = options.filters
+    return dataclasses.replace(options, filters=dataclasses.replace(filters, also=filters.also | also))
+
+
+def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen: Selection) -> list[Mount]:
+    known = {mount.identity for mount in before}
+    asked = {
+        each.mount.identity for each in result.findings if each.mount is not None and meaning.of(each.condition).counted
+    }
+    return [
+        mount
+        for mount in chosen.selected
+        if mount.identity not in asked and (mount.identity in known or options.filters.declared(mount))
+    ]
+
+
+def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
+    """Two surveys as one; the second has probed the mounts in ``asked``."""
+    keys, points = {mount.identity for mount in asked}, {mount.mount_point for mount in asked}
+
+    def stands(finding: Finding) -> bool:
+        if finding.mount is None:
+            return finding.condition is not Condition.MISSING or finding.mount_point not in points
+        return finding.mount.identity not in keys
+
+    left_out = [out for out in result.left_out if out.mount.identity not in keys]
+    return dataclasses.replace(
+        result,
+        findings=(*filter(stands, result.findings), *more.findings),
+        left_out=(*left_out, *(out for out in more.left_out if out.mount.identity in keys)),
+        notes=(*result.notes, *(note for note in more.notes if note not in result.notes)),
+        unremembered=result.unremembered or more.unremembered,
+        duration=result.duration + more.duration,
+        interrupted=result.interrupted or more.interrupted,
+    )

@@ -1,0 +1,1 @@
+"""The loop that checks again and again, and what it needs besides checking."""

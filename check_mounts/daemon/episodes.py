@@ -1,0 +1,146 @@
+"""Trouble of mount points across passes: when it begins, changes and ends, as lines of the log. No
+effects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import meaning, text
+from check_mounts.judging.policy import Judgement, answered, bad_lines, worst_of_each
+from check_mounts.model import Condition, Finding, State
+from check_mounts.probing import conditions
+
+
+@dataclasses.dataclass(frozen=True)
+class _Episode:
+    """Trouble of one mount point: its condition, ``since`` when, and since when it has not answered
+    (``hung``). Times are on CLOCK_BOOTTIME."""
+
+    condition: Condition
+    state: State
+    since: float
+    hung: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+    """A change of one mount, as a line of the log. ``state`` is the mount's new state."""
+
+    state: State
+    line: str
+
+
+class Episodes:
+    """The mount points in trouble, and the lines that could not be understood. Each change is told
+    once."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, _Episode] = {}
+        self._not_understood: dict[object, str] = {}
+
+    def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
+        """Take in new judgements; the changes since the last call. ``now`` is on CLOCK_BOOTTIME;
+        ``mounted`` has all mount points of the table."""
+        news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
+        present = worst_of_each(judgements)
+        for mount_point, judgement in present.items():
+            line = self._follow_one(mount_point, judgement, now)
+            if line is not None:
+                news.append(News(judgement.state, line))
+        for gone in [mount_point for mount_point in self._open if mount_point not in present]:
+            was = self._open.pop(gone).condition
+            # The filters or the configuration may leave it out from now on, or it may no longer be
+            # expected.
+            what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
+            news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
+        return news
+
+    def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
+        """The same for lines of the mount table, of fstab and the like: they have no mount point,
+        and are told apart by what is wrong with them."""
+        before, self._not_understood = self._not_understood, {}
+        news: list[News] = []
+        for judgement in judgements:
+            words = judgement.finding.detail
+            key = _line_key(judgement.finding)
+            if key not in before and key not in self._not_understood:
+                news.append(News(judgement.state, words))
+            self._not_understood.setdefault(key, before.get(key, words))
+        return news + [
+            News(State.OK, f"No longer: {words}") for key, words in before.items() if key not in self._not_understood
+        ]
+
+    def _follow_one(self, mount_point: bytes, judgement: Judgement, now: float) -> Optional[str]:
+        finding, condition = judgement.finding, judgement.condition
+        before = self._open.get(mount_point)
+        if condition is Condition.BLOCKED:
+            return None  # the mount that it is below is the news
+        if condition is Condition.OK:
+            self._open.pop(mount_point, None)
+            return None if before is None else _recovery(mount_point, before, now)
+        hung = None if before is None else before.hung
+        if condition is Condition.TIMED_OUT:
+            hung = min(each for each in (hung, finding.stuck_since, now - (finding.latency or 0.0)) if each is not None)
+        elif answered(judgement):
+            hung = None
+        same = before is not None and before.condition is condition
+        self._open[mount_point] = _Episode(
+            condition, judgement.state, before.since if before is not None and same else now, hung
+        )
+        if before is not None and same:
+            return None
+        if before is not None and before.hung is not None and hung is None:
+            return f"{_recovery(mount_point, before, now)}, but is {judgement.words}"
+        return meaning.of(condition).news.format(
+            point=text.printable(mount_point), words=judgement.words, detail=finding.detail
+        )
+
+
+def _line_key(finding: Finding) -> object:
+    """What tells a line from others. The same line of the mount table has another number once a
+    mount before it has come or gone."""
+    line = finding.line
+    if line is None:
+        return finding.detail
+    return (line.file, line.why) if line.file == conditions.MOUNT_TABLE else (line.file, line.number, line.why)
+
+
+def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
+    if before.hung is not None:
+        return f"{text.printable(mount_point)} answers again after {duration_words(now - before.hung)}"
+    was = before.condition.words
+    return f"{text.printable(mount_point)} is ok again, after it was {was} for {duration_words(now - before.since)}"
+
+
+def duration_words(seconds: float) -> str:
+    """``12 s``, ``5 min``, ``3 h 12 min``, ``2 d 3 h``: the two largest units that are not
+    zero."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    words = [f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if number]
+    return " ".join(words[:2])
+
+
+def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, int]], seconds: float) -> str:
+    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, as MountStatusMonitor words it,
+    whose log some sites have rules for."""
+    bad: dict[Condition, int] = {}
+    for judgement in judgements:
+        if judgement.state is not State.OK and judgement.finding.is_mount:
+            bad[judgement.condition] = bad.get(judgement.condition, 0) + 1
+    parts = [f"{bad[condition]} {condition.words}" for condition in _IN_ORDER if condition in bad]
+    lines = bad_lines(judgements)
+    tail = ", ".join([*parts, f"{text.counted(lines, 'line')} not understood"] if lines else parts)
+    total: Mapping[str, int] = dict(counts)
+    return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "")
+
+
+_IN_ORDER = (
+    Condition.DEAD,
+    Condition.TIMED_OUT,
+    *(each for each in Condition if each not in (Condition.DEAD, Condition.TIMED_OUT)),
+)

@@ -1,0 +1,190 @@
+"""The daemon's files: the directory of the result, which it has for itself, and the file of the
+metrics. Something that hangs may be mounted over either."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Optional
+
+from check_mounts import cache, mounttable, text
+from check_mounts.checks import checking
+from check_mounts.options.understood import Options, Service
+from check_mounts.system import directories, replacing, walk
+
+# How our files begin: those in the directory of the result, by what is added to its name, and the
+# file of the metrics.
+_PID = rb"\d+\n?\Z"
+_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
+_METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
+
+
+class Refused(Exception):
+    """The daemon cannot have its files; the message says why, on one line."""
+
+
+class Home:
+    """The directory of the result, which is ours as long as we hold the lock in it.
+
+    All access goes through its descriptor: whatever becomes of the path, nothing is written
+    anywhere else."""
+
+    def __init__(self, service: Service, options: Options) -> None:
+        """Take the directory, unless another daemon uses it. Raises Refused."""
+        self._service = service
+        self._mountinfo = options.mountinfo
+        self._table: Optional[int] = None
+        self._paths = {
+            "--cache": [service.cache + suffix for suffix in _OURS],
+            "--metrics": [service.metrics] if service.metrics else [],
+        }
+        self._whys: dict[str, Optional[str]] = {}
+        try:
+            self._look_at_table()
+        except OSError as error:
+            raise Refused(
+                f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}"
+            ) from None
+        for option, why in self._whys.items():
+            if why is not None:
+                raise Refused(f"argument {option}: {why}")
+        self._path, _, self.name = service.cache.rpartition("/")
+        if service.metrics is not None:
+            _check_metrics(service.metrics)
+        self.directory, self._lock = self._take(starting=True)
+
+    def may_hang(self, option: str) -> Optional[str]:
+        """Why a process that opens the file of this option could hang now: something that hangs may
+        have been mounted over the file or over a directory above. None where it could not.
+
+        Where the mount table cannot be read, the last answer counts: that nothing can be checked is
+        a result, too, and has to be written."""
+        try:
+            self._look_at_table()
+        except OSError:
+            pass
+        return self._whys[option]
+
+    def _look_at_table(self) -> None:
+        """Find out again what may hang. Raises OSError."""
+        data = mounttable.contents(self._mountinfo)
+        if hash(data) == self._table:  # to parse a large one takes time
+            return
+        mounts = mounttable.parse(data, torn=True)[0]
+        visible = frozenset(mounttable.visible(mounts))
+        for option, paths in self._paths.items():
+            whys = [checking.may_hang(path, mounts, visible) for path in paths]
+            self._whys[option] = next((why for why in whys if why is not None), None)
+        self._table = hash(data)
+
+    def _take(self, starting: bool = False) -> tuple[int, directories.Lock]:
+        """Open the directory, make it if need be, and lock it. Raises Refused."""
+        path, lock = self._path or "/", f"{self.name}.lock"
+        where = text.printable_argument(path)
+        try:
+            fd = directories.open_directory(path, 0o755, rooted=True)
+        except directories.Unusable as error:
+            raise Refused(f"argument --cache: {where}: {error}") from None
+        try:
+            if self._service.cache == cache.DEFAULT_PATH:
+                # An earlier run may have made it for itself alone, to remember stuck probes. But
+                # NRPE's user must be able to read the result.
+                os.fchmod(fd, 0o755)
+            if starting:
+                for suffix, pattern in _OURS.items():
+                    _check_ours("--cache", self._service.cache + suffix, fd, pattern)
+                # A daemon of an earlier release, which may still run, has locked this file.
+                directories.check_unlocked(f"{self.name}.pid", fd)
+            held = directories.Lock(lock, fd)
+            self._tell_pid(fd)
+            return fd, held
+        except Refused as error:
+            why = str(error)
+        except directories.Held as error:
+            why = f"another daemon (pid {error.pid}) keeps {text.printable_argument(self._service.cache)} up to date"
+        except OSError as error:
+            why = f"argument --cache: {where.rstrip('/')}/{text.printable_argument(lock)}: {error.strerror}"
+        os.close(fd)
+        raise Refused(why)
+
+    def _tell_pid(self, directory: int) -> None:
+        """Write our process ID to a file, for administrators and their scripts. Nothing here
+        depends on it."""
+        name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
+        try:
+            if directories.beginning(directory, name) != words:
+                replacing.replace_in(directory, name, words)
+        except (OSError, directories.Unusable):
+            pass
+
+    def see_to_it(self) -> None:
+        """Make the lock, or the whole directory, again if somebody has removed it. Raises Refused;
+        OSError where that cannot be found out."""
+        if self._lock.holds and _is_same(self.directory, self._path or "/"):
+            self._tell_pid(self.directory)
+            return
+        directory, lock = self._take()
+        self.close()
+        self.directory, self._lock = directory, lock
+
+    def close(self) -> None:
+        """Leave the directory. A lock that something may have been mounted over is not touched: it
+        ends with the process."""
+        if self.may_hang("--cache") is None:
+            if self._lock.holds:
+                replacing.remove(self.directory, f"{self.name}.pid")
+            self._lock.close()
+        os.close(self.directory)
+
+
+def _is_same(directory: int, path: str) -> bool:
+    """Whether a path leads to this open directory. Raises OSError where a lack of descriptors or
+    memory keeps us from finding out."""
+    try:
+        fd = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENFILE, errno.EMFILE, errno.ENOMEM):
+            raise
+        return False
+    try:
+        here, there = os.fstat(directory), os.fstat(fd)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    finally:
+        os.close(fd)
+
+
+def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
+    """Refuse a file that we have not written: it would be replaced, whatever it is. Raises
+    Refused."""
+    shown = text.printable_argument(path)
+    try:
+        beginning = directories.beginning(directory, path.rpartition("/")[2])
+    except directories.Unusable as error:
+        raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
+    if beginning and not pattern.match(beginning):
+        raise Refused(
+            f"argument {option}: {shown}: it is not a file that check_mounts has written, so it is not replaced"
+        )
+
+
+def _check_metrics(path: str) -> None:
+    """Refuse a file of metrics that we have not written. Raises Refused.
+
+    Its directory need not be there yet: whether it can be opened is found out, and logged, whenever
+    metrics are written."""
+    try:
+        directory, _ = open_above(path)
+    except OSError:
+        return
+    try:
+        _check_ours("--metrics", path, directory, _METRICS)
+    finally:
+        os.close(directory)
+
+
+def open_above(path: str) -> tuple[int, str]:
+    """Open the directory that a file is in; its descriptor, and the name of the file there. Raises
+    OSError; ELOOP where a symbolic link leads to the directory."""
+    directory, _, name = path.rpartition("/")
+    return walk.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name

@@ -1,0 +1,259 @@
+"""Answers of all mounts across passes.
+
+A pass over all mounts, or over a few that are new or may have recovered, is merged into what is
+known. Of two answers the later one counts, whichever pass it comes from. (Of two passes, the one
+that began first may ask a mount last: it waits while the other asks.) A mount that hung is well
+again only once a probe has come back, also where another mount has taken the place of one that hung
+or was missing. No effects; only the clocks are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Optional
+
+from check_mounts import meaning, text
+from check_mounts.clocks import Boottime, boottime, epoch_of
+from check_mounts.model import Condition, Finding, Mount, MountIdentity, Survey
+from check_mounts.mounttable import Table
+from check_mounts.probing import conditions
+from check_mounts.selection import Selection
+
+# Two clocks that are read one after the other may seem to have moved against each other by this
+# many seconds; by more only if one was set.
+_CLOCK_WAS_SET = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    noted: float
+    finding: Finding
+
+
+class Known:
+    """Knowledge about the mounts that should be probed. ``passes`` counts the passes over all
+    mounts; ``last`` is the result of the newest."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.last: Optional[Survey] = None
+        self._answers: dict[MountIdentity, _Answer] = {}
+        self._table: Table = ([], [])
+        self._chosen: Optional[Selection] = None
+        # The basis of the last survey.
+        self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
+        # The last conclusions about each mount point.
+        self._concluded: dict[bytes, list[Finding]] = {}
+        # When each mount that hangs was first found to hang (CLOCK_BOOTTIME), until a probe comes
+        # back.
+        self._hung_since: dict[MountIdentity, Boottime] = {}
+        # Mounts that did not answer, and that were moved since.
+        self._moved: set[MountIdentity] = set()
+        # Mounts that hang, and were asked once more because their probe had ended.
+        self._tried_again: set[MountIdentity] = set()
+        # When each mount point last answered (CLOCK_BOOTTIME).
+        self._last_success: dict[bytes, float] = {}
+        # When that clock was 0, in seconds since the epoch.
+        self._booted = epoch_of(Boottime(0.0))
+
+    def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
+        """Take in the mount table; (the mounts that should be probed and of which nothing is known,
+        whether anything is other than last told).
+
+        If a mount was moved, a bad answer counts until the mount has been asked at its new place. A
+        good answer does not: this may be another mount with the same ID."""
+        different = self._told is not None and (table, chosen.missing) != self._told
+        self._table, self._chosen = table, chosen
+        present = {mount.identity: mount for mount in chosen.selected}
+        for key in self._answers.keys() - present.keys():
+            self._forget(key)
+        points = {mount.mount_point for mount in chosen.selected}
+        for gone in self._last_success.keys() - points:
+            del self._last_success[gone]
+        for key, known in list(self._answers.items()):
+            mount = present[key]
+            if _is_elsewhere(known.finding, mount):
+                if not meaning.of(known.finding.condition).doubtful:
+                    self._forget(key)
+                    continue
+                self._moved.add(key)
+            self._answers[key] = dataclasses.replace(known, finding=_as_mounted(known.finding, mount))
+        return present.keys() - self._answers.keys() | self._moved, different
+
+    def _forget(self, key: MountIdentity) -> None:
+        del self._answers[key]
+        self._hung_since.pop(key, None)
+        self._tried_again.discard(key)
+        self._moved.discard(key)
+
+    def merge(self, result: Survey, whole: bool, noted: Mapping[int, float]) -> None:
+        """Take in the answers of a pass. ``whole``: the pass asked all mounts. ``noted``: when each
+        answer came, by mount ID."""
+        if whole:
+            self.passes += 1
+            self.last = result
+        assert self._chosen is not None
+        present = {mount.identity: mount for mount in self._chosen.selected}
+        now, begun = time.monotonic(), Boottime(boottime() - result.duration)
+        for found in result.findings:
+            key = None if found.mount is None else found.mount.identity
+            if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
+                continue  # it is gone, or has to be asked at its new place
+            finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
+            if finding.outcome is not None and not meaning.of(finding.condition).doubtful:
+                at = begun + result.duration - (now - when)
+                self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
+            self._moved.discard(key)
+            if known is None or (known.noted <= when and not _is_no_news(known.finding, finding)):
+                self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
+
+    def _with_age(self, key: MountIdentity, finding: Finding, begun: Boottime) -> Finding:
+        """The finding; where its mount has hung since before this pass, the finding says since
+        when. ``begun``: when the pass began."""
+        if finding.condition is Condition.TIMED_OUT:
+            first = finding.stuck_since if finding.stuck_since is not None else begun
+            since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
+            if finding.stuck_since is None and since < begun:
+                detail = f"{finding.detail}, as ever since {text.moment(since)}"
+                return dataclasses.replace(finding, detail=detail, since=since)
+        elif not meaning.of(finding.condition).doubtful:
+            self._hung_since.pop(key, None)
+            self._tried_again.discard(key)
+        return finding
+
+    def wants_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
+        """Whether a mount that hangs should be asked again, because its probe has ended since: the
+        mount may have answered right after the probe was killed, and nothing else would tell.
+        ``held`` are processes that have ended, but long after SIGKILL; ``soon`` those that ended
+        soon after it.
+
+        Without ``held`` this is true once for each hang. Where probes can be killed (NFS) they all
+        end like this, and the mount would be asked again for ever."""
+        gone: set[MountIdentity] = set()
+        for key, known in self._answers.items():
+            finding = known.finding
+            if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
+                self._answers[key] = dataclasses.replace(
+                    known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
+                )
+                if finding.stuck_pid in held:  # a hang after this is a new one
+                    self._tried_again.discard(key)
+                    continue
+            elif finding.stuck_pid is not None or (finding.outcome is None and not soon):
+                # Its probe is still held. Or it shares the fate of another mount, which may be gone
+                # by the time that the process ends.
+                continue
+            if finding.condition is Condition.TIMED_OUT:
+                gone.add(key)
+        new = gone - self._tried_again
+        self._tried_again |= new
+        return bool(held) or bool(new)
+
+    def to_be_asked(self, new: set[MountIdentity], silent: bool) -> set[MountIdentity]:
+        """``new`` and the mounts above these that are in doubt; with ``silent`` all mounts that did
+        not answer, too."""
+        assert self._chosen is not None
+        wanted = set(new)
+        if silent:
+            wanted |= {key for key, known in self._answers.items() if meaning.of(known.finding.condition).silent}
+        by_id = {mount.mount_id: mount for mount in self._table[0]}
+        for key in list(wanted):
+            above = by_id.get(key[0])
+            seen = set()
+            while above is not None and above.mount_id not in seen:
+                seen.add(above.mount_id)
+                known = self._answers.get(above.identity)
+                if known is not None and meaning.of(known.finding.condition).doubtful:
+                    wanted.add(above.identity)
+                above = by_id.get(above.parent_id)
+        return wanted
+
+    @property
+    def last_success(self) -> dict[bytes, float]:
+        """When each mount point last answered, in seconds since the epoch. The number stays the
+        same to the last digit until the host's clock is set."""
+        booted = epoch_of(Boottime(0.0))
+        if abs(booted - self._booted) > _CLOCK_WAS_SET:
+            self._booted = booted
+        return {point: self._booted + when for point, when in self._last_success.items()}
+
+    def stuck(self) -> set[int]:
+        """The processes that hung filesystems hold."""
+        return {known.finding.stuck_pid for known in self._answers.values() if known.finding.stuck_pid is not None}
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        """The mount table as it was last seen."""
+        return self._table[0]
+
+    @property
+    def table(self) -> Table:
+        """The mount table as it was last seen, with the lines that were not understood."""
+        return self._table
+
+    def survey(self) -> Survey:
+        """All that is known, as if one pass had just found it. A mount that no pass has asked yet
+        is left out."""
+        chosen, last = self._chosen, self.last
+        assert chosen is not None and last is not None
+        self._told = self._table, chosen.missing
+        findings: list[Finding] = []
+        for mount in chosen.selected:
+            known = self._answers.get(mount.identity)
+            if known is not None:
+                findings.append(known.finding)
+        findings += [conditions.shadowed(mount, chosen.covers.get(mount.mount_id)) for mount in chosen.shadowed]
+        findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
+        findings += conditions.not_understood(self._table[1])
+        return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
+
+    def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
+        """The conclusions. But where a mount has not answered yet, its mount point keeps the
+        conclusions from before: about the mount that was there then, or that it was missing.
+        Nothing is well because somebody mounted something.
+
+        ``before`` has mount points where something is declared, and where that was before, if a
+        link that leads there was changed."""
+        earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
+        kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
+        if kept:
+            # All findings of these places, also shadowed mounts: a mount that hangs and is covered
+            # now must not be told as both.
+            places = kept.keys() | {earlier[point] for point in kept}
+            findings = [each for each in concluded.findings if each.mount_point not in places]
+            for old in dict.fromkeys(earlier[point] for point in kept):
+                findings += self._concluded[old]
+            concluded = dataclasses.replace(concluded, findings=tuple(findings))
+        self._concluded = {}
+        for finding in concluded.findings:
+            self._concluded.setdefault(finding.mount_point, []).append(finding)
+        return concluded
+
+    def _unasked(self) -> set[bytes]:
+        """The mount points of which nothing is known, though a mount there should be probed."""
+        assert self._chosen is not None
+        asked: set[bytes] = set()
+        unasked: set[bytes] = set()
+        for mount in self._chosen.selected:
+            (asked if mount.identity in self._answers else unasked).add(mount.mount_point)
+        return unasked - asked
+
+
+def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
+    """Whether a mount is not where it was at the time of its finding."""
+    return finding.mount is not None and finding.mount.place != mount.place
+
+
+def _as_mounted(finding: Finding, mount: Mount) -> Finding:
+    """The finding, with the mount as it is now: with other options, or elsewhere."""
+    return (
+        finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
+    )
+
+
+def _is_no_news(known: Finding, finding: Finding) -> bool:
+    """Whether a pass did not get to ask a mount that is known to hang: it still hangs, until a
+    probe has come back."""
+    return known.condition is Condition.TIMED_OUT and finding.condition is Condition.UNPROBED

@@ -1,0 +1,56 @@
+"""Names and devices in the options: where they lead, looked up again whenever that may have
+changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+from check_mounts.checks import checking
+from check_mounts.checks.checking import Check
+from check_mounts.clocks import after
+from check_mounts.model import Mount, Survey
+from check_mounts.naming.leads import Found
+from check_mounts.system import processes
+
+# How long the daemon waits for all look-ups of links and devices, in seconds.
+_LONGEST = 2.0
+
+
+class Lookout:
+    """The result of the last look-up, and the options that it was for."""
+
+    def __init__(self, interrupted: Callable[[], Optional[str]]) -> None:
+        self._interrupted = interrupted
+        self.found: Optional[Found] = None
+        # The earlier places of declared mounts, by their places now, if a link that leads there was
+        # changed.
+        self.led_before: dict[bytes, bytes] = {}
+        self._options: Optional[Check] = None
+        self._left: list[int] = []
+
+    def knows(self, options: Check) -> bool:
+        """Whether the last look-up was for these options. Other options have other names, of which
+        nothing is known before they have been looked up."""
+        return self._options is options
+
+    def look_up(self, options: Check, mounts: Sequence[Mount], result: Optional[Survey]) -> bool:
+        """Look up the names in ``options``; whether one leads elsewhere than before. ``result``
+        tells which mounts may be entered for that."""
+        before = self.found
+        found = checking.look_up(options, mounts, result, after(_LONGEST), self._interrupted)
+        moved = found is not None and before is not None and found.leads != before.leads
+        if moved and found is not None and before is not None and self.knows(options):
+            old, new = (checking.led(options, each).demands.expected for each in (before, found))
+            self.led_before = {
+                is_at.mount_point: was_at.mount_point
+                for was_at, is_at in zip(old, new)
+                if is_at.mount_point != was_at.mount_point
+            }
+        self.found, self._options = found, options
+        self._left = processes.unreaped([*self._left, *(found.left if found is not None else ())])
+        return moved
+
+    def led(self, options: Check) -> Check:
+        """The options with all names as the kernel has them, as far as that is known."""
+        return checking.led(options, self.found)

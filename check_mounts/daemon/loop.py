@@ -1,0 +1,304 @@
+"""The daemon's loop: it waits for tasks and signals, and decides what to do next.
+
+One thread, one poll. Nothing here waits for a mount, for a reader of the log or for systemd. All
+modules are imported, and all files opened, before the first pass: later they might lie on a mount
+that hangs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import signal
+import syslog
+from collections.abc import Callable
+from typing import Optional
+
+from check_mounts import selection, text
+from check_mounts.checks import conclude
+from check_mounts.clocks import Monotonic, after, monotonic
+from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.home import Home
+from check_mounts.daemon.known import Known
+from check_mounts.daemon.lookout import Lookout
+from check_mounts.daemon.passes import Passes, UnderWay
+from check_mounts.daemon.publish import Publisher
+from check_mounts.daemon.reload import Reloader
+from check_mounts.daemon.schedule import Schedule
+from check_mounts.daemon.watch import Changes, Endings
+from check_mounts.daemon.watchdog import Watchdog
+from check_mounts.judging import policy
+from check_mounts.judging.policy import Judged
+from check_mounts.model import MountIdentity, Survey
+from check_mounts.mounttable import Table
+from check_mounts.options.understood import Options
+
+# Causes loads these when a mount hangs, which is too late in a process that lives long.
+from check_mounts.probing import examination as _examination  # noqa: F401
+from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
+from check_mounts.probing import mountstats as _mountstats  # noqa: F401
+from check_mounts.report import summary
+from check_mounts.selection import Selection
+from check_mounts.system.logs import Log
+from check_mounts.system.notify import Notifier
+from check_mounts.system.signals import Interrupts
+from check_mounts.system.tasks import Task
+
+# The longest sleep, in seconds: at most this long after, the loop notices that the host was
+# suspended.
+_LONGEST_SLEEP = 5.0
+
+
+class Daemon:
+    """All that the daemon remembers, and the loop that uses it."""
+
+    def __init__(
+        self,
+        options: Options,
+        home: Home,
+        reload: Callable[[], Options],
+        interrupts: Interrupts,
+        log: Log,
+        settled: Callable[[], None],
+    ) -> None:
+        self._interrupts, self._log = interrupts, log
+        self._complaints = Complaints(log)
+        notifier = Notifier(os.environ)
+        self._watchdog = Watchdog(notifier)
+        self._publisher = Publisher(home, log, self._complaints, notifier, settled)
+        self._reloader = Reloader(reload, log, interrupts, self._watchdog.feed)
+        self._known = Known()
+        self._lookout = Lookout(interrupts)
+        self._schedule = Schedule()
+        self._changes = Changes(options.mountinfo)
+        self._endings = Endings()
+        self._passes = Passes(log)
+        self._poll = select.poll()
+        self._poll.register(interrupts.wake_fd, select.POLLIN)
+        self._poll.register(self._changes, select.POLLPRI)
+        for task in self._tasks:
+            self._poll.register(task, select.POLLIN)
+        self._go_by(options)
+
+    @property
+    def _tasks(self) -> tuple[Task, ...]:
+        return self._endings, self._passes, *self._publisher.tasks
+
+    def _go_by(self, options: Options) -> None:
+        """Take these options from now on."""
+        self._options = options
+        if options.debug:
+            self._complaints.debug()
+        self._publisher.serve(options)
+        self._watchdog.expect(self._interval, options.settings.deadline)
+
+    @property
+    def _interval(self) -> float:
+        assert self._options.service is not None
+        return self._options.service.interval
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Until a signal asks for the end."""
+        self._complaints.guard("the start", self._start)
+        self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self._interval)}")
+        while self._interrupts() is None:
+            self._watchdog.feed()
+            self._complaints.guard("a round", self._round)
+        self._stop()
+
+    def _start(self) -> None:
+        self._options = self._reloader.read_fstab_again(self._options)
+
+    def _round(self) -> None:
+        ready = {fd for fd, _ in self._poll.poll(max(0.0, self._due() - monotonic()) * 1000 + 1)}
+        if self._interrupts.wake_fd in ready:
+            self._interrupts.drain()
+        self._heed_calls()
+        if self._changes.fileno() in ready:
+            self._changes.notice()
+        self._endings.step()
+        self._heed_endings()
+        if monotonic() >= self._changes.due and self._passes.has_room:
+            self._look_at_table()
+        self._schedule.notice_suspension()
+        if monotonic() >= self._schedule.due and not self._passes.is_checking_all:
+            self._start_whole_pass()
+        self._passes.step()
+        for each in self._passes.ended():
+            self._finish(each)
+        for task in self._publisher.tasks:
+            task.step()
+
+    def _due(self) -> Monotonic:
+        """The time of the next round, at the latest."""
+        times = [after(_LONGEST_SLEEP), self._watchdog.due, *(task.due for task in self._tasks)]
+        if not self._passes.is_checking_all:
+            times.append(self._schedule.due)
+        if self._passes.has_room:
+            times.append(self._changes.due)
+        return min(times)
+
+    def _heed_calls(self) -> None:
+        if self._interrupts.called(signal.SIGUSR1):
+            self._schedule.now()
+        if self._interrupts.called(signal.SIGHUP):
+            self._publisher.reload(self._take_over)
+
+    def _take_over(self) -> None:
+        """Read the configuration again. If it is wrong, the old one stays."""
+        new = self._reloader.take_over(self._options)
+        if new is not None:
+            self._go_by(new)
+            self._schedule.now()
+            self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
+
+    def _heed_endings(self) -> None:
+        held, soon = self._endings.ended()
+        if (held or soon) and self._known.wants_another_try(held, soon):
+            self._changes.recovered = True
+
+    # -- what begins
+
+    def _start_whole_pass(self) -> None:
+        now = monotonic()
+        self._schedule.advance(now, self._interval)
+        if self._reloader.look_at_fstab(self._options):  # logged once, also if it makes no sense
+            self._log.write(syslog.LOG_NOTICE, "fstab has changed")
+            self._take_over()
+            self._schedule.restart(now, self._interval)
+        try:
+            table, chosen, _ = self._read_table()
+            self._known.see(table, chosen)
+            self._schedule.begun(now)
+            self._passes.begin(self._options, table, chosen, whole=True)
+        except OSError as error:
+            self._complaints.tell("checking", f"Cannot check: {error.strerror}")
+            self._publisher.fail(f"cannot check: {error.strerror}", self._options)
+        else:
+            self._complaints.tell("checking", None)
+
+    def _look_at_table(self) -> None:
+        """Look for mounts that are new, gone or mounted with other options, or that may answer
+        again."""
+        now = monotonic()
+        changed, recovered = self._changes.look()
+        try:
+            self._begin_what_is_new(now, changed, recovered)
+            self._complaints.tell("a look at the mount table", None)
+        except OSError as error:
+            self._changes.failed(recovered)
+            self._complaints.tell("a look at the mount table", f"Cannot check new mounts: {error.strerror}")
+        self._changes.looked(now)
+
+    def _begin_what_is_new(self, now: Monotonic, changed: bool, recovered: bool) -> None:
+        """Begin a pass over the mounts that are new or may answer again. Raises OSError."""
+        table, chosen, same = self._read_table()
+        if changed and same:
+            # A mount has taken the place of another one, and the table shows no difference between
+            # them. So all are asked once more.
+            self._schedule.early(now)
+        new, different = self._known.see(table, chosen)
+        new -= self._passes.keys
+        if new or recovered:
+            wanted = self._known.to_be_asked(new, recovered)
+            self._passes.begin(self._options, table, _narrowed(chosen, wanted), whole=False)
+        if different:
+            self._publish()
+
+    def _read_table(self) -> tuple[Table, Selection, bool]:
+        """Read the mount table; the table, the mounts to be probed, and whether it is the known
+        table. Raises OSError."""
+        table, same = self._changes.read(self._known.table)
+        if not same:
+            self._look_up(table)
+        return table, self._choose(table), same
+
+    def _choose(self, table: Table) -> Selection:
+        """Select the mounts to be probed."""
+        if not self._lookout.knows(self._options):
+            self._look_up(table)
+        return selection.select(table[0], self._lookout.led(self._options).filters)
+
+    def _look_up(self, table: Table) -> None:
+        """Look up where names lead now that decide what is probed. The last pass tells which mounts
+        may be entered for that."""
+        result = None if self._known.last is None else self._known.survey()
+        self._lookout.look_up(self._options, table[0], result)
+
+    # -- what ends
+
+    def _finish(self, each: UnderWay) -> None:
+        tables: list[Table] = []
+
+        def reread() -> Table:
+            table, same = self._changes.read(self._known.table)
+            if not same:
+                tables.append(table)
+            return table
+
+        result = self._passes.finish(each, reread)
+        if tables:
+            # The result of the pass is by this table: a mount that hung and is covered by now
+            # counts as shadowed. The mount that covers it has not been asked, so another look is
+            # due.
+            self._known.see(tables[-1], self._choose(tables[-1]))
+            self._changes.expect()
+        self._known.merge(result, each.whole, each.probing.book.noted)
+        self._endings.follow(self._known.stuck(), each.probing.left.pids)
+        if self._known.wants_another_try():
+            self._changes.recovered = True
+        if each.whole:
+            self._finish_whole(result)
+        else:
+            self._publish()
+
+    def _finish_whole(self, result: Survey) -> None:
+        # Without this memory, nothing tells which processes this daemon leaves behind at its end.
+        self._complaints.tell("memory", summary.unremembered(result))
+        # Now that the mounts have answered, all other names can be looked up.
+        if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be wanted now
+            self._changes.expect()
+            self._known.see(self._known.table, self._choose(self._known.table))
+        judged = self._publish()
+        self._complaints.forget("a round")
+        self._watchdog.progress()
+        self._publisher.log_pass(judged, result.duration)
+        self._publisher.get_ready()
+
+    def _publish(self) -> Optional[Judged]:
+        """Judge all that is known, and publish it."""
+        if self._known.last is None:
+            return None
+        judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
+        if self._interrupts() is None:  # otherwise mounts were left out because of the signal, which is no news
+            assert self._passes.taken is not None
+            self._publisher.publish(judged, self._options, self._known, self._passes.taken)
+        return judged
+
+    def _conclude(self) -> Survey:
+        """Compare all that is known with the demands."""
+        if not self._lookout.knows(self._options):
+            self._look_up(self._known.table)
+        survey_now = self._known.survey()
+        late = conclude.ToCompare(after(self._options.settings.deadline), self._interrupts).came
+        found = self._lookout.found
+        concluded = conclude.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
+        return self._known.until_asked(concluded, self._lookout.led_before)
+
+    def _stop(self) -> None:
+        """Give up all tasks. Stuck processes are remembered already; nothing waits for them."""
+        name = str(self._interrupts())
+        self._publisher.stopping(name)
+        self._passes.abandon(name)
+        self._publisher.close()
+        self._changes.close()
+        self._endings.close()
+        self._log.write(syslog.LOG_NOTICE, f"Stopped by {name}")
+
+
+def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
+    """The selection, with only these mounts to be probed."""
+    selected = tuple(mount for mount in chosen.selected if mount.identity in wanted)
+    return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())

@@ -1,0 +1,122 @@
+"""Passes under way: one over all mounts, and a few over mounts that are new or may answer again."""
+
+from __future__ import annotations
+
+import dataclasses
+import select
+import syslog
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+from check_mounts import text
+from check_mounts.checks import checking
+from check_mounts.checks.checking import Check
+from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
+from check_mounts.model import MountIdentity, StuckProbe, Survey
+from check_mounts.mounttable import Table
+from check_mounts.probing.survey import Pass
+from check_mounts.selection import Selection
+from check_mounts.system import processes
+from check_mounts.system.logs import Log
+
+# No pass over new mounts begins while this many go on, each held up by something that hangs.
+_MOST = 4
+
+
+@dataclasses.dataclass
+class UnderWay:
+    """A pass that goes on. ``whole``: it asks all mounts."""
+
+    probing: Pass
+    keys: set[MountIdentity]
+    whole: bool
+    begun: Boottime
+
+
+class Passes:
+    """All passes of the daemon, as one task that never ends (see tasks.Task)."""
+
+    done = False
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._epoll = select.epoll()
+        self._under_way: dict[int, UnderWay] = {}
+        # Stuck probes that earlier passes have left behind.
+        self._lost: list[StuckProbe] = []
+        # When the last pass over all mounts that has ended began.
+        self.taken: Optional[Boottime] = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a pass over new mounts may begin."""
+        return len(self._under_way) < _MOST
+
+    @property
+    def is_checking_all(self) -> bool:
+        """Whether a pass over all mounts is under way."""
+        return any(each.whole for each in self._under_way.values())
+
+    @property
+    def keys(self) -> set[MountIdentity]:
+        """The mounts that are being asked."""
+        return {key for each in self._under_way.values() for key in each.keys}
+
+    def begin(self, options: Check, table: Table, chosen: Selection, whole: bool) -> None:
+        """Start a pass. Raises OSError, see checking.begin."""
+        self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
+        probing = checking.begin(options, table, chosen, lost=self._lost)
+        keys = {mount.identity for mount in chosen.selected}
+        fd = probing.fileno()
+        try:
+            self._epoll.register(fd, select.EPOLLIN)
+        except OSError:  # no memory
+            probing.abandon("a lack of memory")
+            raise
+        self._under_way[fd] = UnderWay(probing, keys, whole, boottime())
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once a pass has something to do."""
+        return self._epoll.fileno()
+
+    @property
+    def due(self) -> Monotonic:
+        """When :meth:`step` must be called at the latest."""
+        return min((Monotonic(each.probing.due) for each in self._under_way.values()), default=NEVER)
+
+    def step(self, until: Monotonic = PAST) -> None:
+        """Go on with all passes."""
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        for fd, each in self._under_way.items():
+            if fd in ready or monotonic() >= each.probing.due:
+                each.probing.step(until)
+                self._log_killed(each.probing)
+
+    def ended(self) -> Iterator[UnderWay]:
+        """Take out the passes that have come to their end."""
+        for fd, each in list(self._under_way.items()):
+            if each.probing.done:
+                self._epoll.unregister(fd)
+                del self._under_way[fd]
+                yield each
+
+    def finish(self, each: UnderWay, reread: Callable[[], Table]) -> Survey:
+        """The result of a pass that has come to its end."""
+        result = each.probing.finish(reread)
+        self._lost += each.probing.left.probes
+        if each.whole:
+            self.taken = each.begun
+        return result
+
+    def abandon(self, why: str) -> None:
+        """Give all passes up. Stuck processes are remembered already; nothing waits for them."""
+        for each in self._under_way.values():
+            each.probing.abandon(why)
+
+    def _log_killed(self, probing: Pass) -> None:
+        for pid, mount in probing.book.killed:
+            path = text.printable(mount.mount_point)
+            self._log.write(
+                syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
+            )
+        probing.book.killed.clear()

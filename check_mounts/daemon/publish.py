@@ -1,0 +1,238 @@
+"""A judged survey goes to all outputs of the daemon: the log, systemd, the files of the result, the
+metrics and the monitoring servers."""
+
+from __future__ import annotations
+
+import syslog
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import cache, filesystems, text
+from check_mounts.clocks import Boottime, boottime
+from check_mounts.daemon import episodes, status_file
+from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.episodes import Episodes
+from check_mounts.daemon.home import Home, Refused
+from check_mounts.daemon.known import Known
+from check_mounts.daemon.metrics_file import MetricsFile
+from check_mounts.guard import defects
+from check_mounts.judging import policy
+from check_mounts.judging.policy import Judged, Judgement
+from check_mounts.model import State
+from check_mounts.options.understood import Options
+from check_mounts.passive import submitting
+from check_mounts.passive.delivery import Courier, Receipt
+from check_mounts.report import jsontext, parts, plugin, summary
+from check_mounts.report.parts import Report
+from check_mounts.system import replacing
+from check_mounts.system.logs import Log
+from check_mounts.system.notify import Notifier
+
+# The status for systemd names this many mounts of each condition.
+_NAMED = 3
+_PRIORITIES = {
+    State.OK: syslog.LOG_NOTICE,
+    State.WARNING: syslog.LOG_WARNING,
+    State.CRITICAL: syslog.LOG_ERR,
+    State.UNKNOWN: syslog.LOG_WARNING,
+}
+
+
+class Publisher:
+    """Keeps all outputs of the daemon up to date. ``settled`` is called once there is a first
+    result."""
+
+    def __init__(
+        self, home: Home, log: Log, complaints: Complaints, notifier: Notifier, settled: Callable[[], None]
+    ) -> None:
+        self._home, self._log, self._complaints = home, log, complaints
+        self._notifier, self._settled = notifier, settled
+        self._episodes = Episodes()
+        self._courier = Courier(self._received)
+        self._metrics = MetricsFile(home, self._tell_of_metrics)
+        # The destinations that must not be tried, and why.
+        self._held_up: Mapping[str, str] = {}
+        self._is_ready = False
+        self._status_words = "checking for the first time"
+
+    @property
+    def tasks(self) -> tuple[Courier, MetricsFile]:
+        """Work that goes on after a result was published."""
+        return self._courier, self._metrics
+
+    def serve(self, options: Options) -> None:
+        """Take these options from now on."""
+        self._courier.serve(options.submission)
+
+    def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
+        """Log what is news, and write the result. ``taken``: when the pass over all mounts
+        began."""
+        # Where only an autofs trigger is left, the filesystem that it mounts is not mounted.
+        self._log_news(judged, {mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount)})
+        self._status_words = _status_words(judged.judgements)
+        self._notifier.status(self._status_words)
+        state, texts, json = self._report(judged, options)
+        self._write(options, state, texts, json, taken)
+        assert options.service is not None
+        if options.service.metrics is not None:
+            self._write_metrics(options.service.metrics, judged, options.service.interval, known)
+        if options.submission is not None:
+            results = submitting.results(judged, options.output, options.submission, _valid_for(options))
+            self._held_up = submitting.held_up(judged.survey, options.submission)
+            self._courier.offer(results, self._held_up)
+
+    def fail(self, words: str, options: Options) -> None:
+        """Publish that nothing can be checked, and why."""
+        words = text.one_line(words)
+        report = Report(State.UNKNOWN, words)
+        json = jsontext.failure(report, time.time())
+        self._write(options, report.state, [parts.printed(report, 0)] * 4, json, boottime())
+        # Otherwise older results that still wait for a server would be delivered as current ones.
+        if options.submission is not None:
+            failure = submitting.failure(report, options.submission, _valid_for(options))
+            self._courier.offer(failure, self._held_up)
+        self._status_words = words
+        self._notifier.status(words)
+        self.get_ready()
+
+    def get_ready(self) -> None:
+        """Say, once, that the daemon runs: there is a first result, even if it is that nothing can
+        be checked."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._settled()
+            self._notifier.ready(self._status_words)
+
+    def reload(self, action: Callable[[], None]) -> None:
+        """Do ``action``, which reads the configuration again, and tell systemd when that begins and
+        ends.
+
+        Before the first pass systemd is not told: it would take the end of a reload for the end of
+        the start, and asks for no reload by then."""
+        is_ready = self._is_ready
+        if is_ready:
+            self._notifier.reloading()
+        action()
+        if is_ready:
+            self._notifier.ready(self._status_words)
+
+    def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
+        """Log that a pass over all mounts has come to its end."""
+        judgements = () if judged is None else judged.judgements
+        self._log.write(syslog.LOG_INFO, episodes.checked_words(judgements, summary.counts(judgements), seconds))
+
+    def stopping(self, name: str) -> None:
+        """Tell systemd that this signal has asked for the end."""
+        self._notifier.stopping(f"stopped by {name}")
+
+    def close(self) -> None:
+        """Stop."""
+        self._courier.close()
+        self._metrics.close()
+
+    def _log_news(self, judged: Judged, mounted: Collection[bytes]) -> None:
+        for news in self._episodes.follow(judged.judgements, boottime(), mounted):
+            self._log.write(_PRIORITIES[news.state], news.line)
+
+    def _report(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
+        """Make the reports: the state, the output for each verbosity, and the JSON."""
+        limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
+        try:
+            presentations = [plugin.Presentation(verbosity, options.output.perfdata, limit) for verbosity in range(4)]
+            texts = [parts.printed(plugin.report(judged, presentation), limit) for presentation in presentations]
+            json = jsontext.report(judged)
+        except Exception as error:
+            self._complaints.tell("the report", f"The report failed: {type(error).__name__}: {error}")
+            defects.say(error)
+            plain = summary.plain_report(judged, error)
+            return plain.state, [parts.printed(plain, 0)] * 4, jsontext.failure(plain, time.time())
+        self._complaints.tell("the report", None)
+        return judged.state, texts, json
+
+    def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
+        assert options.service is not None
+        home, path = self._home, options.service.cache
+        why = self._see_to_home()
+        if why is None:
+            try:
+                status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + _valid_for(options))
+            except OSError as error:
+                why = str(error.strerror)
+            # Even if that failed: neither file may go on saying that all is well.
+            try:
+                replacing.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
+            except OSError as error:
+                path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
+        self._complaints.tell(
+            "the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
+        )
+
+    def _see_to_home(self) -> Optional[str]:
+        """Make the directory of the result ready; why it cannot be written to, None where it
+        can."""
+        why = self._home.may_hang("--cache")
+        try:
+            if why is None:
+                self._home.see_to_it()
+        except Refused as error:
+            return str(error)
+        except OSError:
+            # The open directory is ours. If it cannot be written to, either, old files that say
+            # that all is well are at least removed.
+            pass
+        return why
+
+    def _received(self, receipt: Receipt) -> None:
+        name = receipt.destination.name
+        words = None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
+        self._complaints.tell(f"submission to {name}", words)
+
+    def _write_metrics(self, path: str, judged: Judged, interval: float, known: Known) -> None:
+        from check_mounts.report import metrics  # loaded already where they are wanted
+
+        assert known.last is not None
+        passes = metrics.Passes(
+            count=known.passes,
+            started=known.last.started,
+            duration=known.last.duration,
+            stuck=len(known.stuck()),
+            interval=interval,
+            last_success=known.last_success,
+            submissions=self._courier.counts(),
+        )
+        try:
+            self._metrics.offer(path, metrics.render(judged, passes))
+        except Exception as error:  # a defect there costs the metrics, and nothing else
+            self._tell_of_metrics(path, f"{type(error).__name__}: {error}")
+            defects.say(error)
+
+    def _tell_of_metrics(self, path: str, why: Optional[str]) -> None:
+        words = None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
+        self._complaints.tell("metrics", words)
+
+
+def _valid_for(options: Options) -> float:
+    """For how many seconds a result is valid: until the pass after the next one must have ended."""
+    assert options.service is not None
+    return 2 * options.service.interval + options.settings.deadline
+
+
+def _status_words(judgements: Sequence[Judgement]) -> str:
+    """``42 mounts, 1 timed out: /home``."""
+    words = [text.counted(len(summary.relevant(judgements)), "mount")]
+    groups: dict[str, list[str]] = {}
+    for judgement in summary.failed_mounts(judgements):
+        names = groups.setdefault(judgement.condition.words, [])
+        names.append(text.clipped(text.printable(judgement.finding.mount_point), 60))
+    for condition, names in groups.items():
+        dots = ", ..." if len(names) > _NAMED else ""
+        words.append(f"{len(names)} {condition}: {', '.join(names[:_NAMED])}{dots}")
+    words += [
+        text.clipped(each.finding.detail, 100)
+        for each in summary.failed(judgements)
+        if not (each.finding.is_mount or each.finding.line)
+    ]
+    if lines := policy.bad_lines(judgements):
+        words.append(f"{text.counted(lines, 'line')} not understood")
+    return ", ".join(words)

@@ -1,0 +1,173 @@
+"""Options from files that are read again while the daemon runs. A process that can be given up
+reads each file once, and the daemon makes its options of the answers: it opens no file itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import marshal
+import os
+import syslog
+from collections.abc import Callable
+from typing import Optional
+
+from check_mounts.guard.trial import Trial
+from check_mounts.options.understood import Options
+from check_mounts.system import processes, reading
+from check_mounts.system.logs import Log
+
+# How long the process that reads may stand still, as it does while a file hangs, and how long it
+# may take in all: a large configuration is slow, and must not be refused for that. In seconds.
+_TRIAL, _LONGEST_TRIAL = 1.0, 60.0
+# How many processes may hang in files of the configuration. The next SIGHUP may come because
+# somebody has replaced a file that hangs by one that does not. The daemon's own looks at fstab add
+# no more than one process.
+_MOST_TRIALS = 4
+
+
+class Rejected(Exception):
+    """The files do not give valid options; the message says why, on one line."""
+
+
+def rehearse(understand: Callable[[], object]) -> bytes:
+    """In a process that may hang: do ``understand``; its questions to files and to the database of
+    users, with the answers."""
+    with reading.recorded() as answers:
+        try:
+            understand()
+        except Exception:  # the daemon comes to the same error by the same answers, and says it
+            pass
+    return marshal.dumps(answers)
+
+
+def again(answers: bytes, understand: Callable[[], Options]) -> Options:
+    """Understand the options by these answers alone: what could be read a moment ago may hang by
+    now. Raises Rejected."""
+    try:
+        with reading.given(marshal.loads(answers)):
+            return understand()
+    except reading.Changed as error:
+        raise Rejected(f"other files would have to be read now: {error}") from None
+    except reading.TooMuch as error:
+        raise Rejected(str(error)) from None
+
+
+class Reloader:
+    """Reads the options again when it is told to, and looks whether fstab has changed.
+
+    ``understand`` makes options of what the files say, or raises Rejected. ``feed`` is called now
+    and then while a process reads."""
+
+    def __init__(
+        self,
+        understand: Callable[[], Options],
+        log: Log,
+        interrupted: Callable[[], Optional[str]],
+        feed: Callable[[], None],
+    ) -> None:
+        self._understand, self._log, self._interrupted, self._feed = understand, log, interrupted, feed
+        # Processes that hang in a file; and how many of them hang in files that are no longer read.
+        self._left: list[int] = []
+        self._excused = 0
+        self._fstab: object = None
+
+    def read_fstab_again(self, options: Options) -> Options:
+        """Read again what fstab declares; the options with that. The daemon begins with options
+        that were read some time ago, and it is not known from which state of fstab."""
+        if options.fstab is None:
+            return options
+        try:
+            new, self._fstab = self._read_again(options.fstab)
+        except Rejected:  # the first pass finds that fstab has changed, and logs it
+            return options
+        if new.fstab != options.fstab:
+            return options
+        demands = dataclasses.replace(options.demands, expected=new.demands.expected)
+        return dataclasses.replace(options, demands=demands, wrong=new.wrong, notes=new.notes)
+
+    def take_over(self, options: Options) -> Optional[Options]:
+        """Read the files again; the options that they give, as far as a daemon can change them
+        while it runs. None where a file is wrong or cannot be read: that is logged, and the old
+        options stay."""
+        try:
+            new, self._fstab = self._read_again(options.fstab)
+        except Rejected as error:
+            if self._interrupted() is None:
+                self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
+            return None
+        for what in _needing_a_restart(options, new):
+            self._log.write(syslog.LOG_WARNING, f"Needs a restart: --{what} has changed")
+        assert options.service is not None and new.service is not None
+        service = dataclasses.replace(options.service, interval=new.service.interval)
+        return dataclasses.replace(new, mountinfo=options.mountinfo, state_dir=options.state_dir, service=service)
+
+    def look_at_fstab(self, options: Options) -> bool:
+        """Look at fstab; whether it has changed since the last look."""
+        before, self._fstab = self._fstab, self._look_at(options.fstab)
+        return self._fstab != before
+
+    def _read_again(self, path: Optional[str]) -> tuple[Options, object]:
+        """Read the files again; the options that they give, and the signature of fstab, which is
+        ``path`` by the old options. Raises Rejected.
+
+        The signature is taken first, so that fstab counts as changed if somebody writes to it while
+        it is read."""
+        while True:
+            signature = self._look_at(path)
+            answers = self._try(lambda: rehearse(self._understand), _MOST_TRIALS)
+            if answers is None:
+                raise Rejected("one of its files cannot be read")
+            # All files could be read. So processes that still hang do so in other files, and are no
+            # reason not to look at fstab.
+            self._excused = len(self._left)
+            new = again(answers, self._understand)
+            if new.fstab == path:
+                return new, signature
+            path = new.fstab
+
+    def _look_at(self, path: Optional[str]) -> object:
+        """Look at fstab: a value that is another one once the file has been edited; the last value
+        where the file cannot be looked at."""
+        if path is None:
+            return None
+
+        def look() -> bytes:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                return b"%d" % (error.errno or 0)
+            return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
+
+        signature = self._try(look, self._excused + 1)
+        return self._fstab if signature is None else signature
+
+    def _try(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
+        """Do ``action``, which reads files, in a process of its own: any link may lead to something
+        that hangs, also where all files could be read before. None where the action does not come
+        to its end, or ``most`` processes hang already."""
+        self._left = processes.unreaped(self._left)
+        self._excused = min(self._excused, len(self._left))  # some of the excused may have ended
+        if len(self._left) >= most:
+            return None
+        try:
+            tried = Trial(action)
+        except OSError:  # no process available: then a pass cannot begin either, and that is logged
+            return None
+        self._left += tried.wait(_TRIAL, _LONGEST_TRIAL, lambda: self._interrupted() is not None, self._feed).left
+        if tried.left:
+            self._log.write(syslog.LOG_WARNING, f"A process that reads for the daemon is {tried.words}")
+        return tried.answer
+
+
+def _needing_a_restart(old: Options, new: Options) -> list[str]:
+    """The options that have changed and that a running daemon cannot take over. (Its stuck probes
+    are remembered in the old state directory only.)"""
+    assert old.service is not None and new.service is not None
+    values = {
+        "cache": (old.service.cache, new.service.cache),
+        "metrics": (old.service.metrics, new.service.metrics),
+        "syslog-facility": (old.service.facility, new.service.facility),
+        "syslog-ident": (old.service.ident, new.service.ident),
+        "mountinfo": (old.mountinfo, new.mountinfo),
+        "state-dir": (old.state_dir, new.state_dir),
+    }
+    return [name for name, (before, now) in values.items() if before != now]

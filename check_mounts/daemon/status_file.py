@@ -1,0 +1,39 @@
+"""The daemon's side of the status file: what ``check_mounts --cached`` prints, written after each
+pass. cache, which reads the file, says what it holds.
+
+Import budget: what cache and replacing need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from check_mounts import cache
+from check_mounts.system import replacing
+
+
+def write(path: str, state: int, texts: Sequence[bytes], taken: float, valid_until: float) -> None:
+    """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on
+    CLOCK_BOOTTIME.
+
+    Raises OSError (also if /proc does not tell the boot's ID), and ValueError for a result that a
+    reader would have to refuse."""
+    replacing.replace(path, compose(cache.Result(state, texts, taken, valid_until, cache.boot_id())))
+
+
+def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], taken: float, valid_until: float) -> None:
+    """Put a result into a file in a directory that is open. Where that fails, no result of another
+    state stays there."""
+    verdict = cache.VERDICT % cache.STATES[state]
+    try:
+        data = compose(cache.Result(state, texts, taken, valid_until, cache.boot_id()))
+    except BaseException:
+        replacing.removed_unless(directory, name, verdict)
+        raise
+    replacing.replace_in(directory, name, data, verdict=verdict)
+
+
+def compose(result: cache.Result) -> bytes:
+    """The bytes of a file; the inverse of :func:`cache.parse`. Raises ValueError."""
+    body = b"".join(result.texts)
+    covered = cache.covered(result)
+    return b"%b%b\n%b" % (covered, cache.checksum(covered, body), body)

@@ -1,0 +1,41 @@
+"""systemd's watchdog, which the daemon feeds as long as it does its work."""
+
+from __future__ import annotations
+
+from check_mounts.clocks import NEVER, Monotonic, monotonic
+from check_mounts.system.notify import Notifier
+
+# For two intervals, the deadline and this many seconds, the daemon may go without a pass that comes
+# to its end. After that it no longer tells systemd that it is well.
+_PATIENCE = 10.0
+
+
+class Watchdog:
+    """Tells systemd that the daemon is well, but only while passes come to their end. A loop that
+    turns is not enough."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._fed = self._progress = monotonic()
+        self._longest = 0.0
+
+    def expect(self, interval: float, deadline: float) -> None:
+        """From now on, passes begin this often, and take this long at most."""
+        self._longest = 2 * interval + deadline
+
+    def progress(self) -> None:
+        """Note that a pass has come to its end."""
+        self._progress = monotonic()
+
+    @property
+    def due(self) -> Monotonic:
+        """When :meth:`feed` must be called; clocks.NEVER where systemd does not wait."""
+        interval = self._notifier.watchdog_interval
+        return NEVER if interval is None else Monotonic(self._fed + interval)
+
+    def feed(self) -> None:
+        """Tell systemd, if it is time."""
+        now = monotonic()
+        if now >= self.due and now - self._progress < self._longest + _PATIENCE:
+            self._fed = now
+            self._notifier.watchdog()

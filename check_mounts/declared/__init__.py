@@ -1,0 +1,1 @@
+"""What should be mounted -> what differs from that."""

@@ -1,0 +1,283 @@
+"""Whether the mount table is as declared.
+
+Declarations come from fstab(5), ``--expect``, the configuration and systemd's units; each is an
+:class:`~check_mounts.model.ExpectedMount`. They are compared with the text of the mount table; no
+mount point is ever looked up.
+
+One rule decides in doubt: a difference is reported only where it is certain. Nothing is said about
+values that the kernel does not show, that only DNS or a look into a directory could settle, or that
+a server may negotiate."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, Optional, Union
+
+from check_mounts import filesystems, meaning
+from check_mounts.declared import declared_options, fstypes, sources
+from check_mounts.declared.mounted import Mounted
+from check_mounts.declared.mountoptions import Comparison, is_control
+from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount
+from check_mounts.naming.devices import Compared, Devices, device_names
+from check_mounts.selection import Glob, unprivileged_owner
+from check_mounts.text import printable
+
+
+class Excused(NamedTuple):
+    """A declared mount whose absence is no failure, and why."""
+
+    mount_point: bytes
+    detail: str
+
+
+class _Verdict(NamedTuple):
+    """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
+    absence is no failure, ``empty`` that nothing of it could be compared."""
+
+    expected: ExpectedMount
+    mount: Optional[Mount] = None
+    condition: Optional[Condition] = None
+    words: tuple[str, ...] = ()
+    excuse: Optional[str] = None
+    uncompared: Sequence[bytes] = ()
+    empty: str = ""
+
+
+def _is_foreign_root(mount: Mount, table: Mounted) -> bool:
+    """Did a container or a live image mount its own `/`, whatever the fstab inside says?"""
+    return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
+
+
+# systemd and other init systems mount these before they read fstab, and take at most the options
+# from its lines (mount_point_is_api in src/shared/mount-setup.c, remount-fs.c): /sys/fs/cgroup has
+# the version that the kernel was booted with.
+_EARLY = re.compile(
+    rb"/(proc|sys|dev|run|dev/(shm|pts)"
+    rb"|sys/(kernel/security|fs/(cgroup(/.*)?|smackfs|pstore|bpf)|firmware/efi/efivars))",
+    re.DOTALL,
+)
+
+
+def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
+    """Did the init system mount it by itself, whatever source and type fstab gives it?"""
+    return (
+        not expected.is_own
+        and _EARLY.fullmatch(mount.mount_point) is not None
+        and filesystems.traits(mount.fs_type).sourceless
+    )
+
+
+def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdict:
+    """The verdict on a declaration with a mount at its mount point."""
+    if _is_mounted_early(expected, mount):
+        expected = dataclasses.replace(expected, source=None, fs_type=None)
+    if (
+        _is_foreign_root(mount, table)
+        and expected.fs_type != mount.fs_type
+        and expected.by is not Declarer.COMMAND_LINE
+    ):
+        return _Verdict(expected, mount)
+    differences = [sources.source_difference(expected, mount, table), fstypes.type_difference(expected, mount)]
+    comparison = declared_options.compared(expected, mount, table)
+    unsure = [b"type"] if fstypes.is_uncompared(expected, mount) else []
+    differences += [*comparison.differences, declared_options.writable_difference(expected, mount, table)]
+    words = [difference for difference in differences if difference is not None]
+    unwritable = declared_options.read_only_difference(expected, mount, table)
+    if unwritable is not None:
+        return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words))
+    if words:
+        return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
+    if expected.is_own and not _says_anything(expected, mount, comparison, table):
+        return _Verdict(
+            expected,
+            mount,
+            empty=f"nothing in the declaration could be compared{_named([*unsure, *comparison.uncompared])}",
+        )
+    return _Verdict(expected, mount, uncompared=[*unsure, *comparison.uncompared])
+
+
+def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: Mounted) -> bool:
+    """Could anything in a declaration be compared? A bare mount point has been: something is
+    mounted there."""
+    told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
+    unsure = fstypes.is_uncompared(expected, mount)
+    type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
+    source_counts = expected.source is not None and (
+        expected.is_bind or sources.same_source(expected, mount, table) is not None
+    )
+    return (
+        type_counts
+        or source_counts
+        or len(comparison.uncompared) < len(dict.fromkeys(told))
+        or not (told or unsure or expected.source)
+    )
+
+
+def _named(options: Iterable[bytes]) -> str:
+    """``: option, option``: their names only, as a value may be a secret."""
+    return "".join(
+        f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options)
+    )
+
+
+def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Verdict:
+    """The verdict on a declaration at whose mount point nothing is visible but perhaps an autofs
+    trigger."""
+    if expected.mount_point in table.at and not trigger:
+        cover = table.users_cover(expected.mount_point)
+        if cover is not None:  # which no administrator intended
+            words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
+            return _Verdict(expected, None, Condition.MISSING, (words,))
+        # It is mounted, but a mount on a directory above it hides it. That mount is the cause; this
+        # one is reported as shadowed.
+        return _Verdict(expected, excuse="covered by another mount")
+    if expected.nofail:
+        return _Verdict(expected, excuse="not mounted, which its declaration allows")
+    if table.container and expected.source is not None and device_names(expected.source):
+        return _Verdict(expected, excuse="not mounted: its source is a device, and this is a container")
+    if expected.doubt is not None and not trigger:
+        return _Verdict(expected, None, expected.doubt[0], (expected.doubt[1],))
+    return _Verdict(
+        expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",)
+    )
+
+
+def _verdict(expected: ExpectedMount, table: Mounted) -> _Verdict:
+    """The verdict on one declaration by itself."""
+    mount = table.seen.get(expected.mount_point)
+    if mount is None:
+        return _absent(expected, False, table)
+    if not filesystems.is_trigger(mount) or filesystems.traits(expected.fs_type or b"").trigger:
+        return _verdict_on(expected, mount, table)
+    return _Verdict(expected, mount) if expected.automount else _absent(expected, True, table)
+
+
+def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table: Mounted) -> _Verdict:
+    """The verdict on one of several declarations of a mount point: all but the last may lie beneath
+    the visible mount.
+
+    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of
+    them is enough."""
+    expected = verdict.expected
+    if verdict.condition in (None, Condition.MISSING) or len(others) == 1:
+        return verdict
+    beneath = [
+        mount
+        for mount in table.at[expected.mount_point]
+        if mount != verdict.mount and not filesystems.is_trigger(mount)
+    ]
+    if position < len(others) - 1 and any(_verdict_on(expected, mount, table).condition is None for mount in beneath):
+        return _Verdict(expected, verdict.mount)
+    if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
+        return _Verdict(expected, excuse="another declaration of this mount point is met")
+    return verdict
+
+
+def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
+    """Mount points that are missing because a mount above them is excused -> its mount point."""
+    excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
+    triggers = {
+        verdict.mount.mount_point
+        for verdict in verdicts
+        if verdict.mount is not None and filesystems.is_trigger(verdict.mount)
+    }
+    holders = excused | triggers
+    below: dict[bytes, bytes] = {}
+    for verdict in verdicts:
+        above = verdict.expected.mount_point
+        while verdict.condition is Condition.MISSING and (above := above[: above.rfind(b"/")]):
+            if above in holders:
+                below.setdefault(verdict.expected.mount_point, above)
+    return below
+
+
+def _verdicts(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Verdict]:
+    """The verdicts on all declarations, with those that others excuse."""
+    points: dict[bytes, list[_Verdict]] = {}
+    for one in expected:
+        points.setdefault(one.mount_point, []).append(_verdict(one, table))
+    verdicts = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
+    below = _below_an_excused(verdicts)
+    return [
+        _Verdict(
+            one.expected,
+            excuse=f"not mounted, because {printable(below[one.expected.mount_point])} above it is not",
+        )
+        if one.condition is Condition.MISSING and one.expected.mount_point in below
+        else one
+        for one in verdicts
+    ]
+
+
+def _told(verdicts: Sequence[_Verdict]) -> str:
+    """All differences at one mount point in one text; a difference from several declarations stands
+    there once, with their origins."""
+    origins: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        origins.setdefault("; ".join(verdict.words), []).append(verdict.expected.origin)
+    return "; ".join(f"{words} ({', '.join(dict.fromkeys(places))})" for words, places in origins.items())
+
+
+class Results(NamedTuple):
+    """The results of all declarations.
+
+    ``deviations``: one Finding for each mount point, in the order of the declarations. ``excused``:
+    the declared mounts that are absent and may be. ``empty``: a Finding for each declaration of
+    which nothing could be compared. ``uncompared``: the options of others that could not be, in
+    words. ``late``: the number of declarations that were not looked at."""
+
+    deviations: list[Finding]
+    excused: list[Excused]
+    empty: list[Finding]
+    uncompared: list[str]
+    late: int = 0
+
+
+def compared(
+    expected: Iterable[ExpectedMount],
+    mounts: Iterable[Mount],
+    visible: Collection[int],
+    ignore_options: Sequence[Glob] = (),
+    devices: Union[Devices, Compared, None] = None,
+    late: Callable[[], object] = lambda: None,
+) -> Results:
+    """The declarations compared with the mount table.
+
+    ``visible`` holds the IDs of the mounts that paths lead to
+    (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
+    as a whole are not compared. ``devices`` knows whether two names stand for one device. Once it
+    is ``late``, no further declaration is looked at."""
+    expected = list(expected)
+    table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
+    table.declare(expected)
+    verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
+    return _results(verdicts, len(expected) - len(verdicts))
+
+
+def _results(verdicts: Sequence[_Verdict], late: int) -> Results:
+    bad: dict[bytes, list[_Verdict]] = {}
+    excused: list[Excused] = []
+    empty: list[Finding] = []
+    uncompared: list[str] = []
+    for verdict in verdicts:
+        point = verdict.expected.mount_point
+        if verdict.excuse is not None:
+            excused.append(Excused(point, f"{verdict.excuse} ({verdict.expected.origin})"))
+        elif verdict.condition is not None:
+            bad.setdefault(point, []).append(verdict)
+        elif verdict.empty:
+            empty.append(
+                Finding(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})")
+            )
+        elif verdict.uncompared:
+            uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
+    deviations = [_deviation(point, group) for point, group in bad.items()]
+    return Results(deviations, excused, empty, uncompared, late)
+
+
+def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Finding:
+    worst = max((verdict.condition for verdict in verdicts if verdict.condition is not None), key=meaning.gravity)
+    return Finding(point, verdicts[0].mount, worst, _told(verdicts))

@@ -1,0 +1,1 @@
+"""What watches a run from outside, and what it leaves for the next one."""

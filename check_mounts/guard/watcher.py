@@ -1,0 +1,369 @@
+"""The process that the caller waits for. It forks before anything else, and touches nothing that
+could block: only pipes, the clock, its output, and the notes of its child, which are in memory. The
+child does all the rest. Where something that hangs catches the child, the watcher says what the
+child is caught in and what it had noted until then, and leaves it behind.
+
+Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter
+(signal is not, and imports enum); notes. That is why a few helpers of signals and processes stand
+here again."""
+
+import _signal as signal  # type: ignore[import-not-found]
+import os
+import select
+import time
+
+from check_mounts.guard import notes
+
+TYPE_CHECKING = False  # as in __main__
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn, Optional
+
+# The longest that a run takes with default options, in seconds. It holds until the child says
+# otherwise.
+_DEADLINE = 9.0
+# How much later than it said the child may be done, and how much later still where it is not stuck
+# but at work.
+_BEYOND, _BUSY = 0.5, 1.5
+# The same after a signal that asks for the end.
+_AFTER_SIGNAL = 0.5
+# How long the reader of our output may keep us in all, once we wait for nothing else.
+_PATIENCE = 4.0
+# The longest wait; how much longer one takes only where this host was stopped, and the child with
+# it; and how long the child has then to catch up.
+_SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
+# How long to sleep where poll(2) fails.
+_MOMENT = 0.01
+_UNKNOWN = 3
+# The notes in the child. The descriptors above it are not the child's, and it must close them.
+MEMORY_FD = 3
+_PIPE_BUF = 4096  # what a pipe takes as a whole, in limits.h
+# Those of signals.Interrupts.
+ENDING = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGXCPU, signal.SIGVTALRM,
+)  # fmt: skip
+# And the one that a terminal sends for ^Z.
+_HANDLED = (*ENDING, signal.SIGTSTP, signal.SIGCHLD)
+
+
+def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
+    """Have a child do ``work``, which gets its notes and the pid of its watcher; return the exit
+    code.
+
+    ``submits``: say on stderr where nothing is submitted. Raises OSError where no child can be
+    started."""
+    made: list[int] = []
+    try:
+        memory = notes.create()
+        made.append(memory)
+        for _ in range(3):
+            made += os.pipe()
+        out, err, wake = zip(made[1::2], made[2::2])
+        _listen(wake[1])
+        pid, watcher = -1, os.getpid()
+        pid = os.fork()
+    except OSError:
+        _listen_no_more()
+        for fd in made:
+            os.close(fd)
+        raise
+    if pid == 0:
+        _be_the_child(work, memory, out[1], err[1], watcher)
+    os.close(out[1])
+    os.close(err[1])
+    return _Watcher(pid, memory, out[0], err[0], wake[0], submits).run()
+
+
+def _be_the_child(
+    work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int
+) -> "NoReturn":
+    """Do the work and end. Never returns into the watcher's code."""
+    code = _UNKNOWN
+    try:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # The watcher passes on, once, what a terminal or a supervisor sends to all of the group.
+        try:
+            os.setpgid(0, 0)
+        except OSError:  # only a filter refuses it: then a signal comes twice
+            pass
+        # With a group of its own it is in the background, where a terminal could stop it for
+        # writing.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        for fd, pipe in ((1, out), (2, err)):
+            if not os.isatty(fd):
+                os.dup2(pipe, fd)
+        os.dup2(memory, MEMORY_FD)
+        noted = notes.Notes(MEMORY_FD)
+        code = work(noted, watcher)
+        noted.told(code)
+    finally:
+        os._exit(code)
+
+
+_arrived: "list[int]" = []
+
+
+def _note(number: int, _frame: object) -> None:
+    _arrived.append(number)
+
+
+def _listen(wake: int) -> None:
+    """Note signals from now on. The signals for the child stay blocked: in the child until it has
+    handlers of its own, in the watcher until it has a child to pass them on to."""
+    os.set_blocking(wake, False)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in _HANDLED:
+        # nohup(1) asks for SIGHUP to be ignored.
+        if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _note)
+
+
+def _listen_no_more() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+class _Stream:
+    """One output of the child, on its way to the caller."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self.source, self.target = source, target
+        os.set_blocking(source, False)
+        self.waiting = b""
+        self.passed = 0  # bytes
+        self.is_open, self.is_read = True, True
+
+    def read(self) -> None:
+        """Read all that has come."""
+        try:
+            while self.is_open:
+                data = os.read(self.source, 1 << 16)
+                self.is_open = bool(data)
+                self.add(data)
+        except OSError:  # EAGAIN: nothing has come; any other error: try again next time
+            pass
+
+    def add(self, data: bytes) -> None:
+        if self.is_read:
+            self.waiting += data
+
+    def write(self) -> None:
+        """Write as much as a pipe takes without blocking, once poll says that it takes any."""
+        try:
+            count = os.write(self.target, self.waiting[:_PIPE_BUF])
+        except BlockingIOError:
+            return
+        except OSError:  # EPIPE, ENOSPC, EBADF: nobody reads it; the exit code still says it
+            self.waiting, self.is_read = b"", False
+            return
+        self.waiting, self.passed = self.waiting[count:], self.passed + count
+
+
+class _Activity:
+    """Whether the child computes: whether it has run on a processor between two looks. ``due`` is
+    the time of the next look."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._ran = pid, -1.0
+        self.computes, self.due = False, 0.0
+
+    def forget(self) -> None:
+        """Begin again with the next look."""
+        self._ran = -1.0
+
+    def look(self) -> bool:
+        """Look at the processor time; return whether an earlier look gives it a meaning."""
+        before, self._ran, self.due = self._ran, processor_time(self._pid), time.monotonic() + _LATE
+        self.computes = self._ran > before
+        return before >= 0
+
+
+class _Watcher:
+    def __init__(self, pid: int, memory: int, out: int, err: int, wake: int, submits: bool) -> None:
+        self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
+        os.set_blocking(wake, False)
+        try:
+            os.chdir("/")  # not to keep the filesystem of the caller's directory busy
+        except OSError:
+            pass
+        self._out, self._err = _Stream(out, 1), _Stream(err, 2)
+        self._begun = time.monotonic()
+        self._grace = 0.0
+        self._signal: Optional[int] = None
+        self._signals = 0
+        self._signalled = 0.0
+        self._activity = _Activity(pid)
+        self._is_there = True
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD))
+
+    def run(self) -> int:
+        """Wait until the child has ended, or its time is up; return the exit code."""
+        while True:
+            self._wait(min(_SLICE, max(0.0, self._due() - time.monotonic())))
+            status = self._reaped()
+            if status is not None:
+                state = self._ended(status)
+                break
+            if self._is_caught():
+                state = self._caught()
+                break
+        self._flush()
+        return state
+
+    def _noted(self) -> notes.Noted:
+        try:
+            return notes.Noted(self._memory)
+        except (OSError, ValueError):  # no memory
+            return notes.Noted.nothing()
+
+    # -- waiting
+
+    def _limit(self) -> float:
+        """When the child must be done."""
+        limit = (self._noted().until or self._begun + _DEADLINE) + _BEYOND
+        if self._signal is not None:
+            limit = min(limit, self._signalled + _AFTER_SIGNAL)
+        return max(limit, self._grace)
+
+    def _due(self) -> float:
+        return max(self._limit() - _LATE, self._activity.due)
+
+    def _wait(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for stream in (self._out, self._err):
+            if stream.is_open:
+                poll.register(stream.source, select.POLLIN)
+            if stream.waiting:
+                poll.register(stream.target, select.POLLOUT)
+        began = time.monotonic()
+        try:
+            ready = {fd for fd, _ in poll.poll(seconds * 1000 + 1)}
+        except OSError:  # ENOMEM: read and write what waits all the same
+            time.sleep(min(seconds, _MOMENT))
+            ready = {self._wake, *(fd for stream in (self._out, self._err) for fd in (stream.source, stream.target))}
+        now = time.monotonic()
+        if now - began - seconds > _LATE:
+            self._grace = now + _CATCH_UP
+        if self._wake in ready:
+            _drain(self._wake)
+        self._pass_signals_on()
+        for stream in (self._out, self._err):
+            if stream.source in ready:
+                stream.read()
+            if stream.waiting and stream.target in ready:
+                stream.write()
+
+    def _pass_signals_on(self) -> None:
+        while _arrived:
+            number = _arrived.pop(0)
+            if number == signal.SIGTSTP:
+                self._stop()
+            elif number != signal.SIGCHLD:
+                self._signals += 1
+                if self._signal is None:
+                    self._signal, self._signalled = number, time.monotonic()
+                self._send(number)
+
+    def _stop(self) -> None:
+        """Stop the child and ourselves (^Z). Both go on together."""
+        self._send(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._send(signal.SIGCONT)
+        self._grace = time.monotonic() + _CATCH_UP
+
+    def _send(self, number: int) -> None:
+        if not self._is_there:
+            return
+        try:
+            os.kill(self._pid, number)  # not reaped yet, so the number is still its own
+        except OSError:
+            pass
+
+    def _reaped(self) -> "Optional[int]":
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # our caller has SIGCHLD ignored
+            pid, status = self._pid, _UNKNOWN << 8
+        self._is_there = not pid
+        return status if pid else None
+
+    def _is_caught(self) -> bool:
+        """Whether the child's time is up. A child that computes is not stuck, for this host has
+        other things to do, too: so we look at its processor time once before."""
+        now, limit = time.monotonic(), self._limit()
+        if now < limit - _LATE:
+            self._activity.forget()
+            return False
+        if now < self._activity.due:
+            return False
+        is_known = self._activity.look()
+        return now >= limit and is_known and (not self._activity.computes or now >= limit + _BUSY)
+
+    # -- the end
+
+    def _ended(self, status: int) -> int:
+        for stream in (self._out, self._err):
+            stream.read()
+        noted = self._noted()
+        code, number = status >> 8, status & 0x7F
+        if not number and noted.told == code:
+            return code
+        how = f"the check was ended by {_name(number)} while" if number else "the check ended without a verdict while"
+        return self._say(noted, how, cut_short=True)
+
+    def _caught(self) -> int:
+        self._send(signal.SIGKILL)
+        for stream in (self._out, self._err):
+            stream.read()
+        how = "still" if self._activity.computes else "stuck"
+        if self._signal is None:
+            return self._say(self._noted(), how, cut_short=False)
+        return self._say(self._noted(), f"interrupted by {_name(self._signal)}, {how}", cut_short=True)
+
+    def _say(self, noted: notes.Noted, how: str, cut_short: bool) -> int:
+        what = notes.words(how, noted.step, self._pid)
+        if noted.told >= 0 or self._out.passed or self._out.waiting:  # a verdict is out, which is enough
+            self._err.add(b"check_mounts: %b\n" % what)
+            return noted.told if noted.told >= 0 else _UNKNOWN
+        output, state = notes.report(noted, what, cut_short)
+        self._out.add(output)
+        if self._submits:
+            self._err.add(b"check_mounts: not submitted: %b\n" % what)
+        return state
+
+    def _flush(self) -> None:
+        """Hand the rest over. A reader that does not read must not keep us for ever. A signal that
+        comes now ends this, but the first piece, which has the verdict, still gets its chance."""
+        until, known = time.monotonic() + _PATIENCE, self._signals
+        while self._out.waiting or self._err.waiting:
+            left = until - time.monotonic()
+            if left <= 0 or (self._signals > known and (self._out.passed or not self._out.waiting)):
+                return
+            self._wait(left)
+
+
+def processor_time(pid: int) -> float:
+    """How many seconds a child has run on a processor, which it does not while it waits for a file;
+    0 where that is not known, or the child has been reaped."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
+    except OSError:
+        return 0.0
+
+
+def _name(number: int) -> str:
+    for name in dir(signal):
+        if name.startswith("SIG") and not name.startswith("SIG_") and getattr(signal, name) == number:
+            return name
+    return f"signal {number}"
+
+
+def _drain(fd: int) -> None:
+    try:
+        os.read(fd, 4096)
+    except OSError:
+        pass

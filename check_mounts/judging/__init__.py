@@ -1,0 +1,1 @@
+"""A survey -> how bad it is. Pure."""

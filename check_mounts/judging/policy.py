@@ -1,0 +1,323 @@
+"""Survey and policy -> judgements: condition, state and words of each finding. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import filesystems, meaning, text
+from check_mounts.judging.thresholds import Capacity, Range
+from check_mounts.judging.usage import Spaces
+from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.outcome import Step, Usage
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The administrator's thresholds and severities. ``severity`` holds only those that differ from
+    the default.
+
+    ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
+    ``step_critical`` for single steps. ``exception`` gives the policy of a mount point for which
+    the configuration has other rules."""
+
+    severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
+    warning: Optional[Range] = None
+    critical: Optional[Range] = None
+    usage_warning: Optional[Capacity] = None
+    usage_critical: Optional[Capacity] = None
+    inodes_warning: Optional[Capacity] = None
+    inodes_critical: Optional[Capacity] = None
+    step_warning: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
+    step_critical: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
+    exception: Optional[Callable[[bytes], Optional[Policy]]] = None
+
+    @property
+    def bounds_usage(self) -> bool:
+        """Whether usage is judged at all."""
+        return any((self.usage_warning, self.usage_critical, self.inodes_warning, self.inodes_critical))
+
+    def of(self, mount_point: bytes) -> Policy:
+        """The policy of one mount."""
+        return (self.exception(mount_point) if self.exception is not None else None) or self
+
+    def state_of(self, condition: Condition) -> State:
+        """The state of a condition. That of ``slow`` depends on the threshold, unless --severity
+        gives it."""
+        return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
+
+    ``too_small`` are the bounds that were not applied because the filesystem could never meet them:
+    ``10GiB:``."""
+
+    finding: Finding
+    condition: Condition
+    state: State
+    words: str
+    too_small: tuple[str, ...] = ()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is one of the mounts that were checked."""
+        return self.finding.is_mount and meaning.of(self.condition).counted
+
+
+def judge(finding: Finding, policy: Policy) -> Judgement:
+    """The judgement of one finding.
+
+    Where several things are wrong, the worst is the condition, and the others become remarks."""
+    return _together(_judge_alone(finding, policy), _judge_usage(finding, policy))
+
+
+def _judge_alone(finding: Finding, policy: Policy) -> Judgement:
+    return _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
+
+
+def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
+    if full is None:
+        return first
+    worse, other = (
+        (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
+    )
+    if other.condition is Condition.OK:
+        return worse
+    finding = first.finding
+    return dataclasses.replace(worse, finding=dataclasses.replace(finding, remarks=(*finding.remarks, other.words)))
+
+
+def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
+    words = _condition_words(finding)
+    if finding.diagnosis:
+        words = f"{words}: {finding.diagnosis}"
+    return Judgement(finding, finding.condition, policy.state_of(finding.condition), words)
+
+
+def _condition_words(finding: Finding) -> str:
+    outcome = finding.outcome
+    if finding.condition is Condition.TIMED_OUT and finding.after is not None:
+        return f"{finding.condition.words} {finding.detail}"
+    if finding.condition is Condition.UNPROBED and outcome is not None:
+        if outcome.errno is None:  # the probe began: no answer came, or the mount was read and not written to
+            return finding.detail
+        if (outcome.step or 0) >= Step.CREATE:
+            return f"not written: {finding.detail}"
+    if not finding.is_mount:
+        return finding.detail
+    return meaning.of(finding.condition).words.format(finding.detail)
+
+
+def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
+    for state, whole, steps in (
+        (State.CRITICAL, policy.critical, policy.step_critical),
+        (State.WARNING, policy.warning, policy.step_warning),
+    ):
+        for what, seconds, limit in _latencies(finding, whole, steps):
+            if limit.alerts(seconds):
+                took = f"{what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
+                words = meaning.of(Condition.SLOW).words.format(took)
+                return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
+    took = "" if finding.latency is None else f" in {finding.latency:.3f} s"
+    words = meaning.of(Condition.OK).words + took
+    return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), words)
+
+
+def _latencies(
+    finding: Finding, whole: Optional[Range], steps: Mapping[Step, Range]
+) -> Iterator[tuple[str, float, Range]]:
+    if whole is not None and finding.latency is not None:
+        yield "", finding.latency, whole
+    for step, limit in steps.items():
+        seconds = None if finding.outcome is None else finding.outcome.seconds[step - 1]
+        if seconds is not None:
+            yield f"{step.word} took ", seconds, limit
+
+
+def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
+    usage = _usage(finding) if policy.bounds_usage else None
+    if usage is None:
+        return None
+    for state, of_space, of_inodes in (
+        (State.CRITICAL, policy.usage_critical, policy.inodes_critical),
+        (State.WARNING, policy.usage_warning, policy.inodes_warning),
+    ):
+        for limit, counts, most, unit in (
+            (of_space, usage.space, usage.most_available, "bytes"),
+            (of_inodes, usage.inode_counts, usage.inodes, "inodes"),
+        ):
+            if limit is not None and counts is not None and is_for(limit, most) and limit.alerts(*counts):
+                used = f"{_usage_words(*counts, unit)} ({state.name.lower()} range {limit.range.spec})"
+                words = meaning.of(Condition.FULL).words.format(used)
+                return Judgement(finding, Condition.FULL, policy.severity.get(Condition.FULL, state), words)
+    return None
+
+
+def _usage(finding: Finding) -> Optional[Usage]:
+    """The usage to judge. A shadowed mount has none: the probe may have met the mount that covers
+    it."""
+    if finding.mount is None or finding.outcome is None or not meaning.of(finding.condition).counted:
+        return None
+    return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
+
+
+def is_for(limit: Capacity, most: int) -> bool:
+    """Whether a bound applies to a filesystem where at most this amount can be available. A bound
+    that was given for a single mount always does."""
+    return limit.for_one or limit.can_be_met(most)
+
+
+def _too_small(finding: Finding, policy: Policy) -> tuple[str, ...]:
+    """The bounds that do not apply to the filesystem because of its size."""
+    usage = _usage(finding) if policy.bounds_usage else None
+    if usage is None:
+        return ()
+    bounds = [(limit, usage.space, usage.most_available, "") for limit in (policy.usage_warning, policy.usage_critical)]
+    bounds += [
+        (limit, usage.inode_counts, usage.inodes, " inodes")
+        for limit in (policy.inodes_warning, policy.inodes_critical)
+    ]
+    return tuple(
+        f"'{limit.range.spec}'{unit}"
+        for limit, counts, most, unit in bounds
+        if limit is not None and counts is not None and not is_for(limit, most)
+    )
+
+
+def _usage_words(used: int, available: int, unit: str) -> str:
+    """``91.3 % used, 1.2 GiB free``, ``91.3 % of the inodes used, 4711 free``."""
+    percent = 100.0 * used / (used + available) if used + available > 0 else 100.0
+    if unit == "inodes":
+        return f"{percent:.1f} % of the inodes used, {available} free"
+    return f"{percent:.1f} % used, {text.size_words(available)} free"
+
+
+def answered(judgement: Judgement) -> bool:
+    """Whether a probe came back, and not with a failure."""
+    row = meaning.of(judgement.condition)
+    return judgement.finding.outcome is not None and row.counted and not row.doubtful
+
+
+def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
+    """The judgements of all findings, the worst first; within a state, mounts that fail by
+    themselves come before the consequences."""
+    findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
+    full = {
+        index: found
+        for index, finding in enumerate(findings)
+        if (found := _judge_usage(finding, rules[index])) is not None
+    }
+    small = {index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, rules[index]))}
+    ranks = {index: found.state.rank for index, found in full.items()}
+    for index, finding in enumerate(findings):
+        if _is_out_of_space(finding):
+            ranks[index] = max(ranks.get(index, 0), rules[index].state_of(Condition.FULL).rank)
+    full_elsewhere = _told_elsewhere(survey, ranks)
+    small_elsewhere = _told_elsewhere(survey, dict.fromkeys(small, 0))
+    judgements = []
+    for index, finding in enumerate(findings):
+        told = index in full and index not in full_elsewhere
+        unmet = () if index in small_elsewhere else small.get(index, ())
+        remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
+        remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
+        if index in full_elsewhere and _is_out_of_space(finding):
+            remarked = _with_full_remarked(remarked)
+        judgement = _together(_judge_alone(remarked, rules[index]), full[index] if told else None)
+        judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
+    return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
+
+
+def _is_out_of_space(finding: Finding) -> bool:
+    """Whether writing found no space. A quota (EDQUOT) is a matter of one user."""
+    return finding.condition is Condition.FULL and finding.outcome is not None and finding.outcome.errno == errno.ENOSPC
+
+
+def _with_full_remarked(finding: Finding) -> Finding:
+    """The finding of a mount that has answered, and whose space is reported with another mount."""
+    remarks = (*finding.remarks, meaning.of(Condition.FULL).words.format(finding.detail))
+    return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
+
+
+def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
+    """The findings, by position, whose space is reported with another finding, and which one that
+    is. It is None for mounts of one superblock: that these have one usage is no news.
+
+    ``badness`` says how bad each of the findings in question is."""
+    result: dict[int, Optional[Finding]] = {}
+    devices: set[tuple[int, int]] = set()
+    alone: list[int] = []
+    for index in sorted(badness, key=lambda index: -badness[index]):
+        mount = survey.findings[index].mount
+        if mount is not None and mount.device in devices:
+            result[index] = None
+        elif mount is not None:
+            devices.add(mount.device)
+            alone.append(index)
+    if len(alone) > 1:
+        alone.sort()
+        tellers = Spaces(_reachable(survey)).told_by([(survey.findings[index], badness[index]) for index in alone])
+        result.update((index, teller) for index, teller in zip(alone, tellers) if teller is not None)
+    return result
+
+
+def _reachable(survey: Survey) -> Iterator[Mount]:
+    """The mounts that a path can lead to, as far as the survey knows."""
+    yield from (out.mount for out in survey.left_out)
+    yield from (each.mount for each in survey.findings if each.mount is not None and meaning.of(each.condition).counted)
+
+
+def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Finding]) -> list[str]:
+    remarks = [] if teller is None else [f"same space as {text.printable(teller.mount_point)}"]
+    usage = _usage(finding)
+    if bounds and usage is not None:
+        space = [text.size_words(sum(usage.space))] if usage.space is not None else []
+        inodes = [text.counted(sum(usage.inode_counts), "inode")] if usage.inode_counts is not None else []
+        remarks.append(f"too small for {' and '.join(bounds)} ({', '.join(space + inodes)} in all)")
+    return remarks
+
+
+def bad_lines(judgements: Iterable[Judgement]) -> int:
+    """The number of lines that make no sense, in files where that is not OK."""
+    lines = (judgement.finding.line for judgement in judgements if judgement.state is not State.OK)
+    return sum(1 + line.more for line in lines if line is not None)
+
+
+def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
+    """The judgement of each mount point that was checked; the worst, where there are several."""
+    found: dict[bytes, Judgement] = {}
+    for judgement in judgements:
+        if judgement.is_counted:
+            found.setdefault(judgement.finding.mount_point, judgement)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A survey with its judgements, the worst first, the state of the whole, and the policy that
+    was applied. It is made once per pass, and every output is made from it."""
+
+    survey: Survey
+    judgements: Sequence[Judgement]
+    state: State
+    policy: Policy
+
+
+def judged(survey: Survey, policy: Policy, allow_none: bool = False) -> Judged:
+    """The judgements of a pass. ``allow_none``: a pass that checked no mount is OK."""
+    judgements = judge_all(survey, policy)
+    return Judged(survey, judgements, worst(judgements, survey, allow_none), policy)
+
+
+def worst(judgements: Sequence[Judgement], survey: Survey, allow_none: bool) -> State:
+    """The state of the whole: that of the worst mount, UNKNOWN if no mount was checked or the run
+    was cut short."""
+    if survey.interrupted is not None:
+        return State.UNKNOWN
+    states = [judgement.state for judgement in judgements]
+    if not any(judgement.is_counted for judgement in judgements) and not allow_none:
+        states.append(State.UNKNOWN)
+    return max(states, key=lambda state: state.rank, default=State.OK)

@@ -1,0 +1,1 @@
+"""Where names lead: links and devices, read by workers."""

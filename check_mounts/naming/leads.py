@@ -1,0 +1,225 @@
+"""The look-ups of one check: where its names lead, and which devices are the same. Workers answer
+the questions; this module draws the conclusions."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Optional
+
+from check_mounts import meaning, selection, text
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
+from check_mounts.naming import lookups
+from check_mounts.naming.names import Ground, Lead, Leads
+from check_mounts.probing.stuck import Registry
+from check_mounts.selection import Filters
+
+if TYPE_CHECKING:
+    from check_mounts.naming.devices import Compared
+
+_OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
+
+
+def is_our_own(mountinfo: str) -> bool:
+    """Whether the table is that of this process. Our links say nothing about another one, or a
+    copy."""
+    match = _OUR_OWN.match(mountinfo)
+    return match is not None and match[1] in ("self", "thread-self", str(os.getpid()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The names to look up: those that decide which mounts are probed, and those in declarations.
+    ``links``: whether links may be read at all."""
+
+    names: Sequence[bytes]
+    declared: Sequence[ExpectedMount]
+    links: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The results of the look-ups; without arguments there were none.
+
+    ``devices`` says which declared devices are the mounted ones, ``conditions`` has the condition
+    of each mount at that time; ``left`` are the children that have not ended although they got
+    SIGKILL.
+    """
+
+    leads: Leads = dataclasses.field(default_factory=Leads)
+    devices: Optional[Compared] = None
+    conditions: dict[MountIdentity, Condition] = dataclasses.field(default_factory=dict)
+    left: Sequence[int] = ()
+
+
+def look_up(
+    asked: Asked,
+    mounts: Sequence[Mount],
+    visible: frozenset[int],
+    result: Optional[Survey],
+    memory: Callable[[], Registry],
+    patience: lookups.Patience,
+) -> Found:
+    """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes."""
+    findings = () if result is None else result.findings
+    conditions = {each.mount.identity: each.condition for each in findings if each.mount is not None}
+    ground = Ground(mounts, visible, _closed(mounts, conditions))
+    wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
+    if result is not None:
+        wanted += [source for source in map(_bound_from, asked.declared) if source is not None]
+    known: dict[bytes, Lead] = {}
+    unread: list[bytes] = []
+    for name in dict.fromkeys(wanted) if asked.links else ():
+        by_text = lookups.by_text(name, ground)
+        if by_text is None:
+            unread.append(name)
+        else:
+            known[name] = by_text
+    questions = [lookups.leading(name, ground) for name in unread]
+    pairs = _pairs(asked, mounts, known) if asked.declared and result is not None else []
+    questions += [_comparing(source, mount) for source, mount in pairs]
+    answers, left = _answers(questions, ground, memory, patience)
+    known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
+    return Found(Leads(known), _same(pairs, answers[len(unread) :]), conditions, left)
+
+
+def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
+    """The mounts that no look-up may enter: they have failed, or may hang and have not answered."""
+
+    def is_closed(mount: Mount) -> bool:
+        condition = conditions.get(mount.identity)
+        if condition is None:
+            return selection.can_hang_on_the_way(mount)
+        return not meaning.of(condition).passable
+
+    return {mount.mount_id for mount in mounts if is_closed(mount)}
+
+
+def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
+    """Declared devices, each with the mount in its place."""
+    # Here and below: a run that declares nothing does not load what compares declarations.
+    from check_mounts.naming.devices import to_be_compared
+
+    found = Found(Leads(known))
+    return to_be_compared([led(each, found) for each in asked.declared], mounts)
+
+
+def _comparing(source: bytes, mount: Mount) -> lookups.Question:
+    from check_mounts.naming.devices import Devices  # not in the worker: there it might lie on a mount that hangs
+
+    return lambda enter: Devices().same(source, mount)
+
+
+def _same(pairs: Sequence[tuple[bytes, Mount]], answers: Sequence[object]) -> Optional[Compared]:
+    if not pairs:
+        return None
+    from check_mounts.naming.devices import Compared
+
+    same = {(source, mount.identity): answer for (source, mount), answer in zip(pairs, answers)}
+    return Compared({key: answer for key, answer in same.items() if isinstance(answer, bool)})
+
+
+def _answers(
+    questions: Sequence[lookups.Question],
+    ground: Ground,
+    memory: Callable[[], Registry],
+    patience: lookups.Patience,
+) -> tuple[list[object], list[int]]:
+    if not questions:
+        return [], []
+    registry = memory()
+    left: list[int] = []
+    try:
+        # A mount that another run is asking just now answers in a moment.
+        latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience.each
+        stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
+        ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
+        answers, left = lookups.asked(questions, ground, registry, patience)
+    finally:
+        registry.close(any_stuck=bool(left))
+    return answers, left
+
+
+# What they mean
+# ------------------------------------------------------------------------------------------------
+
+
+def led(each: ExpectedMount, found: Found) -> ExpectedMount:
+    """A declaration with its mount point, and the directory that it is bound from, as the kernel
+    spells them."""
+    name = each.name or each.mount_point
+    lead = found.leads.of(name)
+    doubt = None if lead.is_settled else _doubt(lead, found)
+    each = dataclasses.replace(
+        each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt
+    )
+    directory = _bound_from(each)
+    if directory is None:
+        return each
+    source = found.leads.of(directory)
+    # Without knowing where the source leads, nothing is compared with it.
+    return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
+
+
+def _bound_from(each: ExpectedMount) -> Optional[bytes]:
+    """The directory that a bind mount shows, as it was declared; None for other declarations."""
+    return each.source if each.source is not None and each.source.startswith(b"/") and each.is_bind else None
+
+
+def _alias(how: str, name: bytes, lead: Lead) -> str:
+    """The name that people use, if it differs from the kernel's: ``, declared as /home``."""
+    if lead.is_settled and lead.errno:
+        return (
+            f", {how} {text.printable(name)}, {lead.why}"
+            if lead.path != selection.normalised(name)
+            else f", {lead.why}"
+        )
+    return "" if lead.path == selection.normalised(name) else f", {how} {text.printable(name)}"
+
+
+def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
+    """The condition and the words for a name that leads to an unknown place."""
+    if lead.stopped is None:
+        return Condition.UNPROBED, f"a link on the way cannot be read: {lead.why}"
+    point = text.printable(lead.stopped.mount_point)
+    condition = found.conditions.get(lead.stopped.identity)
+    if condition is not None and meaning.of(condition).spreads:
+        how = "timed out" if condition is Condition.TIMED_OUT else f"is {condition.words}"
+        return Condition.BLOCKED, f"below {point}, which {how}"
+    if condition is None:
+        return Condition.UNPROBED, f"below {point}, which is left alone"
+    return Condition.UNPROBED, f"a link on the way cannot be read: {point} does not answer"
+
+
+def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozenset[int]:
+    """The mounts that must answer before it is known where these names lead, and that may be
+    asked."""
+    leads = [found.leads.of(name) for name in asked if name]
+    crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
+    return frozenset(
+        mount.mount_id
+        for mount in crossed
+        if selection.can_hang_on_the_way(mount) and selection.may_enter(mount, filters)
+    )
+
+
+def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
+    """The survey in which each finding mentions the name of its mount point on the command line, if
+    that differs."""
+    by_path = {found.leads.of(name).path: name for name in points}
+    return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
+
+
+def _named(finding: Finding, by_path: dict[bytes, bytes], found: Found) -> Finding:
+    name = by_path.get(finding.mount_point)
+    if name is None or finding.condition is Condition.OK:
+        return finding
+    lead = found.leads.of(name)
+    if finding.condition is Condition.MISSING and not lead.is_settled:
+        condition, detail = _doubt(lead, found)
+        finding = dataclasses.replace(finding, condition=condition, detail=detail)
+    alias = _alias("named as", name, lead)
+    return dataclasses.replace(finding, detail=f"{finding.detail} ({alias[2:]})") if alias else finding

@@ -1,0 +1,296 @@
+"""The look-ups of names that others may have chosen, links and devices, in workers that can be
+given up.
+
+One worker answers all questions, one after the other, and writes each answer to shared memory at
+once. If it hangs at a question, that one remains open, no worker enters the hung mount again, and
+another worker continues with the next question. The rules are those of the probes: a worker enters
+itself in the memory of stuck probes before it touches a mount that can hang."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import marshal
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+from check_mounts import filesystems
+from check_mounts.clocks import Monotonic, after
+from check_mounts.model import Mount
+from check_mounts.naming.names import Ground, Lead, Stopped, lead
+from check_mounts.probing.stuck import Registry
+from check_mounts.selection import normalised
+from check_mounts.system import walk, workers
+from check_mounts.system.desks import Desk
+
+# The worker calls this before it enters a mount. Raises Stopped if another run is asking there.
+Enter = Callable[[Mount], None]
+# A question's answer is of types that marshal takes.
+Question = Callable[[Enter], Any]
+
+_HEAD = struct.Struct("<I")  # how many bytes of records there are
+_RECORD = struct.Struct("<II")  # question, size of its answer
+_PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
+_ANSWER_SIZE = 1
+# The timeout of a request, which the pool never reaches: a request is all questions, so this module
+# finds out itself when a worker stands still; and how often it looks. In seconds.
+_NEVER, _MOMENT = 86400.0, 0.05
+_ROOM, _MOST_ROOM = 16 << 10, 64 << 20
+# How many workers may get stuck, one after the other. Each has a line of its own in the memory.
+MOST_WORKERS = 8
+# How often a worker tries to enter a mount where another run is asking: its probe takes a
+# millisecond if all is well.
+_TRIES = 20
+_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclasses.dataclass(frozen=True)
+class Unanswered:
+    """A question without an answer. ``mount`` is the mount that a worker is stuck in, None if that
+    is not known."""
+
+    mount: Optional[Mount] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """The bounds of waiting: how long a worker may stand still (``each``, in seconds), when all
+    questions must have an answer (``until``, CLOCK_MONOTONIC), and what ends the waiting before."""
+
+    each: float
+    until: float
+    interrupted: Callable[[], Optional[str]] = lambda: None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self.until or self.interrupted() is not None
+
+
+def asked(
+    questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience
+) -> tuple[list[object], list[int]]:
+    """Have workers answer questions: the answers, each in its place, and the children that have not
+    ended although they got SIGKILL.
+
+    ``ground.closed`` grows by the mounts that hang.
+    """
+    answers: list[object] = [Unanswered() for _ in questions]
+    left: list[int] = []
+    first = 0
+    for slot in range(MOST_WORKERS):
+        if first >= len(questions) or patience.is_over:
+            break
+        inquiry = _Inquiry(questions, ground, memory, slot)
+        stuck_at = inquiry.run(first, patience)
+        for place, answer in inquiry.answers():
+            answers[place] = answer
+        left += inquiry.left
+        if stuck_at is None:
+            break
+        place, mount = stuck_at
+        answers[place] = Unanswered(mount)
+        if mount is not None:
+            ground.closed.add(mount.mount_id)
+        first = place + 1
+    return answers, left
+
+
+class _Inquiry:
+    """One worker and its answers."""
+
+    def __init__(self, questions: Sequence[Question], ground: Ground, memory: Registry, slot: int) -> None:
+        self._questions, self._memory, self._slot = questions, memory, slot
+        self._mounts = ground.by_id
+        self._root = ground.at.get(b"/")
+        self._records = mmap.mmap(-1, min(_ROOM * (len(questions) + 4), _MOST_ROOM))
+        self.left: list[int] = []
+
+    def run(self, first: int, patience: Patience) -> Optional[tuple[int, Optional[Mount]]]:
+        """Have all questions from ``first`` on answered: the question and the mount that the worker
+        was at when it was given up, None if it answered all."""
+        try:
+            # With our groups: the worker may look up whatever we may.
+            pool = workers.Pool(self._serve, _ANSWER_SIZE, _NEVER, 1, groups=tuple(os.getgroups()))
+        except OSError:  # no resources: a pass cannot start a worker either, and says so
+            return None
+        try:
+            pool.submit(first)
+            progress = self._waited_for(pool, patience)
+        finally:
+            self.left = pool.close()
+        if progress is None:
+            return None
+        place, mount_id = _PROGRESS.unpack_from(progress)
+        return max(first, place), self._mounts.get(mount_id)
+
+    def _waited_for(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
+        """The progress of the worker when it stood still, or died; None if it has answered all."""
+        used, since = -1, time.monotonic() + workers.TO_BEGIN
+        while not patience.is_over:
+            for event in pool.wait(min(Monotonic(patience.until), after(_MOMENT))):
+                return None if isinstance(event, workers.Answered) else event.progress
+            if used != self._used:
+                used, since = self._used, time.monotonic()
+            elif time.monotonic() - since >= patience.each:
+                break
+        return next((progress for _, _, progress, _ in pool.unserved()), None)
+
+    @property
+    def _used(self) -> int:
+        """The number of bytes that records take."""
+        return int(_HEAD.unpack_from(self._records)[0])
+
+    def answers(self) -> list[tuple[int, object]]:
+        """The answers in the shared memory, each with the number of its question."""
+        end = _HEAD.size + self._used
+        found, at = [], _HEAD.size
+        while at < end:
+            place, size = _RECORD.unpack_from(self._records, at)
+            at += _RECORD.size
+            found.append((place, marshal.loads(self._records[at : at + size])))
+            at += size
+        return found
+
+    # -- in the worker
+
+    def _serve(self, first: int, desk: Desk) -> tuple[bytes, bool]:
+        for place in range(first, len(self._questions)):
+            self._answer(place, desk)
+        return bytes(_ANSWER_SIZE), True
+
+    def _answer(self, place: int, desk: Desk) -> None:
+        entered: list[int] = []
+        desk.note(_PROGRESS.pack(place, -1))
+
+        def enter(mount: Mount) -> None:
+            if entered[-1:] != [mount.mount_id]:
+                desk.note(_PROGRESS.pack(place, mount.mount_id))
+                self._enter(mount)
+                entered.append(mount.mount_id)
+
+        try:
+            answer = self._questions[place](enter)
+        finally:
+            self._memory.leave(self._slot)
+        self._record(place, marshal.dumps(answer))
+
+    def _enter(self, mount: Mount) -> None:
+        """Enter the mount in the memory of stuck probes, if it can hang: if the root directory
+        hangs, nothing runs any more, and the kernel's own filesystems wait for nothing."""
+        known = filesystems.traits(mount.fs_type)
+        if mount is self._root or known.in_memory or known.pseudo:
+            self._memory.leave(self._slot)
+            return
+        for _ in range(_TRIES):
+            if self._memory.enter(self._slot, mount.mount_id, mount.device):
+                self._memory.arrive(self._slot)
+                return
+        raise Stopped(mount)
+
+    def _record(self, place: int, data: bytes) -> None:
+        """Write an answer. The length comes last, so a half-written record does not count. Raises
+        ValueError without room."""
+        used = self._used
+        at = _HEAD.size + used
+        self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
+        _HEAD.pack_into(self._records, 0, used + _RECORD.size + len(data))
+
+
+def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
+    """The lead of a name by the text of the mount table; None if links must be read for it."""
+    unread: list[bytes] = []
+
+    def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:
+        unread.append(part)
+        raise OSError(errno.EAGAIN, "")
+
+    found = lead(name, ground, read)
+    return None if unread else found
+
+
+def leading(name: bytes, ground: Ground) -> Question:
+    """The question where a name leads; :func:`understood` takes its answer."""
+
+    def question(enter: Enter) -> tuple[bytes, list[int], Optional[int], int]:
+        links = _Links(ground, enter)
+        try:
+            found = lead(name, ground, links.read)
+        finally:
+            links.close()
+        through = [mount.mount_id for mount in found.through]
+        return found.path, through, None if found.stopped is None else found.stopped.mount_id, found.errno
+
+    return question
+
+
+def understood(name: bytes, answer: object, ground: Ground) -> Lead:
+    """The lead that an answer to :func:`leading` stands for."""
+    if isinstance(answer, tuple):
+        path, through, stopped, number = answer
+        return Lead(path, tuple(ground.by_id[each] for each in through), ground.by_id.get(stopped), number)
+    mount = answer.mount if isinstance(answer, Unanswered) else None
+    return Lead(normalised(name), (), mount, 0 if mount is not None else errno.EAGAIN)
+
+
+class _Links:
+    """Reads links, in a worker. No step leads into a mount that the table does not have in that
+    place: it may have come meanwhile, and hang."""
+
+    def __init__(self, ground: Ground, enter: Enter) -> None:
+        self._ground, self._enter = ground, enter
+        self._parts: list[bytes] = []
+        self._open: list[int] = []  # the root directory, and one for each part
+
+    def read(self, directory: Sequence[bytes], name: bytes, holder: Mount) -> Optional[bytes]:
+        """See :data:`names.Reader`."""
+        above = self._directory(directory)
+        self._enter(holder)
+        fd = walk.open_in_mount(above, name, _FLAGS)
+        try:
+            return os.readlink(b"", dir_fd=fd)
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # no link (do_readlinkat in fs/stat.c)
+                return None
+            raise
+        finally:
+            os.close(fd)
+
+    def _directory(self, parts: Sequence[bytes]) -> int:
+        """Open a directory; those above it stay open for the next one."""
+        common = 0
+        while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
+            common += 1
+        self._close_from(common + 1)
+        if not self._open:
+            self._open.append(os.open("/", _FLAGS))
+        holder = self._ground.way(parts[:common])[-1]
+        for length in range(common + 1, len(parts) + 1):
+            mount = self._ground.at.get(b"/" + b"/".join(parts[:length]))
+            self._enter(mount or holder)
+            self._open.append(self._below(self._open[-1], parts[length - 1], mount))
+            self._parts.append(parts[length - 1])
+            holder = mount or holder
+        return self._open[-1]
+
+    def _below(self, above: int, name: bytes, mount: Optional[Mount]) -> int:
+        if mount is None:
+            return walk.open_in_mount(above, name, _FLAGS)
+        fd = os.open(name, _FLAGS, dir_fd=above)
+        if walk.mount_id(fd) not in (None, mount.mount_id):
+            os.close(fd)
+            raise Stopped(mount)
+        return fd
+
+    def _close_from(self, first: int) -> None:
+        while len(self._open) > first:
+            os.close(self._open.pop())
+        del self._parts[max(0, first - 1) :]
+
+    def close(self) -> None:
+        """Close all directories."""
+        self._close_from(0)

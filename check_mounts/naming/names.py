@@ -1,0 +1,212 @@
+"""The paths that names lead to: declared mount points, arguments and the like, as the kernel has
+them. Pure.
+
+The kernel lists a mount by the path that has no link in it, but people write the path that they are
+used to: /home although that is a link to /var/home. The text of the mount table settles most names:
+a path with a mount on it, or below it, is a directory and no link. For the others a process must
+read the links on the way, which only workers do (:mod:`check_mounts.naming.lookups`)."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import errno
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import filesystems, mounttable, text
+from check_mounts.model import Mount
+from check_mounts.selection import normalised
+
+# MAXSYMLINKS in the kernel (include/linux/namei.h).
+MAX_LINKS = 40
+# These errors prove that the place does not exist, so nothing can be mounted there.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+# Links that every distribution has had for ten years, for tables that only their text is known of.
+_KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
+
+# From a directory, a name in it, and the mount that holds it, to the target of the link with this
+# name; None if it is no link. Raises OSError, Stopped.
+Reader = Callable[[Sequence[bytes], bytes, Mount], Optional[bytes]]
+
+
+class Stopped(Exception):
+    """A mount cannot be read now: it may hang, or does, or another process is reading it
+    already."""
+
+    def __init__(self, mount: Mount) -> None:
+        super().__init__(mount.mount_point)
+        self.mount = mount
+
+
+@dataclasses.dataclass(frozen=True)
+class Lead:
+    """The ``path`` that a name leads to, with no link in it as far as that is known.
+
+    ``through`` are the mounts in which links were read for it, ``stopped`` is the mount that must
+    answer before more is known. ``errno``: why a link on the way cannot be read."""
+
+    path: bytes
+    through: tuple[Mount, ...] = ()
+    stopped: Optional[Mount] = None
+    errno: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the lead is final: it has the path, or knows that the place does not exist."""
+        return self.stopped is None and self.errno in (0, *_ABSENT)
+
+    @property
+    def why(self) -> str:
+        """The errno in words; empty without one."""
+        if self.errno == errno.ELOOP:
+            return "its links form a loop"
+        if self.errno == errno.EAGAIN:
+            return "no time was left for it"
+        if self.errno == errno.EXDEV:  # RESOLVE_NO_XDEV
+            return "something was mounted there meanwhile"
+        return text.error_words(self.errno) if self.errno else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leads:
+    """The leads of names. Of other names, and without arguments, only the text is known."""
+
+    known: Mapping[bytes, Lead] = dataclasses.field(default_factory=dict)
+
+    def of(self, name: bytes) -> Lead:
+        """The lead of an absolute path."""
+        lead = self.known.get(name)
+        return by_text(name) if lead is None else lead
+
+
+def by_text(name: bytes) -> Lead:
+    """The lead of a name by its text alone."""
+    path = normalised(name)
+    for link, target in _KNOWN_LINKS:
+        if path == link or path.startswith(link + b"/"):
+            path = target + path[len(link) :]
+    return Lead(path)
+
+
+def simplified(name: bytes) -> bytes:
+    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, because
+    after a link it leads elsewhere."""
+    return _joined(part for part in name.split(b"/") if part not in (b"", b"."))
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    return b"/" + b"/".join(parts)
+
+
+class Ground:
+    """The visible mounts, by their mount points. ``closed`` are the IDs of the mounts that no
+    look-up may enter."""
+
+    def __init__(self, mounts: Iterable[Mount], visible: Collection[int], closed: Iterable[int] = ()) -> None:
+        self.at = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible}
+        self.by_id = {mount.mount_id: mount for mount in self.at.values()}
+        self.closed = set(closed)
+        self._points = sorted(self.at)
+
+    def is_on_the_way(self, path: bytes) -> bool:
+        """Whether something is mounted on the path or below it. Then it is a directory, or a file
+        with a mount on it, and no link."""
+        if path in self.at:
+            return True
+        index = bisect.bisect_left(self._points, path + b"/")
+        return index < len(self._points) and self._points[index].startswith(path + b"/")
+
+    def way(self, parts: Sequence[bytes]) -> list[Mount]:
+        """The mounts that a path crosses, outermost first: the last one holds its end."""
+        found = [self.at[b"/"]] if b"/" in self.at else []
+        path = b""
+        for part in parts:
+            path += b"/" + part
+            if path in self.at:
+                found.append(self.at[path])
+            elif not self.is_on_the_way(path):  # nothing is mounted below
+                break
+        return found
+
+
+def lead(name: bytes, ground: Ground, read: Reader) -> Lead:
+    """Follow a name from the root, component by component, as the kernel does (path_resolution(7));
+    ``read`` reads the links."""
+    return _Walk(name, ground, read).lead()
+
+
+class _Walk:
+    """The way of a name: ``_done`` are the components that it has come to, with no link among them,
+    ``_todo`` the next ones, the last one first."""
+
+    def __init__(self, name: bytes, ground: Ground, read: Reader) -> None:
+        self._name, self._ground, self._read = name, ground, read
+        self._todo = _parts(name)
+        self._done: list[bytes] = []
+        self._through: dict[int, Mount] = {}
+        self._links = 0
+
+    def lead(self) -> Lead:
+        """Follow the name to its end."""
+        if len(self._name) > mounttable.LONGEST_PATH:
+            return self._absent(errno.ENAMETOOLONG)
+        while self._todo:
+            part = self._todo.pop()
+            try:
+                self._step(part)
+            except Stopped as stop:
+                return dataclasses.replace(self._rest(part), stopped=stop.mount)
+            except OSError as error:
+                number = error.errno or errno.EIO
+                if number in (errno.ELOOP, errno.ENAMETOOLONG):
+                    return self._absent(number)
+                return self._rest(part) if number in _ABSENT else dataclasses.replace(self._rest(part), errno=number)
+        return Lead(_joined(self._done), tuple(self._through.values()))
+
+    def _rest(self, part: bytes) -> Lead:
+        """The lead of a name of which nothing is known from this component on. A ``..`` stays:
+        after a place that does not exist, it leads nowhere."""
+        return Lead(_joined([*self._done, part, *self._todo[::-1]]), tuple(self._through.values()))
+
+    def _absent(self, number: int) -> Lead:
+        return Lead(by_text(self._name).path, errno=number)
+
+    def _step(self, part: bytes) -> None:
+        """Take one step. Raises OSError, Stopped."""
+        path = _joined([*self._done, part])
+        if part == b"..":
+            del self._done[-1:]
+        elif len(path) > mounttable.LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, "")
+        elif self._ground.is_on_the_way(path) or (target := self._target(part)) is None:
+            self._done.append(part)
+        else:
+            self._follow(target)
+
+    def _target(self, part: bytes) -> Optional[bytes]:
+        """The target of a link; None if the part is no link. Raises OSError, Stopped."""
+        way = self._ground.way(self._done)
+        known = filesystems.traits(way[-1].fs_type) if way else None
+        if known is None or known.magic_links or known.trigger:
+            raise OSError(errno.ENOENT, "")
+        for mount in way:
+            if mount.mount_id in self._ground.closed:
+                raise Stopped(mount)
+        self._through[way[-1].mount_id] = way[-1]
+        return self._read(self._done, part, way[-1])
+
+    def _follow(self, target: bytes) -> None:
+        self._links += 1
+        if self._links > MAX_LINKS:
+            raise OSError(errno.ELOOP, "")
+        if not target:  # the kernel makes none, but a server may send it
+            raise OSError(errno.ENOENT, "")
+        if target.startswith(b"/"):
+            self._done.clear()
+        self._todo += _parts(target)
+
+
+def _parts(path: bytes) -> list[bytes]:
+    """The components of a path, the last one first."""
+    return [part for part in path.split(b"/")[::-1] if part not in (b"", b".")]

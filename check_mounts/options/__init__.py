@@ -1,0 +1,1 @@
+"""Words of the command line and of files -> what a run should do."""

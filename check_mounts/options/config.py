@@ -1,0 +1,40 @@
+"""The configuration: the file, read and understood.
+
+Import budget: what a run needs anyway. The parser, :mod:`check_mounts.options.config_text`, is
+loaded where there is a file."""
+
+from __future__ import annotations
+
+import stat
+
+from check_mounts.options import trusted_file
+from check_mounts.options.configuration import Configuration
+from check_mounts.options.refusals import ConfigError
+
+
+def read(path: str, optional: bool = False) -> Configuration:
+    """The configuration in a file. Raises ConfigError. ``optional``: the file need not exist.
+
+    A file that exists and cannot be read is an error in any case: without its exceptions, a check
+    would raise false alarms."""
+    try:
+        data, mode = trusted_file.content(path)
+    except FileNotFoundError:
+        if not optional:
+            raise trusted_file.missing(path) from None
+        return Configuration()
+    from check_mounts.options import config_text
+
+    configuration = config_text.parse(data, trusted_file.shown(path))
+    if mode & stat.S_IROTH:
+        _refuse_secrets(configuration, config_text.SECRET_KEYS, mode, path)
+    return configuration
+
+
+def _refuse_secrets(configuration: Configuration, secret: frozenset[str], mode: int, path: str) -> None:
+    """Raises ConfigError for a secret in a file that everybody can read."""
+    for section in configuration.destinations:
+        for key, origin in section.origins.items():
+            if key in secret:
+                why = f"refused, because everybody can read the file (mode {mode:04o})"
+                raise ConfigError(origin, f"{key}: {why}: chmod o-r {trusted_file.shown(path)}")

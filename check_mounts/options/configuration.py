@@ -1,0 +1,171 @@
+"""The content of a configuration: options for the whole run, and rules for single mounts.
+
+Import budget: what a run needs anyway."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+
+from check_mounts import selection
+from check_mounts.judging.policy import Policy
+from check_mounts.judging.thresholds import Capacity, Range
+from check_mounts.model import Condition, Declarer, ExpectedMount, State
+from check_mounts.options.option_table import Option
+from check_mounts.options.refusals import Origin
+
+if TYPE_CHECKING:
+    from check_mounts import passive
+
+
+class Said(NamedTuple):
+    """An option that a line of a file gives. ``value`` is of the form that :meth:`Option.given`
+    makes."""
+
+    option: Option
+    value: Any
+    origin: Origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """The rules that sections give for one mount; None where they give none.
+
+    ``timeout`` is in seconds. ``severity`` holds only what is said, as does ``limits``, which has
+    ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like. ``identity``
+    is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and
+    ``options`` say what should be mounted there, and ``declared_in`` where the last of them was
+    said; :meth:`Configuration.declared` makes use of them."""
+
+    timeout: Optional[float] = None
+    severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
+    limits: Mapping[str, Union[Range, Capacity]] = dataclasses.field(default_factory=dict)
+    expect_ro: Optional[bool] = None
+    write: Optional[bool] = None
+    identity: Optional[str] = None
+    ignore_option: Optional[tuple[selection.Glob, ...]] = None
+    ignore: Optional[bool] = None
+    expect: Optional[bool] = None
+    source: Optional[bytes] = None
+    fs_type: Optional[bytes] = None
+    options: Optional[tuple[bytes, ...]] = None
+    declared_in: str = ""
+
+    @property
+    def declares(self) -> bool:
+        """Whether they declare what should be mounted."""
+        return bool(self.expect) or not (self.source is None and self.fs_type is None and self.options is None)
+
+    def policy(self, general: Policy) -> Policy:
+        """``general``, overruled by what is said here."""
+        limits: dict[str, Any] = dict(self.limits)
+        return dataclasses.replace(general, severity={**general.severity, **self.severity}, **limits)
+
+
+_NOTHING = Overrides()
+LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical"))
+
+
+def _merged(below: Overrides, above: Overrides) -> Overrides:
+    """What ``above`` says wins, key by key; of severities, condition by condition."""
+    said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
+    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    changes["severity"] = {**below.severity, **above.severity}
+    changes["limits"] = {**below.limits, **above.limits}
+    changes["declared_in"] = above.declared_in or below.declared_in
+    return dataclasses.replace(below, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class MountSection:
+    """One ``[mount "GLOB"]``. ``path`` is the mount point, if the pattern can match only one, else
+    None.
+
+    ``origin`` is its first line, ``origins`` has the first line of each of its keys.
+    """
+
+    glob: bytes
+    pattern: selection.PathGlob
+    path: Optional[bytes]
+    overrides: Overrides
+    origin: Origin
+    origins: Mapping[str, Origin]
+
+    def matches(self, mount_point: bytes) -> bool:
+        """Whether it is about this mount point, as the kernel spells it."""
+        return mount_point == self.path or self.pattern.match(mount_point)
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmitSection:
+    """All ``[submit "DESTINATION"]`` of one destination, merged: ``origin`` is the first line of
+    the last one, ``origins`` has the lines of the keys."""
+
+    destination: str
+    settings: passive.Settings
+    origin: Origin
+    origins: Mapping[str, Origin]
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """A file, understood; without arguments: no file."""
+
+    options: tuple[Said, ...] = ()
+    sections: tuple[MountSection, ...] = ()
+    destinations: tuple[SubmitSection, ...] = ()
+    _known: dict[bytes, Overrides] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def for_mount(self, mount_point: bytes) -> Overrides:
+        """The rules of all sections that match; later ones win. Looks nothing up."""
+        if mount_point not in self._known:
+            result = _NOTHING
+            for section in self.sections:
+                if section.matches(mount_point):
+                    result = _merged(result, section.overrides)
+            self._known[mount_point] = result
+        return self._known[mount_point]
+
+    def leading(self) -> list[bytes]:
+        """The paths that the patterns begin with."""
+        return [section.pattern.leading for section in self.sections if section.pattern.leading]
+
+    def follow(self, lead: Callable[[bytes], bytes]) -> None:
+        """Learn where the paths lead that the patterns begin with."""
+        for section in self.sections:
+            if section.pattern.leading:
+                section.pattern.follow(lead(section.pattern.leading))
+        self._known.clear()
+
+    def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
+        """What should be mounted there, if anything is; None where no section declares it.
+
+        If nothing is mounted there, that is a failure only for mounts of :meth:`expected`."""
+        said = self.for_mount(mount_point)
+        if not said.declares:
+            return None
+        return ExpectedMount(
+            mount_point, said.source, said.fs_type, said.options or (), said.declared_in, by=Declarer.CONFIGURATION
+        )
+
+    def expected(self) -> list[ExpectedMount]:
+        """The mounts that must be there (``expect = yes``), in the order of the file, without the
+        ignored ones."""
+        names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
+        paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
+        wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
+        found = [(names[path], self.declared(path)) for path in wanted]
+        return [
+            dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None
+        ]
+
+    def identities(self) -> dict[str, Origin]:
+        """The users to look up (neither ``owner`` nor ``self``), each with the line that names it
+        first, for error messages."""
+        found: dict[str, Origin] = {}
+        for section in self.sections:
+            user = section.overrides.identity
+            if user not in (None, "owner", "self"):
+                found.setdefault(user, section.origins["as"])
+        return found

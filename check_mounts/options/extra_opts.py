@@ -1,0 +1,119 @@
+"""``--extra-opts``: options from a section of an ini file of the Monitoring Plugins.
+
+As the Monitoring Plugins do it (https://www.monitoring-plugins.org/doc/extra-opts.html,
+lib/parse_ini.c): the section is named like the plugin unless said otherwise; ``key=value`` is
+``--key=value``, ``key=`` is ``--key``, a key of one letter has one dash; values have no quotes; a
+key may be repeated; a section that occurs twice is the sum of both; other sections may hold
+anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Optional
+
+from check_mounts.options import ini_syntax, trusted_file
+from check_mounts.options.configuration import Said
+from check_mounts.options.ini_syntax import at, begun, clipped
+from check_mounts.options.option_table import BY_WORD, Option, Scope
+from check_mounts.options.refusals import ConfigError, Origin
+from check_mounts.options.trusted_file import shown
+from check_mounts.system import reading
+
+# Where the Monitoring Plugins look, in their order (lib/parse_ini.c; those with "nagios" in them
+# are older names).
+NAMES = ("monitoring-plugins.ini", "plugins.ini", "nagios-plugins.ini")
+PATHS = (
+    "/usr/local/etc/monitoring-plugins/monitoring-plugins.ini",
+    "/usr/local/etc/monitoring-plugins.ini",
+    "/etc/monitoring-plugins/monitoring-plugins.ini",
+    "/etc/monitoring-plugins.ini",
+    "/etc/nagios/plugins.ini",
+    "/usr/local/nagios/etc/plugins.ini",
+    "/usr/local/etc/nagios/plugins.ini",
+    "/etc/opt/nagios/plugins.ini",
+    "/etc/nagios-plugins.ini",
+    "/usr/local/etc/nagios-plugins.ini",
+    "/etc/opt/nagios-plugins.ini",
+)
+_BLANKS = ini_syntax.BLANKS + b"\v\f\r"  # isspace(3)
+
+
+def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
+    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for. Those of the command line come
+    after them. Raises ConfigError."""
+    section, at, path = spec.partition("@")
+    path = path if at else _found(environment)
+    if not path:
+        raise ConfigError(None, "--extra-opts: the '@' must be followed by a file")
+    try:
+        data, _ = trusted_file.content(path)
+    except FileNotFoundError:
+        raise ConfigError(None, f"--extra-opts: {trusted_file.missing(path)}") from None
+    except ConfigError as error:
+        raise ConfigError(None, f"--extra-opts: {error}") from None
+    return of_section(data, shown(path), os.fsencode(section or ini_syntax.PLUGIN))
+
+
+def _found(environment: Mapping[str, str]) -> str:
+    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH, else in the fixed
+    places. Raises ConfigError."""
+    if environment.get("MP_CONFIG_FILE"):
+        return environment["MP_CONFIG_FILE"]
+    directories = [directory for directory in environment.get("NAGIOS_CONFIG_PATH", "").split(":") if directory]
+    named = [f"{directory}/{name}" for directory in directories for name in NAMES]
+    for path in (*named, *PATHS):
+        if reading.asked("looking for", path, _exists):
+            return path
+    raise ConfigError(None, f"--extra-opts: none of the usual places has a file {NAMES[0]} or {NAMES[1]}")
+
+
+def _exists(path: str) -> bool:
+    return os.access(path, os.F_OK)
+
+
+def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
+    """The options of one section of a file; ``name`` is the file in messages. Raises
+    ConfigError."""
+    current: Optional[bytes] = None
+    found = False
+    result: list[Said] = []
+    for origin, line in ini_syntax.lines(data, name, _BLANKS):
+        if line.startswith(b"["):
+            current = line[1:].partition(b"]")[0].strip(_BLANKS)
+            found = found or current == wanted
+        elif current is None:
+            raise ConfigError(origin, f"'{begun(line)}' stands before the first section")
+        elif current == wanted:
+            result.append(_said(origin, line))
+    if not found:
+        raise ConfigError(None, f"--extra-opts: {name} has no section [{clipped(wanted)}]")
+    return tuple(result)
+
+
+def _said(origin: Origin, line: bytes) -> Said:
+    raw_key, equals, value = line.partition(b"=")
+    key, value = raw_key.strip(_BLANKS), value.strip(_BLANKS)
+    if not ini_syntax.KEY.match(key):
+        raise ConfigError(origin, f"'{begun(key)}' is not a key")
+    if not equals:
+        raise ConfigError(origin, f"'{clipped(key)}' has no '=' (an option without value is written '{clipped(key)}=')")
+    option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
+    # The message does not show the value: such a file has the passwords of other plugins.
+    if option is None:
+        raise ConfigError(origin, f"unknown key '{clipped(key)}'")
+    if option.scope is Scope.COMMAND_LINE:
+        raise ConfigError(origin, f"'{clipped(key)}' is allowed on the command line only")
+    return Said(option, at(origin, lambda word: _meant(option, word), os.fsdecode(value), f"{clipped(key)}: "), origin)
+
+
+def _meant(option: Option, word: str) -> object:
+    """The value of an option, from the word behind ``=``, which may be empty. Raises ValueError."""
+    if option.parse is None:
+        if word:
+            raise ValueError("takes no value")
+        return option.given(1)
+    word = word or option.left_out or ""
+    if not word and option.left_out is None:
+        raise ValueError("the value is empty")
+    return option.given(option.parse(word))

@@ -1,0 +1,308 @@
+"""The options, declared once. The command line's parser, the keys of the configuration and of
+``--extra-opts``, the rules for combining options and the test of the manual are made from this
+table.
+
+To add an option: add a row here, an entry to man/check_mounts.8, and, where it is a check's, an
+argument to the CheckCommand in icinga2/."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from check_mounts import cache, mounttable
+from check_mounts.model import Condition
+from check_mounts.options import values
+from check_mounts.options.values import Parser
+
+DEFAULT_CONFIG = "/etc/check_mounts.conf"
+DEFAULT_FSTAB = "/etc/fstab"
+# NRPE cuts the output off after this many bytes and does not say so (packet version 4).
+_NRPE_LIMIT = 65504
+_SMALLEST_OUTPUT = 128
+
+
+class Scope(enum.Enum):
+    """The places that may give an option."""
+
+    ANYWHERE = enum.auto()
+    # The option is about the run, or about files that hold options: a file cannot give it.
+    COMMAND_LINE = enum.auto()
+
+
+class Group(enum.Enum):
+    """The groups of -h, by their titles."""
+
+    SELECTION = "which mounts"
+    DEMANDS = "what should be mounted"
+    PROBING = "how to probe"
+    JUDGING = "how bad it is"
+    OUTPUT = "output"
+    SERVICE = "as a daemon, and what it found"
+    SUBMISSION = "results for servers that do not ask (passive checks)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option. Its ``name`` is the long one, without dashes; ``short`` has its dash.
+
+    ``parse`` understands its value; None for a flag. ``default`` holds where nothing gives the
+    option. The values of a ``repeatable`` option are listed, the flags counted. ``left_out`` is the
+    value where the command line names the option without one; None where it must give one.
+    ``commas``: one word may hold several values, separated by commas, and is understood as a
+    sequence of them. ``choices`` are all its values, where they can be listed.
+
+    ``only_with`` are the options that it needs, of which one is enough, and ``not_with`` those that
+    it cannot be combined with, on the command line. ``in_mount`` understands the key of that name
+    in a section ``[mount "GLOB"]``; None where there is no such key."""
+
+    name: str
+    group: Group
+    help: str
+    short: str = ""
+    metavar: str = ""
+    parse: Optional[Parser] = None
+    default: Any = None
+    repeatable: bool = False
+    commas: bool = False
+    choices: tuple[str, ...] = ()
+    left_out: Optional[str] = None
+    scope: Scope = Scope.ANYWHERE
+    only_with: tuple[str, ...] = ()
+    not_with: tuple[str, ...] = ()
+    in_mount: Optional[Parser] = None
+
+    @property
+    def takes_value(self) -> bool:
+        """False for a flag."""
+        return self.parse is not None
+
+    @property
+    def dest(self) -> str:
+        """The name of its value in Python."""
+        return "identity" if self.name == "as" else self.name.replace("-", "_")
+
+    @property
+    def long(self) -> str:
+        """``--timeout``."""
+        return f"--{self.name}"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How the command line spells it: ``-t``, ``--timeout``."""
+        return (self.short, self.long) if self.short else (self.long,)
+
+    def given(self, value: Any) -> Any:
+        """The value of the option where it is given once. ``value`` is the parsed word, or how
+        often the flag counts."""
+        if self.repeatable and self.takes_value:
+            return list(value) if self.commas else [value]
+        return value
+
+    @property
+    def if_not_given(self) -> Any:
+        """The value of the option where nothing gives it."""
+        if self.repeatable and self.takes_value:
+            return []
+        return 0 if self.repeatable else self.default if self.takes_value else False
+
+
+def _selecting(name: str, what: str, parse: Parser = values.path_glob, short: str = "", commas: bool = False) -> Option:
+    return Option(name, Group.SELECTION, what, short, "GLOB", parse, repeatable=True, commas=commas)
+
+
+def _choosing(name: str, group: Group, what: str, *choices: str) -> Option:
+    """The first choice is the default."""
+    metavar = "{" + ",".join(choices) + "}"
+    return Option(name, group, what, "", metavar, values.choice(*choices), choices[0], choices=choices)
+
+
+def _latency(name: str, short: str) -> Option:
+    words = (
+        f"{name.upper()} where the seconds of the whole probe, or of one step, are outside of this range (repeatable)"
+    )
+    return Option(
+        name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.latency
+    )
+
+
+def _capacity(what: str, example: str, name: str, state: str) -> Option:
+    amount = f"the percentage of {what} in use, or the free amount ({example}),"
+    words = f"{state.upper()} where {amount} is outside of this range"
+    return Option(name, Group.JUDGING, words, "", "RANGE", values.capacity, in_mount=values.capacity)
+
+
+def _of_daemon(name: str, what: str, metavar: str, parse: Parser, default: Any = None) -> Option:
+    return Option(name, Group.SERVICE, what, "", metavar, parse, default, only_with=("daemon",))
+
+
+def _of_submission(name: str, what: str, metavar: str, parse: Parser, default: Any = None) -> Option:
+    return Option(name, Group.SUBMISSION, what, "", metavar, parse, default, only_with=("submit",))
+
+
+_TYPES = "of this type (repeatable, or separated by commas)"
+
+OPTIONS: tuple[Option, ...] = (
+    _selecting("include-type", f"only filesystems {_TYPES}", values.patterns, "-N", commas=True),
+    _selecting("exclude-type", f"no filesystems {_TYPES}", values.patterns, "-X", commas=True),
+    _selecting("path", "only these mount points (repeatable)", short="-p"),
+    _selecting("exclude", "not these mount points (repeatable)", short="-x"),
+    _selecting("include-source", "only mounts of this source (repeatable)", values.pattern),
+    _selecting("exclude-source", "no mounts of this source (repeatable)", values.pattern),
+    Option("remote", Group.SELECTION, "network filesystems only"),
+    Option("user-mounts", Group.SELECTION, "also FUSE mounts of unprivileged users"),
+    _choosing(
+        "autofs", Group.SELECTION,
+        "autofs triggers: leave them alone (default), or have them mounted and probe what comes", "skip", "probe",
+    ),
+    Option("allow-none", Group.SELECTION, "OK, not UNKNOWN, where no mount is selected"),
+    Option(
+        "mountinfo", Group.SELECTION, f"the mount table (default: {mounttable.DEFAULT_PATH})",
+        metavar="FILE", parse=str, default=mounttable.DEFAULT_PATH,
+    ),
+    Option(
+        "fstab", Group.DEMANDS,
+        f"expect the mounts that fstab declares, as it declares them (default: {DEFAULT_FSTAB}); write --fstab=FILE",
+        metavar="FILE", parse=str, left_out=DEFAULT_FSTAB,
+    ),
+    Option("systemd", Group.DEMANDS, "expect the mount and automount units that systemd wants"),
+    Option(
+        "expect", Group.DEMANDS,
+        "expect this mount: MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]... (repeatable)",
+        metavar="SPEC", parse=values.expected_mount, repeatable=True, in_mount=values.boolean,
+    ),
+    Option(
+        "expect-ro", Group.DEMANDS, "expect these mount points to be read-only (repeatable)",
+        metavar="GLOB", parse=values.path_glob, repeatable=True, in_mount=values.boolean,
+    ),
+    Option(
+        "ignore-option", Group.DEMANDS,
+        "do not compare these declared options (repeatable, or separated by commas)",
+        metavar="GLOB", parse=values.patterns, repeatable=True, commas=True, in_mount=values.patterns,
+    ),
+    Option(
+        "config", Group.DEMANDS, f"the configuration (default: {DEFAULT_CONFIG}, if it exists)",
+        metavar="FILE", parse=str, scope=Scope.COMMAND_LINE,
+    ),
+    Option(
+        "extra-opts", Group.DEMANDS,
+        "take more options from a section of an ini file of the Monitoring Plugins; write --extra-opts=...",
+        metavar="[SECTION][@FILE]", parse=str, repeatable=True, left_out="", scope=Scope.COMMAND_LINE,
+    ),
+    Option(
+        "timeout", Group.PROBING, "time limit for one mount (default: 5)", "-t", "SECONDS", values.seconds, 5.0,
+        in_mount=values.seconds,
+    ),
+    Option(
+        "deadline", Group.PROBING, "time limit for the whole run (default: 4 more than the timeout)",
+        metavar="SECONDS", parse=values.seconds,
+    ),
+    Option(
+        "as", Group.PROBING,
+        "look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
+        metavar="USER", parse=values.user, default="owner", in_mount=values.user,
+    ),
+    Option(
+        "max-workers", Group.PROBING, "at most this many processes at the same time (default: 1024)",
+        metavar="N", parse=values.whole(1, 32768), default=1024,
+    ),
+    Option(
+        "write", Group.PROBING,
+        "also write a file to each filesystem that answers and is not read-only, as its owner, and remove it again",
+        in_mount=values.boolean,
+    ),
+    Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that do not answer"),
+    Option(
+        "state-dir", Group.PROBING, "the directory that remembers stuck probes (default for root: /run/check_mounts)",
+        metavar="DIR", parse=str,
+    ),
+    _latency("warning", "-w"),
+    _latency("critical", "-c"),
+    _capacity("space", "10GiB:", "usage-warning", "warning"),
+    _capacity("space", "10GiB:", "usage-critical", "critical"),
+    _capacity("inodes", "10K:", "inodes-warning", "warning"),
+    _capacity("inodes", "10K:", "inodes-critical", "critical"),
+    Option(
+        "severity", Group.JUDGING,
+        "the state of a condition (repeatable, or separated by commas); the conditions are "
+        + ", ".join(condition.value for condition in Condition),
+        metavar="CONDITION=STATE", parse=values.severities, repeatable=True, commas=True, in_mount=values.severities,
+    ),
+    Option(
+        "verbose", Group.OUTPUT, "mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)", "-v",
+        repeatable=True,
+    ),
+    _choosing(
+        "perfdata", Group.OUTPUT, "counts (default), each mount, too, and each of its steps, too, or none",
+        "summary", "mounts", "steps", "none",
+    ),
+    Option(
+        "max-output", Group.OUTPUT,
+        f"drop whole lines and perfdata items beyond this (default: {_NRPE_LIMIT}; 0: no limit)",
+        metavar="BYTES", parse=values.whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
+    ),
+    Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
+    Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
+    Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
+    Option("help", Group.OUTPUT, "print this", "-h", scope=Scope.COMMAND_LINE),
+    Option(
+        "daemon", Group.SERVICE,
+        "run as a daemon: check again and again, log to syslog, and keep the result for --cached",
+        scope=Scope.COMMAND_LINE,
+    ),
+    _of_daemon("interval", "time from one check to the next (default: 60)", "SECONDS", values.seconds, 60.0),
+    Option(
+        "foreground", Group.SERVICE, "do not detach, and log to stderr",
+        scope=Scope.COMMAND_LINE, only_with=("daemon",),
+    ),
+    Option(
+        "cache", Group.SERVICE, f"the file that keeps the result (default: {cache.DEFAULT_PATH})",
+        metavar="FILE", parse=str, default=cache.DEFAULT_PATH, only_with=("daemon", "cached"),
+    ),
+    _of_daemon("metrics", "write metrics for node_exporter's textfile collector, too", "FILE.prom", str),
+    _of_daemon("syslog-facility", "log with this facility (default: daemon)", "NAME", values.log_facility, "daemon"),
+    _of_daemon("syslog-ident", "log under this name (default: check_mounts)", "NAME", values.log_ident, "check_mounts"),
+    Option(
+        "cached", Group.SERVICE,
+        "print what the daemon has found, UNKNOWN if that is too old; goes with --cache, --max-age and -v only",
+        scope=Scope.COMMAND_LINE,
+    ),
+    Option(
+        "max-age", Group.SERVICE, "with --cached: UNKNOWN if the result is older than this",
+        metavar="SECONDS", parse=values.seconds, scope=Scope.COMMAND_LINE, only_with=("cached",), not_with=("daemon",),
+    ),
+    Option(
+        "submit", Group.SUBMISSION,
+        "submit the result to command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT or nrdp:URL, too "
+        '(repeatable); passwords belong in the configuration, section [submit "DESTINATION"]',
+        metavar="DESTINATION", parse=str, repeatable=True,
+    ),
+    _of_submission(
+        "submit-host", "submit it as the result of this host (default: the host name)", "NAME", values.object_name
+    ),
+    _of_submission(
+        "submit-service", "submit it as the result of this service (default: mounts)",
+        "NAME", values.object_name, "mounts",
+    ),
+    _of_submission("submit-timeout", "time limit for each destination (default: 5)", "SECONDS", values.seconds, 5.0),
+    Option(
+        "per-mount", Group.SUBMISSION,
+        "also submit, or print, a result for each mount, of the service 'mounts MOUNTPOINT'",
+    ),
+)  # fmt: skip
+
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+BY_WORD: Mapping[str, Option] = {word: option for option in OPTIONS for word in option.words}
+
+# The keys of [mount "GLOB"], with the parsers of their values. Some exist only there.
+MOUNT_KEYS: Mapping[str, Parser] = {
+    **{option.name: option.in_mount for option in OPTIONS if option.in_mount is not None},
+    "ignore": values.boolean,
+    "source": values.some_bytes,
+    "type": values.fs_type,
+    "options": values.mount_options,
+}
+# The values of these keys add up within a section; the other keys are allowed once.
+ADDED_UP = frozenset(("severity", "options", "ignore-option"))

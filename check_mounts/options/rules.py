@@ -1,0 +1,194 @@
+"""The rules for one mount: resolved once from options and sections, with the origin of each
+part."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
+
+from check_mounts import filesystems, selection, text
+from check_mounts.judging.policy import Policy
+from check_mounts.model import ExpectedMount, Mount
+from check_mounts.options.configuration import Configuration, MountSection, Overrides
+from check_mounts.options.option_table import MOUNT_KEYS
+from check_mounts.options.refusals import Origin
+from check_mounts.probing import asking
+from check_mounts.selection import Glob, PathGlob
+from check_mounts.system.privilege import Identity
+
+DEFAULT = "default"
+COMMAND_LINE = "command line"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The rules for one mount.
+
+    ``timeout`` is in seconds. ``user`` is ``owner``, ``self`` or the user to look into the mount
+    as, with that user's ``identity``. ``write``: probe writing, where the mount is writable at all.
+    ``expect_ro``: the mount should be read-only (or must not be); None where nothing says so.
+    ``declared`` is what should be mounted there if anything is, and ``by_path`` whether a section
+    names the mount point itself. ``origins`` has the place that gave each key:
+    ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
+
+    mount_point: bytes
+    ignore: bool
+    timeout: float
+    user: str
+    identity: Optional[Identity]
+    write: bool
+    policy: Policy
+    expect_ro: Optional[bool]
+    ignored_options: tuple[Glob, ...]
+    declared: Optional[ExpectedMount]
+    by_path: bool
+    origins: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """One line for each key, as a section would have it, with its origin."""
+        lines = [f"{key} = {value} ({self.origins.get(key, DEFAULT)})" for key, value in self._said()]
+        return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *lines])
+
+    def _said(self) -> Sequence[tuple[str, str]]:
+        policy = self.policy
+        severity = ", ".join(f"{condition.value}={state.name.lower()}" for condition, state in policy.severity.items())
+        ranges = {key: getattr(policy, key.replace("-", "_")) for key in ("warning", "critical")}
+        capacities = {
+            f"{what}-{bound}": getattr(policy, f"{what}_{bound}")
+            for what in ("usage", "inodes")
+            for bound in ("warning", "critical")
+        }
+        said = {
+            "ignore": _yes(self.ignore),
+            "timeout": f"{self.timeout:g}",
+            "as": text.printable_argument(self.user),
+            "write": _yes(self.write),
+            "severity": severity,
+            **{key: limit.spec for key, limit in ranges.items() if limit is not None},
+            **{key: limit.range.spec for key, limit in capacities.items() if limit is not None},
+            "expect-ro": "" if self.expect_ro is None else _yes(self.expect_ro),
+            **_declared_words(self.declared),
+        }
+        said["ignore-option"] = text.counted(len(self.ignored_options), "pattern") if self.ignored_options else ""
+        return [(key, value) for key, value in said.items() if value]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
+    if declared is None:
+        return {}
+    options = b",".join(declared.options)
+    parts = {"source": declared.source, "type": declared.fs_type, "options": options}
+    return {key: text.printable(text.without_secrets(value)) for key, value in parts.items() if value}
+
+
+@dataclasses.dataclass(frozen=True)
+class General:
+    """The rules for mounts that no section matches. ``expect_ro`` are patterns of mount points,
+    ``origins`` has the places that gave the options."""
+
+    timeout: float
+    user: str
+    write: bool
+    policy: Policy
+    expect_ro: Sequence[PathGlob]
+    ignored_options: Sequence[Glob]
+    origins: Mapping[str, str]
+
+
+class Rulebook:
+    """Resolves the rules of each mount. ``identities`` has all users that the options name."""
+
+    def __init__(
+        self, general: General, configuration: Configuration, identities: Mapping[str, Optional[Identity]]
+    ) -> None:
+        self.general, self.identities, self._configuration = general, identities, configuration
+        self._known: dict[bytes, Rules] = {}
+
+    def of(self, mount_point: bytes) -> Rules:
+        """The rules of a mount point, as the kernel spells it. Looks nothing up."""
+        if mount_point not in self._known:
+            self._known[mount_point] = self._resolved(mount_point)
+        return self._known[mount_point]
+
+    def follow(self, lead: Callable[[bytes], bytes]) -> None:
+        """Learn where the paths lead that the patterns begin with."""
+        self._configuration.follow(lead)
+        self._known.clear()
+
+    def _resolved(self, mount_point: bytes) -> Rules:
+        general = self.general
+        sections = [section for section in self._configuration.sections if section.matches(mount_point)]
+        said = self._configuration.for_mount(mount_point)
+        user = general.user if said.identity is None else said.identity
+        expect_ro = self._expect_ro(mount_point, said)
+        return Rules(
+            mount_point=mount_point,
+            ignore=bool(said.ignore),
+            timeout=general.timeout if said.timeout is None else said.timeout,
+            user=user,
+            identity=self.identities.get(user),
+            write=(general.write if said.write is None else said.write) and not said.expect_ro,
+            policy=said.policy(general.policy) if sections else general.policy,
+            expect_ro=expect_ro,
+            ignored_options=(*general.ignored_options, *(said.ignore_option or ())),
+            declared=self._configuration.declared(mount_point),
+            by_path=any(section.path is not None for section in sections),
+            origins=self._origins(sections),
+        )
+
+    def _expect_ro(self, mount_point: bytes, said: Overrides) -> Optional[bool]:
+        if said.expect_ro is None and any(glob.match(mount_point) for glob in self.general.expect_ro):
+            return True
+        return said.expect_ro
+
+    def _origins(self, sections: Sequence[MountSection]) -> Mapping[str, str]:
+        if not sections:
+            return self.general.origins
+        said: dict[str, Origin] = {}
+        for section in sections:
+            said.update(section.origins)
+        return {**self.general.origins, **{key: str(origin) for key, origin in said.items() if key in MOUNT_KEYS}}
+
+    # -- the questions of a check
+
+    def writes(self, mount: Mount) -> bool:
+        """Whether a file should be written to a mount that answered."""
+        return self.of(mount.mount_point).write and selection.writable(mount)
+
+    def override(self, mount: Mount) -> asking.Override:
+        """How to probe a mount."""
+        rules = self.of(mount.mount_point)
+        return asking.Override(rules.timeout, rules.user == "owner", rules.identity)
+
+    def is_ignored(self, mount_point: bytes) -> bool:
+        """Whether a mount is left alone."""
+        return self.of(mount_point).ignore
+
+    def is_declared(self, mount: Mount) -> bool:
+        """Whether a section has declared what should be mounted in the place of a mount.
+
+        A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]``
+        with ``options = nodev`` is not about /dev. By its path any mount is declared."""
+        rules = self.of(mount.mount_point)
+        return rules.declared is not None and (rules.by_path or not filesystems.traits(mount.fs_type).pseudo)
+
+    def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
+        """What should be mounted there, if anything is."""
+        return self.of(mount_point).declared
+
+    def ignored_options(self, mount_point: bytes) -> Sequence[Glob]:
+        """The declared options that are not compared."""
+        return self.of(mount_point).ignored_options
+
+    def expect_ro(self, mount_point: bytes) -> Optional[bool]:
+        """Whether a mount should be read-only."""
+        return self.of(mount_point).expect_ro
+
+    def policy(self, mount_point: bytes) -> Policy:
+        """The severities and thresholds of a mount."""
+        return self.of(mount_point).policy

@@ -1,0 +1,66 @@
+"""The options of the daemon -> :class:`Service`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from check_mounts import cache, selection, text
+from check_mounts.options.refusals import refuse
+from check_mounts.options.understood import Service
+from check_mounts.options.working_directory import absolute
+from check_mounts.system import replacing
+
+
+def settled(said: argparse.Namespace, again: bool) -> Service:
+    """The work of the daemon. ``again``: it runs already. Raises UsageError."""
+    return Service(
+        interval=said.interval,
+        foreground=said.foreground,
+        cache=_cache(said),
+        metrics=None if said.metrics is None else _metrics(said.metrics, load=not again),
+        facility=said.syslog_facility,
+        ident=said.syslog_ident,
+    )
+
+
+def _cache(said: argparse.Namespace) -> str:
+    """Raises UsageError."""
+    path = absolute("--cache", said.cache)
+    shown, name = text.printable_argument(path), path.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        refuse("--cache", f"'{shown}' is not the name of a file")
+    files = [selection.normalised(os.fsencode(path + suffix)) for suffix in cache.SUFFIXES]
+    if files[0].count(b"/") == 1:
+        own = f"the result needs a directory of its own, as in {cache.DEFAULT_PATH}"
+        refuse("--cache", f"'{shown}' is in the root directory: {own}")
+    _check_length("--cache", name + ".json")
+    if said.metrics is not None and selection.normalised(os.fsencode(absolute("--metrics", said.metrics))) in files:
+        refuse("--metrics", "this is a file of --cache")
+    return path
+
+
+def _metrics(path: str, load: bool) -> str:
+    """The file for metrics. ``load``: also load the library that writes it. Raises UsageError."""
+    if not path.endswith(".prom"):
+        shown = text.printable_argument(path)
+        refuse("--metrics", f"'{shown}' does not end in .prom, so node_exporter would not read it")
+    try:
+        if load:
+            from check_mounts.report import metrics  # noqa: F401
+    except ImportError as error:
+        refuse("--metrics", missing("prometheus_client", error))
+    _check_length("--metrics", path.rpartition("/")[2])
+    return absolute("--metrics", path)
+
+
+def missing(library: str, error: ImportError) -> str:
+    """The message that names the package of a library that cannot be loaded."""
+    return f"the library {library} is missing ({error}): apt-get install python3-{library.replace('_', '-')}"
+
+
+def _check_length(option: str, name: str) -> None:
+    """Raises UsageError."""
+    excess = len(os.fsencode(name)) - replacing.LONGEST_NAME
+    if excess > 0:
+        refuse(option, f"the name of the file is too long by {text.counted(excess, 'byte')}")

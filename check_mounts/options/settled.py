@@ -1,0 +1,382 @@
+"""The command line and the files -> :class:`Options`, with the users that they name looked up.
+
+``said`` always has the values of all options, wherever they come from. ``given`` are the options of
+the command line itself, by their names in Python (``submit_host``)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+from check_mounts import mounttable, selection, text
+from check_mounts.checks import demands
+from check_mounts.judging.policy import Policy
+from check_mounts.model import BadLine, ExpectedMount
+from check_mounts.naming import names, sysfs
+from check_mounts.options import config, option_parser
+from check_mounts.options.configuration import LIMITS, Configuration, Said
+from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
+from check_mounts.options.refusals import ConfigError, Origin, UsageError, refuse
+from check_mounts.options.rules import COMMAND_LINE, General, Rulebook
+from check_mounts.options.understood import Options, Service
+from check_mounts.options.working_directory import absolute
+from check_mounts.probing import asking
+from check_mounts.report.presenting import Output
+from check_mounts.system import directories, privilege
+
+if TYPE_CHECKING:
+    from check_mounts.passive.delivery import Submission
+
+# The part of the deadline for the start and the end of a run, in seconds: with the default timeout,
+# the deadline is one second less than check_nrpe waits.
+BESIDE_TIMEOUT = 4.0
+
+# For these keys, the command line overrules every section.
+_OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inodes-warning", "inodes-critical")
+_SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
+
+
+def understood(given: Mapping[str, Any], again: bool = False) -> Options:
+    """The options of a command line that gives these values. ``again``: the daemon that asks runs
+    already. Raises UsageError."""
+    configuration, from_files = _files(given)
+    said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
+    configuration = _below_the_command_line(configuration, given)
+    # The lines that values come from, for errors that show only later.
+    origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
+    try:
+        return _settled(said, configuration, given.keys(), origins, again)
+    except UsageError as error:
+        raise blamed(error, origins) from None
+
+
+def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
+    """The error with the file and line that the value came from, if it came from a file."""
+    origin = origins.get(error.option[2:])
+    if origin is None or error.origin is not None:
+        return error
+    return UsageError(error.option, error.why, error.short, origin)
+
+
+def deadline_of(said: argparse.Namespace) -> float:
+    """The deadline of the whole run, in seconds."""
+    return float(said.timeout + BESIDE_TIMEOUT if said.deadline is None else said.deadline)
+
+
+# -- the files
+
+
+def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
+    """The configuration, and the options that it and --extra-opts give. Raises UsageError, which
+    names file and line."""
+    named = given.get("config")
+    try:
+        path = DEFAULT_CONFIG if named is None else absolute("--config", named)
+        configuration = config.read(path, optional=named is None)
+    except ConfigError as error:
+        # An error within the file names its line, which says enough.
+        raise UsageError("--config" if named is not None and error.origin is None else "", str(error)) from None
+    said = configuration.options
+    if named is None and "daemon" not in given:
+        # A check of one mount by hand must not tell the server that all mounts of this host are
+        # well. The options that go along with submitting are not meant, either.
+        unmeant = {"submit"} if "submit" in given else {"submit", "per-mount"}
+        said = tuple(line for line in said if line.option.name not in unmeant)
+    return configuration, [*said, *_extra(given.get("extra_opts", ()))]
+
+
+def _extra(specs: Sequence[str]) -> Sequence[Said]:
+    """Raises UsageError."""
+    if not specs:
+        return ()
+    from check_mounts.options import extra_opts
+
+    try:
+        return [said for spec in specs for said in extra_opts.said(spec, os.environ)]
+    except ConfigError as error:
+        raise UsageError("", str(error)) from None
+
+
+def _below_the_command_line(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
+    """The configuration without the parts that the command line overrules: it is for one run, and
+    wins."""
+    taken = {name for name in _OVERRULED if BY_NAME[name].dest in given}
+    taken |= {name for name in ("warning", "critical") if any(step is None for step, _ in given.get(name, ()))}
+    conditions = {condition for condition, _ in given.get("severity", ())}
+    if not configuration.sections or not (taken or conditions):
+        return configuration
+    fields = {BY_NAME[name].dest for name in taken}
+    none: dict[str, Any] = dict.fromkeys(fields - LIMITS)
+    sections = []
+    for section in configuration.sections:
+        said = section.overrides
+        severity = {condition: state for condition, state in said.severity.items() if condition not in conditions}
+        limits = {field: limit for field, limit in said.limits.items() if field not in fields}
+        overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
+        origins = {key: origin for key, origin in section.origins.items() if key not in taken}
+        sections.append(dataclasses.replace(section, overrides=overrides, origins=origins))
+    # Not dataclasses.replace(): that would keep the cache, which belongs to the old sections.
+    return Configuration(configuration.options, tuple(sections), configuration.destinations)
+
+
+# -- all of it
+
+
+def _settled(
+    said: argparse.Namespace,
+    configuration: Configuration,
+    given: Collection[str],
+    origins: Mapping[str, Origin],
+    again: bool,
+) -> Options:
+    """Raises UsageError."""
+    deadline = deadline_of(said)
+    if deadline < said.timeout:
+        refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
+    declared, wrong, notes = _declarations(said, configuration)
+    rulebook = _rulebook(said, configuration, given, origins, deadline)
+    mountinfo = absolute("--mountinfo", said.mountinfo)
+    return Options(
+        filters=_filters(said, rulebook, configuration),
+        settings=_settings(said, rulebook, configuration, deadline),
+        policy=_policy(said, rulebook, configuration),
+        demands=_demands(said, rulebook, configuration, declared),
+        notes=notes,
+        wrong=wrong,
+        origins=origins,
+        mountinfo=mountinfo,
+        state_dir=directories.default_directory()
+        if said.state_dir is None
+        else absolute("--state-dir", said.state_dir),
+        output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.per_mount),
+        allow_none=said.allow_none,
+        fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
+        service=_service(said, given, again),
+        submission=_submission(said, configuration),
+        debug=said.debug,
+        patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
+        follow=functools.partial(_follow, _globs(said), rulebook),
+    )
+
+
+def _globs(said: argparse.Namespace) -> Sequence[selection.PathGlob]:
+    return [*said.path, *said.exclude, *said.expect_ro]
+
+
+def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:
+    for glob in globs:
+        if glob.leading:
+            glob.follow(lead(glob.leading))
+    rulebook.follow(lead)
+
+
+def _filters(said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration) -> selection.Filters:
+    filters = selection.Filters(
+        include_types=said.include_type,
+        exclude_types=said.exclude_type,
+        include_paths=said.path,
+        exclude_paths=said.exclude,
+        include_sources=said.include_source,
+        exclude_sources=said.exclude_source,
+        remote=said.remote,
+        user_mounts=said.user_mounts,
+        autofs=said.autofs == "probe",
+        mount_points=[_mount_point(word) for word in said.mount_points],
+    )
+    if not configuration.sections:
+        return filters
+    return dataclasses.replace(filters, ignored=rulebook.is_ignored, declared=rulebook.is_declared)
+
+
+def _mount_point(word: str) -> bytes:
+    """A mount point as the kernel spells it. Raises UsageError, but only after all options were
+    judged: where an option is misspelt, the message must name that, not its value."""
+    if word.startswith("-"):  # an unknown option whose value has blanks, and may be a secret
+        refuse("MOUNTPOINT", f"'{option_parser.without_value(word)}' is not an absolute path")
+    if not word.startswith("/"):
+        refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
+    return names.simplified(os.fsencode(word))
+
+
+def _settings(
+    said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration, deadline: float
+) -> asking.Settings:
+    return asking.Settings(
+        timeout=said.timeout,
+        deadline=deadline,
+        max_workers=said.max_workers,
+        as_owner=said.identity == "owner",
+        identity=rulebook.identities[said.identity],
+        diagnosis=not said.no_diagnosis,
+        writes=rulebook.writes,
+        override=rulebook.override if configuration.sections else None,
+    )
+
+
+def _policy(said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration) -> Policy:
+    policy = rulebook.general.policy
+    return dataclasses.replace(policy, exception=rulebook.policy) if configuration.sections else policy
+
+
+def _demands(
+    said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration, declared: Sequence[ExpectedMount]
+) -> demands.Demands:
+    any_ro = bool(declared or said.expect_ro) or said.fstab is not None or said.systemd
+    # Device numbers of another host's table say nothing here.
+    why_read_only = sysfs.why_read_only if said.mountinfo == mounttable.DEFAULT_PATH else lambda mount: None
+    return demands.Demands(
+        declared, rulebook.declared, rulebook.ignored_options, rulebook.expect_ro, any_ro, why_read_only
+    )
+
+
+def _declarations(
+    said: argparse.Namespace, configuration: Configuration
+) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
+    """The declared mounts, the lines of fstab that make no sense, and notes on units. Raises
+    UsageError."""
+    if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
+        from check_mounts.declared import compare  # noqa: F401  what is found must not be lost by an import that fails later
+
+    declared: list[ExpectedMount] = []
+    wrong: list[BadLine] = []
+    notes: list[str] = []
+    if said.fstab is not None:
+        declared, wrong = _of_fstab(said.fstab)
+    if said.systemd:
+        from check_mounts.declared import units
+
+        entries, complaints = units.read_units()
+        known = {each.mount_point for each in declared}  # units that systemd made from fstab repeat it
+        declared += [each for each in entries if each.mount_point not in known]
+        notes += map(str, complaints)
+    return [*declared, *configuration.expected(), *said.expect], wrong, notes
+
+
+def _of_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
+    """Raises UsageError."""
+    from check_mounts.declared import fstab
+
+    try:
+        return fstab.read_fstab(absolute("--fstab", path))
+    except OSError as error:
+        return refuse("--fstab", f"{text.printable_argument(path)}: {error.strerror}")
+
+
+# -- the rules
+
+
+def _rulebook(
+    said: argparse.Namespace,
+    configuration: Configuration,
+    given: Collection[str],
+    origins: Mapping[str, Origin],
+    deadline: float,
+) -> Rulebook:
+    """Raises UsageError."""
+    for section in configuration.sections:
+        timeout = section.overrides.timeout
+        if timeout is not None and timeout > deadline:
+            why = f"{timeout:g} s is longer than the deadline of {deadline:g} s"
+            raise UsageError("--timeout", why, origin=section.origins["timeout"])
+    general = General(
+        timeout=said.timeout,
+        user=said.identity,
+        write=said.write,
+        policy=_general_policy(said),
+        expect_ro=said.expect_ro,
+        ignored_options=said.ignore_option,
+        origins={
+            **{name: str(origin) for name, origin in origins.items()},
+            **{option.name: COMMAND_LINE for option in OPTIONS if option.dest in given},
+        },
+    )
+    return Rulebook(general, configuration, _identities(said.identity, configuration))
+
+
+def _general_policy(said: argparse.Namespace) -> Policy:
+    warning, critical = dict(said.warning), dict(said.critical)
+    return Policy(
+        severity=dict(said.severity),
+        warning=warning.pop(None, None),
+        critical=critical.pop(None, None),
+        usage_warning=said.usage_warning,
+        usage_critical=said.usage_critical,
+        inodes_warning=said.inodes_warning,
+        inodes_critical=said.inodes_critical,
+        step_warning=warning,
+        step_critical=critical,
+    )
+
+
+def _identities(general: str, configuration: Configuration) -> Mapping[str, Optional[privilege.Identity]]:
+    """The users that the options name, looked up. Raises UsageError."""
+    users = dict(_SELF_OR_OWNER)
+    if general not in users:
+        users[general] = _identity(general)
+    for user, origin in configuration.identities().items():
+        if user not in users:
+            users[user] = _identity(user, origin)
+    return users
+
+
+def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.Identity]:
+    """None where this process is the user already. Raises UsageError."""
+    try:
+        identity = privilege.resolve(user)
+    except privilege.UnknownUser:
+        why = f"there is no user '{text.printable_argument(user)}'"
+        raise UsageError("--as", why, origin=origin) from None
+    if os.geteuid() == identity.uid:
+        return None
+    if not privilege.can_act_as_others():
+        why = "only root, or a process with CAP_SETUID and CAP_SETGID, can act as another user"
+        raise UsageError("--as", why, origin=origin)
+    return identity
+
+
+# -- what is done beside checking
+
+
+def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:
+    """The work of the daemon; None where nobody wants a daemon. ``again``: it runs already. Raises
+    UsageError."""
+    if said.cached:  # otherwise the fast path (cache.py) would have seen it
+        refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
+    _check_company(given, said)
+    if not said.daemon:
+        return None
+    from check_mounts.options import service_options
+
+    return service_options.settled(said, again)
+
+
+def _check_company(given: Collection[str], said: argparse.Namespace) -> None:
+    """Raises UsageError for an option that cannot be combined with another, or needs another.
+
+    Only the command line is looked at: in a file options may stand for a daemon that reads it as
+    well."""
+    for option in OPTIONS:
+        if option.dest not in given:
+            continue
+        for other in option.not_with:
+            if getattr(said, BY_NAME[other].dest):
+                refuse(option.long, f"does not go with --{other}")
+        if option.only_with and not any(getattr(said, BY_NAME[other].dest) for other in option.only_with):
+            refuse(option.long, f"goes with {' or '.join(f'--{other}' for other in option.only_with)} only")
+    if "per_mount" in given and said.json:
+        refuse("--per-mount", "does not go with --json, which has each mount anyway")
+    if "per_mount" in given and said.daemon and not said.submit:
+        refuse("--per-mount", "goes with --submit only, if the daemon is to do it")
+
+
+def _submission(said: argparse.Namespace, configuration: Configuration) -> Optional[Submission]:
+    """Raises UsageError."""
+    if not said.submit:
+        return None
+    from check_mounts.options import submission_options
+
+    return submission_options.settled(said, configuration.destinations)

@@ -1,0 +1,255 @@
+"""The values of options: text -> meaning. Each kind of value has one parser, which the command line
+and the configuration share.
+
+A parser takes a word as Python decodes arguments (surrogateescape) and raises ValueError with a
+reason in words, on one line fit for any output. Import budget: what a run needs anyway."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, TypeVar
+
+from check_mounts import selection, text
+from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
+from check_mounts.model import Condition, ExpectedMount, State
+from check_mounts.outcome import Step
+
+# Longer than any sensible interval or timeout, and short enough that all sums are valid times.
+MOST_SECONDS = 366 * 86400.0
+MOST_FLAGS = 9
+
+Parser = Callable[[str], Any]
+_Value = TypeVar("_Value")
+
+_BLANKS = " \t"
+_MAX_GLOB = 4096  # PATH_MAX; a pattern takes far more memory once it is compiled
+# float() would also take blanks, underscores, digits of other scripts, nan and inf.
+_DECIMAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
+_BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+def shown(word: str) -> str:
+    """A word fit for a message: printable, without secrets, and not too long."""
+    return text.clipped(text.printable(text.without_secrets(os.fsencode(word))[:1000]), 120)
+
+
+def seconds(word: str) -> float:
+    """A decimal number of seconds above 0, at most a year."""
+    value = float(word) if _DECIMAL.match(word) else math.nan
+    if not value > 0:
+        raise ValueError(f"'{shown(word)}' is not a positive number of seconds")
+    if value > MOST_SECONDS:
+        raise ValueError(f"'{shown(word)}' is more than a year")
+    return value
+
+
+def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], int]:
+    """The parser of whole numbers within these bounds; it takes ``also`` outside of them, too."""
+
+    def parse(word: str) -> int:
+        value = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
+        if not least <= value <= most and (also is None or value != also):
+            other = "" if also is None else f", or {also}"
+            raise ValueError(f"'{shown(word)}' is not a whole number from {least} to {most}{other}")
+        return value
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """The parser that takes one of these words."""
+
+    def parse(word: str) -> str:
+        if word not in words:
+            raise ValueError(f"'{shown(word)}' is not one of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def boolean(word: str) -> bool:
+    """``yes`` or ``no``, also ``true``, ``on``, ``1``, ``false``, ``off``, ``0``; upper or lower
+    case."""
+    if not word.isascii() or word.lower() not in _BOOLEANS:
+        raise ValueError(f"'{shown(word)}' is neither yes nor no")
+    return _BOOLEANS[word.lower()]
+
+
+def times(word: str) -> int:
+    """The number of times that a flag counts: a digit, or ``yes`` for once."""
+    if word.isascii() and word.lower() in _BOOLEANS:
+        return int(_BOOLEANS[word.lower()])
+    if len(word) == 1 and word.isascii() and word.isdigit():
+        return int(word)
+    raise ValueError(f"'{shown(word)}' is not a number from 0 to {MOST_FLAGS}")
+
+
+def some(word: str) -> str:
+    """Any word but an empty one."""
+    if not word:
+        raise ValueError("the value is empty")
+    return word
+
+
+def some_bytes(word: str) -> bytes:
+    """Any word but an empty one, as bytes."""
+    return os.fsencode(some(word))
+
+
+def absolute_path(word: str) -> str:
+    """A path that begins with a slash."""
+    if not some(word).startswith("/"):
+        raise ValueError(f"'{shown(word)}' is not an absolute path")
+    return word
+
+
+def parts(word: str) -> Sequence[str]:
+    """The parts of a list, which commas separate, and maybe blanks."""
+    found = [part.strip(_BLANKS) for part in word.split(",")]
+    if not all(found):
+        raise ValueError(f"'{shown(word)}' has an empty part" if word else "the value is empty")
+    return found
+
+
+def latency(word: str) -> Range:
+    """A range of seconds."""
+    return _or_no("range", word, Range.parse)
+
+
+def limit(word: str) -> tuple[Optional[Step], Range]:
+    """``RANGE`` for the whole probe, ``STEP=RANGE`` for one of its steps."""
+    name, equals, rest = word.rpartition("=")
+    if not equals:
+        return None, latency(word)
+    steps = {step.word: step for step in Step}
+    if not name.isascii() or name.lower() not in steps:
+        raise ValueError(f"'{shown(word)}': the steps are {', '.join(steps)}")
+    return steps[name.lower()], latency(rest)
+
+
+def capacity(word: str) -> Capacity:
+    """A range of percent used, or of what is free."""
+    return _or_no("range of percent used or of what is free", word, parse_capacity)
+
+
+def severities(word: str) -> tuple[tuple[Condition, State], ...]:
+    """One or several ``CONDITION=STATE``."""
+    return tuple(_severity(part) for part in parts(word))
+
+
+def _severity(part: str) -> tuple[Condition, State]:
+    name, equals, state = (each.strip(_BLANKS) for each in part.partition("="))
+    conditions = {condition.value: condition for condition in Condition}
+    states = {known.name.lower(): known for known in State}
+    if not equals:
+        raise ValueError(f"'{shown(part)}' is not CONDITION=STATE")
+    # lower() turns some other letters into ASCII: the Kelvin sign into a k.
+    condition = conditions.get(name.lower().replace("_", "-")) if name.isascii() else None
+    if condition is None:
+        raise ValueError(f"'{shown(part)}': the conditions are {', '.join(conditions)}")
+    if not state.isascii() or state.lower() not in states:
+        raise ValueError(f"'{shown(part)}': the states are {', '.join(states)}")
+    return condition, states[state.lower()]
+
+
+def pattern(word: str) -> selection.Glob:
+    """A shell pattern."""
+    return _pattern(word, selection.compile_glob)
+
+
+def patterns(word: str) -> tuple[selection.Glob, ...]:
+    """One or several shell patterns."""
+    return tuple(pattern(part) for part in parts(word))
+
+
+def path_glob(word: str) -> selection.PathGlob:
+    """A shell pattern of mount points, without its trailing slash."""
+    return _pattern(word, lambda encoded: selection.PathGlob(_without_slash(encoded)))
+
+
+def path_glob_as_written(word: str) -> selection.PathGlob:
+    """A shell pattern of mount points, trailing slash and all."""
+    return _pattern(word, selection.PathGlob)
+
+
+def _without_slash(pattern: bytes) -> bytes:
+    # The kernel writes no trailing slash; people do.
+    return pattern.rstrip(b"/") or pattern[:1]
+
+
+def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:
+    encoded = os.fsencode(word)
+    if len(encoded) > _MAX_GLOB:
+        raise ValueError(f"a pattern of more than {_MAX_GLOB} bytes")
+    return _or_no("pattern", word, lambda _: compiled(encoded))
+
+
+def _or_no(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
+    """``parse(word)``, whose ValueError then also names what the word should have been."""
+    try:
+        return parse(word)
+    except ValueError as error:
+        raise ValueError(f"'{shown(word)}' is not a {what}: {text.clipped(str(error), 200)}") from None
+
+
+def user(word: str) -> str:
+    """``owner``, ``self``, or the name or number of a user, not looked up."""
+    return some(word)
+
+
+def fs_type(word: str) -> bytes:
+    """A filesystem type."""
+    from check_mounts.declared import option_spelling  # takes some milliseconds, and most runs declare nothing
+
+    option_spelling.check_type(some_bytes(word))
+    return os.fsencode(word)
+
+
+def mount_options(word: str, of_type: Optional[bytes] = None) -> tuple[bytes, ...]:
+    """Mount options, separated by commas, that a filesystem of type ``of_type`` can have."""
+    from check_mounts.declared import option_spelling  # see fs_type
+
+    found = tuple(map(os.fsencode, parts(word)))
+    for option in found:
+        option_spelling.check_spelling(option, of_type)
+    return found
+
+
+def expected_mount(word: str) -> ExpectedMount:
+    """A declaration: ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...``."""
+    from check_mounts.declared import spec  # see fs_type
+
+    try:
+        return spec.parse_spec(os.fsencode(word))
+    except ValueError as error:
+        # An option in it may be a password.
+        point = word.partition(",")[0] + ",..." * ("," in word)
+        raise ValueError(f"'{shown(point)}': {error}") from None
+
+
+def log_facility(word: str) -> str:
+    """A facility of syslog(3)."""
+    from check_mounts.system import logs  # of no use to a single run
+
+    return choice(*logs.FACILITIES)(word)
+
+
+def log_ident(word: str) -> str:
+    """The name that the lines of a log begin with."""
+    from check_mounts.system import logs  # see log_facility
+
+    try:
+        return logs.check_ident(word)
+    except ValueError as error:
+        raise ValueError(f"'{shown(word)}': {error}") from None
+
+
+def object_name(word: str) -> str:
+    """The name of a host or service, as a monitoring server knows it, without a character that a
+    command file, NSCA or Icinga 2 would take for its end."""
+    if not word.strip() or not word.isprintable() or any(char in ";!" for char in word):
+        raise ValueError(f"'{shown(word)}' is not the name of a host or service")
+    return word

@@ -1,0 +1,75 @@
+"""Judged -> results of services, in the form that monitoring servers take."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import selection, text
+from check_mounts.guard import defects
+from check_mounts.judging.policy import Judged
+from check_mounts.model import Condition, Survey
+from check_mounts.passive import Result
+from check_mounts.passive.delivery import Submission
+from check_mounts.report import parts, summary
+from check_mounts.report.parts import Report
+from check_mounts.report.presenting import Output
+
+
+def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
+    """The destinations that must not be tried, and why: the survey has found that one of their
+    files is on a mount that hangs. Each attempt to open it would leave another process stuck."""
+    hung = [finding.mount_point for finding in survey.findings if finding.condition is Condition.TIMED_OUT]
+    why = {}
+    for destination in submission.destinations:
+        for path in destination.files:
+            normal = selection.normalised(os.fsencode(path))
+            on_the_way = [each for each in hung if selection.leads_over(normal, each)]
+            if on_the_way:
+                why[destination.name] = (
+                    f"{text.printable(normal)} is on {text.printable(on_the_way[0])}, which timed out"
+                )
+    return why
+
+
+def results(judged: Judged, output: Output, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+    """The result of all mounts, and one for each if that is wanted. ``ttl`` is the number of
+    seconds for which they are valid.
+
+    Their time is now, whenever the pass over all mounts began: between its passes the daemon
+    notices changes, and Icinga 2 drops a result that is older than the last one."""
+    return _results(_reports(judged, output), submission, ttl)
+
+
+def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
+    """The result of all mounts if nothing can be measured. Which mounts there are is not known
+    then."""
+    return _results([report], submission, ttl)
+
+
+def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+    now = time.time()
+
+    def result(report: Report) -> Result:
+        name = submission.service
+        if report.mount_point is not None:
+            name += f" {text.printable(report.mount_point)}"
+        source = text.printable_argument(os.uname().nodename)
+        return Result(submission.host, name, report, now, ttl, source)
+
+    return [result(report) for report in reports]
+
+
+def _reports(judged: Judged, output: Output) -> Sequence[Report]:
+    try:
+        from check_mounts.report import plugin
+
+        presentation = plugin.Presentation(output.verbosity, output.perfdata, output.max_output)
+        whole = plugin.report(judged, presentation)
+        each = plugin.report_each(judged, presentation) if output.per_mount else ()
+        return [parts.fitted(report, output.max_output) for report in (whole, *each)]
+    except Exception as error:  # nagiosplugin is missing, or a defect of ours: what was measured is not lost
+        defects.say(error)
+        return [summary.plain_report(judged, error)]

@@ -1,0 +1,1 @@
+"""Mounts -> a survey: what answered, what failed, what hangs."""

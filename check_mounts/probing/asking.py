@@ -1,0 +1,155 @@
+"""How mounts are probed: the settings for all of them, the request for one, and the worker that
+carries it out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Optional
+
+from check_mounts import filesystems, selection
+from check_mounts.model import Mount
+from check_mounts.outcome import Step
+from check_mounts.probing import frames, probe, writeprobe
+from check_mounts.probing.stuck import Registry
+from check_mounts.system.desks import Desk
+from check_mounts.system.privilege import Identity
+
+# Marks the key of a request to write to the mount whose ID is the rest of it. The kernel's IDs
+# start from 1 and are given again.
+_WRITE = 1 << 31
+
+
+@dataclasses.dataclass(frozen=True)
+class Override:
+    """How to probe one mount if that differs from the settings; None is as they say."""
+
+    timeout: Optional[float] = None
+    as_owner: Optional[bool] = None
+    identity: Optional[Identity] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
+
+    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner;
+    with neither, as the caller. ``writes`` says to which mounts, of those that answered, a file is
+    to be written. ``diagnosis``: the servers of those that do not answer are asked. ``override``
+    says of single mounts what the configuration does."""
+
+    timeout: float = 5.0
+    deadline: float = 9.0
+    max_workers: int = 1024
+    as_owner: bool = True
+    identity: Optional[Identity] = None
+    writes: Callable[[Mount], bool] = lambda mount: False
+    diagnosis: bool = True
+    override: Optional[Callable[[Mount], Override]] = None
+
+    @property
+    def groups(self) -> Optional[tuple[int, ...]]:
+        """The supplementary groups of the workers; None: those of the caller."""
+        if self.identity is not None:
+            return self.identity.groups
+        return () if self.as_owner or self.override else None
+
+
+class Timeouts:
+    """How long a probe may take, in seconds: ``usual``, and for a single mount."""
+
+    def __init__(self, settings: Settings) -> None:
+        # A mount without an answer at the deadline is unprobed (UNKNOWN). A timeout of the same
+        # length must still come first, or a hung mount would never be CRITICAL.
+        self._latest = settings.deadline - min(0.5, settings.deadline / 10)
+        self.usual = min(settings.timeout, self._latest)
+        self._override = settings.override
+
+    def of(self, mount: Mount) -> float:
+        """The timeout of this mount."""
+        said = None if self._override is None else self._override(mount).timeout
+        return self.usual if said is None else min(said, self._latest)
+
+
+def key_of(mount: Mount, writing: bool = False) -> int:
+    """The key of the request to probe a mount, or to write to it."""
+    return mount.mount_id | (_WRITE if writing else 0)
+
+
+def mount_id_of(key: int) -> int:
+    """The ID of the mount that a request is about."""
+    return key & ~_WRITE
+
+
+def is_write(key: int) -> bool:
+    """Whether a request is to write."""
+    return bool(key & _WRITE)
+
+
+class Asking:
+    """Serves the requests of a pass, in its workers. ``mounts`` are those that may be asked, by
+    their IDs.
+
+    ``place_now`` gives the path where a mount is by now, as
+    :func:`check_mounts.mounttable.place_now` does."""
+
+    def __init__(
+        self,
+        mounts: Mapping[int, Mount],
+        settings: Settings,
+        registry: Registry,
+        place_now: Optional[Callable[[Mount], Optional[bytes]]],
+    ) -> None:
+        self._mounts = mounts
+        self._settings = settings
+        self._registry = registry
+        self._place_now = place_now
+
+    def serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
+        """In a worker: the answer to a request, and whether it is the worker's last. An exception
+        of our own is an answer as well, and the last one."""
+        try:
+            return self._serve(self._mounts[mount_id_of(key)], is_write(key), desk)
+        except Exception as error:
+            return frames.exception_answer(error), True
+
+    def _serve(self, mount: Mount, writing: bool, desk: Desk) -> tuple[bytes, bool]:
+        """Write the line in the registry, then touch the mount. Raises any exception of our own."""
+        if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
+            return frames.BUSY, False
+
+        def note(progress: bytes) -> None:
+            if progress[0] == Step.STATFS:
+                self._registry.arrive(desk.slot)
+            desk.note(progress)
+
+        request, place_now = request_for(mount, self._settings), self._place_now
+        if place_now is not None:
+            request = request._replace(place_now=lambda: place_now(mount))
+        if writing:
+            answer = writeprobe.answer(request, mount.device, self._registry.promises, desk.note, desk.parent)
+        else:
+            answer = probe.answer(request, note, desk.parent)
+        self._registry.leave(desk.slot)
+        return answer
+
+
+def request_for(mount: Mount, settings: Settings) -> probe.Request:
+    """The request to the worker of a mount."""
+    owner = selection.fuse_owner(mount)
+    identity, as_owner = settings.identity, settings.as_owner
+    override = None if settings.override is None else settings.override(mount)
+    if override is not None and override.as_owner is not None:
+        identity, as_owner = override.identity, override.as_owner
+    security = mount.super_option(b"sec") or b""
+    return probe.Request(
+        mount_id=mount.mount_id,
+        path=mount.mount_point,
+        as_owner=as_owner,
+        owner=owner,
+        fixed=(identity.uid, identity.gid) if identity else None,
+        fuse_private=owner is not None and b"allow_other" not in mount.super_options,
+        keeps_listings=filesystems.is_fuse(mount),
+        root_decides=as_owner and security.startswith(b"krb5"),
+        trigger=filesystems.is_trigger(mount),
+    )

@@ -1,0 +1,299 @@
+"""The course of a pass: which mount is asked next, and what an answer means for the mounts that
+hang from it or wait for it.
+
+Nothing here touches a mount or waits."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Optional
+
+from check_mounts import filesystems, mounttable, selection, text
+from check_mounts.clocks import Boottime, boottime
+from check_mounts.model import Condition, Finding, Mount
+from check_mounts.outcome import Outcome, Step
+from check_mounts.probing import asking, conditions, frames
+from check_mounts.probing.asking import Timeouts
+from check_mounts.probing.book import Book
+from check_mounts.probing.causes import Causes
+from check_mounts.probing.gates import Gates, Hung, Taken
+from check_mounts.probing.others import Others, age, stuck_words
+from check_mounts.probing.plan import Gate, Plan
+from check_mounts.probing.writing import Writing
+from check_mounts.system import workers
+
+# How often a mount is asked if its worker dies, or its path leads elsewhere.
+_TRIES = 2
+
+
+class Inquiry:
+    """The questions of one pass. Each selected mount that is asked gets a finding in the book,
+    unless the pass ends before.
+
+    ``submit`` hands a request, and the seconds it may take, to the workers. ``writes``: whether a
+    file should be written to a mount that answered."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        others: Others,
+        book: Book,
+        timeouts: Timeouts,
+        causes: Causes,
+        submit: Callable[[int, float], None],
+        writes: Callable[[Mount], bool],
+    ) -> None:
+        self.plan = plan
+        self._others = others
+        self._book = book
+        self.timeouts = timeouts
+        self._causes = causes
+        self._submit_key = submit
+        self._writes = writes
+        self._gates = Gates(plan, others)
+        self._writing = Writing(self._submit_write, others, book, timeouts, causes)
+        self._ready = collections.deque(plan.outermost)
+        self._tries: collections.Counter[int] = collections.Counter()
+        for mount, why in plan.avoided:
+            book.say(mount, Condition.BLOCKED, why)
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether mounts wait for the probe of a concurrent run."""
+        return self._gates.holds_any or self._writing.holds_any
+
+    # -- what comes next
+
+    def start_ready(self) -> None:
+        """Ask the mounts that need not wait for another one."""
+        while self._ready:
+            self._start(self._ready.popleft())
+
+    def look_at_held(self) -> None:
+        """Go on with the mounts where the probe of a concurrent run has come back or hangs."""
+        self._writing.look_at_held()
+        self._ready.extend(self._gates.reopen(self.timeouts.of))
+
+    def _start(self, mount: Mount) -> None:
+        obstacle = self._gates.approach(mount)
+        if obstacle is None:
+            self._send(mount)
+        elif isinstance(obstacle, Hung):
+            self._share(mount, obstacle)
+        elif isinstance(obstacle, Taken):
+            self._meet(mount, obstacle)
+
+    def _send(self, mount: Mount) -> None:
+        if len(mount.mount_point) > mounttable.LONGEST_PATH:
+            self._answer(mount, Condition.UNPROBED, "its path is longer than a system call takes (PATH_MAX)")
+            return
+        self._gates.enter(mount)
+        self._submit(mount)
+
+    def _submit(self, mount: Mount) -> None:
+        self._submit_key(asking.key_of(mount), self.timeouts.of(mount))
+
+    def _submit_write(self, mount: Mount) -> None:
+        self._submit_key(asking.key_of(mount, writing=True), self.timeouts.of(mount))
+
+    def _share(self, mount: Mount, hung: Hung) -> None:
+        point = text.printable(hung.finding.mount_point)
+        detail = (
+            f"its path crosses the same hung filesystem as {point}"
+            if hung.gate.on_the_way
+            else f"same filesystem as {point}"
+        )
+        finding = Finding(
+            mount.mount_point,
+            mount,
+            Condition.TIMED_OUT,
+            detail,
+            latency=hung.finding.latency,
+            since=hung.finding.since,
+        )
+        self._block_below(mount, self._book.enter(mount, finding), "timed out")
+
+    def _meet(self, mount: Mount, taken: Taken) -> None:
+        """A probe of an earlier or a concurrent run is there: none is started beside it."""
+        stuck, waited = taken.stuck, age(taken.stuck)
+        if not self._others.is_still_stuck(stuck):
+            self._others.reload()
+            self._ready.appendleft(mount)
+        elif waited < self.timeouts.of(mount):
+            self._gates.hold(taken.gate, mount)
+        else:
+            finding = Finding(
+                mount.mount_point,
+                mount,
+                Condition.TIMED_OUT,
+                stuck_words(stuck),
+                latency=waited,
+                stuck_pid=stuck.pid,
+                stuck_since=stuck.since,
+                since=stuck.since,
+            )
+            self._causes.know_stuck(mount, stuck.pid)
+            self._hang(mount, taken.gate, self._book.enter(mount, finding))
+
+    # -- what has come back
+
+    def handle(self, event: workers.Event) -> None:
+        """Judge what a worker says. Raises any error of judging it, which is in the book by
+        then."""
+        mount, writing = self._mount_of(event.key), asking.is_write(event.key)
+        try:
+            if writing:
+                self._writing.handle(mount, event)
+            else:
+                self._handle(mount, event)
+        except Exception as error:
+            why = f"its answer could not be judged: {text.error_of(error)}"
+            if writing:
+                self._writing.give_up(mount, why)
+            elif not self._book.has(mount):
+                self._give_up(mount, why)
+            raise
+
+    def _mount_of(self, key: int) -> Mount:
+        return self.plan.by_id[asking.mount_id_of(key)]
+
+    def _handle(self, mount: Mount, event: workers.Event) -> None:
+        if isinstance(event, workers.Answered):
+            try:
+                outcome = frames.unpack_answer(event.answer)
+                self._handle_answer(mount, outcome)
+            except ValueError as error:
+                self._retry(mount, f"its worker's answer makes no sense: {error}")
+        elif isinstance(event, workers.TimedOut):
+            self._time_out(mount, event)
+        else:
+            self._retry(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
+
+    def _handle_answer(self, mount: Mount, outcome: Outcome) -> None:
+        if outcome.busy:
+            self._others.reload()
+            self._ready.extend((*self._gates.leave(mount), mount))
+        elif outcome.exception:
+            self._give_up(mount, conditions.exception_words(outcome))
+        else:
+            self._judge(mount, outcome)
+
+    def _retry(self, mount: Mount, why: str) -> None:
+        """Ask once more after a worker died, then give up: a user may have ended that of his own
+        FUSE mount, or the kernel, short of memory."""
+        self._tries[mount.mount_id] += 1
+        if self._tries[mount.mount_id] < _TRIES:
+            self._submit(mount)
+        else:
+            self._give_up(mount, why)
+
+    def _give_up(self, mount: Mount, why: str) -> None:
+        self._answer(mount, Condition.UNPROBED, why)
+        self._ready.extend(self._gates.leave(mount))
+
+    def _answer(self, mount: Mount, condition: Condition, detail: str) -> None:
+        self._book.say(mount, condition, detail)
+        self._ready.extend(self.plan.children.get(mount.mount_id, ()))
+
+    def _judge(self, mount: Mount, outcome: Outcome) -> None:
+        elsewhere = conditions.led_elsewhere(mount, outcome, trigger=filesystems.is_trigger(mount))
+        if elsewhere is not None and not self._tries[mount.mount_id]:
+            # Where mounts come and go without a pause, the next one has this one's place, and soon
+            # its ID as well: look once more.
+            self._tries[mount.mount_id] += 1
+            self._submit(mount)
+            return
+        # A look-up that ended before the mount, or on another one, says nothing about its
+        # filesystem: the next mount of that filesystem must try, and again only one.
+        arrived = outcome.step is not Step.LOOK_UP
+        self._ready.extend(self._gates.leave(mount, passed=arrived, answered=arrived and elsewhere is None))
+        if elsewhere is not None:  # the mount table will say whether it is gone or covered
+            outcome = dataclasses.replace(outcome, usage=None)
+            finding = self._book.say(mount, Condition.UNPROBED, elsewhere.value, outcome)
+        else:
+            finding = self._book.say(mount, *self._condition_of(mount, outcome), outcome)
+        self._go_below(mount, finding)
+        if finding.condition is Condition.OK and self._writes(mount):
+            self._writing.begin(mount)
+
+    def _condition_of(self, mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
+        """Condition and detail of a mount that was seen."""
+        condition, detail = conditions.classify(mount, outcome)
+        if outcome.step == Step.LOOK_UP and condition is Condition.DEAD:
+            above = self._book.findings.get(self.plan.parent.get(mount.mount_id, -1))
+            if above is not None and above.condition is Condition.DEAD:
+                # The mount was not even reached: the look-up failed on the way, in its parent.
+                return Condition.BLOCKED, _below(above, "is dead")
+        return condition, detail
+
+    def _go_below(self, mount: Mount, finding: Finding) -> None:
+        if finding.condition is Condition.DEAD and selection.can_hang_on_the_way(mount):
+            # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then
+            # the kernel drops the entry together with what is mounted on it (d_invalidate in
+            # fs/dcache.c): asking would unmount.
+            self._block_below(mount, finding, "is dead")
+        else:
+            self._ready.extend(self.plan.children.get(mount.mount_id, ()))
+
+    def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
+        self._book.killed.append((event.pid, mount))
+        outcome, timeout = frames.unpack_progress(event.progress), self.timeouts.of(mount)
+        finding = Finding(
+            mount.mount_point,
+            mount,
+            Condition.TIMED_OUT,
+            f"after {text.seconds_words(timeout)}",
+            outcome,
+            event.waited,
+            event.pid,
+            Boottime(boottime() - event.waited),
+            after=timeout,
+        )
+        gate = self.plan.blamed(mount.mount_id, mount.device, outcome.step not in (None, Step.LOOK_UP))
+        self._hang(mount, gate, self._book.enter(mount, finding))
+
+    def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
+        """The gate is hung: so is each mount that must pass it, and what is below is blocked."""
+        self._gates.hang(gate, finding)
+        self._block_below(mount, finding, "timed out")
+        self._ready.extend(self._gates.leave(mount))
+
+    def _block_below(self, mount: Mount, finding: Finding, what: str) -> None:
+        below = collections.deque(self.plan.children.get(mount.mount_id, ()))
+        while below:
+            child = below.popleft()
+            self._book.say(child, Condition.BLOCKED, _below(finding, what))
+            below.extend(self.plan.children.get(child.mount_id, ()))
+
+    # -- the end
+
+    def give_up_unserved(self, unserved: Iterable[Unserved], came: str, why: str) -> None:
+        """Say of each request that has no answer why it has none: ``came`` is what came first,
+        ``why`` what holds for those that no worker had."""
+        for key, pid, progress, waited in unserved:
+            mount = self._mount_of(key)
+            outcome = frames.unpack_progress(progress)
+            # A worker was asking: how long it did so in vain points to a mount that hangs.
+            seconds = text.seconds_words(round(waited, 1))
+            unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"
+            if asking.is_write(key):
+                self._writing.give_up(mount, why if pid is None else unanswered)
+            elif pid is None:
+                self._book.say(mount, Condition.UNPROBED, why)
+            else:
+                since = Boottime(boottime() - waited)
+                self._book.enter(
+                    mount,
+                    Finding(mount.mount_point, mount, Condition.UNPROBED, unanswered, outcome, waited, pid, since),
+                )
+        self._writing.give_up_held(why)
+
+
+# Key, pid (None if no worker had it), progress, seconds waited: see workers.Pool.unserved.
+Unserved = tuple[int, Optional[int], bytes, float]
+
+
+def _below(above: Finding, what: str) -> str:
+    return f"below {text.printable(above.mount_point)}, which {what}"

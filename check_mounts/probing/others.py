@@ -1,0 +1,59 @@
+"""The probes of other runs, earlier and concurrent ones, as a pass meets them."""
+
+from __future__ import annotations
+
+from check_mounts import text
+from check_mounts.clocks import boottime
+from check_mounts.model import StuckProbe
+from check_mounts.probing.plan import Gate, Plan
+from check_mounts.probing.stuck import Registry
+
+
+class Others:
+    """What the registry knows, by the gate that each probe is stuck at (``at``), and write probes
+    by the filesystem that they write to (``writing``)."""
+
+    def __init__(self, registry: Registry, plan: Plan) -> None:
+        self._registry, self._plan = registry, plan
+        self.at: dict[Gate, StuckProbe] = {}
+        self.writing: dict[tuple[int, int], StuckProbe] = {}
+        self._learn()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether files that write probes leave would be remembered."""
+        return self._registry.remembers
+
+    def reload(self) -> None:
+        """Read the registry again."""
+        self._registry.load()
+        self._learn()
+
+    def _learn(self) -> None:
+        self.at, self.writing = {}, {}
+        for stuck in self._registry.probes:
+            if stuck.writing:
+                self.writing[stuck.device] = stuck
+                continue
+            gate = self._plan.blamed(stuck.mount_id, stuck.device, stuck.arrived)
+            if gate not in self.at or stuck.since < self.at[gate].since:
+                self.at[gate] = stuck
+
+    def is_still_stuck(self, stuck: StuckProbe) -> bool:
+        """Whether a probe is still where it was."""
+        return self._registry.still_stuck(stuck)
+
+    def is_over(self, stuck: StuckProbe, timeout: float) -> bool:
+        """Whether a probe has come back, or has been away for so long that it hangs."""
+        return age(stuck) >= timeout or not self._registry.still_stuck(stuck)
+
+
+def age(stuck: StuckProbe) -> float:
+    """For how many seconds a probe has been away."""
+    return boottime() - stuck.since
+
+
+def stuck_words(stuck: StuckProbe) -> str:
+    """``a probe has been stuck in it since 2029-11-20 10:00:00 (pid 42)``."""
+    what = "write" if stuck.writing else "probe"
+    return f"a {what} has been stuck in it since {text.moment(stuck.since)} (pid {stuck.pid})"

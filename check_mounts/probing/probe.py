@@ -1,0 +1,366 @@
+"""The probe of one mount. No other module touches a mount's path, and this one runs in workers
+only.
+
+Import budget: ``os``, ``stat``, ``time``; what frames needs.
+
+The calls and their order were measured against hung, stale, dead and denied mounts of many kinds:
+
+1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that
+   descriptor: no race with a rename or a symlink, and the owner needs no access to the directories
+   above;
+2. fstatfs: the only call that met a dead server at once on every network and FUSE filesystem tried;
+   stat(2) is answered from the attribute cache for up to a minute;
+3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut
+   down;
+4. one batch of directory entries, as the owner: finds permissions that do not let him in.
+
+The first error that means that the filesystem is gone ends the probe: on NFS later calls hang, or
+turn a timeout into ESTALE. Nothing below the root directory is ever named: on NFS a second look-up
+of a name that already hangs cannot even be killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import NamedTuple, Optional, cast
+
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
+from check_mounts.probing.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
+from check_mounts.system import privilege, syscalls, walk
+
+_MASK = 2**64 - 1
+# How often a mount is looked for whose path does not lead to it, and the pause in between, in
+# seconds: the owner of a directory above it may rename that to and fro all the time, but is not
+# quick enough to hide the mount from all of these looks.
+_LOOKS, _BETWEEN_LOOKS = 20, 0.001
+
+
+class Request(NamedTuple):
+    """The request to a worker.
+
+    ``owner`` is the owner that the mount table names (FUSE), None if only statx can tell. ``fixed``
+    is the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the
+    caller. ``fuse_private``: the filesystem lets in only the user that it was mounted for.
+    ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: the owner's
+    ticket is not ours to use). ``keeps_listings``: the kernel may list the directory without asking
+    the filesystem. ``trigger``: an autofs mount that should be mounted. ``place_now`` gives the
+    path where the mount is by now, None if it is no longer mounted; it raises OSError if the mount
+    table cannot be read."""
+
+    mount_id: int
+    path: bytes
+    as_owner: bool = False
+    owner: Optional[tuple[int, int]] = None
+    fixed: Optional[tuple[int, int]] = None
+    fuse_private: bool = False
+    keeps_listings: bool = False
+    root_decides: bool = False
+    trigger: bool = False
+    place_now: Optional[Callable[[], Optional[bytes]]] = None
+
+
+class Ended(Exception):
+    """Raised by the step that ends the probe."""
+
+
+class Probe:
+    """One probe; ``run`` gives the frame of its answer.
+
+    ``note`` gets the progress before each step, so that the parent knows where a hung worker is."""
+
+    def __init__(self, request: Request, note: Callable[[bytes], None], parent: int) -> None:
+        self._request = request
+        self._note = note
+        self._parent = parent
+        self._acts = os.geteuid() == 0 or privilege.can_act_as_others()
+        self._private = False  # this process has become another user for good
+        self._seen = Record()
+        self._read_worked = False
+
+    @property
+    def used_up(self) -> bool:
+        """Whether this process can serve no other probe."""
+        return self._private
+
+    def run(self) -> bytes:
+        """Take all steps. Raises nothing that a filesystem can cause."""
+        fd = -1
+        try:
+            fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
+            self._ask(fd)
+        except Ended:
+            pass
+        if fd >= 0:
+            os.close(fd)
+        return self._seen.answer()
+
+    def _ask(self, fd: int) -> None:
+        """The steps after the look-up. Raises Ended."""
+        self._become_user(fd)
+        self._take(Step.STATFS, lambda: self._statfs(fd))
+        self._take(Step.STATX, lambda: self._statx(fd))
+        self._read_as_owner(fd)
+
+    def _take(self, step: Step, action: Callable[[], object]) -> object:
+        """Take one step, note its latency, and sort out its error. Raises Ended."""
+        self._announce(step)
+        began = monotonic()
+        try:
+            return action()
+        except OSError as error:
+            self._seen.errnos[step - 1] = error.errno or errno.EIO
+            self._sort_out(step, self._seen.errnos[step - 1])
+            return None
+        finally:
+            self._seen.times[step - 1] = monotonic() - began
+
+    def _announce(self, step: Step) -> None:
+        """Note the step that may hang now."""
+        self._note(self._seen.progress(step))
+
+    def _sort_out(self, step: Step, number: int) -> None:
+        """Sort out the error of a step: after a refusal, or a call that is not offered, the probe
+        goes on; any other error ends it. Raises Ended."""
+        if number in DENIED_ERRORS and step != Step.LOOK_UP:
+            self._seen.denied = self._seen.denied or (step, number)
+        elif step == Step.READ and number == errno.ENOTDIR and self._seen.stat is None:
+            pass  # a bind-mounted file, whose type was not known
+        elif number not in NOT_OFFERED or step == Step.LOOK_UP:
+            self._seen.failed = (step, number)
+            raise Ended
+
+    def _look_up(self) -> int:
+        """Open the mount's root directory. If its path leads elsewhere, the mount may have been
+        moved meanwhile: then it is opened at its new place. Raises OSError, and Ended if the path
+        leads to another mount: that is not asked anything, it may be anybody's."""
+        path = self._request.path
+        if self._request.trigger:
+            # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger
+            # stands for, and waits for it.
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        for left in reversed(range(_LOOKS if self._request.place_now else 1)):
+            fd = self._reached(path, last=not left)
+            if fd is not None:
+                self._seen.mark(GONE, False)
+                self._seen.mark(MOVED, path != self._request.path)
+                return fd
+            if left:
+                sleep(_BETWEEN_LOOKS)
+                path = self._place_now() or path
+        raise Ended
+
+    def _reached(self, path: bytes, last: bool) -> Optional[int]:
+        """Open the mount; None if the path leads elsewhere. Raises OSError; if the path leads
+        nowhere, only at the ``last`` attempt."""
+        self._seen.mount_id = None
+        try:
+            # The kernel prints mount points without symlinks. If there is one in the path now,
+            # somebody has put it there, and root does not follow it.
+            fd = walk.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in PATH_GONE and not last:
+                return None
+            raise
+        self._identify(fd)
+        if not self._wrong_mount():
+            return fd
+        os.close(fd)
+        return None
+
+    def _place_now(self) -> Optional[bytes]:
+        assert self._request.place_now is not None
+        try:
+            place = self._request.place_now()
+        except OSError:
+            return None
+        self._seen.mark(GONE, self._seen.has(GONE) or place is None)
+        return place
+
+    def _become_user(self, fd: int) -> None:
+        """Become the user that a FUSE filesystem was mounted for, for good, if it lets nobody else
+        in: it would refuse all of root's own calls."""
+        request = self._request
+        ids = request.fixed or (request.owner if request.as_owner else None)
+        if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
+            if self._is_foreign and syscalls.is_let_in(fd):
+                return
+            try:
+                privilege.become(*ids, self._parent)
+            except OSError:
+                return  # no CAP_SETUID, or an id that is not mapped: as far as the caller may
+            self._private = True
+
+    def _statfs(self, fd: int) -> None:
+        status = os.fstatvfs(fd)
+        # Python gives them as signed numbers of the machine's size, whatever the C library has
+        # (Modules/posixmodule.c).
+        counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
+        self._seen.usage = tuple([count & _MASK for count in counts])
+
+    def _statx(self, fd: int) -> None:
+        buffer = syscalls.Statx()
+        try:
+            syscalls.statx(fd, buffer)
+        except syscalls.NoSuchCall:
+            result = os.fstat(fd)
+            self._seen.mark(CACHED)
+            buffer.stx_mode, buffer.stx_nlink = result.st_mode, result.st_nlink
+            buffer.stx_uid, buffer.stx_gid = result.st_uid, result.st_gid
+        self._seen.stat = buffer
+        if buffer.stx_mask & syscalls.STATX_MNT_ID:
+            self._seen.mount_id = buffer.stx_mnt_id
+
+    def _read_as_owner(self, fd: int) -> None:
+        """Read a batch of entries as the user that should be let in; in directories only: a
+        bind-mounted file has none."""
+        if not self._is_the_directory():
+            return
+        earlier = self._seen.denied
+
+        def read() -> None:
+            self._read(fd)
+
+        # If this process cannot act as that user (user namespace, no CAP_SETUID), it acts as the
+        # caller.
+        self._take(Step.READ, lambda: self._acting(read, lambda error: read()))
+        if self._refused_read and self._decides_alone:
+            self._seen.denied = None
+            self._take(Step.READ, read)
+            self._seen.mark(ALONE, self._read_worked)
+        if self._refused_read and self._is_stranger:
+            self._seen.denied = None  # the filesystem did answer
+            self._seen.mark(NOT_OWNER)
+        elif earlier and self._read_worked:
+            self._seen.denied = None  # root was refused, the owner was not (root_squash): the owner decides
+
+    def _is_the_directory(self) -> bool:
+        """Whether this is a directory of the mount, or may be (its type may not be known), and not
+        a bind-mounted file or another mount."""
+        return not self._wrong_mount() and (self._seen.stat is None or stat.S_ISDIR(self._seen.stat.stx_mode))
+
+    @property
+    def _owner(self) -> Optional[tuple[int, int]]:
+        """The owner of the mount, if the owner should be let in, and as far as he is known."""
+        request, seen = self._request, self._seen.stat
+        if request.fixed or not request.as_owner:
+            return None
+        return request.owner or (None if seen is None else (seen.stx_uid, seen.stx_gid))
+
+    @property
+    def _is_stranger(self) -> bool:
+        """Whether a refusal says nothing: the owner should be let in, but perhaps somebody else was
+        refused, because this process could not act as him. If it is enough that root gets in, its
+        own refusal counts."""
+        if self._request.root_decides and self._acts:
+            return False
+        return self._owner is not None and (self._seen.acted != self._owner[0] or self._is_unmapped)
+
+    @property
+    def _is_unmapped(self) -> bool:
+        """Whether the owner's id may not be mapped here, or be another user's here (user
+        namespaces, idmapped mounts)."""
+        return self._owner is not None and (self._owner[0] == privilege.UNMAPPED or self._is_foreign)
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether the user ID in the mount table may mean another user to this process: it is the
+        ID in the user namespace where FUSE was mounted (fuse_show_options), which a container need
+        not share."""
+        request = self._request
+        return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
+
+    @property
+    def _decides_alone(self) -> bool:
+        """Whether it is enough if this process itself gets in: the ticket of the user that it acted
+        as is not ours to use, or that user is not known here."""
+        return (
+            (self._request.root_decides or self._is_unmapped) and not self._private and self._seen.acted != os.geteuid()
+        )
+
+    @property
+    def _ids(self) -> Optional[tuple[int, int]]:
+        """The user to act as from here on; None: as this process is."""
+        ids = self._request.fixed or self._owner
+        return None if ids is None or ids[0] == os.geteuid() or not self._acts or self._private else ids
+
+    @property
+    def _refused_read(self) -> bool:
+        return self._seen.denied is not None and self._seen.denied[0] == Step.READ
+
+    def _read(self, fd: int) -> None:
+        self._seen.acted = os.geteuid()
+        directory = _open_directory(fd)
+        try:
+            if self._request.keeps_listings:
+                _forget_listing(directory)
+            syscalls.read_entries(directory)
+        finally:
+            os.close(directory)
+        self._read_worked = True
+
+    def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
+        """Do ``action`` as the user that should be let in; do ``impossible`` instead if this
+        process cannot act as that user."""
+        ids = self._ids
+        if ids is None:
+            return action()
+        acting = privilege.Acting(*ids, self._parent)
+        try:
+            acting.__enter__()
+        except OSError as error:
+            return impossible(error)
+        try:
+            action()
+        finally:
+            acting.__exit__()
+
+    def _wrong_mount(self) -> bool:
+        return (
+            not self._request.trigger
+            and self._seen.mount_id is not None
+            and self._seen.mount_id != self._request.mount_id
+        )
+
+    def _identify(self, fd: int) -> None:
+        """Find out which mount a descriptor is of. Procfs knows that without asking the
+        filesystem."""
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+                self._seen.mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
+        except (OSError, IndexError, ValueError):
+            pass
+
+
+def _open_directory(fd: int) -> int:
+    """Open the directory of a descriptor for reading; no name but "." is looked up. Raises OSError.
+
+    Reading would change its access time, and wake a disk for that each minute. O_NOATIME is for the
+    owner and root (EPERM for others, open(2)); a server that gets it may not know it."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED | {errno.EPERM}:
+            raise
+    return os.open(".", flags, dir_fd=fd)
+
+
+def _forget_listing(directory: int) -> None:
+    """Make the kernel ask a FUSE daemon at the next reading of an open directory.
+
+    The daemon may let the kernel keep a listing (FOPEN_CACHE_DIR), and does so if it needs no
+    opening of directories: from then on the kernel no longer asks it, alive or not
+    (fuse_readdir_cached in fs/fuse/readdir.c). The kernel starts anew if a page is gone."""
+    try:
+        os.posix_fadvise(directory, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the kernel may answer
+
+
+def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
+    """Probe a mount: the frame of the answer, and whether this process can serve no other probe."""
+    probe = Probe(request, note, parent)
+    return probe.run(), probe.used_up

@@ -1,0 +1,91 @@
+"""The reply of a server, as a value and in words.
+
+Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import errno as errno_module
+import os
+from typing import Optional
+
+from check_mounts import text
+from check_mounts.probing.servers import Server
+
+
+class Verdict(enum.Enum):
+    """The result of a connection to a server."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+    RPC_ANSWERED = "rpc-answered"
+    RPC_ERROR = "rpc-error"
+    RPC_SILENT = "rpc-silent"
+    CLOSED = "closed"
+    GARBAGE = "garbage"
+    NOT_ASKED = "not-asked"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """The reply of a server. ``seconds`` passed between the attempt to connect and the verdict,
+    ``connect_seconds`` between the attempt and the connection; None without an attempt or a
+    connection.
+
+    ``errno`` is the error of UNREACHABLE and REFUSED; for NOT_ASKED the error that kept this
+    process from asking, None if it was the time. ``error`` is the name that RFC 5531 has for the
+    error of RPC_ERROR."""
+
+    verdict: Verdict
+    seconds: Optional[float] = None
+    connect_seconds: Optional[float] = None
+    errno: Optional[int] = None
+    error: str = ""
+
+
+def words(server: Server, reply: Reply) -> str:
+    """A sentence fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For Ceph it
+    is a ``monitor``."""
+    address = text.printable_argument(server.address)
+    name = f"{'monitor' if server.kind == 'ceph' else 'server'} {f'[{address}]' if ':' in address else address}"
+    reason = "not in time" if reply.errno is None else os.strerror(reply.errno)
+    return name + {
+        Verdict.CONNECTED: f" accepts connections on port {server.port}",
+        Verdict.REFUSED: f" refuses connections on port {server.port}",
+        Verdict.UNREACHABLE: f" is unreachable ({reason})",
+        Verdict.SILENT: f" does not answer on port {server.port}",
+        Verdict.RPC_ANSWERED: " answers RPC: this client is stuck",
+        Verdict.RPC_ERROR: f" answers RPC with an error ({reply.error})",
+        Verdict.RPC_SILENT: f" accepts connections on port {server.port} but does not answer RPC",
+        Verdict.CLOSED: f" closes the connection on port {server.port}",
+        Verdict.GARBAGE: f" does not speak RPC on port {server.port}",
+        Verdict.NOT_ASKED: f" was not asked ({reason})",
+    }.get(reply.verdict, "")
+
+
+SHORT_OF = frozenset({errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM})
+# Errors of connect(2) that are about this machine, not about the server or the network.
+# EADDRNOTAVAIL: no port or no address of our own; EACCES, EPERM: SELinux, a filter or a route of
+# this machine. (ICMP "prohibited" from elsewhere is EHOSTUNREACH.)
+_OWN_TROUBLE = SHORT_OF | {
+    errno_module.EADDRNOTAVAIL,
+    errno_module.EAFNOSUPPORT,
+    errno_module.EAGAIN,
+    errno_module.ENODEV,
+}
+_OWN_TROUBLE |= {errno_module.EACCES, errno_module.EPERM}
+
+
+def verdict_of(error: int) -> Verdict:
+    """The meaning of an error of connecting. Errors that are not listed are the network's, also
+    EINVAL: a blackhole route (ip-route(8)) gives that."""
+    if error == errno_module.ECONNREFUSED:
+        return Verdict.REFUSED
+    if error == errno_module.ETIMEDOUT:  # the kernel's own word for silence
+        return Verdict.SILENT
+    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # it was made, and over before we looked
+        return Verdict.CLOSED
+    return Verdict.NOT_ASKED if error in _OWN_TROUBLE else Verdict.UNREACHABLE

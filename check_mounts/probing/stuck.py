@@ -1,0 +1,344 @@
+"""Probes that could not be ended are remembered across runs, so that a hung filesystem costs one
+stuck process and not one per run.
+
+Import budget: ``itertools``, ``mmap``, ``os``, ``stat``, ``time``; what directories needs.
+
+Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
+each worker. The file is mapped into memory, and a worker writes its line itself **before** it
+touches a mount. So the memory needs no lock and no system call a mount, and survives SIGKILL of
+everybody at any moment. A line counts as long as its process lives: the same boot and pid
+namespace, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives
+neither its mount ID nor its device number to another one.
+
+Concurrent runs: each makes its own file first and then reads those of the others, so at least one
+of any two sees the other, and it counts up a byte in the other's header to be seen. A worker of a
+run that is not alone writes its line, then reads the lines of the others, and steps back if one of
+them is at the same filesystem: both may step back, but never neither.
+
+The directory must be ours alone: another user who can write to it could hide a hung mount.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import stat
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+from check_mounts import text
+from check_mounts.clocks import Boottime
+from check_mounts.model import StuckProbe
+from check_mounts.probing.promises import Promises
+from check_mounts.system.directories import Unusable, open_directory
+from check_mounts.system.processes import here, process_start
+
+RECORD_SIZE = 96
+_HEADER = "check_mounts 1 "
+_VISITORS = RECORD_SIZE - 2  # where in the header other runs count up
+_OVER = RECORD_SIZE - 3  # where a pass says that it has ended, although its process goes on
+_PREFIX = "run."
+_LARGEST_FILE = 16 << 20
+# The passes of this process.
+_passes = itertools.count(1)
+# The first byte of a line: on the way to the mount, at the mount, writing to it, back.
+_ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
+
+
+def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
+    words = f"{mark.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
+    return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
+
+
+def _parse_record(data: bytes) -> StuckProbe:
+    """Raises ValueError."""
+    mark = data[:1]
+    if mark not in (_ON_THE_WAY, _ARRIVED, _WRITING):
+        raise ValueError("not a record")
+    pid, start, mount_id, device, since = data[1:].decode("ascii").split()
+    major, minor = device.split(":")
+    place = (int(mount_id), (int(major), int(minor)))
+    probe = StuckProbe(int(pid), int(start), *place, Boottime(float(since)), mark != _ON_THE_WAY, mark == _WRITING)
+    if probe.pid <= 0 or not 0 <= probe.since < 1e12:
+        raise ValueError("impossible values")
+    return probe
+
+
+class Registry:
+    """The memory: the stuck probes of earlier and concurrent runs (``probes``), and the lines of
+    this run's workers.
+
+    Nothing here raises once it is made: ``notes`` say what goes wrong with the memory, and that
+    costs the memory only. ``unremembered``: why this run cannot remember its own probes, empty if
+    it can. ``path`` None means no memory, for the reason ``why``. ``own`` are the stuck probes of
+    earlier passes of this process: they are known whatever happens to the files."""
+
+    def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
+        self.notes: list[str] = []
+        self.unremembered = ""
+        self._own = own
+        self.probes: list[StuckProbe] = self._own_alive(())
+        self._place: dict[StuckProbe, tuple[str, int]] = {}
+        self._damaged: dict[str, list[str]] = {}
+        self._lines: Optional[mmap.mmap] = None
+        self._myself = (0, 0)
+        self._path = path or ""
+        self._directory = self._file = -1
+        self._name = ""
+        self._alone = True
+        self.promises = Promises(self._path, -1)
+        try:
+            if path is None:
+                raise Unusable(why)
+            self._directory = open_directory(path)
+        except Unusable as error:
+            where = f"{text.printable_argument(path)}: " if path is not None else ""
+            self.unremembered = f"{where}{error}"
+            return
+        self.promises = Promises(self._path, self._directory)
+        self._boot = here()
+        try:
+            if slots:
+                self._prepare(slots)
+            self.load()
+        except BaseException:  # no memory: then no caller can close it
+            self.close(any_stuck=False)
+            raise
+
+    def _note(self, words: str) -> None:
+        if words not in self.notes:
+            self.notes.append(words)
+
+    # -- what others have left
+
+    def load(self) -> None:
+        """Read the stuck probes as they are now into ``probes``."""
+        if self._directory < 0:
+            self.probes = self._own_alive(())
+            return
+        self.probes, self._place, self._damaged = [], {}, {}
+        for name in self._others():
+            try:
+                self._load_file(name)
+            except FileNotFoundError:
+                pass  # a concurrent run has ended meanwhile
+            except OSError as error:
+                self._damage(name, f"cannot be read ({error.strerror})")
+        for why, names in self._damaged.items():
+            first, more = (
+                f"{names[0]!a}",
+                f" (and {text.counted(len(names) - 1, 'file')} more)" if len(names) > 1 else "",
+            )
+            self._note(f"the memory of stuck probes is incomplete: {first} {why}{more}")
+        self.probes += self._own_alive([probe.pid for probe in self.probes])
+
+    def _own_alive(self, known: Sequence[int]) -> list[StuckProbe]:
+        return [probe for probe in self._own if probe.pid not in known and process_start(probe.pid) == probe.start_time]
+
+    def _others(self) -> list[str]:
+        return sorted(name for name in self._names() if name.startswith(_PREFIX) and name != self._name)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._directory)
+        except OSError as error:
+            self._note(f"the memory of stuck probes is incomplete: {error.strerror}")
+            return []
+
+    def _damage(self, name: str, why: str) -> None:
+        self._damaged.setdefault(why, []).append(name)
+
+    def _load_file(self, name: str) -> None:
+        data, foreign = _read(name, self._directory)
+        if foreign:
+            self._damage(name, "is not a file of ours")
+            return
+        words = data[:_OVER].decode("ascii", "replace").split()
+        here = self._boot.split()
+        known = words[:2] == _HEADER.split() and len(words) == 4
+        if known and words[2] == here[0] and words[3] != here[1]:
+            return  # of another pid namespace: this process cannot judge it
+        # A run that is just beginning has not written its header yet.
+        running = _is_running(name, data)
+        if running:
+            self._visit(name)
+        alive: list[StuckProbe] = []
+        if known and words[2:] == here:
+            alive, corrupt = self._living(name, data)
+        else:
+            corrupt = not known and not running
+        if corrupt:
+            self._damage(name, "is corrupt")
+        self.probes.extend(alive)
+        if not alive and not running:
+            os.unlink(name, dir_fd=self._directory)
+
+    def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
+        """The lines of a file that count, and whether any line makes no sense."""
+        alive: list[StuckProbe] = []
+        corrupt = False
+        for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
+            record = data[offset : offset + RECORD_SIZE]
+            if record.startswith((_VOID, b"\0")):
+                continue
+            try:
+                probe = _parse_record(record)
+            except ValueError:
+                corrupt = True
+                continue
+            if process_start(probe.pid) == probe.start_time:
+                alive.append(probe)
+                self._place[probe] = (name, offset)
+        return alive, corrupt
+
+    def _visit(self, name: str) -> None:
+        """Let a run that is under way know that it is not alone; neither is this one."""
+        self._alone = False
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            visitors = os.pread(fd, 1, _VISITORS) or b"\0"
+            os.pwrite(fd, bytes([(visitors[0] + 1) % 256]), _VISITORS)
+        finally:
+            os.close(fd)
+
+    def still_stuck(self, probe: StuckProbe) -> bool:
+        """Whether one of ``probes`` is still where it was."""
+        if probe not in self._place:  # our own
+            return process_start(probe.pid) == probe.start_time
+        name, offset = self._place[probe]
+        try:
+            record = _parse_record(_read(name, self._directory)[0][offset : offset + RECORD_SIZE])
+        except (OSError, ValueError):  # void: its worker has answered; no file: its run has ended cleanly
+            return False
+        same = (record.pid, record.start_time, record.since) == (probe.pid, probe.start_time, probe.since)
+        return same and process_start(probe.pid) == probe.start_time
+
+    # -- the lines of this run
+
+    def _prepare(self, slots: int) -> None:
+        """Make a file with room for the lines of ``slots`` workers."""
+        pid = os.getpid()
+        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
+        try:
+            self._lines = self._create(RECORD_SIZE * (slots + 1))
+        except OSError as error:
+            self.unremembered = str(error.strerror)
+
+    def _create(self, size: int) -> mmap.mmap:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        # On a full disk this fails here; writing to a page without room on the disk would be a
+        # SIGBUS.
+        os.posix_fallocate(self._file, 0, size)
+        lines = mmap.mmap(self._file, size)
+        lines[:_OVER] = (_HEADER + self._boot).ljust(_OVER).encode("ascii")
+        lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
+        return lines
+
+    def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
+        """In a worker: note that it is about to touch a mount. False if another run is at that
+        filesystem, as a reader or writer like this one: then this worker must not touch it."""
+        if self._lines is None:
+            return True
+        pid = os.getpid()
+        if self._myself[0] != pid:
+            self._myself = (pid, process_start(pid) or 0)
+        offset = RECORD_SIZE * (slot + 1)
+        mark = _WRITING if writing else _ON_THE_WAY
+        record = _record(mark, *self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
+        # The mark that makes the line count comes last.
+        self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
+        self._lines[offset : offset + 1] = record[:1]
+        if self._alone and self._lines[_VISITORS] == 0:
+            return True
+        self._alone = False
+        if not self._taken_elsewhere(device, writing):
+            return True
+        self.leave(slot)
+        # Both may have stepped back. If they come back at different times, they do not meet again.
+        time.sleep(0.001 + os.urandom(1)[0] / 10000)
+        return False
+
+    def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
+        """Whether another run is at this filesystem. Called in a worker, which has no descriptor of
+        the directory left."""
+        for name in os.listdir(self._path):
+            if name.startswith(_PREFIX) and name != self._name:
+                try:
+                    data, _ = _read(f"{self._path}/{name}")
+                except OSError:
+                    continue
+                if not _is_running(name, data):
+                    continue
+                alive, _ = self._living(name, data)
+                if any(probe.device == device and probe.writing == writing for probe in alive):
+                    return True
+        return False
+
+    def arrive(self, slot: int) -> None:
+        """In a worker: note that the look-up has come to the mount."""
+        self._mark(slot, _ARRIVED)
+
+    def leave(self, slot: int) -> None:
+        """In a worker: note that it has come back."""
+        self._mark(slot, _VOID)
+
+    # -- files that write probes make
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a memory at all. Without one no write probe may run: no run would remove
+        the file that it leaves."""
+        return self._lines is not None
+
+    def _mark(self, slot: int, mark: bytes) -> None:
+        if self._lines is not None:
+            offset = RECORD_SIZE * (slot + 1)
+            self._lines[offset : offset + 1] = mark
+
+    def close(self, any_stuck: bool) -> None:
+        """End the run: its file stays if a worker is stuck, else it is removed."""
+        if self._directory < 0:
+            return
+        try:
+            if self._lines is not None and any_stuck:
+                # Nothing is written any more: a stuck worker has been killed, and never comes back
+                # to our code.
+                self._lines[_OVER : _OVER + 1] = b"."
+                os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
+            elif self._file >= 0:
+                os.unlink(self._name, dir_fd=self._directory)
+        except OSError:
+            pass
+        for fd in (self._file, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        self._file = self._directory = -1
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+
+def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
+    """The content of a file, and whether it belongs to somebody else. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return b"", True
+        # Not simply the largest size: os.read() would ask for that much memory.
+        return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
+    finally:
+        os.close(fd)
+
+
+def _is_running(name: str, data: bytes) -> bool:
+    """Whether the pass that a file is named after, and whose content is ``data``, is still under
+    way: then that pass removes the file."""
+    try:
+        pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
+    except ValueError:
+        return False
+    return data[_OVER : _OVER + 1] != b"." and process_start(pid) == start

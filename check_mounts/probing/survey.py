@@ -1,0 +1,309 @@
+"""One pass over all mounts: table -> plan -> probes -> :class:`~check_mounts.model.Survey`.
+
+A mount is probed once what it hangs from has answered, and once one representative of its
+superblock has. So a hung filesystem costs exactly one stuck process, however many bind mounts show
+it, and what is mounted below it is blocked, not an alarm (plan, gates, inquiry).
+
+This module never touches a mount. It hands requests to a pool of workers, waits for their answers,
+and brings the pass to its end with everything that is known."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Optional
+
+from check_mounts import text
+from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
+from check_mounts.guard import defects
+from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
+from check_mounts.mounttable import Table
+from check_mounts.outcome import Step
+from check_mounts.probing import asking, conditions, frames, settle
+from check_mounts.probing.asking import Asking, Settings, Timeouts
+from check_mounts.probing.book import Book
+from check_mounts.probing.causes import Causes
+from check_mounts.probing.inquiry import Inquiry
+from check_mounts.probing.others import Others
+from check_mounts.probing.plan import Plan
+from check_mounts.probing.settle import Settled
+from check_mounts.probing.stuck import Registry
+from check_mounts.selection import Selection
+from check_mounts.system import workers
+from check_mounts.system.processes import process_start
+
+# How often to look whether the probe of a concurrent run has come back.
+_LOOK_AGAIN = 0.02
+# How much longer than its deadline a pass may take if it was late itself, in seconds.
+_CATCH_UP = 0.25
+# The pause after an error, in seconds: an action that fails each time must not take all of a
+# processor until the deadline.
+_BREATH = 0.01
+
+
+def take(
+    under_way: Pass, reread: Callable[[], Table], interruption: Callable[[], Optional[str]] = lambda: None
+) -> Survey:
+    """Carry out a pass and say what was found.
+
+    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
+    for the end. Raises nothing that a mount can cause."""
+    interrupted = None
+    while not under_way.done:
+        interrupted = interruption()
+        if interrupted is not None:
+            break
+        under_way.step(under_way.due)
+    return under_way.finish(reread, interrupted)
+
+
+class Left(NamedTuple):
+    """The processes that a pass leaves behind: children that have not ended although they got
+    SIGKILL, which its owner must reap, and their probes."""
+
+    pids: frozenset[int]
+    probes: tuple[StuckProbe, ...]
+
+
+class _Guard:
+    """Goes on after an action that failed: no memory, no descriptor, a module that cannot be
+    loaded, a defect of ours. No measurement is lost over that, and the deadline ends an action that
+    fails each time. ``trouble`` is the last error, in words."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.trouble = ""
+
+    def attempt(self, what: str, action: Callable[[], object]) -> None:
+        """Do an action; if it fails, note that."""
+        try:
+            action()
+        except Exception as error:
+            defects.say(error)
+            self.trouble = text.error_of(error)
+            self._book.remark(f"an error in the middle of the check ({what}): {self.trouble}")
+            time.sleep(_BREATH)
+
+
+class Pass:
+    """The plan and its execution, step by step: a :class:`check_mounts.system.tasks.Task`. Each
+    selected mount ends up in the ``book`` exactly once.
+
+    ``wake_fd`` becomes readable when there is an interruption. Its owner calls :meth:`finish` at
+    the end. Several may be under way at the same time: they meet in the registry like the runs of
+    several programs.
+
+    ``place_now`` gives, in a worker, the path where a mount is by now, as
+    :func:`check_mounts.mounttable.place_now` does. ``left`` is known at the end."""
+
+    def __init__(
+        self,
+        table: Table,
+        chosen: Selection,
+        settings: Settings,
+        registry: Registry,
+        wake_fd: Optional[int] = None,
+        place_now: Optional[Callable[[Mount], Optional[bytes]]] = None,
+    ) -> None:
+        """Raises OSError if this host lacks the means for a single worker."""
+        self.chosen = chosen
+        self.book = Book(chosen)
+        self.left = Left(frozenset(), ())
+        self._unparsed = table[1]
+        self._registry = registry
+        self._deadline = Monotonic(self.book.began + settings.deadline)
+        self._guard = _Guard(self.book)
+        self._arrived: collections.deque[workers.Event] = collections.deque()
+        plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
+        self._causes = Causes(settings.diagnosis, timeouts.usual)
+        serve = Asking(plan.by_id, settings, registry, place_now).serve
+        self._pool = workers.Pool(
+            serve, frames.ANSWER_SIZE, timeouts.usual, settings.max_workers, wake_fd, settings.groups
+        )
+        try:
+            for mount in chosen.shadowed:
+                self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
+            self._inquiry = Inquiry(
+                plan, Others(registry, plan), self.book, timeouts, self._causes, self._pool.submit, settings.writes
+            )
+            self._inquiry.start_ready()
+        except BaseException:
+            self._pool.close()
+            raise
+        self._look_again = self._next_look()
+
+    # -- on the way
+
+    @property
+    def done(self) -> bool:
+        """Whether everything has an answer, or the deadline has come."""
+        return not self._is_open or monotonic() >= self._deadline
+
+    @property
+    def _is_open(self) -> bool:
+        return self._pool.busy or self._inquiry.holds_any
+
+    def fileno(self) -> int:
+        """A descriptor that is readable where :meth:`step` has something to do."""
+        return self._pool.fileno()
+
+    @property
+    def due(self) -> Monotonic:
+        """When :meth:`step` must be called at the latest."""
+        return min(self._deadline, self._pool.due, self._look_again)
+
+    def step(self, until: Monotonic = PAST) -> None:
+        """Go on with what has come, or comes until then."""
+        self._go_on(until)
+
+    def _go_on(self, until: Monotonic) -> bool:
+        """Go on, and return whether anything has come."""
+        attempt = self._guard.attempt
+        attempt("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))
+        something = bool(self._arrived)
+        self._handle_arrived()
+        attempt("runs at the same time", self._inquiry.look_at_held)
+        attempt("looking for causes", self._look_for_causes)
+        attempt("starting probes", self._inquiry.start_ready)
+        self._look_again = self._next_look()
+        return something
+
+    def _handle_arrived(self) -> None:
+        while self._arrived:
+            event = self._arrived.popleft()
+            self._guard.attempt("an answer", functools.partial(self._inquiry.handle, event))
+
+    def _next_look(self) -> Monotonic:
+        if self._inquiry.holds_any or self._causes.busy:
+            return after(_LOOK_AGAIN)
+        return min(self._causes.due, self._deadline)
+
+    def _look_for_causes(self) -> None:
+        self._causes.look(self._waiting_for)
+        self._causes.step()
+
+    def _waiting_for(self, seconds: float) -> Iterator[tuple[Mount, int, float]]:
+        """(mount, pid, seconds) of each probe that has been under way for so long."""
+        by_id = self._inquiry.plan.by_id
+        return ((by_id[asking.mount_id_of(key)], pid, waited) for key, pid, waited in self._pool.at_work(seconds))
+
+    # -- the end
+
+    def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
+        """Give up what is open and say what was found. ``interrupted`` names what cut the pass
+        short."""
+        if interrupted is None:
+            self._guard.attempt("the last answers", self._catch_up)
+        self._end(interrupted)
+        settled = self._settled(reread)
+        findings = self._explained(settled.findings)
+        return Survey(
+            findings=(*findings, *conditions.not_understood(self._unparsed)),
+            left_out=(*self.chosen.left_out, *settled.vanished),
+            notes=(*self._registry.notes, *self.book.notes),
+            unremembered=self._registry.unremembered,
+            started=self.book.started,
+            duration=monotonic() - self.book.began,
+            timeout=self._inquiry.timeouts.usual,
+            interrupted=interrupted,
+        )
+
+    def abandon(self, why: str) -> None:
+        """Give up what is open, and the findings with it. ``why`` names what cut the pass short."""
+        self._end(why)
+
+    def _catch_up(self) -> None:
+        """Read the answers that were in the pipes at the deadline. If the deadline passed a while
+        ago, because this process was stopped or got no processor, go on as long as answers come,
+        but no longer than it was late: mounts that it kept from being asked, or from timing out,
+        get their time."""
+        quiet, now = PAST, monotonic()
+        latest = Monotonic(now + min(_CATCH_UP, now - self._deadline))
+        while self._is_open and now < latest:
+            something = self._go_on(min(quiet, latest))
+            now = monotonic()
+            if something:
+                quiet = Monotonic(now + workers.PATIENCE)
+            elif now >= quiet:
+                break
+
+    def _end(self, interrupted: Optional[str]) -> None:
+        """Give up what is open, and kill the workers that did not answer. Their lines are in the
+        registry already."""
+        attempt, came = self._guard.attempt, interrupted or "the run's deadline"
+        why = self._why_open(came)
+        attempt("the last answers", lambda: self._arrived.extend(self._pool.last_answers()))
+        self._handle_arrived()
+        attempt("what has no answer", lambda: self._inquiry.give_up_unserved(self._pool.unserved(), came, why))
+        for mount in self.chosen.selected:
+            if not self.book.has(mount):
+                self.book.say(mount, Condition.UNPROBED, why)
+        self.left = Left(frozenset(self._pool.close()), ())
+        attempt("what is stuck", self._settle_stuck)
+        attempt("the causes", lambda: self._causes.close(in_a_hurry=interrupted is not None))
+
+    def _why_open(self, came: str) -> str:
+        """The reason why requests have no answer yet."""
+        if self._pool.trouble is not None:
+            self.book.notes.append(f"workers could not be started: {self._pool.trouble}")
+            return f"no worker could be started ({self._pool.trouble})"
+        trouble = self._guard.trouble
+        return f"{came} came first" + (f", after an error ({trouble})" if trouble else "")
+
+    def _settle_stuck(self) -> None:
+        """Keep the process IDs of those workers that SIGKILL did not end; any other worker that
+        timed out leaves no process behind."""
+        left, found = self.left.pids, self.book.findings
+        # A mount that shares the fate of another one has no outcome of its own.
+        lost = [_lost(each) for each in found.values() if each.stuck_pid in left and each.outcome]
+        self.left = Left(left, tuple(lost))
+        self._registry.promises.forget_long_gone(self._inquiry.plan.has_device)
+        self._registry.close(any_stuck=bool(left))
+        stuck = left | {each.pid for each in self._registry.probes}
+        for key, finding in found.items():
+            if finding.stuck_pid is not None and finding.stuck_pid not in stuck:
+                found[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
+
+    def _settled(self, reread: Callable[[], Table]) -> Settled:
+        """The findings, corrected by the mount table as it is now; unchanged if that cannot be
+        read.
+
+        Which mount answers first is chance. The order of the mount table is the same from run to
+        run, and so are the mounts that a verdict names first: a text that changes from check to
+        check is an event to those who archive it."""
+        place = {key: place for place, key in enumerate(self._inquiry.plan.by_id)}
+        findings = dict(sorted(self.book.findings.items(), key=lambda item: place[item[0]]))
+        result = Settled(list(findings.values()), [])
+
+        def look() -> None:
+            nonlocal result
+            result = settle.settled(findings, self.chosen, reread)
+
+        self._guard.attempt("the mount table after it", look)
+        if result.note:
+            self.book.notes.append(result.note)
+        return result
+
+    def _explained(self, findings: list[Finding]) -> list[Finding]:
+        """The findings with their causes; without them if those cannot be found."""
+        result = findings
+
+        def explain() -> None:
+            nonlocal result
+            result = self._causes.explained(findings)
+
+        self._guard.attempt("the causes", explain)
+        return result
+
+
+def _lost(finding: Finding) -> StuckProbe:
+    """The probe of a finding that has not come back, as the registry would have it."""
+    mount, pid, outcome = finding.mount, finding.stuck_pid, finding.outcome
+    assert mount is not None and pid is not None and outcome is not None
+    step, since = outcome.step, Boottime(boottime() - (finding.latency or 0.0))
+    arrived = step not in (None, Step.LOOK_UP)
+    writing = step is not None and step.writes
+    return StuckProbe(pid, process_start(pid) or 0, mount.mount_id, mount.device, since, arrived, writing)

@@ -1,0 +1,304 @@
+"""The write probe of one mount: a file is made, written, read back and removed. It runs in a worker
+that serves no other request after it.
+
+Import budget: that of probe. It is off unless asked for (``--write``), and comes only after the
+reading steps have been answered.
+
+- The file's name is unpredictable, and it is opened with O_EXCL and O_NOFOLLOW: the owner of the
+  directory can neither lead it elsewhere nor have another file overwritten. Everything below the
+  mount point is done as the owner, so root does nothing in a directory that a user controls.
+- fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read
+  back, or nothing would be proven.
+- The name is remembered before the file is made, so that the next run can remove what a killed
+  worker has left, and nothing else.
+- A file that was left is removed first, and its name forgotten, before another name is remembered.
+  So a directory whose writes hang has one file left in it and one name remembered, however often it
+  is tried. The name is never used again: a user who has seen it could be there before us.
+
+While a file is being made on a server that has just died, the kernel keeps the lock of the root
+directory, and other processes that look up a new name there wait with this one. That is why the
+reading steps come first, and why writing is not the default."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from collections.abc import Callable
+from time import monotonic
+from typing import Optional, Protocol, cast
+
+from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, Step
+from check_mounts.probing.frames import CACHED, DIFFERS, NOT_OWNER, UNREMEMBERED
+from check_mounts.probing.probe import Ended, Probe, Request
+from check_mounts.system import syscalls
+
+PREFIX = ".check_mounts-"
+SIZE = 4096
+# The least number of left files that are removed each time, or there would never be fewer of them;
+# and more if that takes no longer than this, in seconds. Each one costs the probe a round trip.
+_REMOVED, _TIDYING = 2, 0.05
+# How many files that cannot be removed, although their server answers, stay remembered in the hope
+# that they can be removed later. Until then no more are made: a directory that only takes files
+# (append-only directories, drop boxes, archives that keep all) would be filled with them.
+_UNREMOVABLE = 4
+
+
+class Memory(Protocol):
+    """The memory of files that have not been removed yet
+    (:class:`check_mounts.probing.promises.Promises`)."""
+
+    def promise(self, token: str, directory: tuple[int, int, int]) -> str:
+        """Remember a file with this token, which is about to be made in this directory."""
+
+    def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
+        """(what it is remembered as, token) of each file that other workers have left there."""
+
+    def kept(self, path: str) -> None:
+        """Forget a file that is gone."""
+
+
+class WriteProbe(Probe):
+    """One write probe. Its outcome has look-up, statx and the steps from CREATE on."""
+
+    def __init__(
+        self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
+    ) -> None:
+        super().__init__(request, note, parent)
+        self._device = device
+        self._memory = memory
+        self._left = False  # whether there is a file of ours
+
+    def _ask(self, fd: int) -> None:
+        self._take(Step.STATX, lambda: self._statx(fd))
+        if self._seen.denied is None and self._seen.stat is not None and self._is_the_directory():
+            # A write beyond the caller's limit of file sizes must be an error, not the end of this
+            # process.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            self._write_as_owner(fd, self._seen.stat)
+            self._doubt(fd)
+
+    def _sort_out(self, step: Step, number: int) -> None:
+        """Sort out the error of a step: any error of writing ends the probe, and the first one is
+        reported. Raises Ended."""
+        if not step.writes:
+            return super()._sort_out(step, number)
+        if self._seen.failed is None and self._seen.denied is None:
+            if number in DENIED_ERRORS:
+                self._seen.denied = (step, number)
+            else:
+                self._seen.failed = (step, number)
+        raise Ended
+
+    def _doubt(self, fd: int) -> None:
+        """Check a stale file handle against that of the root directory: it may be the handle of our
+        file, which somebody has removed on the server."""
+        failed, seen, self._seen.stat = self._seen.failed, self._seen.stat, None
+        if failed is not None and failed[1] == errno.ESTALE:
+            try:
+                self._take(Step.STATX, lambda: self._statx(fd))
+            except Ended:
+                pass
+            answered = self._seen.stat is not None and not self._seen.has(CACHED)
+            self._seen.failed, self._seen.denied = None if answered else failed, None
+            self._seen.errnos[failed[0] - 1] = failed[1]
+        self._seen.stat = self._seen.stat or seen
+
+    def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
+        """Write as the owner or not at all: root writes nothing into a directory of somebody
+        else."""
+        directory = (*self._device, seen.stx_ino)
+        token = os.urandom(16).hex()
+        try:
+            if self._tidy(fd, self._memory.broken_promises(directory)):
+                return
+            promise = self._memory.promise(token, directory)
+        except OSError as error:
+            # This is the memory's fault, not the mount's.
+            self._seen.failed = (Step.CREATE, error.errno or errno.EIO)
+            self._seen.mark(UNREMEMBERED)
+            return
+        self._left = False
+        try:
+            self._acting(lambda: self._write(fd, token), self._refuse)
+        except Ended:
+            pass
+        finally:
+            if not self._left:
+                self._forget(promise)
+
+    def _tidy(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
+        """Remove the files that were left. Returns whether too many of them cannot be removed: then
+        that is the result of the probe."""
+        began = monotonic()
+        number = self._remove_leftovers(fd, leftovers)
+        if number:
+            self._seen.times[Step.REMOVE - 1] = monotonic() - began
+            self._seen.errnos[Step.REMOVE - 1] = number
+            try:
+                self._sort_out(Step.REMOVE, number)
+            except Ended:
+                pass
+        return bool(number)
+
+    def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> int:
+        """Remove, one by one, the files that killed workers have left: a removed file is forgotten
+        even if the next one hangs. Returns the errno of one that cannot be removed, if there are
+        too many of them, else 0."""
+        removed = kept = last = 0
+        began = monotonic()
+        for path, token in leftovers:
+            if removed >= _REMOVED and monotonic() - began >= _TIDYING:
+                break
+            number = self._remove_one(fd, token)
+            if number is None:
+                return 0
+            if not number or kept >= _UNREMOVABLE:
+                self._forget(path)
+                removed += 1
+            else:
+                kept += 1
+                last = number
+        return last if kept >= _UNREMOVABLE else 0
+
+    def _remove_one(self, fd: int, token: str) -> Optional[int]:
+        """Remove a left file. Returns 0 if it is gone, the errno that keeps it, or None if this
+        process cannot act as the owner."""
+        numbers: list[int] = []
+
+        def remove() -> None:
+            self._seen.acted = os.geteuid()
+            numbers.append(_remove_leftover(fd, token))
+
+        self._announce(Step.REMOVE)
+        self._acting(remove, lambda error: None)
+        return numbers[0] if numbers else None
+
+    def _forget(self, promise: str) -> None:
+        try:
+            self._memory.kept(promise)
+        except OSError:
+            pass  # it stays remembered for nothing; the measurement is not lost over that
+
+    def _refuse(self, error: OSError) -> None:
+        """Note that this process cannot act as the owner (EPERM without CAP_SETUID, EINVAL for an
+        id that is not mapped): that is no fault of the mount."""
+        self._seen.errnos[Step.CREATE - 1] = error.errno or errno.EPERM
+        self._seen.mark(NOT_OWNER)
+
+    def _write(self, fd: int, token: str) -> None:
+        """Make, write, read back and remove the file with this token. Raises Ended."""
+        self._seen.acted = os.geteuid()
+        try:
+            file = cast(int, self._take(Step.CREATE, lambda: _create(fd, token)))
+        except Ended:
+            if self._seen.denied is not None and self._is_stranger:
+                self._seen.denied = None
+                self._seen.mark(NOT_OWNER)
+            raise
+        self._left = True
+        try:
+            try:
+                self._write_into(fd, file)
+            finally:
+                _close(file)
+        finally:
+            # Closed before it is removed: NFS would only rename it (.nfs...).
+            self._remove(fd, token)
+
+    def _remove(self, fd: int, token: str) -> None:
+        try:
+            self._take(Step.REMOVE, lambda: os.unlink(PREFIX + token, dir_fd=fd))
+        finally:
+            self._left = self._seen.errnos[Step.REMOVE - 1] not in (0, errno.ENOENT, errno.EISDIR)
+
+    def _write_into(self, fd: int, file: int) -> None:
+        data = os.urandom(SIZE)
+        self._take(Step.WRITE, lambda: self._put(file, data))
+        if self._take(Step.VERIFY, lambda: _reads_back(file, data)) is False:
+            self._seen.mark(DIFFERS)
+            if self._is_no_one_elses_doing(fd, file):
+                self._sort_out(Step.VERIFY, errno.EBADMSG)
+
+    def _put(self, file: int, data: bytes) -> None:
+        _put(file, data)
+        try:
+            syscalls.fsync(file)
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
+            self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered; reading back says more
+
+    def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
+        """Whether nobody else can have caused that the data read back differs. The owner could have
+        written to our file, but not to a file without a name; and only root writes to root's file,
+        unless its mode lets others (vfat and cifs show any file as they were told at mount)."""
+        try:
+            file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
+        except OSError:
+            return self._seen.acted == 0 and _is_ours_alone(written)
+        try:
+            data = os.urandom(SIZE)
+            _put(file, data)
+            syscalls.fsync(file)
+            return not _reads_back(file, data)
+        except OSError:
+            return False
+        finally:
+            _close(file)
+
+
+def _create(fd: int, token: str) -> int:
+    return os.open(PREFIX + token, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+
+
+def _is_ours_alone(file: int) -> bool:
+    """Whether nobody else can open this file for writing."""
+    try:
+        return not os.fstat(file).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def _remove_leftover(fd: int, token: str) -> int:
+    """Remove a left file. Returns 0 if it is gone; else the errno says why, and the file stays
+    remembered."""
+    try:
+        os.unlink(PREFIX + token, dir_fd=fd)
+    except (FileNotFoundError, IsADirectoryError):  # somebody has put a directory in its place
+        pass
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _close(file: int) -> None:
+    try:
+        os.close(file)
+    except OSError:  # fsync has already told what close could (ENOSPC, EDQUOT: close(2))
+        pass
+
+
+def _put(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.write(file, view)
+        if written == 0:  # without a reason; a FUSE server may do that, and would forever
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+
+
+def _reads_back(file: int, data: bytes) -> bool:
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the cache may answer
+    return os.pread(file, SIZE, 0) == data
+
+
+def answer(
+    request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
+) -> tuple[bytes, bool]:
+    """Write to a mount: the frame of the answer. This process can serve no other probe after it."""
+    return WriteProbe(request, device, memory, note, parent).run(), True

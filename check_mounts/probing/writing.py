@@ -1,0 +1,169 @@
+"""The write probes of a pass: one for each filesystem that a file should be written to, once its
+reading steps have answered.
+
+The result of a write probe goes into the finding of the mount: that reading worked stays known."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Callable
+from typing import NamedTuple, Optional
+
+from check_mounts import text
+from check_mounts.clocks import Boottime, boottime
+from check_mounts.model import Condition, Finding, Mount
+from check_mounts.outcome import Outcome, Step
+from check_mounts.probing import conditions, frames
+from check_mounts.probing.asking import Timeouts
+from check_mounts.probing.book import Book
+from check_mounts.probing.causes import Causes
+from check_mounts.probing.others import Others, age, stuck_words
+from check_mounts.system import workers
+
+
+class Writing:
+    """The write probes of one pass. ``submit`` has a worker write to a mount."""
+
+    def __init__(
+        self, submit: Callable[[Mount], None], others: Others, book: Book, timeouts: Timeouts, causes: Causes
+    ) -> None:
+        self._submit = submit
+        self._others = others
+        self._book = book
+        self._timeouts = timeouts
+        self._causes = causes
+        self._begun: set[tuple[int, int]] = set()
+        self._held: dict[int, Mount] = {}
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether mounts wait for the write probe of a concurrent run."""
+        return bool(self._held)
+
+    def begin(self, mount: Mount) -> None:
+        """Have a file written, once for each filesystem, by a worker of its own."""
+        outcome = self._book.of(mount).outcome
+        if mount.device in self._begun or outcome is None or not stat.S_ISDIR(outcome.mode or 0):
+            return  # a bind-mounted file holds no files; another mount of its superblock may
+        self._begun.add(mount.device)
+        stuck = self._others.writing.get(mount.device)
+        if not self._others.remembers:
+            self._remark(mount, "the file that a killed worker leaves could not be removed")
+        elif stuck is None or not self._others.is_still_stuck(stuck):
+            self._submit(mount)
+        elif age(stuck) < self._timeouts.of(mount):  # a concurrent run is writing
+            self._held[mount.mount_id] = mount
+        else:
+            self._enter(mount, Condition.TIMED_OUT, stuck_words(stuck), hang=_Hang(age(stuck), stuck.pid, stuck.since))
+            self._causes.know_stuck(mount, stuck.pid)
+
+    def look_at_held(self) -> None:
+        """Go on with the mounts where the write probe of a concurrent run has come back or
+        hangs."""
+        for mount in list(self._held.values()):
+            stuck = self._others.writing.get(mount.device)
+            if stuck is None or self._others.is_over(stuck, self._timeouts.of(mount)):
+                del self._held[mount.mount_id]
+                self._begun.discard(mount.device)
+                self.begin(mount)
+
+    def handle(self, mount: Mount, event: workers.Event) -> None:
+        """Judge the result of a write probe."""
+        if isinstance(event, workers.Answered):
+            self._handle_answer(mount, event.answer)
+        elif isinstance(event, workers.TimedOut):
+            self._time_out(mount, event)
+        else:
+            self.give_up(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
+
+    def give_up(self, mount: Mount, why: str) -> None:
+        """Say that it is not known whether this mount can be written to, and ``why``."""
+        self._enter(mount, Condition.UNPROBED, f"not written: {why}")
+
+    def give_up_held(self, why: str) -> None:
+        """Say the same of the mounts that still wait for a concurrent run."""
+        for mount in self._held.values():
+            self.give_up(mount, f"another run is writing, and {why}")
+
+    def _handle_answer(self, mount: Mount, answer: bytes) -> None:
+        try:
+            outcome = frames.unpack_answer(answer)
+        except ValueError as error:
+            return self.give_up(mount, f"its worker's answer makes no sense: {error}")
+        elsewhere = conditions.led_elsewhere(mount, outcome)
+        if outcome.busy:
+            self._others.reload()
+            self._held[mount.mount_id] = mount
+        elif outcome.exception:
+            self.give_up(mount, conditions.exception_words(outcome))
+        elif outcome.unremembered:
+            self._remark(mount, f"the file could not be remembered: {text.error_words(outcome.errno or 0)}")
+        elif outcome.not_owner:
+            self._enter(
+                mount, Condition.OK, "not written: refused, and this process cannot act as the owner", outcome=outcome
+            )
+        elif elsewhere is not None:
+            self.give_up(mount, elsewhere.value)
+        else:
+            self._enter(mount, *conditions.classify_write(outcome), outcome=outcome)
+
+    def _time_out(self, mount: Mount, event: workers.TimedOut) -> None:
+        self._book.killed.append((event.pid, mount))
+        outcome, timeout = frames.unpack_progress(event.progress), self._timeouts.of(mount)
+        detail = f"after {text.seconds_words(timeout)} at {conditions.step_word(outcome.step)}"
+        self._enter(mount, Condition.TIMED_OUT, detail, outcome, _Hang(event.waited, event.pid, after=timeout))
+
+    def _remark(self, mount: Mount, why: str) -> None:
+        self._book.notes.append(f"nothing is written to {text.printable(mount.mount_point)}: {why}")
+
+    def _enter(
+        self,
+        mount: Mount,
+        condition: Condition,
+        detail: str,
+        outcome: Optional[Outcome] = None,
+        hang: Optional[_Hang] = None,
+    ) -> None:
+        """Put the result of writing into the finding of reading. The detail of OK is a remark."""
+        finding = self._book.of(mount)
+        if finding.outcome is None:
+            return
+        read = finding.outcome if outcome is None else _joined(finding.outcome, outcome)
+        remarks = finding.remarks
+        if condition is Condition.OK and detail:
+            remarks, detail = (*remarks, detail), ""
+        finding = Finding(mount.mount_point, mount, condition, detail, read, read.latency, remarks=remarks)
+        if hang is not None:
+            finding = dataclasses.replace(
+                finding,
+                latency=hang.seconds,
+                stuck_pid=hang.pid,
+                stuck_since=Boottime(boottime() - hang.seconds),
+                since=hang.since,
+                after=hang.after,
+            )
+        self._book.enter(mount, finding)
+
+
+class _Hang(NamedTuple):
+    """A process that has been writing for so many ``seconds``. ``since`` and ``after`` are those of
+    a :class:`~check_mounts.model.Finding`."""
+
+    seconds: float
+    pid: int
+    since: Optional[Boottime] = None
+    after: Optional[float] = None
+
+
+def _joined(read: Outcome, written: Outcome) -> Outcome:
+    """The outcome of the reading steps with that of the writing ones."""
+    failed = written if written.step is not None and written.step.writes else read
+    return dataclasses.replace(
+        read,
+        step=failed.step,
+        errno=failed.errno,
+        seconds=(*read.seconds[: Step.READ], *written.seconds[Step.READ :]),
+        errnos=(*read.errnos[: Step.READ], *written.errnos[Step.READ :]),
+        acted_as=written.acted_as if written.acted_as is not None else read.acted_as,
+    )

@@ -1,0 +1,1 @@
+"""Judged -> text for people, monitoring servers and programs."""

@@ -1,0 +1,277 @@
+"""Judged -> reports for cores like Nagios. The only module that imports nagiosplugin; it is loaded
+after the probes have been forked.
+
+The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
+ends a run with SIGALRM, which does not end a wait in the kernel, and discards all measurements.
+Three of its habits are replaced on purpose:
+
+- UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
+- it sorts perfdata by label, which would scatter the summary among the mounts: the order of the
+  resource is kept;
+- a ``'`` or ``=`` in a label raises: labels are escaped before they get there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Optional
+
+import nagiosplugin
+
+from check_mounts import filesystems, text
+from check_mounts.judging import policy as policies
+from check_mounts.judging.policy import Judged, Judgement, Policy
+from check_mounts.judging.thresholds import Capacity, Range
+from check_mounts.model import Finding, State
+from check_mounts.outcome import Step
+from check_mounts.report import parts, summary
+from check_mounts.report.parts import Detail, Number, Report, Worth
+
+_STATES = {
+    State.OK: nagiosplugin.Ok,
+    State.WARNING: nagiosplugin.Warn,
+    State.CRITICAL: nagiosplugin.Critical,
+    State.UNKNOWN: nagiosplugin.Unknown,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Presentation:
+    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none,
+    ``max_output`` in bytes (0: no limit)."""
+
+    verbosity: int = 0
+    perfdata: str = "summary"
+    max_output: int = 0
+    encoding: str = "utf-8"
+
+
+class Mounts(nagiosplugin.Resource):
+    """All metrics: counts and times first, then each mount."""
+
+    def __init__(self, judged: Judged) -> None:
+        self.judged = judged
+
+    def probe(self) -> Iterator[nagiosplugin.Metric]:
+        """The metrics in the order in which perfdata names them."""
+        judgements = self.judged.judgements
+        for name, number in summary.counts(judgements):
+            yield nagiosplugin.Metric(name, str(number), context="summary")
+        yield nagiosplugin.Metric("time", f"{self.judged.survey.duration:.3f}", "s", context="summary")
+        yield nagiosplugin.Metric("slowest", f"{summary.slowest(judgements):.3f}", "s", context="summary")
+        for judgement in judgements:
+            yield nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
+
+
+class _Numbers(nagiosplugin.Context):
+    """Perfdata in the order of the metrics."""
+
+    def __init__(self, name: str, worth: Worth, items: list[Number]) -> None:
+        super().__init__(name)
+        self._worth = worth
+        self._items = items
+
+    def _emit(self, name: str, value: str, unit: str, *limits: object) -> nagiosplugin.Performance:
+        """``limits``: warning, critical, min, max."""
+        performance = nagiosplugin.Performance(name, value, unit, *limits)
+        self._items.append(Number(str(performance), self._worth))
+        return performance
+
+
+def _specs(*limits: Optional[Range]) -> tuple[str, ...]:
+    return tuple("" if limit is None else limit.spec for limit in limits)
+
+
+class SummaryContext(_Numbers):
+    """Counts and times, for perfdata only: always OK. The thresholds are for latencies, so only a
+    latency carries them."""
+
+    def __init__(self, wanted: bool, policy: Policy, items: list[Number]) -> None:
+        super().__init__("summary", Worth.COUNT, items)
+        self._wanted = wanted
+        self._limits = _specs(policy.warning, policy.critical)
+
+    def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
+        """``timed_out=2``, ``slowest=0.012s;1;5``."""
+        limits = self._limits if metric.name == "slowest" else ()
+        return self._emit(metric.name, metric.value, metric.uom or "", *limits) if self._wanted else None
+
+
+class MountContext(_Numbers):
+    """Mounts, in the states that the policy gives them. ``wanted`` is Presentation's perfdata."""
+
+    def __init__(self, wanted: str, policy: Policy, items: list[Number]) -> None:
+        super().__init__("mount", Worth.LATENCY, items)
+        self._wanted = wanted
+        self._policy = policy
+        self._counted: set[tuple[int, int]] = set()
+        self._told: set[bytes] = set()
+
+    def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
+        """The judgement as the library's result."""
+        judgement: Judgement = metric.value
+        return nagiosplugin.Result(_STATES[judgement.state], summary.line(judgement), metric)
+
+    def performance(
+        self, metric: nagiosplugin.Metric, resource: Optional[Mounts] = None
+    ) -> Optional[nagiosplugin.Performance]:
+        """``'/home'=0.000123s``; a mount that was not probed has no latency. That of a mount that
+        hangs is how long the probe has waited."""
+        judgement: Judgement = metric.value
+        finding = judgement.finding
+        if self._wanted == "none" or not judgement.is_counted:
+            return None
+        if finding.mount_point in self._told:  # a label occurs once; of two findings the worse comes first
+            return None
+        if finding.outcome is not None or finding.latency is not None:
+            self._told.add(finding.mount_point)
+        policy = self._policy.of(finding.mount_point)
+        whole = None
+        if self._wanted != "summary" and finding.latency is not None:
+            whole = self._emit(metric.name, f"{finding.latency:.6f}", "s", *_specs(policy.warning, policy.critical))
+        if self._wanted == "steps" and finding.outcome is not None:
+            for step, seconds in zip(Step, finding.outcome.seconds):
+                if seconds is not None:
+                    limits = _specs(policy.step_warning.get(step), policy.step_critical.get(step))
+                    self._emit(f"{metric.name} {step.word}", f"{seconds:.6f}", "s", *limits)
+        return self._usage(metric.name, finding, policy) or whole
+
+    def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
+        """``'/home used'=123B;900;950;0;1000``: once for each superblock that has thresholds."""
+        usage = None if finding.outcome is None else finding.outcome.usage
+        if (
+            usage is None
+            or finding.mount is None
+            or finding.mount.device in self._counted
+            or not filesystems.fills_up(finding.mount)
+        ):
+            return None
+        performance = None
+        space, inodes = usage.space, usage.inode_counts
+        if space is not None and (policy.usage_warning or policy.usage_critical):
+            used, total = space[0], sum(space)
+            limits = [
+                _amount(limit, total, usage.most_available) for limit in (policy.usage_warning, policy.usage_critical)
+            ]
+            performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
+        if inodes is not None and (policy.inodes_warning or policy.inodes_critical):
+            used, total = inodes[0], sum(inodes)
+            limits = [_amount(limit, total, total) for limit in (policy.inodes_warning, policy.inodes_critical)]
+            performance = self._emit(f"{name} inodes", str(used), "", *limits, 0, total)
+        if performance is not None:
+            self._counted.add(finding.mount.device)
+        return performance
+
+
+def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
+    """A limit in the form of perfdata: the amount in use above which it alerts. It is empty where a
+    limit cannot be written like that."""
+    if limit is None or limit.range.inverted or not policies.is_for(limit, most):
+        return ""
+    start, end = limit.range.start, limit.range.end
+    if limit.kind == "percent" and start <= 0 and end < math.inf:
+        return str(int(total * end / 100))
+    if limit.kind == "free" and end == math.inf:
+        return str(max(0, int(total - start)))
+    return ""
+
+
+class WorstFirst(nagiosplugin.Results):
+    """Results whose overall state is the policy's: CRITICAL > UNKNOWN > WARNING > OK."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+
+    @property
+    def most_significant_state(self) -> nagiosplugin.state.ServiceState:
+        """The state of the whole check."""
+        return _STATES[self._state]
+
+
+class MountsSummary(nagiosplugin.Summary):
+    """The status line."""
+
+    def __init__(self, judged: Judged) -> None:
+        self._judged = judged
+
+    def ok(self, results: nagiosplugin.Results) -> str:
+        """``42 mounts checked in 0.1 s``."""
+        return summary.headline(self._judged)
+
+    problem = ok
+
+    def empty(self) -> str:
+        """The same without any mount."""
+        return summary.headline(self._judged)
+
+    def verbose(self, results: nagiosplugin.Results) -> list[str]:
+        """Nothing: the lines below the status line are parts of the report."""
+        return []
+
+
+# The other numbers of a mount. Their names follow the mount point in a label, after a blank.
+_ASPECTS = (*(step.word for step in Step), "used", "inodes")
+_ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
+
+
+def label(mount_point: bytes) -> str:
+    """A mount point as a label of perfdata. It differs from that of every other mount point, and
+    from the labels of all other numbers.
+
+    The guidelines forbid ``=`` and allow a quote only if it is doubled, which Icinga 2 does not
+    undo. Icinga 2 takes ``::`` for the end of a name by check_multi, and puts that name before the
+    labels that follow. All three are escaped as in mountinfo, and so is the blank in a mount point
+    such as ``/x used``, whose label would be that of the usage of ``/x``."""
+    shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
+    return _ASPECT.sub(r"\\040", shown)
+
+
+def report(judged: Judged, presentation: Presentation, per_mount: bool = False) -> Report:
+    """The report on all mounts. ``per_mount``: it ends with a row for each mount."""
+    judgements, policy = judged.judgements, judged.policy
+    items: list[Number] = []
+    check = nagiosplugin.Check(
+        Mounts(judged),
+        SummaryContext(presentation.perfdata != "none", policy, items),
+        MountContext(presentation.perfdata, policy, items),
+        MountsSummary(judged),
+        WorstFirst(judged.state),
+    )
+    check()
+    lines = summary.details(judged, presentation.verbosity)
+    if per_mount:
+        lines += [
+            _row(judgement, _own_report(judgement, policy, presentation), presentation)
+            for judgement in policies.worst_of_each(judgements).values()
+        ]
+    return dataclasses.replace(summary.report(judged), headline=check.summary_str, perfdata=items, lines=lines)
+
+
+def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
+    """A report on each mount point, as a service of its own, the worst first."""
+    return [
+        _own_report(judgement, judged.policy, presentation)
+        for judgement in policies.worst_of_each(judged.judgements).values()
+    ]
+
+
+def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation) -> Report:
+    """The report on a mount as a service of its own."""
+    items: list[Number] = []
+    # The latency is of interest there; counts of a single mount are not.
+    wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
+    point = judgement.finding.mount_point
+    MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
+    lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, presentation.verbosity)]
+    return Report(judgement.state, summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
+
+
+def _row(judgement: Judgement, own: Report, presentation: Presentation) -> Detail:
+    """``/home<TAB>2<TAB>MOUNTS CRITICAL - ...``, for scripts. Names are printed without tabs."""
+    first = parts.fitted(own, presentation.max_output, presentation.encoding).first_line
+    words = (text.printable(judgement.finding.mount_point), str(judgement.state.value), first)
+    return Detail("\t".join(words), Worth.REST if judgement.state is State.OK else Worth.FAILED)

@@ -1,0 +1,316 @@
+"""Judgements -> words for people: the status line and the lines of -v. Pure text, shared by all
+outputs.
+
+The status line names the worst first and stays readable with hundreds of failures: more than a few
+are grouped by the file server that their sources name."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional
+
+from check_mounts import filesystems, meaning, selection, text
+from check_mounts.judging.policy import Judged, Judgement, bad_lines
+from check_mounts.model import Condition, Mount, State, Survey
+from check_mounts.outcome import Outcome, Step
+from check_mounts.report.parts import Detail, Failure, Report, Worth
+
+# More failures than this are grouped; more groups than this are counted.
+_NAMED = 5
+_MOST_GROUPS = 6
+_EXAMPLES = 3
+_REASONS = 2
+_BOUNDS = 2
+_NAME_WIDTH = 120
+_EXAMPLE_WIDTH = 60
+
+
+def described(mount: Mount) -> str:
+    """``/home (nfs4 filer1:/export/home)``."""
+    source = filesystems.source_words(mount.source, mount.fs_type)
+    return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {source})"
+
+
+def line(judgement: Judgement) -> str:
+    """One finding in full: mount point, type, source and words about its condition."""
+    finding = judgement.finding
+    if finding.mount is not None:
+        return f"{described(finding.mount)} {judgement.words}"
+    if not finding.is_mount:
+        return finding.detail
+    return f"{text.printable(finding.mount_point)} {judgement.words}"
+
+
+def _short_line(judgement: Judgement) -> str:
+    """The same for the status line: names that are too long lose their middle; -v prints them in
+    full."""
+    finding = judgement.finding
+    if finding.mount is None:
+        return text.clipped(line(judgement), 2 * _NAME_WIDTH)
+    mount = finding.mount
+    point = text.clipped(text.printable(mount.mount_point), _NAME_WIDTH)
+    source = text.clipped(filesystems.source_words(mount.source, mount.fs_type), _NAME_WIDTH)
+    kind = text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)
+    return f"{point} ({kind} {source}) {text.clipped(judgement.words, 2 * _NAME_WIDTH)}"
+
+
+def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """All mounts except shadowed ones: those that a path leads to, or should lead to."""
+    return [judgement for judgement in judgements if judgement.is_counted]
+
+
+def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """The judgements that are not OK, the worst first, including lines that make no sense."""
+    return [judgement for judgement in judgements if judgement.state is not State.OK]
+
+
+def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """The mounts that are not OK."""
+    return [judgement for judgement in failed(judgements) if judgement.finding.is_mount]
+
+
+def headline(judged: Judged) -> str:
+    """``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``: the status
+    line without the failures."""
+    survey, judgements = judged.survey, judged.judgements
+    total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
+    cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
+    lines = bad_lines(judgements)
+    also = (f", {text.counted(lines, 'line')} not understood" if lines else "") + _too_small_words(judgements)
+    if bad:
+        return f"{cut}{bad} of {max(total, bad)} mounts failed{also}"
+    if total == 0:
+        return (
+            f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
+        )
+    return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s{also}"
+
+
+def _too_small_words(judgements: Iterable[Judgement]) -> str:
+    """``, 3 too small for '10GiB:'``: mounts that were not judged by a bound are at least counted.
+    -v names them."""
+    numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
+    if len(numbers) > _BOUNDS:
+        return f", {sum(bool(judgement.too_small) for judgement in judgements)} too small for their bounds"
+    return "".join(f", {number} too small for {bound}" for bound, number in numbers.items())
+
+
+def report(judged: Judged) -> Report:
+    """The status line, with which every output begins."""
+    items = _failure_items(judged.judgements)
+    named, rest = items[:_MOST_GROUPS], items[_MOST_GROUPS:]
+    return Report(judged.state, headline(judged), named, sum(item.stands_for for item in rest))
+
+
+def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
+    """All failures: a few by name, many in groups. Lines of files are not mounts, so they have
+    groups of their own."""
+    bad = failed(judgements)
+    many = {True: len(failed_mounts(bad)) > _NAMED, False: len(bad) > _NAMED}
+    groups: dict[tuple[object, ...], list[Judgement]] = {}
+    for position, judgement in enumerate(bad):
+        grouped = many[judgement.finding.is_mount]
+        alike = (
+            judgement.condition,
+            _is_unanswered(judgement),
+            judgement.finding.mount is None,
+            _group(judgement),
+        )
+        key: tuple[object, ...] = alike if grouped else (position,)
+        groups.setdefault((judgement.state.rank, *key), []).append(judgement)
+    totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
+    ordered = sorted(
+        groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members))
+    )
+    return [Failure(_group_line(members, totals), len(members)) for members in ordered]
+
+
+def _is_unanswered(judgement: Judgement) -> bool:
+    """Whether its probe was under way when the run ended."""
+    outcome = judgement.finding.outcome
+    return (
+        judgement.condition is Condition.UNPROBED
+        and outcome is not None
+        and outcome.errno is None
+        and outcome.step is not None
+    )
+
+
+class _Origin(NamedTuple):
+    """Where a failure comes from: ``mounts of filer1``, ``xfs mounts``, ``lines of /etc/fstab``."""
+
+    words: str
+    is_server: bool = False
+
+
+_MOUNTS = _Origin("mounts")
+
+
+def _origin(judgement: Judgement) -> _Origin:
+    finding = judgement.finding
+    if not finding.is_mount:
+        if finding.line is None:  # neither a mount nor a line: it has no group
+            return _Origin(finding.detail)
+        return _Origin(f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}")
+    mount = finding.mount
+    if mount is None:
+        return _MOUNTS
+    server = selection.server(mount)
+    if server is not None:
+        return _Origin(f"mounts of {text.clipped(text.printable(server), _EXAMPLE_WIDTH)}", is_server=True)
+    return _Origin(f"{text.clipped(text.printable(mount.fs_type), _EXAMPLE_WIDTH)} mounts")
+
+
+def _group(judgement: Judgement) -> _Origin:
+    """The origin by which failures are grouped. For mounts that were never probed the server does
+    not matter."""
+    finding = judgement.finding
+    unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
+    return _MOUNTS if unasked else _origin(judgement)
+
+
+def _group_line(members: Sequence[Judgement], totals: Mapping[_Origin, int]) -> str:
+    if len(members) == 1:
+        return _short_line(members[0])
+    origin = _group(members[0])
+    dots = ", ..." if len(members) > _EXAMPLES else ""
+    lines = [member.finding.line for member in members if member.finding.line is not None]
+    if lines:
+        numbers = ", ".join(str(line.number) for line in lines[:_EXAMPLES])
+        return f"{len(lines)} {origin.words} make no sense ({numbers}{dots})"
+    names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
+    every = "all " if origin.is_server and len(members) == totals[origin] else ""
+    common = text.clipped(_common_words(members), 2 * _NAME_WIDTH)
+    return f"{every}{len(members)} {origin.words} {common} ({', '.join(names)}{dots})"
+
+
+def _common_words(members: Sequence[Judgement]) -> str:
+    """What the members have in common: their condition, since when, and the reasons."""
+    words = members[0].words
+    if all(member.words == words for member in members):
+        return words
+    if _is_unanswered(members[0]):  # the probe of each was under way for a time of its own
+        return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
+    said = members[0].condition.words + _since_words(members)
+    hung = members[0].condition is Condition.TIMED_OUT
+    reasons = collections.Counter(filter(None, map(_reason, members)))
+    # Where each member has a reason of its own, -v prints them. Why mounts hang is too important
+    # for that.
+    shown = [(reason, count) for reason, count in reasons.most_common(_REASONS) if hung or count > 1]
+    if not shown:
+        return said
+    more = ", and others" if len(reasons) > len(shown) else ""
+    alone = len(reasons) == 1
+    return f"{said}: " + ", ".join(reason if alone else f"{reason} ({count})" for reason, count in shown) + more
+
+
+def _since_words(members: Sequence[Judgement]) -> str:
+    moments = [None if member.finding.since is None else text.moment(member.finding.since) for member in members]
+    known = sorted(filter(None, moments))
+    if not known:
+        return ""
+    return f" since {known[0]}" if len(set(moments)) == 1 else f", the first since {known[0]}"
+
+
+def _reason(member: Judgement) -> str:
+    finding = member.finding
+    if member.condition is Condition.TIMED_OUT:
+        return finding.diagnosis
+    if member.condition is not finding.condition:  # slow, full: the numbers differ for each
+        return ""
+    return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
+
+
+def unremembered(survey: Survey) -> Optional[str]:
+    """Why stuck probes are not remembered, as a message; None where they are."""
+    return f"stuck probes are not remembered: {survey.unremembered}" if survey.unremembered else None
+
+
+def notes(survey: Survey) -> list[str]:
+    """The survey's notes, in the order in which they are printed."""
+    without_memory = unremembered(survey)
+    return [*([without_memory] if without_memory else []), *survey.notes]
+
+
+def details(judged: Judged, verbosity: int) -> list[Detail]:
+    """The lines below the status line: mounts that are not OK or have remarks (1), all mounts (2),
+    all steps and the mounts that were left out (3)."""
+    survey = judged.survey
+    lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
+    for judgement in judged.judgements:
+        plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
+        if verbosity >= (2 if plain else 1):
+            bad, head = judgement.state is not State.OK, len(lines)
+            lines.append(Detail(f"{judgement.state.name}: {line(judgement)}", Worth.FAILED if bad else Worth.REST))
+            worth = Worth.ABOUT_FAILED if bad else Worth.REST
+            lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, verbosity))
+    if verbosity >= 3:
+        lines.extend(
+            Detail(f"left out: {described(out.mount)}: {selection.why_left_out(out)}", Worth.REST)
+            for out in survey.left_out
+        )
+    if verbosity >= 1:
+        lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
+        lines.extend(Detail(f"not compared: {words}", Worth.REST) for words in survey.uncompared)
+    return lines
+
+
+def below(judgement: Judgement, verbosity: int) -> list[str]:
+    """The lines about one mount: its remarks (1), all steps (3)."""
+    remarks = list(judgement.finding.remarks) if verbosity >= 1 else []
+    return [*remarks, *(_steps(judgement.finding.outcome) if verbosity >= 3 else [])]
+
+
+_REFUSED = ", refused, and this process cannot act as the owner"
+
+
+def _steps(outcome: Optional[Outcome]) -> list[str]:
+    if outcome is None:
+        return []
+    lines = []
+    for step in Step:
+        seconds = outcome.seconds[step - 1]
+        if seconds is None and outcome.step is not step:
+            continue
+        took = "no answer" if seconds is None else f"{seconds:.6f} s"
+        number = outcome.error_of(step)
+        error = "" if number is None else f", {text.error_words(number)}"
+        acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
+        refused = _REFUSED if step is Step.READ and outcome.not_owner else ""
+        if step is Step.READ and outcome.alone:
+            refused = ", though its owner was refused"
+        lines.append(f"{step.word}: {took}{acting}{refused}{error}")
+    if outcome.mode is not None:
+        lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
+    return lines
+
+
+def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
+    """The number of mounts in each condition; ``mounts`` counts all that are not shadowed."""
+    numbers = dict.fromkeys(Condition, 0)
+    for judgement in judgements:
+        numbers[judgement.condition] += judgement.finding.is_mount
+    return [
+        ("mounts", len(relevant(judgements))),
+        *((condition.identifier, numbers[condition]) for condition in Condition),
+    ]
+
+
+def slowest(judgements: Iterable[Judgement]) -> float:
+    """The longest latency of a mount that answered, in seconds; 0 if none did."""
+    answered = (judgement.finding for judgement in judgements if meaning.of(judgement.condition).timed)
+    return max((finding.latency or 0.0 for finding in answered), default=0.0)
+
+
+def plain_report(judged: Judged, error: Exception) -> Report:
+    """The verdict alone, at least UNKNOWN, with the reason why the report failed: the measurements
+    must not be lost with it."""
+    plain = report(judged)
+    why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
+    return dataclasses.replace(
+        plain,
+        state=max(plain.state, State.UNKNOWN, key=lambda state: state.rank),
+        failures=[*plain.failures, Failure(why, 0)],
+    )

@@ -1,0 +1,204 @@
+"""Directories that must be ours alone, and the daemon's lock in one.
+
+Import budget: ``fcntl``, ``os``, ``stat``; ctypes through syscalls. A user who could write to one
+of them could hide a hung mount, or have root write where it did not mean to."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import Optional
+
+from check_mounts.system import walk
+
+
+class Unusable(Exception):
+    """Why a directory cannot be used."""
+
+
+def default_directory() -> str:
+    """The directory in which stuck probes are remembered unless an option names another.
+
+    ``/run/check_mounts`` for root; else below ``$XDG_RUNTIME_DIR``, which the login manager makes
+    for its user alone; else a directory of our own in /tmp."""
+    if os.geteuid() == 0:
+        return "/run/check_mounts"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return f"{runtime}/check_mounts" if runtime.startswith("/") else own_in_tmp()
+
+
+def own_in_tmp() -> str:
+    """The name of a directory of the caller's own in /tmp."""
+    return f"/tmp/check_mounts-{os.geteuid()}"
+
+
+def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
+    """Open a directory of ours; make it with ``mode`` if it does not exist. Raises Unusable.
+
+    No symbolic link is followed: it could lead to a mount that hangs, which the text of the path
+    does not tell. ``rooted``: no other user may be able to replace the directory, either."""
+    parent, _, name = path.rstrip("/").rpartition("/")
+    if not name:
+        raise Unusable("the root directory cannot be private")
+    try:
+        above = walk.open_without_symlinks(os.fsencode(parent or "/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if rooted:
+                _check_above(os.fstat(above))
+            try:
+                os.mkdir(name, mode, dir_fd=above)
+            except FileExistsError:
+                pass
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except NotADirectoryError:
+            link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+            raise Unusable("it is a symbolic link" if link else "it is not a directory") from None
+        finally:
+            os.close(above)
+    except OSError as error:
+        raise Unusable("a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)) from None
+    status = os.fstat(fd)
+    why = None
+    if status.st_uid != os.geteuid():
+        why = f"it belongs to uid {status.st_uid}"
+    elif status.st_mode & 0o022:
+        why = f"mode {stat.S_IMODE(status.st_mode):04o} lets others write to it"
+    if why is not None:
+        os.close(fd)
+        raise Unusable(why)
+    return fd
+
+
+def _check_above(status: os.stat_result) -> None:
+    """Raises Unusable where another user may rename what is in this directory. In a sticky
+    directory that belongs to us or root he may not."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise Unusable(f"the directory above belongs to uid {status.st_uid}")
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others replace it")
+
+
+def beginning(directory: int, name: str, size: int = 512) -> bytes:
+    """The first bytes of a regular file in a directory; empty where no file has that name. Raises
+    Unusable.
+
+    We look at its type before we open it: a device's driver decides what an open does."""
+    try:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            mode = os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+        if not stat.S_ISREG(mode):
+            raise Unusable("it is a symbolic link" if stat.S_ISLNK(mode) else "it is not a regular file")
+        # O_NONBLOCK: where others may write, it could have become a FIFO by now.
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return os.read(fd, size)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise Unusable(str(error.strerror)) from None
+
+
+class Held(Exception):
+    """Another process holds the lock: ``pid``, 0 where that is not known."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"pid {pid}")
+        self.pid = pid
+
+
+def _held(fd: int) -> Held:
+    words = os.pread(fd, 20, 0).strip()
+    return Held(int(words) if words.isdigit() else 0)
+
+
+def check_unlocked(name: str, directory: int) -> None:
+    """Raises Held where a process that may write to a file has an exclusive lock on it, and OSError
+    where the file cannot be opened.
+
+    A shared lock, which every reader may take, does not count: it does not keep others from taking
+    one, too."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise _held(fd) from None
+    finally:
+        os.close(fd)
+
+
+class Lock:
+    """A file that holds our process ID and that one process at a time can lock.
+
+    It is a record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was
+    forked from it does not keep it, and the kernel gives it back however the process ends. Only our
+    user can open the file: a user who can read it could take a shared lock on it, and so keep us
+    from ours."""
+
+    def __init__(self, name: str, directory: int) -> None:
+        """Raises Held, OSError."""
+        self._name, self._directory = name, directory
+        self._fd = -1
+        while self._fd < 0:
+            self._fd = self._take()
+        try:
+            os.fchmod(self._fd, 0o600)  # whatever file was there before
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:  # a full disk: the next attempt needs a descriptor again
+            os.close(self._fd)
+            raise
+
+    def _take(self) -> int:
+        """Open and lock the file; -1 where its last owner has removed it meanwhile."""
+        fd = os.open(
+            self._name,
+            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            0o600,
+            dir_fd=self._directory,
+        )
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            held = _held(fd)
+            os.close(fd)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise held from None
+        if self._is_there(fd):
+            return fd
+        os.close(fd)
+        return -1
+
+    def _is_there(self, fd: int) -> bool:
+        """Whether others still find this file by its name."""
+        try:
+            current: Optional[int] = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
+        except OSError:
+            current = None
+        return current == os.fstat(fd).st_ino
+
+    @property
+    def holds(self) -> bool:
+        """Whether the lock still keeps others out: the file was not removed, and neither was its
+        directory."""
+        return self._is_there(self._fd)
+
+    def close(self) -> None:
+        """Remove the file, if the name still leads to it, and release the lock."""
+        try:
+            if self.holds:
+                os.unlink(self._name, dir_fd=self._directory)
+        except OSError:
+            pass
+        os.close(self._fd)

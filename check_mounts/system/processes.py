@@ -1,0 +1,124 @@
+"""This process and others, as procfs and the kernel know them: names, ends, and when they started.
+
+Import budget: ``os``; ctypes through syscalls. Of other processes only ``stat`` is read, which
+waits for nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Optional
+
+from check_mounts.system import syscalls
+
+_SIGKILL = 9  # signal would import enum
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; end at once where the parent is gone
+    already.
+
+    This must be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
+    prctl(2))."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
+    except OSError:
+        pass  # only a filter refuses it: then we must end by ourselves when the parent is killed
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def survive_shutdown() -> None:
+    """Have systemd spare this process when it ends all others at the end of a shutdown. It does so
+    for processes of root, by their real uid.
+
+    A process that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s
+    after SIGTERM and 90 s after SIGKILL. It does not wait where ``argv[0]`` begins with `@`
+    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). Nothing
+    changes for a process that is not stuck: it ends with its parent. Best effort: without /proc the
+    command line stays as it is."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0
+            # where the kernel does not say.
+            arg_start = int(file.read().rpartition(b")")[2].split()[48 - 3])
+        # Not through a pointer: where the address cannot be written this call fails, and a pointer
+        # would end the process.
+        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            if arg_start:
+                os.pwrite(memory, b"@", arg_start)
+        finally:
+            os.close(memory)
+    except (OSError, ValueError, IndexError, OverflowError):
+        pass
+
+
+def unreaped(pids: Iterable[int]) -> list[int]:
+    """Reap the children that have ended; return the others."""
+    return [pid for pid in pids if not reaped(pid)]
+
+
+def reaped(pid: int) -> bool:
+    """Reap a child if it has ended; return whether it has.
+
+    This child and no other: waitpid(-1) would also reap the workers of the pools."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # our caller has SIGCHLD ignored: the kernel reaps
+        return True
+    except OSError:  # it can still be reaped
+        return False
+
+
+def kill(pid: int) -> None:
+    """Send SIGKILL to a child that is not reaped yet, so that the pid is still its own, and do not
+    wait. It may have ended already, or have become a user whom we may not kill (EPERM)."""
+    try:
+        os.kill(pid, _SIGKILL)
+    except OSError:
+        pass
+
+
+def process_start(pid: int) -> Optional[int]:
+    """When a process started, in clock ticks after boot; None for one that has ended or is a
+    zombie."""
+    fields = _stat_fields(pid)
+    return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether a process runs, or waits for a processor and nothing else."""
+    return _stat_fields(pid)[:1] == [b"R"]
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the state on; empty where the process does not exist.
+
+    Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock
+    (proc_pid_stat(5) is safe)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        data = os.read(fd, 4096)
+    except OSError:  # ESRCH: it ended between the two calls
+        return []
+    finally:
+        os.close(fd)
+    # The second field is the name in parentheses, which may hold spaces and parentheses.
+    return data[data.rfind(b")") + 1 :].split()
+
+
+def here() -> str:
+    """The boot and the pid namespace, in which a pid means something. In another namespace (of a
+    container that shares the directory) it belongs to another process."""
+    try:
+        with open(
+            "/proc/sys/kernel/random/boot_id", "rb"
+        ) as file:  # as text it would need a codec that has to be loaded
+            boot = (file.read() or b"").decode("ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except (OSError, ValueError):
+        return "- -"

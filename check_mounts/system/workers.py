@@ -1,0 +1,386 @@
+"""An elastic pool of forked workers that can be killed and given up. It knows nothing of mounts.
+
+Import budget: ``os``, ``select``; what crew, desks, forked and pending need.
+
+Requests are numbers in one pipe that all workers read from, so whichever worker is free takes the
+next, and a worker that hangs holds up nothing but its own request. Before a worker begins, it notes
+in shared memory what it took and when; answers come back through a pipe of its own, whose end of
+file is its death. The pool starts with one worker per core. When work waits and no worker has
+answered for a while, it doubles: a healthy system costs two forks, and hundreds of hung requests
+are waited for at the same time.
+
+Invariants:
+
+- The parent never blocks on a worker: it polls with a timeout, writes without blocking, reaps with
+  WNOHANG.
+- What has arrived is read before a timeout is declared, and time counts from when the worker began
+  until it has its answer: a late parent, a busy machine or SIGSTOP does not make a request time
+  out, although the worker may wait for room in its pipe by then.
+- What a worker notes of itself is believed for one timeout only, since a user may tamper with a
+  worker that acts as him: its time is up that long after the parent saw it at a request, whatever
+  it notes. Each frame that it writes must answer an open request, or it is killed.
+- Only own children that are not reaped yet are killed: until then their pid cannot belong to
+  another process.
+- A system call of the parent that fails (no memory, a filter, no right to kill a worker that has
+  become a user) costs no answer: what has come is kept, and the rest is tried again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+from typing import Optional, Union
+
+from check_mounts.clocks import PAST, Monotonic, after, monotonic
+from check_mounts.system import pending, signals
+from check_mounts.system.crew import Crew, Worker
+from check_mounts.system.desks import ANSWERING, NOTHING_NOTED, Desks
+from check_mounts.system.forked import HEAD, Handler, Life
+
+# How long no worker may have answered, while work waits, before the pool doubles.
+PATIENCE = 0.02
+# It also doubles where the workers that answer would need longer than this for the requests that
+# wait, or than that part of the timeout: behind many slow mounts a hung one must still be found in
+# time.
+_HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
+# How much more time a worker has that notes that it has an answer: it may lose the processor before
+# it has written the answer.
+_TO_WRITE = pending.LOST_AFTER
+# The longest time between two looks at all workers.
+_LOOK = 60.0
+
+# An owner whose pool has no other deadline gives it one this many seconds after a request's
+# timeout: the timeout counts from when a worker begins, and none begins where no process can be
+# started.
+TO_BEGIN = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A worker has served a request."""
+
+    key: int
+    answer: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedOut:
+    """A worker did not answer in time and got SIGKILL, which it may not heed. ``progress`` is what
+    it noted last (PROGRESS_SIZE bytes, zeroes where it noted nothing)."""
+
+    key: int
+    pid: int
+    waited: float
+    progress: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Died:
+    """A worker ended without an answer, or answered nonsense and was killed. ``pid`` is None where
+    the pool cannot say which."""
+
+    key: int
+    pid: Optional[int]
+    progress: bytes
+
+
+Event = Union[Answered, TimedOut, Died]
+
+
+class _Pace:
+    """How quickly answers have come since the last look, and from when on the pool may double."""
+
+    def __init__(self, timeout: float) -> None:
+        self._horizon = min(_HORIZON, timeout * _PART_OF_TIMEOUT)
+        self.answers = 0
+        self.looked = PAST
+        self.grow_at = PAST
+
+    def wait(self) -> None:
+        """Let the pool double again only after PATIENCE."""
+        self.grow_at = after(PATIENCE)
+
+    def is_too_slow(self, waiting: int, now: float) -> bool:
+        """Whether the requests that wait would take too long at the pace since the last look."""
+        elapsed = now - self.looked
+        return elapsed >= PATIENCE / 2 and waiting * elapsed > self.answers * self._horizon
+
+    def begin(self, now: Monotonic) -> None:
+        """Count anew."""
+        self.looked, self.answers = now, 0
+
+
+class Pool:
+    """The pool. ``timeout`` in seconds is what one request may take; ``answer_size`` in bytes is
+    less than PIPE_BUF.
+
+    ``wake_fd``: a descriptor whose readability ends a wait early (the wake-up pipe of signals).
+    ``groups``: supplementary groups of the workers. No more than ``max_workers`` processes exist at
+    any time, those given up and still stuck included."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        answer_size: int,
+        timeout: float,
+        max_workers: int,
+        wake_fd: Optional[int] = None,
+        groups: Optional[tuple[int, ...]] = None,
+    ) -> None:
+        """Raises OSError. Then nothing is left open, for a daemon tries again."""
+        self._frame_size = HEAD.size + answer_size
+        self._timeout = timeout
+        self._desks = Desks(max_workers)
+        self._pending = pending.Pending()
+        try:
+            life = Life(handler, self._desks, self._pending.request_fd, os.getpid(), groups)
+            self._crew = Crew(life, max_workers, wake_fd)
+        except BaseException:
+            self._pending.close()
+            raise
+        self._events: list[Event] = []  # not handed out yet: an error in between must not lose them
+        self._pace = _Pace(timeout)
+        self._look_at = PAST
+        self._cores = _cores()
+
+    # -- what the owner of the pool does with it
+
+    def submit(self, key: int, timeout: Optional[float] = None) -> None:
+        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with its event.
+        ``timeout``: another one than the pool's, in seconds."""
+        self._pending.add(key, self._timeout if timeout is None else timeout)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request has no event yet."""
+        return len(self._pending) > 0
+
+    @property
+    def forks(self) -> int:
+        """How many workers were started."""
+        return self._crew.forks
+
+    @property
+    def trouble(self) -> Optional[str]:
+        """Why a worker could not be started, the last time that it could not."""
+        return self._crew.trouble
+
+    def fileno(self) -> int:
+        """A descriptor that is readable where :meth:`wait` has something to do before it is
+        :attr:`due`."""
+        return self._crew.fileno()
+
+    @property
+    def due(self) -> Monotonic:
+        """When :meth:`wait` must be called at the latest."""
+        return self._look_at if self._pending.all_sent else PAST
+
+    def wait(self, until: Monotonic) -> list[Event]:
+        """Wait for events until then, and return as soon as any have come; return none where the
+        pool was woken or the time is up."""
+        if not self._pending.all_sent:
+            self._send()
+        serving = self._crew.by_fd
+        for fd in self._crew.ready(min(until, self._look_at)):
+            if fd == self._crew.wake_fd:
+                signals.drain(fd)
+            elif fd in serving:
+                self._receive(serving[fd])
+        if monotonic() >= self._look_at:
+            self._look_round()
+        return self._taken_events()
+
+    def _taken_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def at_work(self, seconds: float) -> list[tuple[int, int, float]]:
+        """(key, pid, seconds) of each request that a worker has been at for at least ``seconds``,
+        without an answer."""
+        now = monotonic()
+        claims = ((worker.pid, *self._claim(worker)) for worker in self._crew.by_fd.values())
+        return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
+
+    def last_answers(self) -> list[Event]:
+        """Kill all workers; return what they had answered by then. Only :meth:`unserved` and
+        :meth:`close` may follow."""
+        if self.busy:
+            for worker in self._crew.by_fd.values():
+                self._crew.kill(worker)
+            for worker in self._crew.by_fd.values():
+                self._read_out(worker)
+        return self._taken_events()
+
+    def unserved(self) -> list[tuple[int, Optional[int], bytes, float]]:
+        """Give up everything; return (key, pid or None where no worker had it, progress, seconds
+        waited) of each open request."""
+        now = monotonic()
+        rest: list[tuple[int, Optional[int], bytes, float]] = []
+        for worker in list(self._crew.by_fd.values()):
+            key, began = self._claim(worker)
+            if key is not None:
+                self._pending.close_one(key)
+                rest.append((key, worker.pid, self._desks.progress(worker.slot), max(0.0, now - began)))
+                self._crew.give_up(worker)
+        rest.extend((key, None, NOTHING_NOTED, 0.0) for key in self._pending.take_all())
+        return rest
+
+    def reap(self) -> int:
+        """Reap the workers that have ended; return how many were given up and have not ended."""
+        return self._crew.reap()
+
+    def close(self, grace: float = 0.05) -> list[int]:
+        """End all workers; return the pids of those that have not ended although they got SIGKILL.
+
+        Waits as long as workers keep ending, and ``grace`` seconds more: a worker that can be
+        killed at all is gone by then."""
+        self.unserved()
+        self._crew.give_all_up()  # idle, or just about to note that they are not
+        self._pending.close()
+        return self._crew.close(grace)
+
+    # -- requests and answers
+
+    def _send(self) -> None:
+        self._pending.send()
+        if not self._crew.by_fd and monotonic() >= self._pace.grow_at:
+            self._grow()
+        # Which worker takes them, and when, is seen in shared memory only.
+        self._look_at = min(self._look_at, after(PATIENCE))
+
+    def _grow(self) -> None:
+        """Double, as far as there is work and room."""
+        self._crew.reap()
+        for _ in range(min(len(self._crew.by_fd) or self._cores, len(self._pending), self._crew.room)):
+            if not self._crew.start():
+                break
+        self._pace.wait()
+
+    def _receive(self, worker: Worker) -> bool:
+        """Read what a worker has answered; return whether an answer had come, or its end."""
+        data = self._read(worker)
+        if data is None:
+            return False
+        worker.seen_at = None
+        if not data or not self._accept(data):
+            # Dead, or not to be trusted. A worker without a request that ends has merely ended.
+            self._bury(worker)
+            return True
+        self._pace.wait()
+        if data[-self._frame_size + HEAD.size - 1]:  # its last: another worker takes its place if there is work
+            self._crew.forget(worker)
+            if self.busy:
+                self._crew.start()
+        return True
+
+    def _read(self, worker: Worker) -> Optional[bytes]:
+        return worker.read(select.PIPE_BUF // self._frame_size * self._frame_size)
+
+    def _accept(self, data: bytes) -> bool:
+        """Turn frames into events; return False for frames that are not ours (a user may tamper
+        with a worker that acts as him)."""
+        for start in range(0, len(data), self._frame_size):
+            frame = data[start : start + self._frame_size]
+            if len(frame) != self._frame_size:
+                return False
+            key = HEAD.unpack_from(frame)[0]
+            if key not in self._pending:
+                return False
+            self._pending.close_one(key)
+            self._pace.answers += 1
+            self._events.append(Answered(key, frame[HEAD.size :]))
+        return True
+
+    def _read_out(self, worker: Worker) -> None:
+        """Read what a worker had answered before it was killed, up to the first frame that is not
+        ours."""
+        failures = -1
+        while failures < worker.failures:  # once more, where it could not be read
+            failures = worker.failures
+            while (data := self._read(worker)) and self._accept(data):
+                pass
+
+    def _bury(self, worker: Worker) -> None:
+        key, _ = self._claim(worker)
+        if key is not None:
+            self._pending.close_one(key)
+            self._events.append(Died(key, worker.pid, self._desks.progress(worker.slot)))
+        self._crew.give_up(worker)
+
+    # -- time
+
+    def _look_round(self) -> None:
+        """Time out the workers whose time is up, give up lost requests, and start workers where too
+        few answer."""
+        now = monotonic()
+        claimed, soonest = self._look_at_all(now)
+        # A request whose answer was not read yet does not wait for a worker. More workers would
+        # only keep a late parent from reading.
+        unread = self._unread() if len(self._pending) > claimed else 0
+        self._events += [Died(key, None, NOTHING_NOTED) for key in self._pending.lost(claimed + unread)]
+        waiting = len(self._pending) - claimed
+        if waiting > unread:
+            self._pace.answers += unread
+            is_quiet = not unread and now >= self._pace.grow_at
+            if is_quiet or self._pace.is_too_slow(waiting - unread, now):
+                self._grow()
+        self._pace.begin(now)
+        self._look_at = min(soonest, after(PATIENCE)) if waiting > 0 else soonest
+
+    def _look_at_all(self, now: Monotonic) -> tuple[int, Monotonic]:
+        """Time out the workers whose time is up; return how many others are at a request, and when
+        the time of the first of them is up."""
+        claimed, soonest = 0, Monotonic(now + _LOOK)
+        for worker in list(self._crew.by_fd.values()):
+            key, began, due = self._look_at_one(worker, now)
+            while key is not None and now >= due and self._receive(worker):
+                # It may have waited for room in its pipe. Its claim tells whether its request is
+                # among the answers.
+                key, began, due = self._look_at_one(worker, now)
+            if key is None:
+                continue
+            if now >= due:
+                self._time_out(worker, key, now - began)
+            else:
+                claimed += 1
+                soonest = min(soonest, due)
+        return claimed, soonest
+
+    def _look_at_one(self, worker: Worker, now: Monotonic) -> tuple[Optional[int], float, Monotonic]:
+        """What a worker is at, since when, and when its time is up; None where it is at nothing, or
+        is no longer ours."""
+        key, began = self._claim(worker)
+        if key is None or not self._crew.serves(worker):
+            return None, 0.0, PAST
+        if worker.seen_at != key:
+            worker.seen_at, worker.seen = key, now
+        more = _TO_WRITE if began == ANSWERING else 0.0
+        began = min(began, worker.seen)  # whatever time it notes
+        return key, began, Monotonic(began + self._pending.timeout(key) + more)
+
+    def _time_out(self, worker: Worker, key: int, waited: float) -> None:
+        self._crew.kill(worker)
+        # An answer may have come at the last moment; then it counts, and only the worker is lost.
+        self._read_out(worker)
+        if key in self._pending:
+            self._pending.close_one(key)
+            self._events.append(TimedOut(key, worker.pid, waited, self._desks.progress(worker.slot)))
+        self._bury(worker)  # with what it may have taken after that answer
+
+    def _unread(self) -> int:
+        """How many answers are in the pipes."""
+        return sum(pending.bytes_waiting(fd) or 0 for fd in self._crew.by_fd) // self._frame_size
+
+    def _claim(self, worker: Worker) -> tuple[Optional[int], Monotonic]:
+        """What a worker is at and since when, or ANSWERING; None where it is at nothing, or has
+        answered already."""
+        key, began = self._desks.claim(worker.slot)
+        return (key, began) if key in self._pending else (None, PAST)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:  # a filter of system calls
+        return os.cpu_count() or 1
