@@ -30,7 +30,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint bounds types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run check test durations lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,11 +49,9 @@ durations: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## measure the
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) --junitxml=$(VENV)/durations.xml
 	$(VENV)/bin/python tests/slow.py $(VENV)/durations.xml > $(VENV)/slow.txt && mv $(VENV)/slow.txt tests/slow.txt
 
-lint: $(VENV)/lint  ## ruff: style and format
+lint: $(VENV)/lint  ## ruff: style and format; modules, classes and functions that are too large
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-
-bounds: $(VENV)/run  ## list modules, classes and functions that are too large
 	$(VENV)/bin/python tests/sizes.py
 
 types: $(VENV)/lint $(VENV)/test  ## mypy --strict

@@ -182,7 +182,8 @@ class _Run:
 
     def __init__(self, path: str) -> None:
         script = (
-            "import sys; from check_mounts.probing.stuck import Registry; r = Registry(sys.argv[1], slots=9); slot = 0\n"
+            "import sys; from check_mounts.probing.stuck import Registry\n"
+            "r = Registry(sys.argv[1], slots=9); slot = 0\n"
             "print('ready', flush=True)\n"
             "for line in sys.stdin:\n"
             "    if line.strip() == 'leave':\n"

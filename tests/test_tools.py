@@ -1,4 +1,4 @@
-"""What `make bounds` and `make durations` find."""
+"""What `make lint` and `make durations` find."""
 
 from __future__ import annotations
 
