@@ -157,6 +157,27 @@ expect = yes
     assert set(found) == {str(data), str(other), f"{mounts.base}/gone"}
 
 
+def test_the_rules_of_each_mount_and_where_they_come_from(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
+    data, other, ignored = (_mounted(mounts, name=name) for name in ("data", "other", "ignored"))
+    path = _config(
+        tmp_path,
+        f'[mount "{data}"]\nexpect = yes\noptions = noexec\nseverity = changed=critical\n'
+        f'[mount "{ignored}"]\nignore = yes\n',
+    )
+    lines = plugin("--config", path, "-vvv").lines
+    rules = [line for line in lines if line.startswith("  rule: ")]
+    assert rules == [
+        f"  rule: severity = changed=critical ({path} line 4)",
+        f"  rule: expect = yes ({path} line 2)",
+        f"  rule: options = noexec ({path} line 3)",
+        f"  rule: ignore = yes ({path} line 6)",
+    ]
+    assert lines[lines.index(rules[-1]) - 1].endswith("the configuration says to ignore it")
+    places = {word: place for place, line in enumerate(lines) for word in (data, other) if f": {word} (" in line}
+    assert places[data] < lines.index(rules[0]) < lines.index(rules[2]) < places[other]
+    assert not any(line.startswith("  rule: ") for line in plugin("--config", path, "-vv").lines)
+
+
 def test_a_timeout_of_its_own(tmp_path: Path, fuse: Fuse, plugin: Plugin) -> None:
     quick, slow = fuse.mount("quick"), fuse.mount("slow")
     for name in ("quick", "slow"):

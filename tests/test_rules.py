@@ -68,12 +68,12 @@ def test_what_sections_say(file: Path) -> None:
         "ignore = no (default)\n"
         f"timeout = 8 ({file} line 7)\n"
         f"as = self ({file} line 13)\n"
-        f"write = no ({file} line 15)\n"
-        f"severity = denied=ok, timed-out=warning ({file} line 9)\n"
+        f"write = no ({file} line 14)\n"
+        f"severity = denied=ok, timed-out=warning ({file} line 4, {file} line 9)\n"
         f"usage-warning = 90% ({file} line 8)\n"
         f"expect-ro = yes ({file} line 14)\n"
         f"options = nodev ({file} line 10)\n"
-        f"ignore-option = 2 patterns ({file} line 16)"
+        f"ignore-option = 2 patterns ({file} line 3, {file} line 16)"
     )
     assert found.expect_ro and found.by_path
     assert found.declared is not None and found.declared.options == (b"nodev",)
@@ -84,6 +84,28 @@ def test_the_command_line_comes_first(file: Path) -> None:
     assert (found.timeout, found.user, found.policy.severity[Condition.TIMED_OUT]) == (2.0, "owner", State.OK)
     assert "timeout = 2 (command line)\nas = owner (command line)\n" in str(found)
     assert "usage-warning = 50 (command line)\n" in str(found)
+    assert f"severity = denied=ok, timed-out=ok ({file} line 4, command line)\n" in str(found)
+
+
+def test_secrets_are_masked(file: Path) -> None:
+    file.write_text('[mount "/s"]\nsource = //bob%hush@nas/x\noptions = nodev, user=u%hush, password=hush\n')
+    words = str(rules(file, b"/s"))
+    assert "hush" not in words
+    assert f"source = //bob%***@nas/x ({file} line 2)\n" in words
+    assert f"options = nodev,user=u%***,password=*** ({file} line 3)" in words
+
+
+def test_only_mounts_that_a_section_speaks_of_are_told(file: Path) -> None:
+    book = rulebook(file, "--expect-ro=/home/a")
+    assert book.told(b"/srv") == ()
+    assert book.told(b"/home/a") == [
+        f"timeout = 8 ({file} line 7)",
+        f"severity = denied=ok, timed-out=warning ({file} line 4, {file} line 9)",
+        f"usage-warning = 90% ({file} line 8)",
+        "expect-ro = yes (command line)",
+        f"options = nodev ({file} line 10)",
+        f"ignore-option = 1 pattern ({file} line 3)",
+    ]
 
 
 def test_rules_are_resolved_once_until_links_are_known(file: Path) -> None:

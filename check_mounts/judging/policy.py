@@ -21,7 +21,8 @@ class Policy:
 
     ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
     ``step_critical`` for single steps. ``exception`` gives the policy of a mount point for which
-    the configuration has other rules."""
+    the configuration has other rules; ``told`` gives all its rules, in words, each with the place
+    that it comes from."""
 
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
     warning: Optional[Range] = None
@@ -33,6 +34,7 @@ class Policy:
     step_warning: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
     step_critical: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
     exception: Optional[Callable[[bytes], Optional[Policy]]] = None
+    told: Callable[[bytes], Sequence[str]] = lambda mount_point: ()
 
     @property
     def bounds_usage(self) -> bool:

@@ -4,21 +4,34 @@ part."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
 from check_mounts.model import ExpectedMount, Mount
-from check_mounts.options.configuration import Configuration, MountSection, Overrides
-from check_mounts.options.option_table import MOUNT_KEYS
-from check_mounts.options.refusals import Origin
+from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
+from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
 from check_mounts.selection import Glob, PathGlob
 from check_mounts.system.privilege import Identity
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+
+
+def places(from_files: Sequence[Said], given: Collection[str]) -> Mapping[str, str]:
+    """The place that gives each option of the whole run, in words; all of them, where the values
+    add up. ``given`` are the options of the command line."""
+    found: dict[str, str] = {}
+    in_turn = [
+        *((line.option, str(line.origin)) for line in from_files),
+        *((option, COMMAND_LINE) for option in OPTIONS if option.dest in given),
+    ]
+    for option, place in in_turn:
+        before = found.get(option.name) if option.repeatable else None
+        found[option.name] = f"{before}, {place}" if before else place
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +41,9 @@ class Rules:
     ``timeout`` is in seconds. ``user`` is ``owner``, ``self`` or the user to look into the mount
     as, with that user's ``identity``. ``write``: probe writing, where the mount is writable at all.
     ``expect_ro``: the mount should be read-only (or must not be); None where nothing says so.
-    ``declared`` is what should be mounted there if anything is, and ``by_path`` whether a section
-    names the mount point itself. ``origins`` has the place that gave each key:
-    ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
+    ``declared`` is what should be mounted there if anything is; ``expect``: something must be.
+    ``by_path``: a section names the mount point itself. ``origins`` has the place that gave each
+    key, or the places: ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
 
     mount_point: bytes
     ignore: bool
@@ -41,14 +54,21 @@ class Rules:
     policy: Policy
     expect_ro: Optional[bool]
     ignored_options: tuple[Glob, ...]
+    expect: bool
     declared: Optional[ExpectedMount]
     by_path: bool
     origins: Mapping[str, str]
 
     def __str__(self) -> str:
         """One line for each key, as a section would have it, with its origin."""
-        lines = [f"{key} = {value} ({self.origins.get(key, DEFAULT)})" for key, value in self._said()]
-        return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *lines])
+        return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *self._lines(self._said())])
+
+    def given(self) -> Sequence[str]:
+        """The same lines, without the title and the defaults."""
+        return self._lines([(key, value) for key, value in self._said() if key in self.origins])
+
+    def _lines(self, said: Sequence[tuple[str, str]]) -> list[str]:
+        return [f"{key} = {value} ({self.origins.get(key, DEFAULT)})" for key, value in said]
 
     def _said(self) -> Sequence[tuple[str, str]]:
         policy = self.policy
@@ -67,6 +87,7 @@ class Rules:
             "severity": severity,
             **{key: limit.spec for key, limit in ranges.items() if limit is not None},
             **{key: limit.range.spec for key, limit in capacities.items() if limit is not None},
+            "expect": "yes" if self.expect else "",
             "expect-ro": "" if self.expect_ro is None else _yes(self.expect_ro),
             **_declared_words(self.declared),
         }
@@ -81,9 +102,13 @@ def _yes(value: bool) -> str:
 def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
     if declared is None:
         return {}
-    options = b",".join(declared.options)
-    parts = {"source": declared.source, "type": declared.fs_type, "options": options}
-    return {key: text.printable(text.without_secrets(value)) for key, value in parts.items() if value}
+    parts = {
+        "source": filesystems.source_words(declared.source or b"", declared.fs_type),
+        "type": text.printable(text.without_secrets(declared.fs_type or b"")),
+        # One by one: what is secret shows by the key that an option begins with.
+        "options": ",".join(text.printable(text.without_secrets(option)) for option in declared.options),
+    }
+    return {key: value for key, value in parts.items() if value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,19 +151,24 @@ class Rulebook:
         said = self._configuration.for_mount(mount_point)
         user = general.user if said.identity is None else said.identity
         expect_ro = self._expect_ro(mount_point, said)
+        writes = general.write if said.write is None else said.write
+        origins = self._origins(sections)
+        if writes and said.expect_ro:
+            origins = {**origins, "write": origins["expect-ro"]}
         return Rules(
             mount_point=mount_point,
             ignore=bool(said.ignore),
             timeout=general.timeout if said.timeout is None else said.timeout,
             user=user,
             identity=self.identities.get(user),
-            write=(general.write if said.write is None else said.write) and not said.expect_ro,
+            write=writes and not said.expect_ro,
             policy=said.policy(general.policy) if sections else general.policy,
             expect_ro=expect_ro,
             ignored_options=(*general.ignored_options, *(said.ignore_option or ())),
+            expect=bool(said.expect),
             declared=self._configuration.declared(mount_point),
             by_path=any(section.path is not None for section in sections),
-            origins=self._origins(sections),
+            origins=origins,
         )
 
     def _expect_ro(self, mount_point: bytes, said: Overrides) -> Optional[bool]:
@@ -147,12 +177,21 @@ class Rulebook:
         return said.expect_ro
 
     def _origins(self, sections: Sequence[MountSection]) -> Mapping[str, str]:
-        if not sections:
-            return self.general.origins
-        said: dict[str, Origin] = {}
+        general = self.general.origins
+        found = dict(general)
         for section in sections:
-            said.update(section.origins)
-        return {**self.general.origins, **{key: str(origin) for key, origin in said.items() if key in MOUNT_KEYS}}
+            for key in MOUNT_KEYS.keys() & section.origins.keys():
+                # Severities are joined, condition by condition; patterns of options are added to
+                # those of the whole run.
+                joined = {"severity": found, "ignore-option": general}.get(key, {})
+                found[key] = ", ".join([*([joined[key]] if key in joined else []), str(section.origins[key])])
+        return found
+
+    def told(self, mount_point: bytes) -> Sequence[str]:
+        """The rules of a mount point in words, without the defaults; empty if no section speaks of
+        it."""
+        spoken_of = any(section.matches(mount_point) for section in self._configuration.sections)
+        return self.of(mount_point).given() if spoken_of else ()
 
     # -- the questions of a check
 

@@ -21,7 +21,7 @@ from check_mounts.options import config, option_parser
 from check_mounts.options.configuration import LIMITS, Configuration, Said
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
 from check_mounts.options.refusals import ConfigError, Origin, UsageError, refuse
-from check_mounts.options.rules import COMMAND_LINE, General, Rulebook
+from check_mounts.options.rules import General, Rulebook, places
 from check_mounts.options.understood import Options, Service
 from check_mounts.options.working_directory import absolute
 from check_mounts.probing import asking
@@ -49,7 +49,7 @@ def understood(given: Mapping[str, Any], again: bool = False) -> Options:
     # The lines that values come from, for errors that show only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
-        return _settled(said, configuration, given.keys(), origins, again)
+        return _settled(said, configuration, given.keys(), origins, places(from_files, given), again)
     except UsageError as error:
         raise blamed(error, origins) from None
 
@@ -117,7 +117,8 @@ def _below_the_command_line(configuration: Configuration, given: Mapping[str, An
         severity = {condition: state for condition, state in said.severity.items() if condition not in conditions}
         limits = {field: limit for field, limit in said.limits.items() if field not in fields}
         overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
-        origins = {key: origin for key, origin in section.origins.items() if key not in taken}
+        silent = taken | (set() if severity else {"severity"})
+        origins = {key: origin for key, origin in section.origins.items() if key not in silent}
         sections.append(dataclasses.replace(section, overrides=overrides, origins=origins))
     # Not dataclasses.replace(): that would keep the cache, which belongs to the old sections.
     return Configuration(configuration.options, tuple(sections), configuration.destinations)
@@ -131,6 +132,7 @@ def _settled(
     configuration: Configuration,
     given: Collection[str],
     origins: Mapping[str, Origin],
+    said_in: Mapping[str, str],
     again: bool,
 ) -> Options:
     """Raises UsageError."""
@@ -138,7 +140,7 @@ def _settled(
     if deadline < said.timeout:
         refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
     declared, wrong, notes = _declarations(said, configuration)
-    rulebook = _rulebook(said, configuration, given, origins, deadline)
+    rulebook = _rulebook(said, configuration, said_in, deadline)
     mountinfo = absolute("--mountinfo", said.mountinfo)
     return Options(
         filters=_filters(said, rulebook, configuration),
@@ -219,7 +221,9 @@ def _settings(
 
 def _policy(said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration) -> Policy:
     policy = rulebook.general.policy
-    return dataclasses.replace(policy, exception=rulebook.policy) if configuration.sections else policy
+    if not configuration.sections:
+        return policy
+    return dataclasses.replace(policy, exception=rulebook.policy, told=rulebook.told)
 
 
 def _demands(
@@ -270,11 +274,7 @@ def _of_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
 
 
 def _rulebook(
-    said: argparse.Namespace,
-    configuration: Configuration,
-    given: Collection[str],
-    origins: Mapping[str, Origin],
-    deadline: float,
+    said: argparse.Namespace, configuration: Configuration, said_in: Mapping[str, str], deadline: float
 ) -> Rulebook:
     """Raises UsageError."""
     for section in configuration.sections:
@@ -289,10 +289,7 @@ def _rulebook(
         policy=_general_policy(said),
         expect_ro=said.expect_ro,
         ignored_options=said.ignore_option,
-        origins={
-            **{name: str(origin) for name, origin in origins.items()},
-            **{option.name: COMMAND_LINE for option in OPTIONS if option.dest in given},
-        },
+        origins=said_in,
     )
     return Rulebook(general, configuration, _identities(said.identity, configuration))
 

@@ -266,7 +266,7 @@ def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
-    lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, presentation.verbosity)]
+    lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, policy, presentation.verbosity)]
     return Report(judgement.state, summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
 
 

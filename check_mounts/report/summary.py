@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, meaning, selection, text
-from check_mounts.judging.policy import Judged, Judgement, bad_lines
-from check_mounts.model import Condition, Mount, State, Survey
+from check_mounts.judging.policy import Judged, Judgement, Policy, bad_lines
+from check_mounts.model import Condition, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step
 from check_mounts.report.parts import Detail, Failure, Report, Worth
 
@@ -236,7 +236,7 @@ def notes(survey: Survey) -> list[str]:
 
 def details(judged: Judged, verbosity: int) -> list[Detail]:
     """The lines below the status line: mounts that are not OK or have remarks (1), all mounts (2),
-    all steps and the mounts that were left out (3)."""
+    all steps, all rules of the configuration and the mounts that were left out (3)."""
     survey = judged.survey
     lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
     for judgement in judged.judgements:
@@ -245,22 +245,29 @@ def details(judged: Judged, verbosity: int) -> list[Detail]:
             bad, head = judgement.state is not State.OK, len(lines)
             lines.append(Detail(f"{judgement.state.name}: {line(judgement)}", Worth.FAILED if bad else Worth.REST))
             worth = Worth.ABOUT_FAILED if bad else Worth.REST
-            lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, verbosity))
+            lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, judged.policy, verbosity))
     if verbosity >= 3:
-        lines.extend(
-            Detail(f"left out: {described(out.mount)}: {selection.why_left_out(out)}", Worth.REST)
-            for out in survey.left_out
-        )
+        for out in survey.left_out:
+            rules = _rules(out.mount.mount_point, judged.policy) if out.why is Reason.IGNORED else []
+            head = len(lines)
+            lines.append(Detail(f"left out: {described(out.mount)}: {selection.why_left_out(out)}", Worth.REST))
+            lines.extend(Detail(f"  {rule}", Worth.REST, head) for rule in rules)
     if verbosity >= 1:
         lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
         lines.extend(Detail(f"not compared: {words}", Worth.REST) for words in survey.uncompared)
     return lines
 
 
-def below(judgement: Judgement, verbosity: int) -> list[str]:
-    """The lines about one mount: its remarks (1), all steps (3)."""
-    remarks = list(judgement.finding.remarks) if verbosity >= 1 else []
-    return [*remarks, *(_steps(judgement.finding.outcome) if verbosity >= 3 else [])]
+def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
+    """The lines about one mount: its remarks (1), all steps and its rules (3)."""
+    finding = judgement.finding
+    remarks = list(finding.remarks) if verbosity >= 1 else []
+    return [*remarks, *(_steps(finding.outcome) + _rules(finding.mount_point, policy) if verbosity >= 3 else [])]
+
+
+def _rules(mount_point: bytes, policy: Policy) -> list[str]:
+    """What the configuration says of a mount, and where."""
+    return [f"rule: {words}" for words in policy.told(mount_point)]
 
 
 _REFUSED = ", refused, and this process cannot act as the owner"
