@@ -1,29 +1,44 @@
 """FUSE filesystems that answer, fall silent and die on command: the hung file server of the tests.
 
 Run as a program of its own (a hung mount must not hang the tests), it mounts through /dev/fuse
-itself and obeys lines on stdin:
+itself and obeys lines on stdin. Tests give these by ``fuse.command("delay", "ID", "0.2")``, see
+Fuse in conftest.py:
 
-    mount ID MOUNTPOINT OPTIONS...   mount; OPTIONS are key=value: uid gid mode user_id group_id
-    allow_other source nlink type type
-                 default_permissions file_mode
-    hang ID      from now on requests are read and never answered: who waits cannot be killed freeze
-    ID    from now on requests are not even read: who waits can be killed answer ID    answer again,
-    also what has been read meanwhile die ID       close the connection: everybody gets ENOTCONN
-    waiting ID   how many requests have been read and not answered hang-lookup ID     LOOKUP of a
-    name is never answered, all else is delay ID SECONDS   each answer takes so long nostatfs ID
-    answer STATFS with ENOSYS link ID NAME TARGET   a symbolic link in the root directory
-    hang-readlink ID   READLINK is never answered, all else is error ID N   answer GETATTR and
-    STATFS with errno N (0: as usual) fail ID OPERATION N   answer an operation (a name of
-    OPERATIONS, in lower case, or "all") with errno N (0: as usual) fail-after ID OPERATION OTHER N
-    from the first time that OPERATION was asked for, answer OTHER with errno N hang-at ID OPERATION
-    that operation is never answered, all else is statfs ID KEY=N...    what STATFS says: blocks
-    bfree bavail files ffree bsize namelen frsize attr ID KEY=N...      what GETATTR says of the
-    root directory: mode (octal) uid gid nlink entries ID INO:TYPE:HEX...   what READDIR says:
-    inode, d_type, and the name in hexadecimal spoil ID     what is written is read back differently
-    take-nothing ID    each write is of 0 bytes refuse-noatime ID N   answer OPENDIR with errno N if
-    it is to leave the access time alone asked ID     which operations have been asked for so far
+    mount ID MOUNTPOINT KEY=VALUE...  mount; the keys are uid gid mode file_mode nlink user_id
+                                      group_id allow_other default_permissions source type
+    answer ID                         answer again, also what has been read meanwhile
+    die ID                            close the connection: everybody gets ENOTCONN
 
-Files can be made in the root directory, written, read and removed.
+    hang ID                           read requests from now on, but never answer: who waits cannot
+                                      be killed
+    freeze ID                         do not even read requests from now on: who waits can be killed
+    hang-lookup ID                    never answer LOOKUP of a name, but all else
+    hang-readlink ID                  never answer READLINK, but all else
+    hang-at ID OPERATION              never answer that operation, but all else
+    delay ID SECONDS                  each answer, of whatever operation, takes so long
+
+    error ID N                        answer GETATTR and STATFS with errno N (0: as usual)
+    fail ID OPERATION N               answer that operation, or "all", with errno N (0: as usual)
+    fail-after ID OPERATION OTHER N   from the first time that OPERATION was asked for, answer OTHER
+                                      with errno N
+    nostatfs ID                       answer STATFS with ENOSYS
+    refuse-noatime ID N               answer OPENDIR with errno N if it is to leave the access time
+                                      alone
+
+    statfs ID KEY=N...                what STATFS says: blocks bfree bavail files ffree bsize
+                                      namelen frsize
+    attr ID KEY=N...                  what GETATTR says of the root directory: mode (octal) uid gid
+                                      nlink
+    entries ID INO:TYPE:HEX...        what READDIR says: inode, d_type, and the name in hexadecimal
+    link ID NAME TARGET               a symbolic link in the root directory
+    spoil ID                          what is written is read back differently
+    take-nothing ID                   each write is of 0 bytes
+
+    asked ID                          which operations have been asked for so far
+    waiting ID                        how many requests have been read and not answered
+
+An OPERATION is a name in OPERATIONS. Files can be made in the root directory, written, read and
+removed.
 
 Each command is answered with a line: "ok ...", or "error ...". The format of the messages is that
 of include/uapi/linux/fuse.h."""

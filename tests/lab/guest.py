@@ -4,8 +4,9 @@ The guest needs neither root nor KVM and boots in about two seconds. It sees the
 Python, same checkout) with a tmpfs laid over it, has a real NFS, CIFS and 9p client, and may do to
 its kernel what it likes.
 
-    python -m tests.lab.guest COMMAND...     one command python -m tests.lab.guest --shell        an
-    interactive shell (``make lab``: one with the zoo mounted)
+    python -m tests.lab.guest COMMAND...     one command
+    python -m tests.lab.guest --shell        an interactive shell (``make lab``: one with the zoo
+                                             mounted)
 """
 
 from __future__ import annotations

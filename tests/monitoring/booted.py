@@ -1,11 +1,16 @@
 """A real systemd as PID 1 of namespaces of its own, over the files of the stack: units as Debian
 has them, and a shutdown.
 
-booted      (fixture, one for each module) what has been started booted.unit(name, text),
-.drop_in(unit, text)   write a unit, or a part of one booted.systemctl(...), .run(...)
-run something in there, as root; give the CompletedProcess, with text booted.once(command, settings)
-run a command in a unit of its own with these settings: (exit status, output) booted.power_off(),
-.has_shut_down              ask for a shutdown; whether systemd-shutdown has come to its end"""
+    booted                            (fixture, one for each module) what has been started
+    booted.unit(name, text)           write a unit
+    booted.drop_in(unit, text)        write a part of one
+    booted.systemctl(...), .run(...)  run something in there, as root; give the CompletedProcess,
+                                      with text
+    booted.once(command, settings)    run a command in a unit of its own with these settings:
+                                      (exit status, output)
+    booted.power_off()                ask for a shutdown
+    booted.has_shut_down              whether systemd-shutdown has come to its end
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """A private Icinga 2 below ``stack.base``, with certificates of its own, and its API from outside.
 
-authority = Authority(stack)                     a certification authority; making one takes seconds
+authority = Authority(stack)                     a certification authority; making one takes
+                                                 seconds
 icinga = Icinga(stack, authority, text)          a master with the files of icinga2/ where they
-belong, and ``text`` beside them;
-                                                 configured, not started
+                                                 belong, and ``text`` beside them; configured,
+                                                 not started
 icinga.validate()                                ``icinga2 daemon -C``
 icinga.start(), .stop()
 icinga.call("POST", "/v1/...", {...})            the answer of the API; raises ApiError

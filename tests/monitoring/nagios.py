@@ -1,11 +1,15 @@
 """A private Nagios 4 below ``stack.base`` whose services take passive results, and what its
 status.dat says of them.
 
-nagios = Nagios(stack, services)    configured and started; services: (host, service), (host,
-service), ... nagios.commands                     its command file nagios.service(host, service)
-what status.dat says, key by key nagios.program()                    the same of Nagios itself:
-enable_notifications, ... nagios.until_checked(host, service) wait for a first result; give what
-status.dat says then nagios.server, .stop()"""
+    nagios = Nagios(stack, services)           configured and started; services: (host, service),
+                                               (host, service), ...
+    nagios.commands                            its command file
+    nagios.service(host, service)              what status.dat says, key by key
+    nagios.program()                           the same of Nagios itself: enable_notifications, ...
+    nagios.until_checked(host, service)        wait for a first result; give what status.dat says
+                                               then
+    nagios.server, .stop()
+"""
 
 from __future__ import annotations
 

@@ -1,36 +1,41 @@
 """The real monitoring software of ``make .venv/monitoring/root`` as if it were installed here,
-though nothing of it is.
+though nothing of it is. Two fixtures, one of each for each module:
 
-    stack       (fixture, one for each module) lays the unpacked packages over /usr, /etc and /var,
-    in the private mount namespace that all
-                tests run in, and an empty /run over that of this host. All four can be written to:
-                that goes to memory, and is gone at the end. There is a user nagios, and what
-                belongs to it in Debian does. So programs and files are where they belong
+    stack       lays the unpacked packages over /usr, /etc and /var, in the private mount namespace
+                that all tests run in, and an empty /run over that of this host. All four can be
+                written to: that goes to memory, and is gone at the end. There is a user nagios, and
+                what belongs to it in Debian does. So programs and files are where they belong
                 (/usr/sbin/nrpe, /usr/lib/nagios/plugins, /etc/icinga2, /var/lib/nagios4/rw, ...),
                 mounts that a test makes are seen by all of them, and nobody else on this host sees
                 anything.
-    installed   (fixture) the program by ``make install``: /usr/local/bin/check_mounts, its library
-    included
+    installed   the program by ``make install``: /usr/local/bin/check_mounts, its library included
+
+What they offer:
 
     stack.base                      a directory for configurations and the like (0755, root's), in
-    memory stack.write(path, text, ...)    a file, with the directories above it, of this mode and
-    owner stack.own(path)                 a directory of user nagios, 0755 stack.run(program, ...)
-    run it as user nagios, or as who is named; give the CompletedProcess, with text
+                                    memory
+    stack.write(path, text, ...)    a file, with the directories above it, of this mode and owner
+    stack.own(path)                 a directory of user nagios, 0755
+    stack.run(program, ...)         run it as user nagios, or as who is named; give the
+                                    CompletedProcess, with text
     stack.server(program, ...)      start a server as an init system would; it is a context manager,
-    and ended with the stack at the latest server.until(condition)         wait; if that is in vain,
-    or the server ends, fail with its log server.until_port(port)         the same, for somebody who
-    listens on 127.0.0.1 server.log, .pid, .stop()       what it printed; its pid; end it and
-    whatever it has started, give its exit status stack.daemon(...)               the program's own
-    daemon as root, its result where ``check_mounts --cached`` looks for it stack.network()
-    two network namespaces with a link between them: .left and .right, each with .address and
-    .enter, the
-                                    latter for ``enter=`` of run, server and daemon; .cut() and
-                                    .mend() the link
-    free_port()                     a port on 127.0.0.1 that nobody listens on ROOT_OF_PACKAGES,
-    SEND_NSCA_NG  where the packages are unpacked, for who needs no stack; the send_nsca of nsca-ng
+                                    and ended with the stack at the latest
+    server.until(condition)         wait; if that is in vain, or the server ends, fail with its log
+    server.until_port(port)         the same, for somebody who listens on 127.0.0.1
+    server.log, .pid                what it printed; its pid
+    server.stop()                   end it and whatever it has started, give its exit status
+    stack.daemon(...)               the program's own daemon as root, its result where
+                                    ``check_mounts --cached`` looks for it
+    stack.network()                 two network namespaces with a link between them: .left and
+                                    .right, each with .address and .enter, the latter for ``enter=``
+                                    of run, server and daemon; .cut() and .mend() the link
+    free_port()                     a port on 127.0.0.1 that nobody listens on
+    ROOT_OF_PACKAGES                where the packages are unpacked, for who needs no stack
+    SEND_NSCA_NG                    the send_nsca of nsca-ng
 
-Servers' logs are shown when a test fails. Needs root: tests carry ``pytestmark = [pytest.mark.root,
-pytest.mark.monitoring]``."""
+Servers' logs are shown when a test fails. Needs root: tests carry
+``pytestmark = [pytest.mark.root, pytest.mark.monitoring]``.
+"""
 
 from __future__ import annotations
 
