@@ -17,9 +17,10 @@ from tests.conftest import ROOT, Plugin
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.word)
 def test_each_kind_is_named_where_people_look(plugin: Plugin, kind: Kind) -> None:
     words = " ".join(plugin("--help", below=False, state=False).stdout.decode().split())
-    assert str(kind) in words
-    manual = re.sub(r"\\f[BIRP]|\\", "", (ROOT / "man/check_mounts.8").read_text())
-    assert f"{kind.word}:" in manual
+    assert str(kind) in words, f"add {kind} to the help of --submit in check_mounts/options/option_table.py"
+    for name in ("man/check_mounts.8", "README.md", "nrpe/check_mounts.cron"):
+        page = re.sub(r"\\f[BIRP]|\\", "", (ROOT / name).read_text())
+        assert f"{kind.word}:" in page, f"add {kind} to {name}, beside the others"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.word)
@@ -38,5 +39,5 @@ def test_a_row_and_a_module_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == ("home:1", "bob")
     with pytest.raises(ValueError, match="'token' does not fit; settings that do: user"):
         destinations.destination("pigeon:home", Settings(token="t"))
-    with pytest.raises(ValueError, match=r"nrdp:URL, pigeon:LOFT\Z"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(KINDS[-1]))}, pigeon:LOFT\Z"):
         destinations.destination("dove:home", Settings())

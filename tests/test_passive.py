@@ -46,7 +46,7 @@ from check_mounts.passive import (
     web,
 )
 from check_mounts.passive.address import parse_url
-from check_mounts.passive.destinations import destination
+from check_mounts.passive.destinations import KINDS, destination
 from check_mounts.passive.progress import Progress, untold
 from check_mounts.report.parts import Detail, Failure, Number, Report, Worth
 from tests.conftest import undelivered, until
@@ -125,8 +125,7 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "settings", "words"),
     [
-        ("", Settings(),
-         "'' is not a destination; there are command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT, nrdp:URL"),
+        ("", Settings(), f"'' is not a destination; there are {', '.join(map(str, KINDS))}"),
         ("https://u:s3cr3t@h", Settings(), "'https:...' is not a destination; "),
         ("nsca", Settings(), "'nsca' is not a destination; "),
         ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is not a destination; "),
@@ -208,7 +207,7 @@ POISON = st.sampled_from(
 WORDS = st.lists(st.one_of(POISON, st.text(max_size=8), st.text(st.characters(), max_size=4)), max_size=12).map("".join)
 
 
-@given(st.sampled_from(("command-file", "nsca", "icinga2", "nrdp", "")), WORDS)
+@given(st.sampled_from((*(kind.word for kind in KINDS), "")), WORDS)
 def test_any_word_is_understood_or_refused_in_one_line(kind: str, rest: str) -> None:
     try:
         assert destination(f"{kind}:{rest}", Settings()).name.isprintable()

@@ -143,6 +143,12 @@ def test_what_takes_its_place(tree: bytes, monkeypatch: pytest.MonkeyPatch) -> N
     assert _opened(walk.open_without_symlinks, tree + b"/a/b/c", os.O_PATH) == usual
 
 
+def test_no_file_is_made(tree: bytes) -> None:
+    with pytest.raises(AssertionError, match="no mode"):
+        walk.open_without_symlinks(tree + b"/new", os.O_WRONLY | os.O_CREAT)
+    assert not os.path.lexists(tree + b"/new")
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
 def test_a_check_without_openat2(mounts: Mounts, fuse: Fuse, plugin: Plugin, tmp_path: Path, error: str) -> None:

@@ -273,6 +273,7 @@ OPTIONS: tuple[Option, ...] = (
         "max-age", Group.SERVICE, "with --cached: UNKNOWN if the result is older than this",
         metavar="SECONDS", parse=values.seconds, scope=Scope.COMMAND_LINE, only_with=("cached",), not_with=("daemon",),
     ),
+    # The kinds of destinations.KINDS, in words: most runs submit nothing and do not load them.
     Option(
         "submit", Group.SUBMISSION,
         "submit the result to command-file:PATH, nsca:HOST[:PORT], icinga2:https://HOST:PORT or nrdp:URL, too "

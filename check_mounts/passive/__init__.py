@@ -31,10 +31,10 @@ class Refused(Undelivered):
 class Result:
     """One result of one service.
 
-    ``report`` is in parts: each destination fits it into a limit of its own. ``taken`` is when it
-    was measured, in seconds since the epoch, ``ttl`` for how many seconds the server may take it
-    for the present; None where the time of the next one is not known. ``source`` is the name of the
-    host that measured it."""
+    ``report`` is in parts: each destination fits it into a limit of its own (records.fitted).
+    ``taken`` is when it was measured, in seconds since the epoch, ``ttl`` for how many seconds the
+    server may take it for the present; None where the time of the next one is not known. ``source``
+    is the name of the host that measured it."""
 
     host: str
     service: str
@@ -81,7 +81,8 @@ class Destination(Protocol):
 
     @property
     def files(self) -> Sequence[str]:
-        """The files that it opens on this host, as absolute paths."""
+        """The files that it opens on this host, as absolute paths. While one of them is on a mount
+        that was found to hang, nobody calls ``deliver`` (submitting.held_up)."""
         ...
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:

@@ -5,7 +5,7 @@ less without the others.
 
 To add a kind: a module of this package with ``SETTINGS`` (the fields of Settings that it takes) and
 ``destination(rest, settings)``, and a row here. What it may block on belongs into ``deliver``, and
-so does whatever is heavy to load."""
+so does whatever is heavy to load. CONTRIBUTING.md has the whole recipe."""
 
 from __future__ import annotations
 

@@ -26,9 +26,13 @@ def open_without_symlinks(path: bytes, flags: int) -> int:
     """Open an absolute path that has no symbolic link in it, at its end or on the way. Raises
     OSError; ELOOP for a link.
 
+    It makes no file: whoever wants one opens its directory like this, and the file with
+    ``dir_fd``, O_NOFOLLOW and a mode.
+
     A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW).
     Without openat2 (Linux before 5.6, or a filter that does not know it) the path is walked
     component by component."""
+    assert not flags & os.O_CREAT, "openat2 gets no mode here: the file would have none"
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
         return syscalls.openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
