@@ -1,5 +1,5 @@
-"""The entry. Whatever happens below, the exit code is 0 to 3 and the first line of the output is a
-verdict.
+"""The entry point: whatever happens below, the exit code is 0 to 3 and the first line of the output
+is a verdict.
 
 An uncaught exception would end with exit code 1, which monitoring reads as WARNING, and argparse
 with 2, which it reads as CRITICAL."""
@@ -7,7 +7,8 @@ with 2, which it reads as CRITICAL."""
 import os
 import sys
 
-# As in typing, which `--cached` has no time to import. For the same reason annotations are quoted.
+# As in `typing`, which would take `--cached` too long to import. Annotations are quoted for the
+# same reason.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def _open_standard_descriptors() -> None:
-    """Put /dev/null where 0, 1 or 2 is closed: the next pipe would take that number, and our output
-    would go to a worker."""
+    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed.
+
+    Otherwise the next pipe would get that number, and our output would go to a worker."""
     for fd in (0, 1, 2):
         try:
             os.get_inheritable(fd)  # F_GETFD; fstat(2) would ask the filesystem, which may hang
@@ -29,8 +31,8 @@ def _open_standard_descriptors() -> None:
 def main() -> "NoReturn":
     """Run the plugin and exit.
 
-    Not through sys.exit: while the interpreter cleans up, a signal would end it with an exit code
-    of its own after the verdict."""
+    It does not use sys.exit: while the interpreter cleans up, a signal would end it after the
+    verdict, with another exit code."""
     os._exit(_main())
 
 
@@ -47,7 +49,7 @@ def _main() -> int:
             from check_mounts import cache
 
             return cache.run(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
-        if "--daemon" in options:  # systemd knows it by its pid, and it looks after itself
+        if "--daemon" in options:  # no watcher: systemd knows the daemon by its pid
             return _serve(arguments, "--foreground" in options)
         return _watched(arguments, options, _check)
     except BaseException as error:  # the last boundary: no traceback, no exit code of Python's own
@@ -78,7 +80,7 @@ def _check_unless_caught(
     check: "Callable[[list[str], notes.Notes], int]",
     submits: bool,
 ) -> int:
-    """Check, in the child; where an earlier run is caught, report that instead."""
+    """Check, in the child; if an earlier equal run is still caught, report that instead."""
     _stop_collecting()
     from check_mounts.guard import caught, watcher
     from check_mounts.system import processes, syscalls
@@ -87,7 +89,7 @@ def _check_unless_caught(
         syscalls.close_from(watcher.MEMORY_FD + 1)
         syscalls.set_name(b"check_mounts:r")
     except OSError:
-        pass  # only a filter refuses it, or /proc is not mounted
+        pass  # a filter (seccomp) refuses the call, or /proc is not mounted
     processes.die_with_parent(watched_by)
     processes.survive_shutdown()
     noted.step("looking for earlier runs")
@@ -126,7 +128,9 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
 
 
 def _serve(arguments: "list[str]", foreground: bool) -> int:
-    """Run the daemon. Another process first reads and loads what its start reads and loads, for
+    """Run the daemon.
+
+    Another process first reads and loads everything that the start of the daemon needs, because
     that may hang."""
     from check_mounts.guard import notes, starting
     from check_mounts.system.signals import Interrupts
@@ -160,16 +164,19 @@ def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.
 
 
 def _stop_collecting() -> None:
-    """Do without the garbage collector. Modules that are loaded stay: to look through all of them
-    again and again takes 6 ms, and a forked process would pay with copies of their memory."""
+    """Switch the garbage collector off.
+
+    Loaded modules stay. Looking through all of them again and again takes 6 ms, and makes each
+    forked process copy their memory."""
     import gc
 
     gc.disable()
 
 
 def _add_site_packages() -> None:
-    """Add the directories in which nagiosplugin is found. The installed script runs with -S, which
-    leaves them out, to save `--cached` the time."""
+    """Add the directories in which Python finds nagiosplugin.
+
+    The installed script runs with -S, which leaves them out, to save `--cached` the time."""
     if sys.flags.no_site:
         import site
 
@@ -177,7 +184,7 @@ def _add_site_packages() -> None:
 
 
 def _give_up(error: BaseException) -> int:
-    defects = sys.modules.get("check_mounts.guard.defects")  # where nothing has loaded it, nothing listens
+    defects = sys.modules.get("check_mounts.guard.defects")  # not loaded: no --debug
     if defects is not None:
         defects.say(error)
     place = ""

@@ -1,11 +1,11 @@
-"""The daemon's result in a file, as ``check_mounts --cached`` prints it in a few milliseconds. The
-daemon writes it with status_file.
+"""The daemon's result in a file, which ``check_mounts --cached`` prints in a few milliseconds.
 
-The file has a header line (version, state, times on CLOCK_BOOTTIME, boot, lengths, checksum), then
-the output at verbosity 0 to 3. It is printed only if everything about it is in order; anything else
-is UNKNOWN. NRPE starts a new interpreter for each question, and half of its time would be imports.
-So this module imports only what the interpreter loads anyway, and annotations that would need
-``typing`` or a later Python than 3.9 are quoted."""
+The daemon writes the file (daemon.status_file). It has a header line (version, state, times on
+CLOCK_BOOTTIME, boot, lengths, checksum), then the output at verbosity 0 to 3. It is printed only if
+everything about it is in order; anything else is UNKNOWN. NRPE starts a new interpreter for each
+question, which would spend half of its time on imports. So this module imports only what the
+interpreter loads anyway, and annotations that would need ``typing`` or a later Python than 3.9 are
+quoted."""
 
 import binascii
 import os
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_PATH = "/run/check_mounts/status"
-# The files of a daemon, by what is added to that name: the result, the survey, its process ID for
-# anybody who asks, and the lock, which only the daemon's user can open.
+# The suffixes of a daemon's files: the result, the survey, its process ID for everybody, and the
+# lock, which only the daemon's user can open.
 SUFFIXES = ("", ".json", ".pid", ".lock")
 
 STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
 VERDICT = b"check_mounts 1 %b "
 _UNKNOWN = 3
 _INFINITE = float("inf")
-_MOST_SECONDS = 366 * 86400.0  # as values.MOST_SECONDS, which is too much to import here
+_MOST_SECONDS = 366 * 86400.0  # as values.MOST_SECONDS, which would take too long to import
 _VERBOSITIES = 4
 # 100,000 mounts may need this much at -vvv. A larger file is not ours, and must not fill the
 # memory.
@@ -35,8 +35,8 @@ _LONGEST_HEADER = 512
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_LENGTH = 36  # of a UUID in hexadecimal
 _EIO = 5  # errno.EIO
-# The room for what a reader adds to the first line. A result is older than a year only where the
-# configured interval is.
+# The room for the age that a reader adds to the first line. A result can be older than a year only
+# if the configured interval is longer than a year.
 AGE_ROOM = len(" (as of 31536000 s ago)")
 _ASK = "is the daemon running? systemctl status check_mounts"
 _ANEW = "systemctl restart check_mounts writes it anew"
@@ -47,13 +47,16 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """The part of a file's content that status_file.compose would not make, in words that hold
-    nothing of the content."""
+    """The part of a file that ``status_file.compose`` would not write so.
+
+    The words show no content of the file."""
 
 
 class Result:
-    """The content of a file: the state (0 to 3), the output at each verbosity, its times in seconds
-    on CLOCK_BOOTTIME, the boot's ID."""
+    """The content of a file.
+
+    ``state`` is 0 to 3. ``texts`` has the output at each verbosity. ``taken`` and ``valid_until``
+    are seconds on CLOCK_BOOTTIME. ``boot`` is the ID of the boot."""
 
     __slots__ = ("boot", "state", "taken", "texts", "valid_until")
 
@@ -65,7 +68,7 @@ class Result:
         self.boot = boot
 
 
-def covered(result: Result) -> bytes:
+def header_of(result: Result) -> bytes:
     """The header without its checksum. Raises ValueError."""
     if (
         result.state not in range(len(STATES))
@@ -81,18 +84,19 @@ def covered(result: Result) -> bytes:
 
 
 def _is_finished(output: bytes) -> bool:
-    """Whether an output has a first line, which is the verdict, and its last line has an end."""
+    """Whether an output has a first line (the verdict) and ends with a newline."""
     return output[:1] != b"\n" and output[-1:] == b"\n"
 
 
-def checksum(covered: bytes, body: bytes) -> bytes:
+def checksum(header: bytes, body: bytes) -> bytes:
     """The checksum over all bytes of the file but itself."""
-    return b"%08x" % binascii.crc32(body, binascii.crc32(covered + b"\n"))
+    return b"%08x" % binascii.crc32(body, binascii.crc32(header + b"\n"))
 
 
 def boot_id() -> bytes:
-    """The ID of this boot. CLOCK_BOOTTIME began anew with it, so times of another boot mean
-    nothing. Raises OSError."""
+    """The ID of this boot. Raises OSError.
+
+    CLOCK_BOOTTIME starts again with each boot, so times of another boot mean nothing."""
     fd = os.open(_BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
     try:
         words = os.read(fd, 64).strip()
@@ -104,18 +108,18 @@ def boot_id() -> bytes:
 
 
 def run(arguments: "list[str]") -> int:
-    """Run ``check_mounts --cached`` with these arguments: print a result, or one line that says why
-    not; return the exit code.
+    """Run ``check_mounts --cached`` with these arguments, and return the exit code.
 
-    Unexpected exceptions are left to the last boundary, in __main__, which makes them UNKNOWN,
-    too."""
+    Prints a result, or one line that says why it prints no result.
+
+    Unexpected exceptions reach the last boundary, in __main__, which makes them UNKNOWN, too."""
     try:
         path, limit, verbosity = _options(arguments)
         result, age = _current(path, limit)
         state, output = result.state, _with_age(result.texts[min(verbosity, _VERBOSITIES - 1)], age)
     except Refused as refusal:
         _print(f"MOUNTS UNKNOWN - {refusal}\n".encode())
-        # A caller that throws stdout away, as a submission from cron does, must hear of it, too.
+        # A caller that throws stdout away, such as a submission from cron, must learn of it, too.
         if any(argument.startswith("--submit") for argument in arguments):
             _print(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
         return _UNKNOWN
@@ -124,10 +128,10 @@ def run(arguments: "list[str]") -> int:
 
 
 def is_in_run(arguments: "list[str]") -> bool:
-    """Whether the file lies below /run, which is in memory and cannot hang: in that filesystem
-    itself, with no link that leads out of it.
+    """Whether the file is on the filesystem of /run itself, which is in memory and cannot hang.
 
-    A filesystem that is mounted there, on a directory or on the file, is asked nothing."""
+    No link may lead out of it. If a filesystem is mounted there, on a directory or on the file, it
+    is asked nothing."""
     try:
         path = _options(arguments)[0]
     except Refused:  # nothing is read then
@@ -142,12 +146,12 @@ def is_in_run(arguments: "list[str]") -> bool:
         run = _mount_id(fds[0])
         for name in filter(None, names[2:]):
             fds.append(os.open(name, flags, dir_fd=fds[-1]))
-            if _mount_id(fds[-1]) != run:  # to look up a name in it might hang
+            if _mount_id(fds[-1]) != run:  # a look-up of a name in it might hang
                 return False
         return True
     except FileNotFoundError:  # then nothing is read, either
         return True
-    except OSError:  # a link in the middle: with O_PATH it is no directory
+    except OSError:  # a link in the path: opened with O_PATH, it is not a directory
         return False
     finally:
         for fd in fds:
@@ -155,15 +159,17 @@ def is_in_run(arguments: "list[str]") -> bool:
 
 
 def _mount_id(fd: int) -> bytes:
-    """The line about the mount that a descriptor is on, from /proc, which asks no filesystem.
-    Raises OSError."""
+    """The line of /proc that names the mount of a descriptor. Raises OSError.
+
+    Reading it asks no filesystem."""
     with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as info:
         return next(line for line in info if line.startswith(b"mnt_id:"))
 
 
 def _options(arguments: "list[str]") -> "tuple[str, float, int]":
-    """The file, the greatest age in seconds, the verbosity. Parsed by hand, because importing
-    argparse would double the time. Raises Refused."""
+    """The file, the greatest age in seconds, and the verbosity. Raises Refused.
+
+    Parsed by hand, because importing argparse would double the time."""
     path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0
     left = arguments[::-1]
     while left:
@@ -185,8 +191,9 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
 
 
 def _value(name: str, left: "list[str]") -> str:
-    """The word after an option. A word that looks like an option is not its value, as with
-    argparse: the value was forgotten."""
+    """The word after an option. Raises Refused.
+
+    As in argparse, a word that looks like an option is not a value: the user forgot the value."""
     if not left or left[-1][:1] == "-":
         raise Refused(f"argument {name}: expected one argument")
     return left.pop()
@@ -211,7 +218,7 @@ def _seconds(word: str) -> float:
 
 
 def _with_age(output: bytes, age: float) -> bytes:
-    """The output with its age on the first line, in seconds, unless that is less than one."""
+    """The output with its age in seconds on the first line; unchanged if it is younger than 1 s."""
     if age < 1:
         return output
     end = output.index(b"\n")
@@ -242,18 +249,17 @@ def _current(path: str, limit: float) -> "tuple[Result, float]":
 def read(path: str) -> bytes:
     """The content of ``path``, if only trusted users can have written it. Raises Refused, OSError.
 
-    The file is opened in the directory that was looked at, not by its path again, so that both
-    findings are about the same place."""
+    The file is opened relative to the directory that was checked, not through its path again, so
+    that both checks are about the same place."""
     directory, name = os.path.split(path)
     fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         place = os.fstat(fd)
-        # A sticky directory does not help: a user who may create a file in it may do so while the
-        # daemon has none there.
+        # A sticky bit does not help: a user who may create files in the directory could create this
+        # one while the daemon's does not exist.
         if place.st_mode & 0o022:
-            raise Refused(
-                f"others than its owner can write to {_shown(directory or '.')}: chmod go-w, or use another directory"
-            )
+            shown = _shown(directory or ".")
+            raise Refused(f"users other than its owner can write to {shown}: chmod go-w, or use another directory")
         return _read_entry(fd, name or ".", place.st_uid, path)
     finally:
         os.close(fd)
@@ -277,18 +283,20 @@ def _read_entry(directory: int, name: str, owner: int, path: str) -> bytes:
 
 def _check_file(status: os.stat_result, owner: int, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise Refused(f"{_shown(path)} is not a regular file: name the one that the daemon writes, its --cache")
+        raise Refused(f"{_shown(path)} is not a regular file: name the file that the daemon writes, its --cache")
     if status.st_uid not in (0, os.geteuid(), owner):
         raise Refused(
             f"{_shown(path)} belongs to uid {status.st_uid}, "
             "not to root, the caller or the owner of its directory: chown it"
         )
     if status.st_mode & 0o022:
-        raise Refused(f"others than its owner can write to {_shown(path)}: chmod go-w")
+        raise Refused(f"users other than its owner can write to {_shown(path)}: chmod go-w")
 
 
 def parse(data: bytes) -> Result:
-    """The inverse of status_file.compose: only what that has made passes. Raises Malformed."""
+    """The inverse of ``status_file.compose``. Raises Malformed.
+
+    It accepts only data that compose can have written."""
     end = data.find(b"\n", 0, _LONGEST_HEADER)
     header, body = data[: max(end, 0)], data[end + 1 :]
     words = header.split(b" ")
@@ -309,10 +317,10 @@ def parse(data: bytes) -> Result:
     result = Result(
         state, [body[end - length : end] for end, length in zip(ends, lengths)], taken, valid_until, words[5]
     )
-    # A correct checksum proves no sense: infinite times, a number in another notation, a text
-    # without a verdict.
+    # A correct checksum does not prove that the content makes sense: times may be infinite, a
+    # number may have another notation, a text may have no verdict.
     try:
-        as_composed = covered(result) + words[7] == header
+        as_composed = header_of(result) + words[7] == header
     except ValueError:
         as_composed = False
     if not as_composed:
@@ -321,10 +329,10 @@ def parse(data: bytes) -> Result:
 
 
 def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
-    """Check that a result may stand for the present: ``now`` and ``limit``, the greatest age, in
-    seconds. Raises Refused if not.
+    """Raises Refused unless a result is still valid.
 
-    The comparisons are written so that NaN is refused."""
+    ``now`` is a time on CLOCK_BOOTTIME, ``limit`` the greatest age; both are in seconds. The
+    comparisons also refuse NaN."""
     age, valid = now - result.taken, result.valid_until - result.taken
     if result.boot != boot:
         raise Refused(f"the result in {_shown(path)} is from another boot: {_ASK}")
@@ -343,14 +351,14 @@ def _unreadable(path: str, error: OSError) -> str:
         return f"{_shown(path)} is not there: {_ASK}"
     words = text.error_words(error.errno or 0)
     directory = os.path.split(path)[0] or "."
-    if isinstance(error, PermissionError) and not _enters(directory):
-        # Root's own runs make it for themselves alone; the daemon opens it.
+    if isinstance(error, PermissionError) and not _may_enter(directory):
+        # Root's own runs create the directory for root alone; the daemon opens it to others.
         return f"{_shown(path)} cannot be read: {words}: {_shown(directory)} is closed to uid {os.geteuid()}: {_ASK}"
     return f"{_shown(path)} cannot be read: {words}: name a regular file (not a link) that uid {os.geteuid()} may read"
 
 
-def _enters(directory: str) -> bool:
-    """Whether we may look up names in a directory: without that right, not even ``.`` is found."""
+def _may_enter(directory: str) -> bool:
+    """Whether we may look up names in a directory. Without that right, even ``.`` is not found."""
     try:
         os.close(os.open(os.path.join(directory, "."), os.O_PATH | os.O_CLOEXEC))
     except PermissionError:
@@ -361,7 +369,7 @@ def _enters(directory: str) -> bool:
 
 
 def _shown(argument: str) -> str:
-    from check_mounts import text  # only now: its imports cost more time than all of a good answer
+    from check_mounts import text  # only now: its imports take longer than printing a good result
 
     return text.printable_argument(argument)
 
@@ -379,7 +387,7 @@ def _print(data: bytes, fd: int = 1) -> None:
     while view:
         try:
             view = view[os.write(fd, view) :]
-        except BlockingIOError:  # our caller shares the pipe, and has made it so
+        except BlockingIOError:  # our caller shares the pipe, and has made it non-blocking
             import select
 
             select.select([], [fd], [])

@@ -28,7 +28,7 @@ Epoch = NewType("Epoch", float)
 
 # A wait until then does not wait; a task that is due then is due now.
 PAST = Monotonic(0.0)
-# Due then is a task that waits for its descriptor alone.
+# A task that waits only for its descriptor is due then.
 NEVER = Monotonic(float("inf"))
 
 # The function itself: the pool calls it several times for each answer, and a wrapper would cost.
@@ -51,6 +51,8 @@ def epoch() -> Epoch:
 
 
 def epoch_of(when: Boottime) -> Epoch:
-    """The time for people of something that happened in this boot, as the host's clock has it now:
-    it may have been set since, above all on a host that starts without one."""
+    """The time, for people, of something that happened in this boot.
+
+    The host's clock as it is now decides: it may have been set since then, above all on a host that
+    has no clock of its own."""
     return Epoch(epoch() - (boottime() - when))

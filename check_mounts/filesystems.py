@@ -1,8 +1,8 @@
-"""Questions about a mount that its filesystem type answers, through the table of types. Pure; looks
-at nothing but the text of a mount.
+"""Questions about a mount that the table of filesystem types answers from the mount's text alone.
+Pure.
 
-Import budget: ``text``, ``typetable``; no pattern is compiled here, for this is imported in every
-start."""
+Import budget: ``text``, ``typetable``; no pattern is compiled here, because every start imports
+this module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def traits(fs_type: bytes) -> Traits:
     """The traits of a type, as the mount table names it."""
     found = TABLE.get(fs_type)
     if found is None:
-        # An AppImage is a squashfs that a daemon named after it shows.
+        # An AppImage holds a squashfs; its daemon is named after the AppImage, and so is the type.
         return (
             TABLE[b"fuse.squashfuse"] if fs_type.startswith(b"fuse.") and _is_app_image(fs_type) else typetable.UNKNOWN
         )
@@ -30,12 +30,14 @@ def of(mount: Mount) -> Traits:
 
 
 def _behind_fuse(mount: Mount) -> Traits:
-    """Daemons that do without libfuse, and libfuse where the kernel has no subtypes, show ``fuse``;
-    then ``NAME#SOURCE`` or the program's own name is the source.
+    """The traits of a mount whose type is a bare ``fuse``, by its source.
 
-    A source that is neither known to be local nor a path is taken for a client of something: a
-    bucket's name is all that goofys shows (kahing/goofys#675), a repository's all that cvmfs2 shows
-    (cvmfs/cvmfs#2755)."""
+    Daemons without libfuse show that type, and so does libfuse where the kernel has no subtypes.
+    Then the source is ``NAME#SOURCE`` or the program's own name.
+
+    A source that is neither known to be local nor a path counts as that of a network filesystem:
+    goofys shows nothing but the name of a bucket (kahing/goofys#675), cvmfs2 nothing but that of a
+    repository (cvmfs/cvmfs#2755)."""
     source = mount.source
     program = source.partition(b"#")[0]
     for name in (program, program.partition(b"@")[0], program.partition(b":")[0]):
@@ -57,8 +59,7 @@ def types(trait: str) -> frozenset[bytes]:
 
 
 def protocol(mount: Mount) -> Optional[Protocol]:
-    """The protocol that a mount speaks with its server, by its type; None where nothing depends on
-    it."""
+    """The protocol of a mount's type; None if no code depends on it."""
     return traits(mount.fs_type).protocol
 
 
@@ -83,23 +84,24 @@ def is_on_disk(mount: Mount) -> bool:
 
 
 def fills_up(mount: Mount) -> bool:
-    """Whether the usage of a mount is worth judging: not of one that nobody can write to, which is
-    as full as it was made, nor of one whose numbers mean nothing."""
+    """Whether it makes sense to judge the usage of a mount.
+
+    It does not if nobody can write to the mount, which is as full as it was made, or if its numbers
+    mean nothing."""
     known = of(mount)
     if mount.fs_type == b"udf":  # a stick, or a disc as it was burned
         return b"ro" not in mount.super_options
     if lacks_upper(mount) or is_snapshot(mount):
         return False
-    # Somebody mounted it ro; if the kernel stops a filesystem after an error, the mount is still
-    # rw. A daemon of this machine that mounts itself ro shows an image, whatever it is called.
+    # Somebody mounted it ro: if the kernel stops a filesystem after an error, the mount still says
+    # rw. A local daemon that mounts itself ro shows an image, whatever its name.
     local = known.device or (is_fuse(mount) and not is_network(mount))
     made_ro = local and b"ro" in mount.options and b"ro" in mount.super_options
     return known.usage and not made_ro
 
 
 def lacks_upper(mount: Mount) -> bool:
-    """Whether the mount is an overlay without an upper layer: images and directories that nobody
-    can write to."""
+    """Whether the mount is an overlay without an upper layer, which nobody can write to."""
     return traits(mount.fs_type).upper and mount.super_option(b"upperdir") is None
 
 
@@ -109,8 +111,9 @@ def is_snapshot(mount: Mount) -> bool:
 
 
 def servers(mount: Mount) -> list[bytes]:
-    """The file servers that the source names, the first one first: ``filer1``, ``[fe80::1]``,
-    ``10.1.0.1@o2ib``, ``127.0.0.1:20049``.
+    """The file servers that the source names, in its order.
+
+    Examples: ``filer1``, ``[fe80::1]``, ``10.1.0.1@o2ib``, ``127.0.0.1:20049``.
 
     The grammar of the type alone decides; nothing is looked up.
     """
@@ -118,34 +121,36 @@ def servers(mount: Mount) -> list[bytes]:
 
 
 def is_network(mount: Mount) -> bool:
-    """Whether the mount depends on another machine: by its type or, where the type is unknown, by a
-    source that names a host."""
+    """Whether the mount depends on another machine.
+
+    Its type decides or, if the type is unknown, a source that names a host."""
     if of(mount).network or servers(mount):
         return True
     return mount.fs_type == b"vxfs" and b"cluster" in mount.super_options  # Veritas' cluster filesystem
 
 
 def is_served(mount: Mount) -> bool:
-    """Whether a server or a FUSE daemon answers for the mount. Then an answer from the kernel's
-    cache proves nothing."""
+    """Whether a server or a FUSE daemon answers for the mount.
+
+    Then an answer from the kernel's cache proves nothing."""
     return is_fuse(mount) or traits(mount.fs_type).network
 
 
 def decides_by_mode(mount: Mount) -> bool:
-    """Whether the mode that the root directory shows decides on access to it. FUSE does so for
-    ``default_permissions`` (fuse_permission)."""
+    """Whether the mode of the root directory decides who may enter it.
+
+    With FUSE it does so only with ``default_permissions`` (fuse_permission)."""
     return b"default_permissions" in mount.super_options if is_fuse(mount) else traits(mount.fs_type).attributes
 
 
 def counts_links(mount: Mount) -> bool:
-    """Whether a root directory without links was removed."""
+    """Whether a link count of 0 means that the root directory was removed."""
     known = traits(mount.fs_type)
     return known.attributes and not known.image and not is_fuse(mount)
 
 
 def source_words(source: bytes, fs_type: Optional[bytes] = None) -> str:
-    """A source fit for any output: printable, and without the passwords and keys that some people
-    have to write into it."""
+    """A source, fit for any output: printable, and without passwords and keys."""
     return text.printable(text.without_secrets(source, logins=fs_type is None or traits(fs_type).logins))
 
 
@@ -158,9 +163,10 @@ def _are_alike(one: bytes, other: bytes) -> bool:
 
 
 def is_of_type(mount: Mount, declared: bytes) -> bool:
-    """Whether a mount is of this one declared type, or may be. A type that the kernel does not have
-    is that of a mount helper, which mounts what it likes: ``drvfs`` becomes 9p or virtiofs, ``efs``
-    nfs4, ``davfs`` fuse."""
+    """Whether a mount is, or may be, of this one declared type.
+
+    A type that the kernel does not have is the name of a mount helper, which may mount any type:
+    ``drvfs`` becomes 9p or virtiofs, ``efs`` becomes nfs4, ``davfs`` becomes fuse."""
     if _are_alike(mount.fs_type, declared):
         return True
     if traits(mount.fs_type).ext4_driver and traits(declared).ext4_driver and mount.mount_point == b"/":
@@ -179,13 +185,12 @@ def names_type(declared: bytes) -> bool:
 
 
 def is_compared(mount: Mount, declared: bytes) -> bool:
-    """Whether :func:`is_of_type` says more of this declared type than that it may be an unknown
-    mount helper's."""
+    """Whether this declared type is a known one, so that :func:`is_of_type` can compare it."""
     return _are_alike(mount.fs_type, declared) or names_type(declared)
 
 
 def all_types() -> frozenset[bytes]:
-    """The names of all types and mount helpers that are known, but for those behind FUSE."""
+    """The names of all known types and mount helpers, without those that begin with ``fuse.``."""
     return frozenset(name for name in TABLE if not name.startswith(b"fuse."))
 
 
@@ -195,8 +200,9 @@ def _is_known(declared: bytes) -> bool:
 
 
 def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
-    """Whether a FUSE mount is certainly not of the declared type. Helpers and daemons choose their
-    subtypes freely."""
+    """Whether a FUSE mount is certainly not of the declared type.
+
+    Helpers and daemons choose their subtypes freely."""
     if _is_known(declared):
         return True
     ours, theirs = declared.partition(b".")[2], mounted.partition(b".")[2]
@@ -205,9 +211,10 @@ def _is_other_than_fuse(declared: bytes, mounted: bytes) -> bool:
 
 
 def keeps_source(declared: Optional[bytes], mount: Mount) -> bool:
-    """Whether the mounted source is the declared one; a mount helper may have made another of it.
-    (``D:`` of drvfs becomes ``drvfsa``, ``fs-1234:/`` of efs ``127.0.0.1:/``, a bucket the
-    program's name.)"""
+    """Whether a mount of the declared type shows its source as it was declared.
+
+    A mount helper may change it: ``D:`` of drvfs becomes ``drvfsa``, ``fs-1234:/`` of efs becomes
+    ``127.0.0.1:/``, a bucket becomes the program's name."""
     return any(_keeps_source(each, mount) for each in (declared or b"auto").split(b","))
 
 

@@ -1,7 +1,7 @@
 """How sources name servers: one function for each way to write a source. Pure.
 
-Import budget: ``text``; no pattern is compiled here, for this is imported in every start. A grammar
-decides on the text alone and looks nothing up."""
+Import budget: ``text``; no pattern is compiled here, because every start imports this module. A
+grammar decides on the text alone and looks nothing up."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from check_mounts import text
 from check_mounts.model import Mount
 
-# From a source and its mount to the servers that the source names, the first one first.
+# A source and its mount -> the servers that the source names, in its order.
 Grammar = Callable[[bytes, Mount], list[bytes]]
 
 
 def no_server(_source: bytes, _mount: Mount) -> list[bytes]:
-    """A source that names no server, whatever it looks like: a dataset, a tag, a bucket, a word of
-    somebody's choice."""
+    """A source that names no server, whatever it looks like.
+
+    It is a dataset, a tag, a bucket, or a word that somebody chose."""
     return []
 
 
@@ -32,8 +33,9 @@ def _user_less(source: bytes) -> bytes:
 
 
 def _hosts(listed: Iterable[bytes], *default_ports: bytes) -> list[bytes]:
-    """The words of a list that can be hosts, without a port that is the default. A colon that does
-    not precede a port stands in brackets."""
+    """The words of a list that can be hosts, each without its port if that is the default.
+
+    A colon that does not precede a port must stand in brackets."""
     return [host for each in listed if _is_host(host := _without_port(each.strip(), default_ports))]
 
 
@@ -56,7 +58,7 @@ def export(source: bytes, mount: Mount) -> list[bytes]:
     if source.startswith(b"//"):
         return share(source, mount)
     hosts, separator, _ = _user_less(source).partition(b":/")
-    # This type writes no port here: `mon1:6789:/` belongs to another one.
+    # Types with this grammar write no port here: `mon1:6789:/` belongs to another type.
     return [host for host in _hosts(hosts.split(b",")) if _has_no_port(host)] if separator else []
 
 
@@ -70,9 +72,10 @@ def nfs(source: bytes, mount: Mount) -> list[bytes]:
 
 
 def _through_tunnel(hosts: list[bytes], mount: Mount) -> list[bytes]:
-    """The hosts, each loopback address with the port that the mount shows: there each port is the
-    end of a tunnel (stunnel of efs-utils, ssh -L) that leads to another server. Names of other
-    hosts stay as they are."""
+    """The hosts, each loopback address with the port that the mount shows.
+
+    There each port is the end of a tunnel (stunnel of efs-utils, ssh -L) to another server. Names
+    of other hosts stay as they are."""
     port = mount.super_option(b"port") or b"0"
     if not port.isdigit() or len(port) > 5 or not int(port):
         return hosts
@@ -105,8 +108,9 @@ _PORTS = {
 
 
 def url(source: bytes, _mount: Mount) -> list[bytes]:
-    """``scheme://user:password@host:port/path``, also after a word such as ``curlftpfs#``; without
-    a scheme ``host/path``."""
+    """``scheme://user:password@host:port/path``, or ``host/path`` without a scheme.
+
+    A word such as ``curlftpfs#`` may stand before it."""
     scheme, is_url, rest = source.partition(b"://")
     scheme = scheme.rpartition(b"#")[2].rpartition(b"=")[2].lower()
     if not is_url:
@@ -122,14 +126,16 @@ def url(source: bytes, _mount: Mount) -> list[bytes]:
 
 
 def nids(source: bytes, _mount: Mount) -> list[bytes]:
-    """Lustre: ``nid[,nid...][:nid...]:/fsname``; a NID is ``address@network``, commas separate the
-    NIDs of one server."""
+    """Lustre: ``nid[,nid...][:nid...]:/fsname``.
+
+    A NID is ``address@network``; commas separate the NIDs of one server."""
     servers, separator, _ = source.partition(b":/")
     found: list[bytes] = []
     begun: list[bytes] = []
     for word in servers.replace(b",", b":").split(b":") if separator else []:
         begun.append(word)
-        # An IPv6 address is split at its colons: a word that does not end an address goes on.
+        # This also splits an IPv6 address at its colons: a word that does not end an address
+        # belongs to the next word.
         if b"@" in word or not _is_part_of_v6(word):
             found.append(b":".join(begun))
             begun.clear()
@@ -141,8 +147,9 @@ def _is_part_of_v6(word: bytes) -> bool:
 
 
 def ceph(source: bytes, mount: Mount) -> list[bytes]:
-    """``mon1:6789,mon2:6789:/path``, or ``user@fsid.fsname=/path`` with ``mon_addr=A:PORT/B:PORT``
-    (mount.ceph(8))."""
+    """``mon1:6789,mon2:6789:/path``, or ``user@fsid.fsname=/path`` with ``mon_addr=``.
+
+    ``mon_addr=A:PORT/B:PORT`` is an option (mount.ceph(8))."""
     monitors = mount.super_option(b"mon_addr")
     if monitors is not None:
         return _hosts(monitors.split(b"/"), b"6789", b"3300")
@@ -151,8 +158,9 @@ def ceph(source: bytes, mount: Mount) -> list[bytes]:
 
 
 def volume(source: bytes, _mount: Mount) -> list[bytes]:
-    """GlusterFS: ``host:/volume``, ``host1,host2:volume``; a path names a file that describes the
-    volume."""
+    """GlusterFS: ``host:/volume``, ``host1,host2:volume``.
+
+    A path names a file that describes the volume."""
     if source.startswith(b"/"):
         return []
     head = source.partition(b":/")[0] if b":/" in source else source.rpartition(b":")[0]
@@ -180,20 +188,20 @@ def registries(source: bytes, _mount: Mount) -> list[bytes]:
 
 
 def before_slash(source: bytes, _mount: Mount) -> list[bytes]:
-    """WekaFS ``backend1,backend2/filesystem``, NCP ``server/user``; the name of a filesystem alone
-    names no server."""
+    """WekaFS ``backend1,backend2/filesystem``, NCP ``server/user``.
+
+    The name of a filesystem alone names no server."""
     head, slash, _ = source.partition(b"/")
     return _hosts(head.split(b","), b"14000") if slash else []
 
 
 def plan9(source: bytes, mount: Mount) -> list[bytes]:
-    """9p: over TCP the source is the server's address; over virtio, Xen or a descriptor it is a
-    tag."""
+    """9p: over TCP the source is the server's address; over virtio, Xen or a descriptor, a tag."""
     return _through_tunnel(_hosts([source]), mount) if mount.super_option(b"trans") in (b"tcp", b"rdma") else []
 
 
 def guess(source: bytes, mount: Mount) -> list[bytes]:
-    """The server that a reader would see in the source of a type that the table does not have."""
+    """The server that a person would see in a source whose type is not in the table."""
     if b"://" in source:
         return url(source, mount)
     return share(source, mount) if source.startswith((b"//", b"\\\\")) or not source.startswith(b"/") else []

@@ -1,4 +1,5 @@
-"""What a condition means: one row for each, worst first, with all that the package asks about it.
+"""What a condition means: one row for each, worst first, with everything that the package asks
+about it.
 
 Import budget: ``dataclasses``. Pure.
 
@@ -18,16 +19,15 @@ from check_mounts.model import Condition, State
 class Meaning:
     """A row of the table.
 
-    ``severity`` is the state without ``--severity``; None where a threshold says it. ``words`` is
-    how a finding's detail is told, ``news`` a change in the daemon's log.
+    ``severity`` is the state without ``--severity``; None where a threshold decides. ``words`` is
+    the text for a finding's detail, ``news`` the text for a change in the daemon's log.
 
-    ``counted``: it is one of the mounts that were checked. ``timed``: its latency is that of an
-    answer. ``passable``: it has answered, so names can be looked up below it, even if it is not as
-    it should be. ``spreads``: it has failed, and what lies below is counted with it. ``silent``: it
-    may have come back without being asked again. ``doubtful``: it is asked again when something new
-    hangs from it. ``kept``: it is wrong by itself, so what differs from its
-    declaration is only remarked. ``from_table``: the
-    mount table alone says so, and no probe."""
+    ``counted``: the mount is one of those that were checked. ``timed``: its latency is that of an
+    answer. ``passable``: it has answered, so names can be looked up below it, even if something
+    else is wrong with it. ``spreads``: it has failed, and the mounts below are counted with it.
+    ``silent``: it may have recovered without being asked again. ``doubtful``: it is asked again
+    when a new mount hangs from it. ``kept``: it has failed by itself, so a difference from its
+    declaration is only a remark. ``from_table``: the mount table says so, not a probe."""
 
     condition: Condition
     severity: Optional[State]
@@ -43,8 +43,8 @@ class Meaning:
     from_table: bool = False
 
 
-# Within a state this is the order in which mounts are told: those that fail by themselves before
-# their consequences.
+# Within a state, reports list mounts in this order: those that fail by themselves before those that
+# fail because of others.
 TABLE = (
     Meaning(
         Condition.TIMED_OUT,
@@ -87,5 +87,5 @@ def of(condition: Condition) -> Meaning:
 
 
 def gravity(condition: Condition) -> int:
-    """How bad a condition is beside others of the same state: the greatest is the worst."""
+    """How bad a condition is compared with others of the same state; the greatest is the worst."""
     return _GRAVITY[condition]

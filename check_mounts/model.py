@@ -17,8 +17,7 @@ from check_mounts.outcome import Outcome
 
 
 class Condition(enum.Enum):
-    """The condition of one mount, in the field's words. The value is the name on the command
-    line."""
+    """The condition of one mount. Its value is the name on the command line."""
 
     OK = "ok"
     SLOW = "slow"
@@ -87,19 +86,19 @@ class Mount:
 
     @property
     def identity(self) -> MountIdentity:
-        """The values that identify a mount as long as it is mounted, wherever that is.
+        """The values that identify a mount as long as it is mounted, even if it moves.
 
-        Everything else may change meanwhile: the owner of a directory above it, or above its source
-        if it is a bind mount, can rename that directory, and some types make the source of such
-        names (nfs, zfs) or of the first of their devices (btrfs)."""
+        Everything else may change meanwhile. The owner of a directory above the mount point, or
+        above the source of a bind mount, can rename that directory. Some types show such names as
+        their source (nfs, zfs), or the first of their devices (btrfs)."""
         return self.mount_id, self.device, self.fs_type
 
     @property
     def place(self) -> tuple[bytes, bytes, bytes]:
         """The mount point, and what the mount shows there.
 
-        A mount whose place differs from before may be another one: the kernel reuses an ID, and an
-        anonymous device, as soon as it is free."""
+        A mount whose place differs from before may be another one: the kernel reuses an ID, and the
+        number of an anonymous device, as soon as it is free."""
         return self.mount_point, self.root, self.source
 
     def super_option(self, name: bytes) -> Optional[bytes]:
@@ -118,7 +117,7 @@ class Mount:
 @dataclasses.dataclass(frozen=True)
 class Unparsed:
     """A line of the mount table that makes no sense; ``number`` counts from 1. ``twice``: another
-    line has its mount ID. A long ``line`` keeps both its ends only."""
+    line has its mount ID. If ``line`` is long, only its two ends are kept."""
 
     number: int
     line: bytes
@@ -144,8 +143,9 @@ class BadLine:
 
 
 class Declarer(enum.Enum):
-    """Where a declaration stands: in a file that is for the whole host (fstab, a unit), or in
-    something that only check_mounts reads."""
+    """The place of a declaration.
+
+    ``HOST`` is a file for the whole host: fstab, a unit. Only check_mounts reads the others."""
 
     HOST = "host"
     CONFIGURATION = "configuration"
@@ -154,15 +154,14 @@ class Declarer(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedMount:
-    """A mount that should be there, as somebody declared it: a line of fstab(5), an option, a
-    section of the configuration, a unit.
+    """A declared mount: from fstab(5), an option, a section of the configuration, or a unit.
 
     ``source`` and ``fs_type`` are None if any will do. ``options`` are the declared ones only.
     ``origin`` says where the declaration stands, in words fit for output: ``/etc/fstab line 3``.
-    ``nofail``: its absence is no failure. ``automount``: an autofs trigger in its place is as good.
-    ``name`` is the mount point as it was written, if it has a ``..`` in it: after a link that leads
-    elsewhere. ``doubt``: the condition and the words if nothing is mounted there, for a name of
-    which it is not known where it leads."""
+    ``nofail``: its absence is not a failure. ``automount``: an autofs trigger in its place is
+    enough. ``name`` is the mount point as it was written, if it holds ``..``, which leads elsewhere
+    after a link. ``doubt`` is for a name that could not be followed to its end: the condition and
+    the words to report if nothing is mounted there."""
 
     mount_point: bytes
     source: Optional[bytes]
@@ -177,28 +176,29 @@ class ExpectedMount:
 
     @property
     def is_own(self) -> bool:
-        """Whether only check_mounts reads it, so that an unknown option in it is a slip, not
-        meant for somebody else."""
+        """Whether only check_mounts reads the declaration.
+
+        Then an unknown option in it is misspelt, and not meant for another program."""
         return self.by is not Declarer.HOST
 
     @property
     def is_bind(self) -> bool:
-        """Whether a directory is to be mounted, not a filesystem."""
+        """Whether the declaration asks for a bind mount: of a directory, not of a filesystem."""
         return is_bind(self.options)
 
 
 def is_bind(options: Collection[bytes]) -> bool:
-    """Whether options ask for a directory to be mounted, not for a filesystem."""
+    """Whether options ask for a bind mount: of a directory, not of a filesystem."""
     return b"bind" in options or b"rbind" in options
 
 
 @dataclasses.dataclass(frozen=True)
 class StuckProbe:
-    """A probe that has not come back: its process, the mount, and the time of its start (seconds on
-    CLOCK_BOOTTIME).
+    """A probe that has not come back: its process, its mount, and when it began.
 
-    ``arrived``: its look-up has reached the mount. Otherwise a mount on the way may hang.
-    ``writing``: it is a write probe, which proves nothing about reading if it hangs."""
+    ``since`` is in seconds on CLOCK_BOOTTIME. ``arrived``: its look-up has reached the mount.
+    Otherwise a mount on the way may hang. ``writing``: it is a write probe; if that hangs, it
+    proves nothing about reading."""
 
     pid: int
     start_time: int
@@ -211,17 +211,16 @@ class StuckProbe:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """The result for one mount point; or for a line that makes no sense, which is no mount
-    (:attr:`is_mount`).
+    """The result for one mount point, or for a line that makes no sense (not :attr:`is_mount`).
 
     ``mount`` is None if nothing is mounted (missing) and for a ``line``. ``detail`` is text fit for
     any output. ``latency`` is in seconds: how long the probe took, or has been waiting; None
     without a probe. ``stuck_pid`` and ``stuck_since`` (on CLOCK_BOOTTIME) name a process that a
     hung filesystem holds; ``since`` is when it was first found to hang, if that was before this
-    pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add what else was
-    found out, a line each. ``cover`` is the mount that covers a shadowed one. ``after``: the
-    seconds after which its probe was given up, which ``detail`` says in words; None if a probe of
-    this pass did not time out in it."""
+    pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add whatever else was
+    found out, a line each. ``cover`` is the mount that covers a shadowed one. ``after`` is the
+    number of seconds after which its probe was given up (``detail`` says it in words); None if no
+    probe of this pass timed out in it."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -240,13 +239,14 @@ class Finding:
 
     @property
     def is_mount(self) -> bool:
-        """Whether the finding is about a mount, or one that should be there, so that it counts."""
+        """Whether the finding is about a mount that exists or should exist, and so counts."""
         return bool(self.mount_point)
 
 
 class Reason(enum.Enum):
-    """The reason why a mount is not probed; :func:`check_mounts.selection.why_left_out` has words
-    for it."""
+    """The reason why a mount is not probed.
+
+    :func:`check_mounts.selection.why_left_out` has the words for it."""
 
     TYPE_EXCLUDED = enum.auto()
     PLACE_EXCLUDED = enum.auto()
@@ -267,8 +267,9 @@ class Reason(enum.Enum):
 
     @property
     def avoids(self) -> bool:
-        """Whether no look-up may lead through the mount either, if that could hang. To exclude a
-        mount means to leave it alone; not to include it only means that others count."""
+        """Whether look-ups must avoid the mount, too, if they could hang in it.
+
+        Excluding a mount means leaving it alone; not including it only means that others count."""
         return self in _AVOIDED
 
 
@@ -294,9 +295,9 @@ class Survey:
     ``duration`` and ``timeout`` in seconds.
 
     ``notes`` tell an administrator things that change no verdict. ``interrupted`` names the signal
-    that cut the pass short. ``excused`` names, in words, declared mounts that may be absent, and
-    are; ``uncompared`` the declared options that nothing could be compared with. ``unremembered``:
-    why stuck probes are not remembered, in words; empty if they are."""
+    that cut the pass short. ``excused`` describes the declared mounts that are absent and may be;
+    ``uncompared`` the declared options that could not be compared with anything. ``unremembered``
+    says why stuck probes are not remembered; empty if they are."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...] = ()

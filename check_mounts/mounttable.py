@@ -1,10 +1,10 @@
 """The mount table as the kernel prints it: bytes of mountinfo ->
 :class:`~check_mounts.model.Mount`.
 
-Only ``/proc/.../mountinfo`` is read, never ``/etc/mtab`` (which may be a stale file) and never a
-library that stats what it lists: reading mountinfo takes no lock of any filesystem and cannot hang
-on one. Format: proc_pid_mountinfo(5), the kernel's Documentation/filesystems/proc.rst section 3.5,
-and ``show_mountinfo`` in fs/proc_namespace.c."""
+It reads ``/proc/.../mountinfo``, never ``/etc/mtab`` (which may be a stale file), and uses no
+library that calls stat(2) on each mount: reading mountinfo takes no lock of any filesystem and
+cannot hang on one. Format: proc_pid_mountinfo(5), the kernel's Documentation/filesystems/proc.rst
+section 3.5, and ``show_mountinfo`` in fs/proc_namespace.c."""
 
 from __future__ import annotations
 
@@ -111,8 +111,9 @@ def parse_line(line: bytes) -> Mount:
 
 
 def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
-    """The mounts of a table in their order, and the lines that make no sense, at most 10,000 of
-    them. Never raises on any input.
+    """The mounts of a table in their order, and at most 10,000 lines that make no sense.
+
+    Never raises, whatever the input.
 
     ``torn``: the table changed while it was read, so of two lines with one mount ID the later one
     counts."""
@@ -123,7 +124,7 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
     for number, line in enumerate(_lines(data), 1):
         if not line:
             continue
-        if len(unparsed) >= _MOST_UNPARSED:  # it is no mount table
+        if len(unparsed) >= _MOST_UNPARSED:  # this is not a mount table
             break
         try:
             mount = parse_line(line)
@@ -137,14 +138,15 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
                     Unparsed(number, _ends(line), f"another line has the mount ID {mount.mount_id}", twice=True)
                 )
                 continue
-            del mounts[mount.mount_id]  # the new one has its place where its line is
+            del mounts[mount.mount_id]  # the new mount takes the place of its own line
         mounts[mount.mount_id] = mount
     return list(mounts.values()), unparsed
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """The lines as split() would give them, but one at a time: for a file of 64 MiB that holds
-    nothing but newlines that saves 2 GiB."""
+    """The lines as split() would give them, but one at a time.
+
+    For a file of 64 MiB that holds nothing but newlines, this saves 2 GiB."""
     at = 0
     while (end := data.find(b"\n", at)) >= 0:
         yield data[at:end]
@@ -157,12 +159,14 @@ def _ends(line: bytes) -> bytes:
 
 
 def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
-    """Read and parse the mount table in the file ``path``. Raises OSError; EINVAL if it is no
-    regular file, EFBIG if it is larger than LARGEST_FILE, ENODATA if the kernel's own is empty.
+    """Read and parse the mount table in the file ``path``.
+
+    Raises OSError; EINVAL if it is not a regular file, EFBIG if it is larger than LARGEST_FILE,
+    ENODATA if the kernel's own table is empty.
 
     The kernel reuses a mount ID as soon as it is free, so a table that changes while it is read may
-    have two lines of one ID: it is read again. If it does not settle, the later line counts. A file
-    that has both lines each time is wrong, and its second line makes no sense."""
+    have two lines with one ID: then it is read again. If it does not settle, the later line counts.
+    If a file has both lines each time, the file is wrong, and its second line makes no sense."""
     latest = monotonic() + _SETTLING
     data, generated = _settled_contents(path, latest)
     table = parse(data)
@@ -173,15 +177,16 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
             break
         table = parse(data, torn=monotonic() >= latest)
     if generated and not data:
-        # The table's process has ended. To conclude that nothing is mounted any more would be
-        # wrong.
+        # The process whose table this is has ended. It would be wrong to conclude that nothing is
+        # mounted.
         raise OSError(errno.ENODATA, "it is empty")
     return table
 
 
 def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
-    """The table as it is between two changes, if it settles before ``latest`` (CLOCK_MONOTONIC),
-    and whether the kernel generates it.
+    """The table as it is between two changes, and whether the kernel generates it.
+
+    It may have changed while it was read if it does not settle before ``latest`` (CLOCK_MONOTONIC).
 
     Each read(2) gives some pages and releases the lock, and the next one continues where the last
     one stopped. Before Linux 5.8 that position was a number of lines, and a mount that went away
@@ -194,8 +199,9 @@ def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
 
 
 def _look(path: str) -> tuple[bytes, bool, bool]:
-    """The bytes of a file, whether the kernel generates them on reading, and whether they have
-    changed since the file was opened."""
+    """The bytes of a file, whether the kernel generates them, and whether they have changed.
+
+    A change counts from when the file was opened."""
     fd = _opened(path)
     try:
         data, generated = _read_out(fd), os.fstat(fd).st_size == 0
@@ -205,8 +211,9 @@ def _look(path: str) -> tuple[bytes, bool, bool]:
 
 
 def _has_changed(fd: int) -> bool:
-    """Whether the table behind an open mountinfo has changed since it was opened (POLLPRI in
-    proc_pid_mounts(5))."""
+    """Whether the table behind an open mountinfo has changed since it was opened.
+
+    POLLPRI says so (proc_pid_mounts(5))."""
     poll = select.poll()
     poll.register(fd, select.POLLPRI)
     try:
@@ -216,8 +223,9 @@ def _has_changed(fd: int) -> bool:
 
 
 def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file. Raises OSError; EINVAL if it is not regular, EFBIG if it has
-    more than ``largest`` bytes."""
+    """The bytes of a regular file.
+
+    Raises OSError; EINVAL if it is not regular, EFBIG if it has more than ``largest`` bytes."""
     fd = _opened(path)
     try:
         return _read_out(fd, largest)
@@ -240,8 +248,10 @@ def _opened(path: str) -> int:
 
 
 def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
-    """All bytes of an open file: read before any of them is parsed, for the less time that takes,
-    the less can change meanwhile. Raises OSError; EFBIG if there are more than ``largest``."""
+    """All bytes of an open file. Raises OSError; EFBIG if there are more than ``largest``.
+
+    They are all read before any is parsed: the less time reading takes, the less can change
+    meanwhile."""
     chunks, size = [], 0
     while chunk := os.read(fd, 1 << 20):
         chunks.append(chunk)
@@ -252,8 +262,9 @@ def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
 
 
 def place_now(path: str, mount: Mount) -> Optional[bytes]:
-    """The mount point of the mount with this ID, device and type in the table in the file ``path``;
-    None if the table does not have it. Raises OSError."""
+    """Where a mount is mounted now, by the table in ``path``; None if it is not. Raises OSError.
+
+    The mount is known by its ID, device and type."""
     data, beginning, at = b"\n" + contents(path), b"\n%d " % mount.mount_id, -1
     # Not line by line: a probe's time is running, and the table may be large.
     while (at := data.find(beginning, at + 1)) >= 0:
@@ -268,16 +279,16 @@ def place_now(path: str, mount: Mount) -> Optional[bytes]:
 
 
 def visible(mounts: Iterable[Mount]) -> set[int]:
-    """The IDs of the mounts that their own mount point leads to."""
+    """The IDs of the mounts that their own mount point leads to: no other mount covers them."""
     mounts = list(mounts)
     return {mount.mount_id for mount in mounts} - covers(mounts).keys()
 
 
 def covers(mounts: Iterable[Mount]) -> dict[int, int]:
-    """The ID of each mount that its own mount point does not lead to, and the ID of its cover.
+    """The ID of each mount that its own mount point does not lead to -> the ID of its cover.
 
     A mount is shadowed if another one sits on its root, or on a directory on the way to it (in its
-    parent), or if the mount it hangs from is itself shadowed. The text decides, without a single
+    parent), or if the mount it hangs from is itself shadowed. Only the text decides, without a
     look-up, in time linear in the table."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
@@ -286,7 +297,7 @@ def covers(mounts: Iterable[Mount]) -> dict[int, int]:
     on_top = {
         (mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id
     }
-    hidden: dict[int, Optional[int]] = {}  # the mount in the way of another; None if its path leads to it
+    hidden: dict[int, Optional[int]] = {}  # the ID of a mount -> that of the mount in its way, if any
 
     def above(mount: Mount) -> Optional[int]:
         # An absolute path starts at the process's root directory itself: a look-up does not step
@@ -312,7 +323,7 @@ def covers(mounts: Iterable[Mount]) -> dict[int, int]:
 
 
 def covered_by(mounts: Iterable[Mount]) -> dict[int, Mount]:
-    """The ID of each mount that its own mount point does not lead to, and the mount that covers
+    """The ID of each mount that its own mount point does not lead to -> the mount that covers
     it."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
@@ -336,7 +347,7 @@ def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int
 
 
 def _unsettled_chain(mount: Mount, by_id: dict[int, Mount], settled: dict[int, Optional[int]]) -> list[Mount]:
-    """The mount and those that it hangs from, outermost first, as far as they are not settled."""
+    """The mount and the mounts that it hangs from, outermost first, without the settled ones."""
     chain: list[Mount] = []
     current: Optional[Mount] = mount
     while current is not None and current.mount_id not in settled:

@@ -51,8 +51,9 @@ NOT_TAKEN: tuple[None, ...] = (None,) * len(Step)
 
 
 class Usage(NamedTuple):
-    """The numbers of fstatfs for a superblock (statvfs(3)): ``size``, ``free`` and ``available``
-    (to unprivileged users) in bytes, and ``inodes``.
+    """The numbers of fstatfs for a superblock (statvfs(3)).
+
+    ``size``, ``free`` and ``available`` (to unprivileged users) are in bytes.
 
     A server may send any number: a count of 2^63 and more is negative here, and bytes may need more
     than 64 bits. :attr:`space` and :attr:`inode_counts` say what the numbers mean; nothing else
@@ -66,12 +67,11 @@ class Usage(NamedTuple):
 
     @property
     def space(self) -> Optional[tuple[int, int]]:
-        """Bytes in use, and bytes available to unprivileged users; None if the filesystem counts no
-        space.
+        """Bytes in use, and bytes available to unprivileged users; None if no space is counted.
 
-        Less than nothing is available once the reserve for root is in use (FreeBSD's UFS). An NFS
-        client takes that for a great number, and shifts it (nfs_statfs in fs/nfs/super.c). So
-        "more than the whole filesystem holds" means that no space is available, too."""
+        The available bytes are negative once the reserve for root is in use (FreeBSD's UFS). An NFS
+        client takes that for a huge number, and shifts it (nfs_statfs in fs/nfs/super.c). So "more
+        than the whole filesystem holds" means that no space is available, too."""
         if self.size <= 0:
             return None
         free = _of_whole(self.free, self.size)
@@ -82,6 +82,7 @@ class Usage(NamedTuple):
     @property
     def most_available(self) -> int:
         """The bytes that an empty filesystem could make available: all but the reserve for root.
+
         The size of the reserve cannot be seen where nothing is available: a Btrfs without room for
         metadata reports that, however much is free (btrfs_statfs in fs/btrfs/super.c)."""
         used, available = self.space or (0, 0)
@@ -89,8 +90,9 @@ class Usage(NamedTuple):
 
     @property
     def inode_counts(self) -> Optional[tuple[int, int]]:
-        """Inodes in use and free; None if the filesystem does not count them. CephFS says that
-        2^64 - 1 are free."""
+        """Inodes in use and free; None if the filesystem does not count them.
+
+        CephFS says that 2^64 - 1 are free."""
         if self.inodes <= 0 or not 0 <= self.inodes_free <= self.inodes:
             return None
         return self.inodes - self.inodes_free, self.inodes_free
@@ -148,7 +150,7 @@ class Outcome:
     moved: bool = False
 
     def answered(self, step: Step) -> bool:
-        """Whether the worker took a step with success."""
+        """Whether the worker took a step, and it succeeded."""
         succeeded = self.error_of(step) is None or (self.alone and step is Step.READ)
         return self.seconds[step - 1] is not None and succeeded
 

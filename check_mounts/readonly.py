@@ -2,11 +2,12 @@
 remark. Pure.
 
 After an error many filesystems stop writing by themselves: the superblock becomes ``ro`` while the
-mount still says ``rw`` (errors=remount-ro). That look is no proof. The other mounts of a superblock
-look so once an administrator has remounted one of them, and a property of the type or of the
-filesystem has the same effect.
+mount still says ``rw`` (errors=remount-ro). But this does not prove an error. Once an administrator
+has remounted one mount of a superblock ro, its other mounts look the same, and a property of the
+type or of the filesystem has the same effect.
 
-This is no part of the comparison with declarations: a run without any needs it."""
+This is not a part of the comparison with declarations, because a run without declarations needs it,
+too."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def unwritable(
 
 
 def has_stopped(mount: Mount) -> bool:
-    """Is it mounted rw, and its superblock read-only?"""
+    """Is the mount rw, but its superblock read-only?"""
     return b"ro" not in mount.options and (b"ro" in mount.super_options or b"emergency_ro" in mount.super_options)
 
 
@@ -69,9 +70,9 @@ def _stopped(
 
 def _by_its_type(mount: Mount) -> Optional[str]:
     if filesystems.traits(mount.fs_type).pool:
-        return "it is a snapshot" if filesystems.is_snapshot(mount) else "a property of the dataset may make it so"
+        return "it is a snapshot" if filesystems.is_snapshot(mount) else "a property of the dataset may be the cause"
     if has_stopped(mount) and not filesystems.traits(mount.fs_type).stops_writing:
-        return f"{printable(mount.fs_type)} does not become so after an error"
+        return f"an error does not make {printable(mount.fs_type)} read-only"
     return None
 
 
@@ -83,8 +84,9 @@ def _by_an_administrator(mount: Mount, mounts: Iterable[Mount]) -> Optional[str]
 
 
 def _is_storage(mount: Mount) -> bool:
-    """Is it the filesystem of a disk or a server that is read-only? A read-only tmpfs, or a
-    read-only mount of a writable filesystem, is somebody's intention: ostree's /sysroot
+    """Is the mount's filesystem, on a disk or a server, read-only?
+
+    A read-only tmpfs, or a read-only mount of a writable filesystem, is intended: ostree's /sysroot
     (coreos/fedora-coreos-tracker#1232), a volume of Kubernetes."""
     known = filesystems.traits(mount.fs_type)
     if known.in_memory or known.upper:
@@ -93,14 +95,15 @@ def _is_storage(mount: Mount) -> bool:
 
 
 def is_normally_writable(mount: Mount) -> bool:
-    """Is a mount of this type writable unless it is declared ro? An overlay without an upper layer,
-    and a FUSE daemon, may rightly be read-only."""
+    """Is a mount of this type writable unless it is declared ro?
+
+    An overlay without an upper layer, and a FUSE daemon, may rightly be read-only."""
     known = filesystems.traits(mount.fs_type)
     if known.upper:
         return not lacks_upper(mount)
     if known.pseudo or known.image or known.trigger:
         return False
-    # With it FAT makes itself read-only (fat_fill_super in fs/fat/inode.c).
+    # This option makes FAT read-only (fat_fill_super in fs/fat/inode.c).
     if b"nfs=nostale_ro" in mount.super_options:
         return False
     return not is_fuse(mount) or filesystems.is_on_disk(mount)
@@ -122,6 +125,5 @@ def why_read_only(mount: Mount) -> Optional[str]:
 
 
 def read_only(mount: Mount) -> Optional[str]:
-    """How an undeclared mount of a normally writable type is read-only, in words; None if it is
-    not."""
+    """How a mount of a normally writable type is read-only, in words; None if it is not."""
     return why_read_only(mount) if is_normally_writable(mount) else None

@@ -1,4 +1,4 @@
-"""One run: options -> a survey -> the output. Wrong options lead to one line and exit 3."""
+"""One run: options -> a survey -> the output; wrong options give one line and exit code 3."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from check_mounts.system.signals import Interrupts
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
 
-# Where reading the files took long, a run has at least a mount's timeout and this left, in seconds.
+# If reading the files took long, a run still gets a mount's timeout and this many seconds more.
 _TO_FIND = 0.5
 
 
@@ -43,8 +43,9 @@ def _read_table(options: Options) -> mounttable.Table:
 
 
 def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Judged:
-    """Check the mounts, and judge the findings. ``begun`` is when this run began (CLOCK_MONOTONIC):
-    its deadline counts from there."""
+    """Check the mounts, and judge the findings.
+
+    ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
     try:
         table = _read_table(options)
     except UsageError as error:
@@ -52,12 +53,12 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     try:
         os.chdir("/")
     except OSError:
-        pass  # the caller's directory stays busy then
+        pass  # then the caller's directory stays busy
     # All workers share the objects that exist now; the garbage collector would touch their pages,
     # and so copy them, in each worker.
     gc.freeze()
     gc.enable()
-    options = _with_what_is_left(options, begun)
+    options = _with_time_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)
 
     def follow(under_way: survey.Pass) -> None:
@@ -72,9 +73,10 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     return judged
 
 
-def _with_what_is_left(options: Options, begun: float) -> Options:
-    """The options with the part of the deadline that reading the files has left; in any case with
-    enough to find a mount that hangs."""
+def _with_time_left(options: Options, begun: float) -> Options:
+    """The options with the rest of the deadline that is left after the files were read.
+
+    The rest is always long enough to find a mount that hangs."""
     settings = options.settings
     enough = min(settings.deadline, settings.timeout + _TO_FIND)
     left = max(enough, begun + settings.deadline - time.monotonic())
@@ -82,8 +84,9 @@ def _with_what_is_left(options: Options, begun: float) -> Options:
 
 
 def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
-    """A function that notes what was found at each mount, in case that this process is caught
-    before it can print it."""
+    """A function that notes each finding for the watcher.
+
+    The watcher prints the notes if this process is caught before it can print its result."""
 
     def tell(finding: Finding, count: int) -> None:
         noted.checked(count)
@@ -121,9 +124,9 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
 
 
 def _submit(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
-    """Submit the result. Failures go to stderr: they change neither the verdict nor the exit code.
+    """Submit the result. Failures go to stderr; they change neither the verdict nor the exit code.
 
-    For cron, which mails what is printed, nothing else is news."""
+    Success prints nothing without -v, because cron mails everything that is printed."""
     if judged.survey.interrupted is not None:
         complain(f"not submitted: interrupted by {judged.survey.interrupted}", interrupts)
         return
@@ -147,7 +150,7 @@ def _hand_over(judged: Judged, options: Options, submission: Submission, interru
             write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
 
 
-def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
+def _plain_report(judged: Judged, error: Exception) -> tuple[bytes, State]:
     # Everything for this was loaded before the first probe: by now, opening a file may be
     # impossible.
     plain = summary.plain_report(judged, error)
@@ -155,7 +158,7 @@ def _report_plainly(judged: Judged, error: Exception) -> tuple[bytes, State]:
 
 
 def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Options:
-    """Raises UsageError."""
+    """The options when they are understood for the first time. Raises UsageError."""
     if answers is None:
         return settled.understood(given)
     _load_daemon()
@@ -168,7 +171,7 @@ def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Option
 
 
 def _settled_again(given: Mapping[str, Any]) -> Options:
-    """The same command line, with what the files say now. Raises reload.Rejected."""
+    """The options of the same command line, with the files read again. Raises reload.Rejected."""
     from check_mounts.daemon import reload
 
     try:
@@ -178,22 +181,25 @@ def _settled_again(given: Mapping[str, Any]) -> Options:
 
 
 def rehearse(arguments: list[str]) -> bytes:
-    """In a process that may hang, do what a daemon with these arguments does before its first pass.
-    Returns its questions to files and to the database of users, with the answers."""
+    """Do what a daemon with these arguments does before its first pass, in a process that may hang.
+
+    Returns the questions that it asked files and the database of users, with the answers."""
     os.environ["LANGUAGE"] = "C"  # see run
     _load_daemon()
     from check_mounts.daemon import reload
 
     def understood() -> None:
-        # The table is read again and again; but where it hangs at once, the daemon must not begin.
+        # The daemon reads the table again in each pass; but if the first reading hangs, it must not
+        # start.
         _read_table(settled.understood(option_parser.given(option_parser.parser(), arguments)))
 
     return reload.rehearse(understood)
 
 
 def _load_daemon() -> None:
-    """Load all modules that the daemon, or a configuration that is read again, may need: later they
-    may lie on a mount that hangs. Raises ImportError."""
+    """Load all modules that the daemon or a reload may need. Raises ImportError.
+
+    Later, they may lie on a mount that hangs."""
     import difflib  # noqa: F401  for misspelt words
 
     from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
@@ -231,28 +237,30 @@ def _internal(error: Exception) -> str:
 _SUBMITTING = ("--submit", "--submit-host", "--submit-service", "--submit-timeout")
 
 
-def _is_to_submit(arguments: list[str]) -> bool:
-    """Whether the command line asks a single run to submit its result, as far as a wrong command
-    line can tell."""
+def _asks_to_submit(arguments: list[str]) -> bool:
+    """Whether the command line asks a single run to submit its result.
+
+    It may be a wrong command line, so only the names of its options count."""
     return option_parser.names(arguments, _SUBMITTING) and not option_parser.names(arguments, ("--daemon",))
 
 
 def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
-    """Run the plugin with these arguments; returns the exit code. The state of -h and -V is
-    UNKNOWN, as the guidelines demand.
+    """Run the plugin with these arguments, and return the exit code.
 
-    ``noted`` is told each step before it is taken, for the process that watches this one.
-    ``answers`` come from :func:`rehearse`, in a daemon."""
+    -h and -V exit as UNKNOWN, as the guidelines demand.
+
+    The run tells ``noted`` each step before it takes the step, for the watcher. ``answers`` come
+    from :func:`rehearse`, in a daemon."""
     begun = time.monotonic()
     reading.say_to(noted.step)
     # Without this, argparse looks in files for translations of each of its messages (gettext(3)).
     os.environ["LANGUAGE"] = "C"
     options_parser = option_parser.parser()
-    submits = _is_to_submit(arguments)
+    submits = _asks_to_submit(arguments)
     try:
         given = option_parser.given(options_parser, arguments)
         if "help" in given or "version" in given:
-            return _described(options_parser, "help" in given, interrupts)
+            return _describe(options_parser, "help" in given, interrupts)
         noted.until(begun + settled.deadline_of(option_parser.with_defaults(given)))
         options = _first_settled(given, answers)
         submits = options.submission is not None and options.service is None
@@ -263,48 +271,51 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         noted.until(begun + options.settings.deadline)
         judged = _take(options, begun, interrupts, noted)
     except Exception as error:
-        return _failed(error, submits, interrupts, options_parser.format_usage())
-    return _told(judged, options, interrupts, noted)
+        return _fail(error, submits, interrupts, options_parser.format_usage())
+    return _tell(judged, options, interrupts, noted)
 
 
-def _described(options_parser: argparse.ArgumentParser, in_full: bool, interrupts: Interrupts) -> int:
+def _describe(options_parser: argparse.ArgumentParser, in_full: bool, interrupts: Interrupts) -> int:
     words = options_parser.format_help() if in_full else f"check_mounts {__version__}\n"
     write(words.encode("utf-8"), interrupts)
     return State.UNKNOWN.value
 
 
-def _failed(error: Exception, submits: bool, interrupts: Interrupts, usage: str) -> int:
-    """Say why there is no result; returns the exit code. Raises a defect of ours again: the last
-    boundary, in __main__, prints it."""
+def _fail(error: Exception, submits: bool, interrupts: Interrupts, usage: str) -> int:
+    """Print why there is no result, and return the exit code.
+
+    Raises a defect of ours again: the last boundary, in __main__, prints it."""
     if isinstance(error, UsageError):
-        return _cannot(str(error), submits, interrupts, below=usage)
+        return _refuse(str(error), submits, interrupts, below=usage)
     defects.say(error)
     if isinstance(error, ImportError):  # a module of Python's own that cannot be opened: no descriptor available
-        return _cannot(f"cannot start: {error}", submits, interrupts)
+        return _refuse(f"cannot start: {error}", submits, interrupts)
     if isinstance(error, OSError):  # no descriptor available, no /dev/null: not even a pool can be made
         what = f"{error.strerror}: {text.printable_argument(str(error.filename))}" if error.filename else error.strerror
-        return _cannot(f"cannot start: {what}", submits, interrupts)
+        return _refuse(f"cannot start: {what}", submits, interrupts)
     if submits:
         complain(f"not submitted: {_internal(error)}", interrupts)
     raise error
 
 
-def _cannot(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
-    """Print why there is no result. If it should have been submitted, stderr says so, too: people
-    who submit from cron throw stdout away."""
+def _refuse(words: str, submits: bool, interrupts: Interrupts, below: str = "") -> int:
+    """Print why there is no result, and return the exit code.
+
+    If it should have been submitted, stderr says so, too: people who submit from cron throw stdout
+    away."""
     write(text.encoded(f"MOUNTS UNKNOWN - {text.one_line(words)}\n{below}", stdout_encoding()), interrupts)
     if submits:
         complain(f"not submitted: {words}", interrupts)
     return State.UNKNOWN.value
 
 
-def _told(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes) -> int:
-    """Print the result, and submit it; the exit code."""
+def _tell(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes) -> int:
+    """Print the result, submit it, and return the exit code."""
     try:
         output, state = _report(judged, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours
         defects.say(error)
-        output, state = _report_plainly(judged, error)
+        output, state = _plain_report(judged, error)
     reading.step("writing the result")
     write(output, interrupts)
     noted.told(state.value)

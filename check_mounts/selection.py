@@ -1,7 +1,7 @@
 """The choice of mounts: which are probed, which are left out and why, and which are missing.
 
-The text of the mount table decides everything here. No path is looked up: excluding a mount that
-hangs must be enough to never touch it."""
+The text of the mount table decides everything here, without looking up a path: when a user excludes
+a mount that hangs, nothing may touch it."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ _GLOB_CHARACTER = re.compile(rb"[*?[]")
 
 
 class PathGlob:
-    """A pattern of mount points, as somebody wrote it: ``leading`` is the path that it begins with,
-    empty if it begins with a glob character.
+    """A pattern of mount points.
 
-    If a link is on that path, no mount point matches the pattern as written; after :meth:`follow`
-    it matches where the link leads."""
+    ``leading`` is the path that the pattern begins with; empty if it begins with a glob character.
+
+    If that path holds a link, no mount point matches the pattern as written; after :meth:`follow`
+    it also matches the place that the link leads to."""
 
     def __init__(self, pattern: bytes) -> None:
         """Raises GlobError."""
@@ -74,7 +75,7 @@ class PathGlob:
         return led or self._as_written.match(mount_point) is not None
 
     def follow(self, path: bytes) -> None:
-        """Match ``path``, to which ``leading`` leads, as well."""
+        """Also match ``path``, which is where ``leading`` leads."""
         escaped = _GLOB_CHARACTER.sub(rb"[\g<0>]", path.rstrip(b"/"))
         self._led = None if path == self.leading else compile_glob(escaped + self._rest)
 
@@ -83,13 +84,14 @@ PathPattern = Union[Glob, PathGlob]
 
 
 def normalised(path: bytes) -> bytes:
-    """A mount point as the kernel spells it, by its text alone: no trailing or doubled slash, no
-    `.` or `..`."""
+    """A mount point as the kernel spells it: no trailing or doubled slash, no `.` or `..`.
+
+    Only the text decides, so a link before a `..` is not seen."""
     return b"/" + os.path.normpath(path).lstrip(b"/")
 
 
 def leads_over(path: bytes, mount_point: bytes) -> bool:
-    """Whether a look-up of ``path`` crosses ``mount_point``: by the text, both being normalised."""
+    """Whether a look-up of ``path`` crosses ``mount_point``; both must be normalised."""
     return _slash(path).startswith(_slash(mount_point))
 
 
@@ -101,9 +103,10 @@ def _slash(path: bytes) -> bytes:
 class Filters:
     """The filters of the command line and the configuration; an empty sequence filters nothing.
 
-    ``ignored`` says whether the configuration ignores a mount point, ``declared`` whether somebody
-    has declared a mount, which lifts the defaults as naming it does. ``also`` are the IDs of mounts
-    on the way to named mount points: they must answer before it is known where the names lead."""
+    ``ignored`` says whether the configuration ignores a mount point. ``declared`` says whether a
+    mount is declared; then the defaults do not leave it out, just as if it were named. ``also`` are
+    the IDs of mounts on the way to named mount points: they must answer before it is known where
+    the names lead."""
 
     include_types: Sequence[Glob] = ()
     exclude_types: Sequence[Glob] = ()
@@ -122,12 +125,12 @@ class Filters:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The mounts to probe in the order of the table, the shadowed ones, and the others, each with a
-    reason.
+    """The mounts to probe, the shadowed ones, and the others, each with a reason.
 
-    ``named`` are the mount points that were asked for by name; ``missing`` those of them where
-    nothing is mounted, with a reason. ``visible`` are the IDs of all mounts of the table that their
-    path leads to; ``covers`` has the ID of each shadowed mount, and the mount that covers it."""
+    They keep the order of the table. ``named`` are the mount points that were asked for by name;
+    ``missing`` those of them where nothing is mounted, with a reason. ``visible`` are the IDs of
+    all mounts of the table that their own path leads to; ``covers`` has the ID of each shadowed
+    mount, and the mount that covers it."""
 
     selected: tuple[Mount, ...]
     shadowed: tuple[Mount, ...]
@@ -139,17 +142,17 @@ class Selection:
 
 
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
-    """The uid and gid that a FUSE filesystem was mounted for (``user_id=``, ``group_id=``); None
-    for other filesystems.
+    """The uid and gid that a FUSE filesystem was mounted for; None for other filesystems.
 
-    Without the options they are root's: virtiofs has none, and nobody but root can mount it."""
+    The options ``user_id=`` and ``group_id=`` name them. Without these options they are root's:
+    virtiofs does not have them, and only root can mount it."""
     if not is_fuse(mount):
         return None
     return _fuse_id(mount, b"user_id"), _fuse_id(mount, b"group_id")
 
 
 def unprivileged_owner(mount: Mount) -> Optional[int]:
-    """The uid of the user who mounted a FUSE filesystem without being root; None for other
+    """The uid of the user, other than root, who mounted a FUSE filesystem; None for other
     mounts."""
     owner = fuse_owner(mount)
     return None if owner is None or owner[0] == 0 else owner[0]
@@ -157,13 +160,14 @@ def unprivileged_owner(mount: Mount) -> Optional[int]:
 
 def _fuse_id(mount: Mount, option: bytes) -> int:
     word = mount.super_option(option) or b"0"
-    # The kernel cannot have printed anything else: act as nobody.
+    # The kernel prints only such numbers; for anything else, act as nobody.
     return int(word) if word.isdigit() and len(word) <= 10 and int(word) < _NOBODY else _NOBODY
 
 
 def can_hang_on_the_way(mount: Mount) -> bool:
-    """Whether a look-up through the mount may wait for its server or daemon, which revalidates
-    every step."""
+    """Whether a look-up that crosses the mount may wait for its server or daemon.
+
+    The kernel asks them to revalidate each step of the path."""
     return is_fuse(mount) or is_remote(mount)
 
 
@@ -173,8 +177,9 @@ def server(mount: Mount) -> Optional[bytes]:
 
 
 def is_remote(mount: Mount) -> bool:
-    """Whether the mount is a network filesystem: by its type or, if the type is unknown, by a
-    source that names a host."""
+    """Whether the mount is a network filesystem.
+
+    Its type decides or, if the type is unknown, a source that names a host."""
     return filesystems.is_network(mount)
 
 
@@ -183,7 +188,7 @@ def _any(globs: Sequence[PathPattern], value: bytes) -> bool:
 
 
 def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
-    """The filter that leaves a mount out; None where no filter does."""
+    """The filter that leaves a mount out; None if no filter does."""
     given: tuple[tuple[Sequence[PathPattern], bool, bytes, Reason], ...] = (
         (filters.exclude_types, True, mount.fs_type, Reason.TYPE_EXCLUDED),
         (filters.include_types, False, mount.fs_type, Reason.TYPE_NOT_INCLUDED),
@@ -200,9 +205,9 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
     return Reason.NOT_NETWORK if filters.remote and not is_remote(mount) else None
 
 
-# The nodes that systemd lays over paths that a service must not see, and through which it hands
-# mounts to the service (make_inaccessible_nodes in src/core/mount-setup.c, src/core/namespace.c;
-# systemd-nspawn does the latter, too): they are in the tmpfs at /run, mode 0000 and 0600.
+# Nodes in the tmpfs at /run, with mode 0000 or 0600. systemd lays some of them over paths that a
+# service must not see, and hands mounts to the service through others (make_inaccessible_nodes in
+# src/core/mount-setup.c, src/core/namespace.c; systemd-nspawn does the latter, too).
 _MASK = re.compile(rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?")
 # The places where systemd mounts for itself: the secrets of units, mounts on their way to a unit,
 # and the root directory of a unit that it is making.
@@ -213,10 +218,11 @@ _SYSTEMDS = re.compile(
 
 
 def masks(mounts: Sequence[Mount]) -> frozenset[int]:
-    """The IDs of the mounts that systemd laid over paths in the sandbox of a service, or through
-    which it hands mounts to the service.
+    """The IDs of the mounts that systemd made for the sandbox of a service.
 
-    A tmpfs that is mounted elsewhere than at /run has none of them: anybody could have made
+    They cover paths that the service must not see, or hand mounts to the service.
+
+    They are never in a tmpfs that is mounted elsewhere than at /run: anybody could have made
     directories of these names there."""
     found = [mount for mount in mounts if _MASK.fullmatch(mount.root)]
     if not found:
@@ -239,8 +245,9 @@ def _why_mask(mount: Mount) -> Reason:
 
 
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason]:
-    """The default that leaves a mount out; None where no default does, or the mount was declared or
-    asked for by name or type."""
+    """The default that leaves a mount out; None if no default does.
+
+    Most defaults do not hold for a mount that is declared, or asked for by name or type."""
     if filesystems.is_trigger(mount):
         return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
@@ -280,14 +287,17 @@ def why_left_out(out: LeftOut) -> str:
 
 
 def may_enter(mount: Mount, filters: Filters) -> bool:
-    """Whether a look-up may cross a mount that can hang: not one that should be left alone."""
+    """Whether a look-up may cross a mount that can hang.
+
+    It may not if the mount should be left alone."""
     reasons = (_why_default(mount, filters, mount.mount_point in filters.mount_points), why_filtered(mount, filters))
     return not any(reason is not None and reason.avoids for reason in reasons)
 
 
 def is_wanted(mount: Mount, filters: Filters) -> bool:
-    """Whether a mount is selected for itself, and not only because it is on the way to a named
-    mount point."""
+    """Whether a mount is selected for itself.
+
+    Some are selected only because they are on the way to a named mount point."""
     return why_filtered(mount, filters) is None and (
         not filters.mount_points or mount.mount_point in filters.mount_points
     )
@@ -296,9 +306,9 @@ def is_wanted(mount: Mount, filters: Filters) -> bool:
 def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     """Sort the mounts of a table into those to probe and the others.
 
-    Filters come before visibility, so a hidden mount of no interest is not listed as shadowed. To
-    name a mount point as an argument, or to declare it, lifts the defaults, not the filters; an
-    autofs trigger needs --autofs probe even then."""
+    Filters come before visibility, so a covered mount that a filter leaves out is not listed as
+    shadowed. The defaults do not hold for a mount point that is named as an argument or declared,
+    but the filters do; an autofs trigger needs ``--autofs probe`` even then."""
     mounts = list(mounts)
     covers = mounttable.covered_by(mounts)
     visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
@@ -315,7 +325,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
             continue
         reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
         if reason is None:
-            # A named mount point must be reachable: hidden below another mount it counts as
+            # A named mount point must be reachable: if another mount covers it, it counts as
             # missing.
             if mount.mount_id in visible:
                 mounted.add(mount.mount_point)
@@ -335,20 +345,21 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
 
 
 def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:
-    """The selection, reduced to the wanted mounts (their IDs)."""
+    """The selection, reduced to the mounts with the wanted IDs."""
     selected = tuple(mount for mount in chosen.selected if mount.mount_id in wanted)
     return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
 
 
 def writable(mount: Mount) -> bool:
-    """Whether a write probe makes sense here: the mount is rw, of a type that can be written to,
-    and not private to a user.
+    """Whether a write probe makes sense on the mount.
 
-    The kernel's own filesystems, which are probed if they are named or declared, are no place for
-    it: a file there is not a file.
+    It does if the mount is rw, of a type that can be written to, and not private to a user.
 
-    Nor is a user's FUSE filesystem without ``allow_other``: only a process that has become that
-    user for good gets in, and it could not remember what it has made."""
+    It does not on the kernel's own filesystems (probed if they are named or declared), where a file
+    is not an ordinary file.
+
+    It does not on a user's FUSE filesystem without ``allow_other``: only a process that has become
+    that user for good gets in, and that process could not remember the file that it made."""
     known = filesystems.traits(mount.fs_type)
     if known.image or known.pseudo or known.trigger or b"ro" in (*mount.options, *mount.super_options):
         return False

@@ -1,8 +1,8 @@
 """Bytes of unknown origin -> text that cannot break any output.
 
 Mount points, sources and arguments may hold any byte but NUL, and unprivileged users choose them.
-Whatever is printed of them goes through :func:`printable`, which escapes as the kernel does in
-mountinfo (``\\012``), so the same name reads the same everywhere and can be turned back."""
+All output of them goes through :func:`printable`, which escapes as the kernel does in mountinfo
+(``\\012``), so a name looks the same everywhere and can be unescaped."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def _octal(data: bytes) -> str:
 
 
 def printable(data: bytes) -> str:
-    """Text without control characters, ``|``, undecodable bytes or anything else that a terminal or
-    log would act on.
+    """Text without control characters, ``|``, undecodable bytes and the like.
 
-    Each of those bytes becomes ``\\ooo``, as in proc_pid_mountinfo(5). Valid UTF-8 stays, unless
-    Unicode calls it not printable: line and paragraph separators and bidirectional overrides break
-    a line or turn it round."""
+    Each byte that a terminal or log would act on becomes ``\\ooo``, as in proc_pid_mountinfo(5).
+    Valid UTF-8 stays, unless Unicode calls it not printable: line and paragraph separators and
+    bidirectional overrides break a line or reverse it."""
     if _SAFE.match(data):
         return data.decode("ascii")
     parts: list[str] = []
@@ -44,8 +43,10 @@ def printable(data: bytes) -> str:
 
 
 def printable_argument(argument: str) -> str:
-    """Printable text for an argument of the command line, which Python has decoded with
-    surrogateescape. Secrets in it are masked: it may be a source in the wrong place."""
+    """Printable text for an argument of the command line.
+
+    Python has decoded it with surrogateescape. Secrets in it are masked: it may be a source in the
+    wrong place."""
     return printable(without_secrets(os.fsencode(argument)))
 
 
@@ -62,12 +63,14 @@ _LISTED_VALUE = rb"""(?:'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|[^&,;#]*)"""
 
 
 def without_secrets(data: bytes, logins: bool = True) -> bytes:
-    """A source or an option without passwords, keys and tokens: ``ftp://bob:***@host/``,
-    ``//bob%***@host/share``, ``password=***``, ``https://host/c?sig=***``. A user's name stays,
-    except before a web server, where it may be a token.
+    """A source or an option without passwords, keys and tokens.
 
-    ``logins``: whether ``user:password@host`` can be meant without a ``//``. In doubt, too much is
-    masked. The time it takes is linear in the length."""
+    They become ``ftp://bob:***@host/``, ``//bob%***@host/share``, ``password=***``,
+    ``https://host/c?sig=***``. A user's name stays, except before a web server, where it may be a
+    token.
+
+    ``logins``: ``user:password@host`` may be a login even without ``//``. In doubt, too much is
+    masked. The time is linear in the length."""
     if b"=" in data:
         data = _without_values(data)
     if b"@" not in data:
@@ -87,8 +90,9 @@ def value_words(key: bytes, value: bytes) -> str:
 
 
 def _without_values(data: bytes) -> bytes:
-    """A text in which the secret values of ``KEY=VALUE`` are masked: in a query, in a list, or in
-    an option as a whole, whose value may hold anything."""
+    """A text with the secret values of ``KEY=VALUE`` masked.
+
+    They may stand in a query, in a list, or in an option, whose value may hold anything."""
     if re.match(rb"(?i)%s=" % _SECRET_KEY, data):
         return data.partition(b"=")[0] + b"=" + MASK
     user = re.match(rb"(?i)user(?:name)?=[^%]*%", data)  # smbmount's user%password
@@ -109,7 +113,7 @@ def _without_login(part: bytes, is_web: bool) -> bytes:
 
 
 def _end_of_login(part: bytes, separators: bytes) -> int:
-    """The position of the ``@`` that ends the login before a host, -1 without a login.
+    """The position of the ``@`` that ends the login before a host; -1 without a login.
 
     An ``@`` in the path ends no login; but some people write passwords with slashes, so a word
     before the first slash that cannot be a host belongs to a password."""
@@ -122,8 +126,9 @@ def _end_of_login(part: bytes, separators: bytes) -> int:
 
 
 def _without_password(data: bytes, logins: bool) -> bytes:
-    """A source without the password of ``user:password@host:/path``,
-    ``//user%password@host/share``; a source that begins with one slash is a path."""
+    """``user:password@host:/path`` or ``//user%password@host/share`` without the password.
+
+    A source that begins with a single slash is a path."""
     slashes = data[:2] in (b"//", b"\\\\")
     if not (slashes or logins) or (data[:1] in (b"/", b"\\", b"[") and not slashes):
         return data
@@ -140,8 +145,9 @@ def _without_password(data: bytes, logins: bool) -> bytes:
 
 
 def _before_export(data: bytes, begin: int) -> int:
-    """The position of the last ``@`` before a ``host:``; after ``host:/`` only an ``@`` before
-    another ``host:/`` counts. -1 without one."""
+    """The position of the last ``@`` before a ``host:``; -1 without one.
+
+    After ``host:/`` only an ``@`` before another ``host:/`` counts."""
     colon = data.find(b":", begin)
     end = rb":/" if data[colon : colon + 2] == b":/" else rb":"
     found = [match.start() for match in re.finditer(rb"@(?=\[?[\w.:\-]+\]?%s)" % end, data[begin:])]
@@ -149,14 +155,17 @@ def _before_export(data: bytes, begin: int) -> int:
 
 
 def one_line(message: str) -> str:
-    """A message made of safe and unsafe parts, on one line: only characters that could break the
-    line are escaped, backslashes stay."""
+    """A message made of safe and unsafe parts, on one line.
+
+    Only characters that could break the line are escaped; backslashes stay."""
     return "".join(char if char.isprintable() and char != "|" else escaped(char) for char in message)
 
 
 def escaped(char: str) -> str:
-    """A character as its bytes in octal. Some surrogates stand for a byte that was not UTF-8
-    (surrogateescape); any other becomes what it would be in UTF-8, so this never raises."""
+    """A character as its bytes in octal. Never raises.
+
+    Some surrogates stand for a byte that was not UTF-8 (surrogateescape); any other is written as
+    UTF-8 would write it."""
     return _octal(char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"))
 
 
@@ -169,10 +178,11 @@ def clipped(text: str, limit: int) -> str:
 
 
 def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
-    """The number of items, from the first one on, that fit into ``room``, and the room left then.
+    """The number of items, from the first one on, that fit into ``room``, and the room that is
+    left.
 
-    If not all of them fit, ``note`` is reserved first, for a note on how many more there are. Less
-    than 0 left means that neither the note nor any item fits."""
+    If not all of them fit, ``note`` is reserved first, for a note on how many more there are. A
+    negative number means that neither the note nor any item fits."""
     if sum(sizes) <= room:
         return len(sizes), room - sum(sizes)
     room -= note
@@ -184,8 +194,9 @@ def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """``text`` as bytes; a character that ``encoding`` lacks is escaped like an unprintable byte,
-    so this never raises."""
+    """``text`` as bytes. Never raises.
+
+    A character that ``encoding`` lacks is escaped like an unprintable byte."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:
@@ -202,8 +213,9 @@ def _encoded_char(char: str, encoding: str) -> bytes:
 
 
 def error_words(number: int) -> str:
-    """An errno in words: ``Input/output error (EIO)``. Some numbers have no name: 512 is
-    ERESTARTSYS, seen after ``umount -f``."""
+    """An errno in words: ``Input/output error (EIO)``.
+
+    Some numbers have no name: 512 is ERESTARTSYS, seen after ``umount -f``."""
     name = errno_module.errorcode.get(number)
     return f"errno {number}" if name is None else f"{os.strerror(number)} ({name})"
 

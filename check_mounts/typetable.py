@@ -1,8 +1,8 @@
 """The table of filesystem types: each type and its traits. Pure data.
 
-Import budget: ``enum``, ``typing``, ``grammars``; no pattern is compiled here, for this is imported
-in every start. Every fact about a type stands here and nowhere else: whether it is probed at all,
-whether it can hang on the network, how its source names its servers, what its numbers and
+Import budget: ``enum``, ``typing``, ``grammars``; no pattern is compiled here, because every start
+imports this module. Every fact about a type stands here and nowhere else: whether it is probed at
+all, whether it can hang on the network, how its source names its servers, what its numbers and
 attributes may be trusted for. Ask :mod:`check_mounts.filesystems` about a mount.
 
 The network filesystems are the union of those that others know, each looked up: systemd
@@ -19,8 +19,10 @@ from check_mounts.grammars import Grammar
 
 
 class Protocol(enum.Enum):
-    """The protocol between a client and its server. Code that depends on it asks for it, and not
-    for the type's name: one protocol may have several names."""
+    """The protocol between a client and its server.
+
+    Code that depends on the protocol asks for it, not for the type's name: one protocol may have
+    several types."""
 
     NFS = enum.auto()
     SMB = enum.auto()
@@ -37,33 +39,35 @@ class Traits(NamedTuple):
     Its nature:
     ``pseudo``: it shows the kernel's own state, with no storage behind it. ``network``: it depends
     on another machine, to which it speaks ``protocol``, where that matters anywhere. ``image``: it
-    is made once and never written to. ``in_memory``: its files are in memory, so it waits for
-    nothing. ``trigger``: looking a path up in it mounts something else. ``magic_links``: where its
-    links lead depends on the process that asks, and many are no paths at all (proc_pid_fd(5)).
-    ``known``: the kernel has a type of this name, so no mount helper makes another of it.
-    ``ext4_driver``: the kernel's ext4 drives it, whatever it is called.
+    is made once and never written to. ``in_memory``: its files are in memory, so it never waits.
+    ``trigger``: looking a path up in it mounts something else. ``magic_links``: where its links
+    lead depends on the process that asks, and many are no paths at all (proc_pid_fd(5)). ``known``:
+    the kernel has a type of this name, so no mount helper turns it into another one.
+    ``ext4_driver``: the kernel's ext4 mounts it, whatever its name.
 
     Its source:
-    ``servers`` reads it. ``sourceless``: neither a device nor a server is behind it, its source is
-    what somebody wrote. ``device``: its source is a block device. ``several_devices``: a filesystem
-    may be on several, and shows any of them. ``subvolumes``: all of its subvolumes share a
-    superblock, and all of its devices one link below /dev/disk/by-uuid. ``pool``: its source is
-    ``POOL/DATASET@SNAPSHOT``, and the pool's space is its own. ``named``: its source is a name that
-    stays as it was declared. ``faithful``: its mount helper hands on the source as it was declared,
-    though the daemon's filesystem has another type. ``logins``: an ``@`` in its source ends a user.
+    ``servers`` finds the servers in it. ``sourceless``: it has neither a device nor a server, its
+    source is any word that somebody wrote. ``device``: its source is a block device.
+    ``several_devices``: a filesystem may be on several devices, and shows any of them.
+    ``subvolumes``: all of its subvolumes share a superblock, and all of its devices one link below
+    /dev/disk/by-uuid. ``pool``: its source is ``POOL/DATASET@SNAPSHOT``, and the pool's space is
+    its own. ``named``: its source is a name that stays as it was declared. ``faithful``: its mount
+    helper hands on the source as it was declared, though the daemon's filesystem has another type.
+    ``logins``: an ``@`` in its source ends the name of a user.
 
     Its space and its writing:
-    ``usage``: what statfs says of its space is about a storage of its own that can fill up.
-    ``layered``: its files lie on another filesystem, whose numbers it reports. ``upper``: only an
-    upper layer can be written to, which its options name. ``stops_writing``: after an error the
-    kernel makes its superblock read-only. ``super_flags``: the options ``sync``, ``lazytime`` and
-    the like are those that the kernel shows of its superblock.
+    ``usage``: the space that statfs reports is its own, and can fill up. ``layered``: its files lie
+    on another filesystem, whose numbers it reports. ``upper``: only an upper layer can be written
+    to, which its options name. ``stops_writing``: after an error the kernel makes its superblock
+    read-only. ``super_flags``: the options ``sync``, ``lazytime`` and the like are those that the
+    kernel shows of its superblock.
 
     What its answers prove:
-    ``attributes``: access to a root directory is decided by its mode, and one without links was
-    removed. The kernel does both for its own types, and an NFS server for its exports; what a
-    server of FUSE, 9P or SMB fills in means nothing. ``shutdown``: its options say so when it was
-    shut down. ``own_statfs``: statfs may succeed without an answer of its server."""
+    ``attributes``: the mode of a root directory decides who may enter it, and a link count of 0
+    means that it was removed. The kernel guarantees both for its own types, and an NFS server for
+    its exports; the values that a server of FUSE, 9P or SMB fills in mean nothing. ``shutdown``:
+    its options show when it was shut down. ``own_statfs``: statfs may succeed without an answer of
+    its server."""
 
     pseudo: bool = False
     network: bool = False
@@ -103,7 +107,7 @@ def _are(names: bytes, like: Traits, prefixes: tuple[bytes, ...] = (b"",)) -> No
 
 
 def _also(names: bytes, **more: Any) -> None:
-    """Enter what else is known of some types."""
+    """Enter more traits of some types."""
     for name in names.split():
         TABLE[name] = TABLE.get(name, Traits())._replace(**more)
 
@@ -134,24 +138,24 @@ _also(b"btrfs", subvolumes=True)
 # `shutdown`: ext4_show_options, xfs_fs_show_options.
 _are(b"ext2 ext3 ext4", Traits(device=True, known=True, ext4_driver=True, attributes=True, shutdown=True))
 _are(b"xfs", Traits(device=True, known=True, attributes=True, shutdown=True))
-# Their number of links is what the maker of the image wrote.
+# Their link counts are those that the maker of the image wrote.
 _are(
     b"iso9660 udf squashfs erofs cramfs romfs",
     Traits(device=True, known=True, image=True, usage=False, attributes=True),
 )
 _are(b"zfs", Traits(known=True, pool=True, named=True, attributes=True))
-# Local types whose source may hold a colon and a slash all the same.
+# Local types, though their source may hold a colon and a slash.
 _are(b"vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs", Traits(attributes=True))
 _are(b"fuseblk hostfs bind none", Traits())
 
-# On shared disks: their locks are on the network, their source is a device.
+# On shared disks: their locks are on the network, but their source is a device.
 _are(b"gfs gfs2 ocfs ocfs2 scoutfs", Traits(network=True, device=True, known=True, attributes=True))
 _NFS = Traits(network=True, attributes=True, servers=grammars.nfs)
 _are(b"nfs", _NFS._replace(protocol=Protocol.NFS, known=True))
 _are(b"nfs4", _NFS._replace(protocol=Protocol.NFS))
-_are(b"nfs3", _NFS)  # said in declarations only
-# cifs_statfs hid errors before Linux 5.11; 9P but for 9P2000.L, and Coda without its daemon, have
-# numbers of their own.
+_are(b"nfs3", _NFS)  # only declarations use this name
+# cifs_statfs hid errors before Linux 5.11; 9P other than 9P2000.L, and Coda without its daemon,
+# answer with numbers of their own.
 _SMB = Traits(network=True, own_statfs=True, servers=grammars.share)
 _are(b"cifs", _SMB._replace(protocol=Protocol.SMB, known=True))
 _are(b"smb3", _SMB._replace(protocol=Protocol.SMB))
@@ -211,8 +215,8 @@ _are(
     Traits(),
     (b"fuse.",),
 )
-# Nor do their numbers mean anything: images are always full, the others report no space or that of
-# something else.
+# The numbers of these mean nothing, either: images are always full, the others report no space, or
+# the space of something else.
 _are(
     b"""archivemount fuse-archive fuse-zip fuseiso gvfs-fuse-daemon gvfsd-fuse lxcfs mount-zip portal rar2fs
     ratarmount revokefs-fuse snapfuse squashfuse squashfuse_ll""",
@@ -252,7 +256,7 @@ _also(
 _also(b"lustre lustre_lite zfs ceph quobyte fuse.quobyte rclone fuse.rclone", logins=False)
 _also(b"sshfs glusterfs", faithful=True)
 
-# Names of one filesystem: a mount that was declared by one name may be shown by another.
+# Names of one filesystem: a mount that was declared under one name may be shown under another.
 FAMILIES = tuple(
     frozenset(names.split())
     for names in (
@@ -270,7 +274,7 @@ FAMILIES = tuple(
         b"fuse.pcloud fuse.pCloud.fs",
     )
 )
-# The families whose names are all the kernel's, if one of them is.
+# The families in which all names belong to the kernel if one of them does.
 KERNELS_FAMILIES = FAMILIES[:3]
 # Linux has or had these, too; nothing else is known of them.
 OTHER_NAMES = frozenset(

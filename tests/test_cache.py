@@ -339,14 +339,14 @@ def test_what_is_no_regular_file(status: Path) -> None:
 def test_a_file_that_others_can_write_to(status: Path, mode: int) -> None:
     write(status)
     status.chmod(mode)
-    assert refusal(status) == f"others than its owner can write to {status}: chmod go-w"
+    assert refusal(status) == f"users other than its owner can write to {status}: chmod go-w"
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
 def test_a_directory_that_others_can_write_to(status: Path, mode: int) -> None:
     write(status)
     status.parent.chmod(mode)
-    line = f"others than its owner can write to {status.parent}: chmod go-w, or use another directory"
+    line = f"users other than its owner can write to {status.parent}: chmod go-w, or use another directory"
     assert refusal(status) == line
     status.unlink()
     assert refusal(status) == line, "others can create it"

@@ -62,11 +62,11 @@ def test_the_kernel_stops_writing_after_an_error(fs_type: str) -> None:
     ("mount", "words"),
     [
         (a_mount("zfs", "rw,relatime", "ro,xattr", "tank/data@daily"), "it is a snapshot"),
-        (a_mount("zfs", "rw", "ro,xattr", "tank/data"), "a property of the dataset may make it so"),
-        (a_mount("xfs", "rw", "ro"), "xfs does not become so after an error"),
-        (a_mount("nfs4", "rw", "ro", "filer:/a"), "nfs4 does not become so after an error"),
-        (a_mount("hfsplus", "rw", "ro"), "hfsplus does not become so after an error"),
-        (a_mount("cifs", "rw", "ro", "//filer/a"), "cifs does not become so after an error"),
+        (a_mount("zfs", "rw", "ro,xattr", "tank/data"), "a property of the dataset may be the cause"),
+        (a_mount("xfs", "rw", "ro"), "an error does not make xfs read-only"),
+        (a_mount("nfs4", "rw", "ro", "filer:/a"), "an error does not make nfs4 read-only"),
+        (a_mount("hfsplus", "rw", "ro"), "an error does not make hfsplus read-only"),
+        (a_mount("cifs", "rw", "ro", "//filer/a"), "an error does not make cifs read-only"),
     ],
 )
 def test_what_does_not_stop_by_itself_is_remarked(mount: Mount, words: str) -> None:

@@ -349,7 +349,7 @@ def test_a_device_is_not_to_be_removed(tmp_path: Path, plugin: Plugin) -> None:
     path = tmp_path / "run/null"
     copy_of_null(path)
     result = plugin("--cached", "--cache", str(path), below=False, state=False)
-    words = f"MOUNTS UNKNOWN - {path} is not a regular file: name the one that the daemon writes, its --cache"
+    words = f"MOUNTS UNKNOWN - {path} is not a regular file: name the file that the daemon writes, its --cache"
     assert (result.code, result.lines) == (3, [words, ""])
 
 

@@ -35,5 +35,5 @@ def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], take
 def compose(result: cache.Result) -> bytes:
     """The bytes of a file; the inverse of :func:`cache.parse`. Raises ValueError."""
     body = b"".join(result.texts)
-    covered = cache.covered(result)
-    return b"%b%b\n%b" % (covered, cache.checksum(covered, body), body)
+    header = cache.header_of(result)
+    return b"%b%b\n%b" % (header, cache.checksum(header, body), body)
