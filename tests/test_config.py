@@ -547,8 +547,8 @@ def test_patterns_declare_what_paths_expect() -> None:
         '[mount "/home/*"]', "timeout = 3", '[mount "/home/y"]', "expect = yes", '[mount "/home/x"]', "write = yes",
     )  # fmt: skip
     assert found.expected() == [
-        ExpectedMount(b"/home/x", b"g:/e", b"nfs4", (), "/f line 4"),
-        ExpectedMount(b"/home/y", b"f:/e", b"nfs4", (), "/f line 9"),
+        ExpectedMount(b"/home/x", b"g:/e", b"nfs4", (), "/f line 1, /f line 4"),
+        ExpectedMount(b"/home/y", b"f:/e", b"nfs4", (), "/f line 1, /f line 9"),
     ]
     assert found.declared(b"/home/z") == ExpectedMount(b"/home/z", b"f:/e", b"nfs4", (), "/f line 1")
 

@@ -296,11 +296,22 @@ def test_a_wrong_line_of_fstab_is_no_ok(mounts: Mounts, plugin: Plugin, fstab: P
 def test_expect_ro_no_of_the_configuration(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:
     data = mounts.mount("data", "tmpfs", flags=1)
     path = _config(tmp_path, f'[mount "{data}"]\nexpect-ro = no\n')
-    assert (
-        plugin("--config", path, "-v")
-        .line(data)
-        .endswith("read-only: mounted ro, expected rw (--expect-ro or the configuration)")
-    )
+    assert plugin("--config", path, "-v").line(data).endswith(f"read-only: mounted ro, expected rw ({path} line 2)")
+
+
+def test_each_place_that_declares_a_part_is_named(tmp_path: Path, mounts: Mounts, plugin: Plugin, fstab: Path) -> None:
+    data = _mounted(mounts)
+    one, two = f'[mount "{mounts.base}/*"]\noptions = noexec\n', f'[mount "{data}"]\ntype = ext4\nexpect-ro = yes\n'
+    path = _config(tmp_path, one + two)
+    words = "type is tmpfs, expected ext4; noexec is not in force, but expected; mounted rw, expected ro"
+    sections = f"{path} line 1, {path} line 3"
+    assert plugin("--config", path, "-v").line(data).endswith(f" changed: {words} ({sections}, {path} line 5)")
+    path = _config(tmp_path, one + two.replace("type = ext4", "options = nosymfollow"))
+    only = f"nosymfollow is not in force, but expected; mounted rw, expected ro ({path} line 3, {path} line 5)"
+    assert plugin("--config", path, "-v").line(data).endswith(f" changed: {only}")
+    fstab.write_text(f"data {data} tmpfs nodev,nosuid 0 0\n")
+    told = plugin(f"--fstab={fstab}", f"--expect-ro={data}", "-v").line(data)
+    assert told.endswith(f" changed: mounted rw, expected ro ({fstab} line 1, --expect-ro)")
 
 
 def test_usage_is_judged_whatever_else_is_wrong(tmp_path: Path, mounts: Mounts, plugin: Plugin) -> None:

@@ -205,6 +205,24 @@ def test_what_could_not_be_compared_is_named() -> None:
     assert held("type=tmpfs,size=1m,nodev,_netdev,x-y", options="rw,nodev", more="rw,size=1024k").uncompared == []
 
 
+def test_what_could_not_be_compared_is_named_beside_a_difference() -> None:
+    found = held("type=tmpfs,strange,noexec,size=50%")
+    assert [each.condition for each in found.deviations] == [Condition.CHANGED]
+    assert found.uncompared == ["/m: strange, size (--expect)"]
+    assert held("strange,rw", "ext4", more="ro").uncompared == ["/m: strange (--expect)"]  # read-only
+
+
+def test_why_no_option_of_a_filesystem_could_be_compared() -> None:
+    bind = "a bind mount does not set the options of its filesystem"
+    assert held("bind,source=/,nosuid,size=1m").uncompared == [f"/m: size; {bind} (--expect)"]
+    both = [Mount(9 + n, 1, (0, 9), b"/", b"/%d" % n, (b"rw",), (), b"ext4", b"/dev/x", (b"rw",)) for n in (1, 2)]
+    found = compare.compared([parse_spec(b"/1,commit=9"), parse_spec(b"/2,type=ext4")], both, {10, 11})
+    assert [each.detail for each in found.empty] == [
+        "nothing in the declaration could be compared: commit; another declared mount may share its filesystem "
+        "(--expect)"
+    ]
+
+
 @pytest.mark.root
 def test_on_a_real_mount(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
     path = mounts.point("data")

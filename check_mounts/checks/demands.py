@@ -25,7 +25,8 @@ class Demands:
 
     ``expected``: the mounts that should exist. ``declared``: the declaration for a mount point that
     counts only if something is mounted there. ``ignored_options``: which declared options do not
-    count there. ``expect_ro``: whether a mount should be read-only (None: nothing is said).
+    count there. ``expect_ro``: whether a mount should be read-only (None: nothing is said), and
+    ``expect_ro_in``: where that is said.
     ``any_ro``: an undeclared mount of a normally writable type must not be read-only either.
     ``why_read_only``: what makes a filesystem read-only without an error."""
 
@@ -33,6 +34,7 @@ class Demands:
     declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
     ignored_options: Callable[[bytes], Sequence[Glob]] = lambda mount_point: ()
     expect_ro: Callable[[bytes], Optional[bool]] = lambda mount_point: None
+    expect_ro_in: Callable[[bytes], str] = lambda mount_point: "--expect-ro"
     any_ro: bool = False
     why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
 
@@ -126,16 +128,19 @@ def _declarations(
 def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount]:
     if demands.expect_ro(mount_point) is None:
         return None
-    return ExpectedMount(mount_point, None, None, (), "--expect-ro or the configuration", by=Declarer.COMMAND_LINE)
+    return ExpectedMount(mount_point, None, None, (), "", by=Declarer.COMMAND_LINE)
 
 
 def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
-    """A declaration without the options that do not count, and with the demand about ro."""
+    """A declaration without the options that do not count, and with the demand about ro, which
+    stands in a place of its own."""
     globs = demands.ignored_options(each.mount_point)
     options = tuple(option for option in each.options if not any(glob.match(option) for glob in globs))
     read_only = demands.expect_ro(each.mount_point)
     if read_only is not None:
         options = (*(option for option in options if option not in (b"ro", b"rw")), b"ro" if read_only else b"rw")
+        places = filter(None, dict.fromkeys((each.origin, demands.expect_ro_in(each.mount_point))))
+        return dataclasses.replace(each, options=options, origin=", ".join(places))
     return dataclasses.replace(each, options=options)
 
 

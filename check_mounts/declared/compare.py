@@ -35,14 +35,15 @@ class Excused(NamedTuple):
 
 class _Verdict(NamedTuple):
     """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
-    absence is no failure, ``empty`` that nothing of it could be compared."""
+    absence is no failure, ``empty`` that nothing of it could be compared. ``unsettled`` names
+    the options that could not be compared, in words, whether the others are as declared or not."""
 
     expected: ExpectedMount
     mount: Optional[Mount] = None
     condition: Optional[Condition] = None
     words: tuple[str, ...] = ()
     excuse: Optional[str] = None
-    uncompared: Sequence[bytes] = ()
+    unsettled: str = ""
     empty: str = ""
 
 
@@ -85,18 +86,15 @@ def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdi
     unsure = [b"type"] if fstypes.is_uncompared(expected, mount) else []
     differences += [*comparison.differences, declared_options.writable_difference(expected, mount, table)]
     words = [difference for difference in differences if difference is not None]
+    unsettled = _named([*unsure, *comparison.uncompared], comparison.why)
     unwritable = declared_options.read_only_difference(expected, mount, table)
     if unwritable is not None:
-        return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words))
+        return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words), unsettled=unsettled)
     if words:
-        return _Verdict(expected, mount, Condition.CHANGED, tuple(words))
+        return _Verdict(expected, mount, Condition.CHANGED, tuple(words), unsettled=unsettled)
     if expected.is_own and not _says_anything(expected, mount, comparison, table):
-        return _Verdict(
-            expected,
-            mount,
-            empty=f"nothing in the declaration could be compared{_named([*unsure, *comparison.uncompared])}",
-        )
-    return _Verdict(expected, mount, uncompared=[*unsure, *comparison.uncompared])
+        return _Verdict(expected, mount, empty=f"nothing in the declaration could be compared{unsettled}")
+    return _Verdict(expected, mount, unsettled=unsettled)
 
 
 def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: Mounted) -> bool:
@@ -116,11 +114,12 @@ def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison
     )
 
 
-def _named(options: Iterable[bytes]) -> str:
-    """``: option, option``: their names only, as a value may be a secret."""
-    return "".join(
+def _named(options: Sequence[bytes], why: str) -> str:
+    """``: option, option; why``: their names only, as a value may be a secret."""
+    names = "".join(
         f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options)
     )
+    return f"{names}; {why}" if names and why else names
 
 
 def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Verdict:
@@ -227,7 +226,8 @@ class Results(NamedTuple):
     ``deviations``: one Finding for each mount point, in the order of the declarations. ``excused``:
     the declared mounts that are absent and may be. ``empty``: a Finding for each declaration of
     which nothing could be compared. ``uncompared``: the options of others that could not be, in
-    words. ``late``: the number of declarations that were not looked at."""
+    words, whether the rest is as declared or not. ``late``: the number of declarations that were
+    not looked at."""
 
     deviations: list[Finding]
     excused: list[Excused]
@@ -272,8 +272,8 @@ def _results(verdicts: Sequence[_Verdict], late: int) -> Results:
             empty.append(
                 Finding(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})")
             )
-        elif verdict.uncompared:
-            uncompared.append(f"{printable(point)}{_named(verdict.uncompared)} ({verdict.expected.origin})")
+        if verdict.unsettled:
+            uncompared.append(f"{printable(point)}{verdict.unsettled} ({verdict.expected.origin})")
     deviations = [_deviation(point, group) for point, group in bad.items()]
     return Results(deviations, excused, empty, uncompared, late)
 

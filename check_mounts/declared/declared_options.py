@@ -27,10 +27,11 @@ def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Compariso
     options = [option for option in expected.options if not table.is_ignored(option)]
     holder = bound_from(expected, mount, table)
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
-    if expected.is_bind:  # its options do not reach the superblock
-        return Comparison(flags, [option for option in options if not is_flag(option) and not is_control(option)])
+    if expected.is_bind:
+        others = [option for option in options if not is_flag(option) and not is_control(option)]
+        return Comparison(flags, others, "a bind mount does not set the options of its filesystem")
     of_filesystem = option_rules.compared(options, mount, table.is_alone(mount))
-    return Comparison([*flags, *of_filesystem.differences], of_filesystem.uncompared)
+    return of_filesystem._replace(differences=[*flags, *of_filesystem.differences])
 
 
 def read_only_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:

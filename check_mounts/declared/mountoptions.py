@@ -30,10 +30,12 @@ def split_options(text: bytes) -> tuple[bytes, ...]:
 
 class Comparison(NamedTuple):
     """The ``differences`` in words, and the options that could be compared with nothing
-    (``uncompared``)."""
+    (``uncompared``), with the reason, if it is not that of the single option: the kernel does not
+    show it, or nothing is certain about it."""
 
     differences: list[str]
     uncompared: list[bytes]
+    why: str = ""
 
 
 def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:

@@ -106,7 +106,8 @@ def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
         settled.add(finding.option)
         if finding.words:
             told[finding.words] = None
-    return Comparison(list(told), [option for option in dict.fromkeys(ours) if option not in settled])
+    uncompared = [option for option in dict.fromkeys(ours) if option not in settled]
+    return Comparison(list(told), uncompared, "" if alone else "another declared mount may share its filesystem")
 
 
 class _Finding(NamedTuple):

@@ -102,8 +102,7 @@ def _mount_section(section: Section) -> MountSection:
         origins.setdefault(entry.key, entry.origin)
     if "severity" in said:
         said["severity"] = dict(said["severity"])
-    if _DECLARING & origins.keys():
-        said["declared_in"] = str(section.origin)
+    said["declared_in"] = {key: str(section.origin) for key in origins if key in _DECLARING}
     limits = {field: said.pop(field) for field in LIMITS & said.keys()}
     return MountSection(glob, pattern, path, Overrides(**said, limits=limits), section.origin, origins)
 

@@ -35,8 +35,8 @@ class Overrides:
     ``timeout`` is in seconds. ``severity`` holds only what is said, as does ``limits``, which has
     ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like. ``identity``
     is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and
-    ``options`` say what should be mounted there, and ``declared_in`` where the last of them was
-    said; :meth:`Configuration.declared` makes use of them."""
+    ``options`` say what should be mounted there, and ``declared_in`` in which section each of them
+    was said; :meth:`Configuration.declared` makes use of them."""
 
     timeout: Optional[float] = None
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
@@ -50,7 +50,7 @@ class Overrides:
     source: Optional[bytes] = None
     fs_type: Optional[bytes] = None
     options: Optional[tuple[bytes, ...]] = None
-    declared_in: str = ""
+    declared_in: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def declares(self) -> bool:
@@ -73,7 +73,8 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
     changes["limits"] = {**below.limits, **above.limits}
-    changes["declared_in"] = above.declared_in or below.declared_in
+    kept = {key: place for key, place in below.declared_in.items() if key not in above.declared_in}
+    changes["declared_in"] = {**kept, **above.declared_in}
     return dataclasses.replace(below, **changes)
 
 
@@ -145,8 +146,9 @@ class Configuration:
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
+        origin = ", ".join(dict.fromkeys(said.declared_in.values()))
         return ExpectedMount(
-            mount_point, said.source, said.fs_type, said.options or (), said.declared_in, by=Declarer.CONFIGURATION
+            mount_point, said.source, said.fs_type, said.options or (), origin, by=Declarer.CONFIGURATION
         )
 
     def expected(self) -> list[ExpectedMount]:

@@ -228,6 +228,11 @@ class Rulebook:
         """Whether a mount should be read-only."""
         return self.of(mount_point).expect_ro
 
+    def expect_ro_in(self, mount_point: bytes) -> str:
+        """Where it is said whether a mount should be read-only, in words."""
+        place = self.of(mount_point).origins.get("expect-ro", COMMAND_LINE)
+        return "--expect-ro" if place == COMMAND_LINE else place
+
     def policy(self, mount_point: bytes) -> Policy:
         """The severities and thresholds of a mount."""
         return self.of(mount_point).policy

@@ -233,7 +233,13 @@ def _demands(
     # Device numbers of another host's table say nothing here.
     why_read_only = sysfs.why_read_only if said.mountinfo == mounttable.DEFAULT_PATH else lambda mount: None
     return demands.Demands(
-        declared, rulebook.declared, rulebook.ignored_options, rulebook.expect_ro, any_ro, why_read_only
+        declared,
+        rulebook.declared,
+        rulebook.ignored_options,
+        rulebook.expect_ro,
+        rulebook.expect_ro_in,
+        any_ro,
+        why_read_only,
     )
 
 
