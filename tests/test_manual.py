@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 
 import pytest
 
@@ -52,6 +53,12 @@ def section(manual: str, title: str) -> str:
     return found[2].partition("\n.SS ")[0] if found[1] == "SS" else found[2]
 
 
+def agree(where: str, said: Collection[str], there: Collection[str]) -> None:
+    """Fails with what to add and to remove."""
+    lacking, surplus = sorted(set(there) - set(said)), sorted(set(said) - set(there))
+    assert not (lacking or surplus), f"{where} lacks {lacking}, and has {surplus} that the program does not have"
+
+
 def test_options_are_those_there_are() -> None:
     headings = re.findall(r"^\.TP\n(\\fB-.*)$", section(MANUAL, "OPTIONS"), re.M)
     documented = {
@@ -59,7 +66,7 @@ def test_options_are_those_there_are() -> None:
         for heading in headings
         for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))
     }
-    assert documented == {name for option in OPTIONS for name in option.words}
+    agree("OPTIONS of man/check_mounts.8", documented, {name for option in OPTIONS for name in option.words})
 
 
 def test_choices_are_those_there_are() -> None:
@@ -81,11 +88,35 @@ def test_conditions_are_those_there_are() -> None:
     rows = re.findall(
         r"^\| ([a-z-]+) \| .* \| ([^|]+) \|$", STATES.partition("## States")[2].partition("\n## ")[0], re.M
     )
-    for listed in (headings, [row for row in rows if row[0] != "condition"]):
-        assert [name for name, _ in listed] == [condition.value for condition in Condition]
+    for where, listed in (
+        ("CONDITIONS of man/check_mounts.8", headings),
+        ("the table of docs/states.md", [row for row in rows if row[0] != "condition"]),
+    ):
+        agree(where, [name for name, _ in listed], [condition.value for condition in Condition])
+        assert [name for name, _ in listed] == [condition.value for condition in Condition], (
+            f"{where} has another order than Condition in model.py"
+        )
         for condition, (_, said) in zip(Condition, listed):
             state = meaning.of(condition).severity
-            assert said.startswith("WARNING or CRITICAL" if state is None else state.name), condition
+            assert said.startswith("WARNING or CRITICAL" if state is None else state.name), (
+                f"{where} says another default state of {condition.value} than meaning.py"
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "unlisted"),
+    [
+        ("README.md", "A mount is in one condition: ", ()),
+        ("prometheus/README.md", "with the label `condition`: ", (Condition.SHADOWED,)),  # it has no series
+    ],
+)
+def test_sentences_list_all_conditions(name: str, before: str, unlisted: Collection[Condition]) -> None:
+    sentence = (ROOT / name).read_text().partition(before)[2].partition(".")[0]
+    listed = set(re.findall(r"[a-z_-]+", sentence)) - {"or"}
+    there = [condition for condition in Condition if condition not in unlisted]
+    agree(
+        f"'{before}' in {name}", {word.replace("_", "-") for word in listed}, [condition.value for condition in there]
+    )
 
 
 def _told() -> Survey:
@@ -105,10 +136,10 @@ def test_perfdata_is_what_there_is() -> None:
     general = {name for name in printed if not name.startswith("/")}
     assert general == {name for name, _ in summary.counts(())} | {"time", "slowest"}
     part = section(MANUAL, "Perfdata").partition(".I MOUNTPOINT")[0]
-    assert {word for word in _bold(part) if not word.startswith("-")} == general
+    agree("Perfdata in man/check_mounts.8", {word for word in _bold(part) if not word.startswith("-")}, general)
     table = STATES.partition("## Perfdata")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.M)
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == general
+    agree("Perfdata in docs/states.md", {name for row in rows for name in re.findall(r"`(\w+)`", row)}, general)
     of_mounts = {name for row in rows for name in re.findall(r"`'(.*?)'`", row)}
     assert of_mounts <= printed and {"/home", "/home used", "/home inodes"} <= of_mounts
     for name in ("look-up", "statfs", "used", "inodes"):
