@@ -177,3 +177,17 @@ def test_what_is_installed() -> None:
 def test_the_states_of_a_plugin(name: str) -> None:
     text = (ROOT / name).read_text()
     assert all(state.name in text for state in State)
+
+
+PACKAGE = ROOT / "check_mounts"
+
+
+def test_tables_and_classes_that_the_recipes_name_exist() -> None:
+    defined = {
+        name
+        for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"))
+        for name in re.findall(r"^(?:class )?(\w+)\b(?=[:(]| = )", path.read_text(), re.M)
+    }
+    named = set(re.findall(r"`(_?[A-Z]\w{3,})`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named
+    assert named <= defined, "CONTRIBUTING.md names what no module defines"
