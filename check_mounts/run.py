@@ -165,7 +165,7 @@ def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Option
     from check_mounts.daemon import reload
 
     try:
-        return reload.again(answers, lambda: settled.understood(given))
+        return reload.understood(answers, lambda: settled.understood(given))
     except reload.Rejected as error:
         raise UsageError("", str(error)) from None
 

@@ -216,29 +216,29 @@ def test_what_hangs_and_holds_nobody_is_tried_again_once() -> None:
     """Until it has answered: the next time is another matter."""
     home = known(HOME, OTHER)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1), (finding(OTHER, Condition.OK), 1))
-    assert not home.wants_another_try()  # it is waited for
-    assert home.wants_another_try(soon={7})
+    assert not home.grant_another_try()  # it is waited for
+    assert home.grant_another_try(soon={7})
     assert home.stuck() == set()
     hung = dataclasses.replace(finding(HOME, Condition.TIMED_OUT), outcome=Outcome())
     for begun in (2, 3):
         merged(home, begun, (hung, begun))
-        assert not home.wants_another_try()
+        assert not home.grant_another_try()
     merged(home, 4, (finding(HOME, Condition.OK), 4))
-    assert not home.wants_another_try()
+    assert not home.grant_another_try()
     merged(home, 5, (hung, 5))
-    assert home.wants_another_try()
-    assert not home.wants_another_try()
+    assert home.grant_another_try()
+    assert not home.grant_another_try()
     merged(home, 5.5, (finding(HOME, Condition.TIMED_OUT, 9), 5.5))
-    assert home.wants_another_try(held={9})  # whoever did not heed SIGKILL tells by his end, whenever
+    assert home.grant_another_try(held={9})  # whoever did not heed SIGKILL tells by his end, whenever
     merged(home, 5.6, (finding(HOME, Condition.TIMED_OUT, 10), 5.6))
-    assert home.wants_another_try(soon={10})
+    assert home.grant_another_try(soon={10})
     merged(home, 5.7, (finding(HOME, Condition.TIMED_OUT, 11), 5.7))
-    assert not home.wants_another_try(soon={11})
+    assert not home.grant_another_try(soon={11})
     shares = finding(OTHER, Condition.TIMED_OUT)
     merged(home, 6, (shares, 6))
-    assert not home.wants_another_try()  # whose fate it shares is the one to try
+    assert not home.grant_another_try()  # whose fate it shares is the one to try
     home.see(([OTHER], []), chosen(OTHER))
-    assert home.wants_another_try(soon={8})  # and if that is gone, its process tells
+    assert home.grant_another_try(soon={8})  # and if that is gone, its process tells
 
 
 def news(

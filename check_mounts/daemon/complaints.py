@@ -15,7 +15,7 @@ _BREATH = 0.1
 
 
 class Complaints:
-    """The parts of the daemon that do not work at the moment, with the words that were logged."""
+    """The parts of the daemon that do not work now, with the words that were logged about each."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -24,8 +24,8 @@ class Complaints:
         self._tracebacks: set[str] = set()
 
     def tell(self, what: str, words: Optional[str]) -> None:
-        """Log the trouble with a part, unless that is known; with None, that the part works
-        again."""
+        """Log the trouble with a part, unless it was logged already. With None, log that the part
+        works again."""
         known = self._words.get(what)
         if words is None:
             if known is not None:
@@ -40,8 +40,8 @@ class Complaints:
         self._words.pop(what, None)
 
     def guard(self, what: str, action: Callable[[], None]) -> None:
-        """Do ``action``. A defect, or a host that is out of memory, must not end the daemon. If
-        nothing works any more, the watchdog ends it."""
+        """Do ``action``. Neither a defect nor a lack of memory may end the daemon. If nothing works
+        any more, the watchdog ends it."""
         try:
             action()
         except Exception as error:
@@ -52,11 +52,11 @@ class Complaints:
             time.sleep(_BREATH)
 
     def debug(self) -> None:
-        """From now on, log each traceback, once (--debug)."""
+        """From now on, log each traceback once (--debug)."""
         defects.say_to(self._log_traceback)
 
     def _log_traceback(self, lines: str) -> None:
-        places = lines.rstrip("\n").rpartition("\n")[0]  # the words of an error may change each time
+        places = lines.rstrip("\n").rpartition("\n")[0]  # an error may have other words each time
         if places in self._tracebacks:
             return
         self._tracebacks.add(places)

@@ -1,5 +1,5 @@
-"""The daemon leaves its caller: a child goes on as the daemon, and the parent, for which the caller
-waits, ends when the child says that the daemon runs, or why it does not."""
+"""The daemon leaves its caller: a child goes on as the daemon. The caller waits for the parent,
+which ends once the child has said that the daemon runs, or why it does not."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from check_mounts.model import State
 from check_mounts.system import processes
 from check_mounts.system.signals import Interrupts
 
-# How long the parent waits for word from its child, beyond the deadline of the first pass, and for
-# the end of its child, in seconds.
+# In seconds: how long the parent waits for the first words of its child, beyond the deadline of the
+# first pass; and how long it waits for the end of a child that it ends.
 _PATIENCE = 10.0
-# How often to look whether a process has ended, which no event tells, in seconds.
+# How often to look whether a process has ended, in seconds: no event tells that.
 _MOMENT = 0.05
 
 Say = Callable[[State, str], None]
-# What the child does. The arguments say why there is no daemon, and that there is one.
+# What the child does. Its first argument tells why there is no daemon, the second that there is
+# one.
 Serve = Callable[[Say, Callable[[], None]], State]
 
 
 def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> State:
-    """Do ``serve`` in a child that has left its caller, and pass its first words on to ``say``.
-    They may take ``patience`` seconds. Both processes return: the child with the result of
-    ``serve``, the parent with the state for its exit code."""
+    """Do ``serve`` in a child that has left its caller, and pass its first words on to ``say``. The
+    child may take ``patience`` seconds until it says them. Both processes return: the child with
+    the result of ``serve``, the parent with the state for its exit code."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -48,13 +49,13 @@ def _serve(serve: Serve, interrupts: Interrupts, write: int) -> State:
     """In the child: leave the caller, and be the daemon."""
     interrupts.part()
     os.setsid()
-    # Nothing of the caller's: a lock would be held, and a mount kept busy, as long as we live.
+    # A descriptor of the caller's would hold a lock, or keep a mount busy, as long as we live.
     _close_all_but({0, 1, 2, write, *interrupts.fds})
 
     def tell(state: State, words: str) -> None:
         try:
             os.write(write, f"{state.value}{words}".encode("utf-8", "surrogateescape")[: select.PIPE_BUF])
-        except OSError:  # our parent is gone; the process that called it has gone on
+        except OSError:  # our parent is gone, and its caller no longer waits
             pass
         os.close(write)
 
@@ -66,8 +67,8 @@ def _serve(serve: Serve, interrupts: Interrupts, write: int) -> State:
 
 
 def _await(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
-    """Wait for the first words of the child: empty where it has ended without any, or the time is
-    up; None where a signal came first."""
+    """Wait for the first words of the child: empty if it has ended without any, or if the time is
+    up; None if a signal came first."""
     poll = select.poll()
     for fd in (read, interrupts.wake_fd):
         poll.register(fd, select.POLLIN)
@@ -84,9 +85,9 @@ def _await(read: int, interrupts: Interrupts, until: float) -> Optional[bytes]:
 
 
 def _call_off(pid: int, name: str) -> str:
-    """End the child, because a signal has called its start off; return what came of that, in words.
+    """End the child, because a signal has called off its start. Returns the outcome in words.
 
-    An init script takes exit code 3 for a start that failed. If a daemon ran all the same, the
+    An init script takes exit code 3 for a start that failed. If the daemon ran nevertheless, the
     script would not know of it, and the next start would be refused."""
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
@@ -108,7 +109,7 @@ def _close_all_but(wanted: set[int]) -> None:
         if fd not in wanted:
             try:
                 os.close(fd)
-            except OSError:  # that of the listing itself
+            except OSError:  # the descriptor of the listing itself
                 pass
 
 

@@ -1,5 +1,5 @@
-"""Trouble of mount points across passes: when it begins, changes and ends, as lines of the log. No
-effects."""
+"""The trouble of mount points across passes: lines of the log say when it begins, changes and ends.
+No effects."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from check_mounts.probing import conditions
 
 @dataclasses.dataclass(frozen=True)
 class _Episode:
-    """Trouble of one mount point: its condition, ``since`` when, and since when it has not answered
-    (``hung``). Times are on CLOCK_BOOTTIME."""
+    """The trouble of one mount point: its condition, the time at which that began (``since``), and
+    the time since which it has not answered (``hung``). Times are on CLOCK_BOOTTIME."""
 
     condition: Condition
     state: State
@@ -33,16 +33,16 @@ class News:
 
 
 class Episodes:
-    """The mount points in trouble, and the lines that could not be understood. Each change is told
-    once."""
+    """The mount points in trouble, and the lines that could not be understood. Each change is
+    reported once."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Episode] = {}
         self._not_understood: dict[object, str] = {}
 
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
-        """Take in new judgements; the changes since the last call. ``now`` is on CLOCK_BOOTTIME;
-        ``mounted`` has all mount points of the table."""
+        """Take in new judgements, and return the changes since the last call. ``now`` is on
+        CLOCK_BOOTTIME; ``mounted`` holds all mount points of the table."""
         news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
         present = worst_of_each(judgements)
         for mount_point, judgement in present.items():
@@ -51,15 +51,15 @@ class Episodes:
                 news.append(News(judgement.state, line))
         for gone in [mount_point for mount_point in self._open if mount_point not in present]:
             was = self._open.pop(gone).condition
-            # The filters or the configuration may leave it out from now on, or it may no longer be
-            # expected.
+            # It may also be mounted still: new filters or a new configuration may leave it out, or
+            # it may no longer be expected.
             what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
             news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
         return news
 
     def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
-        """The same for lines of the mount table, of fstab and the like: they have no mount point,
-        and are told apart by what is wrong with them."""
+        """The same for lines of the mount table, of fstab and the like. They have no mount point,
+        so each is known by what is wrong with it."""
         before, self._not_understood = self._not_understood, {}
         news: list[News] = []
         for judgement in judgements:
@@ -76,7 +76,7 @@ class Episodes:
         finding, condition = judgement.finding, judgement.condition
         before = self._open.get(mount_point)
         if condition is Condition.BLOCKED:
-            return None  # the mount that it is below is the news
+            return None  # the news is the mount above it
         if condition is Condition.OK:
             self._open.pop(mount_point, None)
             return None if before is None else _recovery(mount_point, before, now)
@@ -99,8 +99,8 @@ class Episodes:
 
 
 def _line_key(finding: Finding) -> object:
-    """What tells a line from others. The same line of the mount table has another number once a
-    mount before it has come or gone."""
+    """What distinguishes a line from others. The number of a line of the mount table does not: it
+    changes once a mount before it has come or gone."""
     line = finding.line
     if line is None:
         return finding.detail
@@ -126,8 +126,8 @@ def duration_words(seconds: float) -> str:
 
 
 def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, int]], seconds: float) -> str:
-    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, as MountStatusMonitor words it,
-    whose log some sites have rules for."""
+    """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of
+    MountStatusMonitor: some sites have rules for its log."""
     bad: dict[Condition, int] = {}
     for judgement in judgements:
         if judgement.state is not State.OK and judgement.finding.is_mount:

@@ -1,4 +1,4 @@
-"""The daemon's files: the directory of the result, which it has for itself, and the file of the
+"""The daemon's files: the directory of the result, which belongs to it alone, and the file of the
 metrics. Something that hangs may be mounted over either."""
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from check_mounts.checks import checking
 from check_mounts.options.understood import Options, Service
 from check_mounts.system import directories, replacing, walk
 
-# How our files begin: those in the directory of the result, by what is added to its name, and the
-# file of the metrics.
+# How our files begin: the files in the directory of the result, by their suffix, and the file of
+# the metrics.
 _PID = rb"\d+\n?\Z"
 _OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 
 
 class Refused(Exception):
-    """The daemon cannot have its files; the message says why, on one line."""
+    """The daemon cannot use its files; the message says why, on one line."""
 
 
 class Home:
     """The directory of the result, which is ours as long as we hold the lock in it.
 
-    All access goes through its descriptor: whatever becomes of the path, nothing is written
-    anywhere else."""
+    All access goes through its descriptor: even if the path leads elsewhere later, nothing is
+    written anywhere else."""
 
     def __init__(self, service: Service, options: Options) -> None:
-        """Take the directory, unless another daemon uses it. Raises Refused."""
+        """Lock the directory, unless another daemon uses it. Raises Refused."""
         self._service = service
         self._mountinfo = options.mountinfo
         self._table: Optional[int] = None
@@ -56,10 +56,10 @@ class Home:
 
     def may_hang(self, option: str) -> Optional[str]:
         """Why a process that opens the file of this option could hang now: something that hangs may
-        have been mounted over the file or over a directory above. None where it could not.
+        have been mounted over the file or over a directory above it. None if it could not hang.
 
-        Where the mount table cannot be read, the last answer counts: that nothing can be checked is
-        a result, too, and has to be written."""
+        If the mount table cannot be read, the last answer counts: even the result that nothing can
+        be checked must be written."""
         try:
             self._look_at_table()
         except OSError:
@@ -69,7 +69,7 @@ class Home:
     def _look_at_table(self) -> None:
         """Find out again what may hang. Raises OSError."""
         data = mounttable.contents(self._mountinfo)
-        if hash(data) == self._table:  # to parse a large one takes time
+        if hash(data) == self._table:  # parsing a large table takes time
             return
         mounts = mounttable.parse(data, torn=True)[0]
         visible = frozenset(mounttable.visible(mounts))
@@ -79,7 +79,7 @@ class Home:
         self._table = hash(data)
 
     def _take(self, starting: bool = False) -> tuple[int, directories.Lock]:
-        """Open the directory, make it if need be, and lock it. Raises Refused."""
+        """Open the directory, make it if it does not exist, and lock it. Raises Refused."""
         path, lock = self._path or "/", f"{self.name}.lock"
         where = text.printable_argument(path)
         try:
@@ -88,8 +88,8 @@ class Home:
             raise Refused(f"argument --cache: {where}: {error}") from None
         try:
             if self._service.cache == cache.DEFAULT_PATH:
-                # An earlier run may have made it for itself alone, to remember stuck probes. But
-                # NRPE's user must be able to read the result.
+                # An earlier run may have made the directory with mode 0700, to remember stuck
+                # probes in it. But NRPE's user must be able to read the result.
                 os.fchmod(fd, 0o755)
             if starting:
                 for suffix, pattern in _OURS.items():
@@ -109,8 +109,8 @@ class Home:
         raise Refused(why)
 
     def _tell_pid(self, directory: int) -> None:
-        """Write our process ID to a file, for administrators and their scripts. Nothing here
-        depends on it."""
+        """Write our process ID to a file, for administrators and their scripts. This program does
+        not depend on it."""
         name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
         try:
             if directories.beginning(directory, name) != words:
@@ -118,9 +118,9 @@ class Home:
         except (OSError, directories.Unusable):
             pass
 
-    def see_to_it(self) -> None:
-        """Make the lock, or the whole directory, again if somebody has removed it. Raises Refused;
-        OSError where that cannot be found out."""
+    def restore(self) -> None:
+        """Make the lock or the whole directory again if it was removed. Raises Refused; OSError if
+        it is impossible to find out whether it was."""
         if self._lock.holds and _is_same(self.directory, self._path or "/"):
             self._tell_pid(self.directory)
             return
@@ -129,8 +129,8 @@ class Home:
         self.directory, self._lock = directory, lock
 
     def close(self) -> None:
-        """Leave the directory. A lock that something may have been mounted over is not touched: it
-        ends with the process."""
+        """Give the directory up. If something may have been mounted over the lock, it is not
+        touched: it ends with the process."""
         if self.may_hang("--cache") is None:
             if self._lock.holds:
                 replacing.remove(self.directory, f"{self.name}.pid")
@@ -139,8 +139,8 @@ class Home:
 
 
 def _is_same(directory: int, path: str) -> bool:
-    """Whether a path leads to this open directory. Raises OSError where a lack of descriptors or
-    memory keeps us from finding out."""
+    """Whether a path leads to this open directory. Raises OSError if a lack of descriptors or
+    memory prevents the comparison."""
     try:
         fd = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -155,7 +155,7 @@ def _is_same(directory: int, path: str) -> bool:
 
 
 def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[bytes]) -> None:
-    """Refuse a file that we have not written: it would be replaced, whatever it is. Raises
+    """Refuse a file that we have not written: we would replace it, whatever it holds. Raises
     Refused."""
     shown = text.printable_argument(path)
     try:
@@ -171,8 +171,8 @@ def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[byte
 def _check_metrics(path: str) -> None:
     """Refuse a file of metrics that we have not written. Raises Refused.
 
-    Its directory need not be there yet: whether it can be opened is found out, and logged, whenever
-    metrics are written."""
+    Its directory need not exist yet: the daemon opens it whenever it writes metrics, and logs it if
+    that fails."""
     try:
         directory, _ = open_above(path)
     except OSError:
@@ -184,7 +184,7 @@ def _check_metrics(path: str) -> None:
 
 
 def open_above(path: str) -> tuple[int, str]:
-    """Open the directory that a file is in; its descriptor, and the name of the file there. Raises
-    OSError; ELOOP where a symbolic link leads to the directory."""
+    """Open the directory of a file. Returns its descriptor, and the name of the file in it. Raises
+    OSError; ELOOP if a symbolic link leads to the directory."""
     directory, _, name = path.rpartition("/")
     return walk.open_without_symlinks(os.fsencode(directory or "/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name

@@ -1,10 +1,10 @@
-"""Answers of all mounts across passes.
+"""The answers of all mounts across passes.
 
-A pass over all mounts, or over a few that are new or may have recovered, is merged into what is
-known. Of two answers the later one counts, whichever pass it comes from. (Of two passes, the one
-that began first may ask a mount last: it waits while the other asks.) A mount that hung is well
-again only once a probe has come back, also where another mount has taken the place of one that hung
-or was missing. No effects; only the clocks are read."""
+Each pass is merged into what is known, whether it is over all mounts or over a few that are new or
+may have recovered. The later of two answers counts, whichever pass it comes from. (The pass that
+began first may ask a mount last: it waits while the other pass asks.) A mount that hung is well
+again only once a probe has come back. This also holds if another mount has taken the place of one
+that hung or was missing. No effects; only the clocks are read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from check_mounts.mounttable import Table
 from check_mounts.probing import conditions
 from check_mounts.selection import Selection
 
-# Two clocks that are read one after the other may seem to have moved against each other by this
-# many seconds; by more only if one was set.
+# Two clocks are read one after the other, so their difference may seem to change by this many
+# seconds. It changes by more only if one of them was set.
 _CLOCK_WAS_SET = 0.5
 
 
@@ -33,8 +33,8 @@ class _Answer:
 
 
 class Known:
-    """Knowledge about the mounts that should be probed. ``passes`` counts the passes over all
-    mounts; ``last`` is the result of the newest."""
+    """What is known about the mounts that should be probed. ``passes`` counts the passes over all
+    mounts; ``last`` is the result of the newest one."""
 
     def __init__(self) -> None:
         self.passes = 0
@@ -49,9 +49,9 @@ class Known:
         # When each mount that hangs was first found to hang (CLOCK_BOOTTIME), until a probe comes
         # back.
         self._hung_since: dict[MountIdentity, Boottime] = {}
-        # Mounts that did not answer, and that were moved since.
+        # Mounts that did not answer, and were moved after that.
         self._moved: set[MountIdentity] = set()
-        # Mounts that hang, and were asked once more because their probe had ended.
+        # Mounts that hang, and were asked once more because their probes had ended.
         self._tried_again: set[MountIdentity] = set()
         # When each mount point last answered (CLOCK_BOOTTIME).
         self._last_success: dict[bytes, float] = {}
@@ -59,8 +59,8 @@ class Known:
         self._booted = epoch_of(Boottime(0.0))
 
     def see(self, table: Table, chosen: Selection) -> tuple[set[MountIdentity], bool]:
-        """Take in the mount table; (the mounts that should be probed and of which nothing is known,
-        whether anything is other than last told).
+        """Take in the mount table. Returns the mounts that should be probed and about which nothing
+        is known, and whether anything differs from what was last reported.
 
         If a mount was moved, a bad answer counts until the mount has been asked at its new place. A
         good answer does not: this may be another mount with the same ID."""
@@ -100,7 +100,7 @@ class Known:
         for found in result.findings:
             key = None if found.mount is None else found.mount.identity
             if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
-                continue  # it is gone, or has to be asked at its new place
+                continue  # it is gone, or must be asked at its new place
             finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
             if finding.outcome is not None and not meaning.of(finding.condition).doubtful:
                 at = begun + result.duration - (now - when)
@@ -110,8 +110,8 @@ class Known:
                 self._answers[key] = _Answer(when, self._with_age(key, finding, begun))
 
     def _with_age(self, key: MountIdentity, finding: Finding, begun: Boottime) -> Finding:
-        """The finding; where its mount has hung since before this pass, the finding says since
-        when. ``begun``: when the pass began."""
+        """The finding. If its mount hung before this pass already, it says since when. ``begun``:
+        when the pass began."""
         if finding.condition is Condition.TIMED_OUT:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
@@ -123,14 +123,14 @@ class Known:
             self._tried_again.discard(key)
         return finding
 
-    def wants_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
-        """Whether a mount that hangs should be asked again, because its probe has ended since: the
-        mount may have answered right after the probe was killed, and nothing else would tell.
-        ``held`` are processes that have ended, but long after SIGKILL; ``soon`` those that ended
-        soon after it.
+    def grant_another_try(self, held: Collection[int] = (), soon: Collection[int] = ()) -> bool:
+        """Grant each mount that hangs one more try once its probe has ended: the mount may have
+        answered right after the probe was killed, and nothing else would show that. Returns whether
+        there is a mount to try. ``held`` are processes that ended long after SIGKILL, ``soon``
+        those that ended soon after it.
 
-        Without ``held`` this is true once for each hang. Where probes can be killed (NFS) they all
-        end like this, and the mount would be asked again for ever."""
+        Without ``held``, each hang gets one try. Probes that can be killed (NFS) all end soon, and
+        the mount would be asked again for ever."""
         gone: set[MountIdentity] = set()
         for key, known in self._answers.items():
             finding = known.finding
@@ -142,8 +142,8 @@ class Known:
                     self._tried_again.discard(key)
                     continue
             elif finding.stuck_pid is not None or (finding.outcome is None and not soon):
-                # Its probe is still held. Or it shares the fate of another mount, which may be gone
-                # by the time that the process ends.
+                # Its probe is still held. Or it was not asked, because another mount hangs, which
+                # may be gone by the time that the process ends.
                 continue
             if finding.condition is Condition.TIMED_OUT:
                 gone.add(key)
@@ -152,8 +152,8 @@ class Known:
         return bool(held) or bool(new)
 
     def to_be_asked(self, new: set[MountIdentity], silent: bool) -> set[MountIdentity]:
-        """``new`` and the mounts above these that are in doubt; with ``silent`` all mounts that did
-        not answer, too."""
+        """``new``, and the mounts above them that are in doubt. With ``silent``, also all mounts
+        that did not answer."""
         assert self._chosen is not None
         wanted = set(new)
         if silent:
@@ -172,7 +172,7 @@ class Known:
 
     @property
     def last_success(self) -> dict[bytes, float]:
-        """When each mount point last answered, in seconds since the epoch. The number stays the
+        """When each mount point last answered, in seconds since the epoch. Each number stays the
         same to the last digit until the host's clock is set."""
         booted = epoch_of(Boottime(0.0))
         if abs(booted - self._booted) > _CLOCK_WAS_SET:
@@ -194,8 +194,8 @@ class Known:
         return self._table
 
     def survey(self) -> Survey:
-        """All that is known, as if one pass had just found it. A mount that no pass has asked yet
-        is left out."""
+        """All that is known, as if one pass had just found it. Mounts that no pass has asked yet
+        are left out."""
         chosen, last = self._chosen, self.last
         assert chosen is not None and last is not None
         self._told = self._table, chosen.missing
@@ -210,17 +210,17 @@ class Known:
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
     def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
-        """The conclusions. But where a mount has not answered yet, its mount point keeps the
-        conclusions from before: about the mount that was there then, or that it was missing.
-        Nothing is well because somebody mounted something.
+        """The conclusions. But as long as a mount has not answered, its mount point keeps its
+        earlier conclusions: about the mount that was there then, or that it was missing. A new
+        mount alone proves nothing.
 
-        ``before`` has mount points where something is declared, and where that was before, if a
-        link that leads there was changed."""
+        ``before`` maps mount points of declarations to their earlier places, for links that were
+        changed."""
         earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
         kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
         if kept:
-            # All findings of these places, also shadowed mounts: a mount that hangs and is covered
-            # now must not be told as both.
+            # All findings at these places, shadowed mounts too: a mount that hangs and is covered
+            # now must not be reported as both.
             places = kept.keys() | {earlier[point] for point in kept}
             findings = [each for each in concluded.findings if each.mount_point not in places]
             for old in dict.fromkeys(earlier[point] for point in kept):
@@ -232,7 +232,8 @@ class Known:
         return concluded
 
     def _unasked(self) -> set[bytes]:
-        """The mount points of which nothing is known, though a mount there should be probed."""
+        """The mount points about which nothing is known, although a mount there should be
+        probed."""
         assert self._chosen is not None
         asked: set[bytes] = set()
         unasked: set[bytes] = set()
@@ -242,18 +243,18 @@ class Known:
 
 
 def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
-    """Whether a mount is not where it was at the time of its finding."""
+    """Whether a mount was moved after its finding."""
     return finding.mount is not None and finding.mount.place != mount.place
 
 
 def _as_mounted(finding: Finding, mount: Mount) -> Finding:
-    """The finding, with the mount as it is now: with other options, or elsewhere."""
+    """The finding, with the mount as it is now: its options or its place may have changed."""
     return (
         finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
     )
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:
-    """Whether a pass did not get to ask a mount that is known to hang: it still hangs, until a
+    """Whether a pass had no time to ask a mount that is known to hang: it counts as hung until a
     probe has come back."""
     return known.condition is Condition.TIMED_OUT and finding.condition is Condition.UNPROBED

@@ -1,4 +1,4 @@
-"""Names and devices in the options: where they lead, looked up again whenever that may have
+"""Where the names and devices in the options lead. They are looked up again whenever that may have
 changed."""
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ class Lookout:
     def __init__(self, interrupted: Callable[[], Optional[str]]) -> None:
         self._interrupted = interrupted
         self.found: Optional[Found] = None
-        # The earlier places of declared mounts, by their places now, if a link that leads there was
-        # changed.
+        # The earlier places of declared mounts, by their present places, where a link was changed.
         self.led_before: dict[bytes, bytes] = {}
         self._options: Optional[Check] = None
         self._left: list[int] = []
 
     def knows(self, options: Check) -> bool:
-        """Whether the last look-up was for these options. Other options have other names, of which
-        nothing is known before they have been looked up."""
+        """Whether the last look-up was for these options. Other options have other names, and
+        nothing is known about them before they have been looked up."""
         return self._options is options
 
     def look_up(self, options: Check, mounts: Sequence[Mount], result: Optional[Survey]) -> bool:
-        """Look up the names in ``options``; whether one leads elsewhere than before. ``result``
-        tells which mounts may be entered for that."""
+        """Look up the names in ``options``. Returns whether one leads elsewhere than before.
+        ``result`` says which mounts the look-up may enter."""
         before = self.found
         found = checking.look_up(options, mounts, result, after(_LONGEST), self._interrupted)
         moved = found is not None and before is not None and found.leads != before.leads
@@ -52,5 +51,5 @@ class Lookout:
         return moved
 
     def led(self, options: Check) -> Check:
-        """The options with all names as the kernel has them, as far as that is known."""
+        """The options with all names as the kernel spells them, as far as that is known."""
         return checking.led(options, self.found)

@@ -44,8 +44,8 @@ from check_mounts.system.notify import Notifier
 from check_mounts.system.signals import Interrupts
 from check_mounts.system.tasks import Task
 
-# The longest sleep, in seconds: at most this long after, the loop notices that the host was
-# suspended.
+# The longest sleep, in seconds. The loop notices a suspension of the host no later than this after
+# its end.
 _LONGEST_SLEEP = 5.0
 
 
@@ -78,14 +78,14 @@ class Daemon:
         self._poll.register(self._changes, select.POLLPRI)
         for task in self._tasks:
             self._poll.register(task, select.POLLIN)
-        self._go_by(options)
+        self._adopt(options)
 
     @property
     def _tasks(self) -> tuple[Task, ...]:
         return self._endings, self._passes, *self._publisher.tasks
 
-    def _go_by(self, options: Options) -> None:
-        """Take these options from now on."""
+    def _adopt(self, options: Options) -> None:
+        """Use these options from now on."""
         self._options = options
         if options.debug:
             self._complaints.debug()
@@ -100,7 +100,7 @@ class Daemon:
     # -- the loop
 
     def run(self) -> None:
-        """Until a signal asks for the end."""
+        """Serve until a signal asks for the end."""
         self._complaints.guard("the start", self._start)
         self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self._interval)}")
         while self._interrupts() is None:
@@ -126,7 +126,7 @@ class Daemon:
         if monotonic() >= self._schedule.due and not self._passes.is_checking_all:
             self._start_whole_pass()
         self._passes.step()
-        for each in self._passes.ended():
+        for each in self._passes.take_ended():
             self._finish(each)
         for task in self._publisher.tasks:
             task.step()
@@ -142,21 +142,21 @@ class Daemon:
 
     def _heed_calls(self) -> None:
         if self._interrupts.called(signal.SIGUSR1):
-            self._schedule.now()
+            self._schedule.ask_now()
         if self._interrupts.called(signal.SIGHUP):
             self._publisher.reload(self._take_over)
 
     def _take_over(self) -> None:
-        """Read the configuration again. If it is wrong, the old one stays."""
+        """Read the configuration again. If it is wrong, the old one stays in force."""
         new = self._reloader.take_over(self._options)
         if new is not None:
-            self._go_by(new)
-            self._schedule.now()
+            self._adopt(new)
+            self._schedule.ask_now()
             self._log.write(syslog.LOG_NOTICE, "The configuration was read again")
 
     def _heed_endings(self) -> None:
-        held, soon = self._endings.ended()
-        if (held or soon) and self._known.wants_another_try(held, soon):
+        held, soon = self._endings.take_ended()
+        if (held or soon) and self._known.grant_another_try(held, soon):
             self._changes.recovered = True
 
     # -- what begins
@@ -164,14 +164,14 @@ class Daemon:
     def _start_whole_pass(self) -> None:
         now = monotonic()
         self._schedule.advance(now, self._interval)
-        if self._reloader.look_at_fstab(self._options):  # logged once, also if it makes no sense
+        if self._reloader.look_at_fstab(self._options):  # logged once, even if it makes no sense
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._schedule.restart(now, self._interval)
         try:
             table, chosen, _ = self._read_table()
             self._known.see(table, chosen)
-            self._schedule.begun(now)
+            self._schedule.note_begin(now)
             self._passes.begin(self._options, table, chosen, whole=True)
         except OSError as error:
             self._complaints.tell("checking", f"Cannot check: {error.strerror}")
@@ -180,7 +180,7 @@ class Daemon:
             self._complaints.tell("checking", None)
 
     def _look_at_table(self) -> None:
-        """Look for mounts that are new, gone or mounted with other options, or that may answer
+        """Look for mounts that are new or gone, that have other options, or that may answer
         again."""
         now = monotonic()
         changed, recovered = self._changes.look()
@@ -188,17 +188,17 @@ class Daemon:
             self._begin_what_is_new(now, changed, recovered)
             self._complaints.tell("a look at the mount table", None)
         except OSError as error:
-            self._changes.failed(recovered)
+            self._changes.ask_again(recovered)
             self._complaints.tell("a look at the mount table", f"Cannot check new mounts: {error.strerror}")
-        self._changes.looked(now)
+        self._changes.note_look(now)
 
     def _begin_what_is_new(self, now: Monotonic, changed: bool, recovered: bool) -> None:
         """Begin a pass over the mounts that are new or may answer again. Raises OSError."""
         table, chosen, same = self._read_table()
         if changed and same:
-            # A mount has taken the place of another one, and the table shows no difference between
-            # them. So all are asked once more.
-            self._schedule.early(now)
+            # A mount has taken the place of another one, and in the table they look the same. So
+            # all mounts are asked once more.
+            self._schedule.ask_soon(now)
         new, different = self._known.see(table, chosen)
         new -= self._passes.keys
         if new or recovered:
@@ -208,22 +208,22 @@ class Daemon:
             self._publish()
 
     def _read_table(self) -> tuple[Table, Selection, bool]:
-        """Read the mount table; the table, the mounts to be probed, and whether it is the known
-        table. Raises OSError."""
+        """Read the mount table. Returns it, the mounts that should be probed, and whether the table
+        is the one already known. Raises OSError."""
         table, same = self._changes.read(self._known.table)
         if not same:
             self._look_up(table)
         return table, self._choose(table), same
 
     def _choose(self, table: Table) -> Selection:
-        """Select the mounts to be probed."""
+        """Select the mounts that should be probed."""
         if not self._lookout.knows(self._options):
             self._look_up(table)
         return selection.select(table[0], self._lookout.led(self._options).filters)
 
     def _look_up(self, table: Table) -> None:
-        """Look up where names lead now that decide what is probed. The last pass tells which mounts
-        may be entered for that."""
+        """Look up where the names lead that decide what is probed. The last pass tells which mounts
+        the look-up may enter."""
         result = None if self._known.last is None else self._known.survey()
         self._lookout.look_up(self._options, table[0], result)
 
@@ -240,14 +240,14 @@ class Daemon:
 
         result = self._passes.finish(each, reread)
         if tables:
-            # The result of the pass is by this table: a mount that hung and is covered by now
+            # The result of the pass is based on this table: a mount that hung and is now covered
             # counts as shadowed. The mount that covers it has not been asked, so another look is
             # due.
             self._known.see(tables[-1], self._choose(tables[-1]))
             self._changes.expect()
         self._known.merge(result, each.whole, each.probing.book.noted)
         self._endings.follow(self._known.stuck(), each.probing.left.pids)
-        if self._known.wants_another_try():
+        if self._known.grant_another_try():
             self._changes.recovered = True
         if each.whole:
             self._finish_whole(result)
@@ -255,15 +255,15 @@ class Daemon:
             self._publish()
 
     def _finish_whole(self, result: Survey) -> None:
-        # Without this memory, nothing tells which processes this daemon leaves behind at its end.
+        # Only this memory tells the next daemon which processes this one leaves behind at its end.
         self._complaints.tell("memory", summary.unremembered(result))
         # Now that the mounts have answered, all other names can be looked up.
-        if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be wanted now
+        if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be selected now
             self._changes.expect()
             self._known.see(self._known.table, self._choose(self._known.table))
         judged = self._publish()
         self._complaints.forget("a round")
-        self._watchdog.progress()
+        self._watchdog.note_progress()
         self._publisher.log_pass(judged, result.duration)
         self._publisher.get_ready()
 
@@ -272,13 +272,13 @@ class Daemon:
         if self._known.last is None:
             return None
         judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
-        if self._interrupts() is None:  # otherwise mounts were left out because of the signal, which is no news
+        if self._interrupts() is None:  # the signal made the pass leave mounts out, which is no news
             assert self._passes.taken is not None
             self._publisher.publish(judged, self._options, self._known, self._passes.taken)
         return judged
 
     def _conclude(self) -> Survey:
-        """Compare all that is known with the demands."""
+        """Compare all that is known with what is demanded."""
         if not self._lookout.knows(self._options):
             self._look_up(self._known.table)
         survey_now = self._known.survey()
@@ -288,7 +288,7 @@ class Daemon:
         return self._known.until_asked(concluded, self._lookout.led_before)
 
     def _stop(self) -> None:
-        """Give up all tasks. Stuck processes are remembered already; nothing waits for them."""
+        """Give up all tasks. Stuck processes are remembered already, and are not waited for."""
         name = str(self._interrupts())
         self._publisher.stopping(name)
         self._passes.abandon(name)
@@ -299,6 +299,6 @@ class Daemon:
 
 
 def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
-    """The selection, with only these mounts to be probed."""
+    """The selection, in which only these mounts are probed."""
     selected = tuple(mount for mount in chosen.selected if mount.identity in wanted)
     return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())

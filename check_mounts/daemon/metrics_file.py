@@ -1,4 +1,4 @@
-"""The file that the metrics are written to, by a worker that can be given up."""
+"""The file of the metrics, which is written by a worker that can be given up."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from check_mounts.daemon.home import Home, open_above
 from check_mounts.system import processes, replacing, workers
 from check_mounts.system.desks import Desk
 
-# How long a worker may take to write the file before it is killed; how long the daemon waits for it
-# at its end; how often to look whether a worker has ended that could not be killed. In seconds.
+# In seconds: how long a worker may take to write the file before it is killed; how long the daemon
+# waits for it when the daemon ends; how often to look whether a worker that could not be killed has
+# ended.
 _LONGEST_WRITE, _LAST_WRITE, _AGAIN = 10.0, 0.3, 0.5
-# The size of a worker's answer, in bytes: why it could not write the file, nothing where it could.
+# The size of a worker's answer, in bytes: why it could not write the file, or nothing if it could.
 _WRITE_ANSWER = 256
 
 
 class MetricsFile:
-    """Writes the metrics in a worker. The file may be on a local disk, which is frozen
-    (fsfreeze(8)) for a snapshot or a backup now and then. A process that makes a file there then
-    waits until the disk is thawed, no signal ends it, and nothing tells beforehand. There is one
-    worker at a time, so no more than one process ever hangs. Newer metrics replace those that wait.
+    """Writes the metrics in a worker. The file may be on a local disk, which a snapshot or a backup
+    freezes now and then (fsfreeze(8)). A process that makes a file there then waits until the disk
+    is thawed: no signal ends it, and nothing shows that beforehand. There is one worker at a time,
+    so no more than one process ever hangs. Newer metrics replace those that wait.
 
     A task that never ends (see tasks.Task). ``tell`` is called after each attempt, with the path
-    and why the file cannot be written; None where it was written."""
+    and why the file cannot be written; None if it was written."""
 
     done = False
 
@@ -45,17 +46,17 @@ class MetricsFile:
         self._left: list[int] = []
 
     def offer(self, path: str, data: bytes) -> None:
-        """Write these, which are the newest."""
+        """Write these metrics, which are the newest."""
         self._path, self._waiting = path, data
         self.step()
 
     def fileno(self) -> int:
-        """A descriptor that is readable where the worker has answered."""
+        """A descriptor that is readable once the worker has answered."""
         return self._epoll.fileno()
 
     @property
     def due(self) -> Monotonic:
-        """When to call :meth:`step` at the latest; clocks.NEVER where there is nothing to do."""
+        """When to call :meth:`step` at the latest; clocks.NEVER if there is nothing to do."""
         if self._pool is not None:
             return Monotonic(min(self._pool.due, self._latest))
         if self._waiting is None:
@@ -63,7 +64,7 @@ class MetricsFile:
         return after(_AGAIN) if self._left else PAST
 
     def step(self, until: Monotonic = PAST) -> None:
-        """Go on with what has come, or comes until then."""
+        """Go on with what has come, or comes before ``until``."""
         self._left = processes.unreaped(self._left)
         if self._pool is not None:
             self._go_on(self._pool, until)
@@ -87,7 +88,7 @@ class MetricsFile:
 
     def _open_pool(self) -> workers.Pool:
         """Raises OSError."""
-        # With our groups, so that the worker may write wherever we may.
+        # The worker keeps our groups, so that it may write wherever we may.
         pool = workers.Pool(self._serve, _WRITE_ANSWER, _LONGEST_WRITE, 1, groups=tuple(os.getgroups()))
         try:
             self._epoll.register(pool.fileno(), select.EPOLLIN)
@@ -109,7 +110,7 @@ class MetricsFile:
         elif event is None:
             self._tell(self._path, f"no process could be started for it ({trouble})")
         else:
-            # It may answer again long before the next pass.
+            # The disk may be thawed long before the next pass.
             self._waiting = self._given if self._waiting is None else self._waiting
             stuck_in = "".join(f" (pid {pid} is stuck in it)" for pid in self._left)
             self._tell(self._path, f"no answer within {text.seconds_words(_LONGEST_WRITE)}{stuck_in}")
@@ -126,8 +127,8 @@ class MetricsFile:
         return text.encoded(why or "", "utf-8")[:_WRITE_ANSWER].ljust(_WRITE_ANSWER, b"\0"), True
 
     def close(self) -> None:
-        """Stop. A worker, and metrics that wait, have a moment more: the file should hold the last
-        state, without half of another file beside it."""
+        """Stop. A worker, and metrics that wait, get a moment more: the file should hold the last
+        state, and no half-written file should stay beside it."""
         until = after(_LAST_WRITE)
         while (self._pool is not None or self._waiting is not None) and not self._left and monotonic() < until:
             self.step(until)
@@ -136,10 +137,11 @@ class MetricsFile:
 
 
 def _replace_metrics(path: str, data: bytes) -> Optional[str]:
-    """Replace the file; why that is not possible, None where it was done.
+    """Replace the file. Returns why that is not possible; None if it was done.
 
-    Unlike the directory of the result, this one, or the one above it (as on Debian), may belong to
-    the exporter's user, who could mount something there, or lead us elsewhere by a symbolic link.
+    Unlike the directory of the result, the directory of the metrics or the one above it (as on
+    Debian) may belong to the exporter's user. That user could mount something there, or lead us
+    elsewhere with a symbolic link.
     """
     try:
         fd, name = open_above(path)
@@ -149,6 +151,6 @@ def _replace_metrics(path: str, data: bytes) -> Optional[str]:
             os.close(fd)
     except OSError as error:
         return "a symbolic link leads to it" if error.errno == errno.ELOOP else str(error.strerror)
-    except Exception as error:  # a defect there costs the metrics, and nothing else
+    except Exception as error:  # a defect there must cost nothing but the metrics
         return f"{type(error).__name__}: {error}"
     return None

@@ -1,4 +1,5 @@
-"""Passes under way: one over all mounts, and a few over mounts that are new or may answer again."""
+"""The passes under way: one over all mounts, and a few over mounts that are new or may answer
+again."""
 
 from __future__ import annotations
 
@@ -19,13 +20,14 @@ from check_mounts.selection import Selection
 from check_mounts.system import processes
 from check_mounts.system.logs import Log
 
-# No pass over new mounts begins while this many go on, each held up by something that hangs.
+# No pass over new mounts begins while this many are under way, each delayed by something that
+# hangs.
 _MOST = 4
 
 
 @dataclasses.dataclass
 class UnderWay:
-    """A pass that goes on. ``whole``: it asks all mounts."""
+    """A pass under way. ``whole``: it asks all mounts."""
 
     probing: Pass
     keys: set[MountIdentity]
@@ -44,7 +46,7 @@ class Passes:
         self._under_way: dict[int, UnderWay] = {}
         # Stuck probes that earlier passes have left behind.
         self._lost: list[StuckProbe] = []
-        # When the last pass over all mounts that has ended began.
+        # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
 
     @property
@@ -92,8 +94,8 @@ class Passes:
                 each.probing.step(until)
                 self._log_killed(each.probing)
 
-    def ended(self) -> Iterator[UnderWay]:
-        """Take out the passes that have come to their end."""
+    def take_ended(self) -> Iterator[UnderWay]:
+        """Take out the passes that have ended."""
         for fd, each in list(self._under_way.items()):
             if each.probing.done:
                 self._epoll.unregister(fd)
@@ -101,7 +103,7 @@ class Passes:
                 yield each
 
     def finish(self, each: UnderWay, reread: Callable[[], Table]) -> Survey:
-        """The result of a pass that has come to its end."""
+        """The result of a pass that has ended."""
         result = each.probing.finish(reread)
         self._lost += each.probing.left.probes
         if each.whole:
@@ -109,7 +111,7 @@ class Passes:
         return result
 
     def abandon(self, why: str) -> None:
-        """Give all passes up. Stuck processes are remembered already; nothing waits for them."""
+        """Give all passes up. Stuck processes are remembered already, and are not waited for."""
         for each in self._under_way.values():
             each.probing.abandon(why)
 

@@ -1,5 +1,5 @@
-"""A judged survey goes to all outputs of the daemon: the log, systemd, the files of the result, the
-metrics and the monitoring servers."""
+"""All outputs of the daemon, made from a judged survey: the log, systemd, the files of the result,
+the metrics and the monitoring servers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Publisher:
         self._home, self._log, self._complaints = home, log, complaints
         self._notifier, self._settled = notifier, settled
         self._episodes = Episodes()
-        self._courier = Courier(self._received)
+        self._courier = Courier(self._log_receipt)
         self._metrics = MetricsFile(home, self._tell_of_metrics)
         # The destinations that must not be tried, and why.
         self._held_up: Mapping[str, str] = {}
@@ -58,17 +58,16 @@ class Publisher:
 
     @property
     def tasks(self) -> tuple[Courier, MetricsFile]:
-        """Work that goes on after a result was published."""
+        """The work that goes on after a result was published."""
         return self._courier, self._metrics
 
     def serve(self, options: Options) -> None:
-        """Take these options from now on."""
+        """Use these options from now on."""
         self._courier.serve(options.submission)
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
-        """Log what is news, and write the result. ``taken``: when the pass over all mounts
-        began."""
-        # Where only an autofs trigger is left, the filesystem that it mounts is not mounted.
+        """Log what is new, and write the result. ``taken``: when the pass over all mounts began."""
+        # If only an autofs trigger is there, the filesystem that it mounts is not mounted.
         self._log_news(judged, {mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount)})
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status_words)
@@ -88,7 +87,7 @@ class Publisher:
         report = Report(State.UNKNOWN, words)
         json = jsontext.failure(report, time.time())
         self._write(options, report.state, [parts.printed(report, 0)] * 4, json, boottime())
-        # Otherwise older results that still wait for a server would be delivered as current ones.
+        # Without this, older results that still wait for a server would be delivered as current.
         if options.submission is not None:
             failure = submitting.failure(report, options.submission, _valid_for(options))
             self._courier.offer(failure, self._held_up)
@@ -97,7 +96,7 @@ class Publisher:
         self.get_ready()
 
     def get_ready(self) -> None:
-        """Say, once, that the daemon runs: there is a first result, even if it is that nothing can
+        """Say once that the daemon runs: there is a first result, even if it says that nothing can
         be checked."""
         if not self._is_ready:
             self._is_ready = True
@@ -108,8 +107,8 @@ class Publisher:
         """Do ``action``, which reads the configuration again, and tell systemd when that begins and
         ends.
 
-        Before the first pass systemd is not told: it would take the end of a reload for the end of
-        the start, and asks for no reload by then."""
+        Before the end of the first pass, systemd is not told: it would take the end of a reload for
+        the end of the start. Nor does it ask for a reload before that."""
         is_ready = self._is_ready
         if is_ready:
             self._notifier.reloading()
@@ -118,7 +117,7 @@ class Publisher:
             self._notifier.ready(self._status_words)
 
     def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
-        """Log that a pass over all mounts has come to its end."""
+        """Log that a pass over all mounts has ended."""
         judgements = () if judged is None else judged.judgements
         self._log.write(syslog.LOG_INFO, episodes.checked_words(judgements, summary.counts(judgements), seconds))
 
@@ -153,13 +152,14 @@ class Publisher:
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
         assert options.service is not None
         home, path = self._home, options.service.cache
-        why = self._see_to_home()
+        why = self._prepare_home()
         if why is None:
             try:
                 status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + _valid_for(options))
             except OSError as error:
                 why = str(error.strerror)
-            # Even if that failed: neither file may go on saying that all is well.
+            # The JSON is written even if that failed: neither file may go on saying that all is
+            # well.
             try:
                 replacing.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
             except OSError as error:
@@ -168,28 +168,28 @@ class Publisher:
             "the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
         )
 
-    def _see_to_home(self) -> Optional[str]:
-        """Make the directory of the result ready; why it cannot be written to, None where it
+    def _prepare_home(self) -> Optional[str]:
+        """Make the directory of the result ready. Returns why it cannot be written to; None if it
         can."""
         why = self._home.may_hang("--cache")
         try:
             if why is None:
-                self._home.see_to_it()
+                self._home.restore()
         except Refused as error:
             return str(error)
         except OSError:
-            # The open directory is ours. If it cannot be written to, either, old files that say
-            # that all is well are at least removed.
+            # The open directory is ours. Even if it cannot be written to, old files that say that
+            # all is well are at least removed.
             pass
         return why
 
-    def _received(self, receipt: Receipt) -> None:
+    def _log_receipt(self, receipt: Receipt) -> None:
         name = receipt.destination.name
         words = None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
         self._complaints.tell(f"submission to {name}", words)
 
     def _write_metrics(self, path: str, judged: Judged, interval: float, known: Known) -> None:
-        from check_mounts.report import metrics  # loaded already where they are wanted
+        from check_mounts.report import metrics  # loaded already if metrics are wanted
 
         assert known.last is not None
         passes = metrics.Passes(
@@ -203,7 +203,7 @@ class Publisher:
         )
         try:
             self._metrics.offer(path, metrics.render(judged, passes))
-        except Exception as error:  # a defect there costs the metrics, and nothing else
+        except Exception as error:  # a defect there must cost nothing but the metrics
             self._tell_of_metrics(path, f"{type(error).__name__}: {error}")
             defects.say(error)
 

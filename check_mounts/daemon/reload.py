@@ -1,5 +1,5 @@
-"""Options from files that are read again while the daemon runs. A process that can be given up
-reads each file once, and the daemon makes its options of the answers: it opens no file itself."""
+"""The options from files that are read again while the daemon runs. A process that can be given up
+reads each file once. The daemon makes its options from the answers, and opens no file itself."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from check_mounts.options.understood import Options
 from check_mounts.system import processes, reading
 from check_mounts.system.logs import Log
 
-# How long the process that reads may stand still, as it does while a file hangs, and how long it
-# may take in all: a large configuration is slow, and must not be refused for that. In seconds.
+# In seconds: how long the process that reads may make no progress, as when a file hangs; and how
+# long it may take in all: a large configuration takes long, and must not be refused for that.
 _TRIAL, _LONGEST_TRIAL = 1.0, 60.0
-# How many processes may hang in files of the configuration. The next SIGHUP may come because
-# somebody has replaced a file that hangs by one that does not. The daemon's own looks at fstab add
-# no more than one process.
+# How many processes may hang in files of the configuration. More than one, because somebody may
+# replace a file that hangs and send the next SIGHUP. The daemon's own looks at fstab add no more
+# than one process.
 _MOST_TRIALS = 4
 
 
@@ -29,32 +29,32 @@ class Rejected(Exception):
 
 
 def rehearse(understand: Callable[[], object]) -> bytes:
-    """In a process that may hang: do ``understand``; its questions to files and to the database of
-    users, with the answers."""
+    """Do ``understand``, in a process that may hang. Returns its questions to files and to the
+    database of users, with the answers."""
     with reading.recorded() as answers:
         try:
             understand()
-        except Exception:  # the daemon comes to the same error by the same answers, and says it
+        except Exception:  # the daemon gets the same error from the same answers, and reports it
             pass
     return marshal.dumps(answers)
 
 
-def again(answers: bytes, understand: Callable[[], Options]) -> Options:
-    """Understand the options by these answers alone: what could be read a moment ago may hang by
-    now. Raises Rejected."""
+def understood(answers: bytes, understand: Callable[[], Options]) -> Options:
+    """The options, from these answers alone: what could be read a moment ago may hang now. Raises
+    Rejected."""
     try:
         with reading.given(marshal.loads(answers)):
             return understand()
     except reading.Changed as error:
-        raise Rejected(f"other files would have to be read now: {error}") from None
+        raise Rejected(f"the files changed while they were read, so try again: {error}") from None
     except reading.TooMuch as error:
         raise Rejected(str(error)) from None
 
 
 class Reloader:
-    """Reads the options again when it is told to, and looks whether fstab has changed.
+    """Reads the options again when it is asked to, and looks whether fstab has changed.
 
-    ``understand`` makes options of what the files say, or raises Rejected. ``feed`` is called now
+    ``understand`` makes options from what the files say, or raises Rejected. ``feed`` is called now
     and then while a process reads."""
 
     def __init__(
@@ -71,8 +71,8 @@ class Reloader:
         self._fstab: object = None
 
     def read_fstab_again(self, options: Options) -> Options:
-        """Read again what fstab declares; the options with that. The daemon begins with options
-        that were read some time ago, and it is not known from which state of fstab."""
+        """Read again what fstab declares. Returns the options with that. The daemon begins with
+        options that were read some time ago, and fstab may have changed since."""
         if options.fstab is None:
             return options
         try:
@@ -85,9 +85,9 @@ class Reloader:
         return dataclasses.replace(options, demands=demands, wrong=new.wrong, notes=new.notes)
 
     def take_over(self, options: Options) -> Optional[Options]:
-        """Read the files again; the options that they give, as far as a daemon can change them
-        while it runs. None where a file is wrong or cannot be read: that is logged, and the old
-        options stay."""
+        """Read the files again. Returns the options that they give, as far as a daemon can change
+        them while it runs. None if a file is wrong or cannot be read: that is logged, and the old
+        options stay in force."""
         try:
             new, self._fstab = self._read_again(options.fstab)
         except Rejected as error:
@@ -101,13 +101,13 @@ class Reloader:
         return dataclasses.replace(new, mountinfo=options.mountinfo, state_dir=options.state_dir, service=service)
 
     def look_at_fstab(self, options: Options) -> bool:
-        """Look at fstab; whether it has changed since the last look."""
+        """Look at fstab. Returns whether it has changed since the last look."""
         before, self._fstab = self._fstab, self._look_at(options.fstab)
         return self._fstab != before
 
     def _read_again(self, path: Optional[str]) -> tuple[Options, object]:
-        """Read the files again; the options that they give, and the signature of fstab, which is
-        ``path`` by the old options. Raises Rejected.
+        """Read the files again. Returns the options that they give, and the signature of fstab,
+        whose ``path`` is that of the old options. Raises Rejected.
 
         The signature is taken first, so that fstab counts as changed if somebody writes to it while
         it is read."""
@@ -116,17 +116,17 @@ class Reloader:
             answers = self._try(lambda: rehearse(self._understand), _MOST_TRIALS)
             if answers is None:
                 raise Rejected("one of its files cannot be read")
-            # All files could be read. So processes that still hang do so in other files, and are no
-            # reason not to look at fstab.
+            # All files could be read. So processes that still hang do so in other files, and must
+            # not prevent a look at fstab.
             self._excused = len(self._left)
-            new = again(answers, self._understand)
+            new = understood(answers, self._understand)
             if new.fstab == path:
                 return new, signature
             path = new.fstab
 
     def _look_at(self, path: Optional[str]) -> object:
-        """Look at fstab: a value that is another one once the file has been edited; the last value
-        where the file cannot be looked at."""
+        """Look at fstab. Returns a value that differs once the file has been edited; the last value
+        if it is impossible to look at the file."""
         if path is None:
             return None
 
@@ -142,8 +142,8 @@ class Reloader:
 
     def _try(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
         """Do ``action``, which reads files, in a process of its own: any link may lead to something
-        that hangs, also where all files could be read before. None where the action does not come
-        to its end, or ``most`` processes hang already."""
+        that hangs, even if all files could be read before. None if the action does not end, or if
+        ``most`` processes hang already."""
         self._left = processes.unreaped(self._left)
         self._excused = min(self._excused, len(self._left))  # some of the excused may have ended
         if len(self._left) >= most:
@@ -159,8 +159,8 @@ class Reloader:
 
 
 def _needing_a_restart(old: Options, new: Options) -> list[str]:
-    """The options that have changed and that a running daemon cannot take over. (Its stuck probes
-    are remembered in the old state directory only.)"""
+    """The options that have changed, but that a running daemon cannot change. (It remembers its
+    stuck probes in the old state directory only.)"""
     assert old.service is not None and new.service is not None
     values = {
         "cache": (old.service.cache, new.service.cache),

@@ -6,10 +6,11 @@ import time
 
 from check_mounts.clocks import Monotonic, monotonic
 
-# After the last pass, in seconds: the earliest time of a pass that a change of the mount table asks
-# for though the table reads the same as before (mounts came and went meanwhile, say).
+# The kernel may report a change of the mount table although the table reads the same (mounts came
+# and went meanwhile, for example). The pass that this asks for begins no earlier than this many
+# seconds after the beginning of the last one.
 _BETWEEN_EARLY_PASSES = 10.0
-# Once a host was suspended for longer than this, in seconds, its results are old.
+# If the host was suspended for longer than this, in seconds, its results are old.
 _SUSPENDED = 2.0
 
 
@@ -21,31 +22,31 @@ class Schedule:
         self._begun = self.due
         self._asleep = _suspended()
 
-    def now(self) -> None:
-        """Have a pass at once."""
+    def ask_now(self) -> None:
+        """Ask for a pass at once."""
         self.due = monotonic()
 
-    def early(self, now: Monotonic) -> None:
-        """Have a pass soon, but not soon after another."""
+    def ask_soon(self, now: Monotonic) -> None:
+        """Ask for a pass soon, but not soon after another one."""
         self.due = min(self.due, max(now, Monotonic(self._begun + _BETWEEN_EARLY_PASSES)))
 
     def notice_suspension(self) -> None:
-        """Have a pass at once if the host was suspended: its results are old."""
+        """Ask for a pass at once if the host was suspended: its results are old."""
         asleep = _suspended()
         if asleep - self._asleep > _SUSPENDED:
-            self.now()
+            self.ask_now()
         self._asleep = asleep
 
     def advance(self, now: Monotonic, interval: float) -> None:
-        """Go on to the next turn. Missed turns are left out, and the others stay where they were:
-        no drift."""
+        """Go on to the next turn. Turns that were missed are left out, and the others stay where
+        they were, so that they do not drift."""
         self.due = Monotonic(self.due + (int((now - self.due) / interval) + 1) * interval)
 
     def restart(self, now: Monotonic, interval: float) -> None:
         """Count turns from now on."""
         self.due = Monotonic(now + interval)
 
-    def begun(self, now: Monotonic) -> None:
+    def note_begin(self, now: Monotonic) -> None:
         """Note that a pass has begun."""
         self._begun = now
 

@@ -24,9 +24,9 @@ def run(options: Options, reload: Callable[[], Options], interrupts: Interrupts,
     """Be the daemon until a signal asks for the end; detached from the caller unless
     ``--foreground``.
 
-    ``reload`` makes options of what the files say now, or raises Rejected. ``say`` prints a
-    verdict: that the daemon runs (in the parent of a detached one) or why it does not. The state is
-    for the exit code."""
+    ``reload`` makes options from what the files say now, or raises Rejected. ``say`` prints a
+    verdict: that the daemon runs (in the parent of a detached one) or why it does not. The state
+    becomes the exit code."""
     service = options.service
     assert service is not None
 
@@ -53,13 +53,13 @@ def _serve(
         return State.UNKNOWN
     os.chdir("/")
     os.umask(0o022)
-    # Before the process grows: the child that talks to syslogd is forked from it.
+    # The child that talks to syslogd is forked here, before the process grows.
     log: Log = Stderr() if service.foreground else Syslog(service.facility, service.ident)
     try:
         interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
         _stay_in_memory(log)
-        # All objects of now are shared with all workers. The garbage collector would touch their
-        # pages, and so copy them, in each worker.
+        # The workers share the objects that exist now. In each worker the garbage collector would
+        # write to their pages, and so copy them.
         gc.freeze()
         gc.enable()
         Daemon(options, home, reload, interrupts, log, settled).run()
@@ -71,10 +71,9 @@ def _serve(
 
 def _stay_in_memory(log: Log) -> None:
     """Lock our pages: a page that was swapped out, or a page of a library that was not read yet,
-    might have to come from a mount that hangs.
+    may lie on a mount that hangs.
 
-    Future pages are locked, too, but only where no limit could then make an allocation fail
-    (mlockall(2)).
+    Future pages are locked, too, unless a limit could then make an allocation fail (mlockall(2)).
     """
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -1,5 +1,5 @@
 """The daemon's side of the status file: what ``check_mounts --cached`` prints, written after each
-pass. cache, which reads the file, says what it holds.
+pass. The module cache, which reads the file, says what it holds.
 
 Import budget: what cache and replacing need."""
 
@@ -15,13 +15,13 @@ def write(path: str, state: int, texts: Sequence[bytes], taken: float, valid_unt
     """Put a result into ``path``: the outputs at verbosity 0 to 3, finished; times in seconds on
     CLOCK_BOOTTIME.
 
-    Raises OSError (also if /proc does not tell the boot's ID), and ValueError for a result that a
-    reader would have to refuse."""
+    Raises OSError (also if /proc does not show the boot's ID), and ValueError for a result that
+    every reader would refuse."""
     replacing.replace(path, compose(cache.Result(state, texts, taken, valid_until, cache.boot_id())))
 
 
 def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], taken: float, valid_until: float) -> None:
-    """Put a result into a file in a directory that is open. Where that fails, no result of another
+    """Put a result into a file in a directory that is open. If that fails, no result with another
     state stays there."""
     verdict = cache.VERDICT % cache.STATES[state]
     try:

@@ -1,5 +1,5 @@
-"""Two events that the daemon waits for beside its passes: the mount table changes, and a process
-ends that a hung filesystem held.
+"""Two events that the daemon waits for besides its passes: the mount table changes, and a process
+that a hung filesystem held ends.
 
 Import budget: ``os``, ``resource``, ``select``, ``time``; clocks, mounttable, processes for
 /proc/PID/stat and children."""
@@ -17,16 +17,16 @@ from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 from check_mounts.system import processes
 
-# Between two looks at a changing mount table, in seconds: a host that starts containers changes it
-# all the time.
+# The time between two looks at a changing mount table, in seconds: a host that starts containers
+# changes it all the time.
 _BETWEEN_LOOKS = 0.2
-# How often to look whether a process has ended, in seconds, where the kernel cannot tell (no
+# How often to look whether a process has ended, in seconds, if the kernel cannot tell (no
 # pidfd_open(2) before Linux 5.3, or a seccomp filter that does not know it).
 _LOOK = 1.0
-# A killed process may need a moment to end, in seconds. If it ends within that, it is not known
-# whether anything held it.
+# The time that a killed process may need to end, in seconds. If it ends within that time, it is not
+# known whether anything held it.
 _MOMENT = 1.0
-# This many descriptors stay free for other needs: workers' answers, the result.
+# This many descriptors stay free for other uses: workers' answers, the result.
 _KEPT_FREE = 64
 
 
@@ -34,7 +34,7 @@ def _descriptors() -> int:
     """The number of descriptors that this process may have open."""
     try:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    except OSError:  # a filter of system calls
+    except OSError:  # a seccomp filter
         return 1024
 
 
@@ -42,8 +42,8 @@ class TableWatch:
     """Tells when the mount table in ``path`` has changed.
 
     The kernel reports a change of the mount namespace as POLLERR and POLLPRI on an open mountinfo,
-    once for each descriptor and change (proc_pid_mounts(5)). For any other file it never reports
-    anything."""
+    once for each descriptor and change (proc_pid_mounts(5)). For any other file it reports
+    nothing."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -51,11 +51,11 @@ class TableWatch:
         self._poll.register(self._fd, select.POLLPRI)
 
     def fileno(self) -> int:
-        """The descriptor, to be polled for POLLPRI alone."""
+        """The descriptor. It should be polled for POLLPRI alone."""
         return self._fd
 
     def changed(self) -> bool:
-        """Whether the table has changed since this was last asked."""
+        """Whether the table has changed since the last call."""
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
@@ -71,23 +71,24 @@ class Changes:
     def __init__(self, path: str) -> None:
         self._path = path
         self._watch = TableWatch(path)
-        # Whether there is a change that has not been looked at; whether the table that was last
-        # read may have it already.
+        # Whether there is a change that was not looked at yet; whether the table that was last read
+        # may show it already.
         self._changed = self._seen = False
         self.recovered = False
         self._next_look = monotonic()
 
     def fileno(self) -> int:
-        """A descriptor, to be polled for POLLPRI alone. When it is ready, call :meth:`notice`."""
+        """A descriptor. It should be polled for POLLPRI alone. When it is ready, call
+        :meth:`notice`."""
         return self._watch.fileno()
 
     @property
     def due(self) -> Monotonic:
-        """When a look is due; clocks.NEVER where nothing asks for one."""
+        """When a look is due; clocks.NEVER if nothing asks for one."""
         return self._next_look if self._changed or self.recovered else NEVER
 
     def notice(self) -> None:
-        """Note that the kernel has told of a change."""
+        """Note that the kernel has reported a change."""
         self._changed = True
 
     def expect(self) -> None:
@@ -95,31 +96,31 @@ class Changes:
         self._changed = self._seen = True
 
     def read(self, known: Table) -> tuple[Table, bool]:
-        """Read the mount table; the table, and whether it is the same as ``known``. Raises
+        """Read the mount table. Returns it, and whether it is the same as ``known``. Raises
         OSError."""
         table = mounttable.read(self._path)
-        # The kernel tells of a change before a reader can see it (touch_mnt_namespace in
-        # fs/namespace.c): a change that it tells of later is not in this table.
+        # The kernel reports a change before a reader can see it (touch_mnt_namespace in
+        # fs/namespace.c). So a change that it reports after this read is not in this table.
         self._changed = self._watch.changed() or self._changed
         same = table == known
         self._seen = self._seen or (self._changed and not same)
         return table, same
 
     def look(self) -> tuple[bool, bool]:
-        """Begin a look: (whether the table has changed since it was last read, whether a mount may
-        answer again)."""
+        """Begin a look. Returns whether the table has changed since it was last read, and whether a
+        mount may answer again."""
         recovered, self.recovered = self.recovered, False
         news = self._watch.changed() or (self._changed and not self._seen)
         self._changed = self._seen = False
         return news, recovered
 
-    def failed(self, recovered: bool) -> None:
-        """Ask for the look again, because it has failed."""
+    def ask_again(self, recovered: bool) -> None:
+        """Ask for the look once more, because it has failed."""
         self._changed, self.recovered = True, recovered or self.recovered
 
-    def looked(self, begun: Monotonic) -> None:
-        """Note the end of a look, which began then. A large table takes long, and most of the time
-        should be left for other things."""
+    def note_look(self, begun: Monotonic) -> None:
+        """Note the end of a look that began at ``begun``. A large table takes long, and most of the
+        time should be left for other work."""
         self._next_look = after(max(_BETWEEN_LOOKS, 3 * (monotonic() - begun)))
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class Changes:
 
 
 class Endings:
-    """Tells when processes end that could not be killed. Children of ours are reaped.
+    """Tells when processes that could not be killed have ended. Children of ours are reaped.
 
     A task that never ends (see tasks.Task)."""
 
@@ -144,17 +145,17 @@ class Endings:
         self._soon: set[int] = set()
 
     def fileno(self) -> int:
-        """A descriptor that is readable once a process has ended, if the kernel tells."""
+        """A descriptor that is readable once a process has ended, if the kernel can tell."""
         return self._epoll.fileno()
 
     @property
     def due(self) -> Monotonic:
-        """When to look at the latest; clocks.NEVER where the kernel tells."""
+        """When to look at the latest; clocks.NEVER if the kernel tells about all processes."""
         return self._next_look if len(self._pidfds) < len(self._since) else NEVER
 
     def follow(self, strangers: Iterable[int], children: Iterable[int]) -> None:
-        """Watch these processes. Of ``strangers`` only these are watched from now on; ``children``
-        are ours, and are watched until they have ended."""
+        """Watch these processes. ``strangers`` replace all earlier strangers; ``children`` are
+        ours, and are watched until they have ended."""
         self._children |= set(children)
         wanted = self._children | set(strangers)
         for pid in [pid for pid in self._since if pid not in wanted]:
@@ -163,13 +164,13 @@ class Endings:
             self._since[pid] = time.monotonic()
             try:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
-            except (AttributeError, OSError):  # looked at every second instead; also one that has ended already
+            except (AttributeError, OSError):  # it is looked at every second instead, even if it has ended already
                 continue
             try:
                 if fd < _descriptors() - _KEPT_FREE:
                     self._epoll.register(fd, select.EPOLLIN)
                     self._pidfds[pid] = fd
-            except OSError:  # no memory: looked at every second, too
+            except OSError:  # no memory: it is looked at every second, too
                 pass
             if pid not in self._pidfds:
                 os.close(fd)
@@ -186,9 +187,9 @@ class Endings:
                 self._children.discard(pid)
                 self._forget(pid)
 
-    def ended(self) -> tuple[set[int], set[int]]:
-        """The processes that have ended since the last call: those that something had held, and
-        those that had only just been killed."""
+    def take_ended(self) -> tuple[set[int], set[int]]:
+        """Take out the processes that have ended since the last call: those that something had
+        held, and those that had only just been killed."""
         held, soon = self._held, self._soon
         self._held, self._soon = set(), set()
         return held, soon

@@ -5,14 +5,14 @@ from __future__ import annotations
 from check_mounts.clocks import NEVER, Monotonic, monotonic
 from check_mounts.system.notify import Notifier
 
-# For two intervals, the deadline and this many seconds, the daemon may go without a pass that comes
-# to its end. After that it no longer tells systemd that it is well.
+# If no pass ends for two intervals, the deadline and this many seconds, the daemon no longer tells
+# systemd that it is well.
 _PATIENCE = 10.0
 
 
 class Watchdog:
-    """Tells systemd that the daemon is well, but only while passes come to their end. A loop that
-    turns is not enough."""
+    """Tells systemd that the daemon is well, but only while passes end. A loop that merely runs is
+    not enough."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
@@ -23,13 +23,13 @@ class Watchdog:
         """From now on, passes begin this often, and take this long at most."""
         self._longest = 2 * interval + deadline
 
-    def progress(self) -> None:
-        """Note that a pass has come to its end."""
+    def note_progress(self) -> None:
+        """Note that a pass has ended."""
         self._progress = monotonic()
 
     @property
     def due(self) -> Monotonic:
-        """When :meth:`feed` must be called; clocks.NEVER where systemd does not wait."""
+        """When :meth:`feed` must be called; clocks.NEVER if systemd does not wait for it."""
         interval = self._notifier.watchdog_interval
         return NEVER if interval is None else Monotonic(self._fed + interval)
 
