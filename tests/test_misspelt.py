@@ -212,6 +212,14 @@ def test_what_could_not_be_compared_is_named_beside_a_difference() -> None:
     assert held("strange,rw", "ext4", more="ro").uncompared == ["/m: strange (--expect)"]  # read-only
 
 
+def test_a_source_that_could_not_be_compared_is_named() -> None:
+    assert [each.detail for each in held("source=/srv", "ext4").empty] == [
+        "nothing in the declaration could be compared: source (--expect)"
+    ]
+    assert held("source=/x.img,type=ext4,loop", "ext4").uncompared == ["/m: source (--expect)"]
+    assert held("source=x,type=ext4", "ext4").uncompared == held("source=/srv,bind", "ext4").uncompared == []
+
+
 def test_why_no_option_of_a_filesystem_could_be_compared() -> None:
     bind = "a bind mount does not set the options of its filesystem"
     assert held("bind,source=/,nosuid,size=1m").uncompared == [f"/m: size; {bind} (--expect)"]

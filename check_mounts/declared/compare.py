@@ -83,7 +83,7 @@ def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdi
         return _Verdict(expected, mount)
     differences = [sources.source_difference(expected, mount, table), fstypes.type_difference(expected, mount)]
     comparison = declared_options.compared(expected, mount, table)
-    unsure = [b"type"] if fstypes.is_uncompared(expected, mount) else []
+    unsure = _unsure(expected, mount, table)
     differences += [*comparison.differences, declared_options.writable_difference(expected, mount, table)]
     words = [difference for difference in differences if difference is not None]
     unsettled = _named([*unsure, *comparison.uncompared], comparison.why)
@@ -92,20 +92,25 @@ def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdi
         return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words), unsettled=unsettled)
     if words:
         return _Verdict(expected, mount, Condition.CHANGED, tuple(words), unsettled=unsettled)
-    if expected.is_own and not _says_anything(expected, mount, comparison, table):
+    if expected.is_own and not _says_anything(expected, unsure, comparison, table):
         return _Verdict(expected, mount, empty=f"nothing in the declaration could be compared{unsettled}")
     return _Verdict(expected, mount, unsettled=unsettled)
 
 
-def _says_anything(expected: ExpectedMount, mount: Mount, comparison: Comparison, table: Mounted) -> bool:
+def _unsure(expected: ExpectedMount, mount: Mount, table: Mounted) -> list[bytes]:
+    """Which of type and source could not be compared."""
+    parts = [b"type"] if fstypes.is_uncompared(expected, mount) else []
+    if not expected.is_bind and sources.same_source(expected, mount, table) is None:
+        parts.append(b"source")
+    return parts
+
+
+def _says_anything(expected: ExpectedMount, unsure: Sequence[bytes], comparison: Comparison, table: Mounted) -> bool:
     """Could anything in a declaration be compared? A bare mount point has been: something is
     mounted there."""
     told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
-    unsure = fstypes.is_uncompared(expected, mount)
-    type_counts = expected.fs_type not in (None, b"auto", b"none") and not unsure
-    source_counts = expected.source is not None and (
-        expected.is_bind or sources.same_source(expected, mount, table) is not None
-    )
+    type_counts = expected.fs_type not in (None, b"auto", b"none") and b"type" not in unsure
+    source_counts = expected.source is not None and b"source" not in unsure
     return (
         type_counts
         or source_counts

@@ -27,7 +27,7 @@ KINDS: dict[bytes, Kind] = {**options_of_disks.KINDS, **options_of_servers.KINDS
 _OTHER = Kind()
 
 
-def kind(fs_type: bytes) -> Kind:
+def kind_of(fs_type: bytes) -> Kind:
     """How a type shows its options; of a type without a table only the common options are
     known."""
     if is_fuse_type(fs_type):
@@ -43,17 +43,17 @@ class _Spelt(NamedTuple):
     values: dict[bytes, tuple[bytes, bytes]]
 
 
-def _respelt(option: bytes, rules: Kind) -> list[bytes]:
+def _respelt(option: bytes, kind: Kind) -> list[bytes]:
     """An option as the kernel spells it, which may take several."""
     key, equals, value = option.partition(b"=")
-    others = rules.respelt.get(option) or (rules.respelt.get(key + b"=") if equals else None)
+    others = kind.respelt.get(option) or (kind.respelt.get(key + b"=") if equals else None)
     return [option] if others is None else [other.replace(b"{}", value) for other in others]
 
 
-def _spelt(options: Sequence[bytes], rules: Kind) -> _Spelt:
+def _spelt(options: Sequence[bytes], kind: Kind) -> _Spelt:
     found = _Spelt({}, {})
     for option in options:
-        for other in _respelt(option, rules):
+        for other in _respelt(option, kind):
             key, equals, value = other.partition(b"=")
             if equals:
                 found.values.pop(key, None)
@@ -74,13 +74,13 @@ class _Shown(NamedTuple):
     values: ShownValues
 
 
-def _shown(mount: Mount, rules: Kind) -> _Shown:
+def _shown(mount: Mount, kind: Kind) -> _Shown:
     """The flags and values of a mount and its superblock together, in the spelling of the newest
     kernel."""
     # A quoted SELinux context holds commas, at which the line of the table was split.
     options = [*mount.options, *split_options(b",".join(mount.super_options))]
     flags, values = set(), dict[bytes, list[bytes]]()
-    for option in (other for each in options for other in _respelt(each, rules)):
+    for option in (other for each in options for other in _respelt(each, kind)):
         key, equals, value = option.partition(b"=")
         if equals:
             values.setdefault(key, []).append(value.strip(b'"'))
@@ -94,15 +94,15 @@ def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
 
     ``alone``: no other declared mount can be on the same superblock, which keeps the options of
     whichever was mounted first."""
-    rules = kind(mount.fs_type)
+    kind = kind_of(mount.fs_type)
     ours = [option for option in options if not is_flag(option) and not is_control(option)]
-    spelt, shown = _spelt(ours, rules), _shown(mount, rules)
+    spelt, shown = _spelt(ours, kind), _shown(mount, kind)
     told: dict[str, None] = {}
     settled: set[bytes] = set()
     if not alone:
         spelt = _Spelt({}, {key: value for key, value in spelt.values.items() if key in (b"subvol", b"subvolid")})
-    super_flags = _super_flags(ours, mount, shown, rules) if alone else ()
-    for finding in (*super_flags, *_flags(spelt, shown, rules), *_values(spelt, shown, rules)):
+    super_flags = _super_flags(ours, mount, shown, kind) if alone else ()
+    for finding in (*super_flags, *_flags(spelt, shown, kind), *_values(spelt, shown, kind)):
         settled.add(finding.option)
         if finding.words:
             told[finding.words] = None
@@ -117,12 +117,12 @@ class _Finding(NamedTuple):
     words: str = ""
 
 
-def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
+def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown, kind: Kind) -> Iterator[_Finding]:
     if not traits(mount.fs_type).super_flags:
         return
     for option in options:
         flag = SUPER_FLAGS.get(option)
-        if flag is None or option in rules.uncertain:
+        if flag is None or option in kind.uncertain:
             continue
         rivals = [each for each, its in SUPER_FLAGS.items() if its == flag]
         wanted, in_force = option == flag, flag in shown.flags
@@ -134,33 +134,33 @@ def _super_flags(options: Sequence[bytes], mount: Mount, shown: _Shown, rules: K
             yield _Finding(option, f"{flag.decode()} is in force, expected {option.decode()}")
 
 
-def _flags(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
+def _flags(spelt: _Spelt, shown: _Shown, kind: Kind) -> Iterator[_Finding]:
     for flag, option in spelt.flags.items():
         if flag in SUPER_FLAGS:
             continue
-        rivals = _rivals(flag, rules)
+        rivals = _rivals(flag, kind)
         contrary = sorted(rivals & shown.flags)
         if flag in shown.flags or last_of(list(spelt.flags), {flag, *rivals}) != flag:
             yield _Finding(option)  # in force, or overridden by a later option
-        elif contrary and flag not in rules.uncertain:
+        elif contrary and flag not in kind.uncertain:
             yield _Finding(option, f"{printable(contrary[0])} is in force, expected {printable(option)}")
-        elif flag in rules.shown:
+        elif flag in kind.shown:
             yield _Finding(option, f"{printable(flag)} is not in force, but expected")
 
 
-def _rivals(flag: bytes, rules: Kind) -> set[bytes]:
+def _rivals(flag: bytes, kind: Kind) -> set[bytes]:
     """The flags that contradict a flag."""
     opposite = flag[2:] if flag.startswith(b"no") else b"no" + flag
-    return {opposite}.union(*(group for group in rules.groups if flag in group)) - {flag}
+    return {opposite}.union(*(group for group in kind.groups if flag in group)) - {flag}
 
 
-def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
+def _values(spelt: _Spelt, shown: _Shown, kind: Kind) -> Iterator[_Finding]:
     for key, (value, option) in spelt.values.items():
-        rule = rules.values.get(key) or COMMON.get(key, ANY)
+        rule = kind.values.get(key) or COMMON.get(key, ANY)
         ours = rule.declared(value)
         if ours is None:
             continue
-        theirs = shown.values.get(key) or _unshown(key, rule, spelt, shown, rules)
+        theirs = shown.values.get(key) or _unshown(key, rule, spelt, shown, kind)
         meanings = [rule.shown(each) for each in theirs]
         if not meanings or None in meanings:
             continue
@@ -170,8 +170,8 @@ def _values(spelt: _Spelt, shown: _Shown, rules: Kind) -> Iterator[_Finding]:
         yield _Finding(option, "" if fits else words)
 
 
-def _unshown(key: bytes, rule: Rule, spelt: _Spelt, shown: _Shown, rules: Kind) -> list[bytes]:
+def _unshown(key: bytes, rule: Rule, spelt: _Spelt, shown: _Shown, kind: Kind) -> list[bytes]:
     """The value in force where the kernel shows none for a key; empty if it is not known."""
     later = list(spelt.values)[list(spelt.values).index(key) :]
-    replaced = rules.instead.get(key, frozenset()) & {*later, *spelt.flags, *shown.values, *shown.flags}
+    replaced = kind.instead.get(key, frozenset()) & {*later, *spelt.flags, *shown.values, *shown.flags}
     return [] if rule.default is None or replaced else [rule.default]

@@ -8,7 +8,7 @@ from typing import Optional
 from check_mounts import filesystems
 from check_mounts.declared.mountoptions import CONTROL_WORDS, FLAG_WORDS, is_control
 from check_mounts.declared.option_kinds import COMMON, SUPER_FLAGS, Kind, words_of
-from check_mounts.declared.option_rules import KINDS, kind
+from check_mounts.declared.option_rules import KINDS, kind_of
 from check_mounts.filesystems import traits
 from check_mounts.text import printable
 
@@ -92,14 +92,14 @@ def _is_meant_otherwise(key: bytes, fs_type: Optional[bytes]) -> bool:
     of ceph, ``device`` one of btrfs."""
     if key not in _MEANT or fs_type is None:
         return False
-    return key not in kind(fs_type).values and key + b"=" not in kind(fs_type).respelt
+    return key not in kind_of(fs_type).values and key + b"=" not in kind_of(fs_type).respelt
 
 
 def _meant(
     word: bytes, fs_type: Optional[bytes], general: Collection[bytes], known: Collection[bytes]
 ) -> Optional[bytes]:
     """The option that somebody meant who wrote this word; None where it resembles none."""
-    own = _names_in((kind(fs_type),)) if fs_type in KINDS and fs_type is not None else set[bytes]()
+    own = _names_in((kind_of(fs_type),)) if fs_type in KINDS and fs_type is not None else set[bytes]()
     # FUSE daemons and other modules have options of their own, some of which resemble known ones,
     # short ones above all.
     foreign = fs_type is not None and fs_type not in KINDS and not traits(fs_type).known
