@@ -3,8 +3,7 @@ about it.
 
 Import budget: ``dataclasses``. Pure.
 
-To add a condition: a member of :class:`check_mounts.model.Condition`, a row here, and the code that
-finds it (conditions, or compare)."""
+CONTRIBUTING.md has the recipe for a condition."""
 
 from __future__ import annotations
 
@@ -27,7 +26,10 @@ class Meaning:
     else is wrong with it. ``spreads``: it has failed, and the mounts below are counted with it.
     ``silent``: it may have recovered without being asked again. ``doubtful``: it is asked again
     when a new mount hangs from it. ``kept``: it has failed by itself, so a difference from its
-    declaration is only a remark. ``from_table``: the mount table says so, not a probe."""
+    declaration is only a remark. ``from_table``: the mount table says so, not a probe.
+
+    ``passable``, ``spreads``, ``silent``, ``kept`` and ``from_table`` are asked of findings. Where
+    a threshold makes the condition (``slow``), the finding is ok, and only its judgement is not."""
 
     condition: Condition
     severity: Optional[State]

@@ -1,6 +1,6 @@
 """The values that modules hand to each other: frozen, and free of effects.
 
-Import budget: ``dataclasses``, ``enum``, ``outcome``. Nothing here may look at the system.
+Import budget: ``dataclasses``, ``enum``; outcome, clocks. Nothing here may look at the system.
 
 Byte strings stay byte strings: a mount point or a source may hold any byte but NUL. They become
 text in one place only, :func:`check_mounts.text.printable`."""

@@ -1,4 +1,4 @@
-"""The registry of destinations: what is in it can be used, and is named wherever people look."""
+"""The table of destinations: what is in it can be used, and is named wherever people look."""
 
 from __future__ import annotations
 

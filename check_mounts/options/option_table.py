@@ -2,8 +2,7 @@
 ``--extra-opts``, the rules for combining options and the test of the manual are made from this
 table.
 
-To add an option: add a row here, an entry to man/check_mounts.8, and, where it is a check's, an
-argument to the CheckCommand in icinga2/."""
+CONTRIBUTING.md has the recipe for an option."""
 
 from __future__ import annotations
 

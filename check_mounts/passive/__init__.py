@@ -1,7 +1,7 @@
 """Results for monitoring servers that do not ask for them (passive checks): one module for each
 kind of destination.
 
-Import budget of this file: ``dataclasses``, ``typing``; parts, progress. The registry,
+Import budget of this file: ``dataclasses``, ``typing``; parts, progress. The table,
 :mod:`check_mounts.passive.destinations`, loads a kind's module where that kind is asked for. The
 module is small: heavy libraries (ssl, http.client, urllib) are loaded by ``deliver``, because a
 fork costs less without them. Everything that can block is in ``deliver``, too, which runs in a

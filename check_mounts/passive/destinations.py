@@ -1,4 +1,4 @@
-"""The registry of destinations: one row for each kind.
+"""The table of destinations: one row for each kind.
 
 Import budget: ``importlib``, and the module of a kind where that kind is asked for: a fork costs
 less without the others.
