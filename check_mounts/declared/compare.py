@@ -33,7 +33,7 @@ class Excused(NamedTuple):
     detail: str
 
 
-class _Verdict(NamedTuple):
+class _Result(NamedTuple):
     """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
     absence is no failure, ``empty`` that nothing of it could be compared. ``unsettled`` names
     the options that could not be compared, in words, whether the others are as declared or not."""
@@ -71,8 +71,8 @@ def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
     )
 
 
-def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdict:
-    """The verdict on a declaration with a mount at its mount point."""
+def _result_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Result:
+    """The result of a declaration with a mount at its mount point."""
     if _is_mounted_early(expected, mount):
         expected = dataclasses.replace(expected, source=None, fs_type=None)
     if (
@@ -80,7 +80,7 @@ def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdi
         and expected.fs_type != mount.fs_type
         and expected.by is not Declarer.COMMAND_LINE
     ):
-        return _Verdict(expected, mount)
+        return _Result(expected, mount)
     differences = [sources.source_difference(expected, mount, table), fstypes.type_difference(expected, mount)]
     comparison = declared_options.compared(expected, mount, table)
     unsure = _unsure(expected, mount, table)
@@ -89,12 +89,12 @@ def _verdict_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Verdi
     unsettled = _named([*unsure, *comparison.uncompared], comparison.why)
     unwritable = declared_options.read_only_difference(expected, mount, table)
     if unwritable is not None:
-        return _Verdict(expected, mount, Condition.READ_ONLY, (unwritable, *words), unsettled=unsettled)
+        return _Result(expected, mount, Condition.READ_ONLY, (unwritable, *words), unsettled=unsettled)
     if words:
-        return _Verdict(expected, mount, Condition.CHANGED, tuple(words), unsettled=unsettled)
+        return _Result(expected, mount, Condition.CHANGED, tuple(words), unsettled=unsettled)
     if expected.is_own and not _says_anything(expected, unsure, comparison, table):
-        return _Verdict(expected, mount, empty=f"nothing in the declaration could be compared{unsettled}")
-    return _Verdict(expected, mount, unsettled=unsettled)
+        return _Result(expected, mount, empty=f"nothing in the declaration could be compared{unsettled}")
+    return _Result(expected, mount, unsettled=unsettled)
 
 
 def _unsure(expected: ExpectedMount, mount: Mount, table: Mounted) -> list[bytes]:
@@ -127,101 +127,99 @@ def _named(options: Sequence[bytes], why: str) -> str:
     return f"{names}; {why}" if names and why else names
 
 
-def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Verdict:
-    """The verdict on a declaration at whose mount point nothing is visible but perhaps an autofs
+def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Result:
+    """The result of a declaration at whose mount point nothing is visible but perhaps an autofs
     trigger."""
     if expected.mount_point in table.at and not trigger:
         cover = table.users_cover(expected.mount_point)
         if cover is not None:  # which no administrator intended
             words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
-            return _Verdict(expected, None, Condition.MISSING, (words,))
+            return _Result(expected, None, Condition.MISSING, (words,))
         # It is mounted, but a mount on a directory above it hides it. That mount is the cause; this
         # one is reported as shadowed.
-        return _Verdict(expected, excuse="covered by another mount")
+        return _Result(expected, excuse="covered by another mount")
     if expected.nofail:
-        return _Verdict(expected, excuse="not mounted, which its declaration allows")
+        return _Result(expected, excuse="not mounted, which its declaration allows")
     if table.container and expected.source is not None and device_names(expected.source):
-        return _Verdict(expected, excuse="not mounted: its source is a device, and this is a container")
+        return _Result(expected, excuse="not mounted: its source is a device, and this is a container")
     if expected.doubt is not None and not trigger:
-        return _Verdict(expected, None, expected.doubt[0], (expected.doubt[1],))
-    return _Verdict(
+        return _Result(expected, None, expected.doubt[0], (expected.doubt[1],))
+    return _Result(
         expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",)
     )
 
 
-def _verdict(expected: ExpectedMount, table: Mounted) -> _Verdict:
-    """The verdict on one declaration by itself."""
+def _result(expected: ExpectedMount, table: Mounted) -> _Result:
+    """The result of one declaration by itself."""
     mount = table.seen.get(expected.mount_point)
     if mount is None:
         return _absent(expected, False, table)
     if not filesystems.is_trigger(mount) or filesystems.traits(expected.fs_type or b"").trigger:
-        return _verdict_on(expected, mount, table)
-    return _Verdict(expected, mount) if expected.automount else _absent(expected, True, table)
+        return _result_on(expected, mount, table)
+    return _Result(expected, mount) if expected.automount else _absent(expected, True, table)
 
 
-def _stacked(verdict: _Verdict, others: Sequence[_Verdict], position: int, table: Mounted) -> _Verdict:
-    """The verdict on one of several declarations of a mount point: all but the last may lie beneath
+def _stacked(result: _Result, others: Sequence[_Result], position: int, table: Mounted) -> _Result:
+    """The result of one of several declarations of a mount point: all but the last may lie beneath
     the visible mount.
 
     Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of
     them is enough."""
-    expected = verdict.expected
-    if verdict.condition in (None, Condition.MISSING) or len(others) == 1:
-        return verdict
+    expected = result.expected
+    if result.condition in (None, Condition.MISSING) or len(others) == 1:
+        return result
     beneath = [
-        mount
-        for mount in table.at[expected.mount_point]
-        if mount != verdict.mount and not filesystems.is_trigger(mount)
+        mount for mount in table.at[expected.mount_point] if mount != result.mount and not filesystems.is_trigger(mount)
     ]
-    if position < len(others) - 1 and any(_verdict_on(expected, mount, table).condition is None for mount in beneath):
-        return _Verdict(expected, verdict.mount)
+    if position < len(others) - 1 and any(_result_on(expected, mount, table).condition is None for mount in beneath):
+        return _Result(expected, result.mount)
     if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
-        return _Verdict(expected, excuse="another declaration of this mount point is met")
-    return verdict
+        return _Result(expected, excuse="another declaration of this mount point is met")
+    return result
 
 
-def _below_an_excused(verdicts: Sequence[_Verdict]) -> dict[bytes, bytes]:
+def _below_an_excused(results: Sequence[_Result]) -> dict[bytes, bytes]:
     """Mount points that are missing because a mount above them is excused -> its mount point."""
-    excused = {verdict.expected.mount_point for verdict in verdicts if verdict.excuse is not None}
+    excused = {result.expected.mount_point for result in results if result.excuse is not None}
     triggers = {
-        verdict.mount.mount_point
-        for verdict in verdicts
-        if verdict.mount is not None and filesystems.is_trigger(verdict.mount)
+        result.mount.mount_point
+        for result in results
+        if result.mount is not None and filesystems.is_trigger(result.mount)
     }
     holders = excused | triggers
     below: dict[bytes, bytes] = {}
-    for verdict in verdicts:
-        above = verdict.expected.mount_point
-        while verdict.condition is Condition.MISSING and (above := above[: above.rfind(b"/")]):
+    for result in results:
+        above = result.expected.mount_point
+        while result.condition is Condition.MISSING and (above := above[: above.rfind(b"/")]):
             if above in holders:
-                below.setdefault(verdict.expected.mount_point, above)
+                below.setdefault(result.expected.mount_point, above)
     return below
 
 
-def _verdicts(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Verdict]:
-    """The verdicts on all declarations, with those that others excuse."""
-    points: dict[bytes, list[_Verdict]] = {}
+def _each_result(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Result]:
+    """The results of all declarations, with those that others excuse."""
+    points: dict[bytes, list[_Result]] = {}
     for one in expected:
-        points.setdefault(one.mount_point, []).append(_verdict(one, table))
-    verdicts = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
-    below = _below_an_excused(verdicts)
+        points.setdefault(one.mount_point, []).append(_result(one, table))
+    results = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
+    below = _below_an_excused(results)
     return [
-        _Verdict(
+        _Result(
             one.expected,
             excuse=f"not mounted, because {printable(below[one.expected.mount_point])} above it is not",
         )
         if one.condition is Condition.MISSING and one.expected.mount_point in below
         else one
-        for one in verdicts
+        for one in results
     ]
 
 
-def _told(verdicts: Sequence[_Verdict]) -> str:
+def _told(results: Sequence[_Result]) -> str:
     """All differences at one mount point in one text; a difference from several declarations stands
     there once, with their origins."""
     origins: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        origins.setdefault("; ".join(verdict.words), []).append(verdict.expected.origin)
+    for result in results:
+        origins.setdefault("; ".join(result.words), []).append(result.expected.origin)
     return "; ".join(f"{words} ({', '.join(dict.fromkeys(places))})" for words, places in origins.items())
 
 
@@ -258,31 +256,29 @@ def compared(
     expected = list(expected)
     table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     table.declare(expected)
-    verdicts = _verdicts(itertools.takewhile(lambda each: not late(), expected), table)
-    return _results(verdicts, len(expected) - len(verdicts))
+    results = _each_result(itertools.takewhile(lambda each: not late(), expected), table)
+    return _results(results, len(expected) - len(results))
 
 
-def _results(verdicts: Sequence[_Verdict], late: int) -> Results:
-    bad: dict[bytes, list[_Verdict]] = {}
+def _results(results: Sequence[_Result], late: int) -> Results:
+    bad: dict[bytes, list[_Result]] = {}
     excused: list[Excused] = []
     empty: list[Finding] = []
     uncompared: list[str] = []
-    for verdict in verdicts:
-        point = verdict.expected.mount_point
-        if verdict.excuse is not None:
-            excused.append(Excused(point, f"{verdict.excuse} ({verdict.expected.origin})"))
-        elif verdict.condition is not None:
-            bad.setdefault(point, []).append(verdict)
-        elif verdict.empty:
-            empty.append(
-                Finding(point, verdict.mount, Condition.UNPROBED, f"{verdict.empty} ({verdict.expected.origin})")
-            )
-        if verdict.unsettled:
-            uncompared.append(f"{printable(point)}{verdict.unsettled} ({verdict.expected.origin})")
+    for result in results:
+        point = result.expected.mount_point
+        if result.excuse is not None:
+            excused.append(Excused(point, f"{result.excuse} ({result.expected.origin})"))
+        elif result.condition is not None:
+            bad.setdefault(point, []).append(result)
+        elif result.empty:
+            empty.append(Finding(point, result.mount, Condition.UNPROBED, f"{result.empty} ({result.expected.origin})"))
+        if result.unsettled:
+            uncompared.append(f"{printable(point)}{result.unsettled} ({result.expected.origin})")
     deviations = [_deviation(point, group) for point, group in bad.items()]
     return Results(deviations, excused, empty, uncompared, late)
 
 
-def _deviation(point: bytes, verdicts: Sequence[_Verdict]) -> Finding:
-    worst = max((verdict.condition for verdict in verdicts if verdict.condition is not None), key=meaning.gravity)
-    return Finding(point, verdicts[0].mount, worst, _told(verdicts))
+def _deviation(point: bytes, results: Sequence[_Result]) -> Finding:
+    worst = max((result.condition for result in results if result.condition is not None), key=meaning.gravity)
+    return Finding(point, results[0].mount, worst, _told(results))

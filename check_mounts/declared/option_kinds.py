@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from check_mounts.declared.option_values import (
-    Meaning,
+    ValueOf,
     in_any_base,
     label_of,
     masked,
@@ -36,8 +36,8 @@ class Rule(NamedTuple):
     unknown). ``fits`` decides in the place of equality; its third argument is all that the kernel
     shows."""
 
-    declared: Meaning
-    shown: Meaning
+    declared: ValueOf
+    shown: ValueOf
     default: Optional[bytes] = None
     fits: Callable[[object, object, ShownValues], bool] = lambda ours, theirs, _: ours == theirs
 
@@ -59,9 +59,9 @@ class Kind(NamedTuple):
     instead: Mapping[bytes, frozenset[bytes]] = {}
 
 
-def rule(meaning: Meaning, default: Optional[bytes] = None) -> Rule:
+def rule(value_of: ValueOf, default: Optional[bytes] = None) -> Rule:
     """An option that the kernel shows in the notation in which it takes it."""
-    return Rule(meaning, meaning, default)
+    return Rule(value_of, value_of, default)
 
 
 def words_of(text: str) -> frozenset[bytes]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Optional
 
-Meaning = Callable[[bytes], Optional[object]]
+ValueOf = Callable[[bytes], Optional[object]]
 
 _SIZE = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)([kmgtpe]?)b?\Z", re.IGNORECASE)
 _MAX_DIGITS = 20
@@ -95,7 +95,7 @@ def never(value: bytes) -> None:
     """No value of this option has a certain meaning."""
 
 
-def one_of(**words: str) -> Meaning:
+def one_of(**words: str) -> ValueOf:
     """A value by several words: ``one_of(relaxed="r", r="r")``. Other words have no certain
     meaning."""
     known = {word.strip("_").encode(): meaning for word, meaning in words.items()}

@@ -207,17 +207,19 @@ def answered(judgement: Judgement) -> bool:
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """The judgements of all findings, the worst first; within a state, mounts that fail by
     themselves come before the consequences."""
-    findings, rules = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
+    findings, policies = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
     full = {
         index: found
         for index, finding in enumerate(findings)
-        if (found := _judge_usage(finding, rules[index])) is not None
+        if (found := _judge_usage(finding, policies[index])) is not None
     }
-    small = {index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, rules[index]))}
+    small = {
+        index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, policies[index]))
+    }
     ranks = {index: found.state.rank for index, found in full.items()}
     for index, finding in enumerate(findings):
         if _is_out_of_space(finding):
-            ranks[index] = max(ranks.get(index, 0), rules[index].state_of(Condition.FULL).rank)
+            ranks[index] = max(ranks.get(index, 0), policies[index].state_of(Condition.FULL).rank)
     full_elsewhere = _told_elsewhere(survey, ranks)
     small_elsewhere = _told_elsewhere(survey, dict.fromkeys(small, 0))
     judgements = []
@@ -228,7 +230,7 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
         remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
         if index in full_elsewhere and _is_out_of_space(finding):
             remarked = _with_full_remarked(remarked)
-        judgement = _together(_judge_alone(remarked, rules[index]), full[index] if told else None)
+        judgement = _together(_judge_alone(remarked, policies[index]), full[index] if told else None)
         judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
     return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
 
