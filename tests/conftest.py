@@ -117,7 +117,7 @@ def undelivered(where: Destination, results: Sequence[Submitted], seconds: float
             delivery.step(delivery.due)
         (receipt,), left = delivery.finish()
         assert receipt.error is not None
-        until(lambda: not processes.unreaped(left))
+        until(lambda: not processes.reap_ended(left))
         return (Refused if receipt.reached else Undelivered)(receipt.error)
 
     return in_time(seconds + 0.5, attempt, attempts=2)

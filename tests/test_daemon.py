@@ -524,7 +524,7 @@ def test_a_signal_that_comes_before_it_is_listened_for() -> None:
         "interrupts = Interrupts()\nfor number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP): "
         "os.kill(os.getpid(), number)\n"
         "assert interrupts.name == 'SIGHUP'\ninterrupts.listen(signal.SIGHUP, signal.SIGUSR1)\n"
-        "print(interrupts.name, [interrupts.called(each) for each in (signal.SIGHUP, signal.SIGHUP, "
+        "print(interrupts.name, [interrupts.take_call(each) for each in (signal.SIGHUP, signal.SIGHUP, "
         "signal.SIGUSR1)], interrupts.count)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\nprint(interrupts.name)\n"
     )

@@ -317,7 +317,7 @@ def test_recorded_and_given_again(tmp_path: Path) -> None:
         ):
             try:
                 ask = how if how is not os.access else lambda path: os.access(path, os.F_OK)
-                answers.append(reading.asked(what, name, ask))  # type: ignore[arg-type]
+                answers.append(reading.ask(what, name, ask))  # type: ignore[arg-type]
             except OSError as error:
                 answers.append((type(error), error.errno, error.strerror))
         return answers
@@ -328,7 +328,7 @@ def test_recorded_and_given_again(tmp_path: Path) -> None:
     with reading.given(marshal.loads(marshal.dumps(answers))):
         assert ask() == first
         with pytest.raises(reading.Changed):
-            reading.asked("a", "y", str.upper)
+            reading.ask("a", "y", str.upper)
     assert ask() != first
 
 
@@ -338,9 +338,9 @@ def test_what_is_too_long_to_be_recorded_is_said(monkeypatch: pytest.MonkeyPatch
 
     def ask() -> None:
         for name in ("/a", "/b", "/c", "/d"):
-            reading.asked("reading", name, lambda name: b"x" * (1 << 20))
+            reading.ask("reading", name, lambda name: b"x" * (1 << 20))
 
-    words = "reading /c: with it, more than 3 MiB would have to be read"
+    words = "reading /c: too much to read, more than 3 MiB in all"
     with reading.recorded() as answers, pytest.raises(reading.TooMuch, match=words):
         ask()
     assert len(marshal.dumps(answers)) <= (3 << 20)

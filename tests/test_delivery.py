@@ -358,7 +358,7 @@ def test_what_is_left_is_the_owners_to_reap() -> None:
     assert not going.done
     receipts, left = going.finish("SIGTERM")
     assert [receipt.error for receipt in receipts] == ["interrupted by SIGTERM"]
-    until(lambda: all(map(processes.reaped, left)))
+    until(lambda: all(map(processes.reap, left)))
 
 
 def test_where_no_process_can_be_had(tmp_path: Path, interrupts: int, monkeypatch: pytest.MonkeyPatch) -> None:

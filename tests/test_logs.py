@@ -568,7 +568,7 @@ def test_a_terminal_that_does_not_read(put: object) -> None:
             log.write(syslog.LOG_INFO, "after")
             said = not log._lost
             failed += not said
-        log._rest = log._rest[log._now(log._rest) :]  # what the next line would do
+        log._rest = log._rest[log._write_now(log._rest) :]  # what the next line would do
     lines = data.decode().split("\n")
     assert lines[-2:] == ["after", ""]
     # What tells of a gap may find room before the line does; and the kernel may find some more

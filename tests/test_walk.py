@@ -88,7 +88,7 @@ ends = st.sampled_from([b"", b"", b"/", b"/.", b"//"])
 @given(st.lists(parts, max_size=6), ends, st.sampled_from(FLAGS))
 def test_as_the_kernel_does_it(tree: bytes, names: list[bytes], end: bytes, flags: int) -> None:
     path = b"/".join([tree, *names]) + end
-    assert _opened(walk.walked, path, flags) == _opened(_kernel, path, flags)
+    assert _opened(walk.open_step_by_step, path, flags) == _opened(_kernel, path, flags)
 
 
 @pytest.mark.parametrize("flags", FLAGS)
@@ -109,14 +109,14 @@ def test_as_the_kernel_does_it(tree: bytes, names: list[bytes], end: bytes, flag
     ],
 )
 def test_odd_paths(path: bytes, flags: int) -> None:
-    assert _opened(walk.walked, path, flags) == _opened(_kernel, path, flags)
+    assert _opened(walk.open_step_by_step, path, flags) == _opened(_kernel, path, flags)
 
 
 @pytest.mark.parametrize("length", [4095, 4096, 5000, 1 << 20])
 def test_long_paths(tree: bytes, length: int) -> None:
     path = tree + b"/a/.." * 2000
     path = path[: length - 1].rstrip(b"/.a") + b"/a" if length > 5000 else (tree + b"/./" * 2000)[:length]
-    assert _opened(walk.walked, path, os.O_PATH) == _opened(_kernel, path, os.O_PATH)
+    assert _opened(walk.open_step_by_step, path, os.O_PATH) == _opened(_kernel, path, os.O_PATH)
 
 
 def test_deep_paths(tree: bytes) -> None:
@@ -125,8 +125,10 @@ def test_deep_paths(tree: bytes) -> None:
         deep += b"/" + b"d" * 20
         os.mkdir(deep)
     before = len(os.listdir("/proc/self/fd"))
-    assert _opened(walk.walked, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(_kernel, deep, os.O_PATH | os.O_NOFOLLOW)
-    assert _opened(walk.walked, deep + b"/x", os.O_PATH) == "ENOENT"
+    assert _opened(walk.open_step_by_step, deep, os.O_PATH | os.O_NOFOLLOW) == _opened(
+        _kernel, deep, os.O_PATH | os.O_NOFOLLOW
+    )
+    assert _opened(walk.open_step_by_step, deep + b"/x", os.O_PATH) == "ENOENT"
     assert len(os.listdir("/proc/self/fd")) == before
     while deep != tree:
         os.rmdir(deep)

@@ -254,7 +254,7 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     (worker,) = one._crew.by_fd.values()
     until(lambda: syscalls.bytes_waiting(worker.answer_fd) > 0)
     one._time_out(worker, 0, 10.0)
-    events = one._taken_events()
+    events = one._take_events()
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}
     known = {*one._crew._given_up, *(each.pid for each in one._crew.by_fd.values())}
@@ -266,9 +266,9 @@ def test_last_answers(pool: Harness) -> None:
     one = pool(lambda key, desk: hang() if key == 200 else None, max_workers=1)
     _hand_out(one, range(300))
     _until_answered(one, 200)
-    events = one.last_answers()
+    events = one.take_last_answers()
     assert [event.key for event in events if isinstance(event, Answered)] == list(range(200)) and len(events) == 200
-    rest = one.unserved()
+    rest = one.abandon_all()
     assert sorted(key for key, *_ in rest) == list(range(200, 300))
     assert [(key, waited > 0.0) for key, pid, _, waited in rest if pid is not None] == [(200, True)]
 
@@ -278,7 +278,7 @@ def test_a_worker_that_waits_for_room_has_waited_for_no_negative_time(pool: Harn
     _hand_out(one, range(5000))
     _until_answered(one, _FULL)
     assert one.at_work(0.0) == []  # whoever has an answer is not at it any more
-    assert all(waited >= 0.0 for *_, waited in one.unserved())
+    assert all(waited >= 0.0 for *_, waited in one.abandon_all())
 
 
 def test_time_counts_from_when_the_worker_began(pool: Harness) -> None:
@@ -346,7 +346,7 @@ def test_unserved(pool: Harness) -> None:
         one.submit(key)
     while len(one.at_work(0.0)) < 2:
         assert one.wait(after(0.1)) == []
-    rest = one.unserved()
+    rest = one.abandon_all()
     assert sorted(key for key, *_ in rest) == [0, 1, 2, 3, 4]
     assert sum(pid is not None for _, pid, *_ in rest) == 2
     assert not one.busy

@@ -47,7 +47,7 @@ def run(serve: Serve, patience: float, interrupts: Interrupts, say: Say) -> Stat
 
 def _serve(serve: Serve, interrupts: Interrupts, write: int) -> State:
     """In the child: leave the caller, and be the daemon."""
-    interrupts.part()
+    interrupts.separate()
     os.setsid()
     # A descriptor of the caller's would hold a lock, or keep a mount busy, as long as we live.
     _close_all_but({0, 1, 2, write, *interrupts.fds})
@@ -92,7 +92,7 @@ def _call_off(pid: int, name: str) -> str:
     words = f"the start was interrupted by {name}"
     os.kill(pid, signal.SIGTERM)  # not reaped yet, so the number is still its own
     until = time.monotonic() + _PATIENCE
-    while not processes.reaped(pid):
+    while not processes.reap(pid):
         if time.monotonic() >= until:
             return f"{words}, but the daemon (pid {pid}) does not end"
         time.sleep(_MOMENT)

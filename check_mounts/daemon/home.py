@@ -113,7 +113,7 @@ class Home:
         not depend on it."""
         name, words = f"{self.name}.pid", b"%d\n" % os.getpid()
         try:
-            if directories.beginning(directory, name) != words:
+            if directories.read_beginning(directory, name) != words:
                 replacing.replace_in(directory, name, words)
         except (OSError, directories.Unusable):
             pass
@@ -159,7 +159,7 @@ def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[byte
     Refused."""
     shown = text.printable_argument(path)
     try:
-        beginning = directories.beginning(directory, path.rpartition("/")[2])
+        beginning = directories.read_beginning(directory, path.rpartition("/")[2])
     except directories.Unusable as error:
         raise Refused(f"argument {option}: {shown}: {error}, so it is not replaced") from None
     if beginning and not pattern.match(beginning):

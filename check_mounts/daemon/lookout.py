@@ -47,7 +47,7 @@ class Lookout:
                 if is_at.mount_point != was_at.mount_point
             }
         self.found, self._options = found, options
-        self._left = processes.unreaped([*self._left, *(found.left if found is not None else ())])
+        self._left = processes.reap_ended([*self._left, *(found.left if found is not None else ())])
         return moved
 
     def led(self, options: Check) -> Check:

@@ -141,9 +141,9 @@ class Daemon:
         return min(times)
 
     def _heed_calls(self) -> None:
-        if self._interrupts.called(signal.SIGUSR1):
+        if self._interrupts.take_call(signal.SIGUSR1):
             self._schedule.ask_now()
-        if self._interrupts.called(signal.SIGHUP):
+        if self._interrupts.take_call(signal.SIGHUP):
             self._publisher.reload(self._take_over)
 
     def _take_over(self) -> None:

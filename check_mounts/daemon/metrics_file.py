@@ -65,7 +65,7 @@ class MetricsFile:
 
     def step(self, until: Monotonic = PAST) -> None:
         """Go on with what has come, or comes before ``until``."""
-        self._left = processes.unreaped(self._left)
+        self._left = processes.reap_ended(self._left)
         if self._pool is not None:
             self._go_on(self._pool, until)
         elif self._waiting is not None and not self._left:

@@ -144,7 +144,7 @@ class Reloader:
         """Do ``action``, which reads files, in a process of its own: any link may lead to something
         that hangs, even if all files could be read before. None if the action does not end, or if
         ``most`` processes hang already."""
-        self._left = processes.unreaped(self._left)
+        self._left = processes.reap_ended(self._left)
         self._excused = min(self._excused, len(self._left))  # some of the excused may have ended
         if len(self._left) >= most:
             return None

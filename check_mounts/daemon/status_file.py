@@ -27,7 +27,7 @@ def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], take
     try:
         data = compose(cache.Result(state, texts, taken, valid_until, cache.boot_id()))
     except BaseException:
-        replacing.removed_unless(directory, name, verdict)
+        replacing.remove_unless(directory, name, verdict)
         raise
     replacing.replace_in(directory, name, data, verdict=verdict)
 

@@ -195,7 +195,7 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
-        return processes.reaped(pid) if pid in self._children else processes.process_start(pid) is None
+        return processes.reap(pid) if pid in self._children else processes.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

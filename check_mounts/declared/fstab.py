@@ -96,7 +96,7 @@ def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
 
     A bad line becomes a complaint and stops nothing. Raises OSError if the file cannot be read.
     """
-    lines, complaints = parse_fstab(reading.asked("reading", path, lambda name: contents(name, _LARGEST)), path)
+    lines, complaints = parse_fstab(reading.ask("reading", path, lambda name: contents(name, _LARGEST)), path)
     entries = []
     for line in lines:
         options = split_options(line.options or b"")

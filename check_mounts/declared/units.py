@@ -87,7 +87,7 @@ def _logical_lines(data: bytes) -> Iterator[bytes]:
 
 def _listed(directory: str) -> list[str]:
     try:
-        return sorted(reading.asked("listing", directory, os.listdir))
+        return sorted(reading.ask("listing", directory, os.listdir))
     except OSError:  # most of the search path does not exist on any one host
         return []
 
@@ -95,7 +95,7 @@ def _listed(directory: str) -> list[str]:
 def _link(path: str) -> Optional[str]:
     """The target of a symbolic link; None if ``path`` is no link."""
     try:
-        return reading.asked("looking at", path, os.readlink)
+        return reading.ask("looking at", path, os.readlink)
     except OSError:
         return None
 
@@ -167,7 +167,7 @@ class _Units:
 
     def _data(self, path: str) -> bytes:
         final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else reading.asked("reading", final, lambda name: contents(name, _LARGEST))
+        return b"" if final == "/dev/null" else reading.ask("reading", final, lambda name: contents(name, _LARGEST))
 
     def _drop_ins(self, name: str) -> list[str]:
         """The files ``NAME.d/*.conf`` in the order in which systemd applies them: by their names,

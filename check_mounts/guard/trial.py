@@ -119,7 +119,7 @@ class Trial:
             os.close(fd)
         processes.kill(self._pid)
         until = after(_TO_END)
-        while not processes.reaped(self._pid):
+        while not processes.reap(self._pid):
             if monotonic() >= until:
                 self.left = [self._pid]
                 return

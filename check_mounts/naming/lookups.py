@@ -138,7 +138,7 @@ class _Inquiry:
                 used, since = self._used, time.monotonic()
             elif time.monotonic() - since >= patience.each:
                 break
-        return next((progress for _, _, progress, _ in pool.unserved()), None)
+        return next((progress for _, _, progress, _ in pool.abandon_all()), None)
 
     @property
     def _used(self) -> int:

@@ -63,7 +63,7 @@ def _found(environment: Mapping[str, str]) -> str:
     directories = [directory for directory in environment.get("NAGIOS_CONFIG_PATH", "").split(":") if directory]
     named = [f"{directory}/{name}" for directory in directories for name in NAMES]
     for path in (*named, *PATHS):
-        if reading.asked("looking for", path, _exists):
+        if reading.ask("looking for", path, _exists):
             return path
     raise ConfigError(None, f"--extra-opts: none of the usual places has a file {NAMES[0]} or {NAMES[1]}")
 

@@ -23,7 +23,7 @@ def content(path: str) -> tuple[bytes, int]:
     """The bytes and the mode of a file that only root or the caller can have written. Raises
     ConfigError, and FileNotFoundError as it is."""
     try:
-        mode, uid, data = reading.asked("reading", path, _opened)
+        mode, uid, data = reading.ask("reading", path, _opened)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -244,7 +244,7 @@ class Courier:
 
     def step(self, until: Monotonic = PAST) -> None:
         """Go on with all deliveries."""
-        self._orphans = processes.unreaped(self._orphans)
+        self._orphans = processes.reap_ended(self._orphans)
         for lane in self._lanes.values():
             if lane.delivery is not None:
                 lane.delivery.step(until)
@@ -254,7 +254,7 @@ class Courier:
                 self._begin(lane, lane.waiting)
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> None:
-        lane.stuck = processes.unreaped(lane.stuck)
+        lane.stuck = processes.reap_ended(lane.stuck)
         if lane.stuck:  # one of the destination's files hangs: no more processes for it
             return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:

@@ -291,7 +291,7 @@ class Inquiry:
         self._writing.give_up_held(why)
 
 
-# Key, pid (None if no worker had it), progress, seconds waited: see workers.Pool.unserved.
+# Key, pid (None if no worker had it), progress, seconds waited: see workers.Pool.abandon_all.
 Unserved = tuple[int, Optional[int], bytes, float]
 
 

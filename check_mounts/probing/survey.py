@@ -235,9 +235,9 @@ class Pass:
         registry already."""
         attempt, came = self._guard.attempt, interrupted or "the run's deadline"
         why = self._why_open(came)
-        attempt("the last answers", lambda: self._arrived.extend(self._pool.last_answers()))
+        attempt("the last answers", lambda: self._arrived.extend(self._pool.take_last_answers()))
         self._handle_arrived()
-        attempt("what has no answer", lambda: self._inquiry.give_up_unserved(self._pool.unserved(), came, why))
+        attempt("what has no answer", lambda: self._inquiry.give_up_unserved(self._pool.abandon_all(), came, why))
         for mount in self.chosen.selected:
             if not self.book.has(mount):
                 self.book.say(mount, Condition.UNPROBED, why)

@@ -1,5 +1,5 @@
-"""The memory that a pool shares with its workers: each has a desk there, on which it notes what it
-is at. The parent can read the note although the worker hangs.
+"""The memory that a pool shares with its workers: each worker has a desk there, and notes on it
+which request it works on. The parent can read the note although the worker hangs.
 
 Import budget: ``mmap``, ``struct``; clocks. No dataclass here, in crew or in forked: each costs
 every run half a millisecond."""
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from check_mounts.clocks import Monotonic, monotonic
 
 # A desk: the time when the worker began (CLOCK_MONOTONIC), the key of the request + 1 (0: nothing),
-# and what it says of its progress. The time is written before the key and read after it, so a key
-# never goes with the time of an older one.
+# and the worker's note of its progress. The time is written before the key and read after it, so
+# the parent never sees a new key with the time of an older one.
 _BEGAN, _KEY = struct.Struct("<d"), struct.Struct("<I")
 _KEY_AT, _PROGRESS_AT, _SIZE = 8, 16, 64
 PROGRESS_SIZE = _SIZE - _PROGRESS_AT
 NOTHING_NOTED = bytes(PROGRESS_SIZE)
-# A worker that has an answer notes this in place of the time when it began: 496 of the survey's
-# answers fill a pipe, and then it is the parent that keeps the worker waiting.
+# A worker that has an answer notes this in place of the time when it began. 496 of the survey's
+# answers fill a pipe; then the worker waits for the parent, and must not time out for that.
 ANSWERING = Monotonic(float("inf"))
 
 
@@ -49,17 +49,17 @@ class Desks:
         self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)
 
     def claim(self, slot: int) -> tuple[int, Monotonic]:
-        """The claim of a worker: the key of the request that it is at (-1: none), and since when,
-        or ANSWERING."""
+        """The claim of a worker: the key of its current request (-1: no request), and since when it
+        has that, or ANSWERING."""
         desk = slot * _SIZE
         key = _KEY.unpack_from(self._memory, desk + _KEY_AT)[0] - 1
-        # Whatever it notes, it did not begin before the pool existed. With NaN, max() takes the
-        # first.
+        # A worker that was tampered with may note any time, but it did not begin before the pool
+        # existed. With NaN, max() takes the first.
         return key, max(self._opened, _BEGAN.unpack_from(self._memory, desk)[0])
 
     def progress(self, slot: int) -> bytes:
-        """The progress that a worker noted last: PROGRESS_SIZE bytes, zeroes where it noted
-        none."""
+        """The progress that a worker noted last: PROGRESS_SIZE bytes, all zero before its first
+        note."""
         return self._memory[slot * _SIZE + _PROGRESS_AT : (slot + 1) * _SIZE]
 
     # -- in the worker
@@ -80,7 +80,7 @@ class Desks:
         self._note_time(slot, ANSWERING)
 
     def leave(self, slot: int) -> None:
-        """Note that the worker is at no request."""
+        """Note that the worker has no request."""
         _KEY.pack_into(self._memory, slot * _SIZE + _KEY_AT, 0)
 
     def _note_time(self, slot: int, began: float) -> None:

@@ -1,7 +1,7 @@
 """Directories that must be ours alone, and the daemon's lock in one.
 
-Import budget: ``fcntl``, ``os``, ``stat``; ctypes through syscalls. A user who could write to one
-of them could hide a hung mount, or have root write where it did not mean to."""
+Import budget: ``fcntl``, ``os``, ``stat``; ctypes through syscalls. A user who could write to such
+a directory could hide a hung mount, or trick root into writing to another file."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def own_in_tmp() -> str:
 def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
     """Open a directory of ours; make it with ``mode`` if it does not exist. Raises Unusable.
 
-    No symbolic link is followed: it could lead to a mount that hangs, which the text of the path
-    does not tell. ``rooted``: no other user may be able to replace the directory, either."""
+    No symbolic link is followed: it could lead to a mount that hangs, and the text of the path does
+    not show that. ``rooted``: the directory is also refused if another user could replace it."""
     parent, _, name = path.rstrip("/").rpartition("/")
     if not name:
         raise Unusable("the root directory cannot be private")
@@ -72,19 +72,19 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
 
 
 def _check_above(status: os.stat_result) -> None:
-    """Raises Unusable where another user may rename what is in this directory. In a sticky
-    directory that belongs to us or root he may not."""
+    """Raises Unusable where another user may rename the entries of this directory. The sticky bit
+    prevents that in a directory that belongs to us or to root."""
     if status.st_uid not in (0, os.geteuid()):
         raise Unusable(f"the directory above belongs to uid {status.st_uid}")
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         raise Unusable(f"mode {stat.S_IMODE(status.st_mode):04o} of the directory above lets others replace it")
 
 
-def beginning(directory: int, name: str, size: int = 512) -> bytes:
-    """The first bytes of a regular file in a directory; empty where no file has that name. Raises
-    Unusable.
+def read_beginning(directory: int, name: str, size: int = 512) -> bytes:
+    """Read the first bytes of a regular file in a directory; empty where no file has that name.
 
-    We look at its type before we open it: a device's driver decides what an open does."""
+    We look at its type before we open it, because opening a device runs its driver. Raises
+    Unusable."""
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -93,7 +93,7 @@ def beginning(directory: int, name: str, size: int = 512) -> bytes:
             os.close(fd)
         if not stat.S_ISREG(mode):
             raise Unusable("it is a symbolic link" if stat.S_ISLNK(mode) else "it is not a regular file")
-        # O_NONBLOCK: where others may write, it could have become a FIFO by now.
+        # O_NONBLOCK: where other users may write, the file could have become a FIFO by now.
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
         try:
             return os.read(fd, size)
@@ -106,7 +106,7 @@ def beginning(directory: int, name: str, size: int = 512) -> bytes:
 
 
 class Held(Exception):
-    """Another process holds the lock: ``pid``, 0 where that is not known."""
+    """Another process holds the lock. ``pid`` is its number, 0 where that is not known."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(f"pid {pid}")
@@ -119,11 +119,11 @@ def _held(fd: int) -> Held:
 
 
 def check_unlocked(name: str, directory: int) -> None:
-    """Raises Held where a process that may write to a file has an exclusive lock on it, and OSError
-    where the file cannot be opened.
+    """Raises Held where another process has an exclusive lock on a file, for which it must be able
+    to write to the file. Raises OSError where the file cannot be opened.
 
-    A shared lock, which every reader may take, does not count: it does not keep others from taking
-    one, too."""
+    A shared lock, which every reader may take, does not count: our test takes a shared lock, too,
+    and shared locks do not exclude each other."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -141,9 +141,9 @@ class Lock:
     """A file that holds our process ID and that one process at a time can lock.
 
     It is a record lock (fcntl(2)): it belongs to this process alone, so a stuck worker that was
-    forked from it does not keep it, and the kernel gives it back however the process ends. Only our
-    user can open the file: a user who can read it could take a shared lock on it, and so keep us
-    from ours."""
+    forked from this process does not keep it, and the kernel releases it however the process ends.
+    Only our user can open the file: another user who could read it could take a shared lock, and
+    then we could not get our exclusive one."""
 
     def __init__(self, name: str, directory: int) -> None:
         """Raises Held, OSError."""
@@ -152,15 +152,15 @@ class Lock:
         while self._fd < 0:
             self._fd = self._take()
         try:
-            os.fchmod(self._fd, 0o600)  # whatever file was there before
+            os.fchmod(self._fd, 0o600)  # an older file may have another mode
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
-        except BaseException:  # a full disk: the next attempt needs a descriptor again
+        except BaseException:  # a full disk: the next attempt opens the file again
             os.close(self._fd)
             raise
 
     def _take(self) -> int:
-        """Open and lock the file; -1 where its last owner has removed it meanwhile."""
+        """Open and lock the file; return -1 where its last owner has removed it meanwhile."""
         fd = os.open(
             self._name,
             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
@@ -181,7 +181,7 @@ class Lock:
         return -1
 
     def _is_there(self, fd: int) -> bool:
-        """Whether others still find this file by its name."""
+        """Whether the name still leads to this file."""
         try:
             current: Optional[int] = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_ino
         except OSError:
@@ -190,7 +190,7 @@ class Lock:
 
     @property
     def holds(self) -> bool:
-        """Whether the lock still keeps others out: the file was not removed, and neither was its
+        """Whether the lock still keeps other processes out: nobody has removed the file or its
         directory."""
         return self._is_there(self._fd)
 

@@ -1,8 +1,8 @@
-"""The worker's side of a pool: how a forked child leaves its parent's descriptors, signals and
-groups behind, and how it serves requests until it is killed or the parent is gone.
+"""The worker's side of a pool: how a forked child gives up its parent's descriptors, signals and
+groups, and how it serves requests until it is killed or its parent is gone.
 
 Import budget: ``os``, ``struct``; ``signal`` through signals, ctypes and fcntl through syscalls.
-All is loaded before the fork: a worker cannot load a module from a filesystem that hangs."""
+Every module is loaded before the fork: a worker cannot load one from a filesystem that hangs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from check_mounts.system.desks import Desk, Desks
 
 REQUEST_FD, ANSWER_FD = 3, 4
 KEY = struct.Struct("<I")  # a request
-HEAD = struct.Struct("<IB")  # of an answer: its key, and whether it is the worker's last
+HEAD = struct.Struct("<IB")  # the head of an answer: its key, and whether it is the worker's last
 
-# Serves a request; returns the answer, and whether the worker can serve no other after it.
+# Serves a request; returns the answer, and whether the worker must end after it.
 Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
 
 
 class Life:
-    """All that the workers of one pool have in common: their handler, their desks, the pipe that
-    their requests come from, their parent and their supplementary groups (None: those of the
-    parent, but workers of root have none)."""
+    """What the workers of one pool share: their handler, their desks, the pipe that their requests
+    come from, their parent and their supplementary groups (None: those of the parent; but workers
+    of root get no groups)."""
 
     def __init__(
         self, handler: Handler, desks: Desks, request_fd: int, parent: int, groups: Optional[tuple[int, ...]]
@@ -33,7 +33,7 @@ class Life:
         self.handler, self.desks, self.request_fd, self.parent, self.groups = handler, desks, request_fd, parent, groups
 
     def live(self, slot: int, answer_fd: int, devnull: int) -> NoReturn:
-        """Be a worker. Whatever happens, this never returns into the parent's code."""
+        """Be a worker. This never returns into the parent's code, not even after an exception."""
         try:
             settle(self.request_fd, answer_fd, devnull, self.parent, self.groups)
             self._serve(slot)
@@ -54,13 +54,13 @@ class Life:
 
 
 def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
-    """Leave everything of the parent's behind but two descriptors, which become REQUEST_FD and
-    ANSWER_FD."""
+    """Give up everything that comes from the parent, except two descriptors, which become
+    REQUEST_FD and ANSWER_FD."""
     signals.back_to_default()
     try:
         os.setsid()
     except OSError:
-        pass  # a filter: then signals to the caller's group come here, too
+        pass  # a filter of system calls: then signals to the caller's process group come here, too
     _keep_only(request_fd, answer_fd, devnull)
     os.chdir("/")
     try:
@@ -78,7 +78,7 @@ def _keep_only(request_fd: int, answer_fd: int, devnull: int) -> None:
 
     nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker
     that cannot die would keep them open for ever."""
-    # First copy the two out of the way: they may have any number, even 3 and 4 swapped.
+    # First copy the two to higher numbers: they may have any number, even 3 and 4 swapped.
     keep = [os.dup(fd) for fd in (request_fd, answer_fd)]
     while min(keep) <= ANSWER_FD:
         keep = [os.dup(fd) for fd in keep]

@@ -1,18 +1,18 @@
-"""The daemon's log: syslog or stderr. One event is one line, and no log ever keeps the daemon
-waiting.
+"""The daemon's log, on syslog or stderr: one line for each event, written so that the daemon never
+waits for a log that hangs.
 
 Import budget: ``fcntl``, ``mmap``, ``os``, ``select``, ``signal``, ``stat``, ``struct``,
 ``syslog``, ``time``; ctypes through syscalls.
 
 syslog(3) sends on a blocking socket. If syslogd hangs (its own file may be on the NFS that hangs),
 the queue of /dev/log fills up, and then every caller blocks for ever. A process that writes to a
-regular file on an NFS that hangs, or on a disk that is frozen (fsfreeze(8)), blocks as well. So a
-small child does it, forked before the daemon is big, and the daemon writes to a pipe without
-blocking. A line that finds no room is dropped and counted, and the count is logged once there is
-room again.
+regular file on an NFS that hangs, or on a disk that is frozen (fsfreeze(8)), blocks as well. So the
+daemon writes to a pipe, without blocking, and a small child that was forked early, while the daemon
+was still small, writes to the log. A line that finds no room in the pipe is dropped and counted,
+and the count is logged once there is room again.
 
-The daemon keeps the reading end of the pipe, too: if the child is killed, the next one goes on with
-the lines that are in the pipe."""
+The daemon keeps the reading end of the pipe, too: if the child is killed, the next child continues
+with the lines that are in the pipe."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from check_mounts import text
 from check_mounts.system import processes, signals, syscalls
 
 _NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
-# The codes of these in syslog.h are the numbers from 1, and those of local0 to local7 the numbers
-# from 16, shifted by three bits (RFC 5424, 6.2.1). Python names some of them only since 3.13. kern
-# is missing: syslog(3) takes its 0 for "no facility given".
+# In syslog.h the codes of these names are the numbers from 1 on, those of local0 to local7 the
+# numbers from 16 on, all shifted by three bits (RFC 5424, 6.2.1). Python names some of them only
+# since 3.13. kern is missing: syslog(3) takes its code, 0, for "no facility given".
 FACILITIES: dict[str, int] = {
     **{name: code << 3 for code, name in enumerate(_NAMES, 1)},
     **{f"local{number}": (16 + number) << 3 for number in range(8)},
@@ -49,22 +49,23 @@ _MARK = 0x10
 _ROOM = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ since Python 3.10
 _MOMENT = 0.005
-# How long the daemon waits for lines to be in a file before it goes on without knowing that; how
-# often it looks, in seconds; and which part of its time it may wait: a file may be slow, and many
-# lines may come at once.
+# For a log in a file: how long the daemon waits until a line is written, and how often it looks,
+# both in seconds; and which part of all time it may spend on that wait, because a file may be slow
+# and many lines may come at once.
 _PROMPT, _GLANCE, _PART = 0.1, 0.00005, 0.1
-# The number of bytes that the child is done with, in memory that it shares with the daemon. In the
-# processor's own format, so it is written at once.
+# The number of bytes that the child has dealt with, in memory that it shares with the daemon. It is
+# in the processor's own format, so one store writes all of it.
 _COUNT = struct.Struct("Q")
-# SIGKILL ends a process at once unless the kernel has no time for it.
+# How long to wait for the end after SIGKILL, in seconds. It ends a process at once, unless the host
+# is very busy.
 _TO_DIE = 0.5
 
 
 def check_ident(word: str) -> str:
-    """The word, if lines of a log may begin with it. Raises ValueError.
+    """The same word, if lines of a log may begin with it. Raises ValueError.
 
-    Programs that parse the lines take a blank, ``[`` or ``:`` for its end (RFC 3164, 4.1.3).
-    """
+    Programs that parse the lines take a blank, ``[`` or ``:`` for the end of the word (RFC 3164,
+    4.1.3)."""
     if not word or len(word) > _LONGEST_IDENT:
         raise ValueError(f"it must have 1 to {_LONGEST_IDENT} characters")
     if any(not "!" <= char <= "~" or char in "[]:" for char in word):
@@ -73,27 +74,27 @@ def check_ident(word: str) -> str:
 
 
 class Log:
-    """Either log: a line goes out whole and at once, or is lost and counted."""
+    """The base of both logs: a line goes out whole and at once, or is lost and counted."""
 
     def __init__(self) -> None:
         self._lost = 0
 
     def write(self, priority: int, line: str) -> None:
         """Log one event; ``priority`` is LOG_ERR and the like. Never blocks, never raises."""
-        # The line that tells of a gap comes first.
+        # The line that says how many lines were lost comes first.
         if not self._tell_of_gap() or not self._put(priority, line):
             self._lost += 1
 
     def close(self, seconds: float = 0.5) -> None:
-        """Deliver the lines that wait, for ``seconds`` at most, and stop."""
+        """Deliver the waiting lines, for ``seconds`` at most, and stop."""
         raise NotImplementedError
 
     def _put(self, priority: int, line: str) -> bool:
-        """Write a line; whether it went out."""
+        """Write a line; return whether it went out."""
         raise NotImplementedError
 
     def _tell_of_gap(self) -> bool:
-        """Log how many lines were lost; whether that went out, or none was lost."""
+        """Log how many lines were lost, if any; return whether no loss is left to report."""
         were = "was" if self._lost == 1 else "were"
         if self._lost and self._put(syslog.LOG_WARNING, f"{text.counted(self._lost, 'line')} of the log {were} lost"):
             self._lost = 0
@@ -103,9 +104,9 @@ class Log:
 class _Porter:
     """A child that writes lines to a log that may hang, and the pipe to the child.
 
-    ``serve`` is the child's work: it is given (priority, line) until there are no more. ``stderr``:
-    whether the child needs stderr. Raises OSError where no pipe is available; where no child is, it
-    goes on trying."""
+    ``serve`` is the child's work: it gets an iterator of (priority, line). ``stderr``: whether the
+    child needs stderr. Raises OSError where no pipe is available. Where no child can be forked, the
+    next line tries again."""
 
     def __init__(self, serve: Callable[[Iterator[tuple[int, str]]], None], stderr: bool = False) -> None:
         self._serve_lines, self._stderr = serve, stderr
@@ -114,7 +115,7 @@ class _Porter:
         os.set_blocking(self._write_fd, False)
         try:
             fcntl.fcntl(self._write_fd, _F_SETPIPE_SZ, _ROOM)
-        except OSError:  # EPERM beyond limits of the host: it stays at 64 KiB
+        except OSError:  # EPERM above the host's limits: the pipe stays at 64 KiB
             pass
         self._sent = self._late_with = 0
         self._patience, self._asked = _PROMPT, time.monotonic()
@@ -122,7 +123,7 @@ class _Porter:
         self.see_to_child()
 
     def put(self, priority: int, line: str) -> bool:
-        """Write a line to the pipe; whether there was room."""
+        """Write a line to the pipe; return whether there was room."""
         record = bytes([_MARK | priority & 7]) + _clean(line, select.PIPE_BUF - 2) + b"\n"
         try:
             # Up to PIPE_BUF bytes are written as a whole or not at all (pipe(7)).
@@ -133,9 +134,10 @@ class _Porter:
         return written == len(record)
 
     def await_child(self) -> None:
-        """Wait until the child is done with all lines, so that an observer of the effect of an
-        event finds the event in the log. But wait only a moment; and once the child was late with a
-        line, wait no more until it is done with that line."""
+        """Wait a moment until the child has written all lines.
+
+        So a process that sees the effect of an event already finds the event in the log. If the
+        child is late with a line, this waits no more until the child has written that line."""
         if self.pid is None or self._done() < self._late_with:
             return
         now = time.monotonic()
@@ -149,29 +151,30 @@ class _Porter:
         self._patience -= time.monotonic() - now
 
     def see_to_child(self) -> None:
-        """Fork the child if it is not there."""
-        if self._write_fd < 0 or (self.pid is not None and not processes.reaped(self.pid)):
+        """Fork the child if there is no child."""
+        if self._write_fd < 0 or (self.pid is not None and not processes.reap(self.pid)):
             return
         self.pid = None
-        # Lines that a killed child had read are gone: nothing waits for them.
+        # Lines that a killed child had read are gone: count them as done, or we would wait for
+        # them.
         self._note_done(self._sent - syscalls.bytes_waiting(self._read_fd))
         try:
             pid = os.fork()
-        except OSError:  # no process or memory available: the next line tries again
+        except OSError:  # no process or no memory: the next line tries again
             return
         if pid == 0:
             self._serve()
         self.pid = pid
 
     def close(self, seconds: float) -> None:
-        """Close the pipe. The child has ``seconds`` to deliver the lines in it, and is killed
-        then."""
+        """Close the pipe. The child has ``seconds`` to deliver the lines in it, then it is
+        killed."""
         for fd in (self._read_fd, self._write_fd):
             os.close(fd)
         self._read_fd = self._write_fd = -1
-        if self.pid is not None and not _ends(self.pid, seconds):
+        if self.pid is not None and not _await_end(self.pid, seconds):
             os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
-            _ends(self.pid, _TO_DIE)
+            _await_end(self.pid, _TO_DIE)
         self.pid = None
 
     @property
@@ -180,10 +183,10 @@ class _Porter:
         return self._write_fd < 0
 
     def _serve(self) -> NoReturn:
-        """Be the child. Whatever happens, this never returns into the daemon's code.
+        """Be the child. This never returns into the daemon's code, not even after an exception.
 
-        The child is not killed with its parent: the last lines of a daemon matter most. It ends
-        when the pipe does."""
+        The child is not killed when its parent dies: the last lines of a daemon matter most. It
+        ends at the end of the pipe."""
         try:
             _settle(self._read_fd, self._stderr)
             self._serve_lines(self._lines())
@@ -191,16 +194,16 @@ class _Porter:
             os._exit(0)
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield (priority, line) until the end of the pipe. Bytes that are no record are the rest
-        of one that an earlier child had begun to read."""
+        """Yield (priority, line) until the end of the pipe. Bytes that are not a record are the
+        rest of one that an earlier child had begun to read."""
         rest = b""
-        # This much at a time: if this process is killed, no more than that is lost.
+        # Not more than PIPE_BUF at a time: these bytes are lost if this process is killed.
         while data := os.read(0, select.PIPE_BUF):
             *records, rest = (rest + data).split(b"\n")
             for record in records:
                 if record and record[0] & ~7 == _MARK:
                     yield record[0] & 7, record[1:].decode("utf-8", "replace")
-            # The caller asks for the next record, so it is done with these.
+            # The caller asks for the next record, so it has written these.
             self._note_done(self._done() + len(data))
 
     def _done(self) -> int:
@@ -212,10 +215,10 @@ class _Porter:
 
 class Syslog(Log):
     """Writes lines as ``IDENT[PID]: line`` through syslog(3). PID is that of the process that makes
-    this.
+    this object.
 
-    ``facility`` is a name in FACILITIES. Raises OSError where no pipe is available; where no child
-    is, it goes on trying."""
+    ``facility`` is a name in FACILITIES. Raises OSError where no pipe is available. Where no child
+    can be forked, the next line tries again."""
 
     def __init__(self, facility: str, ident: str) -> None:
         super().__init__()
@@ -229,13 +232,12 @@ class Syslog(Log):
         return self._porter.pid
 
     def write(self, priority: int, line: str) -> None:
-        """Log one event (see Log). Fork the child if it is not there."""
+        """Log one event (see Log). Fork the child if there is no child."""
         self._porter.see_to_child()
         super().write(priority, line)
 
     def close(self, seconds: float = 0.5) -> None:
-        """Stop. The child has ``seconds`` to deliver the lines that wait, and is killed then if it
-        still waits for syslogd."""
+        """Stop. The child has ``seconds`` to deliver the waiting lines, then it is killed."""
         if self._porter.is_closed:
             return
         self._porter.see_to_child()
@@ -253,8 +255,8 @@ class Syslog(Log):
 
 
 def _settle(read_fd: int, stderr: bool) -> None:
-    """In the child: give up everything of the daemon's but the pipe, which becomes stdin, and
-    stderr where it is wanted."""
+    """In the child: give up everything that comes from the daemon, except the pipe, which becomes
+    stdin, and stderr if ``stderr`` says so."""
     signals.back_to_default()
     os.setsid()
     os.dup2(read_fd, 0)
@@ -271,15 +273,16 @@ def _clean(line: str, limit: int) -> bytes:
     """The line in at most ``limit`` bytes of UTF-8 without control characters. A line that is too
     long loses its middle."""
     data = text.one_line(line).encode("utf-8")
-    # In latin-1 each byte is a character. A UTF-8 character that the cut has torn is left out.
+    # In latin-1 each byte is a character, so clipped() counts bytes. A UTF-8 character that it cuts
+    # in two is left out.
     return text.clipped(data.decode("latin-1"), limit).encode("latin-1").decode("utf-8", "ignore").encode("utf-8")
 
 
-def _ends(pid: int, seconds: float) -> bool:
-    """Wait for a child to end; whether it has, within ``seconds``. No single poll tells of this on
-    every kernel."""
+def _await_end(pid: int, seconds: float) -> bool:
+    """Wait for a child to end, for ``seconds`` at most; return whether it has ended. Not every
+    kernel has a descriptor that polls for this, so we look again and again."""
     until = time.monotonic() + seconds
-    while not processes.reaped(pid):
+    while not processes.reap(pid):
         if time.monotonic() >= until:
             return False
         time.sleep(_MOMENT)
@@ -287,18 +290,18 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 class Stderr(Log):
-    """Writes lines to stderr. Where that is the journal, ``<N>`` before each line tells its
-    priority (sd-daemon(3)).
+    """Writes lines to stderr. If stderr is the journal, ``<N>`` before each line tells its priority
+    (sd-daemon(3)).
 
-    A child writes to a regular file. If the file is on a frozen disk, a write(2) waits until the
-    disk is thawed, no signal ends it, O_NONBLOCK makes no difference (open(2)), and poll(2) says
-    that there is room."""
+    If stderr is a regular file, a child writes to it. A write(2) to a file on a frozen disk waits
+    until the disk is thawed, no signal ends it, O_NONBLOCK makes no difference (open(2)), and
+    poll(2) says that there is room."""
 
     def __init__(self) -> None:
         super().__init__()
         status = os.fstat(2)
         self._is_journal = os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-        self._fd = _without_blocking(status)
+        self._fd = _reopen_without_blocking(status)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self._rest = b""
@@ -310,7 +313,7 @@ class Stderr(Log):
         return None if self._porter is None else self._porter.pid
 
     def write(self, priority: int, line: str) -> None:
-        """Log one event (see Log). It is in a regular file at once, unless that hangs."""
+        """Log one event (see Log). A regular file has the line at once, unless the file hangs."""
         if self._porter is not None:
             self._porter.see_to_child()
         super().write(priority, line)
@@ -319,7 +322,7 @@ class Stderr(Log):
 
     def close(self, seconds: float = 0.5) -> None:
         """Stop. A line that finds no room now is lost. A child has ``seconds`` to write its lines,
-        and is killed then."""
+        then it is killed."""
         if self._fd < 0:
             return
         if self._porter is not None:
@@ -332,8 +335,8 @@ class Stderr(Log):
         self._fd = -1
 
     def _append(self, lines: Iterator[tuple[int, str]]) -> None:
-        """In the child, to which this log belongs now: write the lines."""
-        # At RLIMIT_FSIZE a line finds no room, as on a full disk.
+        """In the child, which has a copy of this log: write the lines."""
+        # Without SIGXFSZ, a line beyond RLIMIT_FSIZE only finds no room, as on a full disk.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         self._porter, self._lost = None, 0
         for priority, line in lines:
@@ -345,16 +348,16 @@ class Stderr(Log):
             return self._porter.put(priority, line)
         prefix = b"<%d>" % (priority & 7) if self._is_journal else b""
         record = prefix + _clean(line, select.PIPE_BUF - len(prefix) - 1) + b"\n"
-        if self._rest:  # a terminal, or a disk that is full now, took only a part of the last line
-            self._rest = self._rest[self._now(self._rest) :]
-        written = 0 if self._rest else self._now(record)
+        if self._rest:  # a terminal, or a disk that has become full, took only a part of the last line
+            self._rest = self._rest[self._write_now(self._rest) :]
+        written = 0 if self._rest else self._write_now(record)
         if not written:
             return False
         self._rest = record[written:]
         return True
 
-    def _now(self, data: bytes) -> int:
-        """Write as much as can be written now; the number of bytes."""
+    def _write_now(self, data: bytes) -> int:
+        """Write as much as can be written now; return the number of bytes."""
         if self._fd < 0 or not any(event & select.POLLOUT for _, event in self._poll.poll(0)):
             return 0
         try:
@@ -363,15 +366,15 @@ class Stderr(Log):
             return 0
 
 
-def _without_blocking(status: os.stat_result) -> int:
-    """Open stderr once more, without blocking, if that is possible; else 2 itself.
+def _reopen_without_blocking(status: os.stat_result) -> int:
+    """Open stderr once more, without blocking, if that is possible; else return descriptor 2.
 
-    O_NONBLOCK on 2 itself would hold for all processes that share it, the caller's shell included.
-    A pipe or terminal can be opened once more. For a socket POLLOUT says that there is room for a
-    line."""
+    O_NONBLOCK on descriptor 2 would hold for all processes that share it, the caller's shell
+    included. A pipe or terminal can be opened once more. A socket does not need it: its POLLOUT
+    says that there is room for a line."""
     if not stat.S_ISFIFO(status.st_mode) and not os.isatty(2):
         return 2
     try:
         return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # EACCES: a terminal of another user's
+    except OSError:  # EACCES: the terminal of another user
         return 2

@@ -1,8 +1,7 @@
-"""sd_notify(3) without libsystemd: tell systemd that we are ready and well, and our status.
+"""sd_notify(3) without libsystemd: tells systemd that the daemon is ready and well, and its status.
 
 Import budget: ``os``, ``socket``, ``time``. Without NOTIFY_SOCKET everything here does nothing, and
-nothing here ever blocks or raises: the checks do not depend on systemd.
-"""
+nothing here ever blocks or raises: the checks do not depend on systemd."""
 
 from __future__ import annotations
 
@@ -22,10 +21,10 @@ _NO_WATCHDOG = 2**64 - 1  # USEC_INFINITY
 
 class Notifier:
     """Sends messages to the socket that NOTIFY_SOCKET names. WATCHDOG_USEC and WATCHDOG_PID tell
-    how often systemd wants one (sd_watchdog_enabled(3)).
+    how often systemd expects a message (sd_watchdog_enabled(3)).
 
-    Make it in the process that systemd calls the main one. A value that makes no sense counts as
-    not set."""
+    Make this object in the process that systemd regards as the main one. A value that makes no
+    sense counts as not set."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
@@ -35,7 +34,7 @@ class Notifier:
             return
         try:
             # Close-on-exec, like every descriptor that Python makes. Not connected: systemd may
-            # make its socket again.
+            # replace its socket, and a connected one would still send to the old socket.
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError:
             return
@@ -43,8 +42,8 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> Optional[float]:
-        """How often to call :meth:`watchdog`, in seconds: half of the time that systemd waits. None
-        where it does not wait."""
+        """How often to call :meth:`watchdog`, in seconds: half of the time that systemd waits for a
+        message. None where systemd does not wait."""
         return self._interval
 
     def ready(self, status: str) -> None:
@@ -56,12 +55,12 @@ class Notifier:
         self._tell(_status(status))
 
     def reloading(self) -> None:
-        """Say that a reload has begun; :meth:`ready` must follow. The time is there for
-        Type=notify-reload, which tells reloads apart by it."""
+        """Say that a reload has begun; :meth:`ready` must follow. With Type=notify-reload systemd
+        tells reloads apart by the time in the message."""
         self._tell(b"RELOADING=1\nMONOTONIC_USEC=%d" % (time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
 
     def stopping(self, status: str) -> None:
-        """Say that the end has begun."""
+        """Say that the daemon has begun to end."""
         self._tell(b"STOPPING=1\n" + _status(status))
 
     def watchdog(self) -> None:
@@ -72,20 +71,20 @@ class Notifier:
         if self._socket is None or self._address is None:
             return
         try:
-            # A datagram goes as a whole or not at all; a full queue is EAGAIN and not a wait.
+            # A datagram is sent as a whole or not at all; a full queue gives EAGAIN and no wait.
             self._socket.sendto(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address)
         except OSError:
             pass
 
 
 def _address(word: str) -> Optional[bytes]:
-    """The address of an AF_UNIX socket: a path, or after ``@`` a name in the abstract namespace.
-    None where it is neither."""
+    """The address of an AF_UNIX socket: a path, or ``@`` and a name in the abstract namespace. None
+    where the word is neither."""
     if len(word) < 2 or word[0] not in "/@" or "\0" in word:
         return None
     try:
         address = os.fsencode(word)
-    except UnicodeEncodeError:  # no environment holds that
+    except UnicodeEncodeError:  # cannot come from a real environment
         return None
     return b"\0" + address[1:] if word[0] == "@" else address
 
@@ -94,8 +93,8 @@ def _interval(environment: Mapping[str, str]) -> Optional[float]:
     microseconds = _number(environment.get("WATCHDOG_USEC", ""))
     if not microseconds or microseconds >= _NO_WATCHDOG:
         return None
-    # Without a pid it is meant for any process that reads it; with a pid that is not ours, for a
-    # process further up.
+    # Without a pid the value is meant for any process that reads it; with a pid that is not ours,
+    # for an ancestor of this process.
     if "WATCHDOG_PID" in environment and _number(environment["WATCHDOG_PID"]) != os.getpid():
         return None
     return microseconds / 2e6

@@ -13,14 +13,14 @@ from check_mounts.clocks import monotonic
 from check_mounts.system import syscalls
 from check_mounts.system.forked import KEY
 
-# After this time, in seconds, a request that no worker seems to have is lost. A worker may lose the
-# processor before it has noted what it took.
+# After this time, in seconds, a request that no worker seems to have is lost. It is long because
+# the kernel may stop a worker between taking a request and noting it.
 LOST_AFTER = 2.0
 
 
 class _Request:
-    """``timeout`` in seconds from when a worker begins; ``missed_since``: since when no worker
-    seems to have it (CLOCK_MONOTONIC)."""
+    """``timeout``: in seconds after a worker begins. ``missed_since``: since when no worker seems
+    to have the request (CLOCK_MONOTONIC)."""
 
     __slots__ = ("missed_since", "timeout")
 
@@ -30,10 +30,11 @@ class _Request:
 
 
 class Pending:
-    """Requests by their keys (32 bits). The pipe holds those that were sent and not taken."""
+    """Requests by their keys (32 bits). The pipe holds the requests that were sent and not yet
+    taken."""
 
     def __init__(self) -> None:
-        """Raises OSError. Then nothing is left open."""
+        """Raises OSError; then nothing is left open."""
         self._open: dict[int, _Request] = {}
         self._unsent: deque[int] = deque()
         self._misses_some = False
@@ -60,7 +61,7 @@ class Pending:
         return self._open[key].timeout
 
     def close_one(self, key: int) -> None:
-        """Close a request, which has its event."""
+        """Close a request that has its event."""
         self._open.pop(key, None)
 
     def take_all(self) -> list[int]:
@@ -76,25 +77,25 @@ class Pending:
         return not self._unsent
 
     def send(self) -> None:
-        """Write as many requests as the pipe takes; writes of up to PIPE_BUF bytes are not torn
-        (pipe(7))."""
+        """Write as many requests as the pipe takes. Up to PIPE_BUF bytes are written as a whole or
+        not at all (pipe(7))."""
         while self._unsent:
             keys = [self._unsent[i] for i in range(min(len(self._unsent), select.PIPE_BUF // KEY.size))]
             try:
                 os.write(self._send_fd, b"".join(map(KEY.pack, keys)))
             except OSError:
-                # The pipe is full, with thousands of requests: send more after the next answers. Or
-                # no memory: send more a little later.
+                # The pipe is full of thousands of requests: send more after the next answers. Or no
+                # memory is left: send more a little later.
                 return
             for _ in keys:
                 self._unsent.popleft()
 
-    def lost(self, known: int) -> list[int]:
-        """Give up the requests that no worker has; return their keys. A worker took them that was
-        killed before it could note that, or that answered nonsense.
+    def give_up_lost(self, known: int) -> list[int]:
+        """Give up the requests that no worker has; return their keys.
 
-        Only after a while, because a worker may just be about to note what it took. ``known``: how
-        many requests have a worker or an answer."""
+        The worker that took such a request was killed before it could note that, or it answered
+        nonsense. A request is given up only after a while, because a worker may be about to note
+        it. ``known``: how many requests have a worker or an answer."""
         if known or self._unsent or bytes_waiting(self.request_fd) != 0:
             self._miss_none()
             return []

@@ -1,4 +1,4 @@
-"""Printing, in pieces: a reader that does not read must not block this process."""
+"""Printing in pieces, so that a reader that does not read cannot block this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from check_mounts.system.signals import Interrupts
 
 # The longest time that all writing to a slow reader may take, in seconds.
 WRITE_PATIENCE = 4.0
-# The number of times that a write may fail, for lack of memory for example.
+# How often a write may fail, for lack of memory for example.
 _MOST_FAILURES = 5
 
 
@@ -28,11 +28,11 @@ def complain(words: str, interrupts: Interrupts) -> None:
 
 
 def write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
-    """Write to stdout (or stderr), in pieces that a pipe takes without blocking: a reader that does
-    not read must not keep us for ever.
+    """Write to a descriptor, in pieces that a pipe takes without blocking: a reader that does not
+    read must not hold us for ever.
 
-    A signal that comes now ends it; the first piece, which has the verdict, has its chance even so.
-    """
+    A signal that comes now ends the writing. But the first piece, which has the verdict, is tried
+    once even then."""
     until = time.monotonic() + WRITE_PATIENCE
     view = memoryview(data)
     known, failures = interrupts.count, 0
@@ -49,7 +49,7 @@ def write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
             view = view[os.write(fd, view[: select.PIPE_BUF]) :]
         except BlockingIOError:
             continue
-        except OSError as error:  # EPIPE, EBADF: nobody to tell; the exit code still says it
+        except OSError as error:  # EPIPE, EBADF: nobody reads this; the exit code still tells the state
             failures += 1
             if failures == _MOST_FAILURES or error.errno in (errno.EPIPE, errno.EBADF):
                 return
@@ -57,8 +57,8 @@ def write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
 
 
 def _has_room(fd: int, seconds: float) -> bool:
-    """Whether something can be written to a descriptor, or will be in so many seconds; where nobody
-    can say that, it is tried."""
+    """Whether a descriptor takes data within ``seconds``. Where the kernel cannot say, the answer
+    is yes, and the caller tries it."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     try:

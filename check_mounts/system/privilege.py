@@ -1,11 +1,10 @@
-"""Act as a mount's owner, and come back.
+"""How a worker acts as a mount's owner, and becomes root again.
 
 Import budget: ``ctypes`` through syscalls, ``os``; ``pwd`` only where a name must be resolved.
 Workers use the numbers alone: a look-up in NSS may ask a directory service, which may be down.
 
-Every switch is verified. A changed effective uid also changes the filesystem uid and takes the
-effective capabilities away (capabilities(7)), so what the owner is refused, the worker is refused,
-too."""
+Every switch is verified. A changed effective uid also changes the filesystem uid and removes the
+effective capabilities (capabilities(7)), so the worker is refused whatever the owner is refused."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from typing import Optional
 
 from check_mounts.system import processes, reading, syscalls
 
-# (uid_t) -1: the system calls take it for "leave it as it is", so we would stay root.
+# (uid_t) -1: system calls take it for "leave the id as it is", so we would stay root.
 NO_ID = 0xFFFFFFFF
-# What the kernel shows for an id that a user namespace, or an idmapped mount, does not map
+# The kernel shows this in place of an id that a user namespace, or an idmapped mount, does not map
 # (/proc/sys/kernel/overflowuid).
 UNMAPPED = 65534
 _NEEDED = syscalls.CAP_SETUID | syscalls.CAP_SETGID
@@ -39,18 +38,17 @@ class Identity:
 
 
 def resolve(user: str) -> Identity:
-    """The ids of a user given by name or number, with the groups that the system's database has for
-    it.
+    """Look up a user by name or number; return the ids, with the groups in the system's database.
 
     A number needs no entry in the database; its group is then the same number. Call this before any
     fork. Raises UnknownUser."""
-    ids = reading.asked("looking up the user", user, _looked_up)
+    ids = reading.ask("looking up the user", user, _look_up)
     if ids is None:
         raise UnknownUser(user)
     return Identity(*ids)
 
 
-def _looked_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
+def _look_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
     import pwd
 
     number = int(user) if user.isascii() and user.isdigit() and len(user) <= 10 else None
@@ -62,8 +60,8 @@ def _looked_up(user: str) -> Optional[tuple[int, int, tuple[int, ...]]]:
 
 
 def can_act_as_others() -> bool:
-    """Whether this process may become another user. Capabilities decide that: uid 0 may lack them,
-    and others may have them."""
+    """Whether this process may become another user. That depends on capabilities: uid 0 may lack
+    them, and other users may have them."""
     try:
         return syscalls.capabilities()[0] & _NEEDED == _NEEDED
     except OSError:
@@ -79,14 +77,13 @@ def drop_groups(groups: tuple[int, ...] = ()) -> None:
 
 
 class Acting:
-    """``with Acting(uid, gid, parent):`` the process acts as that user inside, and as root again
-    after it.
+    """``with Acting(uid, gid, parent):`` makes the process act as that user inside the block, and
+    as root again after it.
 
     Only the effective ids change. The real and the saved ids stay root's, so the owner can neither
     signal nor trace the worker (kill(2), ptrace(2)). Raises OSError where the switch is not
     possible: EPERM without CAP_SETUID, EINVAL for an id that a user namespace does not map. A
-    process that cannot come back ends at once: it would do everything from then on as that
-    user."""
+    process that cannot become root again ends at once: it would do everything else as that user."""
 
     def __init__(self, uid: int, gid: int, parent: int) -> None:
         self._ids = (uid, gid)
@@ -97,8 +94,8 @@ class Acting:
     def __enter__(self) -> None:
         uid, gid = _real_ids(*self._ids)
         if self._back[0] != 0:
-            # When it comes back from being root, it would otherwise lose even its permitted
-            # capabilities (capabilities(7)).
+            # A process of another user that has acted as root would lose even its permitted
+            # capabilities when it switches back (capabilities(7)).
             syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
         os.setresgid(-1, gid, -1)
         try:
@@ -122,7 +119,7 @@ class Acting:
                 self._capabilities = effective, permitted
         except OSError:
             if self._back[0] != 0:
-                os._exit(1)  # it would have access that the owner does not have
+                os._exit(1)  # we would have access that the owner does not have
 
     def _come_back(self, *steps: Callable[[], None]) -> None:
         try:
@@ -136,24 +133,24 @@ class Acting:
 
     def _verify(self, uid: int, gid: int) -> None:
         if os.geteuid() != uid or os.getegid() != gid:
-            os._exit(1)  # it is neither user: nothing that this process does from here on can be trusted
+            os._exit(1)  # not the ids that we set: nothing that this process does now can be trusted
         processes.die_with_parent(self._parent)
 
 
 def _real_ids(uid: int, gid: int) -> tuple[int, int]:
-    """The same ids. Raises OSError (EINVAL) where one of them is not an id."""
+    """The same ids. Raises OSError (EINVAL) where one of them is NO_ID."""
     if NO_ID in (uid, gid):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return uid, gid
 
 
 def become(uid: int, gid: int, parent: int) -> None:
-    """Be that user for good, with all ids. The process must not serve another mount afterwards.
+    """Become that user for good, with all ids. The process must not serve another mount afterwards.
 
-    Without ``allow_other``, FUSE lets only the user of the mount in, and compares the real, the
+    Without ``allow_other``, FUSE admits only the user of the mount, and compares the real, the
     effective and the saved ids (fuse_allow_current_process in fs/fuse/dir.c), so effective ids are
-    not enough. The user may now signal this process, but not trace it: it is not dumpable. He can
-    spoil nothing but the answer about his own mount. Raises OSError."""
+    not enough. The user may now signal this process, but cannot trace it, because it is not
+    dumpable. So the user can spoil only the answer about their own mount. Raises OSError."""
     uid, gid = _real_ids(uid, gid)
     before = os.getresgid()
     os.setresgid(gid, gid, gid)
@@ -172,6 +169,6 @@ def become(uid: int, gid: int, parent: int) -> None:
     try:
         syscalls.set_capabilities(0, 0)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    except OSError:  # a filter; root's capabilities are gone anyway
+    except OSError:  # a filter of system calls; root's capabilities are gone anyway
         pass
     processes.die_with_parent(parent)

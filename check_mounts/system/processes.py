@@ -1,7 +1,7 @@
-"""This process and others, as procfs and the kernel know them: names, ends, and when they started.
+"""This process and others, as procfs and the kernel know them: state, start and end.
 
-Import budget: ``os``; ctypes through syscalls. Of other processes only ``stat`` is read, which
-waits for nothing."""
+Import budget: ``os``; ctypes through syscalls. The only file of another process that is read here
+is ``stat``: reading it waits for nothing."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ _SIGKILL = 9  # signal would import enum
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; end at once where the parent is gone
+    """Have the kernel kill this process when its parent dies; exit at once if the parent has died
     already.
 
-    This must be repeated after each change of ids, which clears the setting (PR_SET_PDEATHSIG in
+    Call this again after each change of ids, because that clears the setting (PR_SET_PDEATHSIG in
     prctl(2))."""
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
     except OSError:
-        pass  # only a filter refuses it: then we must end by ourselves when the parent is killed
+        pass  # only a filter of system calls refuses it: then we notice the parent's death by ourselves
     if os.getppid() != parent:
         os._exit(0)
 
 
 def survive_shutdown() -> None:
-    """Have systemd spare this process when it ends all others at the end of a shutdown. It does so
-    for processes of root, by their real uid.
+    """Have systemd spare this process when it kills all others at the end of a shutdown. systemd
+    does that only for processes whose real uid is root's.
 
-    A process that a hung filesystem holds heeds no signal, and systemd-shutdown waits for it: 90 s
-    after SIGTERM and 90 s after SIGKILL. It does not wait where ``argv[0]`` begins with `@`
-    (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in src/shared/killall.c). Nothing
-    changes for a process that is not stuck: it ends with its parent. Best effort: without /proc the
-    command line stays as it is."""
+    A process that hangs in a filesystem heeds no signal, and systemd-shutdown waits for it: 90 s
+    after SIGTERM and 90 s after SIGKILL. systemd-shutdown does not wait for a process whose
+    ``argv[0]`` begins with `@` (https://systemd.io/ROOT_STORAGE_DAEMONS, ``ignore_proc`` in
+    src/shared/killall.c). Nothing changes for a process that is not stuck: it ends with its parent.
+    Best effort: without /proc the command line stays as it is."""
     try:
         with open("/proc/self/stat", "rb") as file:
             # The name in parentheses may hold anything; arg_start is field 48 (proc_pid_stat(5)), 0
             # where the kernel does not say.
             arg_start = int(file.read().rpartition(b")")[2].split()[48 - 3])
-        # Not through a pointer: where the address cannot be written this call fails, and a pointer
-        # would end the process.
+        # Not through a pointer: if the address is not writable, this call fails, but a store
+        # through a pointer would kill the process.
         memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
             if arg_start:
@@ -54,26 +54,26 @@ def survive_shutdown() -> None:
         pass
 
 
-def unreaped(pids: Iterable[int]) -> list[int]:
+def reap_ended(pids: Iterable[int]) -> list[int]:
     """Reap the children that have ended; return the others."""
-    return [pid for pid in pids if not reaped(pid)]
+    return [pid for pid in pids if not reap(pid)]
 
 
-def reaped(pid: int) -> bool:
+def reap(pid: int) -> bool:
     """Reap a child if it has ended; return whether it has.
 
     This child and no other: waitpid(-1) would also reap the workers of the pools."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # our caller has SIGCHLD ignored: the kernel reaps
+    except ChildProcessError:  # SIGCHLD is ignored, as our caller has set it: the kernel reaps
         return True
-    except OSError:  # it can still be reaped
+    except OSError:  # try again later
         return False
 
 
 def kill(pid: int) -> None:
-    """Send SIGKILL to a child that is not reaped yet, so that the pid is still its own, and do not
-    wait. It may have ended already, or have become a user whom we may not kill (EPERM)."""
+    """Send SIGKILL to a child that is not reaped yet, so that the pid is still its own; do not
+    wait. It may have ended already, or run as a user whose processes we may not kill (EPERM)."""
     try:
         os.kill(pid, _SIGKILL)
     except OSError:
@@ -112,12 +112,11 @@ def _stat_fields(pid: int) -> list[bytes]:
 
 
 def here() -> str:
-    """The boot and the pid namespace, in which a pid means something. In another namespace (of a
-    container that shares the directory) it belongs to another process."""
+    """The boot ID and the pid namespace, between which a pid is unique. In another namespace, such
+    as that of a container with the same directory, the pid belongs to another process."""
     try:
-        with open(
-            "/proc/sys/kernel/random/boot_id", "rb"
-        ) as file:  # as text it would need a codec that has to be loaded
+        # In binary: a file opened as text needs a codec, which Python would load from a file.
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             boot = (file.read() or b"").decode("ascii").strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""Questions to files, directories and the database of users, which options and configuration files
-raise. Each is announced before it is asked, and its answer can be recorded and given again.
+"""Questions to files, directories and the database of users, asked for options and configuration
+files: each is announced before it is asked, and its answer can be recorded and given again.
 
 Import budget: ``marshal``; text. A question may hang. A single run has a watcher, which must know
-the last question. The daemon has none: a process that it can give up asks everything and records
-the answers, and the daemon works with these, without asking anything itself."""
+the last question. The daemon has no watcher. A process that the daemon can give up asks everything
+and records the answers; the daemon works with these, and asks nothing itself."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Value = TypeVar("Value")
 Answers = dict[tuple[str, str], tuple[Any, int, str]]
 
 
-# How long all recorded answers may be together, in bytes: an fstab of the largest size that is read
-# (16 MiB), and as much again for everything else.
+# How long all recorded answers together may be, in bytes: the largest fstab that is read (16 MiB),
+# and as much again for everything else.
 MOST = 32 << 20
-# The number of an error that is no error of the system: this answer had no room.
+# Recorded in place of an errno: this answer had no room.
 _NO_ROOM = -1
 
 
@@ -37,12 +37,12 @@ class Changed(Unanswered):
 
 
 class TooMuch(Unanswered):
-    """The answers are too long to be recorded."""
+    """The answers would be too long to record."""
 
     def __init__(self, what: str, name: str) -> None:
         super().__init__(
             f"{what} {text.clipped(text.printable_argument(name), 400)}: "
-            f"with it, more than {MOST >> 20} MiB would have to be read"
+            f"too much to read, more than {MOST >> 20} MiB in all"
         )
 
 
@@ -68,15 +68,17 @@ def step(words: str) -> None:
     _through.say(words)
 
 
-def asked(what: str, name: str, ask: Callable[[str], Value]) -> Value:
-    """Answer ``ask(name)``, which is announced as ``what``. Raises OSError as ``ask`` does; TooMuch
-    where answers are recorded, and this one is too long; Changed where answers are given again, and
-    this one was not recorded."""
+def ask(what: str, name: str, read: Callable[[str], Value]) -> Value:
+    """Announce the question as ``what``, then ask ``read(name)`` and return the answer.
+
+    Where recorded answers are given, return the recorded one instead. Raises OSError as ``read``
+    does; TooMuch where answers are recorded and this one is too long; Changed where recorded
+    answers are given and this one is missing."""
     if _through.given is not None:
         return _again(what, name, _through.given)  # type: ignore[no-any-return]
     step(f"{what} {text.clipped(text.printable_argument(name), 400)}")
     try:
-        answer = ask(name)
+        answer = read(name)
     except OSError as error:
         if _through.recorded is not None:
             _record(_through.recorded, what, name, (None, error.errno or errno.EIO, error.strerror or ""))

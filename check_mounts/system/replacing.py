@@ -1,4 +1,4 @@
-"""A file replaced whole: a reader sees the old file or the new one, never a part.
+"""A file is replaced as a whole: a reader sees the old file or the new one, never a part.
 
 Import budget: ``os``."""
 
@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import os
 
-# The temporary name must not be too long, either (NAME_MAX in limits.h, PID_MAX_LIMIT in
-# linux/threads.h).
+# The name of the temporary file is longer and must fit as well (NAME_MAX in limits.h,
+# PID_MAX_LIMIT in linux/threads.h).
 LONGEST_NAME = 255 - len("..4194304.new")
 
 
 def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Make ``path`` a file of this content and mode, whatever the umask.
+    """Replace ``path`` with a file of this content and mode, whatever the umask is.
 
-    It is not synced: after a crash of the host, an earlier result is worthless anyway. Raises
+    The file is not synced: after a crash of the host, an earlier result is worthless anyway. Raises
     OSError; then the old file is still there."""
     directory, name = os.path.split(path)
     fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -25,22 +25,22 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdict: bytes = b"") -> None:
-    """Replace a file in a directory that is open.
+    """Replace a file in an open directory.
 
-    ``verdict``, if given, is the beginning of ``data``. Where the file cannot be replaced, as on a
-    full disk, an old file that begins otherwise is removed, for it would go on saying that all is
-    well; and its removal may make room. Raises OSError."""
+    ``verdict``, if given, is the beginning of ``data``. If the file cannot be replaced, as on a
+    full disk, an old file that begins differently is removed, because it might go on saying that
+    all is well. Its removal may also make room. Raises OSError."""
     try:
         _replace_in(directory, name, data, mode)
     except OSError:
-        if not verdict or not removed_unless(directory, name, verdict):
+        if not verdict or not remove_unless(directory, name, verdict):
             raise
         _replace_in(directory, name, data, mode)
 
 
-def removed_unless(directory: int, name: str, verdict: bytes) -> bool:
-    """Remove a file that does not begin with ``verdict``, or that cannot be read and might say
-    anything; return whether it was removed."""
+def remove_unless(directory: int, name: str, verdict: bytes) -> bool:
+    """Remove a file that does not begin with ``verdict``, or that cannot be read and so might say
+    anything; return whether the file was removed."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -57,9 +57,9 @@ def removed_unless(directory: int, name: str, verdict: bytes) -> bool:
 
 def _replace_in(directory: int, name: str, data: bytes, mode: int) -> None:
     _remove_leftovers(directory, name)
-    # Each process has a name of its own: if two shared one, one would rename the half-written file
-    # of the other. It does not end as `name` does, because a collector of *.prom must not collect
-    # it.
+    # Each process uses a name of its own: with one name for two processes, one could rename the
+    # half-written file of the other. The name does not end as `name` does, because a collector of
+    # *.prom must not read the file.
     temporary = f".{name}.{os.getpid()}.new"
     try:
         _fill(directory, temporary, data, mode)
@@ -82,8 +82,8 @@ def _fill(directory: int, name: str, data: bytes, mode: int) -> None:
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove the temporary files of processes that were killed while they wrote. A process that
-    lives is still writing its own."""
+    """Remove the temporary files of processes that were killed while they wrote. The file of a
+    process that exists is still being written."""
     for entry in os.listdir(directory):
         pid = entry[len(name) + 2 : -4]
         if entry == f".{name}.{pid}.new" and pid.isdecimal() and not _lives(int(pid)):
@@ -91,8 +91,8 @@ def _remove_leftovers(directory: int, name: str) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether another process has this number. We ourselves do not write the file yet: we are about
-    to begin."""
+    """Whether another process has this number. Our own number does not count: we have not begun to
+    write, so that file is a leftover."""
     if pid == os.getpid():
         return False
     try:
@@ -105,7 +105,7 @@ def _lives(pid: int) -> bool:
 
 
 def remove(directory: int, name: str) -> bool:
-    """Remove a file of ours; return whether that was possible."""
+    """Remove a file of ours; return whether that succeeded."""
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:

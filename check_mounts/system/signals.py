@@ -1,7 +1,7 @@
-"""Signals that ask for the end: the handler only notes them, the loop acts.
+"""Signals that ask this process to end: the handler only notes them, the main loop acts.
 
-Import budget: ``os``, ``signal``. The handlers are installed before anything heavy is loaded, so
-that an early signal ends in a verdict as well."""
+Import budget: ``os``, ``signal``. The handlers are installed before any large module is loaded, so
+that an early signal leads to a verdict as well."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 import signal
 from typing import Optional
 
-# They would otherwise end us without a verdict, and supervisors, terminals, timers and limits send
-# them on purpose.
+# Without a handler these would end us without a verdict, and supervisors, terminals, timers and
+# limits send them on purpose.
 _ENDING = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGXCPU, signal.SIGVTALRM,
@@ -18,8 +18,8 @@ _ENDING = (
 
 
 def back_to_default() -> None:
-    """Give a child that has a life of its own the default signals: no handler of its parent, and
-    nothing blocked that the caller had blocked."""
+    """Reset all signals in a child that does other work than its parent: no handler of the parent
+    stays, and no signal is blocked."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -28,7 +28,7 @@ def back_to_default() -> None:
 
 
 def _wakeup_pipe() -> tuple[int, int]:
-    """Make a pipe, (read, write), into which each signal puts a byte from now on."""
+    """Make a pipe, (read, write); each signal writes a byte into it from now on."""
     fds = os.pipe()
     for fd in fds:
         os.set_blocking(fd, False)
@@ -37,18 +37,19 @@ def _wakeup_pipe() -> tuple[int, int]:
 
 
 def drain(fd: int) -> None:
-    """Make a wake-up pipe wait for the next signal. Which ones came is noted elsewhere."""
+    """Empty a wake-up pipe. Which signals came is noted elsewhere."""
     try:
         os.read(fd, 4096)
-    except OSError:  # EAGAIN: nothing there
+    except OSError:  # EAGAIN: it is empty
         pass
 
 
 class Interrupts:
-    """The signals that have asked for the end. ``wake_fd`` becomes readable with each, for a poll.
+    """The signals that have asked this process to end. ``wake_fd`` becomes readable with each
+    signal, so a poll can wait for it.
 
-    Signals that ask for something else are noted beside them, see :meth:`listen` and
-    :meth:`called`."""
+    Signals that ask for something else are noted separately: see :meth:`listen` and
+    :meth:`take_call`."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -58,8 +59,8 @@ class Interrupts:
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
                 signal.signal(number, self._note)
-        # Our caller may have blocked them, or ignore SIGCHLD. In the latter case a pid could be
-        # reused before we have reaped it.
+        # Our caller may have blocked these signals, or set SIGCHLD to be ignored. If SIGCHLD is
+        # ignored, the kernel reaps, and a pid could be reused before we know of its end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
 
@@ -68,9 +69,9 @@ class Interrupts:
         """Both ends of the pipe."""
         return self.wake_fd, self._write_fd
 
-    def part(self) -> None:
-        """Make a pipe of its own in a forked child that goes on with these handlers. With a shared
-        pipe, parent and child would wake each other and take each other's bytes."""
+    def separate(self) -> None:
+        """In a forked child that keeps these handlers: make a new pipe. With a shared pipe, parent
+        and child would wake each other and read each other's bytes."""
         shared = self.fds
         self.wake_fd, self._write_fd = _wakeup_pipe()
         for fd in shared:
@@ -78,7 +79,7 @@ class Interrupts:
 
     @property
     def name(self) -> Optional[str]:
-        """The name of the first signal that has asked for the end."""
+        """The name of the first signal that has asked for the end; None before any has."""
         return self.names[0] if self.names else None
 
     @property
@@ -87,12 +88,12 @@ class Interrupts:
         return len(self.names)
 
     def drain(self) -> None:
-        """Make ``wake_fd`` wait for the next signal."""
+        """Empty the pipe, so that ``wake_fd`` becomes readable with the next signal."""
         drain(self.wake_fd)
 
     def listen(self, *numbers: int) -> None:
-        """Take these signals for calls, not for the end; those that have come already, too. A
-        process that was told to ignore them listens all the same."""
+        """Treat these signals as calls, not as a request to end; also those that have come already.
+        This holds even if the caller has set them to be ignored."""
         self._listening = frozenset(numbers)
         for number in numbers:
             signal.signal(number, self._note)
@@ -102,8 +103,8 @@ class Interrupts:
                 self._calls.add(number)
                 self.names.remove(name)
 
-    def called(self, number: int) -> bool:
-        """Whether a signal that we listen for has come since the last call."""
+    def take_call(self, number: int) -> bool:
+        """Whether a signal that we listen for has come since the last time we asked."""
         if number not in self._calls:
             return False
         self._calls.discard(number)
@@ -116,5 +117,5 @@ class Interrupts:
         self.names.append(signal.Signals(number).name)
 
     def __call__(self) -> Optional[str]:
-        """The name of the first signal that has asked for the end; None where none has."""
+        """The same as :attr:`name`."""
         return self.name

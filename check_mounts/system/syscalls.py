@@ -1,5 +1,5 @@
-"""System calls that Python does not wrap, each under its own name. This is the one place that turns
-their errno into OSError.
+"""System calls that Python does not wrap, each under its own name; their errno becomes an OSError
+here and nowhere else.
 
 Import budget: ``ctypes``, ``fcntl``, ``os``, ``termios``. Every function is a thin wrapper: no
 policy, no path of its own."""
@@ -20,8 +20,8 @@ AT_EMPTY_PATH = 0x1000
 AT_NO_AUTOMOUNT = 0x800
 AT_STATX_FORCE_SYNC = 0x2000
 AT_STATX_DONT_SYNC = 0x4000
-# An empty mask may be answered from the cache even with FORCE_SYNC (statx(2)): always ask for real
-# fields.
+# The kernel may answer an empty mask from its cache even with FORCE_SYNC (statx(2)), so we always
+# ask for real fields.
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
 
@@ -33,7 +33,8 @@ PR_SET_NAME = 15
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
-# openat2(2) came after the numbers of new system calls had been unified; only alpha has an offset.
+# openat2(2) has this number on all architectures but alpha, which has an offset: new system calls
+# have had unified numbers since before openat2.
 _NR_OPENAT2 = 437
 
 MCL_CURRENT = 1
@@ -47,8 +48,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoSuchCall(OSError):
-    """The kernel, the C library or a filter of system calls does not know a call. This says nothing
-    about the file that the call was made for."""
+    """The kernel, the C library or a filter of system calls does not know the call. So the error
+    says nothing about the file."""
 
 
 class Statx(ctypes.Structure):
@@ -93,8 +94,8 @@ _prctl = _function("prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes
 _prctl_text = ctypes.CDLL(None, use_errno=True).prctl  # a handle of its own, so that its argument types are its own
 _prctl_text.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Statx))
-# Called by its number where we know that: glibc turns ENOSYS, even that of a FUSE server, into
-# EINVAL (it then tries fstatat, without FORCE_SYNC).
+# We call statx by its number where we know that: after ENOSYS, even from a FUSE server, glibc tries
+# fstatat, which has no FORCE_SYNC, and returns EINVAL.
 _NR_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}.get(
     os.uname().machine
 )
@@ -129,8 +130,8 @@ def prctl(option: int, value: int) -> None:
 
 
 def set_name(name: bytes) -> None:
-    """Name this process in ps(1) (PR_SET_NAME, at most 15 bytes). Only a filter of system calls
-    refuses that, and it matters little."""
+    """Set the name of this process in ps(1) (PR_SET_NAME, at most 15 bytes). An error is ignored:
+    only a filter of system calls refuses this call, and the name matters little."""
     _prctl_text(PR_SET_NAME, name, 0, 0, 0)
 
 
@@ -140,15 +141,16 @@ def mlockall(flags: int) -> None:
     _checked(_mlockall(flags))
 
 
-# The errors of a call that is not available: the kernel says ENOSYS, the filters of old container
-# runtimes EPERM (libseccomp before 2.4), other filters EACCES, glibc's statx EINVAL (see there).
+# The errors of a call that is not available: ENOSYS from the kernel, EPERM from the filters of old
+# container runtimes (libseccomp before 2.4), EACCES from other filters, EINVAL from glibc's statx
+# (see there).
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL})
 _there: dict[str, bool] = {}
 
 
 def _is_there(name: str, works: Callable[[], object]) -> bool:
-    """Whether a call is available. Each process finds that out once, with a call that must work and
-    that reaches no filesystem."""
+    """Whether a call is available. Each process finds that out once: ``works`` makes the call in a
+    way that must succeed and that reaches no filesystem."""
     if name not in _there:
         try:
             works()
@@ -165,7 +167,8 @@ def _no_such_call() -> NoSuchCall:
 
 
 def statx(fd: int, into: Statx) -> None:
-    """statx(2) on what ``fd`` refers to; the filesystem itself answers, not its attribute cache.
+    """statx(2) on the file that ``fd`` refers to; the filesystem itself answers, not its attribute
+    cache.
 
     Raises OSError; NoSuchCall where statx is not available (Linux before 4.11, or a filter that
     does not know it)."""
@@ -190,8 +193,8 @@ def _raw_statx(fd: int, into: Statx, sync: int = AT_STATX_FORCE_SYNC) -> None:
 
 
 def is_let_in(fd: int) -> bool:
-    """Whether this process may see the attributes of what ``fd`` refers to. The kernel answers
-    without asking the filesystem's server."""
+    """Whether this process may see the attributes of the file that ``fd`` refers to. The kernel
+    answers without asking the filesystem's server."""
     try:
         _raw_statx(fd, Statx(), AT_STATX_DONT_SYNC)
     except OSError:
@@ -200,7 +203,7 @@ def is_let_in(fd: int) -> bool:
 
 
 def has_all_ids() -> bool:
-    """Whether users have the same numbers here as in the initial user namespace
+    """Whether users have the same numbers in this user namespace as in the initial one
     (user_namespaces(7))."""
     try:
         with open("/proc/self/uid_map", "rb") as file:
@@ -219,7 +222,7 @@ def _statx_of_a_pipe() -> None:
 
 
 def fsync(fd: int) -> None:
-    """fsync(2). Raises OSError; NoSuchCall where a filter does not know it."""
+    """fsync(2). Raises OSError; NoSuchCall where a filter does not know fsync."""
     try:
         os.fsync(fd)
     except OSError as error:
@@ -229,7 +232,7 @@ def fsync(fd: int) -> None:
 
 
 def _fsync_of_a_pipe() -> None:
-    """Call fsync(2) where it must fail: a pipe has nothing to write, and answers EINVAL. Raises
+    """Call fsync(2) on a pipe, which must fail with EINVAL, because a pipe cannot be synced. Raises
     OSError for any other error."""
     fds = os.pipe()
     try:
@@ -252,7 +255,7 @@ def capabilities() -> tuple[int, int]:
 
 
 def set_capabilities(effective: int, permitted: int) -> None:
-    """capset(2) for this process; nothing is inheritable. Raises OSError."""
+    """capset(2) for this process; the inheritable set becomes empty. Raises OSError."""
     if _capset is None:
         raise _no_such_call()
     data = (_CapabilityData * 2)()
@@ -263,10 +266,11 @@ def set_capabilities(effective: int, permitted: int) -> None:
 
 
 def read_entries(fd: int) -> None:
-    """Read one batch of a directory's entries, up to 32 KiB, whatever is in it. Raises OSError.
+    """Read one batch of a directory's entries, up to 32 KiB, and ignore what they are. Raises
+    OSError.
 
-    This is one getdents64(2) and nothing else: readdir(3) goes on until it has an entry whose inode
-    is not 0, os.scandir until it has an entry other than ``.`` and ``..``, and both ask for the
+    This is one getdents64(2) and nothing else. readdir(3) goes on until it has an entry whose inode
+    is not 0, and os.scandir until it has an entry other than ``.`` and ``..``. Both ask for the
     attributes first, which may come from a cache."""
     if _getdents64 is not None:
         _checked(_getdents64(fd, ctypes.create_string_buffer(1 << 15), 1 << 15))
@@ -279,8 +283,8 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     """openat2(2) (Linux 5.6): open, and refuse the look-ups that ``resolve`` rules out. Raises
     OSError; NoSuchCall where openat2 is not available.
 
-    EPERM may come from a filter, or from a filesystem on the way. The latter must not make us use a
-    call that follows symbolic links."""
+    EPERM may come from a filter, or from a filesystem that the path crosses. An EPERM of a
+    filesystem must not make us use a call that follows symbolic links."""
     assert _syscall is not None
     how = _OpenHow(flags, 0, resolve)
     try:
@@ -303,7 +307,7 @@ def _openat2_of_nothing() -> None:
 
 
 def close(fd: int) -> None:
-    """close(2). An error is of no use: the descriptor is free even so."""
+    """close(2). Errors are ignored: the kernel has freed the descriptor even then."""
     try:
         os.close(fd)
     except OSError:
@@ -318,11 +322,11 @@ def bytes_waiting(fd: int) -> int:
 def close_from(lowest: int) -> None:
     """Close every descriptor from ``lowest`` up.
 
-    close_range(2) is one call. Without it (Linux before 5.9, glibc before 2.34) we list them,
-    because counting up to a limit of a million descriptors takes longer than the probes. Raises
-    OSError where /proc is not available either."""
+    close_range(2) does that in one call. Without it (Linux before 5.9, glibc before 2.34) we list
+    the descriptors, because trying every number up to a limit of a million takes longer than the
+    probes. Raises OSError where /proc is not available either."""
     if _close_range is not None and _close_range(lowest, 0xFFFFFFFF, 0) == 0:
-        return  # any error comes from a filter: with these arguments the call has none of its own
+        return  # an error means a filter: with these arguments the call itself cannot fail
     for name in os.listdir("/proc/self/fd"):
         if int(name) >= lowest:
             try:

@@ -1,5 +1,5 @@
-"""Paths opened without following a symbolic link, or leaving a mount: a link may lead into one that
-hangs, which the text of the path does not tell.
+"""Opens paths without following a symbolic link or leaving a mount: a link may lead to a mount that
+hangs, and the text of the path does not show that.
 
 Import budget: ``os``, ``stat``; ctypes through syscalls."""
 
@@ -23,61 +23,61 @@ _LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 
 
 def open_without_symlinks(path: bytes, flags: int) -> int:
-    """Open an absolute path that has no symbolic link in it, at its end or on the way. Raises
-    OSError; ELOOP for a link.
+    """Open an absolute path in which no component is a symbolic link. Raises OSError; ELOOP for a
+    link.
 
-    It makes no file: whoever wants one opens its directory like this, and the file with
-    ``dir_fd``, O_NOFOLLOW and a mode.
+    It makes no file. To make one, open its directory like this, and the file with ``dir_fd``,
+    O_NOFOLLOW and a mode.
 
-    A link at the end is itself opened where ``flags`` ask for that (O_PATH with O_NOFOLLOW).
-    Without openat2 (Linux before 5.6, or a filter that does not know it) the path is walked
-    component by component."""
+    If ``flags`` are O_PATH with O_NOFOLLOW, the last component may be a link; then the link itself
+    is opened. Without openat2 (Linux before 5.6, or a filter that does not know it) the path is
+    walked component by component."""
     assert not flags & os.O_CREAT, "openat2 gets no mode here: the file would have none"
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
         return syscalls.openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
     except NoSuchCall:
-        return walked(path, flags)
+        return open_step_by_step(path, flags)
 
 
-def walked(path: bytes, flags: int) -> int:
-    """Open a path as open_without_symlinks does, without openat2: each component is opened in the
-    one before it, without following a link, and then checked."""
+def open_step_by_step(path: bytes, flags: int) -> int:
+    """Do the work of open_without_symlinks without openat2: open each component in the directory
+    before it, without following a link, and then check it."""
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
     directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in above:
-            below = _no_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+            below = _refuse_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
             os.close(directory)
             directory = below
         if path.endswith((b"/", b"/.")):  # the kernel would follow a link there, despite O_NOFOLLOW
             flags = (flags | os.O_DIRECTORY) & ~os.O_NOFOLLOW
-        return _opened_last(directory, last, flags)
+        return _open_last(directory, last, flags)
     finally:
         os.close(directory)
 
 
-def _opened_last(directory: int, name: bytes, flags: int) -> int:
-    """Open the last component. With O_PATH it is looked up only once: a filesystem that hangs must
+def _open_last(directory: int, name: bytes, flags: int) -> int:
+    """Open the last component. With O_PATH this is a single look-up: a filesystem that hangs must
     not be asked twice."""
     if not flags & os.O_PATH:
-        # With O_NOFOLLOW a link is ELOOP (open(2)); with O_DIRECTORY it would be ENOTDIR, so we
-        # look at it before.
-        os.close(_no_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
+        # With O_NOFOLLOW a link gives ELOOP (open(2)), but with O_DIRECTORY as well it gives
+        # ENOTDIR, so we look for a link first.
+        os.close(_refuse_link(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)))
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
     fd = os.open(name, (flags | os.O_NOFOLLOW) & ~os.O_DIRECTORY, dir_fd=directory)
     if not flags & os.O_NOFOLLOW:
-        fd = _no_link(fd)
+        fd = _refuse_link(fd)
     if flags & os.O_DIRECTORY and not stat.S_ISDIR(os.fstat(fd).st_mode):
         os.close(fd)
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     return fd
 
 
-def _no_link(fd: int) -> int:
-    """The descriptor, unless it refers to a symbolic link: then it is closed. Raises OSError
+def _refuse_link(fd: int) -> int:
+    """Return the descriptor; if it refers to a symbolic link, close it and raise OSError
     (ELOOP)."""
     if stat.S_ISLNK(os.fstat(fd).st_mode):
         os.close(fd)
@@ -89,8 +89,9 @@ def open_in_mount(directory: int, name: bytes, flags: int) -> int:
     """Open a name in an open directory, with O_NOFOLLOW, if it is on the same mount. Raises
     OSError; EXDEV for a name on another mount.
 
-    openat2 does not touch the other mount. Without it (see :func:`open_without_symlinks`) we notice
-    only after we have opened that mount, which with O_PATH asks nothing of most filesystems."""
+    openat2 does not touch the other mount. Without openat2 (see :func:`open_without_symlinks`) we
+    notice the other mount only after we have opened it; with O_PATH, an open asks most filesystems
+    nothing."""
     try:
         return syscalls.openat2(directory, name, flags | os.O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
     except OSError as error:
@@ -104,8 +105,8 @@ def open_in_mount(directory: int, name: bytes, flags: int) -> int:
 
 
 def mount_id(fd: int) -> Optional[int]:
-    """The ID of the mount that a descriptor is on, from procfs, which asks no filesystem; None
-    where procfs does not say."""
+    """The ID of the mount that a descriptor is on; None where procfs does not say. procfs asks no
+    other filesystem for that."""
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file if b":" in line)
