@@ -96,7 +96,7 @@ def _check_unless_caught(
 
     run = caught.Run(arguments, noted, watched_by)
     try:
-        earlier = run.caught_before()
+        earlier = run.find_caught()
         if earlier is None:
             return check(arguments, noted)
         output, state = earlier.report()
@@ -147,7 +147,7 @@ def _serve(arguments: "list[str]", foreground: bool) -> int:
 
         return run.rehearse(arguments)
 
-    answers = starting.rehearsed(rehearse, arguments, interrupts, foreground)
+    answers = starting.rehearse(rehearse, arguments, interrupts, foreground)
     if answers is None:
         return 3
     _add_site_packages()

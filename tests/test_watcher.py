@@ -667,13 +667,13 @@ def test_whose_entries_are_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     start = own._name.split(".")[4]
     for name in ("caught.x", f"{prefix}x.y.z", f"{prefix}1.2", f"{prefix}999999999.1.999999999.1"):
         (tmp_path / "d" / name).touch()
-    assert own.caught_before() is None
+    assert own.find_caught() is None
     assert f"{prefix}999999999.1.999999999.1" not in os.listdir(tmp_path / "d")
     (tmp_path / "d" / f"{prefix}{os.getpid()}.{start}.999999999.1").write_bytes(b"damaged")
-    earlier = own.caught_before()
+    earlier = own.find_caught()
     assert earlier is not None and earlier.what == b"stuck starting (pid %d)" % os.getpid()
     assert earlier.report() == (b"MOUNTS UNKNOWN - %b, nothing was checked\n" % earlier.what, 3)
-    assert caught.Run(["b"], notes.Notes(notes.create()), os.getpid()).caught_before() is None
+    assert caught.Run(["b"], notes.Notes(notes.create()), os.getpid()).find_caught() is None
     own.leave()
 
 

@@ -1,1 +1,1 @@
-"""What watches a run from outside, and what it leaves for the next one."""
+"""Watching a run from outside, and the notes that a run leaves for its watcher and later runs."""

@@ -1,8 +1,8 @@
-"""Where the traceback of a defect goes: nowhere, unless ``--debug`` asks for it. The verdict is the
-same either way.
+"""The traceback of a defect is written only if ``--debug`` asks for it; the verdict is the same
+with and without it.
 
-Import budget: ``os``. A boundary that turns an exception into words calls :func:`say` with it. A
-traceback has no lines of source: Python would read them from the files of the program, which may
+Import budget: ``os``. A boundary that turns an exception into words calls :func:`say` with it. The
+traceback has no lines of source code: Python would read them from the program's files, which may
 lie on a mount that hangs by then."""
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _through = _Through()
 
 
 def say_to(write: "Callable[[str], object]") -> None:
-    """Write the traceback of each defect with this from now on, in lines."""
+    """Write the traceback of each defect with ``write`` from now on; it gets whole lines."""
     _through.write = write
 
 
 def to_stderr(lines: str) -> None:
-    """Write to stderr. A terminal acts on nothing but the ends of lines."""
+    """Write to stderr. The only control character that reaches a terminal is the newline."""
     safe = "".join(character if character.isprintable() or character == "\n" else "?" for character in lines)
     os.write(2, safe.encode("ascii", "backslashreplace"))
 
 
 def say(error: BaseException) -> None:
-    """Write where an exception comes from, if ``--debug`` asks for that. Raises nothing: the last
-    boundaries call this, where memory may be lacking."""
+    """Write where an exception comes from, if ``--debug`` asks for that. Never raises: the
+    outermost boundaries call this, perhaps when no memory is left."""
     if _through.write is None:
         return
     try:
@@ -46,14 +46,14 @@ def say(error: BaseException) -> None:
 
 
 def place(error: BaseException) -> str:
-    """Where an exception was raised: ``survey.py:123``; empty where that is not known."""
+    """The place where an exception was raised: ``survey.py:123``; empty if that is not known."""
     frames = _frames(error.__traceback__)
     return f"{os.path.basename(frames[-1].tb_frame.f_code.co_filename)}:{frames[-1].tb_lineno}" if frames else ""
 
 
 def traceback(error: BaseException) -> "list[str]":
-    """The lines of a traceback, in Python's form; the traceback of the exception's cause comes
-    first."""
+    """The lines of a traceback as Python writes them, but without source code; the traceback of the
+    exception's cause comes first."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return [
         *(traceback(before) if before is not None else ()),

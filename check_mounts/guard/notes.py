@@ -1,12 +1,12 @@
-"""Notes that a run leaves for its watcher: the step it is about to take, by when it means to be
-done, what it has checked and what has failed.
+"""The notes that a run leaves for its watcher: its current step, when it will be done, how many
+mounts it has checked, and which have failed.
 
-Import budget: ``os``, ``time``. The notes are in a file without a name in memory (memfd_create(2)),
-which both processes have open. As soon as the run has an entry among the runs (caught), they are
-also in the file of that entry. One process writes, and it may be stuck or killed between any two
-instructions. So there are two places for a record, a new one goes to the place that does not count,
-and the byte that says which one counts is written last. The lines of failures are written before
-the record that says where they end."""
+Import budget: ``os``, ``time``. The notes are in a nameless file in memory (memfd_create(2)), which
+both processes have open. Once the run has an entry (see caught), the notes are also in the file of
+that entry. Only the run writes, and it may be stuck or killed between any two instructions. So the
+file has two places for a record. A new record goes to the place that is not valid, and the byte
+that says which place is valid is written last. The lines of failures are written before the record
+that says where they end."""
 
 import os
 import time
@@ -26,7 +26,7 @@ _NAMED = 3
 
 
 def create(more: int = 0) -> int:
-    """Make a file in memory for notes, with room for ``more`` bytes behind them. Raises OSError."""
+    """Make a file in memory for notes, with room for ``more`` bytes after them. Raises OSError."""
     fd = os.memfd_create("check_mounts", os.MFD_CLOEXEC)
     try:
         os.ftruncate(fd, SIZE + more)
@@ -37,7 +37,7 @@ def create(more: int = 0) -> int:
 
 
 class Notes:
-    """Notes being written; without a descriptor they go nowhere, as in the daemon."""
+    """Writes notes; without a descriptor, as in the daemon, it writes nothing."""
 
     def __init__(self, *fds: int) -> None:
         self._fds = list(fds)
@@ -55,32 +55,31 @@ class Notes:
         self._fds.append(fd)
 
     def leave(self, fd: int) -> None:
-        """Write the notes to this file no longer."""
+        """No longer write the notes to this file."""
         if fd in self._fds:
             self._fds.remove(fd)
 
     def step(self, words: str) -> None:
-        """Note the step about to be taken: ``reading /etc/fstab``, one line that is fit for
-        output."""
+        """Note the next step: ``reading /etc/fstab``, one line that is fit for output."""
         self._step, self._since = words, int(time.clock_gettime(time.CLOCK_BOOTTIME))
         self._publish()
 
     def until(self, when: float) -> None:
-        """Note by when the run means to be done (CLOCK_MONOTONIC)."""
+        """Note when the run will be done at the latest (CLOCK_MONOTONIC)."""
         self._until = int(when * 1e9)
         self._publish()
 
     def told(self, state: int) -> None:
-        """Note the state of the verdict, which is out."""
+        """Note that the verdict is out, and its state."""
         self._told = state
         self._publish()
 
     def selected(self, count: int) -> None:
-        """Note how many mounts are to be checked."""
+        """Note how many mounts the run will check."""
         self._write(count.to_bytes(4, "little"), _COUNTS)
 
     def checked(self, count: int) -> None:
-        """Note how many mounts have been checked, whatever was found."""
+        """Note how many mounts have been checked, with any result."""
         self._write(count.to_bytes(4, "little"), _COUNTS + 4)
 
     def failed(self, state: int, line: str) -> None:
@@ -112,19 +111,20 @@ class Notes:
         self._write(bytes([self._which]), 0)
 
     def _write(self, data: bytes, offset: int) -> None:
-        # In a worker, which is forked from the run, the descriptor is another file's.
+        # In a worker, which is forked from the run, the number of the descriptor belongs to another
+        # file.
         for fd in self._fds if os.getpid() == self._pid else ():
             try:
                 os.pwrite(fd, data, offset)
-            except OSError:  # no memory: the last note stands
+            except OSError:  # no memory: the last note stays
                 pass
 
 
 class Noted:
-    """Notes that were read. ``since`` (whole seconds on CLOCK_BOOTTIME) is when the step began;
-    ``until`` is in seconds on CLOCK_MONOTONIC, 0 where it was not noted; ``told`` is the state of
-    the verdict, -1 before it is out. ``failed`` has the number of failures of each state, ``lines``
-    the failures that had room: (state, words)."""
+    """Notes as read. ``since``: when the step began (whole seconds on CLOCK_BOOTTIME). ``until``:
+    when the run will be done (seconds on CLOCK_MONOTONIC), 0 before that is noted. ``told``: the
+    state of the verdict, -1 before it is out. ``failed``: the number of failures of each state.
+    ``lines``: the failures that had room, as (state, words)."""
 
     def __init__(self, fd: int) -> None:
         """Raises OSError; ValueError where a file does not hold notes."""
@@ -150,11 +150,11 @@ class Noted:
 
 
 def report(noted: Noted, what: bytes, cut_short: bool = False) -> "tuple[bytes, int]":
-    """The verdict on a run that did not come to its end, and its state: ``what`` happened to the
-    run, and all that it had noted.
+    """The output about a run that did not finish, and its state. ``what`` says what happened to the
+    run; its notes follow.
 
-    Not everything was checked, so the state is at least UNKNOWN. It is CRITICAL where a failure
-    is, unless a signal has cut the run short: that is UNKNOWN."""
+    Not everything was checked, so the state is UNKNOWN; it is CRITICAL if a noted failure is
+    CRITICAL and no signal has cut the run short."""
     state = _CRITICAL if noted.failed[_CRITICAL] and not cut_short else _UNKNOWN
     parts = [what, _progress(noted)]
     bad = sorted(noted.lines, key=lambda line: line[0] != _CRITICAL)

@@ -1,5 +1,5 @@
-"""The start of the daemon, rehearsed in another process. Where something that hangs catches that
-process, the daemon reports it and does not start.
+"""The start of the daemon is rehearsed in another process; if something hangs there, the daemon
+reports that and does not start.
 
 Import budget: that of trial, logs and notify. Nothing else of the program is loaded yet."""
 
@@ -15,25 +15,26 @@ from check_mounts.guard.trial import Trial
 from check_mounts.system import logs, notify
 from check_mounts.system.signals import Interrupts
 
-# How long the rehearsal may stand still, in seconds, and how long it may take in all: less than
-# systemd waits for a start (90 s).
+# How long the rehearsal may make no progress, and how long it may take in all, in seconds: less
+# than systemd waits for a start (90 s).
 _STILL, _LONGEST = 3.0, 60.0
-# These signals do not ask for the end once the daemon runs.
+# These signals do not ask a running daemon to end.
 _CALLS = frozenset(("SIGHUP", "SIGUSR1"))
 
 
-def rehearsed(
-    rehearse: Callable[[], bytes], arguments: Sequence[str], interrupts: Interrupts, foreground: bool
+def rehearse(
+    action: Callable[[], bytes], arguments: Sequence[str], interrupts: Interrupts, foreground: bool
 ) -> Optional[bytes]:
-    """The rehearsal's result, from a process that may hang; None where the daemon must not start,
-    which has been reported then. Empty where no process is available, or the rehearsal failed: the
-    start itself says what is wrong."""
+    """Run ``action``, the rehearsal, in a process that may hang; return its result.
+
+    None means that the daemon must not start; the reason has been reported. The result is empty if
+    no process can be forked or the rehearsal failed: then the start itself says what is wrong."""
 
     def called_off() -> bool:
         return bool(set(interrupts.names) - _CALLS)
 
     try:
-        trial = Trial(rehearse, arguments)
+        trial = Trial(action, arguments)
     except OSError:
         return b""
     trial.wait(_STILL, _LONGEST, called_off)
@@ -49,7 +50,7 @@ def rehearsed(
 
 
 def _refuse(words: str, foreground: bool) -> None:
-    """Report it on stdout, in the log and to systemd."""
+    """Report on stdout, in the log and to systemd why the daemon does not start."""
     try:
         os.write(1, f"MOUNTS UNKNOWN - {words}\n".encode("utf-8", "surrogateescape"))
     except OSError:

@@ -1,8 +1,9 @@
-"""A process that does for the daemon what may hang, and that can be given up. The daemon has no
-watcher: systemd knows it by its pid.
+"""A process that does work for the daemon that may hang, and that the daemon can give up.
 
-Import budget: that of forked, caught and watcher. It is also used before the rest of the program or
-other libraries are loaded."""
+The daemon has no watcher, because systemd knows the daemon by its pid.
+
+Import budget: that of forked, caught and watcher. This module is also used before the rest of the
+program or other libraries are loaded."""
 
 from __future__ import annotations
 
@@ -16,35 +17,36 @@ from check_mounts.clocks import after, monotonic
 from check_mounts.guard import caught, notes, watcher
 from check_mounts.system import forked, processes, reading
 
-# How often we look for what no event tells: that a process stands still, or that it has ended.
+# How often we look whether the process makes progress, in seconds: no event tells us that.
 _MOMENT = 0.05
-# How long a process that was killed may take to end.
+# How long a process that was killed may take to end, in seconds.
 _TO_END = 0.05
 _NOTES_FD, _ANSWER_FD = 3, 4
-# The longest answer: all recorded answers, and what holds them together.
+# The longest answer: all recorded answers, and the bytes around them.
 _LONGEST = reading.MOST + 4096
-# This many bytes say how long an answer is. Fewer come from a process that was killed.
+# The length of an answer is sent in this many bytes. Fewer come from a process that was killed.
 _LENGTH = 8
-# The first byte of an answer: the action's result follows, or why an earlier start is stuck.
+# The first byte of an answer says whether the action's result follows, or where an earlier start is
+# stuck.
 _GIVEN, _CAUGHT = b"=", b"!"
 
 
 class Trial:
-    """``action`` in a process of its own. With ``arguments`` the process has an entry among the
-    runs that were started with them, and does nothing where an earlier one is stuck.
+    """Runs ``action`` in a process of its own. With ``arguments``, the process makes an entry for
+    later runs (see caught), and does nothing if an earlier run with these arguments is stuck.
 
-    The process puts its answer into memory, behind its notes (memfd_create(2)), and then says how
-    long the answer is. So the process never waits for its parent, and the parent takes nothing
-    before all of the answer is there, and nothing longer than the longest answer.
+    The process writes its answer into memory, after its notes (memfd_create(2)), and then sends the
+    length of the answer through a pipe. So the process never waits for its parent, and the parent
+    reads only a complete answer, and never one longer than the longest.
 
-    The memory is not sealed (F_ADD_SEALS in fcntl(2)). It has no name; only this process, which is
-    our own code, has it open, and writes nothing after the length; and the parent does not map the
-    memory, but copies the answer before it looks at it.
+    The memory need not be sealed (F_ADD_SEALS in fcntl(2)). It has no name. Only the process and
+    its parent have it open; the process runs our own code, and writes nothing after it has sent the
+    length. The parent does not map the memory, but copies the answer before it looks at it.
 
-    After :meth:`wait`, ``answer`` is the action's result, None where the action did not come to its
-    end. Then ``words`` say what happened, ``is_stuck`` whether the process hung or an earlier one
-    does, and ``left`` has the process if it has not ended although it was killed. Raises OSError
-    where no process is available."""
+    After :meth:`wait`, ``answer`` is the action's result, None if the action did not finish. Then
+    ``words`` say what happened, and ``is_stuck`` whether this process or an earlier one hangs.
+    ``left`` has the process if it still exists although it was killed. Raises OSError where no
+    process can be forked."""
 
     def __init__(self, action: Callable[[], bytes], arguments: Optional[Sequence[str]] = None) -> None:
         self.answer: Optional[bytes] = None
@@ -72,8 +74,8 @@ class Trial:
     def wait(
         self, still: float, longest: float, interrupted: Callable[[], bool], feed: Callable[[], None] = lambda: None
     ) -> Trial:
-        """Wait until the process has ended, has stood still for ``still`` seconds, or has taken
-        ``longest`` seconds. ``feed`` is called now and then."""
+        """Wait until the process has ended, has made no progress for ``still`` seconds, or has
+        taken ``longest`` seconds. ``feed`` is called again and again meanwhile."""
         poll = select.poll()
         poll.register(self._answer_fd, select.POLLIN)
         begun = monotonic()
@@ -89,7 +91,7 @@ class Trial:
         return self
 
     def _read(self) -> bool:
-        """Read what has come; return whether more may come."""
+        """Read the bytes that have come; return whether more may come."""
         try:
             data = os.read(self._answer_fd, _LENGTH)
         except BlockingIOError:
@@ -97,8 +99,8 @@ class Trial:
         self._data += data
         return bool(data)
 
-    def _given(self) -> Optional[bytes]:
-        """The whole answer; None where the process did not come to its end."""
+    def _read_answer(self) -> Optional[bytes]:
+        """Read the whole answer; return None if the process did not finish."""
         length = int.from_bytes(self._data, "little") if len(self._data) == _LENGTH else 0
         if not 0 < length <= _LONGEST:
             return None
@@ -106,7 +108,7 @@ class Trial:
         return answer if len(answer) == length else None
 
     def _end(self, is_stuck: bool) -> None:
-        answer = self._given()
+        answer = self._read_answer()
         if answer is None:
             self.is_stuck = is_stuck
             how = "stuck" if is_stuck else "ended while"
@@ -126,14 +128,14 @@ class Trial:
             time.sleep(0.001)
 
     def _serve(self, end: int, devnull: int) -> NoReturn:
-        """Do the work, in the process. Whatever happens, it never returns into its parent's
-        code."""
+        """In the process: do the work. This never returns into the parent's code, not even after an
+        exception."""
         try:
-            # With our groups: it may read what we may read.
+            # With our groups, so that it may read what we may read.
             forked.settle(self._memory, end, devnull, self._parent, tuple(os.getgroups()))
             noted = notes.Notes(_NOTES_FD)
             reading.say_to(noted.step)
-            data = self._entered(noted)
+            data = self._act(noted)
             if len(data) <= _LONGEST:
                 at, rest = notes.SIZE, memoryview(data)
                 while rest:
@@ -143,13 +145,13 @@ class Trial:
         finally:
             os._exit(0)
 
-    def _entered(self, noted: notes.Notes) -> bytes:
+    def _act(self, noted: notes.Notes) -> bytes:
         if self._arguments is None:
             return _GIVEN + self._action()
         noted.step("looking for earlier starts")
         run = caught.Run(self._arguments, noted, self._parent)
         try:
-            earlier = run.caught_before()
+            earlier = run.find_caught()
             if earlier is not None:
                 return _CAUGHT + earlier.what
             return _GIVEN + self._action()

@@ -1,11 +1,13 @@
-"""The process that the caller waits for. It forks before anything else, and touches nothing that
-could block: only pipes, the clock, its output, and the notes of its child, which are in memory. The
-child does all the rest. Where something that hangs catches the child, the watcher says what the
-child is caught in and what it had noted until then, and leaves it behind.
+"""The process that the caller waits for; it touches nothing that could block, and leaves behind a
+child that hangs.
+
+The watcher forks before anything else. It uses only pipes, the clock, its output, and the notes of
+its child, which are in memory. The child does all the rest. If the child hangs, the watcher prints
+where the child hangs and what the child had noted until then, and ends without it.
 
 Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter
-(signal is not, and imports enum); notes. That is why a few helpers of signals and processes stand
-here again."""
+(signal is not, and imports enum); notes. To keep to that, a few helpers of signals and processes
+are repeated here."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -19,40 +21,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Optional
 
-# The longest that a run takes with default options, in seconds. It holds until the child says
-# otherwise.
+# How long a run takes at most with default options, in seconds. This holds until the child notes
+# another time.
 _DEADLINE = 9.0
-# How much later than it said the child may be done, and how much later still where it is not stuck
-# but at work.
+# How much later than noted the child may be done, in seconds, and how much later still if it is not
+# stuck but computes.
 _BEYOND, _BUSY = 0.5, 1.5
 # The same after a signal that asks for the end.
 _AFTER_SIGNAL = 0.5
-# How long the reader of our output may keep us in all, once we wait for nothing else.
+# How long we wait for the reader of our output in all, in seconds, once we wait for nothing else.
 _PATIENCE = 4.0
-# The longest wait; how much longer one takes only where this host was stopped, and the child with
-# it; and how long the child has then to catch up.
+# In seconds: the longest wait; if a wait takes _LATE longer than it should, the whole host was
+# stopped, the child as well; then the child has _CATCH_UP to go on.
 _SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
-# How long to sleep where poll(2) fails.
+# How long to sleep if poll(2) fails, in seconds.
 _MOMENT = 0.01
 _UNKNOWN = 3
-# The notes in the child. The descriptors above it are not the child's, and it must close them.
+# The descriptor of the notes in the child. Those above it are the watcher's: the child must close
+# them.
 MEMORY_FD = 3
-_PIPE_BUF = 4096  # what a pipe takes as a whole, in limits.h
-# Those of signals.Interrupts.
+_PIPE_BUF = 4096  # bytes that a pipe takes as a whole (limits.h)
+# The same as in signals.Interrupts.
 ENDING = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGXCPU, signal.SIGVTALRM,
 )  # fmt: skip
-# And the one that a terminal sends for ^Z.
+# SIGTSTP is what a terminal sends for ^Z.
 _HANDLED = (*ENDING, signal.SIGTSTP, signal.SIGCHLD)
 
 
 def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
-    """Have a child do ``work``, which gets its notes and the pid of its watcher; return the exit
+    """Have a child do ``work``, which gets the notes and the pid of the watcher; return the exit
     code.
 
-    ``submits``: say on stderr where nothing is submitted. Raises OSError where no child can be
-    started."""
+    ``submits``: the run should submit results, so say on stderr if it does not. Raises OSError if
+    no child can be forked."""
     made: list[int] = []
     try:
         memory = notes.create()
@@ -78,17 +81,18 @@ def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
 def _be_the_child(
     work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int
 ) -> "NoReturn":
-    """Do the work and end. Never returns into the watcher's code."""
+    """In the child: do the work and exit. Never returns into the watcher's code."""
     code = _UNKNOWN
     try:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        # The watcher passes on, once, what a terminal or a supervisor sends to all of the group.
+        # A group of its own, because a terminal or a supervisor sends a signal to the whole group,
+        # and the watcher passes it on: it must come only once.
         try:
             os.setpgid(0, 0)
-        except OSError:  # only a filter refuses it: then a signal comes twice
+        except OSError:  # only a filter of system calls refuses it: then a signal comes twice
             pass
-        # With a group of its own it is in the background, where a terminal could stop it for
-        # writing.
+        # In its own group the child is in the background, where a terminal could stop it when it
+        # writes.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         for fd, pipe in ((1, out), (2, err)):
             if not os.isatty(fd):
@@ -109,13 +113,13 @@ def _note(number: int, _frame: object) -> None:
 
 
 def _listen(wake: int) -> None:
-    """Note signals from now on. The signals for the child stay blocked: in the child until it has
+    """Note signals from now on. The signals in ENDING stay blocked: in the child until it has
     handlers of its own, in the watcher until it has a child to pass them on to."""
     os.set_blocking(wake, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in _HANDLED:
-        # nohup(1) asks for SIGHUP to be ignored.
+        # nohup(1) sets SIGHUP to be ignored.
         if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
 
@@ -137,7 +141,7 @@ class _Stream:
         self.is_open, self.is_read = True, True
 
     def read(self) -> None:
-        """Read all that has come."""
+        """Read all data that has come."""
         try:
             while self.is_open:
                 data = os.read(self.source, 1 << 16)
@@ -151,31 +155,32 @@ class _Stream:
             self.waiting += data
 
     def write(self) -> None:
-        """Write as much as a pipe takes without blocking, once poll says that it takes any."""
+        """Write as much as a pipe takes without blocking. Call this once poll says that there is
+        room."""
         try:
             count = os.write(self.target, self.waiting[:_PIPE_BUF])
         except BlockingIOError:
             return
-        except OSError:  # EPIPE, ENOSPC, EBADF: nobody reads it; the exit code still says it
+        except OSError:  # EPIPE, ENOSPC, EBADF: nobody reads this; the exit code still tells the state
             self.waiting, self.is_read = b"", False
             return
         self.waiting, self.passed = self.waiting[count:], self.passed + count
 
 
 class _Activity:
-    """Whether the child computes: whether it has run on a processor between two looks. ``due`` is
-    the time of the next look."""
+    """Tells whether the child computes, that is, whether it has run on a processor between two
+    looks. ``due``: the time of the next look."""
 
     def __init__(self, pid: int) -> None:
         self._pid, self._ran = pid, -1.0
         self.computes, self.due = False, 0.0
 
     def forget(self) -> None:
-        """Begin again with the next look."""
+        """Begin again: the next look is the first."""
         self._ran = -1.0
 
     def look(self) -> bool:
-        """Look at the processor time; return whether an earlier look gives it a meaning."""
+        """Look at the processor time; return whether there is an earlier look to compare with."""
         before, self._ran, self.due = self._ran, processor_time(self._pid), time.monotonic() + _LATE
         self.computes = self._ran > before
         return before >= 0
@@ -186,7 +191,7 @@ class _Watcher:
         self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
         os.set_blocking(wake, False)
         try:
-            os.chdir("/")  # not to keep the filesystem of the caller's directory busy
+            os.chdir("/")  # so that the filesystem of the caller's directory can be unmounted
         except OSError:
             pass
         self._out, self._err = _Stream(out, 1), _Stream(err, 2)
@@ -200,20 +205,20 @@ class _Watcher:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD))
 
     def run(self) -> int:
-        """Wait until the child has ended, or its time is up; return the exit code."""
+        """Wait until the child has ended or its time is up; return the exit code."""
         while True:
             self._wait(min(_SLICE, max(0.0, self._due() - time.monotonic())))
-            status = self._reaped()
+            status = self._reap()
             if status is not None:
-                state = self._ended(status)
+                state = self._report_end(status)
                 break
             if self._is_caught():
-                state = self._caught()
+                state = self._leave_behind()
                 break
         self._flush()
         return state
 
-    def _noted(self) -> notes.Noted:
+    def _read_notes(self) -> notes.Noted:
         try:
             return notes.Noted(self._memory)
         except (OSError, ValueError):  # no memory
@@ -223,7 +228,7 @@ class _Watcher:
 
     def _limit(self) -> float:
         """When the child must be done."""
-        limit = (self._noted().until or self._begun + _DEADLINE) + _BEYOND
+        limit = (self._read_notes().until or self._begun + _DEADLINE) + _BEYOND
         if self._signal is not None:
             limit = min(limit, self._signalled + _AFTER_SIGNAL)
         return max(limit, self._grace)
@@ -269,7 +274,7 @@ class _Watcher:
                 self._send(number)
 
     def _stop(self) -> None:
-        """Stop the child and ourselves (^Z). Both go on together."""
+        """Stop the child and ourselves (^Z). Both continue together."""
         self._send(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self._send(signal.SIGCONT)
@@ -283,17 +288,18 @@ class _Watcher:
         except OSError:
             pass
 
-    def _reaped(self) -> "Optional[int]":
+    def _reap(self) -> "Optional[int]":
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:  # our caller has SIGCHLD ignored
+        except ChildProcessError:  # our caller has set SIGCHLD to be ignored, so the kernel reaps
             pid, status = self._pid, _UNKNOWN << 8
         self._is_there = not pid
         return status if pid else None
 
     def _is_caught(self) -> bool:
-        """Whether the child's time is up. A child that computes is not stuck, for this host has
-        other things to do, too: so we look at its processor time once before."""
+        """Whether the child's time is up. On a busy host a child may be late without being stuck,
+        so we compare its processor time with that of an earlier look: a child that computes gets
+        more time."""
         now, limit = time.monotonic(), self._limit()
         if now < limit - _LATE:
             self._activity.forget()
@@ -305,28 +311,28 @@ class _Watcher:
 
     # -- the end
 
-    def _ended(self, status: int) -> int:
+    def _report_end(self, status: int) -> int:
         for stream in (self._out, self._err):
             stream.read()
-        noted = self._noted()
+        noted = self._read_notes()
         code, number = status >> 8, status & 0x7F
         if not number and noted.told == code:
             return code
         how = f"the check was ended by {_name(number)} while" if number else "the check ended without a verdict while"
         return self._say(noted, how, cut_short=True)
 
-    def _caught(self) -> int:
+    def _leave_behind(self) -> int:
         self._send(signal.SIGKILL)
         for stream in (self._out, self._err):
             stream.read()
         how = "still" if self._activity.computes else "stuck"
         if self._signal is None:
-            return self._say(self._noted(), how, cut_short=False)
-        return self._say(self._noted(), f"interrupted by {_name(self._signal)}, {how}", cut_short=True)
+            return self._say(self._read_notes(), how, cut_short=False)
+        return self._say(self._read_notes(), f"interrupted by {_name(self._signal)}, {how}", cut_short=True)
 
     def _say(self, noted: notes.Noted, how: str, cut_short: bool) -> int:
         what = notes.words(how, noted.step, self._pid)
-        if noted.told >= 0 or self._out.passed or self._out.waiting:  # a verdict is out, which is enough
+        if noted.told >= 0 or self._out.passed or self._out.waiting:  # one verdict is out, and is enough
             self._err.add(b"check_mounts: %b\n" % what)
             return noted.told if noted.told >= 0 else _UNKNOWN
         output, state = notes.report(noted, what, cut_short)
@@ -336,8 +342,9 @@ class _Watcher:
         return state
 
     def _flush(self) -> None:
-        """Hand the rest over. A reader that does not read must not keep us for ever. A signal that
-        comes now ends this, but the first piece, which has the verdict, still gets its chance."""
+        """Write the rest of the output. A reader that does not read must not hold us for ever. A
+        signal that comes now ends the writing. But the first piece, which has the verdict, is tried
+        once even then."""
         until, known = time.monotonic() + _PATIENCE, self._signals
         while self._out.waiting or self._err.waiting:
             left = until - time.monotonic()
@@ -347,8 +354,8 @@ class _Watcher:
 
 
 def processor_time(pid: int) -> float:
-    """How many seconds a child has run on a processor, which it does not while it waits for a file;
-    0 where that is not known, or the child has been reaped."""
+    """How many seconds a child has run on a processor; waiting for a file does not count. 0 if that
+    is not known, or the child has been reaped."""
     try:
         return time.clock_gettime(~pid << 3 | 2)  # the clock of another process (clock_getcpuclockid(3))
     except OSError:
