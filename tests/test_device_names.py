@@ -82,9 +82,9 @@ def test_nothing_that_is_mounted_below_is_entered(tmp_path: Path, fuse: Fuse, mo
     (mounts.base / "dev/there").touch()
     fuse.command("hang", "dev/m")
     devices = Devices(str(point.parent))
-    assert devices.resolved(b"/dev/here") == b"/dev/there"
+    assert devices.resolve(b"/dev/here") == b"/dev/there"
     for name in (b"/dev/m", b"/dev/m/x", b"/dev/link", b"/dev/m/../m/x"):
-        assert devices.resolved(name) is None, name
+        assert devices.resolve(name) is None, name
         assert devices.number(name) is None, name
         assert not devices.is_named_in(name, b"/dev/there", (8, 1)), name
     assert devices.is_named_in(b"/dev", b"/dev/there", (0, 0))

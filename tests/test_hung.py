@@ -428,9 +428,9 @@ def test_what_is_excluded_is_not_walked_through(mounts: Mounts, fuse: Fuse, plug
     fuse.command("die", "dead")
     result = plugin("-t", "0.5", "-v", "-x", str(dead))
     assert (result.code, result.count("blocked")) == (0, 2)
-    assert result.line(user / "sub").endswith(f"blocked: below {user}, which is left alone (FUSE mount of uid 1000)")
+    assert result.line(user / "sub").endswith(f"blocked: below {user}, which is not checked (FUSE mount of uid 1000)")
     assert result.line(dead / "sub").endswith(
-        f"blocked: below {dead}, which is left alone (its mount point is excluded)"
+        f"blocked: below {dead}, which is not checked (its mount point is excluded)"
     )
     remaining(0)
     assert f" {dead}/sub " in Path("/proc/self/mountinfo").read_text()

@@ -199,7 +199,7 @@ def test_a_read_that_fails_is_unknown(fuse: Fuse, mounts: Mounts, plugin: Plugin
     result = plugin("--expect", f"{cloud}/x", "-v")
     assert result.code == 3
     assert (
-        f"{cloud}/x not probed: a link on the way cannot be read: Input/output error (EIO) (--expect)"
+        f"{cloud}/x not probed: a link on its path cannot be read: Input/output error (EIO) (--expect)"
         in result.stdout.decode()
     )
     assert plugin(f"{cloud}/x", below=False).code == 3
@@ -223,7 +223,10 @@ def test_what_is_left_alone_is_not_entered(fuse: Fuse, mounts: Mounts, plugin: P
     mounts.tmpfs("data")
     for words in ([], ["-X", "fuse*", "--user-mounts"]):
         result = plugin("--expect", f"{cloud}/x", *words, "-v")
-        assert (result.code, f"{cloud}/x not probed: below {cloud}, which is left alone" in result.stdout.decode()) == (
+        assert (
+            result.code,
+            f"{cloud}/x not probed: below {cloud}, which is not checked" in result.stdout.decode(),
+        ) == (
             3,
             True,
         )

@@ -214,7 +214,7 @@ def _left_where_one_question_hangs() -> Sequence[int]:
         dies,
         lambda enter: (None, ""),
     ]
-    answers, left = lookups.asked(questions, there, _memory(), _patience())
+    answers, left = lookups.ask_all(questions, there, _memory(), _patience())
     assert answers == [1, Unanswered(there.at[b"/hung"]), b"x" * 9000, Unanswered(None), (None, "")]
     assert there.closed == {2}
     return list(left)
@@ -225,7 +225,7 @@ def test_who_answers_is_not_given_up_though_all_takes_long() -> None:
         time.sleep(0.1)
         return True
 
-    answers, _ = lookups.asked([slow] * 20, ground(), _memory(), _patience(0.6))
+    answers, _ = lookups.ask_all([slow] * 20, ground(), _memory(), _patience(0.6))
     assert answers == [True] * 20
 
 
@@ -235,16 +235,16 @@ def test_the_end_comes_for_all() -> None:
         return None
 
     began = time.monotonic()
-    answers, _ = lookups.asked([hangs] * 20, ground(), _memory(), _patience(0.2, 1.0))
+    answers, _ = lookups.ask_all([hangs] * 20, ground(), _memory(), _patience(0.2, 1.0))
     assert answers == [Unanswered(None)] * 20
     assert time.monotonic() - began < 10
-    assert lookups.understood(b"/a", answers[0], ground()).why == "no time was left for it"
+    assert lookups.understood(b"/a", answers[0], ground()).why == "no time was left to read it"
 
 
 def test_thousands_of_names_are_one_request(tmp_path: Path) -> None:
     there = Ground([mount(1, "/")], {1})
     asked = [lookups.leading(f"/no-such-directory/{number}".encode(), there) for number in range(5000)]
-    answers, _ = lookups.asked(asked, there, _memory(), _patience(5.0, 60.0))
+    answers, _ = lookups.ask_all(asked, there, _memory(), _patience(5.0, 60.0))
     assert {lookups.understood(b"/x", answer, there).is_settled for answer in answers} == {True}
 
 

@@ -1,1 +1,1 @@
-"""Where names lead: links and devices, read by workers."""
+"""The places that names lead to: workers read the links and look at the devices."""

@@ -1,7 +1,7 @@
-"""Whether a declared device is the mounted one, by its name below ``/dev`` or by its number.
+"""Decides whether a declared device is the mounted one, by its name below ``/dev`` or its number.
 
-A worker looks at the names; the comparison only reads its answers. No name outside ``/dev`` is ever
-touched, and no mount below ``/dev`` entered."""
+A worker looks at the names; the comparison only reads its answers. The worker touches no name
+outside ``/dev``, and enters no mount below ``/dev``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mm
 
 
 class Devices:
-    """The names below ``/dev``, or below ``dev`` in its place; links are followed by hand, so
-    nothing outside is touched. For a worker: a look may hang."""
+    """The names below ``/dev``, which a test may replace with ``dev``. Links are followed step by
+    step, so nothing outside is touched. Only for a worker: a look may hang."""
 
     def __init__(self, dev: str = "/dev") -> None:
         self._dev = os.fsencode(dev)
 
-    def resolved(self, name: bytes) -> Optional[bytes]:
-        """The name ``/dev/...`` that ``name`` leads to; None where it does not exist, or where its
-        links lead out of /dev."""
+    def resolve(self, name: bytes) -> Optional[bytes]:
+        """Follow the links of ``name``; return the name ``/dev/...`` that it leads to, None if it
+        does not exist or its links lead out of /dev."""
         done: list[bytes] = []
         todo = name.split(b"/")[::-1]
         for _ in range(_MAX_LINKS * 4):
@@ -51,26 +51,26 @@ class Devices:
         return None
 
     def _readlink(self, name: bytes) -> Optional[bytes]:
-        """Where a link leads; empty where ``name`` is something else, None where it does not exist
-        or is not in /dev."""
+        """Read a link; return its target. Empty if ``name`` is not a link, None if it does not
+        exist or is not in /dev."""
         if name == b"/dev":
             return b""
         if not name.startswith(b"/dev/"):
             return None
         try:
-            fd = self._opened(name)
+            fd = self._open(name)
         except OSError:
             return None
         try:
             return os.readlink(b"", dir_fd=fd)
         except OSError as error:
-            return b"" if error.errno == errno.ENOENT else None  # no link (do_readlinkat in fs/stat.c)
+            return b"" if error.errno == errno.ENOENT else None  # not a link (do_readlinkat in fs/stat.c)
         finally:
             os.close(fd)
 
-    def _opened(self, name: bytes) -> int:
-        """A descriptor of a name below /dev, opened without asking the device anything. Raises
-        OSError, also where a mount is on the path: a user may have a filesystem below /dev/shm."""
+    def _open(self, name: bytes) -> int:
+        """Open a name below /dev without asking the device anything. Raises OSError, also if a
+        mount is on the path: a user may have mounted a filesystem below /dev/shm."""
         fd = os.open(self._dev, os.O_PATH | os.O_CLOEXEC)
         for part in name.split(b"/")[2:]:
             above = fd
@@ -81,10 +81,10 @@ class Devices:
         return fd
 
     def number(self, name: bytes) -> Optional[tuple[int, int]]:
-        """Major and minor number of the block device with a resolved name; None if it is no block
-        device."""
+        """The major and minor number of the block device with a resolved name; None if it is not a
+        block device."""
         try:
-            fd = self._opened(name)
+            fd = self._open(name)
         except OSError:
             return None
         try:
@@ -94,14 +94,15 @@ class Devices:
         return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISBLK(status.st_mode) else None
 
     def is_named_in(self, directory: bytes, name: Optional[bytes], number: tuple[int, int]) -> bool:
-        """Does a link in this directory lead to the device with this resolved name or number?"""
+        """Whether a link in this directory leads to the device with this resolved name or
+        number."""
         links = (directory + b"/" + link for link in self._names(directory))
-        found = [device for device in map(self.resolved, links) if device is not None]
+        found = [device for device in map(self.resolve, links) if device is not None]
         return name in found or (number[0] != 0 and any(self.number(device) == number for device in found))
 
     def _names(self, directory: bytes) -> list[bytes]:
         try:
-            fd = self._opened(directory)
+            fd = self._open(directory)
         except OSError:
             return []
         try:
@@ -116,8 +117,8 @@ class Devices:
             os.close(fd)
 
     def same(self, source: bytes, mount: Mount) -> Optional[bool]:
-        """Is the declared device the mounted one? None where that is not certain."""
-        return _same_device(source, mount, self)
+        """Whether the declared device is the mounted one; None if that is not certain."""
+        return _is_same_device(source, mount, self)
 
 
 class Compared:
@@ -127,13 +128,14 @@ class Compared:
         self._known = known
 
     def same(self, source: bytes, mount: Mount) -> Optional[bool]:
-        """Is the declared device the mounted one? None also where no worker has looked."""
+        """Whether the declared device is the mounted one; None if that is not certain, or if no
+        worker has looked."""
         return self._known.get((source, mount.identity))
 
 
 def to_be_compared(expected: Iterable[ExpectedMount], mounts: Iterable[Mount]) -> list[tuple[bytes, Mount]]:
-    """The declared devices and the mounts in their place, where the text of the table does not
-    decide."""
+    """The pairs of a declared device and a mount in its place that the text of the mount table does
+    not decide."""
     at: dict[bytes, list[Mount]] = {}
     for mount in mounts:
         at.setdefault(mount.mount_point, []).append(mount)
@@ -160,7 +162,8 @@ _TAGS = {
 
 
 def tag_of(source: bytes) -> Optional[tuple[bytes, bytes]]:
-    """``UUID="x"`` -> (b"UUID", b"x"); None where the source is no tag (blkid_parse_tag_string)."""
+    """``UUID="x"`` -> (b"UUID", b"x"); None for a source that is not a tag
+    (blkid_parse_tag_string)."""
     name, equals, value = source.partition(b"=")
     if name not in _TAGS or not equals:
         return None
@@ -168,40 +171,42 @@ def tag_of(source: bytes) -> Optional[tuple[bytes, bytes]]:
 
 
 def _encoded(value: bytes) -> bytes:
-    """A tag's value as udev names a link after it (encode_devnode_name in libudev-util.c)."""
+    """A tag's value as udev writes it in the name of a link (encode_devnode_name in
+    libudev-util.c)."""
     return re.sub(rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]", lambda match: b"\\x%02x" % ord(match.group()), value)
 
 
 def device_names(source: bytes) -> list[bytes]:
-    """The names below /dev that a declared source may stand for; none where it is no device."""
+    """The names below /dev that a declared source may stand for; empty if the source is not a
+    device."""
     tag = tag_of(source)
     if tag is None:
         return [source] if source.startswith(b"/dev/") else []
     value = _encoded(tag[1])
-    # The UUIDs of FAT and NTFS are in capitals, others are not; people write them either way.
+    # The UUIDs of FAT and NTFS are in capitals, others are not; people write both in both ways.
     values = dict.fromkeys([value, value.lower(), value.upper()]) if b"UUID" in tag[0] else [value]
     return [b"/dev/disk/" + _TAGS[tag[0]] + b"/" + one for one in values if one]
 
 
-def _first_found(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
+def _find_first(names: Iterable[bytes], devices: Devices) -> Optional[tuple[bytes, bytes]]:
     """The first name that exists, and the name that it leads to."""
-    return next(((name, found) for name in names if (found := devices.resolved(name)) is not None), None)
+    return next(((name, found) for name in names if (found := devices.resolve(name)) is not None), None)
 
 
-def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool]:
-    """Is the declared block device the mounted one, by name or by number? None where that is not
-    certain."""
-    found = _first_found(device_names(source), devices)
+def _is_same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool]:
+    """Whether the declared block device is the mounted one, by name or by number; None if that is
+    not certain."""
+    found = _find_first(device_names(source), devices)
     if found is None:
-        # Without its node a device has no number, but two names that the kernel gives are enough.
-        # Not for `/`: it is mounted before fstab is read, as the boot loader says. A filesystem on
-        # several devices shows any of them.
+        # The declared device has no node in /dev, so no number. But names that the kernel itself
+        # gives can be compared. Not for `/`: the boot loader chooses its device, before fstab is
+        # read. Nor for a filesystem on several devices: the table shows any one of them.
         is_one = not filesystems.traits(mount.fs_type).several_devices and mount.mount_point != b"/"
         return False if is_one and _are_plain(source, mount.source) else None
     name, ours = found
     number = devices.number(ours)
-    theirs = devices.resolved(mount.source) if mount.source.startswith(b"/dev/") and _has_device(mount) else None
-    # The number is the truth; a name may have moved to another device since.
+    theirs = devices.resolve(mount.source) if mount.source.startswith(b"/dev/") and _has_device(mount) else None
+    # The number decides; a name may have moved to another device since.
     if number is not None and mount.device[0] != 0:
         return True if number == mount.device else _is_other(name, ours, theirs, mount, devices)
     if ours == theirs:
@@ -213,18 +218,18 @@ def _same_device(source: bytes, mount: Mount, devices: Devices) -> Optional[bool
 
 
 def _has_device(mount: Mount) -> bool:
-    """Is its source certainly a device? With other types somebody wrote it, for a FUSE mount even a
-    user."""
+    """Whether its source is certainly a device. With other types the source is free text from the
+    mount command, which for a FUSE mount any user may have given."""
     return mount.device[0] != 0 or filesystems.traits(mount.fs_type).device
 
 
 def _is_other(name: bytes, ours: bytes, theirs: Optional[bytes], mount: Mount, devices: Devices) -> Optional[bool]:
-    """False (not the same) for two devices that differ; None where they may hold one filesystem, or
-    where a name may have moved from one to the other."""
+    """False (not the same) for two devices that differ; None if they may hold one filesystem, or if
+    a name may have moved from one to the other."""
     directory = os.path.dirname(name)
     if directory.startswith(b"/dev/disk/by-") and not devices.is_named_in(directory, theirs, mount.device):
-        # A clone has been plugged in, and udev gave it the link: the mounted device lost its name,
-        # not its mount point.
+        # Somebody has attached a clone, and udev has given the clone the link: the mounted device
+        # has lost its name, but it is still mounted.
         return None
     known = filesystems.traits(mount.fs_type)
     if known.subvolumes:  # only one of the devices of a filesystem has the link

@@ -1,5 +1,5 @@
-"""The look-ups of one check: where its names lead, and which devices are the same. Workers answer
-the questions; this module draws the conclusions."""
+"""The look-ups of one check, where its names lead and which devices are the same: workers answer
+the questions, and this module draws the conclusions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OUR_OWN = re.compile(r"/proc/(self|thread-self|[0-9]+)/mountinfo\Z")
 
 
 def is_our_own(mountinfo: str) -> bool:
-    """Whether the table is that of this process. Our links say nothing about another one, or a
-    copy."""
+    """Whether the mount table is that of this process. Links that we read say nothing about the
+    table of another process, or about a copy."""
     match = _OUR_OWN.match(mountinfo)
     return match is not None and match[1] in ("self", "thread-self", str(os.getpid()))
 
@@ -42,12 +42,11 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The results of the look-ups; without arguments there were none.
+    """The results of the look-ups; empty where nothing was looked up.
 
-    ``devices`` says which declared devices are the mounted ones, ``conditions`` has the condition
-    of each mount at that time; ``left`` are the children that have not ended although they got
-    SIGKILL.
-    """
+    ``devices`` says which declared devices are the mounted ones. ``conditions`` has the condition
+    of each mount at the time of the look-ups. ``left`` are the pids of the children that still
+    exist although they got SIGKILL."""
 
     leads: Leads = dataclasses.field(default_factory=Leads)
     devices: Optional[Compared] = None
@@ -63,7 +62,7 @@ def look_up(
     memory: Callable[[], Registry],
     patience: lookups.Patience,
 ) -> Found:
-    """See :func:`checking.look_up`; ``memory`` makes the memory of stuck probes."""
+    """See :func:`checking.look_up`. ``memory`` opens the memory of stuck probes."""
     findings = () if result is None else result.findings
     conditions = {each.mount.identity: each.condition for each in findings if each.mount is not None}
     ground = Ground(mounts, visible, _closed(mounts, conditions))
@@ -87,7 +86,8 @@ def look_up(
 
 
 def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
-    """The mounts that no look-up may enter: they have failed, or may hang and have not answered."""
+    """The IDs of the mounts that no look-up may enter: they have failed, or they may hang and have
+    not answered."""
 
     def is_closed(mount: Mount) -> bool:
         condition = conditions.get(mount.identity)
@@ -99,8 +99,8 @@ def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition])
 
 
 def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> list[tuple[bytes, Mount]]:
-    """Declared devices, each with the mount in its place."""
-    # Here and below: a run that declares nothing does not load what compares declarations.
+    """The declared devices, each with a mount in its place."""
+    # Imported late, here and below: a run that declares nothing does not load this module.
     from check_mounts.naming.devices import to_be_compared
 
     found = Found(Leads(known))
@@ -108,7 +108,7 @@ def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> l
 
 
 def _comparing(source: bytes, mount: Mount) -> lookups.Question:
-    from check_mounts.naming.devices import Devices  # not in the worker: there it might lie on a mount that hangs
+    from check_mounts.naming.devices import Devices  # before the fork: the worker might hang while it loads this
 
     return lambda enter: Devices().same(source, mount)
 
@@ -133,23 +133,24 @@ def _answers(
     registry = memory()
     left: list[int] = []
     try:
-        # A mount that another run is asking just now answers in a moment.
+        # A probe that another run began a moment ago does not count as stuck: it will soon have
+        # its answer.
         latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience.each
         stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
         ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
-        answers, left = lookups.asked(questions, ground, registry, patience)
+        answers, left = lookups.ask_all(questions, ground, registry, patience)
     finally:
         registry.close(any_stuck=bool(left))
     return answers, left
 
 
-# What they mean
+# Conclusions
 # ------------------------------------------------------------------------------------------------
 
 
 def led(each: ExpectedMount, found: Found) -> ExpectedMount:
-    """A declaration with its mount point, and the directory that it is bound from, as the kernel
-    spells them."""
+    """A declaration with the kernel's paths for its mount point and, for a bind mount, for the
+    directory that it shows."""
     name = each.name or each.mount_point
     lead = found.leads.of(name)
     doubt = None if lead.is_settled else _doubt(lead, found)
@@ -160,17 +161,18 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
     if directory is None:
         return each
     source = found.leads.of(directory)
-    # Without knowing where the source leads, nothing is compared with it.
+    # If we do not know where the source leads, we compare nothing with it.
     return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
 
 
 def _bound_from(each: ExpectedMount) -> Optional[bytes]:
-    """The directory that a bind mount shows, as it was declared; None for other declarations."""
+    """The directory that a declared bind mount shows; None for other declarations."""
     return each.source if each.source is not None and each.source.startswith(b"/") and each.is_bind else None
 
 
 def _alias(how: str, name: bytes, lead: Lead) -> str:
-    """The name that people use, if it differs from the kernel's: ``, declared as /home``."""
+    """The name that people use, if it differs from the kernel's: ``, declared as /home``; else
+    empty."""
     if lead.is_settled and lead.errno:
         return (
             f", {how} {text.printable(name)}, {lead.why}"
@@ -183,20 +185,20 @@ def _alias(how: str, name: bytes, lead: Lead) -> str:
 def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
     """The condition and the words for a name that leads to an unknown place."""
     if lead.stopped is None:
-        return Condition.UNPROBED, f"a link on the way cannot be read: {lead.why}"
+        return Condition.UNPROBED, f"a link on its path cannot be read: {lead.why}"
     point = text.printable(lead.stopped.mount_point)
     condition = found.conditions.get(lead.stopped.identity)
     if condition is not None and meaning.of(condition).spreads:
         how = "timed out" if condition is Condition.TIMED_OUT else f"is {condition.words}"
         return Condition.BLOCKED, f"below {point}, which {how}"
     if condition is None:
-        return Condition.UNPROBED, f"below {point}, which is left alone"
-    return Condition.UNPROBED, f"a link on the way cannot be read: {point} does not answer"
+        return Condition.UNPROBED, f"below {point}, which is not checked"
+    return Condition.UNPROBED, f"a link on its path cannot be read: {point} does not answer"
 
 
 def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozenset[int]:
-    """The mounts that must answer before it is known where these names lead, and that may be
-    asked."""
+    """The IDs of the mounts that must answer before we know where these names lead, without those
+    that the filters forbid to ask."""
     leads = [found.leads.of(name) for name in asked if name]
     crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
     return frozenset(
@@ -207,8 +209,8 @@ def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozen
 
 
 def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
-    """The survey in which each finding mentions the name of its mount point on the command line, if
-    that differs."""
+    """The same survey, but each finding mentions the name of its mount point on the command line if
+    that differs from the path."""
     by_path = {found.leads.of(name).path: name for name in points}
     return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
 

@@ -1,10 +1,10 @@
-"""The look-ups of names that others may have chosen, links and devices, in workers that can be
-given up.
+"""The look-ups of links and devices, whose names other people may have chosen, in workers that can
+be given up.
 
 One worker answers all questions, one after the other, and writes each answer to shared memory at
-once. If it hangs at a question, that one remains open, no worker enters the hung mount again, and
-another worker continues with the next question. The rules are those of the probes: a worker enters
-itself in the memory of stuck probes before it touches a mount that can hang."""
+once. If the worker hangs at a question, that question stays open, no worker enters the hung mount
+again, and another worker continues with the next question. As for probes, a worker makes an entry
+in the memory of stuck probes before it touches a mount that can hang."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from check_mounts.selection import normalised
 from check_mounts.system import walk, workers
 from check_mounts.system.desks import Desk
 
-# The worker calls this before it enters a mount. Raises Stopped if another run is asking there.
+# The worker calls this before it enters a mount. Raises Stopped if another run has a probe there.
 Enter = Callable[[Mount], None]
-# A question's answer is of types that marshal takes.
+# The answer to a question consists of types that marshal can write.
 Question = Callable[[Enter], Any]
 
-_HEAD = struct.Struct("<I")  # how many bytes of records there are
-_RECORD = struct.Struct("<II")  # question, size of its answer
-_PROGRESS = struct.Struct("<Iq")  # question, ID of the mount that is entered (-1: none)
+_HEAD = struct.Struct("<I")  # the number of bytes in all records
+_RECORD = struct.Struct("<II")  # the question, and the size of its answer
+_PROGRESS = struct.Struct("<Iq")  # the question, and the ID of the mount that is entered (-1: no mount)
 _ANSWER_SIZE = 1
-# The timeout of a request, which the pool never reaches: a request is all questions, so this module
-# finds out itself when a worker stands still; and how often it looks. In seconds.
+# In seconds: the pool's timeout, which is never reached, because one request holds all questions
+# and this module itself finds out whether the worker makes progress; and how often it looks.
 _NEVER, _MOMENT = 86400.0, 0.05
 _ROOM, _MOST_ROOM = 16 << 10, 64 << 20
-# How many workers may get stuck, one after the other. Each has a line of its own in the memory.
+# How many workers may get stuck, one after the other. Each has its own slot in the memory of stuck
+# probes.
 MOST_WORKERS = 8
-# How often a worker tries to enter a mount where another run is asking: its probe takes a
+# How often a worker tries to enter a mount where another run has a probe: that probe takes a
 # millisecond if all is well.
 _TRIES = 20
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,16 +51,17 @@ _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclasses.dataclass(frozen=True)
 class Unanswered:
-    """A question without an answer. ``mount`` is the mount that a worker is stuck in, None if that
-    is not known."""
+    """Stands for the answer to a question that has no answer. ``mount`` is the mount that a worker
+    is stuck in, None if that is not known."""
 
     mount: Optional[Mount] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """The bounds of waiting: how long a worker may stand still (``each``, in seconds), when all
-    questions must have an answer (``until``, CLOCK_MONOTONIC), and what ends the waiting before."""
+    """The limits of waiting. ``each``: how long a worker may make no progress, in seconds.
+    ``until``: when all questions must have an answer (CLOCK_MONOTONIC). ``interrupted``: the name
+    of the signal that ends the waiting early, None without a signal."""
 
     each: float
     until: float
@@ -71,14 +73,13 @@ class Patience:
         return time.monotonic() >= self.until or self.interrupted() is not None
 
 
-def asked(
+def ask_all(
     questions: Sequence[Question], ground: Ground, memory: Registry, patience: Patience
 ) -> tuple[list[object], list[int]]:
-    """Have workers answer questions: the answers, each in its place, and the children that have not
-    ended although they got SIGKILL.
+    """Have workers answer questions; return the answers in the order of the questions, and the pids
+    of the children that still exist although they got SIGKILL.
 
-    ``ground.closed`` grows by the mounts that hang.
-    """
+    Adds the mounts that hang to ``ground.closed``."""
     answers: list[object] = [Unanswered() for _ in questions]
     left: list[int] = []
     first = 0
@@ -111,16 +112,16 @@ class _Inquiry:
         self.left: list[int] = []
 
     def run(self, first: int, patience: Patience) -> Optional[tuple[int, Optional[Mount]]]:
-        """Have all questions from ``first`` on answered: the question and the mount that the worker
-        was at when it was given up, None if it answered all."""
+        """Have all questions from ``first`` on answered; return None if that succeeded, else the
+        question and the mount at which the worker was given up."""
         try:
-            # With our groups: the worker may look up whatever we may.
+            # With our groups, so that the worker may look up what we may.
             pool = workers.Pool(self._serve, _ANSWER_SIZE, _NEVER, 1, groups=tuple(os.getgroups()))
-        except OSError:  # no resources: a pass cannot start a worker either, and says so
+        except OSError:  # no memory or descriptors: a pass cannot start a worker either, and reports that
             return None
         try:
             pool.submit(first)
-            progress = self._waited_for(pool, patience)
+            progress = self._await_worker(pool, patience)
         finally:
             self.left = pool.close()
         if progress is None:
@@ -128,8 +129,9 @@ class _Inquiry:
         place, mount_id = _PROGRESS.unpack_from(progress)
         return max(first, place), self._mounts.get(mount_id)
 
-    def _waited_for(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
-        """The progress of the worker when it stood still, or died; None if it has answered all."""
+    def _await_worker(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
+        """Wait for the worker; return None if it has answered all, else its progress when it died
+        or made no more progress."""
         used, since = -1, time.monotonic() + workers.TO_BEGIN
         while not patience.is_over:
             for event in pool.wait(min(Monotonic(patience.until), after(_MOMENT))):
@@ -142,7 +144,7 @@ class _Inquiry:
 
     @property
     def _used(self) -> int:
-        """The number of bytes that records take."""
+        """The number of bytes in all records."""
         return int(_HEAD.unpack_from(self._records)[0])
 
     def answers(self) -> list[tuple[int, object]]:
@@ -180,8 +182,10 @@ class _Inquiry:
         self._record(place, marshal.dumps(answer))
 
     def _enter(self, mount: Mount) -> None:
-        """Enter the mount in the memory of stuck probes, if it can hang: if the root directory
-        hangs, nothing runs any more, and the kernel's own filesystems wait for nothing."""
+        """Make an entry in the memory of stuck probes before a mount is entered.
+
+        Mounts that need none: `/`, because nothing would run any more if it hung, and the kernel's
+        own filesystems, because they wait for nothing."""
         known = filesystems.traits(mount.fs_type)
         if mount is self._root or known.in_memory or known.pseudo:
             self._memory.leave(self._slot)
@@ -193,8 +197,8 @@ class _Inquiry:
         raise Stopped(mount)
 
     def _record(self, place: int, data: bytes) -> None:
-        """Write an answer. The length comes last, so a half-written record does not count. Raises
-        ValueError without room."""
+        """Write an answer to the shared memory. The total length is written last, so a half-written
+        record does not count. Raises ValueError if there is no room."""
         used = self._used
         at = _HEAD.size + used
         self._records[at : at + _RECORD.size + len(data)] = _RECORD.pack(place, len(data)) + data
@@ -202,7 +206,8 @@ class _Inquiry:
 
 
 def by_text(name: bytes, ground: Ground) -> Optional[Lead]:
-    """The lead of a name by the text of the mount table; None if links must be read for it."""
+    """The lead of a name by the text of the mount table alone; None if we must read links for
+    it."""
     unread: list[bytes] = []
 
     def read(directory: Sequence[bytes], part: bytes, holder: Mount) -> Optional[bytes]:
@@ -229,7 +234,7 @@ def leading(name: bytes, ground: Ground) -> Question:
 
 
 def understood(name: bytes, answer: object, ground: Ground) -> Lead:
-    """The lead that an answer to :func:`leading` stands for."""
+    """The lead that corresponds to an answer to :func:`leading`."""
     if isinstance(answer, tuple):
         path, through, stopped, number = answer
         return Lead(path, tuple(ground.by_id[each] for each in through), ground.by_id.get(stopped), number)
@@ -238,8 +243,8 @@ def understood(name: bytes, answer: object, ground: Ground) -> Lead:
 
 
 class _Links:
-    """Reads links, in a worker. No step leads into a mount that the table does not have in that
-    place: it may have come meanwhile, and hang."""
+    """Reads links, in a worker. No step enters a mount that is not in our copy of the mount table:
+    such a mount has come meanwhile, and may hang."""
 
     def __init__(self, ground: Ground, enter: Enter) -> None:
         self._ground, self._enter = ground, enter
@@ -247,21 +252,21 @@ class _Links:
         self._open: list[int] = []  # the root directory, and one for each part
 
     def read(self, directory: Sequence[bytes], name: bytes, holder: Mount) -> Optional[bytes]:
-        """See :data:`names.Reader`."""
+        """Read a link: see :data:`names.Reader`."""
         above = self._directory(directory)
         self._enter(holder)
         fd = walk.open_in_mount(above, name, _FLAGS)
         try:
             return os.readlink(b"", dir_fd=fd)
         except OSError as error:
-            if error.errno == errno.ENOENT:  # no link (do_readlinkat in fs/stat.c)
+            if error.errno == errno.ENOENT:  # not a link (do_readlinkat in fs/stat.c)
                 return None
             raise
         finally:
             os.close(fd)
 
     def _directory(self, parts: Sequence[bytes]) -> int:
-        """Open a directory; those above it stay open for the next one."""
+        """Open a directory. The directories above it stay open for the next call."""
         common = 0
         while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
             common += 1

@@ -1,10 +1,10 @@
-"""The paths that names lead to: declared mount points, arguments and the like, as the kernel has
-them. Pure.
+"""The kernel's paths for names, such as declared mount points and arguments, which may have links
+in them; this module touches no file.
 
-The kernel lists a mount by the path that has no link in it, but people write the path that they are
-used to: /home although that is a link to /var/home. The text of the mount table settles most names:
-a path with a mount on it, or below it, is a directory and no link. For the others a process must
-read the links on the way, which only workers do (:mod:`check_mounts.naming.lookups`)."""
+The kernel lists a mount by a path without links, but people write the path that they are used to:
+/home, although that is a link to /var/home. The text of the mount table settles most names: a path
+with a mount on it, or below it, is a directory and not a link. For the other names a process must
+read the links on the path, which only workers do (:mod:`check_mounts.naming.lookups`)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from check_mounts.selection import normalised
 
 # MAXSYMLINKS in the kernel (include/linux/namei.h).
 MAX_LINKS = 40
-# These errors prove that the place does not exist, so nothing can be mounted there.
+# These errors prove that the path does not exist, so nothing can be mounted there.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-# Links that every distribution has had for ten years, for tables that only their text is known of.
+# Links that every distribution has had for ten years. They help with a mount table of another host,
+# of which we know only the text.
 _KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
 
-# From a directory, a name in it, and the mount that holds it, to the target of the link with this
-# name; None if it is no link. Raises OSError, Stopped.
+# Takes a directory, a name in it, and the mount that holds the directory; returns the target of the
+# link with this name, None if it is not a link. Raises OSError, Stopped.
 Reader = Callable[[Sequence[bytes], bytes, Mount], Optional[bytes]]
 
 
 class Stopped(Exception):
-    """A mount cannot be read now: it may hang, or does, or another process is reading it
-    already."""
+    """A mount cannot be read now: it hangs, or may hang, or another process is reading it."""
 
     def __init__(self, mount: Mount) -> None:
         super().__init__(mount.mount_point)
@@ -41,10 +41,10 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Lead:
-    """The ``path`` that a name leads to, with no link in it as far as that is known.
+    """The ``path`` that a name leads to, without links as far as we know.
 
-    ``through`` are the mounts in which links were read for it, ``stopped`` is the mount that must
-    answer before more is known. ``errno``: why a link on the way cannot be read."""
+    ``through``: the mounts in which links were read for that. ``stopped``: the mount that must
+    answer before we know more. ``errno``: why a link on the path cannot be read."""
 
     path: bytes
     through: tuple[Mount, ...] = ()
@@ -53,7 +53,7 @@ class Lead:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the lead is final: it has the path, or knows that the place does not exist."""
+        """Whether the lead is final: the path is known, or is known not to exist."""
         return self.stopped is None and self.errno in (0, *_ABSENT)
 
     @property
@@ -62,7 +62,7 @@ class Lead:
         if self.errno == errno.ELOOP:
             return "its links form a loop"
         if self.errno == errno.EAGAIN:
-            return "no time was left for it"
+            return "no time was left to read it"
         if self.errno == errno.EXDEV:  # RESOLVE_NO_XDEV
             return "something was mounted there meanwhile"
         return text.error_words(self.errno) if self.errno else ""
@@ -70,7 +70,7 @@ class Lead:
 
 @dataclasses.dataclass(frozen=True)
 class Leads:
-    """The leads of names. Of other names, and without arguments, only the text is known."""
+    """The leads of names. A name that is not in ``known`` has a lead by its text alone."""
 
     known: Mapping[bytes, Lead] = dataclasses.field(default_factory=dict)
 
@@ -90,8 +90,8 @@ def by_text(name: bytes) -> Lead:
 
 
 def simplified(name: bytes) -> bytes:
-    """An absolute path without trailing and doubled slashes and ``.``; each ``..`` stays, because
-    after a link it leads elsewhere."""
+    """An absolute path without trailing and doubled slashes and without ``.``. Each ``..`` stays:
+    after a link, it leads to the parent of the link's target."""
     return _joined(part for part in name.split(b"/") if part not in (b"", b"."))
 
 
@@ -110,15 +110,16 @@ class Ground:
         self._points = sorted(self.at)
 
     def is_on_the_way(self, path: bytes) -> bool:
-        """Whether something is mounted on the path or below it. Then it is a directory, or a file
-        with a mount on it, and no link."""
+        """Whether something is mounted on the path or below it. Then the path is a directory, or a
+        file with a mount on it, and not a link."""
         if path in self.at:
             return True
         index = bisect.bisect_left(self._points, path + b"/")
         return index < len(self._points) and self._points[index].startswith(path + b"/")
 
     def way(self, parts: Sequence[bytes]) -> list[Mount]:
-        """The mounts that a path crosses, outermost first: the last one holds its end."""
+        """The mounts that a path crosses, outermost first; the last one holds the end of the
+        path."""
         found = [self.at[b"/"]] if b"/" in self.at else []
         path = b""
         for part in parts:
@@ -137,8 +138,8 @@ def lead(name: bytes, ground: Ground, read: Reader) -> Lead:
 
 
 class _Walk:
-    """The way of a name: ``_done`` are the components that it has come to, with no link among them,
-    ``_todo`` the next ones, the last one first."""
+    """One name being followed. ``_done``: the path so far, as components without links. ``_todo``:
+    the components that follow, in reverse order."""
 
     def __init__(self, name: bytes, ground: Ground, read: Reader) -> None:
         self._name, self._ground, self._read = name, ground, read
@@ -165,27 +166,28 @@ class _Walk:
         return Lead(_joined(self._done), tuple(self._through.values()))
 
     def _rest(self, part: bytes) -> Lead:
-        """The lead of a name of which nothing is known from this component on. A ``..`` stays:
-        after a place that does not exist, it leads nowhere."""
+        """The lead of a name of which we know nothing from this component on. A ``..`` stays: after
+        a component that does not exist, it leads nowhere."""
         return Lead(_joined([*self._done, part, *self._todo[::-1]]), tuple(self._through.values()))
 
     def _absent(self, number: int) -> Lead:
         return Lead(by_text(self._name).path, errno=number)
 
     def _step(self, part: bytes) -> None:
-        """Take one step. Raises OSError, Stopped."""
+        """Follow one component. Raises OSError, Stopped."""
         path = _joined([*self._done, part])
         if part == b"..":
             del self._done[-1:]
         elif len(path) > mounttable.LONGEST_PATH:
             raise OSError(errno.ENAMETOOLONG, "")
-        elif self._ground.is_on_the_way(path) or (target := self._target(part)) is None:
+        elif self._ground.is_on_the_way(path) or (target := self._read_target(part)) is None:
             self._done.append(part)
         else:
             self._follow(target)
 
-    def _target(self, part: bytes) -> Optional[bytes]:
-        """The target of a link; None if the part is no link. Raises OSError, Stopped."""
+    def _read_target(self, part: bytes) -> Optional[bytes]:
+        """Read the target of a link; return None if the part is not a link. Raises OSError,
+        Stopped."""
         way = self._ground.way(self._done)
         known = filesystems.traits(way[-1].fs_type) if way else None
         if known is None or known.magic_links or known.trigger:
@@ -200,7 +202,7 @@ class _Walk:
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, "")
-        if not target:  # the kernel makes none, but a server may send it
+        if not target:  # the kernel makes no empty link, but a server may send one
             raise OSError(errno.ENOENT, "")
         if target.startswith(b"/"):
             self._done.clear()
@@ -208,5 +210,5 @@ class _Walk:
 
 
 def _parts(path: bytes) -> list[bytes]:
-    """The components of a path, the last one first."""
+    """The components of a path in reverse order."""
     return [part for part in path.split(b"/")[::-1] if part not in (b"", b".")]

@@ -1,7 +1,7 @@
-"""The kernel's files below /sys about a block device and the filesystem on it.
+"""Reads the kernel's files below /sys about a block device and the filesystem on it.
 
-They are the kernel's own memory: reading them takes no lock of a filesystem, and waits for no
-device."""
+These files come from the kernel's own memory: reading them takes no lock of a filesystem, and waits
+for no device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from check_mounts.model import Mount
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
-    """The reason, in words, why a mounted filesystem is read-only without any error; None if it is
-    unknown.
+    """Read why a mounted filesystem is read-only although nothing is broken; return the reason in
+    words, None if we know no such reason.
 
     ``mount`` is in this host's mount table. ext4 counts its errors, also if the kernel stops
-    writing after them (ext4_handle_error in fs/ext4/super.c): without an error somebody made it
-    read-only, with ``tune2fs -O read-only`` for example."""
+    writing after them (ext4_handle_error in fs/ext4/super.c). If it has counted no error, somebody
+    has made the filesystem read-only, with ``tune2fs -O read-only`` for example."""
     device = f"{sys}/dev/block/{mount.device[0]}:{mount.device[1]}"
     if b"ro" in mount.options:
         return "its device is read-only" if _first_line(f"{device}/ro") == "1" else None
-    # It was mounted rw, so the device was writable then, or the kernel would have refused: a device
-    # that is read-only now may be failing.
+    # It was mounted rw. The kernel refuses that on a read-only device, so the device was writable
+    # then: a device that is read-only now may be failing.
     if filesystems.traits(mount.fs_type).ext4_driver:
         name = _last_part_of_link(device)
         if name and _first_line(f"{sys}/fs/ext4/{name}/errors_count") == "0":

@@ -53,7 +53,7 @@ class Plan:
             if place.avoid is not None:
                 point = text.printable(self.by_id[place.avoid].mount_point)
                 why = selection.why_left_out(self._avoid[place.avoid])
-                self.avoided.append((mount, f"below {point}, which is left alone ({why})"))
+                self.avoided.append((mount, f"below {point}, which is not checked ({why})"))
             elif place.parent is None:
                 outermost.append(mount)
             else:
