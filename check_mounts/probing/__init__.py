@@ -1,1 +1,1 @@
-"""Mounts -> a survey: what answered, what failed, what hangs."""
+"""Turns mounts into a survey: which answered, which failed, which hang."""

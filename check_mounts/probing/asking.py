@@ -1,5 +1,5 @@
-"""How mounts are probed: the settings for all of them, the request for one, and the worker that
-carries it out."""
+"""How mounts are probed: the settings for all mounts, the request for one mount, and the work of
+the worker."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from check_mounts.probing.stuck import Registry
 from check_mounts.system.desks import Desk
 from check_mounts.system.privilege import Identity
 
-# Marks the key of a request to write to the mount whose ID is the rest of it. The kernel's IDs
-# start from 1 and are given again.
+# This bit of a key marks a request to write; the other bits are the ID of the mount. The kernel's
+# IDs stay small: they begin at 1, and are used again.
 _WRITE = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
 class Override:
-    """How to probe one mount if that differs from the settings; None is as they say."""
+    """How to probe one mount, where that differs from the settings. None: as the settings say."""
 
     timeout: Optional[float] = None
     as_owner: Optional[bool] = None
@@ -31,12 +31,12 @@ class Override:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to probe. ``timeout`` (per mount) and ``deadline`` (the whole run) are in seconds.
+    """How to probe. ``timeout`` (per mount) and ``deadline`` (for the whole run) are in seconds.
 
-    ``identity`` is that of ``--as USER``; ``as_owner`` that each mount is looked into as its owner;
-    with neither, as the caller. ``writes`` says to which mounts, of those that answered, a file is
-    to be written. ``diagnosis``: the servers of those that do not answer are asked. ``override``
-    says of single mounts what the configuration does."""
+    ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.
+    With neither, as the caller. ``writes`` says whether a file is written to a mount that answered.
+    ``diagnosis``: the servers of mounts that do not answer are asked. ``override`` has the settings
+    of single mounts from the configuration."""
 
     timeout: float = 5.0
     deadline: float = 9.0
@@ -49,18 +49,18 @@ class Settings:
 
     @property
     def groups(self) -> Optional[tuple[int, ...]]:
-        """The supplementary groups of the workers; None: those of the caller."""
+        """The supplementary groups of the workers; None means those of the caller."""
         if self.identity is not None:
             return self.identity.groups
         return () if self.as_owner or self.override else None
 
 
 class Timeouts:
-    """How long a probe may take, in seconds: ``usual``, and for a single mount."""
+    """How long a probe may take, in seconds: usually (``usual``), and for a single mount."""
 
     def __init__(self, settings: Settings) -> None:
-        # A mount without an answer at the deadline is unprobed (UNKNOWN). A timeout of the same
-        # length must still come first, or a hung mount would never be CRITICAL.
+        # A mount without an answer at the deadline is unprobed (UNKNOWN). A timeout must come
+        # before that even if it is set to the same length, or a hung mount would never be CRITICAL.
         self._latest = settings.deadline - min(0.5, settings.deadline / 10)
         self.usual = min(settings.timeout, self._latest)
         self._override = settings.override
@@ -82,7 +82,7 @@ def mount_id_of(key: int) -> int:
 
 
 def is_write(key: int) -> bool:
-    """Whether a request is to write."""
+    """Whether a request asks for writing."""
     return bool(key & _WRITE)
 
 
@@ -90,8 +90,8 @@ class Asking:
     """Serves the requests of a pass, in its workers. ``mounts`` are those that may be asked, by
     their IDs.
 
-    ``place_now`` gives the path where a mount is by now, as
-    :func:`check_mounts.mounttable.place_now` does."""
+    ``place_now`` gives the present path of a mount, as :func:`check_mounts.mounttable.place_now`
+    does."""
 
     def __init__(
         self,
@@ -106,15 +106,16 @@ class Asking:
         self._place_now = place_now
 
     def serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
-        """In a worker: the answer to a request, and whether it is the worker's last. An exception
-        of our own is an answer as well, and the last one."""
+        """In a worker: serve a request; return the answer, and whether it is the worker's last. An
+        exception in our own code becomes an answer as well, which is the last one."""
         try:
             return self._serve(self._mounts[mount_id_of(key)], is_write(key), desk)
         except Exception as error:
             return frames.exception_answer(error), True
 
     def _serve(self, mount: Mount, writing: bool, desk: Desk) -> tuple[bytes, bool]:
-        """Write the line in the registry, then touch the mount. Raises any exception of our own."""
+        """Write the line in the registry, then touch the mount. Raises any exception of our own
+        code."""
         if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
             return frames.BUSY, False
 

@@ -1,4 +1,4 @@
-"""The book of a pass: what it has found so far."""
+"""The book of a pass: all its findings so far."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from check_mounts.selection import Selection
 class Book:
     """A finding for each mount that has one, by mount ID, and notes for the administrator.
 
-    ``noted`` says when each finding was made. ``tell`` is called with each finding of a selected
-    mount as it is made, and with the number of selected mounts that have one by then; the end of
-    the pass may still change one. ``killed`` has (pid, mount) of each worker that got SIGKILL
-    because its time was over; the owner of the pass takes them away."""
+    ``noted`` says when each finding was made. ``tell`` is called with each new finding of a
+    selected mount, and with the number of selected mounts that have a finding by then; the end of
+    the pass may still change a finding. ``killed`` has (pid, mount) of each worker that got SIGKILL
+    because its time was up; the owner of the pass removes them."""
 
     def __init__(self, chosen: Selection) -> None:
         self.started, self.began = epoch(), monotonic()
@@ -29,7 +29,7 @@ class Book:
         self._uncounted = len(chosen.shadowed)
 
     def has(self, mount: Mount) -> bool:
-        """Whether there is a finding of this mount."""
+        """Whether this mount has a finding."""
         return mount.mount_id in self.findings
 
     def of(self, mount: Mount) -> Finding:
@@ -37,16 +37,16 @@ class Book:
         return self.findings[mount.mount_id]
 
     def enter(self, mount: Mount, finding: Finding) -> Finding:
-        """Write down what was found of a mount, in place of what was found before."""
+        """Enter the finding of a mount, in place of an earlier one."""
         self.findings[mount.mount_id] = finding
         self.tell(finding, len(self.findings) - self._uncounted)
-        # That the pass did not get round to a mount is as old as the pass.
+        # A mount that the pass did not get to is unprobed since the beginning of the pass.
         self.noted[mount.mount_id] = self.began if finding.condition is Condition.UNPROBED else monotonic()
         return finding
 
     def say(self, mount: Mount, condition: Condition, detail: str, outcome: Optional[Outcome] = None) -> Finding:
-        """Write down a finding that needs no more than words, and the outcome of the probe if there
-        is one."""
+        """Enter a finding that consists of a condition, words, and the outcome of the probe if
+        there is one."""
         latency = None if outcome is None else outcome.latency
         return self.enter(mount, Finding(mount.mount_point, mount, condition, detail, outcome, latency))
 

@@ -1,8 +1,8 @@
-"""Whose fault it is that a mount does not answer. This is found out while its probe is still
-waiting, so it adds no time.
+"""Finds out why a mount does not answer: its server, the network or this client; while the probe is
+still waiting, so that it adds no time.
 
 Each server is asked once, however many of its mounts hang. Nothing here touches a mount or waits:
-sockets do not block, and the kernel stack is all that is read of a process."""
+sockets do not block, and of a process only the kernel stack is read."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
 
-# A probe that has been waiting for this many seconds, or for this part of its timeout, is a reason
-# to ask the server.
+# When a probe has been waiting for this many seconds, or for this part of its timeout, its server
+# is asked.
 _SUSPICIOUS, _PART = 1.0, 0.25
 # The time between two looks for such probes, in seconds.
 _LOOK = 0.1
-# A run does not wait for a probe that was stuck before it. The server of its mount has this many
-# seconds from the beginning of the run, and at most this part of the timeout.
+# A run does not wait for a probe that an earlier run left behind. The server of that mount has this
+# many seconds from the beginning of the run, and at most this part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 
 
 class Causes:
-    """What is known about the servers and workers of mounts that do not answer. ``timeout`` is that
-    of a probe. ``due``: when :meth:`look` must be called next."""
+    """The servers and workers of mounts that do not answer. ``timeout``: that of a probe, in
+    seconds. ``due``: when :meth:`look` must be called next."""
 
     def __init__(self, wanted: bool, timeout: float) -> None:
         self._wanted = wanted
@@ -48,33 +48,35 @@ class Causes:
 
     @property
     def busy(self) -> bool:
-        """Whether a server that has not replied yet still may."""
+        """Whether a server may still reply."""
         return any(not examination.finished for examination in self._running)
 
     def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:
-        """If it is due, look at the processes of probes that have been waiting for long, and ask
-        the servers. ``waiting_for`` gives (mount, process ID, seconds) of each probe that has been
-        waiting for that many seconds."""
+        """If it is due, look at the processes of probes that have been waiting for long, and begin
+        to ask their servers.
+
+        ``waiting_for`` takes a number of seconds, and gives (mount, process ID, seconds) of each
+        probe that has been waiting for at least as long."""
         if monotonic() < self.due:
             return
         self.due = after(min(_LOOK, self._delay))
         new = [each for each in waiting_for(self._delay) if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
-        # It ends a little before the probe is given up.
+        # The servers get a little less time than the probe.
         self._investigate(
             [(mount, pid) for mount, pid, _ in new], monotonic() + max(0.0, self._timeout - longest) * 0.9
         )
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
-        """Ask the server of a mount that a probe of an earlier run is stuck in. The run does not
-        wait for that mount, so its server has only a moment."""
+        """Begin to ask the server of a mount that a probe of an earlier run is stuck in. The run
+        does not wait for that mount, so its server has only a moment."""
         if self._wanted:
             self._investigate([(mount, pid)], max(self._until, monotonic()))
 
     def _investigate(self, hung: list[tuple[Mount, int]], deadline: float) -> None:
         if not hung:
             return
-        # Only now: most runs need no cause, and all fork cheaper without these.
+        # Imported late: most runs need no causes, and forks are cheaper without these modules.
         from check_mounts.probing import examination, kernelstack, servers
 
         self._stacks.update((mount.mount_id, kernelstack.kernel_stack(pid) or "") for mount, pid in hung)
@@ -84,14 +86,14 @@ class Causes:
             self._running.append(examination.Examination(new, deadline))
 
     def step(self, timeout: float = 0.0) -> None:
-        """Go on with all servers, for at most ``timeout`` seconds."""
+        """Continue the conversations with all servers, for at most ``timeout`` seconds."""
         for examination in self._running:
             if not examination.finished:
                 examination.step(timeout)
 
     def close(self, in_a_hurry: bool) -> None:
-        """Take all replies. It waits for them only right after the beginning of a run, for probes
-        that were stuck before."""
+        """Take all replies. This waits for replies only if the run has just begun: then the servers
+        of probes that an earlier run left behind have had no time yet."""
         while not in_a_hurry and self.busy and monotonic() < self._until:
             self.step(0.01)
         for examination in self._running:
@@ -99,7 +101,7 @@ class Causes:
             examination.close()
 
     def explained(self, findings: Iterable[Finding]) -> list[Finding]:
-        """The findings with their causes."""
+        """Add the causes to the findings."""
         findings = list(findings)
         if not self._wanted:
             return findings
@@ -112,7 +114,7 @@ class Causes:
         return [self._explained(finding, found) for finding in findings]
 
     def _found_out(self, hung: list[Mount]) -> dict[int, tuple[str, tuple[str, ...]]]:
-        """Diagnosis and remarks by mount ID."""
+        """Collect (diagnosis, remarks) by mount ID."""
         if not hung:
             return {}
         from check_mounts.probing import kernelstack, mountstats

@@ -1,5 +1,5 @@
-"""The meaning of a probe's outcome: errno, mode and mount ID -> condition and words. Pure; no other
-module judges an errno."""
+"""The meaning of a probe's outcome: errno, mode and mount ID -> condition and words; no other
+module judges an errno, and this one makes no system call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from check_mounts import filesystems, text
 from check_mounts.model import BadLine, Condition, Finding, Mount, Unparsed
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step
 
-# How messages call the file with the mount table.
+# The name of the file with the mount table in messages.
 MOUNT_TABLE = "the mount table"
 
-# This machine ran short of something, or an id is not mapped in our user namespace or on an
-# idmapped mount (EOVERFLOW): these say nothing about the filesystem.
+# These errors say nothing about the filesystem: this machine is short of something, or an id is not
+# mapped in our user namespace or on an idmapped mount (EOVERFLOW).
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
-# Errors that keep a file from being written or removed although the filesystem is well: it does not
-# offer the call, or does not take the name or the size; a limit of ours; somebody has removed or
-# replaced our file, or has it locked.
+# Errors of writing or removing a file on a filesystem that is well: it does not offer the call, or
+# does not accept the name or the size; we have reached a limit of our own; somebody has removed,
+# replaced or locked our file.
 _NOT_DEATH = NOT_OFFERED | {
     errno.ENAMETOOLONG, errno.EILSEQ, errno.EMLINK, errno.EXDEV, errno.EFBIG, errno.EOVERFLOW,
     errno.ENOTTY, errno.ESPIPE,
@@ -31,22 +31,22 @@ _NOT_DEATH = NOT_OFFERED | {
 
 
 class Elsewhere(enum.Enum):
-    """Where a look-up ended that missed the mount. Only a fresh mount table can say whether the
-    mount is gone or hidden."""
+    """The place where a look-up ended that did not reach the mount. Only a fresh mount table can
+    say whether the mount is gone or hidden."""
 
     OTHER_MOUNT = "its mount point leads to another mount"
     NO_PATH = "its mount point cannot be reached"
 
 
 def shut_down(mount: Mount) -> bool:
-    """Whether the filesystem was shut down, by an I/O error or on purpose. ext4 and xfs say so in
-    their options, while ext4 still answers from the page cache as if nothing had happened."""
+    """Whether the filesystem was shut down, by an I/O error or on purpose. ext4 and xfs show that
+    in their options. ext4 still answers from the page cache then, as if nothing had happened."""
     return filesystems.traits(mount.fs_type).shutdown and b"shutdown" in mount.super_options
 
 
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
-    """Where the probe ended if it missed the mount, else None. ``trigger``: the path of an autofs
-    mount should lead elsewhere."""
+    """Where the probe ended if it did not reach the mount, else None. ``trigger``: an autofs mount,
+    whose path should lead to another mount."""
     if outcome.step == Step.LOOK_UP and outcome.errno in PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:
@@ -55,8 +55,8 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
 
 
 def classify_write(outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a write probe that came back. The reading steps of its mount have
-    succeeded. The detail of OK is a remark."""
+    """The condition and detail of a write probe that came back. The reading steps of its mount have
+    succeeded. If the condition is OK, the detail is a remark."""
     if outcome.errno is None or outcome.step is None:
         return Condition.OK, _write_remark(outcome)
     words = f"{text.error_words(outcome.errno)} at {outcome.step.word}"
@@ -89,24 +89,24 @@ def _write_remark(outcome: Outcome) -> str:
 
 
 def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a mount whose probe came back and has reached it
-    (:func:`led_elsewhere` is None).
+    """The condition and detail of a mount that its probe has reached (:func:`led_elsewhere` is
+    None).
 
-    An error is a proof. An attribute is a proof only if the filesystem's type keeps it
+    An error is a proof. An attribute is a proof only for types of filesystems that maintain it
     (:mod:`check_mounts.filesystems`):
 
     - no link (the root directory was removed): types whose attributes the kernel or an NFS server
-      keeps, but not images
+      maintains, but not images
     - ``shutdown`` in the options: ext2, ext3, ext4, xfs
     - no execute bit in the mode: the types of the first line, images, and FUSE with
       ``default_permissions``
 
-    OK needs a success: a call that is not offered proves nothing."""
+    OK needs a call that succeeded: a call that is not offered proves nothing."""
     directory = stat.S_ISDIR(outcome.mode or 0)
     if outcome.nlink == 0 and directory and filesystems.counts_links(mount):
-        # A bind-mounted file that was replaced by a rename has no link any more and works as
-        # before; a directory does not. On NFS, the export's root directory was removed while the
-        # server still holds it open: every use fails with ESTALE.
+        # A bind-mounted file that was replaced by a rename has no link any more and still works;
+        # but a directory without links does not. On NFS it means that the export's root directory
+        # was removed while the server still has it open: every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
     if outcome.errno is not None and outcome.step is not None and outcome.errno not in DENIED_ERRORS:
         if outcome.errno in _OURS:
@@ -122,7 +122,7 @@ def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
 
 
 def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-    """Condition and detail of a probe in which nothing failed, by what has succeeded."""
+    """The condition and detail of a probe in which no call failed, by the calls that succeeded."""
     if outcome.answered(Step.READ):
         return Condition.OK, ""
     unlisted = outcome.mode is None or stat.S_ISDIR(outcome.mode)
@@ -143,9 +143,9 @@ def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
 def _lives(mount: Mount, outcome: Outcome) -> bool:
     """Whether the filesystem itself has answered any call.
 
-    For FUSE, the kernel answers statfs with zeroes alone if this process is not the user that the
-    mount serves (fuse_statfs), or if the FUSE daemon is in another user namespace. fstat may be
-    answered from the cache."""
+    For FUSE, the kernel itself answers statfs, with zeroes only, if the mount does not serve the
+    user of this process (fuse_statfs), or if the FUSE daemon is in another user namespace. The
+    kernel may answer fstat from its cache."""
     served = filesystems.is_served(mount)
     numbers = outcome.usage is not None and (not served or any(outcome.usage))
     by_statfs = outcome.answered(Step.STATFS) and numbers and not filesystems.traits(mount.fs_type).own_statfs
@@ -166,24 +166,25 @@ def whose(outcome: Outcome) -> str:
 
 
 def exception_words(outcome: Outcome) -> str:
-    """The detail of a mount whose worker has met an error of our own."""
+    """The detail of a mount whose worker raised an exception in our own code."""
     return f"internal error in its worker: {text.clipped(outcome.exception, 200)}"
 
 
 def death_words(pid: Optional[int], step: Optional[Step]) -> str:
-    """The detail of a mount whose worker died at a step; ``pid`` is None if it is not known."""
+    """The detail of a mount whose worker died at a step. ``pid`` is None if it is not known."""
     worker = "its worker" if pid is None else f"its worker (pid {pid})"
     return f"{worker} died at {step_word(step)}"
 
 
 def step_word(step: Optional[Step]) -> str:
-    """The name of the step that a worker is at; None before the first."""
+    """The name of a worker's step; ``step`` is None before the first one."""
     return "its start" if step is None else step.word
 
 
 def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
-    """One finding for all lines of the mount table that are no mounts: it names the first, and the
-    number of the others. The options of a line may hold a password, so no line is shown."""
+    """One finding for all lines of the mount table that cannot be understood: it names the first
+    line, and the number of the others. A line's options may hold a password, so no line is
+    shown."""
     if not unparsed:
         return []
     line = BadLine(MOUNT_TABLE, unparsed[0].number, unparsed[0].why, more=len(unparsed) - 1)
@@ -193,6 +194,6 @@ def not_understood(unparsed: Sequence[Unparsed]) -> list[Finding]:
 
 
 def shadowed(mount: Mount, cover: Optional[Mount]) -> Finding:
-    """The finding of a mount whose path does not lead to it, because ``cover`` is mounted over
+    """The finding of a mount that cannot be reached by its path, because ``cover`` is mounted over
     it."""
     return Finding(mount.mount_point, mount, Condition.SHADOWED, "another mount covers it", cover=cover)

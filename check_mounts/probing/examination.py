@@ -1,19 +1,19 @@
-"""Whose fault it is that a mount does not answer: the server's, the network's or this client's.
+"""Asks the servers of hung mounts over TCP, to tell the fault of a server from that of the network
+or this client.
 
 Import budget: ``errno``, ``select``, ``socket``, ``time``.
 
-A hung mount cannot be asked, so its server is: does it take a TCP connection, and, for NFS, does it
-answer a remote procedure call that does nothing (RFC 5531: procedure 0 needs no rights and touches
-no file)? No mount is touched, no name looked up.
+A hung mount cannot be asked, so we ask its server. Does it accept a TCP connection? If it is NFS,
+does it answer a remote procedure call that does nothing (RFC 5531: procedure 0 needs no rights and
+touches no file)? No mount is touched, and no name is looked up.
 
 Invariants:
 
-- Nothing here blocks longer than it was allowed, whatever a server sends or does not send, and
-  memory is bounded for each server.
-- A server is called silent only if it had its time: one that was asked in the last moment, or by a
-  late caller, is not blamed.
-- All that a server can cause ends in a value, not in an exception.
-"""
+- Nothing here blocks longer than allowed, whatever a server sends or does not send, and memory is
+  bounded for each server.
+- A server is called silent only if it had enough time: a server that was asked at the last moment,
+  or by a late caller, is not blamed.
+- Whatever a server does, the result is a value and not an exception."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _Address = tuple[socket.AddressFamily, Union[tuple[str, int], tuple[str, int, in
 
 
 def _socket_address(server: Server) -> _Address:
-    """Family and address for connect(2). Raises OSError if they are not numeric: Python would ask
-    the DNS for a name, or for a scope."""
+    """Family and address for connect(2). Raises OSError if the address or its scope is not numeric:
+    Python would ask the DNS for a name."""
     host, percent, scope = server.address.partition("%")
     try:
         if not 0 < server.port <= 0xFFFF:
@@ -46,13 +46,13 @@ def _socket_address(server: Server) -> _Address:
         index = 0 if not percent else int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
         return socket.AF_INET6, (host, server.port, 0, index & 0xFFFFFFFF)
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)  # inet_pton sets none
+        number = getattr(error, "errno", None)  # inet_pton sets no errno
         raise OSError(number or errno_module.EINVAL, "no address") from error
 
 
 class _Conversation:
-    """One connection: connects, calls if the server is NFS, listens. Raises OSError if no socket is
-    available."""
+    """One connection: connects; for NFS, also sends a call and reads the answer. Raises OSError if
+    no socket can be made."""
 
     def __init__(self, server: Server, xid: int, now: float) -> None:
         self.server = server
@@ -70,13 +70,13 @@ class _Conversation:
         return select.POLLOUT if self._connected is None or self._unsent else select.POLLIN
 
     def connect(self, now: float) -> Optional[Reply]:
-        """Begin; a reply if the kernel knows at once that the server cannot be reached."""
+        """Begin; return a reply if the kernel knows at once that the server cannot be reached."""
         error = self._socket.connect_ex(self._address)
         return None if error in (0, errno_module.EINPROGRESS) else self._failed(error, now)
 
     def advance(self, now: float) -> Optional[Reply]:
-        """Go on, after the socket became ready, as far as it goes without waiting; the reply once
-        there is one."""
+        """Continue without waiting, after the socket has become ready; return the reply once it is
+        known."""
         try:
             if self._connected is None:
                 reply = self._connection(now)
@@ -90,8 +90,8 @@ class _Conversation:
             return self._broken(error.errno or errno_module.EIO, now)
 
     def given_up(self, now: float, patience: float) -> Reply:
-        """The verdict on a server that has not replied: silent if it had ``patience`` seconds, else
-        not to be blamed."""
+        """The reply of a server that has sent none: silent if it had ``patience`` seconds, else the
+        server is not blamed."""
         if self._connected is None:
             return self._reply(Verdict.SILENT if now - self.began >= patience else Verdict.NOT_ASKED, now)
         return self._reply(
@@ -99,12 +99,12 @@ class _Conversation:
         )
 
     def close(self) -> None:
-        """End the connection, also where a process forked in the meantime has a copy of the
+        """End the connection, even if a process that was forked meanwhile has a copy of the
         socket."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # it never was connected, or is no longer
+            pass  # it is not connected
         self._socket.close()
 
     def _connection(self, now: float) -> Optional[Reply]:
@@ -118,8 +118,9 @@ class _Conversation:
                 None if trouble.errno == errno_module.ENOTCONN else self._failed(trouble.errno or errno_module.EIO, now)
             )
         if peer == self._socket.getsockname():
-            # The kernel chose for itself the very port that it should connect to: a simultaneous
-            # open with itself (RFC 9293, 3.5), where no process listens.
+            # On this host the kernel has chosen, as our own port, the port that we connect to: the
+            # socket is connected to itself (simultaneous open, RFC 9293, 3.5), and no server
+            # listens.
             return self._failed(errno_module.ECONNREFUSED, now)
         self._connected = self._asked = now
         return None if self._unsent else self._reply(Verdict.CONNECTED, now)
@@ -131,8 +132,8 @@ class _Conversation:
             self._asked = now
 
     def _listen(self, now: float) -> Reply:
-        """Read the answer; it takes a limited number of bytes. Raises BlockingIOError if the answer
-        is not complete yet."""
+        """Read the answer, up to a limited number of bytes. Raises BlockingIOError if the answer is
+        not complete yet."""
         while True:
             data = self._socket.recv(4096)
             if not data:
@@ -149,8 +150,8 @@ class _Conversation:
         return self._reply(verdict_of(error), now, error)
 
     def _broken(self, error: int, now: float) -> Reply:
-        """The verdict on an error after the connection was made. If the kernel gave up waiting,
-        that is silence; an ICMP error is the network's; a reset is the end of the connection."""
+        """The reply for an error after the connection was made. If the kernel gave up waiting, the
+        server is silent; an ICMP error means the network; a reset means a closed connection."""
         if error == errno_module.ETIMEDOUT:
             return self._reply(Verdict.RPC_SILENT, now, error)
         away = (errno_module.EHOSTUNREACH, errno_module.ENETUNREACH, errno_module.ENETDOWN, errno_module.EHOSTDOWN)
@@ -166,16 +167,17 @@ class _Conversation:
 # The most sockets at a time: the pool of workers needs descriptors as well.
 _AT_ONCE = 256
 # The part of the time that a server must have had before it is called silent. TCP sends a lost SYN
-# again after a second (RFC 6298), so of the usual five seconds that leaves it two attempts.
+# again after a second (RFC 6298), so with the usual five seconds that makes two attempts.
 _FAIR_PART, _LEAST_PATIENCE = 0.25, 0.05
 
 
 class Examination:
-    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC), which its owner
-    drives step by step.
+    """A conversation with each of ``servers`` until ``deadline`` (CLOCK_MONOTONIC). The owner calls
+    :meth:`step` to drive it.
 
-    It begins when it is made, and makes one connection per server, 256 at a time. The process that
-    makes it must close it. ``replies`` has the replies so far; of each server once ``finished``."""
+    The constructor begins to connect. There is one connection per server, and 256 at a time. The
+    owner must call :meth:`close`. ``replies`` has the replies so far; once ``finished``, that of
+    each server."""
 
     def __init__(self, servers: Iterable[Server], deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.replies: dict[Server, Reply] = {}
@@ -185,8 +187,8 @@ class Examination:
         self._waiting = deque(dict.fromkeys(servers))
         self._open: dict[int, _Conversation] = {}
         self._poll = select.poll()
-        # Any number will do that distinguishes our answer from an old one; os.urandom() can block
-        # while a machine starts.
+        # Any number will do that distinguishes our answer from an old one. Not os.urandom(): it can
+        # block while a machine starts.
         self._xid = time.monotonic_ns() & 0xFFFFFFFF
         self._short_of: Optional[int] = None
         self._start(now)
@@ -203,16 +205,16 @@ class Examination:
         return not self._open and not self._waiting
 
     def fds(self) -> dict[int, int]:
-        """For a poll loop of the caller: descriptor -> POLLIN or POLLOUT. They change with each
-        step."""
+        """For a poll loop of the caller: descriptor -> POLLIN or POLLOUT. Each step may change
+        them."""
         return {fd: conversation.events for fd, conversation in self._open.items()}
 
     def step(self, timeout: float = 0.0) -> None:
-        """Wait up to ``timeout`` seconds, never beyond the deadline, until something happens, and
-        deal with it.
+        """Wait up to ``timeout`` seconds, but not beyond the deadline, for any server, and deal
+        with what has come.
 
-        What has arrived is read before silence is declared, however late the call comes.
-        """
+        However late this is called, data that has arrived is read before a server is called
+        silent."""
         for fd, _ in self._poll.poll(_milliseconds(min(timeout, self._deadline - self._clock()))):
             conversation, now = self._open[fd], self._clock()
             self._settle(conversation, conversation.advance(now))
@@ -223,7 +225,7 @@ class Examination:
             self._start(now)
 
     def close(self) -> None:
-        """Give up the open conversations: a server that had its time is silent, others were not
+        """Give up the open conversations: a server that had enough time is silent, others were not
         asked. Closes all sockets; may be called again."""
         now = self._clock()
         for conversation in list(self._open.values()):
@@ -239,7 +241,7 @@ class Examination:
             except OSError as error:
                 self._short_of = error.errno if error.errno in SHORT_OF else self._short_of
                 if error.errno in SHORT_OF and self._open:
-                    return  # again when one of ours is closed
+                    return  # try again when one of our sockets is closed
                 self.replies[self._waiting.popleft()] = Reply(Verdict.NOT_ASKED, errno=error.errno)
                 continue
             self._waiting.popleft()
@@ -261,8 +263,8 @@ class Examination:
 def examine(
     servers: Iterable[Server], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> dict[Server, Reply]:
-    """Ask all servers at the same time, for ``seconds`` at the most; a reply for each of them.
-    Raises nothing that they can cause."""
+    """Ask all servers at the same time, for ``seconds`` at most; return a reply for each of them.
+    Nothing that a server does raises an exception."""
     deadline = clock() + seconds
     with Examination(servers, deadline, clock) as examination:
         while not examination.finished:
@@ -271,5 +273,6 @@ def examine(
 
 
 def _milliseconds(seconds: float) -> int:
-    """For poll(2), rounded up: rounded down, the last millisecond would be spent spinning."""
+    """Milliseconds for poll(2), rounded up: if rounded down, the caller would loop without waiting
+    during the last millisecond."""
     return max(0, int(seconds * 1000) + 1) if seconds > 0 else 0

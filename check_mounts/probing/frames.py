@@ -1,8 +1,8 @@
-"""The bytes that a worker sends its parent: the frame of an answer, and that of its progress.
+"""The bytes that a worker sends to its parent: the frames of its answer and of its progress.
 
 Import budget: ``os``, ``struct``; ctypes through syscalls. A frame has one fixed size, and each
-number that a kernel or server may send fits in it. The parent believes nothing of a frame before it
-has checked it."""
+number that a kernel or server may send fits in it. The parent checks a frame before it uses any
+part of it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from check_mounts import text
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.system import syscalls
 
-# The kinds of answers: an outcome; nothing, because another run is at the filesystem; an exception
-# of our own, in words.
+# The kinds of answers: an outcome; nothing, because another run has a probe at the filesystem; an
+# exception in our own code, in words.
 _OUTCOME, _BUSY, _EXCEPTION = range(3)
 # Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid,
-# nlink; uid acted as, mount ID; then the numbers of fstatfs, unchanged: block size, blocks, free,
-# available, inodes, free inodes. All are as wide as the kernel has them.
+# nlink; the uid that the worker acted as; mount ID; then the numbers of fstatfs, unchanged: block
+# size, blocks, free, available, inodes, free inodes. All are as wide as in the kernel.
 _ANSWER = struct.Struct("<BB8I8HH HIIIIQ 6Q")
-# The step that the worker is at; latency and errno of each step except the last one, which is over
-# when it has any.
+# The current step; latency and errno of each step except the last one: once that has any, there is
+# no progress to send.
 _PROGRESS = struct.Struct("<B7f7H")
 _NO_TIME = -1.0
 _NO_MICROSECONDS = 2**32 - 1
@@ -37,16 +37,17 @@ GONE, MOVED = 1 << 14, 1 << 15
 _ALL_FLAGS = (1 << 9) - 1 | GONE | MOVED
 
 ANSWER_SIZE = _ANSWER.size
-# The answer of a worker that has not touched the mount, because another run is at its filesystem.
+# The answer of a worker that has not touched the mount, because another run has a probe at its
+# filesystem.
 BUSY = bytes([_BUSY]).ljust(ANSWER_SIZE, b"\0")
 
 
 class Record:
-    """The record of a probe so far, which becomes the frames of its progress and its answer.
+    """The results of a probe so far, from which the frames of its progress and its answer are made.
 
-    ``times`` and ``errnos`` have the latency (in seconds) and the error of each step. ``denied`` is
-    the first step that was refused, ``failed`` the one that ended the probe, each with its errno.
-    ``stat`` is the root directory, ``acted`` the uid that the last step was taken as, ``usage``
+    ``times`` and ``errnos``: the latency (in seconds) and the error of each step. ``denied``: the
+    first step that was refused, ``failed``: the step that ended the probe, each with its errno.
+    ``stat``: the attributes of the root directory. ``acted``: the uid of the last step. ``usage``:
     the unchanged numbers of fstatfs."""
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Record:
         self.flags = self.flags | flag if on else self.flags & ~flag
 
     def progress(self, step: Step) -> bytes:
-        """The frame of the progress: the step that comes now, and the results of those before
+        """The frame of the progress: the step that begins now, and the results of those before
         it."""
         return _PROGRESS.pack(step, *self.times[:-1], *self.errnos[:-1])
 
@@ -100,7 +101,7 @@ class Record:
 
 
 def exception_answer(error: BaseException) -> bytes:
-    """The frame that says which exception was raised in the worker itself, and where."""
+    """The frame that says which exception our own code in the worker raised, and where."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -110,8 +111,8 @@ def exception_answer(error: BaseException) -> bytes:
 
 
 def unpack_answer(data: bytes) -> Outcome:
-    """A worker's frame -> Outcome. Raises ValueError if it is not one: a user may have tampered
-    with a worker that acts as him."""
+    """A worker's frame -> Outcome. Raises ValueError if it is not a frame: a user may have tampered
+    with a worker that acts as that user."""
     if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
         raise ValueError("wrong size or kind")
     if data[0] == _BUSY:
@@ -146,8 +147,8 @@ def unpack_answer(data: bytes) -> Outcome:
 
 
 def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:
-    """Counts of 64 bits -> numbers: a count whose highest bit is set is negative (statvfs(3) on
-    FreeBSD, -1 for "unknown")."""
+    """Counts of 64 bits -> numbers: a count whose highest bit is set is negative (as in statvfs(3)
+    on FreeBSD; -1 means "unknown")."""
     blocks, free, available, inodes, inodes_free = (
         count - 2 * _SIGN if count >= _SIGN else count for count in (blocks, free, available, inodes, inodes_free)
     )
@@ -155,13 +156,13 @@ def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inod
 
 
 def unpack_progress(data: bytes) -> Outcome:
-    """The last progress of a worker -> Outcome, whose step is the one that the worker is at, None
-    before the first."""
+    """The last progress of a worker -> Outcome. Its step is the current one, None before the
+    first."""
     step, *rest = _PROGRESS.unpack_from(data)
     times, numbers = rest[:7], rest[7:]
     if not 0 < step <= max(Step):
         return Outcome()
-    # It holds 32 bits of each: microseconds, for what takes seconds.
+    # Each time has 32 bits in the frame, so it is exact to microseconds if it is a few seconds.
     seconds = tuple([None if seconds == _NO_TIME else round(seconds, 6) for seconds in times])
     return Outcome(step=Step(step), seconds=(*seconds, None), errnos=(*[number or None for number in numbers], None))
 

@@ -1,4 +1,4 @@
-"""Which mount is at which gate, and which mounts wait there.
+"""Keeps which mount is at which gate, and which mounts wait there.
 
 A gate lets one mount through at a time until one of them has answered. So a hung filesystem costs
 exactly one stuck process, however many bind mounts show it."""
@@ -14,7 +14,7 @@ from check_mounts.probing.plan import Gate, Plan
 
 
 class Hung(NamedTuple):
-    """A mount hung at this gate, and has this ``finding``: each mount that must pass hangs, too."""
+    """A mount hangs at this gate, with this ``finding``. Each mount that must pass hangs, too."""
 
     gate: Gate
     finding: Finding
@@ -28,8 +28,8 @@ class Taken(NamedTuple):
 
 
 class Queued:
-    """Another mount is at a gate; this one waits there until :meth:`Gates.leave` or
-    :meth:`Gates.reopen` gives it back."""
+    """Another mount is at a gate. The new mount waits there until :meth:`Gates.leave` or
+    :meth:`Gates.reopen` returns it."""
 
 
 Obstacle = Union[Hung, Taken, Queued]
@@ -52,8 +52,8 @@ class Gates:
         return bool(self._held)
 
     def approach(self, mount: Mount) -> Optional[Obstacle]:
-        """Bring a mount to its gates, one after the other, and return what stops it there; None if
-        all are free."""
+        """Bring a mount to its gates, one after the other; return the first obstacle, None if all
+        gates are free."""
         for gate in self._plan.gates(mount):
             if gate in self._hung:
                 return Hung(gate, self._hung[gate])
@@ -68,15 +68,18 @@ class Gates:
         return None
 
     def enter(self, mount: Mount) -> None:
-        """Close the gates behind a mount, except those that a mount has passed before."""
+        """Close the gates of a mount to other mounts, except gates that a mount has passed
+        before."""
         gates = [gate for gate in self._plan.gates(mount) if gate not in self._passed]
         self._waiting.update((gate, []) for gate in gates)
         self._at[mount.mount_id] = gates
 
     def leave(self, mount: Mount, passed: bool = False, answered: bool = False) -> list[Mount]:
-        """Take a mount away from its gates, and return the mounts that waited there: they go on, or
-        are the next to try. ``passed``: it has come through the gate on its path; ``answered``: its
-        own filesystem has answered."""
+        """Take a mount away from its gates; return the mounts that waited there, which must
+        approach again.
+
+        ``passed``: the mount has come through the gate on its path. ``answered``: its own
+        filesystem has answered."""
         freed: list[Mount] = []
         for gate in self._at.pop(mount.mount_id, ()):
             if passed if gate.on_the_way else answered:
@@ -89,11 +92,12 @@ class Gates:
         self._hung[gate] = finding
 
     def hold(self, gate: Gate, mount: Mount) -> None:
-        """Have a mount, and those that come after it, wait for the probe of a concurrent run."""
+        """Make a mount, and those that come after it, wait for the probe of a concurrent run."""
         self._held[gate] = [mount]
 
     def reopen(self, timeout_of: Callable[[Mount], float]) -> list[Mount]:
-        """Let go, and return, the mounts whose probe of a concurrent run has come back or hangs."""
+        """Return the mounts that no longer wait for the probe of a concurrent run, because that has
+        come back or hangs."""
         freed: list[Mount] = []
         for gate, mounts in list(self._held.items()):
             stuck = self._others.at.get(gate)

@@ -1,5 +1,5 @@
-"""The course of a pass: which mount is asked next, and what an answer means for the mounts that
-hang from it or wait for it.
+"""The course of a pass: decides which mount is asked next, and what an answer means for the mounts
+below it or waiting for it.
 
 Nothing here touches a mount or waits."""
 
@@ -24,16 +24,16 @@ from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.writing import Writing
 from check_mounts.system import workers
 
-# How often a mount is asked if its worker dies, or its path leads elsewhere.
+# How often a mount is asked at most, if its worker dies or its path leads elsewhere.
 _TRIES = 2
 
 
 class Inquiry:
     """The questions of one pass. Each selected mount that is asked gets a finding in the book,
-    unless the pass ends before.
+    unless the pass ends first.
 
-    ``submit`` hands a request, and the seconds it may take, to the workers. ``writes``: whether a
-    file should be written to a mount that answered."""
+    ``submit`` gives a request to the workers, with the seconds it may take. ``writes`` says whether
+    a file should be written to a mount that answered."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Inquiry:
             self._start(self._ready.popleft())
 
     def look_at_held(self) -> None:
-        """Go on with the mounts where the probe of a concurrent run has come back or hangs."""
+        """Continue with the mounts where the probe of a concurrent run has come back or hangs."""
         self._writing.look_at_held()
         self._ready.extend(self._gates.reopen(self.timeouts.of))
 
@@ -116,7 +116,8 @@ class Inquiry:
         self._block_below(mount, self._book.enter(mount, finding), "timed out")
 
     def _meet(self, mount: Mount, taken: Taken) -> None:
-        """A probe of an earlier or a concurrent run is there: none is started beside it."""
+        """Deal with a gate where another run, earlier or concurrent, has a probe: start no second
+        probe there."""
         stuck, waited = taken.stuck, age(taken.stuck)
         if not self._others.is_still_stuck(stuck):
             self._others.reload()
@@ -137,11 +138,11 @@ class Inquiry:
             self._causes.know_stuck(mount, stuck.pid)
             self._hang(mount, taken.gate, self._book.enter(mount, finding))
 
-    # -- what has come back
+    # -- answers
 
     def handle(self, event: workers.Event) -> None:
-        """Judge what a worker says. Raises any error of judging it, which is in the book by
-        then."""
+        """Judge the event of a worker. An exception while judging is noted in the book and raised
+        again."""
         mount, writing = self._mount_of(event.key), asking.is_write(event.key)
         try:
             if writing:
@@ -181,8 +182,8 @@ class Inquiry:
             self._judge(mount, outcome)
 
     def _retry(self, mount: Mount, why: str) -> None:
-        """Ask once more after a worker died, then give up: a user may have ended that of his own
-        FUSE mount, or the kernel, short of memory."""
+        """Ask once more after a worker died, then give up. A user may have killed the worker of
+        their own FUSE mount, or the kernel may have killed it for lack of memory."""
         self._tries[mount.mount_id] += 1
         if self._tries[mount.mount_id] < _TRIES:
             self._submit(mount)
@@ -200,16 +201,16 @@ class Inquiry:
     def _judge(self, mount: Mount, outcome: Outcome) -> None:
         elsewhere = conditions.led_elsewhere(mount, outcome, trigger=filesystems.is_trigger(mount))
         if elsewhere is not None and not self._tries[mount.mount_id]:
-            # Where mounts come and go without a pause, the next one has this one's place, and soon
-            # its ID as well: look once more.
+            # Where mounts come and go without a pause, the next mount soon has the place and even
+            # the ID of this one: look once more.
             self._tries[mount.mount_id] += 1
             self._submit(mount)
             return
-        # A look-up that ended before the mount, or on another one, says nothing about its
-        # filesystem: the next mount of that filesystem must try, and again only one.
+        # A look-up that did not reach the mount, or reached another one, says nothing about its
+        # filesystem: the next mount of that filesystem must try, and again only one at a time.
         arrived = outcome.step is not Step.LOOK_UP
         self._ready.extend(self._gates.leave(mount, passed=arrived, answered=arrived and elsewhere is None))
-        if elsewhere is not None:  # the mount table will say whether it is gone or covered
+        if elsewhere is not None:  # a fresh mount table will say whether the mount is gone or covered
             outcome = dataclasses.replace(outcome, usage=None)
             finding = self._book.say(mount, Condition.UNPROBED, elsewhere.value, outcome)
         else:
@@ -219,20 +220,20 @@ class Inquiry:
             self._writing.begin(mount)
 
     def _condition_of(self, mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
-        """Condition and detail of a mount that was seen."""
+        """The condition and detail of a mount whose probe came back."""
         condition, detail = conditions.classify(mount, outcome)
         if outcome.step == Step.LOOK_UP and condition is Condition.DEAD:
             above = self._book.findings.get(self.plan.parent.get(mount.mount_id, -1))
             if above is not None and above.condition is Condition.DEAD:
-                # The mount was not even reached: the look-up failed on the way, in its parent.
+                # The mount was not even reached: the look-up failed in its parent.
                 return Condition.BLOCKED, _below(above, "is dead")
         return condition, detail
 
     def _go_below(self, mount: Mount, finding: Finding) -> None:
         if finding.condition is Condition.DEAD and selection.can_hang_on_the_way(mount):
             # A look-up through a dead network or FUSE filesystem fails in d_revalidate, and then
-            # the kernel drops the entry together with what is mounted on it (d_invalidate in
-            # fs/dcache.c): asking would unmount.
+            # the kernel drops the directory entry together with the mounts on it (d_invalidate in
+            # fs/dcache.c): a probe would unmount them.
             self._block_below(mount, finding, "is dead")
         else:
             self._ready.extend(self.plan.children.get(mount.mount_id, ()))
@@ -255,7 +256,8 @@ class Inquiry:
         self._hang(mount, gate, self._book.enter(mount, finding))
 
     def _hang(self, mount: Mount, gate: Gate, finding: Finding) -> None:
-        """The gate is hung: so is each mount that must pass it, and what is below is blocked."""
+        """Note that a gate hangs: each mount that must pass it hangs, too, and the mounts below are
+        blocked."""
         self._gates.hang(gate, finding)
         self._block_below(mount, finding, "timed out")
         self._ready.extend(self._gates.leave(mount))
@@ -270,12 +272,13 @@ class Inquiry:
     # -- the end
 
     def give_up_unserved(self, unserved: Iterable[Unserved], came: str, why: str) -> None:
-        """Say of each request that has no answer why it has none: ``came`` is what came first,
-        ``why`` what holds for those that no worker had."""
+        """Enter a finding for each request that has no answer. ``came`` names the event that ended
+        the pass; ``why`` is the detail for a request that no worker had."""
         for key, pid, progress, waited in unserved:
             mount = self._mount_of(key)
             outcome = frames.unpack_progress(progress)
-            # A worker was asking: how long it did so in vain points to a mount that hangs.
+            # A worker was asking. If it has waited for long, the mount probably hangs, so the
+            # detail says for how long.
             seconds = text.seconds_words(round(waited, 1))
             unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"
             if asking.is_write(key):

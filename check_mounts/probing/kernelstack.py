@@ -1,4 +1,4 @@
-"""The kernel function that a stuck process waits in (/proc/PID/stack).
+"""Finds the kernel function in which a stuck process waits (/proc/PID/stack).
 
 Import budget: ``os``, ``re``."""
 
@@ -11,8 +11,8 @@ from typing import Optional
 from check_mounts import text
 
 _FRAME = rb"(?:\[<[0-9a-fx]*>\] )?([A-Za-z_][A-Za-z0-9_.]*)(?:\+0x[0-9a-f]+/0x[0-9a-f]+.*)?\Z"
-# Functions for sleeping or waiting for a lock, which are the same whatever a process waits for, and
-# those through which it came into the kernel.
+# Functions that say nothing: those for sleeping or waiting for a lock, which are the same whatever
+# a process waits for, and those at the entry to the kernel.
 _GENERIC = (
     r"(__)?(io_|preempt_)?schedule|__switch_to|(__|out_of_line_)?(wait_on_bit|bit_wait)"
     r"|(__|do_)?wait_for_(common|completion)|wait_woken|prepare_to_wait|finish_wait"
@@ -23,21 +23,21 @@ _GENERIC = (
 
 
 def kernel_stack(pid: int) -> Optional[str]:
-    """The name of the kernel function that process ``pid`` waits in: the innermost one that is not
-    about sleeping or locks.
+    """Read the name of the kernel function in which process ``pid`` waits: the innermost one that
+    is not about sleeping or locks; None if it is not known.
 
-    It is read from /proc/PID/stack, which only root may read and not every kernel has, else from
-    /proc/PID/wchan (proc_pid_stack(5), proc_pid_wchan(5)); None if neither has it. Call this for
-    own workers only: the kernel takes a lock of the process for it, and a process that hangs in
-    execve(2) holds that lock."""
+    It comes from /proc/PID/stack, which only root may read and not every kernel has, else from
+    /proc/PID/wchan (proc_pid_stack(5), proc_pid_wchan(5)). Call this for our own workers only: the
+    kernel takes a lock of the process for it, and a process that hangs in execve(2) holds that
+    lock."""
     functions = _functions(f"/proc/{pid:d}/stack") or _functions(f"/proc/{pid:d}/wchan")
     telling = [name for name in functions if not re.match(_GENERIC, name)]
     return telling[0] if telling else functions[0] if functions else None
 
 
 def _functions(path: str) -> list[str]:
-    """The functions that the file names, the innermost first; an empty list if it cannot be
-    read."""
+    """Read the functions that a file names, the innermost first; an empty list if the file cannot
+    be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

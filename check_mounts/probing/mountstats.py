@@ -1,7 +1,7 @@
 """The kernel's counters of NFS mounts (/proc/self/mountstats).
 
-Import budget: ``dataclasses``, ``re``. Reading the file takes no more than reading the mount table:
-no mount is touched. Whatever the file says ends in a value, not in an exception."""
+Import budget: ``dataclasses``, ``re``. Reading the file touches no mount, like reading the mount
+table. Whatever the file says, the result is a value and not an exception."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from check_mounts import text
 class Transport:
     """The counters of the connections of an NFS mount, those of ``nconnect=`` added up.
 
-    They belong to the client's view of a server, so mounts of one server share them. None is what
-    its line does not say. ``sends`` and ``receives`` count transmissions and replies, ``bad_xids``
-    replies to nothing that was open. ``connect_time`` is in seconds, in jiffies in old kernels.
-    ``backlog`` and ``pending`` are sums over all transmissions of the length that the queue had
-    then, not lengths. ``idle_seconds``: since last_used in struct rpc_xprt, which is when a request
-    was last done with (answered or given up) or a connection made, not when one was sent. The
-    kernel writes 0 where it is not connected, hence None for 0. ``retransmissions`` and
-    ``timeouts`` are of requests that are done with; those that hang are not in them yet.
-    ``age_seconds``: since it was mounted."""
+    The kernel counts per client and server, so mounts of one server share the counters. A value
+    that the file does not have is None.
+
+    - ``sends`` and ``receives`` count transmissions and replies, ``bad_xids`` replies that belong
+      to no open request.
+    - ``connect_time`` is in seconds, with old kernels in jiffies.
+    - ``backlog`` and ``pending`` are not the lengths of queues, but sums: each transmission adds
+      the length that the queue had then.
+    - ``idle_seconds``: the time since last_used in struct rpc_xprt, that is, since a request was
+      last finished (answered or given up) or a connection was made, not since one was sent. The
+      kernel writes 0 where it is not connected, so 0 becomes None.
+    - ``retransmissions`` and ``timeouts`` are of finished requests; those that hang do not count
+      yet.
+    - ``age_seconds``: the time since the mount was mounted."""
 
     protocol: str
     connections: int
@@ -43,8 +48,9 @@ class Transport:
 
     @property
     def in_flight(self) -> int:
-        """Transmissions without a reply: no less than the requests in flight. A request sent twice
-        and answered once leaves one behind for good, and so does one that was given up."""
+        """The number of transmissions without a reply, which is at least that of the requests in
+        flight. A request that was sent twice and answered once adds one for good, and so does a
+        request that was given up."""
         return max(0, self.sends - self.receives)
 
 
@@ -53,19 +59,19 @@ _OCTAL = rb"\\([0-3][0-7][0-7])"
 _COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
 _QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
 _CONNECTION = ("bind", "connects", "connect_time", "idle")
-# xs_tcp_print_stats and its kin in net/sunrpc/xprtsock.c, xprt_rdma_print_stats: protocol ->
-# columns always there, perhaps there.
+# xs_tcp_print_stats and similar functions in net/sunrpc/xprtsock.c, xprt_rdma_print_stats:
+# protocol -> the columns that are always there, and those that may be there.
 _COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
     b"tcp": (("port", *_CONNECTION, *_COUNTED), _QUEUES),
     b"udp": (("port", "bind", *_COUNTED), _QUEUES),
-    b"rdma": (("port", *_CONNECTION, *_COUNTED), ()),  # what follows is RDMA's own
+    b"rdma": (("port", *_CONNECTION, *_COUNTED), ()),  # the columns after these are special to RDMA
     b"local": ((*_CONNECTION, *_COUNTED), _QUEUES),
 }
 
 
 def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
-    """The counters of all NFS mounts; empty if the file cannot be read. Reading it takes no longer
-    than reading the mount table."""
+    """Read the counters of all NFS mounts; return an empty dict if the file cannot be read. This
+    takes no longer than reading the mount table."""
     try:
         with open(path, "rb") as file:
             return parse_mountstats(file.read())
@@ -77,8 +83,8 @@ def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
     """Mount point (unescaped) -> its transport, of NFS mounts (show_vfsstat in fs/proc_namespace.c,
     nfs_show_stats in fs/nfs/super.c).
 
-    Of several mounts on one point the last counts, which is on top. What is not understood is left
-    out; never raises."""
+    If several mounts are on one point, the last one counts, which is on top. Lines that cannot be
+    understood are left out. Never raises."""
     found: dict[bytes, Transport] = {}
     for head, lines in _entries(data):
         match = re.match(_HEAD, head)
@@ -93,8 +99,8 @@ def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
 
 
 def _entries(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """(first line, the lines below it) of each mount. A line without its end is not used: the end
-    of a number may be missing."""
+    """(first line, the lines below it) of each mount. A last line without a newline is ignored: a
+    part of its last number may be missing."""
     head, lines = b"", list[bytes]()
     for line in data.split(b"\n")[:-1]:
         if line.startswith((b"device ", b"no device ")):
@@ -109,7 +115,7 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
     connections = [_connection(line) for line in lines if line.startswith(b"xprt:")]
     known = [connection for connection in connections if connection is not None]
     if not known or len(known) < len(connections):
-        return None  # a part of them would be no sum
+        return None  # the sum would be too small
 
     def total(name: str) -> Optional[int]:
         return sum(columns[name] for _, columns in known) if all(name in columns for _, columns in known) else None
@@ -126,7 +132,8 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
         pending=total("pending"),
         connects=total("connects"),
         connect_time=total("connect_time"),
-        # The connection that was last used counts; if one does not say, it is not known.
+        # The connection that was used last counts; if the time of one is not known, neither is
+        # this.
         idle_seconds=idle if idle > 0 else None,
         retransmissions=retransmissions,
         timeouts=timeouts,
@@ -151,8 +158,9 @@ def _operations(lines: list[bytes]) -> tuple[Optional[int], Optional[int]]:
     """(retransmissions, timeouts) over ``NAME: ops ntrans timeouts ...`` (_print_rpc_iostats in
     net/sunrpc/stats.c).
 
-    Old kernels count a request that was never sent as an operation without a transmission: that
-    makes good for nothing."""
+    Old kernels count a request that was never sent as an operation without a transmission. That
+    must not cancel out the retransmissions of another operation, so a negative number counts as
+    0."""
     if b"per-op statistics" not in lines:
         return None, None
     retransmissions = timeouts = 0
@@ -167,7 +175,7 @@ def _operations(lines: list[bytes]) -> tuple[Optional[int], Optional[int]]:
 
 
 def _is_number(field: bytes) -> bool:
-    """A number of the kernel's, which has 64 bits; a clock may make it negative."""
+    """Whether a field is a number of the kernel's, with 64 bits; a time may be negative."""
     return field.lstrip(b"-").isdigit() and len(field) <= 20 and field.rfind(b"-") <= 0
 
 
@@ -180,14 +188,14 @@ def _age(lines: list[bytes]) -> Optional[int]:
 
 
 def transport_words(transport: Transport) -> str:
-    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``; unknown
-    parts are left out."""
+    """``up to 3 requests in flight, 12 retransmissions, no request finished for 84 s``, without the
+    parts that are not known."""
     parts = [
         "no request in flight"
         if not transport.in_flight
         else f"up to {text.counted(transport.in_flight, 'request')} in flight"
     ]
-    if transport.retransmissions:  # requests that hang are not counted yet: 0 would say too much
+    if transport.retransmissions:  # requests that hang are not counted yet, so 0 would mislead
         parts.append(text.counted(transport.retransmissions, "retransmission"))
     if transport.idle_seconds is not None:
         parts.append(f"no request finished for {transport.idle_seconds} s")

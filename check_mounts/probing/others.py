@@ -1,4 +1,4 @@
-"""The probes of other runs, earlier and concurrent ones, as a pass meets them."""
+"""The probes of other runs, earlier and concurrent ones, that a pass must take into account."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from check_mounts.probing.stuck import Registry
 
 
 class Others:
-    """What the registry knows, by the gate that each probe is stuck at (``at``), and write probes
-    by the filesystem that they write to (``writing``)."""
+    """The probes in the registry. ``at``: by the gate that each is stuck at. ``writing``: the write
+    probes, by the device of the filesystem that they write to."""
 
     def __init__(self, registry: Registry, plan: Plan) -> None:
         self._registry, self._plan = registry, plan
@@ -21,7 +21,7 @@ class Others:
 
     @property
     def remembers(self) -> bool:
-        """Whether files that write probes leave would be remembered."""
+        """Whether the registry remembers the files that killed write probes leave."""
         return self._registry.remembers
 
     def reload(self) -> None:
@@ -40,11 +40,12 @@ class Others:
                 self.at[gate] = stuck
 
     def is_still_stuck(self, stuck: StuckProbe) -> bool:
-        """Whether a probe is still where it was."""
+        """Whether a probe is still stuck."""
         return self._registry.still_stuck(stuck)
 
     def is_over(self, stuck: StuckProbe, timeout: float) -> bool:
-        """Whether a probe has come back, or has been away for so long that it hangs."""
+        """Whether a probe has come back, or has been away for ``timeout`` seconds, so that it
+        hangs."""
         return age(stuck) >= timeout or not self._registry.still_stuck(stuck)
 
 

@@ -1,9 +1,9 @@
-"""The order in which mounts are probed, and the filesystems that each of them could hang in. Pure:
-the text of the mount table -> a tree.
+"""The order in which mounts are probed, and the filesystems in which each of them could hang, from
+the text of the mount table alone.
 
-A mount is probed once what it hangs from has answered. A look-up can also hang on the way to a
-mount, in a network or FUSE filesystem that its path leads through. That says nothing about the
-mount's own filesystem, so each of the two is a gate of its own."""
+A mount is probed once the mount above it has answered. A look-up can also hang before it reaches
+the mount, in a network or FUSE filesystem that its path crosses. That says nothing about the
+mount's own filesystem, so each of the two has its own gate."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from check_mounts.selection import Selection
 
 
 class Gate(NamedTuple):
-    """Lets one mount through at a time until one has answered. It stands before the superblock with
-    this ``device``; ``on_the_way``: before a path that crosses that superblock, which can hang."""
+    """Lets one mount through at a time until one has answered.
+
+    A gate stands before the superblock with this ``device``. ``on_the_way``: it stands before the
+    paths that cross that superblock, which can hang."""
 
     device: tuple[int, int]
     on_the_way: bool = False
 
 
 class Place(NamedTuple):
-    """The mounts above a place that matter to it: the nearest selected one (``parent``), the device
-    of the nearest one that could hang (``way``), and one that must be left alone (``avoid``)."""
+    """What a place must know of the mounts above it. ``parent``: the nearest selected mount.
+    ``way``: the device of the nearest mount that could hang. ``avoid``: a mount that no path may
+    cross."""
 
     parent: Optional[int] = None
     way: Optional[tuple[int, int]] = None
@@ -33,8 +36,7 @@ class Place(NamedTuple):
 
 
 class Plan:
-    """The tree of the mount table without the mounts that are not probed: each waits for its
-    parent."""
+    """The tree of the mounts that are probed: each waits for its parent."""
 
     def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
         self.by_id = {mount.mount_id: mount for mount in mounts}
@@ -42,8 +44,8 @@ class Plan:
         self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
         self.parent: dict[int, int] = {}
         self.children: dict[int, list[Mount]] = {}
-        # Mounts that no look-up may go to, because their path crosses one that must be left alone
-        # and can hang.
+        # Mounts that are not looked up, because their path crosses a mount that can hang and that
+        # we must not touch.
         self.avoided: list[tuple[Mount, str]] = []
         self._places: dict[int, Place] = {}
         self._gates: dict[int, tuple[Gate, ...]] = {}
@@ -59,17 +61,17 @@ class Plan:
             else:
                 self.parent[mount.mount_id] = place.parent
                 self.children.setdefault(place.parent, []).append(mount)
-        # Mounts whose path could hang come last: such a mount must not represent its superblock if
-        # another one can.
+        # Mounts whose path could hang come last: if another mount can represent their superblock,
+        # it should.
         self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
 
     def has_device(self, device: tuple[int, int]) -> bool:
-        """Whether a mount of this filesystem is in the table at all, selected or not."""
+        """Whether a mount of this filesystem is in the table, selected or not."""
         return any(mount.device == device for mount in self.by_id.values())
 
     def gates(self, mount: Mount) -> tuple[Gate, ...]:
-        """The gates of a mount: before its superblock, and before the one that its path could hang
-        in."""
+        """The gates of a mount: the one before the superblock in which its path could hang, if
+        there is one, and the one before its own superblock."""
         gates = self._gates.get(mount.mount_id)
         if gates is None:
             way = self._way(mount)
@@ -79,11 +81,11 @@ class Plan:
         return gates
 
     def blamed(self, mount_id: int, device: tuple[int, int], arrived: bool) -> Gate:
-        """The gate that hangs when the probe of a mount hangs.
+        """The gate that is blamed when the probe of a mount hangs.
 
-        Before the probe has arrived, that is the path if it can hang, unless the mount is NFS or
-        the like: the last step of a look-up revalidates the root directory of these
-        (d_weak_revalidate), with their own server."""
+        Before the probe has arrived, that is the gate of the path, if the path can hang. But not if
+        the mount is NFS or a similar type: there, the last step of a look-up revalidates the
+        mount's root directory with its own server (d_weak_revalidate)."""
         mount = self.by_id.get(mount_id)
         way = None if mount is None or arrived or filesystems.traits(mount.fs_type).network else self._way(mount)
         return Gate(device) if way is None else Gate(way, on_the_way=True)
@@ -97,8 +99,8 @@ class Plan:
         return Place() if parent is None or parent is mount else self._place(parent)
 
     def _place(self, mount: Mount) -> Place:
-        """The place below this mount: worked out from the outside in, so that a deep chain needs no
-        deep stack."""
+        """The place below this mount. It is computed from the outermost mount inwards, without
+        recursion, so that a long chain of mounts needs no deep stack."""
         chain = [mount]
         seen = {mount.mount_id}
         while chain[-1].mount_id not in self._places:
@@ -116,7 +118,7 @@ class Plan:
 
     def _below(self, mount: Mount, place: Place) -> Place:
         hangs = selection.can_hang_on_the_way(mount)
-        # Every path crosses `/`, ours too: avoiding that of a diskless host would mean to check
+        # Every path crosses `/`, which can hang on a diskless host: to avoid it would mean to check
         # nothing.
         avoid = mount.mount_id if hangs and mount.mount_id in self._avoid and mount.mount_point != b"/" else place.avoid
         return Place(
@@ -126,8 +128,8 @@ class Plan:
         )
 
     def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
-        """The outermost mounts, with one of each circle. A table in which mounts hang from each
-        other is wrong, but they are probed all the same."""
+        """The outermost mounts, and one mount of each circle. A table in which mounts are below
+        each other in a circle is wrong, but these mounts are probed all the same."""
         reached = {mount.mount_id for mount, _ in self.avoided}
         for mount in outermost:
             self._reach(mount, reached)

@@ -1,22 +1,22 @@
-"""The probe of one mount. No other module touches a mount's path, and this one runs in workers
-only.
+"""The probe of one mount; no other module touches a mount's path, and this one does so only in
+workers.
 
 Import budget: ``os``, ``stat``, ``time``; what frames needs.
 
 The calls and their order were measured against hung, stale, dead and denied mounts of many kinds:
 
-1. one look-up with O_PATH, which does not wait for a dead server, and from then on only that
+1. one look-up with O_PATH, which does not wait for a dead server. All later steps use only that
    descriptor: no race with a rename or a symlink, and the owner needs no access to the directories
    above;
-2. fstatfs: the only call that met a dead server at once on every network and FUSE filesystem tried;
-   stat(2) is answered from the attribute cache for up to a minute;
-3. statx with FORCE_SYNC: finds what fstatfs misses, a stale root directory and an xfs that was shut
-   down;
-4. one batch of directory entries, as the owner: finds permissions that do not let him in.
+2. fstatfs: of all calls, only this one asked the server at once on each network and FUSE filesystem
+   that we tried; stat(2) is answered from the attribute cache for up to a minute;
+3. statx with FORCE_SYNC: finds faults that fstatfs does not find, such as a stale root directory
+   and an xfs that was shut down;
+4. one batch of directory entries, read as the owner: finds permissions that keep the owner out.
 
 The first error that means that the filesystem is gone ends the probe: on NFS later calls hang, or
-turn a timeout into ESTALE. Nothing below the root directory is ever named: on NFS a second look-up
-of a name that already hangs cannot even be killed."""
+turn a timeout into ESTALE. No name below the root directory is ever looked up: on NFS, a process in
+a second look-up of a name that already hangs cannot even be killed."""
 
 from __future__ import annotations
 
@@ -32,23 +32,26 @@ from check_mounts.probing.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, R
 from check_mounts.system import privilege, syscalls, walk
 
 _MASK = 2**64 - 1
-# How often a mount is looked for whose path does not lead to it, and the pause in between, in
-# seconds: the owner of a directory above it may rename that to and fro all the time, but is not
-# quick enough to hide the mount from all of these looks.
+# How often we look for a mount whose path leads elsewhere, and the pause between two looks, in
+# seconds. The owner of a directory above the mount may rename that directory back and forth all the
+# time, but cannot hide the mount from all of these looks.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.001
 
 
 class Request(NamedTuple):
     """The request to a worker.
 
-    ``owner`` is the owner that the mount table names (FUSE), None if only statx can tell. ``fixed``
-    is the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker acts as the
-    caller. ``fuse_private``: the filesystem lets in only the user that it was mounted for.
-    ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: the owner's
-    ticket is not ours to use). ``keeps_listings``: the kernel may list the directory without asking
-    the filesystem. ``trigger``: an autofs mount that should be mounted. ``place_now`` gives the
-    path where the mount is by now, None if it is no longer mounted; it raises OSError if the mount
-    table cannot be read."""
+    - ``as_owner``: act as the mount's owner. ``owner``: the owner that the mount table names
+      (FUSE), None if only statx can tell.
+    - ``fixed``: the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker
+      acts as the caller.
+    - ``fuse_private``: the filesystem admits only the user that it was mounted for.
+    - ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: we cannot
+      use the owner's ticket).
+    - ``keeps_listings``: the kernel may list the directory without asking the filesystem.
+    - ``trigger``: an autofs mount whose filesystem should be mounted.
+    - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
+      OSError if the mount table cannot be read."""
 
     mount_id: int
     path: bytes
@@ -67,9 +70,10 @@ class Ended(Exception):
 
 
 class Probe:
-    """One probe; ``run`` gives the frame of its answer.
+    """One probe. :meth:`run` returns the frame of its answer.
 
-    ``note`` gets the progress before each step, so that the parent knows where a hung worker is."""
+    ``note`` gets the progress before each step, so that the parent knows at which step a worker
+    hangs."""
 
     def __init__(self, request: Request, note: Callable[[bytes], None], parent: int) -> None:
         self._request = request
@@ -82,11 +86,12 @@ class Probe:
 
     @property
     def used_up(self) -> bool:
-        """Whether this process can serve no other probe."""
+        """Whether this process can serve no other probe after this one."""
         return self._private
 
     def run(self) -> bytes:
-        """Take all steps. Raises nothing that a filesystem can cause."""
+        """Take all steps; return the frame of the answer. Nothing that a filesystem does raises an
+        exception."""
         fd = -1
         try:
             fd = cast(int, self._take(Step.LOOK_UP, self._look_up))
@@ -98,14 +103,14 @@ class Probe:
         return self._seen.answer()
 
     def _ask(self, fd: int) -> None:
-        """The steps after the look-up. Raises Ended."""
+        """Take the steps after the look-up. Raises Ended."""
         self._become_user(fd)
         self._take(Step.STATFS, lambda: self._statfs(fd))
         self._take(Step.STATX, lambda: self._statx(fd))
         self._read_as_owner(fd)
 
     def _take(self, step: Step, action: Callable[[], object]) -> object:
-        """Take one step, note its latency, and sort out its error. Raises Ended."""
+        """Take one step; note its latency and its error. Raises Ended."""
         self._announce(step)
         began = monotonic()
         try:
@@ -118,12 +123,12 @@ class Probe:
             self._seen.times[step - 1] = monotonic() - began
 
     def _announce(self, step: Step) -> None:
-        """Note the step that may hang now."""
+        """Note the step that begins now, and may hang."""
         self._note(self._seen.progress(step))
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """Sort out the error of a step: after a refusal, or a call that is not offered, the probe
-        goes on; any other error ends it. Raises Ended."""
+        """Note the error of a step. After a refusal, or a call that is not offered, the probe
+        continues; any other error ends it. Raises Ended."""
         if number in DENIED_ERRORS and step != Step.LOOK_UP:
             self._seen.denied = self._seen.denied or (step, number)
         elif step == Step.READ and number == errno.ENOTDIR and self._seen.stat is None:
@@ -134,12 +139,12 @@ class Probe:
 
     def _look_up(self) -> int:
         """Open the mount's root directory. If its path leads elsewhere, the mount may have been
-        moved meanwhile: then it is opened at its new place. Raises OSError, and Ended if the path
-        leads to another mount: that is not asked anything, it may be anybody's."""
+        moved meanwhile: then open it at its new path. Raises OSError; Ended if the path leads to
+        another mount. That mount may belong to any user, so it is not asked anything."""
         path = self._request.path
         if self._request.trigger:
-            # O_PATH does not trigger (open(2)); without it the look-up mounts what the trigger
-            # stands for, and waits for it.
+            # With O_PATH, a look-up does not trigger an automount (open(2)). Without it, the
+            # look-up mounts the filesystem and waits for that.
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         for left in reversed(range(_LOOKS if self._request.place_now else 1)):
             fd = self._reached(path, last=not left)
@@ -153,12 +158,12 @@ class Probe:
         raise Ended
 
     def _reached(self, path: bytes, last: bool) -> Optional[int]:
-        """Open the mount; None if the path leads elsewhere. Raises OSError; if the path leads
-        nowhere, only at the ``last`` attempt."""
+        """Open the mount; return None if the path leads elsewhere. Raises OSError; but if the path
+        does not exist, only at the ``last`` attempt."""
         self._seen.mount_id = None
         try:
-            # The kernel prints mount points without symlinks. If there is one in the path now,
-            # somebody has put it there, and root does not follow it.
+            # The kernel prints mount points without symlinks. If the path has one now, somebody has
+            # put it there, and root must not follow it.
             fd = walk.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in PATH_GONE and not last:
@@ -180,8 +185,8 @@ class Probe:
         return place
 
     def _become_user(self, fd: int) -> None:
-        """Become the user that a FUSE filesystem was mounted for, for good, if it lets nobody else
-        in: it would refuse all of root's own calls."""
+        """Become, for good, the user that a FUSE filesystem was mounted for, if it admits nobody
+        else: it would refuse all calls of root."""
         request = self._request
         ids = request.fixed or (request.owner if request.as_owner else None)
         if request.fuse_private and ids is not None and self._acts and ids[0] != os.geteuid():
@@ -190,13 +195,13 @@ class Probe:
             try:
                 privilege.become(*ids, self._parent)
             except OSError:
-                return  # no CAP_SETUID, or an id that is not mapped: as far as the caller may
+                return  # no CAP_SETUID, or an id that is not mapped: go on as the caller
             self._private = True
 
     def _statfs(self, fd: int) -> None:
         status = os.fstatvfs(fd)
-        # Python gives them as signed numbers of the machine's size, whatever the C library has
-        # (Modules/posixmodule.c).
+        # Python returns them as signed numbers of the machine's size, although they are unsigned in
+        # the C library (Modules/posixmodule.c).
         counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
         self._seen.usage = tuple([count & _MASK for count in counts])
 
@@ -214,8 +219,8 @@ class Probe:
             self._seen.mount_id = buffer.stx_mnt_id
 
     def _read_as_owner(self, fd: int) -> None:
-        """Read a batch of entries as the user that should be let in; in directories only: a
-        bind-mounted file has none."""
+        """Read a batch of entries as the user that should have access. A bind-mounted file has no
+        entries, so this is for directories only."""
         if not self._is_the_directory():
             return
         earlier = self._seen.denied
@@ -237,13 +242,14 @@ class Probe:
             self._seen.denied = None  # root was refused, the owner was not (root_squash): the owner decides
 
     def _is_the_directory(self) -> bool:
-        """Whether this is a directory of the mount, or may be (its type may not be known), and not
-        a bind-mounted file or another mount."""
+        """Whether we have reached the mount and its root is a directory, not a bind-mounted file.
+        If its type is not known, it counts as a directory."""
         return not self._wrong_mount() and (self._seen.stat is None or stat.S_ISDIR(self._seen.stat.stx_mode))
 
     @property
     def _owner(self) -> Optional[tuple[int, int]]:
-        """The owner of the mount, if the owner should be let in, and as far as he is known."""
+        """The owner of the mount, if the probe should act as the owner; None if not, or if the
+        owner is not known."""
         request, seen = self._request, self._seen.stat
         if request.fixed or not request.as_owner:
             return None
@@ -251,38 +257,38 @@ class Probe:
 
     @property
     def _is_stranger(self) -> bool:
-        """Whether a refusal says nothing: the owner should be let in, but perhaps somebody else was
-        refused, because this process could not act as him. If it is enough that root gets in, its
-        own refusal counts."""
+        """Whether a refusal says nothing: the owner should have access, but this process could not
+        act as the owner, so it may have been another user that was refused. If root's access is
+        enough, a refusal to root counts."""
         if self._request.root_decides and self._acts:
             return False
         return self._owner is not None and (self._seen.acted != self._owner[0] or self._is_unmapped)
 
     @property
     def _is_unmapped(self) -> bool:
-        """Whether the owner's id may not be mapped here, or be another user's here (user
+        """Whether the owner's id may be unmapped here, or may be the id of another user here (user
         namespaces, idmapped mounts)."""
         return self._owner is not None and (self._owner[0] == privilege.UNMAPPED or self._is_foreign)
 
     @property
     def _is_foreign(self) -> bool:
-        """Whether the user ID in the mount table may mean another user to this process: it is the
-        ID in the user namespace where FUSE was mounted (fuse_show_options), which a container need
-        not share."""
+        """Whether the user ID in the mount table may mean another user to this process. It is the
+        ID in the user namespace where FUSE was mounted (fuse_show_options), and a container may
+        have another namespace."""
         request = self._request
         return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
 
     @property
     def _decides_alone(self) -> bool:
-        """Whether it is enough if this process itself gets in: the ticket of the user that it acted
-        as is not ours to use, or that user is not known here."""
+        """Whether it is enough if this process itself has access, after the owner was refused: we
+        cannot use the owner's ticket, or do not know the owner's id here."""
         return (
             (self._request.root_decides or self._is_unmapped) and not self._private and self._seen.acted != os.geteuid()
         )
 
     @property
     def _ids(self) -> Optional[tuple[int, int]]:
-        """The user to act as from here on; None: as this process is."""
+        """The user to act as from now on; None if this process should not change its ids."""
         ids = self._request.fixed or self._owner
         return None if ids is None or ids[0] == os.geteuid() or not self._acts or self._private else ids
 
@@ -302,8 +308,8 @@ class Probe:
         self._read_worked = True
 
     def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
-        """Do ``action`` as the user that should be let in; do ``impossible`` instead if this
-        process cannot act as that user."""
+        """Do ``action`` as the user that should have access. If this process cannot act as that
+        user, do ``impossible`` instead."""
         ids = self._ids
         if ids is None:
             return action()
@@ -325,7 +331,7 @@ class Probe:
         )
 
     def _identify(self, fd: int) -> None:
-        """Find out which mount a descriptor is of. Procfs knows that without asking the
+        """Note the ID of the mount that a descriptor is on. procfs knows that without asking the
         filesystem."""
         try:
             with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
@@ -335,10 +341,12 @@ class Probe:
 
 
 def _open_directory(fd: int) -> int:
-    """Open the directory of a descriptor for reading; no name but "." is looked up. Raises OSError.
+    """Open the directory of a descriptor for reading; the only name looked up is ".". Raises
+    OSError.
 
-    Reading would change its access time, and wake a disk for that each minute. O_NOATIME is for the
-    owner and root (EPERM for others, open(2)); a server that gets it may not know it."""
+    O_NOATIME, because reading would change the access time, and so might wake a disk with each
+    check. Only the owner and root may use it (EPERM for others, open(2)), and a server may not
+    know it; then we open without it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
@@ -349,18 +357,19 @@ def _open_directory(fd: int) -> int:
 
 
 def _forget_listing(directory: int) -> None:
-    """Make the kernel ask a FUSE daemon at the next reading of an open directory.
+    """Make the kernel ask the FUSE daemon again when an open directory is read.
 
-    The daemon may let the kernel keep a listing (FOPEN_CACHE_DIR), and does so if it needs no
-    opening of directories: from then on the kernel no longer asks it, alive or not
-    (fuse_readdir_cached in fs/fuse/readdir.c). The kernel starts anew if a page is gone."""
+    The daemon may allow the kernel to cache a listing (FOPEN_CACHE_DIR); a daemon that does not
+    handle the opening of directories always does. From then on the kernel no longer asks the
+    daemon, dead or alive (fuse_readdir_cached in fs/fuse/readdir.c). The kernel asks again if a
+    page of its cache is gone."""
     try:
         os.posix_fadvise(directory, 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:
-        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the kernel may answer
+        pass  # a kernel without this call (CONFIG_ADVISE_SYSCALLS), or a filter: the kernel may answer
 
 
 def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
-    """Probe a mount: the frame of the answer, and whether this process can serve no other probe."""
+    """Probe a mount; return the frame of the answer, and whether this process must end after it."""
     probe = Probe(request, note, parent)
     return probe.run(), probe.used_up

@@ -1,12 +1,14 @@
-"""The files that write probes make are remembered until they are removed.
+"""Remembers the files that write probes make until they are removed.
 
 Import budget: ``os``, ``re``, ``time``; processes.
 
-A write probe that is killed leaves its file behind. So an empty file in the state directory stands
-for each such file, from before it is made until it is removed; the next run that writes to that
-filesystem removes what is left, by its name, as the owner.
+A write probe that is killed leaves its file behind. So, before a probe makes a file, it makes an
+empty file in the state directory that stands for it, and removes that only after its own file. The
+next run that writes to the same filesystem removes the file that was left, by its name, as the
+owner.
 
-The name of the empty file holds everything, so one system call remembers, and one forgets."""
+The name of the empty file holds all information, so one system call remembers a file, and one
+forgets it."""
 
 from __future__ import annotations
 
@@ -17,33 +19,34 @@ from collections.abc import Callable
 
 from check_mounts.system.processes import process_start
 
-# How long a file is remembered that was left in a filesystem that is no longer mounted, in seconds.
-# A filesystem that a backup mounts each night, or that only runs in another mount namespace see, is
-# met again before that.
+# How long we remember a file in a filesystem that is no longer mounted, in seconds. A filesystem
+# that a backup mounts each night, or that only runs in another mount namespace see, is back sooner.
 _LONG_GONE = 2 * 86400.0
-# A file that stands for one that a write probe makes: token, device and inode of the directory, pid
-# and start time of the worker.
+# The name of a file that stands for the file of a write probe: token, device and inode of the
+# directory, pid and start time of the worker.
 _NAME = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
 
 
 class Promises:
-    """The files of write probes that are remembered in the state directory ``path``, which is open
-    as ``directory`` in the parent (-1: there is none)."""
+    """The files of write probes that the state directory ``path`` remembers. In the parent it is
+    open as ``directory`` (-1: this run has no such directory)."""
 
     def __init__(self, path: str, directory: int) -> None:
         self._path, self._directory = path, directory
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
-        """In a worker: remember the file that it is about to make, with this token (32 hexadecimal
-        digits) in its name. ``directory`` says where: major, minor, inode. Returns the path that
-        :meth:`kept` needs. Raises OSError: then no file must be made."""
+        """In a worker: remember the file that the worker is about to make.
+
+        ``token``: 32 hexadecimal digits, which are part of the file's name. ``directory``: the
+        directory of the file, as major, minor, inode. Returns the path for :meth:`kept`. Raises
+        OSError; then the worker must not make the file."""
         pid = os.getpid()
         path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         return path
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """In a worker: (path, token) of each file that workers which are gone have left in a
+        """In a worker: list (path, token) of each file that workers that are gone have left in a
         directory. Raises OSError."""
         found = []
         for name in sorted(os.listdir(self._path)):
@@ -54,11 +57,11 @@ class Promises:
 
     def forget_long_gone(self, is_mounted: Callable[[tuple[int, int]], bool]) -> None:
         """Forget the files of workers that are gone, in filesystems that have not been mounted for
-        long.
+        a long time.
 
-        Each run that meets such a filesystem removes what is left and promises anew, so no promise
-        in use is old. If another filesystem has got the number meanwhile, that does no harm: the
-        name is not there."""
+        Each run that writes to a filesystem removes the files that were left there, so nothing that
+        is still needed is old. If another filesystem has the device number meanwhile, that does no
+        harm: no file there has the name."""
         if self._directory < 0:
             return
         latest = time.time() - _LONG_GONE
@@ -74,7 +77,7 @@ class Promises:
                 pass  # a concurrent run was quicker, or the file is not ours
 
     def kept(self, path: str) -> None:
-        """In a worker: forget a file that is removed. Raises OSError."""
+        """In a worker: forget a file that has been removed. Raises OSError."""
         os.unlink(path)
 
 
@@ -86,4 +89,4 @@ def _names(directory: int) -> list[str]:
     try:
         return os.listdir(directory)
     except OSError:
-        return []  # the registry has said that it cannot be read
+        return []  # the registry has already reported that the directory cannot be read

@@ -1,4 +1,4 @@
-"""The reply of a server, as a value and in words.
+"""The reply of a server to a connection, as a value and in words.
 
 Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``."""
 
@@ -31,13 +31,13 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """The reply of a server. ``seconds`` passed between the attempt to connect and the verdict,
-    ``connect_seconds`` between the attempt and the connection; None without an attempt or a
+    """The reply of a server. ``seconds``: the time from the attempt to connect until the verdict.
+    ``connect_seconds``: the time until the connection was made. None without an attempt or a
     connection.
 
-    ``errno`` is the error of UNREACHABLE and REFUSED; for NOT_ASKED the error that kept this
-    process from asking, None if it was the time. ``error`` is the name that RFC 5531 has for the
-    error of RPC_ERROR."""
+    ``errno``: the error of UNREACHABLE and REFUSED; for NOT_ASKED the error that kept this process
+    from asking, None if the time was too short. ``error``: for RPC_ERROR, the name of the error in
+    RFC 5531."""
 
     verdict: Verdict
     seconds: Optional[float] = None
@@ -47,8 +47,8 @@ class Reply:
 
 
 def words(server: Server, reply: Reply) -> str:
-    """A sentence fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For Ceph it
-    is a ``monitor``."""
+    """A sentence that is fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For
+    Ceph it says ``monitor``."""
     address = text.printable_argument(server.address)
     name = f"{'monitor' if server.kind == 'ceph' else 'server'} {f'[{address}]' if ':' in address else address}"
     reason = "not in time" if reply.errno is None else os.strerror(reply.errno)
@@ -80,12 +80,12 @@ _OWN_TROUBLE |= {errno_module.EACCES, errno_module.EPERM}
 
 
 def verdict_of(error: int) -> Verdict:
-    """The meaning of an error of connecting. Errors that are not listed are the network's, also
-    EINVAL: a blackhole route (ip-route(8)) gives that."""
+    """The meaning of an error of connect(2). An error that is not listed here comes from the
+    network, also EINVAL, which comes from a blackhole route (ip-route(8))."""
     if error == errno_module.ECONNREFUSED:
         return Verdict.REFUSED
     if error == errno_module.ETIMEDOUT:  # the kernel's own word for silence
         return Verdict.SILENT
-    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # it was made, and over before we looked
+    if error in (errno_module.ECONNRESET, errno_module.EPIPE):  # the connection was made and closed already
         return Verdict.CLOSED
     return Verdict.NOT_ASKED if error in _OWN_TROUBLE else Verdict.UNREACHABLE

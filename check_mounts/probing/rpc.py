@@ -1,7 +1,8 @@
-"""The remote procedure call that does nothing, and its replies (RFC 5531; the numbers of NFS: RFC
-1813 and RFC 8881). Pure.
+"""The bytes of the remote procedure call that does nothing, and of its replies (RFC 5531; the
+numbers of NFS are in RFC 1813 and RFC 8881).
 
-Import budget: ``struct``. Memory is bounded whatever a server sends."""
+Import budget: ``struct``. Nothing here makes a system call, and memory is bounded whatever a server
+sends."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _LAST_FRAGMENT = 0x80000000
 _WORD = struct.Struct(">I")
 _ACCEPT_ERRORS = {1: "PROG_UNAVAIL", 2: "PROG_MISMATCH", 3: "PROC_UNAVAIL", 4: "GARBAGE_ARGS", 5: "SYSTEM_ERR"}
 _DENIALS = {0: "RPC_MISMATCH", 1: "AUTH_ERROR"}
-# A reply to NULL has 24 bytes and a verifier of up to 400. A longer record is no reply, and this
-# process need not listen forever.
+# A reply to NULL has 24 bytes and a verifier of up to 400 bytes. A longer record is not a reply.
+# After _MOST_BYTES in all we stop listening.
 _LONGEST_VERIFIER, _LONGEST_RECORD, _MOST_BYTES = 400, 4096, 65536
 
 
@@ -32,8 +33,8 @@ def null_call(xid: int, version: int) -> bytes:
 
 
 def read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
-    """The meaning of a record for the call ``xid``; None if it is about another call. An error
-    proves that the server is alive."""
+    """The meaning of a record as a reply to the call ``xid``; None if it belongs to another call.
+    An RPC error proves that the server is alive."""
     size = len(record) // 4
     fields = struct.unpack_from(f">{size}I", record)
     if size < 4:
@@ -47,8 +48,8 @@ def read_reply(record: bytes, xid: int) -> Optional[tuple[Verdict, str]]:
 
 
 def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
-    """The status of an accepted call, which comes after a verifier (flavour, length, bytes padded
-    to words)."""
+    """The meaning of the status of an accepted call, which comes after a verifier (flavour, length,
+    bytes padded to words)."""
     at = 5 + (fields[4] + 3) // 4 if len(fields) > 4 and fields[4] <= _LONGEST_VERIFIER else len(fields)
     if at >= len(fields):
         return Verdict.GARBAGE, ""
@@ -59,15 +60,15 @@ def _read_status(fields: tuple[int, ...]) -> tuple[Verdict, str]:
 
 
 class Records:
-    """Bytes -> records (RFC 5531, section 11). It holds no more than one record and the bytes of
-    one read."""
+    """Bytes -> records (RFC 5531, section 11). It keeps at most one record and the bytes of one
+    read."""
 
     def __init__(self) -> None:
         self._bytes, self._record = bytearray(), bytearray()
         self._taken = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take ``data``, and give the records that are complete now. Raises ValueError for a record
+        """Take ``data``; yield the records that are complete now. Raises ValueError for a record
         that is too long, and for too many bytes in all."""
         self._taken += len(data)
         self._bytes += data

@@ -1,7 +1,7 @@
-"""Where the server of a mount listens, from what the kernel says of its superblock.
+"""Finds out where the server of a mount listens, from the options of its superblock.
 
-Import budget: ``dataclasses``, ``re``, ``socket``. Nothing here looks up a name or opens a socket,
-and whatever a mount table says ends in a value, not in an exception."""
+Import budget: ``dataclasses``, ``re``, ``socket``. Nothing here looks up a name or opens a socket.
+Whatever the mount table says, the result is a value and not an exception."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from check_mounts import filesystems
 from check_mounts.model import Mount
 from check_mounts.typetable import Protocol
 
-# IANA: nfs, microsoft-ds, the 9P port of the kernel (P9_FD_PORT), and a Ceph monitor's for its
-# protocols 1 and 2.
+# IANA's ports for nfs and microsoft-ds, the kernel's for 9P (P9_FD_PORT), and those of a Ceph
+# monitor for its protocols 1 and 2.
 NFS_PORT, CIFS_PORT, P9_PORT, CEPH_PORT, CEPH_PORT_2 = 2049, 445, 564, 6789, 3300
 
 _LONGEST_PORT = 5
-# Patterns are compiled when they are needed: to compile them all takes longer than to fork a
+# Patterns are compiled when they are needed: compiling all of them takes longer than forking a
 # worker.
 _SCOPE = rb"[A-Za-z0-9_.:-]{1,15}\Z"  # an interface's name (IFNAMSIZ) or number
 _ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
@@ -28,10 +28,10 @@ _ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """Where the server of a mount listens. ``address`` is numeric, an IPv6 one perhaps with a
-    scope: ``fe80::1%eth0``.
+    """The address at which the server of a mount listens. ``address`` is numeric; an IPv6 address
+    may have a scope: ``fe80::1%eth0``.
 
-    ``kind`` is ``nfs``, ``cifs``, ``9p`` or ``ceph``; ``version`` the version of the RPC program
+    ``kind`` is ``nfs``, ``cifs``, ``9p`` or ``ceph``; ``version`` is the version of the RPC program
     NFS, 0 for the others."""
 
     address: str
@@ -41,19 +41,19 @@ class Server:
 
 
 def server_of(mount: Mount) -> Optional[Server]:
-    """The server of a mount, from the options of its superblock; None if it has none, or none that
-    a TCP connection reaches.
+    """The server of a mount, from the options of its superblock; None if it has no server, or none
+    that TCP can reach.
 
-    Only filesystems whose options the kernel writes itself are believed: a user chooses those of
-    FUSE."""
+    We believe these options only if the kernel itself writes them: those of FUSE come from a
+    user."""
     protocol = filesystems.protocol(mount)
     finder = None if protocol is None else _FINDERS.get(protocol)
     return None if finder is None else finder(mount)
 
 
 def _nfs_server(mount: Mount) -> Optional[Server]:
-    """nfs_show_mount_options in fs/nfs/super.c. Version 3 without ``port=`` has asked rpcbind,
-    which says 2049 nearly everywhere."""
+    """The server of an NFS mount (nfs_show_mount_options in fs/nfs/super.c). Without ``port=``,
+    version 3 has asked rpcbind for the port, which is 2049 nearly everywhere."""
     if mount.super_option(b"proto") not in (None, b"tcp", b"tcp6"):
         return None
     version = mount.super_option(b"vers") or (b"4" if mount.fs_type == b"nfs4" else b"3")
@@ -62,24 +62,24 @@ def _nfs_server(mount: Mount) -> Optional[Server]:
 
 
 def _cifs_server(mount: Mount) -> Optional[Server]:
-    """cifs_show_address in fs/smb/client/cifsfs.c. ``rdma`` is no TCP; a port other than 445 is not
-    shown by all kernels."""
+    """The server of an SMB mount (cifs_show_address in fs/smb/client/cifsfs.c). ``rdma`` is not
+    TCP. Not all kernels show a port other than 445."""
     if b"rdma" in mount.super_options:
         return None
     return _server(mount.super_option(b"addr"), mount.super_option(b"port"), "cifs", CIFS_PORT)
 
 
 def _p9_server(mount: Mount) -> Optional[Server]:
-    """p9_fd_show_options in net/9p/trans_fd.c: the address is the source, the port is shown where
-    it is not 564."""
+    """The server of a 9p mount (p9_fd_show_options in net/9p/trans_fd.c). The address is the
+    source; the kernel shows the port unless it is 564."""
     if mount.super_option(b"trans") != b"tcp":
         return None
     return _server(mount.source, mount.super_option(b"port"), "9p", P9_PORT)
 
 
 def _ceph_server(mount: Mount) -> Optional[Server]:
-    """The first monitor (mount.ceph(8)): of ``mon_addr=A:PORT/B:PORT``, or of a source
-    ``A:PORT,B:PORT:/PATH``."""
+    """The first monitor of a Ceph mount (mount.ceph(8)), from ``mon_addr=A:PORT/B:PORT`` or from a
+    source ``A:PORT,B:PORT:/PATH``."""
     listed = mount.super_option(b"mon_addr")
     first = mount.source.partition(b":/")[0].partition(b",")[0] if listed is None else listed.partition(b"/")[0]
     match = re.match(_ENDPOINT, first)
@@ -105,8 +105,8 @@ def _server(
 
 
 def _numeric(address: Optional[bytes]) -> Optional[str]:
-    """The address as inet_ntop(3) writes it, so that a server counts once; None if it is no
-    address, or the unspecified one."""
+    """The address as inet_ntop(3) writes it, so that each server counts only once; None if it is
+    not an address, or the unspecified one."""
     host, percent, scope = (address or b"").partition(b"%")
     family = socket.AF_INET6 if b":" in host else socket.AF_INET
     try:
@@ -119,8 +119,8 @@ def _numeric(address: Optional[bytes]) -> Optional[str]:
 
 
 def _port(value: Optional[bytes], default: int) -> Optional[int]:
-    """The port; ``default`` if there is no value, or 0, which means the same; None if it makes no
-    sense."""
+    """The port; ``default`` if there is no value, or if it is 0, which means the same; None if it
+    makes no sense."""
     if value is None:
         return default
     if not value.isdigit() or len(value) > _LONGEST_PORT or int(value) > 0xFFFF:

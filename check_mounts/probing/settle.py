@@ -1,4 +1,4 @@
-"""The findings of a pass, corrected by the mount table as it is after the pass."""
+"""Corrects the findings of a pass by the mount table as it is after the pass."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from check_mounts.outcome import Step
 from check_mounts.probing import conditions
 from check_mounts.selection import Selection
 
-# How often a mount that has failed and seems to be gone is looked for, and the pause in between, in
-# seconds.
+# How often we look for a mount that has failed and seems to be gone, and the pause between two
+# looks, in seconds.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.005
 
 
 class _Now(NamedTuple):
-    """A mount as the table has it now, and the mount that covers it."""
+    """A mount as the table has it now, and the mount that covers it, if any."""
 
     mount: Mount
     cover: Optional[Mount]
 
 
 class Settled(NamedTuple):
-    """The findings, corrected. ``vanished`` are mounts that are gone; ``note`` says why the mount
-    table could not be read again, empty if it could."""
+    """The corrected findings. ``vanished`` are the mounts that are gone. ``note`` says why the
+    mount table could not be read again; empty if it was read."""
 
     findings: list[Finding]
     vanished: list[LeftOut]
@@ -36,11 +36,11 @@ class Settled(NamedTuple):
 
 
 def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable[[], Table]) -> Settled:
-    """The findings, given by mount ID, corrected by the mount table as it is now.
+    """Correct the findings, given by mount ID, by the mount table as it is now.
 
-    A mount that failed and is no longer mounted has not failed, it was unmounted meanwhile; if it
-    was expected, it is missing. A mount that failed and is covered by now is shadowed: the probe
-    may have met the mount that covers it. A mount that was moved is still there."""
+    A mount that failed and is no longer mounted was unmounted meanwhile, and is not a failure; if
+    it was expected, it is missing. A mount that failed and is covered now is shadowed: the probe
+    may have reached the mount that covers it. A mount that was moved is still there."""
     missing = [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
     known_shadowed = {mount.mount_id for mount in chosen.shadowed}
     suspects = {key: finding for key, finding in findings.items() if _is_suspect(finding) and key not in known_shadowed}
@@ -64,8 +64,8 @@ def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable
 
 
 def _settle(result: Settled, finding: Finding, mount: Mount, there: Optional[_Now]) -> str:
-    """Add a suspect to the findings or the vanished. Returns why its mount point does not lead to
-    it, empty if it does."""
+    """Add a suspect to the findings or to the vanished mounts; return why its mount point does not
+    lead to it, empty if it does."""
     if there is None or _was_replaced(finding, there.mount):
         result.vanished.append(LeftOut(mount, Reason.UNMOUNTED))
         return selection.why_left_out(result.vanished[-1])
@@ -78,7 +78,7 @@ def _is_suspect(finding: Finding) -> bool:
 
 
 def _was_replaced(finding: Finding, there: Mount) -> bool:
-    """Whether the mount that was never reached is gone, and ``there`` is another one, which came
+    """Whether the mount, which was never reached, is gone, and ``there`` is another mount that came
     later and got its ID and device."""
     if finding.outcome is None or finding.mount is None or not (finding.outcome.moved or _missed(finding)):
         return False
@@ -94,7 +94,8 @@ def _missed(finding: Finding) -> bool:
 
 
 def _in_its_place(finding: Finding, now: _Now) -> Finding:
-    """The finding of a mount that is still there, with what has happened to it meanwhile."""
+    """The finding of a mount that is still there; it says if the mount was covered or moved
+    meanwhile."""
     cover = now.cover
     if cover is not None and not _hangs_below_a_users(finding, cover):
         return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
@@ -115,21 +116,22 @@ def _in_its_place(finding: Finding, now: _Now) -> Finding:
 
 
 def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
-    """Whether the mount's own probe was already stuck in it when an unprivileged user covered it:
-    he must not be able to hide that."""
+    """Whether the mount's own probe was already stuck in it when an unprivileged user covered it: a
+    user must not be able to hide a hung mount."""
     if selection.unprivileged_owner(cover) is None or finding.condition is not Condition.TIMED_OUT:
         return False
     return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
 
 
 def _mounted_now(suspects: Mapping[int, Finding], reread: Callable[[], Table]) -> dict[int, _Now]:
-    """The suspects that are still mounted, by their IDs. Raises OSError.
+    """Look for the suspects in the mount table; return those that are still mounted, by their IDs.
+    Raises OSError.
 
-    A mount that seems to be gone is looked for again, so that a dead mount is not lost: before
-    Linux 5.8, the listing could leave a mount out when another one went away while it was being
-    read; and a mount whose place was renamed out of the directory that is bound above it is in no
-    listing until that is undone. A mount that was gone when its worker looked for it is not looked
-    for again."""
+    If a mount seems to be gone, we look several times, so that no dead mount is lost. Before Linux
+    5.8, the kernel could leave out a mount when another one was unmounted while the table was being
+    read. And if a mount's directory was renamed out of the bind mount above it, no table lists the
+    mount until the renaming is undone. A mount that was already gone when its worker looked for it
+    needs only one more look."""
     now: dict[int, _Now] = {}
     gone = {
         key

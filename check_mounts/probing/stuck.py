@@ -1,22 +1,22 @@
-"""Probes that could not be ended are remembered across runs, so that a hung filesystem costs one
-stuck process and not one per run.
+"""Remembers stuck probes across runs, so that a hung filesystem costs one stuck process and not one
+per run.
 
 Import budget: ``itertools``, ``mmap``, ``os``, ``stat``, ``time``; what directories needs.
 
 Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
-each worker. The file is mapped into memory, and a worker writes its line itself **before** it
-touches a mount. So the memory needs no lock and no system call a mount, and survives SIGKILL of
-everybody at any moment. A line counts as long as its process lives: the same boot and pid
-namespace, pid and start time, not a zombie. While a stuck process holds a mount, the kernel gives
-neither its mount ID nor its device number to another one.
+each worker. The file is mapped into memory, and each worker writes its own line **before** it
+touches a mount. So the memory needs no lock, and no system call for each mount, and it survives
+SIGKILL of any process at any moment. A line counts as long as its process exists: the same boot and
+pid namespace, the same pid and start time, and not a zombie. While a stuck process holds a mount,
+the kernel gives neither its mount ID nor its device number to another mount.
 
-Concurrent runs: each makes its own file first and then reads those of the others, so at least one
-of any two sees the other, and it counts up a byte in the other's header to be seen. A worker of a
-run that is not alone writes its line, then reads the lines of the others, and steps back if one of
-them is at the same filesystem: both may step back, but never neither.
+Concurrent runs: each run makes its own file first and then reads those of the others. So of any two
+runs at least one sees the other, and it increments a byte in the other's header to be seen as well.
+A worker of a run that is not alone writes its line, then reads the lines of the other runs, and
+steps back if one of them is at the same filesystem. Then at least one of two workers steps back,
+and perhaps both.
 
-The directory must be ours alone: another user who can write to it could hide a hung mount.
-"""
+The directory must be ours alone: another user who can write to it could hide a hung mount."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from check_mounts.system.processes import here, process_start
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
-_VISITORS = RECORD_SIZE - 2  # where in the header other runs count up
-_OVER = RECORD_SIZE - 3  # where a pass says that it has ended, although its process goes on
+_VISITORS = RECORD_SIZE - 2  # the byte of the header that other runs increment
+_OVER = RECORD_SIZE - 3  # the byte that says that the pass has ended, although its process continues
 _PREFIX = "run."
 _LARGEST_FILE = 16 << 20
-# The passes of this process.
+# Numbers the passes of this process.
 _passes = itertools.count(1)
-# The first byte of a line: on the way to the mount, at the mount, writing to it, back.
+# The first byte of a line: before the mount is reached, at the mount, writing to it, back from it.
 _ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
 
 
@@ -70,10 +70,10 @@ class Registry:
     """The memory: the stuck probes of earlier and concurrent runs (``probes``), and the lines of
     this run's workers.
 
-    Nothing here raises once it is made: ``notes`` say what goes wrong with the memory, and that
-    costs the memory only. ``unremembered``: why this run cannot remember its own probes, empty if
-    it can. ``path`` None means no memory, for the reason ``why``. ``own`` are the stuck probes of
-    earlier passes of this process: they are known whatever happens to the files."""
+    No method raises: ``notes`` say what is wrong with the memory, and the run goes on without it.
+    ``unremembered``: why this run cannot remember its own probes, empty if it can. ``path`` None
+    means no memory, for the reason ``why``. ``own`` are the stuck probes of earlier passes of this
+    process, which are known even if the files are lost."""
 
     def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
         self.notes: list[str] = []
@@ -103,7 +103,7 @@ class Registry:
             if slots:
                 self._prepare(slots)
             self.load()
-        except BaseException:  # no memory: then no caller can close it
+        except BaseException:  # out of memory: the caller gets no object to close
             self.close(any_stuck=False)
             raise
 
@@ -111,10 +111,10 @@ class Registry:
         if words not in self.notes:
             self.notes.append(words)
 
-    # -- what others have left
+    # -- the lines of other runs
 
     def load(self) -> None:
-        """Read the stuck probes as they are now into ``probes``."""
+        """Read the stuck probes into ``probes`` again."""
         if self._directory < 0:
             self.probes = self._own_alive(())
             return
@@ -159,8 +159,8 @@ class Registry:
         here = self._boot.split()
         known = words[:2] == _HEADER.split() and len(words) == 4
         if known and words[2] == here[0] and words[3] != here[1]:
-            return  # of another pid namespace: this process cannot judge it
-        # A run that is just beginning has not written its header yet.
+            return  # from another pid namespace: this process cannot judge it
+        # A run that has just begun may not have written its header yet.
         running = _is_running(name, data)
         if running:
             self._visit(name)
@@ -176,7 +176,7 @@ class Registry:
             os.unlink(name, dir_fd=self._directory)
 
     def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
-        """The lines of a file that count, and whether any line makes no sense."""
+        """The lines of a file whose process exists, and whether any line makes no sense."""
         alive: list[StuckProbe] = []
         corrupt = False
         for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
@@ -194,7 +194,7 @@ class Registry:
         return alive, corrupt
 
     def _visit(self, name: str) -> None:
-        """Let a run that is under way know that it is not alone; neither is this one."""
+        """Tell another run that it is not alone, and note that this run is not, either."""
         self._alone = False
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
@@ -204,13 +204,13 @@ class Registry:
             os.close(fd)
 
     def still_stuck(self, probe: StuckProbe) -> bool:
-        """Whether one of ``probes`` is still where it was."""
-        if probe not in self._place:  # our own
+        """Whether one of ``probes`` is still stuck."""
+        if probe not in self._place:  # a probe of this process
             return process_start(probe.pid) == probe.start_time
         name, offset = self._place[probe]
         try:
             record = _parse_record(_read(name, self._directory)[0][offset : offset + RECORD_SIZE])
-        except (OSError, ValueError):  # void: its worker has answered; no file: its run has ended cleanly
+        except (OSError, ValueError):  # a void line: the worker has answered; no file: the run has ended cleanly
             return False
         same = (record.pid, record.start_time, record.since) == (probe.pid, probe.start_time, probe.since)
         return same and process_start(probe.pid) == probe.start_time
@@ -229,8 +229,8 @@ class Registry:
     def _create(self, size: int) -> mmap.mmap:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
-        # On a full disk this fails here; writing to a page without room on the disk would be a
-        # SIGBUS.
+        # On a full disk this fails here, with an error. Without it, writing to a page for which the
+        # disk has no room would be a SIGBUS.
         os.posix_fallocate(self._file, 0, size)
         lines = mmap.mmap(self._file, size)
         lines[:_OVER] = (_HEADER + self._boot).ljust(_OVER).encode("ascii")
@@ -238,8 +238,9 @@ class Registry:
         return lines
 
     def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
-        """In a worker: note that it is about to touch a mount. False if another run is at that
-        filesystem, as a reader or writer like this one: then this worker must not touch it."""
+        """In a worker: note that the worker is about to touch a mount. Return False if a worker of
+        another run, which reads or writes as this one, is at that filesystem: then this worker must
+        not touch it."""
         if self._lines is None:
             return True
         pid = os.getpid()
@@ -248,7 +249,7 @@ class Registry:
         offset = RECORD_SIZE * (slot + 1)
         mark = _WRITING if writing else _ON_THE_WAY
         record = _record(mark, *self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
-        # The mark that makes the line count comes last.
+        # The mark makes the line valid, so it is written last.
         self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
         self._lines[offset : offset + 1] = record[:1]
         if self._alone and self._lines[_VISITORS] == 0:
@@ -257,13 +258,13 @@ class Registry:
         if not self._taken_elsewhere(device, writing):
             return True
         self.leave(slot)
-        # Both may have stepped back. If they come back at different times, they do not meet again.
+        # Both workers may have stepped back. Different pauses keep them from meeting again.
         time.sleep(0.001 + os.urandom(1)[0] / 10000)
         return False
 
     def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
-        """Whether another run is at this filesystem. Called in a worker, which has no descriptor of
-        the directory left."""
+        """Whether another run is at this filesystem. For a worker, which has closed the descriptor
+        of the directory."""
         for name in os.listdir(self._path):
             if name.startswith(_PREFIX) and name != self._name:
                 try:
@@ -278,19 +279,19 @@ class Registry:
         return False
 
     def arrive(self, slot: int) -> None:
-        """In a worker: note that the look-up has come to the mount."""
+        """In a worker: note that the look-up has reached the mount."""
         self._mark(slot, _ARRIVED)
 
     def leave(self, slot: int) -> None:
-        """In a worker: note that it has come back."""
+        """In a worker: note that the worker has come back from the mount."""
         self._mark(slot, _VOID)
 
-    # -- files that write probes make
+    # -- the files of write probes
 
     @property
     def remembers(self) -> bool:
-        """Whether there is a memory at all. Without one no write probe may run: no run would remove
-        the file that it leaves."""
+        """Whether this run has a memory. Without one, no write probe may run: if it were killed, no
+        later run would remove its file."""
         return self._lines is not None
 
     def _mark(self, slot: int, mark: bytes) -> None:
@@ -304,7 +305,7 @@ class Registry:
             return
         try:
             if self._lines is not None and any_stuck:
-                # Nothing is written any more: a stuck worker has been killed, and never comes back
+                # No worker writes to it any more: a stuck worker has been killed, and never returns
                 # to our code.
                 self._lines[_OVER : _OVER + 1] = b"."
                 os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
@@ -322,21 +323,21 @@ class Registry:
 
 
 def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
-    """The content of a file, and whether it belongs to somebody else. Raises OSError."""
+    """Read a file; return its content, and whether it is not a file of ours. Raises OSError."""
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             return b"", True
-        # Not simply the largest size: os.read() would ask for that much memory.
+        # Not simply _LARGEST_FILE, because os.read() would allocate that much memory.
         return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
     finally:
         os.close(fd)
 
 
 def _is_running(name: str, data: bytes) -> bool:
-    """Whether the pass that a file is named after, and whose content is ``data``, is still under
-    way: then that pass removes the file."""
+    """Whether the pass with this file is still running; then that pass removes the file.
+    ``data``: the content of the file."""
     try:
         pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
     except ValueError:

@@ -1,11 +1,11 @@
 """One pass over all mounts: table -> plan -> probes -> :class:`~check_mounts.model.Survey`.
 
-A mount is probed once what it hangs from has answered, and once one representative of its
-superblock has. So a hung filesystem costs exactly one stuck process, however many bind mounts show
-it, and what is mounted below it is blocked, not an alarm (plan, gates, inquiry).
+A mount is probed once the mount above it has answered, and once one representative of its
+superblock has answered. So a hung filesystem costs exactly one stuck process, however many bind
+mounts show it, and the mounts below it are blocked, not an alarm (plan, gates, inquiry).
 
-This module never touches a mount. It hands requests to a pool of workers, waits for their answers,
-and brings the pass to its end with everything that is known."""
+This module never touches a mount. It gives requests to a pool of workers, waits for their answers,
+and ends the pass with everything that is known by then."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from check_mounts.selection import Selection
 from check_mounts.system import workers
 from check_mounts.system.processes import process_start
 
-# How often to look whether the probe of a concurrent run has come back.
+# How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
-# How much longer than its deadline a pass may take if it was late itself, in seconds.
+# How long a pass may go on after its deadline, in seconds, if this process was late.
 _CATCH_UP = 0.25
-# The pause after an error, in seconds: an action that fails each time must not take all of a
-# processor until the deadline.
+# The pause after an error, in seconds: an action that fails each time must not keep a processor
+# busy until the deadline.
 _BREATH = 0.01
 
 
 def take(
     under_way: Pass, reread: Callable[[], Table], interruption: Callable[[], Optional[str]] = lambda: None
 ) -> Survey:
-    """Carry out a pass and say what was found.
+    """Carry out a pass; return the survey.
 
-    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
-    for the end. Raises nothing that a mount can cause."""
+    ``reread`` reads the mount table again. ``interruption`` gives the name of a signal that has
+    asked for the end. Nothing that a mount does raises an exception."""
     interrupted = None
     while not under_way.done:
         interrupted = interruption()
@@ -61,24 +61,24 @@ def take(
 
 
 class Left(NamedTuple):
-    """The processes that a pass leaves behind: children that have not ended although they got
-    SIGKILL, which its owner must reap, and their probes."""
+    """The processes that a pass leaves behind: children that still exist although they got SIGKILL,
+    which the owner of the pass must reap, and their probes."""
 
     pids: frozenset[int]
     probes: tuple[StuckProbe, ...]
 
 
 class _Guard:
-    """Goes on after an action that failed: no memory, no descriptor, a module that cannot be
-    loaded, a defect of ours. No measurement is lost over that, and the deadline ends an action that
-    fails each time. ``trouble`` is the last error, in words."""
+    """Lets a pass continue after an action that failed: no memory, no descriptor, a module that
+    cannot be loaded, a defect of ours. So no measurement is lost, and the deadline ends an action
+    that fails each time. ``trouble`` is the last error, in words."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self.trouble = ""
 
     def attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Do an action; if it fails, note that."""
+        """Do an action; if it raises an exception, note that and continue."""
         try:
             action()
         except Exception as error:
@@ -89,14 +89,14 @@ class _Guard:
 
 
 class Pass:
-    """The plan and its execution, step by step: a :class:`check_mounts.system.tasks.Task`. Each
-    selected mount ends up in the ``book`` exactly once.
+    """The plan and its execution, step by step: a :class:`check_mounts.system.tasks.Task`. At the
+    end, each selected mount has exactly one finding in the ``book``.
 
-    ``wake_fd`` becomes readable when there is an interruption. Its owner calls :meth:`finish` at
-    the end. Several may be under way at the same time: they meet in the registry like the runs of
-    several programs.
+    ``wake_fd`` becomes readable when a signal interrupts the pass. The owner calls :meth:`finish`
+    at the end. Several passes may run at the same time; they see each other in the registry, like
+    separate runs.
 
-    ``place_now`` gives, in a worker, the path where a mount is by now, as
+    ``place_now`` gives, in a worker, the present path of a mount, as
     :func:`check_mounts.mounttable.place_now` does. ``left`` is known at the end."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Pass:
         wake_fd: Optional[int] = None,
         place_now: Optional[Callable[[Mount], Optional[bytes]]] = None,
     ) -> None:
-        """Raises OSError if this host lacks the means for a single worker."""
+        """Raises OSError if this host has no memory or descriptors for a single worker."""
         self.chosen = chosen
         self.book = Book(chosen)
         self.left = Left(frozenset(), ())
@@ -135,11 +135,11 @@ class Pass:
             raise
         self._look_again = self._next_look()
 
-    # -- on the way
+    # -- while it runs
 
     @property
     def done(self) -> bool:
-        """Whether everything has an answer, or the deadline has come."""
+        """Whether each request has its answer, or the deadline has come."""
         return not self._is_open or monotonic() >= self._deadline
 
     @property
@@ -147,7 +147,7 @@ class Pass:
         return self._pool.busy or self._inquiry.holds_any
 
     def fileno(self) -> int:
-        """A descriptor that is readable where :meth:`step` has something to do."""
+        """A descriptor that is readable when :meth:`step` has something to do."""
         return self._pool.fileno()
 
     @property
@@ -156,11 +156,11 @@ class Pass:
         return min(self._deadline, self._pool.due, self._look_again)
 
     def step(self, until: Monotonic = PAST) -> None:
-        """Go on with what has come, or comes until then."""
+        """Handle the answers that have come, or come until ``until``."""
         self._go_on(until)
 
     def _go_on(self, until: Monotonic) -> bool:
-        """Go on, and return whether anything has come."""
+        """Do one step; return whether any answer has come."""
         attempt = self._guard.attempt
         attempt("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))
         something = bool(self._arrived)
@@ -186,15 +186,15 @@ class Pass:
         self._causes.step()
 
     def _waiting_for(self, seconds: float) -> Iterator[tuple[Mount, int, float]]:
-        """(mount, pid, seconds) of each probe that has been under way for so long."""
+        """(mount, pid, seconds) of each probe that has been waiting for at least ``seconds``."""
         by_id = self._inquiry.plan.by_id
         return ((by_id[asking.mount_id_of(key)], pid, waited) for key, pid, waited in self._pool.at_work(seconds))
 
     # -- the end
 
     def finish(self, reread: Callable[[], Table], interrupted: Optional[str] = None) -> Survey:
-        """Give up what is open and say what was found. ``interrupted`` names what cut the pass
-        short."""
+        """Give up the open requests and return the survey. ``interrupted`` names the signal that
+        ended the pass early."""
         if interrupted is None:
             self._guard.attempt("the last answers", self._catch_up)
         self._end(interrupted)
@@ -212,14 +212,16 @@ class Pass:
         )
 
     def abandon(self, why: str) -> None:
-        """Give up what is open, and the findings with it. ``why`` names what cut the pass short."""
+        """Give up the open requests and drop the findings. ``why`` names what ended the pass
+        early."""
         self._end(why)
 
     def _catch_up(self) -> None:
-        """Read the answers that were in the pipes at the deadline. If the deadline passed a while
-        ago, because this process was stopped or got no processor, go on as long as answers come,
-        but no longer than it was late: mounts that it kept from being asked, or from timing out,
-        get their time."""
+        """Read the answers that were in the pipes at the deadline.
+
+        The deadline may have passed a while ago, if this process was stopped or got no processor.
+        Then go on while answers come, but for no longer than this process was late: because of it,
+        some mounts were not asked, or could not time out."""
         quiet, now = PAST, monotonic()
         latest = Monotonic(now + min(_CATCH_UP, now - self._deadline))
         while self._is_open and now < latest:
@@ -231,22 +233,22 @@ class Pass:
                 break
 
     def _end(self, interrupted: Optional[str]) -> None:
-        """Give up what is open, and kill the workers that did not answer. Their lines are in the
-        registry already."""
+        """Give up the open requests, and kill the workers that have not answered. Their lines are
+        in the registry already."""
         attempt, came = self._guard.attempt, interrupted or "the run's deadline"
         why = self._why_open(came)
         attempt("the last answers", lambda: self._arrived.extend(self._pool.take_last_answers()))
         self._handle_arrived()
-        attempt("what has no answer", lambda: self._inquiry.give_up_unserved(self._pool.abandon_all(), came, why))
+        attempt("the missing answers", lambda: self._inquiry.give_up_unserved(self._pool.abandon_all(), came, why))
         for mount in self.chosen.selected:
             if not self.book.has(mount):
                 self.book.say(mount, Condition.UNPROBED, why)
         self.left = Left(frozenset(self._pool.close()), ())
-        attempt("what is stuck", self._settle_stuck)
+        attempt("the stuck probes", self._settle_stuck)
         attempt("the causes", lambda: self._causes.close(in_a_hurry=interrupted is not None))
 
     def _why_open(self, came: str) -> str:
-        """The reason why requests have no answer yet."""
+        """Note and return why requests have no answer yet."""
         if self._pool.trouble is not None:
             self.book.notes.append(f"workers could not be started: {self._pool.trouble}")
             return f"no worker could be started ({self._pool.trouble})"
@@ -254,10 +256,10 @@ class Pass:
         return f"{came} came first" + (f", after an error ({trouble})" if trouble else "")
 
     def _settle_stuck(self) -> None:
-        """Keep the process IDs of those workers that SIGKILL did not end; any other worker that
-        timed out leaves no process behind."""
+        """Keep the process IDs of the workers that SIGKILL did not end in the findings, and remove
+        those of the workers that have ended."""
         left, found = self.left.pids, self.book.findings
-        # A mount that shares the fate of another one has no outcome of its own.
+        # A mount that hangs because of another mount has no outcome of its own.
         lost = [_lost(each) for each in found.values() if each.stuck_pid in left and each.outcome]
         self.left = Left(left, tuple(lost))
         self._registry.promises.forget_long_gone(self._inquiry.plan.has_device)
@@ -268,12 +270,11 @@ class Pass:
                 found[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
     def _settled(self, reread: Callable[[], Table]) -> Settled:
-        """The findings, corrected by the mount table as it is now; unchanged if that cannot be
-        read.
+        """Correct the findings by the mount table as it is now, if that can be read.
 
-        Which mount answers first is chance. The order of the mount table is the same from run to
-        run, and so are the mounts that a verdict names first: a text that changes from check to
-        check is an event to those who archive it."""
+        The findings get the order of the mount table, which is the same from run to run, while the
+        order of the answers is chance. So a verdict names the same mounts first each time, and its
+        text changes only when something has changed: archives take each new text for an event."""
         place = {key: place for place, key in enumerate(self._inquiry.plan.by_id)}
         findings = dict(sorted(self.book.findings.items(), key=lambda item: place[item[0]]))
         result = Settled(list(findings.values()), [])
@@ -282,13 +283,13 @@ class Pass:
             nonlocal result
             result = settle.settled(findings, self.chosen, reread)
 
-        self._guard.attempt("the mount table after it", look)
+        self._guard.attempt("reading the mount table again", look)
         if result.note:
             self.book.notes.append(result.note)
         return result
 
     def _explained(self, findings: list[Finding]) -> list[Finding]:
-        """The findings with their causes; without them if those cannot be found."""
+        """Add the causes to the findings, if that does not fail."""
         result = findings
 
         def explain() -> None:
@@ -300,7 +301,7 @@ class Pass:
 
 
 def _lost(finding: Finding) -> StuckProbe:
-    """The probe of a finding that has not come back, as the registry would have it."""
+    """The probe of a finding that has not come back, as a record of the registry."""
     mount, pid, outcome = finding.mount, finding.stuck_pid, finding.outcome
     assert mount is not None and pid is not None and outcome is not None
     step, since = outcome.step, Boottime(boottime() - (finding.latency or 0.0))

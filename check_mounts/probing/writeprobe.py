@@ -1,23 +1,24 @@
-"""The write probe of one mount: a file is made, written, read back and removed. It runs in a worker
-that serves no other request after it.
+"""The write probe of one mount makes a file, writes it, reads it back and removes it; its worker
+serves no other request after it.
 
-Import budget: that of probe. It is off unless asked for (``--write``), and comes only after the
+Import budget: that of probe. Write probes are off by default (``--write``), and come only after the
 reading steps have been answered.
 
 - The file's name is unpredictable, and it is opened with O_EXCL and O_NOFOLLOW: the owner of the
-  directory can neither lead it elsewhere nor have another file overwritten. Everything below the
-  mount point is done as the owner, so root does nothing in a directory that a user controls.
-- fsync(2) brings the data to the disk or server, and the page cache is dropped before it is read
-  back, or nothing would be proven.
-- The name is remembered before the file is made, so that the next run can remove what a killed
-  worker has left, and nothing else.
+  directory can neither redirect us nor have another file overwritten. Everything below the mount
+  point is done as the owner, so root does nothing in a directory that a user controls.
+- fsync(2) sends the data to the disk or server, and the page cache is dropped before we read the
+  data back. Without both, the data might come from our own memory and prove nothing.
+- The name is remembered before the file is made, so that the next run can remove the file that a
+  killed worker has left, and no other file.
 - A file that was left is removed first, and its name forgotten, before another name is remembered.
-  So a directory whose writes hang has one file left in it and one name remembered, however often it
-  is tried. The name is never used again: a user who has seen it could be there before us.
+  So a directory whose writes hang has one file left in it and one name remembered, however many
+  runs try it. A name is never used again: a user who has seen it could make a file of that name
+  before us.
 
-While a file is being made on a server that has just died, the kernel keeps the lock of the root
-directory, and other processes that look up a new name there wait with this one. That is why the
-reading steps come first, and why writing is not the default."""
+While a file is being made on a server that has just died, the kernel holds the lock of the root
+directory, and other processes that look up a new name there wait as well. That is why the reading
+steps come first, and why writing is not the default."""
 
 from __future__ import annotations
 
@@ -36,12 +37,12 @@ from check_mounts.system import syscalls
 
 PREFIX = ".check_mounts-"
 SIZE = 4096
-# The least number of left files that are removed each time, or there would never be fewer of them;
-# and more if that takes no longer than this, in seconds. Each one costs the probe a round trip.
+# Each write probe removes at least _REMOVED files that were left, so that their number falls, and
+# more of them for _TIDYING seconds. Each file costs the probe a round trip.
 _REMOVED, _TIDYING = 2, 0.05
-# How many files that cannot be removed, although their server answers, stay remembered in the hope
-# that they can be removed later. Until then no more are made: a directory that only takes files
-# (append-only directories, drop boxes, archives that keep all) would be filled with them.
+# How many files that cannot be removed, although their server answers, stay remembered so that a
+# later run tries again. If there are as many, we make no more: otherwise a directory that only
+# accepts files (append-only directories, drop boxes, archives that keep all) would fill up.
 _UNREMOVABLE = 4
 
 
@@ -53,14 +54,14 @@ class Memory(Protocol):
         """Remember a file with this token, which is about to be made in this directory."""
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """(what it is remembered as, token) of each file that other workers have left there."""
+        """List (path for :meth:`kept`, token) of each file that other workers have left there."""
 
     def kept(self, path: str) -> None:
-        """Forget a file that is gone."""
+        """Forget a file that has been removed."""
 
 
 class WriteProbe(Probe):
-    """One write probe. Its outcome has look-up, statx and the steps from CREATE on."""
+    """One write probe. Its outcome has the steps look-up, statx, and those from CREATE on."""
 
     def __init__(
         self, request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
@@ -68,19 +69,19 @@ class WriteProbe(Probe):
         super().__init__(request, note, parent)
         self._device = device
         self._memory = memory
-        self._left = False  # whether there is a file of ours
+        self._left = False  # whether our file exists
 
     def _ask(self, fd: int) -> None:
         self._take(Step.STATX, lambda: self._statx(fd))
         if self._seen.denied is None and self._seen.stat is not None and self._is_the_directory():
-            # A write beyond the caller's limit of file sizes must be an error, not the end of this
+            # A write beyond the caller's limit of file sizes must give an error, and not kill this
             # process.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             self._write_as_owner(fd, self._seen.stat)
             self._doubt(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
-        """Sort out the error of a step: any error of writing ends the probe, and the first one is
+        """Note the error of a step. Any error of writing ends the probe, and the first one is
         reported. Raises Ended."""
         if not step.writes:
             return super()._sort_out(step, number)
@@ -92,8 +93,8 @@ class WriteProbe(Probe):
         raise Ended
 
     def _doubt(self, fd: int) -> None:
-        """Check a stale file handle against that of the root directory: it may be the handle of our
-        file, which somebody has removed on the server."""
+        """After ESTALE, ask whether the root directory still answers. If it does, only the handle
+        of our file was stale, because somebody has removed the file on the server."""
         failed, seen, self._seen.stat = self._seen.failed, self._seen.stat, None
         if failed is not None and failed[1] == errno.ESTALE:
             try:
@@ -106,8 +107,7 @@ class WriteProbe(Probe):
         self._seen.stat = self._seen.stat or seen
 
     def _write_as_owner(self, fd: int, seen: syscalls.Statx) -> None:
-        """Write as the owner or not at all: root writes nothing into a directory of somebody
-        else."""
+        """Write as the owner or not at all: root does not write into another user's directory."""
         directory = (*self._device, seen.stx_ino)
         token = os.urandom(16).hex()
         try:
@@ -115,7 +115,7 @@ class WriteProbe(Probe):
                 return
             promise = self._memory.promise(token, directory)
         except OSError as error:
-            # This is the memory's fault, not the mount's.
+            # The memory has failed, not the mount.
             self._seen.failed = (Step.CREATE, error.errno or errno.EIO)
             self._seen.mark(UNREMEMBERED)
             return
@@ -129,8 +129,8 @@ class WriteProbe(Probe):
                 self._forget(promise)
 
     def _tidy(self, fd: int, leftovers: list[tuple[str, str]]) -> bool:
-        """Remove the files that were left. Returns whether too many of them cannot be removed: then
-        that is the result of the probe."""
+        """Remove files that were left; return whether too many of them cannot be removed, which is
+        then the result of the probe."""
         began = monotonic()
         number = self._remove_leftovers(fd, leftovers)
         if number:
@@ -143,9 +143,9 @@ class WriteProbe(Probe):
         return bool(number)
 
     def _remove_leftovers(self, fd: int, leftovers: list[tuple[str, str]]) -> int:
-        """Remove, one by one, the files that killed workers have left: a removed file is forgotten
-        even if the next one hangs. Returns the errno of one that cannot be removed, if there are
-        too many of them, else 0."""
+        """Remove files that killed workers have left, one by one, so that a removed file is
+        forgotten even if the next one hangs. If too many cannot be removed, return the errno of
+        one, else 0."""
         removed = kept = last = 0
         began = monotonic()
         for path, token in leftovers:
@@ -163,7 +163,7 @@ class WriteProbe(Probe):
         return last if kept >= _UNREMOVABLE else 0
 
     def _remove_one(self, fd: int, token: str) -> Optional[int]:
-        """Remove a left file. Returns 0 if it is gone, the errno that keeps it, or None if this
+        """Remove a file that was left; return 0 if it is gone, else the errno, or None if this
         process cannot act as the owner."""
         numbers: list[int] = []
 
@@ -179,11 +179,11 @@ class WriteProbe(Probe):
         try:
             self._memory.kept(promise)
         except OSError:
-            pass  # it stays remembered for nothing; the measurement is not lost over that
+            pass  # the name stays remembered for nothing, but the measurement counts
 
     def _refuse(self, error: OSError) -> None:
         """Note that this process cannot act as the owner (EPERM without CAP_SETUID, EINVAL for an
-        id that is not mapped): that is no fault of the mount."""
+        id that is not mapped), so that the mount is not blamed."""
         self._seen.errnos[Step.CREATE - 1] = error.errno or errno.EPERM
         self._seen.mark(NOT_OWNER)
 
@@ -204,7 +204,7 @@ class WriteProbe(Probe):
             finally:
                 _close(file)
         finally:
-            # Closed before it is removed: NFS would only rename it (.nfs...).
+            # Closed before it is removed: NFS only renames an open file (.nfs...).
             self._remove(fd, token)
 
     def _remove(self, fd: int, token: str) -> None:
@@ -231,9 +231,11 @@ class WriteProbe(Probe):
             self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered; reading back says more
 
     def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
-        """Whether nobody else can have caused that the data read back differs. The owner could have
-        written to our file, but not to a file without a name; and only root writes to root's file,
-        unless its mode lets others (vfat and cifs show any file as they were told at mount)."""
+        """Whether nobody else can have changed the data that we read back.
+
+        The owner could write to our file, but not to a file without a name, so we try that. Where
+        the filesystem cannot make one: only root can write to root's file, unless the mode allows
+        others (vfat and cifs show each file with the owner and mode of the mount options)."""
         try:
             file = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=fd)
         except OSError:
@@ -262,7 +264,7 @@ def _is_ours_alone(file: int) -> bool:
 
 
 def _remove_leftover(fd: int, token: str) -> int:
-    """Remove a left file. Returns 0 if it is gone; else the errno says why, and the file stays
+    """Remove a file that was left; return 0 if it is gone, else the errno, and then it stays
     remembered."""
     try:
         os.unlink(PREFIX + token, dir_fd=fd)
@@ -276,7 +278,7 @@ def _remove_leftover(fd: int, token: str) -> int:
 def _close(file: int) -> None:
     try:
         os.close(file)
-    except OSError:  # fsync has already told what close could (ENOSPC, EDQUOT: close(2))
+    except OSError:  # fsync has already reported the same error (ENOSPC, EDQUOT: close(2))
         pass
 
 
@@ -284,7 +286,7 @@ def _put(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         written = os.write(file, view)
-        if written == 0:  # without a reason; a FUSE server may do that, and would forever
+        if written == 0:  # a FUSE server may return 0 again and again
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         view = view[written:]
 
@@ -293,12 +295,13 @@ def _reads_back(file: int, data: bytes) -> bool:
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     except OSError:
-        pass  # a kernel without it (CONFIG_ADVISE_SYSCALLS), or a filter: then the cache may answer
+        pass  # a kernel without this call (CONFIG_ADVISE_SYSCALLS), or a filter: the cache may answer
     return os.pread(file, SIZE, 0) == data
 
 
 def answer(
     request: Request, device: tuple[int, int], memory: Memory, note: Callable[[bytes], None], parent: int
 ) -> tuple[bytes, bool]:
-    """Write to a mount: the frame of the answer. This process can serve no other probe after it."""
+    """Write to a mount; return the frame of the answer, and True: this process can serve no other
+    request after it."""
     return WriteProbe(request, device, memory, note, parent).run(), True

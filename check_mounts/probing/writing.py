@@ -1,7 +1,8 @@
-"""The write probes of a pass: one for each filesystem that a file should be written to, once its
+"""The write probes of a pass: one for each filesystem that a file should be written to, after its
 reading steps have answered.
 
-The result of a write probe goes into the finding of the mount: that reading worked stays known."""
+The result of a write probe is added to the mount's finding, which keeps the results of the reading
+steps."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from check_mounts.system import workers
 
 
 class Writing:
-    """The write probes of one pass. ``submit`` has a worker write to a mount."""
+    """The write probes of one pass. ``submit`` makes a worker write to a mount."""
 
     def __init__(
         self, submit: Callable[[Mount], None], others: Others, book: Book, timeouts: Timeouts, causes: Causes
@@ -42,10 +43,10 @@ class Writing:
         return bool(self._held)
 
     def begin(self, mount: Mount) -> None:
-        """Have a file written, once for each filesystem, by a worker of its own."""
+        """Have a worker write a file, once for each filesystem."""
         outcome = self._book.of(mount).outcome
         if mount.device in self._begun or outcome is None or not stat.S_ISDIR(outcome.mode or 0):
-            return  # a bind-mounted file holds no files; another mount of its superblock may
+            return  # a bind-mounted file: another mount of the same superblock may be a directory
         self._begun.add(mount.device)
         stuck = self._others.writing.get(mount.device)
         if not self._others.remembers:
@@ -59,7 +60,7 @@ class Writing:
             self._causes.know_stuck(mount, stuck.pid)
 
     def look_at_held(self) -> None:
-        """Go on with the mounts where the write probe of a concurrent run has come back or
+        """Continue with the mounts where the write probe of a concurrent run has come back or
         hangs."""
         for mount in list(self._held.values()):
             stuck = self._others.writing.get(mount.device)
@@ -78,11 +79,11 @@ class Writing:
             self.give_up(mount, conditions.death_words(event.pid, frames.unpack_progress(event.progress).step))
 
     def give_up(self, mount: Mount, why: str) -> None:
-        """Say that it is not known whether this mount can be written to, and ``why``."""
+        """Enter that we do not know whether this mount can be written to, and ``why``."""
         self._enter(mount, Condition.UNPROBED, f"not written: {why}")
 
     def give_up_held(self, why: str) -> None:
-        """Say the same of the mounts that still wait for a concurrent run."""
+        """Enter the same for the mounts that still wait for a concurrent run."""
         for mount in self._held.values():
             self.give_up(mount, f"another run is writing, and {why}")
 
@@ -125,7 +126,8 @@ class Writing:
         outcome: Optional[Outcome] = None,
         hang: Optional[_Hang] = None,
     ) -> None:
-        """Put the result of writing into the finding of reading. The detail of OK is a remark."""
+        """Add the result of writing to the finding. If the condition is OK, ``detail`` is a
+        remark."""
         finding = self._book.of(mount)
         if finding.outcome is None:
             return
@@ -147,8 +149,8 @@ class Writing:
 
 
 class _Hang(NamedTuple):
-    """A process that has been writing for so many ``seconds``. ``since`` and ``after`` are those of
-    a :class:`~check_mounts.model.Finding`."""
+    """A process that has been writing for ``seconds``. ``since`` and ``after`` are those of a
+    :class:`~check_mounts.model.Finding`."""
 
     seconds: float
     pid: int
@@ -157,7 +159,7 @@ class _Hang(NamedTuple):
 
 
 def _joined(read: Outcome, written: Outcome) -> Outcome:
-    """The outcome of the reading steps with that of the writing ones."""
+    """The outcome of the reading steps and of the writing steps in one."""
     failed = written if written.step is not None and written.step.writes else read
     return dataclasses.replace(
         read,
