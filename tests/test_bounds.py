@@ -239,7 +239,7 @@ def test_what_was_not_compared_by_the_deadline_is_said() -> None:
         return "the deadline" if next(looks) > 2200 else None
 
     wanted = demands.Demands(declared)
-    result = demands.held_against(_surveyed(), lambda: TABLE, selection.Filters(), wanted, late=late)
+    result = demands.with_demands(_surveyed(), lambda: TABLE, selection.Filters(), wanted, late=late)
     (last,) = [finding for finding in result.findings if finding.condition is Condition.UNPROBED]
     missing = [finding for finding in result.findings if finding.condition is Condition.MISSING]
     assert 0 < len(missing) < 1000
@@ -247,7 +247,7 @@ def test_what_was_not_compared_by_the_deadline_is_said() -> None:
 
 
 def test_late_from_the_beginning() -> None:
-    result = demands.held_against(
+    result = demands.with_demands(
         _surveyed(), lambda: TABLE, selection.Filters(), demands.Demands([_declared(b"/x")]), late=lambda: "SIGTERM"
     )
     assert [(each.condition, each.detail) for each in result.findings] == [
@@ -256,7 +256,7 @@ def test_late_from_the_beginning() -> None:
 
 
 def test_nothing_is_late_that_is_done() -> None:
-    result = demands.held_against(_surveyed(), lambda: TABLE, selection.Filters(), demands.Demands([_declared(b"/x")]))
+    result = demands.with_demands(_surveyed(), lambda: TABLE, selection.Filters(), demands.Demands([_declared(b"/x")]))
     assert [each.condition for each in result.findings] == [Condition.MISSING]
 
 

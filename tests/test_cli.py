@@ -55,13 +55,13 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (
             ["--usage-warning", "110"],
-            "argument --usage-warning: '110' is not a range of percent used or of what is free: more than "
+            "argument --usage-warning: '110' is not a range of the percentage in use or of the free amount: more than "
             "100 % is impossible",
         ),
         (
             ["--inodes-critical", "10X:"],
-            "argument --inodes-critical: '10X:' is not a range of percent used or of what is free: '10X' is not "
-            "a number, a percentage, or a number with one of K M G T P",
+            "argument --inodes-critical: '10X:' is not a range of the percentage in use or of the free amount: '10X' "
+            "is not a number, a percentage, or a number with one of K M G T P",
         ),
         (["--severity", "dead"], "argument --severity: 'dead' is not CONDITION=STATE"),
         (["--severity", "dead=bad"], "argument --severity: 'dead=bad': the states are ok, warning, critical, unknown"),

@@ -187,7 +187,7 @@ def test_nothing() -> None:
 CONDITIONS = ", ".join(condition.value for condition in Condition)
 M = b'[mount "/m"]\n'
 C = b"[check_mounts]\n"
-CAPACITY = "is not a range of percent used or of what is free"
+CAPACITY = "is not a range of the percentage in use or of the free amount"
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_what_cannot_be_compared_is_said(mounts: Mounts, plugin: Plugin) -> None
 import check_mounts.checks.checking
 def fails(*arguments, **more):
     raise MemoryError
-check_mounts.checks.demands.held_against = fails
+check_mounts.checks.demands.with_demands = fails
 """
     words = ["-v", "-p", f"{plugin.base}/*", "--state-dir", str(plugin.state_dir), "--expect", "/nowhere"]
     result = faults.start(plugin, faults.command(*words, before=before))

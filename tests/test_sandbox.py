@@ -104,7 +104,7 @@ def _held(ours: Sequence[Mount], theirs: Sequence[Mount], expected: Sequence[Exp
         ]
         return Survey((*survey.findings, *wrong))
 
-    return sandbox.held_against(Survey(found), ours, beyond, hold, expected)
+    return sandbox.compared_outside(Survey(found), ours, beyond, hold, expected)
 
 
 def _expect(*points: bytes) -> list[ExpectedMount]:
@@ -220,7 +220,7 @@ def test_what_may_be_read_only_here_alone_is_remarked(here: bytes, told: bool) -
         wrong = dataclasses.replace(survey.findings[0], condition=Condition.READ_ONLY, detail="mounted ro, expected rw")
         return Survey((wrong,))
 
-    result = sandbox.held_against(Survey((found,)), ours, sandbox.Outside(is_known=False), hold, _expect(b"/"))
+    result = sandbox.compared_outside(Survey((found,)), ours, sandbox.Outside(is_known=False), hold, _expect(b"/"))
     (after,) = result.findings
     assert after.condition is (Condition.READ_ONLY if told else Condition.OK)
     assert [remark.partition(";")[0] for remark in after.remarks] == (

@@ -228,7 +228,7 @@ def test_what_goes_wrong_changes_nothing_else(
             "argument --submit-timeout: '0' is not a positive number of seconds",
         ),
         (["--per-mount", "--json"], "argument --per-mount: does not go with --json, which has each mount anyway"),
-        (["--per-mount", "--daemon"], "argument --per-mount: goes with --submit only, if the daemon is to do it"),
+        (["--per-mount", "--daemon"], "argument --per-mount: goes with --submit only, in a daemon"),
     ],
 )
 def test_wrong_words(plugin: Plugin, words: list[str], why: str) -> None:

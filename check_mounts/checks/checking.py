@@ -1,5 +1,5 @@
-"""A check: what it needs to know, the beginning of a pass, and the look-up of the names that it is
-about. A single run and the daemon share this."""
+"""The parts of a check that a single run and the daemon share: its settings, the start of a pass,
+the look-up of names."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from check_mounts.selection import Selection
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
 
-# How long, in seconds, a link or a device may keep its worker, and how long looking them up may
-# take even if there is no time left.
+# In seconds: how long a link or a device may keep its worker, and how long the look-ups may take
+# even if no time is left.
 _PATIENCE, SHORTEST = 1.0, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What a check needs to know: which mounts it is about, how to probe them, and what should be
-    mounted.
+    """The settings of a check: which mounts it selects, how to probe them, what should be mounted.
 
-    ``wrong`` are lines that should declare something and make no sense, ``notes`` go to the report
-    as they are. ``patterns`` are the paths that the patterns of mount points begin with, and
-    ``follow`` tells them where these lead."""
+    ``wrong`` are lines of declarations that make no sense; ``notes`` go to the report as they are.
+    ``patterns`` are the paths that the patterns of mount points begin with; ``follow`` tells the
+    patterns where these paths lead."""
 
     filters: selection.Filters
     settings: asking.Settings
@@ -46,16 +45,17 @@ class Check:
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
-    """The reason why a process that opens a file or directory may hang: it lies on a network, FUSE
-    or autofs mount. None where it does not.
+    """Why a process that opens this file or directory may hang, in words; None if it cannot.
+
+    It may hang on a network, FUSE or autofs mount.
 
     Only the text of the mount table decides."""
     normal = selection.normalised(os.fsencode(path))
     on_the_way = [
         mount for mount in mounts if mount.mount_id in visible and selection.leads_over(normal, mount.mount_point)
     ]
-    # Where the root directory hangs (that of a diskless host), nothing runs any more, this process
-    # included: a file in /run is no worse for that.
+    # If the root directory of a diskless host hangs, nothing runs any more, including this process;
+    # so the root directory is no reason against a file in /run.
     if any(mount.mount_point != b"/" for mount in on_the_way):
         on_the_way = [mount for mount in on_the_way if mount.mount_point != b"/"]
     for mount in on_the_way:
@@ -70,16 +70,17 @@ def _memory(
     why = may_hang(check.state_dir, mounts, visible)
     if why is None:
         return stuck.Registry(check.state_dir, slots=slots, own=lost)
-    return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # it must not hang us
+    return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # the directory must not make us hang
 
 
 def begin(
     check: Check, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
 ) -> Pass:
-    """Start a pass over the mounts that were chosen from the table. ``lost`` are the stuck probes
-    of earlier passes of this process.
+    """Start a pass over the mounts that were chosen from the table.
 
-    Raises OSError where this host lacks the means for a single worker."""
+    ``lost`` are the stuck probes of earlier passes of this process.
+
+    Raises OSError if the host cannot start even one worker."""
     registry = _memory(check, table[0], chosen.visible, check.settings.max_workers, lost)
     try:
         return Pass(
@@ -102,11 +103,13 @@ def look_up(
     until: float = 0.0,
     interrupted: Callable[[], Optional[str]] = lambda: None,
 ) -> Optional[Found]:
-    """Look up where the names lead that decide which mounts are probed, and, once ``result`` says
-    which of these have answered, everything else. None where nothing is named or declared.
+    """Look up where names lead; None if nothing is named or declared.
 
-    It may take until ``until`` (CLOCK_MONOTONIC), but a moment in any case. Raises nothing that a
-    mount can cause."""
+    Without ``result``, these are the names that decide which mounts are probed. With it, which says
+    which mounts have answered, these are all names.
+
+    This may take until ``until`` (CLOCK_MONOTONIC), and always gets a moment. No mount can make it
+    raise an exception."""
     names = (*check.filters.mount_points, *check.patterns)
     if not names and not check.demands.expected:
         return None
@@ -122,8 +125,8 @@ def look_up(
     )
 
 
-def led(check: Check, found: Optional[Found]) -> Check:
-    """The check with all names as the kernel spells them, as far as that is known."""
+def with_leads(check: Check, found: Optional[Found]) -> Check:
+    """The check with all names as the kernel spells them, if that is known."""
     if found is None:
         return check
     from check_mounts.naming import leads

@@ -21,17 +21,19 @@ _NAMED = 3
 _TO_COMPARE = 0.25
 
 
-class ToCompare:
-    """The time for the comparison: until the run's deadline, and a moment in any case. After a
-    signal, that moment is all: what is known must not be lost, and is soon compared."""
+class TimeToCompare:
+    """The time for the comparison: until the run's deadline, but always a moment.
+
+    After a signal there is only that moment: the findings must not be lost, and comparing them does
+    not take long."""
 
     def __init__(self, until: float, interruption: Callable[[], Optional[str]]) -> None:
         self._end = max(until, time.monotonic() + _TO_COMPARE)
         self._interruption = interruption
         self._signal: Optional[str] = None
 
-    def came(self) -> Optional[str]:
-        """The signal or deadline that came, in words; None as long as there is time."""
+    def ended_by(self) -> Optional[str]:
+        """The signal or deadline that ended the time, in words; None as long as time is left."""
         if self._signal is None and (signal := self._interruption()) is not None:
             self._signal = signal
             self._end = min(self._end, time.monotonic() + _TO_COMPARE)
@@ -47,8 +49,9 @@ def concluded(
 ) -> Survey:
     """The survey compared with what is named and declared.
 
-    ``mounted_now`` gives the mount table; it is called only if something is declared. ``late`` says
-    what ends the comparison, in words, once it must end: the rest is counted, not compared."""
+    ``mounted_now`` returns the mount table; it is called only if something is declared. Once the
+    comparison must end, ``late`` returns the reason in words; then the remaining mounts are counted
+    and not compared."""
     try:
         return _concluded(options, result, mounted_now, found, late)
     except Exception as error:
@@ -63,18 +66,18 @@ def _concluded(
     found: Optional[Found],
     late: Callable[[], Optional[str]],
 ) -> Survey:
-    ready = checking.led(options, found)
-    # What a wrong line tries to declare is not checked: so the result is not OK, but nothing that
-    # was measured is lost.
+    ready = checking.with_leads(options, found)
+    # The mount that a wrong line tries to declare is not checked, so the result is not OK; but
+    # nothing that was measured is lost.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
     result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
-    result = _held_against_demands(ready, result, mounted_now, found, late)
+    result = _with_demands(ready, result, mounted_now, found, late)
     if found is None:
         return result
     from check_mounts.naming import leads
 
-    return leads.named(_without_what_is_on_the_way(result, ready.filters), options.filters.mount_points, found)
+    return leads.named(_without_mounts_on_the_way(result, ready.filters), options.filters.mount_points, found)
 
 
 def unconcluded(result: Survey, error: Exception) -> Survey:
@@ -85,9 +88,8 @@ def unconcluded(result: Survey, error: Exception) -> Survey:
     return dataclasses.replace(result, findings=(*result.findings, failed))
 
 
-def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
-    """The survey without mounts that were probed only because a name leads over them, and have
-    answered."""
+def _without_mounts_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
+    """The survey without mounts that have answered and were probed only for a name beyond them."""
 
     def is_told(finding: Finding) -> bool:
         mount = finding.mount
@@ -98,7 +100,7 @@ def _without_what_is_on_the_way(result: Survey, filters: selection.Filters) -> S
 
 
 def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
-    """Notes on mounts that an unprivileged user's mount covers: those are no longer checked."""
+    """Notes on mounts that an unprivileged user's mount covers: these are no longer checked."""
     below: dict[Mount, list[str]] = {}
     for finding in findings:
         if finding.cover is not None and selection.unprivileged_owner(finding.cover) is not None:
@@ -119,7 +121,7 @@ def _named(points: Sequence[str]) -> str:
     return ", ".join(points[:_NAMED]) + more
 
 
-def _held_against_demands(
+def _with_demands(
     options: checking.Check,
     result: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
@@ -129,22 +131,23 @@ def _held_against_demands(
     devices = None if found is None else found.devices
     beyond = sandbox.outside(options.mountinfo, mounted_now)
     if beyond is None:
-        return demands.held_against(result, mounted_now, options.filters, options.demands, devices, late)
+        return demands.with_demands(result, mounted_now, options.filters, options.demands, devices, late)
 
-    def hold(survey: Survey, mounts: Sequence[Mount]) -> Survey:
-        return demands.held_against(survey, lambda: mounts, options.filters, options.demands, devices, late)
+    def compare(survey: Survey, mounts: Sequence[Mount]) -> Survey:
+        return demands.with_demands(survey, lambda: mounts, options.filters, options.demands, devices, late)
 
     wanted = [each for each in options.demands.expected if demands.is_wanted(each, options.filters)]
-    held = sandbox.held_against(result, mounted_now(), beyond, hold, wanted)
+    compared = sandbox.compared_outside(result, mounted_now(), beyond, compare, wanted)
     unseen = _unseen(
-        held, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected
+        compared, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected
     )
-    return dataclasses.replace(held, notes=(*held.notes, unseen)) if unseen else held
+    return dataclasses.replace(compared, notes=(*compared.notes, unseen)) if unseen else compared
 
 
 def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:
-    """A note on the mounts that a sandbox hides from this process, that would be checked outside,
-    and that no finding mentions; empty if there are none."""
+    """A note on mounts that are not checked only because the sandbox hides them; else empty.
+
+    It leaves out mounts that a finding mentions."""
     told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
     points = dict.fromkeys(
         mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told

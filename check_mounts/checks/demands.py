@@ -1,8 +1,8 @@
-"""The demands on mounts, held against a survey: missing, changed and read-only mounts become
+"""The demands on mounts, compared with a survey: missing, changed and read-only mounts become
 findings. Pure.
 
-The comparison uses the mount table of after the probes. A mount that failed by itself keeps its
-condition; any other defect of it becomes a remark."""
+The comparison uses the mount table as it is after the probes. A mount that failed by itself keeps
+its condition; any other fault of it becomes a remark."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class Demands:
     """The demands of a run.
 
-    ``expected``: the mounts that should exist. ``declared``: the declaration for a mount point that
-    counts only if something is mounted there. ``ignored_options``: which declared options do not
-    count there. ``expect_ro``: whether a mount should be read-only (None: nothing is said), and
-    ``expect_ro_in``: where that is said.
+    ``expected``: the mounts that should exist. ``declared``: a mount point -> its declaration,
+    which counts only if something is mounted there. ``ignored_options``: a mount point -> the
+    declared options that do not count there. ``expect_ro``: a mount point -> whether the mount
+    should be read-only (None: nobody says so), and ``expect_ro_in``: the place that says so.
     ``any_ro``: an undeclared mount of a normally writable type must not be read-only either.
-    ``why_read_only``: what makes a filesystem read-only without an error."""
+    ``why_read_only``: a mount -> the property that makes its filesystem read-only without an
+    error."""
 
     expected: Sequence[ExpectedMount] = ()
     declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
@@ -39,7 +40,7 @@ class Demands:
     why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
 
 
-def held_against(
+def with_demands(
     survey: Survey,
     mounted_now: Callable[[], Sequence[Mount]],
     filters: Filters,
@@ -50,23 +51,22 @@ def held_against(
     """The survey with the findings of the demands.
 
     ``mounted_now`` returns the mount table; it is called only where something is declared.
-    ``devices`` knows which declared devices are the mounted ones. ``late`` returns what came first
-    once there is no time left; then no further mount is looked at."""
+    ``devices`` knows which declared devices are the mounted ones. Once no time is left, ``late``
+    returns the reason in words; then no other mount is compared."""
     declarations = _declarations(survey, filters, demands, late)
     results = _compared(declarations, mounted_now, devices, late)
     survey = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
-    survey = _with_left(survey, late(), 0 if results is None else results.late)
+    survey = _with_uncompared(survey, late(), 0 if results is None else results.late)
     return survey if results is None else _with_results(survey, results)
 
 
-def _with_left(survey: Survey, came: Optional[str], count: int) -> Survey:
-    """The survey with the number of declared mounts that were not compared, as ``came`` came
-    first."""
-    if came is None:
+def _with_uncompared(survey: Survey, reason: Optional[str], count: int) -> Survey:
+    """The survey with the number of declared mounts that were not compared, for ``reason``."""
+    if reason is None:
         return survey
     all_else = "not all mounts were compared with their declarations"
     left = f"{text.counted(count, 'declared mount')} not compared" if count else all_else
-    found = Finding(b"", None, Condition.UNPROBED, f"{left}: {came} came first")
+    found = Finding(b"", None, Condition.UNPROBED, f"{left}: {reason} came first")
     return dataclasses.replace(survey, findings=(*survey.findings, found))
 
 
@@ -100,8 +100,8 @@ def _compared(
 ) -> Optional[Results]:
     if not declarations:
         return None
-    # A run without declarations does not load the comparison. With some, settled has loaded it
-    # before anything was probed: an import that fails must not lose the findings.
+    # A run without declarations does not load the comparison. A run with declarations has loaded it
+    # in `settled`, before the first probe: an import that fails must not lose the findings.
     from check_mounts.declared import compare
 
     mounts = mounted_now()
@@ -111,7 +111,7 @@ def _compared(
 def _declarations(
     survey: Survey, filters: Filters, demands: Demands, late: Callable[[], object]
 ) -> list[ExpectedMount]:
-    """The declarations that the filters let through; once it is late, all that remain."""
+    """The declarations that the filters let through, and all others once it is late."""
     wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
     for finding in survey.findings:
@@ -132,8 +132,9 @@ def _declared_ro(mount_point: bytes, demands: Demands) -> Optional[ExpectedMount
 
 
 def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
-    """A declaration without the options that do not count, and with the demand about ro, which
-    stands in a place of its own."""
+    """A declaration without the options that do not count, and with ro or rw as demanded.
+
+    If there is such a demand, ``origin`` names its place, too."""
     globs = demands.ignored_options(each.mount_point)
     options = tuple(option for option in each.options if not any(glob.match(option) for glob in globs))
     read_only = demands.expect_ro(each.mount_point)
@@ -145,8 +146,9 @@ def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
 
 
 def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
-    """Whether the filters let a declaration through: a run that excludes NFS does not miss it
-    either."""
+    """Whether the filters let a declaration through.
+
+    A run that excludes NFS must not call an NFS mount missing."""
     if filters.mount_points and each.mount_point not in filters.mount_points:
         return False
     mount = Mount(0, 0, (0, 0), b"/", each.mount_point, (), (), each.fs_type or b"", each.source or b"", ())
@@ -187,7 +189,7 @@ def _with_undeclared(
 
 
 def _deviating(finding: Finding, deviation: Finding) -> Finding:
-    """A finding with a deviation of its mount: a remark where the mount failed by itself."""
+    """A finding with a deviation of its mount; only with a remark if the mount failed by itself."""
     if meaning.of(finding.condition).kept:
         return _remarked(finding, f"{deviation.condition.words}: {deviation.detail}")
     return dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)

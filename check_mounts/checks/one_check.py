@@ -1,4 +1,4 @@
-"""One check from its beginning to its end, as a run that checks once makes it."""
+"""One check from its beginning to its end, for a run that checks once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from check_mounts.system import reading
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
 
-# A pass is told that it has less than its whole time if it is that much less, in seconds.
+# The deadline of a pass is shortened only if at least this much of it has gone by, in seconds.
 _NOTICEABLE = 0.1
 
 
@@ -31,15 +31,14 @@ def take(
     reread: Callable[[], Table],
     interruption: Callable[[], Optional[str]] = lambda: None,
     wake_fd: Optional[int] = None,
-    begun: Callable[[Pass], None] = lambda under_way: None,
+    on_pass: Callable[[Pass], None] = lambda under_way: None,
 ) -> Survey:
-    """Check once what the options say.
+    """Check once, as the options say.
 
-    ``reread`` gives the mount table at that moment. ``interruption`` names a signal that has asked
-    for the end, and ``wake_fd`` becomes readable when one comes. ``begun`` is called with each
-    pass. Raises OSError (see :func:`check_mounts.checks.checking.begin`) as long as nothing was
-    measured."""
-    check = _Check(options, table, reread, interruption, wake_fd, begun)
+    ``reread`` reads the mount table again. ``interruption`` names a signal that has asked the run
+    to end, and ``wake_fd`` becomes readable when one comes. ``on_pass`` is called with each pass.
+    Raises OSError (see :func:`check_mounts.checks.checking.begin`) if nothing was measured yet."""
+    check = _Check(options, table, reread, interruption, wake_fd, on_pass)
     try:
         return check.taken()
     except Exception as error:
@@ -60,7 +59,7 @@ class _Check:
         reread: Callable[[], Table],
         interruption: Callable[[], Optional[str]],
         wake_fd: Optional[int],
-        begun: Callable[[Pass], None],
+        on_pass: Callable[[Pass], None],
     ) -> None:
         self.measured: Optional[Survey] = None
         self._options = options
@@ -68,7 +67,7 @@ class _Check:
         self._reread = reread
         self._interruption = interruption
         self._wake_fd = wake_fd
-        self._begun = begun
+        self._on_pass = on_pass
         self._until = time.monotonic() + options.settings.deadline
         self._now: Optional[Sequence[Mount]] = None
 
@@ -77,18 +76,18 @@ class _Check:
         appeared meanwhile, compare. Raises OSError."""
         reading.step("looking up what is named")
         found = self._look_up(self._table[0])
-        filters = checking.led(self._options, found).filters
-        if filters.also:  # where the names lead is known once these have answered
+        filters = checking.with_leads(self._options, found).filters
+        if filters.also:  # only when these have answered is it known where the names lead
             chosen = selection.narrowed(selection.select(self._table[0], filters), filters.also)
             found = self._look_up(self._table[0], self._pass_over(self._options, chosen, self._table))
-        ready = _with_more(checking.led(self._options, found), filters.also)
+        ready = _with_more(checking.with_leads(self._options, found), filters.also)
         result = self._pass_over(ready, selection.select(self._table[0], ready.filters), self._table)
         if found is not None:
             reading.step("looking up what is declared")
             found = self._look_up(self._mounted_now(), result)
-            result = self._with_late_comers(result, checking.led(self._options, found))
+            result = self._with_late_comers(result, checking.with_leads(self._options, found))
         reading.step("comparing what is mounted with what is declared")
-        late = conclude.ToCompare(self._until, self._interruption).came
+        late = conclude.TimeToCompare(self._until, self._interruption).ended_by
         return conclude.concluded(self._options, result, self._mounted_now, found, late)
 
     def _look_up(self, mounts: Sequence[Mount], result: Optional[Survey] = None) -> Optional[Found]:
@@ -96,15 +95,15 @@ class _Check:
 
     def _pass_over(self, options: Check, chosen: Selection, table: Table) -> Survey:
         under_way = checking.begin(self._in_time(options), table, chosen, self._wake_fd)
-        self._begun(under_way)
+        self._on_pass(under_way)
         reading.step("waiting for the mounts")
         self.measured = survey.take(under_way, self._reread, self._interruption)
         return self.measured
 
     def _in_time(self, options: Check) -> Check:
-        """The options with the time that is left as their deadline."""
+        """The options with the remaining time as their deadline."""
         settings, left = options.settings, max(SHORTEST, self._until - time.monotonic())
-        if settings.deadline - left < _NOTICEABLE:  # hardly any time has gone by: as the user said
+        if settings.deadline - left < _NOTICEABLE:  # hardly any time has gone by: keep the user's number
             return options
         return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
 
@@ -113,14 +112,16 @@ class _Check:
         if self._now is None:
             try:
                 self._now = self._reread()[0]
-            except OSError:  # the pass has said so, if it matters
+            except OSError:  # the pass has reported it if it matters
                 self._now = self._table[0]
         return self._now
 
     def _with_late_comers(self, result: Survey, options: Check) -> Survey:
-        """The survey with mounts that are in their place only now, and were not probed: declared
-        ones, and those that were left out because they were elsewhere, or covered. A user may move
-        his mount to and fro, and to find it in its place is no answer."""
+        """The survey with mounts that were not probed because they came to their place late.
+
+        These are declared mounts, and mounts that were left out because they were elsewhere or
+        covered. A user may move a mount away and back; that it is in its place again does not mean
+        that it answered."""
         chosen = selection.select(self._mounted_now(), options.filters)
         late = _late_comers(result, options, self._table[0], chosen)
         if not late:
@@ -135,7 +136,7 @@ class _Check:
 
 
 def _with_more(options: Check, also: frozenset[int]) -> Check:
-    """The options with more mounts that are probed only because a name leads over them."""
+    """The options with more mounts that are probed only because a name crosses them."""
     filters = options.filters
     return dataclasses.replace(options, filters=dataclasses.replace(filters, also=filters.also | also))
 
@@ -153,7 +154,7 @@ def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen
 
 
 def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
-    """Two surveys as one; the second has probed the mounts in ``asked``."""
+    """Two surveys as one; ``more`` is about the mounts in ``asked``."""
     keys, points = {mount.identity for mount in asked}, {mount.mount_point for mount in asked}
 
     def stands(finding: Finding) -> bool:

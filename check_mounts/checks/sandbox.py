@@ -1,10 +1,9 @@
-"""Sandboxes: where the mount namespace of this process differs from that of PID 1, though both have
-the same root directory.
+"""Sandboxes: this process has another mount namespace than PID 1, but the same root directory.
 
 Import budget: ``os``. systemd's PrivateTmp=, ProtectSystem= and the like (systemd.exec(5)) give a
 service a mount namespace of its own: the host's mounts, some of them read-only there, hidden, or
-covered. A change that only the sandbox made is no fault of the host. This module reads nothing but
-mount tables below /proc, which take no lock of any filesystem."""
+covered. A change that only the sandbox made is no fault of the host. This module reads only mount
+tables below /proc, which takes no lock of any filesystem."""
 
 from __future__ import annotations
 
@@ -27,16 +26,18 @@ _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own
 
 @dataclasses.dataclass(frozen=True)
 class Outside:
-    """The mounts that PID 1 sees, if this process is in another mount namespace; no mounts if its
-    root directory is another one, too (a container), or if the table of PID 1 cannot be read
-    (``is_known`` is False: ProtectProc= and hidepid= hide PID 1)."""
+    """The mounts that PID 1 sees, if this process is in another mount namespace.
+
+    There are no ``mounts`` in a container, which has another root directory, too, and if the table
+    of PID 1 cannot be read. In the latter case ``is_known`` is False: ProtectProc= and hidepid=
+    hide PID 1."""
 
     mounts: Sequence[Mount] = ()
     is_known: bool = True
 
     @property
     def at(self) -> dict[bytes, Mount]:
-        """The visible mounts by their mount points."""
+        """Mount point -> the visible mount there."""
         visible = mounttable.visible(self.mounts)
         return {
             mount.mount_point: mount
@@ -46,17 +47,16 @@ class Outside:
 
 
 def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
-    """The mounts outside of the sandbox that this process is in; None if it is in no sandbox, or
-    cannot know.
+    """The mounts outside of this process's sandbox; None if it is not in one, or cannot know.
 
-    ``mounted`` returns the mounts of the table in the file ``mountinfo``: only this process's own
-    table says anything about its namespace."""
+    ``mounted`` returns the mounts of the table in ``mountinfo``; only this process's own table says
+    anything about its namespace."""
     if mountinfo != mounttable.DEFAULT_PATH:
         return None
     try:
         if os.readlink("/proc/self/ns/mnt") == os.readlink(f"{init}/ns/mnt"):
             return None
-    except OSError:  # only a process that may trace PID 1 can; but mount IDs are unique over all namespaces
+    except OSError:  # only a process that may trace PID 1 can read it; but mount IDs are unique over all namespaces
         return _by_ids(mounted(), init)
     return _with_our_root(_seen_by(init), mounted())
 
@@ -71,8 +71,9 @@ def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
 
 
 def _is_fed(mounts: Sequence[Mount]) -> bool:
-    """Whether mounts propagate from another namespace to this one, but not back: in a sandbox
-    systemd makes `/` a slave (mount_namespaces(7))."""
+    """Whether mounts propagate from another namespace to this one, but not back.
+
+    In a sandbox systemd makes `/` a slave (mount_namespaces(7))."""
     return any(
         mount.mount_point == b"/" and any(each.startswith(b"master:") for each in mount.optional_fields)
         for mount in mounts
@@ -101,9 +102,10 @@ def _is_same(one: Mount, other: Mount) -> bool:
 
 
 def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[bytes] = ()) -> list[Mount]:
-    """The mounts as they are outside: a sandbox makes a copy of a mount read-only, nosuid and so
-    on, shows a part of it, or shows it at another place. At another place it keeps its own options
-    if somebody has declared it there."""
+    """The mounts as they are outside.
+
+    A sandbox makes a copy of a mount read-only, nosuid and so on, shows a part of it, or shows it
+    at another place. At another place the mount keeps its own options if it is declared there."""
     at, masks = beyond.at, selection.masks(mounts)
     elsewhere = {
         (mount.device, mount.fs_type): mount
@@ -126,14 +128,15 @@ def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[by
 
 
 def _with_sys(mount: Mount) -> Mount:
-    """The mount at /sys as rw: ProtectKernelTunables= makes it read-only, which otherwise is the
-    mark of a container. In a container its filesystem is read-only, too."""
+    """The mount at /sys as rw; any other mount as it is.
+
+    A read-only /sys is the mark of a container, but ProtectKernelTunables= makes it read-only, too.
+    Only in a container is its filesystem read-only."""
     return dataclasses.replace(mount, options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
 
 
 def _may_be_rw(mount: Mount) -> bool:
-    """Whether the mount is read-only, but not its filesystem: it may be a copy of one that is
-    rw."""
+    """Whether the mount is read-only, but not its filesystem: outside, the mount may be rw."""
     return b"ro" in mount.options and b"ro" not in mount.super_options
 
 
@@ -147,30 +150,28 @@ def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
     return dataclasses.replace(survey, findings=tuple(findings))
 
 
-def held_against(
+def compared_outside(
     survey: Survey,
     mounts: Sequence[Mount],
     beyond: Outside,
-    hold: Callable[[Survey, Sequence[Mount]], Survey],
+    compare: Callable[[Survey, Sequence[Mount]], Survey],
     expected: Collection[ExpectedMount],
 ) -> Survey:
-    """The survey that ``hold`` makes of the mounts as they are outside, with the expected mounts
-    that this process does not see."""
+    """The survey that ``compare`` makes of the mounts as they are outside.
+
+    It also has the expected mounts that this process does not see."""
     outer = as_outside(mounts, beyond, {each.mount_point for each in expected})
     before = {finding.mount.mount_id: finding for finding in survey.findings if finding.mount is not None}
-    held = hold(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
-    held = _with_mounts(held, {key: finding.mount for key, finding in before.items() if finding.mount is not None})
+    found = compare(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
+    found = _with_mounts(found, {key: finding.mount for key, finding in before.items() if finding.mount is not None})
     if not beyond.is_known:
-        held = dataclasses.replace(
-            held, findings=tuple([_unless_it_is_us(finding, before) for finding in held.findings])
-        )
-    result = _softened(held, hidden(mounts, beyond), expected)
+        found = dataclasses.replace(found, findings=tuple([_doubted(finding, before) for finding in found.findings]))
+    result = _with_hidden(found, hidden(mounts, beyond), expected)
     return dataclasses.replace(result, notes=(*result.notes, NOTE))
 
 
-def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding:
-    """The finding; a read-only mount only gets a remark if it is unknown whether it is read-only
-    outside, too."""
+def _doubted(finding: Finding, before: Mapping[int, Finding]) -> Finding:
+    """The finding, with only a remark about a mount that may be read-only in this sandbox alone."""
     was = None if finding.mount is None else before.get(finding.mount.mount_id)
     if (
         was is None
@@ -183,7 +184,7 @@ def _unless_it_is_us(finding: Finding, before: Mapping[int, Finding]) -> Finding
 
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
-    """The mount points where this process sees another mount than PID 1, or none."""
+    """The mount points where this process sees another mount than PID 1 does, or no mount."""
     visible, masks = mounttable.visible(mounts), selection.masks(mounts)
     here = {
         mount.mount_point: mount for mount in mounts if mount.mount_id in visible and not filesystems.is_trigger(mount)
@@ -194,9 +195,10 @@ def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
     }
 
 
-def _softened(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
-    """The survey, in which a mount that is expected at one of these hidden mount points is
-    unprobed, and not missing or changed."""
+def _with_hidden(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:
+    """The survey, with mounts expected at hidden mount points as unprobed, not missing or changed.
+
+    ``points`` are the hidden mount points."""
     findings = list(survey.findings)
     told: set[bytes] = set()
     for at, finding in enumerate(findings):

@@ -40,7 +40,7 @@ class Lookout:
         found = checking.look_up(options, mounts, result, after(_LONGEST), self._interrupted)
         moved = found is not None and before is not None and found.leads != before.leads
         if moved and found is not None and before is not None and self.knows(options):
-            old, new = (checking.led(options, each).demands.expected for each in (before, found))
+            old, new = (checking.with_leads(options, each).demands.expected for each in (before, found))
             self.led_before = {
                 is_at.mount_point: was_at.mount_point
                 for was_at, is_at in zip(old, new)
@@ -51,5 +51,5 @@ class Lookout:
         return moved
 
     def led(self, options: Check) -> Check:
-        """The options with all names as the kernel spells them, as far as that is known."""
-        return checking.led(options, self.found)
+        """The options with all names as the kernel spells them, if that is known."""
+        return checking.with_leads(options, self.found)

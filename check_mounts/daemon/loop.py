@@ -282,7 +282,7 @@ class Daemon:
         if not self._lookout.knows(self._options):
             self._look_up(self._known.table)
         survey_now = self._known.survey()
-        late = conclude.ToCompare(after(self._options.settings.deadline), self._interrupts).came
+        late = conclude.TimeToCompare(after(self._options.settings.deadline), self._interrupts).ended_by
         found = self._lookout.found
         concluded = conclude.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
         return self._known.until_asked(concluded, self._lookout.led_before)

@@ -1,7 +1,7 @@
-"""The configuration: the file, read and understood.
+"""The configuration, read from its file and parsed.
 
 Import budget: what a run needs anyway. The parser, :mod:`check_mounts.options.config_text`, is
-loaded where there is a file."""
+loaded only if there is a file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from check_mounts.options.refusals import ConfigError
 def read(path: str, optional: bool = False) -> Configuration:
     """The configuration in a file. Raises ConfigError. ``optional``: the file need not exist.
 
-    A file that exists and cannot be read is an error in any case: without its exceptions, a check
-    would raise false alarms."""
+    A file that exists and cannot be read is always an error: without its exceptions, a check would
+    raise false alarms."""
     try:
         data, mode = trusted_file.content(path)
     except FileNotFoundError:

@@ -1,5 +1,6 @@
-"""The text of a configuration file -> its meaning. The format is
-:mod:`check_mounts.options.ini_syntax`'s, the keys are those of the table of options.
+"""The text of a configuration file -> options for the whole run and rules for single mounts.
+
+:mod:`check_mounts.options.ini_syntax` reads the format; the table of options has the keys.
 
 Import budget: ``re``, and :mod:`check_mounts.passive`, which is small."""
 
@@ -27,8 +28,8 @@ REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.C
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*\Z")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 
-# The keys of [submit], which are the fields of passive.Settings, with the parsers of their values
-# and what these must be, in words.
+# The keys of [submit], which are the fields of passive.Settings -> the parser of the value, and its
+# words for the value that it wants.
 SUBMIT_KEYS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "user": (values.some, "a name"),
     "password": (values.some, "a password"),
@@ -48,8 +49,9 @@ _DECLARING = frozenset(("expect", "source", "type", "options"))
 
 
 def parse(data: bytes, name: str) -> Configuration:
-    """The content of a file; ``name`` is how messages call it, fit for output. Raises
-    ConfigError."""
+    """The content of a file, parsed. Raises ConfigError.
+
+    ``name`` is the name of the file in messages, fit for output."""
     options: list[Said] = []
     sections: list[MountSection] = []
     destinations: dict[str, SubmitSection] = {}
@@ -133,8 +135,9 @@ def _submit_section(section: Section) -> SubmitSection:
 
 
 def _submit_value(entry: Entry) -> Any:
-    """The value, understood. Raises ConfigError, whose message never shows the value, whatever the
-    key: people take ``key`` for the place of a token."""
+    """The parsed value. Raises ConfigError.
+
+    The message never shows the value, whatever the key: people put tokens into ``key``."""
     understand, wanted = SUBMIT_KEYS[entry.key]
     try:
         return understand(os.fsdecode(entry.value))

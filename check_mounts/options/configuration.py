@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 
 class Said(NamedTuple):
-    """An option that a line of a file gives. ``value`` is of the form that :meth:`Option.given`
-    makes."""
+    """An option that a line of a file gives; ``value`` has the form of :meth:`Option.given`."""
 
     option: Option
     value: Any
@@ -30,13 +29,13 @@ class Said(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """The rules that sections give for one mount; None where they give none.
+    """The rules that sections give for one mount; a field that no section gives is None.
 
-    ``timeout`` is in seconds. ``severity`` holds only what is said, as does ``limits``, which has
-    ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like. ``identity``
-    is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and
-    ``options`` say what should be mounted there, and ``declared_in`` in which section each of them
-    was said; :meth:`Configuration.declared` makes use of them."""
+    ``timeout`` is in seconds. ``severity`` and ``limits`` hold only the given values; ``limits``
+    may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like.
+    ``identity`` is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``,
+    ``fs_type`` and ``options`` declare what should be mounted there, and ``declared_in`` names the
+    section that gave each of them; :meth:`Configuration.declared` uses them."""
 
     timeout: Optional[float] = None
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
@@ -58,7 +57,7 @@ class Overrides:
         return bool(self.expect) or not (self.source is None and self.fs_type is None and self.options is None)
 
     def policy(self, general: Policy) -> Policy:
-        """``general``, overruled by what is said here."""
+        """The policy ``general``, with the severities and limits given here in their place."""
         limits: dict[str, Any] = dict(self.limits)
         return dataclasses.replace(general, severity={**general.severity, **self.severity}, **limits)
 
@@ -68,7 +67,8 @@ LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "i
 
 
 def _merged(below: Overrides, above: Overrides) -> Overrides:
-    """What ``above`` says wins, key by key; of severities, condition by condition."""
+    """Both rules together: ``above`` wins, key by key, and for severities condition by
+    condition."""
     said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
@@ -80,8 +80,9 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
 
 @dataclasses.dataclass(frozen=True)
 class MountSection:
-    """One ``[mount "GLOB"]``. ``path`` is the mount point, if the pattern can match only one, else
-    None.
+    """One section ``[mount "GLOB"]``.
+
+    ``path`` is the mount point if the pattern can match only one, else None.
 
     ``origin`` is its first line, ``origins`` has the first line of each of its keys.
     """
@@ -94,14 +95,15 @@ class MountSection:
     origins: Mapping[str, Origin]
 
     def matches(self, mount_point: bytes) -> bool:
-        """Whether it is about this mount point, as the kernel spells it."""
+        """Whether the section is about this mount point, as the kernel spells it."""
         return mount_point == self.path or self.pattern.match(mount_point)
 
 
 @dataclasses.dataclass(frozen=True)
 class SubmitSection:
-    """All ``[submit "DESTINATION"]`` of one destination, merged: ``origin`` is the first line of
-    the last one, ``origins`` has the lines of the keys."""
+    """All sections ``[submit "DESTINATION"]`` of one destination, merged.
+
+    ``origin`` is the first line of the last one, ``origins`` has the lines of the keys."""
 
     destination: str
     settings: passive.Settings
@@ -111,7 +113,7 @@ class SubmitSection:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """A file, understood; without arguments: no file."""
+    """The parsed content of a file. Without arguments: there is no file."""
 
     options: tuple[Said, ...] = ()
     sections: tuple[MountSection, ...] = ()
@@ -133,16 +135,16 @@ class Configuration:
         return [section.pattern.leading for section in self.sections if section.pattern.leading]
 
     def follow(self, lead: Callable[[bytes], bytes]) -> None:
-        """Learn where the paths lead that the patterns begin with."""
+        """Tell the patterns where the paths lead that they begin with."""
         for section in self.sections:
             if section.pattern.leading:
                 section.pattern.follow(lead(section.pattern.leading))
         self._known.clear()
 
     def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
-        """What should be mounted there, if anything is; None where no section declares it.
+        """What should be mounted there, if anything is; None if no section declares it.
 
-        If nothing is mounted there, that is a failure only for mounts of :meth:`expected`."""
+        An empty mount point is a failure only if :meth:`expected` has it."""
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
@@ -152,8 +154,8 @@ class Configuration:
         )
 
     def expected(self) -> list[ExpectedMount]:
-        """The mounts that must be there (``expect = yes``), in the order of the file, without the
-        ignored ones."""
+        """The mounts that must be there (``expect = yes``) and are not ignored, in the file's
+        order."""
         names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
@@ -163,8 +165,9 @@ class Configuration:
         ]
 
     def identities(self) -> dict[str, Origin]:
-        """The users to look up (neither ``owner`` nor ``self``), each with the line that names it
-        first, for error messages."""
+        """The users to look up, each with the line that names it first, for error messages.
+
+        ``owner`` and ``self`` need no look-up."""
         found: dict[str, Origin] = {}
         for section in self.sections:
             user = section.overrides.identity

@@ -1,10 +1,10 @@
 """``--extra-opts``: options from a section of an ini file of the Monitoring Plugins.
 
-As the Monitoring Plugins do it (https://www.monitoring-plugins.org/doc/extra-opts.html,
-lib/parse_ini.c): the section is named like the plugin unless said otherwise; ``key=value`` is
-``--key=value``, ``key=`` is ``--key``, a key of one letter has one dash; values have no quotes; a
-key may be repeated; a section that occurs twice is the sum of both; other sections may hold
-anything."""
+This follows the Monitoring Plugins (https://www.monitoring-plugins.org/doc/extra-opts.html,
+lib/parse_ini.c): the section has the name of the plugin unless the option names another;
+``key=value`` is ``--key=value``, ``key=`` is ``--key``, a key of one letter has one dash; values
+have no quotes; a key may be repeated; a section that occurs twice is the sum of both; other
+sections may hold anything."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
 from check_mounts.system import reading
 
-# Where the Monitoring Plugins look, in their order (lib/parse_ini.c; those with "nagios" in them
-# are older names).
+# The files that the Monitoring Plugins look for, in their order (lib/parse_ini.c; the names with
+# "nagios" in them are older).
 NAMES = ("monitoring-plugins.ini", "plugins.ini", "nagios-plugins.ini")
 PATHS = (
     "/usr/local/etc/monitoring-plugins/monitoring-plugins.ini",
@@ -40,8 +40,9 @@ _BLANKS = ini_syntax.BLANKS + b"\v\f\r"  # isspace(3)
 
 
 def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
-    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for. Those of the command line come
-    after them. Raises ConfigError."""
+    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for. Raises ConfigError.
+
+    The options of the command line come after them."""
     section, at, path = spec.partition("@")
     path = path if at else _found(environment)
     if not path:
@@ -56,8 +57,10 @@ def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
 
 
 def _found(environment: Mapping[str, str]) -> str:
-    """MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH, else in the fixed
-    places. Raises ConfigError."""
+    """The file to read if the option names no file. Raises ConfigError.
+
+    It is MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH, else in the fixed
+    places."""
     if environment.get("MP_CONFIG_FILE"):
         return environment["MP_CONFIG_FILE"]
     directories = [directory for directory in environment.get("NAGIOS_CONFIG_PATH", "").split(":") if directory]
@@ -73,8 +76,7 @@ def _exists(path: str) -> bool:
 
 
 def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
-    """The options of one section of a file; ``name`` is the file in messages. Raises
-    ConfigError."""
+    """The options of one section of a file; messages call the file ``name``. Raises ConfigError."""
     current: Optional[bytes] = None
     found = False
     result: list[Said] = []
@@ -99,7 +101,7 @@ def _said(origin: Origin, line: bytes) -> Said:
     if not equals:
         raise ConfigError(origin, f"'{clipped(key)}' has no '=' (an option without value is written '{clipped(key)}=')")
     option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
-    # The message does not show the value: such a file has the passwords of other plugins.
+    # The message does not show the value: such a file may hold the passwords of other plugins.
     if option is None:
         raise ConfigError(origin, f"unknown key '{clipped(key)}'")
     if option.scope is Scope.COMMAND_LINE:
@@ -108,7 +110,7 @@ def _said(origin: Origin, line: bytes) -> Said:
 
 
 def _meant(option: Option, word: str) -> object:
-    """The value of an option, from the word behind ``=``, which may be empty. Raises ValueError."""
+    """The value of an option, from the word after ``=``, which may be empty. Raises ValueError."""
     if option.parse is None:
         if word:
             raise ValueError("takes no value")

@@ -1,10 +1,9 @@
 """The format of a configuration file: bytes -> sections and entries, as in check_mounts.conf(5).
 
-* Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs;
-  those around a line, a key and a value do not count. Any byte but NUL may occur. A line goes on
-  nowhere.
-* A line that is empty, or begins with ``#`` or ``;``, says nothing. There are no comments behind a
-  value.
+* Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs; they
+  do not count around a line, a key and a value. Any byte but NUL may occur. A line cannot be
+  continued.
+* A line that is empty, or begins with ``#`` or ``;``, is ignored. A comment cannot follow a value.
 * ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key =
   value`` belongs to the last one begun.
 * A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or
@@ -33,8 +32,8 @@ _BOM = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)(.?)', re.DOTALL)
 _NO_WORD = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(rb'\\(["\\])')
-# Messages show nothing of a line that begins so. People write passwords into URLs, though they are
-# refused there.
+# Messages show nothing of a line that begins with one of these. People write passwords into URLs,
+# although passwords are refused there.
 _SECRETS = (b"password", b"submit", b"token")
 
 _Value = TypeVar("_Value")
@@ -52,8 +51,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """``title`` is how it is written, ``kind`` its first word, ``name`` what stands in quotes
-    behind it."""
+    """One section of a file.
+
+    ``title`` is its first line, fit for output; ``kind`` is the first word of that, and ``name``
+    the part in quotes."""
 
     origin: Origin
     title: str
@@ -73,15 +74,17 @@ def _word(line: bytes) -> bytes:
 
 
 def begun(line: bytes) -> str:
-    """The word that a line begins with, for messages, which go everywhere: the rest may hold a
-    secret, such as a password in a URL."""
+    """The word that a line begins with, fit for a message.
+
+    The rest may hold a secret, such as a password in a URL, and anybody may see the message."""
     word = _word(line)
     return clipped(word) if word == line else f"{clipped(word)} ...".lstrip()
 
 
 def lines(data: bytes, name: str, blanks: bytes = BLANKS) -> Iterator[tuple[Origin, bytes]]:
-    """Each line that is neither empty nor a comment, stripped, with its origin. ``name`` is the
-    file in messages. Raises ConfigError for a NUL byte."""
+    """Each line that is neither empty nor a comment, stripped, with its origin.
+
+    Messages call the file ``name``. Raises ConfigError for a NUL byte."""
     data = data[len(_BOM) :] if data.startswith(_BOM) else data
     for number, raw in enumerate(data.split(b"\n"), 1):
         origin = Origin(name, number)
@@ -153,8 +156,9 @@ def _section(origin: Origin, line: bytes) -> Section:
 
 
 def _entry(origin: Origin, line: bytes, kind: str) -> Entry:
-    """A line of a section of this kind; empty: of none. Errors show the whole line only in [mount],
-    where no secrets are."""
+    """A line of a section of this kind (empty before the first section).
+
+    Errors show the whole line only in [mount], which holds no secrets."""
     key, equals, value = line.partition(b"=")
     key = key.strip(BLANKS)
     if kind == "submit" or line.lower().startswith(_SECRETS):
@@ -178,7 +182,7 @@ def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> En
 
 
 def suggestion(word: bytes, known: Iterable[str]) -> str:
-    """``; did you mean '...'?``; empty where no known word is like it."""
+    """``; did you mean '...'?``; empty if no known word resembles it."""
     # Loaded only now: a run without errors does not need it.
     from difflib import get_close_matches
 

@@ -1,7 +1,8 @@
-"""The command line -> the values that it gives: argparse, made from the table of options.
+"""The command line -> the values that it gives, through an argparse parser made from the table of
+options.
 
-Errors of argparse become a :class:`UsageError`. It prints nothing and ends no process: its exit
-code 2 would be CRITICAL to monitoring."""
+Errors of argparse become a :class:`UsageError`. argparse must print nothing and end no process: its
+exit code 2 would mean CRITICAL to monitoring."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from check_mounts.options.refusals import UsageError
 
 MOUNT_POINTS = "mount_points"
 
-# The options whose value may be left out. Where it is given, an equals sign must come before it.
+# The options whose value may be left out. If it is given, it must follow an equals sign.
 _LEFT_OUT = {option.long: option for option in OPTIONS if option.left_out is not None}
 
 
@@ -60,8 +61,9 @@ def _traits(option: Option) -> dict[str, Any]:
 
 
 def _understanding(option: Option) -> Callable[[str], Any]:
-    """The option's parser, with UsageError in place of ValueError: argparse would drop the words of
-    that."""
+    """The option's parser, with UsageError in place of ValueError.
+
+    argparse would drop the words of a ValueError."""
     parse = option.parse
     assert parse is not None
 
@@ -111,21 +113,23 @@ def with_defaults(*given_in_turn: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:
-    """Whether the command line names one of these options (``--submit``), as far as a wrong command
-    line can tell."""
+    """Whether the command line names one of these options, such as ``--submit``.
+
+    It may be a wrong command line, so nothing but the names counts."""
     words = {word.partition("=")[0] for word in _before_end(arguments)}
     return not words.isdisjoint(wanted)
 
 
 def _before_end(arguments: Sequence[str]) -> Sequence[str]:
-    """The words before ``--``, behind which there are no options."""
+    """The words before ``--``; there are no options after it."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with values for each ``--fstab`` and ``--extra-opts`` without one. argparse
-    would take the next word: in ``--fstab /srv`` the mount point, and to open that may hang. Raises
-    UsageError."""
+    """The arguments, with a value for each option whose value was left out. Raises UsageError.
+
+    argparse would take the next word: in ``--fstab /srv`` the mount point, which may hang when it
+    is opened."""
     words = _before_end(arguments)
     for word, next_word in zip(words, words[1:]):
         if word in _LEFT_OUT and _is_meant_for(word, next_word):
@@ -136,8 +140,10 @@ def _with_values(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_meant_for(option: str, word: str) -> bool:
-    """Whether a word that follows such an option is meant as its value. A mount point is no file
-    that is called fstab, and begins with a slash."""
+    """Whether a word that follows such an option is meant as its value.
+
+    After ``--fstab``, that is a path whose last part holds "fstab": no mount point is called so.
+    After ``--extra-opts``, it does not begin with a slash, as a mount point would."""
     if option == "--fstab":
         return word.startswith("/") and "fstab" in word.rpartition("/")[2]
     return option == "--extra-opts" and not word.startswith(("/", "-"))

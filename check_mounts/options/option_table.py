@@ -1,8 +1,8 @@
-"""The options, declared once. The command line's parser, the keys of the configuration and of
-``--extra-opts``, the rules for combining options and the test of the manual are made from this
-table.
+"""The table of all options.
 
-CONTRIBUTING.md has the recipe for an option."""
+It is the source of the command line's parser, the keys of the configuration and of
+``--extra-opts``, the rules for combining options, and the test of the manual. CONTRIBUTING.md has
+the recipe for an option."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scope(enum.Enum):
     """The places that may give an option."""
 
     ANYWHERE = enum.auto()
-    # The option is about the run, or about files that hold options: a file cannot give it.
+    # The option is about the run, or about files that hold options, so a file cannot give it.
     COMMAND_LINE = enum.auto()
 
 
@@ -45,17 +45,17 @@ class Group(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option. Its ``name`` is the long one, without dashes; ``short`` has its dash.
+    """One option. Its ``name`` is the long one, without dashes; ``short`` includes its dash.
 
-    ``parse`` understands its value; None for a flag. ``default`` holds where nothing gives the
-    option. The values of a ``repeatable`` option are listed, the flags counted. ``left_out`` is the
-    value where the command line names the option without one; None where it must give one.
-    ``commas``: one word may hold several values, separated by commas, and is understood as a
-    sequence of them. ``choices`` are all its values, where they can be listed.
+    ``parse`` turns a word into its value; None for a flag. ``default`` is the value if nothing
+    gives the option. The values of a ``repeatable`` option are collected in a list; a repeatable
+    flag is counted. ``left_out`` is the value if the command line names the option without a value;
+    None if it must give one. ``commas``: one word may hold several values, separated by commas, and
+    ``parse`` returns a sequence. ``choices`` are all its values, if they can be listed.
 
-    ``only_with`` are the options that it needs, of which one is enough, and ``not_with`` those that
-    it cannot be combined with, on the command line. ``in_mount`` understands the key of that name
-    in a section ``[mount "GLOB"]``; None where there is no such key."""
+    On the command line, the option needs one of those in ``only_with``, and cannot be combined with
+    those in ``not_with``. ``in_mount`` parses the key of that name in a section ``[mount "GLOB"]``;
+    None if there is no such key."""
 
     name: str
     group: Group
@@ -94,15 +94,16 @@ class Option:
         return (self.short, self.long) if self.short else (self.long,)
 
     def given(self, value: Any) -> Any:
-        """The value of the option where it is given once. ``value`` is the parsed word, or how
-        often the flag counts."""
+        """The value of the option if it is given once.
+
+        ``value`` is the parsed word, or the number of times that the flag counts."""
         if self.repeatable and self.takes_value:
             return list(value) if self.commas else [value]
         return value
 
     @property
     def if_not_given(self) -> Any:
-        """The value of the option where nothing gives it."""
+        """The value of the option if nothing gives it."""
         if self.repeatable and self.takes_value:
             return []
         return 0 if self.repeatable else self.default if self.takes_value else False
@@ -119,9 +120,7 @@ def _choosing(name: str, group: Group, what: str, *choices: str) -> Option:
 
 
 def _latency(name: str, short: str) -> Option:
-    words = (
-        f"{name.upper()} where the seconds of the whole probe, or of one step, are outside of this range (repeatable)"
-    )
+    words = f"{name.upper()} if the seconds of the whole probe, or of one step, are outside this range (repeatable)"
     return Option(
         name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.latency
     )
@@ -129,7 +128,7 @@ def _latency(name: str, short: str) -> Option:
 
 def _capacity(what: str, example: str, name: str, state: str) -> Option:
     amount = f"the percentage of {what} in use, or the free amount ({example}),"
-    words = f"{state.upper()} where {amount} is outside of this range"
+    words = f"{state.upper()} if {amount} is outside this range"
     return Option(name, Group.JUDGING, words, "", "RANGE", values.capacity, in_mount=values.capacity)
 
 
@@ -154,9 +153,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("user-mounts", Group.SELECTION, "also FUSE mounts of unprivileged users"),
     _choosing(
         "autofs", Group.SELECTION,
-        "autofs triggers: leave them alone (default), or have them mounted and probe what comes", "skip", "probe",
+        "autofs triggers: leave them alone (default), or trigger them and probe the new mounts", "skip", "probe",
     ),
-    Option("allow-none", Group.SELECTION, "OK, not UNKNOWN, where no mount is selected"),
+    Option("allow-none", Group.SELECTION, "OK, not UNKNOWN, if no mount is selected"),
     Option(
         "mountinfo", Group.SELECTION, f"the mount table (default: {mounttable.DEFAULT_PATH})",
         metavar="FILE", parse=str, default=mounttable.DEFAULT_PATH,
@@ -234,7 +233,7 @@ OPTIONS: tuple[Option, ...] = (
         repeatable=True,
     ),
     _choosing(
-        "perfdata", Group.OUTPUT, "counts (default), each mount, too, and each of its steps, too, or none",
+        "perfdata", Group.OUTPUT, "only counts (default), also each mount, also each step of a mount, or no perfdata",
         "summary", "mounts", "steps", "none",
     ),
     Option(
@@ -245,7 +244,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
     Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
     Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
-    Option("help", Group.OUTPUT, "print this", "-h", scope=Scope.COMMAND_LINE),
+    Option("help", Group.OUTPUT, "print this help", "-h", scope=Scope.COMMAND_LINE),
     Option(
         "daemon", Group.SERVICE,
         "run as a daemon: check again and again, log to syslog, and keep the result for --cached",
@@ -265,7 +264,7 @@ OPTIONS: tuple[Option, ...] = (
     _of_daemon("syslog-ident", "log under this name (default: check_mounts)", "NAME", values.log_ident, "check_mounts"),
     Option(
         "cached", Group.SERVICE,
-        "print what the daemon has found, UNKNOWN if that is too old; goes with --cache, --max-age and -v only",
+        "print the daemon's last result, UNKNOWN if it is too old; allows only --cache, --max-age and -v",
         scope=Scope.COMMAND_LINE,
     ),
     Option(
@@ -289,7 +288,7 @@ OPTIONS: tuple[Option, ...] = (
     _of_submission("submit-timeout", "time limit for each destination (default: 5)", "SECONDS", values.seconds, 5.0),
     Option(
         "per-mount", Group.SUBMISSION,
-        "also submit, or print, a result for each mount, of the service 'mounts MOUNTPOINT'",
+        "also submit, or print, a result for each mount, as the service 'mounts MOUNTPOINT'",
     ),
 )  # fmt: skip
 
@@ -304,5 +303,5 @@ MOUNT_KEYS: Mapping[str, Parser] = {
     "type": values.fs_type,
     "options": values.mount_options,
 }
-# The values of these keys add up within a section; the other keys are allowed once.
+# These keys may occur several times in a section, and their values add up; others may occur once.
 ADDED_UP = frozenset(("severity", "options", "ignore-option"))

@@ -16,11 +16,11 @@ class Origin(NamedTuple):
 
 
 class UsageError(Exception):
-    """An option makes no sense; the message says so on one line fit for any output.
+    """An option makes no sense; the message says why, on one line fit for any output.
 
-    ``option`` is its long name (``--timeout``), or MOUNTPOINT; empty where no single option is to
-    blame. ``short`` is its short name. ``origin`` is the line of the file that gave the value, None
-    where the command line did."""
+    ``option`` is its long name (``--timeout``), or MOUNTPOINT; empty if the error is not about a
+    single option. ``short`` is its short name. ``origin`` is the line of the file that gave the
+    value; None if the command line gave it."""
 
     def __init__(self, option: str, why: str, short: str = "", origin: Optional[Origin] = None) -> None:
         super().__init__(option, why)
@@ -34,10 +34,11 @@ class UsageError(Exception):
 
 
 class ConfigError(Exception):
-    """A file that holds options makes no sense, or must not be trusted; the message says what is
-    wrong and where, on one line fit for any output.
+    """A file that holds options makes no sense, or must not be trusted.
 
-    ``origin`` is the line; None where the file as a whole is to blame, which ``why`` names then."""
+    The message says what is wrong and where, on one line fit for any output.
+
+    ``origin`` is the line; None if the error is about the whole file, which ``why`` then names."""
 
     def __init__(self, origin: Optional[Origin], why: str) -> None:
         super().__init__(origin, why)

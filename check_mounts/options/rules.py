@@ -1,4 +1,4 @@
-"""The rules for one mount: resolved once from options and sections, with the origin of each
+"""The rules for one mount, resolved once from options and sections, with the origin of each
 part."""
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ def places(from_files: Sequence[Said], given: Collection[str]) -> Mapping[str, s
 class Rules:
     """The rules for one mount.
 
-    ``timeout`` is in seconds. ``user`` is ``owner``, ``self`` or the user to look into the mount
-    as, with that user's ``identity``. ``write``: probe writing, where the mount is writable at all.
-    ``expect_ro``: the mount should be read-only (or must not be); None where nothing says so.
-    ``declared`` is what should be mounted there if anything is; ``expect``: something must be.
-    ``by_path``: a section names the mount point itself. ``origins`` has the place that gave each
-    key, or the places: ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
+    ``timeout`` is in seconds. ``user`` says as whom the worker looks into the mount: ``owner``,
+    ``self``, or the user who has this ``identity``. ``write``: also probe writing, if the mount is
+    writable at all. ``expect_ro``: whether the mount should be read-only; None if nothing says so.
+    ``declared`` is the mount that should be there if anything is mounted; ``expect``: something
+    must be mounted. ``by_path``: a section names the mount point itself. ``origins`` has the place
+    that gave each key, or the places: ``/etc/check_mounts.conf line 7``, ``command line``,
+    ``default``."""
 
     mount_point: bytes
     ignore: bool
@@ -60,7 +61,7 @@ class Rules:
     origins: Mapping[str, str]
 
     def __str__(self) -> str:
-        """One line for each key, as a section would have it, with its origin."""
+        """One line for each key, as in a section of the configuration, with its origin."""
         return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *self._lines(self._said())])
 
     def given(self) -> Sequence[str]:
@@ -126,7 +127,7 @@ class General:
 
 
 class Rulebook:
-    """Resolves the rules of each mount. ``identities`` has all users that the options name."""
+    """Resolves the rules for each mount. ``identities`` has all users that the options name."""
 
     def __init__(
         self, general: General, configuration: Configuration, identities: Mapping[str, Optional[Identity]]
@@ -135,13 +136,13 @@ class Rulebook:
         self._known: dict[bytes, Rules] = {}
 
     def of(self, mount_point: bytes) -> Rules:
-        """The rules of a mount point, as the kernel spells it. Looks nothing up."""
+        """The rules for a mount point, as the kernel spells it. Looks nothing up."""
         if mount_point not in self._known:
             self._known[mount_point] = self._resolved(mount_point)
         return self._known[mount_point]
 
     def follow(self, lead: Callable[[bytes], bytes]) -> None:
-        """Learn where the paths lead that the patterns begin with."""
+        """Tell the patterns where the paths lead that they begin with."""
         self._configuration.follow(lead)
         self._known.clear()
 
@@ -209,10 +210,10 @@ class Rulebook:
         return self.of(mount_point).ignore
 
     def is_declared(self, mount: Mount) -> bool:
-        """Whether a section has declared what should be mounted in the place of a mount.
+        """Whether a section declares what should be mounted at the mount point of a mount.
 
-        A pattern of the configuration does not mean the kernel's own filesystems: ``[mount "*"]``
-        with ``options = nodev`` is not about /dev. By its path any mount is declared."""
+        A pattern does not declare the kernel's own filesystems: ``[mount "*"]`` with ``options =
+        nodev`` is not about /dev. A section with a path declares any mount there."""
         rules = self.of(mount.mount_point)
         return rules.declared is not None and (rules.by_path or not filesystems.traits(mount.fs_type).pseudo)
 

@@ -13,7 +13,7 @@ from check_mounts.system import replacing
 
 
 def settled(said: argparse.Namespace, again: bool) -> Service:
-    """The work of the daemon. ``again``: it runs already. Raises UsageError."""
+    """The work of the daemon. ``again``: the daemon runs already. Raises UsageError."""
     return Service(
         interval=said.interval,
         foreground=said.foreground,

@@ -1,7 +1,7 @@
 """The command line and the files -> :class:`Options`, with the users that they name looked up.
 
-``said`` always has the values of all options, wherever they come from. ``given`` are the options of
-the command line itself, by their names in Python (``submit_host``)."""
+In this module ``said`` has the values of all options, wherever they come from. ``given`` has only
+the options of the command line, by their names in Python (``submit_host``)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 # the deadline is one second less than check_nrpe waits.
 BESIDE_TIMEOUT = 4.0
 
-# For these keys, the command line overrules every section.
+# For these keys, the command line overrules all sections.
 _OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inodes-warning", "inodes-critical")
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
 
 def understood(given: Mapping[str, Any], again: bool = False) -> Options:
-    """The options of a command line that gives these values. ``again``: the daemon that asks runs
-    already. Raises UsageError."""
+    """The options of a command line that gives these values. Raises UsageError.
+
+    ``again``: a daemon that runs already reads them again."""
     configuration, from_files = _files(given)
     said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     configuration = _below_the_command_line(configuration, given)
@@ -82,8 +83,8 @@ def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
         raise UsageError("--config" if named is not None and error.origin is None else "", str(error)) from None
     said = configuration.options
     if named is None and "daemon" not in given:
-        # A check of one mount by hand must not tell the server that all mounts of this host are
-        # well. The options that go along with submitting are not meant, either.
+        # The file's --submit is for the daemon: a check of one mount by hand must not tell the
+        # server that all mounts of this host are well. Its --per-mount goes with that.
         unmeant = {"submit"} if "submit" in given else {"submit", "per-mount"}
         said = tuple(line for line in said if line.option.name not in unmeant)
     return configuration, [*said, *_extra(given.get("extra_opts", ()))]
@@ -102,8 +103,9 @@ def _extra(specs: Sequence[str]) -> Sequence[Said]:
 
 
 def _below_the_command_line(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
-    """The configuration without the parts that the command line overrules: it is for one run, and
-    wins."""
+    """The configuration without the parts that the command line overrules.
+
+    The command line is for this run alone, so it wins."""
     taken = {name for name in _OVERRULED if BY_NAME[name].dest in given}
     taken |= {name for name in ("warning", "critical") if any(step is None for step, _ in given.get(name, ()))}
     conditions = {condition for condition, _ in given.get("severity", ())}
@@ -195,8 +197,10 @@ def _filters(said: argparse.Namespace, rulebook: Rulebook, configuration: Config
 
 
 def _mount_point(word: str) -> bytes:
-    """A mount point as the kernel spells it. Raises UsageError, but only after all options were
-    judged: where an option is misspelt, the message must name that, not its value."""
+    """A mount point as the kernel spells it. Raises UsageError.
+
+    This comes after the options were checked: if an option is misspelt, the message must name the
+    option, not its value."""
     if word.startswith("-"):  # an unknown option whose value has blanks, and may be a secret
         refuse("MOUNTPOINT", f"'{option_parser.without_value(word)}' is not an absolute path")
     if not word.startswith("/"):
@@ -230,7 +234,7 @@ def _demands(
     said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration, declared: Sequence[ExpectedMount]
 ) -> demands.Demands:
     any_ro = bool(declared or said.expect_ro) or said.fstab is not None or said.systemd
-    # Device numbers of another host's table say nothing here.
+    # The device numbers in another host's table mean nothing here.
     why_read_only = sysfs.why_read_only if said.mountinfo == mounttable.DEFAULT_PATH else lambda mount: None
     return demands.Demands(
         declared,
@@ -246,10 +250,9 @@ def _demands(
 def _declarations(
     said: argparse.Namespace, configuration: Configuration
 ) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
-    """The declared mounts, the lines of fstab that make no sense, and notes on units. Raises
-    UsageError."""
+    """The declared mounts, bad lines of fstab, and notes on units. Raises UsageError."""
     if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
-        from check_mounts.declared import compare  # noqa: F401  what is found must not be lost by an import that fails later
+        from check_mounts.declared import compare  # noqa: F401  an import that fails later must not lose the findings
 
     declared: list[ExpectedMount] = []
     wrong: list[BadLine] = []
@@ -327,7 +330,7 @@ def _identities(general: str, configuration: Configuration) -> Mapping[str, Opti
 
 
 def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.Identity]:
-    """None where this process is the user already. Raises UsageError."""
+    """The identity of a user; None if this process is that user already. Raises UsageError."""
     try:
         identity = privilege.resolve(user)
     except privilege.UnknownUser:
@@ -345,10 +348,11 @@ def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.
 
 
 def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:
-    """The work of the daemon; None where nobody wants a daemon. ``again``: it runs already. Raises
-    UsageError."""
-    if said.cached:  # otherwise the fast path (cache.py) would have seen it
-        refuse("--cached", "stands before all mount points, and goes with --cache, --max-age and -v only")
+    """The work of the daemon; None without ``--daemon``. Raises UsageError.
+
+    ``again``: the daemon runs already."""
+    if said.cached:  # which the fast path (cache.py) has not seen
+        refuse("--cached", "must stand before all mount points, and goes with --cache, --max-age and -v only")
     _check_company(given, said)
     if not said.daemon:
         return None
@@ -360,8 +364,7 @@ def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> O
 def _check_company(given: Collection[str], said: argparse.Namespace) -> None:
     """Raises UsageError for an option that cannot be combined with another, or needs another.
 
-    Only the command line is looked at: in a file options may stand for a daemon that reads it as
-    well."""
+    Only the command line counts: a file may also hold options for a daemon that reads it, too."""
     for option in OPTIONS:
         if option.dest not in given:
             continue
@@ -373,7 +376,7 @@ def _check_company(given: Collection[str], said: argparse.Namespace) -> None:
     if "per_mount" in given and said.json:
         refuse("--per-mount", "does not go with --json, which has each mount anyway")
     if "per_mount" in given and said.daemon and not said.submit:
-        refuse("--per-mount", "goes with --submit only, if the daemon is to do it")
+        refuse("--per-mount", "goes with --submit only, in a daemon")
 
 
 def _submission(said: argparse.Namespace, configuration: Configuration) -> Optional[Submission]:

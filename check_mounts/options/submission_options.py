@@ -15,16 +15,15 @@ from check_mounts.passive.delivery import Submission
 
 
 def settled(said: argparse.Namespace, sections: Sequence[SubmitSection]) -> Submission:
-    """The destinations of the results, and the names under which they go there. Raises
-    UsageError."""
+    """The destinations of the results, and the names of host and service. Raises UsageError."""
     known = {section.destination: section for section in sections}
     wanted = {word: _destination(word, known.get(word)) for word in said.submit}
     names = [each.name for each in wanted.values()]
     for name in names:
         if names.count(name) > 1:
             refuse("--submit", f"{name} is named twice, in different words")
-    # Not the fully qualified name: a name server would be asked for it, and may be the host that is
-    # down.
+    # Not the fully qualified name: that would take a query to a name server, which may be the host
+    # that is down.
     host = said.submit_host if said.submit_host is not None else os.uname().nodename
     return Submission(tuple(wanted.values()), host, said.submit_service, said.submit_timeout)
 

@@ -1,6 +1,6 @@
 """Files that only root or the caller can have written: their content, or why they are refused.
 
-Import budget: ``os``, ``stat``. What is asked of the files goes through ``reading``."""
+Import budget: ``os``, ``stat``. All questions to the files go through ``reading``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def shown(path: str) -> str:
 
 
 def content(path: str) -> tuple[bytes, int]:
-    """The bytes and the mode of a file that only root or the caller can have written. Raises
-    ConfigError, and FileNotFoundError as it is."""
+    """The bytes and the mode of a file that only root or the caller can have written.
+
+    Raises ConfigError, and FileNotFoundError if there is no such file."""
     try:
         mode, uid, data = reading.ask("reading", path, _opened)
     except FileNotFoundError:
@@ -40,8 +41,7 @@ def missing(path: str) -> ConfigError:
 
 
 def _opened(path: str) -> tuple[int, int, bytes]:
-    """Mode, owner and content of a file; no content where it is not a regular one. Raises
-    OSError."""
+    """Mode, owner and content of a file; no content if it is not a regular one. Raises OSError."""
     # Without O_NONBLOCK, a FIFO would block until a process opens it for writing.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -52,7 +52,7 @@ def _opened(path: str) -> tuple[int, int, bytes]:
 
 
 def _bytes_of(descriptor: int) -> bytes:
-    """The rest of a file, but little more than MAX_SIZE bytes: it may be growing."""
+    """The rest of a file, but little more than MAX_SIZE bytes, because it may be growing."""
     data = b""
     while len(data) <= MAX_SIZE and (chunk := os.read(descriptor, 1 << 18)):
         data += chunk
@@ -62,8 +62,8 @@ def _bytes_of(descriptor: int) -> bytes:
 def _check_status(path: str, mode: int, uid: int) -> None:
     """Raises ConfigError for a directory or a device, and for a file that other users can write.
 
-    Such a file names users to act as and switches alarms off. POSIX ACLs that let others write show
-    in the mode bits of the group."""
+    The file must be trusted: it names users to act as, and switches alarms off. POSIX ACLs that let
+    others write show in the mode bits of the group."""
     if stat.S_ISDIR(mode):
         raise ConfigError(None, f"{path}: it is a directory")
     if not stat.S_ISREG(mode):

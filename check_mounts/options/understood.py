@@ -1,4 +1,4 @@
-"""The options, understood: a check, and what becomes of its result."""
+"""The options after parsing: the settings of a check, and where its result goes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """The work of the daemon beside checking. ``interval`` is in seconds; ``metrics`` None: no
-    metrics are written."""
+    """The work of the daemon beside checking.
+
+    ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics."""
 
     interval: float
     foreground: bool
@@ -30,9 +31,10 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Options(Check):
-    """The command line and the files, understood. ``fstab`` is the file that some of the demands
-    come from. ``origins`` has the lines that gave options, by the names of these. ``debug``: the
-    tracebacks of defects are printed, or logged."""
+    """The options of the command line and the files.
+
+    ``fstab`` is the file that some of the demands come from. ``origins``: the name of an option ->
+    the line that gave it. ``debug``: print or log the tracebacks of defects."""
 
     policy: Policy
     allow_none: bool

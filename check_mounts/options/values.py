@@ -1,5 +1,4 @@
-"""The values of options: text -> meaning. Each kind of value has one parser, which the command line
-and the configuration share.
+"""The parsers of the values of options, which the command line and the configuration share.
 
 A parser takes a word as Python decodes arguments (surrogateescape) and raises ValueError with a
 reason in words, on one line fit for any output. Import budget: what a run needs anyway."""
@@ -47,7 +46,7 @@ def seconds(word: str) -> float:
 
 
 def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], int]:
-    """The parser of whole numbers within these bounds; it takes ``also`` outside of them, too."""
+    """The parser of whole numbers within these bounds; it also takes ``also``, outside of them."""
 
     def parse(word: str) -> int:
         value = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
@@ -71,7 +70,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def boolean(word: str) -> bool:
-    """``yes`` or ``no``, also ``true``, ``on``, ``1``, ``false``, ``off``, ``0``; upper or lower
+    """``yes``, ``true``, ``on``, ``1``, or ``no``, ``false``, ``off``, ``0``; upper or lower
     case."""
     if not word.isascii() or word.lower() not in _BOOLEANS:
         raise ValueError(f"'{shown(word)}' is neither yes nor no")
@@ -107,7 +106,7 @@ def absolute_path(word: str) -> str:
 
 
 def parts(word: str) -> Sequence[str]:
-    """The parts of a list, which commas separate, and maybe blanks."""
+    """The parts of a list, separated by commas; blanks around them do not count."""
     found = [part.strip(_BLANKS) for part in word.split(",")]
     if not all(found):
         raise ValueError(f"'{shown(word)}' has an empty part" if word else "the value is empty")
@@ -131,8 +130,8 @@ def limit(word: str) -> tuple[Optional[Step], Range]:
 
 
 def capacity(word: str) -> Capacity:
-    """A range of percent used, or of what is free."""
-    return _or_no("range of percent used or of what is free", word, parse_capacity)
+    """A range of the percentage in use, or of the free amount."""
+    return _or_no("range of the percentage in use or of the free amount", word, parse_capacity)
 
 
 def severities(word: str) -> tuple[tuple[Condition, State], ...]:
@@ -188,7 +187,7 @@ def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:
 
 
 def _or_no(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
-    """``parse(word)``, whose ValueError then also names what the word should have been."""
+    """``parse(word)``; its ValueError also says that the word is not a ``what``."""
     try:
         return parse(word)
     except ValueError as error:
@@ -202,7 +201,7 @@ def user(word: str) -> str:
 
 def fs_type(word: str) -> bytes:
     """A filesystem type."""
-    from check_mounts.declared import option_spelling  # takes some milliseconds, and most runs declare nothing
+    from check_mounts.declared import option_spelling  # takes some milliseconds, and most runs declare no mount
 
     option_spelling.check_type(some_bytes(word))
     return os.fsencode(word)
@@ -225,7 +224,7 @@ def expected_mount(word: str) -> ExpectedMount:
     try:
         return spec.parse_spec(os.fsencode(word))
     except ValueError as error:
-        # An option in it may be a password.
+        # One of the options may be a password.
         point = word.partition(",")[0] + ",..." * ("," in word)
         raise ValueError(f"'{shown(point)}': {error}") from None
 
@@ -238,7 +237,7 @@ def log_facility(word: str) -> str:
 
 
 def log_ident(word: str) -> str:
-    """The name that the lines of a log begin with."""
+    """The name that log lines begin with."""
     from check_mounts.system import logs  # see log_facility
 
     try:
@@ -248,8 +247,9 @@ def log_ident(word: str) -> str:
 
 
 def object_name(word: str) -> str:
-    """The name of a host or service, as a monitoring server knows it, without a character that a
-    command file, NSCA or Icinga 2 would take for its end."""
+    """The name of a host or service, as a monitoring server knows it.
+
+    It must not hold a character that a command file, NSCA or Icinga 2 would take for its end."""
     if not word.strip() or not word.isprintable() or any(char in ";!" for char in word):
         raise ValueError(f"'{shown(word)}' is not the name of a host or service")
     return word

@@ -1,4 +1,5 @@
-"""The directory that this process was started in. It becomes / before the first probe."""
+"""The directory that this process was started in, remembered because the process changes to /
+before the first probe."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ def absolute(option: str, path: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def started_in() -> str:
-    """The working directory when it was first asked for: a daemon that reads its options again is
-    in /. Raises OSError."""
+    """The working directory when this was first called. Raises OSError.
+
+    A daemon that reads its options again is in / by then."""
     return os.getcwd()
