@@ -182,6 +182,17 @@ def test_the_states_of_a_plugin(name: str) -> None:
 PACKAGE = ROOT / "check_mounts"
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "tests/lab/README.md"])
+def test_files_that_a_document_names_exist(name: str) -> None:
+    """By their path, or by the end of it."""
+    named = re.findall(r"\b[\w./-]+\.(?:py|txt|yml|json|cron|md|conf(?!\.5))\b", (ROOT / name).read_text())
+    tops = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
+    files = [path for top in tops for path in (top.rglob("*") if top.is_dir() else [top])]
+    there = [f"/{path.relative_to(ROOT)}" for path in files]
+    lacking = {word for word in named if not any(path.endswith(f"/{word}") for path in there)}
+    assert not lacking, f"{name} names {sorted(lacking)}"
+
+
 def test_tables_and_classes_that_the_recipes_name_exist() -> None:
     defined = {
         name
