@@ -381,8 +381,9 @@ def _time(seconds: float) -> str:
 
 
 def _print(data: bytes, fd: int = 1) -> None:
-    """Write to stdout (or stderr). A reader that is gone (EPIPE) learns nothing; the exit code
-    still says the state."""
+    """Write to stdout (or stderr).
+
+    A reader that is gone (EPIPE) learns nothing; the exit code still says the state."""
     view = memoryview(data)
     while view:
         try:

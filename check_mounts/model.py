@@ -44,8 +44,9 @@ class Condition(enum.Enum):
 
 
 class State(enum.Enum):
-    """A monitoring state; the value is the plugin's exit code (Monitoring Plugins Development
-    Guidelines)."""
+    """A monitoring state. Its value is the plugin's exit code.
+
+    See the Monitoring Plugins Development Guidelines."""
 
     OK = 0
     WARNING = 1
@@ -54,8 +55,9 @@ class State(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """The state's severity. CRITICAL outranks UNKNOWN: one odd mount must not hide a dead
-        one."""
+        """The state's severity.
+
+        CRITICAL outranks UNKNOWN: one odd mount must not hide a dead one."""
         return _RANK[self]
 
 
@@ -116,8 +118,10 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True)
 class Unparsed:
-    """A line of the mount table that makes no sense; ``number`` counts from 1. ``twice``: another
-    line has its mount ID. If ``line`` is long, only its two ends are kept."""
+    """A line of the mount table that makes no sense.
+
+    ``number`` counts from 1. ``twice``: another line has its mount ID. If ``line`` is long, only
+    its two ends are kept."""
 
     number: int
     line: bytes
@@ -127,8 +131,9 @@ class Unparsed:
 
 @dataclasses.dataclass(frozen=True)
 class BadLine:
-    """A line of a file about mounts that makes no sense: ``number`` counts from 1, ``why`` is fit
-    for output.
+    """A line of a file about mounts that makes no sense.
+
+    ``number`` counts from 1, ``why`` is fit for output.
 
     It holds nothing of the line's text: in some bad lines the fault is a password with a blank in
     it. ``file`` is the file's name in words; ``more`` counts the other bad lines of the file."""
@@ -291,8 +296,9 @@ _NEVER = Epoch(0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The result of one pass over all mounts. ``started`` is in seconds since the epoch,
-    ``duration`` and ``timeout`` in seconds.
+    """The result of one pass over all mounts.
+
+    ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` are in seconds.
 
     ``notes`` tell an administrator things that change no verdict. ``interrupted`` names the signal
     that cut the pass short. ``excused`` describes the declared mounts that are absent and may be;

@@ -323,8 +323,7 @@ def covers(mounts: Iterable[Mount]) -> dict[int, int]:
 
 
 def covered_by(mounts: Iterable[Mount]) -> dict[int, Mount]:
-    """The ID of each mount that its own mount point does not lead to -> the mount that covers
-    it."""
+    """The ID of each mount that its own mount point does not lead to -> its cover."""
     mounts = list(mounts)
     by_id = {mount.mount_id: mount for mount in mounts}
     return {below: by_id[cover] for below, cover in covers(mounts).items()}

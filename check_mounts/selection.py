@@ -152,8 +152,7 @@ def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
 
 
 def unprivileged_owner(mount: Mount) -> Optional[int]:
-    """The uid of the user, other than root, who mounted a FUSE filesystem; None for other
-    mounts."""
+    """The uid of the user, if not root, who mounted a FUSE filesystem; None for other mounts."""
     owner = fuse_owner(mount)
     return None if owner is None or owner[0] == 0 else owner[0]
 

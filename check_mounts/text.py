@@ -178,8 +178,7 @@ def clipped(text: str, limit: int) -> str:
 
 
 def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
-    """The number of items, from the first one on, that fit into ``room``, and the room that is
-    left.
+    """The number of items, from the first one on, that fit into ``room``, and the room left.
 
     If not all of them fit, ``note`` is reserved first, for a note on how many more there are. A
     negative number means that neither the note nor any item fits."""

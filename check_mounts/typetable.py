@@ -100,14 +100,14 @@ class Traits(NamedTuple):
 TABLE: dict[bytes, Traits] = {}
 
 
-def _are(names: bytes, like: Traits, prefixes: tuple[bytes, ...] = (b"",)) -> None:
-    """Enter types that are alike."""
+def _enter(names: bytes, like: Traits, prefixes: tuple[bytes, ...] = (b"",)) -> None:
+    """Enter types that have the same traits."""
     for prefix in prefixes:
         TABLE.update(dict.fromkeys([prefix + name for name in names.split()], like))
 
 
-def _also(names: bytes, **more: Any) -> None:
-    """Enter more traits of some types."""
+def _add(names: bytes, **more: Any) -> None:
+    """Add traits to some types."""
     for name in names.split():
         TABLE[name] = TABLE.get(name, Traits())._replace(**more)
 
@@ -115,87 +115,87 @@ def _also(names: bytes, **more: Any) -> None:
 # Types of the kernel
 # ------------------------------------------------------------------------------------------------
 
-_are(
+_enter(
     b"""binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs fusectl
     functionfs gadgetfs hugetlbfs ipathfs mqueue nfsd nsfs openpromfs oprofilefs pidfs proc pstore resctrl
     rootfs rpc_pipefs securityfs selinuxfs smackfs spufs sysfs tracefs usbdevfs usbfs xenfs""",
     Traits(pseudo=True, sourceless=True, known=True, usage=False, attributes=True),
 )
-_also(b"proc", magic_links=True)
+_add(b"proc", magic_links=True)
 # tmpfs, ramfs and overlay hold files, so they are no pseudo-filesystems. Any name can be their
 # source, also `overlayfs:/overlay`.
-_are(b"tmpfs ramfs", Traits(sourceless=True, known=True, in_memory=True, attributes=True))
-_are(b"overlay", Traits(sourceless=True, known=True, upper=True, attributes=True))
-_are(b"overlayfs", Traits(sourceless=True, upper=True, attributes=True))
-_are(b"aufs shiftfs", Traits(sourceless=True, attributes=True))
-_are(b"autofs", Traits(sourceless=True, trigger=True, usage=False))
-_are(
+_enter(b"tmpfs ramfs", Traits(sourceless=True, known=True, in_memory=True, attributes=True))
+_enter(b"overlay", Traits(sourceless=True, known=True, upper=True, attributes=True))
+_enter(b"overlayfs", Traits(sourceless=True, upper=True, attributes=True))
+_enter(b"aufs shiftfs", Traits(sourceless=True, attributes=True))
+_enter(b"autofs", Traits(sourceless=True, trigger=True, usage=False))
+_enter(
     b"btrfs vfat msdos exfat ntfs ntfs3 f2fs jfs reiserfs nilfs2 hfs hfsplus minix bcachefs",
     Traits(device=True, known=True, attributes=True),
 )
-_also(b"btrfs bcachefs", several_devices=True)
-_also(b"btrfs", subvolumes=True)
+_add(b"btrfs bcachefs", several_devices=True)
+_add(b"btrfs", subvolumes=True)
 # `shutdown`: ext4_show_options, xfs_fs_show_options.
-_are(b"ext2 ext3 ext4", Traits(device=True, known=True, ext4_driver=True, attributes=True, shutdown=True))
-_are(b"xfs", Traits(device=True, known=True, attributes=True, shutdown=True))
+_enter(b"ext2 ext3 ext4", Traits(device=True, known=True, ext4_driver=True, attributes=True, shutdown=True))
+_enter(b"xfs", Traits(device=True, known=True, attributes=True, shutdown=True))
 # Their link counts are those that the maker of the image wrote.
-_are(
+_enter(
     b"iso9660 udf squashfs erofs cramfs romfs",
     Traits(device=True, known=True, image=True, usage=False, attributes=True),
 )
-_are(b"zfs", Traits(known=True, pool=True, named=True, attributes=True))
+_enter(b"zfs", Traits(known=True, pool=True, named=True, attributes=True))
 # Local types, though their source may hold a colon and a slash.
-_are(b"vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs", Traits(attributes=True))
-_are(b"fuseblk hostfs bind none", Traits())
+_enter(b"vxfs apfs reiser4 ubifs jffs2 yaffs2 sdcardfs esdfs ecryptfs", Traits(attributes=True))
+_enter(b"fuseblk hostfs bind none", Traits())
 
 # On shared disks: their locks are on the network, but their source is a device.
-_are(b"gfs gfs2 ocfs ocfs2 scoutfs", Traits(network=True, device=True, known=True, attributes=True))
+_enter(b"gfs gfs2 ocfs ocfs2 scoutfs", Traits(network=True, device=True, known=True, attributes=True))
 _NFS = Traits(network=True, attributes=True, servers=grammars.nfs)
-_are(b"nfs", _NFS._replace(protocol=Protocol.NFS, known=True))
-_are(b"nfs4", _NFS._replace(protocol=Protocol.NFS))
-_are(b"nfs3", _NFS)  # only declarations use this name
+_enter(b"nfs", _NFS._replace(protocol=Protocol.NFS, known=True))
+_enter(b"nfs4", _NFS._replace(protocol=Protocol.NFS))
+_enter(b"nfs3", _NFS)  # only declarations use this name
 # cifs_statfs hid errors before Linux 5.11; 9P other than 9P2000.L, and Coda without its daemon,
 # answer with numbers of their own.
 _SMB = Traits(network=True, own_statfs=True, servers=grammars.share)
-_are(b"cifs", _SMB._replace(protocol=Protocol.SMB, known=True))
-_are(b"smb3", _SMB._replace(protocol=Protocol.SMB))
-_are(b"smb smb2 smbfs", _SMB)
-_are(b"ceph", Traits(network=True, protocol=Protocol.CEPH, known=True, servers=grammars.ceph))
-_are(b"9p", Traits(network=True, protocol=Protocol.P9, known=True, own_statfs=True, servers=grammars.plan9))
-_are(b"virtiofs", Traits(network=True, known=True))
-_also(b"9p virtiofs", named=True)
-_are(b"lustre lustre_lite", Traits(network=True, protocol=Protocol.LUSTRE, servers=grammars.nids))
-_are(b"wekafs ncp ncpfs", Traits(network=True, servers=grammars.before_slash))
-_are(b"pvfs2 orangefs panfs", Traits(network=True, servers=grammars.url))
+_enter(b"cifs", _SMB._replace(protocol=Protocol.SMB, known=True))
+_enter(b"smb3", _SMB._replace(protocol=Protocol.SMB))
+_enter(b"smb smb2 smbfs", _SMB)
+_enter(b"ceph", Traits(network=True, protocol=Protocol.CEPH, known=True, servers=grammars.ceph))
+_enter(b"9p", Traits(network=True, protocol=Protocol.P9, known=True, own_statfs=True, servers=grammars.plan9))
+_enter(b"virtiofs", Traits(network=True, known=True))
+_add(b"9p virtiofs", named=True)
+_enter(b"lustre lustre_lite", Traits(network=True, protocol=Protocol.LUSTRE, servers=grammars.nids))
+_enter(b"wekafs ncp ncpfs", Traits(network=True, servers=grammars.before_slash))
+_enter(b"pvfs2 orangefs panfs", Traits(network=True, servers=grammars.url))
 # Their sources are names that say nothing of a server: beegfs_nodev, a device's, a cell's,
 # `.host:/`.
-_are(
+_enter(
     b"""acfs auristorfs beegfs beegfs_nodev cpfs cvfs dvs ecfs fhgfs gpfs ibrix ifs mmfs novfs prl_fs psfs
     snfs stnfs vboxsf vmhgfs""",
     Traits(network=True),
 )
-_are(b"afs coda", Traits(network=True, own_statfs=True))
+_enter(b"afs coda", Traits(network=True, own_statfs=True))
 
 # Daemons of FUSE
 # ------------------------------------------------------------------------------------------------
 
 # By the subtype that they show; declarations say `fuse.NAME` and, with a mount helper, `NAME`.
 _FUSE = (b"", b"fuse.")
-_are(b"sshfs", Traits(network=True, protocol=Protocol.SSH, servers=grammars.login), _FUSE)
-_are(b"glusterfs", Traits(network=True, protocol=Protocol.GLUSTER, servers=grammars.volume), _FUSE)
-_are(b"mfs moosefs lizardfs saunafs seaweedfs weed", Traits(network=True, servers=grammars.with_port), _FUSE)
-_are(
+_enter(b"sshfs", Traits(network=True, protocol=Protocol.SSH, servers=grammars.login), _FUSE)
+_enter(b"glusterfs", Traits(network=True, protocol=Protocol.GLUSTER, servers=grammars.volume), _FUSE)
+_enter(b"mfs moosefs lizardfs saunafs seaweedfs weed", Traits(network=True, servers=grammars.with_port), _FUSE)
+_enter(
     b"curlftpfs dav davfs davfs2 davs ftpfs httpfs hdfs webdavfs wdfs xrootdfs xtreemfs",
     Traits(network=True, servers=grammars.url),
     _FUSE,
 )
-_are(b"quobyte", Traits(network=True, servers=grammars.registries), _FUSE)
-_are(b"efs nfs fuse-nfs", Traits(network=True, servers=grammars.export), (b"fuse.",))
-_are(b"efs", Traits(network=True, servers=grammars.export))
-_are(b"ceph ceph-fuse cephfs", Traits(network=True, servers=grammars.ceph), (b"fuse.",))
-_are(b"cephfs", Traits(network=True, servers=grammars.ceph))
+_enter(b"quobyte", Traits(network=True, servers=grammars.registries), _FUSE)
+_enter(b"efs nfs fuse-nfs", Traits(network=True, servers=grammars.export), (b"fuse.",))
+_enter(b"efs", Traits(network=True, servers=grammars.export))
+_enter(b"ceph ceph-fuse cephfs", Traits(network=True, servers=grammars.ceph), (b"fuse.",))
+_enter(b"cephfs", Traits(network=True, servers=grammars.ceph))
 # Their source is a bucket, a repository, a remote's name as somebody configured it, or the program.
-_are(
+_enter(
     b"""3fs acd_cli afpfs afuse alluxio alluxio-fuse blobfuse blobfuse2 chubaofs cloudfuse cosfs cubefs cunofs
     curvefs cvmfs cvmfs2 daos dbxfs dfuse dingofs drvfs eos eosx eosxd fuse_dfs fusesmb gcsfuse gdfuse geesefs
     gfarm2fs goofys google-drive-ocamlfuse grpcfuse hf3fs hubicfuse ipfs irods irodsfs JuiceFS juicefs keybase
@@ -207,7 +207,7 @@ _are(
 )
 # These serve files of this machine, though they may hang as any daemon can. Subtypes as above, or
 # sources of a bare `fuse`.
-_are(
+_enter(
     b"""apfs-fuse bindfs borgfs ciopfs cryfs dislocker dwarfs encfs ext4 fuse-overlayfs fuse2fs fuseext2
     fuse-ext2 gocryptfs ifuse jmtpfs kio-fuse lkl ltfs mergerfs mhddfs mp3fs ntfs ntfs-3g lowntfs-3g exfat
     exfat-fuse osspd overlayfs pmxcfs simple-mtpfs sysbox-fs sysboxfs unionfs unionfs-fuse veracrypt
@@ -217,7 +217,7 @@ _are(
 )
 # The numbers of these mean nothing, either: images are always full, the others report no space, or
 # the space of something else.
-_are(
+_enter(
     b"""archivemount fuse-archive fuse-zip fuseiso gvfs-fuse-daemon gvfsd-fuse lxcfs mount-zip portal rar2fs
     ratarmount revokefs-fuse snapfuse squashfuse squashfuse_ll""",
     Traits(usage=False),
@@ -229,32 +229,32 @@ _are(
 
 # cvmfs reports its cache, which is meant to be full, and the clients of WebDAV what they have made
 # up (statvfs in davfs2's kernel interface).
-_also(
+_add(
     b"""cvmfs cvmfs2 dav davfs davfs2 davs webdavfs wdfs fuse.cvmfs fuse.cvmfs2 fuse.davfs2 fuse.davfs
     fuse.webdavfs fuse.wdfs""",
     usage=False,
 )
-_also(
+_add(
     b"""overlay overlayfs aufs shiftfs unionfs ecryptfs fuse.bindfs fuse.ciopfs fuse.cryfs fuse.encfs
     fuse.fuse-overlayfs fuse.gocryptfs fuse.mergerfs fuse.mhddfs fuse.overlayfs fuse.unionfs
     fuse.unionfs-fuse""",
     layered=True,
 )
 # Their error handlers set SB_RDONLY, by default or by errors=remount-ro.
-_also(
+_add(
     b"""ext2 ext3 ext4 vfat msdos exfat btrfs f2fs jfs nilfs2 reiserfs ocfs2 ufs affs hpfs ubifs zonefs
     bcachefs""",
     stops_writing=True,
 )
 # Network filesystems and FUSE treat these flags in their own ways.
-_also(
+_add(
     b"ext2 ext3 ext4 xfs btrfs f2fs vfat msdos exfat tmpfs ramfs squashfs erofs overlay",
     super_flags=True,
 )
 # An `@` in their source belongs to a NID, a snapshot, a Ceph user's cluster, a registry, or a
 # directory of a remote.
-_also(b"lustre lustre_lite zfs ceph quobyte fuse.quobyte rclone fuse.rclone", logins=False)
-_also(b"sshfs glusterfs", faithful=True)
+_add(b"lustre lustre_lite zfs ceph quobyte fuse.quobyte rclone fuse.rclone", logins=False)
+_add(b"sshfs glusterfs", faithful=True)
 
 # Names of one filesystem: a mount that was declared under one name may be shown under another.
 FAMILIES = tuple(

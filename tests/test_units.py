@@ -95,7 +95,7 @@ def test_units_that_are_not_understood(units: list[str]) -> None:
     assert [str(one) for one in complaints] == [
         f"unit {etc}/b.mount: the mount point b is not an absolute path",
         f"unit {generator}/d.mount: cannot be read: not a regular file",
-        f"unit {etc}/e.mount: it is a link out of systemd's directories",
+        f"unit {etc}/e.mount: its link leads out of systemd's directories",
     ]
 
 

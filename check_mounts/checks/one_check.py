@@ -49,8 +49,9 @@ def take(
 
 
 class _Check:
-    """The steps of one check. ``measured`` is the result of the last pass, None before the first
-    one."""
+    """The steps of one check.
+
+    ``measured`` is the result of the last pass; None before the first pass."""
 
     def __init__(
         self,
@@ -72,8 +73,10 @@ class _Check:
         self._now: Optional[Sequence[Mount]] = None
 
     def taken(self) -> Survey:
-        """Look up the names, probe the mounts, look up what is declared, probe the mounts that
-        appeared meanwhile, compare. Raises OSError."""
+        """Take all steps, and return the survey. Raises OSError.
+
+        The steps: look up the names, probe the mounts, look up the declared names, probe the mounts
+        that appeared meanwhile, compare."""
         reading.step("looking up what is named")
         found = self._look_up(self._table[0])
         filters = checking.with_leads(self._options, found).filters

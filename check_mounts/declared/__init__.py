@@ -1,1 +1,1 @@
-"""What should be mounted -> what differs from that."""
+"""The declared mounts, and how the mounted ones differ from them."""

@@ -1,12 +1,12 @@
-"""Whether the mount table is as declared.
+"""The comparison of the mount table with the declarations.
 
 Declarations come from fstab(5), ``--expect``, the configuration and systemd's units; each is an
 :class:`~check_mounts.model.ExpectedMount`. They are compared with the text of the mount table; no
 mount point is ever looked up.
 
-One rule decides in doubt: a difference is reported only where it is certain. Nothing is said about
-values that the kernel does not show, that only DNS or a look into a directory could settle, or that
-a server may negotiate."""
+One rule decides in doubt: a difference is reported only if it is certain. Values are not compared
+if the kernel does not show them, if only DNS or a look into a directory could decide, or if a
+server may negotiate them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ class Excused(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """The result of one declaration. Without a ``condition`` all is well: ``excuse`` says why its
-    absence is no failure, ``empty`` that nothing of it could be compared. ``unsettled`` names
-    the options that could not be compared, in words, whether the others are as declared or not."""
+    """The result of one declaration.
+
+    Without a ``condition`` there is no difference. ``excuse`` says why the absence of the mount is
+    not a failure; ``empty`` says that no part of the declaration could be compared. ``unsettled``
+    names the options that could not be compared, in words, whether the others are as declared or
+    not."""
 
     expected: ExpectedMount
     mount: Optional[Mount] = None
@@ -48,7 +51,7 @@ class _Result(NamedTuple):
 
 
 def _is_foreign_root(mount: Mount, table: Mounted) -> bool:
-    """Did a container or a live image mount its own `/`, whatever the fstab inside says?"""
+    """Is this the own `/` of a container or a live image, which does not follow the fstab in it?"""
     return mount.mount_point == b"/" and (table.container or filesystems.traits(mount.fs_type).sourceless)
 
 
@@ -63,7 +66,7 @@ _EARLY = re.compile(
 
 
 def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
-    """Did the init system mount it by itself, whatever source and type fstab gives it?"""
+    """Did the init system mount it with its own source and type, not those of fstab?"""
     return (
         not expected.is_own
         and _EARLY.fullmatch(mount.mount_point) is not None
@@ -98,7 +101,7 @@ def _result_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Result
 
 
 def _unsure(expected: ExpectedMount, mount: Mount, table: Mounted) -> list[bytes]:
-    """Which of type and source could not be compared."""
+    """The words ``type`` and ``source``, if these could not be compared."""
     parts = [b"type"] if fstypes.is_uncompared(expected, mount) else []
     if not expected.is_bind and sources.same_source(expected, mount, table) is None:
         parts.append(b"source")
@@ -106,8 +109,9 @@ def _unsure(expected: ExpectedMount, mount: Mount, table: Mounted) -> list[bytes
 
 
 def _says_anything(expected: ExpectedMount, unsure: Sequence[bytes], comparison: Comparison, table: Mounted) -> bool:
-    """Could anything in a declaration be compared? A bare mount point has been: something is
-    mounted there."""
+    """Could any part of a declaration be compared?
+
+    A bare mount point counts as compared: something is mounted there."""
     told = [option for option in expected.options if not is_control(option) and not table.is_ignored(option)]
     type_counts = expected.fs_type not in (None, b"auto", b"none") and b"type" not in unsure
     source_counts = expected.source is not None and b"source" not in unsure
@@ -120,7 +124,7 @@ def _says_anything(expected: ExpectedMount, unsure: Sequence[bytes], comparison:
 
 
 def _named(options: Sequence[bytes], why: str) -> str:
-    """``: option, option; why``: their names only, as a value may be a secret."""
+    """``: option, option; why``: only the names, because a value may be a secret."""
     names = "".join(
         f"{',' if place else ':'} {printable(option.partition(b'=')[0])}" for place, option in enumerate(options)
     )
@@ -128,15 +132,14 @@ def _named(options: Sequence[bytes], why: str) -> str:
 
 
 def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Result:
-    """The result of a declaration at whose mount point nothing is visible but perhaps an autofs
-    trigger."""
+    """The result of a declaration if nothing, or only an autofs trigger, is visible there."""
     if expected.mount_point in table.at and not trigger:
         cover = table.users_cover(expected.mount_point)
-        if cover is not None:  # which no administrator intended
+        if cover is not None:  # no administrator intended this
             words = f"covered by the FUSE mount of uid {unprivileged_owner(cover)} at {printable(cover.mount_point)}"
             return _Result(expected, None, Condition.MISSING, (words,))
-        # It is mounted, but a mount on a directory above it hides it. That mount is the cause; this
-        # one is reported as shadowed.
+        # It is mounted, but a mount on a directory above it covers it. That mount is the
+        # cause; this one is reported as shadowed.
         return _Result(expected, excuse="covered by another mount")
     if expected.nofail:
         return _Result(expected, excuse="not mounted, which its declaration allows")
@@ -150,7 +153,7 @@ def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Result:
 
 
 def _result(expected: ExpectedMount, table: Mounted) -> _Result:
-    """The result of one declaration by itself."""
+    """The result of one declaration, without regard to others."""
     mount = table.seen.get(expected.mount_point)
     if mount is None:
         return _absent(expected, False, table)
@@ -160,11 +163,12 @@ def _result(expected: ExpectedMount, table: Mounted) -> _Result:
 
 
 def _stacked(result: _Result, others: Sequence[_Result], position: int, table: Mounted) -> _Result:
-    """The result of one of several declarations of a mount point: all but the last may lie beneath
-    the visible mount.
+    """The result of one of several declarations of a mount point.
 
-    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one of
-    them is enough."""
+    The mounts of all but the last declaration may lie beneath the visible mount.
+
+    Two entries with ``nofail`` for one mount point are alternatives (disks that take turns): one
+    mounted disk is enough."""
     expected = result.expected
     if result.condition in (None, Condition.MISSING) or len(others) == 1:
         return result
@@ -179,7 +183,7 @@ def _stacked(result: _Result, others: Sequence[_Result], position: int, table: M
 
 
 def _below_an_excused(results: Sequence[_Result]) -> dict[bytes, bytes]:
-    """Mount points that are missing because a mount above them is excused -> its mount point."""
+    """Mount points that are missing because a mount above them is excused -> the one above."""
     excused = {result.expected.mount_point for result in results if result.excuse is not None}
     triggers = {
         result.mount.mount_point
@@ -197,7 +201,7 @@ def _below_an_excused(results: Sequence[_Result]) -> dict[bytes, bytes]:
 
 
 def _each_result(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Result]:
-    """The results of all declarations, with those that others excuse."""
+    """The results of all declarations, after declarations have excused others."""
     points: dict[bytes, list[_Result]] = {}
     for one in expected:
         points.setdefault(one.mount_point, []).append(_result(one, table))
@@ -215,8 +219,9 @@ def _each_result(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Res
 
 
 def _told(results: Sequence[_Result]) -> str:
-    """All differences at one mount point in one text; a difference from several declarations stands
-    there once, with their origins."""
+    """All differences at one mount point in one text.
+
+    A difference from several declarations stands there once, with all origins."""
     origins: dict[str, list[str]] = {}
     for result in results:
         origins.setdefault("; ".join(result.words), []).append(result.expected.origin)
@@ -226,11 +231,11 @@ def _told(results: Sequence[_Result]) -> str:
 class Results(NamedTuple):
     """The results of all declarations.
 
-    ``deviations``: one Finding for each mount point, in the order of the declarations. ``excused``:
-    the declared mounts that are absent and may be. ``empty``: a Finding for each declaration of
-    which nothing could be compared. ``uncompared``: the options of others that could not be, in
-    words, whether the rest is as declared or not. ``late``: the number of declarations that were
-    not looked at."""
+    ``deviations``: one Finding for each mount point that differs, in the order of the declarations.
+    ``excused``: the declared mounts that are absent and may be. ``empty``: a Finding for each
+    declaration that could not be compared at all. ``uncompared``: the options of other declarations
+    that could not be compared, in words, whether the rest is as declared or not. ``late``: the
+    number of declarations that were not compared because no time was left."""
 
     deviations: list[Finding]
     excused: list[Excused]
@@ -252,7 +257,7 @@ def compared(
     ``visible`` holds the IDs of the mounts that paths lead to
     (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
     as a whole are not compared. ``devices`` knows whether two names stand for one device. Once it
-    is ``late``, no further declaration is looked at."""
+    is ``late``, no other declaration is compared."""
     expected = list(expected)
     table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
     table.declare(expected)

@@ -1,4 +1,4 @@
-"""The declared options of a mount, compared with its own and its filesystem's. Pure."""
+"""The declared options of a mount, compared with those of the mount and of its filesystem. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from check_mounts.readonly import STOPPED, is_normally_writable, why_read_only
 
 
 def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Comparison:
-    """The declared options compared with those of the mount and, unless it is a bind mount, those
-    of the filesystem."""
+    """The declared options, compared with the mount's and the filesystem's options.
+
+    The options of a bind mount are compared with the mount's only."""
     options = [option for option in expected.options if not table.is_ignored(option)]
     holder = bound_from(expected, mount, table)
     flags = list(flag_differences(options, mount, None if holder is None else holder.options))
@@ -35,7 +36,7 @@ def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Compariso
 
 
 def read_only_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:
-    """How a mount is read-only where it should be writable, in words; None where all is well."""
+    """How a mount is read-only though it should be writable, in words; None if it is not."""
     declared, why = mode(expected.options), why_read_only(mount)
     if why is None or declared.word == b"ro" or (declared.word is None and not is_normally_writable(mount)):
         return None
@@ -47,8 +48,9 @@ def read_only_difference(expected: ExpectedMount, mount: Mount, table: Mounted) 
 
 
 def _is_violated(declared: Mode, mount: Mount) -> bool:
-    """Is the layer that is declared rw, the mount or its superblock, read-only or stopped? A
-    superblock that can only be ro violates nothing."""
+    """Is the layer that is declared rw, the mount or its superblock, read-only or stopped?
+
+    A superblock that can only be ro does not count."""
     itself = declared.mount is not None and b"ro" in mount.options
     can_be_rw = not filesystems.traits(mount.fs_type).image and not lacks_upper(mount)
     stopped = can_be_rw and any(word in mount.super_options for word in (b"ro", *STOPPED))
@@ -56,7 +58,7 @@ def _is_violated(declared: Mode, mount: Mount) -> bool:
 
 
 def _inherits_ro(expected: ExpectedMount, mount: Mount, table: Mounted) -> bool:
-    """Is a bind mount read-only because its source is, which has a declaration of its own?"""
+    """Is a bind mount read-only only because its source is? The source has its own declaration."""
     if not expected.is_bind or expected.source is None:
         return False
     holder = bound_from(expected, mount, table)
@@ -68,7 +70,7 @@ def _inherits_ro(expected: ExpectedMount, mount: Mount, table: Mounted) -> bool:
 
 
 def writable_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:
-    """How a mount is writable where it should be read-only, in words; None where all is well."""
+    """How a mount is writable though it should be read-only, in words; None if it is not."""
     declared = mode(expected.options)
     if declared.word != b"ro" or table.is_ignored(b"ro"):
         return None

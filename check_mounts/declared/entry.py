@@ -1,4 +1,4 @@
-"""One declaration: its fields, checked -> an :class:`~check_mounts.model.ExpectedMount`. Pure."""
+"""The fields of one declaration -> an :class:`~check_mounts.model.ExpectedMount`, checked. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LONGEST_OPTIONS = 64 << 10
 
 
 def _mount_point(path: bytes) -> bytes:
-    """A declared mount point as the kernel spells it, unless its path crosses a link. Raises
-    ValueError."""
+    """A declared mount point as the kernel spells it. Raises ValueError.
+
+    Links in its path are not followed."""
     if b"\0" in path:
         raise ValueError("the mount point holds a NUL")
     if len(path) > LONGEST_PATH:
@@ -33,14 +34,15 @@ def _mount_point(path: bytes) -> bytes:
 def declared_mount(
     point: bytes, source: Optional[bytes], fs_type: Optional[bytes], options: tuple[bytes, ...], origin: str
 ) -> ExpectedMount:
-    """The expected mount that these fields declare; its options decide ``nofail`` and ``automount``
-    (systemd.mount(5)). Raises ValueError."""
+    """The expected mount that these fields declare. Raises ValueError.
+
+    The options decide ``nofail`` and ``automount`` (systemd.mount(5))."""
     if sum(map(len, options)) > LONGEST_OPTIONS:
         raise ValueError(f"its options are longer than {LONGEST_OPTIONS >> 10} KiB")
     path, name = _mount_point(point), point if b".." in point else b""
     if path == b"/":
-        # systemd mounts it in spite of noauto, nofail and automounts (add_mount in
-        # fstab-generator.c).
+        # systemd always mounts it, whatever noauto, nofail and x-systemd.automount say (add_mount
+        # in fstab-generator.c).
         return ExpectedMount(path, source or None, fs_type or None, options, origin, name=name)
     return ExpectedMount(
         path, source or None, fs_type or None, options, origin, may_be_absent(options), is_automount(options), name

@@ -20,8 +20,9 @@ _NUMBER = re.compile(rb"[+-]?[0-9]+\Z")
 
 
 class FstabLine(NamedTuple):
-    """The fields of one line of fstab(5), unescaped. ``options`` is None without that field;
-    ``number`` counts from 1."""
+    """The fields of one line of fstab(5), unescaped.
+
+    ``options`` is None without that field; ``number`` counts from 1."""
 
     number: int
     source: bytes
@@ -31,8 +32,7 @@ class FstabLine(NamedTuple):
 
 
 def _unescape(field: bytes) -> bytes:
-    """A field with each octal escape turned into its byte, modulo 256, as libmount's unmangle()
-    does."""
+    """A field with each octal escape as its byte, modulo 256, as libmount's unmangle() does it."""
     return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8) & 0xFF]), field)
 
 
@@ -54,15 +54,16 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
         raise ValueError("it has no " + ("mount point" if len(words) < 2 else "filesystem type"))
     for place, field in zip(("fifth", "sixth"), fields[4:6]):
         if not _NUMBER.match(field):
-            # The message does not show it: the rest of an option with a blank in it, which may be a
-            # password, ends up in this field.
+            # The message does not show the field: if an option holds a blank, the rest of it ends
+            # up here, and may be a password.
             raise ValueError(f"its {place} field is not a number (a blank within a field is written \\040)")
     return FstabLine(number, words[0], words[1], words[2], words[3] if len(words) > 3 else None)
 
 
 def parse_fstab(data: bytes, name: str) -> tuple[list[FstabLine], list[BadLine]]:
-    """The lines of a table that mount(8) takes, and complaints about the others. ``name`` is the
-    file's, for the origin."""
+    """The lines of an fstab that mount(8) accepts, and complaints about the others.
+
+    ``name`` is the name of the file, for the complaints."""
     lines, complaints = [], []
     for number, text in enumerate(data.split(b"\n"), 1):
         try:
@@ -80,21 +81,23 @@ def _fstab_origin(name: str, number: int) -> str:
 
 
 def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
-    """Does a line declare a mount that exists after boot? Swap, ``ignore`` (glibc's MNTTYPE_IGNORE)
-    and lines without a mount point declare none.
+    """Does a line declare a mount that exists after boot?
 
-    A line with ``noauto`` is for people to mount, but ``noauto,x-systemd.automount`` is the usual
-    way to write an automount, and `/` is mounted in any case."""
+    Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point do not.
+
+    With ``noauto``, people mount it when they need it; but ``noauto,x-systemd.automount`` is the
+    usual way to write an automount, and `/` is always mounted."""
     if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
         return False
     return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
 def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """The mounts that an fstab(5) declares for boot, in its order. Several entries for one mount
-    point are stacked: all are expected.
+    """The mounts that an fstab(5) declares for boot, in its order. Raises OSError.
 
-    A bad line becomes a complaint and stops nothing. Raises OSError if the file cannot be read.
+    Several entries for one mount point are stacked: all are expected.
+
+    A bad line becomes a complaint; the other lines still count.
     """
     lines, complaints = parse_fstab(reading.ask("reading", path, lambda name: contents(name, _LARGEST)), path)
     entries = []
@@ -105,8 +108,8 @@ def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
             continue
         try:
             if not line.target.startswith(b"/"):
-                # The message does not show it: after a source with a blank in it this is the end of
-                # the source, and may be that of a password.
+                # The message does not show the field: if the source holds a blank, this is the rest
+                # of the source, and may hold a password.
                 raise ValueError("the mount point is not an absolute path")
             entries.append(declared_mount(line.target, line.source, line.fs_type, options, origin))
         except ValueError as error:

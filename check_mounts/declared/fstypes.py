@@ -10,7 +10,7 @@ from check_mounts.text import printable, without_secrets
 
 
 def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
-    """How the type differs, in words; None where it does not."""
+    """How the type of a mount differs from the declared one, in words; None if it does not."""
     types = _types(expected)
     if not types or any(filesystems.is_of_type(mount, each) for each in types):
         return None
@@ -18,14 +18,15 @@ def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:
 
 
 def is_uncompared(expected: ExpectedMount, mount: Mount) -> bool:
-    """Is the declared type unknown, a mount helper's or a slip, so that the mount may or may not be
-    of that type?"""
+    """Is the declared type unknown, so that it cannot be compared?
+
+    It is that of a mount helper, or misspelt."""
     types = _types(expected)
     return bool(types) and not any(filesystems.is_compared(mount, each) for each in types)
 
 
 def _types(expected: ExpectedMount) -> list[bytes]:
-    """The declared types, one of which will do; none where any will do, as for a bind mount."""
+    """The types that the declaration allows; empty if it allows any, as for a bind mount."""
     if expected.fs_type in (None, b"auto", b"none") or expected.is_bind:
         return []
     return (expected.fs_type or b"").split(b",")

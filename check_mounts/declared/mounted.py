@@ -1,4 +1,4 @@
-"""The mount table as declarations are compared with it. Pure."""
+"""The mount table, prepared for the comparison with declarations. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from check_mounts.selection import Glob, leads_over, normalised, unprivileged_ow
 
 
 class Mounted:
-    """The mount table as declarations are compared with it.
+    """The mount table, prepared for the comparison with declarations.
 
-    ``at``: all mounts at a mount point; ``seen``: the visible one. ``container``: the table is that
-    of a container."""
+    ``at``: mount point -> all mounts there. ``seen``: mount point -> the visible mount.
+    ``container``: it is the table of a container."""
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class Mounted:
         self._declared: dict[tuple[int, int], set[int]] = {}
 
     def _is_container(self) -> bool:
-        """Is this the table of a container? systemd, too, skips the devices of fstab where /sys is
-        read-only."""
+        """Is this the table of a container?
+
+        As systemd does, take a read-only /sys for the mark of a container: systemd then skips the
+        devices of fstab."""
         sys = self.seen.get(b"/sys")
         lxcfs = any(
             mount.fs_type == b"fuse.lxcfs" and point.startswith(b"/proc/") for point, mount in self.seen.items()
@@ -50,46 +52,51 @@ class Mounted:
         return lxcfs or (sys is not None and is_ro(sys))
 
     def users_cover(self, mount_point: bytes) -> Optional[Mount]:
-        """The FUSE mount of an unprivileged user that covers the mounts at a mount point, if one
-        does."""
+        """The FUSE mount of an unprivileged user that covers a mount point, if there is one."""
         covers = covered_by(self._by_id.values())
         found = (covers.get(mount.mount_id) for mount in self.at.get(mount_point, ()))
         return next((cover for cover in found if cover is not None and unprivileged_owner(cover) is not None), None)
 
     def declare(self, expected: Iterable[ExpectedMount]) -> None:
-        """Remember by device which filesystems are declared; a bind mount declares none, it shows
-        one."""
+        """Remember which filesystems are declared, by device.
+
+        A bind mount shows a filesystem that another line declares."""
         for each in expected:
             mount = self.seen.get(each.mount_point)
             if mount is not None and not each.is_bind:
                 self._declared.setdefault(mount.device, set()).add(mount.mount_id)
 
     def is_alone(self, mount: Mount) -> bool:
-        """Is no other declared mount on its superblock, which keeps the options of whichever was
-        mounted first? A device has one superblock however often it is mounted. btrfs has one for
-        all subvolumes, and an undeclared one may have been mounted first."""
+        """Does the mount, as far as declared, have its superblock to itself?
+
+        A device has one superblock however often it is mounted, and that keeps the options of the
+        first mount. btrfs has one superblock for all subvolumes, and an undeclared subvolume may
+        have been mounted first."""
         known = filesystems.traits(mount.fs_type)
         if known.subvolumes:
             return self._types[mount.fs_type] == 1
         return not known.device or len(self._declared.get(mount.device, ())) < 2
 
     def bound_from(self, directory: bytes, mount: Mount) -> Optional[Mount]:
-        """The mount that holds ``directory``, from which ``mount`` is bound: the parent mount where
-        a directory is bound on itself.
+        """The mount that holds ``directory``, from which ``mount`` is bound.
 
-        None where that is not visible any more, as the mount covers a directory above its source.
+        It is the parent mount if a directory is bound on itself.
+
+        None if it is not visible any more, because ``mount`` covers a directory above its own
+        source.
         """
         if directory == mount.mount_point:
             return self._by_id.get(mount.parent_id)
         return None if leads_over(directory, mount.mount_point) else self.holder(directory)
 
     def is_ignored(self, option: bytes) -> bool:
-        """Does this declared option not count, by one of the patterns?"""
+        """Does a pattern say that this declared option does not count?"""
         return any(glob.match(option) for glob in self.ignored)
 
     def holder(self, path: bytes) -> Optional[Mount]:
-        """The deepest visible mount that holds ``path``, by the text alone; None for a path that no
-        system call takes."""
+        """The deepest visible mount that holds ``path``; only the text decides.
+
+        None for a path that is too long for any system call."""
         if len(path) > LONGEST_PATH:
             return None
         while path not in self.seen:
@@ -105,7 +112,7 @@ def is_ro(mount: Mount) -> bool:
 
 
 def bound_from(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[Mount]:
-    """The mount that a declared bind mount takes its flags from, where it is visible."""
+    """The mount that a declared bind mount takes its flags from; None if it is not visible."""
     if not expected.is_bind or expected.source is None or not expected.source.startswith(b"/"):
         return None
     return table.bound_from(normalised(expected.source), mount)

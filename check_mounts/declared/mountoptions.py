@@ -1,5 +1,5 @@
-"""The mount options that every filesystem has, as libmount takes them apart, and as the kernel and
-systemd understand them. Pure.
+"""The mount options that every filesystem has, as libmount, the kernel and systemd understand them.
+Pure.
 
 These are the flags of the mount itself (nosuid, noatime, ...), ro and rw, and the options that
 systemd reads in fstab. ``option_rules`` knows the options of single filesystems."""
@@ -20,18 +20,20 @@ _MOST_QUOTES = 100
 
 
 def split_options(text: bytes) -> tuple[bytes, ...]:
-    """The options of a comma-separated list as libmount takes them apart; quotes stay, empty
-    options do not count."""
-    # The end of each unclosed quote is searched for: quadratic.
+    """The options of a comma-separated list, as libmount splits it.
+
+    Quotes stay; empty options do not count."""
+    # The pattern searches for the end of each unclosed quote, which takes quadratic time.
     if text.count(b'"') > _MOST_QUOTES:
         return tuple(option for option in text.split(b",") if option)
     return tuple(_OPTION.findall(text))
 
 
 class Comparison(NamedTuple):
-    """The ``differences`` in words, and the options that could be compared with nothing
-    (``uncompared``), with the reason, if it is not that of the single option: the kernel does not
-    show it, or nothing is certain about it."""
+    """The ``differences`` in words, and the options that could not be compared (``uncompared``).
+
+    ``why`` is a reason that all of them share. Without it, each has its own: the kernel does not
+    show the option, or its meaning is not certain."""
 
     differences: list[str]
     uncompared: list[bytes]
@@ -39,7 +41,7 @@ class Comparison(NamedTuple):
 
 
 def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[bytes]:
-    """The last of these words among the options, None without any."""
+    """The last of these words among the options; None if no option is one of them."""
     return next((option for option in reversed(options) if option in words), None)
 
 
@@ -48,21 +50,23 @@ def last_of(options: Sequence[bytes], words: Collection[bytes]) -> Optional[byte
 
 
 def stays_unmounted(options: Sequence[bytes]) -> bool:
-    """Does ``noauto`` hold?"""
+    """Is ``noauto`` in force?"""
     return last_of(options, (b"auto", b"noauto")) == b"noauto"
 
 
 def is_automount(options: Collection[bytes]) -> bool:
-    """Does systemd make an automount of the line? It also accepts the older spelling
-    (fstab-generator.c)."""
+    """Does systemd make an automount of the line?
+
+    It also accepts the older spelling (fstab-generator.c)."""
     return b"x-systemd.automount" in options or b"comment=systemd.automount" in options
 
 
 def may_be_absent(options: Sequence[bytes]) -> bool:
-    """May the mount with these options be missing after boot? An automount is there in spite of
-    ``noauto``."""
-    # With wanted-by or required-by another unit starts the mount, but not the automount; that unit
-    # may rightly not be running.
+    """May the mount with these options be absent after boot?
+
+    An automount is there even with ``noauto``."""
+    # With wanted-by or required-by, another unit starts the mount (not the automount), and that
+    # unit may rightly not be running.
     elsewhere = any(option.startswith((b"x-systemd.wanted-by=", b"x-systemd.required-by=")) for option in options)
     left_alone = (stays_unmounted(options) or elsewhere) and not is_automount(options)
     return last_of(options, (b"nofail", b"fail")) == b"nofail" or left_alone
@@ -73,22 +77,23 @@ def may_be_absent(options: Sequence[bytes]) -> bool:
 
 
 class Mode(NamedTuple):
-    """``ro`` or ``rw`` as declared, for the mount itself and for its superblock; None where nothing
-    is declared."""
+    """``ro`` or ``rw`` as declared, for the mount itself and for its superblock.
+
+    None if nothing is declared."""
 
     mount: Optional[bytes] = None
     superblock: Optional[bytes] = None
 
     @property
     def word(self) -> Optional[bytes]:
-        """``ro`` where one of the two must be read-only, ``rw`` where one must be writable and none
-        read-only."""
+        """``ro`` if one of the two must be read-only, else ``rw`` if one must be writable."""
         return b"ro" if b"ro" in self else b"rw" if b"rw" in self else None
 
 
 def mode(options: Sequence[bytes]) -> Mode:
-    """The mode that ``ro``, ``rw`` and, since util-linux 2.39, ``ro=vfs``, ``ro=fs``,
-    ``ro=recursive`` and their opposites declare.
+    """The mode that ``ro``, ``rw``, ``ro=vfs`` and the like declare.
+
+    util-linux has ``ro=vfs``, ``ro=fs``, ``ro=recursive`` and their opposites since 2.39.
 
     The last of ro and rw wins, whatever its value (mnt_optlist_merge_opts in libmount);
     ``ro=vfs,ro=fs`` declares both layers ro."""
@@ -105,7 +110,8 @@ def mode(options: Sequence[bytes]) -> Mode:
 
 
 def _layers(value: bytes) -> set[bytes]:
-    """The layers that the value of a flag names, ``vfs`` and ``fs``; both without a value.
+    """The layers that the value of a flag names, ``vfs`` and ``fs``; both if there is no value.
+
     ``recursive`` concerns mounts only."""
     words = set(re.findall(rb"[a-z]+", value))
     return (words & {b"vfs", b"fs"}) | ({b"vfs"} if b"recursive" in words else set()) or {b"vfs", b"fs"}
@@ -114,7 +120,7 @@ def _layers(value: bytes) -> set[bytes]:
 # The flags of the mount
 # ------------------------------------------------------------------------------------------------
 
-# libmount turns each of these into a flag: a `no...` sets it, its opposite takes it back, whatever
+# libmount turns each of these into a flag: a `no...` sets it, the opposite clears it, whatever
 # stands between them.
 _FLAGS = {
     b"suid": b"nosuid",
@@ -125,9 +131,9 @@ _FLAGS = {
 }
 _NEGATIVE = frozenset(_FLAGS.values())
 _ATIME_FLAGS = (b"noatime", b"relatime", b"strictatime")
-# Each key takes back the flag that is its value.
+# Each key clears the flag that is its value.
 _ATIME_OPPOSITES = {b"atime": b"noatime", b"norelatime": b"relatime", b"nostrictatime": b"strictatime"}
-# mount(8): these imply nosuid and nodev, some of them noexec too, and so override earlier options.
+# mount(8): these imply nosuid and nodev, some of them also noexec, and so override earlier options.
 _IMPLIED = {
     b"user": (b"suid", b"dev", b"exec"),
     b"users": (b"suid", b"dev", b"exec"),
@@ -151,19 +157,21 @@ def is_flag(option: bytes) -> bool:
 
 
 def _names_device(option: bytes) -> bool:
-    """Is it ``dev=gpfs1``, which mmmount(8) of GPFS writes into fstab, and no flag?"""
+    """Is it a device (``dev=gpfs1``, from mmmount(8) of GPFS in fstab) and not the flag ``dev``?"""
     word, equals, value = option.partition(b"=")
     return word == b"dev" and bool(equals) and not re.search(rb"\b(vfs|fs|recursive)\b", value)
 
 
 def is_control(option: bytes) -> bool:
-    """Does an option say nothing about the mount, so that it cannot be compared with anything?"""
+    """Does an option say nothing about the mount, so that it cannot be compared?"""
     return option in CONTROL_WORDS or option.startswith(_CONTROL_PREFIXES)
 
 
 class _Flags(NamedTuple):
-    """The negative flags and the atime flags that options set, those that they take back, and by
-    which word; ``implied``: an option such as ``user`` sets more."""
+    """The flags that options set or clear: the negative ones and those of atime.
+
+    ``taken_back``: flag -> the word that clears it. ``implied``: an option such as ``user`` sets
+    more flags."""
 
     set: dict[bytes, None]
     taken_back: dict[bytes, bytes]
@@ -193,11 +201,12 @@ def _flags(options: Sequence[bytes]) -> _Flags:
 def flag_differences(
     options: Sequence[bytes], mount: Mount, source: Optional[Collection[bytes]] = None
 ) -> Iterator[str]:
-    """The flags of a mount that certainly differ from those that mount(8) makes of the options, in
-    words (show_mnt_opts in fs/proc_namespace.c).
+    """The flags of a mount that certainly differ from the options, in words.
 
-    ``source`` holds the flags of the mount that a bind mount is bound from, which it inherits
-    unless its options say otherwise; None: not known."""
+    The kernel shows them through show_mnt_opts in fs/proc_namespace.c.
+
+    ``source`` has the flags of the mount that a bind mount is bound from; None if they are not
+    known. The bind mount inherits them unless its options say otherwise."""
     flags, shown = _flags(options), frozenset(mount.options)
     yield from _negative_differences(flags, shown)
     kept = _kept(flags, options, mount, frozenset(_SHOWN if source is None else source))
@@ -212,12 +221,13 @@ _SHOWN = _NEGATIVE | {b"noatime", b"relatime", b"strictatime"}
 
 
 def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozenset[bytes]) -> frozenset[bytes]:
-    """The flags that a mount may have kept from before, so that nothing is certain of them.
-    ``strictatime`` stands for neither of the other two."""
+    """The flags that a mount may have kept from before, so that they cannot be compared.
+
+    ``strictatime`` means that neither of the other two atime flags is set."""
     atimes = frozenset((b"noatime", b"relatime", b"strictatime", b"nodiratime"))
     if not is_bind(options):
-        # A remount of a mount of the initramfs keeps its atime flags if the options give none
-        # (path_mount in fs/namespace.c).
+        # When a mount of the initramfs is remounted, it keeps its atime flags if the options have
+        # no atime flag (path_mount in fs/namespace.c).
         return atimes if mount.mount_point in _MOUNTED_BEFORE and not flags.set.keys() & atimes else frozenset()
     source |= frozenset() if source & {b"noatime", b"relatime"} else {b"strictatime"}
     if _keep_all(flags, options):
@@ -226,19 +236,21 @@ def _kept(flags: _Flags, options: Sequence[bytes], mount: Mount, source: frozens
 
 
 def _keep_all(flags: _Flags, options: Sequence[bytes]) -> bool:
-    """Does a bind mount keep all flags of its source? util-linux before 2.39 changes its flags only
-    if the options set at least one, and then all but those of atime."""
+    """Does a bind mount keep all flags of its source?
+
+    util-linux before 2.39 changes the flags only if the options set at least one, and then all
+    flags but those of atime."""
     return not (flags.set.keys() - {b"strictatime"} or flags.implied or mode(options).mount == b"ro")
 
 
 def takes_after_its_source(options: Sequence[bytes]) -> bool:
-    """Does a bind mount have the flags of its source, whatever its options take back?"""
+    """Does a bind mount have the flags of its source, whatever flags its options clear?"""
     return _keep_all(_flags(options), options)
 
 
 def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[str]:
     for flag in flags.set:
-        # noatime holds for directories, too.
+        # noatime includes directories
         if flag in _NEGATIVE and flag not in shown and not (flag == b"nodiratime" and b"noatime" in shown):
             yield f"{flag.decode()} is not in force, but expected"
 
@@ -246,11 +258,13 @@ def _negative_differences(flags: _Flags, shown: Collection[bytes]) -> Iterator[s
 def _atime_differences(
     flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool
 ) -> Iterator[str]:
-    """The atime flags that differ, in the kernel's order, not that of the options: strictatime,
-    noatime, relatime (path_mount in fs/namespace.c).
+    """The atime flags that differ, in words.
 
-    ``relative``: the kernel shows relatime where it is in force. systemd and container runtimes
-    mount tmpfs and the like with strictatime before fstab is read."""
+    The kernel's order decides, not that of the options: strictatime, noatime, relatime (path_mount
+    in fs/namespace.c).
+
+    ``relative``: if relatime is in force, the kernel shows it. (systemd and container runtimes
+    mount tmpfs and the like with strictatime, before anything reads fstab.)"""
     if b"strictatime" in flags.set:
         for other in (b"noatime", b"relatime"):
             if other in shown and other not in kept:

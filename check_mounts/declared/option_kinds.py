@@ -18,23 +18,23 @@ from check_mounts.declared.option_values import (
     word_of,
 )
 
-# What the kernel shows: key -> its values, in their order.
+# The options that the kernel shows: key -> its values, in their order.
 ShownValues = Mapping[bytes, list[bytes]]
 
 
 def last(shown: ShownValues, key: bytes) -> bytes:
-    """The value of a key that the kernel shows, of several the last (see Mount.super_option);
-    empty without it."""
+    """The last value that the kernel shows for a key; empty without one (see
+    Mount.super_option)."""
     return shown.get(key, [b""])[-1]
 
 
 class Rule(NamedTuple):
-    """How the value of an option compares.
+    """How to compare the value of an option.
 
-    ``declared`` turns the declared value into what is compared, ``shown`` the value that the kernel
-    shows; None: not certain. ``default`` is the value in force where the kernel shows none (None:
-    unknown). ``fits`` decides in the place of equality; its third argument is all that the kernel
-    shows."""
+    ``declared`` turns the declared value into one that can be compared, ``shown`` does so with the
+    value that the kernel shows; None: not certain. ``default`` is the value in force if the kernel
+    shows no value (None: unknown). ``fits`` decides whether the two agree; its third argument is
+    everything that the kernel shows."""
 
     declared: ValueOf
     shown: ValueOf
@@ -46,10 +46,10 @@ class Kind(NamedTuple):
     """How one type of filesystem shows its options.
 
     ``values``: the options with a value. ``respelt``: an option, or ``KEY=`` for any value -> how
-    the kernel spells it; ``{}`` is the value. ``shown``: flags that the kernel shows whenever they
-    are in force. ``groups``: flags of which exactly one is in force, so that another shown one
-    contradicts. ``uncertain``: flags that the kernel may ignore. ``instead``: an option -> the
-    options that may replace it, so that its default is not certain where it is not shown."""
+    the kernel spells it; ``{}`` is the value. ``shown``: flags that the kernel always shows if they
+    are in force. ``groups``: sets of flags with exactly one in force, so if another one is shown,
+    that is a difference. ``uncertain``: flags that the kernel may ignore. ``instead``: an option ->
+    the options that may replace it; if it is not shown, its default may not be in force."""
 
     values: Mapping[bytes, Rule] = {}
     respelt: Mapping[bytes, Sequence[bytes]] = {}
@@ -60,7 +60,7 @@ class Kind(NamedTuple):
 
 
 def rule(value_of: ValueOf, default: Optional[bytes] = None) -> Rule:
-    """An option that the kernel shows in the notation in which it takes it."""
+    """The rule of an option that the kernel shows in the notation in which it takes the option."""
     return Rule(value_of, value_of, default)
 
 
@@ -70,7 +70,7 @@ def words_of(text: str) -> frozenset[bytes]:
 
 
 def respellings(lines: str) -> dict[bytes, tuple[bytes, ...]]:
-    """The spellings of a text: ``GIVEN SHOWN...`` on each line, or several separated by ``;``."""
+    """The spellings in a text: ``GIVEN SHOWN...`` on each line, or several, separated by ``;``."""
     words = (line.encode().split() for line in re.split("[\n;]", lines))
     return {line[0]: tuple(line[1:]) for line in words if line}
 
@@ -85,8 +85,7 @@ def fits_whole_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
 
 
 def _fits_mapped(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """A container with a user namespace declares its own numbers; the kernel shows those that they
-    have on the host."""
+    """A container with a user namespace declares its own IDs; the kernel shows the host's IDs."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     return ours == theirs or ours < 1 << 16 <= theirs
 
@@ -106,16 +105,16 @@ def _fits_any_base(ours: object, theirs: object, shown: ShownValues) -> bool:
 ID = rule(number_of)
 MODE = rule(permissions_of)  # ntfs3 of Linux 6.1 shows a mask with all bits above it: fmask=37777600022
 ANY_BASE = Rule(in_any_base, permissions_of, fits=_fits_any_base)
-WRITABLE = rule(masked(0o022), b"0")  # fat and exfat keep the bits of who may write, and show them if there are any
+WRITABLE = rule(masked(0o022), b"0")  # fat and exfat keep only the write bits, and show them if any is set
 MAPPED = Rule(number_of, number_of, b"0", _fits_mapped)
-FROM_ROOT = rule(number_of, b"0")  # not shown where it is root's: root mounts at boot
+FROM_ROOT = rule(number_of, b"0")  # not shown if it is root's: root mounts at boot
 PLAIN = rule(word_of)
 NEVER = rule(never)
 _BLOCKS = Rule(number_of, number_of, fits=_fits_blocks)
 _LABEL = rule(label_of)
 
-# The kernel shows these otherwise than declared: they are negotiated, made by mount helpers,
-# secret, or shared with the superblock or connection of another mount.
+# The kernel does not show these as declared: they are negotiated, made by mount helpers, secret, or
+# shared with the superblock or connection of another mount.
 _NEVER_COMPARED = frozenset(
     b"""addr clientaddr mountaddr mountport mountvers mountproto nconnect max_connect retry actimeo
     comment loop offset sizelimit encryption username user domain workgroup dom pass password
@@ -144,7 +143,7 @@ def _anything(value: bytes) -> object:
 
 
 def _may_be(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """The values of an option without a rule differ if both are numbers or both are words."""
+    """Without a rule, two values can differ only if both are numbers or both are words."""
     if isinstance(ours, bytes) and isinstance(theirs, bytes):
         return ours == theirs or theirs.startswith(ours + b":")
     return ours == theirs or type(ours) is not type(theirs)

@@ -1,10 +1,10 @@
-"""How each filesystem shows the options that it was given, and how they are compared. Pure.
+"""How each filesystem shows the options that it was given, and how to compare them. Pure.
 
 The kernel takes an option in one notation and shows it in another: ``check=relaxed`` as
 ``check=r``, ``umask=022`` as two values, ``size=1G`` in KiB. It rounds, and leaves defaults out.
-The tables say what the ``show_options`` and the option parsers of Linux 5.10 to 6.12 do. A
-difference is told only where it is certain; it is not where a server negotiates, where a device may
-lack a feature, or where another mount of the same superblock decides.
+The tables follow the ``show_options`` and the option parsers of Linux 5.10 to 6.12. A difference is
+reported only if it is certain. It is not if a server negotiates, if a device may lack a feature, or
+if another mount of the same superblock decides.
 
 To add an option: one line in the table of its filesystem, in ``options_of_disks``,
 ``options_of_servers`` or ``options_of_memory``. To add a filesystem: a ``Kind`` there, and its
@@ -28,23 +28,23 @@ _OTHER = Kind()
 
 
 def kind_of(fs_type: bytes) -> Kind:
-    """How a type shows its options; of a type without a table only the common options are
-    known."""
+    """How a type shows its options. A type without a table has only the common options."""
     if is_fuse_type(fs_type):
         return options_of_servers.FUSE
     return KINDS.get(fs_type, _OTHER)
 
 
 class _Spelt(NamedTuple):
-    """Declared options as the kernel spells them: flags and values, each with the option that it
-    comes from; later ones win."""
+    """Declared options as the kernel spells them.
+
+    Each flag and value has the option that it comes from; later ones win."""
 
     flags: dict[bytes, bytes]
     values: dict[bytes, tuple[bytes, bytes]]
 
 
 def _respelt(option: bytes, kind: Kind) -> list[bytes]:
-    """An option as the kernel spells it, which may take several."""
+    """An option as the kernel spells it, which may be as several options."""
     key, equals, value = option.partition(b"=")
     others = kind.respelt.get(option) or (kind.respelt.get(key + b"=") if equals else None)
     return [option] if others is None else [other.replace(b"{}", value) for other in others]
@@ -68,16 +68,15 @@ def _spelt(options: Sequence[bytes], kind: Kind) -> _Spelt:
 
 
 class _Shown(NamedTuple):
-    """Flags and values that the kernel shows of a mount."""
+    """The flags and values that the kernel shows for a mount."""
 
     flags: frozenset[bytes]
     values: ShownValues
 
 
 def _shown(mount: Mount, kind: Kind) -> _Shown:
-    """The flags and values of a mount and its superblock together, in the spelling of the newest
-    kernel."""
-    # A quoted SELinux context holds commas, at which the line of the table was split.
+    """The flags and values of a mount and its superblock, in the spelling of the newest kernel."""
+    # A quoted SELinux context holds commas, and the parser of the table has split it there.
     options = [*mount.options, *split_options(b",".join(mount.super_options))]
     flags, values = set(), dict[bytes, list[bytes]]()
     for option in (other for each in options for other in _respelt(each, kind)):
@@ -90,10 +89,10 @@ def _shown(mount: Mount, kind: Kind) -> _Shown:
 
 
 def compared(options: Sequence[bytes], mount: Mount, alone: bool) -> Comparison:
-    """The declared options of a filesystem compared with those that the kernel shows.
+    """The declared options of a filesystem, compared with those that the kernel shows.
 
-    ``alone``: no other declared mount can be on the same superblock, which keeps the options of
-    whichever was mounted first."""
+    ``alone``: no other declared mount can be on the same superblock, which keeps the options of its
+    first mount."""
     kind = kind_of(mount.fs_type)
     ours = [option for option in options if not is_flag(option) and not is_control(option)]
     spelt, shown = _spelt(ours, kind), _shown(mount, kind)
@@ -171,7 +170,7 @@ def _values(spelt: _Spelt, shown: _Shown, kind: Kind) -> Iterator[_Finding]:
 
 
 def _unshown(key: bytes, rule: Rule, spelt: _Spelt, shown: _Shown, kind: Kind) -> list[bytes]:
-    """The value in force where the kernel shows none for a key; empty if it is not known."""
+    """The value in force if the kernel shows no value for a key; empty if it is not known."""
     later = list(spelt.values)[list(spelt.values).index(key) :]
     replaced = kind.instead.get(key, frozenset()) & {*later, *spelt.flags, *shown.values, *shown.flags}
     return [] if rule.default is None or replaced else [rule.default]

@@ -1,4 +1,4 @@
-"""Whether an option or a type in a declaration is a slip for a known one. Pure."""
+"""Misspelt options and types in declarations: words that resemble a known one. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from check_mounts.declared.option_rules import KINDS, kind_of
 from check_mounts.filesystems import traits
 from check_mounts.text import printable
 
-# Words that people write -> our keys for them.
+# Words that people write -> the option or key that they mean.
 _MEANT = {
     **dict.fromkeys((b"fstype", b"fs_type", b"fs-type", b"vfstype", b"filesystem", b"fs", b"types"), b"type"),
     **dict.fromkeys((b"src", b"device", b"devname", b"spec", b"what", b"from", b"sources"), b"source"),
@@ -22,7 +22,7 @@ _MEANT = {
 
 _OURS = frozenset((b"source", b"type"))
 
-# Words that people write before options, or before the mount point, which have no key here.
+# Words that people write before options, or before the mount point; there are no such keys.
 _NO_KEYS = {
     **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "options stand by themselves, separated by commas"),
     **dict.fromkeys(
@@ -30,8 +30,8 @@ _NO_KEYS = {
     ),
 }
 
-# Options without a table: those of FUSE daemons, of mount helpers and of filesystems, as people
-# write them.
+# Options that no table has: of FUSE daemons, of mount helpers and of filesystems, as people write
+# them.
 _OTHER_WORDS = words_of(
     """allow_other allow_root default_permissions auto_unmount nonempty direct_io kernel_cache
     auto_cache noauto_cache use_ino readdir_ino big_writes sync_read async_read hard_remove
@@ -64,10 +64,10 @@ _OTHER_WORDS = words_of(
 
 
 def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
-    """Raises ValueError, in words, for an option that is a slip for a known one.
+    """Raises ValueError, with the reason in words, for an option that is misspelt.
 
-    ``fs_type`` is the declared type, None where any will do. An option that resembles no known one
-    passes: filesystems have many options."""
+    ``fs_type`` is the declared type; None if the declaration allows any. An option that resembles
+    no known option passes: filesystems have many options."""
     key = option.partition(b"=")[0]
     if option != option.strip():
         raise ValueError(f"'{printable(key)}' has a blank before or after it")
@@ -88,8 +88,9 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
 
 
 def _is_meant_otherwise(key: bytes, fs_type: Optional[bytes]) -> bool:
-    """Is it an option of another filesystem, and here a word for one of ours? ``fs`` is an option
-    of ceph, ``device`` one of btrfs."""
+    """Is this word an option of another filesystem only, so that here it means one of our keys?
+
+    ``fs`` is an option of ceph, ``device`` one of btrfs."""
     if key not in _MEANT or fs_type is None:
         return False
     return key not in kind_of(fs_type).values and key + b"=" not in kind_of(fs_type).respelt
@@ -98,10 +99,10 @@ def _is_meant_otherwise(key: bytes, fs_type: Optional[bytes]) -> bool:
 def _meant(
     word: bytes, fs_type: Optional[bytes], general: Collection[bytes], known: Collection[bytes]
 ) -> Optional[bytes]:
-    """The option that somebody meant who wrote this word; None where it resembles none."""
+    """The known option that this word resembles; None if it resembles no option."""
     own = _names_in((kind_of(fs_type),)) if fs_type in KINDS and fs_type is not None else set[bytes]()
-    # FUSE daemons and other modules have options of their own, some of which resemble known ones,
-    # short ones above all.
+    # FUSE daemons and other modules have options of their own. Some resemble known options, short
+    # ones above all.
     foreign = fs_type is not None and fs_type not in KINDS and not traits(fs_type).known
     others = frozenset[bytes]() if foreign else {each for each in known if len(each) > 5}
     return _MEANT.get(word) or next(
@@ -116,8 +117,9 @@ def _names_in(kinds: Collection[Kind]) -> set[bytes]:
 
 
 def check_type(declared: bytes) -> None:
-    """Raises ValueError, in words, for a declared type that is a slip for a known one. Other
-    unknown types may be those of mount helpers."""
+    """Raises ValueError, with the reason in words, for a declared type that is misspelt.
+
+    An unknown type that resembles no known type may be that of a mount helper."""
     for each in declared.split(b","):
         if not filesystems.names_type(each) and each not in (b"auto", b"none"):
             near = _nearest(each.lower(), filesystems.all_types())
@@ -126,16 +128,18 @@ def check_type(declared: bytes) -> None:
 
 
 def _nearest(word: bytes, words: Collection[bytes]) -> Optional[bytes]:
-    """The first of these words that a slip may have turned into ``word``. Short words have too many
-    neighbours."""
+    """The first of these words that ``word`` may be a misspelling of.
+
+    Short words do not count: they resemble too many others."""
     if word in words:
         return word
     return next((each for each in sorted(words) if len(each) > 3 and _is_near(word, each)), None)
 
 
 def _is_near(one: bytes, other: bytes) -> bool:
-    """Do two words differ by one letter that is added, missing or another, or by two neighbours
-    that are exchanged?"""
+    """Do two words differ by one letter, or by two neighbours that are swapped?
+
+    The one letter may be added, missing or wrong."""
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1

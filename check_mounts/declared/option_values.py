@@ -1,7 +1,7 @@
-"""What the value of a mount option means: a number, a size, a mode, a word. Pure.
+"""The meaning of a mount option's value: a number, a size, a mode, a word. Pure.
 
-Each function takes a value as somebody wrote it or as the kernel shows it, and returns what is
-compared; None where the meaning is not certain."""
+Each function takes a value as it was declared or as the kernel shows it, and returns a value that
+can be compared; None if the meaning is not certain."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ decimal_of = _in_base(10)
 
 
 def number_of(value: bytes) -> Optional[int]:
-    """The number that simple_strtoul() of the kernel reads without a base: ``0x10``, ``010``,
-    ``16``."""
+    """The number that the kernel's simple_strtoul() reads: ``0x10``, ``010``, ``16``.
+
+    It finds out the base by itself."""
     if re.match(rb"0[0-7]+\Z", value):
         return octal_of(value)
     return hexadecimal_of(value) if value[:2].lower() == b"0x" else decimal_of(value)
 
 
 def size_of(value: bytes) -> Optional[int]:
-    """The bytes of ``1G``, ``1048576k``, ``0x1000`` (memparse() in lib/cmdline.c); None for another
-    value, such as ``50%``."""
+    """The bytes of ``1G``, ``1048576k``, ``0x1000`` (memparse() in lib/cmdline.c).
+
+    None for another value, such as ``50%``."""
     match = _SIZE.match(value)
     number = None if match is None else number_of(match[1])
     if match is None or number is None:
@@ -54,7 +56,7 @@ def limit_of(value: bytes) -> Optional[int]:
 
 
 def masked(mask: int) -> Callable[[bytes], Optional[int]]:
-    """A mode, of which the kernel keeps only these bits."""
+    """The meaning of a mode if the kernel keeps only these bits of it."""
 
     def mode(value: bytes) -> Optional[int]:
         number = octal_of(value)
@@ -67,8 +69,10 @@ permissions_of = masked(0o7777)
 
 
 def in_any_base(value: bytes) -> Optional[object]:
-    """The modes that a value may mean, as some kernels read it as octal only with a leading zero:
-    444 is 0674 to them, whatever its author meant.
+    """The modes that a value may mean.
+
+    Some kernels read it as octal only with a leading zero: to them 444 is 0674, whatever its author
+    meant.
 
     iso9660 and cifs do so (isofs_param_spec in fs/isofs/inode.c, smb3_fs_parameters), and udf since
     it has udf_param_spec."""
@@ -76,7 +80,7 @@ def in_any_base(value: bytes) -> Optional[object]:
 
 
 def minutes_of(value: bytes) -> Optional[int]:
-    """The minutes of a difference to UTC; the kernel takes the number in any base."""
+    """The minutes of an offset from UTC; the kernel takes the number in any base."""
     number = number_of(value.lstrip(b"+-"))
     return -number if number is not None and value.startswith(b"-") else number
 
@@ -87,17 +91,18 @@ def same(value: bytes) -> bytes:
 
 
 def word_of(value: bytes) -> bytes:
-    """A word, in capitals or not."""
+    """A word; upper and lower case are equal."""
     return value.lower()
 
 
 def never(value: bytes) -> None:
-    """No value of this option has a certain meaning."""
+    """The meaning of a value that is never compared."""
 
 
 def one_of(**words: str) -> ValueOf:
-    """A value by several words: ``one_of(relaxed="r", r="r")``. Other words have no certain
-    meaning."""
+    """The meaning of words for the same value: ``one_of(relaxed="r", r="r")``.
+
+    Other words have no certain meaning."""
     known = {word.strip("_").encode(): meaning for word, meaning in words.items()}
     return lambda value: known.get(value.lower())
 
@@ -121,7 +126,7 @@ _RENAMED_TYPES = frozenset(
 
 
 def label_of(value: bytes) -> Optional[list[bytes]]:
-    """User, role and type of an SELinux context; the kernel rewrites the categories of its level.
+    """User, role and type of an SELinux context, without its level: the kernel rewrites that.
 
     ``rootcontext=@target`` takes the context of the mount point (mount(8)).
     """

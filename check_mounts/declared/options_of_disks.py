@@ -1,4 +1,5 @@
-"""How filesystems on disks, sticks and discs show their options: a table for each. Pure."""
+"""How filesystems on disks, USB sticks and optical discs show their options: a table for each.
+Pure."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ _NTFS3 = Kind(
     shown=words_of("sys_immutable hide_dot_files windows_names prealloc force sparse nohidden showmeta nocase"),
 )
 
-# isofs_show_options in fs/isofs/inode.c: shows the option `mode` as `fmode`, and only the first
+# isofs_show_options in fs/isofs/inode.c: it shows the option `mode` as `fmode`, and only the first
 # letter of a word
 _ISOFS = Kind(
     values={
@@ -101,8 +102,8 @@ _UDF = Kind(
     groups=(words_of("shortad longad"),),
 )
 
-# _ext4_show_options in fs/ext4/super.c: shows only what differs from the defaults, some of which
-# are in the superblock (tune2fs -o)
+# _ext4_show_options in fs/ext4/super.c: it shows only options that differ from the defaults, some
+# of which are in the superblock (tune2fs -o)
 _EXT4 = Kind(
     values={
         b"commit": rule(lambda value: number_of(value) or 5, b"5"),
@@ -137,13 +138,14 @@ _EXT4 = Kind(
 
 
 def _fits_dax(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """XFS turns DAX off where the device does not support it (xfs_fs_fill_super in
-    fs/xfs/xfs_super.c)."""
+    """XFS turns DAX off if the device does not support it (xfs_fs_fill_super).
+
+    See fs/xfs/xfs_super.c."""
     return theirs == ours or (ours, theirs) == (b"always", b"never")
 
 
 def _allocation(value: bytes) -> Optional[int]:
-    """The lowest bit of a size, which XFS takes (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
+    """The lowest bit of a size: XFS uses only that (xfs_fs_parse_param in fs/xfs/xfs_super.c)."""
     size = size_of(value)
     return None if not size else size & -size
 
@@ -176,14 +178,17 @@ _XFS = Kind(
 
 
 def _subvolume(value: bytes) -> Optional[bytes]:
-    """The path of a subvolume; ``subvol=`` without one asks for none (btrfs_parse_param in
-    fs/btrfs/super.c)."""
+    """The path of a subvolume; None for an empty ``subvol=``, which asks for no subvolume.
+
+    See btrfs_parse_param in fs/btrfs/super.c."""
     return (re.sub(rb"/+", b"/", b"/" + value).rstrip(b"/") or b"/") if value else None
 
 
 def _compression(value: bytes) -> Optional[bytes]:
-    """Algorithm and level. btrfs shows a default level, but no level of LZO, and lowers a level
-    above the highest to that one."""
+    """Algorithm and level.
+
+    btrfs shows a default level, but no level for LZO, and lowers a level that is too high to the
+    highest."""
     name, _, level = value.lower().partition(b":")
     if name in (b"no", b"none"):
         return b""
@@ -222,7 +227,7 @@ _BTRFS = Kind(
         nossd ssd_spread"""
     ),
     groups=(words_of("ssd_spread nossd"),),
-    # The later one of compress and nodatacow is in force.
+    # Whichever of compress and nodatacow comes later is in force.
     instead={
         b"compress": words_of("compress-force nodatacow nodatasum"),
         b"compress-force": words_of("compress nodatacow nodatasum"),
@@ -231,7 +236,7 @@ _BTRFS = Kind(
 
 
 def _fits_allocation(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """A small f2fs reuses segments in any case (f2fs_tuning_parameters in fs/f2fs/super.c)."""
+    """A small f2fs always reuses segments (f2fs_tuning_parameters in fs/f2fs/super.c)."""
     return theirs in (ours, b"reuse")
 
 
@@ -240,7 +245,7 @@ def _f2fs_compression(value: bytes) -> Optional[bytes]:
     return {b"zstd": b"zstd:1"}.get(value.lower(), value.lower())
 
 
-# f2fs_show_options in fs/f2fs/super.c: shows nearly all of them always
+# f2fs_show_options in fs/f2fs/super.c: it always shows nearly all options
 _F2FS = Kind(
     values={
         **dict.fromkeys((b"mode", b"background_gc", b"fsync_mode", b"compress_mode", b"memory", b"errors"), PLAIN),
@@ -253,7 +258,7 @@ _F2FS = Kind(
     },
     respelt=respellings("norecovery disable_roll_forward"),
     shown=words_of("nobarrier data_flush disable_roll_forward disable_ext_identify"),
-    # f2fs is mounted with lazytime in any case: default_options sets the flag after mount(8) has.
+    # f2fs is always mounted with lazytime: default_options sets the flag after mount(8) has.
     uncertain=words_of("discard heap nolazytime"),
 )
 

@@ -44,8 +44,7 @@ _PAGED = b"pages:"
 
 
 def _tmpfs_size(value: bytes) -> Optional[object]:
-    """A size in bytes; for ``nr_blocks``, which counts pages, one for each size that a page may
-    have."""
+    """A size in bytes; for ``nr_blocks``, which counts pages, one for each possible page size."""
     if not value.startswith(_PAGED):
         return size_of(value)
     pages = size_of(value[len(_PAGED) :])
@@ -79,8 +78,9 @@ _RAMFS = Kind(values={b"mode": rule(octal_of, b"755")})
 
 
 def _fits_huge_pages(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """hugetlbfs drops the rest that does not fill a huge page (hugetlbfs_size_to_hpages() in
-    fs/hugetlbfs/inode.c)."""
+    """hugetlbfs drops the rest that does not fill a huge page.
+
+    See hugetlbfs_size_to_hpages() in fs/hugetlbfs/inode.c."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     page = size_of(last(shown, b"pagesize")) or 2 << 20
     return theirs <= ours < theirs + page
@@ -104,7 +104,7 @@ _HIDEPID = (
     | dict.fromkeys(("_2", "invisible"), "2")
 )
 
-# proc_show_options in fs/proc/root.c: shows numbers before Linux 5.8, words since
+# proc_show_options in fs/proc/root.c: it shows numbers before Linux 5.8, words since then
 _PROC = Kind(
     values={
         b"hidepid": rule(one_of(**_HIDEPID, _4="4", ptraceable="4"), b"off"),

@@ -35,27 +35,29 @@ def _version(value: bytes) -> bytes:
 
 
 def _fits_timeout(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS lowers a timeout to NFS_MAX_TCP_TIMEOUT or NFS_MAX_UDP_TIMEOUT in fs/nfs/internal.h, in
-    tenths of a second."""
+    """NFS lowers a timeout to NFS_MAX_TCP_TIMEOUT or NFS_MAX_UDP_TIMEOUT.
+
+    They are in fs/nfs/internal.h; here they are in tenths of a second."""
     assert isinstance(ours, int) and isinstance(theirs, int)
     most = 600 if last(shown, b"proto").startswith(b"udp") else 6000
     return theirs == ours or theirs == most < ours
 
 
 def _fits_attribute_time(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS sets all of them to 0 with ``noac`` (nfs_init_server in fs/nfs/client.c)."""
+    """With ``noac``, NFS sets all attribute times to 0 (nfs_init_server in fs/nfs/client.c)."""
     return theirs in (ours, 0)
 
 
 def _fits_security(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS takes one of a list."""
+    """NFS uses one flavour of the declared list."""
     assert isinstance(ours, bytes)
     return theirs in [b"null" if each == b"none" else each for each in ours.split(b":")]
 
 
 def _fits_local_lock(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """NFS version 4 accepts and ignores it (nfs_fs_context_validate in fs/nfs/fs_context.c);
-    ``nolock`` makes all locks local."""
+    """NFS 4 accepts the option and ignores it; ``nolock`` makes all locks local.
+
+    See nfs_fs_context_validate in fs/nfs/fs_context.c."""
     return theirs in (ours, b"all") or last(shown, b"vers").startswith(b"4")
 
 
@@ -92,13 +94,15 @@ _NFS = Kind(
 
 
 def _cifs_security(value: bytes) -> Optional[bytes]:
-    """The family of a security mode. The kernel appends an `i` where packets are signed, which the
-    server may ask for; since SMB 2 all NTLM is one (smb2_select_sectype)."""
+    """The family of a security mode.
+
+    The kernel appends an `i` if packets are signed, which the server may demand; since SMB 2, all
+    kinds of NTLM are the same (smb2_select_sectype)."""
     return next((family for family in (b"krb5", b"ntlm") if value.startswith(family)), None)
 
 
 _CIFS_UNCERTAIN = words_of(
-    # negotiated, or those of a connection that other mounts share
+    # negotiated, or a property of a connection that other mounts share
     """unix posixpaths serverino persistenthandles resilienthandles acl cifsacl multichannel mapposix
     forceuid forcegid nopersistenthandles nomultichannel
     perm setuids nosetuids"""  # multiuser implies noperm; nosetuids sets setuids (smb3_fs_context_parse_param)
@@ -159,8 +163,9 @@ def _p9_cache(value: bytes) -> Optional[int]:
 
 
 def _p9_cache_shown(value: bytes) -> Optional[int]:
-    """The bits of a cache mode, which Linux shows in hexadecimal since 6.4, with or without 0x, and
-    as a word before."""
+    """The bits of a cache mode.
+
+    Linux shows them in hexadecimal since 6.4, with or without 0x, and as a word before."""
     return _P9_CACHE.get(value.lower(), hexadecimal_of(value))
 
 
@@ -169,8 +174,9 @@ def _p9_access(value: bytes) -> Optional[object]:
 
 
 def _fits_access(ours: object, theirs: object, shown: ShownValues) -> bool:
-    """9p falls back to the next best mode that its protocol offers (v9fs_session_init in
-    fs/9p/v9fs.c)."""
+    """9p falls back to the next best mode that its protocol offers (v9fs_session_init).
+
+    See fs/9p/v9fs.c."""
     weaker = {b"9p2000.u": (b"user",), b"9p2000": (b"user", b"any")}.get(last(shown, b"version").lower(), ())
     return theirs == ours or (ours in (b"client", b"user") and theirs in weaker)
 

@@ -17,7 +17,7 @@ from check_mounts.typetable import Protocol
 
 
 def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[str]:
-    """How the source differs, in words; None where it does not, or where that is not certain."""
+    """How the source of a mount differs, in words; None if it does not, or not certainly."""
     if expected.source is None:
         return None
     if expected.is_bind:
@@ -32,7 +32,7 @@ def source_difference(expected: ExpectedMount, mount: Mount, table: Mounted) -> 
 
 
 def same_source(expected: ExpectedMount, mount: Mount, table: Mounted) -> Optional[bool]:
-    """Is the source the declared one? None where that is not certain."""
+    """Is the source the declared one? None if that is not certain."""
     source = expected.source
     if (
         source is None
@@ -69,7 +69,7 @@ def same_source(expected: ExpectedMount, mount: Mount, table: Mounted) -> Option
 
 
 def _disk_for_server(source: bytes, mount: Mount) -> Optional[bool]:
-    """False where a server was declared and a local disk is mounted; else it is not certain."""
+    """False if a server is declared and a local disk is mounted; else None, not certain."""
     served = _EXPORT.fullmatch(source) or source.startswith(b"//")
     return False if served and mount.source.startswith(b"/dev/") else None
 
@@ -78,13 +78,14 @@ _EXPORT = re.compile(rb"(\[[^\]/]+\]|[^:/\[\]]+):(/.*)", re.DOTALL)
 
 
 def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
-    """Do two names stand for one server: literally, as addresses, or by the address that the kernel
-    shows?"""
+    """Do two names stand for one server?
+
+    They may be equal, as words or as addresses, or one may be the address that the kernel shows."""
     one, other = (host.strip(b"[]").lower() for host in (one, other))
     address = (mount.super_option(b"addr") or b"").lower()
     if one == other or _address(one) in (_address(other), _address(address)):
         return True
-    # A name with its domain and without it is the same. Only DNS could say which name belongs to
+    # A name with its domain equals the name without it. Only DNS could say which name belongs to
     # which address.
     if isinstance(_address(one), bytes) and isinstance(_address(other), bytes):
         return one.startswith(other + b".") or other.startswith(one + b".")
@@ -92,8 +93,9 @@ def _same_host(one: bytes, other: bytes, mount: Mount) -> bool:
 
 
 def _address(host: bytes) -> object:
-    """An address in a form that compares, as IPv6 addresses have many spellings; a name stays
-    itself."""
+    """An address in a form that can be compared; a name as it is.
+
+    IPv6 addresses have many spellings."""
     try:
         return ipaddress.ip_address(host.decode("ascii").partition("%")[0])
     except ValueError:
@@ -106,7 +108,7 @@ def _slashes(path: bytes) -> bytes:
 
 
 def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
-    """NFS: ``host:/path``; mount.nfs also takes ``nfs://host/path`` and turns it into that."""
+    """NFS: ``host:/path``; mount.nfs turns ``nfs://host/path`` into that."""
     url = re.fullmatch(rb"nfs://([^/:]+|\[[^\]/]+\])(?::\d*)?(/.*)", source, re.DOTALL)
     ours, theirs = url or _EXPORT.fullmatch(source), _EXPORT.fullmatch(mount.source)
     if ours is None or theirs is None:
@@ -117,8 +119,7 @@ def _same_export(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
-    """Server, share and the path below it of ``//user@server/share/path`` or
-    ``\\\\server\\share``."""
+    """``//user@server/share/path`` or ``\\\\server\\share`` -> server, share, path in the share."""
     parts = source.replace(b"\\", b"/").split(b"/", 4)
     if len(parts) < 4 or parts[0] or parts[1] or not parts[3]:
         return None
@@ -126,8 +127,10 @@ def _share(source: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
 
 
 def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
-    """CIFS. Mounts of two directories of a share may have one superblock, whose source is that of
-    the first; then the root of the mount shows which directory it is."""
+    """CIFS: ``//server/share/path``.
+
+    Mounts of two directories of a share may have one superblock, whose source is that of the first
+    mount; then the root of the mount shows which directory it is."""
     ours, theirs = _share(source), _share(mount.source)
     if ours is None or theirs is None:
         return False if source.startswith(b"/dev/") or tag_of(source) or _EXPORT.fullmatch(source) else None
@@ -137,8 +140,7 @@ def _same_share(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
-    """FUSE. Only few daemons show the source that they were given; nothing is certain of the
-    others."""
+    """FUSE: only a few daemons show the source that they were given; for others, None."""
     protocol = filesystems.protocol(mount)
     if protocol not in (Protocol.SSH, Protocol.GLUSTER) and not source.startswith(b"sshfs#"):
         return None
@@ -146,7 +148,7 @@ def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
     if b":" not in ours or b":" not in mount.source:
         return None
     (host, _, path), (their_host, _, their_path) = ours.partition(b":"), mount.source.partition(b":")
-    # A volume may have a slash before it, and any of its servers will do.
+    # A volume may have a slash before it, and any of its servers may be named.
     if protocol is Protocol.GLUSTER:
         return path.strip(b"/") == their_path.strip(b"/")
     return host.lower() == their_host.lower() and (
@@ -155,8 +157,7 @@ def _same_fuse(source: bytes, mount: Mount) -> Optional[bool]:
 
 
 def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
-    """Ceph and Lustre: mount helpers resolve the servers and spell them in another way, but they
-    leave the path as it is.
+    """Ceph and Lustre: mount helpers spell the servers in another way, but keep the path.
 
     ``mon1,mon2:/path`` becomes ``user@fsid.fsname=/path`` (mount.ceph since Ceph 17),
     ``mgs:/fsname`` becomes ``10.0.0.1@tcp:/fsname``."""
@@ -164,9 +165,10 @@ def _same_tree(source: bytes, mount: Mount) -> Optional[bool]:
     return None if ours is None or theirs is None else _slashes(ours[1]) == _slashes(theirs[1])
 
 
-# Placeholders for the root filesystem, until the kernel or the initramfs has found it, or for good:
-# root= of kernels that boot over the network (Documentation/admin-guide/nfs/nfsroot.rst,
-# filesystems/cifs/cifsroot.rst), live images, overlays over it.
+# Placeholders for the root filesystem. Some stay until the kernel or the initramfs has found it,
+# some stay for good: root= of kernels that boot over the network
+# (Documentation/admin-guide/nfs/nfsroot.rst, filesystems/cifs/cifsroot.rst), live images, overlays
+# over it.
 _ROOTS = frozenset(
     b"""/dev/nfs /dev/cifs /dev/root /dev/ram /dev/live rootfs root nfsroot none overlay overlayroot
     overlayfs aufs airootfs cow /cow live-rw tmpfs""".split()
@@ -179,8 +181,9 @@ def _is_placeholder(source: bytes) -> bool:
 
 
 def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
-    """Is it `/`, and one of the two names only a placeholder? `/dev/root` in the table says
-    nothing, but the number of its device does."""
+    """Is it `/`, and one of the two names only a placeholder?
+
+    `/dev/root` in the table is a placeholder, but the number of its device can be compared."""
     if mount.mount_point != b"/":
         return False
     return _is_placeholder(source) or (
@@ -189,7 +192,7 @@ def _is_root_of_another_name(source: bytes, mount: Mount) -> bool:
 
 
 def _bind_difference(directory: bytes, mount: Mount, table: Mounted) -> Optional[str]:
-    """How a bind mount shows another directory than the declared one, in words.
+    """How a bind mount shows another directory than declared, in words; None if it does not.
 
     It must be on the device of the mount that holds the directory, and its root must be the
     directory's path on that filesystem."""
@@ -209,9 +212,10 @@ def _bind_difference(directory: bytes, mount: Mount, table: Mounted) -> Optional
 
 
 def _may_be_below(mount: Mount, holder: Mount) -> bool:
-    """May it show a filesystem that was mounted automatically below ``holder`` and has expired
-    since? NFS does so with exports below exports, CIFS with DFS, ZFS with snapshots; their sources
-    are below that of ``holder``."""
+    """May the mount show a filesystem that was mounted automatically below ``holder``?
+
+    It may have expired since. NFS mounts exports below exports in this way, CIFS with DFS, ZFS with
+    snapshots; their sources are below the source of ``holder``."""
     if all(filesystems.traits(each.fs_type).pool for each in (mount, holder)):
         return mount.source.startswith(holder.source + b"@")
     protocol = filesystems.protocol(mount)

@@ -14,8 +14,9 @@ _UNESCAPED_COMMA = re.compile(rb"(?<!\\),")
 
 
 def parse_spec(spec: bytes) -> ExpectedMount:
-    """The mount that ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...`` declares; ``\\,`` is a
-    comma in a value, other backslashes stand for themselves.
+    """The mount that ``MOUNTPOINT[,source=SOURCE][,type=TYPE][,OPTION]...`` declares.
+
+    ``\\,`` is a comma in a value; other backslashes stand for themselves.
 
     Raises ValueError with a reason in words.
     """

@@ -19,8 +19,8 @@ from check_mounts.text import printable
 _LARGEST = 1 << 20  # of a unit file, in bytes
 _MOST = 10000  # units
 
-# systemd.unit(5), "System Unit Search Path"; a unit in an earlier directory hides those of its name
-# in later ones.
+# systemd.unit(5), "System Unit Search Path"; a unit in an earlier directory hides units of the same
+# name in later ones.
 UNIT_DIRECTORIES = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -35,7 +35,8 @@ UNIT_DIRECTORIES = (
     "/run/systemd/generator.late",
 )
 
-# Targets that every running host has reached. The mounts that others want may rightly be absent.
+# Targets that every running host has reached. The mounts that other units want may rightly be
+# absent.
 _ALWAYS_REACHED = frozenset(
     f"{name}.target" for name in ("basic", "default", "local-fs", "local-fs-pre", "multi-user", "remote-fs", "sysinit")
 )
@@ -45,7 +46,7 @@ _Settings = dict[tuple[str, str], bytes]  # (section, key) -> value; the last as
 
 
 class Complaint(NamedTuple):
-    """A declaration that was left out: where it stands and why, in words fit for output."""
+    """A declaration that is left out: where it stands, and why, in words fit for output."""
 
     origin: str
     why: str
@@ -68,8 +69,9 @@ def parse_unit(data: bytes) -> _Settings:
 
 
 def _logical_lines(data: bytes) -> Iterator[bytes]:
-    """Lines joined with their continuations: the backslash at the end becomes a space, comments in
-    between are skipped."""
+    """The lines, each joined with its continuations.
+
+    The backslash at the end becomes a space; comments in between are skipped."""
     begun = b""
     for line in data.split(b"\n"):
         stripped = line.strip(b" \t\r")
@@ -101,11 +103,10 @@ def _link(path: str) -> Optional[str]:
 
 
 def _final(path: str, directories: Sequence[str]) -> str:
-    """The file behind the links of a unit, which are followed by hand. Raises ValueError where they
-    leave the trees of the search path.
+    """The file that the links of a unit lead to. Raises ValueError if they leave the search path.
 
-    ``systemctl link`` may point anywhere, even to a file server that hangs; such a link is not
-    followed.
+    The links are followed by hand: ``systemctl link`` may point anywhere, even to a file server
+    that hangs, so a link out of the trees of the search path is not followed.
     """
     trees = tuple("/" + directory.split("/")[1] + "/" for directory in directories)
     for _ in range(_MAX_LINKS):
@@ -114,20 +115,21 @@ def _final(path: str, directories: Sequence[str]) -> str:
             return target or path
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if not path.startswith(trees):
-            raise ValueError("it is a link out of systemd's directories")
+            raise ValueError("its link leads out of systemd's directories")
     raise ValueError("its links form a loop")
 
 
 class _Units:
-    """The units below ``directories``; each file is read when it is asked for."""
+    """The units below ``directories``; each file is read when it is needed."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         self.directories = directories
         self.names = {directory: _listed(directory) for directory in directories}
 
     def wanted(self) -> dict[str, bool]:
-        """The mount and automount units that other units want or require -> must they be mounted
-        (True), or may they be absent?"""
+        """The mount and automount units that other units want or require -> must the mount exist?
+
+        Otherwise it may be absent."""
         seen: set[tuple[str, str]] = set()
         wanted: dict[str, bool] = {}
         for directory, holder, name in self._dependencies():
@@ -140,7 +142,7 @@ class _Units:
         return wanted
 
     def _dependencies(self) -> Iterator[tuple[str, str, str]]:
-        """Directory, ``UNIT.wants`` or ``UNIT.requires``, and each name in it."""
+        """Each dependency: directory, ``UNIT.wants`` or ``UNIT.requires`` in it, a name in that."""
         for directory in self.directories:
             for holder in self.names[directory]:
                 if holder.endswith((".wants", ".requires")):
@@ -154,11 +156,12 @@ class _Units:
         )
 
     def settings(self, name: str) -> Optional[_Settings]:
-        """The settings of a unit and its drop-ins; None if it does not exist or is masked. Raises
-        OSError, ValueError."""
+        """The settings of a unit and its drop-ins; None if it does not exist or is masked.
+
+        Raises OSError, ValueError."""
         path = self.path(name)
         data = b"" if path is None else self._data(path)
-        if not data.strip():  # an empty file masks as well as /dev/null
+        if not data.strip():  # an empty file masks a unit just as /dev/null does
             return None
         settings = parse_unit(data)
         for drop_in in self._drop_ins(name):
@@ -170,8 +173,9 @@ class _Units:
         return b"" if final == "/dev/null" else reading.ask("reading", final, lambda name: contents(name, _LARGEST))
 
     def _drop_ins(self, name: str) -> list[str]:
-        """The files ``NAME.d/*.conf`` in the order in which systemd applies them: by their names,
-        whatever directory they are in."""
+        """The files ``NAME.d/*.conf`` in the order in which systemd applies them.
+
+        That is the order of their names, whatever directory they are in."""
         files: dict[str, str] = {}
         *own, of_type = _drop_in_names(name)
         for directory, holder in [
@@ -186,31 +190,33 @@ class _Units:
 
 
 def _drop_in_names(name: str) -> list[str]:
-    """``a-b.mount.d``, ``a-.mount.d`` and ``mount.d`` for ``a-b.mount`` (systemd.unit(5)); of
-    drop-ins with one name the first counts."""
+    """``a-b.mount.d``, ``a-.mount.d`` and ``mount.d`` for ``a-b.mount`` (systemd.unit(5)).
+
+    If drop-ins have the same name, the first one counts."""
     stem, _, kind = name.rpartition(".")
     dashes = [place for place, letter in enumerate(stem[:-1]) if letter == "-"]
     return [f"{name}.d", *(f"{stem[: dash + 1]}.{kind}.d" for dash in reversed(dashes)), f"{kind}.d"]
 
 
 def _is_certain(directory: str, holder: str) -> bool:
-    """Must the units in ``UNIT.wants`` or ``UNIT.requires`` be mounted?
+    """Must the units in this ``UNIT.wants`` or ``UNIT.requires`` be mounted?
 
-    fstab's generator lets local-fs.target only want what is ``nofail``. An administrator's own
-    units are usually wanted."""
+    systemd's generator for fstab makes local-fs.target require mounts, but only want those with
+    ``nofail``. An administrator's own units are usually wanted."""
     wanting, _, relation = holder.rpartition(".")
     generated = os.path.basename(directory).startswith("generator")
     return wanting in _ALWAYS_REACHED and (relation == "requires" or not generated)
 
 
 def _without_specifiers(value: bytes) -> Optional[bytes]:
-    """A value with ``%%`` turned into ``%``; None where it has another specifier, whose meaning
-    only systemd knows."""
+    """A value with ``%%`` turned into ``%``; None if it has another specifier.
+
+    Only systemd knows the meaning of others."""
     return value.replace(b"%%", b"%") if set(re.findall(rb"%(.?)", value)) <= {b"%"} else None
 
 
 def _value(settings: _Settings, section: str, key: str) -> bytes:
-    """The value of a setting; empty if it is missing or not known."""
+    """The value of a setting; empty if it is missing, or only systemd knows it."""
     return _without_specifiers(settings.get((section, key), b"")) or b""
 
 
@@ -221,8 +227,9 @@ def _where_of_name(name: str) -> bytes:
 
 
 def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMount]:
-    """The mount that a wanted unit declares; None if the unit is masked, or of a pseudo-filesystem.
-    Raises OSError, ValueError."""
+    """The mount that a wanted unit declares. Raises OSError, ValueError.
+
+    None if the unit is masked, or mounts a pseudo-filesystem."""
     own = units.settings(name)
     if own is None:
         return None
@@ -250,8 +257,9 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
 
 
 def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
-    """The mounts that systemd's mount and automount units declare, as far as other units want or
-    require them.
+    """The mounts that systemd's mount and automount units declare.
+
+    Only units count that other units want or require.
 
     A unit that cannot be read or understood becomes a complaint. Units of pseudo-filesystems, which
     systemd itself ships, are left out."""
@@ -261,7 +269,7 @@ def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[Expe
     wanted = units.wanted()
     if len(wanted) > _MOST:
         complaints.append(Complaint("units", f"only {_MOST} of {len(wanted)} are read"))
-    # foo.automount comes before foo.mount, so where both are wanted a trigger is enough.
+    # foo.automount comes before foo.mount, so if both are wanted, a trigger is enough.
     for name in sorted(wanted)[:_MOST]:
         try:
             entry = _unit_entry(units, name, wanted[name])

@@ -17,7 +17,7 @@ from check_mounts import passive, selection
 from check_mounts.judging.thresholds import Capacity
 from check_mounts.options import ini_syntax, values
 from check_mounts.options.configuration import LIMITS, Configuration, MountSection, Overrides, Said, SubmitSection
-from check_mounts.options.ini_syntax import Entry, Section, at, check_keys
+from check_mounts.options.ini_syntax import Entry, Section, check_keys, parsed_at
 from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
 
@@ -76,12 +76,12 @@ def _options(section: Section) -> Iterator[Said]:
     check_keys(section, allowed, lambda key: allowed[key].repeatable)
     for entry in section.entries:
         option = allowed[entry.key]
-        value = at(entry.origin, _understanding(option), os.fsdecode(entry.value), f"{entry.key}: ")
+        value = parsed_at(entry.origin, _value_parser(option), os.fsdecode(entry.value), f"{entry.key}: ")
         if option.takes_value or value:  # a flag that is switched off gives nothing
             yield Said(option, option.given(value), entry.origin)
 
 
-def _understanding(option: Option) -> Callable[[str], Any]:
+def _value_parser(option: Option) -> Callable[[str], Any]:
     if option.parse is not None:
         return option.parse
     return values.times if option.repeatable else values.boolean
@@ -89,7 +89,7 @@ def _understanding(option: Option) -> Callable[[str], Any]:
 
 def _mount_section(section: Section) -> MountSection:
     check_keys(section, MOUNT_KEYS, ADDED_UP.__contains__)
-    glob, pattern, path = at(section.origin, _mount_glob, section.name, f"{section.title}: ")
+    glob, pattern, path = parsed_at(section.origin, _mount_glob, section.name, f"{section.title}: ")
     said: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     fs_type = next((entry.value for entry in section.entries if entry.key == "type"), None)
@@ -114,7 +114,7 @@ def _mount_value(entry: Entry, fs_type: Optional[bytes]) -> Any:
     understand = MOUNT_KEYS[entry.key]
     if entry.key == "options":
         understand = functools.partial(values.mount_options, of_type=fs_type)
-    return at(entry.origin, understand, os.fsdecode(entry.value), f"{entry.key}: ")
+    return parsed_at(entry.origin, understand, os.fsdecode(entry.value), f"{entry.key}: ")
 
 
 def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]]:

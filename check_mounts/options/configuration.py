@@ -67,8 +67,7 @@ LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "i
 
 
 def _merged(below: Overrides, above: Overrides) -> Overrides:
-    """Both rules together: ``above`` wins, key by key, and for severities condition by
-    condition."""
+    """Both together; ``above`` wins, key by key, and for severities condition by condition."""
     said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
@@ -154,8 +153,8 @@ class Configuration:
         )
 
     def expected(self) -> list[ExpectedMount]:
-        """The mounts that must be there (``expect = yes``) and are not ignored, in the file's
-        order."""
+        """The mounts that must be there (``expect = yes``), in the file's order; no ignored
+        ones."""
         names = {section.path: section.pattern.leading for section in self.sections[::-1] if section.path is not None}
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]

@@ -14,7 +14,7 @@ from typing import Optional
 
 from check_mounts.options import ini_syntax, trusted_file
 from check_mounts.options.configuration import Said
-from check_mounts.options.ini_syntax import at, begun, clipped
+from check_mounts.options.ini_syntax import clipped, first_word, parsed_at
 from check_mounts.options.option_table import BY_WORD, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
@@ -85,7 +85,7 @@ def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
             current = line[1:].partition(b"]")[0].strip(_BLANKS)
             found = found or current == wanted
         elif current is None:
-            raise ConfigError(origin, f"'{begun(line)}' stands before the first section")
+            raise ConfigError(origin, f"'{first_word(line)}' stands before the first section")
         elif current == wanted:
             result.append(_said(origin, line))
     if not found:
@@ -97,7 +97,7 @@ def _said(origin: Origin, line: bytes) -> Said:
     raw_key, equals, value = line.partition(b"=")
     key, value = raw_key.strip(_BLANKS), value.strip(_BLANKS)
     if not ini_syntax.KEY.match(key):
-        raise ConfigError(origin, f"'{begun(key)}' is not a key")
+        raise ConfigError(origin, f"'{first_word(key)}' is not a key")
     if not equals:
         raise ConfigError(origin, f"'{clipped(key)}' has no '=' (an option without value is written '{clipped(key)}=')")
     option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
@@ -106,7 +106,9 @@ def _said(origin: Origin, line: bytes) -> Said:
         raise ConfigError(origin, f"unknown key '{clipped(key)}'")
     if option.scope is Scope.COMMAND_LINE:
         raise ConfigError(origin, f"'{clipped(key)}' is allowed on the command line only")
-    return Said(option, at(origin, lambda word: _meant(option, word), os.fsdecode(value), f"{clipped(key)}: "), origin)
+    return Said(
+        option, parsed_at(origin, lambda word: _meant(option, word), os.fsdecode(value), f"{clipped(key)}: "), origin
+    )
 
 
 def _meant(option: Option, word: str) -> object:

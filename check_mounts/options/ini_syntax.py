@@ -73,7 +73,7 @@ def _word(line: bytes) -> bytes:
     return _NO_WORD.split(line, maxsplit=1)[0]
 
 
-def begun(line: bytes) -> str:
+def first_word(line: bytes) -> str:
     """The word that a line begins with, fit for a message.
 
     The rest may hold a secret, such as a password in a URL, and anybody may see the message."""
@@ -95,7 +95,7 @@ def lines(data: bytes, name: str, blanks: bytes = BLANKS) -> Iterator[tuple[Orig
             yield origin, line
 
 
-def at(origin: Origin, parse: Callable[[_Text], _Value], value: _Text, what: str = "") -> _Value:
+def parsed_at(origin: Origin, parse: Callable[[_Text], _Value], value: _Text, what: str = "") -> _Value:
     """``parse(value)``, whose ValueError becomes a ConfigError that names the line."""
     try:
         return parse(value)
@@ -138,7 +138,7 @@ def _section(origin: Origin, line: bytes) -> Section:
     closed = line.endswith(b"]")
     inner = (line[1:-1] if closed else line[1:]).strip(BLANKS)
     kind, *rest = re.split(rb"[ \t]+|(?=\")", inner, maxsplit=1)
-    title = clipped(line) if kind == b"mount" else f"[{begun(inner)}" + "]" * closed
+    title = clipped(line) if kind == b"mount" else f"[{first_word(inner)}" + "]" * closed
     if not closed:
         raise ConfigError(origin, f"'{title}' does not end with ']'")
     if inner == PLUGIN.encode():
@@ -149,7 +149,7 @@ def _section(origin: Origin, line: bytes) -> Section:
         raise ConfigError(origin, f"unknown section {title}{close}")
     if not rest or not rest[0].startswith(b'"'):
         raise ConfigError(origin, f'{title} must be written [{kind.decode()} "{what}"]')
-    name = at(origin, _unquoted, rest[0], f"{title}: ")
+    name = parsed_at(origin, _unquoted, rest[0], f"{title}: ")
     if kind == b"submit":
         title = f'[submit "{clipped(_word(name))}:..."]'
     return Section(origin, title, kind.decode(), name)
@@ -163,12 +163,12 @@ def _entry(origin: Origin, line: bytes, kind: str) -> Entry:
     key = key.strip(BLANKS)
     if kind == "submit" or line.lower().startswith(_SECRETS):
         return _secret_entry(origin, key, equals, value.strip(BLANKS))
-    shown = clipped if kind == "mount" else begun
+    shown = clipped if kind == "mount" else first_word
     if not equals:
         raise ConfigError(origin, f"'{shown(line)}' is neither a section nor a comment, and has no '='")
     if not KEY.match(key):
         raise ConfigError(origin, f"'{shown(key)}' is not a key")
-    return Entry(origin, key.decode("ascii"), at(origin, _unquoted, value.strip(BLANKS), f"{clipped(key)}: "))
+    return Entry(origin, key.decode("ascii"), parsed_at(origin, _unquoted, value.strip(BLANKS), f"{clipped(key)}: "))
 
 
 def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> Entry:

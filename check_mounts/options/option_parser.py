@@ -52,7 +52,7 @@ def _traits(option: Option) -> dict[str, Any]:
     traits: dict[str, Any] = {"help": option.help.replace("%", "%%")}
     if not option.takes_value:
         return {**traits, "action": "count" if option.repeatable else "store_true"}
-    traits.update(metavar=option.metavar, type=_understanding(option))
+    traits.update(metavar=option.metavar, type=_value_parser(option))
     if option.repeatable:
         traits["action"] = "extend" if option.commas else "append"
     if option.left_out is not None:
@@ -60,7 +60,7 @@ def _traits(option: Option) -> dict[str, Any]:
     return traits
 
 
-def _understanding(option: Option) -> Callable[[str], Any]:
+def _value_parser(option: Option) -> Callable[[str], Any]:
     """The option's parser, with UsageError in place of ValueError.
 
     argparse would drop the words of a ValueError."""

@@ -21,8 +21,9 @@ COMMAND_LINE = "command line"
 
 
 def places(from_files: Sequence[Said], given: Collection[str]) -> Mapping[str, str]:
-    """The place that gives each option of the whole run, in words; all of them, where the values
-    add up. ``given`` are the options of the command line."""
+    """Each option of the whole run -> the place that gives it, in words.
+
+    There are several places if the values add up. ``given`` are the options of the command line."""
     found: dict[str, str] = {}
     in_turn = [
         *((line.option, str(line.origin)) for line in from_files),
@@ -114,8 +115,9 @@ def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class General:
-    """The rules for mounts that no section matches. ``expect_ro`` are patterns of mount points,
-    ``origins`` has the places that gave the options."""
+    """The rules for mounts that no section matches.
+
+    ``expect_ro`` are patterns of mount points, ``origins`` has the places that gave the options."""
 
     timeout: float
     user: str
@@ -189,7 +191,7 @@ class Rulebook:
         return found
 
     def told(self, mount_point: bytes) -> Sequence[str]:
-        """The rules of a mount point in words, without the defaults; empty if no section speaks of
+        """The rules for a mount point in words, without defaults; empty if no section matches
         it."""
         spoken_of = any(section.matches(mount_point) for section in self._configuration.sections)
         return self.of(mount_point).given() if spoken_of else ()

@@ -46,7 +46,7 @@ def understood(given: Mapping[str, Any], again: bool = False) -> Options:
     ``again``: a daemon that runs already reads them again."""
     configuration, from_files = _files(given)
     said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
-    configuration = _below_the_command_line(configuration, given)
+    configuration = _without_overruled(configuration, given)
     # The lines that values come from, for errors that show only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
@@ -72,8 +72,9 @@ def deadline_of(said: argparse.Namespace) -> float:
 
 
 def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
-    """The configuration, and the options that it and --extra-opts give. Raises UsageError, which
-    names file and line."""
+    """The configuration, and the options that it and --extra-opts give.
+
+    Raises UsageError, which names file and line."""
     named = given.get("config")
     try:
         path = DEFAULT_CONFIG if named is None else absolute("--config", named)
@@ -102,7 +103,7 @@ def _extra(specs: Sequence[str]) -> Sequence[Said]:
         raise UsageError("", str(error)) from None
 
 
-def _below_the_command_line(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
+def _without_overruled(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
     """The configuration without the parts that the command line overrules.
 
     The command line is for this run alone, so it wins."""
@@ -353,7 +354,7 @@ def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> O
     ``again``: the daemon runs already."""
     if said.cached:  # which the fast path (cache.py) has not seen
         refuse("--cached", "must stand before all mount points, and goes with --cache, --max-age and -v only")
-    _check_company(given, said)
+    _check_combination(given, said)
     if not said.daemon:
         return None
     from check_mounts.options import service_options
@@ -361,7 +362,7 @@ def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> O
     return service_options.settled(said, again)
 
 
-def _check_company(given: Collection[str], said: argparse.Namespace) -> None:
+def _check_combination(given: Collection[str], said: argparse.Namespace) -> None:
     """Raises UsageError for an option that cannot be combined with another, or needs another.
 
     Only the command line counts: a file may also hold options for a daemon that reads it, too."""

@@ -70,8 +70,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def boolean(word: str) -> bool:
-    """``yes``, ``true``, ``on``, ``1``, or ``no``, ``false``, ``off``, ``0``; upper or lower
-    case."""
+    """``yes``/``no``, ``true``/``false``, ``on``/``off`` or ``1``/``0``, in upper or lower case."""
     if not word.isascii() or word.lower() not in _BOOLEANS:
         raise ValueError(f"'{shown(word)}' is neither yes nor no")
     return _BOOLEANS[word.lower()]
@@ -115,7 +114,7 @@ def parts(word: str) -> Sequence[str]:
 
 def latency(word: str) -> Range:
     """A range of seconds."""
-    return _or_no("range", word, Range.parse)
+    return _parsed_as("range", word, Range.parse)
 
 
 def limit(word: str) -> tuple[Optional[Step], Range]:
@@ -131,7 +130,7 @@ def limit(word: str) -> tuple[Optional[Step], Range]:
 
 def capacity(word: str) -> Capacity:
     """A range of the percentage in use, or of the free amount."""
-    return _or_no("range of the percentage in use or of the free amount", word, parse_capacity)
+    return _parsed_as("range of the percentage in use or of the free amount", word, parse_capacity)
 
 
 def severities(word: str) -> tuple[tuple[Condition, State], ...]:
@@ -183,10 +182,10 @@ def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:
     encoded = os.fsencode(word)
     if len(encoded) > _MAX_GLOB:
         raise ValueError(f"a pattern of more than {_MAX_GLOB} bytes")
-    return _or_no("pattern", word, lambda _: compiled(encoded))
+    return _parsed_as("pattern", word, lambda _: compiled(encoded))
 
 
-def _or_no(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
+def _parsed_as(what: str, word: str, parse: Callable[[str], _Value]) -> _Value:
     """``parse(word)``; its ValueError also says that the word is not a ``what``."""
     try:
         return parse(word)
