@@ -32,10 +32,10 @@ def child(function: Callable[[], object]) -> Iterator[int]:
 
 def test_a_process_that_waits_for_a_pipe() -> None:
     with child(lambda: os.read(os.pipe()[0], 1)) as pid:
-        until(lambda: "pipe" in (kernelstack.kernel_stack(pid) or "pipe"))
-        name = kernelstack.kernel_stack(pid)
+        until(lambda: "pipe" in (kernelstack.read_kernel_stack(pid) or "pipe"))
+        name = kernelstack.read_kernel_stack(pid)
     assert name is None or "pipe" in name
-    assert kernelstack.kernel_stack(pid) is None  # it is gone
+    assert kernelstack.read_kernel_stack(pid) is None  # it is gone
 
 
 @pytest.mark.root
@@ -50,7 +50,7 @@ def test_a_probe_that_waits_for_a_fuse_server(fuse: Fuse) -> None:
                 or "State:\tS" in Path(f"/proc/{pid}/status").read_text()
             )
         )
-        name = kernelstack.kernel_stack(pid)
+        name = kernelstack.read_kernel_stack(pid)
         fuse.command("die", "fs")
     assert name is not None
     assert "fuse" in name or "request_wait_answer" in name
@@ -94,4 +94,4 @@ def test_stacks(
             (tmp_path / file).write_bytes(data)
     really = os.open
     monkeypatch.setattr(os, "open", lambda path, flags: really(str(path).replace("/proc/42", str(tmp_path)), flags))
-    assert kernelstack.kernel_stack(42) == name
+    assert kernelstack.read_kernel_stack(42) == name

@@ -261,7 +261,7 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     assert set(children()) <= known
 
 
-def test_last_answers(pool: Harness) -> None:
+def test_the_last_answers(pool: Harness) -> None:
     """All that is in the pipes, and nothing of the one that hangs."""
     one = pool(lambda key, desk: hang() if key == 200 else None, max_workers=1)
     _hand_out(one, range(300))

@@ -96,11 +96,11 @@ class Devices:
     def is_named_in(self, directory: bytes, name: Optional[bytes], number: tuple[int, int]) -> bool:
         """Whether a link in this directory leads to the device with this resolved name or
         number."""
-        links = (directory + b"/" + link for link in self._names(directory))
+        links = (directory + b"/" + link for link in self._list_names(directory))
         found = [device for device in map(self.resolve, links) if device is not None]
         return name in found or (number[0] != 0 and any(self.number(device) == number for device in found))
 
-    def _names(self, directory: bytes) -> list[bytes]:
+    def _list_names(self, directory: bytes) -> list[bytes]:
         try:
             fd = self._open(directory)
         except OSError:

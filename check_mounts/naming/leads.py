@@ -80,7 +80,7 @@ def look_up(
     questions = [lookups.leading(name, ground) for name in unread]
     pairs = _pairs(asked, mounts, known) if asked.declared and result is not None else []
     questions += [_comparing(source, mount) for source, mount in pairs]
-    answers, left = _answers(questions, ground, memory, patience)
+    answers, left = _ask(questions, ground, memory, patience)
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
     return Found(Leads(known), _same(pairs, answers[len(unread) :]), conditions, left)
 
@@ -122,7 +122,7 @@ def _same(pairs: Sequence[tuple[bytes, Mount]], answers: Sequence[object]) -> Op
     return Compared({key: answer for key, answer in same.items() if isinstance(answer, bool)})
 
 
-def _answers(
+def _ask(
     questions: Sequence[lookups.Question],
     ground: Ground,
     memory: Callable[[], Registry],

@@ -253,7 +253,7 @@ class _Links:
 
     def read(self, directory: Sequence[bytes], name: bytes, holder: Mount) -> Optional[bytes]:
         """Read a link: see :data:`names.Reader`."""
-        above = self._directory(directory)
+        above = self._open_directory(directory)
         self._enter(holder)
         fd = walk.open_in_mount(above, name, _FLAGS)
         try:
@@ -265,7 +265,7 @@ class _Links:
         finally:
             os.close(fd)
 
-    def _directory(self, parts: Sequence[bytes]) -> int:
+    def _open_directory(self, parts: Sequence[bytes]) -> int:
         """Open a directory. The directories above it stay open for the next call."""
         common = 0
         while common < min(len(parts), len(self._parts)) and parts[common] == self._parts[common]:
@@ -277,12 +277,12 @@ class _Links:
         for length in range(common + 1, len(parts) + 1):
             mount = self._ground.at.get(b"/" + b"/".join(parts[:length]))
             self._enter(mount or holder)
-            self._open.append(self._below(self._open[-1], parts[length - 1], mount))
+            self._open.append(self._open_below(self._open[-1], parts[length - 1], mount))
             self._parts.append(parts[length - 1])
             holder = mount or holder
         return self._open[-1]
 
-    def _below(self, above: int, name: bytes, mount: Optional[Mount]) -> int:
+    def _open_below(self, above: int, name: bytes, mount: Optional[Mount]) -> int:
         if mount is None:
             return walk.open_in_mount(above, name, _FLAGS)
         fd = os.open(name, _FLAGS, dir_fd=above)

@@ -22,8 +22,8 @@ from check_mounts.selection import normalised
 MAX_LINKS = 40
 # These errors prove that the path does not exist, so nothing can be mounted there.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-# Links that every distribution has had for ten years. They help with a mount table of another host,
-# of which we know only the text.
+# Links that every distribution has had for ten years. They help where we know only the text of a
+# mount table, such as that of another host.
 _KNOWN_LINKS = ((b"/var/run", b"/run"), (b"/var/lock", b"/run/lock"))
 
 # Takes a directory, a name in it, and the mount that holds the directory; returns the target of the

@@ -285,7 +285,7 @@ def _spawned(words: Sequence[str], input_: int, output: int) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            signals.back_to_default()
+            signals.reset_to_default()
             os.setpgid(0, 0)
             processes.die_with_parent(os.getppid())
             for ours, theirs in ((input_, 0), (output, 1), (output, 2)):

@@ -1,8 +1,8 @@
-"""Finds out why a mount does not answer: its server, the network or this client; while the probe is
-still waiting, so that it adds no time.
+"""Finds out why a mount does not answer: because of its server, the network or this client.
 
-Each server is asked once, however many of its mounts hang. Nothing here touches a mount or waits:
-sockets do not block, and of a process only the kernel stack is read."""
+This is done while the probe is still waiting, so that it adds no time. Each server is asked once,
+however many of its mounts hang. Nothing here touches a mount or waits: sockets do not block, and of
+a process only the kernel stack is read."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Causes:
         # Imported late: most runs need no causes, and forks are cheaper without these modules.
         from check_mounts.probing import examination, kernelstack, servers
 
-        self._stacks.update((mount.mount_id, kernelstack.kernel_stack(pid) or "") for mount, pid in hung)
+        self._stacks.update((mount.mount_id, kernelstack.read_kernel_stack(pid) or "") for mount, pid in hung)
         new = {server for server in (servers.server_of(mount) for mount, _ in hung) if server is not None} - self._asked
         if new:
             self._asked |= new
@@ -100,7 +100,7 @@ class Causes:
             self._replies.update(examination.replies)
             examination.close()
 
-    def explained(self, findings: Iterable[Finding]) -> list[Finding]:
+    def explain(self, findings: Iterable[Finding]) -> list[Finding]:
         """Add the causes to the findings."""
         findings = list(findings)
         if not self._wanted:
@@ -110,10 +110,10 @@ class Causes:
             for finding in findings
             if finding.condition is Condition.TIMED_OUT and finding.mount is not None
         ]
-        found = self._found_out(hung)
+        found = self._find_causes(hung)
         return [self._explained(finding, found) for finding in findings]
 
-    def _found_out(self, hung: list[Mount]) -> dict[int, tuple[str, tuple[str, ...]]]:
+    def _find_causes(self, hung: list[Mount]) -> dict[int, tuple[str, tuple[str, ...]]]:
         """Collect (diagnosis, remarks) by mount ID."""
         if not hung:
             return {}

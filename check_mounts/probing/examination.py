@@ -79,7 +79,7 @@ class _Conversation:
         known."""
         try:
             if self._connected is None:
-                reply = self._connection(now)
+                reply = self._check_connection(now)
                 if reply is not None or self._connected is None:
                     return reply
             self._send(now)
@@ -107,7 +107,7 @@ class _Conversation:
             pass  # it is not connected
         self._socket.close()
 
-    def _connection(self, now: float) -> Optional[Reply]:
+    def _check_connection(self, now: float) -> Optional[Reply]:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             return self._failed(error, now)

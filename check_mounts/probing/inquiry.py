@@ -81,13 +81,13 @@ class Inquiry:
         if obstacle is None:
             self._send(mount)
         elif isinstance(obstacle, Hung):
-            self._share(mount, obstacle)
+            self._hang_as_well(mount, obstacle)
         elif isinstance(obstacle, Taken):
-            self._meet(mount, obstacle)
+            self._meet_other_run(mount, obstacle)
 
     def _send(self, mount: Mount) -> None:
         if len(mount.mount_point) > mounttable.LONGEST_PATH:
-            self._answer(mount, Condition.UNPROBED, "its path is longer than a system call takes (PATH_MAX)")
+            self._answer(mount, Condition.UNPROBED, "its path is longer than a system call accepts (PATH_MAX)")
             return
         self._gates.enter(mount)
         self._submit(mount)
@@ -98,7 +98,7 @@ class Inquiry:
     def _submit_write(self, mount: Mount) -> None:
         self._submit_key(asking.key_of(mount, writing=True), self.timeouts.of(mount))
 
-    def _share(self, mount: Mount, hung: Hung) -> None:
+    def _hang_as_well(self, mount: Mount, hung: Hung) -> None:
         point = text.printable(hung.finding.mount_point)
         detail = (
             f"its path crosses the same hung filesystem as {point}"
@@ -115,7 +115,7 @@ class Inquiry:
         )
         self._block_below(mount, self._book.enter(mount, finding), "timed out")
 
-    def _meet(self, mount: Mount, taken: Taken) -> None:
+    def _meet_other_run(self, mount: Mount, taken: Taken) -> None:
         """Deal with a gate where another run, earlier or concurrent, has a probe: start no second
         probe there."""
         stuck, waited = taken.stuck, age(taken.stuck)

@@ -22,7 +22,7 @@ _GENERIC = (
 )
 
 
-def kernel_stack(pid: int) -> Optional[str]:
+def read_kernel_stack(pid: int) -> Optional[str]:
     """Read the name of the kernel function in which process ``pid`` waits: the innermost one that
     is not about sleeping or locks; None if it is not known.
 
@@ -30,12 +30,12 @@ def kernel_stack(pid: int) -> Optional[str]:
     /proc/PID/wchan (proc_pid_stack(5), proc_pid_wchan(5)). Call this for our own workers only: the
     kernel takes a lock of the process for it, and a process that hangs in execve(2) holds that
     lock."""
-    functions = _functions(f"/proc/{pid:d}/stack") or _functions(f"/proc/{pid:d}/wchan")
+    functions = _read_functions(f"/proc/{pid:d}/stack") or _read_functions(f"/proc/{pid:d}/wchan")
     telling = [name for name in functions if not re.match(_GENERIC, name)]
     return telling[0] if telling else functions[0] if functions else None
 
 
-def _functions(path: str) -> list[str]:
+def _read_functions(path: str) -> list[str]:
     """Read the functions that a file names, the innermost first; an empty list if the file cannot
     be read."""
     try:

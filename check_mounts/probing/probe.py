@@ -8,7 +8,7 @@ The calls and their order were measured against hung, stale, dead and denied mou
 1. one look-up with O_PATH, which does not wait for a dead server. All later steps use only that
    descriptor: no race with a rename or a symlink, and the owner needs no access to the directories
    above;
-2. fstatfs: of all calls, only this one asked the server at once on each network and FUSE filesystem
+2. fstatfs: the only call that noticed a dead server at once on every network and FUSE filesystem
    that we tried; stat(2) is answered from the attribute cache for up to a minute;
 3. statx with FORCE_SYNC: finds faults that fstatfs does not find, such as a stale root directory
    and an xfs that was shut down;
@@ -147,7 +147,7 @@ class Probe:
             # look-up mounts the filesystem and waits for that.
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         for left in reversed(range(_LOOKS if self._request.place_now else 1)):
-            fd = self._reached(path, last=not left)
+            fd = self._open_mount(path, last=not left)
             if fd is not None:
                 self._seen.mark(GONE, False)
                 self._seen.mark(MOVED, path != self._request.path)
@@ -157,7 +157,7 @@ class Probe:
                 path = self._place_now() or path
         raise Ended
 
-    def _reached(self, path: bytes, last: bool) -> Optional[int]:
+    def _open_mount(self, path: bytes, last: bool) -> Optional[int]:
         """Open the mount; return None if the path leads elsewhere. Raises OSError; but if the path
         does not exist, only at the ``last`` attempt."""
         self._seen.mount_id = None

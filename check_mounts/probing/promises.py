@@ -2,13 +2,12 @@
 
 Import budget: ``os``, ``re``, ``time``; processes.
 
-A write probe that is killed leaves its file behind. So, before a probe makes a file, it makes an
-empty file in the state directory that stands for it, and removes that only after its own file. The
-next run that writes to the same filesystem removes the file that was left, by its name, as the
-owner.
+A write probe that is killed leaves its file behind. So, before a probe makes a file, it makes a
+promise, an empty file in the state directory, and removes that only after its own file. A promise
+whose worker is gone is broken: the next run that writes to the same filesystem removes the file
+that was left, by its name, as the owner.
 
-The name of the empty file holds all information, so one system call remembers a file, and one
-forgets it."""
+The name of a promise holds all information, so one system call makes it, and one removes it."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ from check_mounts.system.processes import process_start
 # How long we remember a file in a filesystem that is no longer mounted, in seconds. A filesystem
 # that a backup mounts each night, or that only runs in another mount namespace see, is back sooner.
 _LONG_GONE = 2 * 86400.0
-# The name of a file that stands for the file of a write probe: token, device and inode of the
-# directory, pid and start time of the worker.
+# The name of a promise: token, device and inode of the directory, pid and start time of the worker.
 _NAME = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
 
 
@@ -38,7 +36,7 @@ class Promises:
         """In a worker: remember the file that the worker is about to make.
 
         ``token``: 32 hexadecimal digits, which are part of the file's name. ``directory``: the
-        directory of the file, as major, minor, inode. Returns the path for :meth:`kept`. Raises
+        directory of the file, as major, minor, inode. Returns the path for :meth:`forget`. Raises
         OSError; then the worker must not make the file."""
         pid = os.getpid()
         path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
@@ -76,7 +74,7 @@ class Promises:
             except (OSError, ValueError):
                 pass  # a concurrent run was quicker, or the file is not ours
 
-    def kept(self, path: str) -> None:
+    def forget(self, path: str) -> None:
         """In a worker: forget a file that has been removed. Raises OSError."""
         os.unlink(path)
 

@@ -35,7 +35,7 @@ class Settled(NamedTuple):
     note: str = ""
 
 
-def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable[[], Table]) -> Settled:
+def settle(findings: Mapping[int, Finding], chosen: Selection, reread: Callable[[], Table]) -> Settled:
     """Correct the findings, given by mount ID, by the mount table as it is now.
 
     A mount that failed and is no longer mounted was unmounted meanwhile, and is not a failure; if
@@ -47,7 +47,7 @@ def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable
     if not suspects:
         return Settled([*findings.values(), *missing], [])
     try:
-        now = _mounted_now(suspects, reread)
+        now = _find_again(suspects, reread)
     except OSError as error:
         note = f"the mount table could not be read again: {error.strerror}"
         return Settled([*findings.values(), *missing], [], note)
@@ -56,14 +56,14 @@ def settled(findings: Mapping[int, Finding], chosen: Selection, reread: Callable
         if key not in suspects or finding.mount is None:
             result.findings.append(finding)
             continue
-        why = _settle(result, finding, finding.mount, now.get(key))
+        why = _settle_one(result, finding, finding.mount, now.get(key))
         if why and finding.mount.mount_point in chosen.named:  # a named mount should be reachable
             missing.append(Finding(finding.mount.mount_point, None, Condition.MISSING, why))
     result.findings.extend(missing)
     return result
 
 
-def _settle(result: Settled, finding: Finding, mount: Mount, there: Optional[_Now]) -> str:
+def _settle_one(result: Settled, finding: Finding, mount: Mount, there: Optional[_Now]) -> str:
     """Add a suspect to the findings or to the vanished mounts; return why its mount point does not
     lead to it, empty if it does."""
     if there is None or _was_replaced(finding, there.mount):
@@ -123,7 +123,7 @@ def _hangs_below_a_users(finding: Finding, cover: Mount) -> bool:
     return finding.outcome is None or finding.outcome.step is not Step.LOOK_UP
 
 
-def _mounted_now(suspects: Mapping[int, Finding], reread: Callable[[], Table]) -> dict[int, _Now]:
+def _find_again(suspects: Mapping[int, Finding], reread: Callable[[], Table]) -> dict[int, _Now]:
     """Look for the suspects in the mount table; return those that are still mounted, by their IDs.
     Raises OSError.
 

@@ -198,8 +198,8 @@ class Pass:
         if interrupted is None:
             self._guard.attempt("the last answers", self._catch_up)
         self._end(interrupted)
-        settled = self._settled(reread)
-        findings = self._explained(settled.findings)
+        settled = self._settle(reread)
+        findings = self._explain(settled.findings)
         return Survey(
             findings=(*findings, *conditions.not_understood(self._unparsed)),
             left_out=(*self.chosen.left_out, *settled.vanished),
@@ -236,7 +236,7 @@ class Pass:
         """Give up the open requests, and kill the workers that have not answered. Their lines are
         in the registry already."""
         attempt, came = self._guard.attempt, interrupted or "the run's deadline"
-        why = self._why_open(came)
+        why = self._note_why_open(came)
         attempt("the last answers", lambda: self._arrived.extend(self._pool.take_last_answers()))
         self._handle_arrived()
         attempt("the missing answers", lambda: self._inquiry.give_up_unserved(self._pool.abandon_all(), came, why))
@@ -247,7 +247,7 @@ class Pass:
         attempt("the stuck probes", self._settle_stuck)
         attempt("the causes", lambda: self._causes.close(in_a_hurry=interrupted is not None))
 
-    def _why_open(self, came: str) -> str:
+    def _note_why_open(self, came: str) -> str:
         """Note and return why requests have no answer yet."""
         if self._pool.trouble is not None:
             self.book.notes.append(f"workers could not be started: {self._pool.trouble}")
@@ -269,7 +269,7 @@ class Pass:
             if finding.stuck_pid is not None and finding.stuck_pid not in stuck:
                 found[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
 
-    def _settled(self, reread: Callable[[], Table]) -> Settled:
+    def _settle(self, reread: Callable[[], Table]) -> Settled:
         """Correct the findings by the mount table as it is now, if that can be read.
 
         The findings get the order of the mount table, which is the same from run to run, while the
@@ -281,20 +281,20 @@ class Pass:
 
         def look() -> None:
             nonlocal result
-            result = settle.settled(findings, self.chosen, reread)
+            result = settle.settle(findings, self.chosen, reread)
 
         self._guard.attempt("reading the mount table again", look)
         if result.note:
             self.book.notes.append(result.note)
         return result
 
-    def _explained(self, findings: list[Finding]) -> list[Finding]:
+    def _explain(self, findings: list[Finding]) -> list[Finding]:
         """Add the causes to the findings, if that does not fail."""
         result = findings
 
         def explain() -> None:
             nonlocal result
-            result = self._causes.explained(findings)
+            result = self._causes.explain(findings)
 
         self._guard.attempt("the causes", explain)
         return result

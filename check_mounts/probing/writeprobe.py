@@ -54,9 +54,9 @@ class Memory(Protocol):
         """Remember a file with this token, which is about to be made in this directory."""
 
     def broken_promises(self, directory: tuple[int, int, int]) -> list[tuple[str, str]]:
-        """List (path for :meth:`kept`, token) of each file that other workers have left there."""
+        """List (path for :meth:`forget`, token) of each file that other workers have left there."""
 
-    def kept(self, path: str) -> None:
+    def forget(self, path: str) -> None:
         """Forget a file that has been removed."""
 
 
@@ -78,7 +78,7 @@ class WriteProbe(Probe):
             # process.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             self._write_as_owner(fd, self._seen.stat)
-            self._doubt(fd)
+            self._check_stale_handle(fd)
 
     def _sort_out(self, step: Step, number: int) -> None:
         """Note the error of a step. Any error of writing ends the probe, and the first one is
@@ -92,7 +92,7 @@ class WriteProbe(Probe):
                 self._seen.failed = (step, number)
         raise Ended
 
-    def _doubt(self, fd: int) -> None:
+    def _check_stale_handle(self, fd: int) -> None:
         """After ESTALE, ask whether the root directory still answers. If it does, only the handle
         of our file was stale, because somebody has removed the file on the server."""
         failed, seen, self._seen.stat = self._seen.failed, self._seen.stat, None
@@ -177,7 +177,7 @@ class WriteProbe(Probe):
 
     def _forget(self, promise: str) -> None:
         try:
-            self._memory.kept(promise)
+            self._memory.forget(promise)
         except OSError:
             pass  # the name stays remembered for nothing, but the measurement counts
 
@@ -218,7 +218,7 @@ class WriteProbe(Probe):
         self._take(Step.WRITE, lambda: self._put(file, data))
         if self._take(Step.VERIFY, lambda: _reads_back(file, data)) is False:
             self._seen.mark(DIFFERS)
-            if self._is_no_one_elses_doing(fd, file):
+            if self._rule_out_others(fd, file):
                 self._sort_out(Step.VERIFY, errno.EBADMSG)
 
     def _put(self, file: int, data: bytes) -> None:
@@ -230,8 +230,9 @@ class WriteProbe(Probe):
                 raise
             self._seen.errnos[Step.WRITE - 1] = error.errno or errno.EINVAL  # not offered; reading back says more
 
-    def _is_no_one_elses_doing(self, fd: int, written: int) -> bool:
-        """Whether nobody else can have changed the data that we read back.
+    def _rule_out_others(self, fd: int, written: int) -> bool:
+        """Rule out that somebody else has changed the data that we read back; return whether that
+        succeeded.
 
         The owner could write to our file, but not to a file without a name, so we try that. Where
         the filesystem cannot make one: only root can write to root's file, unless the mode allows

@@ -1,1 +1,1 @@
-"""What the operating system gives. Knows no mounts."""
+"""The services of the operating system; nothing here knows of mounts."""

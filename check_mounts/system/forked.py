@@ -56,7 +56,7 @@ class Life:
 def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Give up everything that comes from the parent, except two descriptors, which become
     REQUEST_FD and ANSWER_FD."""
-    signals.back_to_default()
+    signals.reset_to_default()
     try:
         os.setsid()
     except OSError:

@@ -257,7 +257,7 @@ class Syslog(Log):
 def _settle(read_fd: int, stderr: bool) -> None:
     """In the child: give up everything that comes from the daemon, except the pipe, which becomes
     stdin, and stderr if ``stderr`` says so."""
-    signals.back_to_default()
+    signals.reset_to_default()
     os.setsid()
     os.dup2(read_fd, 0)
     devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

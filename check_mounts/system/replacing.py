@@ -28,7 +28,7 @@ def replace_in(directory: int, name: str, data: bytes, mode: int = 0o644, verdic
     """Replace a file in an open directory.
 
     ``verdict``, if given, is the beginning of ``data``. If the file cannot be replaced, as on a
-    full disk, an old file that begins differently is removed, because it might go on saying that
+    full disk, an old file that begins differently is removed, because it might still say that
     all is well. Its removal may also make room. Raises OSError."""
     try:
         _replace_in(directory, name, data, mode)

@@ -17,7 +17,7 @@ _ENDING = (
 )  # fmt: skip
 
 
-def back_to_default() -> None:
+def reset_to_default() -> None:
     """Reset all signals in a child that does other work than its parent: no handler of the parent
     stays, and no signal is blocked."""
     signal.set_wakeup_fd(-1)
