@@ -56,7 +56,8 @@ def section(manual: str, title: str) -> str:
 def agree(where: str, said: Collection[str], there: Collection[str]) -> None:
     """Fails with what to add and to remove."""
     lacking, surplus = sorted(set(there) - set(said)), sorted(set(said) - set(there))
-    assert not (lacking or surplus), f"{where} lacks {lacking}, and has {surplus} that the program does not have"
+    assert not lacking, f"add to {where}: {', '.join(lacking)}"
+    assert not surplus, f"remove from {where}, for the program does not have it: {', '.join(surplus)}"
 
 
 def test_options_are_those_there_are() -> None:
