@@ -8,7 +8,7 @@ Import budget: ``time``, ``typing``.
 - ``Boottime``: seconds on CLOCK_BOOTTIME, for what another process reads later (the status file,
   the registry, notes). It counts a suspension, and nobody can set it. Written beside the boot's ID.
 - ``Epoch``: seconds since 1970 (time(2)), for people and servers. The host's clock may be set at
-  any moment, so nothing is decided by it.
+  any moment, so no code decides by it.
 
 A duration is a plain ``float`` of seconds: the difference of two times of one clock. The sum of a
 time and a duration is a ``float``, too, until it is given its type again: ``Monotonic(now + 5)``.

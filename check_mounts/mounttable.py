@@ -177,7 +177,7 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
             break
         table = parse(data, torn=monotonic() >= latest)
     if generated and not data:
-        # The process whose table this is has ended. It would be wrong to conclude that nothing is
+        # The process that owns this table has ended. It would be wrong to conclude that nothing is
         # mounted.
         raise OSError(errno.ENODATA, "it is empty")
     return table

@@ -45,7 +45,7 @@ def compile_glob(pattern: bytes) -> Glob:
         raise GlobError(str(error)) from None
 
 
-# The beginning of a pattern, as far as each glob character stands in brackets of its own.
+# The beginning of a pattern, up to the first glob character that is not alone in brackets.
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 _GLOB_CHARACTER = re.compile(rb"[*?[]")

@@ -38,11 +38,11 @@ class Traits(NamedTuple):
 
     Its nature:
     ``pseudo``: it shows the kernel's own state, with no storage behind it. ``network``: it depends
-    on another machine, to which it speaks ``protocol``, where that matters anywhere. ``image``: it
-    is made once and never written to. ``in_memory``: its files are in memory, so it never waits.
-    ``trigger``: looking a path up in it mounts something else. ``magic_links``: where its links
-    lead depends on the process that asks, and many are no paths at all (proc_pid_fd(5)). ``known``:
-    the kernel has a type of this name, so no mount helper turns it into another one.
+    on another machine. ``protocol``: how it speaks with that machine, if any code depends on it.
+    ``image``: it is made once and never written to. ``in_memory``: its files are in memory, so it
+    never waits. ``trigger``: looking a path up in it mounts something else. ``magic_links``: where
+    its links lead depends on the process that asks, and many are no paths at all (proc_pid_fd(5)).
+    ``known``: the kernel has a type of this name, so no mount helper turns it into another one.
     ``ext4_driver``: the kernel's ext4 mounts it, whatever its name.
 
     Its source:
@@ -224,11 +224,11 @@ _enter(
     (b"fuse.",),
 )
 
-# What else is known of them
+# More traits
 # ------------------------------------------------------------------------------------------------
 
-# cvmfs reports its cache, which is meant to be full, and the clients of WebDAV what they have made
-# up (statvfs in davfs2's kernel interface).
+# cvmfs reports its cache, which should be full. The clients of WebDAV report made-up numbers
+# (statvfs in davfs2's kernel interface).
 _add(
     b"""cvmfs cvmfs2 dav davfs davfs2 davs webdavfs wdfs fuse.cvmfs fuse.cvmfs2 fuse.davfs2 fuse.davfs
     fuse.webdavfs fuse.wdfs""",

@@ -1,4 +1,4 @@
-"""The end of a check: the survey of all mounts is compared with what is named and declared."""
+"""The end of a check: the comparison of the survey with the named and the declared mounts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def concluded(
     found: Optional[Found],
     late: Callable[[], Optional[str]] = lambda: None,
 ) -> Survey:
-    """The survey compared with what is named and declared.
+    """The survey, compared with the named and the declared mounts.
 
     ``mounted_now`` returns the mount table; it is called only if something is declared. Once the
     comparison must end, ``late`` returns the reason in words; then the remaining mounts are counted

@@ -77,7 +77,7 @@ class _Check:
 
         The steps: look up the names, probe the mounts, look up the declared names, probe the mounts
         that appeared meanwhile, compare."""
-        reading.step("looking up what is named")
+        reading.step("looking up the named mount points")
         found = self._look_up(self._table[0])
         filters = checking.with_leads(self._options, found).filters
         if filters.also:  # only when these have answered is it known where the names lead
@@ -86,10 +86,10 @@ class _Check:
         ready = _with_more(checking.with_leads(self._options, found), filters.also)
         result = self._pass_over(ready, selection.select(self._table[0], ready.filters), self._table)
         if found is not None:
-            reading.step("looking up what is declared")
+            reading.step("looking up the declared names")
             found = self._look_up(self._mounted_now(), result)
             result = self._with_late_comers(result, checking.with_leads(self._options, found))
-        reading.step("comparing what is mounted with what is declared")
+        reading.step("comparing the mounts with the declarations")
         late = conclude.TimeToCompare(self._until, self._interruption).ended_by
         return conclude.concluded(self._options, result, self._mounted_now, found, late)
 

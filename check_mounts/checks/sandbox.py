@@ -17,8 +17,8 @@ from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 
 _INIT = "/proc/1"
 NOTE = (
-    "this process is in another mount namespace than PID 1, as systemd's PrivateTmp= makes one:"
-    " it may see the host's mounts differently"
+    "this process is in another mount namespace than PID 1, for example by systemd's PrivateTmp=,"
+    " so it may see the host's mounts differently"
 )
 _MAYBE = "maybe for this process alone: it is in a sandbox, and cannot see what PID 1 has mounted"
 _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own) hides what PID 1 has mounted there"

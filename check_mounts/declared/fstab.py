@@ -39,7 +39,7 @@ def _unescape(field: bytes) -> bytes:
 def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
     """The fields of a line without its newline; None for a blank line or a comment.
 
-    Raises ValueError with a reason in words where mount(8) would ignore the line
+    Raises ValueError, with the reason in words, if mount(8) would ignore the line
     (mnt_table_parse_next in libmount)."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE >> 20} MiB")

@@ -67,7 +67,7 @@ class Mounted:
                 self._declared.setdefault(mount.device, set()).add(mount.mount_id)
 
     def is_alone(self, mount: Mount) -> bool:
-        """Does the mount, as far as declared, have its superblock to itself?
+        """Is the mount the only declared one on its superblock?
 
         A device has one superblock however often it is mounted, and that keeps the options of the
         first mount. btrfs has one superblock for all subvolumes, and an undeclared subvolume may

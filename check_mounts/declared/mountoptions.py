@@ -170,32 +170,32 @@ def is_control(option: bytes) -> bool:
 class _Flags(NamedTuple):
     """The flags that options set or clear: the negative ones and those of atime.
 
-    ``taken_back``: flag -> the word that clears it. ``implied``: an option such as ``user`` sets
+    ``cleared``: flag -> the word that clears it. ``implied``: an option such as ``user`` sets
     more flags."""
 
     set: dict[bytes, None]
-    taken_back: dict[bytes, bytes]
+    cleared: dict[bytes, bytes]
     implied: bool
 
 
 def _flags(options: Sequence[bytes]) -> _Flags:
-    found, taken_back, implied = dict[bytes, None](), dict[bytes, bytes](), False
+    found, cleared, implied = dict[bytes, None](), dict[bytes, bytes](), False
     for option in options:
         word, _, value = option.partition(b"=")
         if option in _IMPLIED:
             implied = True
             for positive in _IMPLIED[option]:
-                taken_back.pop(_FLAGS[positive], None)
+                cleared.pop(_FLAGS[positive], None)
         elif (value and b"vfs" not in _layers(value)) or _names_device(option):
             continue
         elif word in _NEGATIVE or word in _ATIME_FLAGS:
             found[word] = None
-            taken_back.pop(word, None)
+            cleared.pop(word, None)
         elif word in _FLAGS or word in _ATIME_OPPOSITES:
             flag = _FLAGS.get(word) or _ATIME_OPPOSITES[word]
             found.pop(flag, None)
-            taken_back[flag] = word
-    return _Flags(found, taken_back, implied)
+            cleared[flag] = word
+    return _Flags(found, cleared, implied)
 
 
 def flag_differences(
@@ -211,7 +211,7 @@ def flag_differences(
     yield from _negative_differences(flags, shown)
     kept = _kept(flags, options, mount, frozenset(_SHOWN if source is None else source))
     if not is_fuse(mount):  # fusermount(1) adds nosuid and nodev unasked
-        for flag, word in flags.taken_back.items():
+        for flag, word in flags.cleared.items():
             if flag in _NEGATIVE and flag in shown and flag not in kept:
                 yield f"{flag.decode()} is in force, expected {word.decode()}"
     yield from _atime_differences(flags, shown, kept, is_bind(options) or not traits(mount.fs_type).sourceless)
@@ -278,16 +278,14 @@ def _atime_differences(
         elif b"relatime" not in shown and relative:
             yield "relatime is not in force, but expected"
     else:
-        yield from _taken_back_atimes(flags, shown, kept, relative)
+        yield from _cleared_atimes(flags, shown, kept, relative)
 
 
-def _taken_back_atimes(
-    flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool
-) -> Iterator[str]:
-    word = flags.taken_back.get(b"noatime")
+def _cleared_atimes(flags: _Flags, shown: Collection[bytes], kept: Collection[bytes], relative: bool) -> Iterator[str]:
+    word = flags.cleared.get(b"noatime")
     if word and b"noatime" in shown and b"noatime" not in kept:
         yield f"noatime is in force, expected {word.decode()}"
-    word = flags.taken_back.get(b"strictatime")
+    word = flags.cleared.get(b"strictatime")
     if word and relative and not {b"noatime", b"relatime"} & set(shown) and b"strictatime" not in kept:
         yield f"strictatime is in force, expected {word.decode()}"
 

@@ -51,7 +51,7 @@ def size_of(value: bytes) -> Optional[int]:
 
 
 def limit_of(value: bytes) -> Optional[int]:
-    """A size; -1 for the word that stands for no limit."""
+    """A size; -1 for a word that means "no limit"."""
     return -1 if value in (b"unlimited", b"none") else size_of(value)
 
 

@@ -246,8 +246,8 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     entry = declared_mount(
         where, _value(mount, "Mount", "What"), fs_type, options, f"unit {printable(os.fsencode(path))}"
     )
-    # systemd may rightly have skipped a unit with conditions; whether they held at boot cannot be
-    # known.
+    # systemd may rightly have skipped a unit with conditions; nothing tells whether they were true
+    # at boot.
     conditional = any(
         section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items()
     )

@@ -1,1 +1,1 @@
-"""Words of the command line and of files -> what a run should do."""
+"""The command line and the files that hold options -> the options of a run."""

@@ -1,7 +1,7 @@
 """The configuration, read from its file and parsed.
 
-Import budget: what a run needs anyway. The parser, :mod:`check_mounts.options.config_text`, is
-loaded only if there is a file."""
+Import budget: only modules that every run needs anyway. The parser,
+:mod:`check_mounts.options.config_text`, is loaded only if there is a file."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from check_mounts.options.refusals import ConfigError, Origin
 # Options about the run, or about files like this one: a file cannot give them.
 REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.COMMAND_LINE)
 
-# A pattern that can match only one path: each of its glob characters stands in brackets of its own.
+# A pattern that can match only one path: each of its glob characters is alone in brackets.
 _LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*\Z")
 _BRACKETED = re.compile(rb"\[([*?[])\]")
 

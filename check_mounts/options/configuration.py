@@ -1,6 +1,6 @@
 """The content of a configuration: options for the whole run, and rules for single mounts.
 
-Import budget: what a run needs anyway."""
+Import budget: only modules that every run needs anyway."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Overrides:
 
     @property
     def declares(self) -> bool:
-        """Whether they declare what should be mounted."""
+        """Whether the rules declare a mount."""
         return bool(self.expect) or not (self.source is None and self.fs_type is None and self.options is None)
 
     def policy(self, general: Policy) -> Policy:

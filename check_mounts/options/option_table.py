@@ -39,7 +39,7 @@ class Group(enum.Enum):
     PROBING = "how to probe"
     JUDGING = "how bad it is"
     OUTPUT = "output"
-    SERVICE = "as a daemon, and what it found"
+    SERVICE = "the daemon, and its result"
     SUBMISSION = "results for servers that do not ask (passive checks)"
 
 

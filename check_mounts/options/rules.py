@@ -107,7 +107,7 @@ def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
     parts = {
         "source": filesystems.source_words(declared.source or b"", declared.fs_type),
         "type": text.printable(text.without_secrets(declared.fs_type or b"")),
-        # One by one: what is secret shows by the key that an option begins with.
+        # One by one: the key of an option says whether its value is a secret.
         "options": ",".join(text.printable(text.without_secrets(option)) for option in declared.options),
     }
     return {key: value for key, value in parts.items() if value}
@@ -232,7 +232,7 @@ class Rulebook:
         return self.of(mount_point).expect_ro
 
     def expect_ro_in(self, mount_point: bytes) -> str:
-        """Where it is said whether a mount should be read-only, in words."""
+        """The place that says whether a mount should be read-only, in words."""
         place = self.of(mount_point).origins.get("expect-ro", COMMAND_LINE)
         return "--expect-ro" if place == COMMAND_LINE else place
 

@@ -47,7 +47,7 @@ def understood(given: Mapping[str, Any], again: bool = False) -> Options:
     configuration, from_files = _files(given)
     said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     configuration = _without_overruled(configuration, given)
-    # The lines that values come from, for errors that show only later.
+    # The lines that values come from, for errors that are found only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
         return _settled(said, configuration, given.keys(), origins, places(from_files, given), again)
@@ -345,7 +345,7 @@ def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.
     return identity
 
 
-# -- what is done beside checking
+# -- the daemon and the submission
 
 
 def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:

@@ -1,7 +1,8 @@
 """The parsers of the values of options, which the command line and the configuration share.
 
 A parser takes a word as Python decodes arguments (surrogateescape) and raises ValueError with a
-reason in words, on one line fit for any output. Import budget: what a run needs anyway."""
+reason in words, on one line fit for any output. Import budget: only modules that every run needs
+anyway."""
 
 from __future__ import annotations
 
