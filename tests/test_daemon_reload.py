@@ -162,7 +162,8 @@ def test_a_configuration_that_is_slow_is_read(mounts: Mounts, daemon: Daemon, tm
     configuration, script = tmp_path / "c.conf", tmp_path / "slow.py"
     configuration.write_text("")
     script.write_text(
-        "import os, time\nfrom check_mounts import config, reload\nfrom check_mounts.__main__ import main\n"
+        "import os, time\nfrom check_mounts.daemon import reload\nfrom check_mounts.options import config\n"
+        "from check_mounts.__main__ import main\n"
         "read, reload._TRIAL, started = config.read, 0.3, os.getpid()\n"
         "def slow(*arguments, **options):\n"
         "    if os.getpid() != started:\n"  # the worker that tries it
