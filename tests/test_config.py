@@ -622,7 +622,7 @@ def test_capacity_ranges(word: str, kind: str, start: float, end: float, inverte
         ("0%:2G", "either all or none of its numbers must have a unit"),
         ("101", "more than 100 % is impossible"),
         ("900%", "more than 100 % is impossible"),
-        ("10G", "it would alert where more is free; write '10G:' to alert where less is"),
+        ("10G", "it would alert when more is free; write '10G:' to alert when less is free"),
         ("9" * 400 + "G:", "the number is too great"),
     ],
 )

@@ -427,7 +427,8 @@ def test_a_loop_that_is_stuck_is_not_fed(mounts: Mounts, daemon: Daemon, tmp_pat
     script = tmp_path / "stuck.py"
     for injected in ("os.read(os.pipe()[0], 1)", "raise RuntimeError('injected')"):
         script.write_text(
-            "import os, sys\nfrom check_mounts.daemon import status_file, watchdog\nfrom check_mounts.__main__ import main\n"
+            "import os, sys\nfrom check_mounts.daemon import status_file, watchdog\n"
+            "from check_mounts.__main__ import main\n"
             "watchdog._PATIENCE = 0.1\nwrite, passes = status_file.write_in, []\n"
             f"def stuck(*arguments):\n    passes.append(1)\n    if len(passes) > 3: {injected}\n    write(*arguments)\n"
             "status_file.write_in = stuck\nmain()\n"

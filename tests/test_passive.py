@@ -47,7 +47,7 @@ from check_mounts.passive import (
 )
 from check_mounts.passive.address import parse_url
 from check_mounts.passive.destinations import KINDS, destination
-from check_mounts.passive.progress import Progress, untold
+from check_mounts.passive.progress import Progress, unread
 from check_mounts.report.parts import Detail, Failure, Number, Report, Worth
 from tests.conftest import undelivered, until
 from tests.reported import reported
@@ -125,7 +125,7 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "settings", "words"),
     [
-        ("", Settings(), f"'' is not a destination; there are {', '.join(map(str, KINDS))}"),
+        ("", Settings(), f"'' is not a destination; the destinations are {', '.join(map(str, KINDS))}"),
         ("https://u:s3cr3t@h", Settings(), "'https:...' is not a destination; "),
         ("nsca", Settings(), "'nsca' is not a destination; "),
         ("a\nb:s3cr3t", Settings(), r"'a\012b:...' is not a destination; "),
@@ -157,11 +157,11 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
         ("icinga2:https://ma\nster", USER,
          "icinga2: a URL contains no blanks, no control characters, and only ASCII"),
         ("icinga2:https://master", Settings(), "icinga2: either 'user' and 'password' or 'certificate' is needed"),
-        ("icinga2:https://master", Settings(user="root"), "icinga2: 'user' without 'password'"),
-        ("icinga2:https://master", Settings(password="s3cr3t"), "icinga2: 'password' without 'user'"),
+        ("icinga2:https://master", Settings(user="root"), "icinga2: 'user' needs 'password'"),
+        ("icinga2:https://master", Settings(password="s3cr3t"), "icinga2: 'password' needs 'user'"),
         ("icinga2:https://master", Settings(user="a:b", password="s3cr3t"),
          "icinga2: 'user' is empty or contains a colon"),
-        ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' without 'certificate'"),
+        ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' needs 'certificate'"),
         ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' must be an absolute path"),
         ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"),
          "icinga2: 'ca' makes no sense with 'verify = no'"),
@@ -174,9 +174,9 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
         ("nrdp:https://h/nrdp/", Settings(), "nrdp: 'token' is missing"),
         ("nrdp:ftp://h/nrdp/", NAGIOS, "nrdp: the URL must begin with https:// or http://"),
         ("nrdp:http://h/nrdp/", NAGIOS,
-         "nrdp: http: shows the token to everybody on the way; 'verify = no' accepts that"),
+         "nrdp: with http:, everybody on the network path can read the token; 'verify = no' accepts that"),
         ("nrdp:http://127.evil.org/n/", NAGIOS,
-         "nrdp: http: shows the token to everybody on the way; 'verify = no' accepts that"),
+         "nrdp: with http:, everybody on the network path can read the token; 'verify = no' accepts that"),
         ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' needs https:"),
     ],
 )  # fmt: skip
@@ -465,7 +465,7 @@ def to(path: Path) -> Destination:
 def test_who_reads_gets_one_line_for_each_result(pipe: Path) -> None:
     results = [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")]
     with reader(pipe) as reading:
-        to(pipe).deliver(results, time.monotonic() + 5, untold())
+        to(pipe).deliver(results, time.monotonic() + 5, unread())
         assert os.read(reading, 65536) == b"".join(map(command_file.command, results))
     assert rb";x\012[0] DISABLE_NOTIFICATIONS;" in command_file.command(results[1])
 
@@ -479,7 +479,7 @@ def test_one_bad_name_does_not_keep_the_others(pipe: Path) -> None:
 
 def test_nobody_reads(pipe: Path) -> None:
     assert refused(to(pipe), [result()]) == (
-        "no process reads from it: the monitoring system does not run, or accepts no external commands"
+        "no process reads from it: the monitoring system does not run, or it accepts no external commands"
     )
 
 
@@ -519,7 +519,7 @@ def test_a_full_pipe_that_is_read_in_time(pipe: Path, monkeypatch: pytest.Monkey
         later = threading.Thread(target=read)
         later.start()
         monkeypatch.setattr(select, "poll", poll)
-        to(pipe).deliver([result()], time.monotonic() + 5, untold())
+        to(pipe).deliver([result()], time.monotonic() + 5, unread())
         later.join()
     assert b"".join(got).lstrip(b"x") == command_file.command(result())
 
@@ -538,7 +538,7 @@ def test_a_reader_that_goes_away_does_not_end_us(pipe: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "write", write)
     try:
         with pytest.raises(Undelivered, match=r"\Aits reader has closed it\Z"):
-            to(pipe).deliver([result()], time.monotonic() + 5, untold())
+            to(pipe).deliver([result()], time.monotonic() + 5, unread())
     finally:
         monkeypatch.undo()
         assert signal.signal(signal.SIGPIPE, before) == signal.SIG_DFL
@@ -616,7 +616,7 @@ def client(tmp_path: Path) -> Client:
 
 def test_the_client_of_nsca_gets_its_options_and_cannot_confirm(client: Client, tmp_path: Path) -> None:
     where = client(f"cat > {tmp_path}/input; {SENT}")
-    where.deliver([result()], time.monotonic() + 4.9, untold())
+    where.deliver([result()], time.monotonic() + 4.9, unread())
     assert client.arguments == "-H ::1 -p 5667 -c /etc/send nsca.cfg -to 5"
     assert (tmp_path / "input").read_bytes() == nsca.compose([result()], False)[1]
     assert not where.confirms
@@ -625,7 +625,7 @@ def test_the_client_of_nsca_gets_its_options_and_cannot_confirm(client: Client, 
 def test_the_client_of_nsca_ng_gets_its_options_and_confirms(client: Client, tmp_path: Path) -> None:
     where = client(f"cat > {tmp_path}/input", *NG)
     assert not where.confirms, "which client it is shows only once it runs"
-    where.deliver([result()], time.monotonic() + 4.9, untold())
+    where.deliver([result()], time.monotonic() + 4.9, unread())
     assert client.arguments == "-H [::1] -p 5667 -c /etc/send nsca.cfg -o 5 -D 0 -C"
     assert (tmp_path / "input").read_bytes() == nsca.compose([result()], True)[1]
     assert where.confirms
@@ -835,7 +835,7 @@ TAKEN = http(
     "200 OK",
     b'{"results":[{"code":200.0,"status":"Successfully processed check result for object \'client1!mounts\'."}]}',
 )
-HUNG_UP = ("it has hung up without an answer", "Connection reset by peer", "Broken pipe")
+HUNG_UP = ("it closed the connection without an answer", "Connection reset by peer", "Broken pipe")
 NO_SUCH = "no such service, or no permission actions/process-check-result for it (404)"
 UNKNOWN = http("404 Not Found", b'{"error":404,"status":"No objects found."}')
 
@@ -849,7 +849,7 @@ def icinga(server: Server, authority: Path, settings: Settings = USER) -> Destin
 def test_several_results_go_by_one_connection(start: Start, authority: Path) -> None:
     server = start(answering(TAKEN))
     icinga(server, authority).deliver(
-        [result(service=f"m{number}") for number in range(3)], time.monotonic() + 5, untold()
+        [result(service=f"m{number}") for number in range(3)], time.monotonic() + 5, unread()
     )
     assert server.connections == 1 and len(server.requests) == 3
     head, _, body = server.requests[1].partition(b"\r\n\r\n")
@@ -866,7 +866,7 @@ def test_a_server_that_hangs_up_after_each_answer(start: Start, authority: Path)
         connection.sendall(TAKEN.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
 
     server = start(handler)
-    icinga(server, authority).deliver([result(), result()], time.monotonic() + 5, untold())
+    icinga(server, authority).deliver([result(), result()], time.monotonic() + 5, unread())
     assert server.connections == 2
 
 
@@ -888,11 +888,11 @@ def test_one_unknown_service_does_not_keep_the_others(start: Start, authority: P
          r"client1!mounts: a\012b \174 *** *** \355\240\200 (500)"),
         (http("200 OK", b'{"results":[{"code":409,"status":"Newest check result already present."}]}'),
          "client1!mounts: Newest check result already present. (200)"),
-        (http("200 OK", b'{"results":[]}'), "its answer is not one of Icinga 2"),
-        (http("200 OK", b'{"results":[{"code":"x"}]}'), "its answer is not one of Icinga 2"),
-        (http("200 OK", b"[" * 60000), "its answer is not one of Icinga 2"),
-        (http("200 OK", b"<html>It works!</html>"), "its answer is not one of Icinga 2"),
-        (http("200 OK", b"\xff\xfe"), "its answer is not one of Icinga 2"),
+        (http("200 OK", b'{"results":[]}'), "its answer is not in the format of Icinga 2"),
+        (http("200 OK", b'{"results":[{"code":"x"}]}'), "its answer is not in the format of Icinga 2"),
+        (http("200 OK", b"[" * 60000), "its answer is not in the format of Icinga 2"),
+        (http("200 OK", b"<html>It works!</html>"), "its answer is not in the format of Icinga 2"),
+        (http("200 OK", b"\xff\xfe"), "its answer is not in the format of Icinga 2"),
         (http("302 Found", b"", "Location: http://127.0.0.1/\r\n"),
          "it answers with a redirect (302), which is not followed"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n", "its answer is not HTTP"),
@@ -923,7 +923,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(start: Start, authority: P
             connection.sendall(b"x" * 65536)
 
     assert refused(icinga(start(handler), authority), [result(), result()]).endswith(
-        "its answer is not one of Icinga 2"
+        "its answer is not in the format of Icinga 2"
     )
 
 
@@ -982,7 +982,7 @@ def test_nobody_listens(authority: Path) -> None:
 
 
 def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+    monkeypatch.setattr(web, "resolve", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
     server = start(answering(TAKEN))
     url = f"icinga2:https://127.0.0.1:{server.port}"
     # With or without a hyphen, as OpenSSL is new or old.
@@ -995,7 +995,7 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
     )
     assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
     assert not server.requests, "nothing was said to somebody else"
-    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5, untold())
+    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5, unread())
     empty = tmp_path / "empty.pem"
     empty.touch()
     for settings, words in (
@@ -1005,7 +1005,7 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
         (Settings(certificate="/none"), "certificate /none: No such file or directory"),
         (
             Settings(certificate=str(empty), key=str(empty)),
-            f"certificate {empty}: no certificate, or not its key (PEM)",
+            f"certificate {empty}: the file holds no certificate, or the key is not that of the certificate (PEM)",
         ),
     ):
         assert refused(destination(url, settings), [result()]) == words
@@ -1036,10 +1036,10 @@ def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatc
     try:
         trusting = dataclasses.replace(USER, ca=str(ca))
         destination(f"icinga2:https://127.0.0.1:{server.port}", trusting).deliver(
-            [result()], time.monotonic() + 5, untold()
+            [result()], time.monotonic() + 5, unread()
         )
         wrong_name = destination(f"icinga2:https://localhost:{server.port}", trusting)
-        monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
+        monkeypatch.setattr(web, "resolve", lambda host, port: [(socket.AF_INET, ("127.0.0.1", port))])
         assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
         assert len(server.requests) == 1
     finally:
@@ -1063,7 +1063,7 @@ def test_a_client_certificate_is_shown(authority: Path) -> None:
     server = Server(answering(TAKEN), tls)
     try:
         own = Settings(certificate=str(authority / "certificate.pem"), key=str(authority / "key.pem"))
-        icinga(server, authority, own).deliver([result()], time.monotonic() + 5, untold())
+        icinga(server, authority, own).deliver([result()], time.monotonic() + 5, unread())
         assert b"Authorization" not in server.requests[0]
         # The server's alert may or may not get here before we write to who is gone.
         assert refused(icinga(server, authority), [result()]) in ("TLS: tlsv13 alert certificate required", *HUNG_UP)
@@ -1118,8 +1118,8 @@ def test_all_addresses_of_a_name_are_tried(start: Start, monkeypatch: pytest.Mon
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     with unanswered() as port:
         targets = [("127.0.0.1", each) for each in (port, 1, server.port)]
-        monkeypatch.setattr(web, "resolved", lambda host, port: [(socket.AF_INET, target) for target in targets])
-        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, untold())
+        monkeypatch.setattr(web, "resolve", lambda host, port: [(socket.AF_INET, target) for target in targets])
+        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, unread())
         assert len(server.requests) == 1
         targets.pop()
         assert refused(destination("nrdp:http://localhost/", NAGIOS), [result()], 0.6) == "Connection refused"
@@ -1132,7 +1132,7 @@ def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monke
     then."""
     server = start(answering(http("200 OK", b"<result><status>0</status></result>")), secured=False)
     targets: list[tuple[int, Any]] = []
-    monkeypatch.setattr(web, "resolved", lambda host, port: list(targets))
+    monkeypatch.setattr(web, "resolve", lambda host, port: list(targets))
     impossible = (1000, ("::1", 1, 0, 0))
     refusing = (socket.AF_INET, ("127.0.0.1", 1))
 
@@ -1148,17 +1148,17 @@ def test_what_is_told_of_several_addresses_is_what_says_most(start: Start, monke
         assert in_vain(told(silent, impossible)) == in_vain(told(impossible, silent)) == "no connection"
         assert told(impossible) == told(impossible, impossible) == os.strerror(errno.EAFNOSUPPORT)
         targets[:] = [impossible, silent, impossible, (socket.AF_INET, ("127.0.0.1", server.port))]
-        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, untold())
+        destination("nrdp:http://localhost/", NAGIOS).deliver([result()], time.monotonic() + 3, unread())
 
 
 def test_a_name_is_resolved() -> None:
-    found = web.resolved("localhost", 80)
+    found = web.resolve("localhost", 80)
     assert {(family, target[:2]) for family, target in found} <= {
         (socket.AF_INET, ("127.0.0.1", 80)),
         (socket.AF_INET6, ("::1", 80)),
     }
     assert found
-    assert web.resolved("::1", 80) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
+    assert web.resolve("::1", 80) == [(socket.AF_INET6, ("::1", 80, 0, 0))]
 
 
 # --- NRDP
@@ -1180,7 +1180,7 @@ def test_all_results_go_by_one_form(start: Start) -> None:
     server = start(answering(PROCESSED.replace(b"1 checks", b"2 checks")), secured=False)
     settings = dataclasses.replace(NAGIOS, user="nrdp", password="s3cr3t")
     at(server, settings).deliver(
-        [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5, untold()
+        [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5, unread()
     )
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /nrdp/ HTTP/1.1\r\n") and b"t0k3n" not in head
@@ -1198,9 +1198,9 @@ def test_all_results_go_by_one_form(start: Start) -> None:
          "BAD TOKEN *** (status -1)"),
         (http("200 OK", b'{"result": {"status": -1, "message": "NO DATA"}}'), "NO DATA (status -1)"),
         (http("200 OK", b"<result><status>-1</status></result>"), "no reason given (status -1)"),
-        (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "its answer is not one of NRDP"),
-        (http("200 OK", b"<status>" + b"9" * 5000 + b"</status>"), "its answer is not one of NRDP"),
-        (http("200 OK", b"NO REQUEST HANDLER"), "its answer is not one of NRDP"),
+        (http("200 OK", b"<strong>Submit Nagios Command:</strong>"), "its answer is not in the format of NRDP"),
+        (http("200 OK", b"<status>" + b"9" * 5000 + b"</status>"), "its answer is not in the format of NRDP"),
+        (http("200 OK", b"NO REQUEST HANDLER"), "its answer is not in the format of NRDP"),
         (PROCESSED.replace(b"1 checks", b"0 checks"), "it has accepted 0 of 1 results"),
         (http("401 Unauthorized", b""), "it refuses the credentials (401): user, password or certificate"),
         (http("301 Moved Permanently", b"", "Location: http://127.0.0.1/\r\n"),
@@ -1262,4 +1262,4 @@ def test_a_token_that_nrdp_repeats_is_not_printed(start: Start, body: str) -> No
 
 @pytest.mark.parametrize("answer", [PROCESSED, PROCESSED_JSON])
 def test_success_in_xml_and_json(start: Start, answer: bytes) -> None:
-    at(start(answering(answer), secured=False)).deliver([result()], time.monotonic() + 5, untold())
+    at(start(answering(answer), secured=False)).deliver([result()], time.monotonic() + 5, unread())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts.passive import Refused, Undelivered
-from check_mounts.passive.progress import untold
+from check_mounts.passive.progress import unread
 from tests.conftest import undelivered
 from tests.test_passive import (
     HUNG_UP,
@@ -72,7 +72,7 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(
         way(connection)
 
     server = start(handler)
-    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, untold())
+    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, unread())
     assert server.connections == 3
     assert services(server) == ["m0", "m1", "m2", "m3", "m4"]
 
@@ -87,7 +87,7 @@ def test_a_request_that_was_read_is_asked_once_more(start: Start, authority: Pat
             connection.sendall(TAKEN)
 
     server = start(handler)
-    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, untold())
+    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, unread())
     assert (server.connections, services(server)) == (2, ["m0", "m1", "m1", "m2", "m3", "m4"])
 
 
@@ -183,5 +183,5 @@ def test_what_the_server_cannot_do_for_now_is_worth_another_try(
 
 def test_one_connection_for_all_where_it_stays(start: Start, authority: Path) -> None:
     server = start(answering(TAKEN))
-    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, untold())
+    icinga(server, authority).deliver(FIVE, time.monotonic() + 5, unread())
     assert (server.connections, services(server)) == (1, ["m0", "m1", "m2", "m3", "m4"])

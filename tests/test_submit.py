@@ -198,7 +198,7 @@ def test_what_goes_wrong_changes_nothing_else(
     first, second, end = result.stderr.decode().split("\n")
     assert first == (
         f"check_mounts: not submitted to {unread}: no process reads from it: the monitoring system does not run, or "
-        "accepts no external commands"
+        "it accepts no external commands"
     )
     assert second.startswith(f"check_mounts: not submitted to {dead}: ")
     assert end == ""
@@ -210,7 +210,7 @@ def test_what_goes_wrong_changes_nothing_else(
     [
         (
             ["--submit", "carrier-pigeon:x"],
-            "argument --submit: 'carrier-pigeon:...' is not a destination; there are command-file:PATH, ",
+            "argument --submit: 'carrier-pigeon:...' is not a destination; the destinations are command-file:PATH, ",
         ),
         (["--submit", "command-file:x"], "argument --submit: command-file: the path must be absolute"),
         (["--submit", "icinga2:https://u:s3cret@h"], "argument --submit: "),
@@ -281,10 +281,10 @@ def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
         "check_mounts.__main__ import main; main()"
     )
     for module, name, error, verdict, words in (
-        ("survey", "take", "OSError(24, 'Too many open files')", "", "cannot start: Too many open files"),
-        ("survey", "take", "ImportError('no module')", "", "cannot start: no module"),
-        ("survey", "take", "TypeError('a|b')", "", r"internal error: TypeError: a\174b"),
-        ("submitting", "results", "TypeError('x')", "MOUNTS OK - ", "internal error: TypeError: x"),
+        ("probing.survey", "take", "OSError(24, 'Too many open files')", "", "cannot start: Too many open files"),
+        ("probing.survey", "take", "ImportError('no module')", "", "cannot start: no module"),
+        ("probing.survey", "take", "TypeError('a|b')", "", r"internal error: TypeError: a\174b"),
+        ("passive.submitting", "results", "TypeError('x')", "MOUNTS OK - ", "internal error: TypeError: x"),
     ):
         defect = script.format(module, name, error)
         command = [PYTHON, "-c", defect, pipe, "-p", f"{mounts.base}/*", "--state-dir", str(tmp_path / "state")]

@@ -1,1 +1,1 @@
-"""A survey -> how bad it is. Pure."""
+"""A survey -> judgements: how bad each finding is. Pure."""

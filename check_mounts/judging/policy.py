@@ -1,4 +1,4 @@
-"""Survey and policy -> judgements: condition, state and words of each finding. Pure."""
+"""Survey and policy -> judgements: the condition, state and words of each finding. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from check_mounts.outcome import Step, Usage
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """The administrator's thresholds and severities. ``severity`` holds only those that differ from
-    the default.
+    """The administrator's thresholds and severities. ``severity`` holds only the severities that
+    differ from the default.
 
     ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
-    ``step_critical`` for single steps. ``exception`` gives the policy of a mount point for which
-    the configuration has other rules; ``told`` gives all its rules, in words, each with the place
-    that it comes from."""
+    ``step_critical`` for single steps. ``exception`` returns the policy of a mount point for
+    which the configuration has other rules; ``told`` returns all its rules, in words, each with its
+    place in the configuration."""
 
     severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
     warning: Optional[Range] = None
@@ -46,8 +46,8 @@ class Policy:
         return (self.exception(mount_point) if self.exception is not None else None) or self
 
     def state_of(self, condition: Condition) -> State:
-        """The state of a condition. That of ``slow`` depends on the threshold, unless --severity
-        gives it."""
+        """The state of a condition. The state of ``slow`` depends on the threshold, unless
+        --severity gives it."""
         return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
 
 
@@ -55,8 +55,8 @@ class Policy:
 class Judgement:
     """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
 
-    ``too_small`` are the bounds that were not applied because the filesystem could never meet them:
-    ``10GiB:``."""
+    ``too_small`` holds the bounds that were not applied, because the filesystem could never meet
+    them: ``10GiB:``."""
 
     finding: Finding
     condition: Condition
@@ -66,22 +66,22 @@ class Judgement:
 
     @property
     def is_counted(self) -> bool:
-        """Whether it is one of the mounts that were checked."""
+        """Whether it is about one of the mounts that were checked."""
         return self.finding.is_mount and meaning.of(self.condition).counted
 
 
 def judge(finding: Finding, policy: Policy) -> Judgement:
     """The judgement of one finding.
 
-    Where several things are wrong, the worst is the condition, and the others become remarks."""
-    return _together(_judge_alone(finding, policy), _judge_usage(finding, policy))
+    If several things are wrong, the worst is the condition, and the others become remarks."""
+    return _combined(_judge_alone(finding, policy), _judge_usage(finding, policy))
 
 
 def _judge_alone(finding: Finding, policy: Policy) -> Judgement:
     return _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
 
 
-def _together(first: Judgement, full: Optional[Judgement]) -> Judgement:
+def _combined(first: Judgement, full: Optional[Judgement]) -> Judgement:
     if full is None:
         return first
     worse, other = (
@@ -105,7 +105,7 @@ def _condition_words(finding: Finding) -> str:
     if finding.condition is Condition.TIMED_OUT and finding.after is not None:
         return f"{finding.condition.words} {finding.detail}"
     if finding.condition is Condition.UNPROBED and outcome is not None:
-        if outcome.errno is None:  # the probe began: no answer came, or the mount was read and not written to
+        if outcome.errno is None:  # the probe began, but no answer came, or the mount was read but not written to
             return finding.detail
         if (outcome.step or 0) >= Step.CREATE:
             return f"not written: {finding.detail}"
@@ -160,16 +160,16 @@ def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
 
 
 def _usage(finding: Finding) -> Optional[Usage]:
-    """The usage to judge. A shadowed mount has none: the probe may have met the mount that covers
-    it."""
+    """The usage that is judged. A shadowed mount has none: its probe may have reached the mount
+    that covers it."""
     if finding.mount is None or finding.outcome is None or not meaning.of(finding.condition).counted:
         return None
     return finding.outcome.usage if filesystems.fills_up(finding.mount) else None
 
 
 def is_for(limit: Capacity, most: int) -> bool:
-    """Whether a bound applies to a filesystem where at most this amount can be available. A bound
-    that was given for a single mount always does."""
+    """Whether a bound applies to a filesystem in which at most this amount can be available. A
+    bound for a single mount always applies."""
     return limit.for_one or limit.can_be_met(most)
 
 
@@ -199,14 +199,14 @@ def _usage_words(used: int, available: int, unit: str) -> str:
 
 
 def answered(judgement: Judgement) -> bool:
-    """Whether a probe came back, and not with a failure."""
+    """Whether a probe came back without a failure."""
     row = meaning.of(judgement.condition)
     return judgement.finding.outcome is not None and row.counted and not row.doubtful
 
 
 def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     """The judgements of all findings, the worst first; within a state, mounts that fail by
-    themselves come before the consequences."""
+    themselves come before mounts that fail as a consequence."""
     findings, policies = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
     full = {
         index: found
@@ -220,8 +220,8 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
     for index, finding in enumerate(findings):
         if _is_out_of_space(finding):
             ranks[index] = max(ranks.get(index, 0), policies[index].state_of(Condition.FULL).rank)
-    full_elsewhere = _told_elsewhere(survey, ranks)
-    small_elsewhere = _told_elsewhere(survey, dict.fromkeys(small, 0))
+    full_elsewhere = _reported_elsewhere(survey, ranks)
+    small_elsewhere = _reported_elsewhere(survey, dict.fromkeys(small, 0))
     judgements = []
     for index, finding in enumerate(findings):
         told = index in full and index not in full_elsewhere
@@ -229,26 +229,27 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
         remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
         remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
         if index in full_elsewhere and _is_out_of_space(finding):
-            remarked = _with_full_remarked(remarked)
-        judgement = _together(_judge_alone(remarked, policies[index]), full[index] if told else None)
+            remarked = _with_full_as_remark(remarked)
+        judgement = _combined(_judge_alone(remarked, policies[index]), full[index] if told else None)
         judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
     return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
 
 
 def _is_out_of_space(finding: Finding) -> bool:
-    """Whether writing found no space. A quota (EDQUOT) is a matter of one user."""
+    """Whether a write found no space. A quota (EDQUOT) concerns only one user."""
     return finding.condition is Condition.FULL and finding.outcome is not None and finding.outcome.errno == errno.ENOSPC
 
 
-def _with_full_remarked(finding: Finding) -> Finding:
-    """The finding of a mount that has answered, and whose space is reported with another mount."""
+def _with_full_as_remark(finding: Finding) -> Finding:
+    """The finding of a mount that has answered, and whose lack of space is reported with another
+    mount."""
     remarks = (*finding.remarks, meaning.of(Condition.FULL).words.format(finding.detail))
     return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
 
 
-def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
-    """The findings, by position, whose space is reported with another finding, and which one that
-    is. It is None for mounts of one superblock: that these have one usage is no news.
+def _reported_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
+    """The positions of the findings whose space is reported with another finding, and that finding.
+    It is None for mounts of one superblock: nobody needs to be told that these have one usage.
 
     ``badness`` says how bad each of the findings in question is."""
     result: dict[int, Optional[Finding]] = {}
@@ -263,7 +264,7 @@ def _told_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Opt
             alone.append(index)
     if len(alone) > 1:
         alone.sort()
-        tellers = Spaces(_reachable(survey)).told_by([(survey.findings[index], badness[index]) for index in alone])
+        tellers = Spaces(_reachable(survey)).reporters([(survey.findings[index], badness[index]) for index in alone])
         result.update((index, teller) for index, teller in zip(alone, tellers) if teller is not None)
     return result
 
@@ -285,13 +286,13 @@ def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Fin
 
 
 def bad_lines(judgements: Iterable[Judgement]) -> int:
-    """The number of lines that make no sense, in files where that is not OK."""
+    """The number of lines that make no sense and are not OK."""
     lines = (judgement.finding.line for judgement in judgements if judgement.state is not State.OK)
     return sum(1 + line.more for line in lines if line is not None)
 
 
 def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
-    """The judgement of each mount point that was checked; the worst, where there are several."""
+    """The judgement of each mount point that was checked; the worst if there are several."""
     found: dict[bytes, Judgement] = {}
     for judgement in judgements:
         if judgement.is_counted:

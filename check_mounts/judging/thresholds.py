@@ -1,4 +1,4 @@
-"""Thresholds: ranges of numbers, and ranges of how full a filesystem is. Pure."""
+"""Thresholds: ranges of numbers, and ranges for the usage of a filesystem. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A threshold as the Monitoring Plugins Development Guidelines write it: ``[@][start:][end]``,
-    alert outside of it.
+    """A threshold in the form of the Monitoring Plugins Development Guidelines,
+    ``[@][start:][end]``: values outside of it raise an alert.
 
-    ``spec`` is the text that was given. It is parsed before any probe, and so without nagiosplugin,
-    which is loaded after the forks."""
+    ``spec`` is the text that the user gave. It is parsed before all probes, and therefore without
+    nagiosplugin, which is loaded after the forks."""
 
     spec: str
     start: float
@@ -44,8 +44,8 @@ class Range:
 
 
 def _number(word: str) -> float:
-    # float() would also take blanks, newlines, underscores and digits of other scripts; the words
-    # end up in perfdata.
+    # float() would also accept blanks, newlines, underscores and digits of other scripts. But the
+    # words become part of perfdata.
     if not _NUMBER.match(word) or not math.isfinite(float(word)):
         raise ValueError(f"'{text.printable_argument(word)}' is not a number")
     return float(word)
@@ -60,7 +60,7 @@ _AMOUNT = re.compile(
 class Capacity:
     """A range of how full a filesystem is.
 
-    Its ``kind`` is ``percent`` (percent used of the space that may be used, as df(1) counts), or
+    Its ``kind`` is ``percent`` (percent in use of the space that may be used, as df(1) counts), or
     ``free`` (bytes or inodes available to unprivileged users). ``for_one``: it was given for a
     single mount."""
 
@@ -71,15 +71,15 @@ class Capacity:
     def measure(self, used: int, available: int) -> Optional[float]:
         """The number to compare with the range, from bytes or inodes; None for a filesystem that
         has none (``f_files`` is 0)."""
-        # The space kept for root counts as neither: a filesystem is full, 100 %, once nobody else
-        # can write.
+        # The space that is reserved for root counts as neither: a filesystem is 100 % full once
+        # only root can write.
         if used + available <= 0:
             return None
         return 100.0 * used / (used + available) if self.kind == "percent" else float(available)
 
     def can_be_met(self, total: int) -> bool:
-        """Whether a filesystem of this size can be without the alert, at least while it is empty: 5
-        MiB never have 10 GiB free."""
+        """Whether a filesystem of this size can be free of the alert, at least while it is empty:
+        one of 5 MiB never has 10 GiB free."""
         if self.kind == "percent":
             return True
         if self.range.inverted:
@@ -96,18 +96,18 @@ def parse_capacity(word: str) -> Capacity:
     """``90``, ``90%``, ``@10:20%``: percent used; ``10GiB:``, ``500M:``: bytes free. Raises
     ValueError with a reason in words.
 
-    K and KiB are 1024, KB is 1000; the same with M, G, T and P; upper or lower case. A mere 0 fits
-    both kinds."""
+    K and KiB are 1024, KB is 1000; the same with M, G, T and P; upper or lower case. A 0 without
+    unit fits both kinds."""
     inverted, rest = word[:1] == "@", word[1:] if word[:1] == "@" else word
     amounts = [_amount(part) for part in rest.split(":") if part not in ("", "~")]
     kinds = {kind for number, kind in amounts if kind != "bare" or number}
     if "free" in kinds and len(kinds) > 1:
         raise ValueError("either all or none of its numbers must have a unit")
     if "free" in kinds and ":" not in rest and not inverted:
-        # By the guidelines this means "alert above". Nobody wants an alert for free space; many
-        # people write it and mean the contrary.
+        # In the guidelines this means "alert above". Nobody wants an alert because much is free,
+        # but many people write this and mean the opposite.
         raise ValueError(
-            f"it would alert where more is free; write '{text.printable_argument(rest)}:' to alert where less is"
+            f"it would alert when more is free; write '{text.printable_argument(rest)}:' to alert when less is free"
         )
     numbers = iter(amounts)
     plain = ":".join(part if part in ("", "~") else repr(next(numbers)[0]) for part in rest.split(":"))
@@ -119,7 +119,7 @@ def parse_capacity(word: str) -> Capacity:
 
 def _amount(word: str) -> tuple[float, str]:
     match = _AMOUNT.match(word)
-    if match is None or not word.isascii():  # re.IGNORECASE takes the Kelvin sign for a k
+    if match is None or not word.isascii():  # with re.IGNORECASE, the Kelvin sign matches k
         raise ValueError(
             f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P"
         )

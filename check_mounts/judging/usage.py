@@ -1,10 +1,10 @@
-"""The storage behind a filesystem's numbers: several mounts may report one, which then is reported
-once. Pure; by the table's text alone.
+"""The storage behind the numbers of filesystems: several mounts may show the same storage, which is
+reported only once. Pure; it uses only the text of the table.
 
-An overlay reports the filesystem of its upper layer, a dataset of ZFS the space that its pool has
-left. Each export of a file server, and each directory that a virtual machine has from its host,
-reports the storage behind it there. Two mounts count as one storage only if their numbers agree; in
-doubt each is reported by itself."""
+An overlay shows the numbers of the filesystem of its upper layer, and a dataset of ZFS the space
+that its pool has left. Each export of a file server, and each directory that a virtual machine has
+from its host, shows the storage behind it there. Two mounts count as one storage only if their
+numbers agree; in doubt each is reported by itself."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from check_mounts import filesystems
 from check_mounts.model import Finding, Mount
 from check_mounts.outcome import Usage
 
-# Two mounts of one filesystem are probed one after the other: this much of it may change between
-# the two probes while others write.
+# Two mounts of one filesystem are probed one after the other. This part of it may change between
+# the two probes, because others write to it.
 _MEANWHILE, _INODES_MEANWHILE = 0.01, 0.1
-# How many layers may lie upon each other (FILESYSTEM_MAX_STACK_DEPTH is 2, FUSE has no limit).
+# How many layers may lie on each other (FILESYSTEM_MAX_STACK_DEPTH is 2, FUSE has no limit).
 _DEEPEST = 8
-# How many different reports of one storage are kept to compare with: there are hardly more; beyond
-# that each is reported by itself.
+# How many different findings of one storage are kept for comparison. There are hardly more; those
+# beyond that are reported by themselves.
 _MOST_KNOWN = 100
 _BY_PATH_OR_NUMBERS, _BY_NAME = ("storage", "numbers"), ("pool", "servers")
 
 
 class Spaces:
-    """The mounts that share their space. ``mounts`` are those of the table that paths lead to; a
-    later one covers an earlier one."""
+    """The mounts that share their space. ``mounts`` are the mounts of the table that paths lead to;
+    a later one covers an earlier one."""
 
     def __init__(self, mounts: Iterable[Mount]) -> None:
         self._at = {mount.mount_point: mount for mount in mounts}
 
-    def told_by(self, findings: Sequence[tuple[Finding, int]]) -> list[Optional[Finding]]:
+    def reporters(self, findings: Sequence[tuple[Finding, int]]) -> list[Optional[Finding]]:
         """For each finding with usage, given with its badness: the finding that reports its space;
         None for a finding that reports it itself. A layer leaves the report to the filesystem that
         it lies on, and no finding leaves it to one that is less bad."""
@@ -60,8 +60,8 @@ class Spaces:
                 yield from (one for one, bad in tellers.get(key, ()) if bad >= badness and _agrees(one, finding))
 
     def _keys(self, finding: Finding) -> list[tuple[object, ...]]:
-        """The keys that a finding has in common with those that share its space. To look them up by
-        keys is fast: to compare each with each would take minutes."""
+        """The keys that a finding has in common with the findings that share its space. Looking
+        them up by key is fast: comparing each with each would take minutes."""
         mount, usage = finding.mount, _usage(finding)
         if mount is None or usage is None:
             return []
@@ -71,8 +71,8 @@ class Spaces:
         if _is_unmistakable(usage):
             keys.append(("numbers", usage))
             if filesystems.is_network(mount) and not filesystems.of(mount).device:
-                # Without the name of a server, as for the directories of the machine that this one
-                # is a guest of, the type stands for it.
+                # The directories that a virtual machine has from its host name no server. For
+                # these, the type stands for it.
                 keys.append(("servers", tuple(filesystems.servers(mount)) or mount.fs_type, usage))
         return keys
 
@@ -87,9 +87,9 @@ class Spaces:
         return mount.device
 
     def _below(self, mount: Mount) -> Optional[Mount]:
-        """The mount that a layer lies on. Its path is a path of the process that mounted it: from
-        another mount namespace it may lead elsewhere here, or nowhere, so the numbers must agree,
-        too."""
+        """The mount that a layer lies on. Its path is that of the process that mounted it. If that
+        process was in another mount namespace, the path may lead elsewhere here, or nowhere. So the
+        numbers must agree, too."""
         path = mount.super_option(b"upperdir") or mount.source
         if not path.startswith(b"/") or b"/../" in path + b"/":
             return None
@@ -109,15 +109,15 @@ def _is_layered(finding: Finding) -> bool:
 
 
 def _is_unmistakable(usage: Usage) -> bool:
-    """Whether no other filesystem is likely to have the same numbers: two filesystems of one size
-    that are full to the last byte have."""
+    """Whether it is unlikely that another filesystem has the same numbers. Two filesystems of one
+    size that are full to the last byte have the same."""
     return usage.inode_counts is not None or usage.free > 0
 
 
 def _agrees(one: Finding, other: Finding) -> bool:
-    """Whether two findings on one storage have the numbers of one filesystem: a quota, which has a
-    size of its own, is another space. The number of inodes changes with the free space of xfs;
-    datasets of ZFS are known by their pool alone."""
+    """Whether two findings on one storage have the numbers of one filesystem. A quota has a size of
+    its own, so it counts as another space. On xfs, the number of inodes changes with the free
+    space. Datasets of ZFS are known by their pool alone."""
     first, second = _usage(one), _usage(other)
     if first is None or second is None:
         return False

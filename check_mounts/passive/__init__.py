@@ -1,11 +1,11 @@
-"""Results for monitoring servers that do not ask for them (passive checks): one module for each
-kind of destination.
+"""Passive checks: results that are sent to monitoring servers, which do not ask for them. Each kind
+of destination has a module.
 
 Import budget of this file: ``dataclasses``, ``typing``; parts, progress. The table,
-:mod:`check_mounts.passive.destinations`, loads a kind's module where that kind is asked for. The
-module is small: heavy libraries (ssl, http.client, urllib) are loaded by ``deliver``, because a
-fork costs less without them. Everything that can block is in ``deliver``, too, which runs in a
-worker of its own that is killed when its time is up; nothing here may assume that it comes back."""
+:mod:`check_mounts.passive.destinations`, loads the module of a kind once that kind is asked for.
+The module is small: ``deliver`` loads heavy libraries (ssl, http.client, urllib), because a fork
+costs less without them. Everything that can block is in ``deliver``, too. It runs in a worker of
+its own, which is killed when its time is up. Nothing here may assume that it returns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from check_mounts.report.parts import Report
 
 
 class Undelivered(Exception):
-    """A destination did not accept the results. The message says why, on one line fit for any
-    output, without secrets."""
+    """A destination did not accept the results. The message says why, on one line that is fit for
+    any output and holds no secrets."""
 
 
 class Refused(Undelivered):
@@ -32,9 +32,9 @@ class Result:
     """One result of one service.
 
     ``report`` is in parts: each destination fits it into a limit of its own (records.fitted).
-    ``taken`` is when it was measured, in seconds since the epoch, ``ttl`` for how many seconds the
-    server may take it for the present; None where the time of the next one is not known. ``source``
-    is the name of the host that measured it."""
+    ``taken`` is when it was measured, in seconds since the epoch. ``ttl`` is the number of seconds
+    for which the server may take it as current; None if the time of the next result is not known.
+    ``source`` is the name of the host that measured it."""
 
     host: str
     service: str
@@ -46,11 +46,11 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of a destination in the configuration, ``[submit "DESTINATION"]``; None where it
-    has none.
+    """The settings of a destination in the configuration, ``[submit "DESTINATION"]``; each is None
+    unless it is given.
 
     ``ca``, ``certificate`` and ``key`` are files (PEM). ``client`` is the program send_nsca,
-    ``client_config`` its configuration. repr() leaves secrets out."""
+    ``client_config`` is its configuration. repr() omits secrets."""
 
     user: Optional[str] = None
     password: Optional[str] = dataclasses.field(default=None, repr=False)
@@ -66,17 +66,17 @@ class Settings:
 class Destination(Protocol):
     """Where results go.
 
-    ``confirms`` must be read after the delivery, in the process that made it: only then is it known
-    which of two programs send_nsca is, and until then the answer is no."""
+    ``confirms`` must be read after the delivery, in the process that made it: only the delivery
+    finds out which of two programs send_nsca is, and until then the answer is no."""
 
     @property
     def name(self) -> str:
-        """The destination as the user writes it, fit for any output, without secrets."""
+        """The destination as the user writes it: fit for any output, and without secrets."""
         ...
 
     @property
     def confirms(self) -> bool:
-        """Whether results are known to have arrived once a delivery has succeeded."""
+        """Whether a delivery that succeeded proves that the results have arrived."""
         ...
 
     @property
@@ -86,17 +86,17 @@ class Destination(Protocol):
         ...
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
-        """Hand over the results, or as many as possible, until that time (CLOCK_MONOTONIC). Raises
+        """Hand over the results, or as many as possible, before ``until`` (CLOCK_MONOTONIC). Raises
         Undelivered.
 
-        It runs in a process of its own and may block: a little later that process is killed, and
-        ``progress`` says what it waited for.
+        This runs in a process of its own and may block: a little after ``until`` that process is
+        killed, and ``progress`` says what it waited for.
 
-        A result that the server refuses (no such service) does not keep it from handing over the
-        others."""
+        If the server refuses a result (no such service), the others are handed over nevertheless.
+        """
         ...
 
 
 def named(*paths: Optional[str]) -> tuple[str, ...]:
-    """The paths without None."""
+    """The paths that are not None."""
     return tuple(path for path in paths if path is not None)

@@ -1,8 +1,8 @@
-"""Addresses of servers: HOST:PORT and URLs. Pure text.
+"""Addresses of servers: HOST:PORT and URLs. Pure.
 
-Import budget: ``re``; ``socket`` for an address of IPv6. urllib's urlsplit is not used: it
-silently drops tabs and line breaks. No message repeats the input: it may contain a password.
-"""
+Import budget: ``re``; ``socket`` for an IPv6 address. urllib's urlsplit is not used, because it
+silently drops tabs and line breaks. No message repeats the input, because it may contain a
+password."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Address:
 
     @property
     def bracketed(self) -> str:
-        """The host as URLs write it."""
+        """The host as it is written in URLs."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
@@ -84,7 +84,7 @@ def _is_ipv6(words: str) -> bool:
 
 
 def _port(rest: str) -> Optional[int]:
-    """The port, from the rest that follows the host."""
+    """The port, from the text that follows the host."""
     if not rest:
         return None
     if rest[0] != ":" or not _PORT.match(rest[1:]) or not 0 < int(rest[1:]) < 1 << 16:

@@ -3,10 +3,10 @@
 
 Import budget: ``os``, ``select``, ``signal``, ``stat``, ``time``; ctypes through syscalls.
 
-One line is one command, and its fields end with ``;``, so a line break or a ``;`` in a mount point
+One line is one command whose fields end with ``;``, so a line break or a ``;`` in a mount point
 must be escaped. The format:
 https://assets.nagios.com/downloads/nagioscore/docs/externalcmds/. The server does not answer:
-whether there is a service of that name, for example, only its log says."""
+only its log says, for example, whether it has a service of that name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from check_mounts.system import walk
 
 SETTINGS: frozenset[str] = frozenset()
 
-# A write of up to this many bytes is all or nothing (pipe(7)). Nagios 4 and Icinga 2 read longer
-# lines, but commands of other writers could land within ours and ours within theirs, and a command
-# begun on a pipe that fills up could not be taken back: the next writer's command would become its
-# end. Beyond 128 KiB, Icinga 2 takes the rest of a line for another command.
+# A write of up to this many bytes is atomic (pipe(7)). Nagios 4 and Icinga 2 read longer lines, but
+# then other writers' commands could land within ours, and ours within theirs. And if the pipe
+# became full in the middle of a command, the beginning could not be taken back: the next writer's
+# command would become its end. Beyond 128 KiB, Icinga 2 takes the rest of a line for another
+# command.
 _LONGEST = select.PIPE_BUF
 _LEAST_ROOM = 512
 
@@ -56,10 +57,10 @@ class CommandFile:
         self.files = (path,)
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
-        """See Destination. Never blocks, however full the pipe is."""
+        """See Destination. Does not block on a pipe that is full longer than ``until``."""
         failures = []
         with quiet.broken_pipes():
-            pipe = _opened(self._path)
+            pipe = _open_pipe(self._path)
             try:
                 for result in results:
                     try:
@@ -81,12 +82,12 @@ def destination(path: str, settings: Settings) -> CommandFile:
     return CommandFile(path)
 
 
-def _opened(path: str) -> int:
-    """The pipe, for writing. Raises Undelivered.
+def _open_pipe(path: str) -> int:
+    """Open the pipe for writing. Raises Undelivered.
 
-    The directory of the pipe belongs to the monitoring system's user, who must not make root write
-    to anything else. So no symbolic link is followed, and the file type is checked before the file
-    is opened: opening a device can have effects."""
+    The directory of the pipe belongs to the monitoring system's user, who must not be able to make
+    root write to anything else. So no symbolic link is followed, and the file type is checked
+    before the file is opened: opening a device can have effects."""
     try:
         place = walk.open_without_symlinks(os.fsencode(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -95,7 +96,7 @@ def _opened(path: str) -> int:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if not stat.S_ISFIFO(mode):
                 raise Undelivered("it is not a pipe (FIFO)")
-            # The same object, wherever the path leads by now (proc_pid_fd(5)).
+            # The same object, even if the path leads elsewhere by now (proc_pid_fd(5)).
             return os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         finally:
             os.close(place)
@@ -105,7 +106,7 @@ def _opened(path: str) -> int:
 
 def _why(error: OSError) -> str:
     if error.errno == errno.ENXIO:
-        return "no process reads from it: the monitoring system does not run, or accepts no external commands"
+        return "no process reads from it: the monitoring system does not run, or it accepts no external commands"
     if error.errno == errno.ELOOP:
         return "a symbolic link leads to it; give the path without one (/run, not /var/run)"
     return os.strerror(error.errno or 0)
@@ -123,7 +124,7 @@ def _write(pipe: int, line: bytes, until: float) -> None:
         except OSError as error:
             raise Undelivered(os.strerror(error.errno or 0)) from None
         waiting = select.poll()
-        # Ready means room for PIPE_BUF bytes, unless another writer is faster.
+        # POLLOUT means room for PIPE_BUF bytes, unless another writer is faster.
         waiting.register(pipe, select.POLLOUT)
         if time.monotonic() >= until or not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
             raise Undelivered("it is full, and was not read in time")

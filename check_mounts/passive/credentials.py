@@ -1,4 +1,4 @@
-"""Settings of the destinations that speak HTTP: which make sense together, and what is sent.
+"""The settings of destinations that use HTTP: which of them go together, and what is sent.
 
 Import budget: ``re``; ``base64``, ``json``, ``urllib.parse`` at the time of a delivery.
 """
@@ -26,14 +26,14 @@ _FILES = ("ca", "certificate", "key")
 def check(settings: Settings, url: Url) -> None:
     """Raises ValueError for settings that contradict each other or are incomplete."""
     if settings.user is not None and settings.password is None:
-        raise ValueError("'user' without 'password'")
+        raise ValueError("'user' needs 'password'")
     if settings.password is not None and settings.user is None:
-        raise ValueError("'password' without 'user'")
-    # For the server, the colon ends the user (RFC 7617).
+        raise ValueError("'password' needs 'user'")
+    # The server takes the first colon for the end of the user (RFC 7617).
     if settings.user is not None and (":" in settings.user or not settings.user):
         raise ValueError("'user' is empty or contains a colon")
     if settings.key is not None and settings.certificate is None:
-        raise ValueError("'key' without 'certificate'")
+        raise ValueError("'key' needs 'certificate'")
     for key in _FILES:
         path = getattr(settings, key)
         if path is not None and (not path.startswith("/") or "\0" in path):
@@ -77,7 +77,7 @@ def _forms(secret: str) -> set[str]:
     from urllib.parse import quote, quote_plus
 
     data = secret.encode("utf-8", "surrogateescape")
-    # Bytes of the server are decoded as UTF-8 in a body and as Latin-1 in a reason.
+    # The server's bytes are decoded as UTF-8 in a body, and as Latin-1 in a reason.
     forms = {secret, data.decode("utf-8", "replace"), data.decode("latin-1")}
     urls = {quote_plus(data), quote_plus(data, safe="/"), quote(data), quote(data, safe="")}
     forms |= urls | {re.sub("%..", lambda match: match[0].lower(), url) for url in urls}

@@ -1,10 +1,10 @@
-"""Results on their way to monitoring servers. Each destination has a worker of its own, which is
+"""The delivery of results to monitoring servers. Each destination has a worker of its own, which is
 killed when its time is up.
 
 Import budget: ``dataclasses``, ``select``; clocks. The destinations have loaded what they need. A
-server that is dead, or that accepts everything and never answers, costs one worker and one line,
-and delays neither another destination nor a check. Nothing is queued: after a failure, the next
-attempt delivers the results of that time."""
+server that is dead, or that accepts everything and never answers, costs one worker and one line. It
+delays neither another destination nor a check. Nothing is queued: after a failure, the next attempt
+delivers the results that are current then."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from check_mounts.system.desks import Desk
 
 _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
-# A destination may use this part of the time to say itself why it fails; then it is killed.
+# A destination may use this part of its time, so that it can say why it fails before it is killed.
 _OWN_PART = 0.9
-# The daemon: the least time between two deliveries, and how long it waits after failures in a row,
-# in seconds.
+# In the daemon, in seconds: the least time between two deliveries; how long it waits after the
+# first failure, and at most after several failures in a row.
 _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
@@ -42,11 +42,11 @@ class Submission:
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """The outcome of one destination: of ``count`` results. ``error`` is the reason of a failure,
-    None if there was none.
+    """The outcome of ``count`` results for one destination. ``error`` is the reason of a failure,
+    None after a success.
 
-    ``confirmed``: the results are known to have arrived; without it they may still be lost.
-    ``reached``: in spite of the error, the server has accepted some of the results."""
+    ``confirmed``: the results are known to have arrived; otherwise they may still be lost.
+    ``reached``: although there was an error, the server has accepted some of the results."""
 
     destination: Destination
     count: int
@@ -64,8 +64,8 @@ class Receipt:
 
 
 class Delivery:
-    """The same results to some destinations at the same time: a task (see tasks.Task), whose owner
-    calls :meth:`finish` at the end."""
+    """A delivery of the same results to some destinations at the same time: a task (see
+    tasks.Task), whose owner calls :meth:`finish` at the end."""
 
     def __init__(
         self,
@@ -89,16 +89,16 @@ class Delivery:
         return not self._pool.busy or monotonic() >= self._latest
 
     def fileno(self) -> int:
-        """A descriptor that is readable where :meth:`step` has something to do."""
+        """A descriptor that is readable if :meth:`step` has something to do."""
         return self._pool.fileno()
 
     @property
     def due(self) -> Monotonic:
-        """When :meth:`step` wants to be called at the latest."""
+        """When to call :meth:`step` at the latest."""
         return Monotonic(min(self._pool.due, self._latest))
 
     def step(self, until: Monotonic = PAST) -> None:
-        """Go on with what has come, or comes until then."""
+        """Go on with what has come, or comes before ``until``."""
         for event in self._pool.wait(until):
             error = self._error(event)
             mark = event.answer[:1] if isinstance(event, workers.Answered) else _FAILED
@@ -107,15 +107,15 @@ class Delivery:
 
     def finish(self, interrupted: Optional[str] = None) -> tuple[list[Receipt], list[int]]:
         """The receipts, and the workers that have not ended although they were killed: the caller
-        has to reap them.
+        must reap them.
 
-        ``interrupted`` names the signal that cut it short."""
+        ``interrupted`` names the signal that cut the delivery short."""
         if interrupted is not None:
             why = f"interrupted by {interrupted}"
         elif self._pool.trouble is not None:
             why = f"no process could be started for it ({self._pool.trouble})"
         else:
-            why = "there was no time for it"
+            why = "no time was left for it"
         for key in range(len(self._destinations)):
             if key not in self._receipts:
                 self._receipts[key] = Receipt(self._destinations[key], len(self._results), why)
@@ -141,7 +141,7 @@ class Delivery:
             answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
             answer = _FAILED + text.encoded(str(error), "utf-8")
-        except ModuleNotFoundError as error:  # destinations load modules here; ssl needs a Python with OpenSSL
+        except ModuleNotFoundError as error:  # destinations load modules only now; ssl needs a Python with OpenSSL
             answer = _FAILED + text.encoded(f"this Python has no module {error.name}", "utf-8")
         except Exception as error:  # a defect, or a host without memory
             answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
@@ -157,8 +157,8 @@ def deliver(
 ) -> list[Receipt]:
     """Hand the results over, and wait as long as the submission allows.
 
-    ``held_up``: the names of destinations that must not be tried, and why. ``interruption`` gives
-    the name of a signal that ends it."""
+    ``held_up``: the names of destinations that must not be tried, and why. ``interruption`` returns
+    the name of a signal that ends the delivery."""
     receipts = [
         Receipt(each, len(results), held_up[each.name]) for each in submission.destinations if each.name in held_up
     ]
@@ -175,8 +175,8 @@ def deliver(
 
 
 class _Lane:
-    """A destination of the daemon. ``waiting`` are the newest results, while they are not under
-    way."""
+    """A destination of the daemon. ``waiting`` are the newest results, until their delivery
+    begins."""
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -207,7 +207,7 @@ class Courier:
         self._orphans: list[int] = []
 
     def serve(self, submission: Optional[Submission]) -> None:
-        """Submit like this from now on. Deliveries under way continue, if their destination is
+        """Use this submission from now on. Deliveries under way continue if their destination is
         still wanted."""
         wanted = {each.name: each for each in (submission.destinations if submission is not None else ())}
         for name in self._lanes.keys() - wanted.keys():
@@ -226,12 +226,12 @@ class Courier:
             lane.held_up = held_up.get(name)
 
     def fileno(self) -> int:
-        """A descriptor that is readable where a delivery has something to do."""
+        """A descriptor that is readable if a delivery has something to do."""
         return self._epoll.fileno()
 
     @property
     def due(self) -> Monotonic:
-        """When to call :meth:`step` at the latest; clocks.NEVER where there is nothing to do."""
+        """When to call :meth:`step` at the latest; clocks.NEVER if there is nothing to do."""
         times: list[float] = [lane.delivery.due for lane in self._lanes.values() if lane.delivery is not None]
         times += [
             lane.not_before for lane in self._lanes.values() if lane.delivery is None and lane.waiting is not None
@@ -249,39 +249,39 @@ class Courier:
             if lane.delivery is not None:
                 lane.delivery.step(until)
                 if lane.delivery.done:
-                    self._ended(lane, lane.delivery)
+                    self._end_delivery(lane, lane.delivery)
             if lane.delivery is None and lane.waiting is not None and monotonic() >= lane.not_before:
                 self._begin(lane, lane.waiting)
 
     def _begin(self, lane: _Lane, results: Sequence[Result]) -> None:
         lane.stuck = processes.reap_ended(lane.stuck)
-        if lane.stuck:  # one of the destination's files hangs: no more processes for it
-            return self._failed(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
+        if lane.stuck:  # one of the destination's files hangs: it gets no more processes
+            return self._note_failure(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:
-            return self._failed(lane, results, lane.held_up)
+            return self._note_failure(lane, results, lane.held_up)
         try:
             delivery = Delivery([lane.destination], results, self._seconds)
         except OSError as error:
-            return self._failed(lane, results, str(error.strerror))
+            return self._note_failure(lane, results, str(error.strerror))
         try:
             self._epoll.register(delivery.fileno(), select.EPOLLIN)
         except OSError as error:  # no memory
             lane.stuck = delivery.finish()[1]
-            return self._failed(lane, results, str(error.strerror))
+            return self._note_failure(lane, results, str(error.strerror))
         lane.delivery, lane.given, lane.waiting = delivery, results, None
 
-    def _ended(self, lane: _Lane, delivery: Delivery) -> None:
+    def _end_delivery(self, lane: _Lane, delivery: Delivery) -> None:
         ((receipt,), lane.stuck) = self._close(delivery)
         lane.delivery = None
         if receipt.error is not None and not receipt.reached:
-            return self._failed(lane, lane.waiting or lane.given, receipt.error)
+            return self._note_failure(lane, lane.waiting or lane.given, receipt.error)
         lane.delivered += 1
         lane.failed += receipt.reached
         lane.failures_in_a_row = 0
         lane.not_before = monotonic() + _BETWEEN
         self._tell(receipt)
 
-    def _failed(self, lane: _Lane, newest: Sequence[Result], why: str) -> None:
+    def _note_failure(self, lane: _Lane, newest: Sequence[Result], why: str) -> None:
         lane.failed += 1
         lane.not_before = monotonic() + min(_LONGEST_WAIT, _FIRST_WAIT * 2**lane.failures_in_a_row)
         lane.failures_in_a_row = min(lane.failures_in_a_row + 1, 10)

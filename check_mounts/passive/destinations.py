@@ -1,11 +1,12 @@
 """The table of destinations: one row for each kind.
 
-Import budget: ``importlib``, and the module of a kind where that kind is asked for: a fork costs
+Import budget: ``importlib``, and the module of a kind once that kind is asked for: a fork costs
 less without the others.
 
-To add a kind: a module of this package with ``SETTINGS`` (the fields of Settings that it takes) and
-``destination(rest, settings)``, and a row here. What it may block on belongs into ``deliver``, and
-so does whatever is heavy to load. CONTRIBUTING.md has the whole recipe."""
+To add a kind, write a module of this package with ``SETTINGS`` (the fields of Settings that it
+takes) and ``destination(rest, settings)``, and add a row here. Everything that may block belongs
+into ``deliver``, and so does every import of a large module. CONTRIBUTING.md has the whole
+recipe."""
 
 from __future__ import annotations
 
@@ -38,44 +39,45 @@ KINDS = (
 
 
 class _Module(Protocol):
-    """What the module of a kind offers."""
+    """The contents of the module of a kind."""
 
     SETTINGS: frozenset[str]
 
     def destination(self, rest: str, settings: Settings) -> Destination:
-        """The destination that is written like this. Raises ValueError."""
+        """The destination with this word after the colon. Raises ValueError."""
         ...
 
 
 def destination(word: str, settings: Settings) -> Destination:
-    """The destination that is written like this. Looks nothing up.
+    """The destination that the user has written as ``word``. Looks nothing up.
 
-    Raises ValueError, with words fit for any output and without secrets, if it makes no sense."""
+    Raises ValueError if it makes no sense. Its words are fit for any output, and without
+    secrets."""
     name, colon, rest = word.partition(":")
     kind = next((each for each in KINDS if each.word == name), None)
     if kind is None or not colon:
         # What follows the first colon may hold a password.
         shown = text.clipped(text.printable_argument(name), 60) + (":..." if colon else "")
-        raise ValueError(f"'{shown}' is not a destination; there are {', '.join(map(str, KINDS))}")
-    module = _loaded(kind)
+        raise ValueError(f"'{shown}' is not a destination; the destinations are {', '.join(map(str, KINDS))}")
+    module = _load(kind)
     _refuse_others(name, settings, module.SETTINGS)
     return module.destination(rest, settings)
 
 
 def load_all() -> None:
-    """Load every kind, for a daemon: later the modules could be on a mount that hangs. Raises
+    """Load all kinds, for a daemon: later the modules could be on a mount that hangs. Raises
     ImportError."""
     for kind in KINDS:
-        _loaded(kind)
+        _load(kind)
 
 
-def _loaded(kind: Kind) -> _Module:
+def _load(kind: Kind) -> _Module:
     return cast(_Module, importlib.import_module(f"check_mounts.passive.{kind.module}"))
 
 
 def _refuse_others(kind: str, settings: Settings, allowed: frozenset[str]) -> None:
-    """Raises ValueError for a setting that does not fit the kind: whoever wrote it expects
-    something of it."""
+    """Raises ValueError for a setting that does not fit the kind: its author expects that it has an
+    effect."""
     for field in dataclasses.fields(settings):
         if getattr(settings, field.name) is not None and field.name not in allowed:
             fitting = ", ".join(map(key_of, sorted(allowed))) or "none"

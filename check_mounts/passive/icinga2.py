@@ -5,10 +5,10 @@ Import budget: ``time``; ``base64``, ``json`` and web at the time of a delivery.
 https://icinga.com/docs/icinga-2/latest/doc/12-icinga2-api/#process-check-result. The API uses only
 TLS, so http: is refused.
 
-The API dates a result without times to now. If a result has times and is older than the one that
-Icinga 2 has, which may be that of its own check of freshness, Icinga 2 drops it and answers 200
-anyway: the results of a host whose clock is behind would be lost silently. So only a result that
-was measured a while ago says when."""
+To a result without times, the API gives the present time. If a result has times, and is older than
+the last one that Icinga 2 has, Icinga 2 drops it and answers 200 nevertheless. The last one may
+even be from its own check of freshness. So the results of a host whose clock is behind would be
+lost silently. Therefore a result gets times only if it was measured a while ago."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Icinga2:
                 with _after(number, len(results)):
                     answer = connection.post(_PATH, body, headers)
                 why = refusal(answer, result, secrets)
-                if answer.status == 401:  # the answer to all the others, too
+                if answer.status == 401:  # all the others would get this answer, too
                     raise Undelivered(why or "")
                 if why is not None:
                     failures.append(why)
@@ -79,11 +79,11 @@ class Icinga2:
 
 @contextlib.contextmanager
 def _after(number: int, total: int) -> Iterator[None]:
-    """Says how many results the server has dealt with before it failed.
+    """Adds to an error how many results the server had dealt with before it.
 
-    Each result needs a round trip: they were too many for the time, or the server went away. It has
-    not refused the rest, so another attempt makes sense, and does no harm to those that have
-    arrived."""
+    Each result needs a round trip: there were too many for the time, or the server went away. The
+    server has not refused the rest, so another attempt makes sense, and does no harm to the results
+    that have arrived."""
     try:
         yield
     except Undelivered as error:
@@ -115,8 +115,8 @@ def destination(rest: str, settings: Settings) -> Icinga2:
 def request(result: Result, now: float) -> bytes:
     """The body. Raises Undelivered for a blank name.
 
-    It names the service as an object and not by a filter, so no character of the name has another
-    meaning."""
+    It names the service as an object and not with a filter, so that no character of the name has a
+    special meaning."""
     import json
 
     report = records.safe(result.report)
@@ -153,7 +153,7 @@ def refusal(answer: Answer, result: Result, secrets: Sequence[str]) -> Optional[
     words = (outcomes[0] if outcomes else said).get("status")
     if not isinstance(words, str):
         if answer.status == 200:
-            return "its answer is not one of Icinga 2"
+            return "its answer is not in the format of Icinga 2"
         words = answer.reason
     return f"{records.label(result)}: {records.shown(words, secrets) or 'no reason given'} ({answer.status})"
 
@@ -169,10 +169,10 @@ def _understood(body: bytes) -> Mapping[str, Any]:
 
 
 def is_for_now(answer: Answer) -> bool:
-    """Whether the refusal is temporary, and not the result's fault. Icinga 2 answers 503 while it
+    """Whether the refusal is temporary, and not caused by the result. Icinga 2 answers 503 while it
     shuts down, and for a service that is not active (lib/remote/actionshandler.cpp,
     lib/icinga/apiactions.cpp). The code of the single result says more than the status, which is
-    500 where no other status fits all results."""
+    500 if no other status fits all results."""
     codes = [_code(outcome) for outcome in _outcomes(_understood(answer.body))]
     return any(code >= 500 for code in codes) if any(codes) else answer.status >= 500
 

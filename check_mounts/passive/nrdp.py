@@ -2,8 +2,8 @@
 
 Import budget: ``re``; ``urllib.parse`` and web at the time of a delivery. The format is that of
 send_nrdp.py and nagioscorepassivecheck.inc.php (https://github.com/NagiosEnterprises/nrdp): a form
-with ``token``, ``cmd`` and ``XMLDATA``. It is XML because all versions understand that. The
-server writes each field to a line of a file, which Nagios reads."""
+with ``token``, ``cmd`` and ``XMLDATA``. It is XML, because all versions understand that. The
+server writes each field to a line of a file that Nagios reads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 SETTINGS = frozenset(("token", "user", "password", "ca", "certificate", "key", "verify"))
 
 _LONGEST = 1 << 16
-# In XML, or in JSON if the server is configured so. Its answers are too simple to need a parser,
-# and too little trusted to be given to one.
+# The answer is in XML, or in JSON if the server is configured for that. It is too simple to need a
+# parser, and not trusted enough for one.
 _STATUS = re.compile(rb"""<status>\s*(-?\d{1,9})\s*</status>|"status"\s*:\s*"?(-?\d{1,9})""")
 _MESSAGE = re.compile(rb"""<message>([^<]*)</message>|"message"\s*:\s*"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PROCESSED = re.compile(rb"\b(\d{1,9}) checks processed")
@@ -63,13 +63,13 @@ class Nrdp:
 def destination(rest: str, settings: Settings) -> Nrdp:
     """Raises ValueError.
 
-    Without TLS, everybody on the way can read the token. The user must agree to that with
+    Without TLS, everybody on the network path can read the token. The user must accept that with
     ``verify = no``, unless the server is this host."""
     try:
         url = parse_url(rest)
         credentials.check(settings, url)
         if url.scheme == "http" and not url.address.is_loopback and settings.verify is not False:
-            raise ValueError("http: shows the token to everybody on the way; 'verify = no' accepts that")
+            raise ValueError("with http:, everybody on the network path can read the token; 'verify = no' accepts that")
         if not settings.token:
             raise ValueError("'token' is missing")
     except ValueError as error:
@@ -83,7 +83,7 @@ def destination(rest: str, settings: Settings) -> Nrdp:
 def element(result: Result) -> str:
     """One result. Raises Undelivered for a blank name.
 
-    Line breaks of the output are written ``\\n``, as the server's file needs it; only later
+    Line breaks of the output are written as ``\\n``, which the server's file needs; only later
     versions of the server do that themselves."""
     words = records.fitted(
         records.unambiguous(records.safe(result.report)),
@@ -130,7 +130,7 @@ def refusal(answer: Answer, count: int, secrets: Sequence[str]) -> Optional[str]
         return f"{records.shown(answer.reason, secrets) or 'no reason given'} ({answer.status})"
     status, message = (_group(pattern, answer.body) for pattern in (_STATUS, _MESSAGE))
     if status is None:
-        return "its answer is not one of NRDP"
+        return "its answer is not in the format of NRDP"
     if int(status) != 0:
         return f"{records.shown(message or '', secrets) or 'no reason given'} (status {int(status)})"
     processed = _PROCESSED.search(answer.body)

@@ -1,4 +1,4 @@
-"""``nsca:HOST[:PORT]``: through the program send_nsca, that of NSCA or that of NSCA-ng.
+"""``nsca:HOST[:PORT]``: through the program send_nsca of NSCA or of NSCA-ng.
 
 Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the
 program's own configuration, and nothing secret is on its command line. The two programs share
@@ -9,8 +9,8 @@ little more than the name:
   a wrong password, a wrong method of encryption or an unknown service the result is silently lost,
   and send_nsca says that it was sent. It cuts an output at 4,095 bytes, a host at 63 and a
   service at 127, and an input record of more than 5,120 bytes kills it (send_nsca.c, common.h).
-* NSCA-ng would read the same, but it doubles backslashes in names, too. So it gets the lines that a
-  command file gets (``-C``). It uses TLS with a pre-shared key, and the server answers each line. A
+* NSCA-ng can read the same format, but it doubles backslashes in names, too. So it gets the lines
+  of a command file (``-C``). It uses TLS with a pre-shared key, and the server answers each line. A
   line longer than PIPE_BUF would reach Nagios in a file below /tmp, which Nagios may not see
   (PrivateTmp); our lines are shorter.
 """
@@ -72,10 +72,10 @@ class Nsca:
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
-        client = _found(self._client)
+        client = _find_client(self._client)
         # If a file is on a mount that hangs, this worker hangs here, and its owner knows about it.
-        # Otherwise the program would hang, and be an orphan once this worker is killed, with
-        # another one at the next attempt.
+        # Otherwise the program would hang. Once this worker was killed, it would be an orphan, and
+        # the next attempt would add another one.
         for path in named(client, self._config):
             _look_at(path)
         self._ng = _is_ng(client, until)
@@ -116,10 +116,10 @@ def compose(results: Sequence[Result], ng: bool) -> tuple[list[str], bytes]:
 
 
 def record(result: Result) -> bytes:
-    """The record for NSCA. Raises Undelivered for names that NSCA would cut: the rest could be the
-    name of another host or service.
+    """The record for NSCA. Raises Undelivered for names that NSCA would cut: what is left could be
+    the name of another host or service.
 
-    Both names end up in a command to Nagios, whose fields end with ``;``."""
+    Both names become part of a command to Nagios, whose fields end with ``;``."""
     host, service = (records.name(name, forbidden=";") for name in (result.host, result.service))
     for what, name, longest in (("host", host, _CLASSIC_HOST), ("service", service, _CLASSIC_SERVICE)):
         if len(name.encode("utf-8")) > longest:
@@ -141,15 +141,16 @@ def arguments(client: str, ng: bool, address: Address, config: Optional[str], se
     words = [client, "-H", address.bracketed if ng else address.host]
     words += [] if address.port is None else ["-p", str(address.port)]
     words += [] if config is None else ["-c", config]
-    # -D 0: by its configuration it might first wait for a random time, which is part of ours.
+    # -D 0: its configuration may tell it to wait for a random time first, which would count as
+    # ours.
     return [*words, "-o", timeout, "-D", "0", "-C"] if ng else [*words, "-to", timeout]
 
 
 # --- the program
 
 
-def _found(client: Optional[str]) -> str:
-    """Raises Undelivered."""
+def _find_client(client: Optional[str]) -> str:
+    """Find the program. Raises Undelivered."""
     if client is not None:
         if not os.access(client, os.X_OK):
             raise Undelivered(f"client {text.printable_argument(client)} is missing, or not a program")
@@ -158,7 +159,7 @@ def _found(client: Optional[str]) -> str:
     for place in PLACES:
         path = f"{place}/{PROGRAM}"
         if os.access(path, os.X_OK):
-            why = _in_others_hands(path) if os.geteuid() == 0 else None
+            why = _why_replaceable(path) if os.geteuid() == 0 else None
             if why is None:
                 return path
             left_alone.append(f"{path} is not run as root, because {why}")
@@ -170,14 +171,14 @@ def _found(client: Optional[str]) -> str:
     )
 
 
-def _in_others_hands(path: str) -> Optional[str]:
-    """Why users other than root could replace the program, None if they cannot: they own it or may
-    write to it, or to a directory on the way.
+def _why_replaceable(path: str) -> Optional[str]:
+    """Why users other than root could replace the program: they own it, or may write to it or to a
+    directory on its path. None if they cannot.
 
-    ``make install`` of Nagios gives its bin/ to nagios, which could become root. In a directory
-    with the sticky bit, others can still be the first to install a program. Each symbolic link is
-    followed as the kernel does: a path that leads only through root's directories cannot be changed
-    by others."""
+    ``make install`` of Nagios gives its bin/ to the user nagios, who could become root through it.
+    In a directory with the sticky bit, others can still be the first to install a program. Symbolic
+    links are followed as by the kernel: others cannot change a path that leads only through root's
+    directories."""
     done, left = "/", path.split("/")
     for _ in range(_MOST_STEPS):
         status = os.lstat(done)
@@ -232,7 +233,7 @@ def _check(ng: bool, said: str, code: int, count: int) -> None:
 
 
 def _reason(said: str, code: int) -> str:
-    """The output of the client on one line. NSCA-ng quotes from its configuration, maybe the
+    """The output of the client on one line. NSCA-ng quotes from its configuration, maybe even the
     password: `like this'."""
     lines = (_PREFIX.sub("", line.partition("`")[0], count=1).strip() for line in said.splitlines())
     words = "; ".join(filter(None, lines))
@@ -243,20 +244,20 @@ def _reason(said: str, code: int) -> str:
 
 
 def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
-    """Run the client: its output and its exit status (below 0: the signal). Raises Undelivered if
-    it does not end in time; then it is killed."""
+    """Run the client. Returns its output and its exit status (below 0: the signal). Raises
+    Undelivered if it does not end in time, and kills it."""
     descriptors: list[int] = []
     try:
-        # A file in memory: we never block, whatever its size, and even if the client never reads
-        # it.
+        # A file in memory: writing to it does not block, whatever its size, and even if the client
+        # never reads it.
         descriptors.append(os.memfd_create(PROGRAM))
         _fill(descriptors[0], input_)
         descriptors += os.pipe()
-        pid = _spawned(words, descriptors[0], descriptors[2])
+        pid = _spawn(words, descriptors[0], descriptors[2])
         os.close(descriptors.pop())
         try:
             said = _read(descriptors[1], until)
-            code = _waited(pid, until)
+            code = _wait_for(pid, until)
         except BaseException:
             _kill(pid)
             raise
@@ -277,10 +278,10 @@ def _fill(descriptor: int, data: bytes) -> None:
     os.lseek(descriptor, 0, os.SEEK_SET)
 
 
-def _spawned(words: Sequence[str], input_: int, output: int) -> int:
-    """The process ID of the client, which has been started. It leads a group, so that nothing that
-    a wrapper script has started outlives it, and the kernel kills it if this worker is killed
-    first: posix_spawn cannot set that."""
+def _spawn(words: Sequence[str], input_: int, output: int) -> int:
+    """Start the client. Returns its process ID. It leads a group, so that no child of a wrapper
+    script outlives it. The kernel kills it if this worker is killed first; posix_spawn cannot set
+    that."""
     arguments = [os.fsencode(word) for word in words]
     pid = os.fork()
     if pid == 0:
@@ -299,7 +300,7 @@ def _spawned(words: Sequence[str], input_: int, output: int) -> int:
 
 
 def _read(descriptor: int, until: float) -> str:
-    """The output, until its end."""
+    """Read the output until its end."""
     said = b""
     while _ready(descriptor, until):
         chunk = os.read(descriptor, _LONGEST_SAID)
@@ -310,7 +311,7 @@ def _read(descriptor: int, until: float) -> str:
 
 
 def _ready(descriptor: int, until: float) -> bool:
-    """Raises Undelivered if nothing can be read in time."""
+    """Wait for output. Raises Undelivered if nothing can be read in time."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     left = until - time.monotonic()
@@ -319,8 +320,8 @@ def _ready(descriptor: int, until: float) -> bool:
     return True
 
 
-def _waited(pid: int, until: float) -> int:
-    """The exit status of the client. It has closed its output, so it should end soon."""
+def _wait_for(pid: int, until: float) -> int:
+    """Wait for the exit status of the client. It has closed its output, so it should end soon."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -331,10 +332,10 @@ def _waited(pid: int, until: float) -> int:
 
 
 def _kill(pid: int) -> None:
-    """Kill the client and whatever it has started, and reap it. It is not reaped elsewhere, so
-    until then the pid cannot belong to another process."""
+    """Kill the client and all that it has started, and reap it. Only this function reaps it then,
+    so until then the pid cannot belong to another process."""
     try:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):  # it has ended, or is reaped
+    except (ProcessLookupError, ChildProcessError):  # it has ended, or was reaped
         pass

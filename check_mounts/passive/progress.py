@@ -1,5 +1,5 @@
-"""What a delivery waits for, as its worker notes it for the process that kills it when its time is
-up: so that the reason can still be said.
+"""The notes of a worker about what its delivery waits for. The process that kills the worker when
+its time is up reads them, so that the reason can be reported.
 
 Import budget: ``enum``, ``struct``. Pure."""
 
@@ -13,7 +13,7 @@ _FORMAT = struct.Struct("<BI")
 
 
 class Waiting(enum.IntEnum):
-    """What a server owes us."""
+    """What a delivery waits for."""
 
     ANSWER = 0
     NAME = 1
@@ -22,7 +22,7 @@ class Waiting(enum.IntEnum):
 
     @property
     def words(self) -> str:
-        """What is missing once the time is up."""
+        """What was missing when the time was up."""
         return _WORDS[self]
 
 
@@ -43,24 +43,24 @@ class Progress:
         self._handed_over = 0
 
     def waits_for(self, waiting: Waiting) -> None:
-        """From now on it waits for this."""
+        """Note that it waits for this from now on."""
         self.waiting = waiting
         self._note(_FORMAT.pack(waiting, self._handed_over))
 
     def handed_over(self, count: int) -> None:
-        """The server has dealt with this number of results."""
+        """Note that the server has dealt with this number of results."""
         self._handed_over = count
         self._note(_FORMAT.pack(self.waiting, count))
 
 
-def untold() -> Progress:
-    """Progress that nobody reads."""
+def unread() -> Progress:
+    """Progress whose notes no process reads."""
     return Progress(lambda noted: None)
 
 
 def words(noted: bytes, total: int, within: str) -> str:
-    """``no answer within 5 s, after 2 of 5 results``: why a delivery failed whose time is up, from
-    what it noted last."""
+    """``no answer within 5 s, after 2 of 5 results``: why a delivery failed when its time was up,
+    from its last note."""
     number, count = _FORMAT.unpack_from(noted)
     waiting = Waiting(number) if number in _WORDS else Waiting.ANSWER
     after = f", after {count} of {total} results" if 0 < count <= total else ""

@@ -1,4 +1,5 @@
-"""Deliveries that SIGPIPE does not end: a server that hangs up is an error with words.
+"""A context in which SIGPIPE does not end a delivery: if a server hangs up, that is an error with
+words.
 
 Import budget: ``contextlib``, ``signal``.
 """
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def broken_pipes() -> Iterator[None]:
-    """Within this context, writing to a closed pipe or connection is EPIPE. Python does that by
-    itself, but workers have default signals."""
+    """In this context, writing to a closed pipe or connection fails with EPIPE. Python usually sees
+    to that itself, but workers have default signals."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         yield

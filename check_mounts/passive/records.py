@@ -1,9 +1,9 @@
-"""What the kinds of destination share: reports that fit a limit of the destination, names that stay
-within their field, and words for failures.
+"""Functions that the kinds of destination share: reports within the limit of a destination, names
+that stay within their field, and words for failures.
 
 Import budget: ``dataclasses``, ``re``. Pure: reports and texts in, texts out. Each part that comes
-out is one line of valid UTF-8 without control characters, whatever names unprivileged users gave
-their mount points."""
+out is one line of valid UTF-8 without control characters, even if unprivileged users have given
+strange names to their mount points."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from check_mounts.report.parts import Report
 _CUT = "..."
 _MORE = "({} more lines left out)"
 # In its command pipe, Nagios takes \n for a line break and \\ for a backslash; Icinga 2 knows only
-# the former. \ooo, as mount points are printed, passes through both, so any other backslash is
-# written like that, too.
+# the former. \ooo, which is in printed mount points, passes through both unchanged. So every other
+# backslash is written like that, too.
 _AMBIGUOUS = re.compile(r"\\(?![0-7])")
 
 
@@ -35,13 +35,13 @@ def name(words: str, forbidden: str = "") -> str:
     """The name of a host or service as one field. Characters that could end it are escaped as in
     mountinfo. Raises Undelivered for a blank name.
 
-    A backslash is left alone: the name must be the one that is defined on the server, perhaps
-    copied from --per-mount."""
+    A backslash is not escaped: the name must be the one that is defined on the server, which may
+    have been copied from --per-mount."""
     safe = "".join(char if char.isprintable() and char not in forbidden else text.escaped(char) for char in words)
     if not safe.strip():
         raise Undelivered("a host or service without a name")
-    # Nagios drops blanks at the end of a name that it defines, so no service could be defined for a
-    # mount point that ends in one.
+    # Nagios drops blanks at the end of a name in a definition. So no service could be defined for a
+    # mount point that ends in a blank.
     return safe[:-1] + text.escaped(" ") if forbidden and safe.endswith(" ") else safe
 
 
@@ -51,8 +51,8 @@ def label(result: Result) -> str:
 
 
 def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Undelivered:
-    """The error for results that were refused one by one. ``for_now``: some of them might be
-    accepted a little later."""
+    """The error for results that were refused one by one. ``for_now``: some of them may be accepted
+    a little later."""
     if total == 1:
         return Undelivered(failures[0])
     words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
@@ -60,14 +60,14 @@ def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Und
 
 
 def safe(report: Report) -> Report:
-    """The same in parts of one line each. None contains a ``|``, which would end the verdict, and
-    no item of perfdata is blank."""
+    """The report in parts of one line each. No part contains a ``|``, which would end the verdict,
+    and no item of perfdata is blank."""
     numbers = [each._replace(words=each.words.strip(" ")) for each in report.perfdata if each.words.strip(" ")]
     return _mapped(dataclasses.replace(report, perfdata=numbers), text.one_line)
 
 
 def unambiguous(report: Report) -> Report:
-    """The same for a server that interprets backslashes."""
+    """The report for a server that interprets backslashes."""
     return _mapped(report, lambda words: _AMBIGUOUS.sub(r"\\134", words))
 
 
@@ -86,9 +86,9 @@ def fitted(report: Report, limit: int, size: Callable[[str], int], newline: str 
     whole lines, whole items of perfdata.
 
     A verdict that is too long loses whole failures at its end. Half of the room is kept for
-    perfdata, so that graphs do not break off where many mounts fail, and for the number of lines
-    left out. Further items are worth less than the lines, which say what fails. ``size`` must be
-    additive."""
+    perfdata, so that graphs have no gap when many mounts fail, and for the number of lines left
+    out. Further items of perfdata are worth less than the lines, which say what fails. ``size``
+    must be additive."""
     lines = [each.words for each in report.lines]
     numbers = [(" " if position else " | ") + each.words for position, each in enumerate(report.perfdata)]
     sizes = list(map(size, numbers))
@@ -112,7 +112,7 @@ def _count(sizes: Sequence[int], room: int) -> int:
 
 
 def _verdict(report: Report, room: int, size: Callable[[str], int]) -> str:
-    """The verdict with as many failures as fit: the first ones, which are the worst."""
+    """The verdict with as many failures as fit; the first ones, which are the worst, stay."""
     named = list(report.failures)
     while size(report.verdict) > room and named:
         unnamed = report.unnamed + named.pop().stands_for

@@ -1,4 +1,4 @@
-"""Judged -> results of services, in the form that monitoring servers take."""
+"""Judged -> results of services, for monitoring servers."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
 
 
 def results(judged: Judged, output: Output, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
-    """The result of all mounts, and one for each if that is wanted. ``ttl`` is the number of
+    """The result of all mounts, and one result for each if that is wanted. ``ttl`` is the number of
     seconds for which they are valid.
 
-    Their time is now, whenever the pass over all mounts began: between its passes the daemon
-    notices changes, and Icinga 2 drops a result that is older than the last one."""
+    Their time is the present, and not the beginning of the pass over all mounts: the daemon notices
+    changes between its passes, and Icinga 2 drops a result that is older than the last one."""
     return _results(_reports(judged, output), submission, ttl)
 
 
 def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
-    """The result of all mounts if nothing can be measured. Which mounts there are is not known
-    then."""
+    """The result of all mounts if nothing can be measured. It is not known then which mounts
+    exist."""
     return _results([report], submission, ttl)
 
 

@@ -1,12 +1,12 @@
-"""HTTP to a server that may misbehave in any way: its name is not found, it does not accept
-connections or TLS, it sends one byte a second.
+"""HTTP to a server that may misbehave in every way: its name is not found, it accepts no connection
+or no TLS, it sends one byte a second.
 
-Import budget: ``http.client``, ``os``, ``socket``, ``ssl``, ``stat``, ``time``. Only
-``deliver`` loads it, in a worker. It may wait for ever: it notes what it waits for, and its worker
-is killed when the time is up.
+Import budget: ``http.client``, ``os``, ``socket``, ``ssl``, ``stat``, ``time``. Only ``deliver``
+loads this module, in a worker. It may wait for ever: it notes what it waits for, and its worker is
+killed when the time is up.
 
-It does not follow redirects or use proxies of the environment: only the server that the user named
-gets the credentials."""
+It follows no redirects and uses no proxies of the environment: only the server that the user has
+named gets the credentials."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _PORTS = {"http": 80, "https": 443}
 # The errors of a connection that the other side has closed; RemoteDisconnected is a
 # ConnectionError, too.
 _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-# Errors of this host, such as that of an IPv6 address without IPv6: they say nothing about the
-# server.
+# Errors of this host, for example for an IPv6 address on a host without IPv6: they say nothing
+# about the server.
 _NO_WAY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH))
 
 
@@ -49,7 +49,7 @@ class Answer:
 
 @contextmanager
 def connection(url: Url, settings: Settings, until: float, progress: Progress) -> Iterator[Connection]:
-    """A connection, which its first use will make. Raises Undelivered for files that cannot be
+    """A connection, which is made at its first use. Raises Undelivered for files that cannot be
     used."""
     tls = context(settings) if url.scheme == "https" else None
     result = Connection(_Client(url, tls, until, progress))
@@ -67,7 +67,7 @@ def context(settings: Settings) -> ssl.SSLContext:
         if path is not None:
             _check_readable(key, path)
     try:
-        # With a file of its own, it does not trust the system's authorities.
+        # With a file here, the context does not trust the system's authorities.
         result = ssl.create_default_context(cafile=settings.ca)
     except (OSError, ValueError):
         raise Undelivered(f"ca {text.printable_argument(settings.ca or '')}: contains no certificate (PEM)") from None
@@ -80,7 +80,7 @@ def context(settings: Settings) -> ssl.SSLContext:
         result.check_hostname = False
         result.verify_mode = ssl.CERT_NONE
     if settings.certificate is not None:
-        _show(result, settings.certificate, settings.key)
+        _load_certificate(result, settings.certificate, settings.key)
     return result
 
 
@@ -98,7 +98,7 @@ def _check_readable(key: str, path: str) -> None:
         raise Undelivered(f"{key} {text.printable_argument(path)}: {os.strerror(error.errno or 0)}") from None
 
 
-def _show(context_: ssl.SSLContext, certificate: str, key: Optional[str]) -> None:
+def _load_certificate(context_: ssl.SSLContext, certificate: str, key: Optional[str]) -> None:
     def no_password() -> NoReturn:
         # Without this function OpenSSL would ask on the terminal.
         raise ValueError("the key is encrypted")
@@ -107,7 +107,11 @@ def _show(context_: ssl.SSLContext, certificate: str, key: Optional[str]) -> Non
         context_.load_cert_chain(certificate, key, password=no_password)
     except (OSError, ValueError) as error:
         if isinstance(error, ssl.SSLError):
-            why = _words_of(error) if error.reason else "no certificate, or not its key (PEM)"
+            why = (
+                _words_of(error)
+                if error.reason
+                else "the file holds no certificate, or the key is not that of the certificate (PEM)"
+            )
         else:
             why = str(error)
         raise Undelivered(f"certificate {text.printable_argument(certificate)}: {records.shown(why)}") from None
@@ -119,22 +123,22 @@ def _words_of(error: ssl.SSLError) -> str:
 
 
 class Connection:
-    """A connection to one server, for one request after the other."""
+    """A connection to one server, for several requests one after the other."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer to a request. Raises Undelivered if none comes. The server may get the same
-        request twice."""
+        """Send a request. Returns the answer; raises Undelivered if no answer comes. The server may
+        get the same request twice."""
         try:
             if self._client.sock is None:
                 return self._answer(path, body, headers)
             try:
                 return self._answer(path, body, headers)
             except _HUNG_UP:
-                # Servers close connections that were idle, or when they restart, and only the next
-                # request shows that.
+                # Servers close idle connections, and all connections when they restart. Only the
+                # next request shows that.
                 self.close()
             return self._answer(path, body, headers)
         except (OSError, http.client.HTTPException, _InTheMiddle, ValueError) as error:
@@ -148,7 +152,7 @@ class Connection:
         response = self._client.getresponse()
         with response, _in_the_middle():
             data = response.read(LONGEST_ANSWER)
-            if not response.isclosed():  # too long for an answer; the next one must not begin in the middle of it
+            if not response.isclosed():  # the answer is too long; the next one must not begin in its middle
                 self._client.close()
         return Answer(response.status, response.reason, data)
 
@@ -160,14 +164,14 @@ class Connection:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {records.shown(error.verify_message)}"
         if isinstance(error, (http.client.RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-            return "it has hung up without an answer"
+            return "it closed the connection without an answer"
         if isinstance(error, ssl.SSLError):
             return f"TLS: {records.shown(_words_of(error))}"
         # An alias of TimeoutError since Python 3.10.
         if isinstance(error, (socket.timeout, TimeoutError)):
             return self._client.missed
         if isinstance(error, _InTheMiddle):
-            return "it has hung up in the middle of an answer"
+            return "it closed the connection in the middle of an answer"
         if isinstance(error, socket.gaierror):
             return records.shown(f"{self._client.host}: {error.strerror}")
         if isinstance(error, OSError):
@@ -176,7 +180,7 @@ class Connection:
 
 
 class _InTheMiddle(Exception):
-    """The other side has closed the connection after it had begun to answer."""
+    """The other side closed the connection in the middle of its answer."""
 
 
 @contextmanager
@@ -188,8 +192,8 @@ def _in_the_middle() -> Iterator[None]:
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer. A connection that is closed before its first byte is told from one that is closed
-    after it, when the request must not be repeated."""
+    """An answer. The error says whether the connection was closed before or after the first byte:
+    after it, the request must not be repeated."""
 
     def begin(self) -> None:
         if not self.fp.peek(1):
@@ -217,24 +221,24 @@ class _Client(http.client.HTTPConnection):
         return f"{self._progress.waiting.words} within {text.seconds_words(seconds)}"
 
     def connect(self) -> None:
-        """Connect to the first address that accepts it. Raises OSError, the one that says most."""
+        """Connect to the first address that accepts. Raises the OSError that says most."""
         self._progress.waits_for(Waiting.NAME)
-        addresses = resolved(self.host, self.port)
+        addresses = resolve(self.host, self.port)
         self._progress.waits_for(Waiting.CONNECTION)
         errors: list[OSError] = []
         for position, (family, target) in enumerate(addresses):
             try:
                 # An address that never answers leaves time for the others.
-                plain = _connected(family, target, _left(self._until) / (len(addresses) - position))
+                plain = _connect(family, target, _seconds_left(self._until) / (len(addresses) - position))
                 break
             except OSError as error:
                 errors.append(error)
         else:
             raise min(errors, key=_reach)
-        self.sock = self._secured(plain)
+        self.sock = self._start_tls(plain)
         self._progress.waits_for(Waiting.ANSWER)
 
-    def _secured(self, plain: socket.socket) -> socket.socket:
+    def _start_tls(self, plain: socket.socket) -> socket.socket:
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is None:
@@ -246,7 +250,7 @@ class _Client(http.client.HTTPConnection):
             raise
 
 
-def _connected(family: int, target: Any, seconds: float) -> socket.socket:
+def _connect(family: int, target: Any, seconds: float) -> socket.socket:
     """Raises OSError."""
     plain = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -260,26 +264,26 @@ def _connected(family: int, target: Any, seconds: float) -> socket.socket:
 
 
 def _reach(error: OSError) -> int:
-    """How little an error says about the server: a refusal says most, silence less, and an error of
-    this host nothing."""
+    """How little an error says about the server: a refusal says most, a timeout less, and an error
+    of this host nothing."""
     if isinstance(error, (socket.timeout, TimeoutError)):
         return 1
     return 2 if error.errno in _NO_WAY else 0
 
 
-def _left(until: float) -> float:
-    """The seconds that are left; raises TimeoutError where none are, because 0 would be a socket
-    that does not block."""
+def _seconds_left(until: float) -> float:
+    """The seconds that are left. Raises TimeoutError if there are none, because a timeout of 0
+    would make the socket non-blocking."""
     left = until - time.monotonic()
     if left <= 0:
         raise TimeoutError
     return left
 
 
-def resolved(host: str, port: int) -> list[tuple[int, Any]]:
-    """The family and address of a server, several where it has them. Raises OSError.
+def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+    """Look up the addresses of a server: (family, address). Raises OSError.
 
-    getaddrinfo(3) takes no timeout, and no signal but SIGKILL ends its wait: where no name server
+    getaddrinfo(3) takes no timeout, and no signal but SIGKILL ends its wait: if no name server
     answers, it takes 5 to 30 seconds."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(each[0], each[4]) for each in found[:_MOST_ADDRESSES]]

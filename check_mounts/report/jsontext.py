@@ -1,7 +1,7 @@
 """Judged -> JSON (``--json``). check_mounts(8) documents the format; :data:`VERSION` counts its
 changes.
 
-Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo where they
+Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo if they
 are not printable UTF-8."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from check_mounts.outcome import Outcome, Step
 from check_mounts.report import summary
 from check_mounts.report.parts import Report
 
-# Raised when a member is removed or changes its meaning; new members do not change it.
+# It is raised when a member is removed or changes its meaning; new members do not change it.
 VERSION = 1
 
 
@@ -39,8 +39,8 @@ def report(judged: Judged) -> bytes:
 
 
 def failure(report: Report, started: float) -> bytes:
-    """The same if nothing could be measured, or the report failed. ``started`` is in seconds since
-    the epoch."""
+    """The object for a pass that could measure nothing, or whose report failed. ``started`` is in
+    seconds since the epoch."""
     rest: dict[str, Any] = {
         "started": round(started, 3),
         "duration": 0.0,

@@ -5,8 +5,8 @@ Import budget: prometheus_client. The daemon loads it before its first pass, if 
 
 Names and units follow https://prometheus.io/docs/practices/naming/. The labels of a mount are those
 of node_exporter's filesystem collector (``device``, ``fstype``, ``mountpoint``), so that both can
-be joined. Label values are escaped as in mountinfo: the format allows any UTF-8, but not any byte,
-and one bad byte makes node_exporter reject the whole file."""
+be joined. Label values are escaped as in mountinfo: the format allows any UTF-8, but not every
+byte, and one bad byte makes node_exporter reject the whole file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _LABEL_WIDTH = 256
 class Passes:
     """The daemon's passes over all mounts.
 
-    ``count`` is their number since its start; ``started`` is when the newest began in seconds since
-    the epoch, ``duration`` and ``interval`` are in seconds; ``stuck`` counts the processes that
-    hung filesystems hold. ``last_success`` is when each mount point last answered, in seconds since
-    the epoch. ``submissions`` are (name, deliveries, failures) of each destination of passive
-    results."""
+    ``count`` is their number since the daemon's start. ``started`` is when the newest began, in
+    seconds since the epoch; ``duration`` and ``interval`` are in seconds. ``stuck`` counts the
+    processes that hung filesystems hold. ``last_success`` is when each mount point last answered,
+    in seconds since the epoch. ``submissions`` holds (name, deliveries, failures) of each
+    destination of passive results."""
 
     count: int
     started: float
@@ -46,14 +46,14 @@ class Passes:
 
 
 def render(judged: Judged, passes: Passes) -> bytes:
-    """The whole file. Each series occurs once: of two, node_exporter would silently drop one."""
+    """The whole file. Each series occurs once: node_exporter would silently drop one of two."""
     registry = CollectorRegistry()
     registry.register(_Collector([*_of_run(judged, passes), *_of_mounts(judged.judgements, passes.last_success)]))
     return generate_latest(registry)
 
 
 class _Collector:
-    """Families that are finished already."""
+    """A collector of families that exist already."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
@@ -62,7 +62,8 @@ class _Collector:
         return self._families
 
     def describe(self) -> Iterable[Metric]:
-        """The same: without this method the registry would collect once more to find the names."""
+        """The families. Without this method the registry would collect once more to find the
+        names."""
         return self._families
 
 
@@ -95,7 +96,7 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
     yield from (sent, failed)
     mounts = GaugeMetricFamily("check_mounts_mounts", "Mounts in each condition.", labels=["condition"])
     for name, number in summary.counts(judged.judgements):
-        if name != "mounts":  # their sum, but for the shadowed
+        if name != "mounts":  # "mounts" is the sum of the others without the shadowed ones
             mounts.add_metric([name], number)
     yield mounts
     yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judged.judgements))
@@ -133,7 +134,7 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
 
 
 def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str], Judgement]:
-    """The judgements by their labels; the worst, where several have the same labels."""
+    """The judgements by their labels; the worst if several have the same labels."""
     found: dict[tuple[str, str, str], Judgement] = {}
     for judgement in judgements:
         finding = judgement.finding
@@ -149,6 +150,6 @@ def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str]
 
 
 def _label(name: str) -> str:
-    """A label value of limited length. Two mounts whose names are the same once they are clipped
-    belong to a user who has made them like that, and are that user's loss."""
+    """A label value of limited length. Two mounts may have the same name once it is clipped, and
+    then one of them is lost. But only a user who wants that has such names."""
     return text.clipped(name, _LABEL_WIDTH)

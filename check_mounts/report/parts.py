@@ -2,8 +2,8 @@
 
 Import budget: ``dataclasses``, ``enum``, ``typing``. Pure.
 
-A report stays in parts until the edge of an output: no text that is finished is taken apart again,
-because the words about one mount may contain any separator."""
+A report stays in parts until it is printed. Finished text is never split again, because the words
+about one mount may contain any separator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from check_mounts.model import State
 
 
 class Worth(enum.IntEnum):
-    """How much a part is worth where there is no room for all: the first are kept the longest."""
+    """How much a part is worth if there is no room for all: the first ones are left out last."""
 
     FAILURE = enum.auto()  # in the status line
-    FAILED = enum.auto()  # a line about what is not OK
+    FAILED = enum.auto()  # a line about something that is not OK
     ABOUT_FAILED = enum.auto()  # the lines below it
     NOTE = enum.auto()
     COUNT = enum.auto()  # perfdata of the whole
@@ -43,8 +43,8 @@ class Number(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """A line below the status line. ``head``: the position of the line without which it means
-    nothing, or None."""
+    """A line below the status line. ``head``: the position of the line that it belongs to, without
+    which it means nothing; or None."""
 
     words: str
     worth: Worth
@@ -53,10 +53,11 @@ class Detail(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The parts of an output, and the ``state`` that its exit code says.
+    """The parts of an output, and the ``state`` of its exit code.
 
-    ``failures`` are those that the status line names, ``unnamed`` the number of all others.
-    ``mount_point`` is the mount that it is about, None where it is about all of them."""
+    ``failures`` are the failures that the status line names, ``unnamed`` is the number of all
+    others. ``mount_point`` is the mount that the report is about; None if it is about all
+    mounts."""
 
     state: State
     headline: str
@@ -80,13 +81,13 @@ class Report:
 
     @property
     def first_line(self) -> str:
-        """The status line with perfdata, which is separated by single spaces: Icinga 2 reads it
-        nowhere else."""
+        """The status line with perfdata, whose items single spaces separate: Icinga 2 reads
+        perfdata nowhere else."""
         return self.verdict + (" | " + " ".join(number.words for number in self.perfdata) if self.perfdata else "")
 
     @property
     def whole(self) -> str:
-        """All of it, as a plugin prints it."""
+        """The whole output, as a plugin prints it."""
         return "".join(f"{line}\n" for line in (self.first_line, *(line.words for line in self.lines)))
 
     @property
@@ -101,8 +102,8 @@ def printed(report: Report, limit: int, encoding: str = "utf-8") -> bytes:
 
 
 def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
-    """The report within the limit: the verdict always, then what is worth most, part by part, and
-    how much was left out."""
+    """The report within the limit: always the verdict, then the parts that are worth most, and how
+    much was left out."""
 
     def size(words: str) -> int:
         return len(text.encoded(words, encoding))
@@ -118,8 +119,8 @@ def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
 
 
 class _Piece(NamedTuple):
-    """A part that is told as a whole or not at all. ``size``: in bytes, with what joins it to the
-    others."""
+    """A part that is printed as a whole or not at all. ``size``: in bytes, with what joins it to
+    the others."""
 
     part: object
     worth: Worth
@@ -147,8 +148,8 @@ def _with_what_fits(report: Report, bare: Report, room: int, size: Callable[[str
 
 
 def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
-    """The positions of those that there is room for, chosen by their worth. One that is too long
-    does not keep others out."""
+    """The positions of the pieces that there is room for, chosen by their worth. A piece that is
+    too long does not keep others out."""
     kept: set[int] = set()
     for index in sorted(range(len(pieces)), key=lambda index: pieces[index].worth):
         piece = pieces[index]
@@ -159,16 +160,16 @@ def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
 
 
 def _left_out(failures: int, lines: int, numbers: int) -> str:
-    """The last line: how many parts were left out, if any. Failures only where none is named;
-    otherwise the status line counts them."""
+    """The last line: how many parts were left out, if any. It counts failures only if no failure is
+    named; otherwise the status line counts them."""
     counts = ((failures, "failure"), (lines, "more line"), (numbers, "more value"))
     parts = [text.counted(count, noun) for count, noun in counts if count]
     return f"({', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]} left out: --max-output)" if parts else ""
 
 
 def _squeezed(words: str, room: int, size: Callable[[str], int]) -> str:
-    """A headline without its middle where it is too long, as that of a mount by itself may be: it
-    has all names in full."""
+    """A headline; without its middle if it is too long. That of a single mount may be: it has all
+    names in full."""
     while (excess := size(words) - room) > 0:
-        words = text.clipped(words, len(words) - max(1, excess // 16))  # a character has at most 16 bytes, escaped
+        words = text.clipped(words, len(words) - max(1, excess // 16))  # an escaped character has at most 16 bytes
     return words

@@ -1,9 +1,9 @@
-"""Judged -> reports for cores like Nagios. The only module that imports nagiosplugin; it is loaded
-after the probes have been forked.
+"""Judged -> reports for Nagios and similar servers. The only module that imports nagiosplugin; it
+is loaded after the probes have been forked.
 
 The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
 ends a run with SIGALRM, which does not end a wait in the kernel, and discards all measurements.
-Three of its habits are replaced on purpose:
+Three of its behaviours are replaced on purpose:
 
 - UNKNOWN outranks CRITICAL there: one odd mount would hide a dead one (:class:`WorstFirst`);
 - it sorts perfdata by label, which would scatter the summary among the mounts: the order of the
@@ -50,7 +50,7 @@ class Presentation:
 
 
 class Mounts(nagiosplugin.Resource):
-    """All metrics: counts and times first, then each mount."""
+    """The source of all metrics: counts and times first, then each mount."""
 
     def __init__(self, judged: Judged) -> None:
         self.judged = judged
@@ -67,7 +67,7 @@ class Mounts(nagiosplugin.Resource):
 
 
 class _Numbers(nagiosplugin.Context):
-    """Perfdata in the order of the metrics."""
+    """A context that keeps perfdata in the order of the metrics."""
 
     def __init__(self, name: str, worth: Worth, items: list[Number]) -> None:
         super().__init__(name)
@@ -86,8 +86,8 @@ def _specs(*limits: Optional[Range]) -> tuple[str, ...]:
 
 
 class SummaryContext(_Numbers):
-    """Counts and times, for perfdata only: always OK. The thresholds are for latencies, so only a
-    latency carries them."""
+    """The context of counts and times, which are for perfdata only and always OK. The thresholds
+    are for latencies, so only a latency carries them."""
 
     def __init__(self, wanted: bool, policy: Policy, items: list[Number]) -> None:
         super().__init__("summary", Worth.COUNT, items)
@@ -101,7 +101,8 @@ class SummaryContext(_Numbers):
 
 
 class MountContext(_Numbers):
-    """Mounts, in the states that the policy gives them. ``wanted`` is Presentation's perfdata."""
+    """The context of mounts, in the states that the policy gives them. ``wanted`` is the
+    ``perfdata`` of Presentation."""
 
     def __init__(self, wanted: str, policy: Policy, items: list[Number]) -> None:
         super().__init__("mount", Worth.LATENCY, items)
@@ -118,13 +119,13 @@ class MountContext(_Numbers):
     def performance(
         self, metric: nagiosplugin.Metric, resource: Optional[Mounts] = None
     ) -> Optional[nagiosplugin.Performance]:
-        """``'/home'=0.000123s``; a mount that was not probed has no latency. That of a mount that
-        hangs is how long the probe has waited."""
+        """``'/home'=0.000123s``; a mount that was not probed has no latency. The latency of a
+        mount that hangs is the time that its probe has waited."""
         judgement: Judgement = metric.value
         finding = judgement.finding
         if self._wanted == "none" or not judgement.is_counted:
             return None
-        if finding.mount_point in self._told:  # a label occurs once; of two findings the worse comes first
+        if finding.mount_point in self._told:  # a label occurs once, and the worse of two findings comes first
             return None
         if finding.outcome is not None or finding.latency is not None:
             self._told.add(finding.mount_point)
@@ -167,8 +168,8 @@ class MountContext(_Numbers):
 
 
 def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
-    """A limit in the form of perfdata: the amount in use above which it alerts. It is empty where a
-    limit cannot be written like that."""
+    """A limit in the form of perfdata: the amount in use above which it alerts. Empty if the limit
+    cannot be written like that."""
     if limit is None or limit.range.inverted or not policies.is_for(limit, most):
         return ""
     start, end = limit.range.start, limit.range.end
@@ -180,7 +181,7 @@ def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
 
 
 class WorstFirst(nagiosplugin.Results):
-    """Results whose overall state is the policy's: CRITICAL > UNKNOWN > WARNING > OK."""
+    """Results whose overall state comes from the policy: CRITICAL > UNKNOWN > WARNING > OK."""
 
     def __init__(self, state: State) -> None:
         super().__init__()
@@ -205,7 +206,7 @@ class MountsSummary(nagiosplugin.Summary):
     problem = ok
 
     def empty(self) -> str:
-        """The same without any mount."""
+        """The status line without any mount."""
         return summary.headline(self._judged)
 
     def verbose(self, results: nagiosplugin.Results) -> list[str]:
@@ -213,7 +214,7 @@ class MountsSummary(nagiosplugin.Summary):
         return []
 
 
-# The other numbers of a mount. Their names follow the mount point in a label, after a blank.
+# The other numbers of a mount. In a label, their names follow the mount point and a blank.
 _ASPECTS = (*(step.word for step in Step), "used", "inodes")
 _ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
 
@@ -222,10 +223,10 @@ def label(mount_point: bytes) -> str:
     """A mount point as a label of perfdata. It differs from that of every other mount point, and
     from the labels of all other numbers.
 
-    The guidelines forbid ``=`` and allow a quote only if it is doubled, which Icinga 2 does not
-    undo. Icinga 2 takes ``::`` for the end of a name by check_multi, and puts that name before the
-    labels that follow. All three are escaped as in mountinfo, and so is the blank in a mount point
-    such as ``/x used``, whose label would be that of the usage of ``/x``."""
+    The guidelines forbid ``=``, and allow a quote only if it is doubled, which Icinga 2 does not
+    undo. Icinga 2 takes ``::`` for the end of a name that check_multi has written, and puts that
+    name before the labels that follow. All three are escaped as in mountinfo. So is the blank in a
+    mount point such as ``/x used``, whose label would be that of the usage of ``/x``."""
     shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
     return _ASPECT.sub(r"\\040", shown)
 
@@ -262,7 +263,7 @@ def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
 def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation) -> Report:
     """The report on a mount as a service of its own."""
     items: list[Number] = []
-    # The latency is of interest there; counts of a single mount are not.
+    # The latency of a single mount is of interest; counts are not.
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))

@@ -1,4 +1,4 @@
-"""The options that decide how a result is printed."""
+"""The options that say how a result is printed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Judgements -> words for people: the status line and the lines of -v. Pure text, shared by all
+"""Judgements -> words for people: the status line and the lines of -v. Pure, and shared by all
 outputs.
 
-The status line names the worst first and stays readable with hundreds of failures: more than a few
-are grouped by the file server that their sources name."""
+The status line names the worst first, and stays readable with hundreds of failures: if there are
+more than a few, they are grouped by the file server that their sources name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def line(judgement: Judgement) -> str:
 
 
 def _short_line(judgement: Judgement) -> str:
-    """The same for the status line: names that are too long lose their middle; -v prints them in
+    """The finding for the status line: names that are too long lose their middle; -v prints them in
     full."""
     finding = judgement.finding
     if finding.mount is None:
@@ -57,7 +57,7 @@ def _short_line(judgement: Judgement) -> str:
 
 
 def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """All mounts except shadowed ones: those that a path leads to, or should lead to."""
+    """All mounts except the shadowed ones: the mounts that a path leads to, or should lead to."""
     return [judgement for judgement in judgements if judgement.is_counted]
 
 
@@ -89,7 +89,7 @@ def headline(judged: Judged) -> str:
 
 
 def _too_small_words(judgements: Iterable[Judgement]) -> str:
-    """``, 3 too small for '10GiB:'``: mounts that were not judged by a bound are at least counted.
+    """``, 3 too small for '10GiB:'``: mounts to which a bound was not applied are at least counted.
     -v names them."""
     numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
     if len(numbers) > _BOUNDS:
@@ -105,8 +105,8 @@ def report(judged: Judged) -> Report:
 
 
 def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
-    """All failures: a few by name, many in groups. Lines of files are not mounts, so they have
-    groups of their own."""
+    """All failures: a few with their names, many in groups. Lines of files are not mounts, so they
+    have groups of their own."""
     bad = failed(judgements)
     many = {True: len(failed_mounts(bad)) > _NAMED, False: len(bad) > _NAMED}
     groups: dict[tuple[object, ...], list[Judgement]] = {}
@@ -128,7 +128,7 @@ def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
 
 
 def _is_unanswered(judgement: Judgement) -> bool:
-    """Whether its probe was under way when the run ended."""
+    """Whether the mount's probe was under way when the run ended."""
     outcome = judgement.finding.outcome
     return (
         judgement.condition is Condition.UNPROBED
@@ -151,7 +151,7 @@ _MOUNTS = _Origin("mounts")
 def _origin(judgement: Judgement) -> _Origin:
     finding = judgement.finding
     if not finding.is_mount:
-        if finding.line is None:  # neither a mount nor a line: it has no group
+        if finding.line is None:  # it is neither a mount nor a line, and has no group
             return _Origin(finding.detail)
         return _Origin(f"lines of {text.clipped(finding.line.file, _NAME_WIDTH)}")
     mount = finding.mount
@@ -164,8 +164,8 @@ def _origin(judgement: Judgement) -> _Origin:
 
 
 def _group(judgement: Judgement) -> _Origin:
-    """The origin by which failures are grouped. For mounts that were never probed the server does
-    not matter."""
+    """The origin that failures are grouped by. The server does not matter for mounts that were
+    never probed."""
     finding = judgement.finding
     unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
     return _MOUNTS if unasked else _origin(judgement)
@@ -191,12 +191,12 @@ def _common_words(members: Sequence[Judgement]) -> str:
     words = members[0].words
     if all(member.words == words for member in members):
         return words
-    if _is_unanswered(members[0]):  # the probe of each was under way for a time of its own
+    if _is_unanswered(members[0]):  # each probe was under way for a different time
         return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
     said = members[0].condition.words + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))
-    # Where each member has a reason of its own, -v prints them. Why mounts hang is too important
+    # A reason of a single member is left to -v. But the reasons why mounts hang are too important
     # for that.
     shown = [(reason, count) for reason, count in reasons.most_common(_REASONS) if hung or count > 1]
     if not shown:
@@ -218,13 +218,13 @@ def _reason(member: Judgement) -> str:
     finding = member.finding
     if member.condition is Condition.TIMED_OUT:
         return finding.diagnosis
-    if member.condition is not finding.condition:  # slow, full: the numbers differ for each
+    if member.condition is not finding.condition:  # slow, full: each member has other numbers
         return ""
     return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
 
 
 def unremembered(survey: Survey) -> Optional[str]:
-    """Why stuck probes are not remembered, as a message; None where they are."""
+    """The message that says why stuck probes are not remembered; None if they are."""
     return f"stuck probes are not remembered: {survey.unremembered}" if survey.unremembered else None
 
 
@@ -313,7 +313,7 @@ def slowest(judgements: Iterable[Judgement]) -> float:
 
 def plain_report(judged: Judged, error: Exception) -> Report:
     """The verdict alone, at least UNKNOWN, with the reason why the report failed: the measurements
-    must not be lost with it."""
+    must not be lost because of that."""
     plain = report(judged)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
     return dataclasses.replace(

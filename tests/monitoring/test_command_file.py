@@ -15,7 +15,7 @@ import pytest
 
 from check_mounts.passive import Result, Settings
 from check_mounts.passive.destinations import destination
-from check_mounts.passive.progress import untold
+from check_mounts.passive.progress import unread
 from tests.conftest import Mounts, Plugin, undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.nagios import Nagios, as_status
@@ -46,7 +46,7 @@ def result(output: bytes, service: str = "mounts", **changes: object) -> Result:
 
 
 def submit(path: Path, *results: Result) -> None:
-    destination(f"command-file:{path}", Settings()).deliver(results, time.monotonic() + 5, untold())
+    destination(f"command-file:{path}", Settings()).deliver(results, time.monotonic() + 5, unread())
 
 
 def refused(path: Path, seconds: float = 5.0) -> str:
@@ -119,7 +119,7 @@ def test_a_nagios_that_hangs_and_one_that_is_gone(stack: Stack) -> None:
     server.stop()
     assert (
         refused(server.commands)
-        == "no process reads from it: the monitoring system does not run, or accepts no external commands"
+        == "no process reads from it: the monitoring system does not run, or it accepts no external commands"
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from check_mounts.passive import Refused, Result, Settings
 from check_mounts.passive.destinations import destination
-from check_mounts.passive.progress import untold
+from check_mounts.passive.progress import unread
 from tests.conftest import undelivered
 from tests.monitoring.icinga import Authority, Icinga, host, quoted
 from tests.monitoring.stack import Stack, free_port
@@ -52,7 +52,7 @@ class Api:
         return Settings(user=user, password=password, ca=self.ca)
 
     def submit(self, *results: Result, settings: Settings | None = None) -> None:
-        self.to(settings).deliver(results, time.monotonic() + 10, untold())
+        self.to(settings).deliver(results, time.monotonic() + 10, unread())
 
     def to(self, settings: Settings | None = None, address: str = "localhost", port: int | None = None) -> Any:
         return destination(f"icinga2:https://{address}:{port or self.port}", settings or self.agent)

@@ -12,7 +12,7 @@ import pytest
 
 from check_mounts.passive import Destination, Result, Settings
 from check_mounts.passive.destinations import destination
-from check_mounts.passive.progress import untold
+from check_mounts.passive.progress import unread
 from tests.conftest import undelivered
 from tests.monitoring.nagios import Nagios, as_status
 from tests.monitoring.stack import SEND_NSCA_NG, Stack, free_port
@@ -51,7 +51,7 @@ class Submission:
         return destination(f"nsca:{address}", Settings(client=self._client, client_config=str(configuration)))
 
     def submit(self, *results: Result) -> None:
-        self.where.deliver(results, time.monotonic() + 10, untold())
+        self.where.deliver(results, time.monotonic() + 10, unread())
 
 
 def refused(where: Destination, results: tuple[Result, ...], seconds: float = 10.0) -> str:
@@ -140,7 +140,7 @@ def test_of_an_output_that_is_too_long_the_verdict_and_whole_perfdata_arrive(sub
 
 def test_a_wrong_password_is_lost_by_nsca_without_a_word(classic: Submission) -> None:
     """So the transport does not claim to confirm anything."""
-    classic.wrong.deliver((result("lost"),), time.monotonic() + 10, untold())
+    classic.wrong.deliver((result("lost"),), time.monotonic() + 10, unread())
     assert not classic.wrong.confirms and not classic.where.confirms
     classic.submit(result("next"))
     classic.nagios.until_checked("client1", "next")
