@@ -66,7 +66,7 @@ TABLE = (
         Condition.DENIED,
         State.WARNING,
         "denied: {}",
-        # In the words of MountStatusMonitor, which rules for logs know.
+        # These are the words of MountStatusMonitor, which people's rules for logs know.
         news="Couldn't check mountpoint {point}: {detail}",
         passable=True,
         kept=True,

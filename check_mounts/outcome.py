@@ -9,14 +9,14 @@ import enum
 import errno
 from typing import NamedTuple, Optional
 
-# The owner or the caller may not enter. ENOKEY and its kin: that user has no key or ticket (cifs
-# multiuser, Kerberos, fscrypt).
+# The owner or the caller may not enter. ENOKEY and the errors like it: that user has no key or
+# ticket (cifs multiuser, Kerberos, fscrypt).
 DENIED_ERRORS = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EKEYREJECTED}
 )
 
-# The call is not offered: 524 is the kernel's own ENOTSUPP, which NFS and overlayfs let slip. Such
-# an answer proves neither that the filesystem lives nor that it is dead.
+# The call is not offered: 524 is the kernel's own ENOTSUPP, which NFS and overlayfs return by
+# mistake. Such an answer proves neither that the filesystem lives nor that it is dead.
 NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 524})
 # The path leads elsewhere by now: somebody renamed or removed the mount point, or replaced it by a
 # symbolic link.
@@ -56,8 +56,8 @@ class Usage(NamedTuple):
     ``size``, ``free`` and ``available`` (to unprivileged users) are in bytes.
 
     A server may send any number: a count of 2^63 and more is negative here, and bytes may need more
-    than 64 bits. :attr:`space` and :attr:`inode_counts` say what the numbers mean; nothing else
-    judges usage."""
+    than 64 bits. :attr:`space` and :attr:`inode_counts` interpret the numbers; no other code judges
+    usage."""
 
     size: int
     free: int

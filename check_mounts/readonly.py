@@ -32,9 +32,9 @@ def unwritable(
 ) -> Optional[Unwritable]:
     """Why an undeclared mount of a normally writable type cannot be written to; None if it can.
 
-    ``any_ro``: mounts that an administrator made read-only count, too. ``mounts`` returns the mount
-    table, ``property_of`` the property that makes a filesystem read-only without an error; both are
-    called only where it matters."""
+    ``any_ro``: a mount that an administrator made read-only is a failure, too. ``mounts`` returns
+    the mount table, ``property_of`` the property that makes a filesystem read-only without an
+    error; both are called only where it matters."""
     why = read_only(mount)
     if why is None:
         return None

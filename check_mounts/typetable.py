@@ -5,7 +5,7 @@ imports this module. Every fact about a type stands here and nowhere else: wheth
 all, whether it can hang on the network, how its source names its servers, what its numbers and
 attributes may be trusted for. Ask :mod:`check_mounts.filesystems` about a mount.
 
-The network filesystems are the union of those that others know, each looked up: systemd
+The network types are the union of the lists of other programs; each type was looked up: systemd
 (fstype_is_network), gnulib (me_remote, is_remote_fs_type_name), OpenSCAP (fsdev.c), node_exporter,
 telegraf, Checkmk, updatedb's PRUNEFS."""
 

@@ -27,7 +27,7 @@ from check_mounts.text import printable
 
 
 class Excused(NamedTuple):
-    """A declared mount whose absence is no failure, and why."""
+    """A declared mount whose absence is not a failure, and why."""
 
     mount_point: bytes
     detail: str
@@ -178,7 +178,7 @@ def _stacked(result: _Result, others: Sequence[_Result], position: int, table: M
     if position < len(others) - 1 and any(_result_on(expected, mount, table).condition is None for mount in beneath):
         return _Result(expected, result.mount)
     if expected.nofail and any(other.condition is None and other.excuse is None for other in others):
-        return _Result(expected, excuse="another declaration of this mount point is met")
+        return _Result(expected, excuse="another declaration of this mount point fits the mount")
     return result
 
 
@@ -201,7 +201,7 @@ def _below_an_excused(results: Sequence[_Result]) -> dict[bytes, bytes]:
 
 
 def _each_result(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Result]:
-    """The results of all declarations, after declarations have excused others."""
+    """The results of all declarations; a declaration may excuse others."""
     points: dict[bytes, list[_Result]] = {}
     for one in expected:
         points.setdefault(one.mount_point, []).append(_result(one, table))

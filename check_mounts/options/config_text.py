@@ -110,7 +110,7 @@ def _mount_section(section: Section) -> MountSection:
 
 
 def _mount_value(entry: Entry, fs_type: Optional[bytes]) -> Any:
-    """Raises ConfigError."""
+    """The parsed value of an entry of [mount]. Raises ConfigError."""
     understand = MOUNT_KEYS[entry.key]
     if entry.key == "options":
         understand = functools.partial(values.mount_options, of_type=fs_type)

@@ -1,8 +1,8 @@
 """The format of a configuration file: bytes -> sections and entries, as in check_mounts.conf(5).
 
-* Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs; they
-  do not count around a line, a key and a value. Any byte but NUL may occur. A line cannot be
-  continued.
+  * Lines end with LF or CRLF; a byte order mark of UTF-8 is skipped. Blanks are spaces and tabs;
+    they do not count around a line, a key and a value. Any byte but NUL may occur. A line cannot
+    continue on the next one.
 * A line that is empty, or begins with ``#`` or ``;``, is ignored. A comment cannot follow a value.
 * ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key =
   value`` belongs to the last one begun.
@@ -10,7 +10,7 @@
   another backslash only. Elsewhere quotes and backslashes are ordinary bytes.
 
 configparser does not fit: it knows neither the line numbers of values nor bytes. Import budget:
-``re``; difflib only where a word is misspelt."""
+``re``; difflib only if a word is misspelt."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def settled(said: argparse.Namespace, again: bool) -> Service:
 
 
 def _cache(said: argparse.Namespace) -> str:
-    """Raises UsageError."""
+    """The absolute path of the result. Raises UsageError."""
     path = absolute("--cache", said.cache)
     shown, name = text.printable_argument(path), path.rpartition("/")[2]
     if name in ("", ".", ".."):
@@ -60,7 +60,7 @@ def missing(library: str, error: ImportError) -> str:
 
 
 def _check_length(option: str, name: str) -> None:
-    """Raises UsageError."""
+    """Raises UsageError if the name of a file is too long."""
     excess = len(os.fsencode(name)) - replacing.LONGEST_NAME
     if excess > 0:
         refuse(option, f"the name of the file is too long by {text.counted(excess, 'byte')}")

@@ -92,7 +92,7 @@ def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
 
 
 def _extra(specs: Sequence[str]) -> Sequence[Said]:
-    """Raises UsageError."""
+    """The options that --extra-opts gives. Raises UsageError."""
     if not specs:
         return ()
     from check_mounts.options import extra_opts
@@ -138,7 +138,7 @@ def _settled(
     said_in: Mapping[str, str],
     again: bool,
 ) -> Options:
-    """Raises UsageError."""
+    """The options, from the values of all options. Raises UsageError."""
     deadline = deadline_of(said)
     if deadline < said.timeout:
         refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
@@ -271,7 +271,7 @@ def _declarations(
 
 
 def _of_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """Raises UsageError."""
+    """The mounts that an fstab declares, and its bad lines. Raises UsageError."""
     from check_mounts.declared import fstab
 
     try:
@@ -286,7 +286,7 @@ def _of_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
 def _rulebook(
     said: argparse.Namespace, configuration: Configuration, said_in: Mapping[str, str], deadline: float
 ) -> Rulebook:
-    """Raises UsageError."""
+    """The rules for all mounts. Raises UsageError."""
     for section in configuration.sections:
         timeout = section.overrides.timeout
         if timeout is not None and timeout > deadline:
@@ -381,7 +381,7 @@ def _check_combination(given: Collection[str], said: argparse.Namespace) -> None
 
 
 def _submission(said: argparse.Namespace, configuration: Configuration) -> Optional[Submission]:
-    """Raises UsageError."""
+    """The destinations of the result; None without ``--submit``. Raises UsageError."""
     if not said.submit:
         return None
     from check_mounts.options import submission_options

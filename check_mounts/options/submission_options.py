@@ -29,7 +29,7 @@ def settled(said: argparse.Namespace, sections: Sequence[SubmitSection]) -> Subm
 
 
 def _destination(word: str, section: Optional[SubmitSection]) -> passive.Destination:
-    """Raises UsageError."""
+    """The destination that a word of --submit names. Raises UsageError."""
     try:
         return destinations.destination(word, section.settings if section is not None else passive.Settings())
     except ValueError as error:
