@@ -383,14 +383,14 @@ def test_fstab_is_edited_while_it_is_read(mounts: Mounts, daemon: Daemon, tmp_pa
 _BETWEEN = """
 import os
 import check_mounts.daemon.reload as reload
-again = reload.again
+understood = reload.understood
 
 def replaced(answers, understand):
     with open(os.environ["REPLACED"], "w") as file:
         file.write("nonsense")
-    return again(answers, understand)
+    return understood(answers, understand)
 
-reload.again = replaced
+reload.understood = replaced
 """
 
 

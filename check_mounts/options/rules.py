@@ -43,9 +43,9 @@ class Rules:
     ``self``, or the user who has this ``identity``. ``write``: also probe writing, if the mount is
     writable at all. ``expect_ro``: whether the mount should be read-only; None if nothing says so.
     ``declared`` is the mount that should be there if anything is mounted; ``expect``: something
-    must be mounted. ``by_path``: a section names the mount point itself. ``origins`` has the place
-    that gave each key, or the places: ``/etc/check_mounts.conf line 7``, ``command line``,
-    ``default``."""
+    must be mounted. ``spoken_of``: a section matches the mount point; ``by_path``: one names it as
+    a path. ``origins`` has the place that gave each key, or the places:
+    ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
 
     mount_point: bytes
     ignore: bool
@@ -58,6 +58,7 @@ class Rules:
     ignored_options: tuple[Glob, ...]
     expect: bool
     declared: Optional[ExpectedMount]
+    spoken_of: bool
     by_path: bool
     origins: Mapping[str, str]
 
@@ -170,6 +171,7 @@ class Rulebook:
             ignored_options=(*general.ignored_options, *(said.ignore_option or ())),
             expect=bool(said.expect),
             declared=self._configuration.declared(mount_point),
+            spoken_of=bool(sections),
             by_path=any(section.path is not None for section in sections),
             origins=origins,
         )
@@ -193,8 +195,8 @@ class Rulebook:
     def told(self, mount_point: bytes) -> Sequence[str]:
         """The rules for a mount point in words, without defaults; empty if no section matches
         it."""
-        spoken_of = any(section.matches(mount_point) for section in self._configuration.sections)
-        return self.of(mount_point).given() if spoken_of else ()
+        rules = self.of(mount_point)
+        return rules.given() if rules.spoken_of else ()
 
     # -- the questions of a check
 
