@@ -875,6 +875,7 @@ def test_little_of_the_package_is_loaded() -> None:
     )
     assert result.stdout.split() == [
         "check_mounts.clocks",
+        "check_mounts.system",
         "check_mounts.system.logs",
         "check_mounts.system.processes",
         "check_mounts.system.signals",

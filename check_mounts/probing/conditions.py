@@ -65,7 +65,9 @@ def classify_write(outcome: Outcome) -> tuple[Condition, str]:
     if outcome.errno in _NOT_DEATH:
         return (
             Condition.OK,
-            f"not written: {words}" if outcome.step is not Step.REMOVE else f"a written file stays: {words}",
+            f"not written: {words}"
+            if outcome.step is not Step.REMOVE
+            else f"a written file could not be removed: {words}",
         )
     if outcome.errno in _OURS:
         return Condition.UNPROBED, words

@@ -165,7 +165,7 @@ class Pass:
         attempt("waiting for workers", lambda: self._arrived.extend(self._pool.wait(until)))
         something = bool(self._arrived)
         self._handle_arrived()
-        attempt("runs at the same time", self._inquiry.look_at_held)
+        attempt("looking at concurrent runs", self._inquiry.look_at_held)
         attempt("looking for causes", self._look_for_causes)
         attempt("starting probes", self._inquiry.start_ready)
         self._look_again = self._next_look()

@@ -50,7 +50,7 @@ class Writing:
         self._begun.add(mount.device)
         stuck = self._others.writing.get(mount.device)
         if not self._others.remembers:
-            self._remark(mount, "the file that a killed worker leaves could not be removed")
+            self._remark(mount, "without a state directory, no run could remove the file of a killed worker")
         elif stuck is None or not self._others.is_still_stuck(stuck):
             self._submit(mount)
         elif age(stuck) < self._timeouts.of(mount):  # a concurrent run is writing
