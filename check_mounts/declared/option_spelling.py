@@ -24,9 +24,9 @@ _OURS = frozenset((b"source", b"type"))
 
 # Words that people write before options, or before the mount point; there are no such keys.
 _NO_KEYS = {
-    **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "options stand by themselves, separated by commas"),
+    **dict.fromkeys((b"options", b"option", b"opts", b"opt", b"o"), "write options without a key, separated by commas"),
     **dict.fromkeys(
-        (b"mountpoint", b"mount_point", b"mount-point", b"target", b"where"), "the mount point stands by itself"
+        (b"mountpoint", b"mount_point", b"mount-point", b"target", b"where"), "write the mount point without a key"
     ),
 }
 
