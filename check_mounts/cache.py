@@ -176,7 +176,7 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
         argument = left.pop()
         name, equals, value = argument.partition("=")
         if name in ("--cache", "--max-age"):
-            value = value if equals else _value(name, left)
+            value = value if equals else _take_value(name, left)
             if name == "--cache":
                 path = _file(value)
             else:
@@ -190,7 +190,7 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
     return path, limit, verbosity
 
 
-def _value(name: str, left: "list[str]") -> str:
+def _take_value(name: str, left: "list[str]") -> str:
     """The word after an option. Raises Refused.
 
     As in argparse, a word that looks like an option is not a value: the user forgot the value."""
@@ -242,7 +242,7 @@ def _current(path: str, limit: float) -> "tuple[Result, float]":
     # The clock comes last: if it were read earlier, a result written meanwhile would seem to come
     # from the future.
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    judge(result, path, limit, boot, now)
+    check_valid(result, path, limit, boot, now)
     return result, now - result.taken
 
 
@@ -328,7 +328,7 @@ def parse(data: bytes) -> Result:
     return result
 
 
-def judge(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
+def check_valid(result: Result, path: str, limit: float, boot: bytes, now: float) -> None:
     """Raises Refused unless a result is still valid.
 
     ``now`` is a time on CLOCK_BOOTTIME, ``limit`` the greatest age; both are in seconds. The

@@ -42,8 +42,8 @@ _MOST_UNPARSED = 10000
 _OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
 
 
-def unescape(field: bytes) -> bytes:
-    """Turn every ``\\ooo`` of a field back into its byte.
+def unescaped(field: bytes) -> bytes:
+    """A field with every ``\\ooo`` turned back into its byte.
 
     The kernel escapes more bytes with time (space, tab, newline and backslash; ``#`` since 5.18;
     `,` and `=` within some options), so every octal escape counts, whatever it stands for."""
@@ -54,7 +54,7 @@ def unescape(field: bytes) -> bytes:
 
 def _options(field: bytes) -> tuple[bytes, ...]:
     # Split first, unescape afterwards: overlayfs escapes the commas within a value.
-    return tuple(unescape(option) for option in field.split(b","))
+    return tuple(unescaped(option) for option in field.split(b","))
 
 
 def _device(field: bytes) -> tuple[int, int]:
@@ -98,12 +98,12 @@ def parse_line(line: bytes) -> Mount:
         mount_id=mount_id,
         parent_id=parent_id,
         device=device,
-        root=unescape(fields[3]),
-        mount_point=unescape(fields[4]),
+        root=unescaped(fields[3]),
+        mount_point=unescaped(fields[4]),
         options=_options(fields[5]),
         optional_fields=tuple(fields[6:separator]),
-        fs_type=unescape(fields[separator + 1]),
-        source=unescape(fields[separator + 2]),
+        fs_type=unescaped(fields[separator + 1]),
+        source=unescaped(fields[separator + 2]),
         # Not every filesystem escapes the spaces in its options; nothing follows them, so the rest
         # of the line is theirs.
         super_options=_options(b" ".join(fields[separator + 3 :])),

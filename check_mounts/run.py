@@ -157,25 +157,25 @@ def _plain_report(judged: Judged, error: Exception) -> tuple[bytes, State]:
     return parts.printed(plain, 0, stdout_encoding()), plain.state
 
 
-def _first_settled(given: Mapping[str, Any], answers: Optional[bytes]) -> Options:
+def _understand_first(given: Mapping[str, Any], answers: Optional[bytes]) -> Options:
     """The options when they are understood for the first time. Raises UsageError."""
     if answers is None:
-        return settled.understood(given)
+        return settled.understand(given)
     _load_daemon()
     from check_mounts.daemon import reload
 
     try:
-        return reload.understood(answers, lambda: settled.understood(given))
+        return reload.understood(answers, lambda: settled.understand(given))
     except reload.Rejected as error:
         raise UsageError("", str(error)) from None
 
 
-def _settled_again(given: Mapping[str, Any]) -> Options:
+def _understand_again(given: Mapping[str, Any]) -> Options:
     """The options of the same command line, with the files read again. Raises reload.Rejected."""
     from check_mounts.daemon import reload
 
     try:
-        return settled.understood(given, again=True)
+        return settled.understand(given, again=True)
     except UsageError as error:
         raise reload.Rejected(str(error)) from None
 
@@ -188,12 +188,12 @@ def rehearse(arguments: list[str]) -> bytes:
     _load_daemon()
     from check_mounts.daemon import reload
 
-    def understood() -> None:
+    def understand() -> None:
         # The daemon reads the table again in each pass; but if the first reading hangs, it must not
         # start.
-        _read_table(settled.understood(option_parser.given(option_parser.parser(), arguments)))
+        _read_table(settled.understand(option_parser.given(option_parser.parser(), arguments)))
 
-    return reload.rehearse(understood)
+    return reload.rehearse(understand)
 
 
 def _load_daemon() -> None:
@@ -262,12 +262,12 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         if "help" in given or "version" in given:
             return _describe(options_parser, "help" in given, interrupts)
         noted.until(begun + settled.deadline_of(option_parser.with_defaults(given)))
-        options = _first_settled(given, answers)
+        options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
         if options.debug:
             defects.say_to(defects.to_stderr)
         if options.service is not None:
-            return _serve(options, lambda: _settled_again(given), interrupts)
+            return _serve(options, lambda: _understand_again(given), interrupts)
         noted.until(begun + options.settings.deadline)
         judged = _take(options, begun, interrupts, noted)
     except Exception as error:

@@ -315,7 +315,7 @@ def test_what_is_from_the_future_or_of_another_boot(status: Path) -> None:
 )
 def test_times_that_make_no_sense_are_not_the_present(times: tuple[float, float]) -> None:
     with pytest.raises(cache.Refused):
-        cache.judge(cache.Result(0, TEXTS, *times, b"boot"), "/status", float("inf"), b"boot", 5.0)
+        cache.check_valid(cache.Result(0, TEXTS, *times, b"boot"), "/status", float("inf"), b"boot", 5.0)
 
 
 def test_what_is_no_regular_file(status: Path) -> None:
@@ -641,7 +641,7 @@ def written_number(path: Path) -> int:
     number = int(result.texts[0][12:13])
     text = b"MOUNTS OK - %d\n" % number * (100 + 500 * number)
     assert list(result.texts) == [text, text + text, text, text]
-    cache.judge(result, str(path), float("inf"), cache.boot_id(), now())
+    cache.check_valid(result, str(path), float("inf"), cache.boot_id(), now())
     return number
 
 

@@ -790,12 +790,12 @@ OPTIONS = {
 
 
 def _extra(spec: str, environment: Optional[dict[str, str]] = None) -> dict[str, object]:
-    return _told(extra_opts.said(spec, environment or {}))
+    return _told(extra_opts.read(spec, environment or {}))
 
 
 def _extra_refusal(spec: str, environment: Optional[dict[str, str]] = None) -> str:
     with pytest.raises(ConfigError) as caught:
-        extra_opts.said(spec, environment or {})
+        extra_opts.read(spec, environment or {})
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -805,7 +805,7 @@ def test_extra_options(ini: Path) -> None:
     assert _extra(f"check_mounts@{ini}") == OPTIONS
     assert _extra(f"more@{ini}") == {"timeout": 2.0}
     assert _extra(f"empty@{ini}") == {}
-    assert str(extra_opts.said(f"@{ini}", {})[2].origin) == f"{ini} line 7"
+    assert str(extra_opts.read(f"@{ini}", {})[2].origin) == f"{ini} line 7"
 
 
 def test_where_extra_options_are_looked_for(ini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,12 +190,12 @@ def test_a_start_that_is_caught_can_be_called_off(daemon: Daemon, hung: Path, fu
 _BETWEEN = """
 import sys
 from check_mounts import run
-real, done = run._first_settled, []
+real, done = run._understand_first, []
 def later(*arguments):
     print(flush=True)
     sys.stdin.read(1)
     return real(*arguments)
-run._first_settled = later
+run._understand_first = later
 from check_mounts.__main__ import main
 main()
 """

@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 def rulebook(file: Path, *arguments: str) -> Rulebook:
     given = option_parser.given(option_parser.parser(), [f"--config={file}", *arguments])
-    return settled.understood(given).settings.writes.__self__  # type: ignore[attr-defined,no-any-return]
+    return settled.understand(given).settings.writes.__self__  # type: ignore[attr-defined,no-any-return]
 
 
 def rules(file: Path, mount_point: bytes, *arguments: str) -> Rules:

@@ -181,19 +181,19 @@ def test_which_namespace_it_is(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         _init(tmp_path / name, theirs, namespace)
     path = mounttable.DEFAULT_PATH
-    assert sandbox.outside(path, mounted, str(tmp_path / "a")) is None and asked == 0
+    assert sandbox.look_outside(path, mounted, str(tmp_path / "a")) is None and asked == 0
     for other in ("b", "c"):  # also where only the table can be read
-        found = sandbox.outside(path, mounted, str(tmp_path / other))
+        found = sandbox.look_outside(path, mounted, str(tmp_path / other))
         assert found is not None and found.mounts == mounts(theirs)
-    assert sandbox.outside("/some/table", mounted, str(tmp_path / "b")) is None
-    assert sandbox.outside(path, mounted, str(tmp_path / "nothing")) is None
+    assert sandbox.look_outside("/some/table", mounted, str(tmp_path / "b")) is None
+    assert sandbox.look_outside(path, mounted, str(tmp_path / "nothing")) is None
     (tmp_path / "c/mountinfo").write_bytes(ROOT % (120, b"rw"))  # a mount of ours: the same namespace
-    assert sandbox.outside(path, mounted, str(tmp_path / "c")) is None
+    assert sandbox.look_outside(path, mounted, str(tmp_path / "c")) is None
 
 
 def test_a_mask_tells_of_a_sandbox_where_nothing_else_can(tmp_path: Path) -> None:
     ours = mounts(ROOT % (120, b"rw"), b"122 120 0:24 /systemd/inaccessible/dir /home ro - tmpfs tmpfs rw\n")
-    found = sandbox.outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
+    found = sandbox.look_outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
     assert found == sandbox.Outside(is_known=False)
 
 
@@ -203,7 +203,7 @@ def test_a_mask_tells_of_a_sandbox_where_nothing_else_can(tmp_path: Path) -> Non
 def test_who_gets_the_mounts_of_others_is_in_a_sandbox(tmp_path: Path, fields: bytes, is_one: bool) -> None:
     """PID 1 is not to be seen with ProtectProc=, nor with hidepid= where there is no sandbox."""
     ours = mounts(b"120 1 254:0 / / ro,relatime %s - ext4 /dev/vda rw\n" % fields)
-    found = sandbox.outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
+    found = sandbox.look_outside(mounttable.DEFAULT_PATH, lambda: ours, str(tmp_path / "nothing"))
     assert found == (sandbox.Outside(is_known=False) if is_one else None)
 
 
@@ -280,8 +280,8 @@ from check_mounts import __main__
 from check_mounts.checks import sandbox
 outer, hide, path, *sys.argv[1:] = sys.argv[1:]
 subprocess.run(["umount", path] if hide == "umount" else ["mount", "-t", "tmpfs", "none", path], check=True)
-original = sandbox.outside
-sandbox.outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
+original = sandbox.look_outside
+sandbox.look_outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
 __main__.main()
 """
     words = f"note: this process does not see what PID 1 has mounted there, so it was not checked: {hidden}\n"
@@ -340,8 +340,8 @@ from check_mounts import __main__
 from check_mounts.checks import sandbox
 outer, path, *sys.argv[1:] = sys.argv[1:]
 subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
-original = sandbox.outside
-sandbox.outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
+original = sandbox.look_outside
+sandbox.look_outside = lambda mountinfo, mounted: original(mountinfo, mounted, outer)
 __main__.main()
 """
     outer = f"/proc/{os.getpid()}"

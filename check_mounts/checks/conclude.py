@@ -129,7 +129,7 @@ def _with_demands(
     late: Callable[[], Optional[str]],
 ) -> Survey:
     devices = None if found is None else found.devices
-    beyond = sandbox.outside(options.mountinfo, mounted_now)
+    beyond = sandbox.look_outside(options.mountinfo, mounted_now)
     if beyond is None:
         return demands.with_demands(result, mounted_now, options.filters, options.demands, devices, late)
 

@@ -40,7 +40,7 @@ def take(
     Raises OSError (see :func:`check_mounts.checks.checking.begin`) if nothing was measured yet."""
     check = _Check(options, table, reread, interruption, wake_fd, on_pass)
     try:
-        return check.taken()
+        return check.take()
     except Exception as error:
         if check.measured is None:
             raise
@@ -72,7 +72,7 @@ class _Check:
         self._until = time.monotonic() + options.settings.deadline
         self._now: Optional[Sequence[Mount]] = None
 
-    def taken(self) -> Survey:
+    def take(self) -> Survey:
         """Take all steps, and return the survey. Raises OSError.
 
         The steps: look up the names, probe the mounts, look up the declared names, probe the mounts

@@ -46,8 +46,8 @@ class Outside:
         }
 
 
-def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
-    """The mounts outside of this process's sandbox; None if it is not in one, or cannot know.
+def look_outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = _INIT) -> Optional[Outside]:
+    """Read the mounts outside of this process's sandbox; None if it is not in one, or cannot know.
 
     ``mounted`` returns the mounts of the table in ``mountinfo``; only this process's own table says
     anything about its namespace."""
@@ -58,11 +58,11 @@ def outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: str = 
             return None
     except OSError:  # only a process that may trace PID 1 can read it; but mount IDs are unique over all namespaces
         return _by_ids(mounted(), init)
-    return _with_our_root(_seen_by(init), mounted())
+    return _with_our_root(_read_mounts(init), mounted())
 
 
 def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
-    known, table = {mount.mount_id for mount in mounts}, _seen_by(init)
+    known, table = {mount.mount_id for mount in mounts}, _read_mounts(init)
     if not table:
         return Outside(is_known=False) if selection.masks(mounts) or _is_fed(mounts) else None
     if any(mount.mount_id in known for mount in table):
@@ -80,7 +80,7 @@ def _is_fed(mounts: Sequence[Mount]) -> bool:
     )
 
 
-def _seen_by(init: str) -> Sequence[Mount]:
+def _read_mounts(init: str) -> Sequence[Mount]:
     try:
         return mounttable.read(f"{init}/mountinfo")[0]
     except OSError:

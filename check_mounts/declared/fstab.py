@@ -31,7 +31,7 @@ class FstabLine(NamedTuple):
     options: Optional[bytes]
 
 
-def _unescape(field: bytes) -> bytes:
+def _unescaped(field: bytes) -> bytes:
     """A field with each octal escape as its byte, modulo 256, as libmount's unmangle() does it."""
     return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8) & 0xFF]), field)
 
@@ -47,7 +47,7 @@ def parse_fstab_line(line: bytes, number: int) -> Optional[FstabLine]:
     fields = [field for field in re.split(rb"[ \t]+", text) if field]
     if not fields or fields[0].startswith(b"#"):
         return None
-    words = [_unescape(field) for field in fields[:4]]
+    words = [_unescaped(field) for field in fields[:4]]
     if any(b"\0" in word for word in words):
         raise ValueError("it holds a NUL")
     if len(words) < 3:

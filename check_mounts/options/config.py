@@ -18,7 +18,7 @@ def read(path: str, optional: bool = False) -> Configuration:
     A file that exists and cannot be read is always an error: without its exceptions, a check would
     raise false alarms."""
     try:
-        data, mode = trusted_file.content(path)
+        data, mode = trusted_file.read(path)
     except FileNotFoundError:
         if not optional:
             raise trusted_file.missing(path) from None

@@ -39,16 +39,16 @@ PATHS = (
 _BLANKS = ini_syntax.BLANKS + b"\v\f\r"  # isspace(3)
 
 
-def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
-    """The options that ``--extra-opts=[SECTION][@FILE]`` stands for. Raises ConfigError.
+def read(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
+    """Read the options that ``--extra-opts=[SECTION][@FILE]`` stands for. Raises ConfigError.
 
     The options of the command line come after them."""
     section, at, path = spec.partition("@")
-    path = path if at else _found(environment)
+    path = path if at else _find_file(environment)
     if not path:
         raise ConfigError(None, "--extra-opts: the '@' must be followed by a file")
     try:
-        data, _ = trusted_file.content(path)
+        data, _ = trusted_file.read(path)
     except FileNotFoundError:
         raise ConfigError(None, f"--extra-opts: {trusted_file.missing(path)}") from None
     except ConfigError as error:
@@ -56,8 +56,8 @@ def said(spec: str, environment: Mapping[str, str]) -> tuple[Said, ...]:
     return of_section(data, shown(path), os.fsencode(section or ini_syntax.PLUGIN))
 
 
-def _found(environment: Mapping[str, str]) -> str:
-    """The file to read if the option names no file. Raises ConfigError.
+def _find_file(environment: Mapping[str, str]) -> str:
+    """Look for the file to read if the option names no file. Raises ConfigError.
 
     It is MP_CONFIG_FILE, else the first file that exists in NAGIOS_CONFIG_PATH, else in the fixed
     places."""

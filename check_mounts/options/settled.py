@@ -40,11 +40,11 @@ _OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inod
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
 
-def understood(given: Mapping[str, Any], again: bool = False) -> Options:
-    """The options of a command line that gives these values. Raises UsageError.
+def understand(given: Mapping[str, Any], again: bool = False) -> Options:
+    """Read the files that a command line names, and return all options. Raises UsageError.
 
     ``again``: a daemon that runs already reads them again."""
-    configuration, from_files = _files(given)
+    configuration, from_files = _read_files(given)
     said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     configuration = _without_overruled(configuration, given)
     # The lines that values come from, for errors that are found only later.
@@ -71,8 +71,8 @@ def deadline_of(said: argparse.Namespace) -> float:
 # -- the files
 
 
-def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
-    """The configuration, and the options that it and --extra-opts give.
+def _read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
+    """Read the configuration, and the options that it and --extra-opts give.
 
     Raises UsageError, which names file and line."""
     named = given.get("config")
@@ -88,17 +88,17 @@ def _files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
         # server that all mounts of this host are well. Its --per-mount goes with that.
         unmeant = {"submit"} if "submit" in given else {"submit", "per-mount"}
         said = tuple(line for line in said if line.option.name not in unmeant)
-    return configuration, [*said, *_extra(given.get("extra_opts", ()))]
+    return configuration, [*said, *_read_extra(given.get("extra_opts", ()))]
 
 
-def _extra(specs: Sequence[str]) -> Sequence[Said]:
-    """The options that --extra-opts gives. Raises UsageError."""
+def _read_extra(specs: Sequence[str]) -> Sequence[Said]:
+    """Read the options that --extra-opts gives. Raises UsageError."""
     if not specs:
         return ()
     from check_mounts.options import extra_opts
 
     try:
-        return [said for spec in specs for said in extra_opts.said(spec, os.environ)]
+        return [said for spec in specs for said in extra_opts.read(spec, os.environ)]
     except ConfigError as error:
         raise UsageError("", str(error)) from None
 
@@ -142,7 +142,7 @@ def _settled(
     deadline = deadline_of(said)
     if deadline < said.timeout:
         refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
-    declared, wrong, notes = _declarations(said, configuration)
+    declared, wrong, notes = _read_declarations(said, configuration)
     rulebook = _rulebook(said, configuration, said_in, deadline)
     mountinfo = absolute("--mountinfo", said.mountinfo)
     return Options(
@@ -248,10 +248,10 @@ def _demands(
     )
 
 
-def _declarations(
+def _read_declarations(
     said: argparse.Namespace, configuration: Configuration
 ) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
-    """The declared mounts, bad lines of fstab, and notes on units. Raises UsageError."""
+    """Read the declared mounts, bad lines of fstab, and notes on units. Raises UsageError."""
     if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
         from check_mounts.declared import compare  # noqa: F401  an import that fails later must not lose the findings
 
@@ -259,7 +259,7 @@ def _declarations(
     wrong: list[BadLine] = []
     notes: list[str] = []
     if said.fstab is not None:
-        declared, wrong = _of_fstab(said.fstab)
+        declared, wrong = _read_fstab(said.fstab)
     if said.systemd:
         from check_mounts.declared import units
 
@@ -270,8 +270,8 @@ def _declarations(
     return [*declared, *configuration.expected(), *said.expect], wrong, notes
 
 
-def _of_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """The mounts that an fstab declares, and its bad lines. Raises UsageError."""
+def _read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
+    """Read the mounts that an fstab declares, and its bad lines. Raises UsageError."""
     from check_mounts.declared import fstab
 
     try:
@@ -301,7 +301,7 @@ def _rulebook(
         ignored_options=said.ignore_option,
         origins=said_in,
     )
-    return Rulebook(general, configuration, _identities(said.identity, configuration))
+    return Rulebook(general, configuration, _look_up_users(said.identity, configuration))
 
 
 def _general_policy(said: argparse.Namespace) -> Policy:
@@ -319,19 +319,19 @@ def _general_policy(said: argparse.Namespace) -> Policy:
     )
 
 
-def _identities(general: str, configuration: Configuration) -> Mapping[str, Optional[privilege.Identity]]:
-    """The users that the options name, looked up. Raises UsageError."""
+def _look_up_users(general: str, configuration: Configuration) -> Mapping[str, Optional[privilege.Identity]]:
+    """Look up the users that the options name. Raises UsageError."""
     users = dict(_SELF_OR_OWNER)
     if general not in users:
-        users[general] = _identity(general)
+        users[general] = _look_up_user(general)
     for user, origin in configuration.identities().items():
         if user not in users:
-            users[user] = _identity(user, origin)
+            users[user] = _look_up_user(user, origin)
     return users
 
 
-def _identity(user: str, origin: Optional[Origin] = None) -> Optional[privilege.Identity]:
-    """The identity of a user; None if this process is that user already. Raises UsageError."""
+def _look_up_user(user: str, origin: Optional[Origin] = None) -> Optional[privilege.Identity]:
+    """Look up a user; None if this process is that user already. Raises UsageError."""
     try:
         identity = privilege.resolve(user)
     except privilege.UnknownUser:

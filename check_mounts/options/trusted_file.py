@@ -19,8 +19,8 @@ def shown(path: str) -> str:
     return text.clipped(text.printable_argument(path), 400)
 
 
-def content(path: str) -> tuple[bytes, int]:
-    """The bytes and the mode of a file that only root or the caller can have written.
+def read(path: str) -> tuple[bytes, int]:
+    """Read the bytes and the mode of a file that only root or the caller can have written.
 
     Raises ConfigError, and FileNotFoundError if there is no such file."""
     try:
