@@ -21,8 +21,8 @@ DATADIR := $(PREFIX)/share/check_mounts
 # Files for the administrator. `install` changes only the paths in them.
 SHARED := nrpe nagios icinga2 prometheus
 
-# Most tests wait most of the time. One process runs all tests of a file, so that what they share is made once. The files that
-# take longest start first.
+# Most tests wait most of the time. One process runs all tests of a file, so that their shared fixtures
+# are made once. The files that take longest start first.
 PARALLEL ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
 
 # Root installs packages directly, other users through sudo.
@@ -85,14 +85,15 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
 		install -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
 	done
-# Modules of an earlier version, and everything compiled. After the copy, because a check may be starting.
+# This removes modules of an earlier version, and everything compiled. It comes after the copy, because
+# a check may be starting.
 	cd "$(DESTDIR)$(LIBDIR)" && find check_mounts -type f | while read -r file; do \
 		[ -e "$(CURDIR)/$$file" ] && [ "$${file%.pyc}" = "$$file" ] || rm -f "$$file" || exit; \
 	done
 	find "$(DESTDIR)$(LIBDIR)/check_mounts" -depth -type d -empty -delete
-# The user who runs it may have no right to store compiled modules, and --cached would then take 1.5 times as long. By hash: with
-# times, no two builds would be equal, and a packager who sets the times would make all of them invalid. Checked: an edited module
-# must take effect.
+# The user who runs the program may have no right to store compiled modules, and --cached would then
+# take 1.5 times as long. By hash: with times, no two builds would be equal, and a packager who sets the
+# times would make all of them invalid. Checked: an edited module must take effect.
 	umask 022 && $(PYTHON) -I -m compileall -q --invalidation-mode checked-hash -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"

@@ -1,10 +1,10 @@
-"""What `check_mounts --cached` costs, against a floor of the same run: the same interpreter,
+"""The cost of `check_mounts --cached`, compared with a floor of the same run: the same interpreter,
 started to do nothing.
 
-Run as root: ``python -m bench.cached``. The program is installed as `make install` does it, and the
-status file is what it says about 42 tmpfs mounts. Prints milliseconds from the start of the process
-to its end and the ratio; each figure is the median of 100 runs, which alternate, so both meet the
-same noise. The claim is a ratio of at most 1.5."""
+Run as root: ``python -m bench.cached``. The program is installed as by `make install`, and the
+status file holds its result about 42 tmpfs mounts. Prints milliseconds from the start of the
+process to its end and the ratio; each figure is the median of 100 runs, which alternate, so both
+meet the same noise. The claim is a ratio of at most 1.5."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ exec "$@"
 
 
 def _texts(base: str, state: str) -> tuple[bytes, bytes, bytes, bytes]:
-    """What the plugin says about real mounts, at each verbosity."""
+    """The plugin's output about real mounts, at each verbosity."""
     zoo = ["unshare", "--mount", "sh", "-c", _ZOO, base, str(MOUNTS)]
     plugin = [sys.executable, "-m", "check_mounts", "-p", f"{base}/*", "--state-dir", state]
 
@@ -49,8 +49,8 @@ def _texts(base: str, state: str) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def milliseconds(command: list[str], null: int) -> float:
-    """From before the process is started until it has been waited for; subprocess would add a noise
-    of its own."""
+    """The time from before the start of the process until it was waited for; subprocess would add
+    noise."""
     began = time.perf_counter()
     pid = os.posix_spawn(command[0], command, {}, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
     _, status = os.waitpid(pid, 0)
@@ -67,11 +67,11 @@ def main() -> None:
             ["make", "-s", "-C", ROOT, "install", f"PREFIX={prefix}", f"PYTHON={PYTHON}"], check=True, stdout=sys.stderr
         )
         texts, now = _texts(f"{place}/mnt", f"{place}/state"), time.clock_gettime(time.CLOCK_BOOTTIME)
-        # A result that is some seconds old, as most are: to say so is part of the cost.
+        # A result that is some seconds old, as most are: printing its age is part of the cost.
         status_file.write(status, 0, texts, now - 7, now + 3600)
         floor_command = [PYTHON, "-I", "-S", "-c", "pass"]
         cached_command = [f"{prefix}/bin/check_mounts", "--cached", f"--cache={status}"]
-        # The floor does nothing right; this has to.
+        # The floor proves nothing about the output, so this checks it.
         output = subprocess.run(cached_command, stdout=subprocess.PIPE, check=True).stdout
         assert re.sub(rb" \(as of \d+ s ago\)", b"", output) == texts[0]
         null = os.open("/dev/null", os.O_WRONLY)

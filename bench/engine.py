@@ -1,5 +1,5 @@
-"""What the engine costs on 1,000 healthy tmpfs mounts, against a floor of the same run: the same
-system calls in one process.
+"""The cost of the engine on 1,000 healthy tmpfs mounts, compared with a floor of the same run: the
+same system calls in one process.
 
 Run as root: ``python -m bench.engine``. Prints microseconds per mount and the ratio; each figure is
 the median of 7 rounds."""
@@ -30,7 +30,7 @@ def _mount(source: bytes, target: str, fs_type: bytes, flags: int) -> None:
 
 
 def _zoo(base: str) -> None:
-    """In a mount namespace of our own, which takes the mounts with it when we end."""
+    """Make the mounts in a mount namespace of our own, which removes them when we end."""
     if _libc.unshare(0x20000) != 0:
         sys.exit("bench.engine: unshare failed: run it as root")
     _mount(b"none", "/", b"", 0x4000 | 0x40000)

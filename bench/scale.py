@@ -1,13 +1,13 @@
-"""How many hosts one Icinga 2 takes passive results from: daemons of check_mounts, each a host of
-its own, and what arrives.
+"""How many hosts can send passive results to one Icinga 2: daemons of check_mounts, each for a host
+of its own, and the results that arrive.
 
 Run as root: ``python -m bench.scale [HOSTS [INTERVALS]]`` (500 and 3 unless told otherwise), with
 the packages of ``make test``. Everything runs on this machine: Icinga 2 with a host and a passive
-service for each, and as many real daemons with an interval of 60 s, which submit by way of its API,
-with TLS and a password. Their starts are spread, because 500 of them at once are nothing that hosts
-of their own do. Each event that Icinga 2 tells of on its event stream is counted, for each host,
-and so is each pass in the log of its daemon; a result that was measured and did not arrive is a
-lost one. The floor is what the same Icinga 2 takes from one client that does nothing else."""
+service for each, and as many real daemons with an interval of 60 s, which submit through its API,
+with TLS and a password. Their starts are spread, because 500 separate hosts never start at once.
+Each event on the event stream of Icinga 2 is counted, for each host, and so is each pass in the log
+of its daemon; a result that was measured and did not arrive is lost. The floor is the number of
+results that the same Icinga 2 takes from one client that does nothing else."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.monitoring.icinga import Authority, Icinga, host
 from tests.monitoring.stack import PROGRAM, Stack
 
 INTERVAL = 60.0
-# Starts take this many intervals. A start costs a quarter of a second of a processor, and all share
-# those of this machine.
+# The starts are spread over this many intervals. A start takes a quarter of a second of CPU time,
+# and all share the processors of this machine.
 _STARTING = 4
 _CLONE_NEWNS = 0x20000
 _FLOOR_SECONDS = 5.0
-# --submit-timeout, a second try after it, and some more.
+# --submit-timeout, a second attempt after it, and a reserve.
 _DELIVERY = 30.0
 _USER, _PASSWORD = "check_mounts", "of the bench only"
 _API_USER = f"""
@@ -47,7 +47,7 @@ object ApiUser "{_USER}" {{
 
 
 class Server:
-    """Icinga 2, and what it says of results."""
+    """Icinga 2, and its events about results."""
 
     def __init__(self, stack: Stack, names: list[str]) -> None:
         authority = Authority(stack)
@@ -62,7 +62,7 @@ class Server:
 
     def connection(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=str(self.authority_file))
-        context.check_hostname = False  # its certificate is that of a name, and this is an address
+        context.check_hostname = False  # its certificate is for a name, and this is an address
         return http.client.HTTPSConnection(*self.icinga.address, context=context, timeout=120)
 
     @staticmethod
@@ -86,7 +86,7 @@ class Server:
                 self.arrived[event["host"]] += 1
 
     def floor(self, name: str, output: str) -> float:
-        """Results a second from one client that has its connection already."""
+        """The results per second from one client that is already connected."""
         connection, body = self.connection(), json.dumps({
             "type": "Service", "service": f"{name}!mounts", "exit_status": 0, "plugin_output": output,
             "performance_data": [], "ttl": 129,
@@ -132,7 +132,7 @@ class Client:
 
 
 def measure(stack: Stack, hosts: int, intervals: int) -> bool:
-    """Measure and print; whether nothing was lost."""
+    """Measure and print. Returns whether nothing was lost."""
     names = [f"client{number}" for number in range(hosts)]
     server = Server(stack, names)
     floor = server.floor(names[0], "MOUNTS OK - 1 mount checked in 0.0 s")
@@ -172,8 +172,8 @@ def measure(stack: Stack, hosts: int, intervals: int) -> bool:
 
 
 def _settled(server: Server, clients: list[Client]) -> int:
-    """How many results of the passes up to now do not arrive, given the time that a delivery may
-    take."""
+    """The number of results of the passes until now that do not arrive within the time that a
+    delivery may take."""
     passes = {client.name: client.passes() for client in clients}
     end = time.monotonic() + _DELIVERY
     while (lost := sum(max(0, passes[name] - server.arrived[name]) for name in passes)) and time.monotonic() < end:

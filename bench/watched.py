@@ -1,10 +1,10 @@
-"""What its watcher costs a single run, against the same run without it.
+"""The cost of the watcher for a single run, compared with the same run without it.
 
-Run as root: ``python -m bench.watched``. The program is installed as `make install` does it. Prints
+Run as root: ``python -m bench.watched``. The program is installed as by `make install`. Prints
 milliseconds from the start of the process to its end; each figure is the median of 100 runs, which
-alternate, so all meet the same noise. The aim is 2 ms; what a bare fork costs at the same place is
-measured with it, for that alone may take longer: the child gets a page of its own of all that it
-touches."""
+alternate, so all meet the same noise. The aim is 2 ms. The cost of a bare fork at the same
+place is measured, too, because that alone may take longer: the child gets a copy of each page that
+it touches."""
 
 from __future__ import annotations
 
