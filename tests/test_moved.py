@@ -16,12 +16,16 @@ from typing import Optional
 import pytest
 
 from check_mounts import mounttable, selection
-from check_mounts.model import Condition, Finding, Mount
+from check_mounts.checks import checking, demands
+from check_mounts.daemon.lookout import Lookout
+from check_mounts.model import Condition, ExpectedMount, Finding, Mount
+from check_mounts.naming import leads
+from check_mounts.naming.names import Lead, Leads
 from check_mounts.outcome import Outcome, Step
 from check_mounts.probing import asking, settle, stuck, survey
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
-from tests.test_history import HOME, chosen, finding, known, merged
+from tests.test_history import HOME, OTHER, chosen, finding, known, merged
 
 __all__ = ["daemon"]
 MS_MOVE = 8192
@@ -389,18 +393,137 @@ def test_the_daemon_does_not_lose_what_a_link_leads_to(mounts: Mounts, fuse: Fus
     assert codes <= {2, 3}
 
 
+# A directory is renamed, and a link put in its place, and so on, step by step: in the daemon
+# itself, always right before it looks.
+_BEFORE_A_LOOK = """
+import os, random, sys
+from check_mounts import __main__, mounttable
+from check_mounts.checks import checking
+from check_mounts.daemon.passes import Passes
+from check_mounts.daemon.publish import Publisher
+how, here, there, _, _, _, *sys.argv[1:] = sys.argv[1:]
+steps = [
+    lambda: os.rename(here, there),
+    lambda: os.symlink(there, here),
+    lambda: os.unlink(here),
+    lambda: os.rename(there, here),
+]
+chance = random.Random(2)
+
+def step():
+    steps.append(steps.pop(0))
+    steps[-1]()
+
+def before(owner, name, change):
+    do = getattr(owner, name)
+
+    def changed(*arguments):
+        change()
+        return do(*arguments)
+
+    setattr(owner, name, changed)
+
+def one_step_or_more():
+    while chance.random() < 0.5:
+        step()
+
+def first_to_its_other_place():
+    if not ended:
+        ended.append(True)
+        step(), step()
+
+def published(self, judged, *arguments):
+    if judged.state.name == "OK":
+        os.write(2, b"Published that all is well\\n")
+    publish(self, judged, *arguments)
+
+ended = []
+publish, Publisher.publish = Publisher.publish, published
+if how == "always":
+    before(mounttable, "read", one_step_or_more)
+    before(checking, "look_up", one_step_or_more)
+else:
+    before(Passes, "finish", first_to_its_other_place)
+__main__.main()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["declared", "named"])
+@pytest.mark.parametrize("when", ["always", "at the end of the first pass"])
+def test_whenever_a_link_is_changed_what_it_leads_to_is_never_well(
+    mounts: Mounts, fuse: Fuse, daemon: Daemon, how: str, when: str
+) -> None:
+    healthy = mounts.tmpfs("healthy")
+    here, there = mounts.base / "d", mounts.base / "e"
+    fuse.mount("d/m", user_id=1000, group_id=1000)
+    fuse.command("hang", "d/m")
+    daemon.interval = 0.2
+    arguments = ["--expect", f"{here}/m,type=fuse.test"] if how == "declared" else [str(healthy), f"{here}/m"]
+    daemon.start(*arguments, wrapper=[PYTHON, "-c", _BEFORE_A_LOOK, when, str(here), str(there)])
+    daemon.until_checked(10 if when == "always" else 2)
+    if when != "always":
+        assert f"{there}/m (fuse.test fuse) timed out" in daemon.cached().verdict
+    daemon.stop()
+    mounts.adopt(there / "m")
+    assert "Published" not in daemon.log
+
+
 def test_until_it_is_asked_what_a_link_leads_to_is_as_it_was_where_it_led_before() -> None:
     moved = Mount(**{**vars(HOME), "mount_id": 99, "mount_point": b"/elsewhere"})
     home = known(HOME)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
-    home.until_asked(home.survey())
+    home.until_asked(home.survey(), {b"/name": HOME.mount_point})
     home.see(([moved], []), chosen(moved))
     for _ in range(2):
-        (told,) = home.until_asked(home.survey(), {b"/elsewhere": HOME.mount_point}).findings
+        (told,) = home.until_asked(home.survey(), {b"/name": moved.mount_point}).findings
         assert (told.mount_point, told.condition) == (HOME.mount_point, Condition.TIMED_OUT)
     merged(home, 2, (finding(moved, Condition.OK), 2))
-    (told,) = home.until_asked(home.survey(), {b"/elsewhere": HOME.mount_point}).findings
+    (told,) = home.until_asked(home.survey(), {b"/name": moved.mount_point}).findings
     assert (told.mount_point, told.condition) == (b"/elsewhere", Condition.OK)
+
+
+@pytest.mark.parametrize("how", ["declared", "named"])
+def test_look_ups_before_it_is_asked_lose_nothing(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The second one finds a link less, the third one knows that by the text of the mount table."""
+    name, moved = b"/name", Mount(**{**vars(HOME), "mount_id": 99, "mount_point": b"/name"})
+    found = iter([Lead(HOME.mount_point, (OTHER,)), Lead(name, (OTHER,)), Lead(name)])
+    monkeypatch.setattr(checking, "look_up", lambda *arguments: leads.Found(Leads({name: next(found)})))
+    demanded = [ExpectedMount(name, None, None, (), "--expect")] if how == "declared" else []
+    check = checking.Check(
+        selection.Filters(mount_points=[] if demanded else [name]),
+        asking.Settings(timeout=5, deadline=20),
+        demands.Demands(demanded),
+        notes=(),
+        wrong=(),
+        mountinfo="/proc/self/mountinfo",
+        state_dir="/nonexistent",
+        patterns=(),
+        follow=lambda tell: None,
+    )
+    lookout, home = Lookout(lambda: None), known(HOME)
+    lookout.look_up(check, [HOME], None)
+    merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
+    home.until_asked(home.survey(), lookout.places(check))
+    home.see(([moved], []), chosen(moved))
+    assert [lookout.look_up(check, [moved], None) for _ in range(2)] == [True, True]
+    (told,) = home.until_asked(home.survey(), lookout.places(check)).findings
+    assert (told.mount_point, told.condition) == (HOME.mount_point, Condition.TIMED_OUT)
+
+
+def test_what_a_new_name_leads_to_is_not_well_before_it_is_asked() -> None:
+    home = known(OTHER)
+    merged(home, 1, (finding(OTHER, Condition.OK), 1))
+    home.see(([OTHER, HOME], []), chosen(OTHER, HOME))
+    places = {b"/name": HOME.mount_point}
+    for _ in range(2):
+        told = home.until_asked(home.survey(), places).findings
+        assert [(each.mount_point, each.condition) for each in told] == [
+            (OTHER.mount_point, Condition.OK),
+            (HOME.mount_point, Condition.UNPROBED),
+        ]
+    merged(home, 2, (finding(HOME, Condition.OK), 2))
+    assert {each.condition for each in home.until_asked(home.survey(), places).findings} == {Condition.OK}
 
 
 @pytest.mark.root

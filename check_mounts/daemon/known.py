@@ -24,6 +24,8 @@ from check_mounts.selection import Selection
 # Two clocks are read one after the other, so their difference may seem to change by this many
 # seconds. It changes by more only if one of them was set.
 _CLOCK_WAS_SET = 0.5
+# Why a named or declared mount about which nothing is known is unprobed.
+_TO_COME = "it came to its place during the check, and is probed next"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Known:
         self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
         # The last conclusions about each mount point.
         self._concluded: dict[bytes, list[Finding]] = {}
+        # The mount point of the last conclusions about each name (an argument or a declaration):
+        # several look-ups may come before the next conclusions, and links may change at each.
+        self._places: dict[bytes, bytes] = {}
         # When each mount that hangs was first found to hang (CLOCK_BOOTTIME), until a probe comes
         # back.
         self._hung_since: dict[MountIdentity, Boottime] = {}
@@ -209,37 +214,60 @@ class Known:
         findings += conditions.not_understood(self._table[1])
         return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
 
-    def until_asked(self, concluded: Survey, before: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
+    def until_asked(self, concluded: Survey, places: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
         """The conclusions. But as long as a mount has not answered, its mount point keeps its
         earlier conclusions: about the mount that was there then, or that it was missing. A new
         mount alone proves nothing.
 
-        ``before`` maps mount points of declarations to their earlier places, for links that were
-        changed."""
-        earlier = {point: point if point in self._concluded else before.get(point, point) for point in self._unasked()}
-        kept = {point: self._concluded[old] for point, old in earlier.items() if old in self._concluded}
-        if kept:
-            # All findings at these places, shadowed mounts too: a mount that hangs and is covered
-            # now must not be reported as both.
-            places = kept.keys() | {earlier[point] for point in kept}
-            findings = [each for each in concluded.findings if each.mount_point not in places]
-            for old in dict.fromkeys(earlier[point] for point in kept):
-                findings += self._concluded[old]
-            concluded = dataclasses.replace(concluded, findings=tuple(findings))
+        ``places`` maps names and declarations to the mount points that they lead to now. A name
+        keeps its conclusions wherever links lead it. A new name has none: its mount is unprobed."""
+        unasked = self._unasked()
+        told_at = self._told_at(unasked, places)
+        new = {point for name, point in places.items() if name not in self._places} - told_at.keys()
+        # All findings at these places, shadowed mounts too: a mount that hangs and is covered now
+        # must not be reported as both.
+        replaced = {*told_at.keys(), *told_at.values()}
+        findings = [each for each in concluded.findings if each.mount_point not in replaced]
+        for old in dict.fromkeys(told_at.values()):
+            findings += self._concluded[old]
+        findings += _unprobed([mount for point, mount in unasked.items() if point in new], findings)
+        self._places = {name: told_at.get(point, point) for name, point in places.items()}
         self._concluded = {}
-        for finding in concluded.findings:
+        for finding in findings:
             self._concluded.setdefault(finding.mount_point, []).append(finding)
-        return concluded
+        return dataclasses.replace(concluded, findings=tuple(findings))
 
-    def _unasked(self) -> set[bytes]:
-        """The mount points about which nothing is known, although a mount there should be
-        probed."""
+    def _unasked(self) -> dict[bytes, Mount]:
+        """The mounts about which nothing is known, although they should be probed, by their mount
+        points; without those where another mount at the same mount point is known."""
         assert self._chosen is not None
         asked: set[bytes] = set()
-        unasked: set[bytes] = set()
+        unasked: dict[bytes, Mount] = {}
         for mount in self._chosen.selected:
-            (asked if mount.identity in self._answers else unasked).add(mount.mount_point)
-        return unasked - asked
+            if mount.identity in self._answers:
+                asked.add(mount.mount_point)
+            else:
+                unasked[mount.mount_point] = mount
+        return {point: mount for point, mount in unasked.items() if point not in asked}
+
+    def _told_at(self, unasked: Collection[bytes], places: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """The mount points of earlier conclusions, by the unasked mount points that keep them."""
+        told_at = {point: point for point in unasked if point in self._concluded}
+        for name, point in places.items():
+            before = self._places.get(name)
+            if point in unasked and before in self._concluded:
+                told_at.setdefault(point, before)
+        return told_at
+
+
+def _unprobed(mounts: Sequence[Mount], findings: Sequence[Finding]) -> list[Finding]:
+    """Findings for mounts that were not asked yet and that no other finding reports."""
+    told = {each.mount_point for each in findings if each.condition is not Condition.SHADOWED}
+    return [
+        Finding(mount.mount_point, mount, Condition.UNPROBED, _TO_COME)
+        for mount in mounts
+        if mount.mount_point not in told
+    ]
 
 
 def _is_elsewhere(finding: Finding, mount: Mount) -> bool:

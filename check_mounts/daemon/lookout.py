@@ -23,8 +23,6 @@ class Lookout:
     def __init__(self, interrupted: Callable[[], Optional[str]]) -> None:
         self._interrupted = interrupted
         self.found: Optional[Found] = None
-        # The earlier places of declared mounts, by their present places, where a link was changed.
-        self.led_before: dict[bytes, bytes] = {}
         self._options: Optional[Check] = None
         self._left: list[int] = []
 
@@ -38,14 +36,7 @@ class Lookout:
         ``result`` says which mounts the look-up may enter."""
         before = self.found
         found = checking.look_up(options, mounts, result, after(_LONGEST), self._interrupted)
-        moved = found is not None and before is not None and found.leads != before.leads
-        if moved and found is not None and before is not None and self.knows(options):
-            old, new = (checking.with_leads(options, each).demands.expected for each in (before, found))
-            self.led_before = {
-                is_at.mount_point: was_at.mount_point
-                for was_at, is_at in zip(old, new)
-                if is_at.mount_point != was_at.mount_point
-            }
+        moved = found is not None and (before is None or found.leads != before.leads)
         self.found, self._options = found, options
         self._left = processes.reap_ended([*self._left, *(found.left if found is not None else ())])
         return moved
@@ -53,3 +44,11 @@ class Lookout:
     def led(self, options: Check) -> Check:
         """The options with all names as the kernel spells them, if that is known."""
         return checking.with_leads(options, self.found)
+
+    def places(self, options: Check) -> dict[bytes, bytes]:
+        """The mount points that arguments and declarations lead to, by their names as written, if
+        that is known."""
+        if self.found is None:
+            return {}
+        names = [*options.filters.mount_points, *(each.name or each.mount_point for each in options.demands.expected)]
+        return {name: self.found.leads.of(name).path for name in names}

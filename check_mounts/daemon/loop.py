@@ -279,13 +279,13 @@ class Daemon:
 
     def _conclude(self) -> Survey:
         """Compare all that is known with what is demanded."""
-        if not self._lookout.knows(self._options):
-            self._look_up(self._known.table)
+        if not self._lookout.knows(self._options):  # other mounts may be wanted now
+            self._known.see(self._known.table, self._choose(self._known.table))
         survey_now = self._known.survey()
         late = conclude.TimeToCompare(after(self._options.settings.deadline), self._interrupts).ended_by
         found = self._lookout.found
         concluded = conclude.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
-        return self._known.until_asked(concluded, self._lookout.led_before)
+        return self._known.until_asked(concluded, self._lookout.places(self._options))
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""
