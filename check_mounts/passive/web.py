@@ -272,7 +272,7 @@ def _reach(error: OSError) -> int:
 
 
 def _seconds_left(until: float) -> float:
-    """The seconds that are left. Raises TimeoutError if there are none, because a timeout of 0
+    """The seconds that are left. Raises TimeoutError if no time is left, because a timeout of 0
     would make the socket non-blocking."""
     left = until - time.monotonic()
     if left <= 0:
