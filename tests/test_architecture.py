@@ -71,7 +71,7 @@ def test_every_module_has_its_place() -> None:
 def test_the_document_shows_the_package_as_it_is() -> None:
     """Each import and each name that is given away, no more and no less."""
     document = DOCUMENT.read_text()
-    assert written(document) == document, "python -m tests.architecture writes it anew: read the diff"
+    assert written(document) == document, ".venv/bin/python -m tests.architecture writes it anew: read the diff"
 
 
 @pytest.mark.parametrize("module", MODULES)

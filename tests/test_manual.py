@@ -183,7 +183,17 @@ def test_the_states_of_a_plugin(name: str) -> None:
 PACKAGE = ROOT / "check_mounts"
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "tests/lab/README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CONTRIBUTING.md",
+        "RELEASING.md",
+        "SECURITY.md",
+        "docs/glossary.md",
+        "docs/states.md",
+        "tests/lab/README.md",
+    ],
+)
 def test_files_that_a_document_names_exist(name: str) -> None:
     """By their path, or by the end of it."""
     named = re.findall(r"\b[\w./-]+\.(?:py|txt|yml|json|cron|md|conf(?!\.5))\b", (ROOT / name).read_text())
