@@ -39,7 +39,7 @@ _EIO = 5  # errno.EIO
 # if the configured interval is longer than a year.
 AGE_ROOM = len(" (as of 31536000 s ago)")
 _ASK = "is the daemon running? systemctl status check_mounts"
-_ANEW = "systemctl restart check_mounts writes it anew"
+_ANEW = "systemctl restart check_mounts makes a new one"
 
 
 class Refused(Exception):

@@ -439,7 +439,7 @@ def test_a_boot_that_is_hidden_is_not_known(status: Path, monkeypatch: pytest.Mo
 def test_a_size_that_is_not_ours(status: Path) -> None:
     write(status)
     os.truncate(status, (256 << 20) + 1)
-    assert refusal(status) == f"{status} is larger than 256 MiB: systemctl restart check_mounts writes it anew"
+    assert refusal(status) == f"{status} is larger than 256 MiB: systemctl restart check_mounts makes a new one"
 
 
 def test_what_nobody_expects_is_unknown(status: Path) -> None:
@@ -578,7 +578,7 @@ def test_the_command_line_says_what_is_malformed(status: Path, old: bytes, new: 
     replacing.replace(str(status), data.replace(old, new, 1))
     line = refusal(status, "-v")
     assert re.fullmatch(
-        rf"{status} is malformed \({what}[^)]*\): systemctl restart check_mounts writes it anew", line
+        rf"{status} is malformed \({what}[^)]*\): systemctl restart check_mounts makes a new one", line
     ), line
 
 

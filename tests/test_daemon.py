@@ -86,7 +86,7 @@ def test_what_can_be_killed_is_well_only_once_a_probe_has_come_back(mounts: Moun
     fuse.command("freeze", "home")
     daemon.until(lambda result: result.code == 2)
     daemon.until_checked(2)
-    assert re.search(r" timed out after 0.5 s, as ever since 20", daemon.cached().verdict)
+    assert re.search(r" timed out after 0.5 s, and has hung since 20", daemon.cached().verdict)
     assert not any("answers again" in line for line in daemon.lines)
     fuse.command("error", "home", "5")
     fuse.command("answer", "home")

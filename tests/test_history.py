@@ -77,14 +77,14 @@ def test_since_when_it_hangs_until_a_probe_comes_back() -> None:
     merged(home, NOW, (finding(HOME, Condition.TIMED_OUT, 7, ever), 3))
     assert (home.stuck(), home.survey().findings[0].stuck_since) == ({7}, ever)
     merged(home, NOW + 60, (finding(HOME, Condition.TIMED_OUT), 63))
-    words = f", as ever since {text.moment(ever)}"
+    words = f", and has hung since {text.moment(ever)}"
     assert home.survey().findings[0].detail.endswith(words)
     merged(home, NOW + 120, (finding(HOME, Condition.DEAD), 120))
     merged(home, NOW + 180, (finding(HOME, Condition.TIMED_OUT), 183))
     assert home.survey().findings[0].detail.endswith(words)  # that it fails is not that it is well
     merged(home, NOW + 240, (finding(HOME, Condition.OK), 240))
     merged(home, NOW + 300, (finding(HOME, Condition.TIMED_OUT), 303))
-    assert "ever since" not in home.survey().findings[0].detail
+    assert "hung since" not in home.survey().findings[0].detail
 
 
 def test_when_a_mount_last_answered() -> None:
@@ -132,7 +132,7 @@ def test_the_clock_of_the_host_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         (finding(OTHER, Condition.DEAD), answered + 60),
     )
     assert abs(clock() - 100 - home.last_success[b"/other"]) < 10
-    assert f", as ever since {text.moment(boottime() - 100)[:10]}" in home.survey().findings[0].detail
+    assert f", and has hung since {text.moment(boottime() - 100)[:10]}" in home.survey().findings[0].detail
     merged(home, NOW + 90, (finding(HOME, Condition.OK), answered + 90))
     assert (State.OK, "/home answers again after 3 min") in news(episodes, boottime() + 80, *home.survey().findings)
 

@@ -121,7 +121,7 @@ class Known:
             first = finding.stuck_since if finding.stuck_since is not None else begun
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
             if finding.stuck_since is None and since < begun:
-                detail = f"{finding.detail}, as ever since {text.moment(since)}"
+                detail = f"{finding.detail}, and has hung since {text.moment(since)}"
                 return dataclasses.replace(finding, detail=detail, since=since)
         elif not meaning.of(finding.condition).doubtful:
             self._hung_since.pop(key, None)

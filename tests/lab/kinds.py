@@ -288,7 +288,7 @@ KINDS = [
     sshfs("sshfs-silent", "sftpstop", "timed-out", "sshfs: server stopped", unkillable=True, nagios="denied"),
     sshfs(
         "sshfs-gone", "sftpdead", NOT_MOUNTED,
-        "sshfs: server dead, whereupon sshfs unmounts it (missing, where it is named)",
+        "sshfs: server dead, so sshfs unmounts it (missing, if it is named)",
         healed=NOT_MOUNTED,
     ),
     sshfs(
