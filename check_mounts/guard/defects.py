@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from typing import Optional
 
 
-class _Through:
+class _Sink:
     write: "Optional[Callable[[str], object]]" = None
 
 
-_through = _Through()
+_sink = _Sink()
 
 
 def say_to(write: "Callable[[str], object]") -> None:
     """Write the traceback of each defect with ``write`` from now on; it gets whole lines."""
-    _through.write = write
+    _sink.write = write
 
 
 def to_stderr(lines: str) -> None:
@@ -37,10 +37,10 @@ def to_stderr(lines: str) -> None:
 def say(error: BaseException) -> None:
     """Write where an exception comes from, if ``--debug`` asks for that. Never raises: the
     outermost boundaries call this, perhaps when no memory is left."""
-    if _through.write is None:
+    if _sink.write is None:
         return
     try:
-        _through.write("".join(f"{line}\n" for line in traceback(error)))
+        _sink.write("".join(f"{line}\n" for line in traceback(error)))
     except BaseException:
         pass
 

@@ -46,7 +46,7 @@ class TooMuch(Unanswered):
         )
 
 
-class _Through:
+class _Mode:
     """How this process asks its questions."""
 
     say: Callable[[str], None] = staticmethod(lambda words: None)
@@ -55,17 +55,17 @@ class _Through:
     given: Optional[Answers] = None
 
 
-_through = _Through()
+_mode = _Mode()
 
 
 def say_to(say: Callable[[str], None]) -> None:
     """Have each step announced through ``say`` before it is taken: ``reading /etc/fstab``."""
-    _through.say = say
+    _mode.say = say
 
 
 def step(words: str) -> None:
     """Announce a step."""
-    _through.say(words)
+    _mode.say(words)
 
 
 def ask(what: str, name: str, read: Callable[[str], Value]) -> Value:
@@ -74,24 +74,24 @@ def ask(what: str, name: str, read: Callable[[str], Value]) -> Value:
     Where recorded answers are given, return the recorded one instead. Raises OSError as ``read``
     does; TooMuch where answers are recorded and this one is too long; Changed where recorded
     answers are given and this one is missing."""
-    if _through.given is not None:
-        return _again(what, name, _through.given)  # type: ignore[no-any-return]
+    if _mode.given is not None:
+        return _again(what, name, _mode.given)  # type: ignore[no-any-return]
     step(f"{what} {text.clipped(text.printable_argument(name), 400)}")
     try:
         answer = read(name)
     except OSError as error:
-        if _through.recorded is not None:
-            _record(_through.recorded, what, name, (None, error.errno or errno.EIO, error.strerror or ""))
+        if _mode.recorded is not None:
+            _record(_mode.recorded, what, name, (None, error.errno or errno.EIO, error.strerror or ""))
         raise
-    if _through.recorded is not None:
-        _record(_through.recorded, what, name, (answer, 0, ""))
+    if _mode.recorded is not None:
+        _record(_mode.recorded, what, name, (answer, 0, ""))
     return answer
 
 
 def _record(answers: Answers, what: str, name: str, answer: tuple[Any, int, str]) -> None:
     """Raises TooMuch."""
-    _through.room -= len(marshal.dumps((what, name, answer)))
-    if _through.room < 0:
+    _mode.room -= len(marshal.dumps((what, name, answer)))
+    if _mode.room < 0:
         answers[what, name] = (None, _NO_ROOM, "")
         raise TooMuch(what, name)
     answers[what, name] = answer
@@ -112,18 +112,18 @@ def _again(what: str, name: str, answers: Answers) -> Any:
 def recorded() -> Iterator[Answers]:
     """Record the questions that are asked in this context, with their answers."""
     answers: Answers = {}
-    _through.recorded, _through.room = answers, MOST
+    _mode.recorded, _mode.room = answers, MOST
     try:
         yield answers
     finally:
-        _through.recorded = None
+        _mode.recorded = None
 
 
 @contextmanager
 def given(answers: Answers) -> Iterator[None]:
     """Give recorded answers in this context, and ask nothing."""
-    _through.given = answers
+    _mode.given = answers
     try:
         yield
     finally:
-        _through.given = None
+        _mode.given = None
