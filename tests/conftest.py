@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     # What nohup and a shell's background ignore, whoever is started here would ignore, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes is a matter of what else this host does.
     slow = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
