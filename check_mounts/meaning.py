@@ -7,15 +7,13 @@ CONTRIBUTING.md has the recipe for a condition."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts.model import Condition, State
 
 
-@dataclasses.dataclass(frozen=True)
-class Meaning:
+class Meaning(NamedTuple):
     """A row of the table.
 
     ``severity`` is the state without ``--severity``; None where a threshold decides. ``words`` is

@@ -97,7 +97,7 @@ class Reloader:
         for what in _needing_a_restart(options, new):
             self._log.write(syslog.LOG_WARNING, f"Needs a restart: --{what} has changed")
         assert options.service is not None and new.service is not None
-        service = dataclasses.replace(options.service, interval=new.service.interval)
+        service = options.service._replace(interval=new.service.interval)
         return dataclasses.replace(new, mountinfo=options.mountinfo, state_dir=options.state_dir, service=service)
 
     def look_at_fstab(self, options: Options) -> bool:

@@ -150,4 +150,4 @@ def _together(first: SubmitSection, later: SubmitSection) -> SubmitSection:
     """Two sections of one destination, merged: the later one wins, key by key."""
     said = {field.name: getattr(later.settings, field.name) for field in dataclasses.fields(later.settings)}
     settings = dataclasses.replace(first.settings, **{name: value for name, value in said.items() if value is not None})
-    return dataclasses.replace(later, settings=settings, origins={**first.origins, **later.origins})
+    return later._replace(settings=settings, origins={**first.origins, **later.origins})

@@ -77,8 +77,7 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
     return dataclasses.replace(below, **changes)
 
 
-@dataclasses.dataclass(frozen=True)
-class MountSection:
+class MountSection(NamedTuple):
     """One section ``[mount "GLOB"]``.
 
     ``path`` is the mount point if the pattern can match only one, else None.
@@ -98,8 +97,7 @@ class MountSection:
         return mount_point == self.path or self.pattern.match(mount_point)
 
 
-@dataclasses.dataclass(frozen=True)
-class SubmitSection:
+class SubmitSection(NamedTuple):
     """All sections ``[submit "DESTINATION"]`` of one destination, merged.
 
     ``origin`` is the first line of the last one, ``origins`` has the lines of the keys."""

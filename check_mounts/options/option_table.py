@@ -6,10 +6,9 @@ the recipe for an option."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from check_mounts import cache, mounttable
 from check_mounts.model import Condition
@@ -43,8 +42,7 @@ class Group(enum.Enum):
     SUBMISSION = "results for servers that do not ask (passive checks)"
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option. Its ``name`` is the long one, without dashes; ``short`` includes its dash.
 
     ``parse`` turns a word into its value; None for a flag. ``default`` is the value if nothing

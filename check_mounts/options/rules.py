@@ -3,9 +3,8 @@ part."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
@@ -35,8 +34,7 @@ def places(from_files: Sequence[Said], given: Collection[str]) -> Mapping[str, s
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """The rules for one mount.
 
     ``timeout`` is in seconds. ``user`` says as whom the worker looks into the mount: ``owner``,
@@ -114,8 +112,7 @@ def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
     return {key: value for key, value in parts.items() if value}
 
 
-@dataclasses.dataclass(frozen=True)
-class General:
+class General(NamedTuple):
     """The rules for mounts that no section matches.
 
     ``expect_ro`` are patterns of mount points, ``origins`` has the places that gave the options."""

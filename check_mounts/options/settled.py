@@ -122,7 +122,7 @@ def _without_overruled(configuration: Configuration, given: Mapping[str, Any]) -
         overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
         silent = taken | (set() if severity else {"severity"})
         origins = {key: origin for key, origin in section.origins.items() if key not in silent}
-        sections.append(dataclasses.replace(section, overrides=overrides, origins=origins))
+        sections.append(section._replace(overrides=overrides, origins=origins))
     # Not dataclasses.replace(): that would keep the cache, which belongs to the old sections.
     return Configuration(configuration.options, tuple(sections), configuration.destinations)
 

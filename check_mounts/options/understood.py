@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
 
 
-@dataclasses.dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """The work of the daemon beside checking.
 
     ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection
 from check_mounts.model import Mount
@@ -20,8 +20,7 @@ from check_mounts.system.privilege import Identity
 _WRITE = 1 << 31
 
 
-@dataclasses.dataclass(frozen=True)
-class Override:
+class Override(NamedTuple):
     """How to probe one mount, where that differs from the settings. None: as the settings say."""
 
     timeout: Optional[float] = None

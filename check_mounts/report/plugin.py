@@ -17,7 +17,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import nagiosplugin
 
@@ -38,8 +38,7 @@ _STATES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Presentation:
+class Presentation(NamedTuple):
     """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none,
     ``max_output`` in bytes (0: no limit)."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """``verbosity`` is 0 to 3, ``perfdata`` summary, mounts, steps or none, ``max_output`` in bytes
     (0: no limit). ``per_mount``: a result for each mount as well."""
 
