@@ -215,7 +215,7 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
         into(tmp_path / "out")(results, time_)
         raise Refused("1 of 2 results were refused")
 
-    daemon = Daemon(Elsewhere("x", refuses_one))
+    daemon = Daemon(Elsewhere("x", refuses_one), timeout=60)
     for number in range(3):
         daemon.courier.offer(numbered(number), {})
         daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
@@ -228,10 +228,10 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
 
 def test_other_credentials_are_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_FIRST_WAIT", 1000.0)
-    daemon = Daemon(Elsewhere("x", refuses))
+    daemon = Daemon(Elsewhere("x", refuses), timeout=60)
     daemon.courier.offer(numbered(1), {})
     daemon.until(lambda: daemon.receipts)
-    daemon.courier.serve(submission(Elsewhere("x", into(tmp_path / "out"))))
+    daemon.courier.serve(submission(Elsewhere("x", into(tmp_path / "out")), timeout=60))
     daemon.until(lambda: len(daemon.receipts) == 2)
     assert (tmp_path / "out").read_bytes() == b"1\n"
 
@@ -340,10 +340,10 @@ def test_a_program_that_cannot_be_killed_is_not_even_started(fuse: Fuse, tmp_pat
 
 def test_what_hangs_is_not_tried(tmp_path: Path, interrupts: int) -> None:
     held_up = {"b": "/run/x is on /run, which timed out"}
-    both = submission(Elsewhere("a", into(tmp_path / "a")), Elsewhere("b", into(tmp_path / "b")))
+    both = submission(Elsewhere("a", into(tmp_path / "a")), Elsewhere("b", into(tmp_path / "b")), timeout=60)
     receipts = delivery.deliver(both, RESULTS, held_up, lambda: None, interrupts)
     assert {receipt.destination.name: receipt.error for receipt in receipts} == {"a": None, **held_up}
-    daemon = Daemon(*both.destinations)
+    daemon = Daemon(*both.destinations, timeout=60)
     daemon.courier.offer(RESULTS, held_up)
     daemon.until(lambda: len(daemon.receipts) == 3)
     assert {receipt.destination.name: receipt.error for receipt in daemon.receipts} == {"a": None, **held_up}
