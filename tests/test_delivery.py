@@ -219,7 +219,7 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
     for number in range(3):
         daemon.courier.offer(numbered(number), {})
         daemon.until(lambda number=number: len(daemon.receipts) > number)  # type: ignore[misc]
-        assert daemon.courier.due == NEVER  # nor is it given the same again
+        assert daemon.courier.due == NEVER, daemon.receipts  # nor is it given the same again
     assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
     assert daemon.courier.counts() == [("x", 3, 3)]
     assert daemon.receipts[0].words == "not submitted to x: 1 of 2 results were refused"
