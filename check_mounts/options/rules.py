@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
 from check_mounts.model import ExpectedMount, Mount
-from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
+from check_mounts.options.configuration import Configuration, MountSection, Said
 from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
 from check_mounts.selection import Glob, PathGlob
@@ -133,6 +133,23 @@ class Rulebook:
         self, general: General, configuration: Configuration, identities: Mapping[str, Optional[Identity]]
     ) -> None:
         self.general, self.identities, self._configuration = general, identities, configuration
+        # Most mounts match no section: making all of their rules anew would cost each run.
+        self._usual = Rules(
+            mount_point=b"",
+            ignore=False,
+            timeout=general.timeout,
+            user=general.user,
+            identity=identities.get(general.user),
+            write=general.write,
+            policy=general.policy,
+            expect_ro=None,
+            ignored_options=tuple(general.ignored_options),
+            expect=False,
+            declared=None,
+            spoken_of=False,
+            by_path=False,
+            origins=general.origins,
+        )
         self._known: dict[bytes, Rules] = {}
 
     def of(self, mount_point: bytes) -> Rules:
@@ -147,36 +164,34 @@ class Rulebook:
         self._known.clear()
 
     def _resolved(self, mount_point: bytes) -> Rules:
-        general = self.general
+        expect_ro = True if any(glob.match(mount_point) for glob in self.general.expect_ro) else None
+        usual = self._usual._replace(mount_point=mount_point, expect_ro=expect_ro)
         sections = [section for section in self._configuration.sections if section.matches(mount_point)]
-        said = self._configuration.for_mount(mount_point)
-        user = general.user if said.identity is None else said.identity
-        expect_ro = self._expect_ro(mount_point, said)
-        writes = general.write if said.write is None else said.write
+        return self._by_sections(usual, sections) if sections else usual
+
+    def _by_sections(self, usual: Rules, sections: Sequence[MountSection]) -> Rules:
+        """The rules, with those of the sections that match in their place."""
+        said = self._configuration.for_mount(usual.mount_point)
+        user = usual.user if said.identity is None else said.identity
+        writes = usual.write if said.write is None else said.write
         origins = self._origins(sections)
         if writes and said.expect_ro:
             origins = {**origins, "write": origins["expect-ro"]}
-        return Rules(
-            mount_point=mount_point,
+        return usual._replace(
             ignore=bool(said.ignore),
-            timeout=general.timeout if said.timeout is None else said.timeout,
+            timeout=usual.timeout if said.timeout is None else said.timeout,
             user=user,
             identity=self.identities.get(user),
             write=writes and not said.expect_ro,
-            policy=said.policy(general.policy) if sections else general.policy,
-            expect_ro=expect_ro,
-            ignored_options=(*general.ignored_options, *(said.ignore_option or ())),
+            policy=said.policy(usual.policy),
+            expect_ro=usual.expect_ro if said.expect_ro is None else said.expect_ro,
+            ignored_options=(*usual.ignored_options, *(said.ignore_option or ())),
             expect=bool(said.expect),
-            declared=self._configuration.declared(mount_point),
-            spoken_of=bool(sections),
+            declared=self._configuration.declared(usual.mount_point),
+            spoken_of=True,
             by_path=any(section.path is not None for section in sections),
             origins=origins,
         )
-
-    def _expect_ro(self, mount_point: bytes, said: Overrides) -> Optional[bool]:
-        if said.expect_ro is None and any(glob.match(mount_point) for glob in self.general.expect_ro):
-            return True
-        return said.expect_ro
 
     def _origins(self, sections: Sequence[MountSection]) -> Mapping[str, str]:
         general = self.general.origins
