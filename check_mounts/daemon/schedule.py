@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from check_mounts.clocks import Monotonic, monotonic
+from check_mounts.clocks import Monotonic, boottime, monotonic
 
 # The kernel may report a change of the mount table although the table reads the same (mounts came
 # and went meanwhile, for example). The pass that this asks for begins no earlier than this many
@@ -54,4 +52,4 @@ class Schedule:
 def _suspended() -> float:
     """How many seconds this host has been suspended since its boot: CLOCK_MONOTONIC leaves them out
     (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return boottime() - monotonic()

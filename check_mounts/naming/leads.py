@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from check_mounts import meaning, selection, text
+from check_mounts.clocks import boottime
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
 from check_mounts.naming import lookups
 from check_mounts.naming.names import Ground, Lead, Leads
@@ -135,7 +135,7 @@ def _ask(
     try:
         # A probe that another run began a moment ago does not count as stuck: it will soon have
         # its answer.
-        latest = time.clock_gettime(time.CLOCK_BOOTTIME) - patience.each
+        latest = boottime() - patience.each
         stuck = {probe.device for probe in registry.probes if probe.since < latest and not probe.writing}
         ground.closed |= {mount.mount_id for mount in ground.by_id.values() if mount.device in stuck}
         answers, left = lookups.ask_all(questions, ground, registry, patience)

@@ -143,7 +143,7 @@ class Inquiry:
     def handle(self, event: workers.Event) -> None:
         """Judge the event of a worker. An exception while judging is noted in the book and raised
         again."""
-        mount, writing = self._mount_of(event.key), asking.is_write(event.key)
+        mount, writing = self.mount_of(event.key), asking.is_write(event.key)
         try:
             if writing:
                 self._writing.handle(mount, event)
@@ -157,7 +157,8 @@ class Inquiry:
                 self._give_up(mount, why)
             raise
 
-    def _mount_of(self, key: int) -> Mount:
+    def mount_of(self, key: int) -> Mount:
+        """The mount that a request is about."""
         return self.plan.by_id[asking.mount_id_of(key)]
 
     def _handle(self, mount: Mount, event: workers.Event) -> None:
@@ -275,7 +276,7 @@ class Inquiry:
         """Enter a finding for each request that has no answer. ``came`` names the event that ended
         the pass; ``why`` is the detail for a request that no worker had."""
         for key, pid, progress, waited in unserved:
-            mount = self._mount_of(key)
+            mount = self.mount_of(key)
             outcome = frames.unpack_progress(progress)
             # A worker was asking. If it has waited for long, the mount probably hangs, so the
             # detail says for how long.

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from check_mounts import text
-from check_mounts.clocks import Boottime
+from check_mounts.clocks import Boottime, boottime
 from check_mounts.model import StuckProbe
 from check_mounts.probing.promises import Promises
 from check_mounts.system.directories import Unusable, open_directory
@@ -248,7 +248,7 @@ class Registry:
             self._myself = (pid, process_start(pid) or 0)
         offset = RECORD_SIZE * (slot + 1)
         mark = _WRITING if writing else _ON_THE_WAY
-        record = _record(mark, *self._myself, mount_id, device, since=time.clock_gettime(time.CLOCK_BOOTTIME))
+        record = _record(mark, *self._myself, mount_id, device, since=boottime())
         # The mark makes the line valid, so it is written last.
         self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
         self._lines[offset : offset + 1] = record[:1]

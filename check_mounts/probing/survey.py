@@ -22,7 +22,7 @@ from check_mounts.guard import defects
 from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.outcome import Step
-from check_mounts.probing import asking, conditions, frames, settle
+from check_mounts.probing import conditions, frames, settle
 from check_mounts.probing.asking import Asking, Settings, Timeouts
 from check_mounts.probing.book import Book
 from check_mounts.probing.causes import Causes
@@ -187,8 +187,8 @@ class Pass:
 
     def _waiting_for(self, seconds: float) -> Iterator[tuple[Mount, int, float]]:
         """(mount, pid, seconds) of each probe that has been waiting for at least ``seconds``."""
-        by_id = self._inquiry.plan.by_id
-        return ((by_id[asking.mount_id_of(key)], pid, waited) for key, pid, waited in self._pool.at_work(seconds))
+        mount_of = self._inquiry.mount_of
+        return ((mount_of(key), pid, waited) for key, pid, waited in self._pool.at_work(seconds))
 
     # -- the end
 
