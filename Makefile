@@ -60,10 +60,8 @@ lint: $(VENV)/lint  ## ruff: style and format; modules, classes and functions th
 types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/run  ## side-by-side measurements (root)
-	$(VENV)/bin/python -m bench.engine
-	$(VENV)/bin/python -m bench.cached
-	$(VENV)/bin/python -m bench.watched
+bench: $(VENV)/run  ## measurements beside the peers (root, monitoring-plugins-basic; some minutes); writes bench/results.md
+	$(VENV)/bin/python -m bench
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
 	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py

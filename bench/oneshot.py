@@ -1,0 +1,85 @@
+"""One run over healthy mounts, from its start to its end: 40 for each supported interpreter, then
+1,000 to 20,000, beside check_disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bench.common import (
+    CHECK_DISK,
+    HERE,
+    ROUNDS,
+    Line,
+    Mounts,
+    Output,
+    Setting,
+    Target,
+    healthy,
+    install,
+    interleaved,
+    interpreters,
+)
+
+_FEW, _START = 40, Target(1.3)
+# check_disk takes time that grows with the square of the number.
+_MANY = {
+    1_000: Target(1.5),
+    2_000: Target(1 / 2, words="2 x faster"),
+    4_000: Target(1 / 8, words="8 x faster"),
+    10_000: Target(1 / 40, words="40 x faster"),
+}
+_PEERS_ROUNDS = {10_000: 1}
+_MOST = 20_000
+_FLOOR = "import nagiosplugin, argparse"
+
+
+def run_of(setting: Setting, program: str, count: int, mounts: Mounts, output: Output) -> Callable[[], float]:
+    """A run of a program over so many healthy mounts, which gives its milliseconds."""
+    command = [program, "-p", f"{mounts.base}/*", "--state-dir", str(setting.place / "state")]
+    return lambda: output.milliseconds(command, 0, b"MOUNTS OK - %d mounts checked" % count)
+
+
+def check_disk(output: Output) -> Callable[[], float]:
+    """A run of check_disk over all mounts of this namespace."""
+    return lambda: output.milliseconds([CHECK_DISK, "-w", "5%", "-c", "2%"], 0, b"DISK OK")
+
+
+def start(setting: Setting) -> Iterator[Line]:
+    """40 mounts: what the start costs."""
+    output = Output()
+    with healthy(setting, _FEW) as mounts:
+        for number, (version, python) in enumerate(interpreters()):
+            programs = dict(setting.programs) if number == 0 else {}
+            if number > 0 and HERE in setting.programs:
+                programs[HERE] = install(setting.place / version, python)
+            actions = {name: run_of(setting, path, _FEW, mounts, output) for name, path in programs.items()}
+            actions["floor"] = lambda python=python: output.milliseconds([python, "-c", _FLOOR])  # type: ignore[misc]
+            if number == 0:
+                actions["check_disk"] = check_disk(output)
+            figures = interleaved(actions, 2 * ROUNDS + 1)
+            named = {name: figures[name] for name in programs}
+            what = f"one-shot, {_FEW} healthy, Python {version}"
+            yield Line(what, "ms", named, f'python3 -c "{_FLOOR}"', figures["floor"], _START)
+            if number == 0:
+                yield Line(what, "ms", named, "check_disk", figures["check_disk"])
+
+
+def many(setting: Setting) -> Iterator[Line]:
+    """1,000 to 20,000 mounts."""
+    output = Output()
+    for count, target in _MANY.items():
+        with healthy(setting, count) as mounts:
+            actions = {name: run_of(setting, path, count, mounts, output) for name, path in setting.programs.items()}
+            actions["check_disk"] = check_disk(output)
+            fewer = {"check_disk": _PEERS_ROUNDS[count]} if count in _PEERS_ROUNDS else {}
+            figures = interleaved(actions, fewer=fewer)
+        named = {name: figures[name] for name in setting.programs}
+                yield Line(f"one-shot, {count:,} healthy", "ms", named, "check_disk", figures["check_disk"], target)
+
+
+def most(setting: Setting) -> Iterator[Line]:
+    """20,000 mounts, which check_disk takes a minute for."""
+    output = Output()
+    with healthy(setting, _MOST) as mounts:
+        actions = {name: run_of(setting, path, _MOST, mounts, output) for name, path in setting.programs.items()}
+        yield Line(f"one-shot, {_MOST:,} healthy", "ms", interleaved(actions, 7))
