@@ -74,7 +74,7 @@ def many(setting: Setting) -> Iterator[Line]:
             fewer = {"check_disk": _PEERS_ROUNDS[count]} if count in _PEERS_ROUNDS else {}
             figures = interleaved(actions, fewer=fewer)
         named = {name: figures[name] for name in setting.programs}
-                yield Line(f"one-shot, {count:,} healthy", "ms", named, "check_disk", figures["check_disk"], target)
+        yield Line(f"one-shot, {count:,} healthy", "ms", named, "check_disk", figures["check_disk"], target)
 
 
 def most(setting: Setting) -> Iterator[Line]:
