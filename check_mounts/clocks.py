@@ -1,7 +1,7 @@
 """The clocks that we read times from. Each has a type of its own, so that a time of one cannot be
 taken for a time of another.
 
-Import budget: ``time``, ``typing``.
+Import budget: ``time``.
 
 - ``Monotonic``: seconds on CLOCK_MONOTONIC, for deadlines and for measuring. It stands still while
   the host is suspended, so a wait does not run out meanwhile. It means nothing outside this boot.
@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NewType, cast
+
+from check_mounts.typed import NewType, cast
 
 Monotonic = NewType("Monotonic", float)
 Boottime = NewType("Boottime", float)

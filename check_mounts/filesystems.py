@@ -6,10 +6,9 @@ this module."""
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts import text, typetable
 from check_mounts.model import Mount
+from check_mounts.typed import Optional
 from check_mounts.typetable import FAMILIES, TABLE, Protocol, Traits
 
 

@@ -1,16 +1,16 @@
 """What a condition means: one row for each, worst first, with everything that the package asks
 about it.
 
-Import budget: ``dataclasses``. Pure.
+Import budget: nothing. Pure.
 
 CONTRIBUTING.md has the recipe for a condition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Optional
 
 from check_mounts.model import Condition, State
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Meaning(NamedTuple):

@@ -1,19 +1,18 @@
 """The values that modules hand to each other: frozen, and free of effects.
 
-Import budget: ``dataclasses``, ``enum``; outcome, clocks. Nothing here may look at the system.
+Import budget: ``enum``; outcome, clocks. Nothing here may look at the system.
 
 Byte strings stay byte strings: a mount point or a source may hold any byte but NUL. They become
 text in one place only, :func:`check_mounts.text.printable`."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Collection
-from typing import Optional
 
 from check_mounts.clocks import Boottime, Epoch
 from check_mounts.outcome import Outcome
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Condition(enum.Enum):
@@ -67,8 +66,7 @@ _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
 MountIdentity = tuple[int, tuple[int, int], bytes]
 
 
-@dataclasses.dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
 
     ``options`` are those of this mount (``ro`` here is a read-only bind mount), ``super_options``
@@ -116,8 +114,7 @@ class Mount:
         return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Unparsed:
+class Unparsed(NamedTuple):
     """A line of the mount table that makes no sense.
 
     ``number`` counts from 1. ``twice``: another line has its mount ID. If ``line`` is long, only
@@ -129,8 +126,7 @@ class Unparsed:
     twice: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class BadLine:
+class BadLine(NamedTuple):
     """A line of a file about mounts that makes no sense.
 
     ``number`` counts from 1, ``why`` is fit for output.
@@ -157,8 +153,7 @@ class Declarer(enum.Enum):
     COMMAND_LINE = "command line"
 
 
-@dataclasses.dataclass(frozen=True)
-class ExpectedMount:
+class ExpectedMount(NamedTuple):
     """A declared mount: from fstab(5), an option, a section of the configuration, or a unit.
 
     ``source`` and ``fs_type`` are None if any will do. ``options`` are the declared ones only.
@@ -177,7 +172,17 @@ class ExpectedMount:
     automount: bool = False
     name: bytes = b""
     doubt: Optional[tuple[Condition, str]] = None
-    by: Declarer = dataclasses.field(default=Declarer.HOST, compare=False)
+    by: Declarer = Declarer.HOST
+
+    # The same declaration in two places is one: ``by`` does not count.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExpectedMount) and self[:-1] == other[:-1]
+
+    def __ne__(self, other: object) -> bool:  # that of a tuple would count it
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:-1])
 
     @property
     def is_own(self) -> bool:
@@ -197,8 +202,7 @@ def is_bind(options: Collection[bytes]) -> bool:
     return b"bind" in options or b"rbind" in options
 
 
-@dataclasses.dataclass(frozen=True)
-class StuckProbe:
+class StuckProbe(NamedTuple):
     """A probe that has not come back: its process, its mount, and when it began.
 
     ``since`` is in seconds on CLOCK_BOOTTIME. ``arrived``: its look-up has reached the mount.
@@ -214,8 +218,7 @@ class StuckProbe:
     writing: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result for one mount point, or for a line that makes no sense (not :attr:`is_mount`).
 
     ``mount`` is None if nothing is mounted (missing) and for a ``line``. ``detail`` is text fit for
@@ -283,8 +286,7 @@ _AVOIDED = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A mount that is not probed, and why."""
 
     mount: Mount
@@ -294,8 +296,7 @@ class LeftOut:
 _NEVER = Epoch(0.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """The result of one pass over all mounts.
 
     ``started`` is in seconds since the epoch, ``duration`` and ``timeout`` are in seconds.

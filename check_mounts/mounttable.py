@@ -15,9 +15,9 @@ import select
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Optional
 
 from check_mounts.model import Mount, Unparsed
+from check_mounts.typed import Optional
 
 DEFAULT_PATH = "/proc/self/mountinfo"
 

@@ -1,13 +1,13 @@
 """The result of a probe of one mount: its steps, and the answer to each.
 
-Import budget: ``dataclasses``, ``enum``, ``errno``. Nothing here may look at the system."""
+Import budget: ``enum``, ``errno``. Nothing here may look at the system."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import errno
-from typing import NamedTuple, Optional
+
+from check_mounts.typed import NamedTuple, Optional
 
 # The owner or the caller may not enter. ENOKEY and the errors like it: that user has no key or
 # ticket (cifs multiuser, Kerberos, fscrypt).
@@ -109,8 +109,7 @@ def _of_whole(part: int, whole: int) -> int:
     return part if 0 <= part <= whole else 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The result of a worker's probe of one mount.
 
     ``step`` and ``errno`` name the step that failed; both are None if every step answered.

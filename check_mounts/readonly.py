@@ -12,12 +12,12 @@ too."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems
 from check_mounts.filesystems import is_fuse, lacks_upper
 from check_mounts.model import Mount
 from check_mounts.text import printable
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Unwritable(NamedTuple):

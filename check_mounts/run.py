@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import __version__, mounttable, text
 from check_mounts.checks import one_check
@@ -25,6 +23,7 @@ from check_mounts.report import parts, summary
 from check_mounts.system import reading  # fmt: skip
 from check_mounts.system.printing import complain, stdout_encoding, write
 from check_mounts.system.signals import Interrupts
+from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
@@ -34,11 +33,11 @@ _TO_FIND = 0.5
 
 
 def _read_table(options: Options) -> mounttable.Table:
-    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.mountinfo), 400)}")
+    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.check.mountinfo), 400)}")
     try:
-        return mounttable.read(options.mountinfo)
+        return mounttable.read(options.check.mountinfo)
     except OSError as error:
-        path = text.printable_argument(options.mountinfo)
+        path = text.printable_argument(options.check.mountinfo)
         return refuse("--mountinfo", f"{path}: {error.strerror}")
 
 
@@ -66,7 +65,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         under_way.book.tell = _noting(options, noted)
 
     result = one_check.take(
-        options, table, lambda: mounttable.read(options.mountinfo), interrupts, interrupts.wake_fd, follow
+        options.check, table, lambda: mounttable.read(options.check.mountinfo), interrupts, interrupts.wake_fd, follow
     )
     judged = policy.judged(result, options.policy, options.allow_none)
     noted.replace(_failures(judged.judgements))
@@ -80,7 +79,7 @@ def _with_time_left(options: Options, begun: float) -> Options:
     settings = options.settings
     enough = min(settings.deadline, settings.timeout + _TO_FIND)
     left = max(enough, begun + settings.deadline - time.monotonic())
-    return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
+    return options._replace(check=options.check._replace(settings=settings._replace(deadline=left)))
 
 
 def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:

@@ -5,16 +5,15 @@ a mount that hangs, nothing may touch it."""
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Optional, Union
 
 from check_mounts import filesystems, mounttable
 from check_mounts.filesystems import is_fuse
 from check_mounts.model import LeftOut, Mount, Reason
+from check_mounts.typed import NOTHING, NamedTuple, Optional, Union
 
 _NOBODY = 0xFFFFFFFE
 
@@ -99,8 +98,7 @@ def _slash(path: bytes) -> bytes:
     return path.rstrip(b"/") + b"/"
 
 
-@dataclasses.dataclass(frozen=True)
-class Filters:
+class Filters(NamedTuple):
     """The filters of the command line and the configuration; an empty sequence filters nothing.
 
     ``ignored`` says whether the configuration ignores a mount point. ``declared`` says whether a
@@ -123,8 +121,7 @@ class Filters:
     declared: Callable[[Mount], bool] = lambda mount: False
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The mounts to probe, the shadowed ones, and the others, each with a reason.
 
     They keep the order of the table. ``named`` are the mount points that were asked for by name;
@@ -138,7 +135,7 @@ class Selection:
     missing: tuple[tuple[bytes, str], ...]
     named: frozenset[bytes]
     visible: frozenset[int]
-    covers: Mapping[int, Mount] = dataclasses.field(default_factory=dict)
+    covers: Mapping[int, Mount] = NOTHING
 
 
 def fuse_owner(mount: Mount) -> Optional[tuple[int, int]]:
@@ -346,7 +343,7 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
 def narrowed(chosen: Selection, wanted: Collection[int]) -> Selection:
     """The selection, reduced to the mounts with the wanted IDs."""
     selected = tuple(mount for mount in chosen.selected if mount.mount_id in wanted)
-    return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
+    return chosen._replace(selected=selected, shadowed=(), missing=())
 
 
 def writable(mount: Mount) -> bool:

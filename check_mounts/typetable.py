@@ -1,6 +1,6 @@
 """The table of filesystem types: each type and its traits. Pure data.
 
-Import budget: ``enum``, ``typing``, ``grammars``; no pattern is compiled here, because every start
+Import budget: ``enum``, ``grammars``; no pattern is compiled here, because every start
 imports this module. Every fact about a type stands here and nowhere else: whether it is probed at
 all, whether it can hang on the network, how its source names its servers, what its numbers and
 attributes may be trusted for. Ask :mod:`check_mounts.filesystems` about a mount.
@@ -12,10 +12,10 @@ telegraf, Checkmk, updatedb's PRUNEFS."""
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple, Optional
 
 from check_mounts import grammars
 from check_mounts.grammars import Grammar
+from check_mounts.typed import Any, NamedTuple, Optional
 
 
 class Protocol(enum.Enum):

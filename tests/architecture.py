@@ -44,6 +44,7 @@ ORDER = (
     "system",
     "text",
     "clocks",
+    "typed",
     "__init__",
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -339,8 +338,8 @@ def test_read_only_without_a_declaration() -> None:
 
 
 def of_two(spec: bytes, below: Mount, there: Mount) -> list[str]:
-    below = dataclasses.replace(below, mount_id=1, parent_id=0, device=(8, 1))
-    there = dataclasses.replace(there, device=(8, 1))
+    below = below._replace(mount_id=1, parent_id=0, device=(8, 1))
+    there = there._replace(device=(8, 1))
     deviations, _ = compare.compared([parse_spec(spec)], [below, there], {1, 9}, devices=Devices("/nonexistent"))[:2]
     return [one.detail for one in deviations]
 
@@ -350,12 +349,12 @@ def test_bind_mounts_take_after_what_they_are_bound_from() -> None:
     bound = mount("ext4", "/dev/sda1", root=b"/x", more="rw,commit=30")
     spec = b"/m,bind,source=/data/x,commit=5"
     assert of_two(spec, data, bound) == []
-    read_only = dataclasses.replace(bound, options=(b"ro",))
+    read_only = bound._replace(options=(b"ro",))
     assert of_two(spec, data, read_only) == ["mounted ro, expected rw (--expect)"]
-    assert of_two(spec, dataclasses.replace(data, options=(b"ro",)), read_only) == []
-    elsewhere = dataclasses.replace(bound, root=b"/y")
+    assert of_two(spec, data._replace(options=(b"ro",)), read_only) == []
+    elsewhere = bound._replace(root=b"/y")
     assert of_two(spec, data, elsewhere) == ["it shows /y, expected /x (bound from /data/x) (--expect)"]
-    assert of_two(spec, dataclasses.replace(data, fs_type=b"autofs"), elsewhere) == []
+    assert of_two(spec, data._replace(fs_type=b"autofs"), elsewhere) == []
 
 
 def test_root_is_mounted_by_the_boot_loader_s_word() -> None:
@@ -379,8 +378,8 @@ def test_root_of_a_live_image(by: Declarer, deviates: bool) -> None:
 def test_two_declarations_are_one_deviation() -> None:
     there = mount("ext4", "/dev/sda1", "ro")
     first = parse_spec(b"/m,type=ext4")
-    second = dataclasses.replace(parse_spec(b"/m,type=xfs"), origin="unit m.mount")
-    third = dataclasses.replace(first, origin="/etc/fstab line 3")
+    second = parse_spec(b"/m,type=xfs")._replace(origin="unit m.mount")
+    third = first._replace(origin="/etc/fstab line 3")
     deviations, _ = compare.compared([first, second, third], [there], {9}, devices=Devices("/nonexistent"))[:2]
     assert [(one.condition, one.mount, one.detail) for one in deviations] == [
         (

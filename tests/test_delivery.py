@@ -178,7 +178,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def numbered(number: int) -> list[Result]:
-    return [dataclasses.replace(RESULTS[0], report=Report(State.OK, str(number)))]
+    return [RESULTS[0]._replace(report=Report(State.OK, str(number)))]
 
 
 def test_the_newest_and_no_queue(tmp_path: Path) -> None:

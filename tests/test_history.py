@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Optional
 
@@ -21,12 +20,12 @@ from check_mounts.selection import Selection
 
 NOW = 1_000_000.0  # on whatever clock
 HOME = Mount(30, 1, (0, 40), b"/", b"/home", (b"rw",), (), b"nfs4", b"filer1:/home", (b"rw",))
-BELOW = dataclasses.replace(HOME, mount_id=31, parent_id=30, device=(0, 41), mount_point=b"/home/a")
-OTHER = dataclasses.replace(HOME, mount_id=32, device=(0, 42), mount_point=b"/other")
+BELOW = HOME._replace(mount_id=31, parent_id=30, device=(0, 41), mount_point=b"/home/a")
+OTHER = HOME._replace(mount_id=32, device=(0, 42), mount_point=b"/other")
 
 
 def chosen(*mounts: Mount) -> Selection:
-    empty = {field.name: () for field in dataclasses.fields(Selection)}
+    empty = dict.fromkeys(Selection._fields, ())
     return Selection(**{**empty, "selected": mounts, "visible": frozenset(), "covers": {}})  # type: ignore[arg-type]
 
 
@@ -144,14 +143,14 @@ def test_a_mount_that_goes_is_forgotten_and_one_like_it_is_new() -> None:
     assert home.see(([HOME], []), chosen(HOME)) == (set(), True)
     assert home.see(([HOME], []), chosen(HOME)) == (set(), True)  # whoever saw it first has not told it
     assert [each.mount for each in home.survey().findings] == [HOME]
-    again = dataclasses.replace(OTHER, device=(0, 50))
+    again = OTHER._replace(device=(0, 50))
     assert home.see(([HOME, again], []), chosen(HOME, again)) == ({again.identity}, True)
     # The kernel gives an ID and a device again at once: what else there is to see of a mount makes
     # it another one.
     for other in ({"root": b"/a"}, {"fs_type": b"nfs"}, {"source": b"filer2:/home"}):
-        replaced = dataclasses.replace(HOME, **other)  # type: ignore[arg-type]
+        replaced = HOME._replace(**other)  # type: ignore[arg-type]
         assert known(HOME).see(([replaced], []), chosen(replaced))[0] == {replaced.identity}
-    remounted = dataclasses.replace(HOME, options=(b"ro",))
+    remounted = HOME._replace(options=(b"ro",))
     assert home.see(([remounted, again], []), chosen(remounted, again)) == ({again.identity}, True)
     assert home.survey().findings[0].mount == remounted
 
@@ -172,7 +171,7 @@ def test_what_is_to_be_asked() -> None:
 def told(home: Known, *demanded: Finding) -> list[tuple[Condition, Optional[Mount]]]:
     """What is told, with what the demands have found."""
     survey = home.survey()
-    survey = home.until_asked(dataclasses.replace(survey, findings=(*survey.findings, *demanded)))
+    survey = home.until_asked(survey._replace(findings=(*survey.findings, *demanded)))
     return sorted(((each.condition, each.mount) for each in survey.findings), key=lambda each: each[0].value)
 
 
@@ -184,9 +183,9 @@ def test_the_old_counts_until_the_new_has_answered() -> None:
     missing = Finding(b"/missing", None, Condition.MISSING, "not mounted")
     before = [(Condition.MISSING, None), (Condition.OK, OTHER), (Condition.TIMED_OUT, HOME)]
     assert told(home, missing) == before
-    again = dataclasses.replace(HOME, device=(0, 50))
-    late = dataclasses.replace(OTHER, mount_id=40, device=(0, 51), mount_point=b"/missing")
-    unknown = dataclasses.replace(OTHER, mount_id=41, device=(0, 52), mount_point=b"/unknown")
+    again = HOME._replace(device=(0, 50))
+    late = OTHER._replace(mount_id=40, device=(0, 51), mount_point=b"/missing")
+    unknown = OTHER._replace(mount_id=41, device=(0, 52), mount_point=b"/unknown")
     mounts = (again, OTHER, late, unknown)
     assert home.see((list(mounts), []), chosen(*mounts))[0] == {each.identity for each in (again, late, unknown)}
     assert told(home) == before  # of what is new where nothing was there is nothing to say
@@ -205,8 +204,8 @@ def test_what_is_covered_by_what_has_not_answered_is_not_told_twice() -> None:
     home = known(HOME)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
     assert told(home) == [(Condition.TIMED_OUT, HOME)]
-    above = dataclasses.replace(HOME, mount_id=50, parent_id=30, device=(0, 50))
-    home.see(([HOME, above], []), dataclasses.replace(chosen(above), shadowed=(HOME,)))
+    above = HOME._replace(mount_id=50, parent_id=30, device=(0, 50))
+    home.see(([HOME, above], []), chosen(above)._replace(shadowed=(HOME,)))
     assert told(home) == [(Condition.TIMED_OUT, HOME)]
     merged(home, 2, (finding(above, Condition.OK), 2), whole=False)
     assert told(home) == [(Condition.OK, above), (Condition.SHADOWED, HOME)]
@@ -219,7 +218,7 @@ def test_what_hangs_and_holds_nobody_is_tried_again_once() -> None:
     assert not home.grant_another_try()  # it is waited for
     assert home.grant_another_try(soon={7})
     assert home.stuck() == set()
-    hung = dataclasses.replace(finding(HOME, Condition.TIMED_OUT), outcome=Outcome())
+    hung = finding(HOME, Condition.TIMED_OUT)._replace(outcome=Outcome())
     for begun in (2, 3):
         merged(home, begun, (hung, begun))
         assert not home.grant_another_try()
@@ -259,7 +258,7 @@ def test_each_change_is_told_once() -> None:
     assert news(episodes, NOW + 58 + 11520, finding(HOME, Condition.OK)) == [
         (State.OK, "/home answers again after 3 h 12 min")
     ]
-    denied = dataclasses.replace(finding(HOME, Condition.DENIED), detail="mode 0000 does not allow access")
+    denied = finding(HOME, Condition.DENIED)._replace(detail="mode 0000 does not allow access")
     expected = "Couldn't check mountpoint /home: mode 0000 does not allow access"
     assert news(episodes, NOW + 20000, denied) == [(State.WARNING, expected)]
     assert news(episodes, NOW + 20300, finding(HOME, Condition.OK)) == [

@@ -881,4 +881,5 @@ def test_little_of_the_package_is_loaded() -> None:
         "check_mounts.system.signals",
         "check_mounts.system.syscalls",
         "check_mounts.text",
+        "check_mounts.typed",
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import http.client
 import itertools
 import json
@@ -583,9 +582,7 @@ def _render(
 ) -> Samples:
     survey = Survey(findings, started=Epoch(1732500000.25), duration=0.125)
     passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions)
-    return Samples(
-        metrics.render(dataclasses.replace(judged(survey, Policy()), state=State.CRITICAL), passes).decode("utf-8")
-    )
+    return Samples(metrics.render(judged(survey, Policy())._replace(state=State.CRITICAL), passes).decode("utf-8"))
 
 
 def test_what_is_said_of_the_passes() -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -470,7 +470,7 @@ def test_whenever_a_link_is_changed_what_it_leads_to_is_never_well(
 
 
 def test_until_it_is_asked_what_a_link_leads_to_is_as_it_was_where_it_led_before() -> None:
-    moved = Mount(**{**vars(HOME), "mount_id": 99, "mount_point": b"/elsewhere"})
+    moved = HOME._replace(mount_id=99, mount_point=b"/elsewhere")
     home = known(HOME)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
     home.until_asked(home.survey(), {b"/name": HOME.mount_point})
@@ -486,7 +486,7 @@ def test_until_it_is_asked_what_a_link_leads_to_is_as_it_was_where_it_led_before
 @pytest.mark.parametrize("how", ["declared", "named"])
 def test_look_ups_before_it_is_asked_lose_nothing(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """The second one finds a link less, the third one knows that by the text of the mount table."""
-    name, moved = b"/name", Mount(**{**vars(HOME), "mount_id": 99, "mount_point": b"/name"})
+    name, moved = b"/name", HOME._replace(mount_id=99, mount_point=b"/name")
     found = iter([Lead(HOME.mount_point, (OTHER,)), Lead(name, (OTHER,)), Lead(name)])
     monkeypatch.setattr(checking, "look_up", lambda *arguments: leads.Found(Leads({name: next(found)})))
     demanded = [ExpectedMount(name, None, None, (), "--expect")] if how == "declared" else []
@@ -541,7 +541,7 @@ def test_the_daemon_finds_it_at_its_new_place(mounts: Mounts, fuse: Fuse, daemon
 
 
 def test_what_is_known_to_be_bad_moves_along_and_is_asked_again() -> None:
-    moved = Mount(**{**vars(HOME), "mount_point": b"/elsewhere"})
+    moved = HOME._replace(mount_point=b"/elsewhere")
     home = known(HOME)
     merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1))
     assert home.see(([moved], []), chosen(moved)) == ({HOME.identity}, True)
@@ -560,9 +560,9 @@ def test_what_is_known_to_be_bad_moves_along_and_is_asked_again() -> None:
 
 @pytest.mark.parametrize("other", [{"mount_point": b"/elsewhere"}, {"root": b"/a"}, {"source": b"filer2:/home"}])
 @pytest.mark.parametrize("condition", [Condition.OK, Condition.DENIED])
-def test_what_was_well_elsewhere_has_not_answered_here(other: dict[str, bytes], condition: Condition) -> None:
+def test_what_was_well_elsewhere_has_not_answered_here(other: dict[str, Any], condition: Condition) -> None:
     """It may be another mount with an ID and a device that were given again."""
-    moved = Mount(**{**vars(HOME), **other})
+    moved = HOME._replace(**other)
     home = known(HOME)
     merged(home, 1, (finding(HOME, condition), 1))
     assert home.see(([moved], []), chosen(moved)) == ({HOME.identity}, True)
@@ -572,7 +572,7 @@ def test_what_was_well_elsewhere_has_not_answered_here(other: dict[str, bytes], 
 
 
 def test_an_answer_of_before_it_moved_is_told_where_it_is() -> None:
-    moved = Mount(**{**vars(HOME), "mount_point": b"/elsewhere"})
+    moved = HOME._replace(mount_point=b"/elsewhere")
     home = known(HOME)
     home.see(([moved], []), chosen(moved))
     assert merged(home, 1, (finding(HOME, Condition.TIMED_OUT, 7), 1)) == [Condition.TIMED_OUT]
@@ -705,7 +705,7 @@ def test_a_stuck_look_up_below_a_cover_is_no_proof() -> None:
     """What hung may be what covers it."""
     mount = _mount(LINE % (30, 40, b"/", b"/d/m", b"ext4", b"x"))
     cover = _mount(LINE % (31, 41, b"/", b"/d", b"fuse", b"y"))
-    cover = Mount(**{**vars(cover), "super_options": (b"user_id=1000",)})
+    cover = cover._replace(super_options=(b"user_id=1000",))
     for step, condition in ((Step.LOOK_UP, Condition.SHADOWED), (Step.STATFS, Condition.TIMED_OUT)):
         found = Finding(b"/d/m", mount, Condition.TIMED_OUT, "after 5 s", Outcome(step=step))
         assert settle._in_its_place(found, settle._Now(mount, cover)).condition is condition

@@ -207,5 +207,5 @@ def test_nothing_of_the_package_but_text_is_loaded() -> None:
     result = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)}
     )
-    modules = ["clocks", "system", "system.notify", "text"]
+    modules = ["clocks", "system", "system.notify", "text", "typed"]
     assert result.stdout.split() == [f"check_mounts.{name}" for name in modules]

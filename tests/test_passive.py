@@ -163,9 +163,9 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
          "icinga2: 'user' is empty or contains a colon"),
         ("icinga2:https://master", Settings(key="/k"), "icinga2: 'key' needs 'certificate'"),
         ("icinga2:https://master", Settings(certificate="c"), "icinga2: 'certificate' must be an absolute path"),
-        ("icinga2:https://master", dataclasses.replace(USER, verify=False, ca="/c"),
+        ("icinga2:https://master", USER._replace(verify=False, ca="/c"),
          "icinga2: 'ca' makes no sense with 'verify = no'"),
-        ("icinga2:https://master", dataclasses.replace(USER, token="s3cr3t"),
+        ("icinga2:https://master", USER._replace(token="s3cr3t"),
          "icinga2: 'token' does not fit; settings that do: ca, "),
         ("nrdp:https://h/nrdp/?token=s3cr3t", NAGIOS,
          "nrdp: a query or fragment is not allowed in the URL: secrets belong in the configuration"),
@@ -177,7 +177,7 @@ def test_destinations(word: str, settings: Settings, name: str) -> None:
          "nrdp: with http:, everybody on the network path can read the token; 'verify = no' accepts that"),
         ("nrdp:http://127.evil.org/n/", NAGIOS,
          "nrdp: with http:, everybody on the network path can read the token; 'verify = no' accepts that"),
-        ("nrdp:http://localhost/", dataclasses.replace(NAGIOS, ca="/c"), "nrdp: 'ca' needs https:"),
+        ("nrdp:http://localhost/", NAGIOS._replace(ca="/c"), "nrdp: 'ca' needs https:"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_and_not_repeated(word: str, settings: Settings, words: str) -> None:
@@ -221,7 +221,8 @@ REPORTS = st.builds(
     state=st.sampled_from(State), headline=LONG, failures=st.lists(st.builds(Failure, LONG, st.integers(0, 9)),
      max_size=6),
     unnamed=st.integers(0, 99), perfdata=st.lists(st.builds(Number, WORDS, st.just(Worth.COUNT)), max_size=60),
-    lines=st.lists(st.builds(Detail, LONG, st.just(Worth.REST)), max_size=9),
+    lines=st.lists(st.builds(Detail, LONG, st.just(Worth.REST), st.none() | st.integers()), max_size=9),
+    mount_point=st.none(),
 )  # fmt: skip
 RESULTS = st.builds(
     Result,
@@ -416,7 +417,7 @@ def test_what_fits_is_no_longer_than_the_limit(given_: Result, limit: int) -> No
     verdict = words.split("\n")[0].partition(" | ")[0]
     counts = range(len(parts.failures) + 1)
     fewer = [
-        dataclasses.replace(parts, failures=parts.failures[:count], unnamed=parts.failed - _stand_for(parts, count))
+        parts._replace(failures=parts.failures[:count], unnamed=parts.failed - _stand_for(parts, count))
         for count in counts
     ]
     assert verdict in [each.verdict for each in fewer] or (
@@ -842,7 +843,7 @@ UNKNOWN = http("404 Not Found", b'{"error":404,"status":"No objects found."}')
 
 def icinga(server: Server, authority: Path, settings: Settings = USER) -> Destination:
     return destination(
-        f"icinga2:https://127.0.0.1:{server.port}", dataclasses.replace(settings, ca=str(authority / "certificate.pem"))
+        f"icinga2:https://127.0.0.1:{server.port}", settings._replace(ca=str(authority / "certificate.pem"))
     )
 
 
@@ -991,17 +992,17 @@ def test_whom_to_trust(start: Start, authority: Path, tmp_path: Path, monkeypatc
         == "its certificate is refused: self signed certificate"
     )
     wrong_name = destination(
-        f"icinga2:https://localhost:{server.port}", dataclasses.replace(USER, ca=str(authority / "certificate.pem"))
+        f"icinga2:https://localhost:{server.port}", USER._replace(ca=str(authority / "certificate.pem"))
     )
     assert refused(wrong_name, [result()]).startswith("its certificate is refused: Hostname mismatch")
     assert not server.requests, "nothing was said to somebody else"
-    destination(url, dataclasses.replace(USER, verify=False)).deliver([result()], time.monotonic() + 5, unread())
+    destination(url, USER._replace(verify=False)).deliver([result()], time.monotonic() + 5, unread())
     empty = tmp_path / "empty.pem"
     empty.touch()
     for settings, words in (
-        (dataclasses.replace(USER, ca="/none"), "ca /none: No such file or directory"),
-        (dataclasses.replace(USER, ca=str(empty)), f"ca {empty}: contains no certificate (PEM)"),
-        (dataclasses.replace(USER, ca="/"), "ca /: not a regular file"),
+        (USER._replace(ca="/none"), "ca /none: No such file or directory"),
+        (USER._replace(ca=str(empty)), f"ca {empty}: contains no certificate (PEM)"),
+        (USER._replace(ca="/"), "ca /: not a regular file"),
         (Settings(certificate="/none"), "certificate /none: No such file or directory"),
         (
             Settings(certificate=str(empty), key=str(empty)),
@@ -1034,7 +1035,7 @@ def test_certificates_without_key_identifiers_will_do(tmp_path: Path, monkeypatc
     tls.load_cert_chain(certificate, key)
     server = Server(answering(TAKEN), tls)
     try:
-        trusting = dataclasses.replace(USER, ca=str(ca))
+        trusting = USER._replace(ca=str(ca))
         destination(f"icinga2:https://127.0.0.1:{server.port}", trusting).deliver(
             [result()], time.monotonic() + 5, unread()
         )
@@ -1178,7 +1179,7 @@ def at(server: Server, settings: Settings = NAGIOS) -> Destination:
 
 def test_all_results_go_by_one_form(start: Start) -> None:
     server = start(answering(PROCESSED.replace(b"1 checks", b"2 checks")), secured=False)
-    settings = dataclasses.replace(NAGIOS, user="nrdp", password="s3cr3t")
+    settings = NAGIOS._replace(user="nrdp", password="s3cr3t")
     at(server, settings).deliver(
         [result(), result(service="x\n[0] DISABLE_NOTIFICATIONS")], time.monotonic() + 5, unread()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -79,7 +78,7 @@ def _hung(source: bytes, fs_type: bytes, count: int, first: int = 0, **more: str
         finding(b"/m%d" % (first + n), Condition.TIMED_OUT, f"after 5.{n} s", fs_type=fs_type, source=source)
         for n in range(count)
     ]
-    return [dataclasses.replace(each, **more) for each in found]  # type: ignore[arg-type]
+    return [each._replace(**more) for each in found]  # type: ignore[arg-type]
 
 
 def test_failures_are_grouped_by_the_servers_that_their_types_name() -> None:
@@ -107,7 +106,7 @@ def test_tunnels_on_one_address_are_servers_each_and_name_their_causes() -> None
         (each,) = _hung(b"127.0.0.1:/", b"nfs4", 1, port, diagnosis=cause)
         assert each.mount is not None
         options = (b"rw", b"port=%d" % port, b"addr=127.0.0.1")
-        efs.append(dataclasses.replace(each, mount=dataclasses.replace(each.mount, super_options=options)))
+        efs.append(each._replace(mount=each.mount._replace(super_options=options)))
     said = printed(survey(*efs), perfdata="none")
     assert (
         "/m20049 (nfs4 127.0.0.1:/) timed out after 5.0 s: server 127.0.0.1 refuses connections on port 20049; " in said
@@ -117,7 +116,7 @@ def test_tunnels_on_one_address_are_servers_each_and_name_their_causes() -> None
     # Two of each tunnel
     twice = [
         *efs,
-        *(dataclasses.replace(each, mount_point=each.mount_point + b"b", detail="after 6 s") for each in efs),
+        *(each._replace(mount_point=each.mount_point + b"b", detail="after 6 s") for each in efs),
     ]
     assert "all 2 mounts of 127.0.0.1:20049 timed out: server 127.0.0.1 refuses connections on port 20049" in printed(
         survey(*twice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Optional
 
 import pytest
@@ -85,7 +84,7 @@ def test_usage_seen_through_a_shadowed_mount_is_nobodys() -> None:
     mount = Mount(1, 0, (0, 1), b"/", b"/m", (b"rw",), (), b"xfs", b"/dev/a", (b"rw",))
     full = Outcome(usage=Usage(size=100, free=0, available=0, inodes=0, inodes_free=0))
     shadowed = Finding(b"/m", mount, Condition.SHADOWED, "another mount covers it", full)
-    visible = dataclasses.replace(shadowed, condition=Condition.OK)
+    visible = shadowed._replace(condition=Condition.OK)
     policy = Policy(usage_critical=parse_capacity("90"))
     assert [each.condition for each in judge_all(Survey((shadowed,)), policy)] == [Condition.SHADOWED]
     assert [each.condition for each in judge_all(Survey((visible,)), policy)] == [Condition.FULL]

@@ -3,7 +3,6 @@ and a real mount namespace."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from collections.abc import Sequence
@@ -217,7 +216,7 @@ def test_what_may_be_read_only_here_alone_is_remarked(here: bytes, told: bool) -
     found = Finding(b"/", ours[0], Condition.OK)
 
     def hold(survey: Survey, seen: Sequence[Mount]) -> Survey:
-        wrong = dataclasses.replace(survey.findings[0], condition=Condition.READ_ONLY, detail="mounted ro, expected rw")
+        wrong = survey.findings[0]._replace(condition=Condition.READ_ONLY, detail="mounted ro, expected rw")
         return Survey((wrong,))
 
     result = sandbox.compared_outside(Survey((found,)), ours, sandbox.Outside(is_known=False), hold, _expect(b"/"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import re
@@ -98,7 +97,7 @@ def printed(*findings: Finding, policy: Policy = FREE_10, verbosity: int = 0) ->
 )
 def test_what_nobody_can_fill_is_not_judged(where: Mount) -> None:
     bursting = Usage(55 * MIB, 0, 0, 100, 0)
-    policy = dataclasses.replace(CRITICAL_90, inodes_critical=parse_capacity("90"), usage_warning=parse_capacity("1M:"))
+    policy = CRITICAL_90._replace(inodes_critical=parse_capacity("90"), usage_warning=parse_capacity("1M:"))
     assert full(found(where, bursting), policy=policy) == []
     output = report(judged(Survey((found(where, bursting),)), policy), Presentation()).whole
     assert (
@@ -132,7 +131,7 @@ def test_all_else_is_judged(where: Mount) -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_what_counts_no_space_is_not_judged(size: int) -> None:
-    policy = dataclasses.replace(CRITICAL_90, usage_warning=parse_capacity("1G:"))
+    policy = CRITICAL_90._replace(usage_warning=parse_capacity("1G:"))
     assert full(found(mount("/x"), Usage(size, 0, 0, 0, 0)), policy=policy) == []
 
 
@@ -168,7 +167,7 @@ def test_what_could_never_meet_a_bound_is_no_alarm_and_counted() -> None:
         found(mount("/boot/efi", "vfat", "/dev/sda1"), Usage(511 * MIB, 500 * MIB, 500 * MIB, 0, 0)),
         found(mount("/big")),
     ]
-    words = printed(small(), *others, policy=dataclasses.replace(FREE_10, usage_critical=parse_capacity("1GiB:")))
+    words = printed(small(), *others, policy=FREE_10._replace(usage_critical=parse_capacity("1GiB:")))
     assert words.startswith(
         "MOUNTS WARNING - 1 of 3 mounts failed, 2 too small for '10GiB:', 2 too small for '1GiB:': /big (ext4 "
         "/dev/sda1) full: "
@@ -192,7 +191,7 @@ def test_each_that_is_too_small_is_named() -> None:
 
 def test_a_bound_that_can_be_met_still_holds() -> None:
     """It has 5 MiB in all and 1 MiB left: 10 GiB are no bound for it, 2 MiB are."""
-    policy = dataclasses.replace(FREE_10, usage_critical=parse_capacity("2MiB:"))
+    policy = FREE_10._replace(usage_critical=parse_capacity("2MiB:"))
     (judgement,) = judge_all(Survey((found(mount("/s", "tmpfs"), Usage(5 * MIB, MIB, MIB, 10, 5)),)), policy)
     assert (judgement.condition, judgement.state, judgement.too_small) == (
         Condition.FULL,
@@ -237,16 +236,16 @@ def test_many_bounds_are_not_listed() -> None:
 
 
 def test_what_was_said_of_one_mount_is_meant() -> None:
-    named = Policy(usage_warning=dataclasses.replace(parse_capacity("10GiB:"), for_one=True))
-    policy = dataclasses.replace(FREE_10, exception=lambda point: named if point == b"/run/lock" else None)
+    named = Policy(usage_warning=parse_capacity("10GiB:")._replace(for_one=True))
+    policy = FREE_10._replace(exception=lambda point: named if point == b"/run/lock" else None)
     assert full(small(), policy=policy) == ["/run/lock"]
 
 
 def test_two_mounts_of_one_filesystem_are_one_too_small() -> None:
     one = small()
     assert one.mount is not None
-    elsewhere = dataclasses.replace(one.mount, mount_point=b"/run/lock2")
-    other = dataclasses.replace(one, mount_point=b"/run/lock2", mount=elsewhere)
+    elsewhere = one.mount._replace(mount_point=b"/run/lock2")
+    other = one._replace(mount_point=b"/run/lock2", mount=elsewhere)
     assert printed(one, other) == "MOUNTS OK - 2 mounts checked in 0.0 s, 1 too small for '10GiB:'\n"
 
 
@@ -315,9 +314,9 @@ def test_a_disk_that_is_not_told_leaves_it_to_one_overlay() -> None:
 
 def test_who_is_milder_with_the_disk_has_the_overlay_told() -> None:
     mild = Policy(usage_warning=parse_capacity("90"))
-    policy = dataclasses.replace(CRITICAL_90, exception=lambda point: mild if point == b"/" else None)
+    policy = CRITICAL_90._replace(exception=lambda point: mild if point == b"/" else None)
     assert full(found(ROOT), found(overlay(1)), found(overlay(2)), policy=policy) == ["/merged/1", "/"]
-    silent = dataclasses.replace(CRITICAL_90, exception=lambda point: Policy() if point == b"/" else None)
+    silent = CRITICAL_90._replace(exception=lambda point: Policy() if point == b"/" else None)
     assert full(found(ROOT), found(overlay(1)), found(overlay(2)), policy=silent) == ["/merged/1"]
 
 

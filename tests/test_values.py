@@ -31,7 +31,7 @@ WITH_VALUE = [option for option in OPTIONS if option.takes_value and option.scop
 
 def _told(value: Any) -> Any:
     """What can be compared with another of its kind."""
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return [_told(each) for each in value]
     if isinstance(value, dict):
         return list(map(list, value.items()))

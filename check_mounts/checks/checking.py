@@ -3,11 +3,9 @@ the look-up of names."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
 
 from check_mounts import filesystems, mounttable, selection, text
 from check_mounts.checks import demands
@@ -16,6 +14,7 @@ from check_mounts.mounttable import Table
 from check_mounts.probing import asking, stuck
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 _PATIENCE, SHORTEST = 1.0, 0.3
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """The settings of a check: which mounts it selects, how to probe them, what should be mounted.
 
     ``wrong`` are lines of declarations that make no sense; ``notes`` go to the report as they are.
@@ -135,10 +133,9 @@ def with_leads(check: Check, found: Optional[Found]) -> Check:
     expected = [leads.led(each, found) for each in check.demands.expected]
     points = {each.mount_point for each in expected}
     known = check.filters
-    filters = dataclasses.replace(
-        known,
+    filters = known._replace(
         mount_points=[found.leads.of(name).path for name in known.mount_points],
         also=leads.on_the_way((*known.mount_points, *check.patterns), found, known),
         declared=lambda mount: mount.mount_point in points or known.declared(mount),
     )
-    return dataclasses.replace(check, filters=filters, demands=dataclasses.replace(check.demands, expected=expected))
+    return check._replace(filters=filters, demands=check.demands._replace(expected=expected))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Optional
 
 from check_mounts import selection, text
 from check_mounts.checks import checking, demands, sandbox
 from check_mounts.guard import defects
 from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
@@ -71,7 +70,7 @@ def _concluded(
     # nothing that was measured is lost.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
     notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
-    result = dataclasses.replace(result, notes=notes, findings=(*result.findings, *wrong))
+    result = result._replace(notes=notes, findings=(*result.findings, *wrong))
     result = _with_demands(ready, result, mounted_now, found, late)
     if found is None:
         return result
@@ -85,7 +84,7 @@ def unconcluded(result: Survey, error: Exception) -> Survey:
     failed = Finding(
         b"", None, Condition.UNPROBED, f"named and declared mounts were not compared: {text.error_of(error)}"
     )
-    return dataclasses.replace(result, findings=(*result.findings, failed))
+    return result._replace(findings=(*result.findings, failed))
 
 
 def _without_mounts_on_the_way(result: Survey, filters: selection.Filters) -> Survey:
@@ -96,7 +95,7 @@ def _without_mounts_on_the_way(result: Survey, filters: selection.Filters) -> Su
         asked_only = mount is not None and mount.mount_id in filters.also and finding.condition is Condition.OK
         return mount is None or not asked_only or selection.is_wanted(mount, filters)
 
-    return dataclasses.replace(result, findings=tuple(filter(is_told, result.findings))) if filters.also else result
+    return result._replace(findings=tuple(filter(is_told, result.findings))) if filters.also else result
 
 
 def _covered_by_users(findings: Sequence[Finding]) -> list[str]:
@@ -141,7 +140,7 @@ def _with_demands(
     unseen = _unseen(
         compared, sandbox.hidden(mounted_now(), beyond), selection.select(beyond.mounts, options.filters).selected
     )
-    return dataclasses.replace(compared, notes=(*compared.notes, unseen)) if unseen else compared
+    return compared._replace(notes=(*compared.notes, unseen)) if unseen else compared
 
 
 def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount]) -> str:

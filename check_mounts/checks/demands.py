@@ -6,21 +6,19 @@ its condition; any other fault of it becomes a remark."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
 
 from check_mounts import meaning, mounttable, readonly, selection, text
 from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.declared.compare import Results
     from check_mounts.naming.devices import Compared
 
 
-@dataclasses.dataclass(frozen=True)
-class Demands:
+class Demands(NamedTuple):
     """The demands of a run.
 
     ``expected``: the mounts that should exist. ``declared``: a mount point -> its declaration,
@@ -67,7 +65,7 @@ def _with_uncompared(survey: Survey, reason: Optional[str], count: int) -> Surve
     all_else = "not all mounts were compared with their declarations"
     left = f"{text.counted(count, 'declared mount')} not compared" if count else all_else
     found = Finding(b"", None, Condition.UNPROBED, f"{left}: {reason} came first")
-    return dataclasses.replace(survey, findings=(*survey.findings, found))
+    return survey._replace(findings=(*survey.findings, found))
 
 
 def _with_results(survey: Survey, results: Results) -> Survey:
@@ -87,9 +85,7 @@ def _with_results(survey: Survey, results: Results) -> Survey:
         for each in results.excused
         if each.mount_point not in shown
     ]
-    return dataclasses.replace(
-        survey, findings=tuple(findings), excused=tuple(absent), uncompared=tuple(results.uncompared)
-    )
+    return survey._replace(findings=tuple(findings), excused=tuple(absent), uncompared=tuple(results.uncompared))
 
 
 def _compared(
@@ -141,8 +137,8 @@ def _as_demanded(each: ExpectedMount, demands: Demands) -> ExpectedMount:
     if read_only is not None:
         options = (*(option for option in options if option not in (b"ro", b"rw")), b"ro" if read_only else b"rw")
         places = filter(None, dict.fromkeys((each.origin, demands.expect_ro_in(each.mount_point))))
-        return dataclasses.replace(each, options=options, origin=", ".join(places))
-    return dataclasses.replace(each, options=options)
+        return each._replace(options=options, origin=", ".join(places))
+    return each._replace(options=options)
 
 
 def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
@@ -153,9 +149,9 @@ def is_wanted(each: ExpectedMount, filters: Filters) -> bool:
         return False
     mount = Mount(0, 0, (0, 0), b"/", each.mount_point, (), (), each.fs_type or b"", each.source or b"", ())
     if each.fs_type is None:
-        filters = dataclasses.replace(filters, include_types=(), exclude_types=())
+        filters = filters._replace(include_types=(), exclude_types=())
     if each.source is None:
-        filters = dataclasses.replace(filters, include_sources=(), exclude_sources=())
+        filters = filters._replace(include_sources=(), exclude_sources=())
     return selection.why_filtered(mount, filters) is None
 
 
@@ -185,15 +181,15 @@ def _with_undeclared(
             findings[place] = _deviating(finding, deviation)
         elif found is not None:
             findings[place] = _remarked(finding, f"read-only: {found.words}")
-    return dataclasses.replace(survey, findings=tuple(findings))
+    return survey._replace(findings=tuple(findings))
 
 
 def _deviating(finding: Finding, deviation: Finding) -> Finding:
     """A finding with a deviation of its mount; only with a remark if the mount failed by itself."""
     if meaning.of(finding.condition).kept:
         return _remarked(finding, f"{deviation.condition.words}: {deviation.detail}")
-    return dataclasses.replace(finding, condition=deviation.condition, detail=deviation.detail)
+    return finding._replace(condition=deviation.condition, detail=deviation.detail)
 
 
 def _remarked(finding: Finding, remark: str) -> Finding:
-    return dataclasses.replace(finding, remarks=(*finding.remarks, remark))
+    return finding._replace(remarks=(*finding.remarks, remark))

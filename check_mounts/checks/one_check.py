@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
 
 from check_mounts import meaning, selection
 from check_mounts.checks import checking, conclude
@@ -17,6 +15,7 @@ from check_mounts.probing import survey
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import reading
+from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
@@ -108,7 +107,7 @@ class _Check:
         settings, left = options.settings, max(SHORTEST, self._until - time.monotonic())
         if settings.deadline - left < _NOTICEABLE:  # hardly any time has gone by: keep the user's number
             return options
-        return dataclasses.replace(options, settings=dataclasses.replace(settings, deadline=left))
+        return options._replace(settings=settings._replace(deadline=left))
 
     def _mounted_now(self) -> Sequence[Mount]:
         """The mount table after the first passes, read once."""
@@ -141,7 +140,7 @@ class _Check:
 def _with_more(options: Check, also: frozenset[int]) -> Check:
     """The options with more mounts that are probed only because a name crosses them."""
     filters = options.filters
-    return dataclasses.replace(options, filters=dataclasses.replace(filters, also=filters.also | also))
+    return options._replace(filters=filters._replace(also=filters.also | also))
 
 
 def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen: Selection) -> list[Mount]:
@@ -166,8 +165,7 @@ def _joined(result: Survey, more: Survey, asked: Sequence[Mount]) -> Survey:
         return finding.mount.identity not in keys
 
     left_out = [out for out in result.left_out if out.mount.identity not in keys]
-    return dataclasses.replace(
-        result,
+    return result._replace(
         findings=(*filter(stands, result.findings), *more.findings),
         left_out=(*left_out, *(out for out in more.left_out if out.mount.identity in keys)),
         notes=(*result.notes, *(note for note in more.notes if note not in result.notes)),

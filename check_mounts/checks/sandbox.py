@@ -7,13 +7,12 @@ tables below /proc, which takes no lock of any filesystem."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import filesystems, meaning, mounttable, selection
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
+from check_mounts.typed import NamedTuple, Optional
 
 _INIT = "/proc/1"
 NOTE = (
@@ -24,8 +23,7 @@ _MAYBE = "maybe for this process alone: it is in a sandbox, and cannot see what 
 _HIDDEN = "this process does not see it: a sandbox (a mount namespace of its own) hides what PID 1 has mounted there"
 
 
-@dataclasses.dataclass(frozen=True)
-class Outside:
+class Outside(NamedTuple):
     """The mounts that PID 1 sees, if this process is in another mount namespace.
 
     There are no ``mounts`` in a container, which has another root directory, too, and if the table
@@ -115,13 +113,9 @@ def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[by
     def as_there(mount: Mount) -> Mount:
         other = at.get(mount.mount_point)
         if other is not None and _is_same(mount, other):
-            return dataclasses.replace(mount, options=other.options, root=other.root)
+            return mount._replace(options=other.options, root=other.root)
         other = elsewhere.get((mount.device, mount.fs_type))
-        return (
-            mount
-            if other is None or mount.mount_point in declared
-            else dataclasses.replace(mount, options=other.options)
-        )
+        return mount if other is None or mount.mount_point in declared else mount._replace(options=other.options)
 
     outer = [as_there(mount) for mount in mounts if mount.mount_id not in masks]
     return outer if beyond.is_known else list(map(_with_sys, outer))
@@ -132,7 +126,7 @@ def _with_sys(mount: Mount) -> Mount:
 
     A read-only /sys is the mark of a container, but ProtectKernelTunables= makes it read-only, too.
     Only in a container is its filesystem read-only."""
-    return dataclasses.replace(mount, options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
+    return mount._replace(options=(b"rw",)) if mount.mount_point == b"/sys" and _may_be_rw(mount) else mount
 
 
 def _may_be_rw(mount: Mount) -> bool:
@@ -142,12 +136,10 @@ def _may_be_rw(mount: Mount) -> bool:
 
 def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
     findings = [
-        finding
-        if finding.mount is None
-        else dataclasses.replace(finding, mount=mounts.get(finding.mount.mount_id, finding.mount))
+        finding if finding.mount is None else finding._replace(mount=mounts.get(finding.mount.mount_id, finding.mount))
         for finding in survey.findings
     ]
-    return dataclasses.replace(survey, findings=tuple(findings))
+    return survey._replace(findings=tuple(findings))
 
 
 def compared_outside(
@@ -165,9 +157,9 @@ def compared_outside(
     found = compare(_with_mounts(survey, {mount.mount_id: mount for mount in outer}), outer)
     found = _with_mounts(found, {key: finding.mount for key, finding in before.items() if finding.mount is not None})
     if not beyond.is_known:
-        found = dataclasses.replace(found, findings=tuple([_doubted(finding, before) for finding in found.findings]))
+        found = found._replace(findings=tuple([_doubted(finding, before) for finding in found.findings]))
     result = _with_hidden(found, hidden(mounts, beyond), expected)
-    return dataclasses.replace(result, notes=(*result.notes, NOTE))
+    return result._replace(notes=(*result.notes, NOTE))
 
 
 def _doubted(finding: Finding, before: Mapping[int, Finding]) -> Finding:
@@ -180,7 +172,7 @@ def _doubted(finding: Finding, before: Mapping[int, Finding]) -> Finding:
         or not _may_be_rw(finding.mount)
     ):
         return finding
-    return dataclasses.replace(was, remarks=(*finding.remarks, f"read-only: {finding.detail}; {_MAYBE}"))
+    return was._replace(remarks=(*finding.remarks, f"read-only: {finding.detail}; {_MAYBE}"))
 
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
@@ -204,11 +196,11 @@ def _with_hidden(survey: Survey, points: set[bytes], expected: Collection[Expect
     for at, finding in enumerate(findings):
         shadowed = finding.condition is Condition.SHADOWED
         if finding.mount_point in points and _is_deviation(finding) and not shadowed:
-            findings[at] = dataclasses.replace(finding, condition=Condition.UNPROBED, detail=_HIDDEN)
+            findings[at] = finding._replace(condition=Condition.UNPROBED, detail=_HIDDEN)
             told.add(finding.mount_point)
     unseen = dict.fromkeys(each.mount_point for each in expected if each.mount_point in points - told)
-    return dataclasses.replace(
-        survey, findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen))
+    return survey._replace(
+        findings=(*findings, *(Finding(point, None, Condition.UNPROBED, _HIDDEN) for point in unseen))
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import syslog
 import time
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts.guard import defects
 from check_mounts.system.logs import Log
+from check_mounts.typed import Optional
 
 # After a defect, which may happen again at once, in seconds.
 _BREATH = 0.1

@@ -8,11 +8,11 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts.model import State
 from check_mounts.system import processes
 from check_mounts.system.signals import Interrupts
+from check_mounts.typed import Optional
 
 # In seconds: how long the parent waits for the first words of its child, beyond the deadline of the
 # first pass; and how long it waits for the end of a child that it ends.

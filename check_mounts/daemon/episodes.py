@@ -3,18 +3,16 @@ No effects."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import meaning, text
 from check_mounts.judging.policy import Judgement, answered, bad_lines, worst_of_each
 from check_mounts.model import Condition, Finding, State
 from check_mounts.probing import conditions
+from check_mounts.typed import NamedTuple, Optional
 
 
-@dataclasses.dataclass(frozen=True)
-class _Episode:
+class _Episode(NamedTuple):
     """The trouble of one mount point: its condition, the time at which that began (``since``), and
     the time since which it has not answered (``hung``). Times are on CLOCK_BOOTTIME."""
 
@@ -24,8 +22,7 @@ class _Episode:
     hung: Optional[float]
 
 
-@dataclasses.dataclass(frozen=True)
-class News:
+class News(NamedTuple):
     """A change of one mount, as a line of the log. ``state`` is the mount's new state."""
 
     state: State

@@ -6,12 +6,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Optional
 
 from check_mounts import cache, mounttable, text
 from check_mounts.checks import checking
 from check_mounts.options.understood import Options, Service
 from check_mounts.system import directories, replacing, walk
+from check_mounts.typed import Optional
 
 # How our files begin: the files in the directory of the result, by their suffix, and the file of
 # the metrics.
@@ -33,7 +33,7 @@ class Home:
     def __init__(self, service: Service, options: Options) -> None:
         """Lock the directory, unless another daemon uses it. Raises Refused."""
         self._service = service
-        self._mountinfo = options.mountinfo
+        self._mountinfo = options.check.mountinfo
         self._table: Optional[int] = None
         self._paths = {
             "--cache": [service.cache + suffix for suffix in _OURS],
@@ -44,7 +44,7 @@ class Home:
             self._look_at_table()
         except OSError as error:
             raise Refused(
-                f"argument --mountinfo: {text.printable_argument(options.mountinfo)}: {error.strerror}"
+                f"argument --mountinfo: {text.printable_argument(options.check.mountinfo)}: {error.strerror}"
             ) from None
         for option, why in self._whys.items():
             if why is not None:

@@ -8,11 +8,9 @@ that hung or was missing. No effects; only the clocks are read."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Optional
 
 from check_mounts import meaning, text
 from check_mounts.clocks import Boottime, boottime, epoch_of
@@ -20,6 +18,7 @@ from check_mounts.model import Condition, Finding, Mount, MountIdentity, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing import conditions
 from check_mounts.selection import Selection
+from check_mounts.typed import NamedTuple, Optional
 
 # Two clocks are read one after the other, so their difference may seem to change by this many
 # seconds. It changes by more only if one of them was set.
@@ -28,8 +27,7 @@ _CLOCK_WAS_SET = 0.5
 _TO_COME = "it came to its place during the check, and is probed next"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):
     noted: float
     finding: Finding
 
@@ -84,7 +82,7 @@ class Known:
                     self._forget(key)
                     continue
                 self._moved.add(key)
-            self._answers[key] = dataclasses.replace(known, finding=_as_mounted(known.finding, mount))
+            self._answers[key] = known._replace(finding=_as_mounted(known.finding, mount))
         return present.keys() - self._answers.keys() | self._moved, different
 
     def _forget(self, key: MountIdentity) -> None:
@@ -122,7 +120,7 @@ class Known:
             since = self._hung_since[key] = min(first, self._hung_since.get(key, first))
             if finding.stuck_since is None and since < begun:
                 detail = f"{finding.detail}, and has hung since {text.moment(since)}"
-                return dataclasses.replace(finding, detail=detail, since=since)
+                return finding._replace(detail=detail, since=since)
         elif not meaning.of(finding.condition).doubtful:
             self._hung_since.pop(key, None)
             self._tried_again.discard(key)
@@ -140,9 +138,7 @@ class Known:
         for key, known in self._answers.items():
             finding = known.finding
             if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
-                self._answers[key] = dataclasses.replace(
-                    known, finding=dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
-                )
+                self._answers[key] = known._replace(finding=finding._replace(stuck_pid=None, stuck_since=None))
                 if finding.stuck_pid in held:  # a hang after this is a new one
                     self._tried_again.discard(key)
                     continue
@@ -212,7 +208,7 @@ class Known:
         findings += [conditions.shadowed(mount, chosen.covers.get(mount.mount_id)) for mount in chosen.shadowed]
         findings += [Finding(path, None, Condition.MISSING, why) for path, why in chosen.missing]
         findings += conditions.not_understood(self._table[1])
-        return dataclasses.replace(last, findings=tuple(findings), left_out=chosen.left_out)
+        return last._replace(findings=tuple(findings), left_out=chosen.left_out)
 
     def until_asked(self, concluded: Survey, places: Mapping[bytes, bytes] = MappingProxyType({})) -> Survey:
         """The conclusions. But as long as a mount has not answered, its mount point keeps its
@@ -235,7 +231,7 @@ class Known:
         self._concluded = {}
         for finding in findings:
             self._concluded.setdefault(finding.mount_point, []).append(finding)
-        return dataclasses.replace(concluded, findings=tuple(findings))
+        return concluded._replace(findings=tuple(findings))
 
     def _unasked(self) -> dict[bytes, Mount]:
         """The mounts about which nothing is known, although they should be probed, by their mount
@@ -277,9 +273,7 @@ def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
 
 def _as_mounted(finding: Finding, mount: Mount) -> Finding:
     """The finding, with the mount as it is now: its options or its place may have changed."""
-    return (
-        finding if finding.mount == mount else dataclasses.replace(finding, mount_point=mount.mount_point, mount=mount)
-    )
+    return finding if finding.mount == mount else finding._replace(mount_point=mount.mount_point, mount=mount)
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:

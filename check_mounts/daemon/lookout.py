@@ -4,7 +4,6 @@ changed."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
@@ -12,6 +11,7 @@ from check_mounts.clocks import after
 from check_mounts.model import Mount, Survey
 from check_mounts.naming.leads import Found
 from check_mounts.system import processes
+from check_mounts.typed import Optional
 
 # How long the daemon waits for all look-ups of links and devices, in seconds.
 _LONGEST = 2.0

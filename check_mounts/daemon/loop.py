@@ -6,13 +6,11 @@ that hangs."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
 import syslog
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts import selection, text
 from check_mounts.checks import conclude
@@ -43,6 +41,7 @@ from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
 from check_mounts.system.signals import Interrupts
 from check_mounts.system.tasks import Task
+from check_mounts.typed import Optional
 
 # The longest sleep, in seconds. The loop notices a suspension of the host no later than this after
 # its end.
@@ -70,7 +69,7 @@ class Daemon:
         self._known = Known()
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
-        self._changes = Changes(options.mountinfo)
+        self._changes = Changes(options.check.mountinfo)
         self._endings = Endings()
         self._passes = Passes(log)
         self._poll = select.poll()
@@ -172,7 +171,7 @@ class Daemon:
             table, chosen, _ = self._read_table()
             self._known.see(table, chosen)
             self._schedule.note_begin(now)
-            self._passes.begin(self._options, table, chosen, whole=True)
+            self._passes.begin(self._options.check, table, chosen, whole=True)
         except OSError as error:
             self._complaints.tell("checking", f"Cannot check: {error.strerror}")
             self._publisher.fail(f"cannot check: {error.strerror}", self._options)
@@ -203,7 +202,7 @@ class Daemon:
         new -= self._passes.keys
         if new or recovered:
             wanted = self._known.to_be_asked(new, recovered)
-            self._passes.begin(self._options, table, _narrowed(chosen, wanted), whole=False)
+            self._passes.begin(self._options.check, table, _narrowed(chosen, wanted), whole=False)
         if different:
             self._publish()
 
@@ -217,15 +216,15 @@ class Daemon:
 
     def _choose(self, table: Table) -> Selection:
         """Select the mounts that should be probed."""
-        if not self._lookout.knows(self._options):
+        if not self._lookout.knows(self._options.check):
             self._look_up(table)
-        return selection.select(table[0], self._lookout.led(self._options).filters)
+        return selection.select(table[0], self._lookout.led(self._options.check).filters)
 
     def _look_up(self, table: Table) -> None:
         """Look up where the names lead that decide what is probed. The last pass tells which mounts
         the look-up may enter."""
         result = None if self._known.last is None else self._known.survey()
-        self._lookout.look_up(self._options, table[0], result)
+        self._lookout.look_up(self._options.check, table[0], result)
 
     # -- what ends
 
@@ -258,7 +257,7 @@ class Daemon:
         # Only this memory tells the next daemon which processes this one leaves behind at its end.
         self._complaints.tell("memory", summary.unremembered(result))
         # Now that the mounts have answered, all other names can be looked up.
-        if self._lookout.look_up(self._options, self._known.mounts, result):  # other mounts may be selected now
+        if self._lookout.look_up(self._options.check, self._known.mounts, result):  # other mounts may be selected now
             self._changes.expect()
             self._known.see(self._known.table, self._choose(self._known.table))
         judged = self._publish()
@@ -279,13 +278,13 @@ class Daemon:
 
     def _conclude(self) -> Survey:
         """Compare all that is known with what is demanded."""
-        if not self._lookout.knows(self._options):  # other mounts may be wanted now
+        if not self._lookout.knows(self._options.check):  # other mounts may be wanted now
             self._known.see(self._known.table, self._choose(self._known.table))
         survey_now = self._known.survey()
         late = conclude.TimeToCompare(after(self._options.settings.deadline), self._interrupts).ended_by
         found = self._lookout.found
-        concluded = conclude.concluded(self._options, survey_now, lambda: self._known.mounts, found, late)
-        return self._known.until_asked(concluded, self._lookout.places(self._options))
+        concluded = conclude.concluded(self._options.check, survey_now, lambda: self._known.mounts, found, late)
+        return self._known.until_asked(concluded, self._lookout.places(self._options.check))
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""
@@ -301,4 +300,4 @@ class Daemon:
 def _narrowed(chosen: Selection, wanted: set[MountIdentity]) -> Selection:
     """The selection, in which only these mounts are probed."""
     selected = tuple(mount for mount in chosen.selected if mount.identity in wanted)
-    return dataclasses.replace(chosen, selected=selected, shadowed=(), missing=())
+    return chosen._replace(selected=selected, shadowed=(), missing=())

@@ -7,13 +7,13 @@ import os
 import select
 import signal
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.daemon.home import Home, open_above
 from check_mounts.system import processes, replacing, workers
 from check_mounts.system.desks import Desk
+from check_mounts.typed import Optional
 
 # In seconds: how long a worker may take to write the file before it is killed; how long the daemon
 # waits for it when the daemon ends; how often to look whether a worker that could not be killed has

@@ -3,11 +3,9 @@ again."""
 
 from __future__ import annotations
 
-import dataclasses
 import select
 import syslog
 from collections.abc import Callable, Iterator
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.checks import checking
@@ -19,20 +17,20 @@ from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import processes
 from check_mounts.system.logs import Log
+from check_mounts.typed import Optional
 
 # No pass over new mounts begins while this many are under way, each delayed by something that
 # hangs.
 _MOST = 4
 
 
-@dataclasses.dataclass
 class UnderWay:
     """A pass under way. ``whole``: it asks all mounts."""
 
-    probing: Pass
-    keys: set[MountIdentity]
-    whole: bool
-    begun: Boottime
+    __slots__ = ("begun", "keys", "probing", "whole")
+
+    def __init__(self, probing: Pass, keys: set[MountIdentity], whole: bool, begun: Boottime) -> None:
+        self.probing, self.keys, self.whole, self.begun = probing, keys, whole, begun
 
 
 class Passes:

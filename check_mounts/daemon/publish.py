@@ -6,7 +6,6 @@ from __future__ import annotations
 import syslog
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import cache, filesystems, text
 from check_mounts.clocks import Boottime, boottime
@@ -28,6 +27,7 @@ from check_mounts.report.parts import Report
 from check_mounts.system import replacing
 from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
+from check_mounts.typed import Optional
 
 # The status for systemd names this many mounts of each condition.
 _NAMED = 3
@@ -193,7 +193,7 @@ class Publisher:
 
         assert known.last is not None
         passes = metrics.Passes(
-            count=known.passes,
+            made=known.passes,
             started=known.last.started,
             duration=known.last.duration,
             stuck=len(known.stuck()),

@@ -3,17 +3,16 @@ reads each file once. The daemon makes its options from the answers, and opens n
 
 from __future__ import annotations
 
-import dataclasses
 import marshal
 import os
 import syslog
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts.guard.trial import Trial
 from check_mounts.options.understood import Options
 from check_mounts.system import processes, reading
 from check_mounts.system.logs import Log
+from check_mounts.typed import Optional
 
 # In seconds: how long the process that reads may make no progress, as when a file hangs; and how
 # long it may take in all: a large configuration takes long, and must not be refused for that.
@@ -81,8 +80,9 @@ class Reloader:
             return options
         if new.fstab != options.fstab:
             return options
-        demands = dataclasses.replace(options.demands, expected=new.demands.expected)
-        return dataclasses.replace(options, demands=demands, wrong=new.wrong, notes=new.notes)
+        demands = options.demands._replace(expected=new.demands.expected)
+        check = options.check._replace(demands=demands, wrong=new.check.wrong, notes=new.check.notes)
+        return options._replace(check=check)
 
     def take_over(self, options: Options) -> Optional[Options]:
         """Read the files again. Returns the options that they give, as far as a daemon can change
@@ -98,7 +98,8 @@ class Reloader:
             self._log.write(syslog.LOG_WARNING, f"Needs a restart: --{what} has changed")
         assert options.service is not None and new.service is not None
         service = options.service._replace(interval=new.service.interval)
-        return dataclasses.replace(new, mountinfo=options.mountinfo, state_dir=options.state_dir, service=service)
+        check = new.check._replace(mountinfo=options.check.mountinfo, state_dir=options.check.state_dir)
+        return new._replace(check=check, service=service)
 
     def look_at_fstab(self, options: Options) -> bool:
         """Look at fstab. Returns whether it has changed since the last look."""
@@ -167,7 +168,7 @@ def _needing_a_restart(old: Options, new: Options) -> list[str]:
         "metrics": (old.service.metrics, new.service.metrics),
         "syslog-facility": (old.service.facility, new.service.facility),
         "syslog-ident": (old.service.ident, new.service.ident),
-        "mountinfo": (old.mountinfo, new.mountinfo),
-        "state-dir": (old.state_dir, new.state_dir),
+        "mountinfo": (old.check.mountinfo, new.check.mountinfo),
+        "state-dir": (old.check.state_dir, new.check.state_dir),
     }
     return [name for name, (before, now) in values.items() if before != now]

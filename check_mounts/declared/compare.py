@@ -10,11 +10,9 @@ server may negotiate them."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple, Optional, Union
 
 from check_mounts import filesystems, meaning
 from check_mounts.declared import declared_options, fstypes, sources
@@ -24,6 +22,7 @@ from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Moun
 from check_mounts.naming.devices import Compared, Devices, device_names
 from check_mounts.selection import Glob, unprivileged_owner
 from check_mounts.text import printable
+from check_mounts.typed import NamedTuple, Optional, Union
 
 
 class Excused(NamedTuple):
@@ -77,7 +76,7 @@ def _is_mounted_early(expected: ExpectedMount, mount: Mount) -> bool:
 def _result_on(expected: ExpectedMount, mount: Mount, table: Mounted) -> _Result:
     """The result of a declaration with a mount at its mount point."""
     if _is_mounted_early(expected, mount):
-        expected = dataclasses.replace(expected, source=None, fs_type=None)
+        expected = expected._replace(source=None, fs_type=None)
     if (
         _is_foreign_root(mount, table)
         and expected.fs_type != mount.fs_type

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts import filesystems
 from check_mounts.declared import option_rules
 from check_mounts.declared.mounted import Mounted, bound_from, is_ro
@@ -19,6 +17,7 @@ from check_mounts.declared.mountoptions import (
 from check_mounts.filesystems import lacks_upper
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.readonly import STOPPED, is_normally_writable, why_read_only
+from check_mounts.typed import Optional
 
 
 def compared(expected: ExpectedMount, mount: Mount, table: Mounted) -> Comparison:

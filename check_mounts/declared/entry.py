@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts.declared.mountoptions import is_automount, may_be_absent
 from check_mounts.model import ExpectedMount
 from check_mounts.mounttable import LONGEST_PATH
 from check_mounts.selection import normalised
 from check_mounts.text import printable, without_secrets
+from check_mounts.typed import Optional
 
 # The longest options that make sense, in bytes: mount(2) takes one page of them.
 LONGEST_OPTIONS = 64 << 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple, Optional
 
 from check_mounts.declared.entry import declared_mount
 from check_mounts.declared.mountoptions import is_automount, split_options, stays_unmounted
@@ -13,6 +12,7 @@ from check_mounts.mounttable import LONGEST_LINE, contents
 from check_mounts.selection import normalised
 from check_mounts.system import reading
 from check_mounts.text import printable
+from check_mounts.typed import NamedTuple, Optional
 
 _LARGEST = 16 << 20  # bytes
 _OCTAL = re.compile(rb"\\([0-7]{3})")

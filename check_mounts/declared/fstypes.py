@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts import filesystems
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.text import printable, without_secrets
+from check_mounts.typed import Optional
 
 
 def type_difference(expected: ExpectedMount, mount: Mount) -> Optional[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Collection, Iterable, Sequence
-from typing import Optional, Union
 
 from check_mounts import filesystems
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.mounttable import LONGEST_PATH, covered_by
 from check_mounts.naming.devices import Compared, Devices
 from check_mounts.selection import Glob, leads_over, normalised, unprivileged_owner
+from check_mounts.typed import Optional, Union
 
 
 class Mounted:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts.filesystems import is_fuse, traits
 from check_mounts.model import Mount, is_bind
+from check_mounts.typed import NamedTuple, Optional
 
 # Commas end an option, but not within double quotes nor after a backslash (ul_optstr_next in
 # util-linux).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts.declared.option_values import (
     ValueOf,
@@ -17,6 +16,7 @@ from check_mounts.declared.option_values import (
     size_of,
     word_of,
 )
+from check_mounts.typed import NamedTuple, Optional
 
 # The options that the kernel shows: key -> its values, in their order.
 ShownValues = Mapping[bytes, list[bytes]]

@@ -13,7 +13,6 @@ types in that module's ``KINDS``."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from check_mounts.declared import options_of_disks, options_of_memory, options_of_servers
 from check_mounts.declared.mountoptions import Comparison, is_control, is_flag, last_of, split_options
@@ -21,6 +20,7 @@ from check_mounts.declared.option_kinds import ANY, COMMON, SUPER_FLAGS, Kind, R
 from check_mounts.filesystems import is_fuse_type, traits
 from check_mounts.model import Mount
 from check_mounts.text import printable, value_words
+from check_mounts.typed import NamedTuple
 
 # The registry of all tables: type -> how it shows its options.
 KINDS: dict[bytes, Kind] = {**options_of_disks.KINDS, **options_of_servers.KINDS, **options_of_memory.KINDS}

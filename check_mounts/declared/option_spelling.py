@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.declared.mountoptions import CONTROL_WORDS, FLAG_WORDS, is_control
@@ -11,6 +10,7 @@ from check_mounts.declared.option_kinds import COMMON, SUPER_FLAGS, Kind, words_
 from check_mounts.declared.option_rules import KINDS, kind_of
 from check_mounts.filesystems import traits
 from check_mounts.text import printable
+from check_mounts.typed import Optional
 
 # Words that people write -> the option or key that they mean.
 _MEANT = {

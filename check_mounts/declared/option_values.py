@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Optional
+
+from check_mounts.typed import Optional
 
 ValueOf = Callable[[bytes], Optional[object]]
 

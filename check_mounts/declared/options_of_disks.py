@@ -4,7 +4,6 @@ Pure."""
 from __future__ import annotations
 
 import re
-from typing import Optional
 
 from check_mounts.declared.option_kinds import (
     ANY_BASE,
@@ -30,6 +29,7 @@ from check_mounts.declared.option_values import (
     word_of,
     yes_or_no,
 )
+from check_mounts.typed import Optional
 
 # fat_show_options in fs/fat/inode.c
 _FAT = Kind(

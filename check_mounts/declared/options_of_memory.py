@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts.declared.option_kinds import (
     FROM_ROOT,
     ID,
@@ -21,6 +19,7 @@ from check_mounts.declared.option_kinds import (
     words_of,
 )
 from check_mounts.declared.option_values import limit_of, masked, octal_of, one_of, size_of, word_of
+from check_mounts.typed import Optional
 
 
 def _directories(value: bytes) -> Optional[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from check_mounts.declared.option_kinds import (
     ANY_BASE,
     ID,
@@ -19,6 +17,7 @@ from check_mounts.declared.option_kinds import (
     words_of,
 )
 from check_mounts.declared.option_values import decimal_of, hexadecimal_of, number_of, one_of, same, word_of
+from check_mounts.typed import Optional
 
 
 def _fits_version(ours: object, theirs: object, shown: ShownValues) -> bool:

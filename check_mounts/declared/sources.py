@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.declared.mounted import Mounted
@@ -13,6 +12,7 @@ from check_mounts.model import ExpectedMount, Mount
 from check_mounts.naming.devices import device_names, tag_of
 from check_mounts.selection import normalised
 from check_mounts.text import printable
+from check_mounts.typed import Optional
 from check_mounts.typetable import Protocol
 
 

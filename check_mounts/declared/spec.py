@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from check_mounts.declared.entry import declared_mount
@@ -40,7 +39,6 @@ def parse_spec(spec: bytes) -> ExpectedMount:
     check_type(known.get(b"type", b"auto"))
     for option in options:
         check_spelling(option, known.get(b"type"))
-    return dataclasses.replace(
-        declared_mount(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect"),
+    return declared_mount(point, known.get(b"source"), known.get(b"type"), tuple(options), "--expect")._replace(
         by=Declarer.COMMAND_LINE,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems
 from check_mounts.declared.entry import declared_mount
@@ -15,6 +13,7 @@ from check_mounts.model import ExpectedMount
 from check_mounts.mounttable import contents
 from check_mounts.system import reading
 from check_mounts.text import printable
+from check_mounts.typed import NamedTuple, Optional
 
 _LARGEST = 1 << 20  # of a unit file, in bytes
 _MOST = 10000  # units
@@ -251,9 +250,7 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     conditional = any(
         section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items()
     )
-    return dataclasses.replace(
-        entry, automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain
-    )
+    return entry._replace(automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain)
 
 
 def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:

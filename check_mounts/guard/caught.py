@@ -16,10 +16,10 @@ from __future__ import annotations
 import binascii
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts.guard import notes
 from check_mounts.system import directories, processes
+from check_mounts.typed import Optional
 
 # A run's arguments and these variables decide which files it reads.
 _VARIABLES = ("MP_CONFIG_FILE", "NAGIOS_CONFIG_PATH")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import syslog
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.guard.trial import Trial
 from check_mounts.system import logs, notify
 from check_mounts.system.signals import Interrupts
+from check_mounts.typed import Optional
 
 # How long the rehearsal may make no progress, and how long it may take in all, in seconds: less
 # than systemd waits for a start (90 s).

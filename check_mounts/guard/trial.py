@@ -11,11 +11,11 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Optional
 
 from check_mounts.clocks import after, monotonic
 from check_mounts.guard import caught, notes, watcher
 from check_mounts.system import forked, processes, reading
+from check_mounts.typed import NoReturn, Optional
 
 # How often we look whether the process makes progress, in seconds: no event tells us that.
 _MOMENT = 0.05

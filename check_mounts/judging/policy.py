@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import filesystems, meaning, text
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.judging.usage import Spaces
 from check_mounts.model import Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Step, Usage
+from check_mounts.typed import NOTHING, NamedTuple, Optional
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """The administrator's thresholds and severities. ``severity`` holds only the severities that
     differ from the default.
 
@@ -24,15 +22,15 @@ class Policy:
     which the configuration has other rules; ``told`` returns all its rules, in words, each with its
     place in the configuration."""
 
-    severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
+    severity: Mapping[Condition, State] = NOTHING
     warning: Optional[Range] = None
     critical: Optional[Range] = None
     usage_warning: Optional[Capacity] = None
     usage_critical: Optional[Capacity] = None
     inodes_warning: Optional[Capacity] = None
     inodes_critical: Optional[Capacity] = None
-    step_warning: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
-    step_critical: Mapping[Step, Range] = dataclasses.field(default_factory=dict)
+    step_warning: Mapping[Step, Range] = NOTHING
+    step_critical: Mapping[Step, Range] = NOTHING
     exception: Optional[Callable[[bytes], Optional[Policy]]] = None
     told: Callable[[bytes], Sequence[str]] = lambda mount_point: ()
 
@@ -51,8 +49,7 @@ class Policy:
         return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
 
 
-@dataclasses.dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
 
     ``too_small`` holds the bounds that were not applied, because the filesystem could never meet
@@ -90,7 +87,7 @@ def _combined(first: Judgement, full: Optional[Judgement]) -> Judgement:
     if other.condition is Condition.OK:
         return worse
     finding = first.finding
-    return dataclasses.replace(worse, finding=dataclasses.replace(finding, remarks=(*finding.remarks, other.words)))
+    return worse._replace(finding=finding._replace(remarks=(*finding.remarks, other.words)))
 
 
 def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
@@ -227,11 +224,11 @@ def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
         told = index in full and index not in full_elsewhere
         unmet = () if index in small_elsewhere else small.get(index, ())
         remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
-        remarked = dataclasses.replace(finding, remarks=(*finding.remarks, *remarks)) if remarks else finding
+        remarked = finding._replace(remarks=(*finding.remarks, *remarks)) if remarks else finding
         if index in full_elsewhere and _is_out_of_space(finding):
             remarked = _with_full_as_remark(remarked)
         judgement = _combined(_judge_alone(remarked, policies[index]), full[index] if told else None)
-        judgements.append(dataclasses.replace(judgement, too_small=unmet) if unmet else judgement)
+        judgements.append(judgement._replace(too_small=unmet) if unmet else judgement)
     return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
 
 
@@ -244,7 +241,7 @@ def _with_full_as_remark(finding: Finding) -> Finding:
     """The finding of a mount that has answered, and whose lack of space is reported with another
     mount."""
     remarks = (*finding.remarks, meaning.of(Condition.FULL).words.format(finding.detail))
-    return dataclasses.replace(finding, condition=Condition.OK, detail="", remarks=remarks)
+    return finding._replace(condition=Condition.OK, detail="", remarks=remarks)
 
 
 def _reported_elsewhere(survey: Survey, badness: Mapping[int, int]) -> dict[int, Optional[Finding]]:
@@ -300,8 +297,7 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """A survey with its judgements, the worst first, the state of the whole, and the policy that
     was applied. It is made once per pass, and every output is made from it."""
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from typing import Optional
 
 from check_mounts import text
+from check_mounts.typed import NamedTuple, Optional
 
 _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 
-@dataclasses.dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """A threshold in the form of the Monitoring Plugins Development Guidelines,
     ``[@][start:][end]``: values outside of it raise an alert.
 
@@ -56,8 +54,7 @@ _AMOUNT = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Capacity:
+class Capacity(NamedTuple):
     """A range of how full a filesystem is.
 
     Its ``kind`` is ``percent`` (percent in use of the space that may be used, as df(1) counts), or
@@ -66,7 +63,17 @@ class Capacity:
 
     range: Range
     kind: str
-    for_one: bool = dataclasses.field(default=False, compare=False)
+    for_one: bool = False
+
+    # The same range is the same for one mount and for all: ``for_one`` does not count.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Capacity) and self[:-1] == other[:-1]
+
+    def __ne__(self, other: object) -> bool:  # that of a tuple would count it
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:-1])
 
     def measure(self, used: int, available: int) -> Optional[float]:
         """The number to compare with the range, from bytes or inodes; None for a filesystem that
@@ -114,7 +121,7 @@ def parse_capacity(word: str) -> Capacity:
     parsed = Range.parse("@" * inverted + plain)
     if "free" not in kinds and any(number > 100 for number, _ in amounts):
         raise ValueError("more than 100 % is impossible")
-    return Capacity(dataclasses.replace(parsed, spec=word), "free" if "free" in kinds else "percent")
+    return Capacity(parsed._replace(spec=word), "free" if "free" in kinds else "percent")
 
 
 def _amount(word: str) -> tuple[float, str]:

@@ -9,11 +9,11 @@ numbers agree; in doubt each is reported by itself."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.model import Finding, Mount
 from check_mounts.outcome import Usage
+from check_mounts.typed import Optional
 
 # Two mounts of one filesystem are probed one after the other. This part of it may change between
 # the two probes, because others write to it.

@@ -10,11 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.model import ExpectedMount, Mount, MountIdentity
 from check_mounts.system import walk
+from check_mounts.typed import Optional
 from check_mounts.typetable import Protocol
 
 _MAX_LINKS = 40  # MAXSYMLINKS in the kernel

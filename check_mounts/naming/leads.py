@@ -3,11 +3,9 @@ the questions, and this module draws the conclusions."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Optional
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from check_mounts import meaning, selection, text
 from check_mounts.clocks import boottime
@@ -16,6 +14,7 @@ from check_mounts.naming import lookups
 from check_mounts.naming.names import Ground, Lead, Leads
 from check_mounts.probing.stuck import Registry
 from check_mounts.selection import Filters
+from check_mounts.typed import NOTHING, TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.naming.devices import Compared
@@ -30,8 +29,7 @@ def is_our_own(mountinfo: str) -> bool:
     return match is not None and match[1] in ("self", "thread-self", str(os.getpid()))
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """The names to look up: those that decide which mounts are probed, and those in declarations.
     ``links``: whether links may be read at all."""
 
@@ -40,17 +38,16 @@ class Asked:
     links: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The results of the look-ups; empty where nothing was looked up.
 
     ``devices`` says which declared devices are the mounted ones. ``conditions`` has the condition
     of each mount at the time of the look-ups. ``left`` are the pids of the children that still
     exist although they got SIGKILL."""
 
-    leads: Leads = dataclasses.field(default_factory=Leads)
+    leads: Leads = Leads()
     devices: Optional[Compared] = None
-    conditions: dict[MountIdentity, Condition] = dataclasses.field(default_factory=dict)
+    conditions: Mapping[MountIdentity, Condition] = NOTHING
     left: Sequence[int] = ()
 
 
@@ -154,15 +151,13 @@ def led(each: ExpectedMount, found: Found) -> ExpectedMount:
     name = each.name or each.mount_point
     lead = found.leads.of(name)
     doubt = None if lead.is_settled else _doubt(lead, found)
-    each = dataclasses.replace(
-        each, mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt
-    )
+    each = each._replace(mount_point=lead.path, origin=each.origin + _alias("declared as", name, lead), doubt=doubt)
     directory = _bound_from(each)
     if directory is None:
         return each
     source = found.leads.of(directory)
     # If we do not know where the source leads, we compare nothing with it.
-    return dataclasses.replace(each, source=source.path if source.is_settled else b"none")
+    return each._replace(source=source.path if source.is_settled else b"none")
 
 
 def _bound_from(each: ExpectedMount) -> Optional[bytes]:
@@ -212,7 +207,7 @@ def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
     """The same survey, but each finding mentions the name of its mount point on the command line if
     that differs from the path."""
     by_path = {found.leads.of(name).path: name for name in points}
-    return dataclasses.replace(result, findings=tuple([_named(each, by_path, found) for each in result.findings]))
+    return result._replace(findings=tuple([_named(each, by_path, found) for each in result.findings]))
 
 
 def _named(finding: Finding, by_path: dict[bytes, bytes], found: Found) -> Finding:
@@ -222,6 +217,6 @@ def _named(finding: Finding, by_path: dict[bytes, bytes], found: Found) -> Findi
     lead = found.leads.of(name)
     if finding.condition is Condition.MISSING and not lead.is_settled:
         condition, detail = _doubt(lead, found)
-        finding = dataclasses.replace(finding, condition=condition, detail=detail)
+        finding = finding._replace(condition=condition, detail=detail)
     alias = _alias("named as", name, lead)
-    return dataclasses.replace(finding, detail=f"{finding.detail} ({alias[2:]})") if alias else finding
+    return finding._replace(detail=f"{finding.detail} ({alias[2:]})") if alias else finding

@@ -8,7 +8,6 @@ in the memory of stuck probes before it touches a mount that can hang."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import marshal
 import mmap
@@ -16,7 +15,6 @@ import os
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
 
 from check_mounts import filesystems
 from check_mounts.clocks import Monotonic, after
@@ -26,6 +24,7 @@ from check_mounts.probing.stuck import Registry
 from check_mounts.selection import normalised
 from check_mounts.system import walk, workers
 from check_mounts.system.desks import Desk
+from check_mounts.typed import Any, NamedTuple, Optional
 
 # The worker calls this before it enters a mount. Raises Stopped if another run has a probe there.
 Enter = Callable[[Mount], None]
@@ -49,16 +48,25 @@ _TRIES = 20
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclasses.dataclass(frozen=True)
 class Unanswered:
     """Stands for the answer to a question that has no answer. ``mount`` is the mount that a worker
-    is stuck in, None if that is not known."""
+    is stuck in, None if that is not known.
 
-    mount: Optional[Mount] = None
+    It is no record, because a record is a tuple, and so are some answers."""
+
+    __slots__ = ("mount",)
+
+    def __init__(self, mount: Optional[Mount] = None) -> None:
+        self.mount = mount
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unanswered) and self.mount == other.mount
+
+    def __hash__(self) -> int:
+        return hash(self.mount)
 
 
-@dataclasses.dataclass(frozen=True)
-class Patience:
+class Patience(NamedTuple):
     """The limits of waiting. ``each``: how long a worker may make no progress, in seconds.
     ``until``: when all questions must have an answer (CLOCK_MONOTONIC). ``interrupted``: the name
     of the signal that ends the waiting early, None without a signal."""

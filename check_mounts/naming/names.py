@@ -9,14 +9,13 @@ read the links on the path, which only workers do (:mod:`check_mounts.naming.loo
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import filesystems, mounttable, text
 from check_mounts.model import Mount
 from check_mounts.selection import normalised
+from check_mounts.typed import NOTHING, NamedTuple, Optional
 
 # MAXSYMLINKS in the kernel (include/linux/namei.h).
 MAX_LINKS = 40
@@ -39,8 +38,7 @@ class Stopped(Exception):
         self.mount = mount
 
 
-@dataclasses.dataclass(frozen=True)
-class Lead:
+class Lead(NamedTuple):
     """The ``path`` that a name leads to, without links as far as we know.
 
     ``through``: the mounts in which links were read for that. ``stopped``: the mount that must
@@ -68,11 +66,10 @@ class Lead:
         return text.error_words(self.errno) if self.errno else ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Leads:
+class Leads(NamedTuple):
     """The leads of names. A name that is not in ``known`` has a lead by its text alone."""
 
-    known: Mapping[bytes, Lead] = dataclasses.field(default_factory=dict)
+    known: Mapping[bytes, Lead] = NOTHING
 
     def of(self, name: bytes) -> Lead:
         """The lead of an absolute path."""
@@ -157,12 +154,12 @@ class _Walk:
             try:
                 self._step(part)
             except Stopped as stop:
-                return dataclasses.replace(self._rest(part), stopped=stop.mount)
+                return self._rest(part)._replace(stopped=stop.mount)
             except OSError as error:
                 number = error.errno or errno.EIO
                 if number in (errno.ELOOP, errno.ENAMETOOLONG):
                     return self._absent(number)
-                return self._rest(part) if number in _ABSENT else dataclasses.replace(self._rest(part), errno=number)
+                return self._rest(part) if number in _ABSENT else self._rest(part)._replace(errno=number)
         return Lead(_joined(self._done), tuple(self._through.values()))
 
     def _rest(self, part: bytes) -> Lead:

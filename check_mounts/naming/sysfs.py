@@ -6,10 +6,10 @@ for no device."""
 from __future__ import annotations
 
 import os
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.model import Mount
+from check_mounts.typed import Optional
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:

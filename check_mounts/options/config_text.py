@@ -6,12 +6,10 @@ Import budget: ``re``, and :mod:`check_mounts.passive`, which is small."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Optional
 
 from check_mounts import passive, selection
 from check_mounts.judging.thresholds import Capacity
@@ -20,6 +18,7 @@ from check_mounts.options.configuration import LIMITS, Configuration, MountSecti
 from check_mounts.options.ini_syntax import Entry, Section, check_keys, parsed_at
 from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
+from check_mounts.typed import Any, Optional
 
 # Options about the run, or about files like this one: a file cannot give them.
 REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.COMMAND_LINE)
@@ -98,7 +97,7 @@ def _mount_section(section: Section) -> MountSection:
         if entry.key == "expect" and value and path is None:
             raise ConfigError(entry.origin, f"expect: {section.title} does not name a single path")
         if isinstance(value, Capacity) and path is not None:
-            value = dataclasses.replace(value, for_one=True)
+            value = value._replace(for_one=True)
         field = _FIELDS.get(entry.key, entry.key.replace("-", "_"))
         said[field] = (*said.get(field, ()), *value) if entry.key in ADDED_UP else value
         origins.setdefault(entry.key, entry.origin)
@@ -148,6 +147,6 @@ def _submit_value(entry: Entry) -> Any:
 
 def _together(first: SubmitSection, later: SubmitSection) -> SubmitSection:
     """Two sections of one destination, merged: the later one wins, key by key."""
-    said = {field.name: getattr(later.settings, field.name) for field in dataclasses.fields(later.settings)}
-    settings = dataclasses.replace(first.settings, **{name: value for name, value in said.items() if value is not None})
+    said = {name: value for name, value in later.settings._asdict().items() if value is not None}
+    settings = first.settings._replace(**said)
     return later._replace(settings=settings, origins={**first.origins, **later.origins})

@@ -4,9 +4,7 @@ Import budget: only modules that every run needs anyway."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from check_mounts import selection
 from check_mounts.judging.policy import Policy
@@ -14,6 +12,7 @@ from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Condition, Declarer, ExpectedMount, State
 from check_mounts.options.option_table import Option
 from check_mounts.options.refusals import Origin
+from check_mounts.typed import NOTHING, TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 if TYPE_CHECKING:
     from check_mounts import passive
@@ -27,8 +26,7 @@ class Said(NamedTuple):
     origin: Origin
 
 
-@dataclasses.dataclass(frozen=True)
-class Overrides:
+class Overrides(NamedTuple):
     """The rules that sections give for one mount; a field that no section gives is None.
 
     ``timeout`` is in seconds. ``severity`` and ``limits`` hold only the given values; ``limits``
@@ -38,8 +36,8 @@ class Overrides:
     section that gave each of them; :meth:`Configuration.declared` uses them."""
 
     timeout: Optional[float] = None
-    severity: Mapping[Condition, State] = dataclasses.field(default_factory=dict)
-    limits: Mapping[str, Union[Range, Capacity]] = dataclasses.field(default_factory=dict)
+    severity: Mapping[Condition, State] = NOTHING
+    limits: Mapping[str, Union[Range, Capacity]] = NOTHING
     expect_ro: Optional[bool] = None
     write: Optional[bool] = None
     identity: Optional[str] = None
@@ -49,7 +47,7 @@ class Overrides:
     source: Optional[bytes] = None
     fs_type: Optional[bytes] = None
     options: Optional[tuple[bytes, ...]] = None
-    declared_in: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    declared_in: Mapping[str, str] = NOTHING
 
     @property
     def declares(self) -> bool:
@@ -59,7 +57,7 @@ class Overrides:
     def policy(self, general: Policy) -> Policy:
         """The policy ``general``, with the severities and limits given here in their place."""
         limits: dict[str, Any] = dict(self.limits)
-        return dataclasses.replace(general, severity={**general.severity, **self.severity}, **limits)
+        return general._replace(severity={**general.severity, **self.severity}, **limits)
 
 
 _NOTHING = Overrides()
@@ -68,13 +66,12 @@ LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "i
 
 def _merged(below: Overrides, above: Overrides) -> Overrides:
     """Both together; ``above`` wins, key by key, and for severities condition by condition."""
-    said = {field.name: getattr(above, field.name) for field in dataclasses.fields(above)}
-    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in above._asdict().items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
     changes["limits"] = {**below.limits, **above.limits}
     kept = {key: place for key, place in below.declared_in.items() if key not in above.declared_in}
     changes["declared_in"] = {**kept, **above.declared_in}
-    return dataclasses.replace(below, **changes)
+    return below._replace(**changes)
 
 
 class MountSection(NamedTuple):
@@ -108,14 +105,29 @@ class SubmitSection(NamedTuple):
     origins: Mapping[str, Origin]
 
 
-@dataclasses.dataclass(frozen=True)
 class Configuration:
     """The parsed content of a file. Without arguments: there is no file."""
 
-    options: tuple[Said, ...] = ()
-    sections: tuple[MountSection, ...] = ()
-    destinations: tuple[SubmitSection, ...] = ()
-    _known: dict[bytes, Overrides] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    __slots__ = ("_known", "destinations", "options", "sections")
+
+    def __init__(
+        self,
+        options: tuple[Said, ...] = (),
+        sections: tuple[MountSection, ...] = (),
+        destinations: tuple[SubmitSection, ...] = (),
+    ) -> None:
+        self.options, self.sections, self.destinations = options, sections, destinations
+        self._known: dict[bytes, Overrides] = {}  # a cache
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Configuration) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return self.options, self.sections, self.destinations
 
     def for_mount(self, mount_point: bytes) -> Overrides:
         """The rules of all sections that match; later ones win. Looks nothing up."""
@@ -157,9 +169,7 @@ class Configuration:
         paths = dict.fromkeys(section.path for section in self.sections if section.path is not None)
         wanted = [path for path in paths if self.for_mount(path).expect and not self.for_mount(path).ignore]
         found = [(names[path], self.declared(path)) for path in wanted]
-        return [
-            dataclasses.replace(each, name=name if b".." in name else b"") for name, each in found if each is not None
-        ]
+        return [each._replace(name=name if b".." in name else b"") for name, each in found if each is not None]
 
     def identities(self) -> dict[str, Origin]:
         """The users to look up, each with the line that names it first, for error messages.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Optional
 
 from check_mounts.options import ini_syntax, trusted_file
 from check_mounts.options.configuration import Said
@@ -19,6 +18,7 @@ from check_mounts.options.option_table import BY_WORD, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
 from check_mounts.system import reading
+from check_mounts.typed import Optional
 
 # The files that the Monitoring Plugins look for, in their order (lib/parse_ini.c; the names with
 # "nagios" in them are older).

@@ -14,14 +14,13 @@ configparser does not fit: it knows neither the line numbers of values nor bytes
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 from check_mounts import text
 from check_mounts.options.refusals import ConfigError, Origin
+from check_mounts.typed import NamedTuple, TypeVar
 
 PLUGIN = "check_mounts"
 BLANKS = b" \t"
@@ -40,8 +39,7 @@ _Value = TypeVar("_Value")
 _Text = TypeVar("_Text", str, bytes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """``key = value``, without quotes."""
 
     origin: Origin
@@ -49,8 +47,7 @@ class Entry:
     value: bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One section of a file.
 
     ``title`` is its first line, fit for output; ``kind`` is the first word of that, and ``name``
@@ -60,7 +57,7 @@ class Section:
     title: str
     kind: str
     name: bytes
-    entries: list[Entry] = dataclasses.field(default_factory=list)
+    entries: list[Entry]
 
 
 def clipped(value: bytes) -> str:
@@ -142,7 +139,7 @@ def _section(origin: Origin, line: bytes) -> Section:
     if not closed:
         raise ConfigError(origin, f"'{title}' does not end with ']'")
     if inner == PLUGIN.encode():
-        return Section(origin, title, PLUGIN, b"")
+        return Section(origin, title, PLUGIN, b"", [])
     what = {b"mount": "PATTERN", b"submit": "DESTINATION"}.get(kind)
     if what is None:
         close = suggestion(_word(inner), (PLUGIN, "mount", "submit"))
@@ -152,7 +149,7 @@ def _section(origin: Origin, line: bytes) -> Section:
     name = parsed_at(origin, _unquoted, rest[0], f"{title}: ")
     if kind == b"submit":
         title = f'[submit "{clipped(_word(name))}:..."]'
-    return Section(origin, title, kind.decode(), name)
+    return Section(origin, title, kind.decode(), name, [])
 
 
 def _entry(origin: Origin, line: bytes, kind: str) -> Entry:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
 
 from check_mounts import text
 from check_mounts.options.option_table import BY_WORD, OPTIONS, Group, Option
 from check_mounts.options.refusals import UsageError
+from check_mounts.typed import Any, NoReturn
 
 MOUNT_POINTS = "mount_points"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
 
 from check_mounts import cache, mounttable
 from check_mounts.model import Condition
 from check_mounts.options import values
 from check_mounts.options.values import Parser
+from check_mounts.typed import Any, NamedTuple, Optional
 
 DEFAULT_CONFIG = "/etc/check_mounts.conf"
 DEFAULT_FSTAB = "/etc/fstab"

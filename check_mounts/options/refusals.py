@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn, Optional
+from check_mounts.typed import NamedTuple, NoReturn, Optional
 
 
 class Origin(NamedTuple):

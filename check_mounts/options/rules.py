@@ -4,7 +4,6 @@ part."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
@@ -14,6 +13,7 @@ from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
 from check_mounts.selection import Glob, PathGlob
 from check_mounts.system.privilege import Identity
+from check_mounts.typed import NamedTuple, Optional
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"

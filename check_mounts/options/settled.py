@@ -6,14 +6,13 @@ the options of the command line, by their names in Python (``submit_host``)."""
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import mounttable, selection, text
 from check_mounts.checks import demands
+from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy
 from check_mounts.model import BadLine, ExpectedMount
 from check_mounts.naming import names, sysfs
@@ -27,6 +26,7 @@ from check_mounts.options.working_directory import absolute
 from check_mounts.probing import asking
 from check_mounts.report.presenting import Output
 from check_mounts.system import directories, privilege
+from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
@@ -119,11 +119,10 @@ def _without_overruled(configuration: Configuration, given: Mapping[str, Any]) -
         said = section.overrides
         severity = {condition: state for condition, state in said.severity.items() if condition not in conditions}
         limits = {field: limit for field, limit in said.limits.items() if field not in fields}
-        overrides = dataclasses.replace(said, severity=severity, limits=limits, **none)
+        overrides = said._replace(severity=severity, limits=limits, **none)
         silent = taken | (set() if severity else {"severity"})
         origins = {key: origin for key, origin in section.origins.items() if key not in silent}
         sections.append(section._replace(overrides=overrides, origins=origins))
-    # Not dataclasses.replace(): that would keep the cache, which belongs to the old sections.
     return Configuration(configuration.options, tuple(sections), configuration.destinations)
 
 
@@ -144,27 +143,29 @@ def _settled(
         refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
     declared, wrong, notes = _read_declarations(said, configuration)
     rulebook = _rulebook(said, configuration, said_in, deadline)
-    mountinfo = absolute("--mountinfo", said.mountinfo)
-    return Options(
+    check = Check(
         filters=_filters(said, rulebook, configuration),
         settings=_settings(said, rulebook, configuration, deadline),
-        policy=_policy(said, rulebook, configuration),
         demands=_demands(said, rulebook, configuration, declared),
         notes=notes,
         wrong=wrong,
-        origins=origins,
-        mountinfo=mountinfo,
+        mountinfo=absolute("--mountinfo", said.mountinfo),
         state_dir=directories.default_directory()
         if said.state_dir is None
         else absolute("--state-dir", said.state_dir),
+        patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
+        follow=functools.partial(_follow, _globs(said), rulebook),
+    )
+    return Options(
+        check=check,
+        policy=_policy(said, rulebook, configuration),
+        origins=origins,
         output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.per_mount),
         allow_none=said.allow_none,
         fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
         service=_service(said, given, again),
         submission=_submission(said, configuration),
         debug=said.debug,
-        patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
-        follow=functools.partial(_follow, _globs(said), rulebook),
     )
 
 
@@ -194,7 +195,7 @@ def _filters(said: argparse.Namespace, rulebook: Rulebook, configuration: Config
     )
     if not configuration.sections:
         return filters
-    return dataclasses.replace(filters, ignored=rulebook.is_ignored, declared=rulebook.is_declared)
+    return filters._replace(ignored=rulebook.is_ignored, declared=rulebook.is_declared)
 
 
 def _mount_point(word: str) -> bytes:
@@ -228,7 +229,7 @@ def _policy(said: argparse.Namespace, rulebook: Rulebook, configuration: Configu
     policy = rulebook.general.policy
     if not configuration.sections:
         return policy
-    return dataclasses.replace(policy, exception=rulebook.policy, told=rulebook.told)
+    return policy._replace(exception=rulebook.policy, told=rulebook.told)
 
 
 def _demands(

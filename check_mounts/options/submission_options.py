@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts import passive
 from check_mounts.options.configuration import SubmitSection
 from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.passive import destinations
 from check_mounts.passive.delivery import Submission
+from check_mounts.typed import Optional
 
 
 def settled(said: argparse.Namespace, sections: Sequence[SubmitSection]) -> Submission:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from check_mounts.checks.checking import Check
+from check_mounts.checks.demands import Demands
 from check_mounts.judging.policy import Policy
 from check_mounts.options.refusals import Origin
+from check_mounts.probing import asking
 from check_mounts.report.presenting import Output
+from check_mounts.selection import Filters
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
@@ -28,13 +30,13 @@ class Service(NamedTuple):
     ident: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Options(Check):
+class Options(NamedTuple):
     """The options of the command line and the files.
 
     ``fstab`` is the file that some of the demands come from. ``origins``: the name of an option ->
     the line that gave it. ``debug``: print or log the tracebacks of defects."""
 
+    check: Check
     policy: Policy
     allow_none: bool
     output: Output
@@ -43,3 +45,18 @@ class Options(Check):
     service: Optional[Service]
     submission: Optional[Submission]
     debug: bool
+
+    @property
+    def filters(self) -> Filters:
+        """Which mounts the check selects."""
+        return self.check.filters
+
+    @property
+    def settings(self) -> asking.Settings:
+        """How the check probes."""
+        return self.check.settings
+
+    @property
+    def demands(self) -> Demands:
+        """What the check demands."""
+        return self.check.demands

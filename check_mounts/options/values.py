@@ -10,12 +10,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, TypeVar
 
 from check_mounts import selection, text
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
+from check_mounts.typed import Any, Optional, TypeVar
 
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0

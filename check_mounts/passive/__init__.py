@@ -1,7 +1,7 @@
 """Passive checks: results that are sent to monitoring servers, which do not ask for them. Each kind
 of destination has a module.
 
-Import budget of this file: ``dataclasses``, ``typing``; parts, progress. The table,
+Import budget of this file: parts, progress. The table,
 :mod:`check_mounts.passive.destinations`, loads the module of a kind once that kind is asked for.
 The module is small: ``deliver`` loads heavy libraries (ssl, http.client, urllib), because a fork
 costs less without them. Everything that can block is in ``deliver``, too. It runs in a worker of
@@ -9,12 +9,11 @@ its own, which is killed when its time is up. Nothing here may assume that it re
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Optional, Protocol
 
 from check_mounts.passive.progress import Progress
 from check_mounts.report.parts import Report
+from check_mounts.typed import NamedTuple, Optional, Protocol
 
 
 class Undelivered(Exception):
@@ -27,8 +26,7 @@ class Refused(Undelivered):
     would change nothing."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """One result of one service.
 
     ``report`` is in parts: each destination fits it into a limit of its own (records.fitted).
@@ -44,8 +42,7 @@ class Result:
     source: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a destination in the configuration, ``[submit "DESTINATION"]``; each is None
     unless it is given.
 
@@ -53,14 +50,18 @@ class Settings:
     ``client_config`` is its configuration. repr() omits secrets."""
 
     user: Optional[str] = None
-    password: Optional[str] = dataclasses.field(default=None, repr=False)
-    token: Optional[str] = dataclasses.field(default=None, repr=False)
+    password: Optional[str] = None
+    token: Optional[str] = None
     ca: Optional[str] = None
     certificate: Optional[str] = None
     key: Optional[str] = None
     verify: Optional[bool] = None
     client: Optional[str] = None
     client_config: Optional[str] = None
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self._asdict().items() if name not in ("password", "token")]
+        return f"Settings({', '.join(shown)})"
 
 
 class Destination(Protocol):

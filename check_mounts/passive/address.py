@@ -6,9 +6,9 @@ password."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Optional
+
+from check_mounts.typed import NamedTuple, Optional
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
@@ -19,8 +19,7 @@ _LOOPBACK = re.compile(r"(?:localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|::
 _SECRET = "a user or password is not allowed there: secrets belong in the configuration"
 
 
-@dataclasses.dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """A name or an address, without brackets, and a port; None for the default port."""
 
     host: str
@@ -40,8 +39,7 @@ class Address:
         return self.bracketed if self.port is None else f"{self.bracketed}:{self.port}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Url:
+class Url(NamedTuple):
     """``scheme`` is http or https; ``path`` is empty or begins with a slash."""
 
     scheme: str

@@ -1,23 +1,22 @@
 """The delivery of results to monitoring servers. Each destination has a worker of its own, which is
 killed when its time is up.
 
-Import budget: ``dataclasses``, ``select``; clocks. The destinations have loaded what they need. A
+Import budget: ``select``; clocks. The destinations have loaded what they need. A
 server that is dead, or that accepts everything and never answers, costs one worker and one line. It
 delays neither another destination nor a check. Nothing is queued: after a failure, the next attempt
 delivers the results that are current then."""
 
 from __future__ import annotations
 
-import dataclasses
 import select
 from collections.abc import Callable, Mapping, Sequence
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.passive import Destination, Refused, Result, Undelivered, progress
 from check_mounts.system import processes, workers
 from check_mounts.system.desks import Desk
+from check_mounts.typed import NamedTuple, Optional
 
 _ANSWER_SIZE = 1024
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
@@ -29,8 +28,7 @@ _BETWEEN = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Submission:
+class Submission(NamedTuple):
     """The destinations, and the names of host and service. ``timeout`` is in seconds, for each
     destination."""
 
@@ -40,16 +38,15 @@ class Submission:
     timeout: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Receipt:
-    """The outcome of ``count`` results for one destination. ``error`` is the reason of a failure,
-    None after a success.
+class Receipt(NamedTuple):
+    """The outcome of a number of ``results`` for one destination. ``error`` is the reason of a
+    failure, None after a success.
 
     ``confirmed``: the results are known to have arrived; otherwise they may still be lost.
     ``reached``: although there was an error, the server has accepted some of the results."""
 
     destination: Destination
-    count: int
+    results: int
     error: Optional[str]
     confirmed: bool = False
     reached: bool = False
@@ -59,7 +56,7 @@ class Receipt:
         """``1 result submitted to nsca:master``, and whether the server has confirmed it."""
         if self.error is not None:
             return f"not submitted to {self.destination.name}: {self.error}"
-        sent = f"{text.counted(self.count, 'result')} submitted to {self.destination.name}"
+        sent = f"{text.counted(self.results, 'result')} submitted to {self.destination.name}"
         return sent if self.confirmed else f"{sent}, which does not confirm that anything has arrived"
 
 

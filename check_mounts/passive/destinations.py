@@ -10,12 +10,11 @@ recipe."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-from typing import NamedTuple, Protocol, cast
 
 from check_mounts import text
 from check_mounts.passive import Destination, Settings
+from check_mounts.typed import NamedTuple, Protocol, cast
 
 
 class Kind(NamedTuple):
@@ -78,10 +77,10 @@ def _load(kind: Kind) -> _Module:
 def _refuse_others(kind: str, settings: Settings, allowed: frozenset[str]) -> None:
     """Raises ValueError for a setting that does not fit the kind: its author expects that it has an
     effect."""
-    for field in dataclasses.fields(settings):
-        if getattr(settings, field.name) is not None and field.name not in allowed:
+    for field, value in settings._asdict().items():
+        if value is not None and field not in allowed:
             fitting = ", ".join(map(key_of, sorted(allowed))) or "none"
-            raise ValueError(f"{kind}: '{key_of(field.name)}' does not fit; settings that do: {fitting}")
+            raise ValueError(f"{kind}: '{key_of(field)}' does not fit; settings that do: {fitting}")
 
 
 def key_of(field: str) -> str:

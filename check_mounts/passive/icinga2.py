@@ -13,15 +13,14 @@ lost silently. Therefore a result gets times only if it was measured a while ago
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional
 
 from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Address, Url, parse_url
 from check_mounts.passive.progress import Progress
+from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.web import Answer
@@ -105,7 +104,7 @@ def destination(rest: str, settings: Settings) -> Icinga2:
             raise ValueError("either 'user' and 'password' or 'certificate' is needed")
     except ValueError as error:
         raise ValueError(f"icinga2: {error}") from None
-    address = dataclasses.replace(url.address, port=url.address.port or _PORT)
+    address = url.address._replace(port=url.address.port or _PORT)
     return Icinga2(Url("https", Address(address.host, address.port), ""), settings)
 
 
@@ -120,9 +119,7 @@ def request(result: Result, now: float) -> bytes:
     import json
 
     report = records.safe(result.report)
-    output = records.fitted(
-        dataclasses.replace(report, perfdata=()), _LONGEST, lambda piece: len(piece.encode("utf-8"))
-    )
+    output = records.fitted(report._replace(perfdata=()), _LONGEST, lambda piece: len(piece.encode("utf-8")))
     fields: dict[str, Any] = {
         "type": "Service",
         "service": f"{records.name(result.host)}!{records.name(result.service)}",

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
 
 from check_mounts.passive import Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Url, parse_url
 from check_mounts.passive.progress import Progress
+from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.web import Answer

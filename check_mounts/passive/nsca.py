@@ -24,7 +24,6 @@ import signal
 import stat
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.passive import Result, Settings, Undelivered, named, records
@@ -32,6 +31,7 @@ from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
 from check_mounts.passive.progress import Progress
 from check_mounts.system import processes, signals, syscalls
+from check_mounts.typed import Optional
 
 SETTINGS = frozenset(("client", "client_config"))
 

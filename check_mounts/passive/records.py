@@ -1,13 +1,12 @@
 """Functions that the kinds of destination share: reports within the limit of a destination, names
 that stay within their field, and words for failures.
 
-Import budget: ``dataclasses``, ``re``. Pure: reports and texts in, texts out. Each part that comes
+Import budget: ``re``. Pure: reports and texts in, texts out. Each part that comes
 out is one line of valid UTF-8 without control characters, even if unprivileged users have given
 strange names to their mount points."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -63,7 +62,7 @@ def safe(report: Report) -> Report:
     """The report in parts of one line each. No part contains a ``|``, which would end the verdict,
     and no item of perfdata is blank."""
     numbers = [each._replace(words=each.words.strip(" ")) for each in report.perfdata if each.words.strip(" ")]
-    return _mapped(dataclasses.replace(report, perfdata=numbers), text.one_line)
+    return _mapped(report._replace(perfdata=numbers), text.one_line)
 
 
 def unambiguous(report: Report) -> Report:
@@ -72,8 +71,7 @@ def unambiguous(report: Report) -> Report:
 
 
 def _mapped(report: Report, change: Callable[[str], str]) -> Report:
-    return dataclasses.replace(
-        report,
+    return report._replace(
         headline=change(report.headline),
         failures=[each._replace(words=change(each.words)) for each in report.failures],
         perfdata=[each._replace(words=change(each.words)) for each in report.perfdata],
@@ -116,7 +114,7 @@ def _verdict(report: Report, room: int, size: Callable[[str], int]) -> str:
     named = list(report.failures)
     while size(report.verdict) > room and named:
         unnamed = report.unnamed + named.pop().stands_for
-        report = dataclasses.replace(report, failures=tuple(named), unnamed=unnamed)
+        report = report._replace(failures=tuple(named), unnamed=unnamed)
     return _cut(report.verdict, room, size)
 
 

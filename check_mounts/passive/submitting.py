@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts import selection, text
 from check_mounts.guard import defects
@@ -16,6 +15,7 @@ from check_mounts.passive.delivery import Submission
 from check_mounts.report import parts, summary
 from check_mounts.report.parts import Report
 from check_mounts.report.presenting import Output
+from check_mounts.typed import Optional
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:

@@ -10,7 +10,6 @@ named gets the credentials."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import http.client
 import os
@@ -20,12 +19,12 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn, Optional
 
 from check_mounts import __version__, text
 from check_mounts.passive import Settings, Undelivered, quiet, records
 from check_mounts.passive.address import Url
 from check_mounts.passive.progress import Progress, Waiting
+from check_mounts.typed import Any, NamedTuple, NoReturn, Optional
 
 LONGEST_ANSWER = 1 << 16
 _MOST_ADDRESSES = 8
@@ -38,8 +37,7 @@ _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _NO_WAY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH))
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer of a server: ``body`` up to LONGEST_ANSWER, ``reason`` unchanged."""
 
     status: int

@@ -3,9 +3,7 @@ the worker."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection
 from check_mounts.model import Mount
@@ -14,6 +12,7 @@ from check_mounts.probing import frames, probe, writeprobe
 from check_mounts.probing.stuck import Registry
 from check_mounts.system.desks import Desk
 from check_mounts.system.privilege import Identity
+from check_mounts.typed import NamedTuple, Optional
 
 # This bit of a key marks a request to write; the other bits are the ID of the mount. The kernel's
 # IDs stay small: they begin at 1, and are used again.
@@ -28,8 +27,7 @@ class Override(NamedTuple):
     identity: Optional[Identity] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """How to probe. ``timeout`` (per mount) and ``deadline`` (for the whole run) are in seconds.
 
     ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.

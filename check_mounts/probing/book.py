@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts.clocks import Monotonic, epoch, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.outcome import Outcome
 from check_mounts.selection import Selection
+from check_mounts.typed import Optional
 
 
 class Book:

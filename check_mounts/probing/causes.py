@@ -6,14 +6,13 @@ a process only the kernel stack is read."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from check_mounts import filesystems
 from check_mounts.clocks import NEVER, after, monotonic
 from check_mounts.model import Condition, Finding, Mount
+from check_mounts.typed import TYPE_CHECKING
 from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
@@ -146,10 +145,10 @@ class Causes:
         mount = finding.mount
         if mount is not None and finding.condition is Condition.TIMED_OUT:
             words, remarks = hung[mount.mount_id]
-            return dataclasses.replace(finding, diagnosis=words, remarks=(*finding.remarks, *remarks))
+            return finding._replace(diagnosis=words, remarks=(*finding.remarks, *remarks))
         if mount is not None and finding.condition is Condition.DEAD and _is_nfs(mount):
             gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
-            return dataclasses.replace(finding, diagnosis="export is gone") if gone else finding
+            return finding._replace(diagnosis="export is gone") if gone else finding
         return finding
 
 

@@ -7,11 +7,11 @@ import enum
 import errno
 import stat
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts import filesystems, text
 from check_mounts.model import BadLine, Condition, Finding, Mount, Unparsed
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step
+from check_mounts.typed import Optional
 
 # The name of the file with the mount table in messages.
 MOUNT_TABLE = "the mount table"

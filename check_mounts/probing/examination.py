@@ -23,11 +23,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Optional, Union
 
 from check_mounts.probing import rpc
 from check_mounts.probing.replies import SHORT_OF, Reply, Verdict, verdict_of
 from check_mounts.probing.servers import Server
+from check_mounts.typed import Optional, Union
 
 _Address = tuple[socket.AddressFamily, Union[tuple[str, int], tuple[str, int, int, int]]]
 

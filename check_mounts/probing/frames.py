@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.system import syscalls
+from check_mounts.typed import Optional
 
 # The kinds of answers: an outcome; nothing, because another run has a probe at the filesystem; an
 # exception in our own code, in words.

@@ -6,11 +6,11 @@ exactly one stuck process, however many bind mounts show it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Optional, Union
 
 from check_mounts.model import Finding, Mount, StuckProbe
 from check_mounts.probing.others import Others
 from check_mounts.probing.plan import Gate, Plan
+from check_mounts.typed import NamedTuple, Optional, Union
 
 
 class Hung(NamedTuple):

@@ -6,9 +6,7 @@ Nothing here touches a mount or waits."""
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Optional
 
 from check_mounts import filesystems, mounttable, selection, text
 from check_mounts.clocks import Boottime, boottime
@@ -23,6 +21,7 @@ from check_mounts.probing.others import Others, age, stuck_words
 from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.writing import Writing
 from check_mounts.system import workers
+from check_mounts.typed import Optional
 
 # How often a mount is asked at most, if its worker dies or its path leads elsewhere.
 _TRIES = 2
@@ -212,7 +211,7 @@ class Inquiry:
         arrived = outcome.step is not Step.LOOK_UP
         self._ready.extend(self._gates.leave(mount, passed=arrived, answered=arrived and elsewhere is None))
         if elsewhere is not None:  # a fresh mount table will say whether the mount is gone or covered
-            outcome = dataclasses.replace(outcome, usage=None)
+            outcome = outcome._replace(usage=None)
             finding = self._book.say(mount, Condition.UNPROBED, elsewhere.value, outcome)
         else:
             finding = self._book.say(mount, *self._condition_of(mount, outcome), outcome)

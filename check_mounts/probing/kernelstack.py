@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional
 
 from check_mounts import text
+from check_mounts.typed import Optional
 
 _FRAME = rb"(?:\[<[0-9a-fx]*>\] )?([A-Za-z_][A-Za-z0-9_.]*)(?:\+0x[0-9a-f]+/0x[0-9a-f]+.*)?\Z"
 # Functions that say nothing: those for sleeping or waiting for a lock, which are the same whatever

@@ -1,20 +1,18 @@
 """The kernel's counters of NFS mounts (/proc/self/mountstats).
 
-Import budget: ``dataclasses``, ``re``. Reading the file touches no mount, like reading the mount
+Import budget: ``re``. Reading the file touches no mount, like reading the mount
 table. Whatever the file says, the result is a value and not an exception."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Optional
 
 from check_mounts import text
+from check_mounts.typed import NamedTuple, Optional
 
 
-@dataclasses.dataclass(frozen=True)
-class Transport:
+class Transport(NamedTuple):
     """The counters of the connections of an NFS mount, those of ``nconnect=`` added up.
 
     The kernel counts per client and server, so mounts of one server share the counters. A value

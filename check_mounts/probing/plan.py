@@ -8,11 +8,11 @@ mount's own filesystem, so each of the two has its own gate."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.model import Mount
 from check_mounts.selection import Selection
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Gate(NamedTuple):

@@ -25,11 +25,11 @@ import os
 import stat
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import NamedTuple, Optional, cast
 
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
 from check_mounts.probing.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
 from check_mounts.system import privilege, syscalls, walk
+from check_mounts.typed import NamedTuple, Optional, cast
 
 _MASK = 2**64 - 1
 # How often we look for a mount whose path leads elsewhere, and the pause between two looks, in

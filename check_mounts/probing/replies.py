@@ -1,17 +1,16 @@
 """The reply of a server to a connection, as a value and in words.
 
-Import budget: ``dataclasses``, ``enum``, ``errno``, ``os``."""
+Import budget: ``enum``, ``errno``, ``os``."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import errno as errno_module
 import os
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.probing.servers import Server
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Verdict(enum.Enum):
@@ -29,8 +28,7 @@ class Verdict(enum.Enum):
     NOT_ASKED = "not-asked"
 
 
-@dataclasses.dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The reply of a server. ``seconds``: the time from the attempt to connect until the verdict.
     ``connect_seconds``: the time until the connection was made. None without an attempt or a
     connection.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Optional
 
 from check_mounts.probing.replies import Verdict
+from check_mounts.typed import Optional
 
 _NFS_PROGRAM, _RPC_VERSION = 100003, 2
 _CALL, _REPLY = 0, 1

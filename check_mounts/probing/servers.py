@@ -1,18 +1,17 @@
 """Finds out where the server of a mount listens, from the options of its superblock.
 
-Import budget: ``dataclasses``, ``re``, ``socket``. Nothing here looks up a name or opens a socket.
+Import budget: ``re``, ``socket``. Nothing here looks up a name or opens a socket.
 Whatever the mount table says, the result is a value and not an exception."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import socket
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts import filesystems
 from check_mounts.model import Mount
+from check_mounts.typed import NamedTuple, Optional
 from check_mounts.typetable import Protocol
 
 # IANA's ports for nfs and microsoft-ds, the kernel's for 9P (P9_FD_PORT), and those of a Ceph
@@ -26,8 +25,7 @@ _SCOPE = rb"[A-Za-z0-9_.:-]{1,15}\Z"  # an interface's name (IFNAMSIZ) or number
 _ENDPOINT = rb"(?:\[([^]]*)\]|([^]\[:]*))(?::([0-9]+))?\Z"
 
 
-@dataclasses.dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """The address at which the server of a mount listens. ``address`` is numeric; an IPv6 address
     may have a scope: ``fe80::1%eth0``.
 

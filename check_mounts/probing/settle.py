@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, mounttable, selection, text
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason
@@ -13,6 +11,7 @@ from check_mounts.mounttable import Table
 from check_mounts.outcome import Step
 from check_mounts.probing import conditions
 from check_mounts.selection import Selection
+from check_mounts.typed import NamedTuple, Optional
 
 # How often we look for a mount that has failed and seems to be gone, and the pause between two
 # looks, in seconds.
@@ -98,20 +97,16 @@ def _in_its_place(finding: Finding, now: _Now) -> Finding:
     meanwhile."""
     cover = now.cover
     if cover is not None and not _hangs_below_a_users(finding, cover):
-        return dataclasses.replace(finding, condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
+        return finding._replace(condition=Condition.SHADOWED, detail="another mount covers it", cover=cover)
     if cover is not None:
-        return dataclasses.replace(
-            finding, remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount")
+        return finding._replace(
+            remarks=(*finding.remarks, "covered during the run by an unprivileged user's FUSE mount")
         )
     if now.mount.mount_point != finding.mount_point and finding.outcome is not None and finding.outcome.moved:
         remark = f"it was at {text.printable(finding.mount_point)} when the run began"
-        return dataclasses.replace(
-            finding, mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark)
-        )
+        return finding._replace(mount_point=now.mount.mount_point, mount=now.mount, remarks=(*finding.remarks, remark))
     if now.mount.mount_point != finding.mount_point:
-        return dataclasses.replace(
-            finding, remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}")
-        )
+        return finding._replace(remarks=(*finding.remarks, f"it was moved to {text.printable(now.mount.mount_point)}"))
     return finding
 
 

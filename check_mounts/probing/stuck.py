@@ -26,7 +26,6 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from check_mounts import text
 from check_mounts.clocks import Boottime, boottime
@@ -34,6 +33,7 @@ from check_mounts.model import StuckProbe
 from check_mounts.probing.promises import Promises
 from check_mounts.system.directories import Unusable, open_directory
 from check_mounts.system.processes import here, process_start
+from check_mounts.typed import Optional
 
 RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "

@@ -10,11 +10,9 @@ and ends the pass with everything that is known by then."""
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Optional
 
 from check_mounts import text
 from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
@@ -34,6 +32,7 @@ from check_mounts.probing.stuck import Registry
 from check_mounts.selection import Selection
 from check_mounts.system import workers
 from check_mounts.system.processes import process_start
+from check_mounts.typed import NamedTuple, Optional
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
@@ -267,7 +266,7 @@ class Pass:
         stuck = left | {each.pid for each in self._registry.probes}
         for key, finding in found.items():
             if finding.stuck_pid is not None and finding.stuck_pid not in stuck:
-                found[key] = dataclasses.replace(finding, stuck_pid=None, stuck_since=None)
+                found[key] = finding._replace(stuck_pid=None, stuck_since=None)
 
     def _settle(self, reread: Callable[[], Table]) -> Settled:
         """Correct the findings by the mount table as it is now, if that can be read.

@@ -28,12 +28,12 @@ import signal
 import stat
 from collections.abc import Callable
 from time import monotonic
-from typing import Optional, Protocol, cast
 
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, Step
 from check_mounts.probing.frames import CACHED, DIFFERS, NOT_OWNER, UNREMEMBERED
 from check_mounts.probing.probe import Ended, Probe, Request
 from check_mounts.system import syscalls
+from check_mounts.typed import Optional, Protocol, cast
 
 PREFIX = ".check_mounts-"
 SIZE = 4096

@@ -6,10 +6,8 @@ steps."""
 
 from __future__ import annotations
 
-import dataclasses
 import stat
 from collections.abc import Callable
-from typing import NamedTuple, Optional
 
 from check_mounts import text
 from check_mounts.clocks import Boottime, boottime
@@ -21,6 +19,7 @@ from check_mounts.probing.book import Book
 from check_mounts.probing.causes import Causes
 from check_mounts.probing.others import Others, age, stuck_words
 from check_mounts.system import workers
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Writing:
@@ -137,8 +136,7 @@ class Writing:
             remarks, detail = (*remarks, detail), ""
         finding = Finding(mount.mount_point, mount, condition, detail, read, read.latency, remarks=remarks)
         if hang is not None:
-            finding = dataclasses.replace(
-                finding,
+            finding = finding._replace(
                 latency=hang.seconds,
                 stuck_pid=hang.pid,
                 stuck_since=Boottime(boottime() - hang.seconds),
@@ -161,8 +159,7 @@ class _Hang(NamedTuple):
 def _joined(read: Outcome, written: Outcome) -> Outcome:
     """The outcome of the reading steps and of the writing steps in one."""
     failed = written if written.step is not None and written.step.writes else read
-    return dataclasses.replace(
-        read,
+    return read._replace(
         step=failed.step,
         errno=failed.errno,
         seconds=(*read.seconds[: Step.READ], *written.seconds[Step.READ :]),

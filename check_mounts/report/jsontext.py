@@ -7,7 +7,6 @@ are not printable UTF-8."""
 from __future__ import annotations
 
 import json
-from typing import Any, Optional
 
 from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
@@ -16,6 +15,7 @@ from check_mounts.model import Finding, LeftOut, Mount, State
 from check_mounts.outcome import Outcome, Step
 from check_mounts.report import summary
 from check_mounts.report.parts import Report
+from check_mounts.typed import Any, Optional
 
 # It is raised when a member is removed or changes its meaning; new members do not change it.
 VERSION = 1

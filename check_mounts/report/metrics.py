@@ -10,7 +10,6 @@ byte, and one bad byte makes node_exporter reject the whole file."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,23 +19,23 @@ from prometheus_client.metrics_core import Metric
 from check_mounts import filesystems, text
 from check_mounts.judging.policy import Judged, Judgement, answered, bad_lines
 from check_mounts.report import summary
+from check_mounts.typed import NamedTuple
 
 # The format has no limit for label values, but a source that an ordinary user has chosen must not
 # fill a time series database.
 _LABEL_WIDTH = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Passes:
+class Passes(NamedTuple):
     """The daemon's passes over all mounts.
 
-    ``count`` is their number since the daemon's start. ``started`` is when the newest began, in
+    ``made`` is their number since the daemon's start. ``started`` is when the newest began, in
     seconds since the epoch; ``duration`` and ``interval`` are in seconds. ``stuck`` counts the
     processes that hung filesystems hold. ``last_success`` is when each mount point last answered,
     in seconds since the epoch. ``submissions`` holds (name, deliveries, failures) of each
     destination of passive results."""
 
-    count: int
+    made: int
     started: float
     duration: float
     interval: float
@@ -79,7 +78,7 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
     yield gauge("last_run_timestamp_seconds", "When the newest pass over all mounts began.", passes.started)
     yield gauge("stuck_probes", "Processes that hung filesystems hold.", passes.stuck)
     yield CounterMetricFamily(
-        "check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.count
+        "check_mounts_runs", "Passes over all mounts since the daemon was started.", value=passes.made
     )
     sent = CounterMetricFamily(
         "check_mounts_submissions", "Passive results that a destination has accepted.", labels=["destination"]

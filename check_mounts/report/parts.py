@@ -1,19 +1,18 @@
 """A report in typed parts, and as much of it as fits into a limit.
 
-Import budget: ``dataclasses``, ``enum``, ``typing``. Pure.
+Import budget: ``enum``. Pure.
 
 A report stays in parts until it is printed. Finished text is never split again, because the words
 about one mount may contain any separator."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts import text
 from check_mounts.model import State
+from check_mounts.typed import NamedTuple, Optional
 
 
 class Worth(enum.IntEnum):
@@ -51,8 +50,7 @@ class Detail(NamedTuple):
     head: Optional[int] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The parts of an output, and the ``state`` of its exit code.
 
     ``failures`` are the failures that the status line names, ``unnamed`` is the number of all
@@ -111,9 +109,9 @@ def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
     if limit == 0 or size(report.whole) <= limit:
         return report
     closing = _left_out(report.failed, len(report.lines), len(report.perfdata))
-    bare = dataclasses.replace(report, headline="", failures=(), perfdata=(), lines=())
+    bare = report._replace(headline="", failures=(), perfdata=(), lines=())
     headline = _squeezed(report.headline, limit - len(closing) - 2 - size(bare.verdict), size)  # two line feeds
-    bare = dataclasses.replace(bare, headline=headline)
+    bare = bare._replace(headline=headline)
     room = limit - size(bare.verdict) - len(closing) - 2 - len(f"; and {report.failed} more") - len(" |")
     return _with_what_fits(report, bare, room, size)
 
@@ -144,7 +142,7 @@ def _with_what_fits(report: Report, bare: Report, room: int, size: Callable[[str
     closing = _left_out(unsaid, len(report.lines) - len(lines), len(report.perfdata) - len(numbers))
     lines += [Detail(closing, Worth.REST)] if closing else []
     unnamed = report.failed - sum(failure.stands_for for failure in failures) if failures else 0
-    return dataclasses.replace(bare, failures=failures, unnamed=unnamed, perfdata=numbers, lines=lines)
+    return bare._replace(failures=failures, unnamed=unnamed, perfdata=numbers, lines=lines)
 
 
 def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:

@@ -13,11 +13,9 @@ Three of its behaviours are replaced on purpose:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 import nagiosplugin
 
@@ -29,6 +27,7 @@ from check_mounts.model import Finding, State
 from check_mounts.outcome import Step
 from check_mounts.report import parts, summary
 from check_mounts.report.parts import Detail, Number, Report, Worth
+from check_mounts.typed import NamedTuple, Optional
 
 _STATES = {
     State.OK: nagiosplugin.Ok,
@@ -248,7 +247,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
             _row(judgement, _own_report(judgement, policy, presentation), presentation)
             for judgement in policies.worst_of_each(judgements).values()
         ]
-    return dataclasses.replace(summary.report(judged), headline=check.summary_str, perfdata=items, lines=lines)
+    return summary.report(judged)._replace(headline=check.summary_str, perfdata=items, lines=lines)
 
 
 def report_each(judged: Judged, presentation: Presentation) -> list[Report]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from check_mounts.typed import NamedTuple
 
 
 class Output(NamedTuple):

@@ -7,15 +7,14 @@ more than a few, they are grouped by the file server that their sources name."""
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from check_mounts import filesystems, meaning, selection, text
 from check_mounts.judging.policy import Judged, Judgement, Policy, bad_lines
 from check_mounts.model import Condition, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step
 from check_mounts.report.parts import Detail, Failure, Report, Worth
+from check_mounts.typed import NamedTuple, Optional
 
 # More failures than this are grouped; more groups than this are counted.
 _NAMED = 5
@@ -316,8 +315,7 @@ def plain_report(judged: Judged, error: Exception) -> Report:
     must not be lost because of that."""
     plain = report(judged)
     why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
-    return dataclasses.replace(
-        plain,
+    return plain._replace(
         state=max(plain.state, State.UNKNOWN, key=lambda state: state.rank),
         failures=[*plain.failures, Failure(why, 0)],
     )

@@ -11,11 +11,11 @@ import os
 import resource
 import select
 from time import sleep
-from typing import Optional
 
 from check_mounts.clocks import PAST, Monotonic, monotonic
 from check_mounts.system import processes, syscalls
 from check_mounts.system.forked import Life
+from check_mounts.typed import Optional
 
 # How long the parent sleeps where it cannot wait for an event, in seconds, and how often the read
 # of an answer may fail.

@@ -1,8 +1,7 @@
 """The memory that a pool shares with its workers: each worker has a desk there, and notes on it
 which request it works on. The parent can read the note although the worker hangs.
 
-Import budget: ``mmap``, ``struct``; clocks. No dataclass here, in crew or in forked: each costs
-every run half a millisecond."""
+Import budget: ``mmap``, ``struct``; clocks."""
 
 from __future__ import annotations
 

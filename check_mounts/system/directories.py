@@ -9,9 +9,9 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Optional
 
 from check_mounts.system import walk
+from check_mounts.typed import Optional
 
 
 class Unusable(Exception):

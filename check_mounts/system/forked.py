@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import NoReturn, Optional
 
 from check_mounts.system import privilege, processes, signals, syscalls
 from check_mounts.system.desks import Desk, Desks
+from check_mounts.typed import NoReturn, Optional
 
 REQUEST_FD, ANSWER_FD = 3, 4
 KEY = struct.Struct("<I")  # a request

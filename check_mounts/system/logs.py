@@ -26,10 +26,10 @@ import struct
 import syslog
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn, Optional
 
 from check_mounts import text
 from check_mounts.system import processes, signals, syscalls
+from check_mounts.typed import NoReturn, Optional
 
 _NAMES = ("user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp")
 # In syslog.h the codes of these names are the numbers from 1 on, those of local0 to local7 the

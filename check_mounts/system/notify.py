@@ -9,9 +9,9 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Optional
 
 from check_mounts import text
+from check_mounts.typed import Optional
 
 # In characters, of up to four bytes each: systemd ignores a message of more than 4,096 bytes
 # (NOTIFY_BUFFER_MAX).

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from typing import Optional
 
 from check_mounts.clocks import monotonic
 from check_mounts.system import syscalls
 from check_mounts.system.forked import KEY
+from check_mounts.typed import Optional
 
 # After this time, in seconds, a request that no worker seems to have is lost. It is long because
 # the kernel may stop a worker between taking a request and noting it.

@@ -8,13 +8,12 @@ effective capabilities (capabilities(7)), so the worker is refused whatever the 
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 from collections.abc import Callable
-from typing import Optional
 
 from check_mounts.system import processes, reading, syscalls
+from check_mounts.typed import NamedTuple, Optional
 
 # (uid_t) -1: system calls take it for "leave the id as it is", so we would stay root.
 NO_ID = 0xFFFFFFFF
@@ -28,8 +27,7 @@ class UnknownUser(ValueError):
     """A user that does not exist."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """The numeric ids to act with; ``groups`` are the supplementary groups."""
 
     uid: int

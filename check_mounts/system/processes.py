@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Optional
 
 from check_mounts.system import syscalls
+from check_mounts.typed import Optional
 
 _SIGKILL = 9  # signal would import enum
 

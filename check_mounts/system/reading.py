@@ -11,9 +11,9 @@ import errno
 import marshal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Optional, TypeVar
 
 from check_mounts import text
+from check_mounts.typed import Any, Optional, TypeVar
 
 Value = TypeVar("Value")
 # (the question, the name) -> (the answer, errno, the words of an error). marshal must be able to

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Optional
+
+from check_mounts.typed import Optional
 
 # Without a handler these would end us without a verdict, and supervisors, terminals, timers and
 # limits send them on purpose.

@@ -13,7 +13,8 @@ import os
 import sys
 import termios
 from collections.abc import Callable
-from typing import Any, Optional
+
+from check_mounts.typed import Any, Optional
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000

@@ -1,13 +1,12 @@
 """The protocol of all work that the daemon's loop or a single run waits for: a pass, a delivery, a
 file being written.
 
-Import budget: ``typing``; clocks."""
+Import budget: clocks."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from check_mounts.clocks import PAST, Monotonic
+from check_mounts.typed import Protocol
 
 
 class Task(Protocol):

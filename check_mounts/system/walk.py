@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Optional
 
 from check_mounts.system import syscalls
 from check_mounts.system.syscalls import (
@@ -18,6 +17,7 @@ from check_mounts.system.syscalls import (
     RESOLVE_NO_XDEV,
     NoSuchCall,
 )
+from check_mounts.typed import Optional
 
 _LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 

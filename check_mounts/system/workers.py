@@ -27,16 +27,15 @@ Invariants:
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
-from typing import Optional, Union
 
 from check_mounts.clocks import PAST, Monotonic, after, monotonic
 from check_mounts.system import pending, signals
 from check_mounts.system.crew import Crew, Worker
 from check_mounts.system.desks import ANSWERING, NOTHING_NOTED, Desks
 from check_mounts.system.forked import HEAD, Handler, Life
+from check_mounts.typed import NamedTuple, Optional, Union
 
 # If work waits and no worker has answered for this long, in seconds, the pool doubles.
 PATIENCE = 0.02
@@ -56,16 +55,14 @@ _LOOK = 60.0
 TO_BEGIN = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """A worker has served a request."""
 
     key: int
     answer: bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class TimedOut:
+class TimedOut(NamedTuple):
     """A worker did not answer in time and got SIGKILL, which may not end it. ``progress`` is its
     last note (PROGRESS_SIZE bytes, all zero before the first note); ``waited`` is in seconds."""
 
@@ -75,8 +72,7 @@ class TimedOut:
     progress: bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Died:
+class Died(NamedTuple):
     """A worker ended without an answer, or answered nonsense and was killed. ``pid`` is None where
     the pool cannot say which."""
 
