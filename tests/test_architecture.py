@@ -25,7 +25,8 @@ PATH_USERS = {
     "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
     "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
     "system.walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
-    "system.crew": {"open"},  # /dev/null
+    "system.nursery": {"chdir", "open"},  # /, /dev/null
+    "system.starters": {"open"},  # /dev/null
     "system.forked": {"chdir"},  # /
     "system.directories": {
         "open",

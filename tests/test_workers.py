@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import ast
 import os
-import select
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ from typing import Optional
 import pytest
 
 from check_mounts.clocks import NEVER, PAST, after
-from check_mounts.system import syscalls, workers
+from check_mounts.system import workers
 from check_mounts.system.crew import Worker
-from check_mounts.system.desks import PROGRESS_SIZE, Desk
-from check_mounts.system.forked import HEAD
+from check_mounts.system.desks import HEAD, PROGRESS_SIZE, Desk
+from check_mounts.system.forked import REQUEST
 from check_mounts.system.workers import Answered, Died, Event, Pool, TimedOut
 from tests.conftest import PYTHON, ROOT, in_time, until
 from tests.kernel import children
@@ -34,7 +34,7 @@ class Harness:
         self.pools: list[Pool] = []
 
     def __call__(self, behaviour: Behaviour, timeout: float = 10.0, max_workers: int = 64) -> Pool:
-        def handler(key: int, desk: Desk) -> tuple[bytes, bool]:
+        def handler(key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
             desk.note(b"at it")
             answer = behaviour(key, desk)
             return (answer or b"%d" % os.getpid()).ljust(SIZE), answer == b"last"
@@ -132,30 +132,38 @@ def _hand_out(one: Pool, keys: range) -> None:
     one._send()
 
 
-_FRAME = HEAD.size + SIZE
-_FULL = 65536 // select.PIPE_BUF * (select.PIPE_BUF // _FRAME)  # answers: no frame is torn over two pages
+def _waiting(one: Pool) -> int:
+    """How many answers wait for the parent."""
+    layout = one._desks.layout
+    return one._desks._memory[layout.marks : layout.frames].count(1)
+
+
+def _pid(worker: Worker) -> int:
+    assert worker.pid is not None
+    return worker.pid
 
 
 def _until_answered(one: Pool, count: int) -> Worker:
-    """The only worker, when so many of its answers are in the pipe."""
-    (worker,) = one._crew.by_fd.values()
-    until(lambda: syscalls.bytes_waiting(worker.answer_fd) == count * _FRAME)
-    time.sleep(0.1)  # and it goes on, or waits for room
+    """The only worker, when so many of its answers wait."""
+    (worker,) = one._crew.serving.values()
+    until(lambda: _waiting(one) == count)
+    time.sleep(0.1)  # and it goes on, or waits for requests
     return worker
 
 
-def test_a_late_parent_blames_nobody_who_waits_for_room_in_the_pipe(pool: Harness) -> None:
+def test_a_late_parent_blames_nobody_who_waits_for_its_requests(pool: Harness) -> None:
+    """There are more of them than places for answers."""
     one = pool(lambda key, desk: None, timeout=0.3, max_workers=1)
     _hand_out(one, range(5000))
-    worker = _until_answered(one, _FULL)
+    worker = _until_answered(one, one._desks.layout.places)
     time.sleep(0.4)
-    os.kill(worker.pid, signal.SIGSTOP)  # as if others had the processor when there is room again
+    os.kill(_pid(worker), signal.SIGSTOP)  # as if others had the processor when there is room again
     events: list[Event] = []
     end = after(0.8)
     while time.monotonic() < end:
         events += one.wait(end)
     assert 0 < len(events) < 5000
-    os.kill(worker.pid, signal.SIGCONT)
+    os.kill(_pid(worker), signal.SIGCONT)
     events += pool.run(one, range(0))
     assert [type(event) for event in events] == [Answered] * 5000
     assert one.forks == 1
@@ -177,7 +185,7 @@ def test_what_is_answered_and_not_read_is_not_lost(pool: Harness) -> None:
     _until_answered(one, 1000)
     # As if no worker had seemed to have them just before the parent was stopped.
     one._pending._misses_some = True
-    for request in one._pending._open.values():
+    for request in one._pending.open.values():
         request.missed_since = 0.0
     one._look_at = PAST
     assert [type(event) for event in pool.run(one, range(0))] == [Answered] * 1000
@@ -206,7 +214,7 @@ def test_hung_requests_time_out_on_time_among_thousands_of_answers(pool: Harness
 
 
 def _notes(one: Pool, desk: Desk, began: float) -> None:
-    one._desks._note_time(desk.slot, began)
+    struct.pack_into("<d", one._desks._memory, (desk.slot + 1) * 64, began)
 
 
 @pytest.mark.parametrize("what", [float("inf"), float("nan"), float("-inf"), 1e300, None])
@@ -223,20 +231,37 @@ def test_a_worker_escapes_by_no_time_that_it_notes(pool: Harness, what: Optional
     one = pool(lie, timeout=0.3)
     began = time.monotonic()
     events = pool.run(one, range(50))
-    assert time.monotonic() - began < 0.3 + workers._TO_WRITE + 5.0
+    assert time.monotonic() - began < 0.3 + 5.0
     assert [type(event) for event in events if event.key == 0] == [TimedOut]
     assert all(0.0 <= event.waited < 8.0 for event in events if isinstance(event, TimedOut))
     assert sum(isinstance(event, Answered) for event in events) == 49
 
 
-@pytest.mark.parametrize("frame", [b"x" * 7, HEAD.pack(0, 0) + b"x" * SIZE])
-def test_a_worker_escapes_by_nothing_that_it_writes(pool: Harness, frame: bytes) -> None:
-    """Not even where it says that it is about to answer and keeps its pipe full."""
+def _leave(one: Pool, place: int, serial: int, slot: int, last: bool = False) -> None:
+    """Leave an answer, as a worker that somebody has got at."""
+    layout = one._desks.layout
+    at = layout.frames + place * layout.frame_size
+    one._desks._memory[at : at + layout.frame_size] = HEAD.pack(serial, slot, last) + b"x" * SIZE
+    one._desks._memory[layout.marks + place] = 1
+
+
+@pytest.mark.parametrize("where", ["its own place", "places of others", "all places", "the pipe"])
+def test_a_worker_escapes_by_nothing_that_it_writes(pool: Harness, where: str) -> None:
+    """Not even where it keeps its pipe full, or says that nobody need wake the parent."""
 
     def flood(key: int, desk: Desk) -> Optional[bytes]:
         while key == 0:
+            one._desks._memory[4] = 0
             _notes(one, desk, float("inf"))
-            os.write(4, frame)
+            if where == "the pipe":
+                os.write(4, b"x" * 7)
+            elif where == "its own place":
+                _leave(one, 0, 77, desk.slot)
+            elif where == "places of others":
+                _leave(one, 2000, 4000, 63, True)
+            else:
+                for place in range(1, one._desks.layout.places):
+                    _leave(one, place, 0xFFFFFFFF, 0xFFFF, True)
         return None
 
     one = pool(flood, timeout=0.3)
@@ -248,21 +273,21 @@ def test_a_worker_escapes_by_nothing_that_it_writes(pool: Harness, frame: bytes)
 
 
 def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
-    """Its pipe's number may be another one's by the time that it is given up."""
+    """Its slot may be another one's by the time that it is given up."""
     one = pool(lambda key, desk: b"last", max_workers=4)
     _hand_out(one, range(5))
-    (worker,) = one._crew.by_fd.values()
-    until(lambda: syscalls.bytes_waiting(worker.answer_fd) > 0)
-    one._time_out(worker, 0, 10.0)
+    (worker,) = one._crew.serving.values()
+    until(lambda: _waiting(one) > 0)
+    one._time_out([(worker, 10.0)])
     events = one._take_events()
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}
-    known = {*one._crew._given_up, *(each.pid for each in one._crew.by_fd.values())}
+    known = {each.pid for each in (*one._crew._given_up.values(), *one._crew.serving.values())}
     assert set(children()) <= known
 
 
 def test_the_last_answers(pool: Harness) -> None:
-    """All that is in the pipes, and nothing of the one that hangs."""
+    """All that wait, and nothing of the one that hangs."""
     one = pool(lambda key, desk: hang() if key == 200 else None, max_workers=1)
     _hand_out(one, range(300))
     _until_answered(one, 200)
@@ -273,11 +298,17 @@ def test_the_last_answers(pool: Harness) -> None:
     assert [(key, waited > 0.0) for key, pid, _, waited in rest if pid is not None] == [(200, True)]
 
 
-def test_a_worker_that_waits_for_room_has_waited_for_no_negative_time(pool: Harness) -> None:
-    one = pool(lambda key, desk: None, max_workers=1)
+def test_nobody_has_waited_for_a_negative_time(pool: Harness) -> None:
+    def lie(key: int, desk: Desk) -> Optional[bytes]:
+        if key == 2:
+            _notes(one, desk, float("inf"))
+            hang()
+        return None
+
+    one = pool(lie, max_workers=1)
     _hand_out(one, range(5000))
-    _until_answered(one, _FULL)
-    assert one.at_work(0.0) == []  # whoever has an answer is not at it any more
+    _until_answered(one, 2)
+    assert one.at_work(0.0) == []
     assert all(waited >= 0.0 for *_, waited in one.abandon_all())
 
 
@@ -305,13 +336,13 @@ def test_a_handler_that_raises_ends_its_worker_only(pool: Harness) -> None:
 
 def test_nonsense_is_not_believed(pool: Harness) -> None:
     def forge(key: int, desk: Desk) -> Optional[bytes]:
-        if key == 2:
-            os.write(4, HEAD.pack(4000, 0) + b"x" * SIZE)
-        if key == 4:
-            os.write(4, b"short")
+        if key in (2, 4):
+            _leave(one, one._pending.open[key + 1].place, 4000 if key == 2 else 1, desk.slot)
+            hang()
         return None
 
-    events = pool.run(pool(forge), range(10))
+    one = pool(forge)
+    events = pool.run(one, range(10))
     assert {2, 4} <= {event.key for event in events if isinstance(event, Died)}
     assert sorted(event.key for event in events) == list(
         range(10)
@@ -324,7 +355,7 @@ def test_a_request_that_nobody_has_is_not_lost(pool: Harness) -> None:
     one.submit(7)
     one._pace.grow_at = NEVER  # no worker yet that could be quicker than we are
     one._send()
-    os.read(one._pending.request_fd, 4)
+    os.read(one._pending.request_fd, REQUEST.size)
     one._pace.grow_at = PAST
     assert pool.run(one, range(0)) == [Died(7, None, bytes(PROGRESS_SIZE))]
 
@@ -355,7 +386,7 @@ def test_unserved(pool: Harness) -> None:
 def test_a_signal_ends_a_wait(pool: Harness) -> None:
     read, write = os.pipe()
 
-    def handler(key: int, desk: Desk) -> tuple[bytes, bool]:
+    def handler(key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         hang()
         return b"", False
 

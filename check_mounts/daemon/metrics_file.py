@@ -120,7 +120,7 @@ class MetricsFile:
         self._left += pool.close()
         self._pool = None
 
-    def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
+    def _serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In the worker: write the file."""
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         why = _replace_metrics(self._path, self._given)

@@ -168,7 +168,7 @@ class _Inquiry:
 
     # -- in the worker
 
-    def _serve(self, first: int, desk: Desk) -> tuple[bytes, bool]:
+    def _serve(self, first: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         for place in range(first, len(self._questions)):
             self._answer(place, desk)
         return bytes(_ANSWER_SIZE), True

@@ -127,7 +127,7 @@ class Delivery:
         words = event.answer.rstrip(b"\0")
         return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] in (_FAILED, _REFUSED) else None
 
-    def _serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
+    def _serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
         try:
             until = monotonic() + self._seconds * _OWN_PART

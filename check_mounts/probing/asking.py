@@ -102,7 +102,7 @@ class Asking:
         self._registry = registry
         self._place_now = place_now
 
-    def serve(self, key: int, desk: Desk) -> tuple[bytes, bool]:
+    def serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In a worker: serve a request; return the answer, and whether it is the worker's last. An
         exception in our own code becomes an answer as well, which is the last one."""
         try:

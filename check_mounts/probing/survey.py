@@ -126,13 +126,16 @@ class Pass:
             for mount in chosen.shadowed:
                 self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
             self._inquiry = Inquiry(
-                plan, Others(registry, plan), self.book, timeouts, self._causes, self._pool.submit, settings.writes
+                plan, Others(registry, plan), self.book, timeouts, self._causes, self._submit, settings.writes
             )
             self._inquiry.start_ready()
         except BaseException:
             self._pool.close()
             raise
         self._look_again = self._next_look()
+
+    def _submit(self, key: int, timeout: float) -> None:
+        self._pool.submit(key, b"", timeout)
 
     # -- while it runs
 

@@ -1,197 +1,205 @@
 """The processes of a pool: the workers that serve, and those that were given up and still exist.
 
-Import budget: ``os``, ``resource``, ``select``; what desks and forked need.
+Import budget: ``os``, ``select``; what desks and starters need.
 
-The pool kills only its own children, and only before it has reaped them: until then their pid
+A process is killed only by its parent, and only before that has reaped it: until then its pid
 cannot belong to another process."""
 
 from __future__ import annotations
 
 import os
-import resource
 import select
+from collections.abc import Callable, Iterable
 from time import sleep
 
 from check_mounts.clocks import PAST, Monotonic, monotonic
-from check_mounts.system import processes, syscalls
-from check_mounts.system.forked import Life
+from check_mounts.system import processes, signals
+from check_mounts.system.desks import Desks
+from check_mounts.system.starters import Starter
 from check_mounts.typed import Optional
 
-# How long the parent sleeps where it cannot wait for an event, in seconds, and how often the read
-# of an answer may fail.
-_MOMENT, _MOST_FAILURES = 0.005, 100
+# How long the parent sleeps where it cannot wait for an event, in seconds.
+_MOMENT = 0.005
 
 
 class Worker:
-    """A process that serves. ``seen_at``: the request that the worker had when the parent looked
-    last; ``seen``: when the parent first saw it with that request. ``failures``: how often reading
-    its answers failed."""
+    """A process that serves. ``pid`` is None until it is known. ``seen_at``: the request that the
+    worker had when the parent looked last; ``seen``: when the parent first saw it with that
+    request. ``places``: those that it may still write to after it was given up."""
 
-    __slots__ = ("answer_fd", "failures", "pid", "seen", "seen_at", "slot")
+    __slots__ = ("home", "pid", "places", "seen", "seen_at", "slot")
 
-    def __init__(self, slot: int, pid: int, answer_fd: int) -> None:
-        self.slot, self.pid, self.answer_fd = slot, pid, answer_fd
-        self.seen_at: Optional[int] = None
+    def __init__(self, slot: int, home: Starter) -> None:
+        self.slot, self.home = slot, home
+        self.pid: Optional[int] = None
+        self.seen_at = 0
         self.seen = PAST
-        self.failures = 0
-
-    def read(self, size: int) -> Optional[bytes]:
-        """Read its answers: empty where the worker is dead, None where nothing has come yet."""
-        try:
-            return os.read(self.answer_fd, size)
-        except BlockingIOError:
-            return None
-        except OSError:  # no memory, for example: the answer stays in the pipe until the next read
-            self.failures += 1
-            return b"" if self.failures > _MOST_FAILURES else None
+        self.places: list[int] = []
 
 
 class Crew:
     """At most ``most`` processes at any time, including those given up and still stuck.
 
+    ``starters`` is called for a new way to start workers, and again when that one is dead.
     ``wake_fd``: a descriptor that ends a wait early when it becomes readable. ``trouble``: the
-    reason of the last failure to start a process."""
+    reason of the last failure to start a process. ``free_place`` is called with each place that a
+    worker that is gone had."""
 
-    def __init__(self, life: Life, most: int, wake_fd: Optional[int]) -> None:
-        """Raises OSError; then nothing is left open."""
-        self._life, self._most, self.wake_fd = life, most, wake_fd
-        self.by_fd: dict[int, Worker] = {}  # those that serve, by their answer_fd
-        self._given_up: dict[int, int] = {}  # pid -> slot
-        self._free_slots = list(range(most - 1, -1, -1))
+    def __init__(
+        self,
+        desks: Desks,
+        most: int,
+        wake_fd: Optional[int],
+        poll: select.epoll,
+        starter: Callable[[], Starter],
+        free_place: Callable[[int], None],
+    ) -> None:
+        """Raises OSError."""
+        self.serving: dict[int, Worker] = {}  # by their slots
+        self._given_up: dict[int, Worker] = {}
+        self._orphans: list[int] = []  # pids of those that were given up, and whose starter is dead
+        self._free_slots = list(range(desks.layout.count - 1, -1, -1))
         self.forks = 0
         self.trouble: Optional[str] = None
-        self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            # An epoll is itself a descriptor, so an owner that waits for more than this pool can
-            # wait for the epoll.
-            self._poll = select.epoll()
-            if wake_fd is not None:
-                self._poll.register(wake_fd, select.EPOLLIN)
-        except BaseException:
-            os.close(self._devnull)
-            raise
-        _allow_descriptors(most + 64)
+        self._desks, self._most, self._wake_fd, self._poll = desks, most, wake_fd, poll
+        self._new_starter, self._free_place = starter, free_place
+        if wake_fd is not None:
+            poll.register(wake_fd, select.EPOLLIN)
+        self._starter = starter()
 
     # -- waiting
 
     def fileno(self) -> int:
-        """A descriptor that is readable when :meth:`await_ready` need not wait."""
+        """A descriptor that is readable when :meth:`await_news` need not wait."""
         return self._poll.fileno()
 
-    def await_ready(self, until: float) -> list[int]:
-        """Wait for descriptors to become readable, until ``until`` at most, and return those that
-        are. Where the kernel cannot say which, return all: a read from an empty pipe does not
-        block."""
+    def await_news(self, until: float) -> list[Worker]:
+        """Wait for news of workers, until ``until`` at most; return the workers that have died.
+        They are no longer among those that serve."""
         try:
             # Rounded up to a millisecond: otherwise epoll_wait would, in the last millisecond,
             # return at once, again and again.
-            return [fd for fd, _ in self._poll.poll(max(0.0, until - monotonic() + 0.001))]
-        except OSError:
+            ready = {fd for fd, _ in self._poll.poll(max(0.0, until - monotonic() + 0.001))}
+        except OSError:  # where the kernel cannot say which are readable, the next look finds answers
             sleep(max(0.0, min(_MOMENT, until - monotonic())))
-            return [*self.by_fd, *([] if self.wake_fd is None else [self.wake_fd])]
+            ready = set()
+        if self._wake_fd in ready and self._wake_fd is not None:
+            signals.drain(self._wake_fd)
+        return self._learn(ready)
+
+    def _learn(self, ready: Iterable[int]) -> list[Worker]:
+        died = []
+        for slot, pid, errno in self._starter.news(set(ready)):
+            worker = self.serving.get(slot) or self._given_up.get(slot)
+            if worker is None:
+                continue
+            if pid:
+                worker.pid = pid
+                self.forks += 1
+                continue
+            if errno:  # no process or memory; the pool tries again while work waits
+                self.trouble = os.strerror(errno)
+            elif slot in self.serving:
+                died.append(worker)
+            self.forget(worker)
+        if self._starter.is_dead:
+            died += self._lose_starter()
+        return died
+
+    def _lose_starter(self) -> list[Worker]:
+        """Start workers in another way from now on; return those that die with the old one. Their
+        slots stay theirs: they may not have died yet."""
+        lost = [worker for worker in self.serving.values() if worker.home is self._starter]
+        for worker in lost:
+            del self.serving[worker.slot]
+        for worker in list(self._given_up.values()):
+            if worker.home is self._starter:
+                self._orphans += [] if worker.pid is None else [worker.pid]
+                del self._given_up[worker.slot]
+        self._starter.close()
+        self._starter = self._new_starter()
+        return lost
 
     # -- workers come and go
 
     @property
     def room(self) -> int:
         """How many more processes there may be."""
-        return self._most - len(self.by_fd) - len(self._given_up)
+        return min(self._most - len(self.serving) - len(self._given_up), len(self._free_slots))
 
-    def start(self) -> bool:
-        """Fork a worker; return whether that succeeded."""
-        if not self._free_slots:
-            return False
-        slot = self._free_slots.pop()
-        self._life.desks.clear(slot)
-        pipe: tuple[int, ...] = ()
-        try:
-            pipe = os.pipe()
-            os.set_blocking(pipe[0], False)
-            self._poll.register(pipe[0], select.EPOLLIN)
-            pid = os.fork()
-        except OSError as error:  # no process, memory or descriptor; the pool tries again while work waits
-            self.trouble = error.strerror or str(error)
-            self._free_slots.append(slot)
-            for fd in pipe:  # closing them also removes them from the epoll
-                syscalls.close(fd)
-            return False
-        if pid == 0:
-            self._life.live(slot, pipe[1], self._devnull)
-        self.forks += 1
-        self.by_fd[pipe[0]] = Worker(slot, pid, pipe[0])
-        syscalls.close(pipe[1])
-        return True
+    @property
+    def is_starting(self) -> bool:
+        """Whether a worker has no process yet."""
+        return any(worker.pid is None for worker in self.serving.values())
 
-    def serves(self, worker: Worker) -> bool:
-        """Whether the worker has not been given up. The number of its descriptor may belong to
-        another worker by now."""
-        return self.by_fd.get(worker.answer_fd) is worker
+    def start(self, count: int) -> list[Worker]:
+        """Start so many workers, as far as there is room; return those that have died since."""
+        slots = [self._free_slots.pop() for _ in range(min(count, self.room))]
+        for slot in slots:
+            self._desks.clear(slot)
+            self.serving[slot] = Worker(slot, self._starter)
+        if slots:
+            self._starter.start(slots)
+        return self._learn(())
 
-    @staticmethod
-    def kill(worker: Worker) -> None:
-        """Send SIGKILL and do not wait: the worker may be in a system call that no signal ends.
-
-        Where the kernel refuses it, the worker is gone already, or it runs as a user whose
-        processes we may not kill (EPERM without CAP_KILL). The pool gives it up all the same."""
-        processes.kill(worker.pid)
+    def kill(self, workers: Iterable[Worker]) -> None:
+        """Send SIGKILL and do not wait."""
+        self._starter.kill([worker.slot for worker in workers if worker.home is self._starter])
 
     def give_up(self, worker: Worker) -> None:
-        """Kill the worker, and no longer listen to it."""
-        self.kill(worker)
+        """Kill the worker, and no longer count on it."""
+        self.kill([worker])
         self.forget(worker)
 
     def forget(self, worker: Worker) -> None:
-        """No longer listen to the worker. We must still reap it."""
-        del self.by_fd[worker.answer_fd]
-        self._given_up[worker.pid] = worker.slot
-        try:
-            self._poll.unregister(worker.answer_fd)
-        except OSError:  # closing the descriptor removes it from the epoll anyway
-            pass
-        syscalls.close(worker.answer_fd)
+        """No longer count on the worker. It must still be reaped."""
+        if self.serving.pop(worker.slot, None) is not None:
+            self._given_up[worker.slot] = worker
 
     def reap(self) -> int:
-        """Reap the workers that have ended; return how many given-up ones still exist."""
-        for pid, slot in list(self._given_up.items()):
-            if processes.reap(pid):
-                del self._given_up[pid]
+        """Free what the workers had that are gone; return how many given-up ones still exist."""
+        for slot, worker in list(self._given_up.items()):
+            if worker.home.is_gone(slot):
+                del self._given_up[slot]
                 self._free_slots.append(slot)
+                for place in worker.places:
+                    self._free_place(place)
         return len(self._given_up)
 
     # -- the end
 
-    def give_up_all(self) -> None:
-        """Give up all workers that serve."""
-        for worker in list(self.by_fd.values()):
-            self.give_up(worker)
-
-    def close(self, grace: float) -> list[int]:
-        """Wait for the given-up workers while one after the other ends, and ``grace`` seconds more;
-        return the pids of those that still exist."""
+    def close(self, grace: float) -> tuple[list[int], bool]:
+        """Kill all workers, and wait while one after the other ends, and ``grace`` seconds more;
+        return the pids of those that still exist, and whether they are children of this process."""
+        if self._wake_fd is not None:
+            try:
+                self._poll.unregister(self._wake_fd)
+            except OSError:
+                pass
+        self.kill(self.serving.values())
+        for worker in list(self.serving.values()):
+            self.forget(worker)
         left = self.reap()
         patience = monotonic() + grace
-        while left and monotonic() < patience:
-            sleep(0.001)
+        while left and monotonic() < patience and not self._starter.is_dead:
+            self._wait_for_an_end(patience)
             before, left = left, self.reap()
             if left < before:
                 patience = Monotonic(monotonic() + grace)
-        syscalls.close(self._devnull)
+        self._starter.close()
         try:
             self._poll.close()
         except OSError:
             pass
-        return list(self._given_up)
+        pids = [worker.pid for worker in self._given_up.values() if worker.pid is not None]
+        pids += [pid for pid in self._orphans if processes.process_start(pid) is not None]
+        return pids, self._starter.are_children
 
-
-def _allow_descriptors(count: int) -> None:
-    """Raise the soft limit of open files to ``count``, or as far as the hard limit allows.
-
-    The limit is 1,024 on most systems, and each worker takes one descriptor of the parent. Where
-    the limit cannot be raised, there are fewer workers at a time."""
-    try:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        pass  # a filter of system calls: then there are fewer workers at a time
+    def _wait_for_an_end(self, until: float) -> None:
+        if self._starter.are_children:
+            sleep(0.001)
+            return
+        try:
+            self._learn({fd for fd, _ in self._poll.poll(max(0.0, until - monotonic() + 0.001))})
+        except OSError:
+            sleep(_MOMENT)

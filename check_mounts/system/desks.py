@@ -1,26 +1,51 @@
 """The memory that a pool shares with its workers: each worker has a desk there, and notes on it
-which request it works on. The parent can read the note although the worker hangs.
+which request it works on; each open request has a place for its answer.
 
-Import budget: ``mmap``, ``struct``; clocks."""
+The parent can read all of it although a worker hangs, and needs no system call for that.
+
+Import budget: ``_thread``, ``mmap``, ``struct``; clocks. Nothing more, here and in forked: it is
+memory of each worker."""
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import struct
-from collections.abc import Callable
 
 from check_mounts.clocks import Monotonic, monotonic
 
-# A desk: the time when the worker began (CLOCK_MONOTONIC), the key of the request + 1 (0: nothing),
-# and the worker's note of its progress. The time is written before the key and read after it, so
-# the parent never sees a new key with the time of an older one.
-_BEGAN, _KEY = struct.Struct("<d"), struct.Struct("<I")
-_KEY_AT, _PROGRESS_AT, _SIZE = 8, 16, 64
+TYPE_CHECKING = False  # as in __main__
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The head: the serial number of the last request in the pipe, and whether somebody has taken that.
+_SERIAL, _LAST_SENT, _EAGER = struct.Struct("<I"), 0, 4
+# A desk: the time when the worker began (CLOCK_MONOTONIC), the serial number of its request (0:
+# nothing), and the worker's note of its progress. The time is written before the number and read
+# after it, so the parent never sees a new number with the time of an older one.
+_BEGAN = struct.Struct("<d")
+_SERIAL_AT, _PROGRESS_AT, _SIZE = 8, 16, 64
 PROGRESS_SIZE = _SIZE - _PROGRESS_AT
 NOTHING_NOTED = bytes(PROGRESS_SIZE)
-# A worker that has an answer notes this in place of the time when it began. 496 of the survey's
-# answers fill a pipe; then the worker waits for the parent, and must not time out for that.
-ANSWERING = Monotonic(float("inf"))
+# A frame, the content of a place: the serial number of the request, the worker's desk, whether this
+# is the worker's last answer, and the answer.
+HEAD = struct.Struct("<IHBx")
+# So many requests have a place besides those that a process which was killed may still answer.
+_OPEN = 2048
+
+
+class Layout:
+    """Where everything is, for a pool of ``count`` desks and answers of ``answer_size`` bytes."""
+
+    __slots__ = ("answer_size", "count", "frame_size", "frames", "marks", "places", "size")
+
+    def __init__(self, count: int, answer_size: int) -> None:
+        self.count, self.answer_size = count, answer_size
+        self.frame_size = HEAD.size + answer_size
+        self.places = _OPEN + count
+        self.marks = (count + 1) * _SIZE
+        self.frames = self.marks + self.places
+        self.size = self.frames + self.places * self.frame_size
 
 
 class Desk:
@@ -35,52 +60,99 @@ class Desk:
 
 
 class Desks:
-    """The desks of one pool, by the slots of its workers."""
+    """The desks and places of one pool. ``memory``: of layout.size bytes, shared with the
+    workers."""
 
-    def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, count * _SIZE)
+    def __init__(self, layout: Layout, memory: mmap.mmap) -> None:
+        self.layout, self._memory = layout, memory
         self._opened = monotonic()
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
 
     # -- in the parent
 
     def clear(self, slot: int) -> None:
         """Clear a desk for a new worker."""
-        self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)
+        at = (slot + 1) * _SIZE
+        self._memory[at : at + _SIZE] = bytes(_SIZE)
 
     def claim(self, slot: int) -> tuple[int, Monotonic]:
-        """The claim of a worker: the key of its current request (-1: no request), and since when it
-        has that, or ANSWERING."""
-        desk = slot * _SIZE
-        key = _KEY.unpack_from(self._memory, desk + _KEY_AT)[0] - 1
+        """The claim of a worker: the serial number of the request that it took last (0: none), and
+        when it took that."""
+        desk = (slot + 1) * _SIZE
+        serial = _SERIAL.unpack_from(self._memory, desk + _SERIAL_AT)[0]
         # A worker that was tampered with may note any time, but it did not begin before the pool
         # existed. With NaN, max() takes the first.
-        return key, max(self._opened, _BEGAN.unpack_from(self._memory, desk)[0])
+        return serial, max(self._opened, _BEGAN.unpack_from(self._memory, desk)[0])
 
     def progress(self, slot: int) -> bytes:
         """The progress that a worker noted last: PROGRESS_SIZE bytes, all zero before its first
         note."""
-        return self._memory[slot * _SIZE + _PROGRESS_AT : (slot + 1) * _SIZE]
+        at = (slot + 1) * _SIZE
+        return self._memory[at + _PROGRESS_AT : at + _SIZE]
+
+    def announce(self, serial: int) -> None:
+        """Note the last of the requests that are written into the pipe next."""
+        _SERIAL.pack_into(self._memory, _LAST_SENT, serial)
+        self._memory[_EAGER] = 0
+
+    @property
+    def wakes(self) -> bool:
+        """Whether each worker wakes the parent once it has an answer."""
+        return self._memory[_EAGER] != 0
+
+    def answers(self, used: int) -> list[tuple[int, bytes]]:
+        """Take the (place, frame) of each answer that has come, in the first ``used`` places."""
+        memory, layout = self._memory, self.layout
+        first, end, size = layout.marks, layout.marks + used, layout.frame_size
+        at = memory.find(b"\1", first, end)
+        if at < 0:
+            return []
+        found = []
+        self._fence()
+        while at >= 0:
+            memory[at] = 0
+            frame = layout.frames + (at - first) * size
+            found.append((at - first, memory[frame : frame + size]))
+            at = memory.find(b"\1", at + 1, end)
+        return found
 
     # -- in the worker
 
     def note(self, slot: int, progress: bytes) -> None:
         """Note how far the worker has come."""
-        begin = slot * _SIZE + _PROGRESS_AT
+        begin = (slot + 1) * _SIZE + _PROGRESS_AT
         self._memory[begin : begin + len(progress)] = progress
 
-    def begin(self, slot: int, key: int) -> None:
+    def begin(self, slot: int, serial: int) -> None:
         """Note the request that the worker has taken."""
-        self.note(slot, NOTHING_NOTED)
-        self._note_time(slot, monotonic())
-        _KEY.pack_into(self._memory, slot * _SIZE + _KEY_AT, key + 1)
+        memory, at = self._memory, (slot + 1) * _SIZE
+        memory[at + _PROGRESS_AT : at + _SIZE] = NOTHING_NOTED
+        _BEGAN.pack_into(memory, at, monotonic())
+        _SERIAL.pack_into(memory, at + _SERIAL_AT, serial)
+        # The pipe is empty: from now on the parent must know each answer at once.
+        if _SERIAL.unpack_from(memory, _LAST_SENT)[0] == serial:
+            memory[_EAGER] = 1
 
-    def begin_answering(self, slot: int) -> None:
-        """Note that the worker has an answer."""
-        self._note_time(slot, ANSWERING)
+    def answer(self, slot: int, serial: int, place: int, last: bool, answer: bytes) -> bool:
+        """Give an answer; return whether the parent sleeps until it is woken. Raises ValueError for
+        an answer of another size."""
+        memory, layout = self._memory, self.layout
+        at = layout.frames + place * layout.frame_size
+        memory[at : at + layout.frame_size] = HEAD.pack(serial, slot, last) + answer
+        self._fence()  # the mark makes the answer valid, so it is written last
+        memory[layout.marks + place] = 1
+        self._fence()  # the parent looks for marks after it has looked whether it is woken
+        return memory[_EAGER] != 0
 
-    def leave(self, slot: int) -> None:
-        """Note that the worker has no request."""
-        _KEY.pack_into(self._memory, slot * _SIZE + _KEY_AT, 0)
+    def _fence(self) -> None:
+        """Keep the processor from reordering what we read and write before and after this: a lock
+        is all that Python offers for it."""
+        self._lock.release()
+        self._lock.acquire()
 
-    def _note_time(self, slot: int, began: float) -> None:
-        _BEGAN.pack_into(self._memory, slot * _SIZE, began)
+
+def shared(fd: int, size: int, read_only: bool = False) -> mmap.mmap:
+    """Map memory that processes share: a file in memory, or with ``fd`` -1 memory for the children
+    of this process. Raises OSError, ValueError."""
+    return mmap.mmap(fd, size, prot=mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE)

@@ -1,89 +1,152 @@
 """The worker's side of a pool: how a forked child gives up its parent's descriptors, signals and
 groups, and how it serves requests until it is killed or its parent is gone.
 
-Import budget: ``os``, ``struct``; ``signal`` through signals, ctypes and fcntl through syscalls.
-Every module is loaded before the fork: a worker cannot load one from a filesystem that hangs."""
+Import budget: ``os``, ``struct``; ``_signal``, which is part of the interpreter (signal is not, and
+imports enum); ctypes and fcntl through syscalls. Every module is loaded before the fork: a worker
+cannot load one from a filesystem that hangs."""
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import struct
-from collections.abc import Callable
 
-from check_mounts.system import privilege, processes, signals, syscalls
-from check_mounts.system.desks import Desk, Desks
-from check_mounts.typed import NoReturn, Optional
+from check_mounts.system import privilege, processes, syscalls
+from check_mounts.system.desks import Desk
 
-REQUEST_FD, ANSWER_FD = 3, 4
-KEY = struct.Struct("<I")  # a request
-HEAD = struct.Struct("<IB")  # the head of an answer: its key, and whether it is the worker's last
+TYPE_CHECKING = False  # as in __main__
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable
+    from typing import Optional
 
-# Serves a request; returns the answer, and whether the worker must end after it.
-Handler = Callable[[int, Desk], "tuple[bytes, bool]"]
+    from check_mounts.system.desks import Desks
+
+    # Serves a request: its key, its content, the worker's desk. Returns the answer, and whether the
+    # worker must end after it.
+    Handler = Callable[[int, bytes, Desk], "tuple[bytes, bool]"]
+
+# Where requests come from, and where a worker wakes its parent.
+REQUEST_FD, WAKE_FD = 3, 4
+# A request: its serial number, its key, its place, and the size and offset of its content.
+REQUEST = struct.Struct("<5I")
 
 
 class Life:
-    """What the workers of one pool share: their handler, their desks, the pipe that their requests
-    come from, their parent and their supplementary groups (None: those of the parent; but workers
-    of root get no groups)."""
+    """What the workers of one pool share: their handler, their desks, the contents of the requests,
+    and their supplementary groups (None: those of the parent; but workers of root get no
+    groups)."""
 
-    def __init__(
-        self, handler: Handler, desks: Desks, request_fd: int, parent: int, groups: Optional[tuple[int, ...]]
-    ) -> None:
-        self.handler, self.desks, self.request_fd, self.parent, self.groups = handler, desks, request_fd, parent, groups
+    __slots__ = ("contents", "desks", "groups", "handler")
 
-    def live(self, slot: int, answer_fd: int, devnull: int) -> NoReturn:
-        """Be a worker. This never returns into the parent's code, not even after an exception."""
-        try:
-            settle(self.request_fd, answer_fd, devnull, self.parent, self.groups)
-            self._serve(slot)
-        finally:
-            os._exit(0)
+    def __init__(self, handler: Handler, desks: Desks, contents: mmap.mmap, groups: Optional[tuple[int, ...]]) -> None:
+        self.handler, self.desks, self.contents, self.groups = handler, desks, contents, groups
 
-    def _serve(self, slot: int) -> None:
-        desks = self.desks
-        desk = Desk(slot, self.parent, lambda progress: desks.note(slot, progress))
+    def serve(self, slot: int, parent: int) -> None:
+        """Serve requests until there are no more, or until the last answer of this process."""
+        handler, contents, desks = self.handler, self.contents, self.desks
+        read, unpack, begin, answer = os.read, REQUEST.unpack, desks.begin, desks.answer
+        desk = Desk(slot, parent, lambda progress: desks.note(slot, progress))
         last = False
-        while not last and (request := os.read(REQUEST_FD, KEY.size)):
-            key = KEY.unpack(request)[0]
-            desks.begin(slot, key)
-            answer, last = self.handler(key, desk)
-            desks.begin_answering(slot)
-            os.write(ANSWER_FD, HEAD.pack(key, last) + answer)
-            desks.leave(slot)
+        while not last and (request := read(REQUEST_FD, REQUEST.size)):
+            serial, key, place, size, offset = unpack(request)
+            begin(slot, serial)
+            given, last = handler(key, contents[offset : offset + size], desk)
+            if answer(slot, serial, place, last, given):
+                try:
+                    os.write(WAKE_FD, b"\0")
+                except OSError:  # EAGAIN: the parent has many reasons to wake already; EPIPE: it is gone
+                    pass
 
 
-def settle(request_fd: int, answer_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
+def settle(request_fd: int, wake_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Give up everything that comes from the parent, except two descriptors, which become
-    REQUEST_FD and ANSWER_FD."""
-    signals.reset_to_default()
+    REQUEST_FD and WAKE_FD."""
+    reset_signals()
     try:
         os.setsid()
     except OSError:
         pass  # a filter of system calls: then signals to the caller's process group come here, too
-    _keep_only(request_fd, answer_fd, devnull)
+    keep_only((request_fd, wake_fd), devnull)
     os.chdir("/")
-    try:
-        if groups is not None or os.geteuid() == 0:
-            privilege.drop_groups(groups or ())
-    except OSError:
-        pass  # no CAP_SETGID: then the caller's groups stay
+    take_groups(groups)
     syscalls.set_name(b"check_mounts:w")
     processes.survive_shutdown()
     processes.die_with_parent(parent)
 
 
-def _keep_only(request_fd: int, answer_fd: int, devnull: int) -> None:
-    """Close all descriptors but these two, and put /dev/null in place of stdin, stdout and stderr.
+def take_groups(groups: Optional[tuple[int, ...]]) -> None:
+    """Take these supplementary groups, if this process may."""
+    try:
+        if groups is not None or os.geteuid() == 0:
+            privilege.drop_groups(groups or ())
+    except OSError:
+        pass  # no CAP_SETGID: then the caller's groups stay
+
+
+def reset_signals() -> None:
+    """Reset all signals in a child that does other work than its parent: no handler of the parent
+    stays, and no signal is blocked."""
+    _signal.set_wakeup_fd(-1)
+    for number in range(1, _signal.NSIG):
+        try:
+            if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
+                _signal.signal(number, _signal.SIG_DFL)
+        except (OSError, ValueError):  # the C library keeps some for itself
+            pass
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def keep_only(fds: tuple[int, ...], devnull: int) -> None:
+    """Close all descriptors but these, which get the numbers from 3 on, and put /dev/null in place
+    of stdin, stdout and stderr.
 
     nrpe waits for the end of file on pipes that it leaks to plugins (fds 5 and 6), and a worker
     that cannot die would keep them open for ever."""
-    # First copy the two to higher numbers: they may have any number, even 3 and 4 swapped.
-    keep = [os.dup(fd) for fd in (request_fd, answer_fd)]
-    while min(keep) <= ANSWER_FD:
+    # First copy them to higher numbers: they may have any number, even 3 and 4 swapped.
+    highest = REQUEST_FD + len(fds)
+    keep = [os.dup(fd) for fd in fds]
+    while min(keep) < highest:
         keep = [os.dup(fd) for fd in keep]
     for fd in (0, 1, 2):
         os.dup2(devnull, fd)
-    os.dup2(keep[0], REQUEST_FD)
-    os.dup2(keep[1], ANSWER_FD)
-    syscalls.close_from(ANSWER_FD + 1)
+    for number, fd in enumerate(keep, REQUEST_FD):
+        os.dup2(fd, number)
+    syscalls.close_from(highest)
+
+
+# -- in the nursery and its children
+
+
+def block_signals() -> None:
+    """Block all signals that can be blocked."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, _signal.NSIG))
+
+
+def wake_at_ends() -> int:
+    """Return a descriptor that becomes readable when a child ends."""
+    read, write = os.pipe()
+    for fd in (read, write):
+        os.set_blocking(fd, False)
+    _signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda number, frame: None)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
+    return read
+
+
+def hatch(request_fd: int, wake_fd: int, nursery: int, groups: Optional[tuple[int, ...]]) -> None:
+    """Give up what comes from the nursery, as :func:`settle` does in a child of another process.
+    The nursery has settled itself, so little is left to do for each worker."""
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    try:
+        os.setsid()
+    except OSError:
+        pass  # a filter of system calls
+    os.dup2(request_fd, REQUEST_FD)
+    os.dup2(wake_fd, WAKE_FD)
+    syscalls.close_from(WAKE_FD + 1)
+    take_groups(groups)
+    syscalls.set_name(b"check_mounts:w")
+    processes.die_with_parent(nursery)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

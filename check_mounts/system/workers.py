@@ -1,26 +1,28 @@
 """An elastic pool of forked workers that can be killed and given up; it knows nothing of mounts.
 
-Import budget: ``os``, ``select``; what crew, desks, forked and pending need.
+Import budget: ``os``, ``select``; what crew and quarters need.
 
 Requests are numbers in one pipe that all workers read from, so the next free worker takes the next
 request, and a worker that hangs delays only its own request. Before a worker begins, it notes in
-shared memory which request it took, and when. Each worker answers through a pipe of its own; end of
-file on that pipe means that the worker is dead. The pool starts with one worker per core. When work
-waits and no worker has answered for a while, the pool doubles: a healthy system costs two forks,
-and hundreds of hung requests are waited for at the same time.
+shared memory which request it took, and when. There it also leaves its answer. Where many requests
+wait, the parent looks for answers every few milliseconds; once none waits, each worker wakes the
+parent when it has an answer. The pool starts with one worker per core. When work waits and no
+worker has answered for a while, the pool doubles: a healthy system costs two forks, and hundreds of
+hung requests are waited for at the same time.
 
 Invariants:
 
-- The parent never blocks on a worker: it polls with a timeout, writes without blocking, and reaps
-  with WNOHANG.
-- The parent reads the answers that have arrived before it declares a timeout, and it counts time
-  from when a worker began until the worker has its answer. So a late parent, a busy machine or
-  SIGSTOP does not make a request time out, even if the worker then waits for room in its pipe.
+- The parent never blocks on a worker or on the nursery: it polls with a timeout, writes without
+  blocking, and reaps with WNOHANG.
+- The parent takes the answers that have come before it declares a timeout, and a worker never waits
+  for the parent. So a late parent, a busy machine or SIGSTOP does not make a request time out.
 - The parent believes the notes of a worker for one timeout only, since a user may tamper with a
   worker that acts as that user. One timeout after the parent saw the worker take a request, its
-  time is up, whatever it notes. A worker that writes a frame that answers no open request is
-  killed.
-- The parent kills only its own children, and only before it has reaped them: until then their pid
+  time is up, whatever it notes. A worker whose answer makes no sense is killed. The parent looks
+  for answers several times a second even if nobody wakes it.
+- The place of an answer is used again only once the worker that could write to it has answered, or
+  its process is gone.
+- A process is killed only by its parent, and only before that has reaped it: until then its pid
   cannot belong to another process.
 - A failed system call of the parent (no memory, a filter, no right to kill a worker that has become
   a user) loses no answer: the answers that have come are kept, and the rest is tried again."""
@@ -29,13 +31,17 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Sequence
 
-from check_mounts.clocks import PAST, Monotonic, after, monotonic
-from check_mounts.system import pending, signals
+from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.system.crew import Crew, Worker
-from check_mounts.system.desks import ANSWERING, NOTHING_NOTED, Desks
-from check_mounts.system.forked import HEAD, Handler, Life
-from check_mounts.typed import NamedTuple, Optional, Union
+from check_mounts.system.desks import HEAD, NOTHING_NOTED
+from check_mounts.system.pending import Request
+from check_mounts.system.quarters import Outside, Quarters
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional, Union
+
+if TYPE_CHECKING:
+    from check_mounts.system.forked import Handler
 
 # If work waits and no worker has answered for this long, in seconds, the pool doubles.
 PATIENCE = 0.02
@@ -43,11 +49,11 @@ PATIENCE = 0.02
 # _HORIZON seconds or than _PART_OF_TIMEOUT of the timeout: behind many slow mounts a hung one must
 # still be found in time.
 _HORIZON, _PART_OF_TIMEOUT = 0.5, 0.25
-# How much more time a worker gets once it notes that it has an answer: it may lose the processor
-# before it has written the answer.
-_TO_WRITE = pending.LOST_AFTER
 # The longest time between two looks at all workers.
 _LOOK = 60.0
+# How long answers may wait for the parent, in seconds: while requests wait for workers, and while
+# workers should wake the parent.
+_BATCH, _NAP = 0.003, 0.1
 
 # An owner that has no other deadline for its pool sets one this many seconds after a request's
 # timeout: the timeout counts from when a worker begins, and no worker begins where no process can
@@ -108,12 +114,12 @@ class _Pace:
 
 
 class Pool:
-    """The pool. ``timeout``: how long one request may take, in seconds. ``answer_size``: in bytes,
-    less than PIPE_BUF.
+    """The pool. ``timeout``: how long one request may take, in seconds. ``answer_size``: in bytes.
 
     ``wake_fd``: a descriptor that ends a wait early when it becomes readable (the wake-up pipe of
     signals). ``groups``: supplementary groups of the workers. At most ``max_workers`` processes
-    exist at any time, including those given up and still stuck."""
+    exist at any time, including those given up and still stuck. With ``outside``, workers are
+    forked in the nursery, if there is one."""
 
     def __init__(
         self,
@@ -123,29 +129,36 @@ class Pool:
         max_workers: int,
         wake_fd: Optional[int] = None,
         groups: Optional[tuple[int, ...]] = None,
+        outside: Optional[Outside] = None,
     ) -> None:
         """Raises OSError; then nothing is left open, because a daemon tries again."""
-        self._frame_size = HEAD.size + answer_size
         self._timeout = timeout
-        self._desks = Desks(max_workers)
-        self._pending = pending.Pending()
+        self._poll = select.epoll()
+        quarters = None
         try:
-            life = Life(handler, self._desks, self._pending.request_fd, os.getpid(), groups)
-            self._crew = Crew(life, max_workers, wake_fd)
+            quarters = Quarters(handler, answer_size, max_workers, groups, outside, self._poll)
+            self._desks, self._pending = quarters.desks, quarters.pending
+            self._crew = Crew(self._desks, max_workers, wake_fd, self._poll, quarters.starter, self._pending.free)
         except BaseException:
-            self._pending.close()
+            self._poll.close()
+            if quarters is not None:
+                quarters.close()
             raise
+        self._quarters = quarters
         self._events: list[Event] = []  # not yet returned: an exception must not lose them
         self._pace = _Pace(timeout)
-        self._look_at = PAST
+        self._look_at = self._scan_at = PAST
         self._cores = _cores()
+        # Whether the pool's pids are of children of this process: known at the end.
+        self.leaves_children = True
 
     # -- for the owner of the pool
 
-    def submit(self, key: int, timeout: Optional[float] = None) -> None:
-        """Queue a request. ``key`` (32 bits) goes to the handler and comes back with the event.
-        ``timeout``: in seconds, if it differs from the pool's."""
-        self._pending.add(key, self._timeout if timeout is None else timeout)
+    def submit(self, key: int, content: bytes = b"", timeout: Optional[float] = None) -> None:
+        """Queue a request. ``key`` (32 bits) and ``content`` go to the handler; the key comes back
+        with the event. ``timeout``: in seconds, if it differs from the pool's."""
+        self._pending.add(key, content, self._timeout if timeout is None else timeout)
+        self._scan_at = PAST
 
     @property
     def busy(self) -> bool:
@@ -170,22 +183,30 @@ class Pool:
     @property
     def due(self) -> Monotonic:
         """When :meth:`wait` must be called at the latest."""
-        return self._look_at if self._pending.all_sent else PAST
+        return min(self._look_at, self._scan_at)
 
     def wait(self, until: Monotonic) -> list[Event]:
         """Wait for events and return them as soon as any have come; return an empty list if the
         pool was woken, or at ``until``."""
         if not self._pending.all_sent:
             self._send()
-        serving = self._crew.by_fd
-        for fd in self._crew.await_ready(min(until, self._look_at)):
-            if fd == self._crew.wake_fd:
-                signals.drain(fd)
-            elif fd in serving:
-                self._receive(serving[fd])
+        self._scan_at = self._next_scan()
+        self._take_answers()
+        if not self._events:
+            died = self._crew.await_news(min(until, self._look_at, self._scan_at))
+            self._take_answers()
+            for worker in died:
+                self._bury(worker)
         if monotonic() >= self._look_at:
             self._look_round()
+        if self.busy and not self._pending.all_sent:
+            self._send()
         return self._take_events()
+
+    def _next_scan(self) -> Monotonic:
+        if not self.busy:
+            return NEVER
+        return after(_NAP if self._desks.wakes and self._pending.all_sent else _BATCH)
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -195,17 +216,19 @@ class Pool:
         """(key, pid, seconds) of each unanswered request that a worker has had for at least
         ``seconds``."""
         now = monotonic()
-        claims = ((worker.pid, *self._claim(worker)) for worker in self._crew.by_fd.values())
-        return [(key, pid, now - began) for pid, key, began in claims if key is not None and now - began >= seconds]
+        found = []
+        for worker in self._crew.serving.values():
+            request, began = self._claim(worker)
+            if request is not None and worker.pid is not None and now - began >= seconds:
+                found.append((request.key, worker.pid, now - began))
+        return found
 
     def take_last_answers(self) -> list[Event]:
         """Kill all workers; return the answers that they had given by then. Call only
         :meth:`abandon_all` and :meth:`close` after this."""
         if self.busy:
-            for worker in self._crew.by_fd.values():
-                self._crew.kill(worker)
-            for worker in self._crew.by_fd.values():
-                self._read_out(worker)
+            self._crew.kill(self._crew.serving.values())
+            self._take_answers()
         return self._take_events()
 
     def abandon_all(self) -> list[tuple[int, Optional[int], bytes, float]]:
@@ -213,11 +236,11 @@ class Pool:
         waited) of each. The pid is None where no worker had the request."""
         now = monotonic()
         rest: list[tuple[int, Optional[int], bytes, float]] = []
-        for worker in list(self._crew.by_fd.values()):
-            key, began = self._claim(worker)
-            if key is not None:
-                self._pending.close_one(key)
-                rest.append((key, worker.pid, self._desks.progress(worker.slot), max(0.0, now - began)))
+        for worker in list(self._crew.serving.values()):
+            request, began = self._claim(worker)
+            if request is not None:
+                del self._pending.open[request.serial]
+                rest.append((request.key, worker.pid, self._desks.progress(worker.slot), max(0.0, now - began)))
                 self._crew.give_up(worker)
         rest.extend((key, None, NOTHING_NOTED, 0.0) for key in self._pending.take_all())
         return rest
@@ -232,15 +255,15 @@ class Pool:
         Waits while one worker after the other ends, and ``grace`` seconds more: a worker that
         SIGKILL can end is gone by then."""
         self.abandon_all()
-        self._crew.give_up_all()  # those that are idle, or have not yet noted the request they took
-        self._pending.close()
-        return self._crew.close(grace)
+        left, self.leaves_children = self._crew.close(grace)
+        self._quarters.close()
+        return left
 
     # -- requests and answers
 
     def _send(self) -> None:
         self._pending.send()
-        if not self._crew.by_fd and monotonic() >= self._pace.grow_at:
+        if not self._crew.serving and monotonic() >= self._pace.grow_at:
             self._grow()
         # Only the shared memory shows which worker takes them, and when.
         self._look_at = min(self._look_at, after(PATIENCE))
@@ -248,80 +271,78 @@ class Pool:
     def _grow(self) -> None:
         """Double the number of workers, as far as there is work and room."""
         self._crew.reap()
-        for _ in range(min(len(self._crew.by_fd) or self._cores, len(self._pending), self._crew.room)):
-            if not self._crew.start():
-                break
+        if not self._crew.is_starting:
+            self._start(min(len(self._crew.serving) or self._cores, len(self._pending)))
         self._pace.wait()
 
-    def _receive(self, worker: Worker) -> bool:
-        """Read the answers of a worker; return whether an answer or its end had come."""
-        data = self._read(worker)
-        if data is None:
-            return False
-        worker.seen_at = None
-        if not data or not self._accept(data):
-            # Dead, or not trustworthy. The end of a worker without a request is not an event.
+    def _start(self, count: int) -> None:
+        for worker in self._crew.start(count):
             self._bury(worker)
-            return True
+
+    def _take_answers(self) -> None:
+        """Turn the answers that have come into events."""
+        frames = self._desks.answers(self._pending.used)
+        if not frames:
+            return
+        requests, events, unpack = self._pending.open, self._events, HEAD.unpack_from
+        for place, frame in frames:
+            serial, slot, last = unpack(frame)
+            request = requests.get(serial)
+            if request is None or request.place != place:
+                self._distrust(place)
+                continue
+            self._pending.answered(serial)
+            events.append(Answered(request.key, frame[HEAD.size :]))
+            if last:
+                self._replace(slot, serial)
+        self._pace.answers += len(frames)
         self._pace.wait()
-        # After its last answer another worker replaces it if there is work.
-        if data[-self._frame_size + HEAD.size - 1]:
+
+    def _distrust(self, place: int) -> None:
+        """Kill the worker that has left a frame in this place which answers no open request, if a
+        request has the place: a user may tamper with a worker that acts as that user. A frame in a
+        place that no request has may come from a worker that was killed; it says nothing."""
+        for worker in list(self._crew.serving.values()):
+            request, _ = self._claim(worker)
+            if request is not None and request.place == place:
+                self._bury(worker)
+
+    def _replace(self, slot: int, serial: int) -> None:
+        """After the last answer of a worker, start another one if there is work."""
+        worker = self._crew.serving.get(slot)
+        if worker is not None and self._desks.claim(slot)[0] == serial:
             self._crew.forget(worker)
             if self.busy:
-                self._crew.start()
-        return True
-
-    def _read(self, worker: Worker) -> Optional[bytes]:
-        return worker.read(select.PIPE_BUF // self._frame_size * self._frame_size)
-
-    def _accept(self, data: bytes) -> bool:
-        """Turn frames into events; return False for frames that answer no open request (a user may
-        tamper with a worker that acts as that user)."""
-        for start in range(0, len(data), self._frame_size):
-            frame = data[start : start + self._frame_size]
-            if len(frame) != self._frame_size:
-                return False
-            key = HEAD.unpack_from(frame)[0]
-            if key not in self._pending:
-                return False
-            self._pending.close_one(key)
-            self._pace.answers += 1
-            self._events.append(Answered(key, frame[HEAD.size :]))
-        return True
-
-    def _read_out(self, worker: Worker) -> None:
-        """Read the answers that a worker gave before it was killed, up to the first invalid
-        frame."""
-        failures = -1
-        while failures < worker.failures:  # once more after a failed read
-            failures = worker.failures
-            while (data := self._read(worker)) and self._accept(data):
-                pass
+                self._start(1)
 
     def _bury(self, worker: Worker) -> None:
-        key, _ = self._claim(worker)
-        if key is not None:
-            self._pending.close_one(key)
-            self._events.append(Died(key, worker.pid, self._desks.progress(worker.slot)))
+        self._tell_death(worker)
         self._crew.give_up(worker)
+
+    def _tell_death(self, worker: Worker) -> None:
+        request, _ = self._claim(worker)
+        if request is not None:
+            self._close(worker, request)
+            self._events.append(Died(request.key, worker.pid, self._desks.progress(worker.slot)))
+
+    def _close(self, worker: Worker, request: Request) -> None:
+        """Close a request whose worker is given up. It may still answer until it is gone."""
+        del self._pending.open[request.serial]
+        worker.places.append(request.place)
 
     # -- time
 
     def _look_round(self) -> None:
         """Time out the workers whose time is up, give up lost requests, and start workers if too
         few answer."""
+        self._take_answers()
         now = monotonic()
         claimed, soonest = self._look_at_all(now)
-        # A request whose answer we have not read yet does not wait for a worker. More workers would
-        # only delay a parent that is late with reading.
-        unread = self._unread() if len(self._pending) > claimed else 0
-        self._events += [Died(key, None, NOTHING_NOTED) for key in self._pending.give_up_lost(claimed + unread)]
+        for request in self._pending.give_up_lost(claimed):
+            self._events.append(Died(request.key, None, NOTHING_NOTED))
         waiting = len(self._pending) - claimed
-        if waiting > unread:
-            self._pace.answers += unread
-            is_quiet = not unread and now >= self._pace.grow_at
-            if is_quiet or self._pace.is_too_slow(waiting - unread, now):
-                self._grow()
+        if waiting > 0 and (now >= self._pace.grow_at or self._pace.is_too_slow(waiting, now)):
+            self._grow()
         self._pace.begin(now)
         self._look_at = min(soonest, after(PATIENCE)) if waiting > 0 else soonest
 
@@ -329,51 +350,41 @@ class Pool:
         """Time out the workers whose time is up; return how many others have a request, and when
         the time of the first of them is up."""
         claimed, soonest = 0, Monotonic(now + _LOOK)
-        for worker in list(self._crew.by_fd.values()):
-            key, began, due = self._look_at_one(worker, now)
-            while key is not None and now >= due and self._receive(worker):
-                # It may have waited for room in its pipe. We have read answers now, so look again
-                # whether its request was among them.
-                key, began, due = self._look_at_one(worker, now)
-            if key is None:
+        late = []
+        for worker in self._crew.serving.values():
+            request, began = self._claim(worker)
+            if request is None:
                 continue
+            if worker.seen_at != request.serial:
+                worker.seen_at, worker.seen = request.serial, now
+            began = min(began, worker.seen)  # it may have been tampered with, and note a later time
+            due = Monotonic(began + request.timeout)
             if now >= due:
-                self._time_out(worker, key, now - began)
+                late.append((worker, now - began))
             else:
                 claimed += 1
                 soonest = min(soonest, due)
+        self._time_out(late)
         return claimed, soonest
 
-    def _look_at_one(self, worker: Worker, now: Monotonic) -> tuple[Optional[int], float, Monotonic]:
-        """A worker's request, since when the worker has it, and when its time is up; None where it
-        has no request, or was given up."""
-        key, began = self._claim(worker)
-        if key is None or not self._crew.serves(worker):
-            return None, 0.0, PAST
-        if worker.seen_at != key:
-            worker.seen_at, worker.seen = key, now
-        more = _TO_WRITE if began == ANSWERING else 0.0
-        began = min(began, worker.seen)  # it may have been tampered with, and note a later time
-        return key, began, Monotonic(began + self._pending.timeout(key) + more)
-
-    def _time_out(self, worker: Worker, key: int, waited: float) -> None:
-        self._crew.kill(worker)
+    def _time_out(self, late: Sequence[tuple[Worker, float]]) -> None:
+        self._crew.kill([worker for worker, _ in late])
         # An answer that came at the last moment counts; then only the worker is lost.
-        self._read_out(worker)
-        if key in self._pending:
-            self._pending.close_one(key)
-            self._events.append(TimedOut(key, worker.pid, waited, self._desks.progress(worker.slot)))
-        self._bury(worker)  # and with it the request that it may have taken after that answer
+        self._take_answers()
+        for worker, waited in late:
+            request, _ = self._claim(worker)
+            if request is not None and request.serial == worker.seen_at:
+                self._close(worker, request)
+                progress = self._desks.progress(worker.slot)
+                self._events.append(TimedOut(request.key, worker.pid or 0, waited, progress))
+            self._tell_death(worker)  # and with it the request that it may have taken after that answer
+            self._crew.forget(worker)
 
-    def _unread(self) -> int:
-        """How many answers wait in the pipes."""
-        return sum(pending.bytes_waiting(fd) or 0 for fd in self._crew.by_fd) // self._frame_size
-
-    def _claim(self, worker: Worker) -> tuple[Optional[int], Monotonic]:
-        """A worker's open request, and since when it has that, or ANSWERING; None where it has no
-        request, or has answered."""
-        key, began = self._desks.claim(worker.slot)
-        return (key, began) if key in self._pending else (None, PAST)
+    def _claim(self, worker: Worker) -> tuple[Optional[Request], Monotonic]:
+        """A worker's open request, and since when the worker has it; None where it has no request,
+        or has answered."""
+        serial, began = self._desks.claim(worker.slot)
+        return self._pending.open.get(serial), began
 
 
 def _cores() -> int:
