@@ -13,7 +13,8 @@ from check_mounts.checks import one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
-from check_mounts.judging.policy import Judged, Judgement
+from check_mounts.judging.judgements import Judgement, notable
+from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, State
 from check_mounts.options import option_parser, settled, working_directory
 from check_mounts.options.refusals import UsageError, refuse
@@ -97,7 +98,7 @@ def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
 
 def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
     """The state and words of each judgement that is not OK."""
-    for judgement in judgements:
+    for judgement in notable(judgements):
         finding = judgement.finding
         if judgement.state is not State.OK:
             where = text.printable(finding.mount_point)

@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from check_mounts import meaning, text
-from check_mounts.judging.policy import Judgement, answered, bad_lines, worst_of_each
+from check_mounts.judging.judgements import (
+    Judgement,
+    answered,
+    bad_lines,
+    healthy,
+    healthy_of,
+    notable,
+    worst_of_each,
+)
 from check_mounts.model import Condition, Finding, State
 from check_mounts.probing import conditions
 from check_mounts.typed import NamedTuple, Optional
@@ -40,8 +48,12 @@ class Episodes:
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
         """Take in new judgements, and return the changes since the last call. ``now`` is on
         CLOCK_BOOTTIME; ``mounted`` holds all mount points of the table."""
-        news = self._follow_lines([judgement for judgement in judgements if not judgement.finding.is_mount])
-        present = worst_of_each(judgements)
+        told = notable(judgements)
+        news = self._follow_lines([judgement for judgement in told if not judgement.finding.is_mount])
+        present = worst_of_each(told)
+        for finding in healthy_of(judgements) if self._open else ():
+            if finding.mount_point in self._open:  # of the others, there was and is nothing to tell
+                present.setdefault(finding.mount_point, healthy(finding))
         for mount_point, judgement in present.items():
             line = self._follow_one(mount_point, judgement, now)
             if line is not None:
@@ -126,7 +138,7 @@ def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, i
     """``Checked 42 mounts in 5 seconds: 1 dead, 2 timed out``, in the words of
     MountStatusMonitor: some sites have rules for its log."""
     bad: dict[Condition, int] = {}
-    for judgement in judgements:
+    for judgement in notable(judgements):
         if judgement.state is not State.OK and judgement.finding.is_mount:
             bad[judgement.condition] = bad.get(judgement.condition, 0) + 1
     parts = [f"{bad[condition]} {condition.words}" for condition in _IN_ORDER if condition in bad]

@@ -16,8 +16,8 @@ from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.metrics_file import MetricsFile
 from check_mounts.guard import defects
-from check_mounts.judging import policy
-from check_mounts.judging.policy import Judged, Judgement
+from check_mounts.judging.judgements import Judgement, bad_lines
+from check_mounts.judging.policy import Judged
 from check_mounts.model import State
 from check_mounts.options.understood import Options
 from check_mounts.passive import submitting
@@ -220,7 +220,7 @@ def _valid_for(options: Options) -> float:
 
 def _status_words(judgements: Sequence[Judgement]) -> str:
     """``42 mounts, 1 timed out: /home``."""
-    words = [text.counted(len(summary.relevant(judgements)), "mount")]
+    words = [text.counted(summary.relevant(judgements), "mount")]
     groups: dict[str, list[str]] = {}
     for judgement in summary.failed_mounts(judgements):
         names = groups.setdefault(judgement.condition.words, [])
@@ -233,6 +233,6 @@ def _status_words(judgements: Sequence[Judgement]) -> str:
         for each in summary.failed(judgements)
         if not (each.finding.is_mount or each.finding.line)
     ]
-    if lines := policy.bad_lines(judgements):
+    if lines := bad_lines(judgements):
         words.append(f"{text.counted(lines, 'line')} not understood")
     return ", ".join(words)

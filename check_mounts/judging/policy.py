@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, meaning, text
+from check_mounts.judging.judgements import Judgement, Judgements, is_any_counted
+from check_mounts.judging.judgements import worst as worst_state
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.judging.usage import Spaces
 from check_mounts.model import Condition, Finding, Mount, State, Survey
@@ -47,24 +49,6 @@ class Policy(NamedTuple):
         """The state of a condition. The state of ``slow`` depends on the threshold, unless
         --severity gives it."""
         return self.severity.get(condition, meaning.of(condition).severity or State.WARNING)
-
-
-class Judgement(NamedTuple):
-    """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
-
-    ``too_small`` holds the bounds that were not applied, because the filesystem could never meet
-    them: ``10GiB:``."""
-
-    finding: Finding
-    condition: Condition
-    state: State
-    words: str
-    too_small: tuple[str, ...] = ()
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether it is about one of the mounts that were checked."""
-        return self.finding.is_mount and meaning.of(self.condition).counted
 
 
 def judge(finding: Finding, policy: Policy) -> Judgement:
@@ -195,41 +179,91 @@ def _usage_words(used: int, available: int, unit: str) -> str:
     return f"{percent:.1f} % used, {text.size_words(available)} free"
 
 
-def answered(judgement: Judgement) -> bool:
-    """Whether a probe came back without a failure."""
-    row = meaning.of(judgement.condition)
-    return judgement.finding.outcome is not None and row.counted and not row.doubtful
-
-
-def judge_all(survey: Survey, policy: Policy) -> list[Judgement]:
+def judge_all(survey: Survey, policy: Policy) -> Judgements:
     """The judgements of all findings, the worst first; within a state, mounts that fail by
-    themselves come before mounts that fail as a consequence."""
-    findings, policies = survey.findings, [policy.of(finding.mount_point) for finding in survey.findings]
+    themselves come before mounts that fail as a consequence.
+
+    Most mounts are healthy. These are recognised in one look, and cost nothing more."""
+    findings = survey.findings
+    policies = {place: policy.of(findings[place].mount_point) for place in _remarkable(findings, policy)}
     full = {
-        index: found
-        for index, finding in enumerate(findings)
-        if (found := _judge_usage(finding, policies[index])) is not None
+        place: found for place, own in policies.items() if (found := _judge_usage(findings[place], own)) is not None
     }
-    small = {
-        index: bounds for index, finding in enumerate(findings) if (bounds := _too_small(finding, policies[index]))
-    }
-    ranks = {index: found.state.rank for index, found in full.items()}
-    for index, finding in enumerate(findings):
-        if _is_out_of_space(finding):
-            ranks[index] = max(ranks.get(index, 0), policies[index].state_of(Condition.FULL).rank)
+    small = {place: bounds for place, own in policies.items() if (bounds := _too_small(findings[place], own))}
+    ranks = {place: found.state.rank for place, found in full.items()}
+    for place, own in policies.items():
+        if _is_out_of_space(findings[place]):
+            ranks[place] = max(ranks.get(place, 0), own.state_of(Condition.FULL).rank)
     full_elsewhere = _reported_elsewhere(survey, ranks)
     small_elsewhere = _reported_elsewhere(survey, dict.fromkeys(small, 0))
-    judgements = []
-    for index, finding in enumerate(findings):
-        told = index in full and index not in full_elsewhere
-        unmet = () if index in small_elsewhere else small.get(index, ())
-        remarks = _usage_remarks(finding, unmet, full_elsewhere.get(index))
+    judgements = {}
+    for place, own in policies.items():
+        finding = findings[place]
+        told = place in full and place not in full_elsewhere
+        unmet = () if place in small_elsewhere else small.get(place, ())
+        remarks = _usage_remarks(finding, unmet, full_elsewhere.get(place))
         remarked = finding._replace(remarks=(*finding.remarks, *remarks)) if remarks else finding
-        if index in full_elsewhere and _is_out_of_space(finding):
+        if place in full_elsewhere and _is_out_of_space(finding):
             remarked = _with_full_as_remark(remarked)
-        judgement = _combined(_judge_alone(remarked, policies[index]), full[index] if told else None)
-        judgements.append(judgement._replace(too_small=unmet) if unmet else judgement)
-    return sorted(judgements, key=lambda each: (-each.state.rank, -meaning.gravity(each.condition)))
+        judgement = _combined(_judge_alone(remarked, own), full[place] if told else None)
+        judgements[place] = judgement._replace(too_small=unmet) if unmet else judgement
+    return Judgements(findings, judgements)
+
+
+def _remarkable(findings: Sequence[Finding], policy: Policy) -> list[int]:
+    """The places of the findings about which there may be something to say."""
+    if policy.exception is None:
+        is_healthy = _look(policy)
+        return [place for place, finding in enumerate(findings) if not is_healthy(finding)]
+    looks: dict[int, tuple[Policy, Callable[[Finding], bool]]] = {}  # a policy that is kept keeps its id()
+    places = []
+    for place, finding in enumerate(findings):
+        own = policy.of(finding.mount_point)
+        known = looks.get(id(own)) or looks.setdefault(id(own), (own, _look(own)))
+        if not known[1](finding):
+            places.append(place)
+    return places
+
+
+def _look(policy: Policy) -> Callable[[Finding], bool]:
+    """A function that tells at a look that a mount is OK and that this policy has no words for it.
+    It says no in doubt. It is called for each mount of each run."""
+    ok = Condition.OK
+    whole = [limit for limit in (policy.warning, policy.critical) if limit is not None]
+    steps = [(step - 1, limit) for each in (policy.step_warning, policy.step_critical) for step, limit in each.items()]
+    space = [limit for limit in (policy.usage_warning, policy.usage_critical) if limit is not None]
+    inodes = [limit for limit in (policy.inodes_warning, policy.inodes_critical) if limit is not None]
+
+    def is_plain(finding: Finding) -> bool:
+        return finding.condition is ok and not finding.remarks and finding.is_mount
+
+    def is_within(finding: Finding) -> bool:
+        if finding.condition is not ok or finding.remarks or not finding.is_mount:
+            return False
+        latency, outcome = finding.latency, finding.outcome
+        if latency is not None and any([limit.alerts(latency) for limit in whole]):
+            return False
+        if outcome is None:
+            return True
+        taken = outcome.seconds
+        for place, limit in steps:
+            seconds = taken[place]
+            if seconds is not None and limit.alerts(seconds):
+                return False
+        usage = outcome.usage
+        return usage is None or (_is_within(space, usage.space) and _is_within(inodes, usage.inode_counts))
+
+    if policy.state_of(ok) is not State.OK:
+        return lambda finding: False
+    return is_within if whole or steps or space or inodes else is_plain
+
+
+def _is_within(limits: Sequence[Capacity], counts: Optional[tuple[int, int]]) -> bool:
+    """Whether a usage is certainly within bounds, and none of them is too small for it."""
+    if counts is None:
+        return True
+    most = sum(counts) if counts[1] > 0 else 0  # see Usage.most_available; 0: in doubt
+    return all([not limit.alerts(*counts) and is_for(limit, most) for limit in limits])
 
 
 def _is_out_of_space(finding: Finding) -> bool:
@@ -282,21 +316,6 @@ def _usage_remarks(finding: Finding, bounds: Sequence[str], teller: Optional[Fin
     return remarks
 
 
-def bad_lines(judgements: Iterable[Judgement]) -> int:
-    """The number of lines that make no sense and are not OK."""
-    lines = (judgement.finding.line for judgement in judgements if judgement.state is not State.OK)
-    return sum(1 + line.more for line in lines if line is not None)
-
-
-def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
-    """The judgement of each mount point that was checked; the worst if there are several."""
-    found: dict[bytes, Judgement] = {}
-    for judgement in judgements:
-        if judgement.is_counted:
-            found.setdefault(judgement.finding.mount_point, judgement)
-    return found
-
-
 class Judged(NamedTuple):
     """A survey with its judgements, the worst first, the state of the whole, and the policy that
     was applied. It is made once per pass, and every output is made from it."""
@@ -318,7 +337,6 @@ def worst(judgements: Sequence[Judgement], survey: Survey, allow_none: bool) -> 
     was cut short."""
     if survey.interrupted is not None:
         return State.UNKNOWN
-    states = [judgement.state for judgement in judgements]
-    if not any(judgement.is_counted for judgement in judgements) and not allow_none:
-        states.append(State.UNKNOWN)
-    return max(states, key=lambda state: state.rank, default=State.OK)
+    if not is_any_counted(judgements) and not allow_none:
+        return max(worst_state(judgements), State.UNKNOWN, key=lambda state: state.rank)
+    return worst_state(judgements)

@@ -10,7 +10,8 @@ import json
 
 from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.judging.policy import Judged, Judgement
+from check_mounts.judging.judgements import Judgement
+from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, LeftOut, Mount, State
 from check_mounts.outcome import Outcome, Step
 from check_mounts.report import summary

@@ -17,7 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from check_mounts import filesystems, text
-from check_mounts.judging.policy import Judged, Judgement, answered, bad_lines
+from check_mounts.judging.judgements import Judgement, answered, bad_lines
+from check_mounts.judging.policy import Judged
 from check_mounts.report import summary
 from check_mounts.typed import NamedTuple
 

@@ -8,11 +8,11 @@ about one mount may contain any separator."""
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from check_mounts import text
 from check_mounts.model import State
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import NamedTuple, Optional, Protocol
 
 
 class Worth(enum.IntEnum):
@@ -48,6 +48,51 @@ class Detail(NamedTuple):
     words: str
     worth: Worth
     head: Optional[int] = None
+
+
+class Blocks(Protocol):
+    """Lines that can be made one by one. A block is a line, and the lines that mean nothing without
+    it. All are worth Worth.REST."""
+
+    def __len__(self) -> int:
+        """The number of blocks."""
+        ...
+
+    def least(self, place: int) -> int:
+        """The fewest bytes that the first line of a block may have, with its line feed."""
+        ...
+
+    def count(self, place: int) -> int:
+        """The number of lines of a block."""
+        ...
+
+    def words(self, place: int) -> Sequence[str]:
+        """The lines of a block."""
+        ...
+
+
+class Lines(Sequence[Detail]):
+    """Lines of which those in ``blocks``, which come after ``first``, are made only as somebody
+    reads them."""
+
+    def __init__(self, first: Sequence[Detail], blocks: Blocks) -> None:
+        self.first, self.blocks = first, blocks
+
+    def __iter__(self) -> Iterator[Detail]:
+        yield from self.first
+        at = len(self.first)
+        for place in range(len(self.blocks)):
+            head, *others = self.blocks.words(place)
+            yield Detail(head, Worth.REST)
+            for words in others:
+                yield Detail(words, Worth.REST, at)
+            at += 1 + len(others)
+
+    def __len__(self) -> int:
+        return len(self.first) + sum(map(self.blocks.count, range(len(self.blocks))))
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # an index or a slice, as for a list
+        return list(self)[place]
 
 
 class Report(NamedTuple):
@@ -106,7 +151,7 @@ def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
     def size(words: str) -> int:
         return len(text.encoded(words, encoding))
 
-    if limit == 0 or size(report.whole) <= limit:
+    if limit == 0 or _fits(report, limit, encoding, size):
         return report
     closing = _left_out(report.failed, len(report.lines), len(report.perfdata))
     bare = report._replace(headline="", failures=(), perfdata=(), lines=())
@@ -114,6 +159,22 @@ def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
     bare = bare._replace(headline=headline)
     room = limit - size(bare.verdict) - len(closing) - 2 - len(f"; and {report.failed} more") - len(" |")
     return _with_what_fits(report, bare, room, size)
+
+
+# Encodings in which a text has as many bytes as its parts.
+_PLAIN = frozenset({"utf-8", "ascii", "iso8859-1", "latin-1"})
+
+
+def _fits(report: Report, limit: int, encoding: str, size: Callable[[str], int]) -> bool:
+    """Whether the whole output fits. No more of it is made than that takes."""
+    if encoding not in _PLAIN:
+        return size(report.whole) <= limit
+    room = limit - size(report.first_line) - 1
+    for line in report.lines:
+        if room < 0:
+            break
+        room -= size(line.words) + 1
+    return room >= 0
 
 
 class _Piece(NamedTuple):
@@ -130,14 +191,18 @@ def _with_what_fits(report: Report, bare: Report, room: int, size: Callable[[str
     pieces = [_Piece(each, Worth.FAILURE, size(each.words) + 2) for each in report.failures]
     pieces += [_Piece(each, each.worth, size(each.words) + 1) for each in report.perfdata]
     first = len(pieces)
+    lazy = report.lines if isinstance(report.lines, Lines) else None
     pieces += [
         _Piece(each, each.worth, size(each.words) + 1, None if each.head is None else first + each.head)
-        for each in report.lines
+        for each in (report.lines if lazy is None else lazy.first)
     ]
-    parts = [pieces[index].part for index in sorted(_kept(pieces, room))]
+    kept = _kept(pieces, room)
+    parts = [pieces[index].part for index in sorted(kept)]
     failures = [part for part in parts if isinstance(part, Failure)]
     numbers = [part for part in parts if isinstance(part, Number)]
     lines = [part._replace(head=None) for part in parts if isinstance(part, Detail)]
+    if lazy is not None:
+        lines += _kept_blocks(lazy.blocks, room - sum(pieces[index].size for index in kept), size)
     unsaid = 0 if failures else report.failed
     closing = _left_out(unsaid, len(report.lines) - len(lines), len(report.perfdata) - len(numbers))
     lines += [Detail(closing, Worth.REST)] if closing else []
@@ -154,6 +219,24 @@ def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
         if piece.size <= room and (piece.head is None or piece.head in kept):
             kept.add(index)
             room -= piece.size
+    return kept
+
+
+def _kept_blocks(blocks: Blocks, room: int, size: Callable[[str], int]) -> list[Detail]:
+    """The lines of blocks that there is room for, as :func:`_kept` would choose them."""
+    kept: list[Detail] = []
+    for place in range(len(blocks)):
+        if blocks.least(place) > room:
+            continue
+        head, *others = blocks.words(place)
+        if (needed := size(head) + 1) > room:
+            continue
+        kept.append(Detail(head, Worth.REST))
+        room -= needed
+        for words in others:
+            if (needed := size(words) + 1) <= room:
+                kept.append(Detail(words, Worth.REST))
+                room -= needed
     return kept
 
 

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import nagiosplugin
 
 from check_mounts import filesystems, text
 from check_mounts.judging import policy as policies
-from check_mounts.judging.policy import Judged, Judgement, Policy
+from check_mounts.judging.judgements import Judgement, notable, worst_of_each
+from check_mounts.judging.policy import Judged, Policy
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Finding, State
 from check_mounts.outcome import Step
-from check_mounts.report import parts, summary
+from check_mounts.report import details, parts, summary
 from check_mounts.report.parts import Detail, Number, Report, Worth
 from check_mounts.typed import NamedTuple, Optional
 
@@ -50,8 +51,11 @@ class Presentation(NamedTuple):
 class Mounts(nagiosplugin.Resource):
     """The source of all metrics: counts and times first, then each mount."""
 
-    def __init__(self, judged: Judged) -> None:
+    def __init__(self, judged: Judged, perfdata: str = "mounts") -> None:
         self.judged = judged
+        policy = judged.policy
+        # Without numbers of its own, there is nothing to say about a healthy mount here.
+        self._needs_all = perfdata in ("mounts", "steps") or policy.bounds_usage or policy.exception is not None
 
     def probe(self) -> Iterator[nagiosplugin.Metric]:
         """The metrics in the order in which perfdata names them."""
@@ -60,7 +64,7 @@ class Mounts(nagiosplugin.Resource):
             yield nagiosplugin.Metric(name, str(number), context="summary")
         yield nagiosplugin.Metric("time", f"{self.judged.survey.duration:.3f}", "s", context="summary")
         yield nagiosplugin.Metric("slowest", f"{summary.slowest(judgements):.3f}", "s", context="summary")
-        for judgement in judgements:
+        for judgement in judgements if self._needs_all else notable(judgements):
             yield nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
 
 
@@ -234,27 +238,27 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
     judgements, policy = judged.judgements, judged.policy
     items: list[Number] = []
     check = nagiosplugin.Check(
-        Mounts(judged),
+        Mounts(judged, presentation.perfdata),
         SummaryContext(presentation.perfdata != "none", policy, items),
         MountContext(presentation.perfdata, policy, items),
         MountsSummary(judged),
         WorstFirst(judged.state),
     )
     check()
-    lines = summary.details(judged, presentation.verbosity)
+    lines: Sequence[Detail] = details.details(judged, presentation.verbosity)
     if per_mount:
-        lines += [
+        rows = [
             _row(judgement, _own_report(judgement, policy, presentation), presentation)
-            for judgement in policies.worst_of_each(judgements).values()
+            for judgement in worst_of_each(judgements).values()
         ]
+        lines = [*lines, *rows]
     return summary.report(judged)._replace(headline=check.summary_str, perfdata=items, lines=lines)
 
 
 def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
     """A report on each mount point, as a service of its own, the worst first."""
     return [
-        _own_report(judgement, judged.policy, presentation)
-        for judgement in policies.worst_of_each(judged.judgements).values()
+        _own_report(judgement, judged.policy, presentation) for judgement in worst_of_each(judged.judgements).values()
     ]
 
 
@@ -265,7 +269,7 @@ def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation
     wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
-    lines = [Detail(words, Worth.ABOUT_FAILED) for words in summary.below(judgement, policy, presentation.verbosity)]
+    lines = [Detail(words, Worth.ABOUT_FAILED) for words in details.below(judgement, policy, presentation.verbosity)]
     return Report(judgement.state, summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
 
 

@@ -10,10 +10,11 @@ import collections
 from collections.abc import Iterable, Mapping, Sequence
 
 from check_mounts import filesystems, meaning, selection, text
-from check_mounts.judging.policy import Judged, Judgement, Policy, bad_lines
-from check_mounts.model import Condition, Mount, Reason, State, Survey
-from check_mounts.outcome import Outcome, Step
-from check_mounts.report.parts import Detail, Failure, Report, Worth
+from check_mounts.judging import judgements as told
+from check_mounts.judging.judgements import Judgement, bad_lines
+from check_mounts.judging.policy import Judged
+from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.report.parts import Failure, Report
 from check_mounts.typed import NamedTuple, Optional
 
 # More failures than this are grouped; more groups than this are counted.
@@ -55,14 +56,16 @@ def _short_line(judgement: Judgement) -> str:
     return f"{point} ({kind} {source}) {text.clipped(judgement.words, 2 * _NAME_WIDTH)}"
 
 
-def relevant(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """All mounts except the shadowed ones: the mounts that a path leads to, or should lead to."""
-    return [judgement for judgement in judgements if judgement.is_counted]
+def relevant(judgements: Iterable[Judgement]) -> int:
+    """How many mounts there are without the shadowed ones: those that a path leads to, or should
+    lead to."""
+    counted = sum([judgement.is_counted for judgement in told.notable(judgements)])
+    return counted + len(told.healthy_of(judgements))
 
 
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
     """The judgements that are not OK, the worst first, including lines that make no sense."""
-    return [judgement for judgement in judgements if judgement.state is not State.OK]
+    return [judgement for judgement in told.notable(judgements) if judgement.state is not State.OK]
 
 
 def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
@@ -74,7 +77,7 @@ def headline(judged: Judged) -> str:
     """``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``: the status
     line without the failures."""
     survey, judgements = judged.survey, judged.judgements
-    total, bad = len(relevant(judgements)), len(failed_mounts(judgements))
+    total, bad = relevant(judgements), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
     also = (f", {text.counted(lines, 'line')} not understood" if lines else "") + _too_small_words(judgements)
@@ -90,9 +93,10 @@ def headline(judged: Judged) -> str:
 def _too_small_words(judgements: Iterable[Judgement]) -> str:
     """``, 3 too small for '10GiB:'``: mounts to which a bound was not applied are at least counted.
     -v names them."""
-    numbers = collections.Counter(bound for judgement in judgements for bound in judgement.too_small)
+    numbers = collections.Counter(bound for judgement in told.notable(judgements) for bound in judgement.too_small)
     if len(numbers) > _BOUNDS:
-        return f", {sum(bool(judgement.too_small) for judgement in judgements)} too small for their bounds"
+        too_small = sum(bool(judgement.too_small) for judgement in told.notable(judgements))
+        return f", {too_small} too small for their bounds"
     return "".join(f", {number} too small for {bound}" for bound, number in numbers.items())
 
 
@@ -119,11 +123,17 @@ def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
         )
         key: tuple[object, ...] = alike if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
-    totals = collections.Counter(_origin(judgement) for judgement in relevant(judgements))
+    totals = _totals(judgements) if any(len(members) > 1 for members in groups.values()) else {}
     ordered = sorted(
         groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members))
     )
     return [Failure(_group_line(members, totals), len(members)) for members in ordered]
+
+
+def _totals(judgements: Iterable[Judgement]) -> Mapping[_Origin, int]:
+    """How many mounts there are of each origin."""
+    counted = [judgement.finding for judgement in told.notable(judgements) if judgement.is_counted]
+    return collections.Counter(map(_origin, [*counted, *told.healthy_of(judgements)]))
 
 
 def _is_unanswered(judgement: Judgement) -> bool:
@@ -147,8 +157,7 @@ class _Origin(NamedTuple):
 _MOUNTS = _Origin("mounts")
 
 
-def _origin(judgement: Judgement) -> _Origin:
-    finding = judgement.finding
+def _origin(finding: Finding) -> _Origin:
     if not finding.is_mount:
         if finding.line is None:  # it is neither a mount nor a line, and has no group
             return _Origin(finding.detail)
@@ -167,7 +176,7 @@ def _group(judgement: Judgement) -> _Origin:
     never probed."""
     finding = judgement.finding
     unasked = judgement.condition is Condition.UNPROBED and finding.is_mount and finding.outcome is None
-    return _MOUNTS if unasked else _origin(judgement)
+    return _MOUNTS if unasked else _origin(finding)
 
 
 def _group_line(members: Sequence[Judgement], totals: Mapping[_Origin, int]) -> str:
@@ -233,81 +242,22 @@ def notes(survey: Survey) -> list[str]:
     return [*([without_memory] if without_memory else []), *survey.notes]
 
 
-def details(judged: Judged, verbosity: int) -> list[Detail]:
-    """The lines below the status line: mounts that are not OK or have remarks (1), all mounts (2),
-    all steps, all rules of the configuration and the mounts that were left out (3)."""
-    survey = judged.survey
-    lines = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
-    for judgement in judged.judgements:
-        plain = judgement.condition is Condition.OK and not judgement.state.rank and not judgement.finding.remarks
-        if verbosity >= (2 if plain else 1):
-            bad, head = judgement.state is not State.OK, len(lines)
-            lines.append(Detail(f"{judgement.state.name}: {line(judgement)}", Worth.FAILED if bad else Worth.REST))
-            worth = Worth.ABOUT_FAILED if bad else Worth.REST
-            lines.extend(Detail(f"  {words}", worth, head) for words in below(judgement, judged.policy, verbosity))
-    if verbosity >= 3:
-        for out in survey.left_out:
-            rules = _rules(out.mount.mount_point, judged.policy) if out.why is Reason.IGNORED else []
-            head = len(lines)
-            lines.append(Detail(f"left out: {described(out.mount)}: {selection.why_left_out(out)}", Worth.REST))
-            lines.extend(Detail(f"  {rule}", Worth.REST, head) for rule in rules)
-    if verbosity >= 1:
-        lines.extend(Detail(f"absent: {words}", Worth.REST) for words in survey.excused)
-        lines.extend(Detail(f"not compared: {words}", Worth.REST) for words in survey.uncompared)
-    return lines
-
-
-def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
-    """The lines about one mount: its remarks (1), all steps and its rules (3)."""
-    finding = judgement.finding
-    remarks = list(finding.remarks) if verbosity >= 1 else []
-    return [*remarks, *(_steps(finding.outcome) + _rules(finding.mount_point, policy) if verbosity >= 3 else [])]
-
-
-def _rules(mount_point: bytes, policy: Policy) -> list[str]:
-    """What the configuration says of a mount, and where."""
-    return [f"rule: {words}" for words in policy.told(mount_point)]
-
-
-_REFUSED = ", refused, and this process cannot act as the owner"
-
-
-def _steps(outcome: Optional[Outcome]) -> list[str]:
-    if outcome is None:
-        return []
-    lines = []
-    for step in Step:
-        seconds = outcome.seconds[step - 1]
-        if seconds is None and outcome.step is not step:
-            continue
-        took = "no answer" if seconds is None else f"{seconds:.6f} s"
-        number = outcome.error_of(step)
-        error = "" if number is None else f", {text.error_words(number)}"
-        acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
-        refused = _REFUSED if step is Step.READ and outcome.not_owner else ""
-        if step is Step.READ and outcome.alone:
-            refused = ", though its owner was refused"
-        lines.append(f"{step.word}: {took}{acting}{refused}{error}")
-    if outcome.mode is not None:
-        lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
-    return lines
-
-
 def counts(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
     """The number of mounts in each condition; ``mounts`` counts all that are not shadowed."""
     numbers = dict.fromkeys(Condition, 0)
-    for judgement in judgements:
+    for judgement in told.notable(judgements):
         numbers[judgement.condition] += judgement.finding.is_mount
+    numbers[Condition.OK] += len(told.healthy_of(judgements))
     return [
-        ("mounts", len(relevant(judgements))),
+        ("mounts", relevant(judgements)),
         *((condition.identifier, numbers[condition]) for condition in Condition),
     ]
 
 
 def slowest(judgements: Iterable[Judgement]) -> float:
     """The longest latency of a mount that answered, in seconds; 0 if none did."""
-    answered = (judgement.finding for judgement in judgements if meaning.of(judgement.condition).timed)
-    return max((finding.latency or 0.0 for finding in answered), default=0.0)
+    answered = [judgement.finding for judgement in told.notable(judgements) if meaning.of(judgement.condition).timed]
+    return max([finding.latency or 0.0 for finding in (*answered, *told.healthy_of(judgements))], default=0.0)
 
 
 def plain_report(judged: Judged, error: Exception) -> Report:

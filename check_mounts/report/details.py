@@ -1,0 +1,151 @@
+"""Judgements -> the lines below the status line: all that -v, -vv and -vvv say. Pure.
+
+Where thousands of mounts are healthy, ``--max-output`` leaves out most of these lines. So those
+about a healthy mount, or a mount that was left out, are made only if they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from check_mounts import selection, text
+from check_mounts.judging.judgements import Judgement, Judgements, healthy, notable
+from check_mounts.judging.policy import Judged, Policy
+from check_mounts.model import Condition, Finding, LeftOut, Reason, State
+from check_mounts.outcome import Outcome, Step
+from check_mounts.report.parts import Detail, Lines, Worth
+from check_mounts.report.summary import described, line, notes
+from check_mounts.typed import Optional, Union
+
+_STEPS = tuple((step, step.word) for step in Step)
+# The fewest characters of ``OK: / ( ) ok in 0.000 s`` and ``left out: / ( ):`` without the names,
+# with a line feed.
+_OK, _LATENCY, _LEFT_OUT = 12, 11, 15
+
+
+def details(judged: Judged, verbosity: int) -> Lines:
+    """The lines below the status line: mounts that are not OK or have remarks (1), all mounts (2),
+    all steps, all rules of the configuration and the mounts that were left out (3)."""
+    survey, policy = judged.survey, judged.policy
+    first = [Detail(f"note: {note}", Worth.NOTE) for note in notes(survey)]
+    said = notable(judged.judgements) if verbosity >= 1 else ()
+    bad = [judgement for judgement in said if judgement.state is not State.OK]
+    for judgement in bad:  # the worst come first, so the others follow
+        head, *others = _about(judgement, policy, verbosity)
+        place = len(first)
+        first.append(Detail(head, Worth.FAILED))
+        first += [Detail(words, Worth.ABOUT_FAILED, place) for words in others]
+    rest: list[_Item] = []
+    if verbosity >= 2:
+        judgements = judged.judgements
+        ordered = judgements.in_order() if isinstance(judgements, Judgements) else judgements
+        rest += [each for each in ordered if isinstance(each, Finding) or each.state is State.OK]
+    else:
+        rest += [each for each in said[len(bad) :] if not _is_plain(each)]
+    if verbosity >= 3:
+        rest += survey.left_out
+    if verbosity >= 1:
+        rest += [f"absent: {words}" for words in survey.excused]
+        rest += [f"not compared: {words}" for words in survey.uncompared]
+    return Lines(first, _Blocks(rest, policy, verbosity))
+
+
+def _is_plain(judgement: Judgement) -> bool:
+    return judgement.condition is Condition.OK and not judgement.finding.remarks
+
+
+_Item = Union[Finding, Judgement, LeftOut, str]
+
+
+class _Blocks:
+    """The lines that are made only if they are printed (see parts.Blocks). A Finding among
+    ``items`` is that of a healthy mount."""
+
+    def __init__(self, items: Sequence[_Item], policy: Policy, verbosity: int) -> None:
+        self._items, self._policy, self._verbosity = items, policy, verbosity
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def least(self, place: int) -> int:
+        """The fewest bytes that the first line of a block may have."""
+        item = self._items[place]
+        if isinstance(item, Finding):
+            return _OK + (0 if item.latency is None else _LATENCY) + _least(item.mount_point)
+        return _LEFT_OUT + _least(item.mount.mount_point) if isinstance(item, LeftOut) else 0
+
+    def count(self, place: int) -> int:
+        """The number of lines of a block."""
+        item = self._items[place]
+        if not isinstance(item, Finding):
+            return len(self.words(place))
+        outcome = item.outcome
+        if self._verbosity < 3 or outcome is None:
+            steps = 0
+        elif outcome.step is None:
+            steps = len(outcome.seconds) - outcome.seconds.count(None) + (outcome.mode is not None)
+        else:
+            steps = len(_steps(outcome))
+        return 1 + steps + (len(_rules(item.mount_point, self._policy)) if self._verbosity >= 3 else 0)
+
+    def words(self, place: int) -> list[str]:
+        """The lines of a block."""
+        item = self._items[place]
+        if isinstance(item, Finding):
+            return _about(healthy(item), self._policy, self._verbosity)
+        if isinstance(item, Judgement):
+            return _about(item, self._policy, self._verbosity)
+        if isinstance(item, str):
+            return [item]
+        rules = _rules(item.mount.mount_point, self._policy) if item.why is Reason.IGNORED else []
+        return [
+            f"left out: {described(item.mount)}: {selection.why_left_out(item)}",
+            *(f"  {rule}" for rule in rules),
+        ]
+
+
+def _least(name: bytes) -> int:
+    """The fewest bytes that a name may have in an output. An escaped byte has more of them, and a
+    character of four bytes may have one in another encoding than UTF-8."""
+    return len(name) if name.isascii() else len(name) // 4
+
+
+def _about(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
+    return [
+        f"{judgement.state.name}: {line(judgement)}",
+        *[f"  {words}" for words in below(judgement, policy, verbosity)],
+    ]
+
+
+def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
+    """The lines about one mount: its remarks (1), all steps and its rules (3)."""
+    finding = judgement.finding
+    remarks = list(finding.remarks) if verbosity >= 1 else []
+    return [*remarks, *(_steps(finding.outcome) + _rules(finding.mount_point, policy) if verbosity >= 3 else [])]
+
+
+def _rules(mount_point: bytes, policy: Policy) -> list[str]:
+    """What the configuration says of a mount, and where."""
+    return [f"rule: {words}" for words in policy.told(mount_point)]
+
+
+_REFUSED = ", refused, and this process cannot act as the owner"
+
+
+def _steps(outcome: Optional[Outcome]) -> list[str]:
+    if outcome is None:
+        return []
+    lines = []
+    for (step, word), seconds in zip(_STEPS, outcome.seconds):
+        if seconds is None and outcome.step is not step:
+            continue
+        took = "no answer" if seconds is None else f"{seconds:.6f} s"
+        number = outcome.error_of(step)
+        error = "" if number is None else f", {text.error_words(number)}"
+        acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
+        refused = _REFUSED if step is Step.READ and outcome.not_owner else ""
+        if step is Step.READ and outcome.alone:
+            refused = ", though its owner was refused"
+        lines.append(f"{word}: {took}{acting}{refused}{error}")
+    if outcome.mode is not None:
+        lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
+    return lines
