@@ -1,0 +1,235 @@
+"""What a run, --cached and a pass of the daemon cost, as far as it can be counted: a change that
+costs more must raise a number here, and say why.
+
+Times depend on what else a host does, these numbers do not: costs of the interpreter and of the
+host's site-packages are subtracted (the floor), and so is everything that does not grow with the
+number of mounts (two runs, over 40 and over 80). The table is MOST."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import nagiosplugin
+import pytest
+
+from check_mounts.daemon import status_file
+from tests import counts
+from tests.conftest import PYTHON, ROOT, Mounts, Plugin, until
+from tests.counts import Counts
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]
+
+# A run -> what is counted -> the most of it. "calls" are system calls but for those of
+# counts.WAITS, which depend on when a process gets its turn.
+MOST: dict[str, dict[str, float]] = {
+    "one-shot": {
+        "modules of ours": 100,
+        # Besides those of the floor.
+        "modules of others": 18,
+        "processes": 3,
+        "calls per mount": 22,
+        # The worker and the process that asks it wait for each other: 4 or 5 times on a host that
+        # has nothing else to do.
+        "waits per mount": 7,
+        "readings of the table": 2,
+        # Besides those of the floor. Each module is looked for, opened and read. 50 are for memory
+        # (mmap, brk, munmap), and for versions of the C library.
+        "calls of the start": 2500,
+        # Besides those of the floor, a tenth for growth. What is installed reads sources, too, and
+        # compares their hashes.
+        "kB of files": 2400,
+    },
+    "cached": {
+        "modules of ours": 3,
+        "modules of others": 1,
+        "processes": 0,
+        # Those of 3.9; others have 10 less.
+        "calls": 128,
+        "kB of files": 66,
+    },
+    "pass": {
+        "processes": 2,
+        "calls per mount": 19,
+        # As above. Here a pass is over before the worker waits, or not.
+        "waits per mount": 10,
+        "readings of the table": 2,
+        # A slack of 20 for what a pass before has left to do.
+        "calls": 250,
+        "kB of files": 0,
+    },
+}
+FEW, MANY = 40, 80
+_NAGIOSPLUGIN = str(Path(nagiosplugin.__file__).parent.parent)
+# As the installed script, but that it finds nagiosplugin, too.
+_START = """
+import sys
+sys.path.insert(0, {library!r})
+sys.path.append({nagiosplugin!r})
+from check_mounts.__main__ import main
+main()
+"""
+_FLOOR = "import site, sys; sys.path.append({nagiosplugin!r}); site.main(); import nagiosplugin, argparse"
+
+
+def _pythons() -> list[str]:
+    """The users' interpreter, and those of the oldest and the newest version, if this host has
+    them."""
+    found = [
+        next(iter(sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))), None)
+        for version in ("3.9", "3.13")
+    ]
+    return [PYTHON, *(str(path) for path in found if path is not None)]
+
+
+class Program:
+    """The program as an interpreter runs it; the users' own runs what `make install` installs."""
+
+    def __init__(self, python: str, place: Path) -> None:
+        library = str(ROOT)
+        self._place = place
+        self._before = [python, "-X", f"pycache_prefix={place}/pycache"]
+        if python == PYTHON:
+            command = ["make", "-s", "-C", str(ROOT), "install", f"PREFIX={place}/prefix", f"PYTHON={python}"]
+            subprocess.run(command, check=True, capture_output=True)
+            library, self._before = f"{place}/prefix/lib/check_mounts", [python]
+        self._start = place / "start"
+        self._start.write_text(_START.format(library=library, nagiosplugin=_NAGIOSPLUGIN))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [*self._before, "-I", "-S", str(self._start), *arguments]
+
+    def floor(self, code: str) -> list[str]:
+        return [*self._before, "-I", "-S", "-c", code]
+
+    def counts(self, command: Sequence[str]) -> Counts:
+        return counts.traced(self._place / "trace", command)
+
+
+@pytest.fixture(scope="module", params=_pythons(), ids=lambda path: path.replace("/bin/python3", ""))
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return Program(request.param, tmp_path_factory.mktemp("counts"))
+
+
+def compare(run: str, measure: Callable[[], dict[str, float]]) -> None:
+    """This host may be late, and then a process waits, or looks, once more; but not each time."""
+    most, least = MOST[run], dict[str, float]()
+    for _ in range(3):
+        for what, number in measure().items():
+            least[what] = min(number, least.get(what, number))
+        if all(least[what] <= most[what] for what in most):
+            break
+    print(f"{run}: {least}")
+    assert {what: number for what, number in least.items() if number > most[what]} == {}, (least, most)
+    assert least.keys() == most.keys()
+
+
+def _modules(found: Sequence[str], floor: Sequence[str]) -> dict[str, float]:
+    ours = {name for name in found if name.partition(".")[0] == "check_mounts"}
+    others = {*found} - ours - {*floor}
+    print("modules of others:", *sorted(others))
+    return {"modules of ours": len(ours), "modules of others": len(others)}
+
+
+def _mount(mounts: Mounts, numbers: Iterable[int]) -> int:
+    """Mount them. Returns by how many bytes the mount table grows."""
+    before = len(Path("/proc/self/mountinfo").read_bytes())
+    for number in numbers:
+        mounts.tmpfs(str(number))
+    return len(Path("/proc/self/mountinfo").read_bytes()) - before
+
+
+def _per_mount(few: Counts, many: Counts, added: int) -> dict[str, float]:
+    more = MANY - FEW
+    return {
+        "calls per mount": round((many.work - few.work) / more),
+        "waits per mount": round((many.waits - few.waits) / more),
+        "readings of the table": round((many.bytes_of_tables - few.bytes_of_tables) / added, 1),
+    }
+
+
+def _start_of(few: Counts, many: Counts) -> int:
+    """The calls that do not grow with the number of mounts."""
+    return round(few.work - (many.work - few.work) * FEW / (MANY - FEW))
+
+
+def _kilobytes(run: Counts, floor: Counts) -> float:
+    return max(0, round((run.bytes_of_files - floor.bytes_of_files) / 1024))
+
+
+@pytest.mark.root
+def test_what_a_run_costs(program: Program, mounts: Mounts, plugin: Plugin) -> None:
+    command = program.command("-p", f"{mounts.base}/*", "--max-workers", "1", "--state-dir", str(plugin.state_dir))
+    floor = program.floor(_FLOOR.format(nagiosplugin=_NAGIOSPLUGIN))
+    _mount(mounts, range(FEW))
+    # The first run compiles.
+    found = _modules(counts.modules(command), counts.modules(floor))
+    runs = [(program.counts(floor), program.counts(command)) for _ in range(3)]
+    added = _mount(mounts, range(FEW, MANY))
+
+    def measure() -> dict[str, float]:
+        (nothing, few), many = runs.pop(), program.counts(command)
+        return (
+            found
+            | _per_mount(few, many, added)
+            | {
+                "processes": many.processes,
+                "calls of the start": _start_of(few, many) - nothing.work,
+                "kB of files": _kilobytes(few, nothing),
+            }
+        )
+
+    compare("one-shot", measure)
+
+
+def test_what_cached_costs(program: Program) -> None:
+    with tempfile.TemporaryDirectory(dir="/run") as place:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        status_file.write(f"{place}/status", 0, [b"MOUNTS OK - 1 mount checked\n"] * 4, now - 7, now + 3600)
+        command, floor = program.command("--cached", f"--cache={place}/status"), program.floor("pass")
+        found = _modules(counts.modules(command), counts.modules(floor))
+
+        def measure() -> dict[str, float]:
+            run, nothing = program.counts(command), program.counts(floor)
+            return found | {
+                "processes": run.processes,
+                "calls": run.work - nothing.work,
+                "kB of files": _kilobytes(run, nothing),
+            }
+
+        compare("cached", measure)
+
+
+def _passes(trace: Path, number: int, daemon: Daemon) -> list[Counts]:
+    """What each of so many passes costs, from SIGUSR1 to SIGUSR1."""
+    before = trace.read_text("utf-8", "replace").count("--- SIGUSR1 ")
+    for _ in range(number + 1):
+        daemon.check()
+    until(lambda: trace.read_text("utf-8", "replace").count("--- SIGUSR1 ") == before + number + 1)
+    parts = trace.read_text("utf-8", "replace").split("--- SIGUSR1 ")[before + 1 :]
+    return [counts.counted(part.splitlines()) for part in parts[:number]]
+
+
+@pytest.mark.root
+def test_what_a_pass_costs(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:
+    _mount(mounts, range(FEW))
+    trace, daemon.interval = tmp_path / "trace", 3600.0
+    daemon.start("--max-workers", "1", wrapper=counts.strace(trace))
+    few = _passes(trace, 3, daemon)
+    added = _mount(mounts, range(FEW, MANY))
+    daemon.until(lambda result: result.count("ok") == MANY)
+    many = _passes(trace, 3, daemon)
+
+    def measure() -> dict[str, float]:
+        one, other = few.pop(), many.pop()
+        return _per_mount(one, other, added) | {
+            "processes": one.processes,
+            "calls": _start_of(one, other),
+            "kB of files": round(one.bytes_of_files / 1024),
+        }
+
+    compare("pass", measure)
