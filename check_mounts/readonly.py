@@ -112,10 +112,13 @@ def is_normally_writable(mount: Mount) -> bool:
 # ext4 stops writing after an error and shows one of these words (EXT4_FLAGS_EMERGENCY_RO,
 # EXT4_FLAGS_SHUTDOWN) while it is still `rw`.
 STOPPED = (b"emergency_ro", b"shutdown")
+_SIGNS = frozenset({b"ro", *STOPPED})
 
 
 def why_read_only(mount: Mount) -> Optional[str]:
     """How a mount is read-only, in words; None if it is not. Options count as whole words."""
+    if _SIGNS.isdisjoint(mount.super_options) and b"ro" not in mount.options:
+        return None
     if b"ro" in mount.options or b"ro" in mount.super_options:
         return "mounted ro"
     for word in STOPPED:

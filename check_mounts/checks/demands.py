@@ -25,6 +25,7 @@ class Demands(NamedTuple):
     which counts only if something is mounted there. ``ignored_options``: a mount point -> the
     declared options that do not count there. ``expect_ro``: a mount point -> whether the mount
     should be read-only (None: nobody says so), and ``expect_ro_in``: the place that says so.
+    ``by_mount``: some mounts that are not expected may be declared or should be read-only.
     ``any_ro``: an undeclared mount of a normally writable type must not be read-only either.
     ``why_read_only``: a mount -> the property that makes its filesystem read-only without an
     error."""
@@ -35,6 +36,7 @@ class Demands(NamedTuple):
     expect_ro: Callable[[bytes], Optional[bool]] = lambda mount_point: None
     expect_ro_in: Callable[[bytes], str] = lambda mount_point: "--expect-ro"
     any_ro: bool = False
+    by_mount: bool = True
     why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
 
 
@@ -110,7 +112,7 @@ def _declarations(
     """The declarations that the filters let through, and all others once it is late."""
     wanted = [each for each in demands.expected if late() or is_wanted(each, filters)]
     points = {each.mount_point for each in wanted}
-    for finding in survey.findings:
+    for finding in survey.findings if demands.by_mount else ():
         if late():
             break
         if finding.mount is not None and finding.mount_point not in points:
@@ -163,8 +165,16 @@ def _with_undeclared(
     late: Callable[[], object],
 ) -> Survey:
     """The survey with the undeclared mounts that cannot be written to, as failures or remarks."""
+    suspects = [
+        place
+        for place, finding in enumerate(survey.findings)
+        if finding.mount is not None and readonly.why_read_only(finding.mount) is not None
+    ]
+    if not suspects:
+        return survey
     findings = list(survey.findings)
-    for place, finding in enumerate(findings):
+    for place in suspects:
+        finding = findings[place]
         mount = finding.mount
         if late():
             break

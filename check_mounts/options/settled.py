@@ -244,8 +244,9 @@ def _demands(
         rulebook.ignored_options,
         rulebook.expect_ro,
         rulebook.expect_ro_in,
-        any_ro,
-        why_read_only,
+        any_ro=any_ro,
+        by_mount=bool(configuration.sections or said.expect_ro),
+        why_read_only=why_read_only,
     )
 
 
