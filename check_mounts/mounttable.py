@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import select
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 
+from check_mounts import tablelines
 from check_mounts.model import Mount, Unparsed
+from check_mounts.tablelines import opened, read_out, unescaped
 from check_mounts.typed import Optional
 
 DEFAULT_PATH = "/proc/self/mountinfo"
@@ -29,27 +29,12 @@ LONGEST_PATH = 4095
 
 # How often, and for how many seconds, a table that changes while it is read is read again.
 _LOOKS, _SETTLING = 3, 0.25
-# The largest file to read, in bytes. The kernel lets a namespace have 100,000 mounts
-# (fs.mount-max), and a line has some 200 bytes.
-LARGEST_FILE = 64 << 20
 # The longest line that makes sense, in bytes: an overlay may name 500 directories.
 LONGEST_LINE = 1 << 20
 # The bytes to keep from each end of a line that makes no sense: more than any output shows.
 _KEPT_OF_LINE = 1000
 # After this many lines that make no sense, the rest of the table is ignored.
 _MOST_UNPARSED = 10000
-
-_OCTAL = re.compile(rb"\\([0-3][0-7][0-7])")
-
-
-def unescaped(field: bytes) -> bytes:
-    """A field with every ``\\ooo`` turned back into its byte.
-
-    The kernel escapes more bytes with time (space, tab, newline and backslash; ``#`` since 5.18;
-    `,` and `=` within some options), so every octal escape counts, whatever it stands for."""
-    if b"\\" not in field:
-        return field
-    return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), field)
 
 
 def _options(field: bytes) -> tuple[bytes, ...]:
@@ -202,9 +187,9 @@ def _look(path: str) -> tuple[bytes, bool, bool]:
     """The bytes of a file, whether the kernel generates them, and whether they have changed.
 
     A change counts from when the file was opened."""
-    fd = _opened(path)
+    fd = opened(path)
     try:
-        data, generated = _read_out(fd), os.fstat(fd).st_size == 0
+        data, generated = read_out(fd), os.fstat(fd).st_size == 0
         return data, generated, generated and _has_changed(fd)
     finally:
         os.close(fd)
@@ -222,60 +207,9 @@ def _has_changed(fd: int) -> bool:
         return False
 
 
-def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file.
-
-    Raises OSError; EINVAL if it is not regular, EFBIG if it has more than ``largest`` bytes."""
-    fd = _opened(path)
-    try:
-        return _read_out(fd, largest)
-    finally:
-        os.close(fd)
-
-
-def _opened(path: str) -> int:
-    """A descriptor of a regular file. Raises OSError; EINVAL if it is not regular."""
-    # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us
-    # forever.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _read_out(fd: int, largest: int = LARGEST_FILE) -> bytes:
-    """All bytes of an open file. Raises OSError; EFBIG if there are more than ``largest``.
-
-    They are all read before any is parsed: the less time reading takes, the less can change
-    meanwhile."""
-    chunks, size = [], 0
-    while chunk := os.read(fd, 1 << 20):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > largest:
-            raise OSError(errno.EFBIG, f"larger than {largest >> 20} MiB")
-    return b"".join(chunks)
-
-
 def place_now(path: str, mount: Mount) -> Optional[bytes]:
-    """Where a mount is mounted now, by the table in ``path``; None if it is not. Raises OSError.
-
-    The mount is known by its ID, device and type."""
-    data, beginning, at = b"\n" + contents(path), b"\n%d " % mount.mount_id, -1
-    # Not line by line: a probe's time is running, and the table may be large.
-    while (at := data.find(beginning, at + 1)) >= 0:
-        end = data.find(b"\n", at + 1)
-        try:
-            found = parse_line(data[at + 1 : end if end >= 0 else len(data)])
-        except ValueError:
-            continue
-        if found.identity == mount.identity:
-            return found.mount_point
-    return None
+    """Where a mount is mounted now, by the table in ``path``; None if it is not. Raises OSError."""
+    return tablelines.place_now(path, mount.mount_id, mount.device, mount.fs_type)
 
 
 def visible(mounts: Iterable[Mount]) -> set[int]:

@@ -38,6 +38,7 @@ ORDER = (
     "grammars",
     "meaning",
     "mounttable",
+    "tablelines",
     "model",
     "outcome",
     "cache",

@@ -21,7 +21,7 @@ PATH_CALLS = {
 }  # fmt: skip
 PATH_USERS = {
     "__main__": {"open"},  # /dev/null
-    "mounttable": {"open"},  # the mount table, fstab, units
+    "tablelines": {"open"},  # the mount table, fstab, units
     "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
     "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
     "system.walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
@@ -35,6 +35,7 @@ PATH_USERS = {
         "mkdir",
         "unlink",
     },  # the state directory, that of the result
+    "probing.lines": {"open", "listdir"},  # the state directory
     "probing.stuck": {"open", "listdir", "unlink", "truncate"},  # the state directory
     "probing.promises": {"open", "listdir", "stat", "unlink"},  # the state directory
     "checks.sandbox": {"readlink"},  # /proc/PID/ns/mnt

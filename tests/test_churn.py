@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import mounttable
+from check_mounts import mounttable, tablelines
 from tests.conftest import PYTHON, Mounts, Plugin
 from tests.daemon import Daemon, daemon
 
@@ -76,7 +76,7 @@ def test_others_mount_while_the_table_is_read(churn: list[Path], slowly: None) -
     of which that would be said."""
     torn, began = 0, time.monotonic()
     while torn < 3:
-        torn += any(line.twice for line in mounttable.parse(mounttable.contents(mounttable.DEFAULT_PATH))[1])
+        torn += any(line.twice for line in mounttable.parse(tablelines.contents(mounttable.DEFAULT_PATH))[1])
         table, unparsed = mounttable.read(mounttable.DEFAULT_PATH)
         assert unparsed == []
         assert {os.fsencode(path) for path in churn} <= {mount.mount_point for mount in table}

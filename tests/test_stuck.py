@@ -18,7 +18,8 @@ import pytest
 from check_mounts import mounttable, selection
 from check_mounts.checks import checking
 from check_mounts.probing import asking
-from check_mounts.probing.stuck import RECORD_SIZE, Registry
+from check_mounts.probing.lines import RECORD_SIZE
+from check_mounts.probing.stuck import Registry
 from check_mounts.system import directories, workers
 from check_mounts.system.processes import process_start
 from tests.conftest import Fuse, Mounts, Plugin, remaining

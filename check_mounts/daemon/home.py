@@ -7,7 +7,7 @@ import errno
 import os
 import re
 
-from check_mounts import cache, mounttable, text
+from check_mounts import cache, mounttable, tablelines, text
 from check_mounts.checks import checking
 from check_mounts.options.understood import Options, Service
 from check_mounts.system import directories, replacing, walk
@@ -68,7 +68,7 @@ class Home:
 
     def _look_at_table(self) -> None:
         """Find out again what may hang. Raises OSError."""
-        data = mounttable.contents(self._mountinfo)
+        data = tablelines.contents(self._mountinfo)
         if hash(data) == self._table:  # parsing a large table takes time
             return
         mounts = mounttable.parse(data, torn=True)[0]

@@ -8,9 +8,10 @@ import re
 from check_mounts.declared.entry import declared_mount
 from check_mounts.declared.mountoptions import is_automount, split_options, stays_unmounted
 from check_mounts.model import BadLine, ExpectedMount
-from check_mounts.mounttable import LONGEST_LINE, contents
+from check_mounts.mounttable import LONGEST_LINE
 from check_mounts.selection import normalised
 from check_mounts.system import reading
+from check_mounts.tablelines import contents
 from check_mounts.text import printable
 from check_mounts.typed import NamedTuple, Optional
 

@@ -10,8 +10,8 @@ from check_mounts import filesystems
 from check_mounts.declared.entry import declared_mount
 from check_mounts.declared.mountoptions import split_options
 from check_mounts.model import ExpectedMount
-from check_mounts.mounttable import contents
 from check_mounts.system import reading
+from check_mounts.tablelines import contents
 from check_mounts.text import printable
 from check_mounts.typed import NamedTuple, Optional
 

@@ -1,7 +1,7 @@
 """Remembers stuck probes across runs, so that a hung filesystem costs one stuck process and not one
 per run.
 
-Import budget: ``itertools``, ``mmap``, ``os``, ``stat``, ``time``; what directories needs.
+Import budget: ``itertools``, ``mmap``, ``os``; what directories and lines need.
 
 Each pass keeps a file of its own in the state directory: a header, then one line of fixed size for
 each worker. The file is mapped into memory, and each worker writes its own line **before** it
@@ -23,54 +23,38 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
-import stat
-import time
 from collections.abc import Sequence
 
 from check_mounts import text
-from check_mounts.clocks import Boottime, boottime
+from check_mounts.clocks import Boottime
 from check_mounts.model import StuckProbe
+from check_mounts.probing.lines import (
+    OVER,
+    PREFIX,
+    RECORD_SIZE,
+    VISITORS,
+    Line,
+    Lines,
+    is_running,
+    living,
+    parse_line,
+    read,
+)
 from check_mounts.probing.promises import Promises
 from check_mounts.system.directories import Unusable, open_directory
 from check_mounts.system.processes import here, process_start
 from check_mounts.typed import Optional
 
-RECORD_SIZE = 96
 _HEADER = "check_mounts 1 "
-_VISITORS = RECORD_SIZE - 2  # the byte of the header that other runs increment
-_OVER = RECORD_SIZE - 3  # the byte that says that the pass has ended, although its process continues
-_PREFIX = "run."
-_LARGEST_FILE = 16 << 20
 # Numbers the passes of this process.
 _passes = itertools.count(1)
-# The first byte of a line: before the mount is reached, at the mount, writing to it, back from it.
-_ON_THE_WAY, _ARRIVED, _WRITING, _VOID = b"=", b"+", b"w", b"-"
-
-
-def _record(mark: bytes, pid: int, start: int, mount_id: int, device: tuple[int, int], since: float) -> bytes:
-    words = f"{mark.decode()}{pid} {start} {mount_id} {device[0]}:{device[1]} {since:.3f}"
-    return words.ljust(RECORD_SIZE - 1).encode("ascii") + b"\n"
-
-
-def _parse_record(data: bytes) -> StuckProbe:
-    """Raises ValueError."""
-    mark = data[:1]
-    if mark not in (_ON_THE_WAY, _ARRIVED, _WRITING):
-        raise ValueError("not a record")
-    pid, start, mount_id, device, since = data[1:].decode("ascii").split()
-    major, minor = device.split(":")
-    place = (int(mount_id), (int(major), int(minor)))
-    probe = StuckProbe(int(pid), int(start), *place, Boottime(float(since)), mark != _ON_THE_WAY, mark == _WRITING)
-    if probe.pid <= 0 or not 0 <= probe.since < 1e12:
-        raise ValueError("impossible values")
-    return probe
 
 
 class Registry:
-    """The memory: the stuck probes of earlier and concurrent runs (``probes``), and the lines of
-    this run's workers.
+    """The memory: the stuck probes of earlier and concurrent runs (``probes``).
 
-    No method raises: ``notes`` say what is wrong with the memory, and the run goes on without it.
+    ``lines`` are those of this run's workers. No method raises: ``notes`` say what is wrong with
+    the memory, and the run goes on without it.
     ``unremembered``: why this run cannot remember its own probes, empty if it can. ``path`` None
     means no memory, for the reason ``why``. ``own`` are the stuck probes of earlier passes of this
     process, which are known even if the files are lost."""
@@ -82,12 +66,11 @@ class Registry:
         self.probes: list[StuckProbe] = self._own_alive(())
         self._place: dict[StuckProbe, tuple[str, int]] = {}
         self._damaged: dict[str, list[str]] = {}
-        self._lines: Optional[mmap.mmap] = None
-        self._myself = (0, 0)
+        self._memory: Optional[mmap.mmap] = None
         self._path = path or ""
         self._directory = self._file = -1
         self._name = ""
-        self._alone = True
+        self.lines = Lines(None)
         self.promises = Promises(self._path, -1)
         try:
             if path is None:
@@ -138,7 +121,7 @@ class Registry:
         return [probe for probe in self._own if probe.pid not in known and process_start(probe.pid) == probe.start_time]
 
     def _others(self) -> list[str]:
-        return sorted(name for name in self._names() if name.startswith(_PREFIX) and name != self._name)
+        return sorted(name for name in self._names() if name.startswith(PREFIX) and name != self._name)
 
     def _names(self) -> list[str]:
         try:
@@ -151,17 +134,17 @@ class Registry:
         self._damaged.setdefault(why, []).append(name)
 
     def _load_file(self, name: str) -> None:
-        data, foreign = _read(name, self._directory)
+        data, foreign = read(name, self._directory)
         if foreign:
             self._damage(name, "is not a file of ours")
             return
-        words = data[:_OVER].decode("ascii", "replace").split()
+        words = data[:OVER].decode("ascii", "replace").split()
         here = self._boot.split()
         known = words[:2] == _HEADER.split() and len(words) == 4
         if known and words[2] == here[0] and words[3] != here[1]:
             return  # from another pid namespace: this process cannot judge it
         # A run that has just begun may not have written its header yet.
-        running = _is_running(name, data)
+        running = is_running(name, data)
         if running:
             self._visit(name)
         alive: list[StuckProbe] = []
@@ -177,29 +160,18 @@ class Registry:
 
     def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
         """The lines of a file whose process exists, and whether any line makes no sense."""
-        alive: list[StuckProbe] = []
-        corrupt = False
-        for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
-            record = data[offset : offset + RECORD_SIZE]
-            if record.startswith((_VOID, b"\0")):
-                continue
-            try:
-                probe = _parse_record(record)
-            except ValueError:
-                corrupt = True
-                continue
-            if process_start(probe.pid) == probe.start_time:
-                alive.append(probe)
-                self._place[probe] = (name, offset)
+        found, corrupt = living(data)
+        alive = [_probe(line) for line, _ in found]
+        self._place.update((probe, (name, offset)) for probe, (_, offset) in zip(alive, found))
         return alive, corrupt
 
     def _visit(self, name: str) -> None:
         """Tell another run that it is not alone, and note that this run is not, either."""
-        self._alone = False
+        self.lines.alone = False
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            visitors = os.pread(fd, 1, _VISITORS) or b"\0"
-            os.pwrite(fd, bytes([(visitors[0] + 1) % 256]), _VISITORS)
+            visitors = os.pread(fd, 1, VISITORS) or b"\0"
+            os.pwrite(fd, bytes([(visitors[0] + 1) % 256]), VISITORS)
         finally:
             os.close(fd)
 
@@ -209,10 +181,10 @@ class Registry:
             return process_start(probe.pid) == probe.start_time
         name, offset = self._place[probe]
         try:
-            record = _parse_record(_read(name, self._directory)[0][offset : offset + RECORD_SIZE])
+            record = parse_line(read(name, self._directory)[0][offset : offset + RECORD_SIZE])
         except (OSError, ValueError):  # a void line: the worker has answered; no file: the run has ended cleanly
             return False
-        same = (record.pid, record.start_time, record.since) == (probe.pid, probe.start_time, probe.since)
+        same = (record.pid, record.start, record.since) == (probe.pid, probe.start_time, probe.since)
         return same and process_start(probe.pid) == probe.start_time
 
     # -- the lines of this run
@@ -220,9 +192,10 @@ class Registry:
     def _prepare(self, slots: int) -> None:
         """Make a file with room for the lines of ``slots`` workers."""
         pid = os.getpid()
-        self._name = f"{_PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
+        self._name = f"{PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
         try:
-            self._lines = self._create(RECORD_SIZE * (slots + 1))
+            self._memory = self._create(RECORD_SIZE * (slots + 1))
+            self.lines = Lines(self._memory, self._path, self._name)
         except OSError as error:
             self.unremembered = str(error.strerror)
 
@@ -233,58 +206,21 @@ class Registry:
         # disk has no room would be a SIGBUS.
         os.posix_fallocate(self._file, 0, size)
         lines = mmap.mmap(self._file, size)
-        lines[:_OVER] = (_HEADER + self._boot).ljust(_OVER).encode("ascii")
+        lines[:OVER] = (_HEADER + self._boot).ljust(OVER).encode("ascii")
         lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
         return lines
 
     def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
-        """In a worker: note that the worker is about to touch a mount. Return False if a worker of
-        another run, which reads or writes as this one, is at that filesystem: then this worker must
-        not touch it."""
-        if self._lines is None:
-            return True
-        pid = os.getpid()
-        if self._myself[0] != pid:
-            self._myself = (pid, process_start(pid) or 0)
-        offset = RECORD_SIZE * (slot + 1)
-        mark = _WRITING if writing else _ON_THE_WAY
-        record = _record(mark, *self._myself, mount_id, device, since=boottime())
-        # The mark makes the line valid, so it is written last.
-        self._lines[offset + 1 : offset + RECORD_SIZE] = record[1:]
-        self._lines[offset : offset + 1] = record[:1]
-        if self._alone and self._lines[_VISITORS] == 0:
-            return True
-        self._alone = False
-        if not self._taken_elsewhere(device, writing):
-            return True
-        self.leave(slot)
-        # Both workers may have stepped back. Different pauses keep them from meeting again.
-        time.sleep(0.001 + os.urandom(1)[0] / 10000)
-        return False
-
-    def _taken_elsewhere(self, device: tuple[int, int], writing: bool) -> bool:
-        """Whether another run is at this filesystem. For a worker, which has closed the descriptor
-        of the directory."""
-        for name in os.listdir(self._path):
-            if name.startswith(_PREFIX) and name != self._name:
-                try:
-                    data, _ = _read(f"{self._path}/{name}")
-                except OSError:
-                    continue
-                if not _is_running(name, data):
-                    continue
-                alive, _ = self._living(name, data)
-                if any(probe.device == device and probe.writing == writing for probe in alive):
-                    return True
-        return False
+        """In a worker that was forked from this process: see Lines."""
+        return self.lines.enter(slot, mount_id, device, writing)
 
     def arrive(self, slot: int) -> None:
-        """In a worker: note that the look-up has reached the mount."""
-        self._mark(slot, _ARRIVED)
+        """In a worker that was forked from this process: see Lines."""
+        self.lines.arrive(slot)
 
     def leave(self, slot: int) -> None:
-        """In a worker: note that the worker has come back from the mount."""
-        self._mark(slot, _VOID)
+        """In a worker that was forked from this process: see Lines."""
+        self.lines.leave(slot)
 
     # -- the files of write probes
 
@@ -292,23 +228,18 @@ class Registry:
     def remembers(self) -> bool:
         """Whether this run has a memory. Without one, no write probe may run: if it were killed, no
         later run would remove its file."""
-        return self._lines is not None
-
-    def _mark(self, slot: int, mark: bytes) -> None:
-        if self._lines is not None:
-            offset = RECORD_SIZE * (slot + 1)
-            self._lines[offset : offset + 1] = mark
+        return self._memory is not None
 
     def close(self, any_stuck: bool) -> None:
         """End the run: its file stays if a worker is stuck, else it is removed."""
         if self._directory < 0:
             return
         try:
-            if self._lines is not None and any_stuck:
+            if self._memory is not None and any_stuck:
                 # No worker writes to it any more: a stuck worker has been killed, and never returns
                 # to our code.
-                self._lines[_OVER : _OVER + 1] = b"."
-                os.truncate(self._file, len(self._lines[:].rstrip(b"\0")))
+                self._memory[OVER : OVER + 1] = b"."
+                os.truncate(self._file, len(self._memory[:].rstrip(b"\0")))
             elif self._file >= 0:
                 os.unlink(self._name, dir_fd=self._directory)
         except OSError:
@@ -317,29 +248,12 @@ class Registry:
             if fd >= 0:
                 os.close(fd)
         self._file = self._directory = -1
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
 
-def _read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
-    """Read a file; return its content, and whether it is not a file of ours. Raises OSError."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return b"", True
-        # Not simply _LARGEST_FILE, because os.read() would allocate that much memory.
-        return os.read(fd, min(status.st_size + 1, _LARGEST_FILE)), False
-    finally:
-        os.close(fd)
-
-
-def _is_running(name: str, data: bytes) -> bool:
-    """Whether the pass with this file is still running; then that pass removes the file.
-    ``data``: the content of the file."""
-    try:
-        pid, start, _ = (int(part) for part in name[len(_PREFIX) :].split("."))
-    except ValueError:
-        return False
-    return data[_OVER : _OVER + 1] != b"." and process_start(pid) == start
+def _probe(line: Line) -> StuckProbe:
+    return StuckProbe(
+        line.pid, line.start, line.mount_id, line.device, Boottime(line.since), line.arrived, line.writing
+    )

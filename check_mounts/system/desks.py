@@ -14,10 +14,6 @@ import struct
 
 from check_mounts.clocks import Monotonic, monotonic
 
-TYPE_CHECKING = False  # as in __main__
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # The head: the serial number of the last request in the pipe, and whether somebody has taken that.
 _SERIAL, _LAST_SENT, _EAGER = struct.Struct("<I"), 0, 4
 # A desk: the time when the worker began (CLOCK_MONOTONIC), the serial number of its request (0:
@@ -49,14 +45,17 @@ class Layout:
 
 
 class Desk:
-    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``note`` for
-    its progress (at most PROGRESS_SIZE bytes), which the parent can read although the worker
-    hangs."""
+    """What a worker has at hand while it serves: its slot, the pid of its parent, and ``progress``
+    for its progress (PROGRESS_SIZE bytes), which the parent can read although the worker hangs."""
 
-    __slots__ = ("note", "parent", "slot")
+    __slots__ = ("parent", "progress", "slot")
 
-    def __init__(self, slot: int, parent: int, note: Callable[[bytes], None]) -> None:
-        self.slot, self.parent, self.note = slot, parent, note
+    def __init__(self, slot: int, parent: int, progress: memoryview) -> None:
+        self.slot, self.parent, self.progress = slot, parent, progress
+
+    def note(self, progress: bytes) -> None:
+        """Note how far the worker has come."""
+        self.progress[: len(progress)] = progress
 
 
 class Desks:
@@ -119,10 +118,10 @@ class Desks:
 
     # -- in the worker
 
-    def note(self, slot: int, progress: bytes) -> None:
-        """Note how far the worker has come."""
-        begin = (slot + 1) * _SIZE + _PROGRESS_AT
-        self._memory[begin : begin + len(progress)] = progress
+    def desk(self, slot: int, parent: int) -> Desk:
+        """The desk of a worker."""
+        at = (slot + 1) * _SIZE
+        return Desk(slot, parent, memoryview(self._memory)[at + _PROGRESS_AT : at + _SIZE])
 
     def begin(self, slot: int, serial: int) -> None:
         """Note the request that the worker has taken."""

@@ -12,15 +12,13 @@ import os
 import struct
 
 from check_mounts.system import privilege, processes, syscalls
-from check_mounts.system.desks import Desk
+from check_mounts.typed import TYPE_CHECKING, Optional
 
-TYPE_CHECKING = False  # as in __main__
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
-    from typing import Optional
 
-    from check_mounts.system.desks import Desks
+    from check_mounts.system.desks import Desk, Desks
 
     # Serves a request: its key, its content, the worker's desk. Returns the answer, and whether the
     # worker must end after it.
@@ -46,7 +44,7 @@ class Life:
         """Serve requests until there are no more, or until the last answer of this process."""
         handler, contents, desks = self.handler, self.contents, self.desks
         read, unpack, begin, answer = os.read, REQUEST.unpack, desks.begin, desks.answer
-        desk = Desk(slot, parent, lambda progress: desks.note(slot, progress))
+        desk = desks.desk(slot, parent)
         last = False
         while not last and (request := read(REQUEST_FD, REQUEST.size)):
             serial, key, place, size, offset = unpack(request)

@@ -21,10 +21,10 @@ import marshal
 import os
 import struct
 
-TYPE_CHECKING = False  # as in __main__
+from check_mounts.typed import TYPE_CHECKING, NoReturn, Optional
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn, Optional
 
     from check_mounts.system.desks import Layout
     from check_mounts.system.forked import Handler, Life
