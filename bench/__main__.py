@@ -1,6 +1,6 @@
 """The table of measurements beside the peers: ``make bench``, or ``python -m bench`` (root).
 
-    python -m bench [--program PATH]... [ROW]...
+    python -m bench [--program PATH]... [--cpu] [ROW]...
 
 Without a ROW it measures all, in less than five minutes, and writes bench/results.md. The rows:
 
@@ -15,7 +15,8 @@ Without a ROW it measures all, in less than five minutes, and writes bench/resul
 
 The program is this tree's, installed by ``make install`` into a temporary directory: ``here``. Each
 ``--program`` is a check_mounts installed in the same way from another version; it is measured in
-the same rounds, so old and new meet the same noise. A figure is the median of all rounds, with the
+the same rounds, so old and new meet the same noise. On a busy host, ``--cpu`` measures start, many
+and most by CPU time, of all processes of a run. A figure is the median of all rounds, with the
 least and the greatest in brackets."""
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m bench", description="see the head of bench/__main__.py")
     parser.add_argument("--program", action="append", default=[], help="an older installation, beside this tree's")
     parser.add_argument("--only", action="store_true", help="only those programs, not this tree's")
+    parser.add_argument("--cpu", action="store_true", help="CPU time where a row is of runs over healthy mounts")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     given = parser.parse_args()
     if unknown := set(given.rows) - set(ROWS):
@@ -111,14 +113,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="check_mounts-bench.", ignore_cleanup_errors=True) as place:
         programs = {} if given.only else {HERE: install(Path(place) / "prefix")}
         programs |= {path: path for path in given.program}
-        setting = Setting(Path(place), programs)
+        setting = Setting(Path(place), programs, given.cpu)
         names = list(programs)
         rows = [cells(line, names) for line in measured(setting, given.rows or list(ROWS))]
     described.append(f"{time.monotonic() - began:.0f} s for all measurements")
     text = table([["what", *names, "peer or floor in the same rounds", "ratio", "target", "met"], *rows])
     print(text)
     print(*described, sep="\n")
-    if not given.rows:
+    if not (given.rows or given.cpu or given.only):
         _RESULTS.write_text(_head(described) + text)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,9 @@ ROUNDS = 9
 HERE = "here"
 _CLONE_NEWNS, _MNT_DETACH = 0x20000, 2
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_PR_SET_CHILD_SUBREAPER = 36
+# Two that measure at the same time would measure each other.
+_ALONE = "/run/check_mounts-bench.lock"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -87,6 +92,8 @@ class Setting(NamedTuple):
 
     place: Path
     programs: Mapping[str, str]
+    # Whether processes that end are measured by the CPU time of them and of all that they start.
+    cpu: bool = False
 
 
 def interleaved(
@@ -109,11 +116,17 @@ def interleaved(
 
 
 class Output:
-    """A file for the output of a program, so that nobody has to read a pipe meanwhile."""
+    """A file for the output of a program, so that nobody has to read a pipe meanwhile.
 
-    def __init__(self) -> None:
+    With ``cpu``, :meth:`milliseconds` are those of CPU time; then this process must have no
+    children of its own, because it adopts and waits for those that a program leaves behind."""
+
+    def __init__(self, cpu: bool = False) -> None:
         self.fd = os.memfd_create("output")
         self._input = os.open("/dev/null", os.O_RDONLY)
+        self._cpu = cpu
+        if cpu:
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def milliseconds(self, command: Sequence[str], state: int = 0, begins: bytes = b"") -> float:
         """The time from before the start of a process until it was waited for; subprocess would
@@ -121,6 +134,7 @@ class Output:
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, self._input, 0), (os.POSIX_SPAWN_DUP2, self.fd, 1)]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
         pid = os.posix_spawn(command[0], list(command), {"PATH": "/usr/bin:/bin"}, file_actions=actions)
         _, status = os.waitpid(pid, 0)
@@ -128,7 +142,15 @@ class Output:
         output = os.pread(self.fd, 4096, 0)
         if os.waitstatus_to_exitcode(status) != state or not output.startswith(begins):
             sys.exit(f"bench: {' '.join(command)}: status {status}, expected {state} and {begins!r}; {output!r}")
-        return took * 1e3
+        return (self._cpu_since(before) if self._cpu else took) * 1e3
+
+    @staticmethod
+    def _cpu_since(before: resource.struct_rusage) -> float:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def own_mounts() -> None:
@@ -139,7 +161,13 @@ def own_mounts() -> None:
 
 
 def go_first() -> None:
-    """What else this host does must wait, for this process and all that it starts."""
+    """Wait until nobody else measures here. What else this host does must wait for us."""
+    lock = os.open(_ALONE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("(another bench measures on this host; waiting until it ends)", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         os.nice(-15)
 

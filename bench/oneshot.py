@@ -30,6 +30,7 @@ _MANY = {
 }
 _PEERS_ROUNDS = {10_000: 1}
 _MOST = 20_000
+_UNIT = {False: "ms", True: "ms of CPU"}
 _FLOOR = "import nagiosplugin, argparse"
 
 
@@ -46,7 +47,7 @@ def check_disk(output: Output) -> Callable[[], float]:
 
 def start(setting: Setting) -> Iterator[Line]:
     """40 mounts: what the start costs."""
-    output = Output()
+    output = Output(setting.cpu)
     with healthy(setting, _FEW) as mounts:
         for number, (version, python) in enumerate(interpreters()):
             programs = dict(setting.programs) if number == 0 else {}
@@ -59,14 +60,14 @@ def start(setting: Setting) -> Iterator[Line]:
             figures = interleaved(actions, 2 * ROUNDS + 1)
             named = {name: figures[name] for name in programs}
             what = f"one-shot, {_FEW} healthy, Python {version}"
-            yield Line(what, "ms", named, f'python3 -c "{_FLOOR}"', figures["floor"], _START)
+            yield Line(what, _UNIT[setting.cpu], named, f'python3 -c "{_FLOOR}"', figures["floor"], _START)
             if number == 0:
-                yield Line(what, "ms", named, "check_disk", figures["check_disk"])
+                yield Line(what, _UNIT[setting.cpu], named, "check_disk", figures["check_disk"])
 
 
 def many(setting: Setting) -> Iterator[Line]:
     """1,000 to 20,000 mounts."""
-    output = Output()
+    output = Output(setting.cpu)
     for count, target in _MANY.items():
         with healthy(setting, count) as mounts:
             actions = {name: run_of(setting, path, count, mounts, output) for name, path in setting.programs.items()}
@@ -74,12 +75,14 @@ def many(setting: Setting) -> Iterator[Line]:
             fewer = {"check_disk": _PEERS_ROUNDS[count]} if count in _PEERS_ROUNDS else {}
             figures = interleaved(actions, fewer=fewer)
         named = {name: figures[name] for name in setting.programs}
-        yield Line(f"one-shot, {count:,} healthy", "ms", named, "check_disk", figures["check_disk"], target)
+        yield Line(
+            f"one-shot, {count:,} healthy", _UNIT[setting.cpu], named, "check_disk", figures["check_disk"], target
+        )
 
 
 def most(setting: Setting) -> Iterator[Line]:
     """20,000 mounts, which check_disk takes a minute for."""
-    output = Output()
+    output = Output(setting.cpu)
     with healthy(setting, _MOST) as mounts:
         actions = {name: run_of(setting, path, _MOST, mounts, output) for name, path in setting.programs.items()}
-        yield Line(f"one-shot, {_MOST:,} healthy", "ms", interleaved(actions, 7))
+        yield Line(f"one-shot, {_MOST:,} healthy", _UNIT[setting.cpu], interleaved(actions, 7))
