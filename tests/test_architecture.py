@@ -105,7 +105,7 @@ def test_no_private_name_leaves_a_room(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "only"), [("nagiosplugin", "report.plugin"), ("prometheus_client", "report.metrics")]
+    ("library", "only"), [("nagiosplugin", "report.library"), ("prometheus_client", "report.metrics")]
 )
 def test_a_library_is_imported_in_one_place(library: str, only: str) -> None:
     assert [module for module in MODULES if library in foreign(module)] == [only]

@@ -10,6 +10,10 @@ import pytest
 
 from tests.conftest import PYTHON, Plugin
 
+ROOT = Path(__file__).resolve().parent.parent
+# Starts the program as the installed script does.
+START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from check_mounts.__main__ import main; main()"
+
 # What compares the mount table with declarations.
 DECLARED = {
     "compare", "declared_options", "devices", "entry", "fstab", "fstypes", "mounted", "mountoptions", "option_kinds",
@@ -80,3 +84,35 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     found = {name.rpartition(".")[2] for name in result.stdout.split() if name.startswith("check_mounts.")}
     every = {path.stem for path in package.rglob("*.py")}
     assert every - found <= {"__init__", "__main__", "metrics", "starting", "web"}
+
+
+# -- modules that are not ours
+
+# Modules of Python's own that a plain run has no use for.
+UNUSED = {"typing", "dataclasses", "inspect", "json", "tempfile", "traceback", "tokenize", "random", "shutil"}
+
+
+def test_a_run_loads_little_of_pythons_library(plugin: Plugin) -> None:
+    command = [PYTHON, "-IS", "-X", "importtime", "-c", START, "--state-dir", str(plugin.state_dir), "-v", "/"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stdout.startswith("MOUNTS OK"), result
+    found = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert {"nagiosplugin", "check_mounts.report.plugin"} <= found
+    assert not found & UNUSED
+
+
+def test_what_nagiosplugin_may_still_want_is_there() -> None:
+    """The stand-ins for what it does not need load the modules at their first use."""
+    code = (
+        "import sys\n"
+        "from check_mounts.report.library import nagiosplugin\n"
+        "from nagiosplugin import compat, cookie, runtime\n"
+        "before = sorted({'json', 'tempfile', 'traceback'} & set(sys.modules))\n"
+        "import json as ours\n"
+        "cookie = cookie.json.dumps([1]), runtime.traceback.format_exc(), compat.TemporaryFile().read()\n"
+        "import json, tempfile, traceback\n"
+        "print(before, cookie, ours is json, type(json).__name__, [each.__spec__.name for each in (json, tempfile)])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    words = "[] ('[1]', 'NoneType: None\\n', b'') True module ['json', 'tempfile']"
+    assert result.stdout.strip() == words

@@ -1,5 +1,5 @@
-"""Judged -> reports for Nagios and similar servers. The only module that imports nagiosplugin; it
-is loaded after the probes have been forked.
+"""Judged -> reports for Nagios and similar servers. The only user of nagiosplugin; it is loaded
+after the probes have been forked.
 
 The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
 ends a run with SIGALRM, which does not end a wait in the kernel, and discards all measurements.
@@ -17,8 +17,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-import nagiosplugin
-
 from check_mounts import filesystems, text
 from check_mounts.judging import policy as policies
 from check_mounts.judging.judgements import Judgement, notable, worst_of_each
@@ -27,6 +25,7 @@ from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Finding, State
 from check_mounts.outcome import Step
 from check_mounts.report import details, parts, summary
+from check_mounts.report.library import nagiosplugin
 from check_mounts.report.parts import Detail, Number, Report, Worth
 from check_mounts.typed import NamedTuple, Optional
 
