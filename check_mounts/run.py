@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import time
@@ -16,7 +15,8 @@ from check_mounts.judging import policy
 from check_mounts.judging.judgements import Judgement, notable
 from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, State
-from check_mounts.options import option_parser, settled, working_directory
+from check_mounts.options import command_line, settled, working_directory
+from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.options.understood import Options
 from check_mounts.probing import survey
@@ -191,7 +191,7 @@ def rehearse(arguments: list[str]) -> bytes:
     def understand() -> None:
         # The daemon reads the table again in each pass; but if the first reading hangs, it must not
         # start.
-        _read_table(settled.understand(option_parser.given(option_parser.parser(), arguments)))
+        _read_table(settled.understand(command_line.given(arguments)))
 
     return reload.rehearse(understand)
 
@@ -241,7 +241,7 @@ def _asks_to_submit(arguments: list[str]) -> bool:
     """Whether the command line asks a single run to submit its result.
 
     It may be a wrong command line, so only the names of its options count."""
-    return option_parser.names(arguments, _SUBMITTING) and not option_parser.names(arguments, ("--daemon",))
+    return command_line.names(arguments, _SUBMITTING) and not command_line.names(arguments, ("--daemon",))
 
 
 def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
@@ -255,13 +255,12 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     reading.say_to(noted.step)
     # Without this, argparse looks in files for translations of each of its messages (gettext(3)).
     os.environ["LANGUAGE"] = "C"
-    options_parser = option_parser.parser()
     submits = _asks_to_submit(arguments)
     try:
-        given = option_parser.given(options_parser, arguments)
+        given = command_line.given(arguments)
         if "help" in given or "version" in given:
-            return _describe(options_parser, "help" in given, interrupts)
-        noted.until(begun + settled.deadline_of(option_parser.with_defaults(given)))
+            return _describe("help" in given, interrupts)
+        noted.until(begun + settled.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
         if options.debug:
@@ -271,22 +270,26 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         noted.until(begun + options.settings.deadline)
         judged = _take(options, begun, interrupts, noted)
     except Exception as error:
-        return _fail(error, submits, interrupts, options_parser.format_usage())
+        return _fail(error, submits, interrupts)
     return _tell(judged, options, interrupts, noted)
 
 
-def _describe(options_parser: argparse.ArgumentParser, in_full: bool, interrupts: Interrupts) -> int:
-    words = options_parser.format_help() if in_full else f"check_mounts {__version__}\n"
+def _describe(in_full: bool, interrupts: Interrupts) -> int:
+    words = f"check_mounts {__version__}\n"
+    if in_full:
+        from check_mounts.options import option_parser
+
+        words = option_parser.parser().format_help()
     write(words.encode("utf-8"), interrupts)
     return State.UNKNOWN.value
 
 
-def _fail(error: Exception, submits: bool, interrupts: Interrupts, usage: str) -> int:
+def _fail(error: Exception, submits: bool, interrupts: Interrupts) -> int:
     """Print why there is no result, and return the exit code.
 
     Raises a defect of ours again: the last boundary, in __main__, prints it."""
     if isinstance(error, UsageError):
-        return _refuse(str(error), submits, interrupts, below=usage)
+        return _refuse(str(error), submits, interrupts, below=f"usage: {SYNOPSIS}\n")
     defects.say(error)
     if isinstance(error, ImportError):  # a module of Python's own that cannot be opened: no descriptor available
         return _refuse(f"cannot start: {error}", submits, interrupts)

@@ -309,7 +309,7 @@ def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
 
 
 def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
-    (tmp_path / "argparse.py").write_text("raise RuntimeError('a|b\\nc')\n")
+    (tmp_path / "fnmatch.py").write_text("raise RuntimeError('a|b\\nc')\n")
     process = subprocess.run(
         [PYTHON, "-m", "check_mounts"],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
@@ -318,24 +318,24 @@ def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
         cwd="/",
     )
     assert (process.returncode, process.stderr) == (3, b"")
-    assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b c (argparse.py:1)\n"
+    assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b c (fnmatch.py:1)\n"
 
 
 def test_with_debug_a_defect_says_where_it_comes_from(tmp_path: Path) -> None:
     """On stderr, with nothing that a terminal acts on. The verdict is the same."""
-    (tmp_path / "argparse.py").write_text("def defective():\n    raise RuntimeError('a|b\\033c')\ndefective()\n")
+    (tmp_path / "fnmatch.py").write_text("def defective():\n    raise RuntimeError('a|b\\033c')\ndefective()\n")
     for debug in ((), ("--debug",)):
         process = subprocess.run(
             [PYTHON, "-m", "check_mounts", *debug],
             env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=False, cwd="/",
         )  # fmt: skip
         assert process.returncode == 3
-        assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b?c (argparse.py:2)\n"
+        assert process.stdout == b"MOUNTS UNKNOWN - internal error: RuntimeError: a/b?c (fnmatch.py:2)\n"
         if debug:
             first, *_, above, last = process.stderr.decode().splitlines()
             assert first == "Traceback (most recent call last):"
             # No line of source: to read it, a file would be opened that may lie on what hangs.
-            assert above == f'  File "{tmp_path}/argparse.py", line 2, in defective'
+            assert above == f'  File "{tmp_path}/fnmatch.py", line 2, in defective'
             assert last == "RuntimeError: a|b?c"
         else:
             assert process.stderr == b""

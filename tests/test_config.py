@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from check_mounts.judging.policy import Policy
 from check_mounts.judging.thresholds import Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
-from check_mounts.options import config, config_text, extra_opts, option_parser, trusted_file, values
+from check_mounts.options import command_line, config, config_text, extra_opts, trusted_file, values
 from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
 from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS
 from check_mounts.options.refusals import ConfigError, Origin
@@ -45,7 +45,7 @@ def _said(*lines: str) -> Overrides:
 
 def _told(said: Sequence[Said]) -> dict[str, object]:
     """The values of the options that are given, by name; of patterns, what was written."""
-    values = option_parser.with_defaults(*({line.option.dest: line.value} for line in said))
+    values = command_line.with_defaults(*({line.option.dest: line.value} for line in said))
     return {line.option.name: _written(getattr(values, line.option.dest)) for line in said}
 
 
@@ -124,8 +124,8 @@ def test_several_values_on_one_line_only_where_no_value_has_a_comma() -> None:
 def test_the_command_line_comes_after_the_files() -> None:
     lines = ("timeout = 4", "exclude = -x", 'exclude = " "', "severity = dead=ok", "verbose = 2", "as = self")
     said = _parsed("[check_mounts]", *lines).options
-    given = option_parser.given(option_parser.parser(), ["--timeout", "7", "-v", "-x", "/y"])
-    values = option_parser.with_defaults(*({line.option.dest: line.value} for line in said), given)
+    given = command_line.given(["--timeout", "7", "-v", "-x", "/y"])
+    values = command_line.with_defaults(*({line.option.dest: line.value} for line in said), given)
     assert (values.timeout, len(values.exclude), values.verbose, values.identity) == (7.0, 3, 3, "self")
     assert values.severity == [(Condition.DEAD, State.OK)]
     assert values.max_workers == 1024

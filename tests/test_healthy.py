@@ -1,5 +1,5 @@
-"""Healthy mounts cost nearly nothing: they are judged at a look, and their lines are made only where
-they are printed. Nothing that is told depends on that."""
+"""Healthy mounts cost nearly nothing: they are judged at a look, and their lines are made only
+where they are printed. Nothing that is told depends on that."""
 
 from __future__ import annotations
 

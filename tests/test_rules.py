@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from check_mounts.model import Condition, State
-from check_mounts.options import option_parser, settled
+from check_mounts.options import command_line, settled
 from check_mounts.options.rules import Rulebook, Rules
 
 CONFIGURATION = """[check_mounts]
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def rulebook(file: Path, *arguments: str) -> Rulebook:
-    given = option_parser.given(option_parser.parser(), [f"--config={file}", *arguments])
+    given = command_line.given([f"--config={file}", *arguments])
     return settled.understand(given).settings.writes.__self__  # type: ignore[attr-defined,no-any-return]
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from check_mounts import cache, text
-from check_mounts.options import config_text, extra_opts, option_parser, values
+from check_mounts.options import command_line, config_text, extra_opts, values
 from check_mounts.options.configuration import LIMITS
 from check_mounts.options.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.options.refusals import ConfigError, UsageError
@@ -44,7 +44,7 @@ def _reason(error: Exception) -> str:
 
 def of_command_line(option: Option, word: str) -> tuple[Any, str]:
     try:
-        found = option_parser.given(option_parser.parser(), [f"{option.long}={word}"])
+        found = command_line.given([f"{option.long}={word}"])
         return _told(found[option.dest]), ""
     except UsageError as error:
         assert (error.option, error.origin) == (option.long, None)

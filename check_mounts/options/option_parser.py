@@ -1,5 +1,5 @@
-"""The command line -> the values that it gives, through an argparse parser made from the table of
-options.
+"""A parser of argparse, made from the table of options: for command lines that command_line does
+not read itself, and for help.
 
 Errors of argparse become a :class:`UsageError`. argparse must print nothing and end no process: its
 exit code 2 would mean CRITICAL to monitoring."""
@@ -7,17 +7,11 @@ exit code 2 would mean CRITICAL to monitoring."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from check_mounts import text
-from check_mounts.options.option_table import BY_WORD, OPTIONS, Group, Option
+from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, SYNOPSIS, Group, Option
 from check_mounts.options.refusals import UsageError
 from check_mounts.typed import Any, NoReturn
-
-MOUNT_POINTS = "mount_points"
-
-# The options whose value may be left out. If it is given, it must follow an equals sign.
-_LEFT_OUT = {option.long: option for option in OPTIONS if option.left_out is not None}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all options, as -h and the man page list them. It gives no defaults."""
     result = _Parser(
         prog="check_mounts",
-        usage="check_mounts [OPTION]... [MOUNTPOINT]...",
+        usage=SYNOPSIS,
         description="Check every mounted filesystem, each in a worker that can be given up, and never hang.",
         epilog="GLOBs are shell patterns that match as a whole; '*' matches '/' too. "
         "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
@@ -76,10 +70,11 @@ def _value_parser(option: Option) -> Callable[[str], Any]:
     return understood
 
 
-def given(options_parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """The values and mount points that the command line gives. Raises UsageError."""
+def read(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values and mount points that a command line gives, and its unknown words. Raises
+    UsageError."""
     try:
-        values, unknown = options_parser.parse_known_intermixed_args(_with_values(arguments))
+        values, unknown = parser().parse_known_intermixed_args(words)
     except argparse.ArgumentError as error:
         option = BY_WORD.get((error.argument_name or "").rpartition("/")[2])
         if option is None:
@@ -87,63 +82,4 @@ def given(options_parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         # argparse would repeat the value of a flag, which may be a secret of another program.
         why = "expected one argument" if option.takes_value else "takes no value"
         raise UsageError(option.long, why, option.short) from None
-    if unknown:
-        raise UsageError("", f"unrecognized arguments: {' '.join(map(without_value, unknown))}")
-    return vars(values)
-
-
-def without_value(unknown: str) -> str:
-    """An unknown option without its value, which may be a secret of another program."""
-    name, equals, _ = unknown.partition("=")
-    if name[:2] != "--" and len(name) > 2:
-        return text.printable_argument(name[:2]) + "..."
-    return text.printable_argument(name) + ("=..." if equals else "")
-
-
-def with_defaults(*given_in_turn: Mapping[str, Any]) -> argparse.Namespace:
-    """The values of all options. Later ones win, or are added to earlier ones."""
-    values: dict[str, Any] = {MOUNT_POINTS: [], **{option.dest: option.if_not_given for option in OPTIONS}}
-    for each in given_in_turn:
-        for option in OPTIONS:
-            if option.dest in each:
-                said = each[option.dest]
-                values[option.dest] = values[option.dest] + said if option.repeatable else said
-        values[MOUNT_POINTS] = each.get(MOUNT_POINTS, values[MOUNT_POINTS])
-    return argparse.Namespace(**values)
-
-
-def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:
-    """Whether the command line names one of these options, such as ``--submit``.
-
-    It may be a wrong command line, so nothing but the names counts."""
-    words = {word.partition("=")[0] for word in _before_end(arguments)}
-    return not words.isdisjoint(wanted)
-
-
-def _before_end(arguments: Sequence[str]) -> Sequence[str]:
-    """The words before ``--``; there are no options after it."""
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
-def _with_values(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with a value for each option whose value was left out. Raises UsageError.
-
-    argparse would take the next word: in ``--fstab /srv`` the mount point, which may hang when it
-    is opened."""
-    words = _before_end(arguments)
-    for word, next_word in zip(words, words[1:]):
-        if word in _LEFT_OUT and _is_meant_for(word, next_word):
-            shown = text.printable_argument(next_word)
-            raise UsageError(word, f"'{shown}' would be a MOUNTPOINT; write {word}={shown}")
-    filled = [f"{word}={_LEFT_OUT[word].left_out}" if word in _LEFT_OUT else word for word in words]
-    return [*filled, *arguments[len(words) :]]
-
-
-def _is_meant_for(option: str, word: str) -> bool:
-    """Whether a word that follows such an option is meant as its value.
-
-    After ``--fstab``, that is a path whose last part holds "fstab": no mount point is called so.
-    After ``--extra-opts``, it does not begin with a slash, as a mount point would."""
-    if option == "--fstab":
-        return word.startswith("/") and "fstab" in word.rpartition("/")[2]
-    return option == "--extra-opts" and not word.startswith(("/", "-"))
+    return vars(values), unknown

@@ -15,6 +15,8 @@ from check_mounts.options import values
 from check_mounts.options.values import Parser
 from check_mounts.typed import Any, NamedTuple, Optional
 
+SYNOPSIS = "check_mounts [OPTION]... [MOUNTPOINT]..."
+MOUNT_POINTS = "mount_points"
 DEFAULT_CONFIG = "/etc/check_mounts.conf"
 DEFAULT_FSTAB = "/etc/fstab"
 # NRPE cuts the output off after this many bytes and does not say so (packet version 4).

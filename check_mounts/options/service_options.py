@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from check_mounts import cache, selection, text
+from check_mounts.options.command_line import Values
 from check_mounts.options.refusals import refuse
 from check_mounts.options.understood import Service
 from check_mounts.options.working_directory import absolute
 from check_mounts.system import replacing
 
 
-def settled(said: argparse.Namespace, again: bool) -> Service:
+def settled(said: Values, again: bool) -> Service:
     """The work of the daemon. ``again``: the daemon runs already. Raises UsageError."""
     return Service(
         interval=said.interval,
@@ -24,7 +24,7 @@ def settled(said: argparse.Namespace, again: bool) -> Service:
     )
 
 
-def _cache(said: argparse.Namespace) -> str:
+def _cache(said: Values) -> str:
     """The absolute path of the result. Raises UsageError."""
     path = absolute("--cache", said.cache)
     shown, name = text.printable_argument(path), path.rpartition("/")[2]

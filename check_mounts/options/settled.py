@@ -5,7 +5,6 @@ the options of the command line, by their names in Python (``submit_host``)."""
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,7 +15,8 @@ from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy
 from check_mounts.model import BadLine, ExpectedMount
 from check_mounts.naming import names, sysfs
-from check_mounts.options import config, option_parser
+from check_mounts.options import command_line, config
+from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import LIMITS, Configuration, Said
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
 from check_mounts.options.refusals import ConfigError, Origin, UsageError, refuse
@@ -45,7 +45,7 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
 
     ``again``: a daemon that runs already reads them again."""
     configuration, from_files = _read_files(given)
-    said = option_parser.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
+    said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     configuration = _without_overruled(configuration, given)
     # The lines that values come from, for errors that are found only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
@@ -63,7 +63,7 @@ def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
     return UsageError(error.option, error.why, error.short, origin)
 
 
-def deadline_of(said: argparse.Namespace) -> float:
+def deadline_of(said: Values) -> float:
     """The deadline of the whole run, in seconds."""
     return float(said.timeout + BESIDE_TIMEOUT if said.deadline is None else said.deadline)
 
@@ -130,7 +130,7 @@ def _without_overruled(configuration: Configuration, given: Mapping[str, Any]) -
 
 
 def _settled(
-    said: argparse.Namespace,
+    said: Values,
     configuration: Configuration,
     given: Collection[str],
     origins: Mapping[str, Origin],
@@ -169,7 +169,7 @@ def _settled(
     )
 
 
-def _globs(said: argparse.Namespace) -> Sequence[selection.PathGlob]:
+def _globs(said: Values) -> Sequence[selection.PathGlob]:
     return [*said.path, *said.exclude, *said.expect_ro]
 
 
@@ -180,7 +180,7 @@ def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Calla
     rulebook.follow(lead)
 
 
-def _filters(said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration) -> selection.Filters:
+def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> selection.Filters:
     filters = selection.Filters(
         include_types=said.include_type,
         exclude_types=said.exclude_type,
@@ -204,15 +204,13 @@ def _mount_point(word: str) -> bytes:
     This comes after the options were checked: if an option is misspelt, the message must name the
     option, not its value."""
     if word.startswith("-"):  # an unknown option whose value has blanks, and may be a secret
-        refuse("MOUNTPOINT", f"'{option_parser.without_value(word)}' is not an absolute path")
+        refuse("MOUNTPOINT", f"'{command_line.without_value(word)}' is not an absolute path")
     if not word.startswith("/"):
         refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
     return names.simplified(os.fsencode(word))
 
 
-def _settings(
-    said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration, deadline: float
-) -> asking.Settings:
+def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, deadline: float) -> asking.Settings:
     return asking.Settings(
         timeout=said.timeout,
         deadline=deadline,
@@ -225,7 +223,7 @@ def _settings(
     )
 
 
-def _policy(said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration) -> Policy:
+def _policy(said: Values, rulebook: Rulebook, configuration: Configuration) -> Policy:
     policy = rulebook.general.policy
     if not configuration.sections:
         return policy
@@ -233,7 +231,7 @@ def _policy(said: argparse.Namespace, rulebook: Rulebook, configuration: Configu
 
 
 def _demands(
-    said: argparse.Namespace, rulebook: Rulebook, configuration: Configuration, declared: Sequence[ExpectedMount]
+    said: Values, rulebook: Rulebook, configuration: Configuration, declared: Sequence[ExpectedMount]
 ) -> demands.Demands:
     any_ro = bool(declared or said.expect_ro) or said.fstab is not None or said.systemd
     # The device numbers in another host's table mean nothing here.
@@ -251,7 +249,7 @@ def _demands(
 
 
 def _read_declarations(
-    said: argparse.Namespace, configuration: Configuration
+    said: Values, configuration: Configuration
 ) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
     """Read the declared mounts, bad lines of fstab, and notes on units. Raises UsageError."""
     if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
@@ -285,9 +283,7 @@ def _read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
 # -- the rules
 
 
-def _rulebook(
-    said: argparse.Namespace, configuration: Configuration, said_in: Mapping[str, str], deadline: float
-) -> Rulebook:
+def _rulebook(said: Values, configuration: Configuration, said_in: Mapping[str, str], deadline: float) -> Rulebook:
     """The rules for all mounts. Raises UsageError."""
     for section in configuration.sections:
         timeout = section.overrides.timeout
@@ -306,7 +302,7 @@ def _rulebook(
     return Rulebook(general, configuration, _look_up_users(said.identity, configuration))
 
 
-def _general_policy(said: argparse.Namespace) -> Policy:
+def _general_policy(said: Values) -> Policy:
     warning, critical = dict(said.warning), dict(said.critical)
     return Policy(
         severity=dict(said.severity),
@@ -350,7 +346,7 @@ def _look_up_user(user: str, origin: Optional[Origin] = None) -> Optional[privil
 # -- the daemon and the submission
 
 
-def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> Optional[Service]:
+def _service(said: Values, given: Collection[str], again: bool) -> Optional[Service]:
     """The work of the daemon; None without ``--daemon``. Raises UsageError.
 
     ``again``: the daemon runs already."""
@@ -364,7 +360,7 @@ def _service(said: argparse.Namespace, given: Collection[str], again: bool) -> O
     return service_options.settled(said, again)
 
 
-def _check_combination(given: Collection[str], said: argparse.Namespace) -> None:
+def _check_combination(given: Collection[str], said: Values) -> None:
     """Raises UsageError for an option that cannot be combined with another, or needs another.
 
     Only the command line counts: a file may also hold options for a daemon that reads it, too."""
@@ -382,7 +378,7 @@ def _check_combination(given: Collection[str], said: argparse.Namespace) -> None
         refuse("--per-mount", "goes with --submit only, in a daemon")
 
 
-def _submission(said: argparse.Namespace, configuration: Configuration) -> Optional[Submission]:
+def _submission(said: Values, configuration: Configuration) -> Optional[Submission]:
     """The destinations of the result; None without ``--submit``. Raises UsageError."""
     if not said.submit:
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 
 from check_mounts import passive
+from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import SubmitSection
 from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.passive import destinations
@@ -14,7 +14,7 @@ from check_mounts.passive.delivery import Submission
 from check_mounts.typed import Optional
 
 
-def settled(said: argparse.Namespace, sections: Sequence[SubmitSection]) -> Submission:
+def settled(said: Values, sections: Sequence[SubmitSection]) -> Submission:
     """The destinations of the results, and the names of host and service. Raises UsageError."""
     known = {section.destination: section for section in sections}
     wanted = {word: _destination(word, known.get(word)) for word in said.submit}

@@ -16,9 +16,8 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts.options import option_parser, settled
-from check_mounts.options.option_parser import MOUNT_POINTS
-from check_mounts.options.option_table import BY_WORD, Option
+from check_mounts.options import command_line, settled
+from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, Option
 from check_mounts.system import printing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining, without_note
 from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
@@ -123,7 +122,7 @@ def words(option: Optional[Option]) -> Sequence[str]:
 
 
 def of_command_line(arguments: Sequence[str]) -> Any:
-    return option_parser.with_defaults(option_parser.given(option_parser.parser(), arguments))
+    return command_line.with_defaults(command_line.given(arguments))
 
 
 def dest(option: Optional[Option]) -> str:

@@ -1,0 +1,136 @@
+"""The command line -> the values that it gives.
+
+A line that is plainly regular is read here: each of its words is an option in full, a value, or a
+mount point. For all others, for errors and for help, argparse (option_parser) does the same; but to
+load it and to make its parser takes a tenth of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+
+from check_mounts import text
+from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, Option
+from check_mounts.options.refusals import UsageError
+from check_mounts.typed import Any, Optional
+
+# The values of all options, by their names in Python.
+Values = SimpleNamespace
+
+# The options whose value may be left out. If it is given, it must follow an equals sign.
+_LEFT_OUT = {option.long: option for option in OPTIONS if option.left_out is not None}
+
+
+def given(arguments: Sequence[str]) -> dict[str, Any]:
+    """The values and mount points that the command line gives. Raises UsageError."""
+    words = with_values(arguments)
+    known = regular(words)
+    return by_argparse(words) if known is None else known
+
+
+def by_argparse(words: Sequence[str]) -> dict[str, Any]:
+    """The values that any line gives. Raises UsageError."""
+    from check_mounts.options import option_parser  # nothing hangs yet: this is before the first probe
+
+    values, unknown = option_parser.read(words)
+    if unknown:
+        raise UsageError("", f"unrecognized arguments: {' '.join(map(without_value, unknown))}")
+    return values
+
+
+def regular(words: Sequence[str]) -> Optional[dict[str, Any]]:
+    """The values that a regular line gives; None for any other."""
+    values: dict[str, Any] = {MOUNT_POINTS: []}
+    try:
+        for option, word in _pairs(iter(words)):
+            if option is None:
+                values[MOUNT_POINTS].append(word)
+            elif option.parse is None:
+                values[option.dest] = values.get(option.dest, 0) + len(word) if option.repeatable else True
+            elif option.repeatable:
+                values.setdefault(option.dest, []).extend(option.given(option.parse(word)))
+            else:
+                values[option.dest] = option.parse(word)
+    except ValueError:
+        return None
+    return values
+
+
+def _pairs(words: Iterator[str]) -> Iterator[tuple[Optional[Option], str]]:
+    """Each option with its value, and each mount point as (None, its word). A flag has a word as
+    long as the number of times that it is given. Raises ValueError for what is not regular."""
+    for word in words:
+        name, equals, value = word.partition("=")
+        option = BY_WORD.get(name)
+        if not word.startswith("-"):
+            yield None, word
+        elif option is None and word == "-" + "v" * (len(word) - 1) != "-":
+            yield BY_WORD["-v"], word[1:]
+        elif option is None or value == "--" or (equals and not (option.takes_value and word.startswith("--"))):
+            raise ValueError(word)
+        elif equals:
+            yield option, value
+        elif option.takes_value:
+            following = next(words, "-")
+            if following.startswith("-"):
+                raise ValueError(word)
+            yield option, following
+        else:
+            yield option, "1"
+
+
+def without_value(unknown: str) -> str:
+    """An unknown option without its value, which may be a secret of another program."""
+    name, equals, _ = unknown.partition("=")
+    if name[:2] != "--" and len(name) > 2:
+        return text.printable_argument(name[:2]) + "..."
+    return text.printable_argument(name) + ("=..." if equals else "")
+
+
+def with_defaults(*given_in_turn: Mapping[str, Any]) -> Values:
+    """The values of all options. Later ones win, or are added to earlier ones."""
+    values: dict[str, Any] = {MOUNT_POINTS: [], **{option.dest: option.if_not_given for option in OPTIONS}}
+    for each in given_in_turn:
+        for option in OPTIONS:
+            if option.dest in each:
+                said = each[option.dest]
+                values[option.dest] = values[option.dest] + said if option.repeatable else said
+        values[MOUNT_POINTS] = each.get(MOUNT_POINTS, values[MOUNT_POINTS])
+    return Values(**values)
+
+
+def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:
+    """Whether the command line names one of these options, such as ``--submit``.
+
+    It may be a wrong command line, so nothing but the names counts."""
+    words = {word.partition("=")[0] for word in _before_end(arguments)}
+    return not words.isdisjoint(wanted)
+
+
+def _before_end(arguments: Sequence[str]) -> Sequence[str]:
+    """The words before ``--``; there are no options after it."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a value for each option whose value was left out. Raises UsageError.
+
+    argparse would take the next word: in ``--fstab /srv`` the mount point, which may hang when it
+    is opened."""
+    words = _before_end(arguments)
+    for word, next_word in zip(words, words[1:]):
+        if word in _LEFT_OUT and _is_meant_for(word, next_word):
+            shown = text.printable_argument(next_word)
+            raise UsageError(word, f"'{shown}' would be a MOUNTPOINT; write {word}={shown}")
+    filled = [f"{word}={_LEFT_OUT[word].left_out}" if word in _LEFT_OUT else word for word in words]
+    return [*filled, *arguments[len(words) :]]
+
+
+def _is_meant_for(option: str, word: str) -> bool:
+    """Whether a word that follows such an option is meant as its value.
+
+    After ``--fstab``, that is a path whose last part holds "fstab": no mount point is called so.
+    After ``--extra-opts``, it does not begin with a slash, as a mount point would."""
+    if option == "--fstab":
+        return word.startswith("/") and "fstab" in word.rpartition("/")[2]
+    return option == "--extra-opts" and not word.startswith(("/", "-"))
