@@ -66,6 +66,19 @@ _RANK = {State.OK: 0, State.WARNING: 1, State.UNKNOWN: 2, State.CRITICAL: 3}
 MountIdentity = tuple[int, tuple[int, int], bytes]
 
 
+class Known(NamedTuple):
+    """What identifies a mount as long as it is mounted, for a worker, which knows no more of it."""
+
+    mount_id: int
+    device: tuple[int, int]
+    fs_type: bytes
+
+    @property
+    def identity(self) -> MountIdentity:
+        """As :attr:`Mount.identity`."""
+        return self.mount_id, self.device, self.fs_type
+
+
 class Mount(NamedTuple):
     """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
 

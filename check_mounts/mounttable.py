@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 
 from check_mounts import tablelines
-from check_mounts.model import Mount, Unparsed
+from check_mounts.model import Known, Mount, Unparsed
 from check_mounts.tablelines import opened, read_out, unescaped
-from check_mounts.typed import Optional
+from check_mounts.typed import Optional, Union
 
 DEFAULT_PATH = "/proc/self/mountinfo"
 
@@ -207,7 +207,7 @@ def _has_changed(fd: int) -> bool:
         return False
 
 
-def place_now(path: str, mount: Mount) -> Optional[bytes]:
+def place_now(path: str, mount: Union[Mount, Known]) -> Optional[bytes]:
     """Where a mount is mounted now, by the table in ``path``; None if it is not. Raises OSError."""
     return tablelines.place_now(path, mount.mount_id, mount.device, mount.fs_type)
 

@@ -52,6 +52,7 @@ PATH_USERS = {
     "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
     "probing.probe": {"open", "open_without_symlinks"},
+    "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo
     "probing.writeprobe": {"open", "unlink"},
     "options.trusted_file": {"open"},  # the configuration, the file of --extra-opts
     "options.extra_opts": {"access"},  # the places where that may be

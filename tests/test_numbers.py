@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from check_mounts import mounttable
 from check_mounts.model import Mount
 from check_mounts.outcome import Outcome, Step, Usage
-from check_mounts.probing import asking, frames, probe, stuck, survey, writeprobe
+from check_mounts.probing import asking, frames, probe, requests, straight, stuck, survey, writeprobe
 from check_mounts.selection import Filters, compile_glob, select
 from tests.conftest import Fuse, Mounts, Plugin
 
@@ -135,7 +135,7 @@ class Asking:
         self.mount: Mount = next(mount for mount in mounts if mount.mount_point == os.fsencode(path))
 
     def __call__(self) -> Outcome:
-        request = probe.Request(self.mount.mount_id, self.mount.mount_point)
+        request = requests.Request(self.mount.mount_id, self.mount.mount_point)
         return frames.unpack_answer(probe.answer(request, lambda progress: None, os.getppid())[0])
 
 
@@ -261,7 +261,8 @@ def test_an_error_of_our_own_is_told_as_one(
     def fail(*_: object) -> None:
         raise struct.error("argument out of range, | and\n\xff")
 
-    monkeypatch.setattr(writeprobe.WriteProbe if arguments else probe.Probe, "_ask", fail)
+    where = (writeprobe.WriteProbe, "_ask") if arguments else (straight.Straight, "probe")
+    monkeypatch.setattr(where[0], where[1], fail)
     chosen = select(table[0], Filters(include_paths=[compile_glob(os.fsencode(f"{mounts.base}/*"))]))
     registry = stuck.Registry(str(tmp_path / "state"), slots=16)
     how = asking.Settings(max_workers=16, writes=lambda mount: bool(arguments))

@@ -19,7 +19,7 @@ import pytest
 from check_mounts import mounttable
 from check_mounts.model import Mount
 from check_mounts.outcome import Step
-from check_mounts.probing import frames, probe, stuck, writeprobe
+from check_mounts.probing import frames, requests, stuck, writeprobe
 from check_mounts.system import processes
 from tests.conftest import Fuse, Mounts, Plugin, remaining, until
 from tests.kernel import state, workers_alive
@@ -154,7 +154,7 @@ class Killed:
                 os.urandom = lambda size: (fixed * size)[:size]
             if self.unlink is not None:
                 os.unlink = self._unlinked  # type: ignore[assignment]
-            request = probe.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
+            request = requests.Request(self.mount.mount_id, self.mount.mount_point, as_owner=True)
             frame = writeprobe.answer(request, self.mount.device, registry.promises, self._note, os.getppid())[0]
             os._exit(frames.unpack_answer(frame).errno or 0)
         status = os.waitpid(pid, 0)[1]

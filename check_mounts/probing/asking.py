@@ -1,16 +1,12 @@
-"""How mounts are probed: the settings for all mounts, the request for one mount, and the work of
-the worker."""
+"""How mounts are probed: the settings for all mounts, and the request for one mount."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from check_mounts import filesystems, selection
 from check_mounts.model import Mount
-from check_mounts.outcome import Step
-from check_mounts.probing import frames, probe, writeprobe
-from check_mounts.probing.stuck import Registry
-from check_mounts.system.desks import Desk
+from check_mounts.probing import requests
 from check_mounts.system.privilege import Identity
 from check_mounts.typed import NamedTuple, Optional
 
@@ -83,64 +79,46 @@ def is_write(key: int) -> bool:
     return bool(key & _WRITE)
 
 
-class Asking:
-    """Serves the requests of a pass, in its workers. ``mounts`` are those that may be asked, by
-    their IDs.
+class Requests:
+    """The bytes of the requests of a pass, as the settings say."""
 
-    ``place_now`` gives the present path of a mount, as :func:`check_mounts.mounttable.place_now`
-    does."""
-
-    def __init__(
-        self,
-        mounts: Mapping[int, Mount],
-        settings: Settings,
-        registry: Registry,
-        place_now: Optional[Callable[[Mount], Optional[bytes]]],
-    ) -> None:
-        self._mounts = mounts
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._registry = registry
-        self._place_now = place_now
+        self._ordinary: dict[tuple[bytes, tuple[bytes, ...]], bool] = {}
 
-    def serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
-        """In a worker: serve a request; return the answer, and whether it is the worker's last. An
-        exception in our own code becomes an answer as well, which is the last one."""
-        try:
-            return self._serve(self._mounts[mount_id_of(key)], is_write(key), desk)
-        except Exception as error:
-            return frames.exception_answer(error), True
+    def of(self, mount: Mount, writing: bool = False) -> bytes:
+        """The request to probe a mount, or to write to it."""
+        identity, as_owner = self._user(mount)
+        if identity is None and not writing and self._is_ordinary(mount):
+            return requests.ordinary(mount.identity, mount.mount_point, as_owner)
+        request = _request_for(mount, identity, as_owner)
+        return requests.encoded(request, mount.device, mount.fs_type, writing)
 
-    def _serve(self, mount: Mount, writing: bool, desk: Desk) -> tuple[bytes, bool]:
-        """Write the line in the registry, then touch the mount. Raises any exception of our own
-        code."""
-        if not self._registry.enter(desk.slot, mount.mount_id, mount.device, writing):
-            return frames.BUSY, False
+    def _user(self, mount: Mount) -> tuple[Optional[Identity], bool]:
+        """The fixed user of a mount, and whether its owner is that user."""
+        settings = self._settings
+        if settings.override is not None:
+            override = settings.override(mount)
+            if override.as_owner is not None:
+                return override.identity, override.as_owner
+        return settings.identity, settings.as_owner
 
-        def note(progress: bytes) -> None:
-            if progress[0] == Step.STATFS:
-                self._registry.arrive(desk.slot)
-            desk.note(progress)
-
-        request, place_now = request_for(mount, self._settings), self._place_now
-        if place_now is not None:
-            request = request._replace(place_now=lambda: place_now(mount))
-        if writing:
-            answer = writeprobe.answer(request, mount.device, self._registry.promises, desk.note, desk.parent)
-        else:
-            answer = probe.answer(request, note, desk.parent)
-        self._registry.leave(desk.slot)
-        return answer
+    def _is_ordinary(self, mount: Mount) -> bool:
+        """Whether a mount has none of the peculiarities that a request can have. Its type and the
+        options of its superblock tell, which most mounts of a host have in common."""
+        known = mount.fs_type, mount.super_options
+        ordinary = self._ordinary.get(known)
+        if ordinary is None:
+            request = _request_for(mount, None, True)
+            ordinary = request == requests.Request(mount.mount_id, mount.mount_point, as_owner=True)
+            self._ordinary[known] = ordinary
+        return ordinary
 
 
-def request_for(mount: Mount, settings: Settings) -> probe.Request:
-    """The request to the worker of a mount."""
+def _request_for(mount: Mount, identity: Optional[Identity], as_owner: bool) -> requests.Request:
     owner = selection.fuse_owner(mount)
-    identity, as_owner = settings.identity, settings.as_owner
-    override = None if settings.override is None else settings.override(mount)
-    if override is not None and override.as_owner is not None:
-        identity, as_owner = override.identity, override.as_owner
     security = mount.super_option(b"sec") or b""
-    return probe.Request(
+    return requests.Request(
         mount_id=mount.mount_id,
         path=mount.mount_point,
         as_owner=as_owner,

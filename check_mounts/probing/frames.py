@@ -15,8 +15,9 @@ from check_mounts.system import syscalls
 from check_mounts.typed import Optional
 
 # The kinds of answers: an outcome; nothing, because another run has a probe at the filesystem; an
-# exception in our own code, in words.
-_OUTCOME, _BUSY, _EXCEPTION = range(3)
+# exception in our own code, in words; an outcome in which each of the four reading steps succeeded,
+# as the first look-up found the mount, whose root is a directory.
+_OUTCOME, _BUSY, _EXCEPTION, HEALTHY = range(4)
 # Kind and failed step; latency (in microseconds) and errno of each step; flags; mode, uid, gid,
 # nlink; the uid that the worker acted as; mount ID; then the numbers of fstatfs, unchanged: block
 # size, blocks, free, available, inodes, free inodes. All are as wide as in the kernel.
@@ -37,9 +38,19 @@ GONE, MOVED = 1 << 14, 1 << 15
 _ALL_FLAGS = (1 << 9) - 1 | GONE | MOVED
 
 ANSWER_SIZE = _ANSWER.size
+# The frame of a healthy mount: HEALTHY; latency of the four steps in microseconds; mode, uid, gid,
+# nlink; the uid that the worker acted as; mount ID; the numbers of fstatfs.
+_SHORT = "<B4QHIIIIQQ5q"
+SHORT = struct.Struct(f"{_SHORT}{ANSWER_SIZE - struct.calcsize(_SHORT)}x")
 # The answer of a worker that has not touched the mount, because another run has a probe at its
 # filesystem.
 BUSY = bytes([_BUSY]).ljust(ANSWER_SIZE, b"\0")
+
+
+# The frame of the progress at the beginning of a probe, and the formats of those of its next three
+# steps, which change only the beginning of the frame before.
+LOOKING_UP = _PROGRESS.pack(Step.LOOK_UP, *[_NO_TIME] * 7, *[0] * 7)
+AT_STATFS, AT_STATX, AT_READ = (struct.Struct(f"<B{taken}f") for taken in (1, 2, 3))
 
 
 class Record:
@@ -113,12 +124,14 @@ def exception_answer(error: BaseException) -> bytes:
 def unpack_answer(data: bytes) -> Outcome:
     """A worker's frame -> Outcome. Raises ValueError if it is not a frame: a user may have tampered
     with a worker that acts as that user."""
-    if len(data) != ANSWER_SIZE or data[0] > _EXCEPTION:
+    if len(data) != ANSWER_SIZE or data[0] > HEALTHY:
         raise ValueError("wrong size or kind")
     if data[0] == _BUSY:
         return Outcome(busy=True)
     if data[0] == _EXCEPTION:
         return Outcome(exception=text.printable(data[1:].rstrip(b"\0")) or "no words")
+    if data[0] == HEALTHY:
+        return _healthy(data)
     _, step, *rest = _ANSWER.unpack(data)
     times, numbers, (flags, mode, uid, gid, nlink, acted, mount_id, *usage) = rest[:8], rest[8:16], rest[16:]
     if step > max(Step) or (step and not numbers[step - 1]) or flags & ~_ALL_FLAGS:
@@ -143,6 +156,22 @@ def unpack_answer(data: bytes) -> Outcome:
         errnos=tuple([number or None for number in numbers]),
         gone=bool(flags & GONE),
         moved=bool(flags & MOVED),
+    )
+
+
+def _healthy(data: bytes) -> Outcome:
+    _, *times, mode, uid, gid, nlink, acted, mount_id, block, blocks, free, available, inodes, inodes_free = (
+        SHORT.unpack(data)
+    )
+    return Outcome(
+        seconds=(*[microseconds / 1e6 for microseconds in times], None, None, None, None),
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        nlink=nlink,
+        acted_as=acted,
+        mount_id=mount_id,
+        usage=Usage(blocks * block, free * block, available * block, inodes, inodes_free),
     )
 
 

@@ -6,6 +6,7 @@ Nothing here touches a mount or waits."""
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterable
 
 from check_mounts import filesystems, mounttable, selection, text
@@ -31,8 +32,8 @@ class Inquiry:
     """The questions of one pass. Each selected mount that is asked gets a finding in the book,
     unless the pass ends first.
 
-    ``submit`` gives a request to the workers, with the seconds it may take. ``writes`` says whether
-    a file should be written to a mount that answered."""
+    ``submit`` gives the request of a mount to the workers; ``submit(mount, writing=True)`` that to
+    write. ``writes`` says whether a file should be written to a mount that answered."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Inquiry:
         book: Book,
         timeouts: Timeouts,
         causes: Causes,
-        submit: Callable[[int, float], None],
+        submit: Callable[..., None],
         writes: Callable[[Mount], bool],
     ) -> None:
         self.plan = plan
@@ -49,10 +50,10 @@ class Inquiry:
         self._book = book
         self.timeouts = timeouts
         self._causes = causes
-        self._submit_key = submit
+        self._submit = submit
         self._writes = writes
         self._gates = Gates(plan, others)
-        self._writing = Writing(self._submit_write, others, book, timeouts, causes)
+        self._writing = Writing(functools.partial(submit, writing=True), others, book, timeouts, causes)
         self._ready = collections.deque(plan.outermost)
         self._tries: collections.Counter[int] = collections.Counter()
         for mount, why in plan.avoided:
@@ -90,12 +91,6 @@ class Inquiry:
             return
         self._gates.enter(mount)
         self._submit(mount)
-
-    def _submit(self, mount: Mount) -> None:
-        self._submit_key(asking.key_of(mount), self.timeouts.of(mount))
-
-    def _submit_write(self, mount: Mount) -> None:
-        self._submit_key(asking.key_of(mount, writing=True), self.timeouts.of(mount))
 
     def _hang_as_well(self, mount: Mount, hung: Hung) -> None:
         point = text.printable(hung.finding.mount_point)

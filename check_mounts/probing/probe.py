@@ -28,41 +28,18 @@ from time import monotonic, sleep
 
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
 from check_mounts.probing.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
+from check_mounts.probing.requests import Call, Made, Request
 from check_mounts.system import privilege, syscalls, walk
-from check_mounts.typed import NamedTuple, Optional, cast
+from check_mounts.typed import Optional, TypeVar, cast
 
 _MASK = 2**64 - 1
+LOOK_UP_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_Result = TypeVar("_Result")
 # How often we look for a mount whose path leads elsewhere, and the pause between two looks, in
 # seconds. The owner of a directory above the mount may rename that directory back and forth all the
 # time, but cannot hide the mount from all of these looks.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.001
-
-
-class Request(NamedTuple):
-    """The request to a worker.
-
-    - ``as_owner``: act as the mount's owner. ``owner``: the owner that the mount table names
-      (FUSE), None if only statx can tell.
-    - ``fixed``: the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker
-      acts as the caller.
-    - ``fuse_private``: the filesystem admits only the user that it was mounted for.
-    - ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: we cannot
-      use the owner's ticket).
-    - ``keeps_listings``: the kernel may list the directory without asking the filesystem.
-    - ``trigger``: an autofs mount whose filesystem should be mounted.
-    - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
-      OSError if the mount table cannot be read."""
-
-    mount_id: int
-    path: bytes
-    as_owner: bool = False
-    owner: Optional[tuple[int, int]] = None
-    fixed: Optional[tuple[int, int]] = None
-    fuse_private: bool = False
-    keeps_listings: bool = False
-    root_decides: bool = False
-    trigger: bool = False
-    place_now: Optional[Callable[[], Optional[bytes]]] = None
 
 
 class Ended(Exception):
@@ -73,10 +50,13 @@ class Probe:
     """One probe. :meth:`run` returns the frame of its answer.
 
     ``note`` gets the progress before each step, so that the parent knows at which step a worker
-    hangs."""
+    hangs. ``made``: calls that are not made again."""
 
-    def __init__(self, request: Request, note: Callable[[bytes], None], parent: int) -> None:
+    def __init__(
+        self, request: Request, note: Callable[[bytes], None], parent: int, made: Optional[Made] = None
+    ) -> None:
         self._request = request
+        self._made = made or Made({}, {})
         self._note = note
         self._parent = parent
         self._acts = os.geteuid() == 0 or privilege.can_act_as_others()
@@ -112,7 +92,7 @@ class Probe:
     def _take(self, step: Step, action: Callable[[], object]) -> object:
         """Take one step; note its latency and its error. Raises Ended."""
         self._announce(step)
-        began = monotonic()
+        began = monotonic() - self._made.seconds.pop(step, 0.0)
         try:
             return action()
         except OSError as error:
@@ -121,6 +101,16 @@ class Probe:
             return None
         finally:
             self._seen.times[step - 1] = monotonic() - began
+
+    def _once(self, call: Call, action: Callable[[], _Result]) -> _Result:
+        """The result of a call: that of the one that was made already, or of ``action``. Raises
+        OSError."""
+        if call not in self._made.results:
+            return action()
+        result = self._made.results.pop(call)
+        if isinstance(result, OSError):
+            raise result
+        return cast(_Result, result)
 
     def _announce(self, step: Step) -> None:
         """Note the step that begins now, and may hang."""
@@ -164,7 +154,7 @@ class Probe:
         try:
             # The kernel prints mount points without symlinks. If the path has one now, somebody has
             # put it there, and root must not follow it.
-            fd = walk.open_without_symlinks(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = self._once(Call.OPEN, lambda: walk.open_without_symlinks(path, LOOK_UP_FLAGS))
         except OSError as error:
             if error.errno in PATH_GONE and not last:
                 return None
@@ -199,18 +189,17 @@ class Probe:
             self._private = True
 
     def _statfs(self, fd: int) -> None:
-        status = os.fstatvfs(fd)
+        status = self._once(Call.STATFS, lambda: os.fstatvfs(fd))
         # Python returns them as signed numbers of the machine's size, although they are unsigned in
         # the C library (Modules/posixmodule.c).
         counts = (status.f_frsize, status.f_blocks, status.f_bfree, status.f_bavail, status.f_files, status.f_ffree)
         self._seen.usage = tuple([count & _MASK for count in counts])
 
     def _statx(self, fd: int) -> None:
-        buffer = syscalls.Statx()
         try:
-            syscalls.statx(fd, buffer)
+            buffer = self._once(Call.STATX, lambda: _attributes(fd))
         except syscalls.NoSuchCall:
-            result = os.fstat(fd)
+            buffer, result = syscalls.Statx(), os.fstat(fd)
             self._seen.mark(CACHED)
             buffer.stx_mode, buffer.stx_nlink = result.st_mode, result.st_nlink
             buffer.stx_uid, buffer.stx_gid = result.st_uid, result.st_gid
@@ -298,14 +287,28 @@ class Probe:
 
     def _read(self, fd: int) -> None:
         self._seen.acted = os.geteuid()
-        directory = _open_directory(fd)
+        directory = self._open_directory(fd)
         try:
             if self._request.keeps_listings:
                 _forget_listing(directory)
-            syscalls.read_entries(directory)
+            self._once(Call.READ_ENTRIES, lambda: syscalls.read_entries(directory))
         finally:
             os.close(directory)
         self._read_worked = True
+
+    def _open_directory(self, fd: int) -> int:
+        """Open the directory of a descriptor for reading; the only name looked up is ".". Raises
+        OSError.
+
+        O_NOATIME, because reading would change the access time, and so might wake a disk with each
+        check. Only the owner and root may use it (EPERM for others, open(2)), and a server may not
+        know it; then we open without it."""
+        try:
+            return self._once(Call.OPEN_DIRECTORY, lambda: os.open(".", DIRECTORY_FLAGS | os.O_NOATIME, dir_fd=fd))
+        except OSError as error:
+            if error.errno not in NOT_OFFERED | {errno.EPERM}:
+                raise
+        return os.open(".", DIRECTORY_FLAGS, dir_fd=fd)
 
     def _acting(self, action: Callable[[], None], impossible: Callable[[OSError], None]) -> None:
         """Do ``action`` as the user that should have access. If this process cannot act as that
@@ -340,20 +343,10 @@ class Probe:
             pass
 
 
-def _open_directory(fd: int) -> int:
-    """Open the directory of a descriptor for reading; the only name looked up is ".". Raises
-    OSError.
-
-    O_NOATIME, because reading would change the access time, and so might wake a disk with each
-    check. Only the owner and root may use it (EPERM for others, open(2)), and a server may not
-    know it; then we open without it."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        return os.open(".", flags | os.O_NOATIME, dir_fd=fd)
-    except OSError as error:
-        if error.errno not in NOT_OFFERED | {errno.EPERM}:
-            raise
-    return os.open(".", flags, dir_fd=fd)
+def _attributes(fd: int) -> syscalls.Statx:
+    buffer = syscalls.Statx()
+    syscalls.statx(fd, buffer)
+    return buffer
 
 
 def _forget_listing(directory: int) -> None:
@@ -369,7 +362,9 @@ def _forget_listing(directory: int) -> None:
         pass  # a kernel without this call (CONFIG_ADVISE_SYSCALLS), or a filter: the kernel may answer
 
 
-def answer(request: Request, note: Callable[[bytes], None], parent: int) -> tuple[bytes, bool]:
+def answer(
+    request: Request, note: Callable[[bytes], None], parent: int, made: Optional[Made] = None
+) -> tuple[bytes, bool]:
     """Probe a mount; return the frame of the answer, and whether this process must end after it."""
-    probe = Probe(request, note, parent)
+    probe = Probe(request, note, parent, made)
     return probe.run(), probe.used_up

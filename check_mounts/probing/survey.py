@@ -17,16 +17,17 @@ from collections.abc import Callable, Iterator
 from check_mounts import text
 from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
 from check_mounts.guard import defects
-from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, Known, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.outcome import Step
-from check_mounts.probing import conditions, frames, settle
-from check_mounts.probing.asking import Asking, Settings, Timeouts
+from check_mounts.probing import asking, conditions, frames, settle
+from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
 from check_mounts.probing.causes import Causes
 from check_mounts.probing.inquiry import Inquiry
 from check_mounts.probing.others import Others
 from check_mounts.probing.plan import Plan
+from check_mounts.probing.serving import Serving
 from check_mounts.probing.settle import Settled
 from check_mounts.probing.stuck import Registry
 from check_mounts.selection import Selection
@@ -105,7 +106,7 @@ class Pass:
         settings: Settings,
         registry: Registry,
         wake_fd: Optional[int] = None,
-        place_now: Optional[Callable[[Mount], Optional[bytes]]] = None,
+        place_now: Optional[Callable[[Known], Optional[bytes]]] = None,
     ) -> None:
         """Raises OSError if this host has no memory or descriptors for a single worker."""
         self.chosen = chosen
@@ -118,24 +119,26 @@ class Pass:
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
         self._causes = Causes(settings.diagnosis, timeouts.usual)
-        serve = Asking(plan.by_id, settings, registry, place_now).serve
+        serve = Serving(registry, place_now).serve
         self._pool = workers.Pool(
             serve, frames.ANSWER_SIZE, timeouts.usual, settings.max_workers, wake_fd, settings.groups
         )
+        requests = asking.Requests(settings)
+
+        def submit(mount: Mount, writing: bool = False) -> None:
+            self._pool.submit(asking.key_of(mount, writing), requests.of(mount, writing), timeouts.of(mount))
+
         try:
             for mount in chosen.shadowed:
                 self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
             self._inquiry = Inquiry(
-                plan, Others(registry, plan), self.book, timeouts, self._causes, self._submit, settings.writes
+                plan, Others(registry, plan), self.book, timeouts, self._causes, submit, settings.writes
             )
             self._inquiry.start_ready()
         except BaseException:
             self._pool.close()
             raise
         self._look_again = self._next_look()
-
-    def _submit(self, key: int, timeout: float) -> None:
-        self._pool.submit(key, b"", timeout)
 
     # -- while it runs
 

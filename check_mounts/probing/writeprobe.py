@@ -31,7 +31,8 @@ from time import monotonic
 
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, Step
 from check_mounts.probing.frames import CACHED, DIFFERS, NOT_OWNER, UNREMEMBERED
-from check_mounts.probing.probe import Ended, Probe, Request
+from check_mounts.probing.probe import Ended, Probe
+from check_mounts.probing.requests import Request
 from check_mounts.system import syscalls
 from check_mounts.typed import Optional, Protocol, cast
 

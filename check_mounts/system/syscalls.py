@@ -25,6 +25,7 @@ AT_STATX_DONT_SYNC = 0x4000
 # ask for real fields.
 STATX_BASIC_STATS = 0x7FF
 STATX_MNT_ID = 0x1000
+_STATX_FLAGS, _STATX_MASK = AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -117,10 +118,14 @@ _mlockall = _function("mlockall", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
 def _checked(result: int) -> int:
     if result == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise _last_error()
     return result
 
 
@@ -178,13 +183,16 @@ def statx(fd: int, into: Statx) -> None:
     try:
         _raw_statx(fd, into)
     except OSError as error:
-        if error.errno in _NOT_THERE and not _is_there("statx", _statx_of_a_pipe):
-            raise _no_such_call() from None
-        raise
+        raise _statx_error(error) from None
+
+
+def _statx_error(error: OSError) -> OSError:
+    lacking = error.errno in _NOT_THERE and not _is_there("statx", _statx_of_a_pipe)
+    return _no_such_call() if lacking else error
 
 
 def _raw_statx(fd: int, into: Statx, sync: int = AT_STATX_FORCE_SYNC) -> None:
-    arguments = (fd, b"", AT_EMPTY_PATH | sync | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, ctypes.byref(into))
+    arguments = (fd, b"", _STATX_FLAGS | sync, _STATX_MASK, ctypes.byref(into))
     if _NR_STATX is not None and sys.maxsize > 2**32:
         _checked(_syscall_statx(_NR_STATX, *arguments))
     elif _statx is not None:
@@ -291,9 +299,48 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     try:
         return int(_checked(_syscall(_NR_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))))
     except OSError as error:
-        if error.errno in _NOT_THERE and not _is_there("openat2", _openat2_of_nothing):
-            raise _no_such_call() from None
-        raise
+        raise _openat2_error(error) from None
+
+
+def _openat2_error(error: OSError) -> OSError:
+    lacking = error.errno in _NOT_THERE and not _is_there("openat2", _openat2_of_nothing)
+    return _no_such_call() if lacking else error
+
+
+class Swift:
+    """openat2, statx and getdents64 for a process that makes these calls thousands of times: their
+    arguments and buffers are made once. ``attributes`` has the result of statx."""
+
+    def __init__(self, flags: int, resolve: int) -> None:
+        """``flags`` and ``resolve`` are those of openat2. Raises NoSuchCall where a call has no
+        number here."""
+        if _NR_STATX is None or _getdents64 is None or sys.maxsize <= 2**32:
+            raise _no_such_call()
+        libc, number = ctypes.CDLL(None, use_errno=True), ctypes.c_long  # a handle of its own: nothing to convert
+        self._call, self._getdents = libc.syscall, libc.getdents64
+        self.attributes = Statx()
+        self._openat2, self._cwd, self._statx = number(_NR_OPENAT2), number(AT_FDCWD), number(_NR_STATX)
+        self._how, self._how_size = ctypes.byref(_OpenHow(flags, 0, resolve)), number(ctypes.sizeof(_OpenHow))
+        self._itself, self._mask = ctypes.c_char_p(b""), number(_STATX_MASK)
+        self._sync, self._into = number(_STATX_FLAGS | AT_STATX_FORCE_SYNC), ctypes.byref(self.attributes)
+        self._entries, self._room = ctypes.create_string_buffer(1 << 15), number(1 << 15)
+
+    def openat2(self, path: bytes) -> int:
+        """Open an absolute path. Raises the same as :func:`openat2`."""
+        fd: int = self._call(self._openat2, self._cwd, path, self._how, self._how_size)
+        if fd < 0:
+            raise _openat2_error(_last_error())
+        return fd
+
+    def statx(self, fd: int) -> None:
+        """Fill ``attributes``. Raises the same as :func:`statx`."""
+        if self._call(self._statx, fd, self._itself, self._sync, self._mask, self._into) < 0:
+            raise _statx_error(_last_error())
+
+    def read_entries(self, fd: int) -> None:
+        """Read a batch of entries. Raises the same as :func:`read_entries`."""
+        if self._getdents(fd, self._entries, self._room) < 0:
+            raise _last_error()
 
 
 def _openat2_of_nothing() -> None:

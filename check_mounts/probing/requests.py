@@ -1,0 +1,117 @@
+"""The request to probe a mount: a value, and the bytes that a worker gets. They hold all that the
+worker must know, because its process has no mount table.
+
+Import budget: ``enum``, ``struct``."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable
+
+from check_mounts.model import Known, MountIdentity
+from check_mounts.outcome import Step
+from check_mounts.typed import NamedTuple, Optional
+
+
+class Request(NamedTuple):
+    """The request to a worker.
+
+    - ``as_owner``: act as the mount's owner. ``owner``: the owner that the mount table names
+      (FUSE), None if only statx can tell.
+    - ``fixed``: the identity of ``--as USER``. With neither ``as_owner`` nor ``fixed`` the worker
+      acts as the caller.
+    - ``fuse_private``: the filesystem admits only the user that it was mounted for.
+    - ``root_decides``: a refusal to the owner does not count if root gets in (Kerberos: we cannot
+      use the owner's ticket).
+    - ``keeps_listings``: the kernel may list the directory without asking the filesystem.
+    - ``trigger``: an autofs mount whose filesystem should be mounted.
+    - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
+      OSError if the mount table cannot be read."""
+
+    mount_id: int
+    path: bytes
+    as_owner: bool = False
+    owner: Optional[tuple[int, int]] = None
+    fixed: Optional[tuple[int, int]] = None
+    fuse_private: bool = False
+    keeps_listings: bool = False
+    root_decides: bool = False
+    trigger: bool = False
+    place_now: Optional[Callable[[], Optional[bytes]]] = None
+
+
+# Mount ID, device, flags, the lengths of the type's name and of the path; then both; and then, with
+# IDS, the ids of the owner and of the fixed identity.
+HEAD = struct.Struct("<IIIHIH")
+_IDS = struct.Struct("<IIII")
+# The flags. An ordinary request has no other flag than the first one.
+AS_OWNER = 1
+_HAS_OWNER, _HAS_FIXED, _FUSE_PRIVATE, _KEEPS_LISTINGS, _ROOT_DECIDES, _TRIGGER = (1 << bit for bit in range(1, 7))
+WRITES = 1 << 7
+ORDINARY = (0, AS_OWNER)
+
+
+def ordinary(known: MountIdentity, path: bytes, as_owner: bool) -> bytes:
+    """The bytes of an ordinary request. ``known`` is the identity of the mount."""
+    mount_id, (major, minor), fs_type = known
+    return HEAD.pack(mount_id, major, minor, as_owner, len(fs_type), len(path)) + fs_type + path
+
+
+def encoded(request: Request, device: tuple[int, int], fs_type: bytes, writes: bool = False) -> bytes:
+    """The bytes of a request. ``place_now`` is not in them: the worker adds it. ``writes``: it
+    asks for writing a file."""
+    flags = 0
+    for flag, on in (
+        (AS_OWNER, request.as_owner),
+        (_HAS_OWNER, request.owner is not None),
+        (_HAS_FIXED, request.fixed is not None),
+        (_FUSE_PRIVATE, request.fuse_private),
+        (_KEEPS_LISTINGS, request.keeps_listings),
+        (_ROOT_DECIDES, request.root_decides),
+        (_TRIGGER, request.trigger),
+        (WRITES, writes),
+    ):
+        flags |= flag if on else 0
+    head = HEAD.pack(request.mount_id, *device, flags, len(fs_type), len(request.path))
+    ids = (*(request.owner or (0, 0)), *(request.fixed or (0, 0)))
+    return head + fs_type + request.path + (_IDS.pack(*ids) if any(ids) else b"")
+
+
+def decoded(payload: bytes) -> tuple[Request, Known, bool]:
+    """The request in these bytes, its mount, and whether it asks for writing.
+
+    Raises struct.error."""
+    mount_id, major, minor, flags, name, length = HEAD.unpack_from(payload)
+    fs_type, rest = payload[HEAD.size : HEAD.size + name], payload[HEAD.size + name :]
+    ids = _IDS.unpack(rest[length:]) if len(rest) > length else (0, 0, 0, 0)
+    request = Request(
+        mount_id=mount_id,
+        path=rest[:length],
+        as_owner=bool(flags & AS_OWNER),
+        owner=ids[:2] if flags & _HAS_OWNER else None,
+        fixed=ids[2:] if flags & _HAS_FIXED else None,
+        fuse_private=bool(flags & _FUSE_PRIVATE),
+        keeps_listings=bool(flags & _KEEPS_LISTINGS),
+        root_decides=bool(flags & _ROOT_DECIDES),
+        trigger=bool(flags & _TRIGGER),
+    )
+    return request, Known(mount_id, (major, minor), fs_type), bool(flags & WRITES)
+
+
+class Call(enum.Enum):
+    """The calls of a probe that may hang."""
+
+    OPEN = "openat2"
+    STATFS = "fstatfs"
+    STATX = "statx"
+    OPEN_DIRECTORY = "openat"
+    READ_ENTRIES = "getdents64"
+
+
+class Made(NamedTuple):
+    """The calls of a probe that were made already: the result of each, or its error, and the
+    seconds that each step has taken so far."""
+
+    results: dict[Call, object]
+    seconds: dict[Step, float]
