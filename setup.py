@@ -7,6 +7,7 @@ compares the two.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,20 @@ def described_here() -> dict[str, Any]:
         "install_requires": ["nagiosplugin>=1.3.2,<2"],
         "extras_require": {
             "prometheus": [PROMETHEUS],
-            "test": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "setuptools", PROMETHEUS],
+            "test": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "setuptools", "wheel", PROMETHEUS],
             "lint": ["mypy>=1.8", "ruff>=0.5"],
         },
-        "entry_points": {"console_scripts": ["check_mounts = check_mounts.__main__:main"]},
     }
+
+
+def start_script(interpreter: str) -> dict[str, Any]:
+    """Return what makes the command: bin/check_mounts, which starts fastest.
+
+    pip writes the path of the interpreter into its first line, which the kernel ends at a space,
+    and before Linux 5.1 after 127 bytes. For such a path, an entry point: pip knows a way there."""
+    if len(interpreter) > 120 or len(interpreter.split()) != 1:
+        return {"scripts": [], "entry_points": {"console_scripts": ["check_mounts = check_mounts.__main__:main"]}}
+    return {"scripts": ["bin/check_mounts"], "entry_points": {"console_scripts": []}}
 
 
 if __name__ == "__main__":
@@ -43,5 +53,6 @@ if __name__ == "__main__":
     setuptools.setup(
         packages=setuptools.find_packages(include=["check_mounts", "check_mounts.*"]),
         package_data={"check_mounts": ["py.typed"]},
+        **start_script(sys.executable),
         **(described_here() if old else {}),
     )

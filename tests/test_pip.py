@@ -1,0 +1,183 @@
+"""The command that pip installs: it starts in each way to install, and only what was installed
+decides what runs."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import nagiosplugin
+import pytest
+
+from tests.conftest import ROOT, Fuse
+from tests.test_install import project
+
+LIBRARIES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+FAILS = "raise SystemExit('this must not run')\n"
+PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("wheel")
+    command = [*PIP, "wheel", "--no-index", "--no-build-isolation", "--no-deps", "-w", str(place)]
+    subprocess.run([*command, str(project(place))], check=True, capture_output=True)
+    (made,) = place.glob("*.whl")
+    return made
+
+
+def environment(place: Path) -> Path:
+    """An environment that has nagiosplugin."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    libraries = place / LIBRARIES
+    shutil.copytree(Path(nagiosplugin.__file__).parent, libraries / "nagiosplugin")
+    return libraries
+
+
+def install(wheel: Path, *where: str) -> None:
+    subprocess.run([*PIP, *where, "--no-index", "--no-deps", str(wheel)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    place = tmp_path_factory.mktemp("installed") / "e"
+    environment(place)
+    install(wheel, "--python", f"{place}/bin/python", "install")
+    return place
+
+
+def run(command: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [command, *arguments], env=variables, cwd="/", capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.stderr == ""
+    return result
+
+
+def checks(command: Path, **variables: str) -> None:
+    state = command.parent.parent / "state"
+    result = run(command, "-p", "/", "--state-dir", str(state), **variables)
+    assert (result.returncode, result.stdout.partition(" checked")[0]) == (0, "MOUNTS OK - 1 mount"), result
+
+
+def test_it_is_the_script_and_no_entry_point(wheel: Path, installed: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        names = packed.namelist()
+        entry_points = [packed.read(name) for name in names if name.endswith("/entry_points.txt")]
+    assert any(name.endswith(".data/scripts/check_mounts") for name in names)
+    assert not any(b"check_mounts" in text for text in entry_points)
+    script = (installed / "bin/check_mounts").read_text()
+    assert script == (ROOT / "bin/check_mounts").read_text().replace("#!python\n", f"#!{installed}/bin/python\n", 1)
+
+
+def test_it_checks_from_everywhere(installed: Path, tmp_path: Path) -> None:
+    checks(installed / "bin/check_mounts")
+    link = tmp_path / "link"
+    link.symlink_to(installed / "bin/check_mounts")
+    checks(link)
+    (tmp_path / "directory").symlink_to(installed / "bin")
+    checks(tmp_path / "directory/check_mounts")
+
+
+@pytest.mark.parametrize("how", ["--target", "--prefix"])
+def test_it_finds_its_modules_beside_it(wheel: Path, tmp_path: Path, how: str) -> None:
+    interpreter = tmp_path / "e"
+    environment(interpreter)
+    install(wheel, "--python", f"{interpreter}/bin/python", "install", how, f"{tmp_path}/place")
+    checks(tmp_path / "place/bin/check_mounts")
+
+
+def test_it_starts_from_a_home_directory_only_if_it_is_there(wheel: Path, tmp_path: Path) -> None:
+    """An environment has no such directory, so this takes the interpreter below it."""
+    home = tmp_path / "home"
+    libraries = home / ".local" / LIBRARIES
+    install(wheel, "install", "--target", str(libraries))
+    (home / ".local/bin").mkdir()
+    script = (ROOT / "bin/check_mounts").read_text().replace("#!python\n", f"#!{_base()}\n", 1)
+    inside, outside = home / ".local/bin/check_mounts", tmp_path / "outside"
+    for path in (inside, outside):
+        path.write_text(script)
+        path.chmod(0o755)
+    words = ("--cached", f"--cache={tmp_path}/none")
+    assert " is not there: " in run(inside, *words, HOME=str(home)).stdout
+    found = run(outside, *words, HOME=str(home))
+    assert (found.returncode, found.stdout) == (3, _cannot_load())
+
+
+def _base() -> str:
+    """The interpreter that this environment was made from."""
+    return os.path.realpath(sys.executable)
+
+
+def _cannot_load() -> str:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return f"MOUNTS UNKNOWN - Python {version} cannot load check_mounts (ModuleNotFoundError): pip install it again\n"
+
+
+@pytest.mark.parametrize("name", ["check_mounts", "nagiosplugin", "typing", "re"])
+def test_neither_the_environment_nor_its_directory_decides_what_runs(
+    installed: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(FAILS)
+    checks(installed / "bin/check_mounts", PYTHONPATH=str(tmp_path))
+    beside = installed / f"bin/{name}.py"
+    beside.write_text(FAILS)
+    try:
+        checks(installed / "bin/check_mounts")
+        checks(installed / "bin/check_mounts", PYTHONSAFEPATH="1")
+    finally:
+        beside.unlink()
+
+
+def test_modules_that_are_gone_are_unknown(wheel: Path, tmp_path: Path) -> None:
+    """As after an upgrade of Python: the environment has a directory for each minor version."""
+    libraries = environment(tmp_path / "e")
+    install(wheel, "--python", f"{tmp_path}/e/bin/python", "install")
+    shutil.rmtree(libraries / "check_mounts")
+    result = run(tmp_path / "e/bin/check_mounts", "--cached")
+    assert (result.returncode, result.stdout) == (3, _cannot_load())
+
+
+def test_uninstall_removes_it(wheel: Path, tmp_path: Path) -> None:
+    environment(tmp_path / "e")
+    python = ["--python", f"{tmp_path}/e/bin/python"]
+    install(wheel, *python, "install")
+    subprocess.run([*PIP, *python, "uninstall", "-y", "check_mounts"], check=True, capture_output=True)
+    assert not (tmp_path / "e/bin/check_mounts").exists()
+
+
+def test_the_kernel_cannot_start_every_interpreter() -> None:
+    """pip knows a way, but only for entry points."""
+    start_script = runpy.run_path(str(ROOT / "setup.py"))["start_script"]
+    for path in ("/opt/my e/bin/python", f"/opt/{'e' * 120}/bin/python"):
+        made = start_script(path)
+        assert made["entry_points"]["console_scripts"] == ["check_mounts = check_mounts.__main__:main"]
+        assert not made["scripts"]
+    assert start_script("/opt/e/bin/python") == {
+        "scripts": ["bin/check_mounts"],
+        "entry_points": {"console_scripts": []},
+    }
+
+
+@pytest.mark.root
+def test_it_starts_in_a_directory_that_hangs(fuse: Fuse, installed: Path) -> None:
+    """A shell would not: it looks at its directory first."""
+    path, here = fuse.mount("hung"), os.getcwd()
+    os.chdir(path)
+    try:
+        fuse.command("hang", "hung")
+        time.sleep(1.1)  # the kernel forgets what it knows of the directory
+        result = subprocess.run(
+            [installed / "bin/check_mounts", "--cached", "--cache=/nonexistent/status"],
+            env={"PWD": str(path)}, stdout=subprocess.PIPE, timeout=30, check=False,
+        )  # fmt: skip
+        assert result.stdout.startswith(b"MOUNTS UNKNOWN - /nonexistent/status is not there: ")
+    finally:
+        fuse.command("answer", "hung")
+        os.chdir(here)
