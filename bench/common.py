@@ -141,7 +141,7 @@ class Output:
         took = time.perf_counter() - began
         output = os.pread(self.fd, 4096, 0)
         if os.waitstatus_to_exitcode(status) != state or not output.startswith(begins):
-            sys.exit(f"bench: {' '.join(command)}: status {status}, expected {state} and {begins!r}; {output!r}")
+            raise AssertionError(f"{' '.join(command)}: status {status}, expected {state} and {begins!r}; {output!r}")
         return (self._cpu_since(before) if self._cpu else took) * 1e3
 
     @staticmethod

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +53,7 @@ class Daemon:
         end = time.monotonic() + 60
         while (b"\n" + self._log.read_bytes()).count(b"\nChecked ") < self._passes:
             if time.monotonic() > end or self.process.poll() is not None:
-                sys.exit(f"bench: the daemon has not checked: {self._log.read_text()}")
+                raise AssertionError(f"the daemon has not checked: {self._log.read_text()}")
             time.sleep(0.005)
 
     def check(self) -> None:

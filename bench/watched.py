@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bench.common import HERE, PYTHON, Line, Output, Setting, Target, interleaved
 
-_ROUNDS = 100
+_ROUNDS = 30
 _WITHOUT = """
 import os, sys
 if {forks} and (pid := os.fork()):
