@@ -45,9 +45,9 @@ def compile_glob(pattern: bytes) -> Glob:
 
 
 # The beginning of a pattern, up to the first glob character that is not alone in brackets.
-_LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*")
-_BRACKETED = re.compile(rb"\[([*?[])\]")
-_GLOB_CHARACTER = re.compile(rb"[*?[]")
+_LITERAL = rb"(?:[^*?[]|\[[*?[]\])*"
+_BRACKETED = rb"\[([*?[])\]"
+_GLOB_CHARACTER = rb"[*?[]"
 
 
 class PathGlob:
@@ -62,11 +62,11 @@ class PathGlob:
         """Raises GlobError."""
         self._as_written = compile_glob(pattern)
         self._led: Optional[Glob] = None
-        match = _LITERAL.match(pattern)
+        match = re.match(_LITERAL, pattern)
         literal = match.group() if match else b""
         end = len(pattern) if len(literal) == len(pattern) else literal.rfind(b"/")
         self._rest = pattern[max(0, end) :]
-        self.leading = _BRACKETED.sub(rb"\1", pattern[: max(0, end)]).rstrip(b"/")
+        self.leading = re.sub(_BRACKETED, rb"\1", pattern[: max(0, end)]).rstrip(b"/")
 
     def match(self, mount_point: bytes) -> bool:
         """Whether the pattern matches a whole mount point."""
@@ -75,7 +75,7 @@ class PathGlob:
 
     def follow(self, path: bytes) -> None:
         """Also match ``path``, which is where ``leading`` leads."""
-        escaped = _GLOB_CHARACTER.sub(rb"[\g<0>]", path.rstrip(b"/"))
+        escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", path.rstrip(b"/"))
         self._led = None if path == self.leading else compile_glob(escaped + self._rest)
 
 
@@ -204,13 +204,14 @@ def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
 # Nodes in the tmpfs at /run, with mode 0000 or 0600. systemd lays some of them over paths that a
 # service must not see, and hands mounts to the service through others (make_inaccessible_nodes in
 # src/core/mount-setup.c, src/core/namespace.c; systemd-nspawn does the latter, too).
-_MASK = re.compile(rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?")
+_MASK = rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?"
 # The places where systemd mounts for itself: the secrets of units, mounts on their way to a unit,
 # and the root directory of a unit that it is making.
-_RUN = re.compile(rb"/run(/user/[0-9]+)?")
-_SYSTEMDS = re.compile(
-    rb"/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)", re.DOTALL
-)
+_RUN = rb"/run(/user/[0-9]+)?"
+_SYSTEMDS = rb"(?s)/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)"
+# Only a path that holds one of these words can match. To compile the patterns takes longer than to
+# look at the few mounts of a host.
+_SYSTEMDS_WORDS = (b"/run/credentials/", b"/run/host/", b"/run/systemd/")
 
 
 def masks(mounts: Sequence[Mount]) -> frozenset[int]:
@@ -220,10 +221,10 @@ def masks(mounts: Sequence[Mount]) -> frozenset[int]:
 
     They are never in a tmpfs that is mounted elsewhere than at /run: anybody could have made
     directories of these names there."""
-    found = [mount for mount in mounts if _MASK.fullmatch(mount.root)]
+    found = [mount for mount in mounts if b"/systemd/" in mount.root and re.fullmatch(_MASK, mount.root)]
     if not found:
         return frozenset()
-    foreign = {mount.device for mount in mounts if mount.root == b"/" and not _RUN.fullmatch(mount.mount_point)}
+    foreign = {mount.device for mount in mounts if mount.root == b"/" and not re.fullmatch(_RUN, mount.mount_point)}
     outermost = {mount.device for mount in mounts if mount.mount_point == b"/"}
     return frozenset(
         mount.mount_id
@@ -248,7 +249,7 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason
         return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
         return None
-    if _SYSTEMDS.fullmatch(mount.mount_point):
+    if mount.mount_point.startswith(_SYSTEMDS_WORDS) and re.fullmatch(_SYSTEMDS, mount.mount_point):
         return Reason.SYSTEMDS
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return Reason.PSEUDO

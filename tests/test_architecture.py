@@ -20,7 +20,7 @@ PATH_CALLS = {
     "open_without_symlinks", "abspath",
 }  # fmt: skip
 PATH_USERS = {
-    "__main__": {"open"},  # /dev/null
+    "__main__": {"exists", "open"},  # the directories of site, which may hang as an import may; /dev/null
     "tablelines": {"open"},  # the mount table, fstab, units
     "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
     "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat

@@ -120,3 +120,42 @@ def test_what_nagiosplugin_may_still_want_is_there() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     words = "[] ('[1]', 'NoneType: None\\n', b'') True module ['json', 'tempfile']"
     assert result.stdout.strip() == words
+
+
+# What the entry makes of the directories of ``site``, and which of its functions it calls.
+SITE = """
+import sys
+sys.path.insert(0, {root!r})
+import os, site
+site.getsitepackages = lambda prefixes=None: {places!r}
+whole = site.main
+site.main = lambda: (print("all of site"), whole())
+sys.executable = {executable!r}
+from check_mounts import __main__ as entry
+entry._add_nagiosplugin()
+import nagiosplugin
+print(os.path.dirname(os.path.dirname(nagiosplugin.__file__)))
+"""
+
+
+def found(executable: Path, *places: Path) -> list[str]:
+    """Whether all of site was needed, and where nagiosplugin was found."""
+    code = SITE.format(root=str(ROOT), places=[str(place) for place in places], executable=str(executable))
+    result = subprocess.run(["/usr/bin/python3", "-IS", "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.split("\n")[:-1]
+
+
+def test_where_nagiosplugin_is_looked_for(tmp_path: Path) -> None:
+    empty, direct, other, linked = (tmp_path / name for name in ("empty", "direct", "other", "linked"))
+    for place in (direct, other):
+        (place / "nagiosplugin").mkdir(parents=True)
+        (place / "nagiosplugin" / "__init__.py").touch()
+    linked.mkdir()
+    (linked / "eggs.pth").write_text(f"{other}\n")
+    python = tmp_path / "bin" / "python3"
+    assert found(python, empty, direct, other) == [str(direct)]
+    assert found(python, linked, direct) == [str(direct)]
+    assert found(python, empty, linked) == ["all of site", str(other)]
+    python.parent.mkdir()
+    (tmp_path / "pyvenv.cfg").touch()  # a virtual environment: site knows what that means
+    assert found(python, direct) == ["all of site", str(direct)]

@@ -8,7 +8,8 @@ import re
 from check_mounts import text
 from check_mounts.typed import NamedTuple, Optional
 
-_NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+# Compiled at the first use: most runs have no thresholds.
+_NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z"
 
 
 class Range(NamedTuple):
@@ -44,14 +45,12 @@ class Range(NamedTuple):
 def _number(word: str) -> float:
     # float() would also accept blanks, newlines, underscores and digits of other scripts. But the
     # words become part of perfdata.
-    if not _NUMBER.match(word) or not math.isfinite(float(word)):
+    if not re.match(_NUMBER, word) or not math.isfinite(float(word)):
         raise ValueError(f"'{text.printable_argument(word)}' is not a number")
     return float(word)
 
 
-_AMOUNT = re.compile(
-    r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z", re.IGNORECASE
-)
+_AMOUNT = r"(?P<number>[0-9]+\.?[0-9]*|\.[0-9]+)(?:(?P<percent>%)|(?P<prefix>[kmgtp])(?P<suffix>i?b)?)?\Z"
 
 
 class Capacity(NamedTuple):
@@ -125,7 +124,7 @@ def parse_capacity(word: str) -> Capacity:
 
 
 def _amount(word: str) -> tuple[float, str]:
-    match = _AMOUNT.match(word)
+    match = re.match(_AMOUNT, word, re.IGNORECASE)
     if match is None or not word.isascii():  # with re.IGNORECASE, the Kelvin sign matches k
         raise ValueError(
             f"'{text.printable_argument(word)}' is not a number, a percentage, or a number with one of K M G T P"

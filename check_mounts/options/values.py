@@ -27,7 +27,7 @@ _Value = TypeVar("_Value")
 _BLANKS = " \t"
 _MAX_GLOB = 4096  # PATH_MAX; a pattern takes far more memory once it is compiled
 # float() would also take blanks, underscores, digits of other scripts, nan and inf.
-_DECIMAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
+_DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -38,7 +38,7 @@ def shown(word: str) -> str:
 
 def seconds(word: str) -> float:
     """A decimal number of seconds above 0, at most a year."""
-    value = float(word) if _DECIMAL.match(word) else math.nan
+    value = float(word) if re.match(_DECIMAL, word) else math.nan
     if not value > 0:
         raise ValueError(f"'{shown(word)}' is not a positive number of seconds")
     if value > MOST_SECONDS:

@@ -22,7 +22,8 @@ from check_mounts.system.processes import process_start
 # that a backup mounts each night, or that only runs in another mount namespace see, is back sooner.
 _LONG_GONE = 2 * 86400.0
 # The name of a promise: token, device and inode of the directory, pid and start time of the worker.
-_NAME = re.compile(r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z")
+# Compiled at the first use: few runs write.
+_NAME = r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z"
 
 
 class Promises:
@@ -48,7 +49,7 @@ class Promises:
         directory. Raises OSError."""
         found = []
         for name in sorted(os.listdir(self._path)):
-            match = _NAME.match(name)
+            match = re.match(_NAME, name)
             if match and match[2] == _words(directory) and process_start(int(match[3])) != int(match[4]):
                 found.append((f"{self._path}/{name}", match[1]))
         return found
@@ -63,7 +64,9 @@ class Promises:
         if self._directory < 0:
             return
         latest = time.time() - _LONG_GONE
-        for name in filter(_NAME.match, _names(self._directory)):
+        for name in _names(self._directory):
+            if not re.match(_NAME, name):
+                continue
             try:
                 if os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime > latest:
                     continue

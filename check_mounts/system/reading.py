@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 import marshal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from check_mounts import text
 from check_mounts.typed import Any, Optional, TypeVar
@@ -108,22 +107,26 @@ def _again(what: str, name: str, answers: Answers) -> Any:
     return value
 
 
-@contextmanager
-def recorded() -> Iterator[Answers]:
+class recorded:
     """Record the questions that are asked in this context, with their answers."""
-    answers: Answers = {}
-    _mode.recorded, _mode.room = answers, MOST
-    try:
-        yield answers
-    finally:
+
+    def __enter__(self) -> Answers:
+        answers: Answers = {}
+        _mode.recorded, _mode.room = answers, MOST
+        return answers
+
+    def __exit__(self, *error: object) -> None:
         _mode.recorded = None
 
 
-@contextmanager
-def given(answers: Answers) -> Iterator[None]:
+class given:
     """Give recorded answers in this context, and ask nothing."""
-    _mode.given = answers
-    try:
-        yield
-    finally:
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def __enter__(self) -> None:
+        _mode.given = self._answers
+
+    def __exit__(self, *error: object) -> None:
         _mode.given = None
