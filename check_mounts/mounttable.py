@@ -143,7 +143,7 @@ def _ends(line: bytes) -> bytes:
     return line if len(line) <= 2 * _KEPT_OF_LINE else line[:_KEPT_OF_LINE] + b"..." + line[-_KEPT_OF_LINE:]
 
 
-def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
+def read(path: str) -> Table:
     """Read and parse the mount table in the file ``path``.
 
     Raises OSError; EINVAL if it is not a regular file, EFBIG if it is larger than LARGEST_FILE,
@@ -152,20 +152,37 @@ def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
     The kernel reuses a mount ID as soon as it is free, so a table that changes while it is read may
     have two lines with one ID: then it is read again. If it does not settle, the later line counts.
     If a file has both lines each time, the file is wrong, and its second line makes no sense."""
-    latest = monotonic() + _SETTLING
-    data, generated = _settled_contents(path, latest)
-    table = parse(data)
-    while any(line.twice for line in table[1]):
-        before = data
-        data, generated = _settled_contents(path, latest)
-        if data == before and not generated:
-            break
-        table = parse(data, torn=monotonic() >= latest)
-    if generated and not data:
-        # The process that owns this table has ended. It would be wrong to conclude that nothing is
-        # mounted.
-        raise OSError(errno.ENODATA, "it is empty")
-    return table
+    return Reader(path).read()
+
+
+class Reader:
+    """Reads a mount table again and again. A table that has not changed is not parsed again: it is
+    the same object as before."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._known: Optional[tuple[int, Table]] = None
+
+    def read(self) -> Table:
+        """The table as it is now. Raises OSError, see :func:`read`."""
+        latest = monotonic() + _SETTLING
+        data, generated = _settled_contents(self._path, latest)
+        if self._known is not None and self._known[0] == hash(data):
+            return self._known[1]
+        table: Table = parse(data)
+        self._known = None if any(line.twice for line in table[1]) else (hash(data), table)
+        while any(line.twice for line in table[1]):
+            before = data
+            data, generated = _settled_contents(self._path, latest)
+            if data == before and not generated:
+                break
+            table = parse(data, torn=monotonic() >= latest)
+        if generated and not data:
+            # The process that owns this table has ended. It would be wrong to conclude that nothing
+            # is mounted.
+            self._known = None
+            raise OSError(errno.ENODATA, "it is empty")
+        return table
 
 
 def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 _TO_FIND = 0.5
 
 
-def _read_table(options: Options) -> mounttable.Table:
+def _read_table(options: Options, reader: mounttable.Reader) -> mounttable.Table:
     reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.check.mountinfo), 400)}")
     try:
-        return mounttable.read(options.check.mountinfo)
+        return reader.read()
     except OSError as error:
         path = text.printable_argument(options.check.mountinfo)
         return refuse("--mountinfo", f"{path}: {error.strerror}")
@@ -46,8 +46,9 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     """Check the mounts, and judge the findings.
 
     ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
+    reader = mounttable.Reader(options.check.mountinfo)
     try:
-        table = _read_table(options)
+        table = _read_table(options, reader)
     except UsageError as error:
         raise settled.blamed(error, options.origins) from None
     try:
@@ -65,9 +66,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         noted.selected(len(under_way.chosen.selected))
         under_way.book.tell = _noting(options, noted)
 
-    result = one_check.take(
-        options.check, table, lambda: mounttable.read(options.check.mountinfo), interrupts, interrupts.wake_fd, follow
-    )
+    result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
     judged = policy.judged(result, options.policy, options.allow_none)
     noted.replace(_failures(judged.judgements))
     return judged
@@ -191,7 +190,8 @@ def rehearse(arguments: list[str]) -> bytes:
     def understand() -> None:
         # The daemon reads the table again in each pass; but if the first reading hangs, it must not
         # start.
-        _read_table(settled.understand(command_line.given(arguments)))
+        options = settled.understand(command_line.given(arguments))
+        _read_table(options, mounttable.Reader(options.check.mountinfo))
 
     return reload.rehearse(understand)
 

@@ -228,3 +228,15 @@ def test_a_table_without_a_line_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_is_not_the_kernels(tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(ROOT)
     assert mounttable._look(str(tmp_path / "table")) == (ROOT, False, False)
+
+
+def test_a_table_that_has_not_changed_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ROOT + _line(7, "/a")
+    kernel = _Kernel(monkeypatch, ROOT, ROOT, other, other, ROOT)
+    reader = mounttable.Reader("/proc/self/mountinfo")
+    tables = [reader.read() for _ in range(5)]
+    assert kernel.reads == 5
+    assert [[mount.mount_point for mount in table[0]] for table in tables] == [[b"/"]] * 2 + [[b"/", b"/a"]] * 2 + [
+        [b"/"]
+    ]
+    assert tables[0] is tables[1] and tables[2] is tables[3]

@@ -215,13 +215,13 @@ def test_ready_is_said_after_the_first_pass_only(fuse: Fuse, daemon: Daemon, tmp
 _FAILS_ONCE = """
 import errno, os
 from check_mounts import __main__, mounttable
-read, failed = mounttable.read, []
-def fails_once(path):
+read, failed = mounttable.Reader.read, []
+def fails_once(reader):
     if not failed:
-        failed.append(path)
+        failed.append(reader)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return read(path)
-mounttable.read = fails_once
+    return read(reader)
+mounttable.Reader.read = fails_once
 __main__.main()
 """
 

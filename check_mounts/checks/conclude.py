@@ -147,6 +147,8 @@ def _unseen(result: Survey, hidden: Collection[bytes], outside: Sequence[Mount])
     """A note on mounts that are not checked only because the sandbox hides them; else empty.
 
     It leaves out mounts that a finding mentions."""
+    if not hidden:
+        return ""
     told = {finding.mount_point for finding in result.findings if finding.condition is Condition.UNPROBED}
     points = dict.fromkeys(
         mount.mount_point for mount in outside if mount.mount_point in hidden and mount.mount_point not in told

@@ -69,7 +69,7 @@ class Changes:
     ``recovered``: a mount may answer again. The owner sets it."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._table = mounttable.Reader(path)
         self._watch = TableWatch(path)
         # Whether there is a change that was not looked at yet; whether the table that was last read
         # may show it already.
@@ -98,7 +98,7 @@ class Changes:
     def read(self, known: Table) -> tuple[Table, bool]:
         """Read the mount table. Returns it, and whether it is the same as ``known``. Raises
         OSError."""
-        table = mounttable.read(self._path)
+        table = self._table.read()
         # The kernel reports a change before a reader can see it (touch_mnt_namespace in
         # fs/namespace.c). So a change that it reports after this read is not in this table.
         self._changed = self._watch.changed() or self._changed
