@@ -143,7 +143,7 @@ def _ends(line: bytes) -> bytes:
     return line if len(line) <= 2 * _KEPT_OF_LINE else line[:_KEPT_OF_LINE] + b"..." + line[-_KEPT_OF_LINE:]
 
 
-def read(path: str) -> Table:
+def read(path: str) -> tuple[list[Mount], list[Unparsed]]:
     """Read and parse the mount table in the file ``path``.
 
     Raises OSError; EINVAL if it is not a regular file, EFBIG if it is larger than LARGEST_FILE,
@@ -161,15 +161,15 @@ class Reader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._known: Optional[tuple[int, Table]] = None
+        self._known: Optional[tuple[int, tuple[list[Mount], list[Unparsed]]]] = None
 
-    def read(self) -> Table:
+    def read(self) -> tuple[list[Mount], list[Unparsed]]:
         """The table as it is now. Raises OSError, see :func:`read`."""
         latest = monotonic() + _SETTLING
         data, generated = _settled_contents(self._path, latest)
         if self._known is not None and self._known[0] == hash(data):
             return self._known[1]
-        table: Table = parse(data)
+        table = parse(data)
         self._known = None if any(line.twice for line in table[1]) else (hash(data), table)
         while any(line.twice for line in table[1]):
             before = data

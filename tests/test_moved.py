@@ -252,8 +252,8 @@ from check_mounts import __main__, run
 change, *sys.argv[1:] = sys.argv[1:]
 read = run._read_table
 
-def read_before(options):
-    table = read(options)
+def read_before(*arguments):
+    table = read(*arguments)
     subprocess.run(["sh", "-c", change], check=True)
     return table
 

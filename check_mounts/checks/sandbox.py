@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from check_mounts import filesystems, meaning, mounttable, selection
+from check_mounts import filesystems, meaning, mounttable, selection, tablelines
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.typed import NamedTuple, Optional
 
@@ -72,7 +72,7 @@ def _read_ids(init: str) -> set[bytes]:
     """The IDs of the mounts that PID 1 sees, as the table has them; parsing all of it would take
     ten times as long. Empty if the table cannot be read."""
     try:
-        data = mounttable.contents(f"{init}/mountinfo")
+        data = tablelines.contents(f"{init}/mountinfo")
     except OSError:
         return set()
     return {line.partition(b" ")[0] for line in data.split(b"\n")} - {b""}

@@ -42,10 +42,12 @@ class Known:
         self._answers: dict[MountIdentity, _Answer] = {}
         self._table: Table = ([], [])
         self._chosen: Optional[Selection] = None
+        # The mounts that should be probed.
+        self._present: dict[MountIdentity, Mount] = {}
         # The basis of the last survey.
         self._told: Optional[tuple[Table, tuple[tuple[bytes, str], ...]]] = None
-        # The last conclusions about each mount point.
-        self._concluded: dict[bytes, list[Finding]] = {}
+        # The last conclusions.
+        self._concluded: tuple[Finding, ...] = ()
         # The mount point of the last conclusions about each name (an argument or a declaration):
         # several look-ups may come before the next conclusions, and links may change at each.
         self._places: dict[bytes, bytes] = {}
@@ -68,8 +70,11 @@ class Known:
         If a mount was moved, a bad answer counts until the mount has been asked at its new place. A
         good answer does not: this may be another mount with the same ID."""
         different = self._told is not None and (table, chosen.missing) != self._told
+        if chosen is self._chosen:
+            self._table = table
+            return self._present.keys() - self._answers.keys() | self._moved, different
         self._table, self._chosen = table, chosen
-        present = {mount.identity: mount for mount in chosen.selected}
+        present = self._present = {mount.identity: mount for mount in chosen.selected}
         for key in self._answers.keys() - present.keys():
             self._forget(key)
         points = {mount.mount_point for mount in chosen.selected}
@@ -97,15 +102,18 @@ class Known:
         if whole:
             self.passes += 1
             self.last = result
-        assert self._chosen is not None
-        present = {mount.identity: mount for mount in self._chosen.selected}
         now, begun = time.monotonic(), Boottime(boottime() - result.duration)
         for found in result.findings:
-            key = None if found.mount is None else found.mount.identity
-            if key not in present or (_is_elsewhere(found, present[key]) and not meaning.of(found.condition).doubtful):
-                continue  # it is gone, or must be asked at its new place
-            finding, known, when = _as_mounted(found, present[key]), self._answers.get(key), noted[key[0]]
-            if finding.outcome is not None and not meaning.of(finding.condition).doubtful:
+            mount = found.mount
+            there = None if mount is None else self._present.get(mount.identity)
+            if mount is None or there is None:
+                continue  # it is gone
+            doubtful = found.condition is not Condition.OK and meaning.of(found.condition).doubtful
+            if not doubtful and _is_elsewhere(found, there):
+                continue  # it must be asked at its new place
+            key, finding = mount.identity, _as_mounted(found, there)
+            known, when = self._answers.get(key), noted[key[0]]
+            if finding.outcome is not None and not doubtful:
                 at = begun + result.duration - (now - when)
                 self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
             self._moved.discard(key)
@@ -137,6 +145,8 @@ class Known:
         gone: set[MountIdentity] = set()
         for key, known in self._answers.items():
             finding = known.finding
+            if finding.condition is Condition.OK and finding.stuck_pid is None:
+                continue
             if finding.stuck_pid is not None and (finding.stuck_pid in held or finding.stuck_pid in soon):
                 self._answers[key] = known._replace(finding=finding._replace(stuck_pid=None, stuck_since=None))
                 if finding.stuck_pid in held:  # a hang after this is a new one
@@ -218,25 +228,31 @@ class Known:
         ``places`` maps names and declarations to the mount points that they lead to now. A name
         keeps its conclusions wherever links lead it. A new name has none: its mount is unprobed."""
         unasked = self._unasked()
-        told_at = self._told_at(unasked, places)
+        if not unasked:
+            self._places, self._concluded = dict(places), concluded.findings
+            return concluded
+        before: dict[bytes, list[Finding]] = {}
+        for finding in self._concluded:
+            before.setdefault(finding.mount_point, []).append(finding)
+        told_at = self._told_at(before, unasked, places)
         new = {point for name, point in places.items() if name not in self._places} - told_at.keys()
         # All findings at these places, shadowed mounts too: a mount that hangs and is covered now
         # must not be reported as both.
         replaced = {*told_at.keys(), *told_at.values()}
         findings = [each for each in concluded.findings if each.mount_point not in replaced]
         for old in dict.fromkeys(told_at.values()):
-            findings += self._concluded[old]
+            findings += before[old]
         findings += _unprobed([mount for point, mount in unasked.items() if point in new], findings)
         self._places = {name: told_at.get(point, point) for name, point in places.items()}
-        self._concluded = {}
-        for finding in findings:
-            self._concluded.setdefault(finding.mount_point, []).append(finding)
-        return concluded._replace(findings=tuple(findings))
+        self._concluded = tuple(findings)
+        return concluded._replace(findings=self._concluded)
 
     def _unasked(self) -> dict[bytes, Mount]:
         """The mounts about which nothing is known, although they should be probed, by their mount
         points; without those where another mount at the same mount point is known."""
         assert self._chosen is not None
+        if self._present.keys() <= self._answers.keys():
+            return {}
         asked: set[bytes] = set()
         unasked: dict[bytes, Mount] = {}
         for mount in self._chosen.selected:
@@ -246,12 +262,15 @@ class Known:
                 unasked[mount.mount_point] = mount
         return {point: mount for point, mount in unasked.items() if point not in asked}
 
-    def _told_at(self, unasked: Collection[bytes], places: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """The mount points of earlier conclusions, by the unasked mount points that keep them."""
-        told_at = {point: point for point in unasked if point in self._concluded}
+    def _told_at(
+        self, concluded: Collection[bytes], unasked: Collection[bytes], places: Mapping[bytes, bytes]
+    ) -> dict[bytes, bytes]:
+        """The mount points of earlier conclusions, by the unasked mount points that keep them.
+        ``concluded``: the mount points that have some."""
+        told_at = {point: point for point in unasked if point in concluded}
         for name, point in places.items():
             before = self._places.get(name)
-            if point in unasked and before in self._concluded:
+            if before is not None and point in unasked and before in concluded:
                 told_at.setdefault(point, before)
         return told_at
 
@@ -268,12 +287,14 @@ def _unprobed(mounts: Sequence[Mount], findings: Sequence[Finding]) -> list[Find
 
 def _is_elsewhere(finding: Finding, mount: Mount) -> bool:
     """Whether a mount was moved after its finding."""
-    return finding.mount is not None and finding.mount.place != mount.place
+    return finding.mount is not None and finding.mount is not mount and finding.mount.place != mount.place
 
 
 def _as_mounted(finding: Finding, mount: Mount) -> Finding:
     """The finding, with the mount as it is now: its options or its place may have changed."""
-    return finding if finding.mount == mount else finding._replace(mount_point=mount.mount_point, mount=mount)
+    if finding.mount is mount or finding.mount == mount:
+        return finding
+    return finding._replace(mount_point=mount.mount_point, mount=mount)
 
 
 def _is_no_news(known: Finding, finding: Finding) -> bool:

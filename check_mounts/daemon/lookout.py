@@ -3,13 +3,17 @@ changed."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
+from check_mounts import selection
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import after
 from check_mounts.model import Mount, Survey
+from check_mounts.mounttable import Table
 from check_mounts.naming.leads import Found
+from check_mounts.selection import Selection
 from check_mounts.system import processes
 from check_mounts.typed import Optional
 
@@ -25,6 +29,8 @@ class Lookout:
         self.found: Optional[Found] = None
         self._options: Optional[Check] = None
         self._left: list[int] = []
+        # The last choice of mounts, and its basis.
+        self._chosen: Optional[tuple[tuple[Check, Table, Optional[Found]], Selection]] = None
 
     def knows(self, options: Check) -> bool:
         """Whether the last look-up was for these options. Other options have other names, and
@@ -44,6 +50,14 @@ class Lookout:
     def led(self, options: Check) -> Check:
         """The options with all names as the kernel spells them, if that is known."""
         return checking.with_leads(options, self.found)
+
+    def choose(self, options: Check, table: Table) -> Selection:
+        """The choice of the mounts in the table that should be probed; the same object as before if
+        nothing has changed."""
+        basis = options, table, self.found
+        if self._chosen is None or any(map(operator.is_not, self._chosen[0], basis)):
+            self._chosen = basis, selection.select(table[0], self.led(options).filters)
+        return self._chosen[1]
 
     def places(self, options: Check) -> dict[bytes, bytes]:
         """The mount points that arguments and declarations lead to, by their names as written, if

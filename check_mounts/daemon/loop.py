@@ -12,7 +12,7 @@ import signal
 import syslog
 from collections.abc import Callable
 
-from check_mounts import selection, text
+from check_mounts import text
 from check_mounts.checks import conclude
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.daemon.complaints import Complaints
@@ -218,7 +218,7 @@ class Daemon:
         """Select the mounts that should be probed."""
         if not self._lookout.knows(self._options.check):
             self._look_up(table)
-        return selection.select(table[0], self._lookout.led(self._options.check).filters)
+        return self._lookout.choose(self._options.check, table)
 
     def _look_up(self, table: Table) -> None:
         """Look up where the names lead that decide what is probed. The last pass tells which mounts
