@@ -28,6 +28,7 @@ def _by_pip(place: Path) -> str:
     """The program, installed by pip in a new environment of the users' interpreter."""
     sources = place / "sources"
     shutil.copytree(ROOT / "check_mounts", sources / "check_mounts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "bin", sources / "bin")
     for name in _SOURCES:
         shutil.copy(ROOT / name, sources)
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", place], check=True)
