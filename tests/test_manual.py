@@ -208,7 +208,7 @@ def test_tables_and_classes_that_the_recipes_name_exist() -> None:
     defined = {
         name
         for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"))
-        for name in re.findall(r"^(?:class )?(\w+)\b(?=[:(]| = )", path.read_text(), re.M)
+        for name in re.findall(r"^(?: {4})?(?:class )?(\w+)\b(?=[:(]| = )", path.read_text(), re.M)
     }
     named = set(re.findall(r"`(_?[A-Z]\w{3,})`", (ROOT / "CONTRIBUTING.md").read_text()))
     assert named
