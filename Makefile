@@ -33,7 +33,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-lab
+.PHONY: help run check test durations lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-bench system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,7 +60,7 @@ lint: $(VENV)/lint  ## ruff: style and format; modules, classes and functions th
 types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/run  ## measurements beside the peers (root, monitoring-plugins-basic; some minutes); writes bench/results.md
+bench: $(VENV)/run system-bench  ## measurements beside the peers (root, some minutes); writes bench/results.md
 	$(VENV)/bin/python -m bench
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
@@ -127,6 +127,10 @@ system-test: system-run
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
+
+# The peer.
+system-bench:
+	@[ -x /usr/lib/nagios/plugins/check_disk ] || { $(APT) update && $(APT) install -y --no-install-recommends monitoring-plugins-basic; }
 
 system-lab:
 	@command -v cc >/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends gcc libc6-dev; }

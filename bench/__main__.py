@@ -1,6 +1,6 @@
 """The table of measurements beside the peers: ``make bench``, or ``python -m bench`` (root).
 
-    python -m bench [--program PATH]... [--cpu] [ROW]...
+    python -m bench [--program [NAME=]PATH]... [--cpu] [ROW]...
 
 Without a ROW it measures all, in less than five minutes, and writes bench/results.md. The rows:
 
@@ -116,7 +116,7 @@ def main() -> None:
     described, began = machine(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="check_mounts-bench.", ignore_cleanup_errors=True) as place:
         programs = {} if given.only else {HERE: install(Path(place) / "prefix")}
-        programs |= {path: path for path in given.program}
+        programs |= {name: path or name for name, _, path in (word.partition("=") for word in given.program)}
         setting = Setting(Path(place), programs, given.cpu)
         names = list(programs)
         rows = [cells(line, names) for line in measured(setting, given.rows or list(ROWS))]
