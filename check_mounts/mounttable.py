@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 
 from check_mounts import tablelines
@@ -95,6 +95,46 @@ def parse_line(line: bytes) -> Mount:
     )
 
 
+class _Options(dict[bytes, "tuple[bytes, ...]"]):
+    """The options of a field, made once: most mounts of a host have the same."""
+
+    def __missing__(self, field: bytes) -> tuple[bytes, ...]:
+        self[field] = options = _options(field)
+        return options
+
+
+def _parse_ordinary(line: bytes, options: _Options) -> Mount:
+    """A line as nearly all are: without escapes, and without spaces in its options. It holds no
+    NUL. Raises ValueError for any other line, even if that makes sense."""
+    number, parent, device, root, point, own, *optional, dash, fs_type, source, shared = line.split(b" ")
+    major, _, minor = device.partition(b":")
+    if (
+        dash != b"-"
+        or b"-" in optional
+        or b"\\" in line
+        or point[:1] != b"/"
+        or not (number + parent + major + minor).isdigit()
+        or not len(number) < 10 > len(parent)  # nine digits fit into a C int
+        or not len(major) < 10 > len(minor)
+        or len(line) > LONGEST_LINE
+    ):
+        raise ValueError
+    return Mount._make(
+        (
+            int(number),
+            int(parent),
+            (int(major), int(minor)),
+            root,
+            point,
+            options[own],
+            tuple(optional),
+            fs_type,
+            source,
+            options[shared],
+        )
+    )
+
+
 def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]:
     """The mounts of a table in their order, and at most 10,000 lines that make no sense.
 
@@ -104,6 +144,7 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
     counts."""
     mounts: dict[int, Mount] = {}
     unparsed: list[Unparsed] = []
+    options, has_nul = _Options(), b"\0" in data
     # Only a newline ends a line: splitlines() would also break at a carriage return or form feed,
     # which are not escaped.
     for number, line in enumerate(_lines(data), 1):
@@ -112,10 +153,13 @@ def parse(data: bytes, torn: bool = False) -> tuple[list[Mount], list[Unparsed]]
         if len(unparsed) >= _MOST_UNPARSED:  # this is not a mount table
             break
         try:
-            mount = parse_line(line)
-        except ValueError as error:
-            unparsed.append(Unparsed(number, _ends(line), str(error)))
-            continue
+            mount = parse_line(line) if has_nul else _parse_ordinary(line, options)
+        except ValueError:
+            try:
+                mount = parse_line(line)
+            except ValueError as error:
+                unparsed.append(Unparsed(number, _ends(line), str(error)))
+                continue
         known = mounts.get(mount.mount_id)
         if known is not None and known != mount:
             if not torn:
@@ -242,58 +286,86 @@ def covers(mounts: Iterable[Mount]) -> dict[int, int]:
     parent), or if the mount it hangs from is itself shadowed. Only the text decides, without a
     look-up, in time linear in the table."""
     mounts = list(mounts)
-    by_id = {mount.mount_id: mount for mount in mounts}
-    # At most one mount sits on a given place of a given mount (the kernel's mount hash table); if a
-    # table says otherwise, the later one is on top.
-    on_top = {
-        (mount.parent_id, mount.mount_point): mount.mount_id for mount in mounts if mount.parent_id != mount.mount_id
-    }
+    tree = _Tree(mounts)
     hidden: dict[int, Optional[int]] = {}  # the ID of a mount -> that of the mount in its way, if any
+    for mount in mounts:
+        if mount.mount_id in hidden:
+            continue
+        if mount.parent_id in hidden:
+            hidden[mount.mount_id] = tree.on_the_way(mount, hidden)
+            continue
+        for current in _unsettled_chain(mount, tree.by_id, hidden):
+            hidden[current.mount_id] = tree.on_the_way(current, hidden)
+    found = {key: cover for key, cover in hidden.items() if cover is not None}
+    return {**tree.above, **found} if tree.above else found
 
-    def above(mount: Mount) -> Optional[int]:
+
+class _Tree:
+    """The mounts of a table. ``above``: the ID of each mount with another one on its root -> the
+    ID of that one."""
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.by_id = by_id = {mount.mount_id: mount for mount in mounts}
+        # At most one mount sits on a given place of a given mount (the kernel's mount hash table);
+        # if a table says otherwise, the later one is on top.
+        self._on_top = {
+            (mount.parent_id, mount.mount_point): mount.mount_id
+            for mount in mounts
+            if mount.parent_id != mount.mount_id
+        }
         # An absolute path starts at the process's root directory itself: a look-up does not step
         # onto a mount that was laid over `/` later (path_init in fs/namei.c), so only below `/`
         # does a mount on a mount's root hide it.
-        return None if mount.mount_point == b"/" else on_top.get((mount.mount_id, mount.mount_point))
+        self.above = {
+            parent: cover
+            for (parent, point), cover in self._on_top.items()
+            if parent in by_id and by_id[parent].mount_point == point != b"/"
+        }
+        # (ID of a mount, directory in it) -> the innermost mount of those that sit on the
+        # directory, or on one on the way to it.
+        self._ways: dict[tuple[int, bytes], Optional[int]] = {}
 
-    def on_the_way(parent: Mount, mount: Mount) -> Optional[int]:
-        beside = on_top[parent.mount_id, mount.mount_point]
-        if hidden[parent.mount_id] is not None or beside != mount.mount_id:
-            return beside if hidden[parent.mount_id] is None else hidden[parent.mount_id]
-        if mount.mount_point == parent.mount_point:
-            return parent.mount_id if mount.mount_point == b"/" else None
-        return _first(above(parent), _in_between(parent, mount, on_top))
+    def on_the_way(self, mount: Mount, hidden: Mapping[int, Optional[int]]) -> Optional[int]:
+        """The ID of the mount in the way to this one. ``hidden`` has that of its parent."""
+        parent_id, point = mount.parent_id, mount.mount_point
+        parent = self.by_id.get(parent_id)
+        if parent is None or parent_id == mount.mount_id:
+            return None
+        if hidden[parent_id] is not None:
+            return hidden[parent_id]
+        beside = self._on_top[parent_id, point]
+        if beside != mount.mount_id:
+            return beside
+        if point == parent.mount_point:
+            return parent_id if point == b"/" else None
+        if parent_id in self.above:
+            return self.above[parent_id]
+        if len(point) > LONGEST_PATH:
+            return None  # no system call takes it, and checking each part of a megabyte would take minutes
+        directory = parent_id, point[: point.rfind(b"/")]
+        try:
+            return self._ways[directory]
+        except KeyError:
+            return self._in_between(parent, directory)
 
-    for mount in mounts:
-        for current in _unsettled_chain(mount, by_id, hidden):
-            parent = by_id.get(current.parent_id)
-            is_outermost = parent is None or parent.mount_id == current.mount_id
-            hidden[current.mount_id] = None if is_outermost or parent is None else on_the_way(parent, current)
-    found = {mount.mount_id: _first(hidden[mount.mount_id], above(mount)) for mount in mounts}
-    return {below: cover for below, cover in found.items() if cover is not None}
+    def _in_between(self, parent: Mount, directory: tuple[int, bytes]) -> Optional[int]:
+        """The ID of a mount that sits on this directory of ``parent``, or on one on the way to
+        it."""
+        way, found = directory[1], None
+        shortest = len(parent.mount_point.rstrip(b"/"))
+        while len(way) > shortest and found is None:
+            found = self._on_top.get((parent.mount_id, way))
+            way = way[: way.rfind(b"/")]
+        self._ways[directory] = found
+        return found
 
 
 def covered_by(mounts: Iterable[Mount]) -> dict[int, Mount]:
     """The ID of each mount that its own mount point does not lead to -> its cover."""
     mounts = list(mounts)
-    by_id = {mount.mount_id: mount for mount in mounts}
-    return {below: by_id[cover] for below, cover in covers(mounts).items()}
-
-
-def _first(*covers: Optional[int]) -> Optional[int]:
-    return next((cover for cover in covers if cover is not None), None)
-
-
-def _in_between(parent: Mount, mount: Mount, on_top: dict[tuple[int, bytes], int]) -> Optional[int]:
-    """The ID of a mount that sits on a directory on the way from ``parent`` to ``mount``."""
-    way = mount.mount_point
-    if len(way) > LONGEST_PATH:
-        return None  # no system call takes it, and checking each part of a megabyte would take minutes
-    shortest = len(parent.mount_point.rstrip(b"/"))
-    while len(way := way[: way.rfind(b"/")]) > shortest:
-        if (parent.mount_id, way) in on_top:
-            return on_top[parent.mount_id, way]
-    return None
+    found = covers(mounts)
+    by_id = {mount.mount_id: mount for mount in mounts} if found else {}
+    return {below: by_id[cover] for below, cover in found.items()}
 
 
 def _unsettled_chain(mount: Mount, by_id: dict[int, Mount], settled: dict[int, Optional[int]]) -> list[Mount]:

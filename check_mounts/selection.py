@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from check_mounts import filesystems, mounttable
+from check_mounts import filesystems, mounttable, systemds
 from check_mounts.filesystems import is_fuse
 from check_mounts.model import LeftOut, Mount, Reason
 from check_mounts.typed import NOTHING, NamedTuple, Optional, Union
@@ -185,60 +185,77 @@ def _any(globs: Sequence[PathPattern], value: bytes) -> bool:
 
 def why_filtered(mount: Mount, filters: Filters) -> Optional[Reason]:
     """The filter that leaves a mount out; None if no filter does."""
-    given: tuple[tuple[Sequence[PathPattern], bool, bytes, Reason], ...] = (
-        (filters.exclude_types, True, mount.fs_type, Reason.TYPE_EXCLUDED),
-        (filters.include_types, False, mount.fs_type, Reason.TYPE_NOT_INCLUDED),
-        (filters.exclude_paths, True, mount.mount_point, Reason.PLACE_EXCLUDED),
-        (filters.include_paths, False, mount.mount_point, Reason.PLACE_NOT_INCLUDED),
-        (filters.exclude_sources, True, mount.source, Reason.SOURCE_EXCLUDED),
-        (filters.include_sources, False, mount.source, Reason.SOURCE_NOT_INCLUDED),
-    )
-    for globs, if_it_matches, value, reason in given:
-        if globs and _any(globs, value) is if_it_matches:
-            return reason
-    if filters.ignored(mount.mount_point):
-        return Reason.IGNORED
-    return Reason.NOT_NETWORK if filters.remote and not is_remote(mount) else None
+    return _Sieve(filters).why_filtered(mount)
 
 
-# Nodes in the tmpfs at /run, with mode 0000 or 0600. systemd lays some of them over paths that a
-# service must not see, and hands mounts to the service through others (make_inaccessible_nodes in
-# src/core/mount-setup.c, src/core/namespace.c; systemd-nspawn does the latter, too).
-_MASK = rb"(/run)?/systemd/(inaccessible/(reg|dir|chr|fifo|sock|blk)|(nspawn/)?propagate/[^/]+)(//deleted)?"
-# The places where systemd mounts for itself: the secrets of units, mounts on their way to a unit,
-# and the root directory of a unit that it is making.
-_RUN = rb"/run(/user/[0-9]+)?"
-_SYSTEMDS = rb"(?s)/run/(credentials/[^/]+|host/incoming|systemd/(incoming|unit-root|mount-rootfs|propagate)(/.*)?)"
-# Only a path that holds one of these words can match. To compile the patterns takes longer than to
-# look at the few mounts of a host.
-_SYSTEMDS_WORDS = (b"/run/credentials/", b"/run/host/", b"/run/systemd/")
+# Globs, whether a match leaves a mount out, and the reason.
+_Test = tuple[Sequence[PathPattern], bool, Reason]
 
 
-def masks(mounts: Sequence[Mount]) -> frozenset[int]:
-    """The IDs of the mounts that systemd made for the sandbox of a service.
+class _Sieve:
+    """Filters, for many mounts: what follows from a type or a source alone is found out once."""
 
-    They cover paths that the service must not see, or hand mounts to the service.
-
-    They are never in a tmpfs that is mounted elsewhere than at /run: anybody could have made
-    directories of these names there."""
-    found = [mount for mount in mounts if b"/systemd/" in mount.root and re.fullmatch(_MASK, mount.root)]
-    if not found:
-        return frozenset()
-    foreign = {mount.device for mount in mounts if mount.root == b"/" and not re.fullmatch(_RUN, mount.mount_point)}
-    outermost = {mount.device for mount in mounts if mount.mount_point == b"/"}
-    return frozenset(
-        mount.mount_id
-        for mount in found
-        if (
-            mount.device in outermost
-            if mount.root.startswith(b"/run/")
-            else filesystems.traits(mount.fs_type).in_memory and mount.device not in foreign
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+        self._types = _given(
+            (filters.exclude_types, True, Reason.TYPE_EXCLUDED),
+            (filters.include_types, False, Reason.TYPE_NOT_INCLUDED),
         )
-    )
+        self._places = _given(
+            (filters.exclude_paths, True, Reason.PLACE_EXCLUDED),
+            (filters.include_paths, False, Reason.PLACE_NOT_INCLUDED),
+        )
+        self._sources = _given(
+            (filters.exclude_sources, True, Reason.SOURCE_EXCLUDED),
+            (filters.include_sources, False, Reason.SOURCE_NOT_INCLUDED),
+        )
+        self._of_type: dict[bytes, Optional[Reason]] = {}
+        self._of_source: dict[bytes, Optional[Reason]] = {}
+        self._is_plain: dict[bytes, bool] = {}
+
+    def why_default(self, mount: Mount, is_named: bool) -> Optional[Reason]:
+        """See :func:`_why_default`."""
+        fs_type = mount.fs_type
+        is_plain = self._is_plain.get(fs_type)
+        if is_plain is None:
+            known = filesystems.traits(fs_type)
+            is_plain = not (known.trigger or known.pseudo or filesystems.is_fuse_type(fs_type))
+            self._is_plain[fs_type] = is_plain
+        if is_plain and not mount.mount_point.startswith(b"/run/"):
+            return None
+        return _why_default(mount, self._filters, is_named)
+
+    def why_filtered(self, mount: Mount) -> Optional[Reason]:
+        """See :func:`why_filtered`."""
+        reason = None
+        if self._types:
+            reason = _remembered(self._of_type, self._types, mount.fs_type)
+        if reason is None and self._places:
+            reason = _failed(self._places, mount.mount_point)
+        if reason is None and self._sources:
+            reason = _remembered(self._of_source, self._sources, mount.source)
+        if reason is not None:
+            return reason
+        if self._filters.ignored(mount.mount_point):
+            return Reason.IGNORED
+        return Reason.NOT_NETWORK if self._filters.remote and not is_remote(mount) else None
 
 
-def _why_mask(mount: Mount) -> Reason:
-    return Reason.INACCESSIBLE if b"/inaccessible/" in mount.root else Reason.IN_SANDBOX
+def _given(*tests: _Test) -> list[_Test]:
+    return [test for test in tests if test[0]]
+
+
+def _failed(tests: Iterable[_Test], value: bytes) -> Optional[Reason]:
+    for globs, if_it_matches, reason in tests:
+        if _any(globs, value) is if_it_matches:
+            return reason
+    return None
+
+
+def _remembered(known: dict[bytes, Optional[Reason]], tests: Iterable[_Test], value: bytes) -> Optional[Reason]:
+    if value not in known:
+        known[value] = _failed(tests, value)
+    return known[value]
 
 
 def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason]:
@@ -249,7 +266,7 @@ def _why_default(mount: Mount, filters: Filters, named: bool) -> Optional[Reason
         return None if filters.autofs else Reason.TRIGGER
     if named or filters.declared(mount):
         return None
-    if mount.mount_point.startswith(_SYSTEMDS_WORDS) and re.fullmatch(_SYSTEMDS, mount.mount_point):
+    if systemds.is_its_own(mount.mount_point):
         return Reason.SYSTEMDS
     if filesystems.traits(mount.fs_type).pseudo and not _any(filters.include_types, mount.fs_type):
         return Reason.PSEUDO
@@ -308,9 +325,9 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
     but the filters do; an autofs trigger needs ``--autofs probe`` even then."""
     mounts = list(mounts)
     covers = mounttable.covered_by(mounts)
-    visible = frozenset(mount.mount_id for mount in mounts) - covers.keys()
-    named = frozenset(filters.mount_points)
-    masked = masks(mounts)
+    visible = frozenset([mount.mount_id for mount in mounts]) - covers.keys()
+    named, sieve = frozenset(filters.mount_points), _Sieve(filters)
+    masked = systemds.masks(mounts)
     selected: list[Mount] = []
     shadowed: list[Mount] = []
     left_out: list[LeftOut] = []
@@ -320,13 +337,13 @@ def select(mounts: Iterable[Mount], filters: Filters) -> Selection:
         if named and not is_named and mount.mount_id not in filters.also:
             left_out.append(LeftOut(mount, Reason.NOT_NAMED))
             continue
-        reason = _why_mask(mount) if mount.mount_id in masked else _why_default(mount, filters, is_named)
+        reason = systemds.why_mask(mount) if mount.mount_id in masked else sieve.why_default(mount, is_named)
         if reason is None:
             # A named mount point must be reachable: if another mount covers it, it counts as
             # missing.
             if mount.mount_id in visible:
                 mounted.add(mount.mount_point)
-            reason = why_filtered(mount, filters)
+            reason = sieve.why_filtered(mount)
         if reason is not None and (reason.avoids or mount.mount_id not in filters.also):
             left_out.append(LeftOut(mount, reason))
         elif mount.mount_id in visible:

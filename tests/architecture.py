@@ -33,6 +33,7 @@ ORDER = (
     "guard",
     "readonly",
     "selection",
+    "systemds",
     "filesystems",
     "typetable",
     "grammars",

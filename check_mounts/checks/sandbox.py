@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from check_mounts import filesystems, meaning, mounttable, selection, tablelines
+from check_mounts import filesystems, meaning, mounttable, systemds, tablelines
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.typed import NamedTuple, Optional
 
@@ -62,9 +62,9 @@ def look_outside(mountinfo: str, mounted: Callable[[], Sequence[Mount]], init: s
 def _by_ids(mounts: Sequence[Mount], init: str) -> Optional[Outside]:
     ids = _read_ids(init)
     if not ids:
-        return Outside(is_known=False) if selection.masks(mounts) or _is_fed(mounts) else None
+        return Outside(is_known=False) if systemds.masks(mounts) or _is_fed(mounts) else None
     if any([b"%d" % mount.mount_id in ids for mount in mounts]):
-        return Outside() if selection.masks(mounts) else None
+        return Outside() if systemds.masks(mounts) else None
     return _with_our_root(_read_mounts(init), mounts)
 
 
@@ -114,7 +114,7 @@ def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[by
 
     A sandbox makes a copy of a mount read-only, nosuid and so on, shows a part of it, or shows it
     at another place. At another place the mount keeps its own options if it is declared there."""
-    at, masks = beyond.at, selection.masks(mounts)
+    at, masks = beyond.at, systemds.masks(mounts)
     elsewhere = {
         (mount.device, mount.fs_type): mount
         for mount in sorted(at.values(), key=lambda mount: b"ro" not in mount.options)
@@ -187,7 +187,7 @@ def _doubted(finding: Finding, before: Mapping[int, Finding]) -> Finding:
 
 def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
     """The mount points where this process sees another mount than PID 1 does, or no mount."""
-    masks = selection.masks(mounts)
+    masks = systemds.masks(mounts)
     if not masks and not beyond.mounts:
         return set()
     visible = mounttable.visible(mounts)
