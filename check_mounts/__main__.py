@@ -82,6 +82,9 @@ def _check_unless_caught(
 ) -> int:
     """Check, in the child; if an earlier equal run is still caught, report that instead."""
     _stop_collecting()
+    from check_mounts.guard import loading
+
+    loading.begin()
     from check_mounts.guard import caught, watcher
     from check_mounts.system import processes, syscalls
 

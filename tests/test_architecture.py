@@ -40,6 +40,7 @@ PATH_USERS = {
     "probing.promises": {"open", "listdir", "stat", "unlink"},  # the state directory
     "checks.sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "guard.caught": {"listdir", "open", "unlink"},  # the entries of runs
+    "guard.loading": {"open", "stat"},  # our own modules, as an import does
     "guard.trial": {"open"},  # /dev/null
     "guard.watcher": {"chdir"},  # /
     "cache": {"open"},  # the result
