@@ -10,6 +10,7 @@ from typing import Optional
 
 import pytest
 
+from check_mounts.clocks import Epoch
 from check_mounts.judging import policy as policies
 from check_mounts.judging.judgements import Judgements
 from check_mounts.judging.policy import Policy, judged
@@ -193,3 +194,49 @@ def test_lines_that_do_not_fit_are_not_made() -> None:
     text = parts.printed(report._replace(lines=parts.Lines(report.lines.first, Counted(report.lines.blocks))), 65536)
     assert len(text) <= 65536
     assert len(made) < 2000, len(made)
+
+
+def _next_pass(chance: random.Random, found: Sequence[Finding]) -> list[Finding]:
+    """Most mounts answer as before, after another time; a few have other options, numbers or
+    faults, have gone, or are other mounts with the same ID."""
+    result = []
+    for finding in found:
+        outcome, mount = finding.outcome, finding.mount
+        dice = chance.random()
+        if outcome is not None:
+            seconds = tuple(None if each is None else chance.random() * 1e-4 for each in outcome.seconds)
+            outcome = outcome._replace(seconds=seconds)
+            finding = finding._replace(outcome=outcome, latency=outcome.latency)
+        if dice < 0.03 and mount is not None:
+            finding = random_finding(chance, mount.mount_id)
+        elif dice < 0.06 and mount is not None:
+            finding = finding._replace(mount=mount._replace(options=(b"ro",)))
+        elif dice < 0.09 and outcome is not None:
+            finding = finding._replace(outcome=random_outcome(chance), diagnosis=chance.choice(("", "for that")))
+        if dice < 0.97:
+            result.append(finding)
+    return result
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_json_from_pieces_of_the_last_pass_is_the_same_as_made_anew(seed: int) -> None:
+    chance = random.Random(seed)
+    memory: jsontext.Memory = {}
+    found: Sequence[Finding] = random_survey(chance, 120).findings
+    policy = random_policy(chance) if seed % 2 else Policy()
+    for _ in range(20):
+        result = judged(Survey(tuple(found), started=Epoch(1e9), duration=0.1, timeout=5.0), policy)
+        assert jsontext.report(result, memory) == jsontext.report(result)
+        found = _next_pass(chance, found)
+
+
+def test_a_healthy_mount_costs_no_new_pieces() -> None:
+    chance = random.Random(2)
+    found = [each for each in random_survey(chance, 120).findings if each.condition is Condition.OK]
+    memory: jsontext.Memory = {}
+    jsontext.report(judged(Survey(tuple(found)), Policy()), memory)
+    before = dict(memory)
+    later = [each._replace(latency=None if each.latency is None else 0.5) for each in found]
+    jsontext.report(judged(Survey(tuple(later)), Policy()), memory)
+    assert len(memory) > len(found) / 3
+    assert all(memory[key] is pieces for key, pieces in before.items())

@@ -22,7 +22,7 @@ from check_mounts.model import State
 from check_mounts.options.understood import Options
 from check_mounts.passive import submitting
 from check_mounts.passive.delivery import Courier, Receipt
-from check_mounts.report import jsontext, parts, plugin, summary
+from check_mounts.report import details, jsontext, parts, plugin, summary
 from check_mounts.report.parts import Report
 from check_mounts.system import replacing
 from check_mounts.system.logs import Log
@@ -53,6 +53,7 @@ class Publisher:
         self._metrics = MetricsFile(home, self._tell_of_metrics)
         # The destinations that must not be tried, and why.
         self._held_up: Mapping[str, str] = {}
+        self._pieces: jsontext.Memory = {}
         self._is_ready = False
         self._status_words = "checking for the first time"
 
@@ -138,9 +139,10 @@ class Publisher:
         """Make the reports: the state, the output for each verbosity, and the JSON."""
         limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         try:
-            presentations = [plugin.Presentation(verbosity, options.output.perfdata, limit) for verbosity in range(4)]
-            texts = [parts.printed(plugin.report(judged, presentation), limit) for presentation in presentations]
-            json = jsontext.report(judged)
+            plain = plugin.report(judged, plugin.Presentation(0, options.output.perfdata, limit))
+            reports = [plain, *[plain._replace(lines=details.details(judged, verbosity)) for verbosity in (1, 2, 3)]]
+            texts = [parts.printed(report, limit) for report in reports]
+            json = jsontext.report(judged, self._pieces)
         except Exception as error:
             self._complaints.tell("the report", f"The report failed: {type(error).__name__}: {error}")
             defects.say(error)

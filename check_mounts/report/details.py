@@ -131,21 +131,26 @@ def _rules(mount_point: bytes, policy: Policy) -> list[str]:
 _REFUSED = ", refused, and this process cannot act as the owner"
 
 
+def _reading(outcome: Outcome) -> str:
+    """How the directory was read: as which user, and whether its owner was refused."""
+    acting = "" if outcome.acted_as is None else f", as uid {outcome.acted_as}"
+    if outcome.alone:
+        return f"{acting}, though its owner was refused"
+    return f"{acting}{_REFUSED}" if outcome.not_owner else acting
+
+
 def _steps(outcome: Optional[Outcome]) -> list[str]:
     if outcome is None:
         return []
-    lines = []
-    for (step, word), seconds in zip(_STEPS, outcome.seconds):
-        if seconds is None and outcome.step is not step:
+    lines, failed = [], outcome.step
+    for (step, word), seconds, number in zip(_STEPS, outcome.seconds, outcome.errnos):
+        if seconds is None and failed is not step:
             continue
-        took = "no answer" if seconds is None else f"{seconds:.6f} s"
-        number = outcome.error_of(step)
-        error = "" if number is None else f", {text.error_words(number)}"
-        acting = f", as uid {outcome.acted_as}" if step is Step.READ and outcome.acted_as is not None else ""
-        refused = _REFUSED if step is Step.READ and outcome.not_owner else ""
-        if step is Step.READ and outcome.alone:
-            refused = ", though its owner was refused"
-        lines.append(f"{word}: {took}{acting}{refused}{error}")
+        took = f"{word}: no answer" if seconds is None else f"{word}: {seconds:.6f} s"
+        if step is Step.READ:
+            took += _reading(outcome)
+        error = outcome.errno if failed is step else number
+        lines.append(took if error is None else f"{took}, {text.error_words(error)}")
     if outcome.mode is not None:
         lines.append(f"root directory: mode {outcome.mode & 0o7777:04o}, uid {outcome.uid}, gid {outcome.gid}")
     return lines

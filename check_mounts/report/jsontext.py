@@ -7,24 +7,44 @@ are not printable UTF-8."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.judging.judgements import Judgement
+from check_mounts.judging.judgements import Judgement, Judgements, healthy
 from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, LeftOut, Mount, State
-from check_mounts.outcome import Outcome, Step
+from check_mounts.outcome import NOT_TAKEN, Outcome, Step
 from check_mounts.report import summary
 from check_mounts.report.parts import Report
-from check_mounts.typed import Any, Optional
+from check_mounts.typed import Any, NamedTuple, Optional
 
 # It is raised when a member is removed or changes its meaning; new members do not change it.
 VERSION = 1
 
 
-def report(judged: Judged) -> bytes:
+_WORDS = tuple(step.word for step in Step)
+_READS = sum(not step.writes for step in Step)
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+class Pieces(NamedTuple):
+    """The object of a healthy mount without its latencies: what stands before, between and after
+    them. ``of`` is the finding; the pieces are good for all that differ from it in nothing else."""
+
+    of: Finding
+    head: str
+    middle: str
+    tail: str
+
+
+# By mount ID. A process that makes one object after the other keeps them.
+Memory = dict[int, Pieces]
+
+
+def report(judged: Judged, memory: Optional[Memory] = None) -> bytes:
     """One JSON object whose first line holds version, state and summary; each finding has a line of
-    its own."""
+    its own. ``memory`` is that of the last object; it becomes that of this one."""
     survey, judgements = judged.survey, judged.judgements
     rest: dict[str, Any] = {
         "started": round(survey.started, 3),
@@ -34,8 +54,11 @@ def report(judged: Judged) -> bytes:
         "counts": dict(summary.counts(judgements)),
         "notes": summary.notes(survey),
     }
-    findings = [_judgement(judgement) for judgement in judgements]
-    left_out = [_left_out(out) for out in survey.left_out]
+    if memory is None or not isinstance(judgements, Judgements):
+        findings = [_encode(_judgement(judgement)) for judgement in judgements]
+    else:
+        findings = list(_remembered(judgements, memory))
+    left_out = [_encode(_left_out(out)) for out in survey.left_out]
     return _object(judged.state, summary.report(judged).said, rest, findings, left_out)
 
 
@@ -53,20 +76,64 @@ def failure(report: Report, started: float) -> bytes:
     return _object(report.state, report.said, rest, [], [])
 
 
-def _object(
-    state: State, words: str, rest: dict[str, Any], findings: list[dict[str, Any]], left_out: list[dict[str, Any]]
-) -> bytes:
+def _object(state: State, words: str, rest: dict[str, Any], findings: list[str], left_out: list[str]) -> bytes:
     head = {"version": VERSION, "state": state.name, "summary": words}
-    parts = [_dump(head)[:-1], _dump(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
+    parts = [_encode(head)[:-1], _encode(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
     return (",\n".join(parts) + "}\n").encode("ascii")
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+def _list(name: str, values: list[str]) -> str:
+    return f'"{name}": [' + ("\n" if values else "") + ",\n".join(values) + "]"
 
 
-def _list(name: str, values: list[dict[str, Any]]) -> str:
-    return f'"{name}": [' + ",".join("\n" + _dump(value) for value in values) + "]"
+def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
+    """The objects of all mounts, those of healthy ones from pieces."""
+    before, now = dict(memory), memory
+    now.clear()
+    for each in judgements.in_order():
+        if isinstance(each, Judgement):
+            yield _encode(_judgement(each))
+            continue
+        mount, outcome, latency = each.mount, each.outcome, each.latency
+        if mount is None or outcome is None or latency is None or outcome.seconds[_READS:] != NOT_TAKEN[_READS:]:
+            yield _encode(_judgement(healthy(each)))
+            continue
+        known = before.get(mount.mount_id)
+        if known is None or not _differ_in_latencies_alone(known.of, each):
+            known = _pieces(each, outcome)
+        now[mount.mount_id] = known
+        seconds = ["null" if each is None else repr(round(each, 6)) for each in outcome.seconds[:_READS]]
+        yield (
+            f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, {known.middle}'
+            f"{_SECONDS % tuple(seconds)}{known.tail}"
+        )
+
+
+_OUTCOME, _LATENCY = Finding._fields.index("outcome"), Finding._fields.index("latency")
+_AT = Outcome._fields.index("seconds")
+_SECONDS = ", ".join([f'"{word}": ' + ("%s" if place < _READS else "null") for place, word in enumerate(_WORDS)])
+
+
+def _differ_in_latencies_alone(one: Finding, other: Finding) -> bool:
+    first, second = one.outcome, other.outcome
+    return (
+        first is not None
+        and second is not None
+        and one[:_OUTCOME] == other[:_OUTCOME]
+        and one[_LATENCY + 1 :] == other[_LATENCY + 1 :]
+        and first[:_AT] == second[:_AT]
+        and first[_AT + 1 :] == second[_AT + 1 :]
+    )
+
+
+def _pieces(finding: Finding, outcome: Outcome) -> Pieces:
+    """The pieces of a healthy mount, cut out of its object, in which the latencies are 0."""
+    zeros = outcome._replace(seconds=(0.0,) * _READS + NOT_TAKEN[_READS:])
+    whole = _encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros))))
+    head, found, rest = whole.partition('0.000 s", "latency": 0.0, ')
+    middle, again, tail = rest.partition(_SECONDS % (("0.0",) * _READS))
+    assert found and again
+    return Pieces(finding, head, middle, tail)
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:
@@ -107,12 +174,15 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
+    errnos = dict(zip(_WORDS, outcome.errnos))
+    if outcome.step is not None:
+        errnos[outcome.step.word] = outcome.errno
     return {
         "failed_step": None if outcome.step is None else outcome.step.word,
         "errno": outcome.errno,
         "error": None if outcome.errno is None else text.error_words(outcome.errno),
         "seconds": {
-            step.word: None if seconds is None else round(seconds, 6) for step, seconds in zip(Step, outcome.seconds)
+            word: None if seconds is None else round(seconds, 6) for word, seconds in zip(_WORDS, outcome.seconds)
         },
         "mode": None if outcome.mode is None else f"{outcome.mode:06o}",
         "uid": outcome.uid,
@@ -121,7 +191,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "acted_as": outcome.acted_as,
         "not_owner": outcome.not_owner,
         "usage": None if outcome.usage is None else outcome.usage.as_counted()._asdict(),
-        "errnos": {step.word: outcome.error_of(step) for step in Step},
+        "errnos": errnos,
     }
 
 

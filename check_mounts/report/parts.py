@@ -77,22 +77,43 @@ class Lines(Sequence[Detail]):
 
     def __init__(self, first: Sequence[Detail], blocks: Blocks) -> None:
         self.first, self.blocks = first, blocks
+        self._count: Optional[int] = None
+        self._made: list[Sequence[str]] = []
+
+    def words(self, place: int) -> Sequence[str]:
+        """The lines of a block. Those of the first blocks, which are needed twice, are kept."""
+        if place < len(self._made):
+            return self._made[place]
+        words = self.blocks.words(place)
+        if place == len(self._made):
+            self._made.append(words)
+        return words
 
     def __iter__(self) -> Iterator[Detail]:
         yield from self.first
         at = len(self.first)
         for place in range(len(self.blocks)):
-            head, *others = self.blocks.words(place)
-            yield Detail(head, Worth.REST)
-            for words in others:
-                yield Detail(words, Worth.REST, at)
-            at += 1 + len(others)
+            for number, words in enumerate(self.words(place)):
+                yield Detail(words, Worth.REST, at if number else None)
+            at += len(self.words(place))
 
     def __len__(self) -> int:
-        return len(self.first) + sum(map(self.blocks.count, range(len(self.blocks))))
+        if self._count is None:
+            self._count = len(self.first) + sum(map(self.blocks.count, range(len(self.blocks))))
+        return self._count
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]  # an index or a slice, as for a list
         return list(self)[place]
+
+    def texts(self) -> Iterator[str]:
+        """The words of all lines."""
+        yield from [each.words for each in self.first]
+        for place in range(len(self.blocks)):
+            yield from self.words(place)
+
+
+def _texts(lines: Sequence[Detail]) -> Iterator[str]:
+    return lines.texts() if isinstance(lines, Lines) else iter([each.words for each in lines])
 
 
 class Report(NamedTuple):
@@ -131,7 +152,7 @@ class Report(NamedTuple):
     @property
     def whole(self) -> str:
         """The whole output, as a plugin prints it."""
-        return "".join(f"{line}\n" for line in (self.first_line, *(line.words for line in self.lines)))
+        return "\n".join([self.first_line, *_texts(self.lines), ""])
 
     @property
     def failed(self) -> int:
@@ -170,10 +191,10 @@ def _fits(report: Report, limit: int, encoding: str, size: Callable[[str], int])
     if encoding not in _PLAIN:
         return size(report.whole) <= limit
     room = limit - size(report.first_line) - 1
-    for line in report.lines:
+    for words in _texts(report.lines):
         if room < 0:
             break
-        room -= size(line.words) + 1
+        room -= size(words) + 1
     return room >= 0
 
 
@@ -202,7 +223,7 @@ def _with_what_fits(report: Report, bare: Report, room: int, size: Callable[[str
     numbers = [part for part in parts if isinstance(part, Number)]
     lines = [part._replace(head=None) for part in parts if isinstance(part, Detail)]
     if lazy is not None:
-        lines += _kept_blocks(lazy.blocks, room - sum(pieces[index].size for index in kept), size)
+        lines += _kept_blocks(lazy, room - sum(pieces[index].size for index in kept), size)
     unsaid = 0 if failures else report.failed
     closing = _left_out(unsaid, len(report.lines) - len(lines), len(report.perfdata) - len(numbers))
     lines += [Detail(closing, Worth.REST)] if closing else []
@@ -222,13 +243,14 @@ def _kept(pieces: Sequence[_Piece], room: int) -> set[int]:
     return kept
 
 
-def _kept_blocks(blocks: Blocks, room: int, size: Callable[[str], int]) -> list[Detail]:
+def _kept_blocks(lines: Lines, room: int, size: Callable[[str], int]) -> list[Detail]:
     """The lines of blocks that there is room for, as :func:`_kept` would choose them."""
     kept: list[Detail] = []
-    for place in range(len(blocks)):
-        if blocks.least(place) > room:
+    least = lines.blocks.least
+    for place in range(len(lines.blocks)):
+        if least(place) > room:
             continue
-        head, *others = blocks.words(place)
+        head, *others = lines.words(place)
         if (needed := size(head) + 1) > room:
             continue
         kept.append(Detail(head, Worth.REST))

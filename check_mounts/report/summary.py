@@ -27,8 +27,22 @@ _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
 
 
+# By mount ID, for a process that tells of the same mounts again and again.
+_described: dict[int, tuple[Mount, str]] = {}
+_MOST_KEPT = 1 << 16
+
+
 def described(mount: Mount) -> str:
     """``/home (nfs4 filer1:/export/home)``."""
+    known = _described.get(mount.mount_id)
+    if known is None or known[0] is not mount:
+        if len(_described) >= _MOST_KEPT:
+            _described.clear()
+        known = _described[mount.mount_id] = mount, _description(mount)
+    return known[1]
+
+
+def _description(mount: Mount) -> str:
     source = filesystems.source_words(mount.source, mount.fs_type)
     return f"{text.printable(mount.mount_point)} ({text.printable(mount.fs_type)} {source})"
 
