@@ -32,7 +32,7 @@ _CLONE_NEWNS, _MNT_DETACH = 0x20000, 2
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _PR_SET_CHILD_SUBREAPER = 36
 # Two that measure at the same time would measure each other.
-_ALONE = "/run/check_mounts-bench.lock"
+_ALONE = Path(sys.prefix) / "bench.lock"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
