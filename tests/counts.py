@@ -39,10 +39,6 @@ class Counts(NamedTuple):
         return sum(number for name, number in self.calls.items() if name not in WAITS)
 
     @property
-    def waits(self) -> int:
-        return sum(self.calls.get(name, 0) for name in WAITS)
-
-    @property
     def bytes_of_tables(self) -> int:
         """What was read of mount tables."""
         return sum(number for path, number in self.bytes_of.items() if path.endswith(("/mountinfo", "/mountstats")))
