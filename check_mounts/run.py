@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import __version__, mounttable, text
 from check_mounts.checks import one_check
@@ -82,14 +82,14 @@ def _with_time_left(options: Options, begun: float) -> Options:
     return options._replace(check=options.check._replace(settings=settings._replace(deadline=left)))
 
 
-def _noting(options: Options, noted: Notes) -> Callable[[Finding, int], None]:
-    """A function that notes each finding for the watcher.
+def _noting(options: Options, noted: Notes) -> Callable[[Sequence[Finding], int], None]:
+    """A function that notes findings for the watcher.
 
     The watcher prints the notes if this process is caught before it can print its result."""
 
-    def tell(finding: Finding, count: int) -> None:
+    def tell(findings: Sequence[Finding], count: int) -> None:
         noted.checked(count)
-        for state, line in _failures([policy.judge(finding, options.policy.of(finding.mount_point))]):
+        for state, line in _failures(policy.judge_remarkable(findings, options.policy)):
             noted.failed(state, line)
 
     return tell

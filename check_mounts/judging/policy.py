@@ -210,6 +210,12 @@ def judge_all(survey: Survey, policy: Policy) -> Judgements:
     return Judgements(findings, judgements)
 
 
+def judge_remarkable(findings: Sequence[Finding], policy: Policy) -> list[Judgement]:
+    """The judgements of the findings about which there may be something to say, each for itself."""
+    some = [findings[place] for place in _remarkable(findings, policy)]
+    return [judge(finding, policy.of(finding.mount_point)) for finding in some]
+
+
 def _remarkable(findings: Sequence[Finding], policy: Policy) -> list[int]:
     """The places of the findings about which there may be something to say."""
     if policy.exception is None:

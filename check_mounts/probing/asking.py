@@ -84,11 +84,12 @@ class Requests:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._has_one_user = settings.override is None and settings.identity is None
         self._ordinary: dict[tuple[bytes, tuple[bytes, ...]], bool] = {}
 
     def of(self, mount: Mount, writing: bool = False) -> bytes:
         """The request to probe a mount, or to write to it."""
-        identity, as_owner = self._user(mount)
+        identity, as_owner = (None, self._settings.as_owner) if self._has_one_user else self._user(mount)
         if identity is None and not writing and self._is_ordinary(mount):
             return requests.ordinary(mount.identity, mount.mount_point, as_owner)
         request = _request_for(mount, identity, as_owner)

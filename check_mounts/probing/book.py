@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from check_mounts.clocks import Monotonic, epoch, monotonic
 from check_mounts.model import Condition, Finding, Mount
@@ -10,13 +10,17 @@ from check_mounts.outcome import Outcome
 from check_mounts.selection import Selection
 from check_mounts.typed import Optional
 
+# The fields of a finding after its latency, where there is nothing more to say.
+_REST = Finding(b"", None, Condition.OK)[Finding._fields.index("latency") + 1 :]
+
 
 class Book:
     """A finding for each mount that has one, by mount ID, and notes for the administrator.
 
-    ``noted`` says when each finding was made. ``tell`` is called with each new finding of a
-    selected mount, and with the number of selected mounts that have a finding by then; the end of
-    the pass may still change a finding. ``killed`` has (pid, mount) of each worker that got SIGKILL
+    ``noted`` says when each finding was made. ``tell`` is called with new findings of selected
+    mounts, and with the number of selected mounts that have a finding by then: with each finding
+    that is not OK at once, and with the others of a batch together. The end of the pass may still
+    change a finding. ``killed`` has (pid, mount) of each worker that got SIGKILL
     because its time was up; the owner of the pass removes them."""
 
     def __init__(self, chosen: Selection) -> None:
@@ -25,7 +29,8 @@ class Book:
         self.noted: dict[int, Monotonic] = {}
         self.notes: list[str] = []
         self.killed: list[tuple[int, Mount]] = []
-        self.tell: Callable[[Finding, int], None] = lambda finding, count: None
+        self.tell: Callable[[Sequence[Finding], int], None] = lambda findings, count: None
+        self._untold: list[Finding] = []
         self._uncounted = len(chosen.shadowed)
 
     def has(self, mount: Mount) -> bool:
@@ -39,10 +44,26 @@ class Book:
     def enter(self, mount: Mount, finding: Finding) -> Finding:
         """Enter the finding of a mount, in place of an earlier one."""
         self.findings[mount.mount_id] = finding
-        self.tell(finding, len(self.findings) - self._uncounted)
+        self._tell([finding])
         # A mount that the pass did not get to is unprobed since the beginning of the pass.
         self.noted[mount.mount_id] = self.began if finding.condition is Condition.UNPROBED else monotonic()
         return finding
+
+    def enter_healthy(self, mount: Mount, outcome: Outcome, when: Monotonic) -> None:
+        """Enter the finding of a mount that is OK; :meth:`count` must follow."""
+        finding = Finding._make((mount.mount_point, mount, Condition.OK, "", outcome, outcome.latency, *_REST))
+        self.findings[mount.mount_id] = finding
+        self.noted[mount.mount_id] = when
+        self._untold.append(finding)
+
+    def count(self) -> None:
+        """Tell the findings that were not told yet."""
+        if self._untold:
+            untold, self._untold = self._untold, []
+            self._tell(untold)
+
+    def _tell(self, findings: Sequence[Finding]) -> None:
+        self.tell(findings, len(self.findings) - self._uncounted)
 
     def say(self, mount: Mount, condition: Condition, detail: str, outcome: Optional[Outcome] = None) -> Finding:
         """Enter a finding that consists of a condition, words, and the outcome of the probe if

@@ -123,6 +123,19 @@ def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     return _by_signs_of_life(mount, outcome)
 
 
+def is_healthy(mount: Mount, outcome: Outcome) -> bool:
+    """Whether a probe whose four steps have all succeeded means OK at a look: if so,
+    :func:`led_elsewhere` is None and :func:`classify` says OK. If not, they decide."""
+    mode = outcome.mode or 0
+    return (
+        mode & 0o170000 == 0o040000  # a directory
+        and mode & 0o111 != 0
+        and outcome.nlink != 0
+        and outcome.mount_id == mount.mount_id
+        and b"shutdown" not in mount.super_options
+    )
+
+
 def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     """The condition and detail of a probe in which no call failed, by the calls that succeeded."""
     if outcome.answered(Step.READ):

@@ -159,20 +159,21 @@ def unpack_answer(data: bytes) -> Outcome:
     )
 
 
+def unpack_healthy(data: bytes) -> Optional[Outcome]:
+    """The same for an answer whose kind says that all steps succeeded; None for any other."""
+    return _healthy(data) if data[0] == HEALTHY and len(data) == ANSWER_SIZE else None
+
+
 def _healthy(data: bytes) -> Outcome:
-    _, *times, mode, uid, gid, nlink, acted, mount_id, block, blocks, free, available, inodes, inodes_free = (
-        SHORT.unpack(data)
-    )
-    return Outcome(
-        seconds=(*[microseconds / 1e6 for microseconds in times], None, None, None, None),
-        mode=mode,
-        uid=uid,
-        gid=gid,
-        nlink=nlink,
-        acted_as=acted,
-        mount_id=mount_id,
-        usage=Usage(blocks * block, free * block, available * block, inodes, inodes_free),
-    )
+    _, look_up, counting, asking, reading, mode, uid, gid, nlink, acted, mount_id, *numbers = SHORT.unpack(data)
+    block, blocks, free, available, inodes, inodes_free = numbers
+    usage = Usage._make((blocks * block, free * block, available * block, inodes, inodes_free))
+    seconds = (look_up / 1e6, counting / 1e6, asking / 1e6, reading / 1e6, None, None, None, None)
+    return Outcome._make((None, None, seconds, mode, uid, gid, nlink, acted, mount_id, False, False, usage, *_REST))
+
+
+# The fields of an outcome after its usage, without any peculiarity.
+_REST = Outcome()[Outcome._fields.index("usage") + 1 :]
 
 
 def _usage(block: int, blocks: int, free: int, available: int, inodes: int, inodes_free: int) -> Usage:

@@ -51,6 +51,10 @@ class Gates:
         """Whether mounts wait for the probe of a concurrent run."""
         return bool(self._held)
 
+    def is_free(self, mount: Mount) -> bool:
+        """Whether the mount has no gate where it could meet another one, or another run's probe."""
+        return mount.mount_id not in self._plan.gated and not self._others.at
+
     def approach(self, mount: Mount) -> Optional[Obstacle]:
         """Bring a mount to its gates, one after the other; return the first obstacle, None if all
         gates are free."""

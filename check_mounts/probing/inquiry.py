@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 from check_mounts import filesystems, mounttable, selection, text
-from check_mounts.clocks import Boottime, boottime
+from check_mounts.clocks import Boottime, boottime, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.outcome import Outcome, Step
 from check_mounts.probing import asking, conditions, frames
@@ -24,6 +24,8 @@ from check_mounts.probing.writing import Writing
 from check_mounts.system import workers
 from check_mounts.typed import Optional
 
+# How many mounts are asked before the pool gets time for its workers.
+_AT_ONCE = 256
 # How often a mount is asked at most, if its worker dies or its path leads elsewhere.
 _TRIES = 2
 
@@ -66,10 +68,21 @@ class Inquiry:
 
     # -- what comes next
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether there are mounts to ask that need not wait for another one."""
+        return bool(self._ready)
+
     def start_ready(self) -> None:
-        """Ask the mounts that need not wait for another one."""
-        while self._ready:
-            self._start(self._ready.popleft())
+        """Ask some of the mounts that need not wait for another one, and leave the rest for later:
+        meanwhile, workers can begin."""
+        ready, submit, is_free = self._ready, self._submit, self._gates.is_free
+        for _ in range(min(len(ready), _AT_ONCE)):
+            mount = ready.popleft()
+            if is_free(mount) and len(mount.mount_point) <= mounttable.LONGEST_PATH:
+                submit(mount)
+            else:
+                self._start(mount)
 
     def look_at_held(self) -> None:
         """Continue with the mounts where the probe of a concurrent run has come back or hangs."""
@@ -134,9 +147,28 @@ class Inquiry:
 
     # -- answers
 
-    def handle(self, event: workers.Event) -> None:
-        """Judge the event of a worker. An exception while judging is noted in the book and raised
-        again."""
+    def handle_all(self, events: collections.deque[workers.Event]) -> None:
+        """Judge the events of workers, and take them out of the queue. An exception while judging
+        is noted in the book and raised again; the other events stay in the queue."""
+        by_id, book, children = self.plan.by_id, self._book, self.plan.children
+        when = monotonic()
+        while events:
+            event = events.popleft()
+            # The key of a request to write is no mount ID.
+            if isinstance(event, workers.Answered) and (mount := by_id.get(event.key)) is not None:
+                outcome = frames.unpack_healthy(event.answer)
+                if outcome is not None and conditions.is_healthy(mount, outcome):
+                    self._ready.extend(self._gates.leave(mount, passed=True, answered=True))
+                    book.enter_healthy(mount, outcome, when)
+                    if event.key in children:
+                        self._ready.extend(children[event.key])
+                    if self._writes(mount):
+                        self._writing.begin(mount)
+                    continue
+            self._handle_any(event)
+        book.count()
+
+    def _handle_any(self, event: workers.Event) -> None:
         mount, writing = self.mount_of(event.key), asking.is_write(event.key)
         try:
             if writing:

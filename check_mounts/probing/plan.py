@@ -7,7 +7,8 @@ mount's own filesystem, so each of the two has its own gate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Iterable, Sequence
 
 from check_mounts import filesystems, selection, text
 from check_mounts.model import Mount
@@ -61,9 +62,20 @@ class Plan:
             else:
                 self.parent[mount.mount_id] = place.parent
                 self.children.setdefault(place.parent, []).append(mount)
+        # The IDs of the mounts that could meet another one at a gate: those that share their
+        # superblock, and those whose path could hang.
+        self.gated = _sharing(chosen.selected) | self._behind_others(chosen.selected)
         # Mounts whose path could hang come last: if another mount can represent their superblock,
         # it should.
-        self.outermost = sorted(self._with_circles(outermost, chosen), key=lambda mount: len(self.gates(mount)))
+        self.outermost = self._with_circles(outermost, chosen)
+        if self.gated:
+            self.outermost.sort(key=lambda mount: len(self.gates(mount)))
+
+    def _behind_others(self, mounts: Iterable[Mount]) -> set[int]:
+        """The IDs of the mounts whose path could hang."""
+        if all(place.way is None for place in self._places.values()):
+            return set()
+        return {mount.mount_id for mount in mounts if self._way(mount) is not None}
 
     def has_device(self, device: tuple[int, int]) -> bool:
         """Whether a mount of this filesystem is in the table, selected or not."""
@@ -95,6 +107,9 @@ class Plan:
         return None if way == mount.device else way
 
     def _place_below(self, mount: Mount) -> Place:
+        known = self._places.get(mount.parent_id)
+        if known is not None and mount.parent_id != mount.mount_id:
+            return known
         parent = self.by_id.get(mount.parent_id)
         return Place() if parent is None or parent is mount else self._place(parent)
 
@@ -130,6 +145,8 @@ class Plan:
     def _with_circles(self, outermost: list[Mount], chosen: Selection) -> list[Mount]:
         """The outermost mounts, and one mount of each circle. A table in which mounts are below
         each other in a circle is wrong, but these mounts are probed all the same."""
+        if self._reach_all():
+            return outermost
         reached = {mount.mount_id for mount, _ in self.avoided}
         for mount in outermost:
             self._reach(mount, reached)
@@ -141,6 +158,17 @@ class Plan:
                 result.append(mount)
         return result
 
+    def _reach_all(self) -> bool:
+        """Whether each mount that waits for another one is below an outermost one."""
+        avoided = {mount.mount_id for mount, _ in self.avoided}
+        below = [key for key in self.children if key not in self.parent and key not in avoided]
+        count = 0
+        while below:
+            children = self.children[below.pop()]
+            count += len(children)
+            below.extend([child.mount_id for child in children if child.mount_id in self.children])
+        return count == len(self.parent)
+
     def _reach(self, start: Mount, reached: set[int]) -> None:
         below = [start]
         while below:
@@ -148,3 +176,11 @@ class Plan:
             if mount.mount_id not in reached:
                 reached.add(mount.mount_id)
                 below.extend(self.children.get(mount.mount_id, ()))
+
+
+def _sharing(mounts: Sequence[Mount]) -> set[int]:
+    """The IDs of the mounts that show the same superblock as another one."""
+    count = collections.Counter([mount.device for mount in mounts])
+    if len(count) == len(mounts):
+        return set()
+    return {mount.mount_id for mount in mounts if count[mount.device] > 1}

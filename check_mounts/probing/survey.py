@@ -10,7 +10,6 @@ and ends the pass with everything that is known by then."""
 from __future__ import annotations
 
 import collections
-import functools
 import time
 from collections.abc import Callable, Iterator
 
@@ -149,7 +148,7 @@ class Pass:
 
     @property
     def _is_open(self) -> bool:
-        return self._pool.busy or self._inquiry.holds_any
+        return self._pool.busy or self._inquiry.holds_any or self._inquiry.has_ready
 
     def fileno(self) -> int:
         """A descriptor that is readable when :meth:`step` has something to do."""
@@ -158,7 +157,7 @@ class Pass:
     @property
     def due(self) -> Monotonic:
         """When :meth:`step` must be called at the latest."""
-        return min(self._deadline, self._pool.due, self._look_again)
+        return PAST if self._inquiry.has_ready else min(self._deadline, self._pool.due, self._look_again)
 
     def step(self, until: Monotonic = PAST) -> None:
         """Handle the answers that have come, or come until ``until``."""
@@ -178,8 +177,7 @@ class Pass:
 
     def _handle_arrived(self) -> None:
         while self._arrived:
-            event = self._arrived.popleft()
-            self._guard.attempt("an answer", functools.partial(self._inquiry.handle, event))
+            self._guard.attempt("an answer", lambda: self._inquiry.handle_all(self._arrived))
 
     def _next_look(self) -> Monotonic:
         if self._inquiry.holds_any or self._causes.busy:
@@ -280,8 +278,8 @@ class Pass:
         The findings get the order of the mount table, which is the same from run to run, while the
         order of the answers is chance. So a verdict names the same mounts first each time, and its
         text changes only when something has changed: archives take each new text for an event."""
-        place = {key: place for place, key in enumerate(self._inquiry.plan.by_id)}
-        findings = dict(sorted(self.book.findings.items(), key=lambda item: place[item[0]]))
+        known = self.book.findings
+        findings = {key: known[key] for key in self._inquiry.plan.by_id if key in known}
         result = Settled(list(findings.values()), [])
 
         def look() -> None:
