@@ -96,6 +96,8 @@ def _check_unless_caught(
     processes.die_with_parent(watched_by)
     processes.survive_shutdown()
     noted.step("looking for earlier runs")
+    if check is _check:
+        _begin_nursery()
 
     run = caught.Run(arguments, noted, watched_by)
     try:
@@ -109,6 +111,38 @@ def _check_unless_caught(
         return state
     finally:
         run.leave()
+        _end_nursery()
+
+
+def _begin_nursery() -> None:
+    """Fork the process that forks the workers, as long as this process is small."""
+    import _signal  # type: ignore[import-not-found]
+
+    from check_mounts.system import nursery
+
+    # What the watcher has set would answer to the end of the nursery.
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+    nursery.begin(_live_in_nursery)
+
+
+def _live_in_nursery(control: int, parent: int) -> None:
+    from check_mounts.system import nest
+
+    nest.settle(control, parent)
+    from check_mounts.probing import serving
+
+    serving.warm_up()
+    nest.run(serving.make)
+
+
+def _end_nursery() -> None:
+    """Leave no process behind that has ended: in a container, nobody may reap it."""
+    nursery = sys.modules.get("check_mounts.system.nursery")
+    if nursery is not None:
+        nursery.leave()
+        nursery.reap(0.05)
 
 
 def _print_cached(arguments: "list[str]", noted: "notes.Notes") -> int:

@@ -25,7 +25,7 @@ PATH_USERS = {
     "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
     "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
     "system.walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
-    "system.nursery": {"chdir", "open"},  # /, /dev/null
+    "system.nest": {"chdir", "open"},  # /, /dev/null
     "system.starters": {"open"},  # /dev/null
     "system.forked": {"chdir"},  # /
     "system.directories": {
@@ -52,6 +52,7 @@ PATH_USERS = {
     "daemon.home": {"open_without_symlinks"},  # the directories of the result and of the metrics
     "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
+    "probing.serving": {"open"},  # /proc
     "probing.probe": {"open", "open_without_symlinks"},
     "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo
     "probing.writeprobe": {"open", "unlink"},

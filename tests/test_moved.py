@@ -150,7 +150,7 @@ def _pass_over(table: mounttable.Table, tmp_path: Path, *points: Path) -> tuple[
         asking.Settings(timeout=5, deadline=20),
         registry,
         None,
-        lambda mount: mounttable.place_now(own, mount),
+        own,
     )
     return survey.take(under_way, lambda: mounttable.read(own)).findings
 

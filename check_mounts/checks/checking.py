@@ -87,7 +87,7 @@ def begin(
             check.settings,
             registry,
             wake_fd,
-            lambda mount: mounttable.place_now(check.mountinfo, mount),
+            check.mountinfo,
         )
     except BaseException:
         registry.close(any_stuck=False)

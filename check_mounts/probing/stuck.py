@@ -222,6 +222,17 @@ class Registry:
         """In a worker that was forked from this process: see Lines."""
         self.lines.leave(slot)
 
+    @property
+    def place(self) -> tuple[str, str, bool]:
+        """What a worker of the nursery must know of the file of this run: the directory, the name,
+        and whether no other run is known."""
+        return self._path, self._name, self.lines.alone
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptor of the file of this run, if it has one."""
+        return () if self._memory is None else (self._file,)
+
     # -- the files of write probes
 
     @property

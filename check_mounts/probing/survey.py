@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from check_mounts import text
 from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
 from check_mounts.guard import defects
-from check_mounts.model import Condition, Finding, Known, Mount, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.outcome import Step
-from check_mounts.probing import asking, conditions, frames, settle
+from check_mounts.probing import asking, conditions, frames, serving, settle
 from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
 from check_mounts.probing.causes import Causes
@@ -32,6 +32,7 @@ from check_mounts.probing.stuck import Registry
 from check_mounts.selection import Selection
 from check_mounts.system import workers
 from check_mounts.system.processes import process_start
+from check_mounts.system.quarters import Outside
 from check_mounts.typed import NamedTuple, Optional
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
@@ -95,8 +96,8 @@ class Pass:
     at the end. Several passes may run at the same time; they see each other in the registry, like
     separate runs.
 
-    ``place_now`` gives, in a worker, the present path of a mount, as
-    :func:`check_mounts.mounttable.place_now` does. ``left`` is known at the end."""
+    ``mountinfo``: the path of the mount table, in which workers look for mounts that were moved.
+    ``left`` is known at the end."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Pass:
         settings: Settings,
         registry: Registry,
         wake_fd: Optional[int] = None,
-        place_now: Optional[Callable[[Known], Optional[bytes]]] = None,
+        mountinfo: Optional[str] = None,
     ) -> None:
         """Raises OSError if this host has no memory or descriptors for a single worker."""
         self.chosen = chosen
@@ -118,10 +119,7 @@ class Pass:
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
         self._causes = Causes(settings.diagnosis, timeouts.usual)
-        serve = Serving(registry, place_now).serve
-        self._pool = workers.Pool(
-            serve, frames.ANSWER_SIZE, timeouts.usual, settings.max_workers, wake_fd, settings.groups
-        )
+        self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
 
         def submit(mount: Mount, writing: bool = False) -> None:
@@ -301,6 +299,15 @@ class Pass:
 
         self._guard.attempt("the causes", explain)
         return result
+
+
+def _pool(
+    settings: Settings, timeout: float, registry: Registry, wake_fd: Optional[int], mountinfo: Optional[str]
+) -> workers.Pool:
+    """Raises OSError."""
+    serve = Serving(registry.lines, registry.promises, mountinfo).serve
+    outside = Outside(serving.config(mountinfo, *registry.place), registry.fds)
+    return workers.Pool(serve, frames.ANSWER_SIZE, timeout, settings.max_workers, wake_fd, settings.groups, outside)
 
 
 def _lost(finding: Finding) -> StuckProbe:

@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable, Iterable
 from time import sleep
 
-from check_mounts.clocks import PAST, Monotonic, monotonic
+from check_mounts.clocks import PAST, monotonic
 from check_mounts.system import processes, signals
 from check_mounts.system.desks import Desks
 from check_mounts.system.starters import Starter
@@ -20,6 +20,8 @@ from check_mounts.typed import Optional
 
 # How long the parent sleeps where it cannot wait for an event, in seconds.
 _MOMENT = 0.005
+# How much longer to wait for the end of a process that was killed and that no system call holds.
+_STRAGGLING = 0.5
 
 
 class Worker:
@@ -59,6 +61,7 @@ class Crew:
         self._given_up: dict[int, Worker] = {}
         self._orphans: list[int] = []  # pids of those that were given up, and whose starter is dead
         self._free_slots = list(range(desks.layout.count - 1, -1, -1))
+        self._last_kill = PAST
         self.forks = 0
         self.trouble: Optional[str] = None
         self._desks, self._most, self._wake_fd, self._poll = desks, most, wake_fd, poll
@@ -144,7 +147,10 @@ class Crew:
 
     def kill(self, workers: Iterable[Worker]) -> None:
         """Send SIGKILL and do not wait."""
-        self._starter.kill([worker.slot for worker in workers if worker.home is self._starter])
+        slots = [worker.slot for worker in workers if worker.home is self._starter]
+        if slots:
+            self._last_kill = monotonic()
+            self._starter.kill(slots)
 
     def give_up(self, worker: Worker) -> None:
         """Kill the worker, and no longer count on it."""
@@ -155,6 +161,7 @@ class Crew:
         """No longer count on the worker. It must still be reaped."""
         if self.serving.pop(worker.slot, None) is not None:
             self._given_up[worker.slot] = worker
+            worker.home.forget(worker.slot)
 
     def reap(self) -> int:
         """Free what the workers had that are gone; return how many given-up ones still exist."""
@@ -169,8 +176,9 @@ class Crew:
     # -- the end
 
     def close(self, grace: float) -> tuple[list[int], bool]:
-        """Kill all workers, and wait while one after the other ends, and ``grace`` seconds more;
-        return the pids of those that still exist, and whether they are children of this process."""
+        """Kill all workers, and wait for those that may still end: while one after the other ends,
+        and ``grace`` seconds more, and a little longer for processes that no system call holds.
+        Return the pids of those that still exist, and whether they are children of this process."""
         if self._wake_fd is not None:
             try:
                 self._poll.unregister(self._wake_fd)
@@ -179,21 +187,30 @@ class Crew:
         self.kill(self.serving.values())
         for worker in list(self.serving.values()):
             self.forget(worker)
-        left = self.reap()
-        patience = monotonic() + grace
-        while left and monotonic() < patience and not self._starter.is_dead:
-            self._wait_for_an_end(patience)
-            before, left = left, self.reap()
-            if left < before:
-                patience = Monotonic(monotonic() + grace)
+        self._await_ends(grace)
+        are_children = self._starter.are_children
         self._starter.close()
         try:
             self._poll.close()
         except OSError:
             pass
         pids = [worker.pid for worker in self._given_up.values() if worker.pid is not None]
-        pids += [pid for pid in self._orphans if processes.process_start(pid) is not None]
-        return pids, self._starter.are_children
+        if not are_children:  # the nursery may be late with reaping
+            pids = [pid for pid in (*pids, *self._orphans) if processes.process_start(pid) is not None]
+        return pids, are_children
+
+    def _await_ends(self, grace: float) -> None:
+        left, latest = self.reap(), monotonic() + grace + _STRAGGLING
+        patience = min(latest, self._last_kill + grace)
+        while left and monotonic() < latest:
+            if monotonic() >= patience:
+                if all(processes.is_held(worker.pid) for worker in self._given_up.values() if worker.pid):
+                    return
+                patience = monotonic() + _MOMENT
+            self._wait_for_an_end(patience)
+            before, left = left, self.reap()
+            if left < before:
+                patience = min(latest, monotonic() + grace)
 
     def _wait_for_an_end(self, until: float) -> None:
         if self._starter.are_children:

@@ -86,12 +86,9 @@ def reset_signals() -> None:
     """Reset all signals in a child that does other work than its parent: no handler of the parent
     stays, and no signal is blocked."""
     _signal.set_wakeup_fd(-1)
-    for number in range(1, _signal.NSIG):
-        try:
-            if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
-                _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):  # the C library keeps some for itself
-            pass
+    for number in _signal.valid_signals():
+        if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
+            _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
@@ -118,7 +115,7 @@ def keep_only(fds: tuple[int, ...], devnull: int) -> None:
 
 def block_signals() -> None:
     """Block all signals that can be blocked."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, _signal.NSIG))
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
 
 def wake_at_ends() -> int:
@@ -132,7 +129,7 @@ def wake_at_ends() -> int:
     return read
 
 
-def hatch(request_fd: int, wake_fd: int, nursery: int, groups: Optional[tuple[int, ...]]) -> None:
+def hatch(request_fd: int, wake_fd: int, nursery: int) -> None:
     """Give up what comes from the nursery, as :func:`settle` does in a child of another process.
     The nursery has settled itself, so little is left to do for each worker."""
     _signal.set_wakeup_fd(-1)
@@ -144,7 +141,6 @@ def hatch(request_fd: int, wake_fd: int, nursery: int, groups: Optional[tuple[in
     os.dup2(request_fd, REQUEST_FD)
     os.dup2(wake_fd, WAKE_FD)
     syscalls.close_from(WAKE_FD + 1)
-    take_groups(groups)
     syscalls.set_name(b"check_mounts:w")
     processes.die_with_parent(nursery)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

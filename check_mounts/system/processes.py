@@ -87,6 +87,12 @@ def process_start(pid: int) -> Optional[int]:
     return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def is_held(pid: int) -> bool:
+    """Whether a process is in a system call that signals do not interrupt. It may end with that
+    call, or never."""
+    return _stat_fields(pid)[:1] == [b"D"]
+
+
 def is_runnable(pid: int) -> bool:
     """Whether a process runs, or waits for a processor and nothing else."""
     return _stat_fields(pid)[:1] == [b"R"]

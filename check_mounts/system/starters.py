@@ -53,6 +53,9 @@ class Starter(Protocol):
         ends. Where the kernel refuses it, a worker is gone already, or runs as a user whose
         processes we may not kill (EPERM without CAP_KILL)."""
 
+    def forget(self, slot: int) -> None:
+        """Expect no more news of a worker."""
+
     def is_gone(self, slot: int) -> bool:
         """Whether the process of a slot does not exist any more. Then the slot is free."""
 
@@ -74,6 +77,7 @@ class Here:
         self._life, self._request_fd, self._poll, self._parent = life, request_fd, poll, os.getpid()
         self._pids: dict[int, int] = {}
         self._slots: dict[int, int] = {}  # by the read ends of the pipes
+        self._pipes: dict[int, int] = {}  # the read ends by the slots
         self._news: list[News] = []
         self._devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
@@ -95,7 +99,7 @@ class Here:
             if pid == 0:
                 self._live(slot, pipe[1])
             os.close(pipe[1])
-            self._pids[slot], self._slots[pipe[0]] = pid, slot
+            self._pids[slot], self._slots[pipe[0]], self._pipes[slot] = pid, slot, pipe[0]
             self._news.append(News(slot, pid))
 
     def _live(self, slot: int, wake_fd: int) -> NoReturn:
@@ -120,7 +124,15 @@ class Here:
         except OSError:  # EAGAIN; or no memory: the next look at the worker finds what it missed
             return
         if not data:
-            self._news.append(News(self._slots.pop(fd)))
+            slot = self._slots[fd]
+            self._news.append(News(slot))
+            self.forget(slot)
+
+    def forget(self, slot: int) -> None:
+        """Close the pipe of a worker: a stuck one must not keep a descriptor of this process."""
+        fd = self._pipes.pop(slot, None)
+        if fd is not None:
+            del self._slots[fd]
             try:
                 self._poll.unregister(fd)
             except OSError:  # closing the descriptor removes it anyway
@@ -145,6 +157,7 @@ class Here:
         for fd in (*self._slots, self._devnull):
             syscalls.close(fd)
         self._slots.clear()
+        self._pipes.clear()
 
 
 class There:
@@ -238,6 +251,9 @@ class There:
             return News(slot, pid=number)
         self._gone.add(slot)
         return News(slot, errno=number) if what == nursery.FAILED else News(slot)
+
+    def forget(self, slot: int) -> None:
+        """Expect no more news of a worker, but that it is gone."""
 
     def is_gone(self, slot: int) -> bool:
         """Whether the nursery has reaped the worker, or never had it."""

@@ -312,8 +312,8 @@ class Pool:
         worker = self._crew.serving.get(slot)
         if worker is not None and self._desks.claim(slot)[0] == serial:
             self._crew.forget(worker)
-            if self.busy:
-                self._start(1)
+        if self.busy:
+            self._start(1)
 
     def _bury(self, worker: Worker) -> None:
         self._tell_death(worker)
