@@ -17,7 +17,7 @@ from check_mounts.clocks import Boottime, epoch_of
 
 # `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays
 # unambiguous.
-_SAFE = re.compile(rb"[ !-\[\]-{}~]*\Z")
+_SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b"\\|")
 
 
 def _octal(data: bytes) -> str:
@@ -30,7 +30,7 @@ def printable(data: bytes) -> str:
     Each byte that a terminal or log would act on becomes ``\\ooo``, as in proc_pid_mountinfo(5).
     Valid UTF-8 stays, unless Unicode calls it not printable: line and paragraph separators and
     bidirectional overrides break a line or reverse it."""
-    if _SAFE.match(data):
+    if not data.translate(None, _SAFE):
         return data.decode("ascii")
     parts: list[str] = []
     # surrogateescape maps each undecodable byte to a lone surrogate, which isprintable() refuses.

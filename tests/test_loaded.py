@@ -93,7 +93,7 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
 # Modules of Python's own that a plain run has no use for.
 UNUSED = {
     "typing", "dataclasses", "inspect", "argparse", "gettext", "locale", "json", "tempfile", "traceback", "tokenize",
-    "random", "shutil",
+    "random", "shutil", "logging", "string", "threading", "warnings", "weakref",
 }  # fmt: skip
 
 
@@ -112,14 +112,18 @@ def test_what_nagiosplugin_may_still_want_is_there() -> None:
         "import sys\n"
         "from check_mounts.report.library import nagiosplugin\n"
         "from nagiosplugin import compat, cookie, runtime\n"
-        "before = sorted({'json', 'tempfile', 'traceback'} & set(sys.modules))\n"
+        "before = sorted({'json', 'logging', 'tempfile', 'traceback'} & set(sys.modules))\n"
         "import json as ours\n"
         "cookie = cookie.json.dumps([1]), runtime.traceback.format_exc(), compat.TemporaryFile().read()\n"
-        "import json, tempfile, traceback\n"
+        "import json, logging, tempfile, traceback\n"
+        "told = runtime.Runtime().logchan\n"
+        "log = sys.modules['nagiosplugin.check']._log\n"
+        "log.warning('said %d', 1)\n"
+        "print(told.stream.getvalue().strip(), log.name, type(logging).__name__)\n"
         "print(before, cookie, ours is json, type(json).__name__, [each.__spec__.name for each in (json, tempfile)])\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    words = "[] ('[1]', 'NoneType: None\\n', b'') True module ['json', 'tempfile']"
+    words = "said 1 nagiosplugin.check module\n[] ('[1]', 'NoneType: None\\n', b'') True module ['json', 'tempfile']"
     assert result.stdout.strip() == words
 
 

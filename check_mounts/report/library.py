@@ -1,8 +1,8 @@
 """nagiosplugin, loaded without what only its unused parts need.
 
-It imports ``tempfile``, ``json`` and ``traceback``, with some twenty modules below them, for
-cookies and for its own Runtime. We use neither, and that takes a third of the time of its import.
-So for the time of the import, stand-ins load these modules at their first use.
+It imports ``json``, ``logging``, ``tempfile``, ``traceback`` and ``warnings``, with some thirty
+modules below them, for cookies and for its own Runtime. We use neither, and that takes two thirds of the time of
+its import. So for the time of the import, stand-ins load these modules at their first use.
 
 That breaks no law: nothing that we call uses them, so nothing is loaded late."""
 
@@ -13,16 +13,31 @@ from types import ModuleType
 
 from check_mounts.typed import Any
 
-_UNUSED = ("json", "tempfile", "traceback")
+_UNUSED = ("json", "logging", "tempfile", "traceback", "warnings")
 
 
 class _Later(ModuleType):
     """Stands for a module of Python's own until one of its names is used."""
 
     def __getattr__(self, name: str) -> Any:
+        if (self.__name__, name) == ("logging", "getLogger"):  # called when nagiosplugin is imported
+            return _Logger
         _stand_down(self.__name__)
         __import__(self.__name__)
         return getattr(sys.modules[self.__name__], name)
+
+
+class _Logger:
+    """Stands for a logger until it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        _stand_down("logging")
+        import logging
+
+        return getattr(logging.getLogger(self._name), name)
 
 
 def _stand_down(name: str) -> None:

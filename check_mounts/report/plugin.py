@@ -14,7 +14,6 @@ Three of its behaviours are replaced on purpose:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 from check_mounts import filesystems, text
@@ -216,8 +215,7 @@ class MountsSummary(nagiosplugin.Summary):
 
 
 # The other numbers of a mount. In a label, their names follow the mount point and a blank.
-_ASPECTS = (*(step.word for step in Step), "used", "inodes")
-_ASPECT = re.compile(f" (?=(?:{'|'.join(map(re.escape, _ASPECTS))})\\Z)")
+_ASPECTS = frozenset((*(step.word for step in Step), "used", "inodes"))
 
 
 def label(mount_point: bytes) -> str:
@@ -229,7 +227,8 @@ def label(mount_point: bytes) -> str:
     name before the labels that follow. All three are escaped as in mountinfo. So is the blank in a
     mount point such as ``/x used``, whose label would be that of the usage of ``/x``."""
     shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
-    return _ASPECT.sub(r"\\040", shown)
+    name, blank, last = shown.rpartition(" ")
+    return f"{name}\\040{last}" if blank and last in _ASPECTS else shown
 
 
 def report(judged: Judged, presentation: Presentation, per_mount: bool = False) -> Report:
