@@ -14,6 +14,9 @@ MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nag
 	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
 	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta
 
+# Peers of `make versus`; coreutils is there.
+PEERS := monitoring-plugins-basic prometheus-node-exporter collectd-core python3-psutil
+
 LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
@@ -33,7 +36,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint types bench soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-bench system-lab
+.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-bench system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -62,6 +65,9 @@ types: $(VENV)/lint $(VENV)/test  ## mypy --strict
 
 bench: $(VENV)/run system-bench  ## measurements beside the peers (root, some minutes); writes bench/results.md
 	$(VENV)/bin/python -m bench
+
+versus: $(VENV)/run $(VENV)/lab/root $(VENV)/versus/root  ## beside check_disk, node_exporter, collectd, psutil, df, on the same broken mounts: docs/versus.md (root, some ten minutes)
+	$(VENV)/bin/python -m bench.versus
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
 	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py
@@ -159,6 +165,10 @@ $(VENV)/monitoring/root: tests/lab/packages.py Makefile | $(VENV)/run
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring $(MONITORING)
 # nsca-ng's send_nsca has the same name as nsca-client's.
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring/nsca-ng nsca-ng-client
+	@touch $@
+
+$(VENV)/versus/root: tests/lab/packages.py | $(VENV)/run
+	$(PYTHON) tests/lab/packages.py $(VENV)/versus $(PEERS)
 	@touch $@
 
 $(VENV)/lint: $(VENV)/run
