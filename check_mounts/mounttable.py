@@ -279,13 +279,23 @@ def visible(mounts: Iterable[Mount]) -> set[int]:
     return {mount.mount_id for mount in mounts} - covers(mounts).keys()
 
 
-def covers(mounts: Iterable[Mount]) -> dict[int, int]:
+def covers(mounts: Iterable[Mount]) -> Mapping[int, int]:
     """The ID of each mount that its own mount point does not lead to -> the ID of its cover.
 
     A mount is shadowed if another one sits on its root, or on a directory on the way to it (in its
     parent), or if the mount it hangs from is itself shadowed. Only the text decides, without a
     look-up, in time linear in the table."""
     mounts = list(mounts)
+    if mounts != _latest[0][0]:
+        _latest[0] = mounts, _covers(mounts)
+    return _latest[0][1]
+
+
+# The table that was asked about last, and the answer: a check asks several times about one table.
+_latest: list[tuple[list[Mount], Mapping[int, int]]] = [([], {})]
+
+
+def _covers(mounts: Sequence[Mount]) -> dict[int, int]:
     tree = _Tree(mounts)
     hidden: dict[int, Optional[int]] = {}  # the ID of a mount -> that of the mount in its way, if any
     for mount in mounts:

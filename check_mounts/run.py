@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # If reading the files took long, a run still gets a mount's timeout and this many seconds more.
 _TO_FIND = 0.5
+# A collection looks at all that a run has made so far, several times for thousands of mounts, and a
+# run leaves nearly nothing to collect. So it is rare: after this many new objects.
+_COLLECT_AFTER = 200_000, 100, 100
 
 
 def _read_table(options: Options, reader: mounttable.Reader) -> mounttable.Table:
@@ -58,6 +61,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     # All workers share the objects that exist now; the garbage collector would touch their pages,
     # and so copy them, in each worker.
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
     gc.enable()
     options = _with_time_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)

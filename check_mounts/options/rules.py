@@ -214,7 +214,9 @@ class Rulebook:
 
     def writes(self, mount: Mount) -> bool:
         """Whether a file should be written to a mount that answered."""
-        return self.of(mount.mount_point).write and selection.writable(mount)
+        # Most runs have no sections and write nothing: nothing must be resolved for each mount.
+        rules = self.of(mount.mount_point) if self._configuration.sections else self._usual
+        return rules.write and selection.writable(mount)
 
     def override(self, mount: Mount) -> asking.Override:
         """How to probe a mount."""
