@@ -239,4 +239,4 @@ def test_a_healthy_mount_costs_no_new_pieces() -> None:
     later = [each._replace(latency=None if each.latency is None else 0.5) for each in found]
     jsontext.report(judged(Survey(tuple(later)), Policy()), memory)
     assert len(memory) > len(found) / 3
-    assert all(memory[key] is pieces for key, pieces in before.items())
+    assert all(memory[key].middle is pieces.middle for key, pieces in before.items())

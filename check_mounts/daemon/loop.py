@@ -6,6 +6,7 @@ that hangs."""
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -37,6 +38,7 @@ from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
 from check_mounts.probing import mountstats as _mountstats  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
+from check_mounts.system import syscalls
 from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
 from check_mounts.system.signals import Interrupts
@@ -72,6 +74,7 @@ class Daemon:
         self._changes = Changes(options.check.mountinfo)
         self._endings = Endings()
         self._passes = Passes(log)
+        self._is_untidy = True
         self._poll = select.poll()
         self._poll.register(interrupts.wake_fd, select.POLLIN)
         self._poll.register(self._changes, select.POLLPRI)
@@ -105,7 +108,16 @@ class Daemon:
         while self._interrupts() is None:
             self._watchdog.feed()
             self._complaints.guard("a round", self._round)
+            self._tidy()
         self._stop()
+
+    def _tidy(self) -> None:
+        """Give back the memory of passes that have ended, which would otherwise stay in use for
+        some passes more: the objects of a pass refer to each other."""
+        if self._is_untidy:
+            self._is_untidy = False
+            gc.collect()
+            syscalls.give_back()
 
     def _start(self) -> None:
         self._options = self._reloader.read_fstab_again(self._options)
@@ -126,6 +138,7 @@ class Daemon:
             self._start_whole_pass()
         self._passes.step()
         for each in self._passes.take_ended():
+            self._is_untidy = True
             self._finish(each)
         for task in self._publisher.tasks:
             task.step()

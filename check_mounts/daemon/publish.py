@@ -163,7 +163,9 @@ class Publisher:
             # The JSON is written even if that failed: neither file may go on saying that all is
             # well.
             try:
-                replacing.replace_in(home.directory, f"{home.name}.json", json, verdict=json.partition(b'"summary"')[0])
+                replacing.replace_in(
+                    home.directory, f"{home.name}.json", json, verdict=json[: json.index(b'"summary"')]
+                )
             except OSError as error:
                 path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complaints.tell(

@@ -54,11 +54,10 @@ def report(judged: Judged, memory: Optional[Memory] = None) -> bytes:
         "counts": dict(summary.counts(judgements)),
         "notes": summary.notes(survey),
     }
-    if memory is None or not isinstance(judgements, Judgements):
-        findings = [_encode(_judgement(judgement)) for judgement in judgements]
-    else:
-        findings = list(_remembered(judgements, memory))
-    left_out = [_encode(_left_out(out)) for out in survey.left_out]
+    findings: Iterator[str] = map(_encode, map(_judgement, judgements))
+    if memory is not None and isinstance(judgements, Judgements):
+        findings = _remembered(judgements, memory)
+    left_out = map(_encode, map(_left_out, survey.left_out))
     return _object(judged.state, summary.report(judged).said, rest, findings, left_out)
 
 
@@ -73,17 +72,23 @@ def failure(report: Report, started: float) -> bytes:
         "counts": {},
         "notes": [],
     }
-    return _object(report.state, report.said, rest, [], [])
+    return _object(report.state, report.said, rest, iter(()), iter(()))
 
 
-def _object(state: State, words: str, rest: dict[str, Any], findings: list[str], left_out: list[str]) -> bytes:
+def _object(state: State, words: str, rest: dict[str, Any], findings: Iterator[str], left_out: Iterator[str]) -> bytes:
+    # Of many mounts it is large: it must not be in memory three times while it is made.
     head = {"version": VERSION, "state": state.name, "summary": words}
-    parts = [_encode(head)[:-1], _encode(rest)[1:-1], _list("findings", findings), _list("left_out", left_out)]
-    return (",\n".join(parts) + "}\n").encode("ascii")
+    lists = (*_list("findings", findings), *_list("left_out", left_out))
+    return b"".join((_encode(head)[:-1].encode("ascii"), b",\n", _encode(rest)[1:-1].encode("ascii"), *lists, b"}\n"))
 
 
-def _list(name: str, values: list[str]) -> str:
-    return f'"{name}": [' + ("\n" if values else "") + ",\n".join(values) + "]"
+def _list(name: str, values: Iterator[str]) -> Iterator[bytes]:
+    yield f',\n"{name}": ['.encode("ascii")
+    separator = "\n"
+    for value in values:
+        yield f"{separator}{value}".encode("ascii")
+        separator = ",\n"
+    yield b"]"
 
 
 def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
@@ -101,7 +106,8 @@ def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
         known = before.get(mount.mount_id)
         if known is None or not _differ_in_latencies_alone(known.of, each):
             known = _pieces(each, outcome)
-        now[mount.mount_id] = known
+        # Nothing should be kept only because it was the first of its kind.
+        now[mount.mount_id] = Pieces(each, known.head, known.middle, known.tail)
         seconds = ["null" if each is None else repr(round(each, 6)) for each in outcome.seconds[:_READS]]
         yield (
             f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, {known.middle}'

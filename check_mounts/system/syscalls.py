@@ -147,6 +147,13 @@ def mlockall(flags: int) -> None:
     _checked(_mlockall(flags))
 
 
+def give_back() -> None:
+    """malloc_trim(3): give memory that is no longer used back to the kernel."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:  # musl has no such function
+        trim(ctypes.c_size_t(0))
+
+
 # The errors of a call that is not available: ENOSYS from the kernel, EPERM from the filters of old
 # container runtimes (libseccomp before 2.4), EACCES from other filters, EINVAL from glibc's statx
 # (see there).
