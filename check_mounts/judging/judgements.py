@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import meaning
 from check_mounts.model import Condition, Finding, State
-from check_mounts.typed import NamedTuple, Union
+from check_mounts.typed import NamedTuple, Optional, Union
 
 
 class Judgement(NamedTuple):
@@ -33,8 +33,12 @@ _OK = meaning.of(Condition.OK).words
 
 def healthy(finding: Finding) -> Judgement:
     """The judgement of a mount that is OK, and about which there is nothing to say."""
-    latency = finding.latency
-    return Judgement(finding, Condition.OK, State.OK, _OK if latency is None else f"{_OK} in {latency:.3f} s")
+    return Judgement(finding, Condition.OK, State.OK, ok_words(finding.latency))
+
+
+def ok_words(latency: Optional[float]) -> str:
+    """``ok in 0.012 s``; ``latency`` is in seconds, None if it is not known."""
+    return _OK if latency is None else f"{_OK} in {latency:.3f} s"
 
 
 class Judgements(Sequence[Judgement]):

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, meaning, text
-from check_mounts.judging.judgements import Judgement, Judgements, is_any_counted
+from check_mounts.judging.judgements import Judgement, Judgements, is_any_counted, ok_words
 from check_mounts.judging.judgements import worst as worst_state
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.judging.usage import Spaces
@@ -105,9 +105,7 @@ def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
                 took = f"{what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
                 words = meaning.of(Condition.SLOW).words.format(took)
                 return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
-    took = "" if finding.latency is None else f" in {finding.latency:.3f} s"
-    words = meaning.of(Condition.OK).words + took
-    return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), words)
+    return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), ok_words(finding.latency))
 
 
 def _latencies(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from check_mounts import selection, text
-from check_mounts.judging.judgements import Judgement, Judgements, healthy, notable
+from check_mounts.judging.judgements import Judgement, Judgements, healthy, notable, ok_words
 from check_mounts.judging.policy import Judged, Policy
 from check_mounts.model import Condition, Finding, LeftOut, Reason, State
 from check_mounts.outcome import Outcome, Step
@@ -16,6 +16,7 @@ from check_mounts.report.parts import Detail, Lines, Worth
 from check_mounts.report.summary import described, line, notes
 from check_mounts.typed import Optional, Union
 
+_OK_STATE = f"{State.OK.name}: "
 _STEPS = tuple((step, step.word) for step in Step)
 # The fewest characters of ``OK: / ( ) ok in 0.000 s`` and ``left out: / ( ):`` without the names,
 # with a line feed.
@@ -90,6 +91,11 @@ class _Blocks:
     def words(self, place: int) -> list[str]:
         """The lines of a block."""
         item = self._items[place]
+        if isinstance(item, Finding) and item.mount is not None:
+            head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}"
+            if self._verbosity < 3:
+                return [head]
+            return [head, *[f"  {words}" for words in _steps(item.outcome) + _rules(item.mount_point, self._policy)]]
         if isinstance(item, Finding):
             return _about(healthy(item), self._policy, self._verbosity)
         if isinstance(item, Judgement):

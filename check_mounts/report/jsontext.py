@@ -76,7 +76,7 @@ def failure(report: Report, started: float) -> bytes:
 
 
 def _object(state: State, words: str, rest: dict[str, Any], findings: Iterator[str], left_out: Iterator[str]) -> bytes:
-    # Of many mounts it is large: it must not be in memory three times while it is made.
+    # With many mounts it is large, and must not be in memory three times while it is made.
     head = {"version": VERSION, "state": state.name, "summary": words}
     lists = (*_list("findings", findings), *_list("left_out", left_out))
     return b"".join((_encode(head)[:-1].encode("ascii"), b",\n", _encode(rest)[1:-1].encode("ascii"), *lists, b"}\n"))

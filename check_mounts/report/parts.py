@@ -186,15 +186,25 @@ def fitted(report: Report, limit: int, encoding: str = "utf-8") -> Report:
 _PLAIN = frozenset({"utf-8", "ascii", "iso8859-1", "latin-1"})
 
 
+# How many blocks are made and measured at once.
+_AT_ONCE = 64
+
+
 def _fits(report: Report, limit: int, encoding: str, size: Callable[[str], int]) -> bool:
     """Whether the whole output fits. No more of it is made than that takes."""
     if encoding not in _PLAIN:
         return size(report.whole) <= limit
+    lazy = report.lines if isinstance(report.lines, Lines) else None
     room = limit - size(report.first_line) - 1
-    for words in _texts(report.lines):
+    room -= sum([size(each.words) + 1 for each in (report.lines if lazy is None else lazy.first)])
+    if lazy is None:
+        return room >= 0
+    blocks = range(len(lazy.blocks))
+    for begin in blocks[::_AT_ONCE]:
         if room < 0:
             break
-        room -= size(words) + 1
+        made = [words for place in blocks[begin : begin + _AT_ONCE] for words in lazy.words(place)]
+        room -= size("\n".join(made)) + 1
     return room >= 0
 
 
