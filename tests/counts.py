@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# How many there are depends on how quickly processes get their turn.
+# How many there are depends on how quickly processes get their turn: whether an answer is there or
+# must be waited for, and how many answers come at once.
 WAITS = {
-    "clock_nanosleep", "epoll_pwait", "epoll_wait", "futex", "poll", "ppoll", "read", "restart_syscall", "sched_yield",
-    "wait4", "waitid",
+    "clock_nanosleep", "epoll_pwait", "epoll_wait", "futex", "ioctl", "poll", "ppoll", "read", "recvfrom", "recvmsg",
+    "restart_syscall", "sched_yield", "sendmsg", "sendto", "wait4", "waitid", "write",
 }  # fmt: skip
+# The calls of a probe. They never depend on that.
+PROBES = {"close", "fstatfs", "getdents64", "openat", "openat2", "statfs", "statx"}
 _FORKS = {"clone", "clone3", "fork", "vfork"}
 _READS = {"pread64", "preadv", "read", "readv"}
 _CALL = re.compile(r"(\d+) +(\w+)\((?:\d+<([^>]*)>)?")
@@ -37,6 +40,11 @@ class Counts(NamedTuple):
     def work(self) -> int:
         """The system calls that do not depend on when processes get their turn."""
         return sum(number for name, number in self.calls.items() if name not in WAITS)
+
+    @property
+    def probes(self) -> int:
+        """The system calls that look at mounts, and others of the same names."""
+        return sum(self.calls.get(name, 0) for name in PROBES)
 
     @property
     def bytes_of_tables(self) -> int:
