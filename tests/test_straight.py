@@ -16,7 +16,7 @@ from check_mounts.model import Mount
 from check_mounts.outcome import Outcome, Step
 from check_mounts.probing import frames, probe, requests
 from check_mounts.probing.requests import Call, Made, Request
-from check_mounts.probing.straight import Straight
+from check_mounts.probing.straight import Straight, calls
 from check_mounts.system import syscalls
 from check_mounts.system.desks import PROGRESS_SIZE
 from tests.conftest import Fuse, Mounts, until
@@ -30,9 +30,15 @@ def _mount_at(path: Path) -> Mount:
     return next(mount for mount in reversed(mounts) if mount.mount_point == os.fsencode(path))
 
 
+def _calls() -> syscalls.Swift:
+    made = calls()
+    assert made is not None
+    return made
+
+
 def _straight(mount_id: int, path: bytes, as_owner: bool = True) -> tuple[Outcome, Optional[Made]]:
     """The outcome of the straight line, and what it had made where the general code went on."""
-    straight = Straight(memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
     before = len(os.listdir("/proc/self/fd")) + 1  # the file in fdinfo stays open
     answer = straight.probe(mount_id, path, as_owner)
     made = None if isinstance(answer, bytes) else Made(dict(answer.results), dict(answer.seconds))
@@ -132,8 +138,28 @@ def test_paths_that_lead_elsewhere(mounts: Mounts) -> None:
             assert (_timeless(outcome), outcome.mount_id) == (_timeless(general), general.mount_id), path
 
 
+@pytest.mark.parametrize("fails", ["", "opendir", "readdir"])
+def test_fuse_of_root(fuse: Fuse, fails: str) -> None:
+    """The kernel may keep its listing, which is not asked for then."""
+    mount = _mount_at(fuse.mount("fs"))
+    if fails:
+        fuse.command("fail", "fs", fails, str(errno.EACCES))
+    request = Request(mount.mount_id, mount.mount_point, True, owner=(0, 0), keeps_listings=True)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    answer = straight.probe(mount.mount_id, mount.mount_point, False, True)
+    asked = fuse.command("asked", "fs").split()
+    if not isinstance(answer, bytes):
+        answer = probe.answer(request, lambda progress: None, os.getppid(), answer)[0]
+    general = probe.answer(request, lambda progress: None, os.getppid())[0]
+    assert asked.count("readdir") == (fails != "opendir")
+    outcome, other = frames.unpack_answer(answer), frames.unpack_answer(general)
+    assert _timeless(outcome) == _timeless(other)
+    for fd in straight._fdinfo.values():
+        os.close(fd)
+
+
 def test_the_mount_id_is_that_of_the_descriptor_of_now(mounts: Mounts) -> None:
-    straight = Straight(memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
     for each in [_mount_at(mounts.tmpfs(f"fs{number}")) for number in range(5)]:
         fd = os.open(each.mount_point, os.O_PATH)
         assert straight._is_on(fd, each.mount_id)
@@ -171,7 +197,7 @@ def test_the_progress_says_where_it_hangs(fuse: Fuse, operation: str, step: Step
     pid = os.fork()
     if pid == 0:
         try:
-            Straight(memoryview(memory), arrive).probe(mount.mount_id, mount.mount_point, True)
+            Straight(_calls(), memoryview(memory), arrive).probe(mount.mount_id, mount.mount_point, True)
         finally:
             os._exit(0)
     until(lambda: fuse.waiting("fs"))

@@ -11,7 +11,7 @@ import stat
 import time
 
 from check_mounts.clocks import boottime
-from check_mounts.system.processes import process_start
+from check_mounts.system.processes import own_start, process_start
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Lines:
             return True
         pid = os.getpid()
         if self._myself[0] != pid:
-            self._myself = (pid, process_start(pid) or 0)
+            self._myself = (pid, own_start())
         offset = RECORD_SIZE * (slot + 1)
         words = b"%d %d %d %d:%d %.3f" % (*self._myself, mount_id, *device, boottime())
         # The mark makes the line valid, so it is written last.

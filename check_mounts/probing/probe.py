@@ -290,7 +290,7 @@ class Probe:
         directory = self._open_directory(fd)
         try:
             if self._request.keeps_listings:
-                _forget_listing(directory)
+                forget_listing(directory)
             self._once(Call.READ_ENTRIES, lambda: syscalls.read_entries(directory))
         finally:
             os.close(directory)
@@ -349,7 +349,7 @@ def _attributes(fd: int) -> syscalls.Statx:
     return buffer
 
 
-def _forget_listing(directory: int) -> None:
+def forget_listing(directory: int) -> None:
     """Make the kernel ask the FUSE daemon again when an open directory is read.
 
     The daemon may allow the kernel to cache a listing (FOPEN_CACHE_DIR); a daemon that does not

@@ -50,6 +50,11 @@ AS_OWNER = 1
 _HAS_OWNER, _HAS_FIXED, _FUSE_PRIVATE, _KEEPS_LISTINGS, _ROOT_DECIDES, _TRIGGER = (1 << bit for bit in range(1, 7))
 WRITES = 1 << 7
 ORDINARY = (0, AS_OWNER)
+# The flags of a FUSE mount with the owner that its table names. Without ids that is root.
+OWNED_FUSE = (
+    AS_OWNER | _HAS_OWNER | _KEEPS_LISTINGS,
+    AS_OWNER | _HAS_OWNER | _KEEPS_LISTINGS | _FUSE_PRIVATE,
+)
 
 
 def ordinary(known: MountIdentity, path: bytes, as_owner: bool) -> bytes:

@@ -12,14 +12,13 @@ import os
 
 from check_mounts import tablelines
 from check_mounts.outcome import Step
-from check_mounts.probing import frames, probe, requests, writeprobe
+from check_mounts.probing import frames, probe, requests, straight, writeprobe
 from check_mounts.probing.lines import RECORD_SIZE, Lines
 from check_mounts.probing.promises import Promises
 from check_mounts.probing.requests import Made
 from check_mounts.probing.straight import Straight
 from check_mounts.system import walk
 from check_mounts.system.desks import Desks, Layout, shared
-from check_mounts.system.syscalls import NoSuchCall
 from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
@@ -76,21 +75,24 @@ class Serving:
     def __init__(self, lines: Lines, promises: Promises, table: Optional[str]) -> None:
         self._lines, self._promises = lines, promises
         self._table = table
+        self._calls = straight.calls()
         # Made for the first request: a process that serves is a worker, which has one desk.
         self._straight: Optional[Straight] = None
-        self._can_go_straight = True
 
     def serve(self, key: int, payload: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In a worker: serve a request; return the answer, and whether it is the worker's last. An
         exception in our own code becomes an answer as well, which is the last one."""
         try:
-            mount_id, major, minor, flags, name, _ = requests.HEAD.unpack_from(payload)
+            mount_id, major, minor, flags, name, length = requests.HEAD.unpack_from(payload)
             # First the line in the registry: then the mount may be touched.
             if not self._lines.enter(desk.slot, mount_id, (major, minor), bool(flags & requests.WRITES)):
                 return frames.BUSY, False
             made = None
-            if flags in requests.ORDINARY and (straight := self._straight or self._go_straight(desk)):
-                answer = straight.probe(mount_id, payload[requests.HEAD.size + name :], bool(flags))
+            begin = requests.HEAD.size + name
+            # The owner of a FUSE mount of root is this process, if it is root's.
+            fuse = flags in requests.OWNED_FUSE and len(payload) == begin + length and not os.geteuid()
+            if (fuse or flags in requests.ORDINARY) and (way := self._straight or self._go_straight(desk)):
+                answer = way.probe(mount_id, payload[begin:], bool(flags) and not fuse, fuse)
                 if isinstance(answer, bytes):
                     self._lines.leave(desk.slot)
                     return answer, False
@@ -100,11 +102,9 @@ class Serving:
             return frames.exception_answer(error), True
 
     def _go_straight(self, desk: Desk) -> Optional[Straight]:
-        if self._can_go_straight:
-            try:
-                self._straight = Straight(desk.progress, functools.partial(self._lines.arrive, desk.slot))
-            except NoSuchCall:
-                self._can_go_straight = False
+        if self._calls is not None:
+            arrive = functools.partial(self._lines.arrive, desk.slot)
+            self._straight = Straight(self._calls, desk.progress, arrive)
         return self._straight
 
     def _serve(self, payload: bytes, desk: Desk, made: Optional[Made]) -> tuple[bytes, bool]:

@@ -22,7 +22,7 @@ from check_mounts.probing.frames import AT_READ, AT_STATFS, AT_STATX, HEALTHY, L
 from check_mounts.probing.requests import Call, Made
 from check_mounts.system import syscalls
 from check_mounts.system.syscalls import STATX_MNT_ID
-from check_mounts.typed import Union
+from check_mounts.typed import Optional, Union
 
 # stx_mask, stx_nlink, stx_uid, stx_gid, stx_mode and stx_mnt_id of struct statx.
 _ATTRIBUTES = struct.Struct("=I12xIIIH114xQ")
@@ -34,19 +34,19 @@ _ENOUGH = 128
 
 
 class Straight:
-    """The probes of one worker, which acts as the user that it is. ``progress`` is the memory for
-    its progress; ``arrive`` is called whenever a mount is reached."""
+    """The probes of one worker, which acts as the user that it is. ``calls`` come from
+    :func:`calls`; ``progress`` is the memory for its progress; ``arrive`` is called whenever a
+    mount is reached."""
 
-    def __init__(self, progress: memoryview, arrive: Callable[[], None]) -> None:
-        """Raises NoSuchCall where a call is not known on this machine."""
-        self._calls = syscalls.Swift(probe.LOOK_UP_FLAGS, syscalls.RESOLVE_NO_SYMLINKS)
-        self._progress, self._arrive = progress, arrive
+    def __init__(self, calls: syscalls.Swift, progress: memoryview, arrive: Callable[[], None]) -> None:
+        self._calls, self._progress, self._arrive = calls, progress, arrive
         self._euid = os.geteuid()
         self._fdinfo: dict[int, int] = {}
 
-    def probe(self, mount_id: int, path: bytes, as_owner: bool) -> Union[bytes, Made]:
+    def probe(self, mount_id: int, path: bytes, as_owner: bool, keeps_listings: bool = False) -> Union[bytes, Made]:
         """Probe a mount; return the frame of its answer or, before anything unusual, the calls that
-        were made."""
+        were made. ``as_owner``: it is unusual if the root directory has another owner than this
+        process."""
         calls, progress = self._calls, self._progress
         progress[: len(LOOKING_UP)] = LOOKING_UP
         made: list[object] = []
@@ -70,6 +70,8 @@ class Straight:
             times.append(known := monotonic())
             AT_READ.pack_into(progress, 0, _READ, reached - began, counted - reached, known - counted)
             made.append(directory := os.open(".", _TO_READ, dir_fd=fd))
+            if keeps_listings:
+                probe.forget_listing(directory)
             calls.read_entries(directory)
             close(directory)
         except OSError as error:
@@ -95,6 +97,15 @@ class Straight:
             return pread(self._fdinfo[fd], _ENOUGH, 0)
         except OSError:
             return b""
+
+
+def calls() -> Optional[syscalls.Swift]:
+    """The system calls of all workers, to be made ready before they are forked; None where a call
+    is not known on this machine."""
+    try:
+        return syscalls.Swift(probe.LOOK_UP_FLAGS, syscalls.RESOLVE_NO_SYMLINKS)
+    except syscalls.NoSuchCall:
+        return None
 
 
 _counts = operator.attrgetter("f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")

@@ -132,8 +132,7 @@ def wake_at_ends() -> int:
 def hatch(request_fd: int, wake_fd: int, nursery: int) -> None:
     """Give up what comes from the nursery, as :func:`settle` does in a child of another process.
     The nursery has settled itself, so little is left to do for each worker."""
-    _signal.set_wakeup_fd(-1)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # the only signal with a handler
     try:
         os.setsid()
     except OSError:

@@ -98,6 +98,17 @@ def is_runnable(pid: int) -> bool:
     return _stat_fields(pid)[:1] == [b"R"]
 
 
+def own_start() -> int:
+    """When this process started, as in :func:`process_start`; 0 where procfs does not say."""
+    try:
+        fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    data = os.read(fd, 4096)
+    os.close(fd)
+    return int(data[data.rfind(b")") + 2 :].split(b" ", 20)[19])
+
+
 def _stat_fields(pid: int) -> list[bytes]:
     """The fields of /proc/PID/stat from the state on; empty where the process does not exist.
 
