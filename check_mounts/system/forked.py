@@ -129,17 +129,21 @@ def wake_at_ends() -> int:
     return read
 
 
+_be_born = syscalls.at_birth(b"check_mounts:w", WAKE_FD + 1, _signal.SIGKILL)
+# The nursery has a handler for this signal; a worker has no children, and never gets it.
+_BLOCKED = (_signal.SIGCHLD,)
+
+
 def hatch(request_fd: int, wake_fd: int, nursery: int) -> None:
     """Give up what comes from the nursery, as :func:`settle` does in a child of another process.
     The nursery has settled itself, so little is left to do for each worker."""
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # the only signal with a handler
     try:
         os.setsid()
     except OSError:
         pass  # a filter of system calls
     os.dup2(request_fd, REQUEST_FD)
     os.dup2(wake_fd, WAKE_FD)
-    syscalls.close_from(WAKE_FD + 1)
-    syscalls.set_name(b"check_mounts:w")
-    processes.die_with_parent(nursery)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    _be_born()
+    if os.getppid() != nursery:
+        os._exit(0)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _BLOCKED)
