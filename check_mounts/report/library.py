@@ -1,8 +1,9 @@
 """nagiosplugin, loaded without what only its unused parts need.
 
 It imports ``json``, ``logging``, ``tempfile``, ``traceback`` and ``warnings``, with some thirty
-modules below them, for cookies and for its own Runtime. We use neither, and that takes two thirds of the time of
-its import. So for the time of the import, stand-ins load these modules at their first use.
+modules below them, for cookies and for its own Runtime. We use neither, and that takes two thirds
+of the time of its import. So for the time of the import, stand-ins load these modules at their
+first use.
 
 That breaks no law: nothing that we call uses them, so nothing is loaded late."""
 

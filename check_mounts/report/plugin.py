@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from check_mounts import filesystems, text
 from check_mounts.judging import policy as policies
-from check_mounts.judging.judgements import Judgement, notable, worst_of_each
+from check_mounts.judging.judgements import Judgement, Judgements, worst_of_each
 from check_mounts.judging.policy import Judged, Policy
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Finding, State
@@ -47,13 +47,12 @@ class Presentation(NamedTuple):
 
 
 class Mounts(nagiosplugin.Resource):
-    """The source of all metrics: counts and times first, then each mount."""
+    """The source of all metrics: counts and times first, then each mount. A healthy mount has only
+    numbers, which need no metric."""
 
-    def __init__(self, judged: Judged, perfdata: str = "mounts") -> None:
+    def __init__(self, judged: Judged, numbers: MountContext) -> None:
         self.judged = judged
-        policy = judged.policy
-        # Without numbers of its own, there is nothing to say about a healthy mount here.
-        self._needs_all = perfdata in ("mounts", "steps") or policy.bounds_usage or policy.exception is not None
+        self._numbers = numbers
 
     def probe(self) -> Iterator[nagiosplugin.Metric]:
         """The metrics in the order in which perfdata names them."""
@@ -62,8 +61,13 @@ class Mounts(nagiosplugin.Resource):
             yield nagiosplugin.Metric(name, str(number), context="summary")
         yield nagiosplugin.Metric("time", f"{self.judged.survey.duration:.3f}", "s", context="summary")
         yield nagiosplugin.Metric("slowest", f"{summary.slowest(judgements):.3f}", "s", context="summary")
-        for judgement in judgements if self._needs_all else notable(judgements):
-            yield nagiosplugin.Metric(label(judgement.finding.mount_point), judgement, context="mount")
+        for each in judgements.in_order() if isinstance(judgements, Judgements) else judgements:
+            if isinstance(each, Judgement):
+                yield nagiosplugin.Metric(label(each.finding.mount_point), each, context="mount")
+            elif self._numbers.has_any:
+                self._numbers.tell(each)
+            else:  # and so for all others
+                break
 
 
 class _Numbers(nagiosplugin.Context):
@@ -111,6 +115,13 @@ class MountContext(_Numbers):
         self._counted: set[tuple[int, int]] = set()
         self._told: set[bytes] = set()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there may be numbers of single mounts."""
+        policy = self._policy
+        bounds = policy.bounds_usage or policy.exception is not None
+        return self._wanted != "none" and (self._wanted != "summary" or bounds)
+
     def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
         """The judgement as the library's result."""
         judgement: Judgement = metric.value
@@ -122,25 +133,28 @@ class MountContext(_Numbers):
         """``'/home'=0.000123s``; a mount that was not probed has no latency. The latency of a
         mount that hangs is the time that its probe has waited."""
         judgement: Judgement = metric.value
-        finding = judgement.finding
-        if self._wanted == "none" or not judgement.is_counted:
-            return None
+        return self.tell(judgement.finding) if self.has_any and judgement.is_counted else None
+
+    def tell(self, finding: Finding) -> Optional[nagiosplugin.Performance]:
+        """The numbers of a mount that was checked."""
         if finding.mount_point in self._told:  # a label occurs once, and the worse of two findings comes first
             return None
         if finding.outcome is not None or finding.latency is not None:
             self._told.add(finding.mount_point)
         policy = self._policy.of(finding.mount_point)
-        whole = None
-        if self._wanted != "summary" and finding.latency is not None:
-            whole = self._emit(metric.name, f"{finding.latency:.6f}", "s", *_specs(policy.warning, policy.critical))
+        if self._wanted == "summary":
+            return self._usage(finding, policy) if policy.bounds_usage else None
+        whole, name = None, label(finding.mount_point)
+        if finding.latency is not None:
+            whole = self._emit(name, f"{finding.latency:.6f}", "s", *_specs(policy.warning, policy.critical))
         if self._wanted == "steps" and finding.outcome is not None:
             for step, seconds in zip(Step, finding.outcome.seconds):
                 if seconds is not None:
                     limits = _specs(policy.step_warning.get(step), policy.step_critical.get(step))
-                    self._emit(f"{metric.name} {step.word}", f"{seconds:.6f}", "s", *limits)
-        return self._usage(metric.name, finding, policy) or whole
+                    self._emit(f"{name} {step.word}", f"{seconds:.6f}", "s", *limits)
+        return (self._usage(finding, policy) if policy.bounds_usage else None) or whole
 
-    def _usage(self, name: str, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
+    def _usage(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
         """``'/home used'=123B;900;950;0;1000``: once for each superblock that has thresholds."""
         usage = None if finding.outcome is None else finding.outcome.usage
         if (
@@ -150,7 +164,7 @@ class MountContext(_Numbers):
             or not filesystems.fills_up(finding.mount)
         ):
             return None
-        performance = None
+        performance, name = None, label(finding.mount_point)
         space, inodes = usage.space, usage.inode_counts
         if space is not None and (policy.usage_warning or policy.usage_critical):
             used, total = space[0], sum(space)
@@ -235,10 +249,11 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
     """The report on all mounts. ``per_mount``: it ends with a row for each mount."""
     judgements, policy = judged.judgements, judged.policy
     items: list[Number] = []
+    numbers = MountContext(presentation.perfdata, policy, items)
     check = nagiosplugin.Check(
-        Mounts(judged, presentation.perfdata),
+        Mounts(judged, numbers),
         SummaryContext(presentation.perfdata != "none", policy, items),
-        MountContext(presentation.perfdata, policy, items),
+        numbers,
         MountsSummary(judged),
         WorstFirst(judged.state),
     )
