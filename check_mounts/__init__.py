@@ -2,3 +2,6 @@
 hanging itself."""
 
 __version__ = "0.1.0"
+
+# The file that keeps the daemon's result, unless --cache names another.
+RESULT = "/run/check_mounts/status"

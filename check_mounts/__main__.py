@@ -96,13 +96,14 @@ def _check_unless_caught(
     processes.die_with_parent(watched_by)
     processes.survive_shutdown()
     noted.step("looking for earlier runs")
-    if check is _check:
-        _begin_nursery()
 
     run = caught.Run(arguments, noted, watched_by)
     try:
         earlier = run.find_caught()
         if earlier is None:
+            if check is _check:
+                noted.step("loading the program")
+                _begin_nursery()
             return check(arguments, noted)
         output, state = earlier.report()
         posix.write(1, output)
@@ -115,10 +116,14 @@ def _check_unless_caught(
 
 
 def _begin_nursery() -> None:
-    """Fork the process that forks the workers, as long as this process is small."""
+    """Fork the process that forks the workers, as long as this process is small.
+
+    It has been given what workers need, and this process keeps that for workers of its own: so it
+    is loaded only once."""
     import _signal  # type: ignore[import-not-found]
 
-    from check_mounts.system import nursery
+    from check_mounts.probing import serving  # noqa: F401
+    from check_mounts.system import nest, nursery  # noqa: F401
 
     # What the watcher has set would answer to the end of the nursery.
     _signal.set_wakeup_fd(-1)

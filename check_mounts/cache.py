@@ -11,11 +11,13 @@ import binascii
 import posix
 import time
 
+from check_mounts import RESULT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_PATH = "/run/check_mounts/status"
+DEFAULT_PATH = RESULT
 # The suffixes of a daemon's files: the result, the survey, its process ID for everybody, and the
 # lock, which only the daemon's user can open.
 SUFFIXES = ("", ".json", ".pid", ".lock")

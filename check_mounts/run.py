@@ -21,7 +21,7 @@ from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.options.understood import Options
 from check_mounts.probing import survey
 from check_mounts.report import parts, summary
-from check_mounts.system import reading  # fmt: skip
+from check_mounts.system import nursery, reading  # fmt: skip
 from check_mounts.system.printing import complain, stdout_encoding, write
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import TYPE_CHECKING, Any, Optional
@@ -318,6 +318,8 @@ def _refuse(words: str, submits: bool, interrupts: Interrupts, below: str = "") 
 
 def _tell(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes) -> int:
     """Print the result, submit it, and return the exit code."""
+    if options.submission is None:  # no workers any more: their nursery ends while the report is made
+        nursery.leave()
     try:
         output, state = _report(judged, options)
     except Exception as error:  # nagiosplugin is not installed, or a defect of ours

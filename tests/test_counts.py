@@ -50,7 +50,8 @@ MOST: dict[str, dict[str, float]] = {
         "processes": 0,
         # Those of 3.9; others have 10 less.
         "calls": 128,
-        "kB of files": 68,
+        # The entry also knows how a single run begins.
+        "kB of files": 70,
     },
     "pass": {
         "processes": 2,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from check_mounts import cache, mounttable
+from check_mounts import RESULT, mounttable
 from check_mounts.model import Condition
 from check_mounts.options import values
 from check_mounts.options.values import Parser
@@ -256,8 +256,8 @@ OPTIONS: tuple[Option, ...] = (
         scope=Scope.COMMAND_LINE, only_with=("daemon",),
     ),
     Option(
-        "cache", Group.SERVICE, f"the file that keeps the result (default: {cache.DEFAULT_PATH})",
-        metavar="FILE", parse=str, default=cache.DEFAULT_PATH, only_with=("daemon", "cached"),
+        "cache", Group.SERVICE, f"the file that keeps the result (default: {RESULT})",
+        metavar="FILE", parse=str, default=RESULT, only_with=("daemon", "cached"),
     ),
     _of_daemon("metrics", "write metrics for node_exporter's textfile collector, too", "FILE.prom", str),
     _of_daemon("syslog-facility", "log with this facility (default: daemon)", "NAME", values.log_facility, "daemon"),

@@ -14,7 +14,7 @@ from check_mounts.checks import demands
 from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy
 from check_mounts.model import BadLine, ExpectedMount
-from check_mounts.naming import names, sysfs
+from check_mounts.naming import sysfs
 from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import LIMITS, Configuration, Said
@@ -207,6 +207,8 @@ def _mount_point(word: str) -> bytes:
         refuse("MOUNTPOINT", f"'{command_line.without_value(word)}' is not an absolute path")
     if not word.startswith("/"):
         refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
+    from check_mounts.naming import names  # most runs name no mount point
+
     return names.simplified(os.fsencode(word))
 
 
