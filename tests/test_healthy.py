@@ -196,7 +196,7 @@ def test_lines_that_do_not_fit_are_not_made() -> None:
     assert len(made) < 2000, len(made)
 
 
-def _next_pass(chance: random.Random, found: Sequence[Finding]) -> list[Finding]:
+def next_pass(chance: random.Random, found: Sequence[Finding]) -> list[Finding]:
     """Most mounts answer as before, after another time; a few have other options, numbers or
     faults, have gone, or are other mounts with the same ID."""
     result = []
@@ -227,7 +227,7 @@ def test_json_from_pieces_of_the_last_pass_is_the_same_as_made_anew(seed: int) -
     for _ in range(20):
         result = judged(Survey(tuple(found), started=Epoch(1e9), duration=0.1, timeout=5.0), policy)
         assert jsontext.report(result, memory) == jsontext.report(result)
-        found = _next_pass(chance, found)
+        found = next_pass(chance, found)
 
 
 def test_a_healthy_mount_costs_no_new_pieces() -> None:

@@ -12,26 +12,33 @@ import http.client
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import prometheus_client
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from check_mounts import filesystems, text
 from check_mounts.clocks import Epoch
+from check_mounts.judging.judgements import Judgement, answered
 from check_mounts.judging.policy import Policy, judged
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome
 from check_mounts.report import metrics
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
 from tests.daemon import Daemon, daemon
+from tests.test_healthy import next_pass, random_policy, random_survey
 from tests.test_logs import Disk, disk
 
 __all__ = ["daemon", "disk"]
@@ -617,6 +624,64 @@ def test_the_worst_of_what_has_the_same_labels_counts(conditions: Sequence[Condi
     assert samples.values("check_mounts_mount_condition", "condition") == ["dead"]
     assert samples.value("check_mounts_mount_up") == 0
     assert samples.value("check_mounts_mount_last_success_timestamp_seconds") == 5
+
+
+def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, float]) -> bytes:
+    """The families of single mounts, as the library writes all of them."""
+    kinds = {
+        "up": ("Whether a probe of the mount came back, and not with a failure.", []),
+        "condition": ("1 for the condition that the mount is in.", ["condition"]),
+        "state": ("0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", []),
+        "probe_duration_seconds": ("How long the probe of the mount took, or has waited so far.", []),
+        "last_success_timestamp_seconds": ("When the mount last answered, since the daemon was started.", []),
+    }
+    labels = ["device", "fstype", "mountpoint"]
+    families = {
+        name: GaugeMetricFamily(f"check_mounts_mount_{name}", words, labels=[*labels, *more])
+        for name, (words, more) in kinds.items()
+    }
+    told = set()
+    for each in judgements:
+        finding, mount = each.finding, each.finding.mount
+        device = "" if mount is None else filesystems.source_words(mount.source, mount.fs_type)
+        names = (device, "" if mount is None else text.printable(mount.fs_type), text.printable(finding.mount_point))
+        values = [text.clipped(name, 256) for name in names]
+        if not each.is_counted or tuple(values) in told:
+            continue
+        told.add(tuple(values))
+        families["up"].add_metric(values, float(answered(each)))
+        families["condition"].add_metric([*values, each.condition.identifier], 1)
+        families["state"].add_metric(values, each.state.value)
+        if finding.latency is not None:
+            families["probe_duration_seconds"].add_metric(values, finding.latency)
+        if finding.mount_point in last_success:
+            families["last_success_timestamp_seconds"].add_metric(values, last_success[finding.mount_point])
+
+    class Collector:
+        def collect(self) -> Iterable[Metric]:
+            return families.values()
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    return generate_latest(registry)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_kept_from_the_last_file_changes_nothing(seed: int) -> None:
+    """Over some passes, in which mounts come, change and go."""
+    chance = random.Random(seed)
+    memory: metrics.Memory = {}
+    found: Sequence[Finding] = random_survey(chance, 80).findings
+    policy = random_policy(chance)
+    for number in range(12):
+        whole = judged(Survey(tuple(found)), policy)
+        points = [each.mount_point for each in found if each.outcome is not None]
+        success = {point: 1.7e9 + chance.random() * 100 for point in points if chance.random() < 0.9}
+        passes = metrics.Passes(number, 1e9, 0.1, 60.0, 0, success)
+        data = metrics.render(whole, passes, memory)
+        assert data == metrics.render(whole, passes)
+        assert data.endswith(_by_the_library(list(whole.judgements), success))
+        found = next_pass(chance, found)
 
 
 def test_what_is_no_mount_has_no_series() -> None:

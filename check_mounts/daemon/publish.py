@@ -27,7 +27,10 @@ from check_mounts.report.parts import Report
 from check_mounts.system import replacing
 from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
-from check_mounts.typed import Optional
+from check_mounts.typed import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.report.metrics import Memory
 
 # The status for systemd names this many mounts of each condition.
 _NAMED = 3
@@ -53,7 +56,9 @@ class Publisher:
         self._metrics = MetricsFile(home, self._tell_of_metrics)
         # The destinations that must not be tried, and why.
         self._held_up: Mapping[str, str] = {}
+        # What stays the same from one result to the next, for the JSON and the metrics.
         self._pieces: jsontext.Memory = {}
+        self._labels: Memory = {}
         self._is_ready = False
         self._status_words = "checking for the first time"
 
@@ -206,7 +211,7 @@ class Publisher:
             submissions=self._courier.counts(),
         )
         try:
-            self._metrics.offer(path, metrics.render(judged, passes))
+            self._metrics.offer(path, metrics.render(judged, passes, self._labels))
         except Exception as error:  # a defect there must cost nothing but the metrics
             self._tell_of_metrics(path, f"{type(error).__name__}: {error}")
             defects.say(error)

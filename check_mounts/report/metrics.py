@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
 
 from check_mounts import filesystems, text
 from check_mounts.judging.judgements import Judgement, answered, bad_lines
 from check_mounts.judging.policy import Judged
+from check_mounts.model import Condition, Finding, Mount
 from check_mounts.report import summary
-from check_mounts.typed import NamedTuple
+from check_mounts.typed import NamedTuple, Optional
 
 # The format has no limit for label values, but a source that an ordinary user has chosen must not
 # fill a time series database.
@@ -45,10 +47,33 @@ class Passes(NamedTuple):
     submissions: Sequence[tuple[str, int, int]] = ()
 
 
-def render(judged: Judged, passes: Passes) -> bytes:
-    """The whole file. Each series occurs once: node_exporter would silently drop one of two."""
+class _Known(NamedTuple):
+    """The labels of a mount in a condition, as the library writes them: without the condition, and
+    with it. They are good as long as the three stay as they are."""
+
+    mount: Optional[Mount]
+    mount_point: bytes
+    condition: Condition
+    labels: tuple[str, str, str]
+    shown: str
+    shown_in: str
+
+
+# By mount ID. A process that renders again and again keeps them.
+Memory = dict[int, _Known]
+
+
+def render(judged: Judged, passes: Passes, memory: Optional[Memory] = None) -> bytes:
+    """The whole file. Each series occurs once: node_exporter would silently drop one of two.
+
+    ``memory`` is that of the last file; it becomes that of this one."""
+    mounts = _of_mounts(judged.judgements, passes.last_success, {} if memory is None else memory)
+    return _text(list(_of_run(judged, passes))) + b"".join(mounts)
+
+
+def _text(families: Sequence[Metric]) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Collector([*_of_run(judged, passes), *_of_mounts(judged.judgements, passes.last_success)]))
+    registry.register(_Collector(families))
     return generate_latest(registry)
 
 
@@ -102,51 +127,108 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
     yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judged.judgements))
 
 
-def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float]) -> list[Metric]:
-    names = ["device", "fstype", "mountpoint"]
-    up = GaugeMetricFamily(
-        "check_mounts_mount_up", "Whether a probe of the mount came back, and not with a failure.", labels=names
-    )
-    condition = GaugeMetricFamily(
-        "check_mounts_mount_condition", "1 for the condition that the mount is in.", labels=[*names, "condition"]
-    )
-    state = GaugeMetricFamily("check_mounts_mount_state", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", labels=names)
-    latency = GaugeMetricFamily(
-        "check_mounts_mount_probe_duration_seconds",
-        "How long the probe of the mount took, or has waited so far.",
-        labels=names,
-    )
-    success = GaugeMetricFamily(
-        "check_mounts_mount_last_success_timestamp_seconds",
-        "When the mount last answered, since the daemon was started.",
-        labels=names,
-    )
-    for labels, judgement in _worst_of_each(judgements).items():
-        finding = judgement.finding
-        up.add_metric(labels, float(answered(judgement)))
-        condition.add_metric([*labels, judgement.condition.identifier], 1)
-        state.add_metric(labels, judgement.state.value)
+_NAMES = ["device", "fstype", "mountpoint"]
+_FAMILIES = {
+    "up": "Whether a probe of the mount came back, and not with a failure.",
+    "condition": "1 for the condition that the mount is in.",
+    "state": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+    "probe_duration_seconds": "How long the probe of the mount took, or has waited so far.",
+    "last_success_timestamp_seconds": "When the mount last answered, since the daemon was started.",
+}
+
+
+def _family(name: str) -> GaugeMetricFamily:
+    names = [*_NAMES, "condition"] if name == "condition" else _NAMES
+    return GaugeMetricFamily(f"check_mounts_mount_{name}", _FAMILIES[name], labels=names)
+
+
+def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float], memory: Memory) -> Iterator[bytes]:
+    """The families of single mounts. The library writes labels, which it escapes, only of mounts
+    that are new or have changed: it would need as long for a thousand mounts as all the rest of a
+    pass."""
+    number = {name: f"check_mounts_mount_{name}%s %s\n" for name in _FAMILIES}
+    lines: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+    for known, judgement in _with_labels(_worst_of_each(judgements, memory), memory):
+        finding, shown = judgement.finding, known.shown
+        lines["up"].append(number["up"] % (shown, "1.0" if answered(judgement) else "0.0"))
+        lines["condition"].append(number["condition"] % (known.shown_in, "1.0"))
+        lines["state"].append(number["state"] % (shown, float(judgement.state.value)))
         if finding.latency is not None:
-            latency.add_metric(labels, finding.latency)
+            duration = _number(finding.latency)
+            lines["probe_duration_seconds"].append(number["probe_duration_seconds"] % (shown, duration))
         if finding.mount_point in last_success:
-            success.add_metric(labels, last_success[finding.mount_point])
-    return [up, condition, state, latency, success]
+            when = _number(last_success[finding.mount_point])
+            lines["last_success_timestamp_seconds"].append(number["last_success_timestamp_seconds"] % (shown, when))
+    for name, samples in lines.items():
+        yield _text([_family(name)])
+        yield "".join(samples).encode("utf-8")
 
 
-def _worst_of_each(judgements: Sequence[Judgement]) -> dict[tuple[str, str, str], Judgement]:
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _labels_of(finding: Finding) -> tuple[str, str, str]:
+    mount = finding.mount
+    source, fs_type = (
+        ("", b"") if mount is None else (filesystems.source_words(mount.source, mount.fs_type), mount.fs_type)
+    )
+    return _label(source), _label(text.printable(fs_type)), _label(text.printable(finding.mount_point))
+
+
+def _remembered(judgement: Judgement, memory: Memory) -> Optional[_Known]:
+    mount = judgement.finding.mount
+    known = None if mount is None else memory.get(mount.mount_id)
+    if known is None or known.mount is not mount or known.mount_point != judgement.finding.mount_point:
+        return None
+    return known
+
+
+def _worst_of_each(judgements: Sequence[Judgement], memory: Memory) -> dict[tuple[str, str, str], Judgement]:
     """The judgements by their labels; the worst if several have the same labels."""
     found: dict[tuple[str, str, str], Judgement] = {}
     for judgement in judgements:
-        finding = judgement.finding
-        if not judgement.is_counted:
-            continue
-        mount = finding.mount
-        source, fs_type = (
-            ("", b"") if mount is None else (filesystems.source_words(mount.source, mount.fs_type), mount.fs_type)
-        )
-        labels = (_label(source), _label(text.printable(fs_type)), _label(text.printable(finding.mount_point)))
-        found.setdefault(labels, judgement)
+        if judgement.is_counted:
+            known = _remembered(judgement, memory)
+            found.setdefault(_labels_of(judgement.finding) if known is None else known.labels, judgement)
     return found
+
+
+def _with_labels(found: Mapping[tuple[str, str, str], Judgement], memory: Memory) -> Iterator[tuple[_Known, Judgement]]:
+    """The judgements with their labels as the library writes them."""
+    before = dict(memory)
+    memory.clear()
+    new = [labels for labels, each in found.items() if not _is_known(each, before)]
+    shown = dict(zip(new, _shown([(labels, found[labels].condition) for labels in new])))
+    for labels, judgement in found.items():
+        mount = judgement.finding.mount
+        if labels not in shown and mount is not None:
+            known = before[mount.mount_id]
+        else:
+            known = _Known(mount, judgement.finding.mount_point, judgement.condition, labels, *shown[labels])
+        if mount is not None:
+            memory[mount.mount_id] = known
+        yield known, judgement
+
+
+def _is_known(judgement: Judgement, memory: Memory) -> bool:
+    known = _remembered(judgement, memory)
+    return known is not None and known.condition is judgement.condition
+
+
+def _shown(wanted: Sequence[tuple[tuple[str, str, str], Condition]]) -> Iterator[tuple[str, str]]:
+    """Labels as the library writes them, without their condition and with it."""
+    plain, full = _family("up"), _family("condition")
+    for labels, condition in wanted:
+        plain.add_metric(labels, 0)
+        full.add_metric([*labels, condition.identifier], 0)
+    return zip(_written(plain), _written(full))
+
+
+def _written(family: GaugeMetricFamily) -> Iterator[str]:
+    for line in _text([family]).decode("utf-8").split("\n"):
+        if line.startswith(family.name):
+            yield line[len(family.name) : line.rindex(" ")]
 
 
 def _label(name: str) -> str:
