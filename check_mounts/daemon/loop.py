@@ -38,7 +38,7 @@ from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
 from check_mounts.probing import mountstats as _mountstats  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
-from check_mounts.system import syscalls
+from check_mounts.system import memory
 from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
 from check_mounts.system.signals import Interrupts
@@ -117,7 +117,7 @@ class Daemon:
         if self._is_untidy:
             self._is_untidy = False
             gc.collect()
-            syscalls.give_back()
+            memory.give_back()
 
     def _start(self) -> None:
         self._options = self._reloader.read_fstab_again(self._options)

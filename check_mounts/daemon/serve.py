@@ -15,7 +15,7 @@ from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.loop import Daemon
 from check_mounts.model import State
 from check_mounts.options.understood import Options, Service
-from check_mounts.system import syscalls
+from check_mounts.system import memory
 from check_mounts.system.logs import Log, Stderr, Syslog
 from check_mounts.system.signals import Interrupts
 
@@ -81,6 +81,6 @@ def _stay_in_memory(log: Log) -> None:
         pass
     try:
         unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
-        syscalls.mlockall(syscalls.MCL_CURRENT | (syscalls.MCL_FUTURE if unlimited else 0))
+        memory.mlockall(memory.MCL_CURRENT | (memory.MCL_FUTURE if unlimited else 0))
     except OSError as error:
         log.write(syslog.LOG_INFO, f"Memory is not locked: {error.strerror}")

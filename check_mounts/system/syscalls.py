@@ -39,9 +39,6 @@ RESOLVE_NO_SYMLINKS = 0x04
 # have had unified numbers since before openat2.
 _NR_OPENAT2 = 437
 
-MCL_CURRENT = 1
-MCL_FUTURE = 2
-
 CAP_SETGID = 1 << 6
 CAP_SETUID = 1 << 7
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -114,7 +111,6 @@ _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_i
 _getdents64 = _function("getdents64", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _capget = _function("capget", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
 _capset = _function("capset", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
-_mlockall = _function("mlockall", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
@@ -139,19 +135,6 @@ def set_name(name: bytes) -> None:
     """Set the name of this process in ps(1) (PR_SET_NAME, at most 15 bytes). An error is ignored:
     only a filter of system calls refuses this call, and the name matters little."""
     _prctl_text(PR_SET_NAME, name, 0, 0, 0)
-
-
-def mlockall(flags: int) -> None:
-    """mlockall(2): keep the pages of this process in memory. Raises OSError."""
-    assert _mlockall is not None
-    _checked(_mlockall(flags))
-
-
-def give_back() -> None:
-    """malloc_trim(3): give memory that is no longer used back to the kernel."""
-    trim = getattr(_libc, "malloc_trim", None)
-    if trim is not None:  # musl has no such function
-        trim(ctypes.c_size_t(0))
 
 
 # The errors of a call that is not available: ENOSYS from the kernel, EPERM from the filters of old
