@@ -166,7 +166,7 @@ def test_the_last_answers_of_workers(pools: Pools) -> None:
     pools.begin()
     one = pools()
     assert [type(event) for event in pools.run(one, *[b"last"] * 20)] == [Answered] * 20
-    assert one.forks >= 20
+    until(lambda: one.wait(after(0.01)) == [] and one.forks >= 20)
 
 
 def test_it_dies(pools: Pools) -> None:

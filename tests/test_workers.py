@@ -278,7 +278,8 @@ def test_the_last_answer_of_a_worker_at_the_last_moment(pool: Harness) -> None:
     _hand_out(one, range(5))
     (worker,) = one._crew.serving.values()
     until(lambda: _waiting(one) > 0)
-    one._time_out([(worker, 10.0)])
+    worker.seen_at, worker.seen = 1, PAST
+    one._time_out([worker], after(20))
     events = one._take_events()
     assert [type(event) for event in events] == [Answered]
     assert {event.key for event in pool.run(one, range(0))} == {1, 2, 3, 4}

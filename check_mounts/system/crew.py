@@ -131,9 +131,9 @@ class Crew:
         return min(self._most - len(self.serving) - len(self._given_up), len(self._free_slots))
 
     @property
-    def is_starting(self) -> bool:
-        """Whether a worker has no process yet."""
-        return any(worker.pid is None for worker in self.serving.values())
+    def is_behind(self) -> bool:
+        """Whether most of the workers have no process yet."""
+        return 2 * sum([worker.pid is None for worker in self.serving.values()]) > len(self.serving)
 
     def start(self, count: int) -> list[Worker]:
         """Start so many workers, as far as there is room; return those that have died since."""
@@ -220,3 +220,11 @@ class Crew:
             self._learn({fd for fd, _ in self._poll.poll(max(0.0, until - monotonic() + 0.001))})
         except OSError:
             sleep(_MOMENT)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except OSError:  # a filter of system calls
+        return os.cpu_count() or 1

@@ -21,6 +21,7 @@ _SERIAL, _LAST_SENT, _EAGER = struct.Struct("<I"), 0, 4
 # after it, so the parent never sees a new number with the time of an older one.
 _BEGAN = struct.Struct("<d")
 _SERIAL_AT, _PROGRESS_AT, _SIZE = 8, 16, 64
+_CLAIM = struct.Struct("<dI52x")
 PROGRESS_SIZE = _SIZE - _PROGRESS_AT
 NOTHING_NOTED = bytes(PROGRESS_SIZE)
 # A frame, the content of a place: the serial number of the request, the worker's desk, whether this
@@ -83,6 +84,11 @@ class Desks:
         # A worker that was tampered with may note any time, but it did not begin before the pool
         # existed. With NaN, max() takes the first.
         return serial, max(self._opened, _BEGAN.unpack_from(self._memory, desk)[0])
+
+    def claims(self, count: int) -> list[tuple[float, int]]:
+        """The time and the number on each of the first ``count`` desks, all at a look: a number may
+        come with the time of an older one."""
+        return list(_CLAIM.iter_unpack(self._memory[_SIZE : (count + 1) * _SIZE]))
 
     def progress(self, slot: int) -> bytes:
         """The progress that a worker noted last: PROGRESS_SIZE bytes, all zero before its first

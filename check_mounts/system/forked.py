@@ -11,7 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import struct
 
-from check_mounts.system import privilege, processes, syscalls
+from check_mounts.system import birth, privilege, processes, syscalls
 from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def wake_at_ends() -> int:
     return read
 
 
-_be_born = syscalls.at_birth(b"check_mounts:w", WAKE_FD + 1, _signal.SIGKILL)
+_be_born = birth.at_birth(b"check_mounts:w", WAKE_FD + 1, _signal.SIGKILL)
 # The nursery has a handler for this signal; a worker has no children, and never gets it.
 _BLOCKED = (_signal.SIGCHLD,)
 

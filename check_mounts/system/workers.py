@@ -1,6 +1,6 @@
 """An elastic pool of forked workers that can be killed and given up; it knows nothing of mounts.
 
-Import budget: ``os``, ``select``; what crew and quarters need.
+Import budget: ``select``; what crew and quarters need.
 
 Requests are numbers in one pipe that all workers read from, so the next free worker takes the next
 request, and a worker that hangs delays only its own request. Before a worker begins, it notes in
@@ -22,19 +22,16 @@ Invariants:
   for answers several times a second even if nobody wakes it.
 - The place of an answer is used again only once the worker that could write to it has answered, or
   its process is gone.
-- A process is killed only by its parent, and only before that has reaped it: until then its pid
-  cannot belong to another process.
 - A failed system call of the parent (no memory, a filter, no right to kill a worker that has become
   a user) loses no answer: the answers that have come are kept, and the rest is tried again."""
 
 from __future__ import annotations
 
-import os
 import select
 from collections.abc import Sequence
 
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
-from check_mounts.system.crew import Crew, Worker
+from check_mounts.system.crew import Crew, Worker, cores
 from check_mounts.system.desks import HEAD, NOTHING_NOTED
 from check_mounts.system.pending import Request
 from check_mounts.system.quarters import Outside, Quarters
@@ -54,6 +51,9 @@ _LOOK = 60.0
 # How long answers may wait for the parent, in seconds: while requests wait for workers, and while
 # workers should wake the parent.
 _BATCH, _NAP = 0.003, 0.1
+# How much later than its time is up a worker may be timed out, in seconds, where others were timed
+# out just before.
+_LOT = 0.01
 
 # An owner that has no other deadline for its pool sets one this many seconds after a request's
 # timeout: the timeout counts from when a worker begins, and no worker begins where no process can
@@ -148,7 +148,7 @@ class Pool:
         self._events: list[Event] = []  # not yet returned: an exception must not lose them
         self._pace = _Pace(timeout)
         self._look_at = self._scan_at = PAST
-        self._cores = _cores()
+        self._cores, self._opened = cores(), monotonic()
         # Whether the pool's pids are of children of this process: known at the end.
         self.leaves_children = True
 
@@ -217,10 +217,9 @@ class Pool:
         ``seconds``."""
         now = monotonic()
         found = []
-        for worker in self._crew.serving.values():
-            request, began = self._claim(worker)
-            if request is not None and worker.pid is not None and now - began >= seconds:
-                found.append((request.key, worker.pid, now - began))
+        for worker, request, began in self._claimed():
+            if worker.pid is not None and now - max(self._opened, began) >= seconds:
+                found.append((request.key, worker.pid, now - max(self._opened, began)))
         return found
 
     def take_last_answers(self) -> list[Event]:
@@ -236,7 +235,7 @@ class Pool:
         waited) of each. The pid is None where no worker had the request."""
         now = monotonic()
         rest: list[tuple[int, Optional[int], bytes, float]] = []
-        for worker in list(self._crew.serving.values()):
+        for worker in [*self._crew.await_news(PAST), *self._crew.serving.values()]:
             request, began = self._claim(worker)
             if request is not None:
                 del self._pending.open[request.serial]
@@ -271,7 +270,7 @@ class Pool:
     def _grow(self) -> None:
         """Double the number of workers, as far as there is work and room."""
         self._crew.reap()
-        if not self._crew.is_starting:
+        if not self._crew.is_behind:
             self._start(min(len(self._crew.serving) or self._cores, len(self._pending)))
         self._pace.wait()
 
@@ -326,9 +325,8 @@ class Pool:
             self._events.append(Died(request.key, worker.pid, self._desks.progress(worker.slot)))
 
     def _close(self, worker: Worker, request: Request) -> None:
-        """Close a request whose worker is given up. It may still answer until it is gone."""
         del self._pending.open[request.serial]
-        worker.places.append(request.place)
+        worker.places.append(request.place)  # it may still answer, until it is gone
 
     # -- time
 
@@ -349,29 +347,43 @@ class Pool:
     def _look_at_all(self, now: Monotonic) -> tuple[int, Monotonic]:
         """Time out the workers whose time is up; return how many others have a request, and when
         the time of the first of them is up."""
-        claimed, soonest = 0, Monotonic(now + _LOOK)
+        claimed, soonest = 0, now + _LOOK
         late = []
-        for worker in self._crew.serving.values():
-            request, began = self._claim(worker)
-            if request is None:
-                continue
+        for worker, request, began in self._claimed():
             if worker.seen_at != request.serial:
                 worker.seen_at, worker.seen = request.serial, now
-            began = min(began, worker.seen)  # it may have been tampered with, and note a later time
-            due = Monotonic(began + request.timeout)
-            if now >= due:
-                late.append((worker, now - began))
-            else:
+            # It may have been tampered with, and note a later time, or one that is not a number.
+            due = (began if began <= worker.seen else worker.seen) + request.timeout
+            if now < due:
                 claimed += 1
-                soonest = min(soonest, due)
-        self._time_out(late)
-        return claimed, soonest
+                soonest = soonest if soonest < due else due
+            else:
+                late.append(worker)
+        again = self._time_out(late, now)
+        # Hundreds that began one after the other time out in a few lots.
+        soonest = now + PATIENCE if again else max(soonest, now + _LOT) if late else soonest
+        return claimed + again, Monotonic(soonest)
 
-    def _time_out(self, late: Sequence[tuple[Worker, float]]) -> None:
-        self._crew.kill([worker for worker, _ in late])
+    def _claimed(self) -> list[tuple[Worker, Request, float]]:
+        """Each worker that has an open request, and since when by its own account, at a look (see
+        Desks.claims)."""
+        serving, find = self._crew.serving, self._pending.open.get
+        claims = self._desks.claims(max(serving, default=-1) + 1)
+        found = [(worker, find(claims[slot][1]), claims[slot][0]) for slot, worker in serving.items()]
+        return [(worker, request, began) for worker, request, began in found if request is not None]
+
+    def _time_out(self, late: Sequence[Worker], now: Monotonic) -> int:
+        """Time out these workers, if a second look confirms that their time is up; return how many
+        have more time."""
+        up = []
+        for worker in late:
+            request, began = self._claim(worker)
+            if request is not None and now >= min(began, worker.seen) + request.timeout:
+                up.append((worker, now - min(began, worker.seen)))
+        self._crew.kill([worker for worker, _ in up])
         # An answer that came at the last moment counts; then only the worker is lost.
         self._take_answers()
-        for worker, waited in late:
+        for worker, waited in up:
             request, _ = self._claim(worker)
             if request is not None and request.serial == worker.seen_at:
                 self._close(worker, request)
@@ -379,16 +391,10 @@ class Pool:
                 self._events.append(TimedOut(request.key, worker.pid or 0, waited, progress))
             self._tell_death(worker)  # and with it the request that it may have taken after that answer
             self._crew.forget(worker)
+        return len(late) - len(up)
 
     def _claim(self, worker: Worker) -> tuple[Optional[Request], Monotonic]:
         """A worker's open request, and since when the worker has it; None where it has no request,
         or has answered."""
         serial, began = self._desks.claim(worker.slot)
         return self._pending.open.get(serial), began
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except OSError:  # a filter of system calls
-        return os.cpu_count() or 1
