@@ -90,7 +90,7 @@ lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 
 install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8"
 	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
-		install -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
+		install -p -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
 	done
 # This removes modules of an earlier version, and everything compiled. It comes after the copy, because
 # a check may be starting.
@@ -99,9 +99,11 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	done
 	find "$(DESTDIR)$(LIBDIR)/check_mounts" -depth -type d -empty -delete
 # The user who runs the program may have no right to store compiled modules, and --cached would then
-# take 1.5 times as long. By hash: with times, no two builds would be equal, and a packager who sets the
-# times would make all of them invalid. Checked: an edited module must take effect.
-	umask 022 && $(PYTHON) -I -m compileall -q --invalidation-mode checked-hash -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
+# take 1.5 times as long. A compiled file knows its source by time and size, so an edited module takes
+# effect, and two builds of the same sources are equal: the copies keep the times of the sources. Where
+# SOURCE_DATE_EPOCH is set, a packager may set these times later; then Python uses hashes by itself,
+# although each start takes a millisecond more to compare them.
+	umask 022 && $(PYTHON) -I -m compileall -q -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
 	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
 	install -m 644 man/check_mounts.conf.5 "$(DESTDIR)$(MANDIR)/man5"

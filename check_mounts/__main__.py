@@ -123,7 +123,7 @@ def _begin_nursery() -> None:
     import _signal  # type: ignore[import-not-found]
 
     from check_mounts.probing import serving  # noqa: F401
-    from check_mounts.system import nest, nursery  # noqa: F401
+    from check_mounts.system import nursery
 
     # What the watcher has set would answer to the end of the nursery.
     _signal.set_wakeup_fd(-1)

@@ -26,8 +26,7 @@ __all__ = ["daemon"]
 
 # A run -> what is counted -> the most of it. "calls" are system calls but for those of
 # counts.WAITS, which depend on when a process gets its turn. What the interpreter costs alone is
-# not counted. What is installed costs most, because it reads sources, too, and compares their
-# hashes.
+# not counted.
 MOST: dict[str, dict[str, float]] = {
     "one-shot": {
         "modules of ours": 110,
@@ -42,7 +41,7 @@ MOST: dict[str, dict[str, float]] = {
         # the nursery, which loads what workers need beside the run, and serves requests to warm up.
         "calls of the start": 3050,
         # A twentieth is for growth. 400 are what the nursery loads.
-        "kB of files": 3300,
+        "kB of files": 1900,
     },
     "cached": {
         "modules of ours": 3,
@@ -51,7 +50,7 @@ MOST: dict[str, dict[str, float]] = {
         # Those of 3.9; others have 10 less.
         "calls": 128,
         # The entry also knows how a single run begins.
-        "kB of files": 70,
+        "kB of files": 48,
     },
     "pass": {
         "processes": 2,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The second word of a compiled file: how it knows its source (PEP 552).
 _BY_TIME, _UNCHECKED, _BY_HASH = bytes(4), b"\1\0\0\0", b"\3\0\0\0"
+_END = f".{sys.implementation.cache_tag}.pyc"
 _KEY = int.from_bytes(MAGIC_NUMBER, "little")
 
 
@@ -53,19 +54,23 @@ class _Finder:
 def _spec(name: str, file: str, places: "Optional[list[str]]") -> "Optional[ModuleSpec]":
     """Raises OSError without such a file."""
     loader = _Loader(name, file, posix.stat(file))
-    return spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
+    spec = spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
+    if spec is not None:
+        spec.cached = loader.compiled
+    return spec
 
 
 class _Loader(SourceFileLoader):
     def __init__(self, name: str, path: str, status: posix.stat_result) -> None:
         super().__init__(name, path)
         self._status = status
+        directory, _, file = path.rpartition("/")
+        self.compiled = f"{directory}/__pycache__/{file[:-3]}{_END}"
 
     def get_code(self, fullname: str) -> "Any":
         """The code of the module, from its compiled file if that is up to date."""
-        directory, _, file = self.path.rpartition("/")
         try:
-            data = _contents(f"{directory}/__pycache__/{file[:-3]}.{sys.implementation.cache_tag}.pyc")
+            data = _contents(self.compiled)
             if data[:4] == MAGIC_NUMBER and self._is_of_source(data[4:8], data[8:16]):
                 return marshal.loads(memoryview(data)[16:])
         except (OSError, ValueError, EOFError, TypeError):
