@@ -286,13 +286,18 @@ def covers(mounts: Iterable[Mount]) -> Mapping[int, int]:
     parent), or if the mount it hangs from is itself shadowed. Only the text decides, without a
     look-up, in time linear in the table."""
     mounts = list(mounts)
-    if mounts != _latest[0][0]:
-        _latest[0] = mounts, _covers(mounts)
+    for known, found in _latest:
+        if known == mounts:
+            return found
+    _latest.insert(0, (mounts, _covers(mounts)))
+    del _latest[_KEPT:]
     return _latest[0][1]
 
 
-# The table that was asked about last, and the answer: a check asks several times about one table.
-_latest: list[tuple[list[Mount], Mapping[int, int]]] = [([], {})]
+# The tables that were asked about last, with the answers: a check asks several times about its
+# table and, in a sandbox, about that of PID 1.
+_latest: list[tuple[list[Mount], Mapping[int, int]]] = []
+_KEPT = 2
 
 
 def _covers(mounts: Sequence[Mount]) -> dict[int, int]:

@@ -123,6 +123,8 @@ def as_outside(mounts: Sequence[Mount], beyond: Outside, declared: Collection[by
     def as_there(mount: Mount) -> Mount:
         other = at.get(mount.mount_point)
         if other is not None and _is_same(mount, other):
+            if (mount.options, mount.root) == (other.options, other.root):
+                return mount
             return mount._replace(options=other.options, root=other.root)
         other = elsewhere.get((mount.device, mount.fs_type))
         return mount if other is None or mount.mount_point in declared else mount._replace(options=other.options)
@@ -145,11 +147,12 @@ def _may_be_rw(mount: Mount) -> bool:
 
 
 def _with_mounts(survey: Survey, mounts: Mapping[int, Mount]) -> Survey:
-    findings = [
-        finding if finding.mount is None else finding._replace(mount=mounts.get(finding.mount.mount_id, finding.mount))
-        for finding in survey.findings
-    ]
-    return survey._replace(findings=tuple(findings))
+    def moved(finding: Finding) -> Finding:
+        mount = finding.mount
+        there = mount if mount is None else mounts.get(mount.mount_id, mount)
+        return finding if there is mount else finding._replace(mount=there)
+
+    return survey._replace(findings=tuple([moved(finding) for finding in survey.findings]))
 
 
 def compared_outside(
@@ -190,14 +193,13 @@ def hidden(mounts: Sequence[Mount], beyond: Outside) -> set[bytes]:
     masks = systemds.masks(mounts)
     if not masks and not beyond.mounts:
         return set()
-    visible = mounttable.visible(mounts)
+    visible, there = mounttable.visible(mounts), beyond.at
+    seen = [mount for mount in mounts if mount.mount_id in visible]
     here = {
-        mount.mount_point: mount for mount in mounts if mount.mount_id in visible and not filesystems.is_trigger(mount)
+        mount.mount_point: mount for mount in seen if mount.mount_point in there and not filesystems.is_trigger(mount)
     }
-    masked = {mount.mount_point for mount in mounts if mount.mount_id in masks & visible}
-    return masked | {
-        point for point, mount in beyond.at.items() if point not in here or not _is_same(mount, here[point])
-    }
+    masked = {mount.mount_point for mount in seen if mount.mount_id in masks}
+    return masked | {point for point, mount in there.items() if point not in here or not _is_same(mount, here[point])}
 
 
 def _with_hidden(survey: Survey, points: set[bytes], expected: Collection[ExpectedMount]) -> Survey:

@@ -45,6 +45,11 @@ class Episodes:
         self._open: dict[bytes, _Episode] = {}
         self._not_understood: dict[object, str] = {}
 
+    @property
+    def has_any(self) -> bool:
+        """Whether a mount point was in trouble until now."""
+        return bool(self._open)
+
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
         """Take in new judgements, and return the changes since the last call. ``now`` is on
         CLOCK_BOOTTIME; ``mounted`` holds all mount points of the table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import syslog
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import cache, filesystems, text
 from check_mounts.clocks import Boottime, boottime
@@ -73,8 +73,7 @@ class Publisher:
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
         """Log what is new, and write the result. ``taken``: when the pass over all mounts began."""
-        # If only an autofs trigger is there, the filesystem that it mounts is not mounted.
-        self._log_news(judged, {mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount)})
+        self._log_news(judged, known)
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status_words)
         state, texts, json = self._report(judged, options)
@@ -136,7 +135,10 @@ class Publisher:
         self._courier.close()
         self._metrics.close()
 
-    def _log_news(self, judged: Judged, mounted: Collection[bytes]) -> None:
+    def _log_news(self, judged: Judged, known: Known) -> None:
+        # If only an autofs trigger is there, the filesystem that it mounts is not mounted.
+        there = (mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount))
+        mounted = frozenset(there if self._episodes.has_any else ())
         for news in self._episodes.follow(judged.judgements, boottime(), mounted):
             self._log.write(_PRIORITIES[news.state], news.line)
 

@@ -114,13 +114,9 @@ class MountContext(_Numbers):
         self._policy = policy
         self._counted: set[tuple[int, int]] = set()
         self._told: set[bytes] = set()
-
-    @property
-    def has_any(self) -> bool:
-        """Whether there may be numbers of single mounts."""
-        policy = self._policy
         bounds = policy.bounds_usage or policy.exception is not None
-        return self._wanted != "none" and (self._wanted != "summary" or bounds)
+        # Whether there may be numbers of single mounts.
+        self.has_any = wanted != "none" and (wanted != "summary" or bounds)
 
     def evaluate(self, metric: nagiosplugin.Metric, resource: Mounts) -> nagiosplugin.Result:
         """The judgement as the library's result."""
