@@ -124,7 +124,8 @@ class CheckDisk(Peer):
             return Said.TROUBLE
         if re.search(rf"\|(?:.*\s)?'?{re.escape(mount)}'?=", answer.out):
             return Said.WELL
-        return Said.UNNAMED if answer.code and len(answer.out.split("|")[0]) == 0 else Said.NOTHING
+        names_another = re.search(r"not accessible|not found|\|", answer.out)
+        return Said.UNNAMED if answer.code and not names_another else Said.NOTHING
 
 
 class CheckDiskEach(CheckDisk):
@@ -150,7 +151,8 @@ class NodeExporter(Peer):
         """It reads the mounts of process 1, which is in another namespace here."""
         own = place.directory / "proc/1"
         own.mkdir(parents=True)
-        (own / "mounts").symlink_to("/proc/self/mounts")
+        for name in ("mounts", "mountinfo"):  # the latter since 1.9
+            (own / name).symlink_to(f"/proc/self/{name}")
 
     def service(self, place: Place) -> Sequence[str]:
         return [

@@ -158,7 +158,7 @@ class Rounds:
 
     def __init__(self, peers: Sequence[Peer], place: Place, environment: Mapping[str, str]) -> None:
         self._runners = [
-            Runner(peer, place._replace(directory=place.directory / str(number)), environment)
+            Runner(peer, place._replace(directory=place.directory / str(number), port=place.port + number), environment)
             for number, peer in enumerate(peers)
         ]
         self._prepared = threading.Barrier(len(peers) + 1)

@@ -269,7 +269,9 @@ def main() -> int:
     else:
         if not values.page:
             RESULTS.write_text(json.dumps(both(), indent=1))
-        versus_page.write(json.loads(RESULTS.read_text()))
+        results = json.loads(RESULTS.read_text())
+        versus_page.write(results)
+        print(versus_page.generated(results))
     return 0
 
 

@@ -9,7 +9,7 @@ import shlex
 import statistics
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,32 +104,59 @@ def _is_right(said: str, expected: str) -> bool:
 
 
 def _zoo(results: dict[str, Any]) -> str:
-    rows, right, left = [], Counter[str](), Counter[str]()
-    names = [name for name in results["kinds"] if name]
+    kinds = results["kinds"]
+    names = [name for name in kinds if name]
+    rows: list[Sequence[object]] = []
     for name in names:
-        cells = []
-        for peer in _ALONE:
-            result = _of(results["kinds"], name, peer)
-            said = result["said"][f"/mnt/{name}"]
-            right[peer] += _is_right(said[-1], _ROWS[name].expected)
-            left[peer] += result["left"]
-            cells.append(cell(said, _ROWS[name].expected) + (f" +{result['left']}" if result["left"] else ""))
-        rows.append([_words(_ROWS[name]), _ROWS[name].expected, *cells])
-    for peer in (peer for peer in _ALONE if peer in results["kinds"][""]):
-        left[peer] = results["kinds"][""][peer]["left"]
-    rows.append([f"**right in the last round, of {len(names)}**", "", *(str(right[peer]) for peer in _ALONE)])
-    rows.append(["**processes and threads left, all kinds**", "", *(str(left[peer]) for peer in _ALONE)])
-    return f"### The zoo, kind by kind\n\n{_table(['what happened', 'is', *_ALONE], rows)}\n\n{_busy(results['kinds'])}"
+        expected = _ROWS[name].expected
+        rows.append([_words(_ROWS[name]), expected, *(_cell_of(kinds, name, peer) for peer in _ALONE)])
+    sums = {
+        f"right in the last round, of {len(names)}": _counted(
+            kinds, lambda name, result: _is_right(_said(result, name)[-1], _ROWS[name].expected)
+        ),
+        f"rounds without an answer, of {5 * len(names)}": _counted(
+            kinds, lambda name, result: _said(result, name).count(Said.HANGS.value)
+        ),
+        "trouble told without the mount's name": _counted(
+            kinds, lambda name, result: _said(result, name).count(Said.UNNAMED.value)
+        ),
+        "left": _counted(kinds, lambda name, result: result["left"]),
+    }
+    for peer in (peer for peer in _ALONE if peer in kinds[""]):
+        sums["left"][peer] = kinds[""][peer]["left"]
+    rows += [[f"**{words}**", "", *(count[peer] for peer in _ALONE)] for words, count in sums.items()]
+    rows.append(["**seconds, median of all rounds**", "", *(_seconds(kinds, peer) for peer in _ALONE)])
+    return f"### The zoo, kind by kind\n\n{_table(['what happened', 'is', *_ALONE], rows)}\n\n{_busy(kinds)}"
+
+
+def _counted(kinds: dict[str, Any], count: Callable[[str, dict[str, Any]], int]) -> Counter[str]:
+    """For each peer the sum over all kinds."""
+    names = [name for name in kinds if name]
+    return Counter({peer: sum(count(name, _of(kinds, name, peer)) for name in names) for peer in _ALONE})
+
+
+def _seconds(kinds: dict[str, Any], peer: str) -> str:
+    every = [seconds for name in kinds if name for seconds in _of(kinds, name, peer)["seconds"]]
+    return f"{statistics.median(every):.1f}"
+
+
+def _cell_of(kinds: dict[str, Any], name: str, peer: str) -> str:
+    result = _of(kinds, name, peer)
+    left = f" +{result['left']}" if result["left"] else ""
+    return cell(_said(result, name), _ROWS[name].expected) + left
+
+
+def _said(result: dict[str, Any], name: str) -> list[str]:
+    said: list[str] = result["said"][f"/mnt/{name}"]
+    return said
 
 
 def _busy(kinds: dict[str, Any]) -> str:
     """How far the guest was too busy to judge anybody by it."""
-    late = asked = 0
-    for name in filter(None, kinds):
-        if _ROWS[name].expected == "ok" and not _ROWS[name].fault:
-            said = [each for peer in _ALONE for each in _of(kinds, name, peer)["said"][f"/mnt/{name}"]]
-            asked, late = asked + len(said), late + said.count(Said.HANGS.value)
-    return f"Of {asked} answers about healthy mounts {late} did not come in time: so far the guest was too busy."
+    well = [name for name in kinds if name and _ROWS[name].expected == "ok" and not _ROWS[name].fault]
+    said = [each for name in well for peer in _ALONE for each in _said(_of(kinds, name, peer), name)]
+    late = said.count(Said.HANGS.value)
+    return f"{late} of {len(said)} answers about healthy mounts did not come in time, because the guest was busy."
 
 
 def _of(kinds: dict[str, Any], name: str, peer: str) -> dict[str, Any]:

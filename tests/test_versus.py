@@ -68,6 +68,7 @@ def _survey(**conditions: str) -> Answer:
             "h1",
             "well",
         ),
+        (CheckDisk(), _came("CRITICAL - Plugin timed out after 5 seconds\n", code=2), "h1", "trouble, but not where"),
         (CheckDisk(), Answer(None, "", "", 10.0), "hung", "hangs"),
         (
             CheckDiskEach(),
