@@ -15,6 +15,7 @@ import concurrent.futures
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import common, rounds, versus_page
-from bench.peers import CHECKOUT, PEERS, Peer, Place
+from bench.peers import CHECKOUT, GROUPS, PEERS, Peer, Place
 from tests.lab import guest, verdict, zoo
 from tests.lab.kinds import KINDS, NOT_PROBED, PYTHON, Kind
 
@@ -41,11 +42,10 @@ _MEMORY_MIB = 3072
 _APART = 0.18
 # The timeout of check_mounts in the guest, where it starts some thirty workers on that processor.
 _PATIENCE = 2
-# Each group of peers has a guest of its own: what else runs there must not make them late.
-GROUPS = (
-    ("check_mounts",), ("check_mounts --cached",), ("check_disk",), ("node_exporter",), ("collectd df", "psutil"),
-    ("df", "df -l"), ("timeout stat -f",),
-)  # fmt: skip
+
+
+# Processes of this one that play a scene.
+_running: list[subprocess.Popen[bytes]] = []
 
 
 def kinds() -> list[Kind]:
@@ -239,7 +239,13 @@ def all_zoos() -> dict[str, Any]:
         return value
 
     with concurrent.futures.ThreadPoolExecutor(processors.qsize()) as pool:
-        values = list(pool.map(one, range(len(GROUPS))))
+        try:
+            values = list(pool.map(one, range(len(GROUPS))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in _running:
+                process.terminate()
+            raise
     merged: dict[str, Any] = {}
     for value in values:
         for name, of_peers in value["kinds"].items():
@@ -249,7 +255,18 @@ def all_zoos() -> dict[str, Any]:
 
 def _in_a_process(*arguments: str, prefix: Sequence[str] = ()) -> Any:
     command = [*prefix, sys.executable, "-m", "bench.versus", *arguments]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=CHECKOUT).stdout)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
+        _running.append(process)
+        try:
+            output = process.communicate()[0]
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            _running.remove(process)
+    if process.returncode:
+        raise guest.Failure(f"{' '.join(arguments)}: exit status {process.returncode}")
+    return json.loads(output)
 
 
 def main() -> int:
@@ -260,6 +277,7 @@ def main() -> int:
     parser.add_argument("--inside", type=int, metavar="GROUP", help="the same; in the guest")
     parser.add_argument("--page", action="store_true", help="write the page again from what was measured last")
     values = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all is taken away
     if values.inside is not None:
         inside(values.inside)
     elif values.many:

@@ -13,13 +13,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers import CHECK_DISK, CHECKOUT, COLLECTD, NODE_EXPORTER, PACKAGES, PEERS, PYTHON, RIGHT, Place, Said
+from bench.peers import (
+    CHECK_DISK,
+    CHECKOUT,
+    COLLECTD,
+    IN_ZOO,
+    NODE_EXPORTER,
+    PACKAGES,
+    PEERS,
+    PYTHON,
+    RIGHT,
+    Place,
+    Said,
+)
 from tests.lab.kinds import KINDS, Kind
 
 PAGE = CHECKOUT / "docs" / "versus.md"
 BEGIN, END = "<!-- made by make versus -->", "<!-- end of what make versus made -->"
 _ROWS = {kind.name: kind for kind in KINDS}
-_ALONE = [peer.name for peer in PEERS if peer.scope != "many" or peer.name.startswith("check_mounts")]
 
 
 def write(results: dict[str, Any]) -> None:
@@ -109,7 +120,7 @@ def _zoo(results: dict[str, Any]) -> str:
     rows: list[Sequence[object]] = []
     for name in names:
         expected = _ROWS[name].expected
-        rows.append([_words(_ROWS[name]), expected, *(_cell_of(kinds, name, peer) for peer in _ALONE)])
+        rows.append([_words(_ROWS[name]), expected, *(_cell_of(kinds, name, peer) for peer in IN_ZOO)])
     sums = {
         f"right in the last round, of {len(names)}": _counted(
             kinds, lambda name, result: _is_right(_said(result, name)[-1], _ROWS[name].expected)
@@ -122,17 +133,17 @@ def _zoo(results: dict[str, Any]) -> str:
         ),
         "left": _counted(kinds, lambda name, result: result["left"]),
     }
-    for peer in (peer for peer in _ALONE if peer in kinds[""]):
+    for peer in (peer for peer in IN_ZOO if peer in kinds[""]):
         sums["left"][peer] = kinds[""][peer]["left"]
-    rows += [[f"**{words}**", "", *(count[peer] for peer in _ALONE)] for words, count in sums.items()]
-    rows.append(["**seconds, median of all rounds**", "", *(_seconds(kinds, peer) for peer in _ALONE)])
-    return f"### The zoo, kind by kind\n\n{_table(['what happened', 'is', *_ALONE], rows)}\n\n{_busy(kinds)}"
+    rows += [[f"**{words}**", "", *(count[peer] for peer in IN_ZOO)] for words, count in sums.items()]
+    rows.append(["**seconds, median of all rounds**", "", *(_seconds(kinds, peer) for peer in IN_ZOO)])
+    return f"### The zoo, kind by kind\n\n{_table(['what happened', 'is', *IN_ZOO], rows)}\n\n{_busy(kinds)}"
 
 
 def _counted(kinds: dict[str, Any], count: Callable[[str, dict[str, Any]], int]) -> Counter[str]:
     """For each peer the sum over all kinds."""
     names = [name for name in kinds if name]
-    return Counter({peer: sum(count(name, _of(kinds, name, peer)) for name in names) for peer in _ALONE})
+    return Counter({peer: sum(count(name, _of(kinds, name, peer)) for name in names) for peer in IN_ZOO})
 
 
 def _seconds(kinds: dict[str, Any], peer: str) -> str:
@@ -154,9 +165,11 @@ def _said(result: dict[str, Any], name: str) -> list[str]:
 def _busy(kinds: dict[str, Any]) -> str:
     """How far the guest was too busy to judge anybody by it."""
     well = [name for name in kinds if name and _ROWS[name].expected == "ok" and not _ROWS[name].fault]
-    said = [each for name in well for peer in _ALONE for each in _said(_of(kinds, name, peer), name)]
+    said = [each for name in well for peer in IN_ZOO for each in _said(_of(kinds, name, peer), name)]
     late = said.count(Said.HANGS.value)
-    return f"{late} of {len(said)} answers about healthy mounts did not come in time, because the guest was busy."
+    if late:
+        return f"{late} of {len(said)} answers about healthy mounts came too late, because the guest was busy."
+    return f"All {len(said)} answers about healthy mounts came in time."
 
 
 def _of(kinds: dict[str, Any], name: str, peer: str) -> dict[str, Any]:
@@ -184,7 +197,7 @@ def cell(said: Sequence[str], expected: str) -> str:
 
 def _rules() -> str:
     of_conditions = [(name, " / ".join(said.value for said in Said if said in right)) for name, right in RIGHT.items()]
-    of_peers = [(peer.name, peer.rule) for peer in PEERS if peer.scope != "many" or peer.name.startswith("check_m")]
+    of_peers = [(peer.name, peer.rule) for peer in PEERS if peer.name in IN_ZOO]
     return (
         "### What counts\n\n"
         + _table(("a mount that is", "it is right to say"), of_conditions)
