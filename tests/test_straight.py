@@ -38,7 +38,7 @@ def _calls() -> syscalls.Swift:
 
 def _straight(mount_id: int, path: bytes, as_owner: bool = True) -> tuple[Outcome, Optional[Made]]:
     """The outcome of the straight line, and what it had made where the general code went on."""
-    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None, os.getppid())
     before = len(os.listdir("/proc/self/fd")) + 1  # the file in fdinfo stays open
     answer = straight.probe(mount_id, path, as_owner)
     made = None if isinstance(answer, bytes) else Made(dict(answer.results), dict(answer.seconds))
@@ -75,6 +75,9 @@ PECULIARITIES = [
     [f"fail statfs {errno.EPERM}", f"fail readdir {errno.EIO}"],
     ["attr uid=1000 gid=1000"],
     ["attr uid=1000 gid=1000", f"fail opendir {errno.EACCES}"],
+    ["attr uid=1000 gid=1000", f"fail readdir {errno.EIO}"],
+    ["attr uid=1000 gid=1000", "refuse-noatime 1"],
+    ["attr uid=4294967295 gid=1"],
     ["attr nlink=0"],
     ["attr mode=0"],
     ["statfs blocks=18446744073709551615 bfree=9223372036854775808 frsize=4096"],
@@ -112,6 +115,20 @@ def test_what_is_unusual_is_not_asked_again(fuse: Fuse) -> None:
     assert (outcome.step, outcome.errno) == (Step.READ, errno.EIO)
 
 
+def test_another_owner_is_straight_too(mounts: Mounts) -> None:
+    path = mounts.tmpfs("fs")
+    os.chmod(path, 0o700)
+    os.chown(path, 1234, 4321)
+    mount = _mount_at(path)
+    before = os.getresuid(), os.getresgid()
+    outcome, made = _straight(mount.mount_id, mount.mount_point)
+    assert made is None and outcome.acted_as == outcome.uid == 1234 and outcome.answered(Step.READ)
+    os.chmod(path, 0o000)
+    refused, made = _straight(mount.mount_id, mount.mount_point)
+    assert made is not None and (refused.step, refused.errno, refused.acted_as) == (Step.READ, errno.EACCES, 1234)
+    assert before == (os.getresuid(), os.getresgid())
+
+
 def test_paths_that_lead_elsewhere(mounts: Mounts) -> None:
     mount = _mount_at(mounts.tmpfs("fs"))
     (mounts.base / "link").symlink_to("fs")
@@ -145,7 +162,7 @@ def test_fuse_of_root(fuse: Fuse, fails: str) -> None:
     if fails:
         fuse.command("fail", "fs", fails, str(errno.EACCES))
     request = Request(mount.mount_id, mount.mount_point, True, owner=(0, 0), keeps_listings=True)
-    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None, os.getppid())
     answer = straight.probe(mount.mount_id, mount.mount_point, False, True)
     asked = fuse.command("asked", "fs").split()
     if not isinstance(answer, bytes):
@@ -159,7 +176,7 @@ def test_fuse_of_root(fuse: Fuse, fails: str) -> None:
 
 
 def test_the_mount_id_is_that_of_the_descriptor_of_now(mounts: Mounts) -> None:
-    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None)
+    straight = Straight(_calls(), memoryview(bytearray(PROGRESS_SIZE)), lambda: None, os.getppid())
     for each in [_mount_at(mounts.tmpfs(f"fs{number}")) for number in range(5)]:
         fd = os.open(each.mount_point, os.O_PATH)
         assert straight._is_on(fd, each.mount_id)
@@ -197,7 +214,7 @@ def test_the_progress_says_where_it_hangs(fuse: Fuse, operation: str, step: Step
     pid = os.fork()
     if pid == 0:
         try:
-            Straight(_calls(), memoryview(memory), arrive).probe(mount.mount_id, mount.mount_point, True)
+            Straight(_calls(), memoryview(memory), arrive, os.getppid()).probe(mount.mount_id, mount.mount_point, True)
         finally:
             os._exit(0)
     until(lambda: fuse.waiting("fs"))

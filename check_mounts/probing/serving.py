@@ -104,7 +104,7 @@ class Serving:
     def _go_straight(self, desk: Desk) -> Optional[Straight]:
         if self._calls is not None:
             arrive = functools.partial(self._lines.arrive, desk.slot)
-            self._straight = Straight(self._calls, desk.progress, arrive)
+            self._straight = Straight(self._calls, desk.progress, arrive, desk.parent)
         return self._straight
 
     def _serve(self, payload: bytes, desk: Desk, made: Optional[Made]) -> tuple[bytes, bool]:

@@ -3,7 +3,7 @@ and with the same meaning, for a worker that probes thousands of mounts.
 
 Import budget: ``os``, ``struct``, ``time``; what probe needs.
 
-Whatever is unusual (an error, another mount, another owner, a file) continues in
+Whatever is unusual (an error, another mount, a file) continues in
 :class:`~check_mounts.probing.probe.Probe`, which gets the results of the calls that were made: no
 call that may hang is made twice."""
 
@@ -20,7 +20,7 @@ from check_mounts.outcome import Step
 from check_mounts.probing import probe
 from check_mounts.probing.frames import AT_READ, AT_STATFS, AT_STATX, HEALTHY, LOOKING_UP, SHORT
 from check_mounts.probing.requests import Call, Made
-from check_mounts.system import syscalls
+from check_mounts.system import privilege, syscalls
 from check_mounts.system.syscalls import STATX_MNT_ID
 from check_mounts.typed import Optional, Union
 
@@ -34,19 +34,20 @@ _ENOUGH = 128
 
 
 class Straight:
-    """The probes of one worker, which acts as the user that it is. ``calls`` come from
-    :func:`calls`; ``progress`` is the memory for its progress; ``arrive`` is called whenever a
-    mount is reached."""
+    """The probes of one worker. ``calls`` come from :func:`calls`; ``progress`` is the memory for
+    its progress; ``arrive`` is called whenever a mount is reached; ``parent`` is the pid of its
+    parent."""
 
-    def __init__(self, calls: syscalls.Swift, progress: memoryview, arrive: Callable[[], None]) -> None:
-        self._calls, self._progress, self._arrive = calls, progress, arrive
+    def __init__(self, calls: syscalls.Swift, progress: memoryview, arrive: Callable[[], None], parent: int) -> None:
+        self._calls, self._progress, self._arrive, self._parent = calls, progress, arrive, parent
         self._euid = os.geteuid()
+        self._acts = self._euid == 0 or privilege.can_act_as_others()
         self._fdinfo: dict[int, int] = {}
 
     def probe(self, mount_id: int, path: bytes, as_owner: bool, keeps_listings: bool = False) -> Union[bytes, Made]:
         """Probe a mount; return the frame of its answer or, before anything unusual, the calls that
-        were made. ``as_owner``: it is unusual if the root directory has another owner than this
-        process."""
+        were made. ``as_owner``: act as the owner of the root directory. ``keeps_listings`` is only
+        for a process that acts as itself."""
         calls, progress = self._calls, self._progress
         progress[: len(LOOKING_UP)] = LOOKING_UP
         made: list[object] = []
@@ -65,21 +66,45 @@ class Straight:
             made.append(calls.attributes)
             mask, links, uid, gid, mode, actual = _ATTRIBUTES.unpack_from(calls.attributes)
             elsewhere = mask & STATX_MNT_ID and actual != mount_id
-            if elsewhere or mode & _TYPE != _DIRECTORY or (as_owner and uid != self._euid):
+            if elsewhere or mode & _TYPE != _DIRECTORY:
                 return _so_far(made, times)
             times.append(known := monotonic())
             AT_READ.pack_into(progress, 0, _READ, reached - began, counted - reached, known - counted)
-            made.append(directory := os.open(".", _TO_READ, dir_fd=fd))
-            if keeps_listings:
-                probe.forget_listing(directory)
-            calls.read_entries(directory)
-            close(directory)
+            acted = uid if as_owner else self._euid
+            if acted == self._euid:
+                self._read(fd, made, keeps_listings)
+            elif not self._read_as(uid, gid, fd, made):
+                return _so_far(made, times)
         except OSError as error:
             made.append(error)
             return _so_far(made, times)
         times.append(monotonic())
         close(fd)
-        return _frame(times, links, uid, gid, mode, self._euid, mount_id, usage)
+        return _frame(times, links, uid, gid, mode, acted, mount_id, usage)
+
+    def _read(self, fd: int, made: list[object], keeps_listings: bool = False) -> None:
+        """Read a batch of entries. Raises OSError."""
+        made.append(directory := os.open(".", _TO_READ, dir_fd=fd))
+        if keeps_listings:
+            probe.forget_listing(directory)
+        self._calls.read_entries(directory)
+        close(directory)
+
+    def _read_as(self, uid: int, gid: int, fd: int, made: list[object]) -> bool:
+        """Read a batch of entries as this user; return False if this process cannot act as that
+        user. Raises OSError."""
+        if not self._acts:
+            return False
+        acting = privilege.Acting(uid, gid, self._parent)
+        try:
+            acting.__enter__()
+        except OSError:
+            return False
+        try:
+            self._read(fd, made)
+        finally:
+            acting.__exit__()
+        return True
 
     def _is_on(self, fd: int, mount_id: int) -> bool:
         """Whether a descriptor is on this mount. procfs knows that without asking the filesystem,
