@@ -145,7 +145,8 @@ class Pool:
                 quarters.close()
             raise
         self._quarters = quarters
-        self._events: list[Event] = []  # not yet returned: an exception must not lose them
+        # Events that were not returned, and workers not given up: an exception must not lose them.
+        self._events, self._dead = list[Event](), list[Worker]()
         self._pace = _Pace(timeout)
         self._look_at = self._scan_at = PAST
         self._cores, self._opened = cores(), monotonic()
@@ -193,14 +194,17 @@ class Pool:
         self._scan_at = self._next_scan()
         self._take_answers()
         if not self._events:
-            died = self._crew.await_news(min(until, self._look_at, self._scan_at))
+            self._dead += self._crew.await_news(min(until, self._look_at, self._scan_at))
             self._take_answers()
-            for worker in died:
-                self._bury(worker)
         if monotonic() >= self._look_at:
             self._look_round()
         if self.busy and not self._pending.all_sent:
             self._send()
+        while self._dead:  # before they died, they may have answered
+            dead, self._dead = self._dead, []
+            self._take_answers()
+            for worker in dead:
+                self._bury(worker)
         return self._take_events()
 
     def _next_scan(self) -> Monotonic:
@@ -235,7 +239,7 @@ class Pool:
         waited) of each. The pid is None where no worker had the request."""
         now = monotonic()
         rest: list[tuple[int, Optional[int], bytes, float]] = []
-        for worker in [*self._crew.await_news(PAST), *self._crew.serving.values()]:
+        for worker in [*self._dead, *self._crew.await_news(PAST), *self._crew.serving.values()]:
             request, began = self._claim(worker)
             if request is not None:
                 del self._pending.open[request.serial]
@@ -271,12 +275,8 @@ class Pool:
         """Double the number of workers, as far as there is work and room."""
         self._crew.reap()
         if not self._crew.is_behind:
-            self._start(min(len(self._crew.serving) or self._cores, len(self._pending)))
+            self._dead += self._crew.start(min(len(self._crew.serving) or self._cores, len(self._pending)))
         self._pace.wait()
-
-    def _start(self, count: int) -> None:
-        for worker in self._crew.start(count):
-            self._bury(worker)
 
     def _take_answers(self) -> None:
         """Turn the answers that have come into events."""
@@ -312,7 +312,7 @@ class Pool:
         if worker is not None and self._desks.claim(slot)[0] == serial:
             self._crew.forget(worker)
         if self.busy:
-            self._start(1)
+            self._dead += self._crew.start(1)
 
     def _bury(self, worker: Worker) -> None:
         self._tell_death(worker)
