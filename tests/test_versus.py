@@ -22,7 +22,7 @@ from bench.peers import (
     StatLoop,
 )  # fmt: skip
 from bench.versus import kinds
-from bench.versus_page import cell
+from bench.versus_page import PAGE, cell, commands, rules
 
 _NOTIFICATION = (
     "[2026-11-30 00:16:41] Notification: severity = {}, host = host, plugin = df, plugin_instance = run-vs-{}, "
@@ -131,3 +131,10 @@ def test_a_cell(said: list[str], expected: str, is_told: str) -> None:
 
 def test_each_condition_of_the_zoo_has_its_rule() -> None:
     assert {kind.expected for kind in kinds()} <= RIGHT.keys()
+
+
+def test_the_page_has_the_rules_and_the_commands_of_the_code() -> None:
+    """After a change of either: ``make versus``, or ``python -m bench.versus --page`` for words."""
+    text = PAGE.read_text()
+    assert rules() in text
+    assert commands() in text
