@@ -27,9 +27,10 @@ _NAME_WIDTH = 120
 _EXAMPLE_WIDTH = 60
 
 
-# By mount ID, for a process that tells of the same mounts again and again.
+# By mount ID, for a process that tells of the same mounts again and again. No more of them fit into
+# an output that is limited; and where mounts come and go, those that are gone stay here for a while.
 _described: dict[int, tuple[Mount, str]] = {}
-_MOST_KEPT = 1 << 16
+_MOST_KEPT = 1 << 11
 
 
 def described(mount: Mount) -> str:
