@@ -28,8 +28,7 @@ _UNKNOWN = 3
 _INFINITE = float("inf")
 _MOST_SECONDS = 366 * 86400.0  # as values.MOST_SECONDS, which would take too long to import
 _VERBOSITIES = 4
-# 100,000 mounts may need this much at -vvv. A larger file is not ours, and must not fill the
-# memory.
+# 100,000 mounts may need this much at -vvv. A larger file is not ours: it must not fill the memory.
 _LARGEST = 256 << 20
 _PIECE = 64 << 10
 _LONGEST_HEADER = 512

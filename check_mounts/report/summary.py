@@ -28,7 +28,7 @@ _EXAMPLE_WIDTH = 60
 
 
 # By mount ID, for a process that tells of the same mounts again and again. No more of them fit into
-# an output that is limited; and where mounts come and go, those that are gone stay here for a while.
+# an output that is limited; and where mounts come and go, those that are gone stay for a while.
 _described: dict[int, tuple[Mount, str]] = {}
 _MOST_KEPT = 1 << 11
 
