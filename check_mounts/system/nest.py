@@ -49,9 +49,9 @@ def settle(control: int, parent: int) -> None:
 
 def run(make: Make) -> None:
     """Be the nursery until the parent is gone. Call :func:`settle` before."""
-    # No garbage, and never a look for any: that would write to the pages that workers share.
+    # Never a look for garbage, not even now: that would write to all pages, which this process
+    # shares with its parent, and its workers share with this process.
     gc.disable()
-    gc.collect()
     gc.freeze()
     _Broods(_socket.socket(fileno=_CONTROL_FD), make).run()
 
