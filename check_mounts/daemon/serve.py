@@ -61,6 +61,8 @@ def _serve(
         # The workers share the objects that exist now. In each worker the garbage collector would
         # write to their pages, and so copy them.
         gc.freeze()
+        # The loop collects garbage after each pass (Daemon._tidy); more often would only cost.
+        gc.set_threshold(50_000, 10, 10)
         gc.enable()
         Daemon(options, home, reload, interrupts, log, settled).run()
     finally:
