@@ -7,11 +7,11 @@ import stat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from check_mounts import typetable
+from check_mounts import mounttable, typetable
 from check_mounts.model import Condition, Mount
-from check_mounts.probing import conditions, frames
+from check_mounts.probing import asking, conditions, frames, requests
 from check_mounts.probing.plan import Plan
-from check_mounts.selection import Filters, select
+from check_mounts.selection import Filters, compile_glob, fuse_owner, select
 
 _TYPES = st.sampled_from([*sorted(typetable.TABLE), b"fuse", b"unknown"])
 _OPTIONS = st.lists(st.sampled_from([b"rw", b"ro", b"shutdown", b"default_permissions", b"allow_other"]), max_size=3)
@@ -76,3 +76,57 @@ def test_who_may_meet_another_mount_at_a_gate(rows: list[tuple[int, int, bytes]]
             assert len(own) == 1 and not others & set(own)
     crossing = [len(plan.gates(mount)) for mount in plan.outermost]
     assert crossing == sorted(crossing)
+
+
+_FIELD = st.sampled_from(
+    [b"rw", b"-", b"", b"a\\040b", b"shared:1", b"0:5", b"7", b"0012345678901", b"x", b"/m", b"8:1:2"]
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(_FIELD, min_size=6, max_size=14), st.booleans())
+def test_an_ordinary_line_is_what_the_rules_make_of_it(fields: list[bytes], sensible: bool) -> None:
+    if sensible:
+        fields[:6] = [b"7", b"1", b"0:5", b"/", b"/m", b"rw"]
+        fields[-4:] = [b"-", *fields[-3:]]
+    line = b" ".join(fields)
+    try:
+        mount = mounttable._parse_ordinary(line, mounttable._Options())
+    except ValueError:
+        return
+    assert mount == mounttable.parse_line(line)
+
+
+@given(
+    st.lists(st.tuples(_TYPES, _OPTIONS, st.sampled_from([b"host:/e", b"none", b"/dev/sda"])), max_size=8),
+    st.lists(st.sampled_from([b"sec=krb5", b"user_id=1000", b"user_id=0"]), max_size=2),
+    st.booleans(),
+)
+def test_what_is_remembered_of_one_mount_holds_for_another(
+    rows: list[tuple[bytes, list[bytes], bytes]], more: list[bytes], as_owner: bool
+) -> None:
+    """Filters and requests of a whole pass, and those that are made for one mount."""
+    mounts = [
+        _mount(number, 0, number, b"/%d" % number, fs_type, (*options, *more))._replace(source=source)
+        for number, (fs_type, options, source) in enumerate(rows, 1)
+    ]
+    filters = Filters(
+        include_types=[compile_glob(b"[a-n]*")],
+        exclude_sources=[compile_glob(b"/dev/*")],
+        exclude_paths=[compile_glob(b"/3")],
+        remote=as_owner,
+    )
+    out = {each.mount.mount_id: each.why for each in select(mounts, filters).left_out}
+    for mount in mounts:
+        alone = select([mount], filters).left_out
+        assert out.get(mount.mount_id) is (alone[0].why if alone else None)
+    settings_ = asking.Settings(as_owner=as_owner)
+    all_of_them = asking.Requests(settings_)
+    for mount in mounts:
+        content = all_of_them.of(mount)
+        assert content == asking.Requests(settings_).of(mount)
+        request = requests.decoded(content)[0]
+        assert (request.path, request.mount_id) == (mount.mount_point, mount.mount_id)
+        assert request.owner == fuse_owner(mount)
+        assert request.root_decides == (as_owner and b"sec=krb5" in mount.super_options)
+        assert (request.as_owner, request.trigger) == (as_owner, mount.fs_type == b"autofs")
