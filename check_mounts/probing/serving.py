@@ -53,7 +53,7 @@ def warm_up() -> None:
     """In the nursery: serve a few requests about /proc, which asks nobody. What the interpreter
     makes and notes when code runs for the first times, it would else make anew in each worker, and
     keep there."""
-    layout = Layout(1, frames.ANSWER_SIZE)
+    layout = Layout(1, frames.ANSWER_SIZE, 1)
     desk = Desks(layout, shared(-1, layout.size)).desk(0, os.getppid())
     serving = Serving(Lines(shared(-1, 2 * RECORD_SIZE)), Promises("", -1), None)
     try:

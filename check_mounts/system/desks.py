@@ -27,19 +27,19 @@ NOTHING_NOTED = bytes(PROGRESS_SIZE)
 # A frame, the content of a place: the serial number of the request, the worker's desk, whether this
 # is the worker's last answer, and the answer.
 HEAD = struct.Struct("<IHBx")
-# So many requests have a place besides those that a process which was killed may still answer.
-_OPEN = 2048
 
 
 class Layout:
-    """Where everything is, for a pool of ``count`` desks and answers of ``answer_size`` bytes."""
+    """Where everything is, for a pool of ``count`` desks and answers of ``answer_size`` bytes.
+    ``most_open``: so many requests have a place besides those that a process which was killed may
+    still answer."""
 
-    __slots__ = ("answer_size", "count", "frame_size", "frames", "marks", "places", "size")
+    __slots__ = ("answer_size", "count", "frame_size", "frames", "marks", "most_open", "places", "size")
 
-    def __init__(self, count: int, answer_size: int) -> None:
-        self.count, self.answer_size = count, answer_size
+    def __init__(self, count: int, answer_size: int, most_open: int) -> None:
+        self.count, self.answer_size, self.most_open = count, answer_size, most_open
         self.frame_size = HEAD.size + answer_size
-        self.places = _OPEN + count
+        self.places = most_open + count
         self.marks = (count + 1) * _SIZE
         self.frames = self.marks + self.places
         self.size = self.frames + self.places * self.frame_size

@@ -31,18 +31,21 @@ REQUEST = struct.Struct("<5I")
 
 
 class Life:
-    """What the workers of one pool share: their handler, their desks, the contents of the requests,
-    and their supplementary groups (None: those of the parent; but workers of root get no
-    groups)."""
+    """What the workers of one pool share: their handler, their desks, the contents of the requests
+    (which a child may map after the fork), and their supplementary groups (None: those of the
+    parent; but workers of root get no groups)."""
 
     __slots__ = ("contents", "desks", "groups", "handler")
 
-    def __init__(self, handler: Handler, desks: Desks, contents: mmap.mmap, groups: Optional[tuple[int, ...]]) -> None:
+    def __init__(
+        self, handler: Handler, desks: Desks, contents: Optional[mmap.mmap], groups: Optional[tuple[int, ...]]
+    ) -> None:
         self.handler, self.desks, self.contents, self.groups = handler, desks, contents, groups
 
     def serve(self, slot: int, parent: int) -> None:
         """Serve requests until there are no more, or until the last answer of this process."""
         handler, contents, desks = self.handler, self.contents, self.desks
+        assert contents is not None
         read, unpack, begin, answer = os.read, REQUEST.unpack, desks.begin, desks.answer
         desk = desks.desk(slot, parent)
         last = False

@@ -199,11 +199,14 @@ class _Broods:
 
 
 def _brood(
-    settings: tuple[int, int, int, Optional[tuple[int, ...]], bytes], sock: _socket.socket, fds: list[int], make: Make
+    settings: tuple[int, int, int, int, Optional[tuple[int, ...]], bytes],
+    sock: _socket.socket,
+    fds: list[int],
+    make: Make,
 ) -> _Brood:
     """The brood of a pool that is opened. Raises OSError, and what ``make`` raises."""
-    count, answer_size, contents_size, groups, config = settings
-    layout = Layout(count, answer_size)
+    count, answer_size, most_open, contents_size, groups, config = settings
+    layout = Layout(count, answer_size, most_open)
     desks = Desks(layout, shared(fds[0], layout.size))
     contents = shared(fds[1], contents_size, read_only=True)
     handler = make(config, fds[_FDS - 1 :])

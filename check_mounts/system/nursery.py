@@ -66,7 +66,7 @@ class Nursery:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             ours.setblocking(False)
-            message = marshal.dumps((layout.count, layout.answer_size, contents_size, groups, config))
+            message = marshal.dumps((layout.count, layout.answer_size, layout.most_open, contents_size, groups, config))
             passed = struct.pack(f"{1 + len(fds)}i", theirs.fileno(), *fds)
             self._control.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)], _socket.MSG_NOSIGNAL)
         except BaseException:

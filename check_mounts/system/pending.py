@@ -5,6 +5,7 @@ Import budget: ``os``, ``select``; what desks and forked need."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 from collections import deque
@@ -21,7 +22,7 @@ LOST_AFTER = 2.0
 # How many bytes of contents may be in use at the same time: in a file in memory, which takes no
 # more than what was written; and in memory that only children share, which may be locked as a whole
 # (mlockall(2)). Other requests wait until there is room.
-_FILE_ROOM, _MEMORY_ROOM = 1 << 25, 1 << 22
+_FILE_ROOM, _MEMORY_ROOM = 1 << 25, 1 << 20
 
 
 class Contents:
@@ -36,6 +37,10 @@ class Contents:
         # The parent writes into the file and does not map it, so that locked memory stays small.
         self.memory = shared(-1, self.size) if fd < 0 else None
         self._end = 0
+
+    def mapped(self) -> mmap.mmap:
+        """In a child of this process: the memory. Raises OSError."""
+        return self.memory or shared(self.fd, self.size, read_only=True)
 
     def reset(self) -> None:
         """Begin again: nobody reads what is there."""

@@ -1,11 +1,10 @@
 """What a pool is made of: the memory that it shares with its workers, the pipe of requests, and the
 way to start workers.
 
-Import budget: ``mmap``, ``os``, ``select``; what pending and starters need."""
+Import budget: ``os``, ``select``; what pending and starters need."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import select
 from collections.abc import Sequence
@@ -19,6 +18,11 @@ from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.system.forked import Handler
+
+
+# How many requests may be open at a time besides those of workers that were given up. The memory of
+# this process may be locked as a whole (mlockall(2)).
+_OPEN_THERE, _OPEN_HERE = 2048, 1024
 
 
 class Outside(NamedTuple):
@@ -46,45 +50,50 @@ class Quarters:
         self._groups, self._outside, self._poll = groups, outside, poll
         self._home = None if outside is None else nursery.current()
         self._fds: list[int] = []
-        # Workers of a nursery that has died may not have died yet, so they keep their desks.
-        self._layout = Layout(most if self._home is None else 2 * most, answer_size)
         try:
-            memory, contents = self._make_memory()
-            self.desks = Desks(self._layout, memory)
-            self.pending = Pending(self.desks, contents)
+            self._contents = self._make_contents()
+            self.desks = self._make_desks(most, answer_size)
+            self.pending = Pending(self.desks, self._contents)
         except BaseException:
             self._close_files()
             raise
-        self._contents = contents
-        self._life: Optional[Life] = None
-        self._handler = handler
+        self._life = Life(handler, self.desks, self._contents.memory, groups)
 
-    def _make_memory(self) -> tuple[mmap.mmap, Contents]:
+    def _make_contents(self) -> Contents:
+        """Raises OSError."""
+        try:
+            self._fds.append(os.memfd_create("check_mounts:contents"))
+            return Contents(self._fds[0])
+        except (AttributeError, OSError):  # an old C library; a limit of file sizes; no memory
+            self._close_files()
+            self._home = None
+            return Contents(-1)
+
+    def _make_desks(self, most: int, answer_size: int) -> Desks:
+        """Raises OSError."""
         if self._home is not None:
+            # Workers of a nursery that has died may not have died yet, so they keep their desks.
+            layout = Layout(2 * most, answer_size, _OPEN_THERE)
             try:
-                for name in ("desks", "contents"):
-                    self._fds.append(os.memfd_create(f"check_mounts:{name}"))
-                os.ftruncate(self._fds[0], self._layout.size)
-                return shared(self._fds[0], self._layout.size), Contents(self._fds[1])
-            except (AttributeError, OSError, ValueError):  # an old C library; a limit of file sizes; no memory
-                self._close_files()
+                self._fds.append(os.memfd_create("check_mounts:desks"))
+                os.ftruncate(self._fds[1], layout.size)
+                return Desks(layout, shared(self._fds[1], layout.size))
+            except (OSError, ValueError):  # as above
                 self._home = None
-        return shared(-1, self._layout.size), Contents(-1)
+        layout = Layout(most, answer_size, _OPEN_HERE)
+        return Desks(layout, shared(-1, layout.size))
 
     def starter(self) -> Starter:
         """The way to start workers from now on. Raises OSError."""
         home, self._home = self._home, None
         if home is not None and self._outside is not None:
-            fds = (*self._fds, self.pending.request_fd, *self._outside.fds)
+            fds = (self._fds[1], self._fds[0], self.pending.request_fd, *self._outside.fds)
             config, size = self._outside.config, self._contents.size
             try:
-                return There(home, self._layout, self._groups, config, fds, size, self._poll)
+                return There(home, self.desks.layout, self._groups, config, fds, size, self._poll)
             except OSError:
                 nursery.leave()
-        if self._life is None:
-            contents = self._contents.memory or shared(self._fds[1], self._contents.size, read_only=True)
-            self._life = Life(self._handler, self.desks, contents, self._groups)
-        return Here(self._life, self.pending.request_fd, self._poll)
+        return Here(self._life, self.pending.request_fd, self._contents, self._poll)
 
     def _close_files(self) -> None:
         for fd in self._fds:

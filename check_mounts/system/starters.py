@@ -19,6 +19,7 @@ from check_mounts.system import forked, nursery, processes, signals, syscalls
 from check_mounts.system.desks import Layout
 from check_mounts.system.forked import Life
 from check_mounts.system.nursery import Nursery
+from check_mounts.system.pending import Contents
 from check_mounts.typed import NamedTuple, NoReturn, Optional, Protocol
 
 # If the nursery has not told for so long, in seconds, that it has started a worker, the pool does
@@ -70,10 +71,11 @@ class Here:
 
     are_children = True
 
-    def __init__(self, life: Life, request_fd: int, poll: select.epoll) -> None:
+    def __init__(self, life: Life, request_fd: int, contents: Contents, poll: select.epoll) -> None:
         """Raises OSError."""
         _allow_descriptors(life.desks.layout.count + 64)
         self.is_dead = False
+        self._contents = contents
         self._life, self._request_fd, self._poll, self._parent = life, request_fd, poll, os.getpid()
         self._pids: dict[int, int] = {}
         self._slots: dict[int, int] = {}  # by the read ends of the pipes
@@ -105,6 +107,7 @@ class Here:
     def _live(self, slot: int, wake_fd: int) -> NoReturn:
         """Be a worker. This never returns into the parent's code, not even after an exception."""
         try:
+            self._life.contents = self._contents.mapped()
             forked.settle(self._request_fd, wake_fd, self._devnull, self._parent, self._life.groups)
             self._life.serve(slot, self._parent)
         finally:
