@@ -105,7 +105,7 @@ def test_it_forks_the_workers(pools: Pools) -> None:
     end = time.monotonic() + 10
     while one.forks < len(seen) and time.monotonic() < end:  # the news of a fork may come after its answers
         one.wait(after(0.01))
-    assert len(seen) <= one.forks <= 8
+    assert len(seen) <= one.forks < 100  # not one each, however busy this host is
     assert children() == [pid]
 
 

@@ -25,6 +25,8 @@ from check_mounts.typed import NamedTuple, NoReturn, Optional, Protocol
 # If the nursery has not told for so long, in seconds, that it has started a worker, the pool does
 # without it: it may hang at a file that it loads.
 _PATIENCE = 1.0
+# If this process looks for news so late, in seconds, the whole host was stopped or is overloaded.
+_LATE = 0.3
 
 
 class News(NamedTuple):
@@ -185,6 +187,7 @@ class There:
         self._gone: set[int] = set()
         self._awaited: set[int] = set()  # slots that have no process yet
         self._until = NEVER
+        self._looked = monotonic()
         self._wake_fd, wake = os.pipe()
         try:
             for fd in (self._wake_fd, wake):
@@ -229,6 +232,9 @@ class There:
         """What the nursery tells. Without any word from it for too long, it is dead to us."""
         if self._wake_fd in ready:
             signals.drain(self._wake_fd)
+        looked, self._looked = self._looked, monotonic()
+        if self._looked - looked > _LATE:
+            self._until = after(_PATIENCE)
         found: list[News] = []
         if not self._awaited and not self._unsent and self._socket.fileno() not in ready:
             return found
