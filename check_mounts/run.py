@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import __version__, mounttable, text
-from check_mounts.checks import one_check
+from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
 from check_mounts.judging.judgements import Judgement, notable
 from check_mounts.judging.policy import Judged
-from check_mounts.model import Finding, State
+from check_mounts.model import Finding, Mount, State
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError, refuse
@@ -29,6 +30,8 @@ from check_mounts.typed import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
 
+# With more mounts, this process has enough to do while they are asked.
+_FEW = 500
 # If reading the files took long, a run still gets a mount's timeout and this many seconds more.
 _TO_FIND = 0.5
 # A collection looks at all that a run has made so far, several times for thousands of mounts, and a
@@ -69,11 +72,35 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     def follow(under_way: survey.Pass) -> None:
         noted.selected(len(under_way.chosen.selected))
         under_way.book.tell = _noting(options, noted)
+        _load_report_meanwhile(under_way, table[0], options)
 
     result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
     judged = policy.judged(result, options.policy, options.allow_none)
     noted.replace(_failures(judged.judgements))
     return judged
+
+
+def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], options: Options) -> None:
+    """Load what makes the report while workers ask the mounts, on another core.
+
+    Not where its files may hang, because this process must take the answers. If they cannot be
+    loaded, the report will say so."""
+    if len(mounts) > _FEW or any(checking.may_hang(place, mounts, under_way.chosen.visible) for place in sys.path):
+        return
+    under_way.step()
+    try:
+        _load_report(options)
+    except Exception as error:
+        defects.say(error)
+
+
+def _load_report(options: Options) -> None:
+    """Raises ImportError."""
+    if options.output.json:
+        from check_mounts.report import jsontext  # noqa: F401
+    else:
+        reading.step("loading nagiosplugin")
+        from check_mounts.report import plugin  # noqa: F401
 
 
 def _with_time_left(options: Options, begun: float) -> Options:
@@ -109,12 +136,11 @@ def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
 
 
 def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
+    _load_report(options)
     if options.output.json:
         from check_mounts.report import jsontext
 
         return jsontext.report(judged), judged.state
-    # Loaded only now: with it, a fork costs three times as much.
-    reading.step("loading nagiosplugin")
     from check_mounts.report import plugin
 
     reading.step("making the report")

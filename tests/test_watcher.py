@@ -206,11 +206,11 @@ _LATE_LIBRARY = """
 import sys
 from check_mounts import run
 from check_mounts.__main__ import main
-report, directory = run._report, sys.argv.pop(1)
+noting, directory = run._noting, sys.argv.pop(1)
 def with_it(*arguments):
     sys.path.insert(0, directory)  # before that of this host
-    return report(*arguments)
-run._report = with_it
+    return noting(*arguments)
+run._noting = with_it
 main()
 """
 
