@@ -48,8 +48,8 @@ MOST: dict[str, dict[str, float]] = {
         "modules of ours": 3,
         "modules of others": 1,
         "processes": 0,
-        # Those of 3.9; others have 10 less.
-        "calls": 122,
+        # Those of 3.9; others have 10 less. A slack of 4: deep directories need more.
+        "calls": 126,
         # The entry also knows how a single run begins.
         "kB of files": 46,
     },

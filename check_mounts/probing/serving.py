@@ -65,7 +65,7 @@ def warm_up() -> None:
     usual = requests.Request(mount_id or 0, b"/proc", as_owner=True)
     for request in (usual, usual._replace(owner=(0, 0), keeps_listings=True)):
         for _ in range(_WARM):
-            serving.serve(0, requests.encoded(request, (0, 0), b"proc"), desk)
+            serving.serve(0, requests.encoded(request, (0, 0), b"none"), desk)
 
 
 class Serving:
