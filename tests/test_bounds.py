@@ -185,6 +185,13 @@ def _run(plugin: Plugin, *arguments: str, megabytes: int = 1500) -> Result:
     return result
 
 
+@pytest.mark.parametrize("megabytes", [30, 40, 60])
+def test_small_address_space(plugin: Plugin, megabytes: int) -> None:
+    """What ``ulimit -v`` leaves is enough for workers if it is enough for the check."""
+    result = _run(plugin, "/", "/nowhere", megabytes=megabytes)
+    assert "not probed" not in result.lines[0]
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

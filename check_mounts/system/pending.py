@@ -1,12 +1,13 @@
 """The requests of a pool that have no event yet, the pipe that all its workers take them from, and
 the memory in which the workers find their contents.
 
-Import budget: ``os``, ``select``; what desks and forked need."""
+Import budget: ``os``, ``resource``, ``select``; what desks and forked need."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import resource
 import select
 from collections import deque
 
@@ -31,7 +32,7 @@ class Contents:
 
     def __init__(self, fd: int) -> None:
         """Raises OSError."""
-        self.fd, self.size = fd, _MEMORY_ROOM if fd < 0 else _FILE_ROOM
+        self.fd, self.size = fd, _MEMORY_ROOM if fd < 0 or _is_address_space_limited() else _FILE_ROOM
         if fd >= 0:
             os.ftruncate(fd, self.size)
         # The parent writes into the file and does not map it, so that locked memory stays small.
@@ -61,6 +62,12 @@ class Contents:
                 return None
         self._end = end
         return offset
+
+
+def _is_address_space_limited() -> bool:
+    """Whether ``ulimit -v`` may refuse a worker the map of a large file. A worker that cannot map
+    it dies, and so does the next one."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 class Request:
