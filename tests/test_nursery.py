@@ -12,6 +12,7 @@ import pytest
 
 from check_mounts.clocks import after
 from check_mounts.system import nest, nursery, processes, starters
+from check_mounts.system.crew import Worker
 from check_mounts.system.desks import Desk
 from check_mounts.system.quarters import Outside
 from check_mounts.system.workers import Answered, Died, Event, Pool, TimedOut
@@ -116,6 +117,34 @@ def test_a_worker_gets_what_it_was_sent(pools: Pools) -> None:
     assert {event.key: event.answer for event in events if isinstance(event, Answered)} == {
         key: (b"-" + content).ljust(SIZE) for key, content in enumerate(contents)
     }
+
+
+def test_nobody_gets_the_desk_of_a_dead_worker_before_it_was_read(pools: Pools) -> None:
+    """Else the pool takes what the next worker does for what the dead one did: with --write, where
+    each worker ends after one answer, one mount of some thousands was unprobed."""
+    pools.begin()
+    pool = pools()
+    crew = pool._crew
+    assert crew.start(1) == []
+    (worker,) = crew.serving.values()
+    until(lambda: crew.await_news(after(0.01)) == [] and worker.pid is not None)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    dead: list[Worker] = []
+
+    def has_died() -> bool:
+        dead.extend(crew.await_news(after(0.01)))
+        return bool(dead)
+
+    until(has_died)
+    assert dead == [worker]
+    assert crew.reap() == 1
+    crew.start(1)
+    assert worker.slot not in crew.serving
+    crew.give_up(worker)
+    assert crew.reap() == 0
+    crew.start(1)
+    assert worker.slot in crew.serving
 
 
 def test_several_pools_at_a_time(pools: Pools) -> None:

@@ -59,6 +59,7 @@ class Crew:
         """Raises OSError."""
         self.serving: dict[int, Worker] = {}  # by their slots
         self._given_up: dict[int, Worker] = {}
+        self._unburied: set[int] = set()  # slots of workers that were returned as dead, and not given up since
         self._orphans: list[int] = []  # pids of those that were given up, and whose starter is dead
         self._free_slots = list(range(desks.layout.count - 1, -1, -1))
         self._last_kill = PAST
@@ -104,6 +105,7 @@ class Crew:
                 self.trouble = os.strerror(errno)
             elif slot in self.serving:
                 died.append(worker)
+                self._unburied.add(slot)
             self.forget(worker)
         if self._starter.is_dead:
             died += self._lose_starter()
@@ -153,7 +155,9 @@ class Crew:
             self._starter.kill(slots)
 
     def give_up(self, worker: Worker) -> None:
-        """Kill the worker, and no longer count on it."""
+        """Kill the worker, and no longer count on it. Call it for each worker that has died, too:
+        until then nobody else gets its desk, which tells what it had."""
+        self._unburied.discard(worker.slot)
         self.kill([worker])
         self.forget(worker)
 
@@ -166,7 +170,7 @@ class Crew:
     def reap(self) -> int:
         """Free what the workers had that are gone; return how many given-up ones still exist."""
         for slot, worker in list(self._given_up.items()):
-            if worker.home.is_gone(slot):
+            if slot not in self._unburied and worker.home.is_gone(slot):
                 del self._given_up[slot]
                 self._free_slots.append(slot)
                 for place in worker.places:
@@ -184,6 +188,7 @@ class Crew:
                 self._poll.unregister(self._wake_fd)
             except OSError:
                 pass
+        self._unburied.clear()
         self.kill(self.serving.values())
         for worker in list(self.serving.values()):
             self.forget(worker)

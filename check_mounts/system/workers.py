@@ -115,7 +115,6 @@ class _Pace:
 
 class Pool:
     """The pool. ``timeout``: how long one request may take, in seconds. ``answer_size``: in bytes.
-
     ``wake_fd``: a descriptor that ends a wait early when it becomes readable (the wake-up pipe of
     signals). ``groups``: supplementary groups of the workers. At most ``max_workers`` processes
     exist at any time, including those given up and still stuck. With ``outside``, workers are
@@ -237,13 +236,14 @@ class Pool:
     def abandon_all(self) -> list[tuple[int, Optional[int], bytes, float]]:
         """Give up all requests and the workers that have them; return (key, pid, progress, seconds
         waited) of each. The pid is None where no worker had the request."""
-        now = monotonic()
-        rest: list[tuple[int, Optional[int], bytes, float]] = []
-        for worker in [*self._dead, *self._crew.await_news(PAST), *self._crew.serving.values()]:
+        now, rest = monotonic(), list[tuple[int, Optional[int], bytes, float]]()
+        dead, self._dead = [*self._dead, *self._crew.await_news(PAST)], []
+        for worker in (*dead, *self._crew.serving.values()):
             request, began = self._claim(worker)
             if request is not None:
                 del self._pending.open[request.serial]
                 rest.append((request.key, worker.pid, self._desks.progress(worker.slot), max(0.0, now - began)))
+            if request is not None or worker in dead:
                 self._crew.give_up(worker)
         rest.extend((key, None, NOTHING_NOTED, 0.0) for key in self._pending.take_all())
         return rest
