@@ -103,7 +103,7 @@ def _check_unless_caught(
         if earlier is None:
             if check is _check:
                 noted.step("loading the program")
-                _begin_nursery()
+                _begin_nursery(watched=True)
             return check(arguments, noted)
         output, state = earlier.report()
         posix.write(1, output)
@@ -115,7 +115,7 @@ def _check_unless_caught(
         _end_nursery()
 
 
-def _begin_nursery() -> None:
+def _begin_nursery(watched: bool) -> None:
     """Fork the process that forks the workers, as long as this process is small.
 
     It has been given what workers need, and this process keeps that for workers of its own: so it
@@ -125,10 +125,9 @@ def _begin_nursery() -> None:
     from check_mounts.probing import serving  # noqa: F401
     from check_mounts.system import nursery
 
-    # What the watcher has set would answer to the end of the nursery.
-    _signal.set_wakeup_fd(-1)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-
+    if watched:  # what the watcher has set would answer to the end of the nursery
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     nursery.begin(_live_in_nursery)
 
 
@@ -192,10 +191,16 @@ def _serve(arguments: "list[str]", foreground: bool) -> int:
     answers = starting.rehearse(rehearse, arguments, interrupts, foreground)
     if answers is None:
         return 3
-    _add_site_packages()
-    from check_mounts import run
+    # A daemon that leaves its caller is a child of this process, and the nursery would end with us.
+    if foreground:
+        _begin_nursery(watched=False)
+    try:
+        _add_site_packages()
+        from check_mounts import run
 
-    return run.run(arguments, interrupts, notes.Notes(), answers or None)
+        return run.run(arguments, interrupts, notes.Notes(), answers or None)
+    finally:
+        _end_nursery()
 
 
 def _check_unwatched(arguments: "list[str]", check: "Callable[[list[str], notes.Notes], int]" = _check) -> int:

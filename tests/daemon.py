@@ -132,12 +132,12 @@ def daemon(mounts: Mounts, plugin: Plugin, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def children(pid: int) -> Sequence[int]:
-    """The processes that a process has forked and not reaped, but for the one that writes its
-    log."""
+    """The processes that a process has forked and not reaped, but for the one that writes its log
+    and the one that forks workers."""
     found = []
     for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if Path(f"/proc/{word}/comm").read_text() != "check_mounts:l\n":
+            if Path(f"/proc/{word}/comm").read_text() not in ("check_mounts:l\n", "check_mounts:n\n"):
                 found.append(int(word))
     return found
 

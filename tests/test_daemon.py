@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from check_mounts import text
+from check_mounts.daemon.watch import Endings
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, in_time, remaining, until
 from tests.daemon import Daemon, children, daemon, descriptors
+from tests.kernel import workers_alive
 from tests.test_logs import Syslogd, syslogd
 
 __all__ = ["daemon", "syslogd"]
@@ -105,6 +107,58 @@ def _delay(daemon: Daemon, change: Callable[[], object], count: int) -> float:
     change()
     daemon.until(lambda result: result.count("mounts") == count)
     return daemon.cache.stat().st_mtime - began
+
+
+def _nurseries(daemon: Daemon) -> list[int]:
+    """The children of the daemon that fork workers; zombies count."""
+    pids = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "check_mounts:n\n"]
+
+
+def test_the_nursery_forks_its_workers_and_may_die(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
+    mounts.tmpfs("healthy")
+    home = fuse.mount("home")
+    daemon.start()
+    (nursery,) = _nurseries(daemon)
+    fuse.command("hang", "home")
+    daemon.check()
+    (stuck,) = workers_alive()
+    assert daemon.cached("-v").line(home).startswith("CRITICAL") and not children(daemon.process.pid)
+    assert f"\nPPid:\t{nursery}\n" in Path(f"/proc/{stuck}/status").read_text()
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0)
+    os.kill(nursery, signal.SIGKILL)
+    for _ in range(2):
+        daemon.check()
+        assert daemon.cached().code == 0
+    assert not _nurseries(daemon)
+    fuse.command("hang", "home")
+    daemon.until(lambda result: result.code == 2)
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0)
+
+
+def test_what_the_nursery_has_forked_has_not_ended_because_it_is_no_child() -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    assert shell.stdout is not None
+    pid = int(shell.stdout.readline())
+    endings = Endings()
+    try:
+        endings.follow((), {pid})
+        # As where the kernel cannot tell about its end: it is looked at.
+        assert not endings._has_ended(pid)
+        os.kill(pid, signal.SIGKILL)
+
+        def is_noticed() -> bool:
+            endings.step()
+            return pid in set.union(*endings.take_ended())
+
+        until(is_noticed)
+    finally:
+        endings.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        shell.communicate()
 
 
 def test_mounts_come_and_go(mounts: Mounts, daemon: Daemon) -> None:

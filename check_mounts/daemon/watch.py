@@ -155,7 +155,7 @@ class Endings:
 
     def follow(self, strangers: Iterable[int], children: Iterable[int]) -> None:
         """Watch these processes. ``strangers`` replace all earlier strangers; ``children`` are
-        ours, and are watched until they have ended."""
+        ours or the nursery's, and are watched until they have ended."""
         self._children |= set(children)
         wanted = self._children | set(strangers)
         for pid in [pid for pid in self._since if pid not in wanted]:
@@ -195,7 +195,8 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
-        return processes.reap(pid) if pid in self._children else processes.process_start(pid) is None
+        # What the nursery has forked is no child of this process: waitpid(2) says that it is gone.
+        return (pid not in self._children or processes.reap(pid)) and processes.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

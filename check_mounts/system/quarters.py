@@ -48,6 +48,7 @@ class Quarters:
     ) -> None:
         """Raises OSError."""
         self._groups, self._outside, self._poll = groups, outside, poll
+        nursery.reap()
         self._home = None if outside is None else nursery.current()
         self._fds: list[int] = []
         try:
