@@ -86,8 +86,9 @@ def place_now(path: str, mount_id: int, device: tuple[int, int], fs_type: bytes)
         try:
             separator = fields.index(b"-", 6)
             major, minor = map(int, fields[2].split(b":"))
-        except ValueError:
+            found = unescaped(fields[separator + 1])
+        except (ValueError, IndexError):
             continue
-        if (major, minor) == device and unescaped(fields[separator + 1]) == fs_type and fields[4].startswith(b"/"):
+        if (major, minor) == device and found == fs_type and fields[4].startswith(b"/"):
             return unescaped(fields[4])
     return None

@@ -657,6 +657,7 @@ def _mount(line: bytes) -> Mount:
         (LINE % (30, 41, b"/", b"/d/m", b"fuse", b"x"), None),
         (LINE % (30, 40, b"/", b"/d/m", b"tmpfs", b"x"), None),
         (LINE % (301, 40, b"/", b"/d/m", b"fuse", b"x"), None),
+        (b"30 1 0:40 / /d/m rw -\n" + LINE % (30, 40, b"/", b"/e", b"fuse", b"x"), b"/e"),
         (b"30 damaged\n" + LINE % (30, 40, b"/", b"/e", b"fuse", b"x"), b"/e"),
         (LINE % (29, 40, b"/", b"/30 1", b"fuse", b"x") + (LINE % (30, 40, b"/", b"/e", b"fuse", b"x"))[:-1], b"/e"),
         (b"", None),
