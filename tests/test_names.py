@@ -22,6 +22,7 @@ from check_mounts.naming.names import Ground, Lead, Stopped
 from check_mounts.probing.stuck import Registry
 from check_mounts.selection import PathGlob
 from check_mounts.system import syscalls, walk
+from check_mounts.system.forked import Life
 
 
 def mount(number: int, point: str, fs_type: str = "ext4") -> Mount:
@@ -218,6 +219,18 @@ def _left_where_one_question_hangs() -> Sequence[int]:
     assert answers == [1, Unanswered(there.at[b"/hung"]), b"x" * 9000, Unanswered(None), (None, "")]
     assert there.closed == {2}
     return list(left)
+
+
+def test_a_worker_that_begins_late_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Life.serve
+
+    def late(life: Life, slot: int, parent: int) -> None:
+        time.sleep(0.8)  # as on a busy host
+        real(life, slot, parent)
+
+    monkeypatch.setattr(Life, "serve", late)
+    answers, _ = lookups.ask_all([lambda enter: 1], ground(), _memory(), _patience(0.3))
+    assert answers == [1]
 
 
 def test_who_answers_is_not_given_up_though_all_takes_long() -> None:

@@ -38,6 +38,8 @@ _ANSWER_SIZE = 1
 # In seconds: the pool's timeout, which is never reached, because one request holds all questions
 # and this module itself finds out whether the worker makes progress; and how often it looks.
 _NEVER, _MOMENT = 86400.0, 0.05
+# If this process looks so late, in seconds, the whole host was stopped, and the worker with it.
+_LATE = 0.5
 _ROOM, _MOST_ROOM = 16 << 10, 64 << 20
 # How many workers may get stuck, one after the other. Each has its own slot in the memory of stuck
 # probes.
@@ -140,13 +142,18 @@ class _Inquiry:
     def _await_worker(self, pool: workers.Pool, patience: Patience) -> Optional[bytes]:
         """Wait for the worker; return None if it has answered all, else its progress when it died
         or made no more progress."""
-        used, since = -1, time.monotonic() + workers.TO_BEGIN
+        looked = time.monotonic()
+        seen, since = (False, 0), looked + workers.TO_BEGIN
         while not patience.is_over:
             for event in pool.wait(min(Monotonic(patience.until), after(_MOMENT))):
                 return None if isinstance(event, workers.Answered) else event.progress
-            if used != self._used:
-                used, since = self._used, time.monotonic()
-            elif time.monotonic() - since >= patience.each:
+            before, looked = looked, time.monotonic()
+            state = (bool(pool.at_work(0.0)), self._used)
+            if state != seen:
+                seen, since = state, looked
+            elif looked - before > _LATE:
+                since = max(since, looked)
+            elif looked - since >= patience.each:
                 break
         return next((progress for _, _, progress, _ in pool.abandon_all()), None)
 
