@@ -39,6 +39,8 @@ from check_mounts.typed import NamedTuple, Optional
 _LOOK_AGAIN = 0.02
 # How long a pass may go on after its deadline, in seconds, if this process was late.
 _CATCH_UP = 0.25
+# How long no answer may come meanwhile, in seconds: workers may be late, too.
+_QUIET = 0.1
 # The pause after an error, in seconds: an action that fails each time must not keep a processor
 # busy until the deadline.
 _BREATH = 0.01
@@ -223,13 +225,13 @@ class Pass:
         The deadline may have passed a while ago, if this process was stopped or got no processor.
         Then go on while answers come, but for no longer than this process was late: because of it,
         some mounts were not asked, or could not time out."""
-        quiet, now = PAST, monotonic()
-        latest = Monotonic(now + min(_CATCH_UP, now - self._deadline))
+        now = monotonic()
+        quiet, latest = after(_QUIET), Monotonic(now + min(_CATCH_UP, now - self._deadline))
         while self._is_open and now < latest:
             something = self._go_on(min(quiet, latest))
             now = monotonic()
             if something:
-                quiet = Monotonic(now + workers.PATIENCE)
+                quiet = Monotonic(now + _QUIET)
             elif now >= quiet:
                 break
 
