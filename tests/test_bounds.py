@@ -20,7 +20,7 @@ from check_mounts.declared import compare, mountoptions
 from check_mounts.declared.fstab import read_fstab
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, Survey
 from check_mounts.probing import plan
-from tests.conftest import Plugin, Result
+from tests.conftest import Mounts, Plugin, Result
 
 ROOT = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
 X = b"2 1 8:1 /x /x rw - ext4 /dev/sda1 rw\n"
@@ -291,3 +291,12 @@ def test_the_plan_of_odd_tables(shape: str) -> None:
 def test_options_as_before_where_there_are_few_quotes() -> None:
     assert mountoptions.split_options(b'a,context="x,y",b') == (b"a", b'context="x,y"', b"b")
     assert os.sep == "/"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("limit", ["--nofile=20:20", f"--as={40 << 20}"])
+def test_where_few_descriptors_or_little_memory_is_allowed(mounts: Mounts, plugin: Plugin, limit: str) -> None:
+    for number in range(3):
+        mounts.tmpfs(f"healthy{number}")
+    result = Result(plugin.start("--deadline", "5", wrapper=["prlimit", limit]))
+    assert result.code == 0 and result.count("ok") == 3, result.stdout

@@ -255,6 +255,28 @@ def test_killed_in_the_middle_of_a_run_unkillable(fuse: Fuse, plugin: Plugin) ->
     assert remaining(1) == {stuck}
 
 
+@pytest.mark.parametrize("most", [1, 64])
+def test_the_nursery_dies_amid_a_hang(mounts: Mounts, fuse: Fuse, plugin: Plugin, most: int) -> None:
+    """What is stuck stays known, and nobody else tries the mount; the others are asked."""
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    for number in range(3):
+        mounts.tmpfs(f"healthy{number}")
+    process = plugin.start("-t", "2", "--deadline", "30", "--max-workers", str(most))
+    until(lambda: fuse.waiting("hung") == 1)
+    until(lambda: len(workers_alive("check_mounts:n")) == 1)  # a worker has this name, too, until it has its own
+    (nursery,) = workers_alive("check_mounts:n")
+    os.kill(nursery, signal.SIGKILL)
+    result = Result(process)
+    assert f"{hung} (fuse.test fuse) timed out after 2 s" in result.verdict
+    assert result.count("timed_out") == 1
+    # Where there may be one process, and that one is stuck, nobody can ask the others.
+    assert result.count("ok") == (3 if most > 1 else 0)
+    (stuck,) = remaining(1)
+    assert f"(pid {stuck})" in plugin("-t", "2").verdict
+    assert remaining(1) == {stuck}
+
+
 def test_killed_in_the_middle_of_a_run_killable(mounts: Mounts, fuse: Fuse, plugin: Plugin) -> None:
     fuse.mount("frozen")
     fuse.command("freeze", "frozen")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from check_mounts.clocks import after
-from check_mounts.system import nest, nursery, processes, starters
+from check_mounts.system import nest, nursery, processes, quarters, starters
 from check_mounts.system.crew import Worker
 from check_mounts.system.desks import Desk
 from check_mounts.system.quarters import Outside
@@ -300,3 +300,30 @@ def test_where_it_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_process_start_is_not_ours(pools: Pools) -> None:
     """A worker finds out its own."""
     assert processes.own_start() == processes.process_start(os.getpid())
+
+
+def test_it_cannot_be_replaced_at_once(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor, for example: the next look tries it again, and nothing is closed twice."""
+    pid = pools.begin()
+    one = pools()
+    assert len(pools.run(one, b"")) == 1
+    real = starters.Here
+
+    def refuse(*arguments: object) -> starters.Here:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(quarters, "Here", refuse)
+    os.kill(pid, signal.SIGKILL)
+    one.submit(7)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Too many"):
+            while True:
+                one.wait(after(0.1))
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]
+    with pytest.raises(OSError, match="Too many"):
+        one.wait(after(0.1))
+    monkeypatch.setattr(quarters, "Here", real)
+    while one.busy:
+        one.wait(after(0.1))
+    for fd in others:
+        os.close(fd)

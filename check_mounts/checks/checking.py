@@ -14,6 +14,7 @@ from check_mounts.mounttable import Table
 from check_mounts.probing import asking, stuck
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
+from check_mounts.system.quarters import most_slots
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def begin(
     ``lost`` are the stuck probes of earlier passes of this process.
 
     Raises OSError if the host cannot start even one worker."""
-    registry = _memory(check, table[0], chosen.visible, check.settings.max_workers, lost)
+    registry = _memory(check, table[0], chosen.visible, most_slots(check.settings.max_workers), lost)
     try:
         return Pass(
             table,

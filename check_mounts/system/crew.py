@@ -60,7 +60,7 @@ class Crew:
         self.serving: dict[int, Worker] = {}  # by their slots
         self._given_up: dict[int, Worker] = {}
         self._unburied: set[int] = set()  # slots of workers that were returned as dead, and not given up since
-        self._orphans: list[int] = []  # pids of those that were given up, and whose starter is dead
+        self._has_lost = False  # a way to start workers
         self._free_slots = list(range(desks.layout.count - 1, -1, -1))
         self._last_kill = PAST
         self.forks = 0
@@ -108,22 +108,33 @@ class Crew:
                 self._unburied.add(slot)
             self.forget(worker)
         if self._starter.is_dead:
-            died += self._lose_starter()
-        return died
+            self._lose_starter()
+        return died + self._lost()
 
-    def _lose_starter(self) -> list[Worker]:
-        """Start workers in another way from now on; return those that die with the old one. Their
-        slots stay theirs: they may not have died yet."""
-        lost = [worker for worker in self.serving.values() if worker.home is self._starter]
-        for worker in lost:
-            del self.serving[worker.slot]
-        for worker in list(self._given_up.values()):
-            if worker.home is self._starter:
-                self._orphans += [] if worker.pid is None else [worker.pid]
-                del self._given_up[worker.slot]
-        self._starter.close()
+    def _lose_starter(self) -> None:
+        """Start workers in another way from now on. Raises OSError; the next look at the news tries
+        it again."""
+        old, self._has_lost = self._starter, True
+        old.close()
         self._starter = self._new_starter()
-        return lost
+        for worker in list(self._given_up.values()):
+            if worker.home is old and worker.pid is None:  # it keeps its slot: it may not have died yet
+                del self._given_up[worker.slot]
+
+    def _lost(self) -> list[Worker]:
+        """The workers that have died with the way in which they were started. One that a system
+        call holds stays a worker: nobody else should try what it hangs in."""
+        if not self._has_lost:
+            return []
+        lost = [worker for worker in self.serving.values() if worker.home is not self._starter]
+        died = [worker for worker in lost if worker.pid is None or worker.home.is_gone(worker.slot)]
+        for worker in died:
+            if worker.pid is None:  # as above
+                del self.serving[worker.slot]
+            else:
+                self._unburied.add(worker.slot)
+                self.forget(worker)
+        return died
 
     # -- workers come and go
 
@@ -199,10 +210,9 @@ class Crew:
             self._poll.close()
         except OSError:
             pass
-        pids = [worker.pid for worker in self._given_up.values() if worker.pid is not None]
-        if not are_children:  # the nursery may be late with reaping
-            pids = [pid for pid in (*pids, *self._orphans) if processes.process_start(pid) is not None]
-        return pids, are_children
+        # The nursery may be late with reaping.
+        left = [each for each in self._given_up.values() if each.home.are_children or not each.home.is_gone(each.slot)]
+        return [worker.pid for worker in left if worker.pid is not None], are_children
 
     def _await_ends(self, grace: float) -> None:
         left, latest = self.reap(), monotonic() + grace + _STRAGGLING

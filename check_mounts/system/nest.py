@@ -208,10 +208,10 @@ def _brood(
     count, answer_size, most_open, contents_size, groups, config = settings
     layout = Layout(count, answer_size, most_open)
     desks = Desks(layout, shared(fds[0], layout.size))
+    os.close(fds[0])  # at once: a limit may leave few descriptors
     contents = shared(fds[1], contents_size, read_only=True)
+    os.close(fds[1])
     handler = make(config, fds[_FDS - 1 :])
-    for fd in fds[:2]:
-        os.close(fd)
     return _Brood(sock, forked.Life(handler, desks, contents, groups), fds[2], fds[3])
 
 

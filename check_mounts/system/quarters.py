@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _OPEN_THERE, _OPEN_HERE = 2048, 1024
 
 
+def most_slots(most: int) -> int:
+    """How many slots a pool of ``most`` workers may use. Workers of a nursery that has died may not
+    have died yet, so they keep their slots."""
+    return 2 * most
+
+
 class Outside(NamedTuple):
     """What the nursery needs to make the handler of a pool: see nursery.Make."""
 
@@ -73,8 +79,7 @@ class Quarters:
     def _make_desks(self, most: int, answer_size: int) -> Desks:
         """Raises OSError."""
         if self._home is not None:
-            # Workers of a nursery that has died may not have died yet, so they keep their desks.
-            layout = Layout(2 * most, answer_size, _OPEN_THERE)
+            layout = Layout(most_slots(most), answer_size, _OPEN_THERE)
             try:
                 self._fds.append(os.memfd_create("check_mounts:desks"))
                 os.ftruncate(self._fds[1], layout.size)
@@ -94,6 +99,8 @@ class Quarters:
                 return There(home, self.desks.layout, self._groups, config, fds, size, self._poll)
             except OSError:
                 nursery.leave()
+            finally:  # a limit may leave few descriptors
+                os.close(self._fds.pop())
         return Here(self._life, self.pending.request_fd, self._contents, self._poll)
 
     def _close_files(self) -> None:

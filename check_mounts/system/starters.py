@@ -40,7 +40,8 @@ class News(NamedTuple):
 
 class Starter(Protocol):
     """A way to start workers. ``is_dead``: it starts no worker any more, and those that it started
-    are dead or die now. ``are_children``: the workers are children of this process."""
+    are dead, or die once no system call holds them. ``are_children``: the workers are children of
+    this process."""
 
     are_children: bool
     is_dead: bool
@@ -109,7 +110,10 @@ class Here:
     def _live(self, slot: int, wake_fd: int) -> NoReturn:
         """Be a worker. This never returns into the parent's code, not even after an exception."""
         try:
+            self._poll.close()  # what follows takes descriptors, and a limit may leave none
             self._life.contents = self._contents.mapped()
+            if self._contents.fd >= 0:
+                os.close(self._contents.fd)
             forked.settle(self._request_fd, wake_fd, self._devnull, self._parent, self._life.groups)
             self._life.serve(slot, self._parent)
         finally:
@@ -184,6 +188,8 @@ class There:
         speaks of. Raises OSError."""
         self.is_dead = False
         self._unsent: list[bytes] = []
+        self._pids: dict[int, int] = {}
+        self._orphans: dict[int, tuple[int, Optional[int]]] = {}  # slot -> pid and start
         self._gone: set[int] = set()
         self._awaited: set[int] = set()  # slots that have no process yet
         self._until = NEVER
@@ -257,7 +263,9 @@ class There:
     def _understand(self, slot: int, what: int, number: int) -> News:
         self._awaited.discard(slot)
         if what == nursery.STARTED:
+            self._pids[slot] = number
             return News(slot, pid=number)
+        self._pids.pop(slot, None)
         self._gone.add(slot)
         return News(slot, errno=number) if what == nursery.FAILED else News(slot)
 
@@ -265,14 +273,23 @@ class There:
         """Expect no more news of a worker, but that it is gone."""
 
     def is_gone(self, slot: int) -> bool:
-        """Whether the nursery has reaped the worker, or never had it."""
+        """Whether the nursery has reaped the worker, or never had it; without a nursery, whether
+        its process has ended."""
+        if slot in self._orphans:
+            pid, start = self._orphans[slot]
+            if start is None or processes.process_start(pid) != start:
+                self._gone.add(slot)
         return slot in self._gone
 
     def close(self) -> None:
         """The nursery kills what is left."""
         self.is_dead = True
+        self._orphans.update((slot, (pid, processes.process_start(pid))) for slot, pid in self._pids.items())
+        self._pids.clear()
         self._socket.close()
-        syscalls.close(self._wake_fd)
+        if self._wake_fd >= 0:
+            syscalls.close(self._wake_fd)
+            self._wake_fd = -1
 
 
 def _allow_descriptors(count: int) -> None:
