@@ -99,7 +99,7 @@ def test_a_late_parent_makes_no_mount_fail(
     parsed = mounttable.parse(b"".join(lines))
     chosen = selection.select(parsed[0], selection.Filters())
     registry = stuck.Registry(str(tmp_path / "state"), slots=1024)
-    under_way = survey.Pass(parsed, chosen, asking.Settings(timeout=0.3, deadline=deadline), registry)
+    under_way = survey.Pass(parsed, chosen, asking.Settings(timeout=0.8, deadline=deadline), registry)
     under_way.step()
     time.sleep(late)  # as if stopped
     result = survey.take(under_way, lambda: parsed)
