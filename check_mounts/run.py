@@ -231,6 +231,7 @@ def _load_daemon() -> None:
 
     Later, they may lie on a mount that hangs."""
     import difflib  # noqa: F401  for misspelt words
+    import fnmatch  # noqa: F401  for patterns
 
     from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
 

@@ -5,7 +5,6 @@ a mount that hangs, nothing may touch it."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -38,6 +37,8 @@ def compile_glob(pattern: bytes) -> Glob:
         position = pattern.find(b"]", start + 1)
         if position < 0:
             raise GlobError("a '[' is not closed (write '[[]' for the character itself)")
+    import fnmatch  # most runs have no pattern; a daemon has loaded it
+
     try:
         return re.compile(fnmatch.translate(pattern.decode("latin-1")).encode("latin-1"))
     except re.error as error:  # '[z-a]', before Python 3.11

@@ -311,7 +311,7 @@ def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
 def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "fnmatch.py").write_text("raise RuntimeError('a|b\\nc')\n")
     process = subprocess.run(
-        [PYTHON, "-m", "check_mounts"],
+        [PYTHON, "-m", "check_mounts", "-p", "/*"],
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
         capture_output=True,
         check=False,
@@ -326,7 +326,7 @@ def test_with_debug_a_defect_says_where_it_comes_from(tmp_path: Path) -> None:
     (tmp_path / "fnmatch.py").write_text("def defective():\n    raise RuntimeError('a|b\\033c')\ndefective()\n")
     for debug in ((), ("--debug",)):
         process = subprocess.run(
-            [PYTHON, "-m", "check_mounts", *debug],
+            [PYTHON, "-m", "check_mounts", "-p", "/*", *debug],
             env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=False, cwd="/",
         )  # fmt: skip
         assert process.returncode == 3

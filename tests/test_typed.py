@@ -83,6 +83,15 @@ def outcome(action: Callable[[Any], Any], cls: Any) -> Any:
     return result.replace(cls.__name__, "X") if isinstance(result, str) else result
 
 
+def unexpected(action: Callable[[], Any]) -> bool:
+    """Whether an action refuses a name: with a ValueError before Python 3.13, then a TypeError."""
+    try:
+        action()
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
 SAME: list[Callable[[Any], Any]] = [
     lambda cls: cls(1, "a"),
     lambda cls: cls(1, second="a", third=b"b"),
@@ -98,7 +107,7 @@ SAME: list[Callable[[Any], Any]] = [
     lambda cls: cls(1, "a")._replace(first=2),
     lambda cls: cls(1, "a")._replace(third=b"", second=""),
     lambda cls: cls(1, "a")._replace(),
-    lambda cls: type(cls(1, "a")._replace(fifth=2)),
+    lambda cls: unexpected(lambda: cls(1, "a")._replace(fifth=2)),
     lambda cls: cls(1, "a", fourth=0)._asdict(),
     lambda cls: repr(cls(1, "a", fourth=0)),
     lambda cls: str(cls(1, "a")),
@@ -169,7 +178,7 @@ def test_any_number_of_fields_and_defaults(count: int, required: int, data: some
         try:
             one = cls(*values, **more)
         except TypeError as error:
-            return str(error).rpartition("__new__()")[2]
+            return str(error).partition("()")[2]  # the name differs: <lambda> in 3.9
         return tuple(one), [getattr(one, field) for field in fields], one._asdict(), cls._field_defaults
 
     assert result(made[0]) == result(made[1])

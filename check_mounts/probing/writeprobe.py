@@ -22,9 +22,9 @@ steps come first, and why writing is not the default."""
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]
 import errno
 import os
-import signal
 import stat
 from collections.abc import Callable
 from time import monotonic

@@ -11,7 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import struct
 
-from check_mounts.system import birth, privilege, processes, syscalls
+from check_mounts.system import birth, privilege, processes, signals, syscalls
 from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Life:
 def settle(request_fd: int, wake_fd: int, devnull: int, parent: int, groups: Optional[tuple[int, ...]]) -> None:
     """Give up everything that comes from the parent, except two descriptors, which become
     REQUEST_FD and WAKE_FD."""
-    reset_signals()
+    signals.reset_to_default()
     try:
         os.setsid()
     except OSError:
@@ -83,16 +83,6 @@ def take_groups(groups: Optional[tuple[int, ...]]) -> None:
             privilege.drop_groups(groups or ())
     except OSError:
         pass  # no CAP_SETGID: then the caller's groups stay
-
-
-def reset_signals() -> None:
-    """Reset all signals in a child that does other work than its parent: no handler of the parent
-    stays, and no signal is blocked."""
-    _signal.set_wakeup_fd(-1)
-    for number in _signal.valid_signals():
-        if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def keep_only(fds: tuple[int, ...], devnull: int) -> None:

@@ -12,7 +12,7 @@ import os
 import select
 import struct
 
-from check_mounts.system import forked, processes, syscalls
+from check_mounts.system import forked, processes, signals, syscalls
 from check_mounts.system.desks import Desks, Layout, shared
 from check_mounts.system.nursery import ENDED, FAILED, KILL, LARGEST, NEWS, QUIETLY, START, STARTED
 from check_mounts.typed import TYPE_CHECKING, NoReturn, Optional
@@ -31,7 +31,7 @@ _CONTROL_FD = 5
 
 def settle(control: int, parent: int) -> None:
     """Leave the parent's session, descriptors and signals; keep the control socket."""
-    forked.reset_signals()
+    signals.reset_to_default()
     # A supervisor or a terminal that ends the whole service sends signals here, too. They must not
     # end the workers before our parent has taken their answers.
     forked.block_signals()

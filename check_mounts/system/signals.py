@@ -1,21 +1,25 @@
 """Signals that ask this process to end: the handler only notes them, the main loop acts.
 
-Import budget: ``os``, ``signal``. The handlers are installed before any large module is loaded, so
+Import budget: ``os``; ``_signal``, which is part of the interpreter (signal is not, and makes enums
+of all its numbers). The handlers are installed before any large module is loaded, so
 that an early signal leads to a verdict as well."""
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 from check_mounts.typed import Optional
 
 # Without a handler these would end us without a verdict, and supervisors, terminals, timers and
 # limits send them on purpose.
-_ENDING = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGXCPU, signal.SIGVTALRM,
-)  # fmt: skip
+_NAMES = {
+    getattr(signal, name): name
+    for name in (
+        "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGVTALRM",
+    )
+}  # fmt: skip
+_ENDING = tuple(_NAMES)
 
 
 def reset_to_default() -> None:
@@ -58,7 +62,7 @@ class Interrupts:
         self._listening: frozenset[int] = frozenset()
         self.wake_fd, self._write_fd = _wakeup_pipe()
         for number in _ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1) asks for SIGHUP to be ignored
                 signal.signal(number, self._note)
         # Our caller may have blocked these signals, or set SIGCHLD to be ignored. If SIGCHLD is
         # ignored, the kernel reaps, and a pid could be reused before we know of its end.
@@ -93,13 +97,13 @@ class Interrupts:
         drain(self.wake_fd)
 
     def listen(self, *numbers: int) -> None:
-        """Treat these signals as calls, not as a request to end; also those that have come already.
+        """Treat these signals of those that end us as calls; also those that have come already.
         This holds even if the caller has set them to be ignored."""
         self._listening = frozenset(numbers)
         for number in numbers:
             signal.signal(number, self._note)
         for number in numbers:
-            name = signal.Signals(number).name
+            name = _NAMES[number]
             while name in self.names:  # in place: a signal that comes meanwhile must not be lost
                 self._calls.add(number)
                 self.names.remove(name)
@@ -115,7 +119,7 @@ class Interrupts:
         if number in self._listening:
             self._calls.add(number)
             return
-        self.names.append(signal.Signals(number).name)
+        self.names.append(_NAMES[number])
 
     def __call__(self) -> Optional[str]:
         """The same as :attr:`name`."""

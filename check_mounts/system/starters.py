@@ -24,7 +24,7 @@ from check_mounts.typed import NamedTuple, NoReturn, Optional, Protocol
 
 # If the nursery has not told for so long, in seconds, that it has started a worker, the pool does
 # without it: it may hang at a file that it loads.
-_PATIENCE = 1.0
+_PATIENCE = 2.0
 # If this process looks for news so late, in seconds, the whole host was stopped or is overloaded.
 _LATE = 0.3
 
