@@ -354,6 +354,7 @@ class Pool:
                 worker.seen_at, worker.seen = request.serial, now
             # It may have been tampered with, and note a later time, or one that is not a number.
             due = (began if began <= worker.seen else worker.seen) + request.timeout
+            due = max(due, now + PATIENCE) if worker.pid is None else due  # a timeout names the pid: await the news
             if now < due:
                 claimed += 1
                 soonest = soonest if soonest < due else due
@@ -387,8 +388,7 @@ class Pool:
             request, _ = self._claim(worker)
             if request is not None and request.serial == worker.seen_at:
                 self._close(worker, request)
-                progress = self._desks.progress(worker.slot)
-                self._events.append(TimedOut(request.key, worker.pid or 0, waited, progress))
+                self._events.append(TimedOut(request.key, worker.pid or 0, waited, self._desks.progress(worker.slot)))
             self._tell_death(worker)  # and with it the request that it may have taken after that answer
             self._crew.forget(worker)
         return len(late) - len(up)
