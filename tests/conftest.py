@@ -21,10 +21,12 @@ import hypothesis
 import pytest
 
 from check_mounts.checks.sandbox import NOTE
+from check_mounts.clocks import after
 from check_mounts.passive import Destination, Refused, Undelivered
 from check_mounts.passive import Result as Submitted
 from check_mounts.passive.delivery import Delivery
 from check_mounts.system import processes
+from check_mounts.system.workers import Event, Pool
 from tests import kernel, slow
 from tests.kernel import runs_alive, workers_alive
 
@@ -88,6 +90,15 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "the event did not come"
         time.sleep(0.005)
+
+
+def events_of(pool: Pool, seconds: float = 20.0) -> list[Event]:
+    """The events of all requests that a pool has, as far as they come in time."""
+    events: list[Event] = []
+    end = after(seconds)
+    while pool.busy and time.monotonic() < end:
+        events += pool.wait(end)
+    return events
 
 
 def in_time(

@@ -16,7 +16,7 @@ from check_mounts.system.crew import Worker
 from check_mounts.system.desks import Desk
 from check_mounts.system.quarters import Outside
 from check_mounts.system.workers import Answered, Died, Event, Pool, TimedOut
-from tests.conftest import until
+from tests.conftest import events_of, until
 from tests.kernel import children, state
 
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ class Pools:
     def run(pool: Pool, *contents: bytes, seconds: float = 20.0) -> list[Event]:
         for key, content in enumerate(contents):
             pool.submit(key, content)
-        events: list[Event] = []
-        end = after(seconds)
-        while pool.busy and time.monotonic() < end:
-            events += pool.wait(end)
-        return events
+        return events_of(pool, seconds)
 
 
 @pytest.fixture

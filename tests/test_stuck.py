@@ -152,12 +152,12 @@ def test_a_run_that_is_just_beginning_is_not_corrupt(tmp_path: Path, sleeper: in
 
 def test_lines_of_this_run(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "state"), slots=4)
-    registry.enter(2, 63, (0, 39))
+    registry.lines.enter(2, 63, (0, 39))
     (seen,) = Registry(str(tmp_path / "state")).probes
     assert (seen.pid, seen.mount_id, seen.device) == (os.getpid(), 63, (0, 39))
-    registry.leave(2)
+    registry.lines.leave(2)
     assert Registry(str(tmp_path / "state")).probes == []
-    registry.enter(3, 64, (0, 40))
+    registry.lines.enter(3, 64, (0, 40))
     registry.close(any_stuck=True)
     (path,) = (tmp_path / "state").iterdir()
     assert path.stat().st_size == 5 * RECORD_SIZE
@@ -188,9 +188,9 @@ class _Run:
             "print('ready', flush=True)\n"
             "for line in sys.stdin:\n"
             "    if line.strip() == 'leave':\n"
-            "        [r.leave(s) for s in range(slot)]; print('left', flush=True)\n"
+            "        [r.lines.leave(s) for s in range(slot)]; print('left', flush=True)\n"
             "    else:\n"
-            "        slot += 1; print(r.enter(slot - 1, slot, (0, int(line))), flush=True)\n"
+            "        slot += 1; print(r.lines.enter(slot - 1, slot, (0, int(line))), flush=True)\n"
             "r.close(any_stuck=False)\n"
         )
         self._process = subprocess.Popen(

@@ -20,7 +20,7 @@ from check_mounts.system.crew import Worker
 from check_mounts.system.desks import HEAD, PROGRESS_SIZE, Desk
 from check_mounts.system.forked import REQUEST
 from check_mounts.system.workers import Answered, Died, Event, Pool, TimedOut
-from tests.conftest import PYTHON, ROOT, in_time, until
+from tests.conftest import PYTHON, ROOT, events_of, in_time, until
 from tests.kernel import children
 
 SIZE = 16
@@ -46,11 +46,7 @@ class Harness:
     def run(pool: Pool, keys: range, seconds: float = 20.0) -> list[Event]:
         for key in keys:
             pool.submit(key)
-        events: list[Event] = []
-        end = after(seconds)
-        while pool.busy and time.monotonic() < end:
-            events += pool.wait(end)
-        return events
+        return events_of(pool, seconds)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from check_mounts import filesystems
 from check_mounts.clocks import Monotonic, after
 from check_mounts.model import Mount
 from check_mounts.naming.names import Ground, Lead, Stopped, lead
+from check_mounts.probing.lines import Lines
 from check_mounts.probing.stuck import Registry
 from check_mounts.selection import normalised
 from check_mounts.system import walk, workers
@@ -96,7 +97,7 @@ def ask_all(
     for slot in range(MOST_WORKERS):
         if first >= len(questions) or patience.is_over:
             break
-        inquiry = _Inquiry(questions, ground, memory, slot)
+        inquiry = _Inquiry(questions, ground, memory.lines, slot)
         stuck_at = inquiry.run(first, patience)
         for place, answer in inquiry.answers():
             answers[place] = answer
@@ -114,8 +115,8 @@ def ask_all(
 class _Inquiry:
     """One worker and its answers."""
 
-    def __init__(self, questions: Sequence[Question], ground: Ground, memory: Registry, slot: int) -> None:
-        self._questions, self._memory, self._slot = questions, memory, slot
+    def __init__(self, questions: Sequence[Question], ground: Ground, lines: Lines, slot: int) -> None:
+        self._questions, self._lines, self._slot = questions, lines, slot
         self._mounts = ground.by_id
         self._root = ground.at.get(b"/")
         self._records = mmap.mmap(-1, min(_ROOM * (len(questions) + 4), _MOST_ROOM))
@@ -193,7 +194,7 @@ class _Inquiry:
         try:
             answer = self._questions[place](enter)
         finally:
-            self._memory.leave(self._slot)
+            self._lines.leave(self._slot)
         self._record(place, marshal.dumps(answer))
 
     def _enter(self, mount: Mount) -> None:
@@ -203,11 +204,11 @@ class _Inquiry:
         own filesystems, because they wait for nothing."""
         known = filesystems.traits(mount.fs_type)
         if mount is self._root or known.in_memory or known.pseudo:
-            self._memory.leave(self._slot)
+            self._lines.leave(self._slot)
             return
         for _ in range(_TRIES):
-            if self._memory.enter(self._slot, mount.mount_id, mount.device):
-                self._memory.arrive(self._slot)
+            if self._lines.enter(self._slot, mount.mount_id, mount.device):
+                self._lines.arrive(self._slot)
                 return
         raise Stopped(mount)
 

@@ -159,7 +159,7 @@ class Probe:
             if error.errno in PATH_GONE and not last:
                 return None
             raise
-        self._identify(fd)
+        self._seen.mount_id = walk.mount_id(fd)
         if not self._wrong_mount():
             return fd
         os.close(fd)
@@ -332,15 +332,6 @@ class Probe:
             and self._seen.mount_id is not None
             and self._seen.mount_id != self._request.mount_id
         )
-
-    def _identify(self, fd: int) -> None:
-        """Note the ID of the mount that a descriptor is on. procfs knows that without asking the
-        filesystem."""
-        try:
-            with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-                self._seen.mount_id = int(file.read().partition(b"mnt_id:")[2].split()[0])
-        except (OSError, IndexError, ValueError):
-            pass
 
 
 def _attributes(fd: int) -> syscalls.Statx:

@@ -210,18 +210,6 @@ class Registry:
         lines[RECORD_SIZE - 1 : RECORD_SIZE] = b"\n"
         return lines
 
-    def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
-        """In a worker that was forked from this process: see Lines."""
-        return self.lines.enter(slot, mount_id, device, writing)
-
-    def arrive(self, slot: int) -> None:
-        """In a worker that was forked from this process: see Lines."""
-        self.lines.arrive(slot)
-
-    def leave(self, slot: int) -> None:
-        """In a worker that was forked from this process: see Lines."""
-        self.lines.leave(slot)
-
     @property
     def place(self) -> tuple[str, str, bool]:
         """What a worker of the nursery must know of the file of this run: the directory, the name,

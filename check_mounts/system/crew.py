@@ -230,11 +230,8 @@ class Crew:
     def _wait_for_an_end(self, until: float) -> None:
         if self._starter.are_children:
             sleep(0.001)
-            return
-        try:
-            self._learn({fd for fd, _ in self._poll.poll(max(0.0, until - monotonic() + 0.001))})
-        except OSError:
-            sleep(_MOMENT)
+        else:
+            self.await_news(until)
 
 
 def cores() -> int:

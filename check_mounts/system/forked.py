@@ -64,14 +64,20 @@ def settle(request_fd: int, wake_fd: int, devnull: int, parent: int, groups: Opt
     """Give up everything that comes from the parent, except two descriptors, which become
     REQUEST_FD and WAKE_FD."""
     signals.reset_to_default()
+    take_groups(groups)
+    leave((request_fd, wake_fd), devnull, b"check_mounts:w", parent)
+
+
+def leave(fds: tuple[int, ...], devnull: int, name: bytes, parent: int) -> None:
+    """Leave the parent's session, descriptors but for ``fds`` (see :func:`keep_only`) and working
+    directory; take a name of one's own in ps(1), and end with the parent."""
     try:
         os.setsid()
     except OSError:
         pass  # a filter of system calls: then signals to the caller's process group come here, too
-    keep_only((request_fd, wake_fd), devnull)
+    keep_only(fds, devnull)
     os.chdir("/")
-    take_groups(groups)
-    syscalls.set_name(b"check_mounts:w")
+    syscalls.set_name(name)
     processes.survive_shutdown()
     processes.die_with_parent(parent)
 
@@ -129,7 +135,8 @@ _BLOCKED = (_signal.SIGCHLD,)
 
 def hatch(request_fd: int, wake_fd: int, nursery: int) -> None:
     """Give up what comes from the nursery, as :func:`settle` does in a child of another process.
-    The nursery has settled itself, so little is left to do for each worker."""
+    The nursery has settled itself, so little is left to do for each worker. It stands here as a
+    whole: each function that is called is memory of each worker."""
     try:
         os.setsid()
     except OSError:

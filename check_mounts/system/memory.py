@@ -1,11 +1,12 @@
 """The daemon's memory: kept out of swap, and given back when it is no longer used.
 
-Import budget: ``ctypes``, ``os``."""
+Import budget: ``ctypes``."""
 
 from __future__ import annotations
 
 import ctypes
-import os
+
+from check_mounts.system import syscalls
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
@@ -16,8 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def mlockall(flags: int) -> None:
     """mlockall(2): keep the pages of this process in memory. Raises OSError."""
     if _libc.mlockall(ctypes.c_int(flags)) == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        raise syscalls.last_error()
 
 
 def give_back() -> None:

@@ -12,7 +12,7 @@ import os
 import select
 import struct
 
-from check_mounts.system import forked, processes, signals, syscalls
+from check_mounts.system import forked, processes, signals
 from check_mounts.system.desks import Desks, Layout, shared
 from check_mounts.system.nursery import ENDED, FAILED, KILL, LARGEST, NEWS, QUIETLY, START, STARTED
 from check_mounts.typed import TYPE_CHECKING, NoReturn, Optional
@@ -35,16 +35,8 @@ def settle(control: int, parent: int) -> None:
     # A supervisor or a terminal that ends the whole service sends signals here, too. They must not
     # end the workers before our parent has taken their answers.
     forked.block_signals()
-    try:
-        os.setsid()
-    except OSError:
-        pass  # a filter of system calls
     devnull = os.open("/dev/null", os.O_RDWR)
-    forked.keep_only((devnull, devnull, control), devnull)
-    os.chdir("/")
-    syscalls.set_name(b"check_mounts:n")
-    processes.survive_shutdown()
-    processes.die_with_parent(parent)
+    forked.leave((devnull, devnull, control), devnull, b"check_mounts:n", parent)
 
 
 def run(make: Make) -> None:

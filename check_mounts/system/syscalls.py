@@ -114,14 +114,15 @@ _capset = _function("capset", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
-def _last_error() -> OSError:
+def last_error() -> OSError:
+    """The error of the last call that failed."""
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))
 
 
 def _checked(result: int) -> int:
     if result == -1:
-        raise _last_error()
+        raise last_error()
     return result
 
 
@@ -319,18 +320,18 @@ class Swift:
         """Open an absolute path. Raises the same as :func:`openat2`."""
         fd: int = self._call(self._openat2, self._cwd, path, self._how, self._how_size)
         if fd < 0:
-            raise _openat2_error(_last_error())
+            raise _openat2_error(last_error())
         return fd
 
     def statx(self, fd: int) -> None:
         """Fill ``attributes``. Raises the same as :func:`statx`."""
         if self._call(self._statx, fd, self._itself, self._sync, self._mask, self._into) < 0:
-            raise _statx_error(_last_error())
+            raise _statx_error(last_error())
 
     def read_entries(self, fd: int) -> None:
         """Read a batch of entries. Raises the same as :func:`read_entries`."""
         if self._getdents(fd, self._entries, self._room) < 0:
-            raise _last_error()
+            raise last_error()
 
 
 def _openat2_of_nothing() -> None:
