@@ -21,8 +21,9 @@ LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
-# Files for the administrator. `install` changes only the paths in them.
-SHARED := nrpe nagios icinga2 prometheus
+# Files for the administrator, also in subdirectories. `install` changes only the paths in them, and
+# keeps what is executable executable.
+SHARED := nrpe nagios icinga2 prometheus integrations
 
 # Most tests wait most of the time. One process runs all tests of a file, so that their shared fixtures
 # are made once. The files that take longest start first.
@@ -87,7 +88,7 @@ zoo: $(VENV)/run $(VENV)/lab/root  ## break, check and heal the same mounts, and
 lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 6.1 and 6.12 under an emulating QEMU (about fifteen minutes)
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
-install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Prometheus; honours PREFIX and DESTDIR
+install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prometheus and others; honours PREFIX and DESTDIR
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8"
 	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
 		install -p -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
@@ -108,11 +109,11 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2 and Pr
 	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
 	install -m 644 man/check_mounts.conf.5 "$(DESTDIR)$(MANDIR)/man5"
 	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)/man8"
-	for place in $(SHARED); do \
-		install -d "$(DESTDIR)$(DATADIR)/$$place" || exit; \
-		for file in $$place/*; do \
-			sed -e 's,/usr/local/bin,$(BINDIR),g' -e 's,/usr/local/share/check_mounts,$(DATADIR),g' $$file > "$(DESTDIR)$(DATADIR)/$$file" && chmod 644 "$(DESTDIR)$(DATADIR)/$$file" || exit; \
-		done; \
+	find $(SHARED) -type f ! -name '*.pyc' | while read -r file; do \
+		mode=644; [ ! -x "$$file" ] || mode=755; \
+		install -d "$(DESTDIR)$(DATADIR)/$${file%/*}" && \
+		sed -e 's,/usr/local/bin,$(BINDIR),g' -e 's,/usr/local/share/check_mounts,$(DATADIR),g' "$$file" > "$(DESTDIR)$(DATADIR)/$$file" && \
+		chmod $$mode "$(DESTDIR)$(DATADIR)/$$file" || exit; \
 	done
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
@@ -131,7 +132,7 @@ system-run:
 
 system-test: system-run
 	@missing=; \
-	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl; do \
+	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck; do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }

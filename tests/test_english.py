@@ -34,6 +34,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "man").iterdir()),
     *(ROOT / place / "README.md" for place in ("nrpe", "icinga2", "nagios", "prometheus")),
+    *sorted((ROOT / "integrations").rglob("*.md")),
 ]
 
 

@@ -14,12 +14,13 @@ import pytest
 from check_mounts import __version__
 from tests.conftest import ROOT
 
-SHARED = ("nrpe", "nagios", "icinga2", "prometheus")
+SHARED = ("nrpe", "nagios", "icinga2", "prometheus", "integrations")
+SHIPPED = [path for place in SHARED for path in sorted((ROOT / place).rglob("*")) if path.is_file()]
 EXPECTED = {
     "bin/check_mounts",
     "share/man/man5/check_mounts.conf.5",
     "share/man/man8/check_mounts.8",
-    *(f"share/check_mounts/{path.relative_to(ROOT)}" for place in SHARED for path in (ROOT / place).iterdir()),
+    *(f"share/check_mounts/{path.relative_to(ROOT)}" for path in SHIPPED),
     *(f"lib/check_mounts/{path.relative_to(ROOT)}" for path in (ROOT / "check_mounts").rglob("*.py")),
     "lib/check_mounts/check_mounts/py.typed",
 }
@@ -67,8 +68,10 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
         [program, "-p", "/", "--state-dir", str(tmp_path / "state")], env={}, cwd="/", capture_output=True, check=False
     )
     assert result.stdout.startswith(b"MOUNTS OK - 1 mount checked in "), result
-    for path in (prefix / "share/check_mounts").rglob("*.*"):
-        assert "/usr/local" not in path.read_text(), path
+    for path in SHIPPED:
+        copy = prefix / "share/check_mounts" / path.relative_to(ROOT)
+        assert "/usr/local" not in copy.read_text(), path
+        assert copy.stat().st_mode & 0o777 == (0o755 if path.stat().st_mode & 0o100 else 0o644), path
     for name in ("nrpe", "nagios"):
         place = prefix / "share/check_mounts" / name
         assert f"puts these files into `{place}`" in (place / "README.md").read_text()
@@ -130,12 +133,12 @@ def test_both_descriptions_of_the_package_say_the_same() -> None:
 def test_no_shipped_file_has_the_name_of_one_that_is_there() -> None:
     """An administrator copies them where others are: services.conf in /etc/icinga2/conf.d/ is
     Debian's, or his own."""
-    for place in SHARED:
-        names = {path.name for path in (ROOT / place).iterdir()}
+    for place in sorted({path.parent for path in SHIPPED}):
+        names = {path.name for path in place.iterdir() if path.is_file()}
         others = {name for name in names if not name.startswith(("check_mounts", "example"))}
         assert others <= {"README.md", "director-basket.json"}, place
         copied = re.findall(
-            r"^(?:.*&& )?install (?:-m \d+ )?((?:\w[\w.-]* )+)/etc/\S+", (ROOT / place / "README.md").read_text(), re.M
+            r"^(?:.*&& )?install (?:-m \d+ )?((?:\w[\w.-]* )+)/etc/\S+", (place / "README.md").read_text(), re.M
         )
         assert {word for words in copied for word in words.split()} <= {
             name for name in names if name.startswith("check_mounts")
