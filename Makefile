@@ -12,7 +12,8 @@ OLDEST_PROMETHEUS := 0.9.0
 # the default would be exim4, setuid root.
 MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios4-core nagios4-common \
 	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
-	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta
+	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta curl \
+	python3-nagiosplugin python3-prometheus-client
 
 # Peers of `make versus`; coreutils is there.
 PEERS := monitoring-plugins-basic prometheus-node-exporter collectd-core python3-psutil

@@ -52,7 +52,10 @@ FOREIGN = {
     "/run", "/var/run/check_mounts", "/var/lib/nagios", "/proc/PID/wchan", "/proc/PID/stack", "/home",
     "/etc/systemd/system", "/etc/machine-id", "/etc/hostname", "/etc/sudoers.d", "/etc/nrpe.d",
 }  # fmt: skip
-OF_PACKAGES = {"/etc/nagios/nrpe.d", "/etc/nagios4/conf.d", "/etc/nagios4/nagios.cfg", "/usr/sbin", "/usr/bin"}
+OF_PACKAGES = {
+    "/etc/nagios/nrpe.d", "/etc/nagios4/conf.d", "/etc/nagios4/nagios.cfg", "/usr/sbin", "/usr/bin",
+    "/usr/lib/nagios/plugins/check_nrpe",
+}  # fmt: skip
 
 
 def run(*arguments: str) -> str:
