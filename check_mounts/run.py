@@ -278,7 +278,7 @@ def _asks_to_submit(arguments: list[str]) -> bool:
 def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Optional[bytes] = None) -> int:
     """Run the plugin with these arguments, and return the exit code.
 
-    -h and -V exit as UNKNOWN, as the guidelines demand.
+    -h, --help-all and -V exit as UNKNOWN, as the guidelines demand.
 
     The run tells ``noted`` each step before it takes the step, for the watcher. ``answers`` come
     from :func:`rehearse`, in a daemon."""
@@ -289,8 +289,8 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     submits = _asks_to_submit(arguments)
     try:
         given = command_line.given(arguments)
-        if "help" in given or "version" in given:
-            return _describe("help" in given, interrupts)
+        if not _DESCRIBING.isdisjoint(given):
+            return _describe(given, interrupts)
         noted.until(begun + settled.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
@@ -305,12 +305,15 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     return _tell(judged, options, interrupts, noted)
 
 
-def _describe(in_full: bool, interrupts: Interrupts) -> int:
+_DESCRIBING = frozenset(("help", "help_all", "version"))
+
+
+def _describe(given: Mapping[str, Any], interrupts: Interrupts) -> int:
     words = f"check_mounts {__version__}\n"
-    if in_full:
+    if "help" in given or "help_all" in given:
         from check_mounts.options import option_parser
 
-        words = option_parser.parser().format_help()
+        words = option_parser.help_text("help_all" in given)
     write(words.encode("utf-8"), interrupts)
     return State.UNKNOWN.value
 

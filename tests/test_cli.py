@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Optional
 
 import pytest
 
-from check_mounts.options.option_table import OPTIONS
+from check_mounts.options.option_table import EXAMPLES, OPTIONS
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.kernel import workers_alive
 
@@ -148,12 +149,33 @@ def test_a_user_that_only_root_can_be(plugin: Plugin, public: Path) -> None:
     assert result.code == 3
 
 
+def _listed(text: str) -> list[str]:
+    """The long names of the options that a help text lists."""
+    return re.findall(r"^  (?:-\w(?: \S+)?, )?(--[a-z-]+)", text, re.M)
+
+
 def test_help_and_version(plugin: Plugin) -> None:
     result = plugin("--help", below=False, state=False)
     assert (result.code, result.lines[0]) == (3, USAGE)
+    assert len(_listed("\n".join(result.lines))) == 10
+    assert plugin("-h", below=False, state=False).stdout == result.stdout
+    in_full = plugin("--help-all", below=False, state=False)
+    assert (in_full.code, in_full.lines[0]) == (3, USAGE)
+    assert sorted(_listed("\n".join(in_full.lines))) == sorted(option.long for option in OPTIONS)
+    assert plugin("--help-all", "-h", "-V", below=False, state=False).stdout == in_full.stdout
     result = plugin("-V", below=False, state=False)
     assert result.code == 3
     assert re.fullmatch(r"check_mounts \d+\.\d+\.\d+", result.lines[0])
+
+
+def test_the_examples_of_help(plugin: Plugin) -> None:
+    text = " ".join(plugin("--help", below=False, state=False).stdout.decode().split())
+    assert len(EXAMPLES) == 3
+    for command, what in EXAMPLES:
+        assert f" {command} {what} " in text
+        program, *words = shlex.split(command)
+        assert program == "check_mounts"
+        assert USAGE not in plugin(*words, below=False).lines
 
 
 def test_the_manual_names_every_option() -> None:

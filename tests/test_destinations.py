@@ -15,7 +15,7 @@ from tests.conftest import ROOT, Plugin
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.word)
 def test_each_kind_is_named_where_people_look(plugin: Plugin, kind: Kind) -> None:
-    words = " ".join(plugin("--help", below=False, state=False).stdout.decode().split())
+    words = " ".join(plugin("--help-all", below=False, state=False).stdout.decode().split())
     assert str(kind) in words, f"add {kind} to the help of --submit in check_mounts/options/option_table.py"
     for name in ("man/check_mounts.8", "README.md", "nrpe/check_mounts.cron"):
         page = re.sub(r"\\f[BIRP]|\\", "", (ROOT / name).read_text())

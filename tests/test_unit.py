@@ -119,7 +119,7 @@ def test_paths_and_names() -> None:
 
 
 def test_room_for_the_workers(plugin: Plugin) -> None:
-    text = " ".join(plugin("-h", below=False, state=False).stdout.decode().split())
+    text = " ".join(plugin("--help-all", below=False, state=False).stdout.decode().split())
     workers = re.search(r"--max-workers N at most this many processes at the same time \(default: (\d+)\)", text)
     assert workers
     assert int(_value("TasksMax")) >= 4 * int(workers[1]) + 1024

@@ -9,7 +9,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, SYNOPSIS, Group, Option
+from check_mounts.options.option_table import (
+    BY_NAME,
+    BY_WORD,
+    COMMON,
+    EXAMPLES,
+    MOUNT_POINTS,
+    OPTIONS,
+    SYNOPSIS,
+    Group,
+    Option,
+)
 from check_mounts.options.refusals import UsageError
 from check_mounts.typed import Any, NoReturn
 
@@ -20,13 +30,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all options, as -h and the man page list them. It gives no defaults."""
+    """The parser of all options, as --help-all and the man page list them. It gives no defaults."""
+    result = _parser(
+        "GLOBs are shell patterns that match as a whole; '*' matches '/' too. "
+        "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+    )
+    groups = {group: result.add_argument_group(group.value) for group in Group}
+    for option in OPTIONS:
+        groups[option.group].add_argument(*option.words, dest=option.dest, **_traits(option))
+    return result
+
+
+def _parser(epilog: str) -> argparse.ArgumentParser:
+    """A parser without options."""
     result = _Parser(
         prog="check_mounts",
         usage=SYNOPSIS,
         description="Check every mounted filesystem, each in a worker that can be given up, and never hang.",
-        epilog="GLOBs are shell patterns that match as a whole; '*' matches '/' too. "
-        "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+        epilog=epilog,
         allow_abbrev=False,
         add_help=False,
         exit_on_error=False,
@@ -35,10 +56,21 @@ def parser() -> argparse.ArgumentParser:
     )
     words = "check only these; one that is not mounted is missing"
     result.add_argument(MOUNT_POINTS, metavar="MOUNTPOINT", nargs="*", default=[], help=words)
-    groups = {group: result.add_argument_group(group.value) for group in Group}
-    for option in OPTIONS:
-        groups[option.group].add_argument(*option.words, dest=option.dest, **_traits(option))
     return result
+
+
+def help_text(in_full: bool) -> str:
+    """The text of --help-all, or that of -h: the options that people need most, with examples."""
+    if in_full:
+        return parser().format_help()
+    result = _parser(f"--help-all lists all {len(OPTIONS)} options; check_mounts(8) explains them.")
+    group = result.add_argument_group("the options that people need most")
+    for option in map(BY_NAME.__getitem__, COMMON):
+        group.add_argument(*option.words, dest=option.dest, **_traits(option))
+    examples = result.add_argument_group("examples")
+    for command, what in EXAMPLES:  # as if they were options: so their columns are those of the others
+        examples.add_argument(f"{command}", help=what.replace("%", "%%"))
+    return result.format_help()
 
 
 def _traits(option: Option) -> dict[str, Any]:

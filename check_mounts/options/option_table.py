@@ -244,7 +244,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
     Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
     Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
-    Option("help", Group.OUTPUT, "print this help", "-h", scope=Scope.COMMAND_LINE),
+    Option("help", Group.OUTPUT, "print the options that people need most", "-h", scope=Scope.COMMAND_LINE),
+    Option("help-all", Group.OUTPUT, "print all options", scope=Scope.COMMAND_LINE),
     Option(
         "daemon", Group.SERVICE,
         "run as a daemon: check again and again, log to syslog, and keep the result for --cached",
@@ -291,6 +292,15 @@ OPTIONS: tuple[Option, ...] = (
         "also submit, or print, a result for each mount, as the service 'mounts MOUNTPOINT'",
     ),
 )  # fmt: skip
+
+# The options that people need most, in the order in which -h shows them.
+COMMON = ("exclude-type", "exclude", "remote", "fstab", "timeout", "warning", "critical", "verbose", "daemon", "cached")
+# The command lines that -h shows, and what each does.
+EXAMPLES = (
+    ("check_mounts -v", "all mounts, with a line for each that is not ok; best run as root"),
+    ("check_mounts --fstab -X 'fuse.*' -x '/mnt/*'", "what fstab declares, too; no FUSE, nothing below /mnt"),
+    ("check_mounts --remote -t 3 -w 0.5 -c 2", "network filesystems only, with limits in seconds"),
+)
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 BY_WORD: Mapping[str, Option] = {word: option for option in OPTIONS for word in option.words}

@@ -66,7 +66,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def options() -> set[str]:
-    return set(_OPTION.findall(run("--help")))
+    return set(_OPTION.findall(run("--help-all")))
 
 
 @of_each_file

@@ -31,6 +31,7 @@ NOT_FOR_A_CHECK = {
     "--json": "Icinga reads the output of a plugin, not JSON",
     "--version": "prints no verdict",
     "--help": "prints no verdict",
+    "--help-all": "prints no verdict",
     "--daemon": "a check ends; the daemon is started by systemd on the checked host",
     "--interval": "the daemon's",
     "--foreground": "the daemon's",
