@@ -88,6 +88,15 @@ class Daemon:
         before = self.log.count("\nChecked ")
         until(lambda: self.log.count("\nChecked ") >= before + times, seconds)
 
+    def until_published(self, times: int) -> None:
+        """Wait for so many more passes over all mounts, whatever is logged."""
+        for _ in range(times):
+            before = self._taken()
+            until(lambda before=before: self._taken() != before)  # type: ignore[misc]
+
+    def _taken(self) -> str:
+        return self.cache.read_text("utf-8").split(" ", 4)[3]
+
     def check(self) -> None:
         """Have it check now, and wait until it has."""
         before = self.log.count("\nChecked ")

@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from check_mounts import text
+from check_mounts.daemon import diary
 from check_mounts.daemon.watch import Endings
+from check_mounts.system import logs
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, in_time, remaining, until
 from tests.daemon import Daemon, children, daemon, descriptors
 from tests.kernel import workers_alive
@@ -218,6 +220,48 @@ def test_usr1_checks_now(mounts: Mounts, daemon: Daemon) -> None:
     daemon.interval = 3600
     daemon.start()
     daemon.check()
+
+
+def test_only_changes_are_logged_if_that_is_wanted(mounts: Mounts, fuse: Fuse, daemon: Daemon, tmp_path: Path) -> None:
+    home = fuse.mount("home")
+    configuration = tmp_path / "c.conf"
+    configuration.write_text("[check_mounts]\nlog-changes = yes\n")
+    daemon.start("--config", str(configuration))
+    daemon.until_published(3)
+    fuse.command("freeze", "home")
+    daemon.until(lambda result: result.code == 2)
+    daemon.until_published(3)
+    fuse.command("answer", "home")
+    daemon.until(lambda result: result.code == 0)
+    killed, timed_out, again = daemon.lines[-3:]
+    assert re.fullmatch(rf"Timed out waiting for child process \d+ checking {home}: sending SIGKILL", killed)
+    assert timed_out.startswith(f"{home} timed out after 0.5 s")
+    assert again.startswith(f"{home} answers again after ")
+    assert daemon.log.count("\nChecked ") == 1
+    configuration.write_text("")
+    daemon.signal(signal.SIGHUP)
+    daemon.until_checked(2)
+
+
+def test_what_is_no_change_is_logged_once_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+
+    class Lines(logs.Log):
+        def _put(self, priority: int, line: str) -> bool:
+            lines.append(line)
+            return True
+
+    now = 1000.0
+    monkeypatch.setattr("check_mounts.daemon.diary.boottime", lambda: now)
+    log = diary.Diary(Lines())
+    log.note_pass("1")
+    log.note_pass("2")
+    log.only_changes = True
+    for now in (1060.0, 87399.0, 87400.0, 87460.0, 173800.0):
+        log.note_pass(f"{now:g}")
+    log.only_changes = False
+    log.note_pass("last")
+    assert lines == ["1", "2", "87400", "173800", "last"]
 
 
 def test_hup(mounts: Mounts, daemon: Daemon, tmp_path: Path) -> None:

@@ -203,6 +203,9 @@ def test_ready_is_said_after_the_first_pass_only(fuse: Fuse, daemon: Daemon, tmp
         while not told or "READY=1" not in told[-1]:
             told.append(manager.recv(4096).decode())
         assert "STATUS=1 mount, 1 timed out" in told[-1]
+        # Each time that it has read its options.
+        more = [int(each[20:]) / 1e6 for each in told if each.startswith("EXTEND_TIMEOUT_USEC=")]
+        assert (len(more), min(more) > daemon.timeout + 4 + 5) == (2, True)
         assert daemon.cache.exists()
         assert not any("RELOADING" in message for message in told)
         daemon.signal(signal.SIGHUP)

@@ -50,6 +50,11 @@ class Episodes:
         """Whether a mount point was in trouble until now."""
         return bool(self._open)
 
+    def is_hung(self, mount_point: bytes) -> bool:
+        """Whether a mount point was hung already."""
+        known = self._open.get(mount_point)
+        return known is not None and known.hung is not None
+
     def follow(self, judgements: Sequence[Judgement], now: float, mounted: Collection[bytes] = ()) -> list[News]:
         """Take in new judgements, and return the changes since the last call. ``now`` is on
         CLOCK_BOOTTIME; ``mounted`` holds all mount points of the table."""

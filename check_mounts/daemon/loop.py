@@ -17,6 +17,7 @@ from check_mounts import text
 from check_mounts.checks import conclude
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.diary import Diary
 from check_mounts.daemon.home import Home
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.lookout import Lookout
@@ -62,18 +63,18 @@ class Daemon:
         log: Log,
         settled: Callable[[], None],
     ) -> None:
-        self._interrupts, self._log = interrupts, log
+        self._interrupts, self._log = interrupts, Diary(log)
         self._complaints = Complaints(log)
         notifier = Notifier(os.environ)
         self._watchdog = Watchdog(notifier)
-        self._publisher = Publisher(home, log, self._complaints, notifier, settled)
+        self._publisher = Publisher(home, self._log, self._complaints, notifier, settled)
         self._reloader = Reloader(reload, log, interrupts, self._watchdog.feed)
         self._known = Known()
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
         self._changes = Changes(options.check.mountinfo)
         self._endings = Endings()
-        self._passes = Passes(log)
+        self._passes = Passes(self._publisher.log_kill)
         self._is_untidy = True
         self._poll = select.poll()
         self._poll.register(interrupts.wake_fd, select.POLLIN)

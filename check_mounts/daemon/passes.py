@@ -4,10 +4,8 @@ again."""
 from __future__ import annotations
 
 import select
-import syslog
 from collections.abc import Callable, Iterator
 
-from check_mounts import text
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
@@ -16,7 +14,6 @@ from check_mounts.mounttable import Table
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import processes
-from check_mounts.system.logs import Log
 from check_mounts.typed import Optional
 
 # No pass over new mounts begins while this many are under way, each delayed by something that
@@ -38,8 +35,9 @@ class Passes:
 
     done = False
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, log_kill: Callable[[int, bytes], None]) -> None:
+        """``log_kill`` logs that a probe was killed: its pid, and the mount point."""
+        self._log_kill = log_kill
         self._epoll = select.epoll()
         self._under_way: dict[int, UnderWay] = {}
         # Stuck probes that earlier passes have left behind.
@@ -115,8 +113,5 @@ class Passes:
 
     def _log_killed(self, probing: Pass) -> None:
         for pid, mount in probing.book.killed:
-            path = text.printable(mount.mount_point)
-            self._log.write(
-                syslog.LOG_WARNING, f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
-            )
+            self._log_kill(pid, mount.mount_point)
         probing.book.killed.clear()

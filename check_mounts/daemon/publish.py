@@ -11,6 +11,7 @@ from check_mounts import cache, filesystems, text
 from check_mounts.clocks import Boottime, boottime
 from check_mounts.daemon import episodes, status_file
 from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.diary import Diary
 from check_mounts.daemon.episodes import Episodes
 from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.known import Known
@@ -25,7 +26,6 @@ from check_mounts.passive.delivery import Courier, Receipt
 from check_mounts.report import details, jsontext, parts, plugin, summary
 from check_mounts.report.parts import Report
 from check_mounts.system import replacing
-from check_mounts.system.logs import Log
 from check_mounts.system.notify import Notifier
 from check_mounts.typed import TYPE_CHECKING, Optional
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # The status for systemd names this many mounts of each condition.
 _NAMED = 3
+# How long systemd should wait for the end of a reload, in seconds: two readings of many files.
+_LONGEST_RELOAD = 150.0
 _PRIORITIES = {
     State.OK: syslog.LOG_NOTICE,
     State.WARNING: syslog.LOG_WARNING,
@@ -47,7 +49,7 @@ class Publisher:
     result."""
 
     def __init__(
-        self, home: Home, log: Log, complaints: Complaints, notifier: Notifier, settled: Callable[[], None]
+        self, home: Home, log: Diary, complaints: Complaints, notifier: Notifier, settled: Callable[[], None]
     ) -> None:
         self._home, self._log, self._complaints = home, log, complaints
         self._notifier, self._settled = notifier, settled
@@ -69,6 +71,8 @@ class Publisher:
 
     def serve(self, options: Options) -> None:
         """Use these options from now on."""
+        assert options.service is not None
+        self._log.only_changes = options.service.log_changes
         self._courier.serve(options.submission)
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
@@ -117,6 +121,7 @@ class Publisher:
         is_ready = self._is_ready
         if is_ready:
             self._notifier.reloading()
+            self._notifier.extend(_LONGEST_RELOAD)
         action()
         if is_ready:
             self._notifier.ready(self._status_words)
@@ -124,7 +129,15 @@ class Publisher:
     def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
         """Log that a pass over all mounts has ended."""
         judgements = () if judged is None else judged.judgements
-        self._log.write(syslog.LOG_INFO, episodes.checked_words(judgements, summary.counts(judgements), seconds))
+        self._log.note_pass(episodes.checked_words(judgements, summary.counts(judgements), seconds))
+
+    def log_kill(self, pid: int, mount_point: bytes) -> None:
+        """Log that a probe was killed, because its mount timed out."""
+        if self._log.only_changes and self._episodes.is_hung(mount_point):
+            return
+        path = text.printable(mount_point)
+        line = f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
+        self._log.write(syslog.LOG_WARNING, line)
 
     def stopping(self, name: str) -> None:
         """Tell systemd that this signal has asked for the end."""

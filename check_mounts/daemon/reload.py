@@ -97,7 +97,7 @@ class Reloader:
         for what in _needing_a_restart(options, new):
             self._log.write(syslog.LOG_WARNING, f"Needs a restart: --{what} has changed")
         assert options.service is not None and new.service is not None
-        service = options.service._replace(interval=new.service.interval)
+        service = options.service._replace(interval=new.service.interval, log_changes=new.service.log_changes)
         check = new.check._replace(mountinfo=options.check.mountinfo, state_dir=options.check.state_dir)
         return new._replace(check=check, service=service)
 

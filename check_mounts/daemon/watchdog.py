@@ -1,4 +1,5 @@
-"""systemd's watchdog, which the daemon feeds as long as it does its work."""
+"""What systemd waits for: the start, which may take as long as a pass, and then the watchdog, which
+the daemon feeds as long as it does its work."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from check_mounts.clocks import NEVER, Monotonic, monotonic
 from check_mounts.system.notify import Notifier
 
 # If no pass ends for two intervals, the deadline and this many seconds, the daemon no longer tells
-# systemd that it is well.
+# systemd that it is well. A start may take this many seconds more than its first pass.
 _PATIENCE = 10.0
 
 
@@ -20,8 +21,13 @@ class Watchdog:
         self._longest = 0.0
 
     def expect(self, interval: float, deadline: float) -> None:
-        """From now on, passes begin this often, and take this long at most."""
+        """From now on, passes begin this often, and take this long at most.
+
+        The start ends with the first pass, which a mount that hangs makes as long as its timeout.
+        systemd must not call that a start that failed (TimeoutStartSec=). After the start it
+        ignores this."""
         self._longest = 2 * interval + deadline
+        self._notifier.extend(deadline + _PATIENCE)
 
     def note_progress(self) -> None:
         """Note that a pass has ended."""

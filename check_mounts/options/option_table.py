@@ -264,6 +264,10 @@ OPTIONS: tuple[Option, ...] = (
     _of_daemon("syslog-facility", "log with this facility (default: daemon)", "NAME", values.log_facility, "daemon"),
     _of_daemon("syslog-ident", "log under this name (default: check_mounts)", "NAME", values.log_ident, "check_mounts"),
     Option(
+        "log-changes", Group.SERVICE, "log changes, and not each check: of these, one line a day",
+        only_with=("daemon",),
+    ),
+    Option(
         "cached", Group.SERVICE,
         "print the daemon's last result, UNKNOWN if it is too old; allows only --cache, --max-age and -v",
         scope=Scope.COMMAND_LINE,

@@ -21,6 +21,7 @@ def settled(said: Values, again: bool) -> Service:
         metrics=None if said.metrics is None else _metrics(said.metrics, load=not again),
         facility=said.syslog_facility,
         ident=said.syslog_ident,
+        log_changes=said.log_changes,
     )
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Service(NamedTuple):
     """The work of the daemon beside checking.
 
-    ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics."""
+    ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics. ``log_changes``:
+    it logs no line for a pass that found nothing new."""
 
     interval: float
     foreground: bool
@@ -28,6 +29,7 @@ class Service(NamedTuple):
     metrics: Optional[str]
     facility: str
     ident: str
+    log_changes: bool
 
 
 class Options(NamedTuple):

@@ -17,6 +17,7 @@ from check_mounts.typed import Optional
 # (NOTIFY_BUFFER_MAX).
 _LONGEST_STATUS = 1000
 _NO_WATCHDOG = 2**64 - 1  # USEC_INFINITY
+_LONGEST_EXTENSION = 2**63 - 1
 
 
 class Notifier:
@@ -62,6 +63,11 @@ class Notifier:
     def stopping(self, status: str) -> None:
         """Say that the daemon has begun to end."""
         self._tell(b"STOPPING=1\n" + _status(status))
+
+    def extend(self, seconds: float) -> None:
+        """Ask for so much more time from now on, for a start, a reload or a stop that goes on. What
+        the unit allows by itself (TimeoutStartSec=, TimeoutStopSec=) becomes no shorter."""
+        self._tell(b"EXTEND_TIMEOUT_USEC=%d" % min(_LONGEST_EXTENSION, int(seconds * 1e6)))
 
     def watchdog(self) -> None:
         """Say that all is well."""

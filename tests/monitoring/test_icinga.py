@@ -38,6 +38,7 @@ NOT_FOR_A_CHECK = {
     "--metrics": "the daemon's",
     "--syslog-facility": "the daemon's",
     "--syslog-ident": "the daemon's",
+    "--log-changes": "the daemon's",
     "--submit": "sends its results by another way than a check does",
     "--submit-host": "goes with --submit",
     "--submit-service": "goes with --submit",

@@ -3,6 +3,7 @@ shutdown with a stuck probe."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,28 @@ def test_what_is_read_only_outside_is_told_in_a_sandbox(stack: Stack, booted: Bo
     finally:
         booted.run("umount", "/opt")
         stack.write("/etc/fstab", "")
+
+
+def test_a_start_may_take_as_long_as_the_timeout(stack: Stack, booted: Booted) -> None:
+    """The unit as it is shipped, but that its patience is short: a mount that hangs makes the first
+    pass, and so the start, longer than that."""
+    stack.write("/etc/check_mounts.conf", "[check_mounts]\ntimeout = 6\npath = /srv/*\n")
+    booted.unit("check_mounts.service", (SHIPPED / "check_mounts.service").read_text())
+    booted.drop_in("check_mounts.service", "[Service]\nTimeoutStartSec=3\nWatchdogSec=3\n")
+    fuse = booted.fuse("hung")
+    try:
+        booted.systemctl("daemon-reload")
+        began = time.monotonic()
+        result = booted.systemctl("start", "check_mounts.service")
+        assert result.returncode == 0, (result.stderr, booted.console)
+        assert time.monotonic() - began > 5
+        shown = booted.systemctl("show", "-P", "StatusText", "-P", "NRestarts", "-P", "ActiveState", "check_mounts")
+        assert sorted(shown.stdout.split("\n")) == ["", "0", "1 mount, 1 timed out: /srv/hung", "active"]
+    finally:
+        booted.systemctl("stop", "check_mounts.service")
+        fuse.close()
+        booted.run("umount", "-l", "/srv/hung")
+        stack.write("/etc/check_mounts.conf", "")
 
 
 def test_a_shutdown_does_not_wait_for_a_stuck_probe(stack: Stack, booted: Booted) -> None:
