@@ -25,6 +25,8 @@ DATADIR := $(PREFIX)/share/check_mounts
 # Files for the administrator, also in subdirectories. `install` changes only the paths in them, and
 # keeps what is executable executable.
 SHARED := nrpe nagios icinga2 prometheus integrations
+# What `install` has put into directories of others.
+LIST := $(LIBDIR)/installed
 
 # Most tests wait most of the time. One process runs all tests of a file, so that their shared fixtures
 # are made once. The files that take longest start first.
@@ -90,37 +92,52 @@ lab-kernels: $(VENV)/run $(VENV)/lab/root  ## the zoo on Debian's kernels 5.10, 
 	$(VENV)/bin/python -m tests.lab.kernels $(SUITES)
 
 install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prometheus and others; honours PREFIX and DESTDIR
-	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(MANDIR)/man8"
+	install -d "$(DESTDIR)$(BINDIR)"
 	find check_mounts -name '*.py' -o -name py.typed | while read -r file; do \
 		install -p -D -m 644 "$$file" "$(DESTDIR)$(LIBDIR)/$$file" || exit; \
 	done
 # This removes modules of an earlier version, and everything compiled. It comes after the copy, because
 # a check may be starting.
-	cd "$(DESTDIR)$(LIBDIR)" && find check_mounts -type f | while read -r file; do \
+	cd "$(DESTDIR)$(LIBDIR)" && find check_mounts ! -type d | while read -r file; do \
 		[ -e "$(CURDIR)/$$file" ] && [ "$${file%.pyc}" = "$$file" ] || rm -f "$$file" || exit; \
 	done
 	find "$(DESTDIR)$(LIBDIR)/check_mounts" -depth -type d -empty -delete
+	find "$(DESTDIR)$(LIBDIR)" -mindepth 1 -maxdepth 1 ! -name check_mounts ! -name installed -exec rm -rf {} +
 # The user who runs the program may have no right to store compiled modules, and --cached would then
 # take 1.5 times as long. A compiled file knows its source by time and size, so an edited module takes
 # effect, and two builds of the same sources are equal: the copies keep the times of the sources. Where
 # SOURCE_DATE_EPOCH is set, a packager may set these times later; then Python uses hashes by itself,
 # although each start takes a millisecond more to compare them.
 	umask 022 && $(PYTHON) -I -m compileall -q -d "$(LIBDIR)/check_mounts" "$(DESTDIR)$(LIBDIR)/check_mounts"
-	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts"
-	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts"
-	install -m 644 man/check_mounts.conf.5 "$(DESTDIR)$(MANDIR)/man5"
-	install -m 644 man/check_mounts.8 "$(DESTDIR)$(MANDIR)/man8"
+	sed -e 's,@PYTHON@,$(PYTHON),' -e 's,@LIBDIR@,$(LIBDIR),' check_mounts.in > "$(DESTDIR)$(BINDIR)/check_mounts.new"
+	chmod 755 "$(DESTDIR)$(BINDIR)/check_mounts.new" && mv -f "$(DESTDIR)$(BINDIR)/check_mounts.new" "$(DESTDIR)$(BINDIR)/check_mounts"
+	for page in man/*.[1-9]; do \
+		install -D -m 644 $$page "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}" || exit; \
+	done
 	find $(SHARED) -type f ! -name '*.pyc' | while read -r file; do \
 		mode=644; [ ! -x "$$file" ] || mode=755; \
 		install -d "$(DESTDIR)$(DATADIR)/$${file%/*}" && \
 		sed -e 's,/usr/local/bin,$(BINDIR),g' -e 's,/usr/local/share/check_mounts,$(DATADIR),g' "$$file" > "$(DESTDIR)$(DATADIR)/$$file" && \
 		chmod $$mode "$(DESTDIR)$(DATADIR)/$$file" || exit; \
 	done
+# What an earlier version had there: this directory is ours.
+	cd "$(DESTDIR)$(DATADIR)" && find . ! -type d | while read -r file; do \
+		[ -e "$(CURDIR)/$$file" ] || rm -f "$$file" || exit; \
+	done
+	find "$(DESTDIR)$(DATADIR)" -mindepth 1 -depth -type d -empty -delete
+# Other directories belong to others, too. So a list says what is ours there, and the next version
+# removes what it does not have.
+	{ echo "$(BINDIR)/check_mounts"; for page in man/*.[1-9]; do echo "$(MANDIR)/man$${page##*.}/$${page##*/}"; done; } > "$(DESTDIR)$(LIST).new"
+	[ ! -e "$(DESTDIR)$(LIST)" ] || grep -Fxv -f "$(DESTDIR)$(LIST).new" "$(DESTDIR)$(LIST)" | while read -r file; do rm -f "$(DESTDIR)$$file" || exit; done
+	mv "$(DESTDIR)$(LIST).new" "$(DESTDIR)$(LIST)" && chmod 644 "$(DESTDIR)$(LIST)"
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
-uninstall:  ## remove what install has installed
+uninstall:  ## remove what install has installed, and name what stays in /etc
+	[ ! -e "$(DESTDIR)$(LIST)" ] || while read -r file; do rm -f "$(DESTDIR)$$file" || exit; done < "$(DESTDIR)$(LIST)"
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
+# Before there was a list.
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/man5/check_mounts.conf.5" "$(DESTDIR)$(MANDIR)/man8/check_mounts.8"
+	@$(PYTHON) -I tools/what_stays.py "$(DESTDIR)/etc" "$(BINDIR)/check_mounts" || :
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from check_mounts import __version__
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Fuse, Mounts
 
-SHARED = ("nrpe", "nagios", "icinga2", "prometheus", "integrations")
+_SHARED = re.search("^SHARED := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+assert _SHARED
+SHARED = _SHARED[1].split()
 SHIPPED = [path for place in SHARED for path in sorted((ROOT / place).rglob("*")) if path.is_file()]
 EXPECTED = {
     "bin/check_mounts",
@@ -23,17 +25,19 @@ EXPECTED = {
     *(f"share/check_mounts/{path.relative_to(ROOT)}" for path in SHIPPED),
     *(f"lib/check_mounts/{path.relative_to(ROOT)}" for path in (ROOT / "check_mounts").rglob("*.py")),
     "lib/check_mounts/check_mounts/py.typed",
+    "lib/check_mounts/installed",
 }
 
 
-def _make(*arguments: str, source: Path = ROOT) -> None:
-    subprocess.run(["make", "-s", "-C", str(source), *arguments], check=True, capture_output=True)
+def _make(*arguments: str, source: Path = ROOT) -> str:
+    command = ["make", "-s", "-C", str(source), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def project(tmp_path: Path) -> Path:
     """A copy of what is installed, with a package inside of a package."""
     source = tmp_path / "source"
-    copied = ("check_mounts", "bin", "man", *SHARED)
+    copied = ("check_mounts", "bin", "man", "tools", *SHARED)
     for name in copied:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml", "setup.py", "README.md", "LICENSE", "check_mounts.in"):
@@ -101,6 +105,70 @@ def test_a_package_in_a_package_is_installed_and_what_is_no_more_is_removed(tmp_
         assert _modules(installed) >= {"check_mounts/room/inner/__init__.py", "check_mounts/py.typed"}
         assert "old" not in _compiled(prefix)
         assert not (installed / "check_mounts/old").exists()
+
+
+def test_files_that_are_no_more_are_removed(tmp_path: Path) -> None:
+    """Of all that an earlier version installed, and nothing of others."""
+    source, prefix = project(tmp_path), tmp_path / "prefix"
+    old = [source / name for name in ("nrpe/old.cfg", "nagios/deep/er/old.cfg", "man/check_mounts-old.1")]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x\n")
+    (source / "nagios/deep/er/old.cfg").chmod(0o755)
+    _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}", source=source)
+    installed = [prefix / "share/check_mounts/nrpe/old.cfg", prefix / "share/check_mounts/nagios/deep/er/old.cfg"]
+    installed.append(prefix / "share/man/man1/check_mounts-old.1")
+    assert [path.stat().st_mode & 0o777 for path in installed] == [0o644, 0o755, 0o644]
+    others = prefix / "share/man/man1/check_mounts-other.1"
+    others.write_text("somebody else's")
+    (prefix / "lib/check_mounts/older").mkdir()
+    for path in old:
+        path.unlink()
+    _make("install", f"PREFIX={prefix}", f"PYTHON={sys.executable}", source=source)
+    assert not any(path.exists() for path in installed)
+    modules = {f"lib/check_mounts/check_mounts/room/{name}__init__.py" for name in ("", "inner/")}
+    assert _files(prefix) == {*EXPECTED, *modules, str(others.relative_to(prefix))}
+    assert not (prefix / "lib/check_mounts/older").exists() and not (prefix / "share/check_mounts/nagios/deep").exists()
+    _make("uninstall", f"PREFIX={prefix}", source=source)
+    assert _files(prefix) == {str(others.relative_to(prefix))}
+
+
+def test_uninstall_names_what_stays_in_etc(tmp_path: Path) -> None:
+    stays = [
+        "check_mounts.conf", "cron.d/check_mounts", "nagios/nrpe.d/check_mounts.cfg", "nagios/nrpe_local.cfg",
+        "sudoers.d/check_mounts", "systemd/system/check_mounts.service",
+        "systemd/system/check_mounts.service.d", "systemd/system/multi-user.target.wants/check_mounts.service",
+    ]  # fmt: skip
+    other = ["crontab", "nagios/other.cfg", "systemd/system/check_mounts.service.d/override.conf", "loop/x"]
+    etc = tmp_path / "etc"
+    for name in (*stays, *other):
+        path = etc / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".wants/check_mounts.service"):
+            path.symlink_to("/etc/systemd/system/check_mounts.service")
+        elif not name.endswith(".d"):
+            path.write_text("command[x]=/usr/bin/check_mountsx\n")
+    (etc / "nagios/nrpe_local.cfg").write_text("command[x]=sudo /usr/bin/check_mounts -t 5\n")
+    (etc / "loop/again").symlink_to("..")
+    said = _make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr")
+    assert said.splitlines() == [
+        "These files are yours, and stay:",
+        *(f"  {etc}/{name}" for name in stays),
+        "A unit stops with: systemctl disable --now check_mounts",
+    ]
+    shutil.rmtree(etc)
+    assert _make("uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr") == ""
+
+
+@pytest.mark.root
+def test_uninstall_touches_no_mount(mounts: Mounts, fuse: Fuse) -> None:
+    (mounts.base / "etc").mkdir(parents=True)
+    (mounts.base / "etc/check_mounts.conf").touch()
+    fuse.mount("etc/check_mounts hung")
+    fuse.command("hang", "etc/check_mounts hung")
+    said = _make("uninstall", f"DESTDIR={mounts.base}", "PREFIX=/usr")
+    fuse.command("answer", "etc/check_mounts hung")
+    assert said.count("\n") == 2
 
 
 def test_a_build_has_a_package_in_a_package(tmp_path: Path) -> None:
