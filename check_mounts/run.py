@@ -74,10 +74,33 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         under_way.book.tell = _noting(options, noted)
         _load_report_meanwhile(under_way, table[0], options)
 
+    def note(judged: Judged) -> None:
+        noted.replace(_failures(judged.judgements))
+
+    if options.wait:
+        return _wait(options, table, reader, interrupts, follow, note)
     result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
     judged = policy.judged(result, options.policy, options.allow_none)
-    noted.replace(_failures(judged.judgements))
+    note(judged)
     return judged
+
+
+def _wait(
+    options: Options,
+    table: mounttable.Table,
+    reader: mounttable.Reader,
+    interrupts: Interrupts,
+    follow: Callable[[survey.Pass], None],
+    note: Callable[[Judged], None],
+) -> Judged:
+    """Check until all mounts have answered. With -v, say on stderr what is waited for."""
+    from check_mounts import waiting
+
+    def say(words: str) -> None:
+        if options.output.verbosity:
+            complain(words, interrupts)
+
+    return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note, say))
 
 
 def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], options: Options) -> None:

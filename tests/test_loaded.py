@@ -29,7 +29,8 @@ SERVICE = {"logs", "serve", "service_options"}
 
 # A part of the program -> its modules, by their last names. Each exists (test_modules_exist), so
 # none is forgotten when it gets another name.
-PARTS = {"declared": DECLARED, "files": FILES, "passive": PASSIVE, "service": SERVICE}
+WAITING = {"waiting", "watch"}
+PARTS = {"waiting": WAITING, "declared": DECLARED, "files": FILES, "passive": PASSIVE, "service": SERVICE}
 ALL = list(PARTS)
 # A run -> the parts that it has no use for.
 RUNS: list[tuple[list[str], list[str]]] = [
@@ -37,9 +38,9 @@ RUNS: list[tuple[list[str], list[str]]] = [
     (["/"], ALL),
     (["--json"], ALL),
     (["-vvv", "--include-type", "ext4", "--timeout", "3", "--write"], ALL),
-    (["--systemd"], ["files", "passive", "service"]),
-    (["--submit=command-file:/nonexistent"], ["declared", "files", "service"]),
-    (["--extra-opts=@/nonexistent"], ["declared", "passive", "service"]),
+    (["--systemd"], ["files", "passive", "service", "waiting"]),
+    (["--submit=command-file:/nonexistent"], ["declared", "files", "service", "waiting"]),
+    (["--extra-opts=@/nonexistent"], ["declared", "passive", "service", "waiting"]),
 ]
 
 
@@ -85,7 +86,17 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     )
     found = {name.rpartition(".")[2] for name in result.stdout.split() if name.startswith("check_mounts.")}
     every = {path.stem for path in package.rglob("*.py")}
-    assert every - found <= {"__init__", "__main__", "loading", "metrics", "nest", "option_parser", "starting", "web"}
+    assert every - found <= {
+        "__init__",
+        "__main__",
+        "loading",
+        "metrics",
+        "nest",
+        "option_parser",
+        "starting",
+        "waiting",
+        "web",
+    }
 
 
 # -- modules that are not ours

@@ -9,7 +9,7 @@ from check_mounts import meaning, selection
 from check_mounts.checks import checking, conclude
 from check_mounts.checks.checking import SHORTEST, Check
 from check_mounts.guard import defects
-from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing import survey
 from check_mounts.probing.survey import Pass
@@ -31,13 +31,15 @@ def take(
     interruption: Callable[[], Optional[str]] = lambda: None,
     wake_fd: Optional[int] = None,
     on_pass: Callable[[Pass], None] = lambda under_way: None,
+    lost: Sequence[StuckProbe] = (),
 ) -> Survey:
     """Check once, as the options say.
 
     ``reread`` reads the mount table again. ``interruption`` names a signal that has asked the run
     to end, and ``wake_fd`` becomes readable when one comes. ``on_pass`` is called with each pass.
+    ``lost`` are the stuck probes of earlier checks of this process.
     Raises OSError (see :func:`check_mounts.checks.checking.begin`) if nothing was measured yet."""
-    check = _Check(options, table, reread, interruption, wake_fd, on_pass)
+    check = _Check(options, table, reread, interruption, wake_fd, on_pass, lost)
     try:
         return check.take()
     except Exception as error:
@@ -60,6 +62,7 @@ class _Check:
         interruption: Callable[[], Optional[str]],
         wake_fd: Optional[int],
         on_pass: Callable[[Pass], None],
+        lost: Sequence[StuckProbe],
     ) -> None:
         self.measured: Optional[Survey] = None
         self._options = options
@@ -68,6 +71,7 @@ class _Check:
         self._interruption = interruption
         self._wake_fd = wake_fd
         self._on_pass = on_pass
+        self._lost = lost
         self._until = time.monotonic() + options.settings.deadline
         self._now: Optional[Sequence[Mount]] = None
 
@@ -96,7 +100,7 @@ class _Check:
         return checking.look_up(self._options, mounts, result, self._until, self._interruption)
 
     def _pass_over(self, options: Check, chosen: Selection, table: Table) -> Survey:
-        under_way = checking.begin(self._in_time(options), table, chosen, self._wake_fd)
+        under_way = checking.begin(self._in_time(options), table, chosen, self._wake_fd, self._lost)
         self._on_pass(under_way)
         reading.step("waiting for the mounts")
         self.measured = survey.take(under_way, self._reread, self._interruption)

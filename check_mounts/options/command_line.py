@@ -17,6 +17,8 @@ from check_mounts.typed import Any, Optional
 # The values of all options, by their names in Python.
 Values = SimpleNamespace
 
+# How long --wait waits if the command line does not say, in seconds.
+WAIT = 60.0
 # The options whose value may be left out. If it is given, it must follow an equals sign.
 _LEFT_OUT = {option.long: option for option in OPTIONS if option.left_out is not None}
 
@@ -25,7 +27,16 @@ def given(arguments: Sequence[str]) -> dict[str, Any]:
     """The values and mount points that the command line gives. Raises UsageError."""
     words = with_values(arguments)
     known = regular(words)
-    return by_argparse(words) if known is None else known
+    values = by_argparse(words) if known is None else known
+    return _with_limit_of_wait(values) if values.get("wait") else values
+
+
+def _with_limit_of_wait(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a line with ``--wait``, where ``--timeout`` limits the whole wait, as
+    ``--deadline`` does. Only together with that option does it limit one mount."""
+    if "deadline" not in values:
+        values["deadline"] = values.pop("timeout", WAIT)
+    return values
 
 
 def by_argparse(words: Sequence[str]) -> dict[str, Any]:

@@ -198,6 +198,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS", parse=values.seconds,
     ),
     Option(
+        "wait", Group.PROBING,
+        "check until all mounts have answered; --timeout is then the limit of the whole wait (default: 60)",
+        scope=Scope.COMMAND_LINE, not_with=("daemon",),
+    ),
+    Option(
         "as", Group.PROBING,
         "look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
         metavar="USER", parse=values.user, default="owner", in_mount=values.user,

@@ -138,9 +138,7 @@ def _settled(
     again: bool,
 ) -> Options:
     """The options, from the values of all options. Raises UsageError."""
-    deadline = deadline_of(said)
-    if deadline < said.timeout:
-        refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
+    deadline = _deadline(said, given)
     declared, wrong, notes = _read_declarations(said, configuration)
     rulebook = _rulebook(said, configuration, said_in, deadline)
     check = Check(
@@ -166,7 +164,19 @@ def _settled(
         service=_service(said, given, again),
         submission=_submission(said, configuration),
         debug=said.debug,
+        wait=said.wait,
     )
+
+
+def _deadline(said: Values, given: Collection[str]) -> float:
+    """The deadline. Raises UsageError if the timeout is longer. A short wait shortens it instead,
+    unless the command line gives both."""
+    deadline = deadline_of(said)
+    if said.wait and "timeout" not in given:
+        said.timeout = min(said.timeout, deadline)
+    if deadline < said.timeout:
+        refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
+    return deadline
 
 
 def _globs(said: Values) -> Sequence[selection.PathGlob]:
@@ -289,7 +299,7 @@ def _rulebook(said: Values, configuration: Configuration, said_in: Mapping[str, 
     """The rules for all mounts. Raises UsageError."""
     for section in configuration.sections:
         timeout = section.overrides.timeout
-        if timeout is not None and timeout > deadline:
+        if timeout is not None and timeout > deadline and not said.wait:
             why = f"{timeout:g} s is longer than the deadline of {deadline:g} s"
             raise UsageError("--timeout", why, origin=section.origins["timeout"])
     general = General(

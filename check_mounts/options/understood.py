@@ -36,7 +36,8 @@ class Options(NamedTuple):
     """The options of the command line and the files.
 
     ``fstab`` is the file that some of the demands come from. ``origins``: the name of an option ->
-    the line that gave it. ``debug``: print or log the tracebacks of defects."""
+    the line that gave it. ``debug``: print or log the tracebacks of defects. ``wait``: check until
+    all mounts have answered, or until the deadline."""
 
     check: Check
     policy: Policy
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     service: Optional[Service]
     submission: Optional[Submission]
     debug: bool
+    wait: bool = False
 
     @property
     def filters(self) -> Filters:

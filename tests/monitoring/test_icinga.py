@@ -33,6 +33,7 @@ NOT_FOR_A_CHECK = {
     "--help": "prints no verdict",
     "--help-all": "prints no verdict",
     "--daemon": "a check ends; the daemon is started by systemd on the checked host",
+    "--wait": "a check that waits is late; it is for those who start services",
     "--interval": "the daemon's",
     "--foreground": "the daemon's",
     "--metrics": "the daemon's",
