@@ -40,7 +40,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-bench system-lab
+.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-fresh system-bench system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,10 +52,10 @@ check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests (without gu
 	$(MAKE) -s lint types
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring)' $(PYTEST_ARGS)
 
-test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## all tests: as root with real mounts, a guest with real servers and monitoring software
+test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root $(VENV)/fresh/root  ## all tests: as root with real mounts, a guest with real servers, monitoring software, packages
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || $(AGAIN)
 
-durations: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root  ## measure the tests and write tests/slow.txt
+durations: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root $(VENV)/fresh/root  ## measure the tests and write tests/slow.txt
 	$(VENV)/bin/python -m pytest -q $(PARALLEL) --junitxml=$(VENV)/durations.xml
 	$(VENV)/bin/python tests/slow.py $(VENV)/durations.xml > $(VENV)/slow.txt && mv $(VENV)/slow.txt tests/slow.txt
 
@@ -148,12 +148,20 @@ clean:  ## remove what was built here
 system-run:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends python3-venv; }
 
-system-test: system-run
+# Installs the packages of the commands that are missing: $(call system,COMMAND:PACKAGE "COMMAND:PACKAGE PACKAGE" ...)
+define system
 	@missing=; \
-	for need in strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck; do \
+	for need in $(1); do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$missing; }
+endef
+
+system-test: system-run
+	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck)
+
+system-fresh:
+	$(call system,mmdebstrap:mmdebstrap dpkg-scanpackages:dpkg-dev)
 
 # The peer.
 system-bench:
@@ -186,6 +194,11 @@ $(VENV)/monitoring/root: tests/lab/packages.py Makefile | $(VENV)/run
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring $(MONITORING)
 # nsca-ng's send_nsca has the same name as nsca-client's.
 	$(PYTHON) tests/lab/packages.py $(VENV)/monitoring/nsca-ng nsca-ng-client
+	@touch $@
+
+# A Debian like this one, for tests to install things in. Only root can use it.
+$(VENV)/fresh/root: tests/fresh/make.py | $(VENV)/run $(if $(SUDO),,system-fresh)
+	$(if $(SUDO),mkdir -p $@,$(PYTHON) tests/fresh/make.py $(VENV)/fresh)
 	@touch $@
 
 $(VENV)/versus/root: tests/lab/packages.py | $(VENV)/run

@@ -26,10 +26,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import groups
 from tests.conftest import ROOT, Fuse, Mounts, until
 from tests.monitoring.stack import Stack
 
-_CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 _NAMESPACES = ("--pid", "--mount", "--cgroup", "--uts", "--ipc", "--net")
 _TARGET = "[Unit]\nDescription=Tests\n"
 _numbers = itertools.count()
@@ -51,7 +51,7 @@ class Booted:
         stack.write("/etc/fstab", "")
         Path("/var/once").mkdir(exist_ok=True)
         Path("/var/once").chmod(0o777)
-        self._group = _control_group(self.base.name)
+        self._group = groups.make(self.base.name)
         words = ["unshare", *_NAMESPACES, "--fork", "--kill-child", str(ROOT / "tests/monitoring/boot"), str(self.base)]
         enter = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs && exec "$@"', "sh"]
         self._process = subprocess.Popen(
@@ -166,23 +166,8 @@ class Booted:
                 os.kill(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.communicate()
-        until(lambda: _is_empty(self._group))
-        for directory, _, _ in os.walk(self._group, topdown=False):
-            os.rmdir(directory)
-
-
-def _control_group(name: str) -> Path:
-    """A group of our own in the second hierarchy of control groups."""
-    parent = next(
-        path for path in _CGROUPS if (path / "cgroup.procs").exists() and (path / "cgroup.controllers").exists()
-    )
-    group = parent / f"check_mounts-tests-{os.getpid()}-{name}"
-    group.mkdir()
-    return group
-
-
-def _is_empty(group: Path) -> bool:
-    return "populated 0" in (group / "cgroup.events").read_text()
+        until(lambda: groups.is_empty(self._group))
+        groups.remove(self._group)
 
 
 @pytest.fixture(scope="module")
