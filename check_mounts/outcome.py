@@ -50,6 +50,19 @@ _STEP_WORDS = ("look-up", "statfs", "statx", "read", "create", "write", "verify"
 NOT_TAKEN: tuple[None, ...] = (None,) * len(Step)
 
 
+class Numbers(NamedTuple):
+    """The usage of a filesystem as all outputs give it: space in bytes, and inodes. ``free`` is for
+    root, ``available`` for everybody else. What the filesystem does not count is None."""
+
+    size: Optional[int] = None
+    used: Optional[int] = None
+    free: Optional[int] = None
+    available: Optional[int] = None
+    inodes: Optional[int] = None
+    inodes_used: Optional[int] = None
+    inodes_free: Optional[int] = None
+
+
 class Usage(NamedTuple):
     """The numbers of fstatfs for a superblock (statvfs(3)).
 
@@ -96,6 +109,14 @@ class Usage(NamedTuple):
         if self.inodes <= 0 or not 0 <= self.inodes_free <= self.inodes:
             return None
         return self.inodes - self.inodes_free, self.inodes_free
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers for people and programs: no impossible ones, and no 0 for what is not
+        counted."""
+        space, inodes = self.space, self.inode_counts
+        of_space = (None,) * 4 if space is None else (self.size, space[0], self.size - space[0], space[1])
+        return Numbers(*of_space, *((None,) * 3 if inodes is None else (self.inodes, *inodes)))
 
     def as_counted(self) -> Usage:
         """The same numbers without impossible ones: 0 for everything that is not counted."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import text
+from check_mounts import __version__, text
 from check_mounts.daemon import diary
 from check_mounts.daemon.watch import Endings
 from check_mounts.system import logs
@@ -43,9 +43,10 @@ def test_the_first_result_is_that_of_a_run(mounts: Mounts, daemon: Daemon) -> No
     assert cached.code == 0
     assert re.fullmatch(r"MOUNTS OK - 1 mount checked in \d\.\d s", cached.verdict)
     assert cached.line(home).startswith(f"OK: {home} (tmpfs none) ok in ")
-    assert re.fullmatch(r"Checking every 1 s", daemon.lines[0])
+    assert daemon.lines[0] == f"Checking every 1 s (check_mounts {__version__})"
     assert re.fullmatch(r"Checked 1 mounts in \d seconds", daemon.lines[1])
     survey = json.loads(daemon.cache.with_name("status.json").read_text())
+    assert survey["check_mounts"] == __version__
     assert (survey["state"], [each["mount_point"] for each in survey["findings"]]) == ("OK", [str(home)])
     assert oct(daemon.cache.stat().st_mode & 0o7777) == "0o644"
 
@@ -411,7 +412,7 @@ def test_what_arrives_at_syslogd(mounts: Mounts, home: Path, daemon: Daemon, sys
     local3, err, warning, notice, info = 19 << 3, 3, 4, 5, 6
     name = str(evil).replace("\n", "\\012")
     expected = [
-        (info, "Checking every 3600 s"),
+        (info, f"Checking every 3600 s (check_mounts {__version__})"),
         (warning, f"Timed out waiting for child process {worker} checking {home}: sending SIGKILL"),
         (err, f"{home} timed out after 0.5 s"),
         (warning, f"Couldn't check mountpoint {name}: mode 0000 does not allow access"),

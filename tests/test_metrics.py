@@ -29,13 +29,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from check_mounts import filesystems, text
+from check_mounts import __version__, filesystems, text
 from check_mounts.clocks import Epoch
 from check_mounts.judging.judgements import Judgement, answered
 from check_mounts.judging.policy import Policy, judged
+from check_mounts.judging.usage import numbers
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
-from check_mounts.outcome import Outcome
-from check_mounts.report import metrics
+from check_mounts.outcome import Outcome, Usage
+from check_mounts.report import inventory, metrics
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
 from tests.daemon import Daemon, daemon
 from tests.test_healthy import next_pass, random_policy, random_survey
@@ -626,6 +627,15 @@ def test_the_worst_of_what_has_the_same_labels_counts(conditions: Sequence[Condi
     assert samples.value("check_mounts_mount_last_success_timestamp_seconds") == 5
 
 
+_OF_USAGE = {
+    "size_bytes": "size",
+    "free_bytes": "free",
+    "avail_bytes": "available",
+    "files": "inodes",
+    "files_free": "inodes_free",
+}
+
+
 def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, float]) -> bytes:
     """The families of single mounts, as the library writes all of them."""
     kinds = {
@@ -634,6 +644,13 @@ def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, f
         "state": ("0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", []),
         "probe_duration_seconds": ("How long the probe of the mount took, or has waited so far.", []),
         "last_success_timestamp_seconds": ("When the mount last answered, since the daemon was started.", []),
+        "size_bytes": ("Size of the filesystem.", []),
+        "free_bytes": ("Space that is free for root.", []),
+        "avail_bytes": ("Space that is free for everybody else.", []),
+        "files": ("Inodes of the filesystem.", []),
+        "files_free": ("Inodes that are free.", []),
+        "readonly": ("Whether the mount or its filesystem is read-only.", []),
+        "info": ("1 for what the mount table says of the mount.", ["fileserver", "version", "options"]),
     }
     labels = ["device", "fstype", "mountpoint"]
     families = {
@@ -656,6 +673,13 @@ def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, f
             families["probe_duration_seconds"].add_metric(values, finding.latency)
         if finding.mount_point in last_success:
             families["last_success_timestamp_seconds"].add_metric(values, last_success[finding.mount_point])
+        if mount is not None:
+            families["readonly"].add_metric(values, b"ro" in (*mount.options, *mount.super_options))
+            families["info"].add_metric([*values, *(text.clipped(each, 256) for each in inventory.of(mount))], 1)
+        usage = numbers(finding)
+        for name, member in _OF_USAGE.items():
+            if usage is not None and (value := getattr(usage, member)) is not None:
+                families[name].add_metric(values, value)
 
     class Collector:
         def collect(self) -> Iterable[Metric]:
@@ -680,8 +704,108 @@ def test_what_is_kept_from_the_last_file_changes_nothing(seed: int) -> None:
         passes = metrics.Passes(number, 1e9, 0.1, 60.0, 0, success)
         data = metrics.render(whole, passes, memory)
         assert data == metrics.render(whole, passes)
-        assert data.endswith(_by_the_library(list(whole.judgements), success))
+        _, begin, of_mounts = data.partition(b"# HELP check_mounts_mount_up")
+        made = (begin + of_mounts).decode("utf-8")
+        expected = _by_the_library(list(whole.judgements), success).decode("utf-8")
+        assert Samples(made).series == Samples(expected).series
+        assert list(map(_numbered, made.splitlines())) == list(map(_numbered, expected.splitlines()))
         found = next_pass(chance, found)
+
+
+def _numbered(line: str) -> tuple[str, float]:
+    """A line without its number, and that: 1099511627776 is 1.099511627776e+12."""
+    words, _, number = line.rpartition(" ")
+    return (line, 0.0) if line.startswith("#") else (words, float(number))
+
+
+_HOME = Mount(
+    7,
+    1,
+    (0, 7),
+    b"/",
+    b"/home",
+    (b"rw", b"nosuid", b"relatime"),
+    (),
+    b"nfs4",
+    b"filer1:/home",
+    tuple(b"rw,vers=4.2,rsize=1048576,hard,proto=tcp,clientaddr=10.0.0.7,local_lock=none,addr=10.0.0.1".split(b",")),
+)
+
+
+def test_usage_is_told_as_node_exporter_does() -> None:
+    """Of each mount that answered, also of several of one superblock; nothing that the filesystem
+    does not count."""
+    usage = Usage(1 << 42, 1 << 41, 1 << 40, 1000, 999)
+    bind = _HOME._replace(mount_id=8, mount_point=b"/home2")
+    btrfs = _HOME._replace(mount_id=9, mount_point=b"/b", fs_type=b"btrfs", source=b"/dev/sdb")
+    none = _HOME._replace(mount_id=10, mount_point=b"/none", fs_type=b"fuse.x", source=b"x")
+    samples = _render(
+        Finding(b"/home", _HOME, Condition.OK, "", Outcome(usage=usage), 0.1),
+        Finding(b"/home2", bind, Condition.OK, "", Outcome(usage=usage), 0.1),
+        Finding(b"/b", btrfs, Condition.OK, "", Outcome(usage=usage._replace(inodes=0, inodes_free=0)), 0.1),
+        Finding(b"/none", none, Condition.OK, "", Outcome(usage=Usage(0, 0, 0, 0, 0)), 0.1),
+        Finding(b"/hung", none._replace(mount_id=11), Condition.TIMED_OUT, "after 5 s", Outcome(), 5.0),
+        Finding(b"/missing", None, Condition.MISSING, "not mounted"),
+    )
+    of_space = {"/home", "/home2", "/b"}
+    for name, points, value in (
+        ("size_bytes", of_space, 1 << 42),
+        ("free_bytes", of_space, 1 << 41),
+        ("avail_bytes", of_space, 1 << 40),
+        ("files", of_space - {"/b"}, 1000),
+        ("files_free", of_space - {"/b"}, 999),
+    ):
+        assert set(samples.values(f"check_mounts_mount_{name}", "mountpoint")) == points
+        assert set(samples.of(f"check_mounts_mount_{name}").values()) == {value}
+
+
+def test_what_a_fleet_can_compare() -> None:
+    """The server, the version and the options, without what differs from host to host."""
+
+    def info(mount: Mount) -> dict[str, str]:
+        ((labels, value),) = (
+            _render(Finding(mount.mount_point, mount, Condition.OK, "", Outcome(), 0.1))
+            .of("check_mounts_mount_info")
+            .items()
+        )
+        assert value == 1
+        return dict(labels)
+
+    home = info(_HOME)
+    assert home == {
+        "device": "filer1:/home",
+        "fstype": "nfs4",
+        "mountpoint": "/home",
+        "fileserver": "filer1",
+        "version": "4.2",
+        "options": "hard,local_lock=none,nosuid,proto=tcp,relatime,rsize=1048576,rw",
+    }
+    elsewhere = [each.replace(b"10.0.0.", b"10.9.9.") for each in reversed(_HOME.super_options)]
+    assert info(_HOME._replace(mount_id=99, super_options=tuple(elsewhere))) == home
+    assert info(_HOME._replace(options=(b"ro",)))["options"] == "hard,local_lock=none,proto=tcp,ro,rsize=1048576"
+    share = info(_HOME._replace(fs_type=b"cifs", source=b"//nas/x", super_options=(b"vers=3.1.1", b"username=h1$")))
+    assert (share["fileserver"], share["version"], share["options"]) == ("nas", "3.1.1", "nosuid,relatime,rw")
+    for source in (b"127.0.0.1:/", b"localhost:/x", b"[::1]:/x", b"/dev/sda1"):
+        assert info(_HOME._replace(source=source))["fileserver"] == ""
+    secret = info(_HOME._replace(fs_type=b"ceph", source=b"10.0.0.1:/", super_options=(b"password=geheim", b"acl")))
+    assert "geheim" not in str(secret) and secret["options"].startswith("acl,")
+    hostile = info(_HOME._replace(super_options=(b'x="\n\\},\xff', b"y=" + b"z" * 1000)))
+    assert len(hostile["options"]) == 256 and hostile["options"].isprintable()
+
+
+def test_the_version_that_runs() -> None:
+    assert _render().values("check_mounts_build_info", "version") == [__version__]
+
+
+def test_what_is_read_only() -> None:
+    image = _HOME._replace(mount_id=8, mount_point=b"/i", super_options=(b"ro",))
+    samples = _render(*(Finding(each.mount_point, each, Condition.OK, "", Outcome()) for each in (_HOME, image)))
+    assert {
+        dict(labels)["mountpoint"]: value for labels, value in samples.of("check_mounts_mount_readonly").items()
+    } == {
+        "/home": 0,
+        "/i": 1,
+    }
 
 
 def test_what_is_no_mount_has_no_series() -> None:
@@ -792,7 +916,7 @@ def test_names() -> None:
 
 
 def _emitted() -> tuple[set[str], set[str]]:
-    finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", Outcome(), 0.1)
+    finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", Outcome(usage=Usage(5, 4, 3, 2, 1)), 0.1)
     samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)])
     assert samples.value("check_mounts_submissions_total", destination="nsca:h") == 3
     assert samples.value("check_mounts_submission_failures_total", destination="nsca:h") == 4

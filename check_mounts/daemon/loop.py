@@ -13,7 +13,7 @@ import signal
 import syslog
 from collections.abc import Callable
 
-from check_mounts import text
+from check_mounts import __version__, text
 from check_mounts.checks import conclude
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.daemon.complaints import Complaints
@@ -105,7 +105,9 @@ class Daemon:
     def run(self) -> None:
         """Serve until a signal asks for the end."""
         self._complaints.guard("the start", self._start)
-        self._log.write(syslog.LOG_INFO, f"Checking every {text.seconds_words(self._interval)}")
+        every = text.seconds_words(self._interval)
+        # After an upgrade without a restart, this is another version than that on the disk.
+        self._log.write(syslog.LOG_INFO, f"Checking every {every} (check_mounts {__version__})")
         while self._interrupts() is None:
             self._watchdog.feed()
             self._complaints.guard("a round", self._round)

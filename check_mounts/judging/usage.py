@@ -1,5 +1,5 @@
-"""The storage behind the numbers of filesystems: several mounts may show the same storage, which is
-reported only once. Pure; it uses only the text of the table.
+"""The numbers of filesystems, and the storage behind them: several mounts may show the same
+storage, which is judged only once. Pure; it uses only the text of the table.
 
 An overlay shows the numbers of the filesystem of its upper layer, and a dataset of ZFS the space
 that its pool has left. Each export of a file server, and each directory that a virtual machine has
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from check_mounts import filesystems
+from check_mounts import filesystems, meaning
 from check_mounts.model import Finding, Mount
-from check_mounts.outcome import Usage
+from check_mounts.outcome import Numbers, Usage
 from check_mounts.typed import Optional
 
 # Two mounts of one filesystem are probed one after the other. This part of it may change between
@@ -24,6 +24,18 @@ _DEEPEST = 8
 # beyond that are reported by themselves.
 _MOST_KNOWN = 100
 _BY_PATH_OR_NUMBERS, _BY_NAME = ("storage", "numbers"), ("pool", "servers")
+
+
+def numbers(finding: Finding) -> Optional[Numbers]:
+    """The usage of a mount as all outputs give it; None if it is not known, or if the filesystem
+    counts nothing. It is given for each mount that answered, whether it can fill up or not.
+
+    A shadowed mount has none: its probe may have reached the mount that covers it."""
+    outcome = finding.outcome
+    if outcome is None or outcome.usage is None or not meaning.of(finding.condition).counted:
+        return None
+    found = outcome.usage.numbers
+    return None if found.size is None and found.inodes is None else found
 
 
 class Spaces:

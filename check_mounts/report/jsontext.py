@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from check_mounts import filesystems, selection, text
+from check_mounts import __version__, filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.judging.judgements import Judgement, Judgements, healthy
 from check_mounts.judging.policy import Judged
+from check_mounts.judging.usage import numbers
 from check_mounts.model import Finding, LeftOut, Mount, State
 from check_mounts.outcome import NOT_TAKEN, Outcome, Step
 from check_mounts.report import summary
@@ -29,13 +30,17 @@ _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
 class Pieces(NamedTuple):
-    """The object of a healthy mount without its latencies: what stands before, between and after
-    them. ``of`` is the finding; the pieces are good for all that differ from it in nothing else."""
+    """The object of a healthy mount without its latencies and its usage: what stands before,
+    between and after them. ``of`` is the finding; the pieces are good for all that differ from it
+    in nothing else. ``usage`` is that of the finding, as it is told of the mount and of the
+    probe."""
 
     of: Finding
     head: str
     middle: str
+    between: str
     tail: str
+    usage: tuple[str, str]
 
 
 # By mount ID. A process that makes one object after the other keeps them.
@@ -77,7 +82,7 @@ def failure(report: Report, started: float) -> bytes:
 
 def _object(state: State, words: str, rest: dict[str, Any], findings: Iterator[str], left_out: Iterator[str]) -> bytes:
     # With many mounts it is large, and must not be in memory three times while it is made.
-    head = {"version": VERSION, "state": state.name, "summary": words}
+    head = {"version": VERSION, "state": state.name, "summary": words, "check_mounts": __version__}
     lists = (*_list("findings", findings), *_list("left_out", left_out))
     return b"".join((_encode(head)[:-1].encode("ascii"), b",\n", _encode(rest)[1:-1].encode("ascii"), *lists, b"}\n"))
 
@@ -104,23 +109,25 @@ def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
             yield _encode(_judgement(healthy(each)))
             continue
         known = before.get(mount.mount_id)
-        if known is None or not _differ_in_latencies_alone(known.of, each):
+        if known is None or not _differ_in_numbers_alone(known.of, each):
             known = _pieces(each, outcome)
+        usage = known.usage if known.of.outcome and known.of.outcome.usage == outcome.usage else _usage_of(each)
         # Nothing should be kept only because it was the first of its kind.
-        now[mount.mount_id] = Pieces(each, known.head, known.middle, known.tail)
+        now[mount.mount_id] = Pieces(each, known.head, known.middle, known.between, known.tail, usage)
         seconds = ["null" if each is None else repr(round(each, 6)) for each in outcome.seconds[:_READS]]
         yield (
-            f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, {known.middle}'
-            f"{_SECONDS % tuple(seconds)}{known.tail}"
+            f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, "usage": {usage[0]}, {known.middle}'
+            f'{_SECONDS % tuple(seconds)}{known.between}"usage": {usage[1]}, {known.tail}'
         )
 
 
 _OUTCOME, _LATENCY = Finding._fields.index("outcome"), Finding._fields.index("latency")
-_AT = Outcome._fields.index("seconds")
+_AT, _USAGE = Outcome._fields.index("seconds"), Outcome._fields.index("usage")
 _SECONDS = ", ".join([f'"{word}": ' + ("%s" if place < _READS else "null") for place, word in enumerate(_WORDS)])
 
 
-def _differ_in_latencies_alone(one: Finding, other: Finding) -> bool:
+def _differ_in_numbers_alone(one: Finding, other: Finding) -> bool:
+    """Whether only latencies and usage are different."""
     first, second = one.outcome, other.outcome
     return (
         first is not None
@@ -128,18 +135,25 @@ def _differ_in_latencies_alone(one: Finding, other: Finding) -> bool:
         and one[:_OUTCOME] == other[:_OUTCOME]
         and one[_LATENCY + 1 :] == other[_LATENCY + 1 :]
         and first[:_AT] == second[:_AT]
-        and first[_AT + 1 :] == second[_AT + 1 :]
+        and first[_AT + 1 : _USAGE] == second[_AT + 1 : _USAGE]
+        and first[_USAGE + 1 :] == second[_USAGE + 1 :]
     )
 
 
 def _pieces(finding: Finding, outcome: Outcome) -> Pieces:
     """The pieces of a healthy mount, cut out of its object, in which the latencies are 0."""
-    zeros = outcome._replace(seconds=(0.0,) * _READS + NOT_TAKEN[_READS:])
+    zeros = outcome._replace(seconds=(0.0,) * _READS + NOT_TAKEN[_READS:], usage=None)
     whole = _encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros))))
-    head, found, rest = whole.partition('0.000 s", "latency": 0.0, ')
-    middle, again, tail = rest.partition(_SECONDS % (("0.0",) * _READS))
-    assert found and again
-    return Pieces(finding, head, middle, tail)
+    head, found, rest = whole.partition('0.000 s", "latency": 0.0, "usage": null, ')
+    middle, again, rest = rest.partition(_SECONDS % (("0.0",) * _READS))
+    between, last, tail = rest.partition('"usage": null, ')
+    assert found and again and last
+    return Pieces(finding, head, middle, between, tail, _usage_of(finding))
+
+
+def _usage_of(finding: Finding) -> tuple[str, str]:
+    assert finding.outcome is not None
+    return _encode(_usage(finding)), _encode(_counted(finding.outcome))
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:
@@ -150,6 +164,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "state": judgement.state.name,
         "text": judgement.words,
         "latency": None if finding.latency is None else round(finding.latency, 6),
+        "usage": _usage(finding),
         "diagnosis": finding.diagnosis or None,
         "remarks": finding.remarks,
         "stuck": _stuck(finding),
@@ -157,6 +172,11 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "mount": None if finding.mount is None else _mount(finding.mount),
         "outcome": None if finding.outcome is None else _outcome(finding.outcome),
     }
+
+
+def _usage(finding: Finding) -> Optional[dict[str, Any]]:
+    found = numbers(finding)
+    return None if found is None else found._asdict()
 
 
 def _stuck(finding: Finding) -> Optional[dict[str, Any]]:
@@ -196,9 +216,13 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "nlink": outcome.nlink,
         "acted_as": outcome.acted_as,
         "not_owner": outcome.not_owner,
-        "usage": None if outcome.usage is None else outcome.usage.as_counted()._asdict(),
+        "usage": _counted(outcome),
         "errnos": errnos,
     }
+
+
+def _counted(outcome: Outcome) -> Optional[dict[str, Any]]:
+    return None if outcome.usage is None else outcome.usage.as_counted()._asdict()
 
 
 def _left_out(out: LeftOut) -> dict[str, Any]:

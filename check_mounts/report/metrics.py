@@ -17,11 +17,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from check_mounts import filesystems, text
+from check_mounts import __version__, filesystems, text
 from check_mounts.judging.judgements import Judgement, answered, bad_lines
 from check_mounts.judging.policy import Judged
+from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.report import summary
+from check_mounts.report import inventory, summary
 from check_mounts.typed import NamedTuple, Optional
 
 # The format has no limit for label values, but a source that an ordinary user has chosen must not
@@ -47,16 +48,24 @@ class Passes(NamedTuple):
     submissions: Sequence[tuple[str, int, int]] = ()
 
 
+class _Shown(NamedTuple):
+    """The labels of a mount as the library writes them: without its condition, with it, and with
+    all that the mount table says of the mount."""
+
+    plain: str
+    in_condition: str
+    in_full: str
+
+
 class _Known(NamedTuple):
-    """The labels of a mount in a condition, as the library writes them: without the condition, and
-    with it. They are good as long as the three stay as they are."""
+    """The labels of a mount in a condition. They are good as long as the three stay as they
+    are."""
 
     mount: Optional[Mount]
     mount_point: bytes
     condition: Condition
     labels: tuple[str, str, str]
-    shown: str
-    shown_in: str
+    shown: _Shown
 
 
 # By mount ID. A process that renders again and again keeps them.
@@ -96,6 +105,9 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
     def gauge(name: str, words: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"check_mounts_{name}", words, value=value)
 
+    build = GaugeMetricFamily("check_mounts_build_info", "1 for the version that runs.", labels=["version"])
+    build.add_metric([__version__], 1)
+    yield build
     yield gauge("state", "The verdict: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", judged.state.value)
     yield gauge("run_duration_seconds", "How long the newest pass over all mounts took.", passes.duration)
     yield gauge(
@@ -128,40 +140,63 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
 
 
 _NAMES = ["device", "fstype", "mountpoint"]
+_MORE = {"condition": ["condition"], "info": ["fileserver", "version", "options"]}
 _FAMILIES = {
     "up": "Whether a probe of the mount came back, and not with a failure.",
     "condition": "1 for the condition that the mount is in.",
     "state": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
     "probe_duration_seconds": "How long the probe of the mount took, or has waited so far.",
     "last_success_timestamp_seconds": "When the mount last answered, since the daemon was started.",
+    "size_bytes": "Size of the filesystem.",
+    "free_bytes": "Space that is free for root.",
+    "avail_bytes": "Space that is free for everybody else.",
+    "files": "Inodes of the filesystem.",
+    "files_free": "Inodes that are free.",
+    "readonly": "Whether the mount or its filesystem is read-only.",
+    "info": "1 for what the mount table says of the mount.",
 }
 
 
 def _family(name: str) -> GaugeMetricFamily:
-    names = [*_NAMES, "condition"] if name == "condition" else _NAMES
-    return GaugeMetricFamily(f"check_mounts_mount_{name}", _FAMILIES[name], labels=names)
+    return GaugeMetricFamily(f"check_mounts_mount_{name}", _FAMILIES[name], labels=[*_NAMES, *_MORE.get(name, ())])
 
 
 def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, float], memory: Memory) -> Iterator[bytes]:
     """The families of single mounts. The library writes labels, which it escapes, only of mounts
     that are new or have changed: it would need as long for a thousand mounts as all the rest of a
     pass."""
-    number = {name: f"check_mounts_mount_{name}%s %s\n" for name in _FAMILIES}
     lines: dict[str, list[str]] = {name: [] for name in _FAMILIES}
     for known, judgement in _with_labels(_worst_of_each(judgements, memory), memory):
-        finding, shown = judgement.finding, known.shown
-        lines["up"].append(number["up"] % (shown, "1.0" if answered(judgement) else "0.0"))
-        lines["condition"].append(number["condition"] % (known.shown_in, "1.0"))
-        lines["state"].append(number["state"] % (shown, float(judgement.state.value)))
-        if finding.latency is not None:
-            duration = _number(finding.latency)
-            lines["probe_duration_seconds"].append(number["probe_duration_seconds"] % (shown, duration))
-        if finding.mount_point in last_success:
-            when = _number(last_success[finding.mount_point])
-            lines["last_success_timestamp_seconds"].append(number["last_success_timestamp_seconds"] % (shown, when))
+        finding = judgement.finding
+        for name, value in _samples(judgement, last_success.get(finding.mount_point)):
+            lines[name].append(f"check_mounts_mount_{name}{known.shown.plain} {value}\n")
+        lines["condition"].append(f"check_mounts_mount_condition{known.shown.in_condition} 1.0\n")
+        if finding.mount is not None:
+            lines["info"].append(f"check_mounts_mount_info{known.shown.in_full} 1.0\n")
     for name, samples in lines.items():
         yield _text([_family(name)])
         yield "".join(samples).encode("utf-8")
+
+
+def _samples(judgement: Judgement, last_success: Optional[float]) -> Iterator[tuple[str, object]]:
+    """The values of a mount, by their family, for those that have no labels of their own."""
+    finding = judgement.finding
+    yield "up", "1.0" if answered(judgement) else "0.0"
+    yield "state", float(judgement.state.value)
+    if finding.latency is not None:
+        yield "probe_duration_seconds", _number(finding.latency)
+    if last_success is not None:
+        yield "last_success_timestamp_seconds", _number(last_success)
+    if finding.mount is not None:
+        yield "readonly", "1.0" if inventory.is_read_only(finding.mount) else "0.0"
+    usage = numbers(finding)
+    if usage is not None and usage.size is not None:
+        yield "size_bytes", usage.size
+        yield "free_bytes", usage.free
+        yield "avail_bytes", usage.available
+    if usage is not None and usage.inodes is not None:
+        yield "files", usage.inodes
+        yield "files_free", usage.inodes_free
 
 
 def _number(value: float) -> str:
@@ -199,13 +234,13 @@ def _with_labels(found: Mapping[tuple[str, str, str], Judgement], memory: Memory
     before = dict(memory)
     memory.clear()
     new = [labels for labels, each in found.items() if not _is_known(each, before)]
-    shown = dict(zip(new, _shown([(labels, found[labels].condition) for labels in new])))
+    shown = dict(zip(new, _shown([(labels, found[labels]) for labels in new])))
     for labels, judgement in found.items():
         mount = judgement.finding.mount
         if labels not in shown and mount is not None:
             known = before[mount.mount_id]
         else:
-            known = _Known(mount, judgement.finding.mount_point, judgement.condition, labels, *shown[labels])
+            known = _Known(mount, judgement.finding.mount_point, judgement.condition, labels, shown[labels])
         if mount is not None:
             memory[mount.mount_id] = known
         yield known, judgement
@@ -216,13 +251,16 @@ def _is_known(judgement: Judgement, memory: Memory) -> bool:
     return known is not None and known.condition is judgement.condition
 
 
-def _shown(wanted: Sequence[tuple[tuple[str, str, str], Condition]]) -> Iterator[tuple[str, str]]:
-    """Labels as the library writes them, without their condition and with it."""
-    plain, full = _family("up"), _family("condition")
-    for labels, condition in wanted:
+def _shown(wanted: Sequence[tuple[tuple[str, str, str], Judgement]]) -> Iterator[_Shown]:
+    """Labels as the library writes them."""
+    plain, in_condition, in_full = _family("up"), _family("condition"), _family("info")
+    for labels, judgement in wanted:
+        mount = judgement.finding.mount
         plain.add_metric(labels, 0)
-        full.add_metric([*labels, condition.identifier], 0)
-    return zip(_written(plain), _written(full))
+        in_condition.add_metric([*labels, judgement.condition.identifier], 0)
+        about = ("", "", "") if mount is None else inventory.of(mount)
+        in_full.add_metric([*labels, *map(_label, about)], 0)
+    return map(_Shown, _written(plain), _written(in_condition), _written(in_full))
 
 
 def _written(family: GaugeMetricFamily) -> Iterator[str]:

@@ -26,7 +26,7 @@ TIMEOUT = 1500
 _TO_STOP = 5.0
 # All that the daemon has to say beside the news of a mount.
 _LINES = re.compile(
-    r"Checking every 2 s|Checked [0-9]+ mounts in [0-9]+ seconds(: .*)?|Stopped by SIGTERM"
+    r"Checking every 2 s \(check_mounts [0-9.]+\)|Checked [0-9]+ mounts in [0-9]+ seconds(: .*)?|Stopped by SIGTERM"
     r"|Timed out waiting for child process [0-9]+ checking /mnt/\S+: sending SIGKILL"
 )
 
