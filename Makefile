@@ -40,7 +40,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install uninstall clean system-run system-test system-fresh system-bench system-lab
+.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install pyz uninstall clean system-run system-test system-fresh system-bench system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -132,6 +132,10 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prome
 	mv "$(DESTDIR)$(LIST).new" "$(DESTDIR)$(LIST)" && chmod 644 "$(DESTDIR)$(LIST)"
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
 
+pyz: $(VENV)/carried  ## the whole program in one file, which needs nothing but Python: dist/check_mounts.pyz
+	$(PYTHON) -I tools/pyz.py $(VENV)/carried/nagiosplugin-*.whl dist/check_mounts.pyz
+	@ls -l dist/check_mounts.pyz
+
 uninstall:  ## remove what install has installed, and name what stays in /etc
 	[ ! -e "$(DESTDIR)$(LIST)" ] || while read -r file; do rm -f "$(DESTDIR)$$file" || exit; done < "$(DESTDIR)$(LIST)"
 	rm -rf "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(DATADIR)"
@@ -170,12 +174,19 @@ system-bench:
 system-lab:
 	@command -v cc >/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends gcc libc6-dev; }
 
-$(VENV)/run: setup.py pyproject.toml | system-run
+$(VENV)/bin/python: | system-run
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: setup.py pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/test: $(VENV)/run pyproject.toml | system-test
+# What check_mounts.pyz carries, as it is known by its checksum.
+$(VENV)/carried: tools/nagiosplugin.txt | $(VENV)/bin/python
+	rm -rf $@
+	$(VENV)/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes -r $< -d $@
+
+$(VENV)/test: $(VENV)/run pyproject.toml | system-test $(VENV)/carried
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test]'
 	for version in $(LIBRARIES); do \
 		$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \

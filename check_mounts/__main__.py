@@ -225,7 +225,7 @@ def _add_nagiosplugin() -> None:
 
     Where it is in none of the usual directories, or this is a virtual environment, ``site`` looks
     for it as always. That also reads and runs files (.pth), which takes 1 to 2 ms."""
-    if not sys.flags.no_site:
+    if not sys.flags.no_site or _is_carried():
         return
     import os
     import site
@@ -237,6 +237,11 @@ def _add_nagiosplugin() -> None:
                 sys.path.append(place)
                 return
     site.main()
+
+
+def _is_carried() -> bool:
+    """Whether nagiosplugin is in the same file as this module (check_mounts.pyz)."""
+    return "nagiosplugin/__init__.py" in getattr(globals()["__loader__"], "carried", ())
 
 
 def _add_site_packages() -> None:
