@@ -162,7 +162,7 @@ define system
 endef
 
 system-test: system-run
-	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck)
+	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck tmux:tmux)
 
 system-fresh:
 	$(call system,mmdebstrap:mmdebstrap dpkg-scanpackages:dpkg-dev)

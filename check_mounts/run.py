@@ -313,7 +313,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     try:
         given = command_line.given(arguments)
         if not _DESCRIBING.isdisjoint(given):
-            return _describe(given, interrupts)
+            return _describe(given, interrupts, noted.terminal)
         noted.until(begun + settled.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
@@ -331,12 +331,14 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
 _DESCRIBING = frozenset(("help", "help_all", "version"))
 
 
-def _describe(given: Mapping[str, Any], interrupts: Interrupts) -> int:
+def _describe(given: Mapping[str, Any], interrupts: Interrupts, terminal: Optional[int]) -> int:
     words = f"check_mounts {__version__}\n"
     if "help" in given or "help_all" in given:
         from check_mounts.options import option_parser
+        from check_mounts.system.terminal import columns
 
-        words = option_parser.help_text("help_all" in given)
+        width = option_parser.WIDTH if terminal is None else columns(terminal, os.environ)
+        words = option_parser.help_text("help_all" in given, width)
     write(words.encode("utf-8"), interrupts)
     return State.UNKNOWN.value
 

@@ -14,6 +14,7 @@ import time
 TYPE_CHECKING = False  # as in __main__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Optional
 
 SIZE = 16384
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -37,9 +38,13 @@ def create(more: int = 0) -> int:
 
 
 class Notes:
-    """Writes notes; without a descriptor, as in the daemon, it writes nothing."""
+    """Writes notes; without a descriptor, as in the daemon, it writes nothing.
+
+    The watcher tells the run with ``terminal`` that stdout leads to a terminal: it is a descriptor
+    of that; None if it does not."""
 
     def __init__(self, *fds: int) -> None:
+        self.terminal: "Optional[int]" = None
         self._fds = list(fds)
         self._pid = os.getpid()
         self._which = 0

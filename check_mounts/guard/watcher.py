@@ -94,11 +94,13 @@ def _be_the_child(
         # In its own group the child is in the background, where a terminal could stop it when it
         # writes.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        terminal = [fd for fd in (1, 2) if os.isatty(fd)]
         for fd, pipe in ((1, out), (2, err)):
-            if not os.isatty(fd):
+            if fd not in terminal:
                 os.dup2(pipe, fd)
         os.dup2(memory, MEMORY_FD)
         noted = notes.Notes(MEMORY_FD)
+        noted.terminal = 1 if 1 in terminal else None
         code = work(noted, watcher)
         noted.told(code)
     finally:

@@ -7,6 +7,7 @@ exit code 2 would mean CRITICAL to monitoring."""
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Sequence
 
 from check_mounts.options.option_table import (
@@ -23,15 +24,20 @@ from check_mounts.options.option_table import (
 from check_mounts.options.refusals import UsageError
 from check_mounts.typed import Any, NoReturn
 
+# The width of help where there is no terminal. On wider ones, too: longer lines are hard to read.
+WIDTH = 100
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError("", message)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all options, as --help-all and the man page list them. It gives no defaults."""
+def parser(width: int = WIDTH) -> argparse.ArgumentParser:
+    """The parser of all options, as --help-all and the man page list them. It gives no defaults.
+    ``width`` is that of its help."""
     result = _parser(
+        width,
         "GLOBs are shell patterns that match as a whole; '*' matches '/' too. "
         "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
     )
@@ -41,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _parser(epilog: str) -> argparse.ArgumentParser:
+def _parser(width: int, epilog: str) -> argparse.ArgumentParser:
     """A parser without options."""
     result = _Parser(
         prog="check_mounts",
@@ -52,25 +58,40 @@ def _parser(epilog: str) -> argparse.ArgumentParser:
         add_help=False,
         exit_on_error=False,
         argument_default=argparse.SUPPRESS,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=min(32, width // 3), width=width),
     )
     words = "check only these; one that is not mounted is missing"
     result.add_argument(MOUNT_POINTS, metavar="MOUNTPOINT", nargs="*", default=[], help=words)
     return result
 
 
-def help_text(in_full: bool) -> str:
-    """The text of --help-all, or that of -h: the options that people need most, with examples."""
-    if in_full:
-        return parser().format_help()
-    result = _parser(f"--help-all lists all {len(OPTIONS)} options; check_mounts(8) explains them.")
+def help_text(in_full: bool, width: int = WIDTH) -> str:
+    """The text of --help-all, or that of -h: the options that people need most, with examples.
+
+    No line has more than ``width`` columns."""
+    width = min(width, WIDTH)
+    words = (parser(width) if in_full else _short_parser(width)).format_help()
+    return "".join(_folded(line, width) + "\n" for line in words.splitlines())
+
+
+def _folded(line: str, width: int) -> str:
+    """A line that argparse does not fold itself: a heading, an option with its value."""
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _short_parser(width: int) -> argparse.ArgumentParser:
+    """A parser with the help of -h."""
+    result = _parser(width, f"--help-all lists all {len(OPTIONS)} options; check_mounts(8) explains them.")
     group = result.add_argument_group("the options that people need most")
     for option in map(BY_NAME.__getitem__, COMMON):
         group.add_argument(*option.words, dest=option.dest, **_traits(option))
     examples = result.add_argument_group("examples")
     for command, what in EXAMPLES:  # as if they were options: so their columns are those of the others
         examples.add_argument(f"{command}", help=what.replace("%", "%%"))
-    return result.format_help()
+    return result
 
 
 def _traits(option: Option) -> dict[str, Any]:
