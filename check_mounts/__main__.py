@@ -48,7 +48,7 @@ def _main() -> int:
         if "--cached" in options:
             from check_mounts import cache
 
-            return cache.run(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
+            return _print_cached(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
         if "--daemon" in options:  # no watcher: systemd knows the daemon by its pid
             return _serve(arguments, "--foreground" in options)
         return _watched(arguments, options, _check)
@@ -149,10 +149,15 @@ def _end_nursery() -> None:
         nursery.reap(0.05)
 
 
-def _print_cached(arguments: "list[str]", noted: "notes.Notes") -> int:
+def _print_cached(arguments: "list[str]", noted: "notes.Notes | None" = None) -> int:
+    if noted is not None:
+        noted.step("reading the result")
+    if "--json" in arguments:
+        from check_mounts import cachedjson
+
+        return cachedjson.run(arguments)
     from check_mounts import cache
 
-    noted.step("reading the result")
     return cache.run(arguments)
 
 

@@ -1,4 +1,5 @@
-"""The daemon's result in a file, which ``check_mounts --cached`` prints in a few milliseconds.
+"""The daemon's result in a file, which ``check_mounts --cached`` prints in a few milliseconds;
+the module cachedjson prints the one in the file beside it.
 
 The daemon writes the file (daemon.status_file). It has a header line (version, state, times on
 CLOCK_BOOTTIME, boot, lengths, checksum), then the output at verbosity 0 to 3. It is printed only if
@@ -15,7 +16,7 @@ from check_mounts import RESULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DEFAULT_PATH = RESULT
 # The suffixes of a daemon's files: the result, the survey, its process ID for everybody, and the
@@ -111,16 +112,19 @@ def run(arguments: "list[str]") -> int:
     Prints a result, or one line that says why it prints no result. Unexpected exceptions reach the
     last boundary, in __main__, which makes them UNKNOWN, too."""
     try:
-        path, limit, verbosity = _options(arguments)
-        result, age = _current(path, limit)
+        path, limit, verbosity = options(arguments)
+        result = load(path, parse)
+        boot, now = present()
+        check_valid(result, path, limit, boot, now)
+        age = now - result.taken
         state, output = result.state, _with_age(result.texts[min(verbosity, _VERBOSITIES - 1)], age)
     except Refused as refusal:
-        _print(f"MOUNTS UNKNOWN - {refusal}\n".encode())
+        put(f"MOUNTS UNKNOWN - {refusal}\n".encode())
         # A caller that throws stdout away, such as a submission from cron, must learn of it, too.
         if any(argument.startswith("--submit") for argument in arguments):
-            _print(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
+            put(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
         return _UNKNOWN
-    _print(output)
+    put(output)
     return state
 
 
@@ -129,7 +133,7 @@ def is_in_run(arguments: "list[str]") -> bool:
 
     No link may lead out of it. A filesystem mounted there, also on the file, is asked nothing."""
     try:
-        path = _options(arguments)[0]
+        path = options(arguments)[0]
     except Refused:  # nothing is read then
         return True
     names = path.split("/")
@@ -170,8 +174,8 @@ def _told(path: str) -> bytes:
         posix.close(fd)
 
 
-def _options(arguments: "list[str]") -> "tuple[str, float, int]":
-    """The file, the greatest age in seconds, and the verbosity. Raises Refused.
+def options(arguments: "list[str]") -> "tuple[str, float, int]":
+    """The file to read, the greatest age in seconds, and the verbosity. Raises Refused.
 
     Parsed by hand, because importing argparse would double the time."""
     path, limit, verbosity = DEFAULT_PATH, _INFINITE, 0
@@ -189,8 +193,12 @@ def _options(arguments: "list[str]") -> "tuple[str, float, int]":
             verbosity += 1
         elif argument[:2] == "-v" and not argument[1:].strip("v"):
             verbosity += len(argument) - 1
-        elif argument != "--cached":
+        elif argument not in ("--cached", "--json", "--brief"):
             raise Refused(f"argument {_shown(argument)}: does not go with --cached")
+    if "--json" in arguments:
+        path += SUFFIXES[1]
+    elif "--brief" in arguments:
+        raise Refused("argument --brief: goes with --json only")
     return path, limit, verbosity
 
 
@@ -231,23 +239,28 @@ def _with_age(output: bytes, age: float) -> bytes:
     return b"%b (as of %d s ago)%b" % (output[:at], age, output[at:])
 
 
-def _current(path: str, limit: float) -> "tuple[Result, float]":
-    """The result in ``path``, if it may be printed now, and its age in seconds. Raises Refused."""
+def load(path: str, understand: "Callable[[bytes], Result]") -> Result:
+    """What ``understand`` makes of the content of ``path``. Raises Refused."""
     try:
-        result = parse(read(path))
+        return understand(read(path))
     except Malformed as error:
         raise Refused(f"{_shown(path)} is malformed ({error}): {_ANEW}") from None
     except OSError as error:
-        raise Refused(_unreadable(path, error)) from None
+        from check_mounts import unreadable
+
+        directory = _split(path)[0]
+        raise Refused(unreadable.why(error, _shown(path), directory, _shown(directory), _ASK)) from None
+
+
+def present() -> "tuple[bytes, float]":
+    """The ID of this boot, and the time on CLOCK_BOOTTIME. Raises Refused."""
     try:
         boot = boot_id()
     except OSError as error:
         raise Refused(f"{_BOOT_ID} cannot be read: {posix.strerror(error.errno or 0)}: is /proc mounted?") from None
     # The clock comes last: if it were read earlier, a result written meanwhile would seem to come
     # from the future.
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    check_valid(result, path, limit, boot, now)
-    return result, now - result.taken
+    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read(path: str) -> bytes:
@@ -350,28 +363,6 @@ def check_valid(result: Result, path: str, limit: float, boot: bytes, now: float
         raise Refused(f"the result in {_shown(path)} is {_time(age)} old, --max-age is {_time(limit)}: {_ASK}")
 
 
-def _unreadable(path: str, error: OSError) -> str:
-    from check_mounts import text
-
-    if isinstance(error, FileNotFoundError):
-        return f"{_shown(path)} is not there: {_ASK}"
-    words = text.error_words(error.errno or 0)
-    directory, uid = _split(path)[0], posix.geteuid()
-    if isinstance(error, PermissionError) and not _may_enter(directory):
-        # Root's own runs create the directory for root alone; the daemon opens it to others.
-        return f"{_shown(path)} cannot be read: {words}: {_shown(directory)} is closed to uid {uid}: {_ASK}"
-    return f"{_shown(path)} cannot be read: {words}: name a regular file (not a link) that uid {uid} may read"
-
-
-def _may_enter(directory: str) -> bool:
-    """Whether we may look up names in a directory. Without that right, even ``.`` is not found."""
-    try:
-        posix.close(posix.open(f"{directory}/.", _LOOK))
-    except OSError as error:
-        return not isinstance(error, PermissionError)
-    return True
-
-
 def _shown(argument: str) -> str:
     from check_mounts import text  # only now: its imports take longer than printing a good result
 
@@ -384,7 +375,7 @@ def _time(seconds: float) -> str:
     return text.seconds_words(round(seconds, 1))
 
 
-def _print(data: bytes, fd: int = 1) -> None:
+def put(data: bytes, fd: int = 1) -> None:
     """Write to stdout (or stderr).
 
     A reader that is gone (EPIPE) learns nothing; the exit code still says the state."""

@@ -163,7 +163,7 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
     if options.output.json:
         from check_mounts.report import jsontext
 
-        return jsontext.report(judged), judged.state
+        return jsontext.report(judged, brief=options.output.brief), judged.state
     from check_mounts.report import plugin
 
     reading.step("making the report")

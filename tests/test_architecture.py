@@ -44,6 +44,7 @@ PATH_USERS = {
     "guard.trial": {"open"},  # /dev/null
     "guard.watcher": {"chdir"},  # /
     "cache": {"open"},  # the result
+    "unreadable": {"open"},  # its directory, which was opened before
     "system.replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
     "daemon.watch": {"open"},  # the mount table
     "daemon.serve": {"chdir"},  # /

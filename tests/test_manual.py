@@ -151,12 +151,14 @@ def test_json_is_what_there_is() -> None:
     value = json.loads(jsontext.report(judged(_told(), Policy())))
     whole = MANUAL.partition("\n.SH JSON\n")[2].partition("\n.SH ")[0]
     general, _, of_finding = whole.partition(".SS Members of a finding")
+    general, _, of_cached = general.partition(".SS With --cached")
     finding = value["findings"][0]
 
     def headings(text: str) -> set[str]:
         return {word for heading in re.findall(r"^\.TP\n(\.BR? .*)$", text, re.M) for word in _bold(heading)}
 
     assert headings(general) == set(value)
+    assert headings(of_cached) == {"age", "last"}  # as tests/test_cached_json.py finds them
     assert headings(of_finding) == set(finding) | set(finding["outcome"])
     told = _bold(of_finding)
     for member in ("stuck", "mount", "outcome"):

@@ -25,7 +25,6 @@ from check_mounts.passive import submitting
 from check_mounts.passive.delivery import Courier, Receipt
 from check_mounts.report import details, jsontext, parts, plugin, summary
 from check_mounts.report.parts import Report
-from check_mounts.system import replacing
 from check_mounts.system.notify import Notifier
 from check_mounts.typed import TYPE_CHECKING, Optional
 
@@ -174,18 +173,17 @@ class Publisher:
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
         assert options.service is not None
         home, path = self._home, options.service.cache
+        until = taken + _valid_for(options)
         why = self._prepare_home()
         if why is None:
             try:
-                status_file.write_in(home.directory, home.name, state.value, texts, taken, taken + _valid_for(options))
+                status_file.write_in(home.directory, home.name, state.value, texts, taken, until)
             except OSError as error:
                 why = str(error.strerror)
             # The JSON is written even if that failed: neither file may go on saying that all is
             # well.
             try:
-                replacing.replace_in(
-                    home.directory, f"{home.name}.json", json, verdict=json[: json.index(b'"summary"')]
-                )
+                status_file.write_json_in(home.directory, f"{home.name}.json", json, taken, until)
             except OSError as error:
                 path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complaints.tell(

@@ -1,13 +1,13 @@
-"""The daemon's side of the status file: what ``check_mounts --cached`` prints, written after each
-pass. The module cache, which reads the file, says what it holds.
+"""The daemon's side of the files that ``check_mounts --cached`` prints, written after each pass.
+The modules cache and cachedjson, which read the files, say what they hold.
 
-Import budget: what cache and replacing need."""
+Import budget: what cache, cachedjson and replacing need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from check_mounts import cache
+from check_mounts import cache, cachedjson
 from check_mounts.system import replacing
 
 
@@ -26,6 +26,18 @@ def write_in(directory: int, name: str, state: int, texts: Sequence[bytes], take
     verdict = cache.VERDICT % cache.STATES[state]
     try:
         data = compose(cache.Result(state, texts, taken, valid_until, cache.boot_id()))
+    except BaseException:
+        replacing.remove_unless(directory, name, verdict)
+        raise
+    replacing.replace_in(directory, name, data, verdict=verdict)
+
+
+def write_json_in(directory: int, name: str, json: bytes, taken: float, valid_until: float) -> None:
+    """Put a result as JSON into a file in a directory that is open. If that fails, no result with
+    another state stays there."""
+    verdict = json[: json.index(b'"summary"')]
+    try:
+        data = cachedjson.composed(json, taken, valid_until, cache.boot_id())
     except BaseException:
         replacing.remove_unless(directory, name, verdict)
         raise

@@ -247,6 +247,10 @@ OPTIONS: tuple[Option, ...] = (
         metavar="BYTES", parse=values.whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
     ),
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
+    Option(
+        "brief", Group.OUTPUT, "with --json: only the states, a quarter of the size",
+        scope=Scope.COMMAND_LINE, only_with=("json",),
+    ),
     Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
     Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
     Option("help", Group.OUTPUT, "print the options that people need most", "-h", scope=Scope.COMMAND_LINE),
@@ -274,7 +278,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "cached", Group.SERVICE,
-        "print the daemon's last result, UNKNOWN if it is too old; allows only --cache, --max-age and -v",
+        "print the daemon's last result, UNKNOWN if it is too old; allows only --cache, --max-age, -v, --json, --brief",
         scope=Scope.COMMAND_LINE,
     ),
     Option(

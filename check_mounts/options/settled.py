@@ -158,7 +158,7 @@ def _settled(
         check=check,
         policy=_policy(said, rulebook, configuration),
         origins=origins,
-        output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.per_mount),
+        output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.brief, said.per_mount),
         allow_none=said.allow_none,
         fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
         service=_service(said, given, again),
@@ -363,7 +363,7 @@ def _service(said: Values, given: Collection[str], again: bool) -> Optional[Serv
 
     ``again``: the daemon runs already."""
     if said.cached:  # which the fast path (cache.py) has not seen
-        refuse("--cached", "must stand before all mount points, and goes with --cache, --max-age and -v only")
+        refuse("--cached", "must stand before all mount points, with --cache, --max-age, -v, --json, --brief only")
     _check_combination(given, said)
     if not said.daemon:
         return None

@@ -1,32 +1,27 @@
-"""Judged -> JSON (``--json``). check_mounts(8) documents the format; :data:`VERSION` counts its
-changes.
+"""Judged -> JSON (``--json``). check_mounts(8) documents the format; ``jsonform.VERSION`` counts
+its changes.
 
 Strings made of bytes (mount points, sources, types, options) are escaped as in mountinfo if they
 are not printable UTF-8."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from check_mounts import __version__, filesystems, selection, text
+from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
 from check_mounts.judging.judgements import Judgement, Judgements, healthy
 from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
-from check_mounts.model import Finding, LeftOut, Mount, State
+from check_mounts.model import Finding, LeftOut, Mount
 from check_mounts.outcome import NOT_TAKEN, Outcome, Step
-from check_mounts.report import summary
+from check_mounts.report import jsonform, summary
+from check_mounts.report.jsonform import encode
 from check_mounts.report.parts import Report
 from check_mounts.typed import Any, NamedTuple, Optional
 
-# It is raised when a member is removed or changes its meaning; new members do not change it.
-VERSION = 1
-
-
 _WORDS = tuple(step.word for step in Step)
 _READS = sum(not step.writes for step in Step)
-_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
 class Pieces(NamedTuple):
@@ -47,9 +42,10 @@ class Pieces(NamedTuple):
 Memory = dict[int, Pieces]
 
 
-def report(judged: Judged, memory: Optional[Memory] = None) -> bytes:
+def report(judged: Judged, memory: Optional[Memory] = None, brief: bool = False) -> bytes:
     """One JSON object whose first line holds version, state and summary; each finding has a line of
-    its own. ``memory`` is that of the last object; it becomes that of this one."""
+    its own. ``memory`` is that of the last object; it becomes that of this one. ``brief``: only
+    what jsonform.brief keeps, and nothing about mounts that were left out."""
     survey, judgements = judged.survey, judged.judgements
     rest: dict[str, Any] = {
         "started": round(survey.started, 3),
@@ -59,41 +55,21 @@ def report(judged: Judged, memory: Optional[Memory] = None) -> bytes:
         "counts": dict(summary.counts(judgements)),
         "notes": summary.notes(survey),
     }
-    findings: Iterator[str] = map(_encode, map(_judgement, judgements))
+    said = summary.report(judged).said
+    if brief:
+        shorter = map(jsonform.brief, map(_judgement, judgements))
+        return jsonform.composed(jsonform.head(judged.state.name, said), rest, {"findings": map(encode, shorter)})
+    findings: Iterator[str] = map(encode, map(_judgement, judgements))
     if memory is not None and isinstance(judgements, Judgements):
         findings = _remembered(judgements, memory)
-    left_out = map(_encode, map(_left_out, survey.left_out))
-    return _object(judged.state, summary.report(judged).said, rest, findings, left_out)
+    left_out = map(encode, map(_left_out, survey.left_out))
+    return jsonform.composed(jsonform.head(judged.state.name, said), rest, {"findings": findings, "left_out": left_out})
 
 
 def failure(report: Report, started: float) -> bytes:
     """The object for a pass that could measure nothing, or whose report failed. ``started`` is in
     seconds since the epoch."""
-    rest: dict[str, Any] = {
-        "started": round(started, 3),
-        "duration": 0.0,
-        "timeout": 0.0,
-        "interrupted": None,
-        "counts": {},
-        "notes": [],
-    }
-    return _object(report.state, report.said, rest, iter(()), iter(()))
-
-
-def _object(state: State, words: str, rest: dict[str, Any], findings: Iterator[str], left_out: Iterator[str]) -> bytes:
-    # With many mounts it is large, and must not be in memory three times while it is made.
-    head = {"version": VERSION, "state": state.name, "summary": words, "check_mounts": __version__}
-    lists = (*_list("findings", findings), *_list("left_out", left_out))
-    return b"".join((_encode(head)[:-1].encode("ascii"), b",\n", _encode(rest)[1:-1].encode("ascii"), *lists, b"}\n"))
-
-
-def _list(name: str, values: Iterator[str]) -> Iterator[bytes]:
-    yield f',\n"{name}": ['.encode("ascii")
-    separator = "\n"
-    for value in values:
-        yield f"{separator}{value}".encode("ascii")
-        separator = ",\n"
-    yield b"]"
+    return jsonform.failure(report.state.name, report.said, started)
 
 
 def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
@@ -102,11 +78,11 @@ def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
     now.clear()
     for each in judgements.in_order():
         if isinstance(each, Judgement):
-            yield _encode(_judgement(each))
+            yield encode(_judgement(each))
             continue
         mount, outcome, latency = each.mount, each.outcome, each.latency
         if mount is None or outcome is None or latency is None or outcome.seconds[_READS:] != NOT_TAKEN[_READS:]:
-            yield _encode(_judgement(healthy(each)))
+            yield encode(_judgement(healthy(each)))
             continue
         known = before.get(mount.mount_id)
         if known is None or not _differ_in_numbers_alone(known.of, each):
@@ -143,7 +119,7 @@ def _differ_in_numbers_alone(one: Finding, other: Finding) -> bool:
 def _pieces(finding: Finding, outcome: Outcome) -> Pieces:
     """The pieces of a healthy mount, cut out of its object, in which the latencies are 0."""
     zeros = outcome._replace(seconds=(0.0,) * _READS + NOT_TAKEN[_READS:], usage=None)
-    whole = _encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros))))
+    whole = encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros))))
     head, found, rest = whole.partition('0.000 s", "latency": 0.0, "usage": null, ')
     middle, again, rest = rest.partition(_SECONDS % (("0.0",) * _READS))
     between, last, tail = rest.partition('"usage": null, ')
@@ -153,7 +129,7 @@ def _pieces(finding: Finding, outcome: Outcome) -> Pieces:
 
 def _usage_of(finding: Finding) -> tuple[str, str]:
     assert finding.outcome is not None
-    return _encode(_usage(finding)), _encode(_counted(finding.outcome))
+    return encode(_usage(finding)), encode(_counted(finding.outcome))
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from check_mounts.typed import NamedTuple
 
 class Output(NamedTuple):
     """``verbosity`` is 0 to 3, ``perfdata`` summary, mounts, steps or none, ``max_output`` in bytes
-    (0: no limit). ``per_mount``: a result for each mount as well."""
+    (0: no limit). ``brief``: shorter JSON. ``per_mount``: a result for each mount as well."""
 
     verbosity: int
     perfdata: str
     max_output: int
     json: bool
+    brief: bool
     per_mount: bool

@@ -29,6 +29,7 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 # Options that a check has no use for, and why.
 NOT_FOR_A_CHECK = {
     "--json": "Icinga reads the output of a plugin, not JSON",
+    "--brief": "goes with --json",
     "--version": "prints no verdict",
     "--help": "prints no verdict",
     "--help-all": "prints no verdict",
