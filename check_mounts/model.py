@@ -277,6 +277,7 @@ class Reason(enum.Enum):
     SOURCE_NOT_INCLUDED = enum.auto()
     IGNORED = enum.auto()
     NOT_NETWORK = enum.auto()
+    NETWORK = enum.auto()
     NOT_NAMED = enum.auto()
     INACCESSIBLE = enum.auto()
     IN_SANDBOX = enum.auto()

@@ -114,6 +114,7 @@ class Filters(NamedTuple):
     include_sources: Sequence[Glob] = ()
     exclude_sources: Sequence[Glob] = ()
     remote: bool = False
+    local: bool = False
     user_mounts: bool = False
     autofs: bool = False
     mount_points: Sequence[bytes] = ()
@@ -239,7 +240,9 @@ class _Sieve:
             return reason
         if self._filters.ignored(mount.mount_point):
             return Reason.IGNORED
-        return Reason.NOT_NETWORK if self._filters.remote and not is_remote(mount) else None
+        if self._filters.remote and not is_remote(mount):
+            return Reason.NOT_NETWORK
+        return Reason.NETWORK if self._filters.local and is_remote(mount) else None
 
 
 def _given(*tests: _Test) -> list[_Test]:
@@ -285,6 +288,7 @@ _WORDS = {
     Reason.SOURCE_NOT_INCLUDED: "its source is not among those included",
     Reason.IGNORED: "the configuration says to ignore it",
     Reason.NOT_NETWORK: "not a network filesystem",
+    Reason.NETWORK: "a network filesystem",
     Reason.NOT_NAMED: "not among the mount points named",
     Reason.INACCESSIBLE: "made inaccessible in systemd's sandbox",
     Reason.IN_SANDBOX: "systemd's own, in its sandbox",

@@ -479,3 +479,20 @@ def test_hostile_mount_points_for_real(mounts: Mounts, plugin: Plugin) -> None:
     assert result.lines[0].count("|") == 1
     picked = plugin(os.fsencode(mounts.base) + b"/a\nb", below=False)  # type: ignore[arg-type]
     assert picked.count("denied") == 1
+
+
+def test_local_and_remote_are_opposites(plugin: Plugin, tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /srv rw - nfs4 filer:/srv rw\n")
+    told = [f"--mountinfo={table}", "--exclude=/", "-vvv"]  # neither of the two is probed
+    line = next(line for line in plugin("--local", *told, below=False).lines if line.startswith("left out: /srv"))
+    assert line.endswith("): a network filesystem")
+    config = tmp_path / "c.conf"
+    why = "does not go with --remote: no mount could be selected"
+    assert _refused(plugin, "--local", "--remote") == f"MOUNTS UNKNOWN - argument --local: {why}"
+    for content, option in (("local = yes", "--remote"), ("remote = yes", "--local")):
+        config.write_text(f"[check_mounts]\n{content}\n")
+        config.chmod(0o644)
+        assert why in _refused(plugin, option, "--config", str(config))
+    config.write_text("[check_mounts]\nremote = yes\nlocal = yes\n")
+    assert _refused(plugin, "--config", str(config)) == f"MOUNTS UNKNOWN - {config} line 3: local: {why}"

@@ -41,6 +41,7 @@ def test_the_table_is_understood() -> None:
     [
         (Filters(), DEFAULT),
         (Filters(remote=True), REMOTE),
+        (Filters(local=True), DEFAULT - REMOTE),
         (Filters(include_types=globs(b"nfs*", b"cifs")), {b"/home", b"/share", b"/v6"}),
         (Filters(include_types=globs(b"proc")), {b"/proc"}),
         (Filters(exclude_types=globs(b"tmpfs", b"fuse*")), DEFAULT - {b"/cheap", b"/tmp", b"/lxcfs", b"/sshfs"}),

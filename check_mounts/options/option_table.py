@@ -149,7 +149,8 @@ OPTIONS: tuple[Option, ...] = (
     _selecting("exclude", "not these mount points (repeatable)", short="-x"),
     _selecting("include-source", "only mounts of this source (repeatable)", values.pattern),
     _selecting("exclude-source", "no mounts of this source (repeatable)", values.pattern),
-    Option("remote", Group.SELECTION, "network filesystems only"),
+    Option("remote", Group.SELECTION, "network filesystems only", not_with=("local",)),
+    Option("local", Group.SELECTION, "all but network filesystems", not_with=("remote",)),
     Option("user-mounts", Group.SELECTION, "also FUSE mounts of unprivileged users"),
     _choosing(
         "autofs", Group.SELECTION,

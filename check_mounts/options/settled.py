@@ -191,6 +191,8 @@ def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Calla
 
 
 def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> selection.Filters:
+    if said.remote and said.local:  # one of them, or both, in a file
+        refuse("--local", "does not go with --remote: no mount could be selected")
     filters = selection.Filters(
         include_types=said.include_type,
         exclude_types=said.exclude_type,
@@ -199,6 +201,7 @@ def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> 
         include_sources=said.include_source,
         exclude_sources=said.exclude_source,
         remote=said.remote,
+        local=said.local,
         user_mounts=said.user_mounts,
         autofs=said.autofs == "probe",
         mount_points=[_mount_point(word) for word in said.mount_points],
