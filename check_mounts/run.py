@@ -253,9 +253,9 @@ def _load_daemon() -> None:
     """Load all modules that the daemon or a reload may need. Raises ImportError.
 
     Later, they may lie on a mount that hangs."""
-    import difflib  # noqa: F401  for misspelt words
     import fnmatch  # noqa: F401  for patterns
 
+    from check_mounts import nearest  # noqa: F401  for misspelt words
     from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
 
     # For the files, and for the options that they may hold.

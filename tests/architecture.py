@@ -48,6 +48,7 @@ ORDER = (
     "unreadable",
     "system",
     "text",
+    "nearest",
     "clocks",
     "typed",
     "__init__",

@@ -31,9 +31,9 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
-        (["--no\nsuch|option"], r"unrecognized arguments: --no\012such\174option"),
-        (["--time", "3"], "unrecognized arguments: --time"),
+        (["--no-such-option"], "--no-such-option: unknown option"),
+        (["--no\nsuch|option"], r"--no\012such\174option: unknown option"),
+        (["--time", "3"], "--time: unknown option; the nearest is --timeout"),
         (["-t"], "argument -t/--timeout: expected one argument"),
         (["-t", "0"], "argument -t/--timeout: '0' is not a positive number of seconds"),
         (["-t", "-1"], "argument -t/--timeout: '-1' is not a positive number of seconds"),
@@ -51,7 +51,7 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (
             ["-w", "stat=1"],
             "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, "
-            "verify, remove",
+            "verify, remove; the nearest is 'statx'",
         ),
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (
@@ -378,7 +378,7 @@ def test_debug_may_be_said_in_a_file(plugin: Plugin, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-kgeheim"], "unrecognized arguments: -k..."),
+        (["-kgeheim"], "-k...: unknown option"),
         (["--password=ge heim", "/"], "argument MOUNTPOINT: '--password=...' is not an absolute path"),
         (["--remote=geheim"], "argument --remote: takes no value"),
         (["-vz=geheim"], "argument -v/--verbose: takes no value"),

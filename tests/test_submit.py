@@ -301,7 +301,7 @@ def test_a_run_that_cannot_start_or_has_a_defect_says_so_to_cron(
         ('[submit "nrdp:https://h/"]\n\ntoken = s3cret\n', 0o604,
          "{} line 3: token: refused, because everybody can read the file (mode 0604)"),
         ('[submit "nsca:h"]\npasword = s3cret\n', 0o600,
-         "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; did you mean"),
+         "{} line 2: unknown key 'pasword' in [submit \"nsca:...\"]; the nearest is"),
         ('[submit "nsca:h"]\nca = ca.crt\n', 0o600, "{} line 2: ca: this is not an absolute path (it is not shown"),
         ('[submit "nsca:h"]\nverify = maybe\n', 0o600, "{} line 2: verify: this is not yes or no (it is not shown"),
         ('[check_mounts]\nsubmit = nsca:h\n[submit "nsca:h"]\n[submit "nsca:h"]\nuser = s3cret\n', 0o600,

@@ -43,10 +43,28 @@ def by_argparse(words: Sequence[str]) -> dict[str, Any]:
     """The values that any line gives. Raises UsageError."""
     from check_mounts.options import option_parser  # nothing hangs yet: this is before the first probe
 
+    _refuse_single_dashes(words)
     values, unknown = option_parser.read(words)
     if unknown:
-        raise UsageError("", f"unrecognized arguments: {' '.join(map(without_value, unknown))}")
+        raise UsageError("", "; ".join(map(_unknown, unknown)))
     return values
+
+
+def _refuse_single_dashes(words: Sequence[str]) -> None:
+    """Raises UsageError for ``-timeout``, which argparse would take for ``-t imeout``."""
+    for word in _before_end(words):
+        name = word.partition("=")[0]
+        if len(name) > 2 and f"-{name}" in BY_WORD:
+            raise UsageError("", f"{name}: unknown option; the nearest is -{name}")
+
+
+def _unknown(word: str) -> str:
+    """The message for an unknown option, without its value, which may be a secret."""
+    from check_mounts import nearest  # a run without errors does not need it
+
+    name = without_value(word.partition("=")[0])
+    close = nearest.hint(name, [option.long for option in OPTIONS], quote="") if name[:2] == "--" else ""
+    return f"{name}: unknown option{close}"
 
 
 def regular(words: Sequence[str]) -> Optional[dict[str, Any]]:

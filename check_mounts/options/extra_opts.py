@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from check_mounts.options import ini_syntax, trusted_file
 from check_mounts.options.configuration import Said
-from check_mounts.options.ini_syntax import clipped, first_word, parsed_at
+from check_mounts.options.ini_syntax import clipped, first_word, parsed_at, suggestion
 from check_mounts.options.option_table import BY_WORD, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
@@ -78,18 +78,19 @@ def _exists(path: str) -> bool:
 def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
     """The options of one section of a file; messages call the file ``name``. Raises ConfigError."""
     current: Optional[bytes] = None
-    found = False
+    there: dict[str, None] = {}
     result: list[Said] = []
     for origin, line in ini_syntax.lines(data, name, _BLANKS):
         if line.startswith(b"["):
             current = line[1:].partition(b"]")[0].strip(_BLANKS)
-            found = found or current == wanted
+            there[clipped(current)] = None
         elif current is None:
             raise ConfigError(origin, f"'{first_word(line)}' stands before the first section")
         elif current == wanted:
             result.append(_said(origin, line))
-    if not found:
-        raise ConfigError(None, f"--extra-opts: {name} has no section [{clipped(wanted)}]")
+    if clipped(wanted) not in there:
+        close = suggestion(wanted, there)
+        raise ConfigError(None, f"--extra-opts: {name} has no section [{clipped(wanted)}]{close}")
     return tuple(result)
 
 
@@ -103,7 +104,8 @@ def _said(origin: Origin, line: bytes) -> Said:
     option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
     # The message does not show the value: such a file may hold the passwords of other plugins.
     if option is None:
-        raise ConfigError(origin, f"unknown key '{clipped(key)}'")
+        known = [word.lstrip("-") for word, option in BY_WORD.items() if option.scope is not Scope.COMMAND_LINE]
+        raise ConfigError(origin, f"unknown key '{clipped(key)}'{suggestion(key, known)}")
     if option.scope is Scope.COMMAND_LINE:
         raise ConfigError(origin, f"'{clipped(key)}' is allowed on the command line only")
     return Said(

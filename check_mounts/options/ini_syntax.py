@@ -10,7 +10,7 @@
   another backslash only. Elsewhere quotes and backslashes are ordinary bytes.
 
 configparser does not fit: it knows neither the line numbers of values nor bytes. Import budget:
-``re``; difflib only if a word is misspelt."""
+``re``; nearest only if a word is misspelt."""
 
 from __future__ import annotations
 
@@ -179,12 +179,10 @@ def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> En
 
 
 def suggestion(word: bytes, known: Iterable[str]) -> str:
-    """``; did you mean '...'?``; empty if no known word resembles it."""
-    # Loaded only now: a run without errors does not need it.
-    from difflib import get_close_matches
+    """``; the nearest is '...'``; empty if no known word resembles it."""
+    from check_mounts import nearest  # a run without errors does not need it
 
-    close = get_close_matches(os.fsdecode(word), list(known), 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return nearest.hint(os.fsdecode(word), known)
 
 
 def check_keys(section: Section, known: Iterable[str], repeatable: Callable[[str], bool]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from check_mounts import selection, text
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
@@ -59,12 +59,18 @@ def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], 
     return parse
 
 
+def _hint(word: str, known: Iterable[str]) -> str:
+    from check_mounts import nearest  # a run without errors does not need it
+
+    return nearest.hint(word, known)
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """The parser that takes one of these words."""
 
     def parse(word: str) -> str:
         if word not in words:
-            raise ValueError(f"'{shown(word)}' is not one of {', '.join(words)}")
+            raise ValueError(f"'{shown(word)}' is not one of {', '.join(words)}{_hint(word, words)}")
         return word
 
     return parse
@@ -125,7 +131,7 @@ def limit(word: str) -> tuple[Optional[Step], Range]:
         return None, latency(word)
     steps = {step.word: step for step in Step}
     if not name.isascii() or name.lower() not in steps:
-        raise ValueError(f"'{shown(word)}': the steps are {', '.join(steps)}")
+        raise ValueError(f"'{shown(word)}': the steps are {', '.join(steps)}{_hint(name, steps)}")
     return steps[name.lower()], latency(rest)
 
 
@@ -148,9 +154,9 @@ def _severity(part: str) -> tuple[Condition, State]:
     # lower() turns some other letters into ASCII: the Kelvin sign into a k.
     condition = conditions.get(name.lower().replace("_", "-")) if name.isascii() else None
     if condition is None:
-        raise ValueError(f"'{shown(part)}': the conditions are {', '.join(conditions)}")
+        raise ValueError(f"'{shown(part)}': the conditions are {', '.join(conditions)}{_hint(name, conditions)}")
     if not state.isascii() or state.lower() not in states:
-        raise ValueError(f"'{shown(part)}': the states are {', '.join(states)}")
+        raise ValueError(f"'{shown(part)}': the states are {', '.join(states)}{_hint(state, states)}")
     return condition, states[state.lower()]
 
 

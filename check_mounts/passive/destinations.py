@@ -57,7 +57,10 @@ def destination(word: str, settings: Settings) -> Destination:
     if kind is None or not colon:
         # What follows the first colon may hold a password.
         shown = text.clipped(text.printable_argument(name), 60) + (":..." if colon else "")
-        raise ValueError(f"'{shown}' is not a destination; the destinations are {', '.join(map(str, KINDS))}")
+        from check_mounts import nearest  # a run without errors does not need it
+
+        close = nearest.hint(name, [each.word for each in KINDS]) if kind is None else ""
+        raise ValueError(f"'{shown}' is not a destination; the destinations are {', '.join(map(str, KINDS))}{close}")
     module = _load(kind)
     _refuse_others(name, settings, module.SETTINGS)
     return module.destination(rest, settings)
