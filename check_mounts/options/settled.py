@@ -17,7 +17,7 @@ from check_mounts.model import BadLine, ExpectedMount
 from check_mounts.naming import sysfs
 from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
-from check_mounts.options.configuration import LIMITS, Configuration, Said
+from check_mounts.options.configuration import Configuration, Said
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
 from check_mounts.options.refusals import ConfigError, Origin, UsageError, refuse
 from check_mounts.options.rules import General, Rulebook, places
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 # the deadline is one second less than check_nrpe waits.
 BESIDE_TIMEOUT = 4.0
 
-# For these keys, the command line overrules all sections.
-_OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inodes-warning", "inodes-critical")
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
 
@@ -46,7 +44,10 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
     ``again``: a daemon that runs already reads them again."""
     configuration, from_files = _read_files(given)
     said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
-    configuration = _without_overruled(configuration, given)
+    if configuration.sections and given:
+        from check_mounts.options import overruled  # most runs have no sections
+
+        configuration = overruled.without(configuration, given)
     # The lines that values come from, for errors that are found only later.
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
@@ -101,29 +102,6 @@ def _read_extra(specs: Sequence[str]) -> Sequence[Said]:
         return [said for spec in specs for said in extra_opts.read(spec, os.environ)]
     except ConfigError as error:
         raise UsageError("", str(error)) from None
-
-
-def _without_overruled(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:
-    """The configuration without the parts that the command line overrules.
-
-    The command line is for this run alone, so it wins."""
-    taken = {name for name in _OVERRULED if BY_NAME[name].dest in given}
-    taken |= {name for name in ("warning", "critical") if any(step is None for step, _ in given.get(name, ()))}
-    conditions = {condition for condition, _ in given.get("severity", ())}
-    if not configuration.sections or not (taken or conditions):
-        return configuration
-    fields = {BY_NAME[name].dest for name in taken}
-    none: dict[str, Any] = dict.fromkeys(fields - LIMITS)
-    sections = []
-    for section in configuration.sections:
-        said = section.overrides
-        severity = {condition: state for condition, state in said.severity.items() if condition not in conditions}
-        limits = {field: limit for field, limit in said.limits.items() if field not in fields}
-        overrides = said._replace(severity=severity, limits=limits, **none)
-        silent = taken | (set() if severity else {"severity"})
-        origins = {key: origin for key, origin in section.origins.items() if key not in silent}
-        sections.append(section._replace(overrides=overrides, origins=origins))
-    return Configuration(configuration.options, tuple(sections), configuration.destinations)
 
 
 # -- all of it
