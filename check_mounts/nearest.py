@@ -24,8 +24,8 @@ def hint(word: str, known: Iterable[str], quote: str = "'") -> str:
 def nearest(word: str, known: Iterable[str]) -> Optional[str]:
     """The known word that this one resembles most; None if it resembles none.
 
-    An unrelated word would mislead, so the word must be the same but for a few slips, be the
-    beginning of the known one, or begin with it (``config-file``). Of equals, the first wins."""
+    An unrelated word would mislead. So the word must be the same but for a few slips, be the
+    beginning of the known one, or begin with it (``config-file``). The first of equals wins."""
     plain = _plain(word)
     if not 1 < len(plain) <= _LONGEST:
         return None
@@ -44,7 +44,7 @@ def _unlikeness(word: str, known: str) -> Optional[tuple[int, int]]:
         return 0, 0
     slips = _slips(word, known)
     if slips <= _most_slips(word, known):
-        return slips, 0
+        return slips, int(not (known.startswith(word) or word.startswith(known)))
     longer = abs(len(word) - len(known))
     if len(word) >= _SHORTEST_BEGINNING + (not known.startswith(f"{word}-")) and known.startswith(word):
         return _LONGEST, longer

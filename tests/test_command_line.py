@@ -50,9 +50,9 @@ def told(found: Any) -> Any:
 
 def outcome(arguments: list[str], ours: bool) -> Any:
     try:
-        return told(
-            command_line.given(arguments) if ours else command_line.by_argparse(command_line.with_values(arguments))
-        )
+        words = command_line.with_values(arguments)
+        known = command_line.regular(words) if ours else None
+        return told(command_line.by_argparse(words) if known is None else known)
     except UsageError as error:
         return str(error), error.option, error.short
 
