@@ -37,6 +37,7 @@ KINDS: dict[str, Sequence[str]] = {
 
 def slips(word: str, letter: str = "q") -> Iterator[str]:
     """The word with one letter too few or too many, a wrong one, or two that are swapped."""
+    yield word + letter
     for place in range(len(word)):
         before, here, after = word[:place], word[place], word[place + 1 :]
         yield before + after
