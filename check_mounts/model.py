@@ -210,6 +210,17 @@ class ExpectedMount(NamedTuple):
         return is_bind(self.options)
 
 
+class BootGrace(NamedTuple):
+    """How long after boot a declared mount may be missing, in seconds. ``for_any``: this holds for
+    any mount, because a section says so for this one; otherwise only for network mounts."""
+
+    seconds: float
+    for_any: bool = False
+
+
+NO_GRACE = BootGrace(0.0)
+
+
 def is_bind(options: Collection[bytes]) -> bool:
     """Whether options ask for a bind mount: of a directory, not of a filesystem."""
     return b"bind" in options or b"rbind" in options
@@ -241,7 +252,8 @@ class Finding(NamedTuple):
     pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add whatever else was
     found out, a line each. ``cover`` is the mount that covers a shadowed one. ``after`` is the
     number of seconds after which its probe was given up (``detail`` says it in words); None if no
-    probe of this pass timed out in it."""
+    probe of this pass timed out in it. ``grace_until``: it is missing, which is WARNING at
+    most until then (CLOCK_BOOTTIME)."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -257,6 +269,7 @@ class Finding(NamedTuple):
     line: Optional[BadLine] = None
     cover: Optional[Mount] = None
     after: Optional[float] = None
+    grace_until: Optional[Boottime] = None
 
     @property
     def is_mount(self) -> bool:

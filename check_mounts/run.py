@@ -314,7 +314,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         given = command_line.given(arguments)
         if not _DESCRIBING.isdisjoint(given):
             return _describe(given, interrupts, noted.terminal)
-        noted.until(begun + settled.deadline_of(command_line.with_defaults(given)))
+        noted.until(begun + command_line.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
         if options.debug:
@@ -385,6 +385,6 @@ def _tell(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes
     noted.told(state.value)
     if options.submission is not None:
         reading.step("submitting the result")
-        noted.until(time.monotonic() + options.submission.timeout + settled.BESIDE_TIMEOUT)
+        noted.until(time.monotonic() + options.submission.timeout + command_line.BESIDE_TIMEOUT)
         _submit(judged, options, options.submission, interrupts)
     return state.value

@@ -21,7 +21,7 @@ from check_mounts.judging.judgements import is_any_counted, notable
 from check_mounts.judging.policy import Judged
 from check_mounts.model import Condition, Finding, State, StuckProbe, Survey
 from check_mounts.mounttable import Table
-from check_mounts.options import settled
+from check_mounts.options import command_line
 from check_mounts.options.understood import Options
 from check_mounts.probing.survey import Pass
 from check_mounts.system import processes
@@ -117,7 +117,7 @@ class _Wait:
         """The options for a check that ends in time."""
         check = self._options.check
         left = max(SHORTEST, self._until - time.monotonic())
-        deadline = min(left, check.settings.timeout + settled.BESIDE_TIMEOUT)
+        deadline = min(left, check.settings.timeout + command_line.BESIDE_TIMEOUT)
         return self._options._replace(check=check._replace(settings=check.settings._replace(deadline=deadline)))
 
     # -- between two checks

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from check_mounts import meaning, mounttable, readonly, selection, text
-from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount, Survey
+from check_mounts.model import NO_GRACE, BootGrace, Condition, Declarer, ExpectedMount, Finding, Mount, Survey
 from check_mounts.selection import Filters, Glob
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
@@ -28,7 +28,7 @@ class Demands(NamedTuple):
     ``by_mount``: some mounts that are not expected may be declared or should be read-only.
     ``any_ro``: an undeclared mount of a normally writable type must not be read-only either.
     ``why_read_only``: a mount -> the property that makes its filesystem read-only without an
-    error."""
+    error. ``boot_grace``: a mount point -> how long after boot its mount may be missing."""
 
     expected: Sequence[ExpectedMount] = ()
     declared: Callable[[bytes], Optional[ExpectedMount]] = lambda mount_point: None
@@ -38,6 +38,7 @@ class Demands(NamedTuple):
     any_ro: bool = False
     by_mount: bool = True
     why_read_only: Callable[[Mount], Optional[str]] = lambda mount: None
+    boot_grace: Callable[[bytes], BootGrace] = lambda mount_point: NO_GRACE
 
 
 def with_demands(
@@ -54,7 +55,7 @@ def with_demands(
     ``devices`` knows which declared devices are the mounted ones. Once no time is left, ``late``
     returns the reason in words; then no other mount is compared."""
     declarations = _declarations(survey, filters, demands, late)
-    results = _compared(declarations, mounted_now, devices, late)
+    results = _compared(declarations, mounted_now, devices, late, demands.boot_grace)
     survey = _with_undeclared(survey, mounted_now, {each.mount_point for each in declarations}, demands, late)
     survey = _with_uncompared(survey, late(), 0 if results is None else results.late)
     return survey if results is None else _with_results(survey, results)
@@ -74,13 +75,17 @@ def _with_results(survey: Survey, results: Results) -> Survey:
     """The survey with the results of the comparison."""
     findings = list(survey.findings)
     places = {finding.mount.mount_id: place for place, finding in enumerate(findings) if finding.mount is not None}
-    missing = {finding.mount_point for finding in findings if finding.condition is Condition.MISSING}
+    missing = {
+        finding.mount_point: place for place, finding in enumerate(findings) if finding.condition is Condition.MISSING
+    }
     for deviation in (*results.deviations, *results.empty):
         place = None if deviation.mount is None else places.get(deviation.mount.mount_id)
         if place is not None:
             findings[place] = _deviating(findings[place], deviation)
         elif deviation.mount is not None or deviation.mount_point not in missing:
             findings.append(deviation)
+        elif deviation.grace_until is not None:  # it is named, too
+            findings[missing[deviation.mount_point]] = deviation
     shown = {finding.mount_point for finding in findings}
     absent = [
         f"{text.printable(each.mount_point)}: {each.detail}"
@@ -95,15 +100,19 @@ def _compared(
     mounted_now: Callable[[], Sequence[Mount]],
     devices: Optional[Compared],
     late: Callable[[], object],
+    boot_grace: Callable[[bytes], BootGrace],
 ) -> Optional[Results]:
     if not declarations:
         return None
     # A run without declarations does not load the comparison. A run with declarations has loaded it
     # in `settled`, before the first probe: an import that fails must not lose the findings.
-    from check_mounts.declared import compare
+    from check_mounts.declared import compare, grace
+
+    def left(expected: ExpectedMount) -> Optional[grace.Grace]:
+        return grace.of(expected, boot_grace(expected.mount_point))
 
     mounts = mounted_now()
-    return compare.compared(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late)
+    return compare.compared(declarations, mounts, mounttable.visible(mounts), devices=devices, late=late, grace=left)
 
 
 def _declarations(

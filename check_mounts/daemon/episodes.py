@@ -104,7 +104,9 @@ class Episodes:
             hung = min(each for each in (hung, finding.stuck_since, now - (finding.latency or 0.0)) if each is not None)
         elif answered(judgement):
             hung = None
-        same = before is not None and before.condition is condition
+        # The state of a missing mount changes by itself, when the boot grace ends.
+        graver = before is not None and condition is Condition.MISSING and judgement.state.rank > before.state.rank
+        same = before is not None and before.condition is condition and not graver
         self._open[mount_point] = _Episode(
             condition, judgement.state, before.since if before is not None and same else now, hung
         )

@@ -28,6 +28,7 @@ from check_mounts.daemon.schedule import Schedule
 from check_mounts.daemon.watch import Changes, Endings
 from check_mounts.daemon.watchdog import Watchdog
 from check_mounts.judging import policy
+from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
 from check_mounts.model import MountIdentity, Survey
 from check_mounts.mounttable import Table
@@ -139,6 +140,8 @@ class Daemon:
         self._schedule.notice_suspension()
         if monotonic() >= self._schedule.due and not self._passes.is_checking_all:
             self._start_whole_pass()
+        if self._schedule.take_end_of_grace():
+            self._publish()
         self._passes.step()
         for each in self._passes.take_ended():
             self._is_untidy = True
@@ -148,7 +151,12 @@ class Daemon:
 
     def _due(self) -> Monotonic:
         """The time of the next round, at the latest."""
-        times = [after(_LONGEST_SLEEP), self._watchdog.due, *(task.due for task in self._tasks)]
+        times = [
+            after(_LONGEST_SLEEP),
+            self._watchdog.due,
+            self._schedule.grace_due,
+            *(task.due for task in self._tasks),
+        ]
         if not self._passes.is_checking_all:
             times.append(self._schedule.due)
         if self._passes.has_room:
@@ -287,6 +295,7 @@ class Daemon:
         if self._known.last is None:
             return None
         judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
+        self._schedule.note_graces(each.finding.grace_until for each in notable(judged.judgements))
         if self._interrupts() is None:  # the signal made the pass leave mounts out, which is no news
             assert self._passes.taken is not None
             self._publisher.publish(judged, self._options, self._known, self._passes.taken)

@@ -1,8 +1,11 @@
-"""The times at which passes over all mounts begin."""
+"""The times at which passes over all mounts begin, and at which the boot grace of a mount ends."""
 
 from __future__ import annotations
 
-from check_mounts.clocks import Monotonic, boottime, monotonic
+from collections.abc import Iterable
+
+from check_mounts.clocks import NEVER, Boottime, Monotonic, after, boottime, monotonic
+from check_mounts.typed import Optional
 
 # The kernel may report a change of the mount table although the table reads the same (mounts came
 # and went meanwhile, for example). The pass that this asks for begins no earlier than this many
@@ -19,6 +22,24 @@ class Schedule:
         self.due = monotonic()
         self._begun = self.due
         self._asleep = _suspended()
+        self._grace_ends: Optional[Boottime] = None
+
+    @property
+    def grace_due(self) -> Monotonic:
+        """When the next boot grace ends, and with it what was published."""
+        return NEVER if self._grace_ends is None else after(self._grace_ends - boottime())
+
+    def note_graces(self, ends: Iterable[Optional[Boottime]]) -> None:
+        """Note when the graces of missing mounts end."""
+        now = boottime()
+        self._grace_ends = min((each for each in ends if each is not None and each > now), default=None)
+
+    def take_end_of_grace(self) -> bool:
+        """Whether a grace has ended since the last time we asked."""
+        if monotonic() < self.grace_due:
+            return False
+        self._grace_ends = None
+        return True
 
     def ask_now(self) -> None:
         """Ask for a pass at once."""

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from check_mounts import filesystems, meaning
+from check_mounts.clocks import Boottime
 from check_mounts.declared import declared_options, fstypes, sources
+from check_mounts.declared.grace import Grace
 from check_mounts.declared.mounted import Mounted
 from check_mounts.declared.mountoptions import Comparison, is_control
 from check_mounts.model import Condition, Declarer, ExpectedMount, Finding, Mount
 from check_mounts.naming.devices import Compared, Devices, device_names
-from check_mounts.selection import Glob, unprivileged_owner
+from check_mounts.selection import Glob, normalised, unprivileged_owner
 from check_mounts.text import printable
 from check_mounts.typed import NamedTuple, Optional, Union
 
@@ -38,7 +40,7 @@ class _Result(NamedTuple):
     Without a ``condition`` there is no difference. ``excuse`` says why the absence of the mount is
     not a failure; ``empty`` says that no part of the declaration could be compared. ``unsettled``
     names the options that could not be compared, in words, whether the others are as declared or
-    not."""
+    not. ``grace_until``: see Finding."""
 
     expected: ExpectedMount
     mount: Optional[Mount] = None
@@ -47,6 +49,7 @@ class _Result(NamedTuple):
     excuse: Optional[str] = None
     unsettled: str = ""
     empty: str = ""
+    grace_until: Optional[Boottime] = None
 
 
 def _is_foreign_root(mount: Mount, table: Mounted) -> bool:
@@ -146,6 +149,9 @@ def _absent(expected: ExpectedMount, trigger: bool, table: Mounted) -> _Result:
         return _Result(expected, excuse="not mounted: its source is a device, and this is a container")
     if expected.doubt is not None and not trigger:
         return _Result(expected, None, expected.doubt[0], (expected.doubt[1],))
+    grace = table.grace(expected)
+    if grace is not None:
+        return _Result(expected, None, Condition.MISSING, (grace.words,), grace_until=grace.until)
     return _Result(
         expected, None, Condition.MISSING, ("only its autofs trigger is mounted" if trigger else "not mounted",)
     )
@@ -199,12 +205,33 @@ def _below_an_excused(results: Sequence[_Result]) -> dict[bytes, bytes]:
     return below
 
 
+def _with_dependents(results: Sequence[_Result]) -> list[_Result]:
+    """The results, in which a mount that needs one with a grace has the same grace: the directory
+    that it is mounted on, or that it is bound from, is not there yet."""
+    graces = {result.expected.mount_point: result.grace_until for result in results if result.grace_until is not None}
+    return [_with_grace_of(result, graces) for result in results] if graces else list(results)
+
+
+def _with_grace_of(result: _Result, graces: Mapping[bytes, Optional[Boottime]]) -> _Result:
+    expected = result.expected
+    if result.condition is not Condition.MISSING or result.grace_until is not None:
+        return result
+    needed = [expected.mount_point, *([normalised(expected.source)] if expected.is_bind and expected.source else ())]
+    for path in needed:
+        while path := path[: path.rfind(b"/")] if path not in graces else path:
+            if path in graces:
+                words = f"not mounted yet, because {printable(path)} is not"
+                return result._replace(words=(words,), grace_until=graces[path])
+    return result
+
+
 def _each_result(expected: Iterable[ExpectedMount], table: Mounted) -> list[_Result]:
     """The results of all declarations; a declaration may excuse others."""
     points: dict[bytes, list[_Result]] = {}
     for one in expected:
         points.setdefault(one.mount_point, []).append(_result(one, table))
     results = [_stacked(one, group, place, table) for group in points.values() for place, one in enumerate(group)]
+    results = _with_dependents(results)
     below = _below_an_excused(results)
     return [
         _Result(
@@ -250,15 +277,17 @@ def compared(
     ignore_options: Sequence[Glob] = (),
     devices: Union[Devices, Compared, None] = None,
     late: Callable[[], object] = lambda: None,
+    grace: Callable[[ExpectedMount], Optional[Grace]] = lambda expected: None,
 ) -> Results:
     """The declarations compared with the mount table.
 
     ``visible`` holds the IDs of the mounts that paths lead to
     (:func:`check_mounts.mounttable.visible`). Declared options that match one of ``ignore_options``
     as a whole are not compared. ``devices`` knows whether two names stand for one device. Once it
-    is ``late``, no other declaration is compared."""
+    is ``late``, no other declaration is compared. ``grace``: how much longer a mount may be
+    missing."""
     expected = list(expected)
-    table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options)
+    table = Mounted(mounts, visible, Compared({}) if devices is None else devices, ignore_options, grace)
     table.declare(expected)
     results = _each_result(itertools.takewhile(lambda each: not late(), expected), table)
     return _results(results, len(expected) - len(results))
@@ -285,4 +314,6 @@ def _results(results: Sequence[_Result], late: int) -> Results:
 
 def _deviation(point: bytes, results: Sequence[_Result]) -> Finding:
     worst = max((result.condition for result in results if result.condition is not None), key=meaning.gravity)
-    return Finding(point, results[0].mount, worst, _told(results))
+    graces = [result.grace_until for result in results if result.condition is worst]
+    until = None if None in graces else min(filter(None, graces))
+    return Finding(point, results[0].mount, worst, _told(results), grace_until=until)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from check_mounts import filesystems
+from check_mounts.declared.grace import Grace
 from check_mounts.model import ExpectedMount, Mount
 from check_mounts.mounttable import LONGEST_PATH, covered_by
 from check_mounts.naming.devices import Compared, Devices
@@ -17,7 +18,8 @@ class Mounted:
     """The mount table, prepared for the comparison with declarations.
 
     ``at``: mount point -> all mounts there. ``seen``: mount point -> the visible mount.
-    ``container``: it is the table of a container."""
+    ``container``: it is the table of a container. ``grace``: how much longer a declared
+    mount may be missing, if it may."""
 
     def __init__(
         self,
@@ -25,6 +27,7 @@ class Mounted:
         visible: Collection[int],
         devices: Union[Devices, Compared],
         ignored: Sequence[Glob],
+        grace: Callable[[ExpectedMount], Optional[Grace]] = lambda expected: None,
     ) -> None:
         self.at: dict[bytes, list[Mount]] = {}
         self.seen: dict[bytes, Mount] = {}
@@ -36,6 +39,7 @@ class Mounted:
                 self.seen[mount.mount_point] = mount
         self.devices = devices
         self.ignored = ignored
+        self.grace = grace
         self.container = self._is_container()
         self._types = collections.Counter(mount.fs_type for each in self.at.values() for mount in each)
         self._declared: dict[tuple[int, int], set[int]] = {}

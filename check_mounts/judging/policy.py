@@ -78,7 +78,10 @@ def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
     words = _condition_words(finding)
     if finding.diagnosis:
         words = f"{words}: {finding.diagnosis}"
-    return Judgement(finding, finding.condition, policy.state_of(finding.condition), words)
+    state = policy.state_of(finding.condition)
+    if finding.grace_until is not None:
+        state = min(state, State.WARNING, key=lambda each: each.rank)
+    return Judgement(finding, finding.condition, state, words)
 
 
 def _condition_words(finding: Finding) -> str:

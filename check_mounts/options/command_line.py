@@ -6,17 +6,20 @@ load it and to make its parser takes a tenth of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 
 from check_mounts import text
 from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, Option
-from check_mounts.options.refusals import UsageError
+from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.typed import Any, Optional
 
 # The values of all options, by their names in Python.
 Values = SimpleNamespace
 
+# The part of the deadline for the start and the end of a run, in seconds: with the default timeout,
+# the deadline is one second less than check_nrpe waits.
+BESIDE_TIMEOUT = 4.0
 # How long --wait waits if the command line does not say, in seconds.
 WAIT = 60.0
 # The options whose value may be left out. If it is given, it must follow an equals sign.
@@ -126,6 +129,22 @@ def with_defaults(*given_in_turn: Mapping[str, Any]) -> Values:
                 values[option.dest] = values[option.dest] + said if option.repeatable else said
         values[MOUNT_POINTS] = each.get(MOUNT_POINTS, values[MOUNT_POINTS])
     return Values(**values)
+
+
+def deadline_of(said: Values) -> float:
+    """The deadline of the whole run, in seconds."""
+    return float(said.timeout + BESIDE_TIMEOUT if said.deadline is None else said.deadline)
+
+
+def checked_deadline(said: Values, given: Collection[str]) -> float:
+    """The deadline. Raises UsageError if the timeout is longer. A short wait shortens the timeout
+    instead, unless the command line gives both."""
+    deadline = deadline_of(said)
+    if said.wait and "timeout" not in given:
+        said.timeout = min(said.timeout, deadline)
+    if deadline < said.timeout:
+        refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
+    return deadline
 
 
 def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:

@@ -29,13 +29,15 @@ class Said(NamedTuple):
 class Overrides(NamedTuple):
     """The rules that sections give for one mount; a field that no section gives is None.
 
-    ``timeout`` is in seconds. ``severity`` and ``limits`` hold only the given values; ``limits``
-    may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning`` and the like.
-    ``identity`` is ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``,
-    ``fs_type`` and ``options`` declare what should be mounted there, and ``declared_in`` names the
-    section that gave each of them; :meth:`Configuration.declared` uses them."""
+    ``timeout`` and ``boot_grace`` are in seconds. ``severity`` and ``limits`` hold only the given
+    values; ``limits`` may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning``
+    and the like. ``identity`` is ``owner``, ``self`` or a user, not looked up. ``expect``,
+    ``source``, ``fs_type`` and ``options`` declare what should be mounted there, and
+    ``declared_in`` names the section that gave each of them; :meth:`Configuration.declared` uses
+    them."""
 
     timeout: Optional[float] = None
+    boot_grace: Optional[float] = None
     severity: Mapping[Condition, State] = NOTHING
     limits: Mapping[str, Union[Range, Capacity]] = NOTHING
     expect_ro: Optional[bool] = None

@@ -182,6 +182,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="GLOB", parse=values.patterns, repeatable=True, commas=True, in_mount=values.patterns,
     ),
     Option(
+        "boot-grace", Group.DEMANDS,
+        "so long after boot, a missing network mount that is declared is only WARNING (default: 300; 0: never)",
+        metavar="SECONDS", parse=values.seconds_or_none, default=300.0, in_mount=values.seconds_or_none,
+    ),
+    Option(
         "config", Group.DEMANDS, f"the configuration (default: {DEFAULT_CONFIG}, if it exists)",
         metavar="FILE", parse=str, scope=Scope.COMMAND_LINE,
     ),

@@ -9,7 +9,16 @@ from check_mounts.options.option_table import BY_NAME
 from check_mounts.typed import Any
 
 # For these keys, the command line overrules all sections.
-_OVERRULED = ("timeout", "as", "write", "usage-warning", "usage-critical", "inodes-warning", "inodes-critical")
+_OVERRULED = (
+    "timeout",
+    "boot-grace",
+    "as",
+    "write",
+    "usage-warning",
+    "usage-critical",
+    "inodes-warning",
+    "inodes-critical",
+)
 
 
 def without(configuration: Configuration, given: Mapping[str, Any]) -> Configuration:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
-from check_mounts.model import ExpectedMount, Mount
+from check_mounts.model import BootGrace, ExpectedMount, Mount
 from check_mounts.options.configuration import Configuration, MountSection, Said
 from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
@@ -37,9 +37,10 @@ def places(from_files: Sequence[Said], given: Collection[str]) -> Mapping[str, s
 class Rules(NamedTuple):
     """The rules for one mount.
 
-    ``timeout`` is in seconds. ``user`` says as whom the worker looks into the mount: ``owner``,
-    ``self``, or the user who has this ``identity``. ``write``: also probe writing, if the mount is
-    writable at all. ``expect_ro``: whether the mount should be read-only; None if nothing says so.
+    ``timeout`` is in seconds, ``boot_grace`` says how long after boot the mount may be missing.
+    ``user`` says as whom the worker looks into the mount: ``owner``, ``self``, or the user who has
+    this ``identity``. ``write``: also probe writing, if the mount is writable at all.
+    ``expect_ro``: whether the mount should be read-only; None if nothing says so.
     ``declared`` is the mount that should be there if anything is mounted; ``expect``: something
     must be mounted. ``spoken_of``: a section matches the mount point; ``by_path``: one names it as
     a path. ``origins`` has the place that gave each key, or the places:
@@ -48,6 +49,7 @@ class Rules(NamedTuple):
     mount_point: bytes
     ignore: bool
     timeout: float
+    boot_grace: BootGrace
     user: str
     identity: Optional[Identity]
     write: bool
@@ -83,6 +85,7 @@ class Rules(NamedTuple):
         said = {
             "ignore": _yes(self.ignore),
             "timeout": f"{self.timeout:g}",
+            "boot-grace": f"{self.boot_grace.seconds:g}" if "boot-grace" in self.origins else "",
             "as": text.printable_argument(self.user),
             "write": _yes(self.write),
             "severity": severity,
@@ -120,6 +123,7 @@ class General(NamedTuple):
     timeout: float
     user: str
     write: bool
+    boot_grace: float
     policy: Policy
     expect_ro: Sequence[PathGlob]
     ignored_options: Sequence[Glob]
@@ -138,6 +142,7 @@ class Rulebook:
             mount_point=b"",
             ignore=False,
             timeout=general.timeout,
+            boot_grace=BootGrace(general.boot_grace, for_any=False),
             user=general.user,
             identity=identities.get(general.user),
             write=general.write,
@@ -180,6 +185,7 @@ class Rulebook:
         return usual._replace(
             ignore=bool(said.ignore),
             timeout=usual.timeout if said.timeout is None else said.timeout,
+            boot_grace=usual.boot_grace if said.boot_grace is None else BootGrace(said.boot_grace, for_any=True),
             user=user,
             identity=self.identities.get(user),
             write=writes and not said.expect_ro,
@@ -242,6 +248,10 @@ class Rulebook:
     def ignored_options(self, mount_point: bytes) -> Sequence[Glob]:
         """The declared options that are not compared."""
         return self.of(mount_point).ignored_options
+
+    def boot_grace(self, mount_point: bytes) -> BootGrace:
+        """How long after boot the mount may still be missing."""
+        return self.of(mount_point).boot_grace
 
     def expect_ro(self, mount_point: bytes) -> Optional[bool]:
         """Whether a mount should be read-only."""

@@ -13,7 +13,7 @@ from check_mounts import mounttable, selection, text
 from check_mounts.checks import demands
 from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy
-from check_mounts.model import BadLine, ExpectedMount
+from check_mounts.model import NO_GRACE, BadLine, ExpectedMount
 from check_mounts.naming import sysfs
 from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
@@ -30,10 +30,6 @@ from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
-
-# The part of the deadline for the start and the end of a run, in seconds: with the default timeout,
-# the deadline is one second less than check_nrpe waits.
-BESIDE_TIMEOUT = 4.0
 
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
@@ -62,11 +58,6 @@ def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
     if origin is None or error.origin is not None:
         return error
     return UsageError(error.option, error.why, error.short, origin)
-
-
-def deadline_of(said: Values) -> float:
-    """The deadline of the whole run, in seconds."""
-    return float(said.timeout + BESIDE_TIMEOUT if said.deadline is None else said.deadline)
 
 
 # -- the files
@@ -116,7 +107,7 @@ def _settled(
     again: bool,
 ) -> Options:
     """The options, from the values of all options. Raises UsageError."""
-    deadline = _deadline(said, given)
+    deadline = command_line.checked_deadline(said, given)
     declared, wrong, notes = _read_declarations(said, configuration)
     rulebook = _rulebook(said, configuration, said_in, deadline)
     check = Check(
@@ -144,17 +135,6 @@ def _settled(
         debug=said.debug,
         wait=said.wait,
     )
-
-
-def _deadline(said: Values, given: Collection[str]) -> float:
-    """The deadline. Raises UsageError if the timeout is longer. A short wait shortens it instead,
-    unless the command line gives both."""
-    deadline = deadline_of(said)
-    if said.wait and "timeout" not in given:
-        said.timeout = min(said.timeout, deadline)
-    if deadline < said.timeout:
-        refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
-    return deadline
 
 
 def _globs(said: Values) -> Sequence[selection.PathGlob]:
@@ -229,6 +209,8 @@ def _demands(
     any_ro = bool(declared or said.expect_ro) or said.fstab is not None or said.systemd
     # The device numbers in another host's table mean nothing here.
     why_read_only = sysfs.why_read_only if said.mountinfo == mounttable.DEFAULT_PATH else lambda mount: None
+    # Nor is it this host that was booted. A wait gives its mounts time anyway.
+    has_grace = said.mountinfo.startswith("/proc/") and not said.wait
     return demands.Demands(
         declared,
         rulebook.declared,
@@ -238,6 +220,7 @@ def _demands(
         any_ro=any_ro,
         by_mount=bool(configuration.sections or said.expect_ro),
         why_read_only=why_read_only,
+        boot_grace=rulebook.boot_grace if has_grace else lambda mount_point: NO_GRACE,
     )
 
 
@@ -290,6 +273,7 @@ def _rulebook(said: Values, configuration: Configuration, said_in: Mapping[str, 
         policy=_general_policy(said),
         expect_ro=said.expect_ro,
         ignored_options=said.ignore_option,
+        boot_grace=said.boot_grace,
         origins=said_in,
     )
     return Rulebook(general, configuration, _look_up_users(said.identity, configuration))

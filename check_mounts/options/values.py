@@ -46,6 +46,11 @@ def seconds(word: str) -> float:
     return value
 
 
+def seconds_or_none(word: str) -> float:
+    """The same, or 0."""
+    return 0.0 if re.match(_DECIMAL, word) and float(word) == 0 else seconds(word)
+
+
 def whole(least: int, most: int, also: Optional[int] = None) -> Callable[[str], int]:
     """The parser of whole numbers within these bounds; it also takes ``also``, outside of them."""
 

@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts.options import command_line, settled
+from check_mounts.options import command_line
 from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, Option
 from check_mounts.system import printing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining, without_note
@@ -34,6 +34,7 @@ NOT_FOR_A_CHECK = {
     "--help": "prints no verdict",
     "--help-all": "prints no verdict",
     "--daemon": "a check ends; the daemon is started by systemd on the checked host",
+    "--boot-grace": "how long a host needs to mount all it declares is said in its configuration",
     "--wait": "a check that waits is late; it is for those who start services",
     "--interval": "the daemon's",
     "--foreground": "the daemon's",
@@ -362,7 +363,7 @@ def test_arguments_are_in_the_style_of_the_itl(icinga: Icinga) -> None:
         if is_flag(action) and not (action and action.repeatable):
             assert command["vars"][variable(option)] is False
     # It is for a program that does not end by itself.
-    deadline = command["vars"]["mounts_timeout"] + settled.BESIDE_TIMEOUT
+    deadline = command["vars"]["mounts_timeout"] + command_line.BESIDE_TIMEOUT
     assert command["timeout"] > deadline + printing.WRITE_PATIENCE
 
 
