@@ -4,6 +4,7 @@
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' check_mounts/__init__.py)
 VENV := .venv
 LIBRARIES := 1.3.2 1.4.0
 # Debian 11 has this version.
@@ -143,6 +144,10 @@ uninstall:  ## remove what install has installed, and name what stays in /etc
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/man5/check_mounts.conf.5" "$(DESTDIR)$(MANDIR)/man8/check_mounts.8"
 	@$(PYTHON) -I tools/what_stays.py "$(DESTDIR)/etc" "$(BINDIR)/check_mounts" || :
 
+.PHONY: deb system-deb
+deb: system-deb  ## packages for Debian and Ubuntu, source and binary: dist/check-mounts_*
+	packaging/build-deb.sh $(VERSION)
+
 clean:  ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -164,8 +169,11 @@ endef
 system-test: system-run
 	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck tmux:tmux)
 
-system-fresh:
-	$(call system,mmdebstrap:mmdebstrap dpkg-scanpackages:dpkg-dev)
+system-deb:
+	$(call system,dpkg-buildpackage:dpkg-dev dh:debhelper dh_python3:dh-python)
+
+system-fresh: system-deb
+	$(call system,mmdebstrap:mmdebstrap lintian:lintian)
 
 # The peer.
 system-bench:

@@ -241,3 +241,5 @@ def test_the_version_is_the_same_everywhere() -> None:
         (said,) = re.findall(r'^\.TH .* "check_mounts (\S+)"', page.read_text(), re.M)
         assert said == __version__, page
     assert re.search(rf"^## {re.escape(__version__)} \(", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    changelog = (ROOT / "packaging/debian/changelog").read_text()
+    assert changelog.startswith(f"check-mounts ({__version__}-1) unstable; urgency=medium\n")

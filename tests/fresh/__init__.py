@@ -50,7 +50,7 @@ _WAIT = ("/bin/sh", "-c", "trap : TERM; while :; do sleep 1000 & wait; done")
 # Written by dpkg, apt and systemd about themselves.
 _PASSING = re.compile(
     r"/(proc|sys|dev|tmp|run/systemd|run/log|run/lock|repository|var/log|var/cache|var/lib/(apt|dpkg|systemd)|var/tmp"
-    r"|root/\.cache|run/credentials|etc/mtab|etc/ld\.so\.cache|run/mount|run/udev|run/user)(/|$)"
+    r"|root/\.cache|run/credentials|run/sudo|etc/mtab|etc/ld\.so\.cache|run/mount|run/udev|run/user)(/|$)"
 )
 _numbers = itertools.count()
 
