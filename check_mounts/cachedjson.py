@@ -109,4 +109,4 @@ def _unknown(
     from check_mounts.report import jsonform
 
     last = b"null" if result is None else shorten(result).rstrip(b"\n").replace(b"\n", b" ")
-    return _with(age, jsonform.failure("UNKNOWN", why, time.time(), shorten is _brief), last)
+    return _with(age, jsonform.failure("UNKNOWN", why, time.time(), is_brief=shorten is _brief), last)

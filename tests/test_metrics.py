@@ -586,10 +586,13 @@ def _mount(point: bytes, source: bytes = b"none") -> Mount:
 
 
 def _render(
-    *findings: Finding, last_success: dict[bytes, float] | None = None, submissions: Sequence[tuple[str, int, int]] = ()
+    *findings: Finding,
+    last_success: dict[bytes, float] | None = None,
+    submissions: Sequence[tuple[str, int, int]] = (),
+    **more: Any,
 ) -> Samples:
     survey = Survey(findings, started=Epoch(1732500000.25), duration=0.125)
-    passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions)
+    passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions, **more)
     return Samples(metrics.render(judged(survey, Policy())._replace(state=State.CRITICAL), passes).decode("utf-8"))
 
 
@@ -602,9 +605,19 @@ def test_what_is_said_of_the_passes() -> None:
         "check_mounts_last_run_timestamp_seconds": 1732500000.25,
         "check_mounts_stuck_probes": 3,
         "check_mounts_bad_lines": 0,
+        "check_mounts_config_last_reload_successful": 1,
+        "check_mounts_config_last_reload_success_timestamp_seconds": 0,
         "check_mounts_runs_total": 7,
     }
     assert samples.values("check_mounts_mounts", "condition") == sorted(condition.identifier for condition in Condition)
+
+
+def test_what_is_said_of_the_daemon_itself() -> None:
+    samples = _render(reloaded=1732500000.0, troubles={"configuration": 1, "result": 0, "submission": 2})
+    assert samples.value("check_mounts_config_last_reload_successful") == 0
+    assert samples.value("check_mounts_config_last_reload_success_timestamp_seconds") == 1732500000
+    assert samples.values("check_mounts_trouble", "part") == ["result", "submission"]
+    assert samples.value("check_mounts_trouble", part="submission") == 2
 
 
 @pytest.mark.parametrize("condition", [each for each in Condition if each not in (Condition.SHADOWED, Condition.SLOW)])
@@ -917,7 +930,7 @@ def test_names() -> None:
 
 def _emitted() -> tuple[set[str], set[str]]:
     finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", Outcome(usage=Usage(5, 4, 3, 2, 1)), 0.1)
-    samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)])
+    samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)], troubles={"result": 0})
     assert samples.value("check_mounts_submissions_total", destination="nsca:h") == 3
     assert samples.value("check_mounts_submission_failures_total", destination="nsca:h") == 4
     series = samples.series

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from check_mounts import __version__, text
 from check_mounts.checks import conclude
 from check_mounts.clocks import Monotonic, after, monotonic
-from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
 from check_mounts.daemon.home import Home
 from check_mounts.daemon.known import Known
@@ -65,11 +65,11 @@ class Daemon:
         settled: Callable[[], None],
     ) -> None:
         self._interrupts, self._log = interrupts, Diary(log)
-        self._complaints = Complaints(log)
+        self._complaints = Complaints(self._log)
         notifier = Notifier(os.environ)
         self._watchdog = Watchdog(notifier)
         self._publisher = Publisher(home, self._log, self._complaints, notifier, settled)
-        self._reloader = Reloader(reload, log, interrupts, self._watchdog.feed)
+        self._reloader = Reloader(reload, self._complaints, self._log, interrupts, self._watchdog.feed)
         self._known = Known()
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
@@ -112,6 +112,7 @@ class Daemon:
         while self._interrupts() is None:
             self._watchdog.feed()
             self._complaints.guard("a round", self._round)
+            self._complaints.guard("the outputs", self._show_troubles)
             self._tidy()
         self._stop()
 
@@ -125,6 +126,11 @@ class Daemon:
 
     def _start(self) -> None:
         self._options = self._reloader.read_fstab_again(self._options)
+
+    def _show_troubles(self) -> None:
+        """Make the outputs again if a trouble of the daemon itself has begun or ended."""
+        if self._complaints.is_news:
+            self._publish(again=True)
 
     def _round(self) -> None:
         ready = {fd for fd, _ in self._poll.poll(max(0.0, self._due() - monotonic()) * 1000 + 1)}
@@ -154,6 +160,7 @@ class Daemon:
         times = [
             after(_LONGEST_SLEEP),
             self._watchdog.due,
+            self._complaints.due,
             self._schedule.grace_due,
             *(task.due for task in self._tasks),
         ]
@@ -197,10 +204,10 @@ class Daemon:
             self._schedule.note_begin(now)
             self._passes.begin(self._options.check, table, chosen, whole=True)
         except OSError as error:
-            self._complaints.tell("checking", f"Cannot check: {error.strerror}")
+            self._complaints.tell(Part.CHECKING, f"Cannot check: {error.strerror}")
             self._publisher.fail(f"cannot check: {error.strerror}", self._options)
         else:
-            self._complaints.tell("checking", None)
+            self._complaints.tell(Part.CHECKING, None)
 
     def _look_at_table(self) -> None:
         """Look for mounts that are new or gone, that have other options, or that may answer
@@ -209,10 +216,10 @@ class Daemon:
         changed, recovered = self._changes.look()
         try:
             self._begin_what_is_new(now, changed, recovered)
-            self._complaints.tell("a look at the mount table", None)
+            self._complaints.tell(Part.MOUNT_TABLE, None)
         except OSError as error:
             self._changes.ask_again(recovered)
-            self._complaints.tell("a look at the mount table", f"Cannot check new mounts: {error.strerror}")
+            self._complaints.tell(Part.MOUNT_TABLE, f"Cannot check new mounts: {error.strerror}")
         self._changes.note_look(now)
 
     def _begin_what_is_new(self, now: Monotonic, changed: bool, recovered: bool) -> None:
@@ -279,26 +286,28 @@ class Daemon:
 
     def _finish_whole(self, result: Survey) -> None:
         # Only this memory tells the next daemon which processes this one leaves behind at its end.
-        self._complaints.tell("memory", summary.unremembered(result))
+        self._complaints.tell(Part.MEMORY, summary.unremembered(result))
         # Now that the mounts have answered, all other names can be looked up.
         if self._lookout.look_up(self._options.check, self._known.mounts, result):  # other mounts may be selected now
             self._changes.expect()
             self._known.see(self._known.table, self._choose(self._known.table))
+        self._complaints.forget(Part.INTERNAL, "a round")
         judged = self._publish()
-        self._complaints.forget("a round")
         self._watchdog.note_progress()
         self._publisher.log_pass(judged, result.duration)
         self._publisher.get_ready()
 
-    def _publish(self) -> Optional[Judged]:
-        """Judge all that is known, and publish it."""
+    def _publish(self, again: bool = False) -> Optional[Judged]:
+        """Judge all that is known, and publish it; ``again``: all that is new is a trouble of the
+        daemon itself, and no server waits for that."""
+        self._complaints.note_shown()
         if self._known.last is None:
             return None
         judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
         self._schedule.note_graces(each.finding.grace_until for each in notable(judged.judgements))
         if self._interrupts() is None:  # the signal made the pass leave mounts out, which is no news
             assert self._passes.taken is not None
-            self._publisher.publish(judged, self._options, self._known, self._passes.taken)
+            self._publisher.publish(judged, self._options, self._known, self._passes.taken, submits=not again)
         return judged
 
     def _conclude(self) -> Survey:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from check_mounts import cache, filesystems, text
 from check_mounts.clocks import Boottime, boottime
 from check_mounts.daemon import episodes, status_file
-from check_mounts.daemon.complaints import Complaints
+from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
 from check_mounts.daemon.episodes import Episodes
 from check_mounts.daemon.home import Home, Refused
@@ -24,7 +24,7 @@ from check_mounts.options.understood import Options
 from check_mounts.passive import submitting
 from check_mounts.passive.delivery import Courier, Receipt
 from check_mounts.report import details, jsontext, parts, plugin, summary
-from check_mounts.report.parts import Report
+from check_mounts.report.parts import Detail, Report, Worth
 from check_mounts.system.notify import Notifier
 from check_mounts.typed import TYPE_CHECKING, Optional
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # The status for systemd names this many mounts of each condition.
 _NAMED = 3
+# How many characters of each trouble it holds.
+_LONGEST_NOTE = 300
 # How long systemd should wait for the end of a reload, in seconds: two readings of many files.
 _LONGEST_RELOAD = 150.0
 _PRIORITIES = {
@@ -61,6 +63,7 @@ class Publisher:
         self._pieces: jsontext.Memory = {}
         self._labels: Memory = {}
         self._is_ready = False
+        self._reloaded = time.time()
         self._status_words = "checking for the first time"
 
     @property
@@ -72,36 +75,55 @@ class Publisher:
         """Use these options from now on."""
         assert options.service is not None
         self._log.only_changes = options.service.log_changes
+        self._reloaded = time.time()
         self._courier.serve(options.submission)
+        self._complaints.keep(Part.SUBMISSION, [name for name, _, _ in self._courier.counts()])
 
-    def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime) -> None:
-        """Log what is new, and write the result. ``taken``: when the pass over all mounts began."""
+    def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> None:
+        """Log what is new, and write the result. ``taken``: when the pass over all mounts began.
+        ``submits``: also to the monitoring servers."""
         self._log_news(judged, known)
         self._status_words = _status_words(judged.judgements)
-        self._notifier.status(self._status_words)
-        state, texts, json = self._report(judged, options)
+        self._notifier.status(self._status)
+        state, texts, json = self._report(self._noted(judged), options)
         self._write(options, state, texts, json, taken)
         assert options.service is not None
         if options.service.metrics is not None:
             self._write_metrics(options.service.metrics, judged, options.service.interval, known)
-        if options.submission is not None:
-            results = submitting.results(judged, options.output, options.submission, _valid_for(options))
+        if options.submission is not None and submits:
+            # One that fails to be delivered would arrive only once that is no longer true.
+            noted = self._noted(judged, Part.SUBMISSION)
+            results = submitting.results(noted, options.output, options.submission, _valid_for(options))
             self._held_up = submitting.held_up(judged.survey, options.submission)
             self._courier.offer(results, self._held_up)
+
+    def _noted(self, judged: Judged, *without: Part) -> Judged:
+        """The judged survey, with a note on each trouble of the daemon itself."""
+        # A note of the survey says already that nothing can be remembered.
+        notes = self._complaints.notes(Part.MEMORY, *without)
+        return judged._replace(survey=judged.survey._replace(notes=(*notes, *judged.survey.notes)))
 
     def fail(self, words: str, options: Options) -> None:
         """Publish that nothing can be checked, and why."""
         words = text.one_line(words)
+        notes = self._complaints.notes(Part.CHECKING)
         report = Report(State.UNKNOWN, words)
-        json = jsontext.failure(report, time.time())
-        self._write(options, report.state, [parts.printed(report, 0)] * 4, json, boottime())
+        noted = report._replace(lines=[Detail(f"note: {note}", Worth.NOTE) for note in notes])
+        json = jsontext.failure(report, time.time(), notes)
+        self._write(options, report.state, [parts.printed(noted, 0)] * 4, json, boottime())
         # Without this, older results that still wait for a server would be delivered as current.
         if options.submission is not None:
             failure = submitting.failure(report, options.submission, _valid_for(options))
             self._courier.offer(failure, self._held_up)
         self._status_words = words
-        self._notifier.status(words)
+        self._notifier.status(self._status)
         self.get_ready()
+
+    @property
+    def _status(self) -> str:
+        """The status for systemd."""
+        notes = (text.clipped(note, _LONGEST_NOTE) for note in self._complaints.notes(Part.CHECKING))
+        return "; ".join([self._status_words, *notes])
 
     def get_ready(self) -> None:
         """Say once that the daemon runs: there is a first result, even if it says that nothing can
@@ -109,7 +131,7 @@ class Publisher:
         if not self._is_ready:
             self._is_ready = True
             self._settled()
-            self._notifier.ready(self._status_words)
+            self._notifier.ready(self._status)
 
     def reload(self, action: Callable[[], None]) -> None:
         """Do ``action``, which reads the configuration again, and tell systemd when that begins and
@@ -123,7 +145,7 @@ class Publisher:
             self._notifier.extend(_LONGEST_RELOAD)
         action()
         if is_ready:
-            self._notifier.ready(self._status_words)
+            self._notifier.ready(self._status)
 
     def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
         """Log that a pass over all mounts has ended."""
@@ -163,11 +185,11 @@ class Publisher:
             texts = [parts.printed(report, limit) for report in reports]
             json = jsontext.report(judged, self._pieces)
         except Exception as error:
-            self._complaints.tell("the report", f"The report failed: {type(error).__name__}: {error}")
+            self._complaints.tell(Part.REPORT, f"The report failed: {type(error).__name__}: {error}")
             defects.say(error)
             plain = summary.plain_report(judged, error)
             return plain.state, [parts.printed(plain, 0)] * 4, jsontext.failure(plain, time.time())
-        self._complaints.tell("the report", None)
+        self._complaints.tell(Part.REPORT, None)
         return judged.state, texts, json
 
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
@@ -187,7 +209,7 @@ class Publisher:
             except OSError as error:
                 path, why = (path, why) if why is not None else (f"{path}.json", str(error.strerror))
         self._complaints.tell(
-            "the result", None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
+            Part.RESULT, None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
         )
 
     def _prepare_home(self) -> Optional[str]:
@@ -208,7 +230,7 @@ class Publisher:
     def _log_receipt(self, receipt: Receipt) -> None:
         name = receipt.destination.name
         words = None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
-        self._complaints.tell(f"submission to {name}", words)
+        self._complaints.tell(Part.SUBMISSION, words, name)
 
     def _write_metrics(self, path: str, judged: Judged, interval: float, known: Known) -> None:
         from check_mounts.report import metrics  # loaded already if metrics are wanted
@@ -222,6 +244,8 @@ class Publisher:
             interval=interval,
             last_success=known.last_success,
             submissions=self._courier.counts(),
+            reloaded=self._reloaded,
+            troubles=self._complaints.counts(),
         )
         try:
             self._metrics.offer(path, metrics.render(judged, passes, self._labels))
@@ -231,7 +255,7 @@ class Publisher:
 
     def _tell_of_metrics(self, path: str, why: Optional[str]) -> None:
         words = None if why is None else f"Cannot write {text.printable_argument(path)}: {why}"
-        self._complaints.tell("metrics", words)
+        self._complaints.tell(Part.METRICS, words)
 
 
 def _valid_for(options: Options) -> float:

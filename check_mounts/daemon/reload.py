@@ -8,10 +8,12 @@ import os
 import syslog
 from collections.abc import Callable
 
+from check_mounts import text
+from check_mounts.daemon.complaints import Complaints, Part
+from check_mounts.daemon.diary import Diary
 from check_mounts.guard.trial import Trial
 from check_mounts.options.understood import Options
 from check_mounts.system import processes, reading
-from check_mounts.system.logs import Log
 from check_mounts.typed import Optional
 
 # In seconds: how long the process that reads may make no progress, as when a file hangs; and how
@@ -24,7 +26,12 @@ _MOST_TRIALS = 4
 
 
 class Rejected(Exception):
-    """The files do not give valid options; the message says why, on one line."""
+    """The files do not give valid options; the message says why, on one line. ``fully`` also says
+    what the log has said before."""
+
+    def __init__(self, why: str, fully: str = "") -> None:
+        super().__init__(why)
+        self.fully = fully or why
 
 
 def rehearse(understand: Callable[[], object]) -> bytes:
@@ -59,15 +66,19 @@ class Reloader:
     def __init__(
         self,
         understand: Callable[[], Options],
-        log: Log,
+        complaints: Complaints,
+        log: Diary,
         interrupted: Callable[[], Optional[str]],
         feed: Callable[[], None],
     ) -> None:
-        self._understand, self._log, self._interrupted, self._feed = understand, log, interrupted, feed
+        self._understand, self._complaints, self._log = understand, complaints, log
+        self._interrupted, self._feed = interrupted, feed
         # Processes that hang in a file; and how many of them hang in files that are no longer read.
         self._left: list[int] = []
         self._excused = 0
         self._fstab: object = None
+        # Why the last process has read nothing.
+        self._why = ""
 
     def read_fstab_again(self, options: Options) -> Options:
         """Read again what fstab declares. Returns the options with that. The daemon begins with
@@ -86,16 +97,23 @@ class Reloader:
 
     def take_over(self, options: Options) -> Optional[Options]:
         """Read the files again. Returns the options that they give, as far as a daemon can change
-        them while it runs. None if a file is wrong or cannot be read: that is logged, and the old
-        options stay in force."""
+        them while it runs. None if a file is wrong or cannot be read: that is logged, all outputs
+        show it until the files are good, and the old options stay in force."""
         try:
             new, self._fstab = self._read_again(options.fstab)
         except Rejected as error:
             if self._interrupted() is None:
                 self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
+                self._complaints.show(
+                    Part.CONFIGURATION, f"the configuration is kept as it was: {text.one_line(error.fully)}"
+                )
             return None
-        for what in _needing_a_restart(options, new):
+        self._complaints.show(Part.CONFIGURATION, None)
+        changed = _needing_a_restart(options, new)
+        for what in changed:
             self._log.write(syslog.LOG_WARNING, f"Needs a restart: --{what} has changed")
+        names = ", ".join(f"--{what}" for what in changed)
+        self._complaints.show(Part.RESTART, f"a restart is needed: of {names}, the old values count" if names else None)
         assert options.service is not None and new.service is not None
         service = options.service._replace(interval=new.service.interval, log_changes=new.service.log_changes)
         check = new.check._replace(mountinfo=options.check.mountinfo, state_dir=options.check.state_dir)
@@ -116,7 +134,7 @@ class Reloader:
             signature = self._look_at(path)
             answers = self._try(lambda: rehearse(self._understand), _MOST_TRIALS)
             if answers is None:
-                raise Rejected("one of its files cannot be read")
+                raise Rejected("one of its files cannot be read", self._why)
             # All files could be read. So processes that still hang do so in other files, and must
             # not prevent a look at fstab.
             self._excused = len(self._left)
@@ -129,6 +147,7 @@ class Reloader:
         """Look at fstab. Returns a value that differs once the file has been edited; the last value
         if it is impossible to look at the file."""
         if path is None:
+            self._complaints.show(Part.FSTAB, None)
             return None
 
         def look() -> bytes:
@@ -139,6 +158,8 @@ class Reloader:
             return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
 
         signature = self._try(look, self._excused + 1)
+        hidden = f"changes of {text.printable_argument(path)} are not noticed: {self._why}"
+        self._complaints.show(Part.FSTAB, hidden if signature is None else None)
         return self._fstab if signature is None else signature
 
     def _try(self, action: Callable[[], bytes], most: int) -> Optional[bytes]:
@@ -148,14 +169,17 @@ class Reloader:
         self._left = processes.reap_ended(self._left)
         self._excused = min(self._excused, len(self._left))  # some of the excused may have ended
         if len(self._left) >= most:
+            self._why = f"earlier processes are stuck (pid {', '.join(map(str, self._left))})"
             return None
         try:
             tried = Trial(action)
-        except OSError:  # no process available: then a pass cannot begin either, and that is logged
+        except OSError as error:  # no process available: then a pass cannot begin either, and that is logged
+            self._why = str(error.strerror)
             return None
         self._left += tried.wait(_TRIAL, _LONGEST_TRIAL, lambda: self._interrupted() is not None, self._feed).left
         if tried.left:
             self._log.write(syslog.LOG_WARNING, f"A process that reads for the daemon is {tried.words}")
+        self._why = tried.words
         return tried.answer
 
 

@@ -6,7 +6,7 @@ Import budget: json."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from check_mounts import __version__
 from check_mounts.typed import Any
@@ -33,7 +33,7 @@ def composed(first: dict[str, Any], rest: dict[str, Any], lists: dict[str, Itera
     return b"".join((encode(first)[:-1].encode("ascii"), b",\n", encode(rest)[1:-1].encode("ascii"), *pieces, b"}\n"))
 
 
-def failure(state: str, words: str, started: float, is_brief: bool = False) -> bytes:
+def failure(state: str, words: str, started: float, notes: Sequence[str] = (), is_brief: bool = False) -> bytes:
     """The object of a pass that could measure nothing. ``started`` is in seconds since the
     epoch."""
     rest = {
@@ -42,7 +42,7 @@ def failure(state: str, words: str, started: float, is_brief: bool = False) -> b
         "timeout": 0.0,
         "interrupted": None,
         "counts": dict[str, int](),
-        "notes": list[str](),
+        "notes": list(notes),
     }
     names = ("findings",) if is_brief else ("findings", "left_out")
     return composed(head(state, words), rest, {name: iter(()) for name in names})

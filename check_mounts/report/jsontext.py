@@ -6,7 +6,7 @@ are not printable UTF-8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
@@ -66,10 +66,10 @@ def report(judged: Judged, memory: Optional[Memory] = None, brief: bool = False)
     return jsonform.composed(jsonform.head(judged.state.name, said), rest, {"findings": findings, "left_out": left_out})
 
 
-def failure(report: Report, started: float) -> bytes:
+def failure(report: Report, started: float, notes: Sequence[str] = ()) -> bytes:
     """The object for a pass that could measure nothing, or whose report failed. ``started`` is in
     seconds since the epoch."""
-    return jsonform.failure(report.state.name, report.said, started)
+    return jsonform.failure(report.state.name, report.said, started, notes)
 
 
 def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:

@@ -23,7 +23,7 @@ from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.report import inventory, summary
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import NOTHING, NamedTuple, Optional
 
 # The format has no limit for label values, but a source that an ordinary user has chosen must not
 # fill a time series database.
@@ -37,7 +37,8 @@ class Passes(NamedTuple):
     seconds since the epoch; ``duration`` and ``interval`` are in seconds. ``stuck`` counts the
     processes that hung filesystems hold. ``last_success`` is when each mount point last answered,
     in seconds since the epoch. ``submissions`` holds (name, deliveries, failures) of each
-    destination of passive results."""
+    destination of passive results. ``reloaded`` is when the configuration was last read without an
+    error, in seconds since the epoch. ``troubles`` counts those of each part of the daemon."""
 
     made: int
     started: float
@@ -46,6 +47,8 @@ class Passes(NamedTuple):
     stuck: int
     last_success: Mapping[bytes, float]
     submissions: Sequence[tuple[str, int, int]] = ()
+    reloaded: float = 0.0
+    troubles: Mapping[str, int] = NOTHING
 
 
 class _Shown(NamedTuple):
@@ -136,7 +139,25 @@ def _of_run(judged: Judged, passes: Passes) -> Iterator[Metric]:
         if name != "mounts":  # "mounts" is the sum of the others without the shadowed ones
             mounts.add_metric([name], number)
     yield mounts
+    yield from _of_daemon(passes)
     yield gauge("bad_lines", "Lines of fstab and of the mount table that make no sense.", bad_lines(judged.judgements))
+
+
+# The part of the daemon that has metrics of its own: whether the configuration is good.
+CONFIGURATION = "configuration"
+
+
+def _of_daemon(passes: Passes) -> Iterator[Metric]:
+    name = "check_mounts_config_last_reload"
+    good = float(not passes.troubles.get(CONFIGURATION, 0))
+    yield GaugeMetricFamily(f"{name}_successful", "Whether the last reading of the configuration succeeded.", good)
+    words = "When the configuration was last read without an error."
+    yield GaugeMetricFamily(f"{name}_success_timestamp_seconds", words, passes.reloaded)
+    family = GaugeMetricFamily("check_mounts_trouble", "Troubles with a part of the daemon itself.", labels=["part"])
+    for part, number in passes.troubles.items():
+        if part != CONFIGURATION:
+            family.add_metric([part], number)
+    yield family
 
 
 _NAMES = ["device", "fstype", "mountpoint"]
