@@ -131,7 +131,7 @@ def _told() -> Survey:
 def test_perfdata_is_what_there_is() -> None:
     limit = parse_capacity("90")
     policy = Policy(usage_warning=limit, inodes_warning=limit)
-    whole = report(judged(_told(), policy), Presentation(perfdata="steps"))
+    whole = report(judged(_told(), policy), Presentation(perfdata="steps,usage"))
     first = whole.first_line.partition(" | ")[2]
     printed = {quoted or plain for quoted, plain in re.findall(r"(?:'([^']+)'|(\w+))=", first)}
     general = {name for name in printed if not name.startswith("/")}
@@ -142,8 +142,9 @@ def test_perfdata_is_what_there_is() -> None:
     rows = re.findall(r"^\| (`.*?) \|", table, re.M)
     agree("Perfdata in docs/states.md", {name for row in rows for name in re.findall(r"`(\w+)`", row)}, general)
     of_mounts = {name for row in rows for name in re.findall(r"`'(.*?)'`", row)}
-    assert of_mounts <= printed and {"/home", "/home used", "/home inodes"} <= of_mounts
-    for name in ("look-up", "statfs", "used", "inodes"):
+    of_usage = {f"/home {word}" for word in ("used", "free", "inodes", "inodes_free")}
+    assert of_mounts <= printed and {"/home", *of_usage} <= of_mounts
+    for name in ("look-up", "statfs", "used", "free", "inodes", "inodes_free"):
         assert f"\\fIMOUNTPOINT\\fR {name}" in section(MANUAL, "Perfdata")
 
 

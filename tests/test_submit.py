@@ -121,7 +121,7 @@ def test_a_change_between_passes_is_of_now(mounts: Mounts, daemon: Daemon, reade
     first = int(reader.lines()[0][1:11])
     until(lambda: time.time() >= first + 1)
     mounts.tmpfs("second")
-    until(lambda: " | mounts=2 " in reader.lines()[-1])
+    until(lambda: " | mounts=2;;;0 " in reader.lines()[-1])
     assert int(reader.lines()[-1][1:11]) > first
 
 
@@ -393,7 +393,7 @@ def test_a_server_that_comes_back_gets_the_newest(mounts: Mounts, daemon: Daemon
     reader = Reader(path)
     try:
         until(lambda: reader.lines())
-        assert " | mounts=2 " in reader.lines()[0]
+        assert " | mounts=2;;;0 " in reader.lines()[0]
     finally:
         reader.close()
     until(lambda: daemon.says(f"No longer: Cannot submit to command-file:{path}: No such file or directory"))

@@ -180,7 +180,9 @@ class Publisher:
         """Make the reports: the state, the output for each verbosity, and the JSON."""
         limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         try:
-            plain = plugin.report(judged, plugin.Presentation(0, options.output.perfdata, limit))
+            plain = plugin.report(
+                judged, plugin.Presentation(0, options.output.perfdata, limit, age_room=cache.AGE_ROOM)
+            )
             reports = [plain, *[plain._replace(lines=details.details(judged, verbosity)) for verbosity in (1, 2, 3)]]
             texts = [parts.printed(report, limit) for report in reports]
             json = jsontext.report(judged, self._pieces)

@@ -113,10 +113,11 @@ def _selecting(name: str, what: str, parse: Parser = values.path_glob, short: st
     return Option(name, Group.SELECTION, what, short, "GLOB", parse, repeatable=True, commas=commas)
 
 
-def _choosing(name: str, group: Group, what: str, *choices: str) -> Option:
-    """The first choice is the default."""
+def _choosing(name: str, group: Group, what: str, *choices: str, alone: tuple[str, ...] = ()) -> Option:
+    """The first choice is the default. With ``alone``, all other choices can be combined."""
     metavar = "{" + ",".join(choices) + "}"
-    return Option(name, group, what, "", metavar, values.choice(*choices), choices[0], choices=choices)
+    parse = values.choices(*choices, alone=alone) if alone else values.choice(*choices)
+    return Option(name, group, what, "", metavar, parse, choices[0], choices=choices)
 
 
 def _latency(name: str, short: str) -> Option:
@@ -244,8 +245,10 @@ OPTIONS: tuple[Option, ...] = (
         repeatable=True,
     ),
     _choosing(
-        "perfdata", Group.OUTPUT, "only counts (default), also each mount, also each step of a mount, or no perfdata",
-        "summary", "mounts", "steps", "none",
+        "perfdata", Group.OUTPUT,
+        "only counts (default), also each mount, also each step of a mount, also the usage of each mount "
+        "(usage; mounts,usage), or no perfdata",
+        "summary", "mounts", "steps", "usage", "none", alone=("summary", "none"),
     ),
     Option(
         "max-output", Group.OUTPUT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from check_mounts import selection, text
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
@@ -77,6 +77,20 @@ def choice(*words: str) -> Callable[[str], str]:
         if word not in words:
             raise ValueError(f"'{shown(word)}' is not one of {', '.join(words)}{_hint(word, words)}")
         return word
+
+    return parse
+
+
+def choices(*words: str, alone: Collection[str]) -> Callable[[str], str]:
+    """The parser that takes some of these words, separated by commas; those in ``alone`` only by
+    themselves."""
+
+    def parse(word: str) -> str:
+        given = [choice(*words)(each.strip()) for each in word.split(",")]
+        lonely = next((each for each in given if each in alone and len(set(given)) > 1), None)
+        if lonely is not None:
+            raise ValueError(f"'{lonely}' cannot be combined with others")
+        return ",".join([each for each in words if each in given])
 
     return parse
 

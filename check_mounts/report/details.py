@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from check_mounts import selection, text
 from check_mounts.judging.judgements import Judgement, Judgements, healthy, notable, ok_words
 from check_mounts.judging.policy import Judged, Policy
+from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, LeftOut, Reason, State
 from check_mounts.outcome import Outcome, Step
 from check_mounts.report.parts import Detail, Lines, Worth
@@ -92,7 +93,7 @@ class _Blocks:
         """The lines of a block."""
         item = self._items[place]
         if isinstance(item, Finding) and item.mount is not None:
-            head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}"
+            head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}{_usage(item, ', ')}"
             if self._verbosity < 3:
                 return [head]
             return [head, *[f"  {words}" for words in _steps(item.outcome) + _rules(item.mount_point, self._policy)]]
@@ -116,17 +117,44 @@ def _least(name: bytes) -> int:
 
 
 def _about(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
+    beside = _usage(judgement.finding, ", ") if verbosity >= 2 and _has_usage_beside(judgement) else ""
     return [
-        f"{judgement.state.name}: {line(judgement)}",
+        f"{judgement.state.name}: {line(judgement)}{beside}",
         *[f"  {words}" for words in below(judgement, policy, verbosity)],
     ]
 
 
 def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
-    """The lines about one mount: its remarks (1), all steps and its rules (3)."""
+    """The lines about one mount: its remarks (1), all steps, its usage and its rules (3)."""
     finding = judgement.finding
     remarks = list(finding.remarks) if verbosity >= 1 else []
-    return [*remarks, *(_steps(finding.outcome) + _rules(finding.mount_point, policy) if verbosity >= 3 else [])]
+    if verbosity < 3:
+        return remarks
+    usage = "" if _has_usage_beside(judgement) else _usage(finding)
+    return [*remarks, *_steps(finding.outcome), *([usage] if usage else []), *_rules(finding.mount_point, policy)]
+
+
+def _has_usage_beside(judgement: Judgement) -> bool:
+    """Whether the usage follows the words in one line: they are short, and say nothing of a
+    failure."""
+    return judgement.condition is Condition.OK
+
+
+def _usage(finding: Finding, before: str = "") -> str:
+    """``1.2 TiB of 4.0 TiB used (32 %), inodes 3 %``, like df; empty if nothing is known."""
+    found, parts = numbers(finding), []
+    if found is not None and found.size is not None:
+        assert found.used is not None and found.available is not None
+        percent = _percent(found.used, found.used + found.available)
+        parts.append(f"{text.size_words(found.used)} of {text.size_words(found.size)} used ({percent} %)")
+    if found is not None and found.inodes is not None:
+        parts.append(f"inodes {_percent(found.inodes_used or 0, found.inodes)} %")
+    return before + ", ".join(parts) if parts else ""
+
+
+def _percent(part: int, whole: int) -> int:
+    """Rounded up, as by df: 100 means that nearly nothing is left, 0 that nothing is in use."""
+    return -(-100 * part // whole)
 
 
 def _rules(mount_point: bytes, policy: Policy) -> list[str]:

@@ -21,6 +21,7 @@ from check_mounts.judging import policy as policies
 from check_mounts.judging.judgements import Judgement, Judgements, worst_of_each
 from check_mounts.judging.policy import Judged, Policy
 from check_mounts.judging.thresholds import Capacity, Range
+from check_mounts.judging.usage import numbers
 from check_mounts.model import Finding, State
 from check_mounts.outcome import Step
 from check_mounts.report import details, parts, summary
@@ -37,13 +38,14 @@ _STATES = {
 
 
 class Presentation(NamedTuple):
-    """How to print: ``verbosity`` 0 to 3, ``perfdata`` summary, mounts, steps or none,
-    ``max_output`` in bytes (0: no limit)."""
+    """How to print: ``verbosity`` 0 to 3, ``perfdata`` as in Output, ``max_output`` in bytes (0: no
+    limit). ``age_room``: the characters that a reader may add to the status line."""
 
     verbosity: int = 0
     perfdata: str = "summary"
     max_output: int = 0
     encoding: str = "utf-8"
+    age_room: int = 0
 
 
 class Mounts(nagiosplugin.Resource):
@@ -99,9 +101,12 @@ class SummaryContext(_Numbers):
         self._limits = _specs(policy.warning, policy.critical)
 
     def performance(self, metric: nagiosplugin.Metric, resource: Mounts) -> Optional[nagiosplugin.Performance]:
-        """``timed_out=2``, ``slowest=0.012s;1;5``."""
-        limits = self._limits if metric.name == "slowest" else ()
-        return self._emit(metric.name, metric.value, metric.uom or "", *limits) if self._wanted else None
+        """``timed_out=2;;;0``, ``slowest=0.012s;1;5``."""
+        if not self._wanted:
+            return None
+        if not metric.uom:  # a count: a graph of it begins at 0
+            return self._emit(metric.name, metric.value, "", "", "", 0)
+        return self._emit(metric.name, metric.value, metric.uom, *(self._limits if metric.name == "slowest" else ()))
 
 
 class MountContext(_Numbers):
@@ -110,7 +115,7 @@ class MountContext(_Numbers):
 
     def __init__(self, wanted: str, policy: Policy, items: list[Number]) -> None:
         super().__init__("mount", Worth.LATENCY, items)
-        self._wanted = wanted
+        self._wanted = frozenset(wanted.split(","))
         self._policy = policy
         self._counted: set[tuple[int, int]] = set()
         self._told: set[bytes] = set()
@@ -138,19 +143,49 @@ class MountContext(_Numbers):
         if finding.outcome is not None or finding.latency is not None:
             self._told.add(finding.mount_point)
         policy = self._policy.of(finding.mount_point)
-        if self._wanted == "summary":
-            return self._usage(finding, policy) if policy.bounds_usage else None
+        whole = None if self._wanted.isdisjoint(("mounts", "steps")) else self._latencies(finding, policy)
+        if "usage" in self._wanted:
+            return self._whole_usage(finding, policy) or whole
+        return (self._bounded_usage(finding, policy) if policy.bounds_usage else None) or whole
+
+    def _latencies(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
         whole, name = None, label(finding.mount_point)
         if finding.latency is not None:
             whole = self._emit(name, f"{finding.latency:.6f}", "s", *_specs(policy.warning, policy.critical))
-        if self._wanted == "steps" and finding.outcome is not None:
+        if "steps" in self._wanted and finding.outcome is not None:
             for step, seconds in zip(Step, finding.outcome.seconds):
                 if seconds is not None:
                     limits = _specs(policy.step_warning.get(step), policy.step_critical.get(step))
                     self._emit(f"{name} {step.word}", f"{seconds:.6f}", "s", *limits)
-        return (self._usage(finding, policy) if policy.bounds_usage else None) or whole
+        return whole
 
-    def _usage(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
+    def _whole_usage(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
+        """``'/home used'=123B;900;950;0;1000 '/home free'=877B;;;0;1000``, and the same for inodes:
+        for each mount, whether anybody bounds it or not. As df has it, all that is in use or
+        available is the whole."""
+        usage = None if numbers(finding) is None or finding.outcome is None else finding.outcome.usage
+        if usage is None or finding.mount is None:
+            return None
+        name, performance = label(finding.mount_point), None
+        judged = filesystems.fills_up(finding.mount)
+        of_space, of_inodes = usage.space, usage.inode_counts
+        if of_space is not None:
+            limits = _limits(policy.usage_warning, policy.usage_critical, sum(of_space), usage.most_available)
+            performance = self._emit_both(name, ("used", "free"), "B", of_space, limits if judged else ("", ""))
+        if of_inodes is not None:
+            limits = _limits(policy.inodes_warning, policy.inodes_critical, sum(of_inodes), usage.inodes)
+            words = ("inodes", "inodes_free")
+            performance = self._emit_both(name, words, "", of_inodes, limits if judged else ("", ""))
+        return performance
+
+    def _emit_both(
+        self, name: str, words: tuple[str, str], unit: str, counts: tuple[int, int], limits: tuple[str, str]
+    ) -> nagiosplugin.Performance:
+        total = sum(counts)
+        self._emit(f"{name} {words[0]}", str(counts[0]), unit, *limits, 0, total)
+        return self._emit(f"{name} {words[1]}", str(counts[1]), unit, "", "", 0, total)
+
+    def _bounded_usage(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
         """``'/home used'=123B;900;950;0;1000``: once for each superblock that has thresholds."""
         usage = None if finding.outcome is None else finding.outcome.usage
         if (
@@ -164,17 +199,19 @@ class MountContext(_Numbers):
         space, inodes = usage.space, usage.inode_counts
         if space is not None and (policy.usage_warning or policy.usage_critical):
             used, total = space[0], sum(space)
-            limits = [
-                _amount(limit, total, usage.most_available) for limit in (policy.usage_warning, policy.usage_critical)
-            ]
+            limits = _limits(policy.usage_warning, policy.usage_critical, total, usage.most_available)
             performance = self._emit(f"{name} used", str(used), "B", *limits, 0, total)
         if inodes is not None and (policy.inodes_warning or policy.inodes_critical):
             used, total = inodes[0], sum(inodes)
-            limits = [_amount(limit, total, total) for limit in (policy.inodes_warning, policy.inodes_critical)]
+            limits = _limits(policy.inodes_warning, policy.inodes_critical, total, total)
             performance = self._emit(f"{name} inodes", str(used), "", *limits, 0, total)
         if performance is not None:
             self._counted.add(finding.mount.device)
         return performance
+
+
+def _limits(warning: Optional[Capacity], critical: Optional[Capacity], total: int, most: int) -> tuple[str, str]:
+    return _amount(warning, total, most), _amount(critical, total, most)
 
 
 def _amount(limit: Optional[Capacity], total: int, most: int) -> str:
@@ -206,18 +243,18 @@ class WorstFirst(nagiosplugin.Results):
 class MountsSummary(nagiosplugin.Summary):
     """The status line."""
 
-    def __init__(self, judged: Judged) -> None:
-        self._judged = judged
+    def __init__(self, judged: Judged, age_room: int) -> None:
+        self._judged, self._age_room = judged, age_room
 
     def ok(self, results: nagiosplugin.Results) -> str:
         """``42 mounts checked in 0.1 s``."""
-        return summary.headline(self._judged)
+        return summary.headline(self._judged, self._age_room)
 
     problem = ok
 
     def empty(self) -> str:
         """The status line without any mount."""
-        return summary.headline(self._judged)
+        return summary.headline(self._judged, self._age_room)
 
     def verbose(self, results: nagiosplugin.Results) -> list[str]:
         """Nothing: the lines below the status line are parts of the report."""
@@ -225,7 +262,7 @@ class MountsSummary(nagiosplugin.Summary):
 
 
 # The other numbers of a mount. In a label, their names follow the mount point and a blank.
-_ASPECTS = frozenset((*(step.word for step in Step), "used", "inodes"))
+_ASPECTS = frozenset((*(step.word for step in Step), "used", "free", "inodes", "inodes_free"))
 
 
 def label(mount_point: bytes) -> str:
@@ -250,7 +287,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
         Mounts(judged, numbers),
         SummaryContext(presentation.perfdata != "none", policy, items),
         numbers,
-        MountsSummary(judged),
+        MountsSummary(judged, presentation.age_room),
         WorstFirst(judged.state),
     )
     check()
@@ -275,7 +312,7 @@ def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation
     """The report on a mount as a service of its own."""
     items: list[Number] = []
     # The latency of a single mount is of interest; counts are not.
-    wanted = "mounts" if presentation.perfdata == "summary" else presentation.perfdata
+    wanted = {"summary": "mounts", "usage": "mounts,usage"}.get(presentation.perfdata, presentation.perfdata)
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
     lines = [Detail(words, Worth.ABOUT_FAILED) for words in details.below(judgement, policy, presentation.verbosity)]

@@ -24,6 +24,8 @@ _EXAMPLES = 3
 _REASONS = 2
 _BOUNDS = 2
 _NAME_WIDTH = 120
+# The most characters of the status line before perfdata, where nothing failed.
+_WIDTH = 79
 _EXAMPLE_WIDTH = 60
 
 
@@ -88,31 +90,49 @@ def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
     return [judgement for judgement in failed(judgements) if judgement.finding.is_mount]
 
 
-def headline(judged: Judged) -> str:
+def headline(judged: Judged, age_room: int = 0) -> str:
     """``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``: the status
-    line without the failures."""
+    line without the failures.
+
+    Where nothing failed, the whole status line is short enough for a pager or a table, together
+    with the ``age_room`` that a reader needs."""
     survey, judgements = judged.survey, judged.judgements
     total, bad = relevant(judgements), len(failed_mounts(judgements))
     cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
-    also = (f", {text.counted(lines, 'line')} not understood" if lines else "") + _too_small_words(judgements)
+    also = f", {text.counted(lines, 'line')} not understood" if lines else ""
+    small = _too_small_words(judgements)
     if bad:
-        return f"{cut}{bad} of {max(total, bad)} mounts failed{also}"
+        return f"{cut}{bad} of {max(total, bad)} mounts failed{also}{small[0]}"
+    room = _WIDTH - len(Report(judged.state, "").verdict) - age_room
     if total == 0:
-        return (
-            f"{cut}no mount was selected ({text.counted(len(survey.left_out), 'mount')} left out, -vvv says why){also}"
-        )
-    return f"{cut}{text.counted(total, 'mount')} checked in {survey.duration:.1f} s{also}"
+        count = text.counted(len(survey.left_out), "mount")
+        whole = f"no mount was selected ({count} left out, -vvv says why)"
+        shorter = [f"{cut}no mount was selected ({count} left out)", f"{cut}no mount was selected"]
+    else:
+        checked = f"{text.counted(total, 'mount')} checked"
+        whole = f"{checked} in {survey.duration:.1f} s"
+        shorter = [f"{cut}{checked if cut else whole}{words}" for words in small[1:]]
+        shorter += [f"{cut}{checked}{words}" for words in (small[-1], "")]
+    return _fitting([f"{cut}{whole}{also}{small[0]}", *([] if failed(judgements) else shorter)], room)
 
 
-def _too_small_words(judgements: Iterable[Judgement]) -> str:
-    """``, 3 too small for '10GiB:'``: mounts to which a bound was not applied are at least counted.
-    -v names them."""
+def _fitting(words: Sequence[str], room: int) -> str:
+    """The first that fits, or the last one."""
+    return next((each for each in words if len(each) <= room), words[-1])
+
+
+def _too_small_words(judgements: Iterable[Judgement]) -> Sequence[str]:
+    """``, 3 too small for '10GiB:'``, and shorter and shorter words for it: mounts to which a bound
+    was not applied are at least counted. -v names them."""
     numbers = collections.Counter(bound for judgement in told.notable(judgements) for bound in judgement.too_small)
+    too_small = sum(bool(judgement.too_small) for judgement in told.notable(judgements))
+    if not too_small:
+        return [""]
+    shorter = [f", {too_small} too small for their bounds", f", {too_small} too small"]
     if len(numbers) > _BOUNDS:
-        too_small = sum(bool(judgement.too_small) for judgement in told.notable(judgements))
-        return f", {too_small} too small for their bounds"
-    return "".join(f", {number} too small for {bound}" for bound, number in numbers.items())
+        return shorter
+    return ["".join(f", {number} too small for {bound}" for bound, number in numbers.items()), *shorter]
 
 
 def report(judged: Judged) -> Report:

@@ -113,7 +113,7 @@ def test_healthy(ask: Ask, stack: Stack, mounts: Mounts) -> None:
     mounts.tmpfs("healthy")
     answer = ask("check_mounts")
     assert answer.code == 0
-    assert re.match(r"MOUNTS OK - 1 mount checked in \d\.\d s \| ?mounts=1 ok=1 ", answer.text), answer
+    assert re.match(r"MOUNTS OK - 1 mount checked in \d\.\d s \| ?mounts=1;;;0 ok=1;;;0 ", answer.text), answer
     with stack.daemon(interval=60):
         answer = ask("check_mounts_cached")
         cached = stack.run("/usr/local/bin/check_mounts", "--cached").stdout
@@ -129,7 +129,7 @@ def test_a_hung_mount_is_critical_in_time(ask: Ask, stack: Stack, mounts: Mounts
         == f"MOUNTS CRITICAL - 1 of 2 mounts failed: {path} (fuse.test filer:/home) timed out after 5 s"
     )
     assert first.code == 2
-    assert "mounts=2 ok=1 slow=0 denied=0 timed_out=1 " in first.perfdata
+    assert "mounts=2;;;0 ok=1;;;0 slow=0;;;0 denied=0;;;0 timed_out=1;;;0 " in first.perfdata
     # The probe cannot be killed. Those who come later find it and do not wait.
     (stuck,) = remaining(1)
     for _ in range(20):

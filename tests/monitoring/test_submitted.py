@@ -148,4 +148,4 @@ def test_a_server_that_is_away_for_a_while(client: Client, stack: Stack, mounts:
         mounts.tmpfs("second")
         client.icinga.start()
         daemon.until(lambda: f"No longer: {line}" in daemon.log, 30)
-        assert "mounts=2" in client.result("mounts")["performance_data"]
+        assert "mounts=2;;;0" in client.result("mounts")["performance_data"]
