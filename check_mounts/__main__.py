@@ -49,6 +49,8 @@ def _main() -> int:
             from check_mounts import cache
 
             return _print_cached(arguments) if cache.is_in_run(options) else _watched(arguments, options, _print_cached)
+        if "--check-config" in options:  # which may have all options of a daemon
+            return _watched(arguments, options, _check_config)
         if "--daemon" in options:  # no watcher: systemd knows the daemon by its pid
             return _serve(arguments, "--foreground" in options)
         return _watched(arguments, options, _check)
@@ -171,6 +173,11 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     from check_mounts import run
 
     return run.run(arguments, interrupts, noted)
+
+
+def _check_config(arguments: "list[str]", noted: "notes.Notes") -> int:
+    _add_site_packages()
+    return _check(arguments, noted)
 
 
 def _serve(arguments: "list[str]", foreground: bool) -> int:

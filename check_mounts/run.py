@@ -314,6 +314,11 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         given = command_line.given(arguments)
         if not _DESCRIBING.isdisjoint(given):
             return _describe(given, interrupts, noted.terminal)
+        if "check_config" in given:
+            _load_daemon()
+            from check_mounts import check_config
+
+            return check_config.run(given, interrupts)
         noted.until(begun + command_line.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None

@@ -21,6 +21,7 @@ BEGIN, END = "<!-- made by python -m tests.architecture: {} -->", "<!-- end of {
 ORDER = (
     "__main__",
     "run",
+    "check_config",
     "waiting",
     "daemon",
     "options",

@@ -31,6 +31,7 @@ PATH_USERS = {
     "system.directories": {
         "open",
         "open_without_symlinks",
+        "access",
         "stat",
         "mkdir",
         "unlink",
@@ -50,9 +51,10 @@ PATH_USERS = {
     "daemon.serve": {"chdir"},  # /
     "daemon.reload": {"stat"},  # in a worker: fstab
     "daemon.detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
-    "daemon.home": {"open_without_symlinks"},  # the directories of the result and of the metrics
+    "daemon.home": {"access", "open_without_symlinks"},  # the directories of the result and of the metrics
     "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
+    "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
     "probing.serving": {"open"},  # /proc
     "probing.probe": {"open", "open_without_symlinks"},
     "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo

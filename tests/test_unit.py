@@ -107,7 +107,10 @@ def test_paths_and_names() -> None:
     program, *options = _value("ExecStart").split()
     assert program == "/usr/local/bin/check_mounts"  # what `make install` replaces
     assert options == ["--daemon", "--foreground"]
-    assert os.access(_value("ExecReload").split()[0], os.X_OK)
+    check, reload = (value.split() for name, value in _directives() if name == "ExecReload")
+    assert check == [program, "--check-config", *options]  # the very same, and first
+    assert os.access(reload[0], os.X_OK)
+    assert reload[1:] == ["-HUP", "$MAINPID"]
     runtime = f"/run/{_value('RuntimeDirectory')}"
     assert os.path.dirname(cache.DEFAULT_PATH) == runtime
     if os.geteuid() == 0:

@@ -30,8 +30,11 @@ class Home:
     All access goes through its descriptor: even if the path leads elsewhere later, nothing is
     written anywhere else."""
 
-    def __init__(self, service: Service, options: Options) -> None:
-        """Lock the directory, unless another daemon uses it. Raises Refused."""
+    def __init__(self, service: Service, options: Options, only_check: bool = False) -> None:
+        """Lock the directory, unless another daemon uses it. Raises Refused.
+
+        ``only_check``: change nothing and lock nothing, but refuse what a start would refuse, and
+        metrics that nothing could write now."""
         self._service = service
         self._mountinfo = options.check.mountinfo
         self._table: Optional[int] = None
@@ -51,8 +54,26 @@ class Home:
                 raise Refused(f"argument {option}: {why}")
         self._path, _, self.name = service.cache.rpartition("/")
         if service.metrics is not None:
-            _check_metrics(service.metrics)
-        self.directory, self._lock = self._take(starting=True)
+            _check_metrics(service.metrics, writable=only_check)
+        if only_check:
+            self._check()
+        else:
+            self.directory, self._lock = self._take(starting=True)
+
+    def _check(self) -> None:
+        """Look at the directory that a daemon would take. Raises Refused."""
+        path = self._path or "/"
+        try:
+            fd = directories.open_directory(path, rooted=True, make=False)
+        except directories.Missing:
+            return
+        except directories.Unusable as error:
+            raise Refused(f"argument --cache: {text.printable_argument(path)}: {error}") from None
+        try:
+            for suffix, pattern in _OURS.items():
+                _check_ours("--cache", self._service.cache + suffix, fd, pattern)
+        finally:
+            os.close(fd)
 
     def may_hang(self, option: str) -> Optional[str]:
         """Why a process that opens the file of this option could hang now: something that hangs may
@@ -168,19 +189,28 @@ def _check_ours(option: str, path: str, directory: int, pattern: re.Pattern[byte
         )
 
 
-def _check_metrics(path: str) -> None:
+def _check_metrics(path: str, writable: bool) -> None:
     """Refuse a file of metrics that we have not written. Raises Refused.
 
-    Its directory need not exist yet: the daemon opens it whenever it writes metrics, and logs it if
-    that fails."""
+    Its directory need not exist yet, unless it must be ``writable``: the daemon opens it whenever
+    it writes metrics, and logs it if that fails."""
     try:
         directory, _ = open_above(path)
-    except OSError:
-        return
+    except OSError as error:
+        if not writable:
+            return
+        raise _no_metrics(path, error.errno) from None
     try:
+        if writable and not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+            raise _no_metrics(path, errno.EACCES)
         _check_ours("--metrics", path, directory, _METRICS)
     finally:
         os.close(directory)
+
+
+def _no_metrics(path: str, number: Optional[int]) -> Refused:
+    why = "a symbolic link leads to it" if number == errno.ELOOP else os.strerror(number or errno.EIO)
+    return Refused(f"argument --metrics: {text.printable_argument(path.rpartition('/')[0] or '/')}: {why}")
 
 
 def open_above(path: str) -> tuple[int, str]:

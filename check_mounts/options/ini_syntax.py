@@ -78,16 +78,26 @@ def first_word(line: bytes) -> str:
     return clipped(word) if word == line else f"{clipped(word)} ...".lstrip()
 
 
+# Lines that are read as if they were not there, each section with its entries: --check-config has
+# reported what is wrong with them, and looks for more.
+skipped: set[Origin] = set()
+
+
 def lines(data: bytes, name: str, blanks: bytes = BLANKS) -> Iterator[tuple[Origin, bytes]]:
     """Each line that is neither empty nor a comment, stripped, with its origin.
 
     Messages call the file ``name``. Raises ConfigError for a NUL byte."""
     data = data[len(_BOM) :] if data.startswith(_BOM) else data
+    skips = False
     for number, raw in enumerate(data.split(b"\n"), 1):
         origin = Origin(name, number)
+        line = (raw[:-1] if raw.endswith(b"\r") else raw).strip(blanks)
+        if line[:1] == b"[":
+            skips = origin in skipped
+        if skips or origin in skipped:
+            continue
         if b"\0" in raw:
             raise ConfigError(origin, "the line holds a NUL byte")
-        line = (raw[:-1] if raw.endswith(b"\r") else raw).strip(blanks)
         if line and line[:1] not in (b"#", b";"):
             yield origin, line
 

@@ -192,6 +192,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE", parse=str, scope=Scope.COMMAND_LINE,
     ),
     Option(
+        "check-config", Group.DEMANDS,
+        "only check the configuration and the options, such as all those of a daemon; no mount is touched",
+        scope=Scope.COMMAND_LINE,
+    ),
+    Option(
         "extra-opts", Group.DEMANDS,
         "take more options from a section of an ini file of the Monitoring Plugins; write --extra-opts=...",
         metavar="[SECTION][@FILE]", parse=str, repeatable=True, left_out="", scope=Scope.COMMAND_LINE,

@@ -28,7 +28,7 @@ class UsageError(Exception):
 
     def __str__(self) -> str:
         if self.origin is not None:
-            return f"{self.origin}: {self.option[2:]}: {self.why}"
+            return f"{self.origin}: {self.option[2:]}: {self.why}" if self.option else f"{self.origin}: {self.why}"
         names = "/".join(name for name in (self.short, self.option) if name)
         return f"argument {names}: {self.why}" if names else self.why
 

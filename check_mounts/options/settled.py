@@ -38,7 +38,7 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
     """Read the files that a command line names, and return all options. Raises UsageError.
 
     ``again``: a daemon that runs already reads them again."""
-    configuration, from_files = _read_files(given)
+    configuration, from_files = read_files(given)
     said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     if configuration.sections and given:
         from check_mounts.options import overruled  # most runs have no sections
@@ -63,7 +63,7 @@ def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
 # -- the files
 
 
-def _read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
+def read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
     """Read the configuration, and the options that it and --extra-opts give.
 
     Raises UsageError, which names file and line."""
@@ -73,7 +73,8 @@ def _read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]
         configuration = config.read(path, optional=named is None)
     except ConfigError as error:
         # An error within the file names its line, which says enough.
-        raise UsageError("--config" if named is not None and error.origin is None else "", str(error)) from None
+        option = "--config" if named is not None and error.origin is None else ""
+        raise UsageError(option, error.why, origin=error.origin) from None
     said = configuration.options
     if named is None and "daemon" not in given:
         # The file's --submit is for the daemon: a check of one mount by hand must not tell the
@@ -92,7 +93,7 @@ def _read_extra(specs: Sequence[str]) -> Sequence[Said]:
     try:
         return [said for spec in specs for said in extra_opts.read(spec, os.environ)]
     except ConfigError as error:
-        raise UsageError("", str(error)) from None
+        raise UsageError("", error.why, origin=error.origin) from None
 
 
 # -- all of it

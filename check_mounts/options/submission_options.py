@@ -34,5 +34,5 @@ def _destination(word: str, section: Optional[SubmitSection]) -> passive.Destina
         return destinations.destination(word, section.settings if section is not None else passive.Settings())
     except ValueError as error:
         if section is not None:
-            raise UsageError("", f"{section.origin}: {error}") from None
+            raise UsageError("", str(error), origin=section.origin) from None
         return refuse("--submit", str(error))

@@ -34,8 +34,14 @@ def own_in_tmp() -> str:
     return f"/tmp/check_mounts-{os.geteuid()}"
 
 
-def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
+class Missing(Unusable):
+    """The directory does not exist, and can be made."""
+
+
+def open_directory(path: str, mode: int = 0o700, rooted: bool = False, make: bool = True) -> int:
     """Open a directory of ours; make it with ``mode`` if it does not exist. Raises Unusable.
+
+    Without ``make`` it makes nothing, and raises Missing if it could.
 
     No symbolic link is followed: it could lead to a mount that hangs, and the text of the path does
     not show that. ``rooted``: the directory is also refused if another user could replace it."""
@@ -47,11 +53,13 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
         try:
             if rooted:
                 _check_above(os.fstat(above))
-            try:
-                os.mkdir(name, mode, dir_fd=above)
-            except FileExistsError:
-                pass
+            if make:
+                _make(name, mode, above)
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except FileNotFoundError:
+            if not make and os.access(".", os.W_OK, dir_fd=above, effective_ids=True):
+                raise Missing(os.strerror(errno.ENOENT)) from None
+            raise
         except NotADirectoryError:
             link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
             raise Unusable("it is a symbolic link" if link else "it is not a directory") from None
@@ -69,6 +77,13 @@ def open_directory(path: str, mode: int = 0o700, rooted: bool = False) -> int:
         os.close(fd)
         raise Unusable(why)
     return fd
+
+
+def _make(name: str, mode: int, above: int) -> None:
+    try:
+        os.mkdir(name, mode, dir_fd=above)
+    except FileExistsError:
+        pass
 
 
 def _check_above(status: os.stat_result) -> None:

@@ -135,6 +135,28 @@ def test_a_start_may_take_as_long_as_the_timeout(stack: Stack, booted: Booted) -
         stack.write("/etc/check_mounts.conf", "")
 
 
+def test_a_reload_is_refused_while_the_configuration_is_wrong(stack: Stack, booted: Booted) -> None:
+    """The unit as it is shipped, with its sandbox."""
+    stack.write("/etc/check_mounts.conf", "[check_mounts]\ntimeout = 6\n")
+    booted.unit("check_mounts.service", (SHIPPED / "check_mounts.service").read_text())
+    booted.drop_in("check_mounts.service", "")
+    try:
+        booted.systemctl("daemon-reload")
+        result = booted.systemctl("start", "check_mounts.service")
+        assert result.returncode == 0, (result.stderr, booted.console)
+        for content, refused in (("timout = 6", True), ("timeout = 7", False)):
+            stack.write("/etc/check_mounts.conf", f"[check_mounts]\n{content}\n")
+            assert (booted.systemctl("reload", "check_mounts.service").returncode != 0) is refused
+            shown = booted.systemctl("show", "-P", "ExecReload", "check_mounts").stdout
+            # Only after a check that is OK.
+            sent = next(line for line in shown.splitlines() if "-HUP" in line)
+            assert ("start_time=[n/a]" in sent) is refused, shown
+            assert booted.systemctl("is-active", "check_mounts").stdout == "active\n"
+    finally:
+        booted.systemctl("stop", "check_mounts.service")
+        stack.write("/etc/check_mounts.conf", "")
+
+
 def test_a_shutdown_does_not_wait_for_a_stuck_probe(stack: Stack, booted: Booted) -> None:
     """The last: systemd-shutdown waits 90 s after SIGTERM and 90 s after SIGKILL for who does not
     end."""
