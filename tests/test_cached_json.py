@@ -26,7 +26,7 @@ FINDING = {
     "mount_point": '/srv/a"b\\134\\012', "condition": "timed-out", "state": "CRITICAL", "text": "timed out after 5 s",
     "latency": 5.0, "diagnosis": None, "remarks": [], "stuck": {"pid": 7, "since": None}, "line": None,
     "usage": {"size": 100},
-    "mount": {"id": 1, "type": "nfs4", "source": "filer:/a", "options": ["rw"]},
+    "mount": {"id": 1, "type": "nfs4", "source": "filer:/a", "server": "filer", "options": ["rw"]},
     "outcome": {"failed_step": "statfs"},
 }  # fmt: skip
 REST = {"started": 1796000000.0, "duration": 0.1, "counts": {"mounts": 1}, "notes": []}
@@ -171,7 +171,7 @@ def test_brief(status: Path) -> None:
     value = object_of(status, "--brief", code=2)
     assert "left_out" not in value
     (finding,) = value["findings"]
-    assert finding.pop("mount") == {"type": "nfs4", "source": "filer:/a"}
+    assert finding.pop("mount") == {"type": "nfs4", "source": "filer:/a", "server": "filer"}
     assert finding == {name: FINDING[name] for name in FINDING if name not in ("mount", "outcome", "line")}
     assert value["age"] >= 0 and value["counts"] == {"mounts": 1}
 

@@ -15,7 +15,7 @@ from check_mounts.typed import Any
 VERSION = 1
 # What --brief leaves out of a finding: the line of a table, and the single steps of a probe.
 _LEFT_OUT = frozenset(("line", "outcome"))
-_OF_MOUNT = ("type", "source")
+_OF_MOUNT = ("type", "source", "server")
 
 encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 

@@ -170,9 +170,15 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "root": text.printable(mount.root),
         "type": text.printable(mount.fs_type),
         "source": filesystems.source_words(mount.source, mount.fs_type),
+        "server": _server(mount),
         "options": [text.printable(option) for option in mount.options],
         "super_options": [text.printable(text.without_secrets(option)) for option in mount.super_options],
     }
+
+
+def _server(mount: Mount) -> Optional[str]:
+    server = selection.server(mount)
+    return None if server is None else text.printable(server)
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
