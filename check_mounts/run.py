@@ -164,7 +164,7 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
         from check_mounts.report import jsontext
 
         return jsontext.report(judged, brief=options.output.brief), judged.state
-    from check_mounts.report import plugin
+    from check_mounts.report import library, plugin
 
     reading.step("making the report")
 
@@ -172,6 +172,7 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
         options.output.verbosity, options.output.perfdata, options.output.max_output, stdout_encoding()
     )
     report = plugin.report(judged, presentation, options.output.per_mount and options.submission is None)
+    report = summary.doubtful(report, library.why)
     return parts.printed(report, options.output.max_output, presentation.encoding), report.state
 
 
@@ -193,7 +194,7 @@ def _submit(judged: Judged, options: Options, submission: Submission, interrupts
 def _hand_over(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
     from check_mounts.passive import delivery, submitting
 
-    results = submitting.results(judged, options.output, submission, None)
+    results = submitting.results(judged, options.output, submission, None, doubts=True)
     held_up = submitting.held_up(judged.survey, submission)
     for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
         if receipt.error is not None:
@@ -202,10 +203,16 @@ def _hand_over(judged: Judged, options: Options, submission: Submission, interru
             write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
 
 
-def _plain_report(judged: Judged, error: Exception) -> tuple[bytes, State]:
+def _plain_report(judged: Judged, error: Exception, verbosity: int) -> tuple[bytes, State]:
     # Everything for this was loaded before the first probe: by now, opening a file may be
     # impossible.
     plain = summary.plain_report(judged, error)
+    try:
+        from check_mounts.report import details
+
+        plain = plain._replace(lines=list(details.details(judged, verbosity)))
+    except Exception as second:
+        defects.say(second)
     return parts.printed(plain, 0, stdout_encoding()), plain.state
 
 
@@ -261,12 +268,7 @@ def _load_daemon() -> None:
     # For the files, and for the options that they may hold.
     from check_mounts.options import config_text, extra_opts, overruled, service_options, submission_options  # noqa: F401  isort: skip
 
-    try:
-        from check_mounts.daemon import serve  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "nagiosplugin":
-            raise
-        raise ImportError(service_options.missing("nagiosplugin", error)) from None
+    from check_mounts.daemon import serve  # noqa: F401
     from check_mounts.passive import destinations
 
     destinations.load_all()
@@ -382,9 +384,9 @@ def _tell(judged: Judged, options: Options, interrupts: Interrupts, noted: Notes
         nursery.leave()
     try:
         output, state = _report(judged, options)
-    except Exception as error:  # nagiosplugin is not installed, or a defect of ours
+    except Exception as error:  # a defect of ours, or no file can be opened any more
         defects.say(error)
-        output, state = _plain_report(judged, error)
+        output, state = _plain_report(judged, error, options.output.verbosity)
     reading.step("writing the result")
     write(output, interrupts)
     noted.told(state.value)

@@ -12,8 +12,10 @@ import subprocess
 from pathlib import Path
 from typing import Optional
 
+import nagiosplugin
 import pytest
 
+from check_mounts.checks.sandbox import NOTE
 from check_mounts.options.option_table import EXAMPLES, OPTIONS
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.kernel import workers_alive
@@ -317,17 +319,53 @@ def test_the_encoding_of_stdout(plugin: Plugin, tmp_path: Path, encoding: str) -
         assert rb"/" + "übung".encode("latin-1") + rb"\342\202\254" in process.communicate()[0]
 
 
-def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path) -> None:
-    (tmp_path / "nagiosplugin.py").write_text("raise ImportError('broken')\n")
-    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    process = subprocess.run(
-        [PYTHON, "-m", "check_mounts", "/", "/gone", "--state-dir", str(tmp_path / "state")],
-        env=environment, capture_output=True, check=False, cwd="/",
-    )  # fmt: skip
-    assert (process.returncode, process.stderr) == (2, b"")
-    assert process.stdout == (
-        b"MOUNTS CRITICAL - 1 of 2 mounts failed: /gone missing: not mounted; the report failed: ImportError: broken\n"
+_REINSTALL = (
+    "1.3.2 or later is needed: apt-get install --reinstall python3-nagiosplugin, dnf reinstall python3-nagiosplugin, "
+    "or pip install --force-reinstall nagiosplugin"
+)
+# What may be there in place of nagiosplugin -> what is said of it.
+LIBRARIES = {
+    "raise ImportError('broken')": f"cannot be used (ImportError: broken); {_REINSTALL}",
+    "raise RuntimeError('a|b\\nc')": f"cannot be used (RuntimeError: a\\174b\\012c); {_REINSTALL}",
+    "def (": f"cannot be used (SyntaxError: invalid syntax (nagiosplugin.py, line 1)); {_REINSTALL}",
+    "import of_another_python": (
+        f"cannot be used (ModuleNotFoundError: No module named 'of_another_python'); {_REINSTALL}"
+    ),
+    "__version__ = '0.5'\nOk = Warn = Critical = Unknown = Metric = Performance = Resource = Context = Check = str": (
+        f"cannot be used (ImportError: version 0.5 has no Result, Results, Summary); {_REINSTALL}"
+    ),
+    "raise ModuleNotFoundError('No module named \\'nagiosplugin\\'', name='nagiosplugin')": (
+        "is missing (No module named 'nagiosplugin'): apt-get install python3-nagiosplugin, dnf install "
+        "python3-nagiosplugin, or pip install nagiosplugin"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", LIBRARIES)
+def test_without_nagiosplugin_what_was_measured_is_told(tmp_path: Path, code: str) -> None:
+    """All of it: the lines of -v and perfdata, too."""
+    (tmp_path / "nagiosplugin.py").write_text(f"{code}\n")
+
+    def run(*words: str, path: str) -> tuple[int, str]:
+        command = [PYTHON, "-m", "check_mounts", *words, "--state-dir", str(tmp_path / "state")]
+        process = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, check=False, cwd="/")
+        assert process.stderr == b""
+        output = process.stdout.decode().replace(f"note: {NOTE}\n", "")
+        return process.returncode, re.sub(r"\d\.\d+(?= ?s)", "N", output)
+
+    said = f"the library nagiosplugin {LIBRARIES[code]}"
+    words = ("/proc", "/gone", "-vv", "--perfdata", "mounts", "-w", "5", "-c", "60")
+    libraries = f"{ROOT}:{Path(nagiosplugin.__file__).parent.parent}"
+    code_with, output_with = run(*words, path=libraries)
+    code_without, output_without = run(*words, path=f"{tmp_path}:{libraries}")
+    assert (code_with, code_without) == (2, 2)
+    assert "/gone missing: not mounted | mounts=2" in output_with
+    assert output_without == output_with.replace("not mounted |", f"not mounted; {said} |")
+    assert run("/proc", "--perfdata", "none", path=f"{tmp_path}:{libraries}") == (
+        3,
+        f"MOUNTS UNKNOWN - 1 mount checked in N s: {said}\n",
     )
+    assert run("/proc", "--json", path=f"{tmp_path}:{libraries}")[0] == 0  # that needs no library
 
 
 def test_a_defect_of_ours_is_unknown_on_one_line(tmp_path: Path) -> None:
@@ -369,10 +407,13 @@ def test_debug_may_be_said_in_a_file(plugin: Plugin, tmp_path: Path) -> None:
     (tmp_path / "c.conf").chmod(0o644)
     environment = {**plugin.environment, "PYTHONPATH": f"{tmp_path}:{plugin.environment['PYTHONPATH']}"}
     result = plugin("--config", str(tmp_path / "c.conf"), "/gone", below=False, env=environment)
-    assert (result.code, result.verdict.endswith("the report failed: ImportError: broken")) == (2, True)
+    assert (result.code, "; the library nagiosplugin cannot be used (ImportError: broken); " in result.verdict) == (
+        2,
+        True,
+    )
     lines = result.stderr.decode().splitlines()
     assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ImportError: broken")
-    assert any("in _report" in line for line in lines)
+    assert any("in _loaded" in line for line in lines)
 
 
 @pytest.mark.parametrize(

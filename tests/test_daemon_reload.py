@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Result, remaining, until, without
+from tests.conftest import PYTHON, Fuse, Mounts, Result, remaining, until
 from tests.daemon import Daemon, daemon, descriptors
 
 __all__ = ["daemon"]
@@ -321,16 +321,6 @@ def test_a_start_that_is_called_off(detached: Detached, daemon: Daemon, number: 
     ]
     until(lambda: not detached.runs)
     assert not daemon.cache.with_name("status.pid").exists()
-
-
-def test_without_nagiosplugin(daemon: Daemon, tmp_path: Path) -> None:
-    environment = {"PYTHONPATH": os.pathsep.join([str(without(tmp_path / "hidden", "nagiosplugin")), str(ROOT)])}
-    result = daemon.plugin("--daemon", "--cache", str(daemon.cache), env=environment)
-    assert result.code == 3
-    assert result.lines[0] == (
-        "MOUNTS UNKNOWN - cannot start: the library nagiosplugin is missing (No module named 'nagiosplugin'): "
-        "apt-get install python3-nagiosplugin"
-    )
 
 
 def test_a_configuration_that_cannot_be_read_names_the_option(daemon: Daemon, tmp_path: Path) -> None:

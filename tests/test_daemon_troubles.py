@@ -249,6 +249,57 @@ def test_a_json_and_metrics_that_cannot_be_written(shown: Shown) -> None:
     until(lambda: shown.metrics.is_file() and shown.is_well)
 
 
+# What may be there in place of a library -> what is said of it.
+_LIBRARIES = {
+    "raise ModuleNotFoundError('No module named \\'NAME\\'', name='NAME')": (
+        "is missing (No module named 'NAME'): apt-get install python3-"
+    ),
+    "raise ImportError('broken')": "cannot be used (ImportError: broken); ",
+    "def (": "cannot be used (SyntaxError: ",
+    "__version__ = '0.1'": "cannot be used (ImportError: ",
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("code", _LIBRARIES)
+@pytest.mark.parametrize("name", ["nagiosplugin", "prometheus_client"])
+def test_a_library_that_is_missing(shown: Shown, fuse: Fuse, tmp_path: Path, name: str, code: str) -> None:
+    """The checks go on, with all that they find; only metrics need their library."""
+    (tmp_path / "libraries").mkdir()
+    (tmp_path / "libraries" / f"{name}.py").write_text(code.replace("NAME", name))
+    path = os.pathsep.join([str(tmp_path / "libraries"), shown.daemon.plugin.environment["PYTHONPATH"]])
+    shown.daemon.plugin.environment["PYTHONPATH"] = path
+    home = fuse.mount("fuse")
+    shown.start()
+    said = f"the library {name} {_LIBRARIES[code].replace('NAME', name)}"
+    until(lambda: f"; {said}" in shown.status)
+    assert any(said in note and note.endswith(", and restart the daemon") for note in shown.notes)
+    assert any(f"note: {said}" in line for line in shown.daemon.cached().lines)
+    assert shown.daemon.cached().code == 0
+    assert sum(line.startswith(f"T{said[1:]}") for line in shown.daemon.lines) == 1
+    if name == "nagiosplugin":
+        until(lambda: shown.metric('check_mounts_trouble{part="library"}') == 1)
+    else:
+        assert not shown.metrics.exists()
+    fuse.command("hang", "fuse")
+    shown.daemon.check()
+    result = shown.daemon.until(lambda result: result.code == 2)
+    assert f"{home} (fuse.test fuse) timed out after 0.5 s" in result.verdict
+    assert result.count("timed_out") == 1
+    fuse.command("answer", "fuse")
+
+
+@pytest.mark.root
+def test_an_api_of_prometheus_client_that_is_another(shown: Shown, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import prometheus_client\nprometheus_client.generate_latest = repr\n")
+    path = os.pathsep.join([str(tmp_path), shown.daemon.plugin.environment["PYTHONPATH"]])
+    shown.daemon.plugin.environment["PYTHONPATH"] = path
+    shown.start()
+    until(lambda: "; the library prometheus_client cannot be used (" in shown.status)
+    assert "pip install --force-reinstall prometheus_client" in shown.status
+    assert not shown.metrics.exists()
+
+
 def test_only_a_beginning_and_an_end_are_news(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reason that is another each time must not make the outputs again and again."""
     log = Lines()

@@ -37,7 +37,7 @@ from check_mounts.judging.usage import numbers
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome, Usage
 from check_mounts.report import inventory, metrics
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, remaining, until, without
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, remaining, until
 from tests.daemon import Daemon, daemon
 from tests.test_healthy import next_pass, random_policy, random_survey
 from tests.test_logs import Disk, disk
@@ -558,24 +558,6 @@ def test_a_process_that_is_killed_at_it_is_told_of(mounts: Mounts, daemon: Daemo
     words = f"Cannot write {file}: the process that should have written it has ended"
     until(lambda: daemon.says(f"No longer: {words}"))
     assert daemon.lines.index(words) < daemon.lines.index(f"No longer: {words}")
-
-
-def test_without_the_library(plugin: Plugin, tmp_path: Path) -> None:
-    """nagiosplugin is not asked for so early."""
-    command = [PYTHON, "-m", "check_mounts", "--daemon", "--foreground", "--cache", f"{tmp_path}/run/status"]
-    environment = {"PYTHONPATH": os.pathsep.join([str(without(tmp_path / "hidden", "prometheus_client")), str(ROOT)])}
-    process = subprocess.Popen(
-        [*command, "--metrics", f"{tmp_path}/x.prom"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
-    result = Result(process)
-    assert result.code == 3
-    assert result.lines[0] == (
-        "MOUNTS UNKNOWN - argument --metrics: the library prometheus_client is missing (No module named "
-        "'prometheus_client'): "
-        "apt-get install python3-prometheus-client"
-    )
-    assert result.stderr == b""
-    assert os.listdir(tmp_path) == ["hidden"]
 
 
 # -- the module alone

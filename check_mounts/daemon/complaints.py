@@ -29,6 +29,7 @@ class Part(enum.Enum):
     CHECKING = "checking"
     MOUNT_TABLE = "mount_table"
     MEMORY = "memory"
+    LIBRARY = "library"
     REPORT = "report"
     RESULT = "result"
     METRICS = "metrics"

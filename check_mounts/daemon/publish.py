@@ -23,7 +23,7 @@ from check_mounts.model import State
 from check_mounts.options.understood import Options
 from check_mounts.passive import submitting
 from check_mounts.passive.delivery import Courier, Receipt
-from check_mounts.report import details, jsontext, parts, plugin, summary
+from check_mounts.report import details, jsontext, library, parts, plugin, summary
 from check_mounts.report.parts import Detail, Report, Worth
 from check_mounts.system.notify import Notifier
 from check_mounts.typed import TYPE_CHECKING, Optional
@@ -77,6 +77,9 @@ class Publisher:
         self._log.only_changes = options.service.log_changes
         self._reloaded = time.time()
         self._courier.serve(options.submission)
+        for name, why in (("nagiosplugin", library.why), ("prometheus_client", options.service.no_metrics)):
+            words = f"{why[:1].upper()}{why[1:]}, and restart the daemon"
+            self._complaints.tell(Part.LIBRARY, words if why else None, name)
         self._complaints.keep(Part.SUBMISSION, [name for name, _, _ in self._courier.counts()])
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> None:
@@ -88,7 +91,7 @@ class Publisher:
         state, texts, json = self._report(self._noted(judged), options)
         self._write(options, state, texts, json, taken)
         assert options.service is not None
-        if options.service.metrics is not None:
+        if options.service.metrics is not None and not options.service.no_metrics:
             self._write_metrics(options.service.metrics, judged, options.service.interval, known)
         if options.submission is not None and submits:
             # One that fails to be delivered would arrive only once that is no longer true.
@@ -177,22 +180,33 @@ class Publisher:
             self._log.write(_PRIORITIES[news.state], news.line)
 
     def _report(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
-        """Make the reports: the state, the output for each verbosity, and the JSON."""
-        limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
+        """Make the reports: the state, the output for each verbosity, and the JSON. If one of the
+        two fails, the other one holds what was measured."""
         try:
-            plain = plugin.report(
-                judged, plugin.Presentation(0, options.output.perfdata, limit, age_room=cache.AGE_ROOM)
-            )
-            reports = [plain, *[plain._replace(lines=details.details(judged, verbosity)) for verbosity in (1, 2, 3)]]
-            texts = [parts.printed(report, limit) for report in reports]
-            json = jsontext.report(judged, self._pieces)
-        except Exception as error:
-            self._complaints.tell(Part.REPORT, f"The report failed: {type(error).__name__}: {error}")
-            defects.say(error)
+            state, texts = self._texts(judged, options)
+            error = None
+        except Exception as caught:
+            error = caught
             plain = summary.plain_report(judged, error)
-            return plain.state, [parts.printed(plain, 0)] * 4, jsontext.failure(plain, time.time())
-        self._complaints.tell(Part.REPORT, None)
-        return judged.state, texts, json
+            state, texts = plain.state, [parts.printed(plain, 0)] * 4
+        try:
+            json = jsontext.report(judged, self._pieces)
+        except Exception as caught:
+            error = error or caught
+            json = jsontext.failure(summary.plain_report(judged, caught), time.time())
+        words = None if error is None else f"The report failed: {type(error).__name__}: {error}"
+        self._complaints.tell(Part.REPORT, words)
+        if error is not None:
+            defects.say(error)
+        return state, texts, json
+
+    def _texts(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes]]:
+        """The state, and the output for each verbosity."""
+        limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
+        shown = plugin.Presentation(0, options.output.perfdata, limit, age_room=cache.AGE_ROOM)
+        plain = plugin.report(judged, shown)
+        reports = [plain, *[plain._replace(lines=details.details(judged, verbosity)) for verbosity in (1, 2, 3)]]
+        return judged.state, [parts.printed(report, limit) for report in reports]
 
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
         assert options.service is not None

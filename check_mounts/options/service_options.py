@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from check_mounts import cache, selection, text
+from check_mounts.guard import defects
 from check_mounts.options.command_line import Values
 from check_mounts.options.refusals import refuse
 from check_mounts.options.understood import Service
@@ -18,7 +19,8 @@ def settled(said: Values, again: bool) -> Service:
         interval=said.interval,
         foreground=said.foreground,
         cache=_cache(said),
-        metrics=None if said.metrics is None else _metrics(said.metrics, load=not again),
+        metrics=None if said.metrics is None else _metrics(said.metrics),
+        no_metrics="" if said.metrics is None or again else _why_no_metrics(),
         facility=said.syslog_facility,
         ident=said.syslog_ident,
         log_changes=said.log_changes,
@@ -41,23 +43,29 @@ def _cache(said: Values) -> str:
     return path
 
 
-def _metrics(path: str, load: bool) -> str:
-    """The file for metrics. ``load``: also load the library that writes it. Raises UsageError."""
+def _metrics(path: str) -> str:
+    """The file for metrics. Raises UsageError."""
     if not path.endswith(".prom"):
         shown = text.printable_argument(path)
         refuse("--metrics", f"'{shown}' does not end in .prom, so node_exporter would not read it")
-    try:
-        if load:
-            from check_mounts.report import metrics  # noqa: F401
-    except ImportError as error:
-        refuse("--metrics", missing("prometheus_client", error))
     _check_length("--metrics", path.rpartition("/")[2])
     return absolute("--metrics", path)
 
 
-def missing(library: str, error: ImportError) -> str:
-    """The message that names the package of a library that cannot be loaded."""
-    return f"the library {library} is missing ({error}): apt-get install python3-{library.replace('_', '-')}"
+def _why_no_metrics() -> str:
+    """Load the library that writes metrics. Returns why it cannot be used; empty if it can.
+
+    The checks go on without metrics."""
+    try:
+        from check_mounts.report import metrics
+
+        metrics.check()
+    except Exception as error:  # whatever is installed under this name is run
+        from check_mounts.report import packages
+
+        defects.say(error)
+        return packages.missing("prometheus_client", error)
+    return ""
 
 
 def _check_length(option: str, name: str) -> None:

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Service(NamedTuple):
     """The work of the daemon beside checking.
 
-    ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics. ``log_changes``:
-    it logs no line for a pass that found nothing new."""
+    ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics; nor if the
+    library for them cannot be used: ``no_metrics`` says why. ``log_changes``: it logs no line for a
+    pass that found nothing new."""
 
     interval: float
     foreground: bool
     cache: str
     metrics: Optional[str]
+    no_metrics: str
     facility: str
     ident: str
     log_changes: bool

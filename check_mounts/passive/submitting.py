@@ -34,13 +34,15 @@ def held_up(survey: Survey, submission: Submission) -> dict[str, str]:
     return why
 
 
-def results(judged: Judged, output: Output, submission: Submission, ttl: Optional[float]) -> Sequence[Result]:
+def results(
+    judged: Judged, output: Output, submission: Submission, ttl: Optional[float], doubts: bool = False
+) -> Sequence[Result]:
     """The result of all mounts, and one result for each if that is wanted. ``ttl`` is the number of
-    seconds for which they are valid.
+    seconds for which they are valid. ``doubts``: at least UNKNOWN without nagiosplugin.
 
     Their time is the present, and not the beginning of the pass over all mounts: the daemon notices
     changes between its passes, and Icinga 2 drops a result that is older than the last one."""
-    return _results(_reports(judged, output), submission, ttl)
+    return _results(_reports(judged, output, doubts), submission, ttl)
 
 
 def failure(report: Report, submission: Submission, ttl: float) -> Sequence[Result]:
@@ -62,14 +64,14 @@ def _results(reports: Sequence[Report], submission: Submission, ttl: Optional[fl
     return [result(report) for report in reports]
 
 
-def _reports(judged: Judged, output: Output) -> Sequence[Report]:
+def _reports(judged: Judged, output: Output, doubts: bool) -> Sequence[Report]:
     try:
-        from check_mounts.report import plugin
+        from check_mounts.report import library, plugin
 
         presentation = plugin.Presentation(output.verbosity, output.perfdata, output.max_output)
-        whole = plugin.report(judged, presentation)
+        whole = summary.doubtful(plugin.report(judged, presentation), library.why if doubts else "")
         each = plugin.report_each(judged, presentation) if output.per_mount else ()
         return [parts.fitted(report, output.max_output) for report in (whole, *each)]
-    except Exception as error:  # nagiosplugin is missing, or a defect of ours: what was measured is not lost
+    except Exception as error:  # a defect of ours: what was measured is not lost
         defects.say(error)
         return [summary.plain_report(judged, error)]

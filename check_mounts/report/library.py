@@ -1,4 +1,5 @@
-"""nagiosplugin, loaded without what only its unused parts need.
+"""nagiosplugin, loaded without what only its unused parts need. Where it cannot be loaded, a
+stand-in has its place, and ``why`` says why; otherwise ``why`` is empty.
 
 It imports ``json``, ``logging``, ``tempfile``, ``traceback`` and ``warnings``, with some thirty
 modules below them, for cookies and for its own Runtime. We use neither, and that takes two thirds
@@ -14,6 +15,11 @@ from types import ModuleType
 
 from check_mounts.typed import Any
 
+# What plugin uses, and stand_in has.
+_NEEDED = (
+    "Ok", "Warn", "Critical", "Unknown", "Metric", "Performance", "Resource", "Context", "Result", "Results",
+    "Summary", "Check",
+)  # fmt: skip
 _UNUSED = ("json", "logging", "tempfile", "traceback", "warnings")
 
 
@@ -47,14 +53,35 @@ def _stand_down(name: str) -> None:
 
 
 def _loaded() -> Any:
+    """Raises an exception of any kind: whatever is installed under this name is run."""
     sys.modules.update((name, _Later(name)) for name in _UNUSED if name not in sys.modules)
     try:
         import nagiosplugin
 
+        _check(nagiosplugin)
         return nagiosplugin
     finally:
         for name in _UNUSED:
             _stand_down(name)
 
 
-nagiosplugin = _loaded()
+def _check(library: Any) -> None:
+    """Raises an exception of any kind if the library does not do what is needed."""
+    missing = [name for name in _NEEDED if not hasattr(library, name)]
+    if missing:
+        raise ImportError(f"version {getattr(library, '__version__', 'unknown')} has no {', '.join(missing)}")
+    item = str(library.Performance("a b", "1", "s", "2", "", 0))
+    if item != "'a b'=1s;2;;0" or not hasattr(library.Check, "summary_str"):
+        raise ImportError("it is not the library that plugins use")
+
+
+nagiosplugin: Any
+why = ""
+try:
+    nagiosplugin = _loaded()
+except Exception as error:
+    from check_mounts.guard import defects
+    from check_mounts.report import packages, stand_in
+
+    defects.say(error)
+    nagiosplugin, why = stand_in, packages.missing("nagiosplugin", error)

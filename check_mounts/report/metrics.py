@@ -83,6 +83,16 @@ def render(judged: Judged, passes: Passes, memory: Optional[Memory] = None) -> b
     return _text(list(_of_run(judged, passes))) + b"".join(mounts)
 
 
+def check() -> None:
+    """Use the library once. Raises an exception of any kind if it does not do what is needed."""
+    counter = CounterMetricFamily("check_mounts_runs", "Passes.", value=1)
+    family = _family("up")
+    family.add_metric(["a", "b", "c"], 1)
+    shown = (next(_written(family), ""), _number(1.0), b"check_mounts_runs_total 1" in _text([counter]))
+    if shown != ('{device="a",fstype="b",mountpoint="c"}', "1.0", True):
+        raise ImportError(f"it writes {shown}")
+
+
 def _text(families: Sequence[Metric]) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Collector(families))

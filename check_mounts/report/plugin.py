@@ -1,5 +1,5 @@
 """Judged -> reports for Nagios and similar servers. The only user of nagiosplugin; it is loaded
-after the probes have been forked.
+after the probes have been forked. Where it is missing, a stand-in does the same (see library).
 
 The library's Resource, Context, Result, Results, Summary and Check are used; its Runtime is not: it
 ends a run with SIGALRM, which does not end a wait in the kernel, and discards all measurements.

@@ -298,9 +298,14 @@ def slowest(judgements: Iterable[Judgement]) -> float:
 def plain_report(judged: Judged, error: Exception) -> Report:
     """The verdict alone, at least UNKNOWN, with the reason why the report failed: the measurements
     must not be lost because of that."""
-    plain = report(judged)
-    why = text.one_line(f"the report failed: {type(error).__name__}: {error}")
-    return plain._replace(
-        state=max(plain.state, State.UNKNOWN, key=lambda state: state.rank),
-        failures=[*plain.failures, Failure(why, 0)],
+    return doubtful(report(judged), text.one_line(f"the report failed: {type(error).__name__}: {error}"))
+
+
+def doubtful(whole: Report, why: str) -> Report:
+    """A report that is at least UNKNOWN, for one more reason; the same without a reason."""
+    if not why:
+        return whole
+    return whole._replace(
+        state=max(whole.state, State.UNKNOWN, key=lambda state: state.rank),
+        failures=[*whole.failures, Failure(why, 0)],
     )
