@@ -145,9 +145,15 @@ uninstall:  ## remove what install has installed, and name what stays in /etc
 	rm -f "$(DESTDIR)$(BINDIR)/check_mounts" "$(DESTDIR)$(MANDIR)/man5/check_mounts.conf.5" "$(DESTDIR)$(MANDIR)/man8/check_mounts.8"
 	@$(PYTHON) -I tools/what_stays.py "$(DESTDIR)/etc" "$(BINDIR)/check_mounts" || :
 
-.PHONY: deb system-deb
+.PHONY: deb rpm rpm-bundled system-deb system-rpm
 deb: system-deb  ## packages for Debian and Ubuntu, source and binary: dist/check-mounts_*
 	packaging/build-deb.sh $(VERSION)
+
+rpm: system-rpm  ## packages for Fedora, RHEL and openSUSE, source and binary: dist/check_mounts-*.rpm
+	packaging/build-rpm.sh $(VERSION)
+
+rpm-bundled: system-rpm $(VENV)/carried  ## the same with nagiosplugin inside: it needs nothing but Python
+	WHEELS=$(VENV)/carried packaging/build-rpm.sh $(VERSION) --with bundled
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -173,7 +179,11 @@ system-test: system-run
 system-deb:
 	$(call system,dpkg-buildpackage:dpkg-dev dh:debhelper dh_python3:dh-python)
 
-system-fresh: system-deb
+# Fedora's dnf knows a command by its path; on openSUSE, rpmbuild is in a package of that name.
+system-rpm:
+	$(if $(shell command -v apt-get),$(call system,rpmbuild:rpm),@command -v rpmbuild >/dev/null || $(SUDO) dnf install -y rpm-build make || $(SUDO) zypper -n install rpm-build make)
+
+system-fresh: system-deb system-rpm
 	$(call system,mmdebstrap:mmdebstrap lintian:lintian)
 
 # The peer.

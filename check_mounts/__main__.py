@@ -244,7 +244,8 @@ def _add_nagiosplugin() -> None:
 
     bin = os.path.dirname(sys.executable)
     if not any(os.path.exists(f"{place}/pyvenv.cfg") for place in (bin, os.path.dirname(bin))):
-        for place in site.getsitepackages():
+        # Last, the directory of this package: some packages carry the library there.
+        for place in (*site.getsitepackages(), sys.path[0]):
             if os.path.exists(f"{place}/nagiosplugin/__init__.py"):
                 sys.path.append(place)
                 return

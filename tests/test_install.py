@@ -243,3 +243,6 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(rf"^## {re.escape(__version__)} \(", (ROOT / "CHANGELOG.md").read_text(), re.M)
     changelog = (ROOT / "packaging/debian/changelog").read_text()
     assert changelog.startswith(f"check-mounts ({__version__}-1) unstable; urgency=medium\n")
+    spec = (ROOT / "packaging/check_mounts.spec").read_text()
+    assert re.findall(r"^Version: +(\S+)$", spec, re.M) == [__version__]
+    assert re.findall(r"^%changelog\n\* .* - (\S+)-1$", spec, re.M) == [__version__]

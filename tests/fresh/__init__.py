@@ -14,6 +14,7 @@ otherwise, its own empty network. Nothing that happens there is seen outside, an
 
     fresh_root(boot=True)                    systemd is PID 1: root.run(["systemctl", ...])
     fresh_root(network=True)                 this host's network, for package registries
+    fresh_root(layer=directory)              with what an overlay's upper directory has of it
 
 Needs root. Tests that use it are marked `root`.
 """
@@ -58,7 +59,7 @@ _numbers = itertools.count()
 class FreshRoot:
     """See the module's docstring."""
 
-    def __init__(self, boot: bool, network: bool) -> None:
+    def __init__(self, boot: bool, network: bool, layer: Path | None) -> None:
         if not (DIRECTORY / "repository/Packages").exists():
             pytest.fail("there is no fresh Debian here: make .venv/fresh/root", pytrace=False)
         self._place = Path(tempfile.mkdtemp(prefix="check_mounts-fresh-"))
@@ -70,7 +71,7 @@ class FreshRoot:
         words += ["/lib/systemd/systemd", "--log-target=console", "--show-status=no"] if boot else _WAIT
         if self._group:
             words = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs && exec "$@"', "sh", *words]
-        environment = {**os.environ, "FRESH_NETWORK": "1" if network else ""}
+        environment = {**os.environ, "FRESH_NETWORK": "1" if network else "", "FRESH_LAYER": str(layer or "")}
         self._process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
         )
@@ -194,9 +195,9 @@ class FreshRoot:
 
 
 @contextlib.contextmanager
-def fresh_root(boot: bool = False, network: bool = False) -> Iterator[FreshRoot]:
+def fresh_root(boot: bool = False, network: bool = False, layer: Path | None = None) -> Iterator[FreshRoot]:
     """See the module's docstring."""
-    root = FreshRoot(boot, network)
+    root = FreshRoot(boot, network, layer)
     try:
         yield root
     finally:

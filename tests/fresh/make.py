@@ -16,7 +16,7 @@ from pathlib import Path
 
 BASE = ("systemd-sysv", "python3")
 # What our package depends on or recommends, and what tests want to see beside it.
-OFFERED = ("python3-nagiosplugin", "python3-prometheus-client", "sudo")
+OFFERED = ("python3-nagiosplugin", "python3-prometheus-client", "rpm", "sudo")
 _MIRRORS = ("Debian", "Ubuntu")
 
 
