@@ -328,6 +328,10 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
             defects.say_to(defects.to_stderr)
         if options.service is not None:
             return _serve(options, lambda: _understand_again(given), interrupts)
+        if "write_config" in given:
+            from check_mounts import write_config
+
+            return write_config.run(options, given["write_config"], interrupts, noted)
         noted.until(begun + options.settings.deadline)
         judged = _take(options, begun, interrupts, noted)
     except Exception as error:

@@ -22,6 +22,7 @@ ORDER = (
     "__main__",
     "run",
     "check_config",
+    "write_config",
     "waiting",
     "daemon",
     "options",

@@ -73,7 +73,7 @@ def test_options_are_those_there_are() -> None:
 def test_choices_are_those_there_are() -> None:
     for option in OPTIONS:
         if option.choices:
-            (heading,) = re.findall(rf"^\\fB{option.long}\\fR (.*)$", MANUAL, re.M)
+            (heading,) = re.findall(rf"^\\fB{option.long}\\fR ?(.*)$", MANUAL, re.M)
             assert set(re.findall(r"\\fB(.*?)\\fR", heading)) == set(option.choices), option.name
 
 

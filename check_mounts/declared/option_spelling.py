@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 
 from check_mounts import filesystems
@@ -77,14 +78,20 @@ def check_spelling(option: bytes, fs_type: Optional[bytes]) -> None:
         raise ValueError(f"'{printable(key)}' is not known; {_NO_KEYS[key.lower()]}")
     if key in _OURS:
         raise ValueError(f"'{printable(key)}=' is not a mount option; it has a key of its own")
-    general = FLAG_WORDS | CONTROL_WORDS | SUPER_FLAGS.keys()
-    known = general | COMMON.keys() | _OTHER_WORDS | _names_in(KINDS.values())
+    general, known = _known()
     opposite = key[2:] if key.startswith(b"no") else b"no" + key
     if is_control(option) or ((key in known or opposite in known) and not _is_meant_otherwise(key, fs_type)):
         return
     near = _meant(key.lower(), fs_type, general, known)
     if near is not None:
         raise ValueError(f"'{printable(key)}' is not known; did you mean '{printable(near)}'?")
+
+
+@functools.lru_cache(maxsize=1)
+def _known() -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """The options of any filesystem, and all known options."""
+    general = frozenset(FLAG_WORDS | CONTROL_WORDS | SUPER_FLAGS.keys())
+    return general, frozenset(general | COMMON.keys() | _OTHER_WORDS | _names_in(KINDS.values()))
 
 
 def _is_meant_otherwise(key: bytes, fs_type: Optional[bytes]) -> bool:

@@ -178,7 +178,7 @@ def _is_meant_for(option: str, word: str) -> bool:
     """Whether a word that follows such an option is meant as its value.
 
     After ``--fstab``, that is a path whose last part holds "fstab": no mount point is called so.
-    After ``--extra-opts``, it does not begin with a slash, as a mount point would."""
+    After the others, it does not begin with a slash, as a mount point would."""
     if option == "--fstab":
         return word.startswith("/") and "fstab" in word.rpartition("/")[2]
-    return option == "--extra-opts" and not word.startswith(("/", "-"))
+    return option in ("--extra-opts", "--write-config") and not word.startswith(("/", "-"))

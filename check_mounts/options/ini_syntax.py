@@ -6,8 +6,9 @@
 * A line that is empty, or begins with ``#`` or ``;``, is ignored. A comment cannot follow a value.
 * ``[check_mounts]``, ``[mount "GLOB"]`` and ``[submit "DESTINATION"]`` begin a section, ``key =
   value`` belongs to the last one begun.
-* A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"`` or
-  another backslash only. Elsewhere quotes and backslashes are ordinary bytes.
+* A value that begins with ``"`` ends with ``"``; in between, a backslash comes before ``"``,
+  another backslash, or a byte in three octal digits only. Elsewhere quotes and backslashes are
+  ordinary bytes.
 
 configparser does not fit: it knows neither the line numbers of values nor bytes. Import budget:
 ``re``; nearest only if a word is misspelt."""
@@ -28,9 +29,10 @@ KEY = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 NOT_SHOWN = "it is not shown, because it may hold a secret"
 
 _BOM = b"\xef\xbb\xbf"
-_QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)(.?)', re.DOTALL)
+_OCTAL = rb"(?!000)[0-3][0-7]{2}"
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\(?:["\\]|' + _OCTAL + rb"))*)(.?)", re.DOTALL)
 _NO_WORD = re.compile(rb"[^A-Za-z0-9_-]")
-_ESCAPED = re.compile(rb'\\(["\\])')
+_ESCAPED = re.compile(rb'\\(["\\]|' + _OCTAL + rb")")
 # Messages show nothing of a line that begins with one of these. People write passwords into URLs,
 # although passwords are refused there.
 _SECRETS = (b"password", b"submit", b"token")
@@ -116,12 +118,16 @@ def _unquoted(value: bytes) -> bytes:
     if match is None:
         return value
     if match[2] == b'"' and match.end() == len(value):
-        return _ESCAPED.sub(rb"\1", match[1])
+        return _ESCAPED.sub(_unescaped, match[1])
     if match[2] == b'"':
         raise ValueError("something follows the closing quote")
     if match[2] == b"\\" and match.end() < len(value):
         raise ValueError("within quotes, a backslash must be written twice")
     raise ValueError("the quote is not closed")
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)]) if match[1].isdigit() else match[1]
 
 
 def sections(data: bytes, name: str) -> Iterator[Section]:

@@ -197,6 +197,12 @@ OPTIONS: tuple[Option, ...] = (
         scope=Scope.COMMAND_LINE,
     ),
     Option(
+        "write-config", Group.DEMANDS,
+        "print sections of a configuration that declare what is mounted now (or --write-config=expect: options)",
+        metavar="FORM", parse=values.choice("sections", "expect"), left_out="sections", choices=("sections", "expect"),
+        scope=Scope.COMMAND_LINE, not_with=("daemon", "check-config", "wait"),
+    ),
+    Option(
         "extra-opts", Group.DEMANDS,
         "take more options from a section of an ini file of the Monitoring Plugins; write --extra-opts=...",
         metavar="[SECTION][@FILE]", parse=str, repeatable=True, left_out="", scope=Scope.COMMAND_LINE,

@@ -34,6 +34,7 @@ NOT_FOR_A_CHECK = {
     "--help": "prints no verdict",
     "--help-all": "prints no verdict",
     "--check-config": "checks no mount",
+    "--write-config": "checks no mount",
     "--daemon": "a check ends; the daemon is started by systemd on the checked host",
     "--boot-grace": "how long a host needs to mount all it declares is said in its configuration",
     "--wait": "a check that waits is late; it is for those who start services",
