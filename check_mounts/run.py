@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from check_mounts import __version__, mounttable, text
+from check_mounts import mounttable, text
 from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
@@ -315,7 +315,9 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     try:
         given = command_line.given(arguments)
         if not _DESCRIBING.isdisjoint(given):
-            return _describe(given, interrupts, noted.terminal)
+            from check_mounts import describing
+
+            return describing.run(given, interrupts, noted.terminal)
         if "check_config" in given:
             _load_daemon()
             from check_mounts import check_config
@@ -340,18 +342,6 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
 
 
 _DESCRIBING = frozenset(("help", "help_all", "version"))
-
-
-def _describe(given: Mapping[str, Any], interrupts: Interrupts, terminal: Optional[int]) -> int:
-    words = f"check_mounts {__version__}\n"
-    if "help" in given or "help_all" in given:
-        from check_mounts.options import option_parser
-        from check_mounts.system.terminal import columns
-
-        width = option_parser.WIDTH if terminal is None else columns(terminal, os.environ)
-        words = option_parser.help_text("help_all" in given, width)
-    write(words.encode("utf-8"), interrupts)
-    return State.UNKNOWN.value
 
 
 def _fail(error: Exception, submits: bool, interrupts: Interrupts) -> int:
