@@ -91,7 +91,7 @@ def _check_unless_caught(
     from check_mounts.system import processes, syscalls
 
     try:
-        syscalls.close_from(watcher.MEMORY_FD + 1)
+        syscalls.close_from((watcher.TERMINAL_FD if noted.is_shown else watcher.MEMORY_FD) + 1)
         syscalls.set_name(b"check_mounts:r")
     except OSError:
         pass  # a filter (seccomp) refuses the call, or /proc is not mounted
@@ -160,13 +160,27 @@ def _print_cached(arguments: "list[str]", noted: "notes.Notes | None" = None) ->
         return cachedjson.run(arguments)
     from check_mounts import cache
 
-    return cache.run(arguments)
+    return cache.run(arguments, _painter(posix.isatty(1) if noted is None else noted.terminal is not None))
+
+
+def _painter(is_terminal: bool) -> "Callable[[bytes], bytes]":
+    """What makes colours for a terminal, which are loaded nowhere else."""
+    if is_terminal:
+        from check_mounts.system import colours
+
+        if colours.wanted():
+            return colours.painted
+    return bytes
 
 
 def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
     from check_mounts.system.signals import Interrupts
 
     interrupts = Interrupts()
+    if noted.terminal is not None:
+        from check_mounts.system import printing
+
+        printing.paint_with(_painter(True))
     noted.step("looking for the libraries of Python")
     _add_nagiosplugin()
     noted.step("loading the program")

@@ -106,7 +106,7 @@ def boot_id() -> bytes:
     return words
 
 
-def run(arguments: "list[str]") -> int:
+def run(arguments: "list[str]", paint: "Callable[[bytes], bytes]" = bytes) -> int:
     """Run ``check_mounts --cached`` with these arguments, and return the exit code.
 
     Prints a result, or one line that says why it prints no result. Unexpected exceptions reach the
@@ -119,12 +119,12 @@ def run(arguments: "list[str]") -> int:
         age = now - result.taken
         state, output = result.state, _with_age(result.texts[min(verbosity, _VERBOSITIES - 1)], age)
     except Refused as refusal:
-        put(f"MOUNTS UNKNOWN - {refusal}\n".encode())
+        put(paint(f"MOUNTS UNKNOWN - {refusal}\n".encode()))
         # A caller that throws stdout away, such as a submission from cron, must learn of it, too.
         if any(argument.startswith("--submit") for argument in arguments):
             put(f"check_mounts: not submitted: {refusal}\n".encode(), fd=2)
         return _UNKNOWN
-    put(output)
+    put(paint(output))
     return state
 
 

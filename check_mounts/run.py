@@ -29,6 +29,7 @@ from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
+    from check_mounts.probing.shown import Shown
 
 # With more mounts, this process has enough to do while they are asked.
 _FEW = 500
@@ -68,14 +69,19 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     gc.enable()
     options = _with_time_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)
+    shown = _shown(noted)
 
     def follow(under_way: survey.Pass) -> None:
+        if shown is not None:
+            shown.follow(under_way)
         noted.selected(len(under_way.chosen.selected))
         under_way.book.tell = _noting(options, noted)
         _load_report_meanwhile(under_way, table[0], options)
 
     def note(judged: Judged) -> None:
         noted.replace(_failures(judged.judgements))
+        if shown is not None:
+            shown.tell_result(judged.survey.findings)
 
     if options.wait:
         return _wait(options, table, reader, interrupts, follow, note)
@@ -101,6 +107,15 @@ def _wait(
             complain(words, interrupts)
 
     return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note, say))
+
+
+def _shown(noted: Notes) -> Optional[Shown]:
+    """What tells the user what a run waits for, if a user looks."""
+    if not noted.is_shown:
+        return None
+    from check_mounts.probing import shown  # nothing has been asked yet
+
+    return shown.Shown(noted)
 
 
 def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], options: Options) -> None:
@@ -184,23 +199,13 @@ def _submit(judged: Judged, options: Options, submission: Submission, interrupts
         complain(f"not submitted: interrupted by {judged.survey.interrupted}", interrupts)
         return
     try:
-        _hand_over(judged, options, submission, interrupts)
+        from check_mounts.passive import submitting
+
+        submitting.submit(judged, options.output, submission, interrupts)
     except Exception as error:  # a defect of ours, or no descriptor available
         defects.say(error)
         complain(f"not submitted: {_internal(error)}", interrupts)
         raise
-
-
-def _hand_over(judged: Judged, options: Options, submission: Submission, interrupts: Interrupts) -> None:
-    from check_mounts.passive import delivery, submitting
-
-    results = submitting.results(judged, options.output, submission, None, doubts=True)
-    held_up = submitting.held_up(judged.survey, submission)
-    for receipt in delivery.deliver(submission, results, held_up, interrupts, interrupts.wake_fd):
-        if receipt.error is not None:
-            complain(receipt.words, interrupts)
-        elif options.output.verbosity and not options.output.json:
-            write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
 
 
 def _plain_report(judged: Judged, error: Exception, verbosity: int) -> tuple[bytes, State]:

@@ -42,7 +42,7 @@ class Terminal:
         environment: Mapping[str, str],
         command: Sequence[str] = _SHELL,
     ) -> None:
-        self.place = place
+        self.place, self._log = place, place / "log"
         self._tmux = ["tmux", "-u", "-S", str(place / "socket"), "-f", "/dev/null"]
         home = {"PATH": os.environ["PATH"], "HOME": str(place), "LANG": locale, "LC_ALL": locale}
         # In the foreground, so that it can be ended by its pid.
@@ -52,7 +52,8 @@ class Terminal:
         words = ["new-session", "-d", "-x", str(columns), "-y", str(lines), "-c", str(place)]
         for name, value in more.items():
             words += ["-e", f"{name}={value}"]
-        self.tmux("set-option", "-g", "history-limit", "100000", ";", *words, *command)
+        self.tmux("set-option", "-g", "history-limit", "100000", ";", *words, "cat")
+        self.tmux("pipe-pane", f"exec cat >{shlex.quote(str(self._log))}", ";", "respawn-pane", "-k", *command)
         self._typed = 0
         if command is _SHELL:
             self.until_done()
@@ -127,6 +128,11 @@ class Terminal:
         (begin,) = (place for place, line in enumerate(lines) if line.startswith(f"<{self._typed}:"))
         (end,) = (place for place, line in enumerate(lines) if line.startswith(f"<{self._typed + 1}:"))
         return lines[begin + 1 : end]
+
+    def written(self) -> str:
+        """All that programs have written to the terminal until the last prompt, as it was."""
+        until(lambda: f"<{self._typed + 1}:".encode() in self._log.read_bytes())
+        return self._log.read_bytes().decode("utf-8", "backslashreplace").replace("\r\n", "\n")
 
     def close(self) -> None:
         """Hang up, and wait until all that ran here has ended."""

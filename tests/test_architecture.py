@@ -44,6 +44,7 @@ PATH_USERS = {
     "guard.loading": {"open", "stat"},  # our own modules, as an import does
     "guard.trial": {"open"},  # /dev/null
     "guard.watcher": {"chdir"},  # /
+    "guard.progress": {"open"},  # /dev/tty, which never blocks
     "cache": {"open"},  # the result
     "unreadable": {"open"},  # its directory, which was opened before
     "system.replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics

@@ -21,6 +21,9 @@ STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _CRITICAL, _UNKNOWN = 2, 3
 _COUNTS, _RECORDS, _RECORD = 8, 64, 1024
 _LINES = _RECORDS + 2 * _RECORD
+# What the run waits for, in the same way, behind all that is copied to its entry.
+_WAITING, _WAITING_PLACE, _LONGEST_WAITING = SIZE, 4096, 4000
+FOR_WAITING = 1 + 2 * _WAITING_PLACE
 _LONGEST_STEP = 800
 _LONGEST_LINE = 1000
 _NAMED = 3
@@ -40,14 +43,15 @@ def create(more: int = 0) -> int:
 class Notes:
     """Writes notes; without a descriptor, as in the daemon, it writes nothing.
 
-    The watcher tells the run with ``terminal`` that stdout leads to a terminal: it is a descriptor
-    of that; None if it does not."""
+    The watcher tells the run two things here. ``terminal`` is a descriptor of the terminal that
+    stdout leads to; None if it leads to none. ``is_shown``: a user sees what the run waits for."""
 
     def __init__(self, *fds: int) -> None:
         self.terminal: "Optional[int]" = None
+        self.is_shown = False
         self._fds = list(fds)
         self._pid = os.getpid()
-        self._which = 0
+        self._which = self._which_waiting = 0
         self._step, self._since, self._until = "", 0, 0
         self._told = -1
         self._failed = [0] * len(STATES)
@@ -68,6 +72,8 @@ class Notes:
         """Note the next step: ``reading /etc/fstab``, one line that is fit for output."""
         self._step, self._since = words, int(time.clock_gettime(time.CLOCK_BOOTTIME))
         self._publish()
+        if self.is_shown:
+            self.waiting(0, 0, ())
 
     def until(self, when: float) -> None:
         """Note when the run will be done at the latest (CLOCK_MONOTONIC)."""
@@ -86,6 +92,26 @@ class Notes:
     def checked(self, count: int) -> None:
         """Note how many mounts have been checked, with any result."""
         self._write(count.to_bytes(4, "little"), _COUNTS + 4)
+
+    def waiting(self, answered: int, total: int, names: "Sequence[tuple[float, str]]") -> None:
+        """Note how many mounts have answered, and which the run waits for: since when
+        (CLOCK_MONOTONIC), and names that are fit for output. Only the watcher sees this."""
+        lines, room = list[bytes](), _LONGEST_WAITING
+        for since, name in names:
+            line = b"%d %b" % (int(since * 1e9), name.encode("utf-8", "backslashreplace"))
+            room -= len(line) + 1
+            if room < 0:
+                break
+            lines.append(line)
+        head = b"%d %d %d" % (answered, total, len(names) - len(lines))
+        self._which_waiting = 1 - self._which_waiting
+        try:
+            os.pwrite(
+                self._fds[0], b"\n".join([head, *lines, b"\n"]), _WAITING + 1 + self._which_waiting * _WAITING_PLACE
+            )
+            os.pwrite(self._fds[0], bytes([self._which_waiting]), _WAITING)
+        except OSError:  # no memory: the last note stays
+            pass
 
     def failed(self, state: int, line: str) -> None:
         """Note one more failure, in words that are fit for output."""
@@ -152,6 +178,24 @@ class Noted:
         self.since, self.until, self.told, self.failed = since, until / 1e9, told, failed
         self.lines = [(int(line[:1]), line[1:]) for line in data[begin:end].split(b"\n") if line]
         self.selected, self.checked = (int.from_bytes(data[_COUNTS + at : _COUNTS + at + 4], "little") for at in (0, 4))
+
+
+class Waiting:
+    """What a run waits for, as read: how many mounts have answered, of how many; ``names`` and the
+    times since when; and how many more there are. ``total`` is 0 while no mounts are asked."""
+
+    def __init__(self, fd: int) -> None:
+        self.answered = self.total = self.unnamed = 0
+        self.names: "list[tuple[float, str]]" = []
+        try:
+            data = os.pread(fd, FOR_WAITING, _WAITING)
+            place = 1 + (data[0] & 1) * _WAITING_PLACE
+            head, *lines = data[place : place + _WAITING_PLACE].partition(b"\n\n")[0].split(b"\n")
+            self.answered, self.total, self.unnamed = map(int, head.split())
+            fields = (line.partition(b" ") for line in lines)
+            self.names = [(int(since) / 1e9, name.decode("utf-8", "replace")) for since, _, name in fields]
+        except (OSError, ValueError, IndexError):  # nothing was noted, or it is being noted
+            pass
 
 
 def report(noted: Noted, what: bytes, cut_short: bool = False) -> "tuple[bytes, int]":

@@ -6,8 +6,8 @@ its child, which are in memory. The child does all the rest. If the child hangs,
 where the child hangs and what the child had noted until then, and ends without it.
 
 Import budget: ``os``, ``time``; ``_signal`` and ``select``, which are part of the interpreter
-(signal is not, and imports enum); notes. To keep to that, a few helpers of signals and processes
-are repeated here."""
+(signal is not, and imports enum); notes; on a terminal, progress. To keep to that, a few helpers of
+signals and processes are repeated here."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -15,11 +15,14 @@ import select
 import time
 
 from check_mounts.guard import notes
+from check_mounts.guard.streams import Stream
 
 TYPE_CHECKING = False  # as in __main__
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Optional
+
+    from check_mounts.guard.progress import Screen
 
 # How long a run takes at most with default options, in seconds. This holds until the child notes
 # another time.
@@ -37,10 +40,9 @@ _SLICE, _LATE, _CATCH_UP = 0.5, 0.25, 1.0
 # How long to sleep if poll(2) fails, in seconds.
 _MOMENT = 0.01
 _UNKNOWN = 3
-# The descriptor of the notes in the child. Those above it are the watcher's: the child must close
-# them.
-MEMORY_FD = 3
-_PIPE_BUF = 4096  # bytes that a pipe takes as a whole (limits.h)
+# The descriptors of the notes in the child, and of the terminal if the watcher draws on one. Those
+# above are the watcher's: the child must close them.
+MEMORY_FD, TERMINAL_FD = 3, 4
 # The same as in signals.Interrupts.
 ENDING = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
@@ -58,11 +60,14 @@ def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
     no child can be forked."""
     made: list[int] = []
     try:
-        memory = notes.create()
+        memory = notes.create(notes.FOR_WAITING)
         made.append(memory)
         for _ in range(3):
             made += os.pipe()
         out, err, wake = zip(made[1::2], made[2::2])
+        terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+        screen = _screen() if 2 in terminals else None
+        made += [] if screen is None else [screen.fd]
         _listen(wake[1])
         pid, watcher = -1, os.getpid()
         pid = os.fork()
@@ -72,16 +77,29 @@ def watch(work: "Callable[[notes.Notes, int], int]", submits: bool) -> int:
             os.close(fd)
         raise
     if pid == 0:
-        _be_the_child(work, memory, out[1], err[1], watcher)
+        _be_the_child(work, memory, (out[1], err[1]), terminals, screen, watcher)
     os.close(out[1])
     os.close(err[1])
-    return _Watcher(pid, memory, out[0], err[0], wake[0], submits).run()
+    return _Watcher(pid, memory, out[0], err[0], wake[0], submits, screen).run()
+
+
+def _screen() -> "Optional[Screen]":
+    from check_mounts.guard import progress
+
+    return progress.open_screen()
 
 
 def _be_the_child(
-    work: "Callable[[notes.Notes, int], int]", memory: int, out: int, err: int, watcher: int
+    work: "Callable[[notes.Notes, int], int]",
+    memory: int,
+    pipes: "tuple[int, int]",
+    terminals: "list[int]",
+    screen: "Optional[Screen]",
+    watcher: int,
 ) -> "NoReturn":
-    """In the child: do the work and exit. Never returns into the watcher's code."""
+    """In the child: do the work and exit. Never returns into the watcher's code.
+
+    The child writes to terminals itself, but for the one on which the watcher draws."""
     code = _UNKNOWN
     try:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -94,13 +112,18 @@ def _be_the_child(
         # In its own group the child is in the background, where a terminal could stop it when it
         # writes.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        terminal = [fd for fd in (1, 2) if os.isatty(fd)]
-        for fd, pipe in ((1, out), (2, err)):
-            if fd not in terminal:
+        direct = [fd for fd in terminals if screen is None or not screen.shows(fd)]
+        for fd, pipe in zip((1, 2), pipes):
+            if fd not in direct:
                 os.dup2(pipe, fd)
         os.dup2(memory, MEMORY_FD)
         noted = notes.Notes(MEMORY_FD)
-        noted.terminal = 1 if 1 in terminal else None
+        noted.terminal = 1 if 1 in direct else None
+        if screen is not None:  # its number is higher than that of the notes
+            os.dup2(screen.fd, TERMINAL_FD)
+            noted.is_shown = True
+            if 1 in terminals and 1 not in direct:
+                noted.terminal = TERMINAL_FD
         code = work(noted, watcher)
         noted.told(code)
     finally:
@@ -132,45 +155,6 @@ def _listen_no_more() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
-class _Stream:
-    """One output of the child, on its way to the caller."""
-
-    def __init__(self, source: int, target: int) -> None:
-        self.source, self.target = source, target
-        os.set_blocking(source, False)
-        # Taking bytes from its beginning copies nothing; the JSON of many mounts has megabytes.
-        self.waiting = bytearray()
-        self.passed = 0  # bytes
-        self.is_open, self.is_read = True, True
-
-    def read(self) -> None:
-        """Read all data that has come."""
-        try:
-            while self.is_open:
-                data = os.read(self.source, 1 << 16)
-                self.is_open = bool(data)
-                self.add(data)
-        except OSError:  # EAGAIN: nothing has come; any other error: try again next time
-            pass
-
-    def add(self, data: bytes) -> None:
-        if self.is_read:
-            self.waiting += data
-
-    def write(self) -> None:
-        """Write as much as a pipe takes without blocking. Call this once poll says that there is
-        room."""
-        try:
-            count = os.write(self.target, self.waiting[:_PIPE_BUF])
-        except BlockingIOError:
-            return
-        except OSError:  # EPIPE, ENOSPC, EBADF: nobody reads this; the exit code still tells the state
-            self.waiting, self.is_read = bytearray(), False
-            return
-        del self.waiting[:count]
-        self.passed += count
-
-
 class _Activity:
     """Tells whether the child computes, that is, whether it has run on a processor between two
     looks. ``due``: the time of the next look."""
@@ -191,14 +175,17 @@ class _Activity:
 
 
 class _Watcher:
-    def __init__(self, pid: int, memory: int, out: int, err: int, wake: int, submits: bool) -> None:
+    def __init__(
+        self, pid: int, memory: int, out: int, err: int, wake: int, submits: bool, screen: "Optional[Screen]"
+    ) -> None:
         self._pid, self._memory, self._wake, self._submits = pid, memory, wake, submits
+        self._screen = screen
         os.set_blocking(wake, False)
         try:
             os.chdir("/")  # so that the filesystem of the caller's directory can be unmounted
         except OSError:
             pass
-        self._out, self._err = _Stream(out, 1), _Stream(err, 2)
+        self._out, self._err = (Stream(pipe, self._target(fd)) for pipe, fd in ((out, 1), (err, 2)))
         self._begun = time.monotonic()
         self._grace = 0.0
         self._signal: Optional[int] = None
@@ -211,7 +198,7 @@ class _Watcher:
     def run(self) -> int:
         """Wait until the child has ended or its time is up; return the exit code."""
         while True:
-            self._wait(min(_SLICE, max(0.0, self._due() - time.monotonic())))
+            self._wait(min(self._slice(), max(0.0, self._due() - time.monotonic())))
             status = self._reap()
             if status is not None:
                 state = self._report_end(status)
@@ -219,8 +206,28 @@ class _Watcher:
             if self._is_caught():
                 state = self._leave_behind()
                 break
+            self._show()
         self._flush()
         return state
+
+    # -- the terminal
+
+    def _target(self, fd: int) -> int:
+        """Where output goes: on the terminal on which we draw, through the descriptor for that."""
+        return fd if self._screen is None or not self._screen.shows(fd) else self._screen.fd
+
+    def _slice(self) -> float:
+        return _SLICE if self._screen is None else _SLICE / 2
+
+    def _show(self) -> None:
+        """Draw what the child waits for; output comes first, and after a signal the end is near."""
+        if self._screen is None or self._out.waiting or self._err.waiting or self._signal is not None:
+            return
+        self._screen.draw(self._read_notes(), notes.Waiting(self._memory))
+
+    def _may_write(self, stream: Stream) -> bool:
+        """Whether the terminal is free for output."""
+        return self._screen is None or self._screen.erase() or stream.target != self._screen.fd
 
     def _read_notes(self) -> notes.Noted:
         try:
@@ -263,7 +270,7 @@ class _Watcher:
         for stream in (self._out, self._err):
             if stream.source in ready:
                 stream.read()
-            if stream.waiting and stream.target in ready:
+            if stream.waiting and stream.target in ready and self._may_write(stream):
                 stream.write()
 
     def _pass_signals_on(self) -> None:
@@ -280,6 +287,8 @@ class _Watcher:
     def _stop(self) -> None:
         """Stop the child and ourselves (^Z). Both continue together."""
         self._send(signal.SIGSTOP)
+        if self._screen is not None:
+            self._screen.erase()
         os.kill(os.getpid(), signal.SIGSTOP)
         self._send(signal.SIGCONT)
         self._grace = time.monotonic() + _CATCH_UP
@@ -340,7 +349,7 @@ class _Watcher:
             self._err.add(b"check_mounts: %b\n" % what)
             return noted.told if noted.told >= 0 else _UNKNOWN
         output, state = notes.report(noted, what, cut_short)
-        self._out.add(output)
+        self._out.add(output if self._screen is None else self._screen.painted(output, self._out.target))
         if self._submits:
             self._err.add(b"check_mounts: not submitted: %b\n" % what)
         return state
@@ -355,6 +364,8 @@ class _Watcher:
             if left <= 0 or (self._signals > known and (self._out.passed or not self._out.waiting)):
                 return
             self._wait(left)
+        if self._screen is not None:
+            self._screen.erase()
 
 
 def processor_time(pid: int) -> float:

@@ -11,11 +11,23 @@ from check_mounts.guard import defects
 from check_mounts.judging.policy import Judged
 from check_mounts.model import Condition, Survey
 from check_mounts.passive import Result
-from check_mounts.passive.delivery import Submission
+from check_mounts.passive.delivery import Submission, deliver
 from check_mounts.report import parts, summary
 from check_mounts.report.parts import Report
 from check_mounts.report.presenting import Output
+from check_mounts.system.printing import complain, stdout_encoding, write
+from check_mounts.system.signals import Interrupts
 from check_mounts.typed import Optional
+
+
+def submit(judged: Judged, output: Output, submission: Submission, interrupts: Interrupts) -> None:
+    """Submit the result of a single run, and print what became of it."""
+    made = results(judged, output, submission, None, doubts=True)
+    for receipt in deliver(submission, made, held_up(judged.survey, submission), interrupts, interrupts.wake_fd):
+        if receipt.error is not None:
+            complain(receipt.words, interrupts)
+        elif output.verbosity and not output.json:
+            write(text.encoded(f"note: {receipt.words}\n", stdout_encoding()), interrupts)
 
 
 def held_up(survey: Survey, submission: Submission) -> dict[str, str]:

@@ -58,7 +58,7 @@ def take(
         interrupted = interruption()
         if interrupted is not None:
             break
-        under_way.step(under_way.due)
+        under_way.step(min(under_way.due, under_way.show()))
     return under_way.finish(reread, interrupted)
 
 
@@ -99,7 +99,8 @@ class Pass:
     separate runs.
 
     ``mountinfo``: the path of the mount table, in which workers look for mounts that were moved.
-    ``left`` is known at the end."""
+    ``left`` is known at the end. ``show`` is called before each step; it returns when it must be
+    called again."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class Pass:
         self.chosen = chosen
         self.book = Book(chosen)
         self.left = Left(frozenset(), ())
+        self.show: Callable[[], Monotonic] = lambda: self._deadline
         self._unparsed = table[1]
         self._registry = registry
         self._deadline = Monotonic(self.book.began + settings.deadline)
@@ -185,10 +187,10 @@ class Pass:
         return min(self._causes.due, self._deadline)
 
     def _look_for_causes(self) -> None:
-        self._causes.look(self._waiting_for)
+        self._causes.look(self.waiting_for)
         self._causes.step()
 
-    def _waiting_for(self, seconds: float) -> Iterator[tuple[Mount, int, float]]:
+    def waiting_for(self, seconds: float) -> Iterator[tuple[Mount, int, float]]:
         """(mount, pid, seconds) of each probe that has been waiting for at least ``seconds``."""
         mount_of = self._inquiry.mount_of
         return ((mount_of(key), pid, waited) for key, pid, waited in self._pool.at_work(seconds))

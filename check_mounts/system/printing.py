@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 
 from check_mounts import text
 from check_mounts.system.signals import Interrupts
@@ -15,6 +16,20 @@ from check_mounts.system.signals import Interrupts
 WRITE_PATIENCE = 4.0
 # How often a write may fail, for lack of memory for example.
 _MOST_FAILURES = 5
+
+
+class _Mode:
+    """What is done with all that goes to stdout."""
+
+    paint: Callable[[bytes], bytes] = bytes
+
+
+_mode = _Mode()
+
+
+def paint_with(paint: Callable[[bytes], bytes]) -> None:
+    """From now on, stdout gets colours from this function."""
+    _mode.paint = paint
 
 
 def stdout_encoding() -> str:
@@ -34,6 +49,7 @@ def write(data: bytes, interrupts: Interrupts, fd: int = 1) -> None:
     A signal that comes now ends the writing. But the first piece, which has the verdict, is tried
     once even then."""
     until = time.monotonic() + WRITE_PATIENCE
+    data = _mode.paint(data) if fd == 1 else data
     view = memoryview(data)
     known, failures = interrupts.count, 0
     while view:

@@ -1,17 +1,20 @@
 """What the terminal of the caller is like, for those who write to it.
 
-Import budget: ``os``."""
+Import budget: ``os``, ``sys``, ``unicodedata``."""
 
 from __future__ import annotations
 
 import os
+import sys
+import unicodedata
 from collections.abc import Mapping
+
+from check_mounts.typed import Optional
 
 # Where neither the user nor the terminal tells its width.
 _USUAL = 80
 # Less cannot be laid out.
 _NARROWEST = 40
-_NO_CAPABILITIES = frozenset({"", "dumb", "unknown"})
 
 
 def columns(fd: int, environment: Mapping[str, str]) -> int:
@@ -24,13 +27,34 @@ def columns(fd: int, environment: Mapping[str, str]) -> int:
     return max(width or _USUAL, _NARROWEST)
 
 
-def moves(environment: Mapping[str, str]) -> bool:
-    """Whether terminals of this kind obey escape sequences. All do that are still in use, but for
-    what calls itself dumb: a buffer of an editor, a log of a build."""
-    return environment.get("TERM", "") not in _NO_CAPABILITIES
+def drawable(encoding: Optional[str]) -> str:
+    """The encoding of the characters that a terminal can draw, from that of the stream.
+
+    In the locale C, Python takes UTF-8, because names of files may well be written in it; but the
+    terminal may be any."""
+    return encoding if encoding and not sys.flags.utf8_mode else "ascii"
 
 
-def colours(environment: Mapping[str, str]) -> bool:
-    """Whether to print colours on a terminal: not if NO_COLOR is set to anything
-    (https://no-color.org)."""
-    return moves(environment) and not environment.get("NO_COLOR")
+def cells(words: str) -> int:
+    """How many columns printable words take, in doubt more."""
+    return len(words) if words.isascii() else sum(map(_cells, words))
+
+
+def _cells(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    # Terminals may show characters that are "ambiguous" in two columns (Unicode, UAX #11).
+    return 2 if unicodedata.east_asian_width(character) in "WFA" else 1
+
+
+def cut(words: str, width: int) -> str:
+    """The beginning of printable words that fits into so many columns."""
+    if cells(words) <= width:
+        return words
+    room, kept = width - 3, ""
+    for character in words:
+        room -= _cells(character)
+        if room < 0:
+            break
+        kept += character
+    return (kept + "...")[: max(width, 0)]
