@@ -24,6 +24,10 @@ LIBDIR := $(PREFIX)/lib/check_mounts
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 DATADIR := $(PREFIX)/share/check_mounts
+BASHDIR := $(PREFIX)/share/bash-completion/completions
+# Debian's packages have theirs in share/zsh/vendor-completions.
+ZSHDIR := $(PREFIX)/share/zsh/site-functions
+FISHDIR := $(PREFIX)/share/fish/vendor_completions.d
 # Files for the administrator, also in subdirectories. `install` changes only the paths in them, and
 # keeps what is executable executable.
 SHARED := nrpe nagios icinga2 prometheus integrations
@@ -116,6 +120,10 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prome
 	for page in man/*.[1-9]; do \
 		install -D -m 644 $$page "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}" || exit; \
 	done
+	install -d "$(DESTDIR)$(BASHDIR)" "$(DESTDIR)$(ZSHDIR)" "$(DESTDIR)$(FISHDIR)"
+	umask 022 && $(PYTHON) -IB tools/completion.py bash > "$(DESTDIR)$(BASHDIR)/check_mounts"
+	umask 022 && $(PYTHON) -IB tools/completion.py zsh > "$(DESTDIR)$(ZSHDIR)/_check_mounts"
+	umask 022 && $(PYTHON) -IB tools/completion.py fish > "$(DESTDIR)$(FISHDIR)/check_mounts.fish"
 	find $(SHARED) -type f ! -name '*.pyc' | while read -r file; do \
 		mode=644; [ ! -x "$$file" ] || mode=755; \
 		install -d "$(DESTDIR)$(DATADIR)/$${file%/*}" && \
@@ -129,7 +137,9 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prome
 	find "$(DESTDIR)$(DATADIR)" -mindepth 1 -depth -type d -empty -delete
 # Other directories belong to others, too. So a list says what is ours there, and the next version
 # removes what it does not have.
-	{ echo "$(BINDIR)/check_mounts"; for page in man/*.[1-9]; do echo "$(MANDIR)/man$${page##*.}/$${page##*/}"; done; } > "$(DESTDIR)$(LIST).new"
+	{ printf '%s\n' "$(BINDIR)/check_mounts" "$(BASHDIR)/check_mounts" "$(ZSHDIR)/_check_mounts" "$(FISHDIR)/check_mounts.fish"; \
+	for page in man/*.[1-9]; do echo "$(MANDIR)/man$${page##*.}/$${page##*/}"; done; } \
+		> "$(DESTDIR)$(LIST).new"
 	[ ! -e "$(DESTDIR)$(LIST)" ] || grep -Fxv -f "$(DESTDIR)$(LIST).new" "$(DESTDIR)$(LIST)" | while read -r file; do rm -f "$(DESTDIR)$$file" || exit; done
 	mv "$(DESTDIR)$(LIST).new" "$(DESTDIR)$(LIST)" && chmod 644 "$(DESTDIR)$(LIST)"
 	@$(PYTHON) -I -c 'import nagiosplugin' 2>/dev/null || echo 'check_mounts needs nagiosplugin: apt-get install python3-nagiosplugin'
@@ -174,7 +184,7 @@ define system
 endef
 
 system-test: system-run
-	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck tmux:tmux)
+	$(call system,strace:strace "cc:gcc libc6-dev" mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs mksquashfs:squashfs-tools mkfs.erofs:erofs-utils mount:mount man:man-db groff:groff-base visudo:sudo systemd-analyze:systemd openssl:openssl dash:dash busybox:busybox shellcheck:shellcheck tmux:tmux zsh:zsh fish:fish)
 
 system-deb:
 	$(call system,dpkg-buildpackage:dpkg-dev dh:debhelper dh_python3:dh-python)

@@ -346,7 +346,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     return _tell(judged, options, interrupts, noted)
 
 
-_DESCRIBING = frozenset(("help", "help_all", "version"))
+_DESCRIBING = frozenset(("completion", "help", "help_all", "version"))
 
 
 def _fail(error: Exception, submits: bool, interrupts: Interrupts) -> int:

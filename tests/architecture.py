@@ -24,6 +24,7 @@ ORDER = (
     "check_config",
     "write_config",
     "describing",
+    "completion",
     "waiting",
     "daemon",
     "options",

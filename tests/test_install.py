@@ -20,6 +20,9 @@ SHARED = _SHARED[1].split()
 SHIPPED = [path for place in SHARED for path in sorted((ROOT / place).rglob("*")) if path.is_file()]
 EXPECTED = {
     "bin/check_mounts",
+    "share/bash-completion/completions/check_mounts",
+    "share/zsh/site-functions/_check_mounts",
+    "share/fish/vendor_completions.d/check_mounts.fish",
     "share/man/man5/check_mounts.conf.5",
     "share/man/man8/check_mounts.8",
     *(f"share/check_mounts/{path.relative_to(ROOT)}" for path in SHIPPED),

@@ -22,6 +22,8 @@ DEFAULT_FSTAB = "/etc/fstab"
 # NRPE cuts the output off after this many bytes and does not say so (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
+# A module of :mod:`check_mounts.completion` for each.
+SHELLS = ("bash", "zsh", "fish")
 
 
 class Scope(enum.Enum):
@@ -273,6 +275,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("debug", Group.OUTPUT, "print the traceback of a defect on stderr, or in the daemon's log"),
     Option("version", Group.OUTPUT, "print the version", "-V", scope=Scope.COMMAND_LINE),
+    Option(
+        "completion", Group.OUTPUT, "print a script that completes command lines in this shell",
+        metavar="SHELL", parse=values.choice(*SHELLS), choices=SHELLS, scope=Scope.COMMAND_LINE,
+    ),
     Option("help", Group.OUTPUT, "print the options that people need most", "-h", scope=Scope.COMMAND_LINE),
     Option("help-all", Group.OUTPUT, "print all options", scope=Scope.COMMAND_LINE),
     Option(
