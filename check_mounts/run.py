@@ -186,7 +186,8 @@ def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
     presentation = plugin.Presentation(
         options.output.verbosity, options.output.perfdata, options.output.max_output, stdout_encoding()
     )
-    report = plugin.report(judged, presentation, options.output.per_mount and options.submission is None)
+    each = options.output.per_mount if options.submission is None else None
+    report = plugin.report(judged, presentation, *((True, each.wants) if each is not None else ()))
     report = summary.doubtful(report, library.why)
     return parts.printed(report, options.output.max_output, presentation.encoding), report.state
 
@@ -275,6 +276,7 @@ def _load_daemon() -> None:
 
     from check_mounts.daemon import serve  # noqa: F401
     from check_mounts.passive import destinations
+    from check_mounts.report import each  # noqa: F401  for results of single mounts
 
     destinations.load_all()
 

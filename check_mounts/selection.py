@@ -69,6 +69,12 @@ class PathGlob:
         self._rest = pattern[max(0, end) :]
         self.leading = re.sub(_BRACKETED, rb"\1", pattern[: max(0, end)]).rstrip(b"/")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathGlob) and (self._as_written, self._led) == (other._as_written, other._led)
+
+    def __hash__(self) -> int:
+        return hash(self._as_written)
+
     def match(self, mount_point: bytes) -> bool:
         """Whether the pattern matches a whole mount point."""
         led = self._led is not None and self._led.match(mount_point) is not None

@@ -4,7 +4,7 @@ Import budget: only modules that every run needs anyway."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import selection
 from check_mounts.judging.policy import Policy
@@ -16,6 +16,7 @@ from check_mounts.typed import NOTHING, TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts import passive
+    from check_mounts.report.each import Chosen
 
 
 class Said(NamedTuple):
@@ -45,6 +46,7 @@ class Overrides(NamedTuple):
     identity: Optional[str] = None
     ignore_option: Optional[tuple[selection.Glob, ...]] = None
     ignore: Optional[bool] = None
+    per_mount: Optional[Sequence[Chosen]] = None
     expect: Optional[bool] = None
     source: Optional[bytes] = None
     fs_type: Optional[bytes] = None

@@ -328,7 +328,10 @@ OPTIONS: tuple[Option, ...] = (
     _of_submission("submit-timeout", "time limit for each destination (default: 5)", "SECONDS", values.seconds, 5.0),
     Option(
         "per-mount", Group.SUBMISSION,
-        "also submit, or print, a result for each mount, as the service 'mounts MOUNTPOINT'",
+        "also submit, or print, a result for each mount, as the service 'mounts MOUNTPOINT'; write --per-mount=... for "
+        "some: a GLOB of mount points, type=GLOB, source=GLOB, remote, local (repeatable, or separated by commas)",
+        metavar="SPEC", parse=values.per_mount, repeatable=True, commas=True, left_out="yes",
+        in_mount=values.per_mount,
     ),
 )  # fmt: skip
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
 from check_mounts.model import BootGrace, ExpectedMount, Mount
-from check_mounts.options.configuration import Configuration, MountSection, Said
+from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
 from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
 from check_mounts.selection import Glob, PathGlob
 from check_mounts.system.privilege import Identity
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.report.each import Chosen
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
@@ -42,9 +45,10 @@ class Rules(NamedTuple):
     this ``identity``. ``write``: also probe writing, if the mount is writable at all.
     ``expect_ro``: whether the mount should be read-only; None if nothing says so.
     ``declared`` is the mount that should be there if anything is mounted; ``expect``: something
-    must be mounted. ``spoken_of``: a section matches the mount point; ``by_path``: one names it as
-    a path. ``origins`` has the place that gave each key, or the places:
-    ``/etc/check_mounts.conf line 7``, ``command line``, ``default``."""
+    must be mounted. ``said`` is what the sections say that match the mount point, None if none
+    does; ``by_path``: one names it as a path.
+    ``origins`` has the place that gave each key, or the places: ``/etc/check_mounts.conf line 7``,
+    ``command line``, ``default``."""
 
     mount_point: bytes
     ignore: bool
@@ -58,9 +62,15 @@ class Rules(NamedTuple):
     ignored_options: tuple[Glob, ...]
     expect: bool
     declared: Optional[ExpectedMount]
-    spoken_of: bool
+    said: Optional[Overrides]
     by_path: bool
     origins: Mapping[str, str]
+
+    @property
+    def per_mount(self) -> Optional[Sequence[Chosen]]:
+        """The mounts that have a result of their own, if this one is among them; None if no section
+        says so."""
+        return None if self.said is None else self.said.per_mount
 
     def __str__(self) -> str:
         """One line for each key, as in a section of the configuration, with its origin."""
@@ -84,6 +94,7 @@ class Rules(NamedTuple):
         }
         said = {
             "ignore": _yes(self.ignore),
+            "per-mount": "" if self.per_mount is None else ", ".join(each.words for each in self.per_mount) or "no",
             "timeout": f"{self.timeout:g}",
             "boot-grace": f"{self.boot_grace.seconds:g}" if "boot-grace" in self.origins else "",
             "as": text.printable_argument(self.user),
@@ -151,7 +162,7 @@ class Rulebook:
             ignored_options=tuple(general.ignored_options),
             expect=False,
             declared=None,
-            spoken_of=False,
+            said=None,
             by_path=False,
             origins=general.origins,
         )
@@ -194,7 +205,7 @@ class Rulebook:
             ignored_options=(*usual.ignored_options, *(said.ignore_option or ())),
             expect=bool(said.expect),
             declared=self._configuration.declared(usual.mount_point),
-            spoken_of=True,
+            said=said,
             by_path=any(section.path is not None for section in sections),
             origins=origins,
         )
@@ -214,7 +225,7 @@ class Rulebook:
         """The rules for a mount point in words, without defaults; empty if no section matches
         it."""
         rules = self.of(mount_point)
-        return rules.given() if rules.spoken_of else ()
+        return rules.given() if rules.said is not None else ()
 
     # -- the questions of a check
 
@@ -261,6 +272,11 @@ class Rulebook:
         """The place that says whether a mount should be read-only, in words."""
         place = self.of(mount_point).origins.get("expect-ro", COMMAND_LINE)
         return "--expect-ro" if place == COMMAND_LINE else place
+
+    def per_mount(self, mount_point: bytes) -> Optional[Sequence[Chosen]]:
+        """The mounts that have a result of their own, if this one is among them; None if no section
+        says so."""
+        return self.of(mount_point).per_mount
 
     def policy(self, mount_point: bytes) -> Policy:
         """The severities and thresholds of a mount."""

@@ -30,6 +30,7 @@ from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from check_mounts.passive.delivery import Submission
+    from check_mounts.report.each import Each
 
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
@@ -128,7 +129,7 @@ def _settled(
         check=check,
         policy=_policy(said, rulebook, configuration),
         origins=origins,
-        output=Output(said.verbose, said.perfdata, said.max_output, said.json, said.brief, said.per_mount),
+        output=_output(said, _per_mount(said, rulebook, configuration, declared)),
         allow_none=said.allow_none,
         fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
         service=_service(said, given, again),
@@ -139,7 +140,8 @@ def _settled(
 
 
 def _globs(said: Values) -> Sequence[selection.PathGlob]:
-    return [*said.path, *said.exclude, *said.expect_ro]
+    chosen = (each.pattern for each in said.per_mount)
+    return [*said.path, *said.exclude, *said.expect_ro, *(each for each in chosen if hasattr(each, "leading"))]
 
 
 def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:
@@ -354,6 +356,24 @@ def _check_combination(given: Collection[str], said: Values) -> None:
         refuse("--per-mount", "does not go with --json, which has each mount anyway")
     if "per_mount" in given and said.daemon and not said.submit:
         refuse("--per-mount", "goes with --submit only, in a daemon")
+
+
+def _output(said: Values, per_mount: Optional[Each]) -> Output:
+    return Output(said.verbose, said.perfdata, said.max_output, said.json, said.brief, per_mount)
+
+
+def _per_mount(
+    said: Values, rulebook: Rulebook, configuration: Configuration, declared: Sequence[ExpectedMount]
+) -> Optional[Each]:
+    """Which mounts have a result of their own. A section that wants one for its mount needs no
+    option, but a submission: a run by hand should print nothing that it was not asked for."""
+    sections = [section.overrides.per_mount for section in configuration.sections]
+    if not said.per_mount and not (said.submit and any(sections)):
+        return None
+    from check_mounts.report import each
+
+    says = rulebook.per_mount if any(one is not None for one in sections) else lambda point: None
+    return each.Each(said.per_mount, says, {one.mount_point: one for one in declared})
 
 
 def _submission(said: Values, configuration: Configuration) -> Optional[Submission]:

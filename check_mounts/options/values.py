@@ -15,7 +15,10 @@ from check_mounts import selection, text
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
-from check_mounts.typed import Any, Optional, TypeVar
+from check_mounts.typed import TYPE_CHECKING, Any, Optional, TypeVar
+
+if TYPE_CHECKING:
+    from check_mounts.report.each import Chosen
 
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0
@@ -252,6 +255,29 @@ def expected_mount(word: str) -> ExpectedMount:
         # One of the options may be a password.
         point = word.partition(",")[0] + ",..." * ("," in word)
         raise ValueError(f"'{shown(point)}': {error}") from None
+
+
+def per_mount(word: str) -> Sequence[Chosen]:
+    """Which mounts have a result of their own: ``yes`` for all, ``no`` for none, or some."""
+    from check_mounts.report import each  # most runs have one result only
+
+    if word.isascii() and word.lower() in _BOOLEANS:
+        return (each.Chosen("yes", each.By.ALL),) if _BOOLEANS[word.lower()] else ()
+    return tuple(map(_chosen, parts(word)))
+
+
+def _chosen(part: str) -> Chosen:
+    from check_mounts.report import each
+
+    if part[:1] in ("/", "*", "?", "["):
+        return each.Chosen(shown(part), each.By.PATH, path_glob(part))
+    name, equals, rest = part.partition("=")
+    if equals and name in ("type", "source"):
+        return each.Chosen(shown(part), each.By[name.upper()], pattern(rest))
+    if part in ("remote", "local"):
+        return each.Chosen(part, each.By[part.upper()])
+    wanted = "a pattern of mount points, type=GLOB, source=GLOB, remote, local, yes or no"
+    raise ValueError(f"'{shown(part)}' is not {wanted}")
 
 
 def log_facility(word: str) -> str:

@@ -22,7 +22,7 @@ from check_mounts.typed import Optional
 
 def submit(judged: Judged, output: Output, submission: Submission, interrupts: Interrupts) -> None:
     """Submit the result of a single run, and print what became of it."""
-    made = results(judged, output, submission, None, doubts=True)
+    made = results(judged, output, submission, None, True)
     for receipt in deliver(submission, made, held_up(judged.survey, submission), interrupts, interrupts.wake_fd):
         if receipt.error is not None:
             complain(receipt.words, interrupts)
@@ -82,8 +82,8 @@ def _reports(judged: Judged, output: Output, doubts: bool) -> Sequence[Report]:
 
         presentation = plugin.Presentation(output.verbosity, output.perfdata, output.max_output)
         whole = summary.doubtful(plugin.report(judged, presentation), library.why if doubts else "")
-        each = plugin.report_each(judged, presentation) if output.per_mount else ()
-        return [parts.fitted(report, output.max_output) for report in (whole, *each)]
+        each = output.per_mount and plugin.report_each(judged, presentation, output.per_mount.wants)
+        return [parts.fitted(report, output.max_output) for report in (whole, *(each or ()))]
     except Exception as error:  # a defect of ours: what was measured is not lost
         defects.say(error)
         return [summary.plain_report(judged, error)]

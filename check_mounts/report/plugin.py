@@ -14,7 +14,7 @@ Three of its behaviours are replaced on purpose:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from check_mounts import filesystems, text
 from check_mounts.judging import policy as policies
@@ -278,8 +278,16 @@ def label(mount_point: bytes) -> str:
     return f"{name}\\040{last}" if blank and last in _ASPECTS else shown
 
 
-def report(judged: Judged, presentation: Presentation, per_mount: bool = False) -> Report:
-    """The report on all mounts. ``per_mount``: it ends with a row for each mount."""
+Wants = Callable[[Finding], bool]
+
+
+def _all(finding: Finding) -> bool:
+    return True
+
+
+def report(judged: Judged, presentation: Presentation, per_mount: bool = False, wants: Wants = _all) -> Report:
+    """The report on all mounts. ``per_mount``: it ends with a row for each mount that ``wants``
+    wants."""
     judgements, policy = judged.judgements, judged.policy
     items: list[Number] = []
     numbers = MountContext(presentation.perfdata, policy, items)
@@ -296,15 +304,19 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False) 
         rows = [
             _row(judgement, _own_report(judgement, policy, presentation), presentation)
             for judgement in worst_of_each(judgements).values()
+            if wants(judgement.finding)
         ]
         lines = [*lines, *rows]
     return summary.report(judged)._replace(headline=check.summary_str, perfdata=items, lines=lines)
 
 
-def report_each(judged: Judged, presentation: Presentation) -> list[Report]:
-    """A report on each mount point, as a service of its own, the worst first."""
+def report_each(judged: Judged, presentation: Presentation, wants: Wants = _all) -> list[Report]:
+    """A report on each mount point that ``wants`` wants, as a service of its own, the worst
+    first."""
     return [
-        _own_report(judgement, judged.policy, presentation) for judgement in worst_of_each(judged.judgements).values()
+        _own_report(judgement, judged.policy, presentation)
+        for judgement in worst_of_each(judged.judgements).values()
+        if wants(judgement.finding)
     ]
 
 
