@@ -230,8 +230,8 @@ def provide_product() -> None:
     subprocess.run([PYTHON, "-m", "compileall", "-q", PRODUCT], check=True)
 
 
-def build(guest: Guest) -> None:
-    provide_product()
+def load_modules() -> None:
+    """The filesystems, and what servers and faults need."""
     modules = [
         "veth",
         "nfs",
@@ -251,6 +251,11 @@ def build(guest: Guest) -> None:
         "xt_tcpudp",
     ]
     subprocess.run(["modprobe", "-a", *modules], check=False)
+
+
+def build(guest: Guest) -> None:
+    provide_product()
+    load_modules()
     with open("/etc/hosts", "a") as hosts:  # diod refuses a peer that it has no name for
         hosts.writelines(
             f"10.9.{number}.{side} peer{number}-{side}\n" for number in range(1, len(SERVERS) + 1) for side in (1, 2)
