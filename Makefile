@@ -14,7 +14,7 @@ OLDEST_PROMETHEUS := 0.9.0
 MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios4-core nagios4-common \
 	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
 	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta curl \
-	python3-nagiosplugin python3-prometheus-client slurmctld slurmd slurm-client slurm-wlm-basic-plugins \
+	python3-nagiosplugin python3-prometheus-client influxdb slurmctld slurmd slurm-client slurm-wlm-basic-plugins \
 	zabbix-agent zabbix-agent2 zabbix-server-pgsql zabbix-frontend-php postgresql php-cli php-pgsql php-bcmath php-gd php-mbstring php-xml
 
 # Peers of `make versus`; coreutils is there.

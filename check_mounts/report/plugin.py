@@ -262,7 +262,7 @@ class MountsSummary(nagiosplugin.Summary):
 
 
 # The other numbers of a mount. In a label, their names follow the mount point and a blank.
-_ASPECTS = frozenset((*(step.word for step in Step), "used", "free", "inodes", "inodes_free"))
+ASPECTS = frozenset((*(step.word for step in Step), "used", "free", "inodes", "inodes_free"))
 
 
 def label(mount_point: bytes) -> str:
@@ -275,7 +275,7 @@ def label(mount_point: bytes) -> str:
     mount point such as ``/x used``, whose label would be that of the usage of ``/x``."""
     shown = text.printable(mount_point).replace("'", "\\047").replace("=", "\\075").replace("::", ":\\072")
     name, blank, last = shown.rpartition(" ")
-    return f"{name}\\040{last}" if blank and last in _ASPECTS else shown
+    return f"{name}\\040{last}" if blank and last in ASPECTS else shown
 
 
 Wants = Callable[[Finding], bool]
