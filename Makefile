@@ -54,9 +54,9 @@ help:  ## this list
 run: $(VENV)/run  ## build an environment and check the mounts of this host
 	@$(VENV)/bin/check_mounts -v; state=$$?; echo "(exit status $$state)"; [ $$state -le 3 ]
 
-check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests (without guest, monitoring software and tests/slow.txt)
+check: $(VENV)/lint $(VENV)/test  ## lint, types and the quick tests (without guest, monitoring software, packages and tests/slow.txt)
 	$(MAKE) -s lint types
-	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring)' $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -q $(PARALLEL) -m 'not (slow or guest or monitoring or packages)' $(PYTEST_ARGS)
 
 test: $(VENV)/test $(VENV)/lab/root $(VENV)/monitoring/root $(VENV)/fresh/root  ## all tests: as root with real mounts, a guest with real servers, monitoring software, packages
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || $(AGAIN)

@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "monitoring: runs real monitoring software, unpacked by make .venv/monitoring/root"
     )
+    config.addinivalue_line("markers", "packages: installs in a fresh Debian, made by make .venv/fresh/root")
     config.addinivalue_line("markers", "guest: boots a guest, see tests/lab/README.md")
     config.addinivalue_line("markers", "slow: listed in slow.txt; make check leaves it out")
     config.addinivalue_line(

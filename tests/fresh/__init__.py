@@ -16,7 +16,7 @@ otherwise, its own empty network. Nothing that happens there is seen outside, an
     fresh_root(network=True)                 this host's network, for package registries
     fresh_root(layer=directory)              with what an overlay's upper directory has of it
 
-Needs root. Tests that use it are marked `root`.
+Needs root. Tests that use it are marked `root` and `packages`.
 """
 
 from __future__ import annotations

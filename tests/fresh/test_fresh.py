@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import until
 from tests.fresh import DIRECTORY, fresh_root
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.packages]
 
 
 def test_it_is_fresh_each_time_and_nothing_is_seen_outside() -> None:

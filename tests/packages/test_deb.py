@@ -17,12 +17,13 @@ from tests.conftest import ROOT, until
 from tests.fresh import FreshRoot, fresh_root
 from tests.packages import GONE, OLD, main_pid, make, sources, stuck, workers
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.packages]
 NAME = f"check-mounts_{__version__}-1"
+NRPE = "/etc/nagios/nrpe.d/check_mounts.cfg"
 CONFFILES = {
     "/etc/icinga2/conf.d/check_mounts-command.conf",
     "/etc/nagios-plugins/config/check_mounts.cfg",
-    "/etc/nagios/nrpe.d/check_mounts.cfg",
+    NRPE,
     "/etc/sudoers.d/check_mounts",
 }
 ENABLED = "/etc/systemd/system/multi-user.target.wants/check_mounts.service"
@@ -105,6 +106,7 @@ def test_it_runs_without_systemd_and_leaves_nothing(deb: Path) -> None:
         _is_in_place(root, fresh)
         _runs(root)
         _nobody_is_root_by_it(root)
+        _is_compiled_for_another_python(root)
         stray = "/usr/lib/check_mounts/check_mounts/__pycache__/no_more.cpython-311.pyc"
         root.write(stray, "")
         _apt(root, "remove", "check-mounts")
@@ -131,13 +133,20 @@ def _is_in_place(root: FreshRoot, fresh: set[str]) -> None:
         text = root.path(path).read_text()
         assert not re.search(r"/usr/local|[Ii]nstall this file|[Cc]opy this file", text) or "icinga2" in path, path
     assert "/usr/local/bin" not in root.path("/etc/icinga2/conf.d/check_mounts-command.conf").read_text()
+    said = [
+        path.read_text().replace("/usr/local/bin", "/usr/bin")
+        for path in (ROOT / "nrpe/check_mounts.cfg", root.path(NRPE))
+    ]
+    commands = [re.findall(r"^#?command.*", text, re.M) for text in said]
+    assert commands[0] == commands[1] != []
     assert root.path("/etc/sudoers.d/check_mounts").stat().st_mode & 0o7777 == 0o440
     root.run(["visudo", "-c"])
 
 
 def _runs(root: FreshRoot) -> None:
     assert root.run(["check_mounts"]).stdout.startswith("MOUNTS OK - ")
-    assert root.run(["python3", "-IS", "-c", "import sys; print(sys.flags.isolated)"]).stdout == "1\n"
+    # As fast as from `make install`: the program looks for no site-packages.
+    assert root.path("/usr/bin/check_mounts").read_text().startswith("#!/usr/bin/python3 -IS\n")
     server = root.hung("/srv/hung")
     result = root.run(["/usr/lib/nagios/plugins/check_mounts", "-t", "1"], check=False)
     assert (result.returncode, MONITORED in result.stdout) == (2, True), result
@@ -150,6 +159,15 @@ def _runs(root: FreshRoot) -> None:
     until(lambda: workers(root) == 0)
     root.run(["sh", "-c", 'kill $(cat /proc/[0-9]*/stat | sed -n "s/ (check_mounts[:)].*//p")'], check=False)
     until(lambda: not [name for name in root.processes() if name.startswith("check_mounts")])
+
+
+def _is_compiled_for_another_python(root: FreshRoot) -> None:
+    """What python3's package runs when it comes with another version."""
+    compiled = {path for path in root.tree() if path.startswith("/usr/lib/check_mounts") and path.endswith(".pyc")}
+    root.run(["py3clean", "-p", "check-mounts"])
+    assert not compiled & root.tree()
+    root.run(["/usr/share/python3/runtime.d/check-mounts.rtupdate", "rtupdate", "python3.8", "python3.9"])
+    assert compiled <= root.tree()
 
 
 def _nobody_is_root_by_it(root: FreshRoot) -> None:
@@ -195,12 +213,12 @@ def _is_upgraded(root: FreshRoot, new: str) -> None:
     assert main_pid(root) not in (pid, "0")
     assert __version__ in root.run(["check_mounts", "--version"], check=False).stdout
     assert not root.path(GONE).exists()
-    assert "# of the version before" not in root.path("/etc/nagios/nrpe.d/check_mounts.cfg").read_text()
+    assert "# of the version before" not in root.path(NRPE).read_text()
     stuck(root)  # and no second worker
 
 
 def _keeps_what_the_administrator_chose(root: FreshRoot, new: str) -> None:
-    cfg = root.path("/etc/nagios/nrpe.d/check_mounts.cfg")
+    cfg = root.path(NRPE)
     cfg.write_text(cfg.read_text() + "# mine\n")
     root.path("/etc/icinga2/conf.d/check_mounts-command.conf").unlink()
     root.run(["systemctl", "disable", "--now", "check_mounts"])

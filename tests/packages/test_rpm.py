@@ -18,9 +18,9 @@ import pytest
 from check_mounts import __version__
 from tests.conftest import ROOT, until
 from tests.fresh import DIRECTORY, FreshRoot, fresh_root
-from tests.packages import GONE, OLD, main_pid, make, sources, stuck, workers
+from tests.packages import GONE, OLD, main_pid, make, sources, stand_in, stuck, workers
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.packages]
 SPEC = ROOT / "packaging/check_mounts.spec"
 NAME = f"check_mounts-{__version__}-1.noarch.rpm"
 WHEELS = ROOT / ".venv/carried"
@@ -53,16 +53,6 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The version before, with a module that is no more."""
     copy = sources(tmp_path_factory.mktemp("before"), version=OLD)
     return make(copy, "rpm") / f"check_mounts-{OLD}-1.noarch.rpm"
-
-
-def _stand_in(directory: Path, *provided: str, release: int = 1) -> Path:
-    provides = "".join(f"Provides: {each}\n" for each in ("/usr/bin/python3", "/bin/sh", *provided))
-    head = f"Name: python3\nVersion: 3.11\nRelease: {release}\nSummary: .\nLicense: .\nBuildArch: noarch\n"
-    spec = directory / "python3.spec"
-    spec.write_text(f"{head}{provides}%description\n.\n%files\n")
-    words = ["rpmbuild", "-bb", "--quiet", "--dbpath", f"{directory}/db", "--define", f"_topdir {directory}", str(spec)]
-    subprocess.run(words, check=True, capture_output=True)
-    return directory / f"RPMS/noarch/python3-3.11-{release}.noarch.rpm"
 
 
 def _rpm(root: FreshRoot, *words: str) -> str:
@@ -154,11 +144,11 @@ def test_it_is_upgraded_while_a_mount_hangs_and_leaves_nothing(before: Path, rpm
         root.offline()
         root.run(["apt-get", "-q", "-y", "install", "--no-install-recommends", "python3-nagiosplugin", "rpm"])
         fresh = root.tree()
-        _rpm(root, "-U", root.copy(_stand_in(tmp_path), "/tmp"))
+        _rpm(root, "-U", root.copy(stand_in(tmp_path), "/tmp"))
         old, new = root.copy(before, "/tmp"), root.copy(rpm, "/tmp")
         refused = _try_rpm(root, "-U", old)
         assert "python3dist(nagiosplugin) >= 1.3.2 is needed by" in refused.stderr
-        _rpm(root, "-U", root.copy(_stand_in(tmp_path, NAGIOSPLUGIN, release=2), "/tmp"))
+        _rpm(root, "-U", root.copy(stand_in(tmp_path, NAGIOSPLUGIN, release=2), "/tmp"))
         server = root.hung("/srv/hung")
         root.write("/etc/check_mounts.conf", "[check_mounts]\ntimeout = 1\n", 0o600)
         _rpm(root, "-U", old)
@@ -194,7 +184,7 @@ def test_with_nagiosplugin_inside_it_needs_nothing_but_python(bundled: Path, tmp
     with fresh_root() as root:
         fresh = root.tree()
     with _layered(tmp_path) as rpm:
-        for package in (_stand_in(tmp_path), bundled):
+        for package in (stand_in(tmp_path), bundled):
             subprocess.run([*rpm, "-U", str(package)], check=True, capture_output=True)
         pages = {path.name for path in (tmp_path / "root/usr/share/licenses").rglob("LICENSE*")}
         assert pages == {"LICENSE", "LICENSE.nagiosplugin"}
@@ -210,7 +200,7 @@ def test_with_nagiosplugin_inside_it_needs_nothing_but_python(bundled: Path, tmp
             assert (result.returncode, MONITORED in result.stdout) == (2, True), result
     with _layered(tmp_path) as rpm:
         (tmp_path / f"root{min(compiled)}").unlink()
-        another_python = _stand_in(tmp_path, release=2)
+        another_python = stand_in(tmp_path, release=2)
         subprocess.run([*rpm, "-U", str(another_python)], check=True, capture_output=True)
         assert (tmp_path / f"root{min(compiled)}").exists()
         subprocess.run([*rpm, "-e", "check_mounts"], check=True, capture_output=True)
