@@ -89,8 +89,8 @@ class FreshRoot:
         if not children:
             return False
         with contextlib.suppress(OSError):
-            # Only what boot has executed at its end is without the variable.
-            if b"FRESH_NETWORK" not in Path(f"/proc/{children[0]}/environ").read_bytes():
+            # What boot has executed at its end has this.
+            if b"container=tests" in Path(f"/proc/{children[0]}/environ").read_bytes():
                 self.pid = int(children[0])
         return bool(self.pid)
 

@@ -26,6 +26,11 @@ CONFFILES = {
     NRPE,
     "/etc/sudoers.d/check_mounts",
 }
+COMPLETIONS = {
+    "/usr/share/bash-completion/completions/check_mounts",
+    "/usr/share/zsh/vendor-completions/_check_mounts",
+    "/usr/share/fish/vendor_completions.d/check_mounts.fish",
+}
 ENABLED = "/etc/systemd/system/multi-user.target.wants/check_mounts.service"
 MONITORED = "/srv/hung (fuse.test fuse) timed out"
 
@@ -124,7 +129,8 @@ def _is_in_place(root: FreshRoot, fresh: set[str]) -> None:
     assert {path for path in new if path.startswith("/etc/") and not root.path(path).is_dir()} == CONFFILES | {ENABLED}
     recorded = root.run(["dpkg-query", "-Wf", "${Conffiles}", "check-mounts"]).stdout
     assert set(re.findall(r"/\S+", recorded)) == CONFFILES
-    modules = {path for path in new if path.endswith(".py")}
+    assert new > COMPLETIONS
+    modules = {path for path in new if re.match(r"/usr/lib/check_mounts/.*\.py$", path)}
     compiled = {
         re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in new if path.endswith(".pyc")
     }

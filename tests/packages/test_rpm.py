@@ -92,6 +92,13 @@ def _asked(words: Sequence[str], *defined: str) -> list[str]:
 
 def test_what_is_built(rpm: Path) -> None:
     assert {path.name for path in rpm.parent.iterdir()} == {NAME, f"check_mounts-{__version__}-1.src.rpm"}
+    every = subprocess.run(
+        ["rpm", "--dbpath", "/dev/null", "-qpl", str(rpm)], check=True, capture_output=True, text=True
+    )
+    assert set(every.stdout.split()) > {
+        "/usr/bin/check_mounts", "/usr/share/bash-completion/completions/check_mounts",
+        "/usr/share/zsh/site-functions/_check_mounts", "/usr/share/fish/vendor_completions.d/check_mounts.fish",
+    }  # fmt: skip
     listed = subprocess.run(
         ["rpm", "--dbpath", "/dev/null", "-qpc", str(rpm)], check=True, capture_output=True, text=True
     ).stdout.split()
@@ -190,7 +197,7 @@ def test_with_nagiosplugin_inside_it_needs_nothing_but_python(bundled: Path, tmp
         assert pages == {"LICENSE", "LICENSE.nagiosplugin"}
     with fresh_root(layer=tmp_path / "upper") as root:
         compiled = {path for path in root.tree() - fresh if path.endswith(".pyc")}
-        modules = {path for path in root.tree() - fresh if path.endswith(".py")}
+        modules = {path for path in root.tree() - fresh if re.match(r"/usr/lib/check_mounts/.*\.py$", path)}
         assert len(compiled) == len(modules) > 100
         assert root.run(["check_mounts"]).stdout.startswith("MOUNTS OK - ")
         _nobody_is_root_by_it(root, tmp_path)
