@@ -104,7 +104,7 @@ class _Wait:
 
         self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
         survey = one_check.take(
-            self._in_time().check, table, self._outside.reread, self._interrupts, self._interrupts.wake_fd, follow,
+            self._in_time(table).check, table, self._outside.reread, self._interrupts, self._interrupts.wake_fd, follow,
             self._lost,
         )  # fmt: skip
         for each in under_way:
@@ -113,11 +113,13 @@ class _Wait:
         self._endings.follow(strangers, [pid for each in under_way for pid in each.left.pids])
         return survey
 
-    def _in_time(self) -> Options:
-        """The options for a check that ends in time."""
+    def _in_time(self, table: Table) -> Options:
+        """The options for a check that ends in time, and in which each mount gets its own."""
         check = self._options.check
         left = max(SHORTEST, self._until - time.monotonic())
-        deadline = min(left, check.settings.timeout + command_line.BESIDE_TIMEOUT)
+        override = check.settings.override
+        own = [] if override is None else [override(mount).timeout or 0.0 for mount in table[0]]
+        deadline = min(left, max([check.settings.timeout, *own]) + command_line.BESIDE_TIMEOUT)
         return self._options._replace(check=check._replace(settings=check.settings._replace(deadline=deadline)))
 
     # -- between two checks

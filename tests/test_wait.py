@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Fuse, Mounts, Plugin, Result, remaining, until
-from tests.kernel import state, workers_alive
+from tests.kernel import runs_alive, state, workers_alive
 from tests.test_cli import USAGE
 
 pytestmark = pytest.mark.root
@@ -267,6 +267,52 @@ def test_timeouts_of_the_configuration_are_for_one_mount(
     result = plugin("--wait", str(hung), "-t", "2", "--config", str(config), below=False)
     assert result.code == 2
     assert f"{hung} (fuse.test fuse) timed out after 0.4 s" in result.verdict
+
+
+def test_a_mount_with_a_long_timeout_of_its_own_has_it(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+    slow, config = fuse.mount("slow"), tmp_path / "conf"
+    fuse.command("delay", "slow", "2")
+    config.write_text(f'[check_mounts]\ntimeout = 0.5\n[mount "{slow}"]\ntimeout = 30\n')
+    result = plugin("--wait", str(slow), "-t", "40", "--config", str(config), below=False)
+    assert (result.code, "waited" in result.stdout.decode()) == (0, False)
+
+
+def test_a_name_below_a_mount_that_hangs_costs_one_process(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
+    hung = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    wait = Wait(plugin, hung / "a/b", hung, "--deadline", "60", "-t", "0.5")
+    wait.until_it_waits_for(str(hung))
+    mounts.tmpfs("noise")  # another check
+    time.sleep(2)
+    assert len(workers_alive()) == 1
+    wait.process.send_signal(signal.SIGTERM)
+    assert wait.end().code == 3
+    fuse.command("answer", "hung")
+
+
+def test_a_long_wait_keeps_nothing(mounts: Mounts, plugin: Plugin) -> None:
+    missing = mounts.point("missing")
+    wait = Wait(plugin, missing, "--timeout", "60")
+    wait.until_it_waits_for("missing")
+    (run,) = runs_alive()
+
+    def kept() -> tuple[int, int]:
+        pages = int(Path(f"/proc/{run}/statm").read_text().split()[1])
+        return len(os.listdir(f"/proc/{run}/fd")), pages
+
+    def noise() -> None:
+        for _ in range(10):
+            mounts.detach(mounts.tmpfs("noise"))
+            time.sleep(0.21)
+
+    noise()
+    fds, pages = kept()
+    noise()
+    later = kept()
+    assert abs(later[0] - fds) <= 6  # of a check under way
+    assert later[1] - pages < 256
+    mounts.tmpfs("missing")
+    assert wait.end().code == 0
 
 
 @pytest.mark.parametrize(
