@@ -6,6 +6,7 @@ booted when the test says (time_namespaces(7))."""
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from check_mounts.declared.fstab import parse_fstab_line
 from check_mounts.declared.mountoptions import split_options
 from check_mounts.model import BootGrace, ExpectedMount
 from check_mounts.system import processes
-from tests.conftest import Mounts, Plugin, Result, until
+from tests.conftest import ROOT, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
 
 __all__ = ["daemon"]
@@ -144,6 +145,18 @@ def test_declared_on_the_command_line_and_in_the_configuration(mounts: Mounts, p
     config.write_text(f'[check_mounts]\nboot-grace = 30\n[mount "{srv}"]\nexpect = yes\ntype = nfs4\n')
     assert plugin("--config", str(config), wrapper=booted_since(40)).code == 2
     assert plugin("--config", str(config), "--boot-grace", "60", wrapper=booted_since(40)).code == 1
+
+
+def test_nodes_that_run_jobs_have_none(fstab: Path, mounts: Mounts, plugin: Plugin, tmp_path: Path) -> None:
+    """As the page for Slurm says: a job must not start on a mount that is not there yet."""
+    page = (ROOT / "integrations/slurm/README.md").read_text()
+    (block,) = re.findall(r"^```ini\n(.*?)^```$", page, re.M | re.S)
+    fstab.write_text(_entry(mounts.base / "srv"))
+    config = tmp_path / "conf"
+    config.write_text(block.replace("/etc/fstab", str(fstab)))
+    assert plugin("--config", str(config), wrapper=booted_since(40)).code == 2
+    config.write_text(block.replace("/etc/fstab", str(fstab)).replace("boot-grace", "#"))
+    assert plugin("--config", str(config), wrapper=booted_since(40)).code == 1
 
 
 def test_no_severity_makes_it_worse_and_none_is_made_worse(fstab: Path, mounts: Mounts, plugin: Plugin) -> None:
