@@ -18,10 +18,11 @@ import pytest
 from check_mounts import passive
 from check_mounts.clocks import NEVER
 from check_mounts.model import State
-from check_mounts.passive import Refused, Result, Undelivered, delivery, destinations
+from check_mounts.passive import Refused, Result, Undelivered, delivery, destinations, parked
 from check_mounts.passive import progress as progresses
 from check_mounts.passive.delivery import Courier, Delivery, Receipt, Submission
 from check_mounts.passive.progress import Progress, Waiting
+from check_mounts.passive.records import summed_up
 from check_mounts.report.parts import Report
 from check_mounts.system import processes, workers
 from tests.conftest import Fuse, until
@@ -223,6 +224,135 @@ def test_what_is_refused_for_itself_is_no_reason_to_wait(tmp_path: Path, monkeyp
     assert (tmp_path / "out").read_bytes() == b"0\n1\n2\n"
     assert daemon.courier.counts() == [("x", 3, 3)]
     assert daemon.receipts[0].words == "not submitted to x: 1 of 2 results were refused"
+    daemon.courier.close()
+
+
+def each_mount(*points: str, state: State = State.OK) -> list[Result]:
+    """A result of all mounts, and one of each."""
+    single = [
+        RESULTS[0]._replace(service=f"mounts {point}", report=Report(state, point, mount_point=point.encode()))
+        for point in points
+    ]
+    return [RESULTS[0]._replace(report=Report(state, "all")), *single]
+
+
+class Picky:
+    """A server without some services, and what it was sent."""
+
+    def __init__(self, base: Path, *missing: str) -> None:
+        self._sent, self._missing = base / "sent", base / "missing"
+        self.lacks(*missing)
+
+    def lacks(self, *missing: str) -> None:
+        self._missing.write_text("\n".join(missing))
+
+    def take(self, results: Sequence[Result], _: float) -> None:
+        with self._sent.open("a") as file:
+            file.write(" ".join(result.report.headline for result in results) + "\n")
+        missing = self._missing.read_text().split("\n")
+        refused = [number for number, each in enumerate(results) if each.report.headline in missing]
+        if refused:
+            names = [f"{results[number].report.headline}: no such service" for number in refused]
+            raise summed_up(names, len(results), refused=refused)
+
+    @property
+    def sent(self) -> list[str]:
+        return self._sent.read_text().splitlines() if self._sent.exists() else []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the parked services take for the time."""
+    now = [1000.0]
+    monkeypatch.setattr(parked, "monotonic", lambda: now[0])
+    monkeypatch.setattr(parked, "after", lambda seconds: now[0] + seconds)
+    return now
+
+
+def test_a_service_that_the_server_does_not_have(tmp_path: Path, clock: list[float]) -> None:
+    """It is tried again after an hour, with another state, and after a reload; the others always
+    get theirs."""
+    server = Picky(tmp_path, "/b", "/d")
+    daemon = Daemon(Elsewhere("x", server.take), timeout=60)
+
+    def offer(*points: str, state: State = State.OK) -> str:
+        before = len(daemon.receipts)
+        daemon.courier.offer(each_mount(*points, state=state), {})
+        daemon.until(lambda: len(daemon.receipts) > before)
+        assert daemon.courier.due == NEVER  # nothing waits for another attempt
+        return server.sent[-1]
+
+    assert offer("/a", "/b", "/c", "/d") == "all /a /b /c /d"
+    assert daemon.receipts[-1].lacks_services_only
+    words = daemon.courier.parked("x")
+    assert words == (
+        "2 of 5 results were refused, the first: /b: no such service; 2 services get no results until a reload, or "
+        "for an hour: host!mounts /b, host!mounts /d"
+    )
+    for _ in range(3):
+        assert offer("/a", "/b", "/c", "/d") == "all /a /c"
+        assert daemon.receipts[-1].error is None
+    assert daemon.courier.parked("x") == words
+    assert daemon.courier.counts() == [("x", 4, 1)]
+    clock[0] += 3600
+    server.lacks("/b")
+    assert offer("/a", "/b", "/c", "/d") == "all /a /b /c /d"
+    assert (daemon.courier.parked("x") or "").endswith(
+        "; 1 service gets no results until a reload, or for an hour: host!mounts /b"
+    )
+    assert offer("/a", "/b", "/c", "/d") == "all /a /c /d"
+    assert offer("/a", "/b", state=State.CRITICAL) == "all /a /b"
+    assert offer("/a", "/b", state=State.CRITICAL) == "all /a"
+    daemon.courier.serve(submission(Elsewhere("x", server.take), timeout=60))  # a reload
+    assert daemon.courier.parked("x") is None
+    assert offer("/a", "/b") == "all /a /b"
+    assert offer("/a", "/b") == "all /a"
+    assert offer("/a") == "all /a"  # it is not mounted any more
+    assert daemon.courier.parked("x") is None
+    daemon.courier.close()
+
+
+def test_a_host_that_the_server_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of all mounts is tried again and again; once it is accepted, so are the others."""
+    server = Picky(tmp_path, "all", "/a")
+    daemon = Daemon(Elsewhere("x", server.take), timeout=60)
+    daemon.courier.offer(each_mount("/a"), {})
+    daemon.until(lambda: len(server.sent) >= 3)
+    assert server.sent[:3] == ["all /a", "all", "all"]
+    server.lacks()
+    daemon.until(lambda: daemon.receipts[-1].error is None)
+    assert daemon.courier.parked("x") is None
+    daemon.courier.offer(each_mount("/a"), {})
+    daemon.until(lambda: server.sent[-1] == "all /a")
+    daemon.courier.close()
+
+
+def test_what_fails_for_now_is_not_parked(tmp_path: Path) -> None:
+    """Beside it, what is refused for itself is."""
+
+    def take(results: Sequence[Result], _: float) -> None:
+        with (tmp_path / "sent").open("a") as file:
+            file.write(" ".join(result.report.headline for result in results) + "\n")
+        if len(results) > 1:
+            raise summed_up(["a", "b"], len(results), for_now=True, refused=[1])
+
+    daemon = Daemon(Elsewhere("x", take), timeout=60)
+    daemon.courier.offer(each_mount("/a", "/b"), {})
+    daemon.until(lambda: len(daemon.receipts) >= 2)
+    assert (tmp_path / "sent").read_text().splitlines()[:2] == ["all /a /b", "all /b"]
+    daemon.courier.close()
+
+
+def test_thousands_of_services(tmp_path: Path) -> None:
+    """As many as there is room for are remembered; not all are named."""
+    points = [f"/{number}" for number in range(9000)]
+    server = Picky(tmp_path, *points)
+    daemon = Daemon(Elsewhere("x", server.take), timeout=60)
+    daemon.courier.offer(each_mount(*points), {})
+    daemon.until(lambda: daemon.receipts)
+    words = daemon.courier.parked("x") or ""
+    assert "; 8191 services get no results " in words and words.endswith(" and 8171 more")
+    assert len(words) < 2000
     daemon.courier.close()
 
 

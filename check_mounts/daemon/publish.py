@@ -80,6 +80,7 @@ class Publisher:
         for name, why in (("nagiosplugin", library.why), ("prometheus_client", options.service.no_metrics)):
             words = f"{why[:1].upper()}{why[1:]}, and restart the daemon"
             self._complaints.tell(Part.LIBRARY, words if why else None, name)
+        self._complaints.keep(Part.SERVICES, ())  # they are tried again
         self._complaints.keep(Part.SUBMISSION, [name for name, _, _ in self._courier.counts()])
 
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> None:
@@ -245,7 +246,10 @@ class Publisher:
 
     def _log_receipt(self, receipt: Receipt) -> None:
         name = receipt.destination.name
-        words = None if receipt.error is None else f"Cannot submit to {name}: {receipt.error}"
+        parked = self._courier.parked(name)
+        self._complaints.tell(Part.SERVICES, parked and f"Cannot submit all to {name}: {parked}", name)
+        is_well = receipt.error is None or receipt.lacks_services_only
+        words = None if is_well else f"Cannot submit to {name}: {receipt.error}"
         self._complaints.tell(Part.SUBMISSION, words, name)
 
     def _write_metrics(self, path: str, judged: Judged, interval: float, known: Known) -> None:

@@ -18,7 +18,14 @@ from check_mounts.typed import NamedTuple, Optional, Protocol
 
 class Undelivered(Exception):
     """A destination did not accept the results. The message says why, on one line that is fit for
-    any output and holds no secrets."""
+    any output and holds no secrets.
+
+    ``refused``: the positions of results that the server has refused for a reason of their own, so
+    that it would refuse them again."""
+
+    def __init__(self, why: str, refused: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.refused = refused
 
 
 class Refused(Undelivered):

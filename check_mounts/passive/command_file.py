@@ -58,21 +58,22 @@ class CommandFile:
 
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination. Does not block on a pipe that is full longer than ``until``."""
-        failures = []
+        failures, refused = [], []
         with quiet.broken_pipes():
             pipe = _open_pipe(self._path)
             try:
-                for result in results:
+                for number, result in enumerate(results):
                     try:
                         line = command(result)
                     except Undelivered as error:
                         failures.append(f"{records.label(result)}: {error}")
+                        refused.append(number)
                     else:
                         _write(pipe, line, until)
             finally:
                 os.close(pipe)
         if failures:
-            raise records.summed_up(failures, len(results))
+            raise records.summed_up(failures, len(results), refused=refused)
 
 
 def destination(path: str, settings: Settings) -> CommandFile:

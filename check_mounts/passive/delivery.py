@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from check_mounts import text
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.passive import Destination, Refused, Result, Undelivered, progress
+from check_mounts.passive.parked import Parked
 from check_mounts.system import processes, workers
 from check_mounts.system.desks import Desk
 from check_mounts.typed import NamedTuple, Optional
 
-_ANSWER_SIZE = 1024
+# The answer of a worker: a mark and words, and a bit for each result that was refused for itself.
+_WORDS_SIZE, _BITS_SIZE = 1024, 1024
+_ANSWER_SIZE = _WORDS_SIZE + _BITS_SIZE
 _ARRIVED, _SENT, _REFUSED, _FAILED = b"+", b"~", b"!", b"-"
 # A destination may use this part of its time, so that it can say why it fails before it is killed.
 _OWN_PART = 0.9
@@ -43,13 +46,20 @@ class Receipt(NamedTuple):
     failure, None after a success.
 
     ``confirmed``: the results are known to have arrived; otherwise they may still be lost.
-    ``reached``: although there was an error, the server has accepted some of the results."""
+    ``reached``: although there was an error, the server has accepted some of the results.
+    ``refused``: those that it would refuse again."""
 
     destination: Destination
     results: int
     error: Optional[str]
     confirmed: bool = False
     reached: bool = False
+    refused: Sequence[Result] = ()
+
+    @property
+    def lacks_services_only(self) -> bool:
+        """Whether all is well but for services of single mounts that the server refuses."""
+        return self.reached and bool(self.refused) and all(each.report.mount_point for each in self.refused)
 
     @property
     def words(self) -> str:
@@ -98,9 +108,11 @@ class Delivery:
         """Go on with what has come, or comes before ``until``."""
         for event in self._pool.wait(until):
             error = self._error(event)
-            mark = event.answer[:1] if isinstance(event, workers.Answered) else _FAILED
+            answer = event.answer if isinstance(event, workers.Answered) else _FAILED
+            mark, bits = answer[:1], int.from_bytes(answer[_WORDS_SIZE:], "little")
+            refused = [result for number, result in enumerate(self._results) if bits >> number & 1] if bits else ()
             destination, count = self._destinations[event.key], len(self._results)
-            self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED)
+            self._receipts[event.key] = Receipt(destination, count, error, mark == _ARRIVED, mark == _REFUSED, refused)
 
     def finish(self, interrupted: Optional[str] = None) -> tuple[list[Receipt], list[int]]:
         """The receipts, and the workers that have not ended although they were killed: the caller
@@ -124,25 +136,26 @@ class Delivery:
             return progress.words(event.progress, len(self._results), text.seconds_words(self._seconds))
         if isinstance(event, workers.Died):
             return "the process that should submit it has ended"
-        words = event.answer.rstrip(b"\0")
+        words = event.answer[:_WORDS_SIZE].rstrip(b"\0")
         return text.one_line(words[1:].decode("utf-8", "replace")) if words[:1] in (_FAILED, _REFUSED) else None
 
     def _serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
+        refused: Sequence[int] = ()
         try:
             until = monotonic() + self._seconds * _OWN_PART
             self._destinations[key].deliver(self._results, until, progress.Progress(desk.note))
             # Some destinations know this only after the delivery.
             answer = _ARRIVED if self._destinations[key].confirms else _SENT
-        except Refused as error:
-            answer = _REFUSED + text.encoded(str(error), "utf-8")
         except Undelivered as error:
-            answer = _FAILED + text.encoded(str(error), "utf-8")
+            answer = (_REFUSED if isinstance(error, Refused) else _FAILED) + text.encoded(str(error), "utf-8")
+            refused = error.refused
         except ModuleNotFoundError as error:  # destinations load modules only now; ssl needs a Python with OpenSSL
             answer = _FAILED + text.encoded(f"this Python has no module {error.name}", "utf-8")
         except Exception as error:  # a defect, or a host without memory
             answer = _FAILED + text.encoded(f"{type(error).__name__}: {error}", "utf-8")
-        return answer[:_ANSWER_SIZE].ljust(_ANSWER_SIZE, b"\0"), True
+        bits = sum({1 << number for number in refused if number < 8 * _BITS_SIZE})
+        return answer[:_WORDS_SIZE].ljust(_WORDS_SIZE, b"\0") + bits.to_bytes(_BITS_SIZE, "little"), True
 
 
 def deliver(
@@ -185,6 +198,7 @@ class _Lane:
         self.delivered = self.failed = 0
         self.stuck: list[int] = []
         self.held_up: Optional[str] = None
+        self.parked = Parked()
 
 
 class Courier:
@@ -213,6 +227,7 @@ class Courier:
             lane = self._lanes.setdefault(name, _Lane(destination))
             lane.destination = destination  # it may have other credentials, so it is tried at once
             lane.not_before, lane.failures_in_a_row = 0.0, 0
+            lane.parked = Parked()
         self._seconds = submission.timeout if submission is not None else 0.0
 
     def offer(self, results: Sequence[Result], held_up: Mapping[str, str]) -> None:
@@ -221,6 +236,7 @@ class Courier:
         for name, lane in self._lanes.items():
             lane.waiting = results
             lane.held_up = held_up.get(name)
+            lane.parked.keep(results)
 
     def fileno(self) -> int:
         """A descriptor that is readable if a delivery has something to do."""
@@ -239,6 +255,11 @@ class Courier:
         """(name, deliveries, failures) of each destination."""
         return [(name, lane.delivered, lane.failed) for name, lane in self._lanes.items()]
 
+    def parked(self, name: str) -> Optional[str]:
+        """Which services get no results, because this destination has refused them; None if all
+        do."""
+        return self._lanes[name].parked.words
+
     def step(self, until: Monotonic = PAST) -> None:
         """Go on with all deliveries."""
         self._orphans = processes.reap_ended(self._orphans)
@@ -256,6 +277,7 @@ class Courier:
             return self._note_failure(lane, results, f"an earlier attempt is stuck (pid {lane.stuck[0]})")
         if lane.held_up is not None:
             return self._note_failure(lane, results, lane.held_up)
+        results = lane.parked.without(results)
         try:
             delivery = Delivery([lane.destination], results, self._seconds)
         except OSError as error:
@@ -270,6 +292,8 @@ class Courier:
     def _end_delivery(self, lane: _Lane, delivery: Delivery) -> None:
         ((receipt,), lane.stuck) = self._close(delivery)
         lane.delivery = None
+        if receipt.error is None or receipt.refused:
+            lane.parked.note(lane.given, receipt.refused, receipt.error or "")
         if receipt.error is not None and not receipt.reached:
             return self._note_failure(lane, lane.waiting or lane.given, receipt.error)
         lane.delivered += 1

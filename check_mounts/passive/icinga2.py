@@ -32,6 +32,7 @@ _PATH = "/v1/actions/process-check-result"
 # Icinga 2.13 takes 0.03 s for 70 KB, and 4.5 s for 1 MB.
 _LONGEST = 1 << 16
 _FRESH = 10.0  # seconds
+_LATER = (408, 429)  # Request Timeout, Too Many Requests
 
 
 class Icinga2:
@@ -49,7 +50,7 @@ class Icinga2:
         """See Destination."""
         from check_mounts.passive import web
 
-        failures, for_now = [], False
+        failures, refused, for_now = [], [], False
         secrets = credentials.secrets(self._settings)
         headers = {
             "Accept": "application/json",
@@ -63,6 +64,7 @@ class Icinga2:
                     body = request(result, time.time())
                 except Undelivered as error:
                     failures.append(f"{records.label(result)}: {error}")
+                    refused.append(number)
                     continue
                 with _after(number, len(results)):
                     answer = connection.post(_PATH, body, headers)
@@ -72,8 +74,10 @@ class Icinga2:
                 if why is not None:
                     failures.append(why)
                     for_now = for_now or is_for_now(answer)
+                    if is_for_good(answer):
+                        refused.append(number)
         if failures:
-            raise records.summed_up(failures, len(results), for_now)
+            raise records.summed_up(failures, len(results), for_now, refused)
 
 
 @contextlib.contextmanager
@@ -169,9 +173,19 @@ def is_for_now(answer: Answer) -> bool:
     """Whether the refusal is temporary, and not caused by the result. Icinga 2 answers 503 while it
     shuts down, and for a service that is not active (lib/remote/actionshandler.cpp,
     lib/icinga/apiactions.cpp). The code of the single result says more than the status, which is
-    500 if no other status fits all results."""
+    500 if no other status fits all results. A proxy before it may answer 408 or 429."""
+    return any(code >= 500 or code in _LATER for code in _codes(answer))
+
+
+def is_for_good(answer: Answer) -> bool:
+    """Whether the refusal is caused by the result, or by its service: the next one would be refused
+    as well."""
+    return all(400 <= code < 500 and code not in _LATER for code in _codes(answer))
+
+
+def _codes(answer: Answer) -> Sequence[float]:
     codes = [_code(outcome) for outcome in _outcomes(_understood(answer.body))]
-    return any(code >= 500 for code in codes) if any(codes) else answer.status >= 500
+    return codes if any(codes) else [answer.status]
 
 
 def _outcomes(said: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from check_mounts.passive import Result, Settings, Undelivered, credentials, records
+from check_mounts.passive import Refused, Result, Settings, Undelivered, credentials, records
 from check_mounts.passive.address import Url, parse_url
 from check_mounts.passive.progress import Progress
 from check_mounts.typed import TYPE_CHECKING, Optional
@@ -43,21 +43,23 @@ class Nrdp:
         """See Destination."""
         from check_mounts.passive import web
 
-        failures, elements = [], []
-        for result in results:
+        failures, refused, elements = [], [], []
+        for number, result in enumerate(results):
             try:
                 elements.append(element(result))
             except Undelivered as error:
                 failures.append(f"{records.label(result)}: {error}")
+                refused.append(number)
         if elements:
             headers = {"Content-Type": "application/x-www-form-urlencoded", **credentials.headers(self._settings)}
             with web.connection(self._url, self._settings, until, progress) as connection:
                 answer = connection.post(self._url.path or "/", request(elements, self._settings.token or ""), headers)
             why = refusal(answer, len(elements), credentials.secrets(self._settings))
             if why is not None:
-                raise Undelivered(why)
+                # It has those that it has counted, and would refuse the others again.
+                raise (Refused if has_some(answer, len(elements)) else Undelivered)(why)
         if failures:
-            raise records.summed_up(failures, len(results))
+            raise records.summed_up(failures, len(results), refused=refused)
 
 
 def destination(rest: str, settings: Settings) -> Nrdp:
@@ -137,6 +139,12 @@ def refusal(answer: Answer, count: int, secrets: Sequence[str]) -> Optional[str]
     if processed is not None and int(processed[1]) != count:
         return f"it has accepted {int(processed[1])} of {count} results"
     return None
+
+
+def has_some(answer: Answer, count: int) -> bool:
+    """Whether the server has accepted some of the results, but not all."""
+    processed = _PROCESSED.search(answer.body)
+    return answer.status == 200 and processed is not None and 0 < int(processed[1]) < count
 
 
 def _group(pattern: re.Pattern[bytes], body: bytes) -> Optional[str]:

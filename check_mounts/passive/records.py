@@ -49,13 +49,14 @@ def label(result: Result) -> str:
     return text.clipped(text.one_line(f"{result.host}!{result.service}"), 200)
 
 
-def summed_up(failures: Sequence[str], total: int, for_now: bool = False) -> Undelivered:
+def summed_up(failures: Sequence[str], total: int, for_now: bool = False, refused: Sequence[int] = ()) -> Undelivered:
     """The error for results that were refused one by one. ``for_now``: some of them may be accepted
-    a little later."""
+    a little later. ``refused``: the positions of those that will not."""
     if total == 1:
-        return Undelivered(failures[0])
+        return Undelivered(failures[0], refused)
     words = f"{len(failures)} of {total} results were refused, the first: {failures[0]}"
-    return Refused(words) if len(failures) < total and not for_now else Undelivered(words)
+    kind = Refused if len(failures) < total and not for_now else Undelivered
+    return kind(words, refused)
 
 
 def safe(report: Report) -> Report:

@@ -4,6 +4,7 @@ its results."""
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,26 @@ def test_the_daemon(client: Client, stack: Stack, mounts: Mounts, fuse: Fuse) ->
         fuse.command("answer", "b")
         client.icinga.until(lambda: client.result("mounts /mnt/b")["state"] == client.result("mounts")["state"] == 0)
         assert "Cannot submit" not in daemon.log
+
+
+def test_a_mount_without_a_service(client: Client, stack: Stack, mounts: Mounts) -> None:
+    """It is told once, by name, and not sent again; all others arrive."""
+    for name in ("a", "c"):
+        Path(f"/mnt/{name}").mkdir(parents=True, exist_ok=True)
+        mounts.mount_at(Path(f"/mnt/{name}"), "tmpfs")
+    more = f"submit = {client.destination}\nsubmit-host = client1\nper-mount = /mnt/*\npath = /mnt/[ac]\n"
+    with stack.daemon("--config", client.configuration("daemon.conf", more)) as daemon:
+        began = time.time()
+        daemon.until(lambda: daemon.log.count("Checked ") >= 3)
+        client.icinga.until(lambda: (client.result("mounts /mnt/a") or {}).get("execution_end", 0) > began + 2)
+        (line,) = (line for line in daemon.log.splitlines() if "submit" in line)
+        assert line == (
+            f"Cannot submit all to {client.destination}: 1 of 3 results were refused, the first: "
+            "client1!mounts /mnt/c: no such service, "
+            "or no permission actions/process-check-result for it (404); 1 service gets no results "
+            "until a reload, or for an hour: client1!mounts /mnt/c"
+        )
+        assert f"note: {line[:1].lower()}{line[1:]}" in client.result("mounts")["output"]
 
 
 def test_a_server_that_is_away_for_a_while(client: Client, stack: Stack, mounts: Mounts) -> None:
