@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -452,6 +453,28 @@ def test_the_collector_never_sees_half_a_file(
     assert {new for _, new in renamed} == {exporter.file.name}
     assert {old for old, _ in renamed} == names
     assert os.listdir(exporter.file.parent) == [exporter.file.name]
+
+
+@pytest.mark.root
+def test_the_version_is_that_of_the_process(mounts: Mounts, daemon: Daemon, plugin: Plugin, tmp_path: Path) -> None:
+    """After an upgrade on the disk, a daemon that was not restarted goes on with the old program,
+    and says so: in the metrics, in the JSON, in its log."""
+    mounts.tmpfs("home")
+    place, file = tmp_path / "site", tmp_path / "check_mounts.prom"
+    shutil.copytree(ROOT / "check_mounts", place / "check_mounts")
+    here = plugin.environment["PYTHONPATH"]
+    plugin.environment["PYTHONPATH"] = os.pathsep.join([str(place), here.partition(os.pathsep)[2]])
+    _start(daemon, file, cwd=place)
+    (place / "check_mounts/__init__.py").write_text('__version__ = "99.0"\nRESULT = "/run/check_mounts/status"\n')
+    daemon.signal(signal.SIGHUP)
+    until(lambda: daemon.says("The configuration was read again"))
+    daemon.until_checked(2)
+    assert Samples(file.read_text()).values("check_mounts_build_info", "version") == [__version__]
+    assert daemon.lines[0].endswith(f" (check_mounts {__version__})")
+    assert json.loads(daemon.cache.with_name("status.json").read_text())["check_mounts"] == __version__
+    assert plugin("-V", below=False, cwd=place).lines[0] == "check_mounts 99.0"
+    cached = plugin("--cached", "--json", "--cache", str(daemon.cache), below=False, state=False, cwd=place)
+    assert json.loads(cached.stdout)["check_mounts"] == __version__
 
 
 @pytest.mark.root
