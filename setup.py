@@ -15,6 +15,7 @@ import setuptools
 
 HERE = Path(__file__).resolve().parent
 PROMETHEUS = "prometheus_client>=0.9"
+RICH = "rich>=10"
 
 
 def version() -> str:
@@ -32,7 +33,8 @@ def described_here() -> dict[str, Any]:
         "install_requires": ["nagiosplugin>=1.3.2,<2"],
         "extras_require": {
             "prometheus": [PROMETHEUS],
-            "test": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "setuptools", "wheel", PROMETHEUS],
+            "terminal": [RICH],
+            "test": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "setuptools", "wheel", PROMETHEUS, RICH],
             "lint": ["mypy>=1.8", "ruff>=0.5"],
         },
     }

@@ -182,7 +182,10 @@ def _check(arguments: "list[str]", noted: "notes.Notes") -> int:
 
         printing.paint_with(_painter(True))
     noted.step("looking for the libraries of Python")
-    _add_nagiosplugin()
+    if "--table" in arguments:
+        _add_site_packages()
+    else:
+        _add_nagiosplugin()
     noted.step("loading the program")
     from check_mounts import run
 

@@ -6,14 +6,13 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import mounttable, text
 from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
-from check_mounts.judging.judgements import Judgement, notable
 from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, Mount, State
 from check_mounts.options import command_line, settled, working_directory
@@ -69,7 +68,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     gc.enable()
     options = _with_time_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)
-    shown = _shown(noted)
+    shown = _for_people(options, noted)
 
     def follow(under_way: survey.Pass) -> None:
         if shown is not None:
@@ -79,7 +78,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         _load_report_meanwhile(under_way, table[0], options)
 
     def note(judged: Judged) -> None:
-        noted.replace(_failures(judged.judgements))
+        noted.replace(summary.in_short(judged.judgements))
         if shown is not None:
             shown.tell_result(judged.survey.findings)
 
@@ -109,11 +108,15 @@ def _wait(
     return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note, say))
 
 
-def _shown(noted: Notes) -> Optional[Shown]:
-    """What tells the user what a run waits for, if a user looks."""
+def _for_people(options: Options, noted: Notes) -> Optional[Shown]:
+    """Load what only people need; return what tells a user what the run waits for."""
+    if options.output.table:
+        from check_mounts import tabling
+
+        tabling.prepare(noted)
     if not noted.is_shown:
         return None
-    from check_mounts.probing import shown  # nothing has been asked yet
+    from check_mounts.probing import shown
 
     return shown.Shown(noted)
 
@@ -158,22 +161,21 @@ def _noting(options: Options, noted: Notes) -> Callable[[Sequence[Finding], int]
 
     def tell(findings: Sequence[Finding], count: int) -> None:
         noted.checked(count)
-        for state, line in _failures(policy.judge_remarkable(findings, options.policy)):
+        for state, line in summary.in_short(policy.judge_remarkable(findings, options.policy)):
             noted.failed(state, line)
 
     return tell
 
 
-def _failures(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
-    """The state and words of each judgement that is not OK."""
-    for judgement in notable(judgements):
-        finding = judgement.finding
-        if judgement.state is not State.OK:
-            where = text.printable(finding.mount_point)
-            yield judgement.state.value, text.clipped(f"{where} {judgement.words}" if where else finding.detail, 400)
-
-
 def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
+    if options.output.table:
+        from check_mounts import tabling  # loaded before the first probe
+
+        return tabling.report(judged, options, _text_report)
+    return _text_report(judged, options)
+
+
+def _text_report(judged: Judged, options: Options) -> tuple[bytes, State]:
     _load_report(options)
     if options.output.json:
         from check_mounts.report import jsontext

@@ -26,6 +26,7 @@ ORDER = (
     "describing",
     "completion",
     "waiting",
+    "tabling",
     "daemon",
     "options",
     "passive",

@@ -92,7 +92,7 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
         "__init__ __main__ describing inventory loading metrics nest option_parser packages stand_in starting "
         "unreadable waiting web"
     )
-    on_a_terminal = "colours progress shown terminal"
+    on_a_terminal = "colours progress shown table tabling terminal"
     every -= {"bash", "fish", "offers", "zsh"}  # a shell asks for these, and no monitoring
     assert every - found <= {*late.split(), *on_a_terminal.split(), "check_config", "write_config"}
 

@@ -268,6 +268,10 @@ OPTIONS: tuple[Option, ...] = (
         f"drop whole lines and perfdata items beyond this (default: {_NRPE_LIMIT}; 0: no limit)",
         metavar="BYTES", parse=values.whole(_SMALLEST_OUTPUT, 1 << 30, 0), default=_NRPE_LIMIT,
     ),
+    Option(
+        "table", Group.OUTPUT, "below the verdict, a table of the mounts by file server, for people; -v: all mounts",
+        scope=Scope.COMMAND_LINE, not_with=("daemon", "json"),
+    ),
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
     Option(
         "brief", Group.OUTPUT, "with --json: only the states, a quarter of the size",

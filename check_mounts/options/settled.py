@@ -359,7 +359,7 @@ def _check_combination(given: Collection[str], said: Values) -> None:
 
 
 def _output(said: Values, per_mount: Optional[Each]) -> Output:
-    return Output(said.verbose, said.perfdata, said.max_output, said.json, said.brief, per_mount)
+    return Output(said.verbose, said.perfdata, said.max_output, said.json, said.brief, per_mount, said.table)
 
 
 def _per_mount(

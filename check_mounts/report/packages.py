@@ -19,6 +19,7 @@ class _Library(NamedTuple):
 _LIBRARIES = {
     "nagiosplugin": _Library("1.3.2", "python3-nagiosplugin", "python3-nagiosplugin"),
     "prometheus_client": _Library("0.9", "python3-prometheus-client", "python3-prometheus_client"),
+    "rich": _Library("10.0", "python3-rich", "python3-rich"),
 }
 
 

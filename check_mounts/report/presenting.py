@@ -12,7 +12,7 @@ class Output(NamedTuple):
     """``verbosity`` is 0 to 3, ``perfdata`` summary, none, or some of mounts, steps and usage,
     separated by commas. ``max_output`` is in bytes (0: no limit). ``brief``: shorter JSON.
     ``per_mount``: which mounts have a result of their own as well; None if there are no such
-    results."""
+    results. ``table``: a table in place of lines below the first one."""
 
     verbosity: int
     perfdata: str
@@ -20,3 +20,4 @@ class Output(NamedTuple):
     json: bool
     brief: bool
     per_mount: Optional[Each]
+    table: bool = False

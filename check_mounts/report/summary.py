@@ -7,7 +7,7 @@ more than a few, they are grouped by the file server that their sources name."""
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, meaning, selection, text
 from check_mounts.judging import judgements as told
@@ -83,6 +83,15 @@ def relevant(judgements: Iterable[Judgement]) -> int:
 def failed(judgements: Iterable[Judgement]) -> list[Judgement]:
     """The judgements that are not OK, the worst first, including lines that make no sense."""
     return [judgement for judgement in told.notable(judgements) if judgement.state is not State.OK]
+
+
+def in_short(judgements: Iterable[Judgement]) -> Iterator[tuple[int, str]]:
+    """The state and words of each judgement that is not OK, as a run notes them for its watcher."""
+    for judgement in told.notable(judgements):
+        finding = judgement.finding
+        if judgement.state is not State.OK:
+            where = text.printable(finding.mount_point)
+            yield judgement.state.value, text.clipped(f"{where} {judgement.words}" if where else finding.detail, 400)
 
 
 def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:

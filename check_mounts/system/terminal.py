@@ -27,6 +27,14 @@ def columns(fd: int, environment: Mapping[str, str]) -> int:
     return max(width or _USUAL, _NARROWEST)
 
 
+def lines(fd: int) -> int:
+    """The height of a terminal; 0 if it does not say."""
+    try:
+        return os.get_terminal_size(fd).lines
+    except OSError:
+        return 0
+
+
 def drawable(encoding: Optional[str]) -> str:
     """The encoding of the characters that a terminal can draw, from that of the stream.
 

@@ -30,6 +30,7 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 NOT_FOR_A_CHECK = {
     "--json": "Icinga reads the output of a plugin, not JSON",
     "--brief": "goes with --json",
+    "--table": "is for people",
     "--version": "prints no verdict",
     "--completion": "prints no verdict",
     "--help": "prints no verdict",
