@@ -174,7 +174,8 @@ class ExpectedMount(NamedTuple):
     ``nofail``: its absence is not a failure. ``automount``: an autofs trigger in its place is
     enough. ``name`` is the mount point as it was written, if it holds ``..``, which leads elsewhere
     after a link. ``doubt`` is for a name that could not be followed to its end: the condition and
-    the words to report if nothing is mounted there."""
+    the words to report if nothing is mounted there. ``remote``: the declaration stands among those
+    that need the network."""
 
     mount_point: bytes
     source: Optional[bytes]
@@ -186,16 +187,17 @@ class ExpectedMount(NamedTuple):
     name: bytes = b""
     doubt: Optional[tuple[Condition, str]] = None
     by: Declarer = Declarer.HOST
+    remote: bool = False
 
-    # The same declaration in two places is one: ``by`` does not count.
+    # The same declaration in two places is one: ``by`` and ``remote`` do not count.
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ExpectedMount) and self[:-1] == other[:-1]
+        return isinstance(other, ExpectedMount) and self[:-2] == other[:-2]
 
     def __ne__(self, other: object) -> bool:  # that of a tuple would count it
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(self[:-1])
+        return hash(self[:-2])
 
     @property
     def is_own(self) -> bool:

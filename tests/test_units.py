@@ -8,6 +8,7 @@ from typing import Optional
 
 import pytest
 
+from check_mounts.declared import grace
 from check_mounts.declared.units import read_units
 
 
@@ -126,3 +127,17 @@ def test_drop_ins_of_many_units(units: list[str]) -> None:
         Path(directory, holder, conf).write_text(f"[Mount]\n{text}\n")
     (entry,), complaints = read_units(units)
     assert (entry.fs_type, entry.options, complaints) == (b"xfs", (b"own",), [])
+
+
+def test_what_remote_fs_target_wants_needs_the_network(units: list[str]) -> None:
+    """As a disk of a storage network has it, which needs neither _netdev nor a network type."""
+    etc, generator, *_ = units
+    unit(etc, "san.mount", mount_unit("/dev/san", "/san", "Type=ext4"), "remote-fs.target.wants")
+    unit(etc, "disk.mount", mount_unit("/dev/disk", "/disk", "Type=ext4"))
+    unit(generator, "opt.mount", mount_unit("/dev/opt", "/opt", "Type=ext4\nOptions=_netdev"), "x.target.wants")
+    entries, _ = read_units(units)
+    assert {each.mount_point: grace.is_network(each) for each in entries} == {
+        b"/san": True,
+        b"/disk": False,
+        b"/opt": True,
+    }

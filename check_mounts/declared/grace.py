@@ -60,7 +60,7 @@ def of(expected: ExpectedMount, said: BootGrace) -> Optional[Grace]:
 
 def is_network(expected: ExpectedMount) -> bool:
     """Whether a declared mount needs the network: it says so, or its type or source does."""
-    if b"_netdev" in expected.options or b"_rnetdev" in expected.options:
+    if expected.remote or b"_netdev" in expected.options or b"_rnetdev" in expected.options:
         return True
     if expected.is_bind:
         return False

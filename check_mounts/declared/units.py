@@ -118,6 +118,14 @@ def _final(path: str, directories: Sequence[str]) -> str:
     raise ValueError("its links form a loop")
 
 
+class _Wanted(NamedTuple):
+    """How a unit is wanted. ``certain``: the mount must exist; otherwise it may be absent.
+    ``remote``: remote-fs.target wants it, so it needs the network, whatever its type is."""
+
+    certain: bool
+    remote: bool
+
+
 class _Units:
     """The units below ``directories``; each file is read when it is needed."""
 
@@ -125,19 +133,19 @@ class _Units:
         self.directories = directories
         self.names = {directory: _listed(directory) for directory in directories}
 
-    def wanted(self) -> dict[str, bool]:
-        """The mount and automount units that other units want or require -> must the mount exist?
-
-        Otherwise it may be absent."""
+    def wanted(self) -> dict[str, _Wanted]:
+        """The mount and automount units that other units want or require."""
         seen: set[tuple[str, str]] = set()
-        wanted: dict[str, bool] = {}
+        wanted: dict[str, _Wanted] = {}
         for directory, holder, name in self._dependencies():
             if not name.endswith((".mount", ".automount")) or (holder, name) in seen:
                 continue
             seen.add((holder, name))
             # A dependency that an earlier directory links to /dev/null is switched off.
             if _link(os.path.join(directory, holder, name)) != "/dev/null":
-                wanted[name] = wanted.get(name, False) or _is_certain(directory, holder)
+                known = wanted.get(name, _Wanted(False, False))
+                remote = holder.startswith("remote-fs.target.")
+                wanted[name] = _Wanted(known.certain or _is_certain(directory, holder), known.remote or remote)
         return wanted
 
     def _dependencies(self) -> Iterator[tuple[str, str, str]]:
@@ -225,7 +233,7 @@ def _where_of_name(name: str) -> bytes:
     return b"/" + re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match.group(1), 16)]), path).strip(b"/")
 
 
-def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMount]:
+def _unit_entry(units: _Units, name: str, wanted: _Wanted) -> Optional[ExpectedMount]:
     """The mount that a wanted unit declares. Raises OSError, ValueError.
 
     None if the unit is masked, or mounts a pseudo-filesystem."""
@@ -250,7 +258,11 @@ def _unit_entry(units: _Units, name: str, certain: bool) -> Optional[ExpectedMou
     conditional = any(
         section == "Unit" and key.startswith(("Condition", "Assert")) and value for (section, key), value in own.items()
     )
-    return entry._replace(automount=entry.automount or automount, nofail=entry.nofail or conditional or not certain)
+    return entry._replace(
+        automount=entry.automount or automount,
+        nofail=entry.nofail or conditional or not wanted.certain,
+        remote=wanted.remote,
+    )
 
 
 def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
