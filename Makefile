@@ -124,7 +124,7 @@ install:  ## program, man pages, and the files for NRPE, Nagios, Icinga 2, Prome
 	umask 022 && $(PYTHON) -IB tools/completion.py bash > "$(DESTDIR)$(BASHDIR)/check_mounts"
 	umask 022 && $(PYTHON) -IB tools/completion.py zsh > "$(DESTDIR)$(ZSHDIR)/_check_mounts"
 	umask 022 && $(PYTHON) -IB tools/completion.py fish > "$(DESTDIR)$(FISHDIR)/check_mounts.fish"
-	find $(SHARED) -type f ! -name '*.pyc' | while read -r file; do \
+	find ./check_mounts.conf.sample $(SHARED) -type f ! -name '*.pyc' | while read -r file; do \
 		mode=644; [ ! -x "$$file" ] || mode=755; \
 		install -d "$(DESTDIR)$(DATADIR)/$${file%/*}" && \
 		sed -e 's,/usr/local/bin,$(BINDIR),g' -e 's,/usr/local/share/check_mounts,$(DATADIR),g' "$$file" > "$(DESTDIR)$(DATADIR)/$$file" && \

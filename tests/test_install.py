@@ -20,6 +20,7 @@ SHARED = _SHARED[1].split()
 SHIPPED = [path for place in SHARED for path in sorted((ROOT / place).rglob("*")) if path.is_file()]
 EXPECTED = {
     "bin/check_mounts",
+    "share/check_mounts/check_mounts.conf.sample",
     "share/bash-completion/completions/check_mounts",
     "share/zsh/site-functions/_check_mounts",
     "share/fish/vendor_completions.d/check_mounts.fish",
@@ -43,7 +44,15 @@ def project(tmp_path: Path) -> Path:
     copied = ("check_mounts", "bin", "man", "tools", *SHARED)
     for name in copied:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", "setup.py", "README.md", "LICENSE", "check_mounts.in"):
+    for name in (
+        "Makefile",
+        "check_mounts.conf.sample",
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+        "check_mounts.in",
+    ):
         shutil.copy(ROOT / name, source)
     for name in ("room", "room/inner"):
         (source / "check_mounts" / name).mkdir()

@@ -4,6 +4,7 @@ decides what runs."""
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import nagiosplugin
 import pytest
+from readme_renderer import markdown
 
-from tests.conftest import ROOT, Fuse
-from tests.test_install import project
+from check_mounts import __version__, completion
+from check_mounts.options.option_table import SHELLS
+from tests.conftest import ROOT, Fuse, Mounts
+from tests.test_install import EXPECTED, project
 
 LIBRARIES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 FAILS = "raise SystemExit('this must not run')\n"
@@ -26,8 +30,12 @@ PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("wheel")
-    command = [*PIP, "wheel", "--no-index", "--no-build-isolation", "--no-deps", "-w", str(place)]
-    subprocess.run([*command, str(project(place))], check=True, capture_output=True)
+    return build(project(place), place)
+
+
+def build(source: Path, place: Path) -> Path:
+    command = [*PIP, "wheel", "--no-index", "--no-build-isolation", "--no-deps", "-w", str(place), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
     (made,) = place.glob("*.whl")
     return made
 
@@ -144,12 +152,70 @@ def test_modules_that_are_gone_are_unknown(wheel: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (3, _cannot_load())
 
 
-def test_uninstall_removes_it(wheel: Path, tmp_path: Path) -> None:
+def tree(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*") if "/nagiosplugin/__pycache__" not in str(path)}
+
+
+def test_it_has_what_make_install_puts_beside_the_program(installed: Path) -> None:
+    found = [path for path in (installed / "share").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    share = {str(path.relative_to(installed)) for path in found}
+    assert share == {name for name in EXPECTED if name.startswith("share/")}
+    for shell in SHELLS:
+        (script,) = (name for name in share if name.startswith(f"share/{shell}"))
+        assert (installed / script).read_text() == completion.script(shell)
+
+
+def older(place: Path) -> Path:
+    """The wheel of a version before, with what is no more."""
+    source = project(place)
+    module = source / "check_mounts/__init__.py"
+    module.write_text(module.read_text().replace(f'"{__version__}"', '"0.0.9"'))
+    for name in ("check_mounts/gone.py", "check_mounts/old/__init__.py", "nrpe/gone.cfg", "man/check_mounts-old.1"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("# gone\n")
+    return build(source, place)
+
+
+def test_an_upgrade_and_a_removal_leave_nothing(wheel: Path, tmp_path: Path) -> None:
     environment(tmp_path / "e")
+    (tmp_path / "new").mkdir()
+    environment(tmp_path / "new/e")
+    before = tree(tmp_path / "e")
+    install(wheel, "--python", f"{tmp_path}/new/e/bin/python", "install")
     python = ["--python", f"{tmp_path}/e/bin/python"]
-    install(wheel, *python, "install")
+    install(older(tmp_path / "old"), *python, "install")
+    assert "share/check_mounts/nrpe/gone.cfg" in tree(tmp_path / "e")
+    assert run(tmp_path / "e/bin/check_mounts", "-V").stdout == "check_mounts 0.0.9\n"
+    install(wheel, *python, "install", "--upgrade")
+    assert run(tmp_path / "e/bin/check_mounts", "-V").stdout == f"check_mounts {__version__}\n"
+    assert tree(tmp_path / "e") == tree(tmp_path / "new/e")
+    checks(tmp_path / "e/bin/check_mounts")
+    shutil.rmtree(tmp_path / "e/state", ignore_errors=True)
     subprocess.run([*PIP, *python, "uninstall", "-y", "check_mounts"], check=True, capture_output=True)
-    assert not (tmp_path / "e/bin/check_mounts").exists()
+    # pip leaves directories that are empty now.
+    assert not [path for path in tree(tmp_path / "e") - before if not (tmp_path / "e" / path).is_dir()]
+    assert not list((tmp_path / "e").rglob("check_mounts*"))
+
+
+@pytest.mark.root
+def test_it_checks_a_hung_mount(installed: Path, mounts: Mounts, hung: Path, tmp_path: Path) -> None:
+    words = ("-t", "1", "-p", f"{mounts.base}/*", "--state-dir", str(tmp_path / "state"))
+    result = run(installed / "bin/check_mounts", *words)
+    assert result.returncode == 2 and f"{hung} (fuse.test fuse) timed out after 1 s" in result.stdout
+
+
+def test_pypi_can_show_its_page(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        (told,) = (packed.read(name).decode() for name in packed.namelist() if name.endswith("/METADATA"))
+        assert any(name.endswith("/LICENSE") for name in packed.namelist())
+    head, _, page = told.partition("\n\n")
+    for line in ("Description-Content-Type: text/markdown", "Project-URL: Homepage, ", "Keywords: ", "License-File: "):
+        assert f"\n{line}" in head
+    shown = markdown.render(page)
+    assert shown is not None and ">check_mounts<" in shown and "<table>" in shown
+    # What a link names in the sources is not on PyPI.
+    assert set(re.findall('href="([^"#]+)"', shown)) <= {link for link in re.findall(r"https?://[^\s)\"]*", page)}
+    assert "states.md" in page and "](docs" not in page
 
 
 def test_the_kernel_cannot_start_every_interpreter() -> None:
