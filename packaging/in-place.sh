@@ -17,6 +17,12 @@ sudoers)
     # Nobody may become root because a package was installed.
     sed -e '/^# Install this file as /d' -e '/^#   visudo -cf /d' -e 's/^[a-z]* ALL=/# &/' "$file"
     ;;
+conf)
+    printf '# Configuration of check_mounts: remove the # before a line that you want, and try\n'
+    printf '# check_mounts --check-config. Give this file mode 0600 once it holds a password.\n'
+    printf '# check_mounts.conf(5) explains each line.\n\n'
+    rest
+    ;;
 nagios-commands)
     printf '# Commands of check_mounts for Nagios 4.\n'
     printf '# Services, templates and host groups that use them are in %s/nagios.\n\n' "$shared"

@@ -31,6 +31,7 @@ COMPLETIONS = {
     "/usr/share/zsh/vendor-completions/_check_mounts",
     "/usr/share/fish/vendor_completions.d/check_mounts.fish",
 }
+CONF = "/etc/check_mounts.conf"
 ENABLED = "/etc/systemd/system/multi-user.target.wants/check_mounts.service"
 MONITORED = "/srv/hung (fuse.test fuse) timed out"
 
@@ -117,7 +118,7 @@ def test_it_runs_without_systemd_and_leaves_nothing(deb: Path) -> None:
         _apt(root, "remove", "check-mounts")
         assert {path for path in root.tree() - fresh if not path.startswith("/run/")} == {
             *CONFFILES, "/etc/icinga2", "/etc/icinga2/conf.d", "/etc/nagios", "/etc/nagios-plugins",
-            "/etc/nagios-plugins/config", "/etc/nagios/nrpe.d", ENABLED,
+            "/etc/nagios-plugins/config", "/etc/nagios/nrpe.d", ENABLED, CONF,
         }  # fmt: skip
         _apt(root, "purge", "check-mounts")
         assert root.tree() - fresh == set()
@@ -126,7 +127,9 @@ def test_it_runs_without_systemd_and_leaves_nothing(deb: Path) -> None:
 
 def _is_in_place(root: FreshRoot, fresh: set[str]) -> None:
     new = root.tree() - fresh
-    assert {path for path in new if path.startswith("/etc/") and not root.path(path).is_dir()} == CONFFILES | {ENABLED}
+    assert {path for path in new if path.startswith("/etc/") and not root.path(path).is_dir()} == {
+        *CONFFILES, ENABLED, CONF,
+    }  # fmt: skip
     recorded = root.run(["dpkg-query", "-Wf", "${Conffiles}", "check-mounts"]).stdout
     assert set(re.findall(r"/\S+", recorded)) == CONFFILES
     assert new > COMPLETIONS
@@ -135,7 +138,10 @@ def _is_in_place(root: FreshRoot, fresh: set[str]) -> None:
         re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in new if path.endswith(".pyc")
     }
     assert compiled == modules and len(modules) > 100
-    for path in CONFFILES | {"/lib/systemd/system/check_mounts.service"}:
+    conf = root.path(CONF).read_text().splitlines()
+    assert [line for line in conf if not line.startswith("#") and line] == ["[check_mounts]"]
+    root.run(["check_mounts", "--check-config"])
+    for path in CONFFILES | {CONF, "/lib/systemd/system/check_mounts.service"}:
         text = root.path(path).read_text()
         assert not re.search(r"/usr/local|[Ii]nstall this file|[Cc]opy this file", text) or "icinga2" in path, path
     assert "/usr/local/bin" not in root.path("/etc/icinga2/conf.d/check_mounts-command.conf").read_text()
@@ -193,9 +199,10 @@ def test_under_systemd_it_is_upgraded_while_a_mount_hangs(before: Path, deb: Pat
         fresh = _apt_with_dependencies(root)
         server = root.hung("/srv/hung")
         old, new = root.copy(before, "/tmp"), root.copy(deb, "/tmp")
-        root.write("/etc/check_mounts.conf", "[check_mounts]\ntimeout = 1\n", 0o600)
+        root.write(CONF, "[check_mounts]\ntimeout = 1\n", 0o600)
         _apt(root, "install", old)
         assert root.run(["systemctl", "is-enabled", "check_mounts"]).stdout == "enabled\n"
+        assert "timeout = 1" in root.path(CONF).read_text()
         stuck(root)
         _is_upgraded(root, new)
         _keeps_what_the_administrator_chose(root, new)
@@ -204,7 +211,7 @@ def test_under_systemd_it_is_upgraded_while_a_mount_hangs(before: Path, deb: Pat
         assert [name for name in root.processes() if name.startswith("check_mounts")] == ["check_mounts:w"]
         assert any(name.startswith(PREFIX) for name in os.listdir(root.path("/run/check_mounts")))
         _apt(root, "purge", "check-mounts")
-        assert root.tree() - fresh == {"/etc/check_mounts.conf"}
+        assert root.tree() - fresh == set()
         server.command("answer", "/srv/hung")
         until(lambda: workers(root) == 0)
 
@@ -227,11 +234,14 @@ def _keeps_what_the_administrator_chose(root: FreshRoot, new: str) -> None:
     cfg = root.path(NRPE)
     cfg.write_text(cfg.read_text() + "# mine\n")
     root.path("/etc/icinga2/conf.d/check_mounts-command.conf").unlink()
+    conf = root.path(CONF).read_text()
+    root.path(CONF).write_text("[check_mounts]\nno-such-option = 1\n")  # the daemon cannot start
     root.run(["systemctl", "disable", "--now", "check_mounts"])
     root.run(["dpkg", "-i", new])
     assert cfg.read_text().endswith("# mine\n")
     assert not root.path("/etc/icinga2/conf.d/check_mounts-command.conf").exists()
     assert root.run(["systemctl", "is-enabled", "check_mounts"], check=False).stdout == "disabled\n"
+    root.path(CONF).write_text(conf)
     root.run(["systemctl", "start", "check_mounts"])
 
 

@@ -26,6 +26,7 @@ NAME = f"check_mounts-{__version__}-1.noarch.rpm"
 WHEELS = ROOT / ".venv/carried"
 MONITORED = "/srv/hung (fuse.test fuse) timed out"
 CFG = "/etc/nrpe.d/check_mounts.cfg"
+CONF = "/etc/check_mounts.conf"
 NAGIOSPLUGIN = "python3dist(nagiosplugin) = 1.3.2"
 
 
@@ -102,7 +103,7 @@ def test_what_is_built(rpm: Path) -> None:
     listed = subprocess.run(
         ["rpm", "--dbpath", "/dev/null", "-qpc", str(rpm)], check=True, capture_output=True, text=True
     ).stdout.split()
-    assert listed == [CFG, "/etc/sudoers.d/check_mounts"]
+    assert listed == [CONF, CFG, "/etc/sudoers.d/check_mounts"]
 
 
 def test_a_second_build_elsewhere_is_the_same(rpm: Path, tmp_path: Path) -> None:
@@ -157,17 +158,18 @@ def test_it_is_upgraded_while_a_mount_hangs_and_leaves_nothing(before: Path, rpm
         assert "python3dist(nagiosplugin) >= 1.3.2 is needed by" in refused.stderr
         _rpm(root, "-U", root.copy(stand_in(tmp_path, NAGIOSPLUGIN, release=2), "/tmp"))
         server = root.hung("/srv/hung")
-        root.write("/etc/check_mounts.conf", "[check_mounts]\ntimeout = 1\n", 0o600)
+        root.write(CONF, "[check_mounts]\ntimeout = 1\n", 0o600)
         _rpm(root, "-U", old)
         assert root.run(["systemctl", "is-enabled", "check_mounts"]).stdout == "enabled\n"  # Debian's preset
         root.run(["systemctl", "start", "check_mounts"])
         stuck(root)
         _is_upgraded(root, new)
-        assert [line.split()[-1] for line in _try_rpm(root, "-V", "check_mounts").stdout.splitlines()] == [CFG]
+        assert [line.split()[-1] for line in _try_rpm(root, "-V", "check_mounts").stdout.splitlines()] == [CONF, CFG]
+        assert "timeout = 1" in root.path(CONF).read_text()
         _rpm(root, "-e", "check_mounts")
         assert root.run(["systemctl", "is-active", "check_mounts"], check=False).stdout == "inactive\n"
         assert [name for name in root.processes() if name.startswith("check_mounts")] == ["check_mounts:w"]
-        assert _left(root.tree() - fresh) == {"/etc/check_mounts.conf", "/etc/nrpe.d", f"{CFG}.rpmsave"}
+        assert _left(root.tree() - fresh) == {"/etc/nrpe.d", f"{CFG}.rpmsave", f"{CONF}.rpmsave", f"{CONF}.rpmnew"}
         server.command("answer", "/srv/hung")
         until(lambda: workers(root) == 0)
 
