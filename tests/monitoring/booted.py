@@ -83,6 +83,11 @@ class Booted:
     def console(self) -> str:
         return self._console.read_text("utf-8", "replace")
 
+    @property
+    def enter(self) -> list[str]:
+        """What stands before a command that should run in there."""
+        return self._enter
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self._enter, *command], capture_output=True, text=True, check=False, timeout=60, cwd="/"
