@@ -238,8 +238,7 @@ $(VENV)/monitoring/root: tests/lab/packages.py Makefile | $(VENV)/run
 
 # A Debian like this one, for tests to install things in. Only root can use it.
 $(VENV)/fresh/root: tests/fresh/make.py | $(VENV)/run $(if $(SUDO),,system-fresh)
-	$(if $(SUDO),mkdir -p $@,$(PYTHON) tests/fresh/make.py $(VENV)/fresh)
-	@touch $@
+	$(if $(SUDO),@:,$(PYTHON) tests/fresh/make.py $(VENV)/fresh && touch $@)
 
 $(VENV)/versus/root: tests/lab/packages.py | $(VENV)/run
 	$(PYTHON) tests/lab/packages.py $(VENV)/versus $(PEERS)

@@ -258,3 +258,11 @@ def test_the_version_is_the_same_everywhere() -> None:
     spec = (ROOT / "packaging/check_mounts.spec").read_text()
     assert re.findall(r"^Version: +(\S+)$", spec, re.M) == [__version__]
     assert re.findall(r"^%changelog\n\* .* - (\S+)-1$", spec, re.M) == [__version__]
+
+
+def test_one_nagiosplugin_is_carried() -> None:
+    """By check_mounts.pyz, and by the RPM package that has it inside."""
+    (version,) = re.findall(r"^nagiosplugin==(\S+)", (ROOT / "tools/nagiosplugin.txt").read_text(), re.M)
+    spec = (ROOT / "packaging/check_mounts.spec").read_text()
+    assert f"nagiosplugin-{version}-py3-none-any.whl\n" in spec
+    assert f"bundled(python3-nagiosplugin) = {version}\n" in spec
