@@ -43,6 +43,7 @@ OURS = {
     "/var/lib/nagios/check_mounts",  # is made
     "/etc/nagios/nrpe.d/check_mounts.cfg",
     "/etc/nagios4/conf.d/check_mounts.cfg",
+    "/etc/nagios4/conf.d/check_mounts_localhost.cfg",  # is made
     "/etc/systemd/system/check_mounts.service",
     "/etc/sudoers.d/check_mounts",
     "/etc/cron.d/check_mounts",
