@@ -90,7 +90,15 @@ def test_a_second_build_elsewhere_is_the_same(dist: Path, tmp_path: Path) -> Non
 
 
 def test_lintian_finds_nothing(dist: Path) -> None:
-    words = ["lintian", "--allow-root", "-I", "--fail-on", "error,warning,info", str(next(dist.glob("*.changes")))]
+    words = [
+        "lintian",
+        "--allow-root",
+        "-I",
+        "--pedantic",
+        "--fail-on",
+        "error,warning,info,pedantic",
+        str(next(dist.glob("*.changes"))),
+    ]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
