@@ -89,7 +89,8 @@ class Publisher:
         self._log_news(judged, known)
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status)
-        state, texts, json = self._report(self._noted(judged), options)
+        # On a full disk, a longer result finds no room; the other outputs show that.
+        state, texts, json = self._report(self._noted(judged, Part.RESULT), options)
         self._write(options, state, texts, json, taken)
         assert options.service is not None
         if options.service.metrics is not None and not options.service.no_metrics:
@@ -193,21 +194,24 @@ class Publisher:
         try:
             json = jsontext.report(judged, self._pieces)
         except Exception as caught:
-            error = error or caught
-            json = jsontext.failure(summary.plain_report(judged, caught), time.time())
+            plain = summary.plain_report(judged, caught)
+            json = jsontext.failure(plain, time.time())
+            if error is None:
+                error = caught
+                state, texts = self._texts(judged, options, plain.failures[-1].words)
         words = None if error is None else f"The report failed: {type(error).__name__}: {error}"
         self._complaints.tell(Part.REPORT, words)
         if error is not None:
             defects.say(error)
         return state, texts, json
 
-    def _texts(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes]]:
-        """The state, and the output for each verbosity."""
+    def _texts(self, judged: Judged, options: Options, why: str = "") -> tuple[State, Sequence[bytes]]:
+        """The state, and the output for each verbosity; at least UNKNOWN if ``why`` says so."""
         limit = options.output.max_output and options.output.max_output - cache.AGE_ROOM
         shown = plugin.Presentation(0, options.output.perfdata, limit, age_room=cache.AGE_ROOM)
-        plain = plugin.report(judged, shown)
+        plain = summary.doubtful(plugin.report(judged, shown), why)
         reports = [plain, *[plain._replace(lines=details.details(judged, verbosity)) for verbosity in (1, 2, 3)]]
-        return judged.state, [parts.printed(report, limit) for report in reports]
+        return plain.state, [parts.printed(report, limit) for report in reports]
 
     def _write(self, options: Options, state: State, texts: Sequence[bytes], json: bytes, taken: float) -> None:
         assert options.service is not None
