@@ -39,15 +39,19 @@ def compile_glob(pattern: bytes) -> Glob:
             raise GlobError("a '[' is not closed (write '[[]' for the character itself)")
     import fnmatch  # most runs have no pattern; a daemon has loaded it
 
+    translated = fnmatch.translate(pattern.decode("latin-1")).encode("latin-1")
+    if b"(?!)" in translated:  # before Python 3.11, re says so
+        raise GlobError("a set in brackets holds nothing, so it matches nothing")
     try:
-        return re.compile(fnmatch.translate(pattern.decode("latin-1")).encode("latin-1"))
+        return re.compile(translated)
     except re.error as error:  # '[z-a]', before Python 3.11
         raise GlobError(str(error)) from None
 
 
-# The beginning of a pattern, up to the first glob character that is not alone in brackets.
-_LITERAL = rb"(?:[^*?[]|\[[*?[]\])*"
-_BRACKETED = rb"\[([*?[])\]"
+# The beginning of a pattern, up to the first glob character that is not alone in brackets. Braces
+# and commas may stand there, too (options/patterns.py).
+_LITERAL = rb"(?:[^*?[]|\[[*?[{,]\])*"
+_BRACKETED = rb"\[([*?[{,])\]"
 _GLOB_CHARACTER = rb"[*?[]"
 
 

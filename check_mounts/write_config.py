@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, mounttable, readonly, selection, text
 from check_mounts.declared import compare, spec
+from check_mounts.declared.options_to_keep import FLAGS, KEPT
 from check_mounts.guard.notes import Notes
 from check_mounts.model import ExpectedMount, Mount, State
 from check_mounts.options import config_text, settled, trusted_file
@@ -46,25 +47,6 @@ _TRANSIENT = tuple(
 )
 # Names of devices that mean the same disk after another boot.
 _LASTING_DEVICE = re.compile(rb"/dev/(mapper/|disk/by-|md/|zvol/|drbd)", re.DOTALL)
-_FLAGS = frozenset(b"nosuid nodev noexec nosymfollow noatime nodiratime sync dirsync".split())
-# The options of a superblock that somebody chose, by type. All others depend on the kernel, the
-# size of the memory or the disk, the server, or the boot.
-_DISKS = b"errors usrquota grpquota prjquota nobarrier noacl nouser_xattr"
-_FAT = b"uid gid fmask dmask umask"
-_KEPT: Mapping[bytes, frozenset[bytes]] = {
-    name: frozenset(options.split())
-    for names, options in (
-        (b"nfs nfs4", b"hard soft softerr sec noac nocto nolock"),
-        (b"cifs smb3", b"hard soft seal uid gid file_mode dir_mode noperm"),
-        (b"ext2 ext3 ext4", _DISKS),
-        (b"xfs", b"usrquota grpquota prjquota"),
-        (b"btrfs", b"subvol compress compress-force"),
-        (b"f2fs", _DISKS),
-        (b"tmpfs", b"mode uid gid"),
-        (b"vfat exfat ntfs3", _FAT),
-    )
-    for name in names.split()
-}
 _PLAIN = re.compile(rb"[\w./:@%+=,~-]+(?: [\w./:@%+=,~-]+)*\Z", re.ASCII)
 
 
@@ -204,9 +186,9 @@ def _candidates(mount: Mount, shared: bool) -> Iterator[Callable[[Keys], Keys]]:
     yield lambda keys: keys._replace(fs_type=mount.fs_type)
     if _lasts(mount):
         yield lambda keys: keys._replace(source=mount.source)
-    kept = _FLAGS | _KEPT.get(mount.fs_type, frozenset())
+    kept = FLAGS | KEPT.get(mount.fs_type, frozenset())
     of_superblock = () if shared else mount.super_options
-    flags = [option for option in mount.options if option in _FLAGS]
+    flags = [option for option in mount.options if option in FLAGS]
     yield from map(
         _with_option, dict.fromkeys([*flags, *(each for each in of_superblock if each.partition(b"=")[0] in kept)])
     )
@@ -305,7 +287,8 @@ def _shell(word: bytes) -> bytes:
 def _read_only_word(mount_point: bytes) -> bytes:
     if not os.fsdecode(mount_point).isprintable():
         return b""
-    return b"--expect-ro %b\n" % _shell(_literal(mount_point))
+    # There, braces and commas may mean several patterns.
+    return b"--expect-ro %b\n" % _shell(re.sub(rb"[{,]", rb"[\g<0>]", _literal(mount_point)))
 
 
 _FORMS = {

@@ -77,9 +77,17 @@ def test_a_usual_line(pairs: list[tuple[str, ...]]) -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_each_option_is_regular(option: Any) -> None:
     """Or the reader would be correct, and of no use."""
-    example = {"RANGE": "5:", "SECONDS": "5", "N": "5", "BYTES": "500", "CONDITION=STATE": "dead=ok", "SPEC": "/m"}
+    example = {
+        "RANGE": "5:",
+        "SECONDS": "5",
+        "N": "5",
+        "BYTES": "500",
+        "CONDITION=STATE": "dead=ok",
+        "SPEC": "/m",
+        "GLOB": "/m",
+    }
     value = option.choices[0] if option.choices else example.get(option.metavar, "daemon")
-    value = "5" if option.metavar == "[STEP=]RANGE" else value
+    value = "5" if option.metavar == "[STEP=]RANGE" else "ext4" if option.name.endswith("-type") else value
     for word in option.words:
         lines: list[list[str]] = [[word]] if not option.takes_value else [[word, value]]
         if option.takes_value and word == option.long:

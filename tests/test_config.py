@@ -79,7 +79,7 @@ def test_options_and_their_origins() -> None:
         "[check_mounts]",
         "timeout = 4",
         "  exclude=/a b ",
-        "\texclude\t=\t-c",
+        "\texclude\t=\t/-c",
         "; another",
         "remote = yes",
     )
@@ -91,7 +91,7 @@ def test_options_and_their_origins() -> None:
     ]
     assert _told(found.options) == {
         "timeout": 4.0,
-        "exclude": [_pattern(b"/a b"), _pattern(b"-c")],
+        "exclude": [_pattern(b"/a b"), _pattern(b"/-c")],
         "remote": True,
     }
 
@@ -122,7 +122,7 @@ def test_several_values_on_one_line_only_where_no_value_has_a_comma() -> None:
 
 
 def test_the_command_line_comes_after_the_files() -> None:
-    lines = ("timeout = 4", "exclude = -x", 'exclude = " "', "severity = dead=ok", "verbose = 2", "as = self")
+    lines = ("timeout = 4", "exclude = /-x", 'exclude = "/ "', "severity = dead=ok", "verbose = 2", "as = self")
     said = _parsed("[check_mounts]", *lines).options
     given = command_line.given(["--timeout", "7", "-v", "-x", "/y"])
     values = command_line.with_defaults(*({line.option.dest: line.value} for line in said), given)
@@ -759,7 +759,7 @@ INI = """# foreign
 this is not even a key
 [check_mounts]
 timeout=4
- exclude = "/a b"\x20
+ exclude = /a "b"\x20
 exclude=/c#d
 remote=
 v=
@@ -782,7 +782,7 @@ def ini(tmp_path: Path) -> Path:
 
 OPTIONS = {
     "timeout": 4.0,
-    "exclude": [_pattern(b'"/a b"'), _pattern(b"/c#d")],
+    "exclude": [_pattern(b'/a "b"'), _pattern(b"/c#d")],
     "remote": 1,
     "verbose": 1,
     "perfdata": "none",

@@ -494,13 +494,14 @@ def test_the_alerts_name_the_same_server(fs_type: str, source: str) -> None:
 ELSEWHERE = {
     "grammars": {b"dav", b"davs"},  # schemes
     "filesystems": {b"fuse", b"fuseblk", b"fuse.squashfuse", b"sshfs", b"udf", b"vxfs"},
+    "patterns": {b"fuse"},  # whose subtypes may have any name
     "mounted": {b"fuse.lxcfs"},  # by which a container is known
     # Sources that stand for the root filesystem.
     "sources": {b"rootfs", b"overlay", b"overlayfs", b"aufs", b"tmpfs"},
     "servers": {b"nfs4"},  # its version, where the options do not say
 }
 # Tables of their own: type -> how it shows its options.
-_OPTIONS = ("options_of_disks", "options_of_memory", "options_of_servers")
+_OPTIONS = ("options_of_disks", "options_of_memory", "options_of_servers", "options_to_keep")
 
 
 def _types_in(path: Path) -> Iterator[bytes]:

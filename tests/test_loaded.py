@@ -94,7 +94,7 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     )
     on_a_terminal = "colours progress shown table tabling terminal"
     every -= {"bash", "fish", "offers", "zsh"}  # a shell asks for these, and no monitoring
-    assert every - found <= {*late.split(), *on_a_terminal.split(), "check_config", "write_config"}
+    assert every - found <= {*late.split(), *on_a_terminal.split(), "check_config", "options_to_keep", "write_config"}
 
 
 # -- modules that are not ours

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from check_mounts import passive, selection
 from check_mounts.judging.thresholds import Capacity
-from check_mounts.options import ini_syntax, values
+from check_mounts.options import ini_syntax, patterns, values
 from check_mounts.options.configuration import LIMITS, Configuration, MountSection, Overrides, Said, SubmitSection
 from check_mounts.options.ini_syntax import Entry, Section, check_keys, parsed_at
 from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
@@ -24,8 +24,8 @@ from check_mounts.typed import Any, Optional
 REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.COMMAND_LINE)
 
 # A pattern that can match only one path: each of its glob characters is alone in brackets.
-_LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[]\])*\Z")
-_BRACKETED = re.compile(rb"\[([*?[])\]")
+_LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[{,]\])*\Z")
+_BRACKETED = re.compile(rb"\[([*?[{,])\]")
 
 # The keys of [submit], which are the fields of passive.Settings -> the parser of the value, and its
 # words for the value that it wants.
@@ -123,6 +123,7 @@ def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]
     if _LITERAL.match(glob):
         path = selection.normalised(_BRACKETED.sub(rb"\1", glob))
         return glob, values.path_glob_as_written(os.fsdecode(glob)), path
+    patterns.check_one(glob)
     return glob, values.path_glob(os.fsdecode(glob)), None
 
 

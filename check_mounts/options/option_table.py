@@ -111,7 +111,7 @@ class Option(NamedTuple):
         return 0 if self.repeatable else self.default if self.takes_value else False
 
 
-def _selecting(name: str, what: str, parse: Parser = values.path_glob, short: str = "", commas: bool = False) -> Option:
+def _selecting(name: str, what: str, parse: Parser = values.path_globs, short: str = "", commas: bool = True) -> Option:
     return Option(name, Group.SELECTION, what, short, "GLOB", parse, repeatable=True, commas=commas)
 
 
@@ -146,12 +146,12 @@ def _of_submission(name: str, what: str, metavar: str, parse: Parser, default: A
 _TYPES = "of this type (repeatable, or separated by commas)"
 
 OPTIONS: tuple[Option, ...] = (
-    _selecting("include-type", f"only filesystems {_TYPES}", values.patterns, "-N", commas=True),
-    _selecting("exclude-type", f"no filesystems {_TYPES}", values.patterns, "-X", commas=True),
-    _selecting("path", "only these mount points (repeatable)", short="-p"),
-    _selecting("exclude", "not these mount points (repeatable)", short="-x"),
-    _selecting("include-source", "only mounts of this source (repeatable)", values.pattern),
-    _selecting("exclude-source", "no mounts of this source (repeatable)", values.pattern),
+    _selecting("include-type", f"only filesystems {_TYPES}", values.types, "-N"),
+    _selecting("exclude-type", f"no filesystems {_TYPES}", values.types, "-X"),
+    _selecting("path", "only these mount points (repeatable, or separated by commas)", short="-p"),
+    _selecting("exclude", "not these mount points (repeatable, or separated by commas)", short="-x"),
+    _selecting("include-source", "only mounts of this source (repeatable)", values.pattern, commas=False),
+    _selecting("exclude-source", "no mounts of this source (repeatable)", values.pattern, commas=False),
     Option("remote", Group.SELECTION, "network filesystems only", not_with=("local",)),
     Option("local", Group.SELECTION, "all but network filesystems", not_with=("remote",)),
     Option("user-mounts", Group.SELECTION, "also FUSE mounts of unprivileged users"),
@@ -176,8 +176,8 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SPEC", parse=values.expected_mount, repeatable=True, in_mount=values.boolean,
     ),
     Option(
-        "expect-ro", Group.DEMANDS, "expect these mount points to be read-only (repeatable)",
-        metavar="GLOB", parse=values.path_glob, repeatable=True, in_mount=values.boolean,
+        "expect-ro", Group.DEMANDS, "expect these mount points to be read-only (repeatable, or separated by commas)",
+        metavar="GLOB", parse=values.path_globs, repeatable=True, commas=True, in_mount=values.boolean,
     ),
     Option(
         "ignore-option", Group.DEMANDS,

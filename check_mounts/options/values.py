@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from check_mounts import selection, text
+from check_mounts import filesystems, selection, text
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
@@ -31,6 +31,9 @@ _BLANKS = " \t"
 _MAX_GLOB = 4096  # PATH_MAX; a pattern takes far more memory once it is compiled
 # float() would also take blanks, underscores, digits of other scripts, nan and inf.
 _DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z"
+# Patterns that neither are lists nor hold anything strange. Compiled only where there is one.
+_USUAL_PATH = r"(?:/[\w*?-][\w.*?-]*)+\Z"
+_USUAL_TYPES = r"[a-z0-9.*?-]*[*?][a-z0-9.*?-]*\Z"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -184,6 +187,10 @@ def _severity(part: str) -> tuple[Condition, State]:
 
 def pattern(word: str) -> selection.Glob:
     """A shell pattern."""
+    if word[:1] in ("'", '"'):
+        from check_mounts.options import patterns  # see types
+
+        patterns.check_quotes(os.fsencode(word))
     return _pattern(word, selection.compile_glob)
 
 
@@ -192,19 +199,38 @@ def patterns(word: str) -> tuple[selection.Glob, ...]:
     return tuple(pattern(part) for part in parts(word))
 
 
+def types(word: str) -> tuple[selection.Glob, ...]:
+    """One or several shell patterns of types of filesystems."""
+    found = [(part, pattern(part)) for part in parts(word)]
+    for part, _ in found:
+        if not (re.match(_USUAL_TYPES, part, re.ASCII) or filesystems.names_type(os.fsencode(part))):
+            from check_mounts.options import patterns  # usual words do not need it
+
+            patterns.check_type(os.fsencode(part))
+    return tuple(compiled for _, compiled in found)
+
+
+def path_globs(word: str) -> tuple[selection.PathGlob, ...]:
+    """One or several shell patterns of mount points, as the kernel spells them."""
+    if re.match(_USUAL_PATH, word, re.ASCII):
+        return (path_glob_as_written(word),)
+    from check_mounts.options import patterns  # see types
+
+    _pattern(word, selection.compile_glob)  # if it is no pattern at all, that is the reason
+    return tuple(path_glob_as_written(os.fsdecode(part)) for part in patterns.of_mount_points(os.fsencode(word)))
+
+
 def path_glob(word: str) -> selection.PathGlob:
-    """A shell pattern of mount points, without its trailing slash."""
-    return _pattern(word, lambda encoded: selection.PathGlob(_without_slash(encoded)))
+    """A shell pattern of mount points, as the kernel spells them."""
+    from check_mounts.options import patterns  # see types
+
+    _pattern(word, selection.compile_glob)
+    return path_glob_as_written(os.fsdecode(patterns.of_mount_point(os.fsencode(word))))
 
 
 def path_glob_as_written(word: str) -> selection.PathGlob:
     """A shell pattern of mount points, trailing slash and all."""
     return _pattern(word, selection.PathGlob)
-
-
-def _without_slash(pattern: bytes) -> bytes:
-    # The kernel writes no trailing slash; people do.
-    return pattern.rstrip(b"/") or pattern[:1]
 
 
 def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:
