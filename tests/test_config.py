@@ -902,12 +902,6 @@ def test_the_man_page_says_what_can_be_repeated() -> None:
             assert "duplicate" in _refusal(content)
 
 
-def test_the_man_page_knows_what_is_refused() -> None:
-    part = re.search(r"without the dashes, except\n(.*?)\.\nThe value", _plain(MANUAL), re.DOTALL)
-    assert part is not None
-    assert set(re.findall(r"^\.BR? ([a-z-]+)", part[1], re.MULTILINE)) == config_text.REFUSED
-
-
 def test_the_example_of_the_man_page() -> None:
     part = re.search(r"^\.SH EXAMPLES\n\.EX\n(.*?)\.EE", MANUAL, re.MULTILINE | re.DOTALL)
     assert part is not None

@@ -14,6 +14,7 @@ from check_mounts.clocks import Boottime
 from check_mounts.judging.policy import Policy, judged
 from check_mounts.judging.thresholds import parse_capacity
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
+from check_mounts.options import config_text
 from check_mounts.options.option_table import BY_WORD, OPTIONS
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.report import jsontext, summary
@@ -68,6 +69,14 @@ def test_options_are_those_there_are() -> None:
         for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*|-[A-Z]\b", re.sub(r"\\f.", " ", heading))
     }
     agree("OPTIONS of man/check_mounts.8", documented, {name for option in OPTIONS for name in option.words})
+
+
+def test_options_of_the_command_line_alone_are_those_there_are() -> None:
+    page = _plain((ROOT / "man/check_mounts.conf.5").read_text())
+    part = re.search(r"without the dashes, except\n(.*?)\.\nThe value", page, re.DOTALL)
+    assert part is not None
+    said = re.findall(r"^\.BR? ([a-z-]+)", part[1], re.MULTILINE)
+    agree("THE SECTION [check_mounts] of man/check_mounts.conf.5", said, config_text.REFUSED)
 
 
 def test_choices_are_those_there_are() -> None:
