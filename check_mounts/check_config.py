@@ -67,13 +67,19 @@ def check(given: Mapping[str, Any]) -> Checked:
             with reading.recorded() as answers:
                 options = settled.understand(words)
                 problems.update(dict.fromkeys(_further(words, options, "daemon" in given)))
-            return Checked(tuple(problems), tuple(options.check.notes), _read(answers))
+            return Checked(tuple(problems), (*options.check.notes, *_lacking(options)), _read(answers))
         except UsageError as error:
             problems[str(error)] = None
             words = _without(words, error)
         except reading.TooMuch as error:
             return Checked((*problems, str(error)))
     return Checked(tuple(problems))
+
+
+def _lacking(options: Options) -> Iterator[str]:
+    """The library without which a daemon would write no metrics; it would check nevertheless."""
+    if options.service is not None and options.service.no_metrics:
+        yield f"no metrics would be written: {options.service.no_metrics}"
 
 
 def _fits_a_daemon(given: Mapping[str, Any]) -> bool:

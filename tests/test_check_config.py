@@ -215,3 +215,16 @@ def test_skipped_lines() -> None:
         assert [line for _, line in ini_syntax.lines(data, "f")] == [b"[a]", b"y = 2", b"[c]"]
     finally:
         ini_syntax.skipped.clear()
+
+
+def test_a_daemon_without_the_library_of_the_metrics(plugin: Plugin, tmp_path: Path) -> None:
+    """It starts, and says the same."""
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('broken')\n")
+    environment = {**plugin.environment, "PYTHONPATH": f"{tmp_path}:{plugin.environment['PYTHONPATH']}"}
+    words = ("--check-config", "--daemon", "--metrics", f"{tmp_path}/x.prom")
+    result = plugin(*words, below=False, state=False, env=environment)
+    assert result.code == 0
+    assert (
+        "note: no metrics would be written: the library prometheus_client cannot be used (ImportError: broken); "
+        in (result.stdout.decode())
+    )
