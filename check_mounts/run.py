@@ -273,7 +273,7 @@ def _load_daemon() -> None:
     from check_mounts import nearest  # noqa: F401  for misspelt words
     from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
 
-    # For the files, and for the options that they may hold.
+    from check_mounts.options import contradictions  # noqa: F401  isort: skip  for what the files may hold
     from check_mounts.options import config_text, extra_opts, overruled, service_options, submission_options  # noqa: F401  isort: skip
 
     from check_mounts.daemon import serve  # noqa: F401

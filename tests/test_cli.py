@@ -537,3 +537,32 @@ def test_local_and_remote_are_opposites(plugin: Plugin, tmp_path: Path) -> None:
         assert why in _refused(plugin, option, "--config", str(config))
     config.write_text("[check_mounts]\nremote = yes\nlocal = yes\n")
     assert _refused(plugin, "--config", str(config)) == f"MOUNTS UNKNOWN - {config} line 3: local: {why}"
+
+
+@pytest.mark.root
+def test_a_default_configuration_of_root_alone(plugin: Plugin, public: Path) -> None:
+    """It locks no unprivileged run out that names another, or none."""
+    other = public / "other.conf"
+    other.write_text("[check_mounts]\ntimeout = 3\n")
+    other.chmod(0o644)
+    closed = public / "closed.conf"
+    closed.write_text("[check_mounts]\ntimeout = 3\n")
+    closed.chmod(0o600)
+    code = (
+        "import sys; from check_mounts.options import settled; settled.DEFAULT_CONFIG = sys.argv.pop(1)\n"
+        "from check_mounts.__main__ import main; main()"
+    )
+    environment = {"PYTHONPATH": str(public), "PATH": os.environ["PATH"]}
+
+    def run(*words: str) -> str:
+        command = [PYTHON, "-c", code, str(closed), "-p", "/", *words]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, env=environment, cwd="/", user=65534, group=65534, extra_groups=[]
+        )
+        return done.stdout.decode().partition("\n")[0]
+
+    assert run() == (
+        f"MOUNTS UNKNOWN - {closed}: Permission denied; --config names another file, --config /dev/null none"
+    )
+    assert run("--config", str(other)).startswith("MOUNTS OK - ")
+    assert run("--config", "/dev/null").startswith("MOUNTS OK - ")

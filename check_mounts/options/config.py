@@ -17,6 +17,8 @@ def read(path: str, optional: bool = False) -> Configuration:
 
     A file that exists and cannot be read is always an error: without its exceptions, a check would
     raise false alarms."""
+    if path == "/dev/null":  # the way to have none, whatever the default file says
+        return Configuration()
     try:
         data, mode = trusted_file.read(path)
     except FileNotFoundError:

@@ -48,6 +48,10 @@ class ConfigError(Exception):
         return self.why if self.origin is None else f"{self.origin}: {self.why}"
 
 
+class Unreadable(ConfigError):
+    """The caller may not read the file."""
+
+
 def refuse(option: str, why: str) -> NoReturn:
     """Raises UsageError for an option, named by its long name."""
     raise UsageError(option, why)

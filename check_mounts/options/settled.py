@@ -19,7 +19,7 @@ from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import Configuration, Said
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
-from check_mounts.options.refusals import ConfigError, Origin, UsageError, refuse
+from check_mounts.options.refusals import ConfigError, Origin, Unreadable, UsageError, refuse
 from check_mounts.options.rules import General, Rulebook, places
 from check_mounts.options.understood import Options, Service
 from check_mounts.options.working_directory import absolute
@@ -75,7 +75,9 @@ def read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]
     except ConfigError as error:
         # An error within the file names its line, which says enough.
         option = "--config" if named is not None and error.origin is None else ""
-        raise UsageError(option, error.why, origin=error.origin) from None
+        way_out = "; --config names another file, --config /dev/null none"
+        why = error.why + way_out * (named is None and isinstance(error, Unreadable))
+        raise UsageError(option, why, origin=error.origin) from None
     said = configuration.options
     if named is None and "daemon" not in given:
         # The file's --submit is for the daemon: a check of one mount by hand must not tell the
@@ -269,11 +271,16 @@ def _rulebook(said: Values, configuration: Configuration, said_in: Mapping[str, 
         if timeout is not None and timeout > deadline and not said.wait:
             why = f"{timeout:g} s is longer than the deadline of {deadline:g} s"
             raise UsageError("--timeout", why, origin=section.origins["timeout"])
+    policy = _general_policy(said)
+    if said.critical or said.usage_critical or said.inodes_critical or configuration.sections:
+        from check_mounts.options import contradictions  # most runs have no thresholds
+
+        contradictions.refuse(policy, configuration)
     general = General(
         timeout=said.timeout,
         user=said.identity,
         write=said.write,
-        policy=_general_policy(said),
+        policy=policy,
         expect_ro=said.expect_ro,
         ignored_options=said.ignore_option,
         boot_grace=said.boot_grace,

@@ -8,7 +8,7 @@ import os
 import stat
 
 from check_mounts import text
-from check_mounts.options.refusals import ConfigError
+from check_mounts.options.refusals import ConfigError, Unreadable
 from check_mounts.system import reading
 
 MAX_SIZE = 1 << 20
@@ -27,6 +27,8 @@ def read(path: str) -> tuple[bytes, int]:
         mode, uid, data = reading.ask("reading", path, _opened)
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise Unreadable(None, f"{shown(path)}: {error.strerror}") from None
     except OSError as error:
         raise ConfigError(None, f"{shown(path)}: {error.strerror}") from None
     _check_status(shown(path), mode, uid)
