@@ -749,7 +749,7 @@ def test_users_have_files_of_their_own_and_those_of_root(public: Path) -> None:
 
     assert read(own) == ("1", "")
     assert read(roots) == ("1", "")
-    assert read(closed) == ("", f"check_mounts.options.refusals.ConfigError: {closed}: Permission denied")
+    assert read(closed) == ("", f"check_mounts.options.refusals.Unreadable: {closed}: Permission denied")
 
 
 # --- --extra-opts

@@ -119,7 +119,7 @@ def _refused(*arguments: str) -> str:
         (["-c", "lookup=1"], "remove; the nearest is 'look-up'"),
         (["--autofs", "prob"], "is not one of skip, probe; the nearest is 'probe'"),
         (["--perfdata", "Steps"], "none; the nearest is 'steps'"),
-        (["--perfdata", "json"], "is not one of summary, mounts, steps, none"),
+        (["--perfdata", "json"], "is not one of summary, mounts, steps, usage, none"),
         (["--syslog-facility", "deamon"], "the nearest is 'daemon'"),
         (["--expect", "/srv,typ=nfs4"], "'typ' is not known; did you mean 'type'?"),
         (["--expect", "/srv,type=nsf4"], "the type 'nsf4' is not known; did you mean 'nfs4'?"),

@@ -206,7 +206,7 @@ def fill(directory: Path) -> Path:
     return filler
 
 
-def full(mounts: Mounts, fuse: Fuse, daemon: Daemon, count: int) -> Path:
+def full(mounts: Mounts, fuse: Fuse, daemon: Daemon, count: int, *arguments: str) -> Path:
     """A daemon over ``count`` mounts that are well, whose result is on a disk that has become
     full."""
     for number in range(count):
@@ -214,7 +214,7 @@ def full(mounts: Mounts, fuse: Fuse, daemon: Daemon, count: int) -> Path:
     mounts.point("place")
     daemon.cache = mounts.tmpfs("place/run", "size=256k,mode=0755") / "status"
     daemon.interval = 3600
-    daemon.start("-X", "tmpfs")
+    daemon.start("-X", "tmpfs", *arguments)
     assert daemon.cached().code == 0
     # Between two passes, so that nothing of it is free in a moment.
     return fill(daemon.cache.parent)
@@ -235,7 +235,8 @@ def test_a_full_disk_keeps_a_result_that_is_still_true(mounts: Mounts, fuse: Fus
 
 
 def test_a_full_disk_has_room_for_a_result_as_short_as_the_old_one(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
-    full(mounts, fuse, daemon, 1)
+    """Both fill one page."""
+    full(mounts, fuse, daemon, 1, "--perfdata", "none")
     fuse.command("hang", "m0")
     daemon.check()
     assert daemon.cached().code == 2
@@ -245,8 +246,9 @@ def test_a_full_disk_has_room_for_a_result_as_short_as_the_old_one(mounts: Mount
 def test_a_full_disk_does_not_keep_what_is_no_longer_true(mounts: Mounts, fuse: Fuse, daemon: Daemon) -> None:
     """The result of mounts that hang is longer by far: it has no room, and that of before is not
     there any more either."""
-    filler = full(mounts, fuse, daemon, 20)
-    for number in range(20):
+    filler = full(mounts, fuse, daemon, 40)
+    before = daemon.cache.stat().st_size
+    for number in range(40):
         fuse.command("hang", f"m{number}")
     daemon.check()
     assert daemon.says(f"Cannot write {daemon.cache}: No space left on device")
@@ -257,6 +259,7 @@ def test_a_full_disk_does_not_keep_what_is_no_longer_true(mounts: Mounts, fuse: 
     filler.unlink()
     daemon.check()
     assert daemon.cached().code == 2
+    assert daemon.cache.stat().st_size > before + 4096
 
 
 def test_metrics_of_a_full_disk_stay(mounts: Mounts) -> None:

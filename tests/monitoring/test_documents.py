@@ -50,7 +50,9 @@ class Page(NamedTuple):
 
 # Maintainer scripts of the packages make users and start services. No script has run here.
 PAGES: dict[str, Page] = {
-    "README.md": Page(where=CHECKOUT, after="kill $(cat /run/check_mounts/status.pid)"),
+    "README.md": Page(
+        given="mount -t tmpfs tmpfs /srv", where=CHECKOUT, after="kill $(cat /run/check_mounts/status.pid)"
+    ),
     "nrpe/README.md": Page(
         given="systemctl start nagios-nrpe-server",
         where=SHARE / "nrpe",
@@ -81,7 +83,7 @@ def is_a_check(command: str) -> bool:
     """Whether it prints a verdict, and its status is that of the verdict."""
     words = command.partition("#")[0]
     return re.search(r"(^|[ /])check_mounts( |$)|check_nrpe ", words) is not None and not re.search(
-        r"systemctl|install|--daemon|--help|--version|\|", words
+        r"systemctl|install|--daemon|--help|--version|[|>]", words
     )
 
 
@@ -133,15 +135,26 @@ def test_lines_for_cron(host: Booted) -> None:
         assert VERDICT.search(host.run("sh", "-c", fields[1].replace(" -v", " -v /nowhere")).stdout)
 
 
+def _lend(environment: Path) -> None:
+    """The checkout's environment, in which make finds nothing out of date: it would install the
+    copy there."""
+    environment.mkdir()
+    for path in (ROOT / ".venv").iterdir():
+        if path.name not in ("run", "test", "lint"):
+            (environment / path.name).symlink_to(path.resolve())
+    (environment / "run").touch()
+    (environment / "test").touch()
+
+
 def test_make_run_and_make_test(stack: Stack, tmp_path: Path) -> None:
     """In a copy of README.md's directory with a fresh HOME; what they have set up once is there."""
     block = next(block for block in documents.blocks(ROOT / "README.md") if "make run" in block.text)
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "__pycache__"))
-    for path in copy.rglob("*"):  # so that make finds nothing in .venv out of date
+    for path in copy.rglob("*"):
         if path.is_file():
             os.utime(path, (0, 0))
-    (copy / ".venv").symlink_to((ROOT / ".venv").resolve())
+    _lend(copy / ".venv")
     env = {
         "HOME": str(tmp_path), "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTEST_ADDOPTS": "-p no:cacheprovider -k test_commands_are_told_apart",
