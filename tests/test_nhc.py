@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -175,6 +175,44 @@ def test_wrong_options(nhc: Nhc, option: str, words: str) -> None:
 
 def test_a_program_that_is_not_there(nhc: Nhc) -> None:
     assert nhc("-u", CHECK_MOUNTS="/nonexistent/check_mounts")[0] == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_an_exit_code_without_a_verdict_changes_nothing(nhc: Nhc, tmp_path: Path, code: int) -> None:
+    """As of Python that cannot load the program."""
+    program = tmp_path / "broken"
+    program.write_text(f"#!/bin/sh\necho 'ModuleNotFoundError: No module named' >&2\nexit {code}\n")
+    program.chmod(0o755)
+    found, output = nhc(CHECK_MOUNTS=str(program))
+    assert (found, "UNKNOWN, which changes nothing:  ModuleNotFoundError" in output) == (0, True)
+    assert list(nhc.run_dir.iterdir()) == []
+    (nhc.run_dir / "check_mounts.failed").touch()
+    found, output = nhc(CHECK_MOUNTS=str(program))
+    assert (found, "failed before, and now there is no result" in output) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "file", "directory"])
+def test_what_others_put_into_a_run_directory(nhc: Nhc, mounts: Mounts, tmp_path: Path, kind: str) -> None:
+    """It is neither believed nor followed."""
+    precious, kept = tmp_path / "precious", nhc.run_dir / "check_mounts.failed"
+    if kind != "dangling":
+        precious.write_text("data")
+    plant: dict[str, Callable[[], object]] = {
+        "link": lambda: kept.symlink_to(precious),
+        "dangling": lambda: kept.symlink_to(precious),
+        "fifo": lambda: os.mkfifo(kept),
+        "file": kept.touch,
+        "directory": kept.mkdir,
+    }
+    plant[kind]()
+    os.chown(kept, 65534, 65534, follow_symlinks=False)
+    assert nhc()[0] == 0  # no result, and no failure that is known
+    nhc.daemon.start("--expect", str(mounts.point("data")))
+    assert nhc()[0] == 1
+    assert nhc()[0] == 1
+    assert kind == "directory" or (kept.is_file() and not kept.is_symlink() and kept.stat().st_uid == 0)
+    assert precious.exists() == (kind != "dangling")
+    assert kind == "dangling" or precious.read_text() == "data"
 
 
 def test_it_starts_one_program_and_changes_no_variable(nhc: Nhc, mounts: Mounts, tmp_path: Path) -> None:

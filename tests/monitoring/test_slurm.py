@@ -260,6 +260,19 @@ def test_no_result_changes_nothing(slurm: Slurm, daemon: Server, drained: bool) 
         assert done.exists()
 
 
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_an_exit_code_without_a_verdict_changes_nothing(stack: Stack, tmp_path: Path, code: int) -> None:
+    """As of Python that cannot load the program: scontrol is not even asked."""
+    asked, settings = tmp_path / "asked", tmp_path / "settings"
+    stack.write(tmp_path / "scontrol", f"#!/bin/sh\necho asked >> {asked}\n", mode=0o755)
+    stack.write(tmp_path / "broken", f"#!/bin/sh\nexit {code}\n", mode=0o755)
+    settings.write_text(f"PATH={tmp_path}:$PATH\nCHECK={tmp_path}/broken\nCLEAR={tmp_path}/clear\n")
+    script = stack.write(tmp_path / "script", SCRIPT.read_text().replace(str(SETTINGS), str(settings)), mode=0o755)
+    for job in {}, {"SLURM_JOB_ID": "7"}:
+        result = stack.run(script, user="root", env={"SLURMD_NODENAME": NODE, **job})
+        assert (result.returncode, result.stderr, asked.exists()) == (0, "", False)
+
+
 def test_a_name_that_means_something_to_others(stack: Stack, slurm: Slurm) -> None:
     path = os.fsencode(str(HOSTILE).replace("\xfc", "\udcfc"))
     with stack.daemon("--expect", os.fsdecode(path), "-p", "/srv/a*"):
