@@ -14,7 +14,7 @@ OLDEST_PROMETHEUS := 0.9.0
 MONITORING := prometheus prometheus-node-exporter icinga2-bin icinga2-common nagios4-core nagios4-common \
 	nagios-nrpe-server nagios-nrpe-plugin nsca nsca-client nsca-ng-server monitoring-plugins-basic monitoring-plugins-standard \
 	rpcbind iproute2 checkpolicy semodule-utils selinux-policy-default msmtp-mta curl \
-	python3-nagiosplugin python3-prometheus-client influxdb slurmctld slurmd slurm-client slurm-wlm-basic-plugins \
+	python3-nagiosplugin python3-prometheus-client python3-rich influxdb slurmctld slurmd slurm-client slurm-wlm-basic-plugins \
 	zabbix-agent zabbix-agent2 zabbix-server-pgsql zabbix-frontend-php postgresql php-cli php-pgsql php-bcmath php-gd php-mbstring php-xml
 
 # Peers of `make versus`; coreutils is there.
@@ -46,7 +46,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test durations lint types bench versus soak mount-oracle faults lab zoo lab-kernels install pyz uninstall clean system-run system-test system-fresh system-bench system-lab
+.PHONY: help run check test durations lint types bench versus screenshots soak mount-oracle faults lab zoo lab-kernels install pyz uninstall clean system-run system-test system-fresh system-bench system-lab
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -78,6 +78,9 @@ bench: $(VENV)/run system-bench  ## measurements beside the peers (root, some mi
 
 versus: $(VENV)/run $(VENV)/lab/root $(VENV)/versus/root  ## beside check_disk, node_exporter, collectd, psutil, df, on the same broken mounts: docs/versus.md (root, some ten minutes)
 	$(VENV)/bin/python -m bench.versus
+
+screenshots: $(VENV)/test  ## the pictures of docs/pictures, by the real program on a real terminal (root)
+	$(VENV)/bin/python -m tests.pictures
 
 soak: $(VENV)/test  ## the daemon over 2,000 passes while mounts come, go, hang and recover (root, some minutes)
 	SOAK_PASSES=2000 $(VENV)/bin/python -m pytest -q tests/test_soak.py

@@ -56,8 +56,10 @@ def described_here() -> dict[str, Any]:
 
 
 def page() -> str:
-    """Return README.md as PyPI can show it: links to files of the sources would lead nowhere."""
-    return re.sub(r"\[([^]\[]*)\]\((?!https?:|#)[^)]*\)", r"\1", (HERE / "README.md").read_text("utf-8"))
+    """Return README.md as PyPI can show it: links to files of the sources, and pictures, would lead
+    nowhere."""
+    text = re.sub(r"!\[[^]]*\]\((?!https?:)[^)]*\)\n*", "", (HERE / "README.md").read_text("utf-8"))
+    return re.sub(r"\[([^]\[]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
 
 
 def data_files() -> list[tuple[str, list[str]]]:
