@@ -91,7 +91,7 @@ class Program:
         self._start = place / "start"
         # The installed script, but that it finds nagiosplugin wherever the tests have it.
         text = (ROOT / "check_mounts.in").read_text().replace("@LIBDIR@", library)
-        before, imports, after = text.partition("from check_mounts")
+        before, imports, after = text.partition("try:\n")
         self._start.write_text(f"{before}sys.path.append({_NAGIOSPLUGIN!r})\n{imports}{after}")
 
     def command(self, *arguments: str) -> list[str]:

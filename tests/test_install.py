@@ -96,6 +96,26 @@ def test_install_runs_and_uninstall_leaves_nothing(tmp_path: Path) -> None:
     assert _files(prefix) == _compiled(prefix) == set()
 
 
+@pytest.mark.parametrize("damage", ["import no_such_module\n", "(", "raise OSError\n", "1 / 0\n"])
+@pytest.mark.parametrize("words", [[], ["--cached"]])
+def test_half_an_upgrade_is_unknown(tmp_path: Path, damage: str, words: list[str]) -> None:
+    """Where Python ends with 1 of its own, that would be WARNING."""
+    library = tmp_path / "library"
+    (library / "check_mounts").mkdir(parents=True)
+    for name in ("__init__", "__main__"):
+        shutil.copy(ROOT / f"check_mounts/{name}.py", library / "check_mounts")
+    (library / "check_mounts/__main__.py").write_text(damage)
+    program = tmp_path / "check_mounts"
+    text = (ROOT / "check_mounts.in").read_text("utf-8")
+    program.write_text(text.replace("@PYTHON@", sys.executable).replace("@LIBDIR@", str(library)))
+    program.chmod(0o755)
+    done = subprocess.run([program, *words], env={}, cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert re.fullmatch(
+        r"MOUNTS UNKNOWN - Python 3\.\d+ cannot load check_mounts \(\w+\): install it again\n", done.stdout
+    )
+
+
 def test_destdir_is_not_written_into_files(tmp_path: Path) -> None:
     _make("install", f"DESTDIR={tmp_path}", "PREFIX=/usr")
     assert _files(tmp_path / "usr") == EXPECTED

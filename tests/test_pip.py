@@ -19,7 +19,7 @@ from readme_renderer import markdown
 
 from check_mounts import __version__, completion
 from check_mounts.options.option_table import SHELLS
-from tests.conftest import ROOT, Fuse, Mounts
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts
 from tests.test_install import EXPECTED, project
 
 LIBRARIES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
@@ -141,6 +141,30 @@ def test_neither_the_environment_nor_its_directory_decides_what_runs(
         checks(installed / "bin/check_mounts", PYTHONSAFEPATH="1")
     finally:
         beside.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *((f"PYTHON{each}", True) for each in ("PATH", "HOME", "WARNINGS", "INSPECT", "OPTIMIZE", "USERBASE")),
+        *((name, False) for name in ("PYTHON_VERSION", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PATH")),
+    ],
+)
+def test_variables_that_decide_what_runs_are_ignored(tmp_path: Path, name: str, counts: bool) -> None:
+    """A stand-in for the package tells how it was started."""
+    version = subprocess.run(
+        [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    package = tmp_path / f"lib/python{version}/site-packages/check_mounts"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text("import sys\ndef main(): print(sys.flags.ignore_environment)\n")
+    script = tmp_path / "bin/check_mounts"
+    script.parent.mkdir()
+    script.write_text((ROOT / "bin/check_mounts").read_text().replace("#!python\n", f"#!{PYTHON}\n", 1))
+    script.chmod(0o755)
+    value = {"PYTHONHOME": "/usr", "PYTHONWARNINGS": "ignore"}.get(name, "1")
+    assert run(script, **{name: value}).stdout == ("1\n" if counts else "0\n")
 
 
 def test_modules_that_are_gone_are_unknown(wheel: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _BY_NAME = {
     "submit": DESTINATIONS, "extra-opts": SECTIONS, "syslog-facility": WORDS,
 }  # fmt: skip
 _BY_PARSER: dict[Any, str] = {
-    values.path_glob: MOUNTS, values.expected_mount: POINTS, values.severities: SEVERITIES, values.limit: STEPS,
+    values.path_globs: MOUNTS, values.expected_mount: POINTS, values.severities: SEVERITIES, values.limit: STEPS,
     values.user: USERS,
 }  # fmt: skip
 _BY_METAVAR = {"FILE": FILES, "FILE.prom": FILES, "PATH": FILES, "DIR": DIRECTORIES}
