@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import nagiosplugin
@@ -228,6 +229,10 @@ def test_it_checks_a_hung_mount(installed: Path, mounts: Mounts, hung: Path, tmp
     assert result.returncode == 2 and f"{hung} (fuse.test fuse) timed out after 1 s" in result.stdout
 
 
+@pytest.mark.skipif(
+    int(metadata.version("setuptools").partition(".")[0]) < 61,
+    reason="this setuptools reads no [project]; no release is made with it",
+)
 def test_pypi_can_show_its_page(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as packed:
         (told,) = (packed.read(name).decode() for name in packed.namelist() if name.endswith("/METADATA"))
