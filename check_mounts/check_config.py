@@ -17,7 +17,7 @@ from check_mounts.options import ini_syntax, settled
 from check_mounts.options.configuration import SubmitSection
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG
 from check_mounts.options.refusals import UsageError
-from check_mounts.options.understood import Options
+from check_mounts.options.understood import Options, read_table
 from check_mounts.passive import destinations
 from check_mounts.system import reading
 from check_mounts.system.printing import stdout_encoding, write
@@ -117,12 +117,7 @@ def _further(given: Mapping[str, Any], options: Options, as_daemon: bool) -> Ite
     yield from map(str, options.check.wrong)
     for section in settled.read_files(given)[0].destinations:
         yield from _of_destination(section)
-    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.check.mountinfo), 400)}")
-    try:
-        mounttable.Reader(options.check.mountinfo).read()
-    except OSError as error:
-        why = f"{text.printable_argument(options.check.mountinfo)}: {error.strerror}"
-        raise settled.blamed(UsageError("--mountinfo", why), options.origins) from None
+    read_table(options, mounttable.Reader(options.check.mountinfo))
     # Other users check their own files, and have no use for the daemon's directory.
     if options.service is not None and (as_daemon or os.geteuid() == 0):
         try:

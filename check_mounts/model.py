@@ -114,6 +114,11 @@ class Mount(NamedTuple):
         number of an anonymous device, as soon as it is free."""
         return self.mount_point, self.root, self.source
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written through the mount, or to its filesystem."""
+        return b"ro" in self.options or b"ro" in self.super_options
+
     def super_option(self, name: bytes) -> Optional[bytes]:
         """The value of the superblock option ``name=``; None without it.
 

@@ -119,7 +119,7 @@ def why_read_only(mount: Mount) -> Optional[str]:
     """How a mount is read-only, in words; None if it is not. Options count as whole words."""
     if _SIGNS.isdisjoint(mount.super_options) and b"ro" not in mount.options:
         return None
-    if b"ro" in mount.options or b"ro" in mount.super_options:
+    if mount.is_read_only:
         return "mounted ro"
     for word in STOPPED:
         if word in mount.super_options:

@@ -17,8 +17,8 @@ from check_mounts.judging.policy import Judged
 from check_mounts.model import Finding, Mount, State
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
-from check_mounts.options.refusals import UsageError, refuse
-from check_mounts.options.understood import Options
+from check_mounts.options.refusals import UsageError
+from check_mounts.options.understood import Options, read_table
 from check_mounts.probing import survey
 from check_mounts.report import parts, summary
 from check_mounts.system import nursery, reading  # fmt: skip
@@ -39,24 +39,12 @@ _TO_FIND = 0.5
 _COLLECT_AFTER = 200_000, 100, 100
 
 
-def _read_table(options: Options, reader: mounttable.Reader) -> mounttable.Table:
-    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.check.mountinfo), 400)}")
-    try:
-        return reader.read()
-    except OSError as error:
-        path = text.printable_argument(options.check.mountinfo)
-        return refuse("--mountinfo", f"{path}: {error.strerror}")
-
-
 def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) -> Judged:
     """Check the mounts, and judge the findings.
 
     ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
     reader = mounttable.Reader(options.check.mountinfo)
-    try:
-        table = _read_table(options, reader)
-    except UsageError as error:
-        raise settled.blamed(error, options.origins) from None
+    table = read_table(options, reader)
     try:
         os.chdir("/")
     except OSError:
@@ -189,7 +177,7 @@ def _text_report(judged: Judged, options: Options) -> tuple[bytes, State]:
         options.output.verbosity, options.output.perfdata, options.output.max_output, stdout_encoding()
     )
     each = options.output.per_mount if options.submission is None else None
-    report = plugin.report(judged, presentation, *((True, each.wants) if each is not None else ()))
+    report = plugin.report(judged, presentation, None if each is None else each.wants)
     report = summary.doubtful(report, library.why)
     return parts.printed(report, options.output.max_output, presentation.encoding), report.state
 
@@ -259,7 +247,7 @@ def rehearse(arguments: list[str]) -> bytes:
         # The daemon reads the table again in each pass; but if the first reading hangs, it must not
         # start.
         options = settled.understand(command_line.given(arguments))
-        _read_table(options, mounttable.Reader(options.check.mountinfo))
+        read_table(options, mounttable.Reader(options.check.mountinfo))
 
     return reload.rehearse(understand)
 

@@ -50,8 +50,8 @@ def compile_glob(pattern: bytes) -> Glob:
 
 # The beginning of a pattern, up to the first glob character that is not alone in brackets. Braces
 # and commas may stand there, too (options/patterns.py).
-_LITERAL = rb"(?:[^*?[]|\[[*?[{,]\])*"
-_BRACKETED = rb"\[([*?[{,])\]"
+LITERAL = rb"(?:[^*?[]|\[[*?[{,]\])*"
+BRACKETED = rb"\[([*?[{,])\]"
 _GLOB_CHARACTER = rb"[*?[]"
 
 
@@ -67,11 +67,11 @@ class PathGlob:
         """Raises GlobError."""
         self._as_written = compile_glob(pattern)
         self._led: Optional[Glob] = None
-        match = re.match(_LITERAL, pattern)
+        match = re.match(LITERAL, pattern)
         literal = match.group() if match else b""
         end = len(pattern) if len(literal) == len(pattern) else literal.rfind(b"/")
         self._rest = pattern[max(0, end) :]
-        self.leading = re.sub(_BRACKETED, rb"\1", pattern[: max(0, end)]).rstrip(b"/")
+        self.leading = re.sub(BRACKETED, rb"\1", pattern[: max(0, end)]).rstrip(b"/")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PathGlob) and (self._as_written, self._led) == (other._as_written, other._led)
@@ -390,7 +390,7 @@ def writable(mount: Mount) -> bool:
     It does not on a user's FUSE filesystem without ``allow_other``: only a process that has become
     that user for good gets in, and that process could not remember the file that it made."""
     known = filesystems.traits(mount.fs_type)
-    if known.image or known.pseudo or known.trigger or b"ro" in (*mount.options, *mount.super_options):
+    if known.image or known.pseudo or known.trigger or mount.is_read_only:
         return False
     owner = fuse_owner(mount)
     return owner is None or owner[0] == 0 or b"allow_other" in mount.super_options

@@ -18,10 +18,9 @@ from check_mounts.declared import compare, spec
 from check_mounts.declared.options_to_keep import FLAGS, KEPT
 from check_mounts.guard.notes import Notes
 from check_mounts.model import ExpectedMount, Mount, State
-from check_mounts.options import config_text, settled, trusted_file
-from check_mounts.options.refusals import ConfigError, UsageError, refuse
-from check_mounts.options.understood import Options
-from check_mounts.system import reading
+from check_mounts.options import config_text, trusted_file
+from check_mounts.options.refusals import ConfigError, refuse
+from check_mounts.options.understood import Options, read_table
 from check_mounts.system.printing import write
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import NamedTuple, Optional
@@ -71,12 +70,7 @@ class Form(NamedTuple):
 
 def run(options: Options, form: str, interrupts: Interrupts, noted: Notes) -> int:
     """Print the declarations, and return the exit code. Raises UsageError."""
-    reading.step(f"reading the mount table {text.clipped(text.printable_argument(options.check.mountinfo), 400)}")
-    try:
-        mounts, unparsed = mounttable.Reader(options.check.mountinfo).read()
-    except OSError as error:
-        why = f"{text.printable_argument(options.check.mountinfo)}: {error.strerror}"
-        raise settled.blamed(UsageError("--mountinfo", why), options.origins) from None
+    mounts, unparsed = read_table(options, mounttable.Reader(options.check.mountinfo))
     noted.step("comparing declarations with the mount table")
     noted.until(time.monotonic() + _LONGEST)
     output = written(mounts, options.filters, _FORMS[form], [f"line {line.number}: {line.why}" for line in unparsed])
@@ -181,8 +175,7 @@ def _declaration(mount: Mount, form: Form, shared: bool) -> Optional[Keys]:
 
 def _candidates(mount: Mount, shared: bool) -> Iterator[Callable[[Keys], Keys]]:
     """What a declaration may say of a mount, one after the other."""
-    is_ro = b"ro" in mount.options or b"ro" in mount.super_options
-    yield _with_option(b"ro" if is_ro else b"rw")
+    yield _with_option(b"ro" if mount.is_read_only else b"rw")
     yield lambda keys: keys._replace(fs_type=mount.fs_type)
     if _lasts(mount):
         yield lambda keys: keys._replace(source=mount.source)

@@ -26,7 +26,7 @@ from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.probing import conditions
 from check_mounts.report import jsontext, parts, summary
 from check_mounts.report import plugin as plugins
-from check_mounts.report.plugin import Presentation, report, report_each
+from check_mounts.report.plugin import Presentation, Wants, report, report_each
 from tests.conftest import Fuse, Mounts, Plugin, Result, remaining, until
 from tests.daemon import Daemon, daemon
 
@@ -68,9 +68,14 @@ def survey(*findings: Finding, **members: object) -> Survey:
     return Survey(findings, started=1e9, duration=0.083, timeout=5.0, **members)  # type: ignore[arg-type]
 
 
+def _rows(per_mount: bool) -> Optional[Wants]:
+    return (lambda finding: True) if per_mount else None
+
+
 def printed(result: Survey, policy: Optional[Policy] = None, per_mount: bool = False, **presentation: object) -> str:
     shown = Presentation(**presentation)  # type: ignore[arg-type]
-    return parts.printed(report(judged(result, policy or Policy()), shown, per_mount), shown.max_output).decode("utf-8")
+    whole = report(judged(result, policy or Policy()), shown, _rows(per_mount))
+    return parts.printed(whole, shown.max_output).decode("utf-8")
 
 
 def verdict(result: Survey) -> str:
@@ -276,9 +281,9 @@ def test_no_output_is_longer_than_it_may_be(
     findings = [finding(b"/" + name.replace(b"\0", b""), condition) for name, condition in names]
     presentation = Presentation(verbosity, perfdata, limit, encoding=encoding)
     result = judged(survey(*findings), Policy())
-    unlimited = report(result, Presentation(verbosity, perfdata, 0, encoding=encoding), per_mount)
+    unlimited = report(result, Presentation(verbosity, perfdata, 0, encoding=encoding), _rows(per_mount))
     whole = parts.printed(unlimited, 0, encoding)
-    output = parts.printed(report(result, presentation, per_mount), limit, encoding)
+    output = parts.printed(report(result, presentation, _rows(per_mount)), limit, encoding)
     assert len(output) <= limit
     assert output == whole if len(whole) <= limit else b" left out: --max-output)\n" in output or b"; and " in output
     for each in report_each(result, presentation):

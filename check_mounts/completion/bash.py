@@ -284,13 +284,7 @@ complete -F _check_mounts check_mounts check_mounts.pyz
 
 def script() -> str:
     """The script for bash."""
-    parts = {
-        "TABLE": "\n".join(f"'{_row(offer)}'" for offer in offers.offers()),
-        "LOCAL": offers.LOCAL_TYPES, "CONFIG": offers.CONFIG, "INI": " ".join(offers.INI_FILES),
-        "STATES": " ".join(offers.STATES), "CONDITIONS": " ".join(offers.CONDITIONS),
-        "STEPS": " ".join(offers.STEP_NAMES), "SCHEMES": " ".join(offers.SCHEMES),
-    }  # fmt: skip
-    return offers.filled(_SCRIPT, parts)
+    return offers.filled(_SCRIPT, TABLE="\n".join(f"'{_row(offer)}'" for offer in offers.offers()))
 
 
 def _row(offer: Offer) -> str:

@@ -207,13 +207,7 @@ end
 
 def script() -> str:
     """The script for fish."""
-    parts = {
-        "COMMANDS": "\n".join(f"    {_command(offer)}" for offer in offers.offers()),
-        "LOCAL": offers.LOCAL_TYPES, "CONFIG": offers.CONFIG, "INI": " ".join(offers.INI_FILES),
-        "STATES": " ".join(offers.STATES), "CONDITIONS": " ".join(offers.CONDITIONS),
-        "STEPS": " ".join(offers.STEP_NAMES), "SCHEMES": " ".join(offers.SCHEMES),
-    }  # fmt: skip
-    return offers.filled(_SCRIPT, parts)
+    return offers.filled(_SCRIPT, COMMANDS="\n".join(f"    {_command(offer)}" for offer in offers.offers()))
 
 
 def _quoted(word: str) -> str:

@@ -3,7 +3,7 @@ completed without a change here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from check_mounts.model import Condition, State
 from check_mounts.options import values
@@ -83,8 +83,13 @@ def _kind(option: Option) -> str:
     return known or _BY_METAVAR.get(option.metavar, NOTHING)
 
 
-def filled(template: str, parts: Mapping[str, str]) -> str:
-    """A script with each ``@NAME@`` replaced by a part."""
-    for name, part in parts.items():
+def filled(template: str, quoted: Callable[[str], str] = str, **parts: str) -> str:
+    """A script with each ``@NAME@`` replaced by a part, or by one of the lists above. ``quoted``
+    protects a word that the shell could take for more."""
+    lists = {
+        "LOCAL": LOCAL_TYPES, "CONFIG": CONFIG, "INI": " ".join(INI_FILES), "STATES": " ".join(STATES),
+        "CONDITIONS": " ".join(CONDITIONS), "STEPS": " ".join(STEP_NAMES), "SCHEMES": " ".join(map(quoted, SCHEMES)),
+    }  # fmt: skip
+    for name, part in {**parts, **lists}.items():
         template = template.replace(f"@{name}@", part)
     return template

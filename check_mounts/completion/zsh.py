@@ -187,14 +187,12 @@ def script() -> str:
     """The script for zsh."""
     free = [offer for offer in offers.offers() if not offer.needs]
     needing = [offer for offer in offers.offers() if offer.needs]
-    parts = {
-        "SPECS": "\n".join(f"        {_spec(offer)}" for offer in free),
-        "NEEDING": "\n".join(f"    {_condition(offer)} && specs+=({_spec(offer)})" for offer in needing),
-        "LOCAL": offers.LOCAL_TYPES, "CONFIG": offers.CONFIG, "INI": " ".join(offers.INI_FILES),
-        "STATES": " ".join(offers.STATES), "CONDITIONS": " ".join(offers.CONDITIONS),
-        "STEPS": " ".join(offers.STEP_NAMES), "SCHEMES": " ".join(map(_quoted, offers.SCHEMES)),
-    }  # fmt: skip
-    return offers.filled(_SCRIPT, parts)
+    return offers.filled(
+        _SCRIPT,
+        _quoted,
+        SPECS="\n".join(f"        {_spec(offer)}" for offer in free),
+        NEEDING="\n".join(f"    {_condition(offer)} && specs+=({_spec(offer)})" for offer in needing),
+    )
 
 
 def _condition(offer: Offer) -> str:

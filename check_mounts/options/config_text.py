@@ -24,8 +24,7 @@ from check_mounts.typed import Any, Optional
 REFUSED = frozenset(option.name for option in OPTIONS if option.scope is Scope.COMMAND_LINE)
 
 # A pattern that can match only one path: each of its glob characters is alone in brackets.
-_LITERAL = re.compile(rb"(?:[^*?[]|\[[*?[{,]\])*\Z")
-_BRACKETED = re.compile(rb"\[([*?[{,])\]")
+_LITERAL = re.compile(selection.LITERAL + rb"\Z")
 
 # The keys of [submit], which are the fields of passive.Settings -> the parser of the value, and its
 # words for the value that it wants.
@@ -121,7 +120,7 @@ def _mount_glob(glob: bytes) -> tuple[bytes, selection.PathGlob, Optional[bytes]
     if glob[:1] not in (b"/", b"*", b"?", b"["):
         raise ValueError("it must begin with '/' or a pattern character")
     if _LITERAL.match(glob):
-        path = selection.normalised(_BRACKETED.sub(rb"\1", glob))
+        path = selection.normalised(re.sub(selection.BRACKETED, rb"\1", glob))
         return glob, values.path_glob_as_written(os.fsdecode(glob)), path
     patterns.check_one(glob)
     return glob, values.path_glob(os.fsdecode(glob)), None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from check_mounts.typed import NamedTuple, NoReturn, Optional
 
 
@@ -50,6 +52,14 @@ class ConfigError(Exception):
 
 class Unreadable(ConfigError):
     """The caller may not read the file."""
+
+
+def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
+    """The error with the file and line that the value came from, if it came from a file."""
+    origin = origins.get(error.option[2:])
+    if origin is None or error.origin is not None:
+        return error
+    return UsageError(error.option, error.why, error.short, origin)
 
 
 def refuse(option: str, why: str) -> NoReturn:

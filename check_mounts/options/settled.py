@@ -19,7 +19,7 @@ from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import Configuration, Said
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
-from check_mounts.options.refusals import ConfigError, Origin, Unreadable, UsageError, refuse
+from check_mounts.options.refusals import ConfigError, Origin, Unreadable, UsageError, blamed, refuse
 from check_mounts.options.rules import General, Rulebook, places
 from check_mounts.options.understood import Options, Service
 from check_mounts.options.working_directory import absolute
@@ -51,14 +51,6 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
         return _settled(said, configuration, given.keys(), origins, places(from_files, given), again)
     except UsageError as error:
         raise blamed(error, origins) from None
-
-
-def blamed(error: UsageError, origins: Mapping[str, Origin]) -> UsageError:
-    """The error with the file and line that the value came from, if it came from a file."""
-    origin = origins.get(error.option[2:])
-    if origin is None or error.origin is not None:
-        return error
-    return UsageError(error.option, error.why, error.short, origin)
 
 
 # -- the files
@@ -143,7 +135,8 @@ def _settled(
 
 def _globs(said: Values) -> Sequence[selection.PathGlob]:
     chosen = (each.pattern for each in said.per_mount)
-    return [*said.path, *said.exclude, *said.expect_ro, *(each for each in chosen if hasattr(each, "leading"))]
+    paths = (each for each in chosen if isinstance(each, selection.PathGlob))
+    return [*said.path, *said.exclude, *said.expect_ro, *paths]
 
 
 def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from check_mounts import text
 from check_mounts.checks.checking import Check
 from check_mounts.checks.demands import Demands
 from check_mounts.judging.policy import Policy
-from check_mounts.options.refusals import Origin
+from check_mounts.mounttable import Reader, Table
+from check_mounts.options.refusals import Origin, UsageError, blamed
 from check_mounts.probing import asking
 from check_mounts.report.presenting import Output
 from check_mounts.selection import Filters
+from check_mounts.system import reading
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
@@ -66,3 +69,13 @@ class Options(NamedTuple):
     def demands(self) -> Demands:
         """What the check demands."""
         return self.check.demands
+
+
+def read_table(options: Options, reader: Reader) -> Table:
+    """The mount table. Raises UsageError, which names the line that gave its path."""
+    path = text.printable_argument(options.check.mountinfo)
+    reading.step(f"reading the mount table {text.clipped(path, 400)}")
+    try:
+        return reader.read()
+    except OSError as error:
+        raise blamed(UsageError("--mountinfo", f"{path}: {error.strerror}"), options.origins) from None

@@ -33,11 +33,6 @@ class Inventory(NamedTuple):
     options: str
 
 
-def is_read_only(mount: Mount) -> bool:
-    """Whether nothing can be written through the mount, or to its filesystem."""
-    return b"ro" in mount.options or b"ro" in mount.super_options
-
-
 def of(mount: Mount) -> Inventory:
     """The inventory of one mount."""
     version = next((found for name in _VERSIONS if (found := mount.super_option(name)) is not None), b"")

@@ -219,7 +219,7 @@ def _samples(judgement: Judgement, last_success: Optional[float]) -> Iterator[tu
     if last_success is not None:
         yield "last_success_timestamp_seconds", _number(last_success)
     if finding.mount is not None:
-        yield "readonly", "1.0" if inventory.is_read_only(finding.mount) else "0.0"
+        yield "readonly", "1.0" if finding.mount.is_read_only else "0.0"
     usage = numbers(finding)
     if usage is not None and usage.size is not None:
         yield "size_bytes", usage.size

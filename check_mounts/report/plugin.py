@@ -281,13 +281,8 @@ def label(mount_point: bytes) -> str:
 Wants = Callable[[Finding], bool]
 
 
-def _all(finding: Finding) -> bool:
-    return True
-
-
-def report(judged: Judged, presentation: Presentation, per_mount: bool = False, wants: Wants = _all) -> Report:
-    """The report on all mounts. ``per_mount``: it ends with a row for each mount that ``wants``
-    wants."""
+def report(judged: Judged, presentation: Presentation, wants: Optional[Wants] = None) -> Report:
+    """The report on all mounts. It ends with a row for each mount that ``wants`` wants."""
     judgements, policy = judged.judgements, judged.policy
     items: list[Number] = []
     numbers = MountContext(presentation.perfdata, policy, items)
@@ -300,7 +295,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False, 
     )
     check()
     lines: Sequence[Detail] = details.details(judged, presentation.verbosity)
-    if per_mount:
+    if wants is not None:
         rows = [
             _row(judgement, _own_report(judgement, policy, presentation), presentation)
             for judgement in worst_of_each(judgements).values()
@@ -310,7 +305,7 @@ def report(judged: Judged, presentation: Presentation, per_mount: bool = False, 
     return summary.report(judged)._replace(headline=check.summary_str, perfdata=items, lines=lines)
 
 
-def report_each(judged: Judged, presentation: Presentation, wants: Wants = _all) -> list[Report]:
+def report_each(judged: Judged, presentation: Presentation, wants: Wants = lambda finding: True) -> list[Report]:
     """A report on each mount point that ``wants`` wants, as a service of its own, the worst
     first."""
     return [
