@@ -1,8 +1,10 @@
-"""Control groups of our own, for a systemd in namespaces."""
+"""Control groups and processes of our own, for a systemd in namespaces."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 _HIERARCHIES = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -18,6 +20,11 @@ def make(name: str) -> Path:
     return group
 
 
+def entering(group: Path, words: Sequence[str]) -> list[str]:
+    """A command in this group."""
+    return ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *words]
+
+
 def is_empty(group: Path) -> bool:
     return "populated 0" in (group / "cgroup.events").read_text()
 
@@ -25,3 +32,9 @@ def is_empty(group: Path) -> bool:
 def remove(group: Path) -> None:
     for directory, _, _ in os.walk(group, topdown=False):
         os.rmdir(directory)
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The pids of the children of a process that must be alive; if it is not, what it said."""
+    assert process.poll() is None, process.stderr and process.stderr.read()
+    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))

@@ -70,7 +70,7 @@ class FreshRoot:
         words += ["--fork", "--kill-child", str(ROOT / "tests/fresh/boot"), str(self._place), str(DIRECTORY)]
         words += ["/lib/systemd/systemd", "--log-target=console", "--show-status=no"] if boot else _WAIT
         if self._group:
-            words = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs && exec "$@"', "sh", *words]
+            words = groups.entering(self._group, words)
         environment = {**os.environ, "FRESH_NETWORK": "1" if network else "", "FRESH_LAYER": str(layer or "")}
         self._process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
@@ -84,14 +84,13 @@ class FreshRoot:
             raise
 
     def _has_begun(self) -> bool:
-        assert self._process.poll() is None, self._process.stderr and self._process.stderr.read()
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        children = groups.children_of(self._process)
         if not children:
             return False
         with contextlib.suppress(OSError):
             # What boot has executed at its end has this.
             if b"container=tests" in Path(f"/proc/{children[0]}/environ").read_bytes():
-                self.pid = int(children[0])
+                self.pid = children[0]
         return bool(self.pid)
 
     def _has_booted(self) -> bool:

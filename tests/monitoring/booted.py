@@ -53,9 +53,9 @@ class Booted:
         Path("/var/once").chmod(0o777)
         self._group = groups.make(self.base.name)
         words = ["unshare", *_NAMESPACES, "--fork", "--kill-child", str(ROOT / "tests/monitoring/boot"), str(self.base)]
-        enter = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs && exec "$@"', "sh"]
+        words = groups.entering(self._group, words)
         self._process = subprocess.Popen(
-            [*enter, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         self._enter = [""]
         self.pid = 0
@@ -71,11 +71,10 @@ class Booted:
             raise
 
     def _has_begun(self) -> bool:
-        assert self._process.poll() is None, self._process.stderr and self._process.stderr.read()
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        children = groups.children_of(self._process)
         if not children or Path(f"/proc/{children[0]}/comm").read_text() != "systemd\n":
             return False
-        self.pid = int(children[0])
+        self.pid = children[0]
         self._enter = ["nsenter", "-t", str(self.pid), "-m", "-p", "-C", "-n", "-i", "-u"]
         return True
 
