@@ -177,6 +177,11 @@ def clipped(text: str, limit: int) -> str:
     return text[:head] + "..." + text[len(text) - (limit - 3 - head) :]
 
 
+def excerpt(value: bytes) -> str:
+    """A part of what somebody wrote, fit for a message: without secrets, and not too long."""
+    return clipped(printable(without_secrets(value)[:1000]), 120)
+
+
 def fitting(sizes: Sequence[int], room: int, note: int) -> tuple[int, int]:
     """The number of items, from the first one on, that fit into ``room``, and the room left.
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 from check_mounts.options import ini_syntax, trusted_file
 from check_mounts.options.configuration import Said
-from check_mounts.options.ini_syntax import clipped, first_word, parsed_at, suggestion
+from check_mounts.options.ini_syntax import first_word, parsed_at, suggestion
 from check_mounts.options.option_table import BY_WORD, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
 from check_mounts.system import reading
+from check_mounts.text import excerpt
 from check_mounts.typed import Optional
 
 # The files that the Monitoring Plugins look for, in their order (lib/parse_ini.c; the names with
@@ -83,14 +84,14 @@ def of_section(data: bytes, name: str, wanted: bytes) -> tuple[Said, ...]:
     for origin, line in ini_syntax.lines(data, name, _BLANKS):
         if line.startswith(b"["):
             current = line[1:].partition(b"]")[0].strip(_BLANKS)
-            there[clipped(current)] = None
+            there[excerpt(current)] = None
         elif current is None:
             raise ConfigError(origin, f"'{first_word(line)}' stands before the first section")
         elif current == wanted:
             result.append(_said(origin, line))
-    if clipped(wanted) not in there:
+    if excerpt(wanted) not in there:
         close = suggestion(wanted, there)
-        raise ConfigError(None, f"--extra-opts: {name} has no section [{clipped(wanted)}]{close}")
+        raise ConfigError(None, f"--extra-opts: {name} has no section [{excerpt(wanted)}]{close}")
     return tuple(result)
 
 
@@ -100,16 +101,16 @@ def _said(origin: Origin, line: bytes) -> Said:
     if not ini_syntax.KEY.match(key):
         raise ConfigError(origin, f"'{first_word(key)}' is not a key")
     if not equals:
-        raise ConfigError(origin, f"'{clipped(key)}' has no '=' (an option without value is written '{clipped(key)}=')")
+        raise ConfigError(origin, f"'{excerpt(key)}' has no '=' (an option without value is written '{excerpt(key)}=')")
     option = BY_WORD.get((b"-" if len(key) == 1 else b"--").decode() + key.decode("ascii"))
     # The message does not show the value: such a file may hold the passwords of other plugins.
     if option is None:
         known = [word.lstrip("-") for word, option in BY_WORD.items() if option.scope is not Scope.COMMAND_LINE]
-        raise ConfigError(origin, f"unknown key '{clipped(key)}'{suggestion(key, known)}")
+        raise ConfigError(origin, f"unknown key '{excerpt(key)}'{suggestion(key, known)}")
     if option.scope is Scope.COMMAND_LINE:
-        raise ConfigError(origin, f"'{clipped(key)}' is allowed on the command line only")
+        raise ConfigError(origin, f"'{excerpt(key)}' is allowed on the command line only")
     return Said(
-        option, parsed_at(origin, lambda word: _meant(option, word), os.fsdecode(value), f"{clipped(key)}: "), origin
+        option, parsed_at(origin, lambda word: _meant(option, word), os.fsdecode(value), f"{excerpt(key)}: "), origin
     )
 
 

@@ -19,8 +19,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from check_mounts import text
 from check_mounts.options.refusals import ConfigError, Origin
+from check_mounts.text import excerpt
 from check_mounts.typed import NamedTuple, TypeVar
 
 PLUGIN = "check_mounts"
@@ -62,11 +62,6 @@ class Section(NamedTuple):
     entries: list[Entry]
 
 
-def clipped(value: bytes) -> str:
-    """A part of a file, fit for a message: without secrets, and not too long."""
-    return text.clipped(text.printable(text.without_secrets(value)[:1000]), 120)
-
-
 def _word(line: bytes) -> bytes:
     """The word that a line begins with."""
     return _NO_WORD.split(line, maxsplit=1)[0]
@@ -77,7 +72,7 @@ def first_word(line: bytes) -> str:
 
     The rest may hold a secret, such as a password in a URL, and anybody may see the message."""
     word = _word(line)
-    return clipped(word) if word == line else f"{clipped(word)} ...".lstrip()
+    return excerpt(word) if word == line else f"{excerpt(word)} ...".lstrip()
 
 
 # Lines that are read as if they were not there, each section with its entries: --check-config has
@@ -151,7 +146,7 @@ def _section(origin: Origin, line: bytes) -> Section:
     closed = line.endswith(b"]")
     inner = (line[1:-1] if closed else line[1:]).strip(BLANKS)
     kind, *rest = re.split(rb"[ \t]+|(?=\")", inner, maxsplit=1)
-    title = clipped(line) if kind == b"mount" else f"[{first_word(inner)}" + "]" * closed
+    title = excerpt(line) if kind == b"mount" else f"[{first_word(inner)}" + "]" * closed
     if not closed:
         raise ConfigError(origin, f"'{title}' does not end with ']'")
     if inner == PLUGIN.encode():
@@ -164,7 +159,7 @@ def _section(origin: Origin, line: bytes) -> Section:
         raise ConfigError(origin, f'{title} must be written [{kind.decode()} "{what}"]')
     name = parsed_at(origin, _unquoted, rest[0], f"{title}: ")
     if kind == b"submit":
-        title = f'[submit "{clipped(_word(name))}:..."]'
+        title = f'[submit "{excerpt(_word(name))}:..."]'
     return Section(origin, title, kind.decode(), name, [])
 
 
@@ -176,12 +171,12 @@ def _entry(origin: Origin, line: bytes, kind: str) -> Entry:
     key = key.strip(BLANKS)
     if kind == "submit" or line.lower().startswith(_SECRETS):
         return _secret_entry(origin, key, equals, value.strip(BLANKS))
-    shown = clipped if kind == "mount" else first_word
+    shown = excerpt if kind == "mount" else first_word
     if not equals:
         raise ConfigError(origin, f"'{shown(line)}' is neither a section nor a comment, and has no '='")
     if not KEY.match(key):
         raise ConfigError(origin, f"'{shown(key)}' is not a key")
-    return Entry(origin, key.decode("ascii"), parsed_at(origin, _unquoted, value.strip(BLANKS), f"{clipped(key)}: "))
+    return Entry(origin, key.decode("ascii"), parsed_at(origin, _unquoted, value.strip(BLANKS), f"{excerpt(key)}: "))
 
 
 def _secret_entry(origin: Origin, key: bytes, equals: bytes, value: bytes) -> Entry:
@@ -208,7 +203,7 @@ def check_keys(section: Section, known: Iterable[str], repeatable: Callable[[str
     for entry in section.entries:
         if entry.key not in known:
             close = suggestion(entry.key.encode(), known)
-            raise ConfigError(entry.origin, f"unknown key '{clipped(entry.key.encode())}' in {section.title}{close}")
+            raise ConfigError(entry.origin, f"unknown key '{excerpt(entry.key.encode())}' in {section.title}{close}")
         if entry.key in seen and not repeatable(entry.key):
             first = seen[entry.key].line
             raise ConfigError(entry.origin, f"duplicate key '{entry.key}' in {section.title}, first on line {first}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from check_mounts import filesystems, text
+from check_mounts import filesystems
 from check_mounts.selection import compile_glob
+from check_mounts.text import excerpt
 
 # A set in brackets, or one byte: as fnmatch reads a pattern.
 _TOKEN = re.compile(rb"\[!?\]?[^\]]*\]|.", re.DOTALL)
@@ -24,17 +25,13 @@ _QUOTED = re.compile(rb"(['\"]).*\1\Z", re.DOTALL)
 _TYPE = re.compile(rb"[\w.+-]+\Z", re.ASCII)
 
 
-def _shown(pattern: bytes) -> str:
-    return text.clipped(text.printable(text.without_secrets(pattern)[:1000]), 120)
-
-
 def of_mount_points(word: bytes) -> Sequence[bytes]:
     """The patterns of mount points in a word, as the kernel spells paths. Raises ValueError."""
     check_quotes(word)
     check_braces(word)
     parts = _BETWEEN.split(word.lstrip(b" \t"))
     if len(parts) > 1 and any(not part or part.endswith(b",") for part in parts):
-        raise ValueError(f"'{_shown(word)}' has an empty part (write '[,]' for the character itself)")
+        raise ValueError(f"'{excerpt(word)}' has an empty part (write '[,]' for the character itself)")
     parts[-1] = parts[-1].rstrip(b" \t") if len(parts) > 1 else parts[-1]
     return [_of_mount_point(part) for part in parts]
 
@@ -51,7 +48,7 @@ def _of_mount_point(pattern: bytes) -> bytes:
     if not tokens:
         raise ValueError("the pattern is blank")
     if not _may_be_slash(tokens[0]):
-        raise ValueError(f"'{_shown(pattern)}' can match no mount point, because these begin with '/'")
+        raise ValueError(f"'{excerpt(pattern)}' can match no mount point, because these begin with '/'")
     return _simplified(tokens)
 
 
@@ -71,7 +68,7 @@ def _simplified(tokens: Sequence[bytes]) -> bytes:
     patterned = [any(_GLOB_CHARACTERS.match(token) for token in part) for part in parts]
     if b".." in words and any(patterned[: len(words) - 1 - words[::-1].index(b"..")]):
         raise ValueError(
-            f"'{_shown(b'/'.join(words))}' can match no mount point, because of the '..' after a pattern character"
+            f"'{excerpt(b'/'.join(words))}' can match no mount point, because of the '..' after a pattern character"
         )
     deleted = words[-2:] == [b"", b"deleted"]  # as the kernel writes it (d_path in fs/d_path.c)
     kept = [word for word in words[1:] if word not in (b"", b".")]
@@ -90,7 +87,7 @@ def check_braces(pattern: bytes) -> None:
     """Raises ValueError for braces as in a shell."""
     if _BRACES.search(re.sub(rb"\[!?\]?[^\]]*\]", b"", pattern)):
         raise ValueError(
-            f"'{_shown(pattern)}': braces have no meaning: write each pattern for itself "
+            f"'{excerpt(pattern)}': braces have no meaning: write each pattern for itself "
             "(write '[{]' for the character itself)"
         )
 
@@ -98,7 +95,7 @@ def check_braces(pattern: bytes) -> None:
 def check_quotes(pattern: bytes) -> None:
     """Raises ValueError for quotes that a shell or a file should have removed."""
     if len(pattern) > 1 and _QUOTED.match(pattern):
-        raise ValueError(f"{_shown(pattern)}: the quotes are a part of it; leave them out")
+        raise ValueError(f"{excerpt(pattern)}: the quotes are a part of it; leave them out")
 
 
 def check_type(pattern: bytes) -> None:
@@ -107,14 +104,14 @@ def check_type(pattern: bytes) -> None:
     if literal.startswith(b"fuse") or filesystems.names_type(pattern):
         return
     if not _GLOB_CHARACTERS.search(pattern) and not _TYPE.match(pattern):
-        raise ValueError(f"'{_shown(pattern)}' is not a filesystem type (separate several by commas)")
+        raise ValueError(f"'{excerpt(pattern)}' is not a filesystem type (separate several by commas)")
     lower = compile_glob(pattern.lower())
     if literal != literal.lower() and not any(map(compile_glob(pattern).match, filesystems.all_types())):
         known = sorted(filter(lower.match, filesystems.all_types()))
         if known:
-            raise ValueError(f"'{_shown(pattern)}' matches no type: write '{_shown(pattern.lower())}'")
+            raise ValueError(f"'{excerpt(pattern)}' matches no type: write '{excerpt(pattern.lower())}'")
     if literal == pattern and pattern.startswith(b"no") and filesystems.names_type(pattern[2:]):
-        raise ValueError(f"'{_shown(pattern)}' is not a filesystem type (exclude types with --exclude-type)")
+        raise ValueError(f"'{excerpt(pattern)}' is not a filesystem type (exclude types with --exclude-type)")
     if literal == pattern:
         from check_mounts.declared import option_spelling  # takes some milliseconds; known types do not need it
 

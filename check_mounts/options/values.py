@@ -39,7 +39,7 @@ _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "fal
 
 def shown(word: str) -> str:
     """A word fit for a message: printable, without secrets, and not too long."""
-    return text.clipped(text.printable(text.without_secrets(os.fsencode(word))[:1000]), 120)
+    return text.excerpt(os.fsencode(word))
 
 
 def seconds(word: str) -> float:

@@ -41,12 +41,18 @@ def of(mount: Mount) -> Inventory:
 
 # Thousands of mounts may have the same options.
 @functools.lru_cache(maxsize=1024)
+def option_words(option: bytes) -> str:
+    """An option of a superblock, fit for any output."""
+    return text.printable(text.without_secrets(option))
+
+
+@functools.lru_cache(maxsize=1024)
 def _options(of_mount: tuple[bytes, ...], of_superblock: tuple[bytes, ...]) -> str:
     options = {*of_mount, *of_superblock}
     if b"ro" in options:  # of a read-only mount, the filesystem may say rw
         options.discard(b"rw")
     kept = [each for each in options if not _is_the_hosts(each)]
-    return ",".join(sorted([text.printable(text.without_secrets(each)) for each in kept]))
+    return ",".join(sorted(map(option_words, kept)))
 
 
 def _is_the_hosts(option: bytes) -> bool:

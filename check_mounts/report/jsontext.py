@@ -16,6 +16,7 @@ from check_mounts.judging.usage import numbers
 from check_mounts.model import Finding, LeftOut, Mount
 from check_mounts.outcome import NOT_TAKEN, Outcome, Step
 from check_mounts.report import jsonform, summary
+from check_mounts.report.inventory import option_words
 from check_mounts.report.jsonform import encode
 from check_mounts.report.parts import Report
 from check_mounts.typed import Any, NamedTuple, Optional
@@ -172,7 +173,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "source": filesystems.source_words(mount.source, mount.fs_type),
         "server": _server(mount),
         "options": [text.printable(option) for option in mount.options],
-        "super_options": [text.printable(text.without_secrets(option)) for option in mount.super_options],
+        "super_options": list(map(option_words, mount.super_options)),
     }
 
 
