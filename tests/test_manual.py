@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Collection
 
 import pytest
@@ -225,3 +226,20 @@ def test_tables_and_classes_that_the_recipes_name_exist() -> None:
     named = set(re.findall(r"`(_?[A-Z]\w{3,})`", (ROOT / "CONTRIBUTING.md").read_text()))
     assert named
     assert named <= defined, "CONTRIBUTING.md names what no module defines"
+
+
+@pytest.mark.parametrize("name", ["check_mounts.8", "check_mounts.conf.5"])
+@pytest.mark.parametrize("width", [50, 78, 120])
+def test_pages_fit_the_terminal(name: str, width: int) -> None:
+    """Only what stands as it is, and a word that cannot be broken, may be wider."""
+    source = (ROOT / "man" / name).read_text()
+    literal = {
+        re.sub(r"\\f[BIRP]", "", _plain(line)).strip()
+        for example in re.findall(r"^\.EX\n(.*?)^\.EE", source, re.M | re.S)
+        for line in example.split("\n")
+    }
+    command = ["groff", "-man", "-Tutf8", "-P-cbou", f"-rLL={width}n", str(ROOT / "man" / name)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
+    wide = [line.strip() for line in done.stdout.split("\n") if len(line) > width]
+    assert [line for line in wide if line not in literal and " " in line] == []
+    assert done.stdout.count("\n") > 200
