@@ -250,14 +250,14 @@ _AFTER_READING = """
 import os, subprocess, sys
 from check_mounts import __main__, run
 change, *sys.argv[1:] = sys.argv[1:]
-read = run._read_table
+read = run.read_table
 
 def read_before(*arguments):
     table = read(*arguments)
     subprocess.run(["sh", "-c", change], check=True)
     return table
 
-run._read_table = read_before
+run.read_table = read_before
 __main__.main()
 """
 

@@ -149,7 +149,9 @@ def test_a_hung_server_is_one_alarm(stack: Stack, mounts: Mounts, fuse: Fuse, ho
             host.until(key("condition", path), "timed-out")
         zabbix.until(host.problems)
         # The triggers of the mounts are there and depend on that of the host.
-        ((name, severity),) = host.problems()
+        found = host.problems()
+        assert len(found) == 1, found
+        ((name, severity),) = found
         assert re.match(r"Mounts: 2 of 2 mounts failed: .*timed out", name) and severity == 4, name
         fuse.command("answer", "one")
         fuse.command("answer", "two")
