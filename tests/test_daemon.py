@@ -615,7 +615,7 @@ def test_nothing_is_loaded_or_kept_open_later(mounts: Mounts, fuse: Fuse, daemon
     assert mapped() <= files
     assert daemon.log.count("import time:") == imports
     assert int(re.findall(r"VmLck:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) > 5000
-    until(lambda: not children(pid))
+    until(lambda: not children(pid) and not workers_alive())
 
 
 def test_a_signal_that_comes_before_it_is_listened_for() -> None:

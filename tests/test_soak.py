@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon, children, descriptors
+from tests.kernel import workers_alive
 
 pytestmark = pytest.mark.root
 
@@ -107,7 +108,7 @@ def test_it_does_not_grow(mounts: Mounts, fuse: Fuse, daemon: Daemon, capsys: py
             passes.wait(1)
         turmoil.end()
         daemon.until(lambda result: (result.code, result.count("mounts")) == (0, 7), 30)
-        until(lambda: not children(pid))
+        until(lambda: not children(pid) and not workers_alive())
         until(lambda: len(descriptors(pid)) == at_rest, 30)
         resident.append(_resident(pid))
     passes.close()

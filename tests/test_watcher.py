@@ -23,7 +23,7 @@ from check_mounts.guard import caught, notes, watcher
 from check_mounts.system import directories
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import children
-from tests.kernel import runs_alive, state
+from tests.kernel import runs_alive, state, workers_alive
 
 _ASK = ("-t", "0.3", "--deadline", "0.5")
 # How late the watcher may be on a busy host, beyond the deadline and its half second.
@@ -375,7 +375,7 @@ def test_a_watcher_that_was_killed(plugin: Plugin, hung: Path, fuse: Fuse, mount
     fuse.command("freeze", "frozen")
     process = plugin.start("-t", "30", "-x", str(hung))
     checking = _child(process)
-    until(lambda: children(checking))
+    until(workers_alive)  # forked by its nursery
     process.kill()
     process.communicate()
     until(lambda: state(checking) in "XZ")
