@@ -67,6 +67,7 @@ class PathGlob:
         """Raises GlobError."""
         self._as_written = compile_glob(pattern)
         self._led: Optional[Glob] = None
+        self._led_to = b""
         match = re.match(LITERAL, pattern)
         literal = match.group() if match else b""
         end = len(pattern) if len(literal) == len(pattern) else literal.rfind(b"/")
@@ -84,10 +85,17 @@ class PathGlob:
         led = self._led is not None and self._led.match(mount_point) is not None
         return led or self._as_written.match(mount_point) is not None
 
+    @property
+    def names(self) -> tuple[bytes, bytes]:
+        """All that a pattern without glob characters can match: as written, and where that
+        leads."""
+        return self.leading or b"/", self._led_to or b"/"
+
     def follow(self, path: bytes) -> None:
         """Also match ``path``, which is where ``leading`` leads."""
-        escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", path.rstrip(b"/"))
-        self._led = None if path == self.leading else compile_glob(escaped + self._rest)
+        self._led_to = path.rstrip(b"/")
+        escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", self._led_to)
+        self._led = None if path == self.leading else compile_glob(escaped + self._rest or b"/")
 
 
 PathPattern = Union[Glob, PathGlob]

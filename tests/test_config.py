@@ -917,3 +917,29 @@ def test_the_example_of_the_man_page() -> None:
 def test_the_man_page_is_well_formed(command: list[str]) -> None:
     done = subprocess.run([*command, str(ROOT / "man/check_mounts.conf.5")], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+_NAMES = st.sampled_from(
+    [b"/", b"/a", b"/a/b", b"/b", b"/a*", b"/*", b"/[*]", b"/[a]", b"/a/../b", b"/a/", b"/?", b"//a"]
+)
+
+
+@given(st.lists(_NAMES, max_size=6), st.sampled_from([b"/", b"/b", b"/x", b"/*"]))
+@example([b"/a", b"/*"], b"/b")
+def test_the_sections_that_match_are_found(globs: list[bytes], lead: bytes) -> None:
+    """As if each section were tried, before and after the patterns know where they lead."""
+    text = b"".join(b'[mount "%s"]\ntimeout = %d\n' % (glob, at + 1) for at, glob in enumerate(globs))
+    found = config_text.parse(text, "/f")
+    for _ in range(2):
+        for point in (b"/", b"/a", b"/a/b", b"/b", b"/x", b"/*", b"/x/b", b"/*/b", b"/y"):
+            assert found.matching(point) == [section for section in found.sections if section.matches(point)]
+        found.follow(lambda name: lead if name == b"/a" else name)
+
+
+def test_thousands_of_sections_are_not_tried_for_each_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = config_text.parse(b"".join(b'[mount "/m%d"]\ntimeout = 1\n' % number for number in range(3000)), "/f")
+    tried: list[bytes] = []
+    match = MountSection.matches
+    monkeypatch.setattr(MountSection, "matches", lambda self, point: tried.append(point) or match(self, point))
+    assert all(found.for_mount(b"/m%d" % number).timeout == 1 for number in range(3000))
+    assert len(tried) == 3000

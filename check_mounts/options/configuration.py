@@ -98,6 +98,31 @@ class MountSection(NamedTuple):
         return mount_point == self.path or self.pattern.match(mount_point)
 
 
+class _Index:
+    """Finds the sections that match a mount point.
+
+    A file that ``--write-config`` made may have a section for each of thousands of mounts; trying
+    all of them for each mount would take minutes."""
+
+    def __init__(self, sections: Sequence[MountSection]) -> None:
+        self._patterns: list[tuple[int, MountSection]] = []
+        self._by_name: dict[bytes, list[tuple[int, MountSection]]] = {}
+        for each in enumerate(sections):
+            section = each[1]
+            if section.path is None:
+                self._patterns.append(each)
+                continue
+            for name in {section.path, *section.pattern.names}:
+                self._by_name.setdefault(name, []).append(each)
+
+    def matching(self, mount_point: bytes) -> list[MountSection]:
+        """Those that match, in the file's order."""
+        candidates = self._patterns
+        if named := self._by_name.get(mount_point):
+            candidates = sorted([*candidates, *named], key=lambda each: each[0])
+        return [section for _, section in candidates if section.matches(mount_point)]
+
+
 class SubmitSection(NamedTuple):
     """All sections ``[submit "DESTINATION"]`` of one destination, merged.
 
@@ -112,7 +137,7 @@ class SubmitSection(NamedTuple):
 class Configuration:
     """The parsed content of a file. Without arguments: there is no file."""
 
-    __slots__ = ("_known", "destinations", "options", "sections")
+    __slots__ = ("_index", "_known", "destinations", "options", "sections")
 
     def __init__(
         self,
@@ -122,6 +147,7 @@ class Configuration:
     ) -> None:
         self.options, self.sections, self.destinations = options, sections, destinations
         self._known: dict[bytes, Overrides] = {}  # a cache
+        self._index: Optional[_Index] = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Configuration) and self._content == other._content
@@ -137,11 +163,16 @@ class Configuration:
         """The rules of all sections that match; later ones win. Looks nothing up."""
         if mount_point not in self._known:
             result = _NOTHING
-            for section in self.sections:
-                if section.matches(mount_point):
-                    result = _merged(result, section.overrides)
+            for section in self.matching(mount_point):
+                result = _merged(result, section.overrides)
             self._known[mount_point] = result
         return self._known[mount_point]
+
+    def matching(self, mount_point: bytes) -> list[MountSection]:
+        """The sections that match, in the file's order. Looks nothing up."""
+        if self._index is None:
+            self._index = _Index(self.sections)
+        return self._index.matching(mount_point)
 
     def leading(self) -> list[bytes]:
         """The paths that the patterns begin with."""
@@ -153,6 +184,7 @@ class Configuration:
             if section.pattern.leading:
                 section.pattern.follow(lead(section.pattern.leading))
         self._known.clear()
+        self._index = None
 
     def declared(self, mount_point: bytes) -> Optional[ExpectedMount]:
         """What should be mounted there, if anything is; None if no section declares it.

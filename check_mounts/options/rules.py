@@ -182,7 +182,7 @@ class Rulebook:
     def _resolved(self, mount_point: bytes) -> Rules:
         expect_ro = True if any(glob.match(mount_point) for glob in self.general.expect_ro) else None
         usual = self._usual._replace(mount_point=mount_point, expect_ro=expect_ro)
-        sections = [section for section in self._configuration.sections if section.matches(mount_point)]
+        sections = self._configuration.matching(mount_point)
         return self._by_sections(usual, sections) if sections else usual
 
     def _by_sections(self, usual: Rules, sections: Sequence[MountSection]) -> Rules:
