@@ -14,9 +14,12 @@ def parse(string_table):
     """The object that check_mounts prints. Where it could not print one, it prints a verdict."""
     lines = [words[0] for words in string_table]
     try:
-        return json.loads("\n".join(lines))
+        told = json.loads("\n".join(lines))
+        if isinstance(told, dict) and "findings" in told:
+            return told
     except ValueError:
-        return {"state": "UNKNOWN", "summary": lines[0], "findings": [], "counts": {}} if lines else None
+        pass
+    return {"state": "UNKNOWN", "summary": lines[0], "findings": [], "counts": {}} if lines else None
 
 
 def mounts_of(section):

@@ -166,6 +166,10 @@ def test_a_program_that_fails_is_unknown(agent: Path, stack: Stack, tmp_path: Pa
         match = LOCAL.fullmatch(line)
         assert match and (match[2], match[3], match[5]) == ("3", "Mounts", "-")
         assert words in match[6] and match[6]
+    for printed in ("null", "[]", "3", "{}"):
+        other = stack.write(tmp_path / "printed", f"#!/bin/sh\necho '{printed}'\n", mode=0o755)
+        path = stack.write(tmp_path / "local", script.replace("/usr/local/bin/check_mounts", str(other)), mode=0o755)
+        assert run(path) == '3 "Mounts" - check_mounts printed JSON of another kind\n'
 
 
 # -- on the server: the names of cmk.agent_based.v2 that a plugin imports, as its reference has them
@@ -277,6 +281,8 @@ def test_section_without_a_result(agent: Path, server: dict[str, Any]) -> None:
     parsed = server["agent_section_check_mounts"].parse_function([["MOUNTS UNKNOWN - x"]])
     (gone,) = server["check_plugin_check_mounts_mount"].check_function("/x", parsed)
     assert gone.state is State.UNKNOWN
+    for printed in ("null", "[]", "3", "{}"):
+        assert server["agent_section_check_mounts"].parse_function([[printed]])["state"] == "UNKNOWN"
     assert server["agent_section_check_mounts"].parse_function([]) is None
 
 

@@ -213,7 +213,7 @@ def test_what_is_not_trusted(shell: Sequence[str], installed: Path, tmp_path: Pa
     data = path.read_bytes()
     replacing.replace(str(path), data.replace(b"MOUNTS OK", b"MOUNTS CRITICAL"))
     assert plugin(shell, path) == malformed
-    for old in (b"1e9", b"-5", b"inf", b"nan", b"1.2.3", b"."):
+    for old in (b"1e9", b"-5", b"inf", b"nan", b"1.2.3", b".", b"9" * 19, b"9" * 40, b"9" * 40 + b".0"):
         words = data.split(b" ")
         words[3] = old
         replacing.replace(str(path), b" ".join(words))
