@@ -59,6 +59,7 @@ class PathGlob:
     """A pattern of mount points.
 
     ``leading`` is the path that the pattern begins with; empty if it begins with a glob character.
+    ``names`` has all that a pattern without glob characters can match.
 
     If that path holds a link, no mount point matches the pattern as written; after :meth:`follow`
     it also matches the place that the link leads to."""
@@ -67,12 +68,12 @@ class PathGlob:
         """Raises GlobError."""
         self._as_written = compile_glob(pattern)
         self._led: Optional[Glob] = None
-        self._led_to = b""
         match = re.match(LITERAL, pattern)
         literal = match.group() if match else b""
         end = len(pattern) if len(literal) == len(pattern) else literal.rfind(b"/")
         self._rest = pattern[max(0, end) :]
         self.leading = re.sub(BRACKETED, rb"\1", pattern[: max(0, end)]).rstrip(b"/")
+        self.names = [self.leading or b"/"]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PathGlob) and (self._as_written, self._led) == (other._as_written, other._led)
@@ -85,16 +86,10 @@ class PathGlob:
         led = self._led is not None and self._led.match(mount_point) is not None
         return led or self._as_written.match(mount_point) is not None
 
-    @property
-    def names(self) -> tuple[bytes, bytes]:
-        """All that a pattern without glob characters can match: as written, and where that
-        leads."""
-        return self.leading or b"/", self._led_to or b"/"
-
     def follow(self, path: bytes) -> None:
         """Also match ``path``, which is where ``leading`` leads."""
-        self._led_to = path.rstrip(b"/")
-        escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", self._led_to)
+        self.names.append(path.rstrip(b"/") or b"/")
+        escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", path.rstrip(b"/"))
         self._led = None if path == self.leading else compile_glob(escaped + self._rest or b"/")
 
 
