@@ -88,7 +88,7 @@ class PathGlob:
 
     def follow(self, path: bytes) -> None:
         """Also match ``path``, which is where ``leading`` leads."""
-        self.names.append(path.rstrip(b"/") or b"/")
+        self.names = [self.leading or b"/", path.rstrip(b"/") or b"/"]
         escaped = re.sub(_GLOB_CHARACTER, rb"[\g<0>]", path.rstrip(b"/"))
         self._led = None if path == self.leading else compile_glob(escaped + self._rest or b"/")
 

@@ -940,6 +940,11 @@ def test_thousands_of_sections_are_not_tried_for_each_mount(monkeypatch: pytest.
     found = config_text.parse(b"".join(b'[mount "/m%d"]\ntimeout = 1\n' % number for number in range(3000)), "/f")
     tried: list[bytes] = []
     match = MountSection.matches
-    monkeypatch.setattr(MountSection, "matches", lambda self, point: tried.append(point) or match(self, point))
+
+    def matches(self: MountSection, point: bytes) -> bool:
+        tried.append(point)
+        return match(self, point)
+
+    monkeypatch.setattr(MountSection, "matches", matches)
     assert all(found.for_mount(b"/m%d" % number).timeout == 1 for number in range(3000))
     assert len(tried) == 3000
