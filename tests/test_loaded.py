@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nagiosplugin
 import pytest
 
 from tests.conftest import PYTHON, Plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 # Starts the program as the installed script does.
-START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from check_mounts.__main__ import main; main()"
+# The interpreter that users have may lack the library.
+LIBRARY = str(Path(nagiosplugin.__file__).parent.parent)
+START = f"import sys; sys.path[:0] = [{LIBRARY!r}, {str(ROOT)!r}]; from check_mounts.__main__ import main; main()"
 
 # What compares the mount table with declarations.
 DECLARED = {
