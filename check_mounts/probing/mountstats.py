@@ -52,7 +52,10 @@ class Transport(NamedTuple):
         return max(0, self.sends - self.receives)
 
 
-_HEAD = rb"device [^ \t\n]+ mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\Z"
+# show_vfsstat in fs/proc_namespace.c: it escapes blanks, newlines and backslashes of what users may
+# choose, so only the first line of a mount begins with these words.
+_HEAD = rb"(?m)^(?:no )?device .*\n"
+_NFS = rb"device ([^ \t\n]+) mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\n"
 _OCTAL = rb"\\([0-3][0-7][0-7])"
 _COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
 _QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
@@ -67,46 +70,58 @@ _COLUMNS: dict[bytes, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
-    """Read the counters of all NFS mounts; return an empty dict if the file cannot be read. This
-    takes no longer than reading the mount table."""
+class Entry(NamedTuple):
+    """What the file says of one NFS mount. Its source and its mount point are unescaped; ``text``
+    are the whole lines below the first one."""
+
+    source: bytes
+    mount_point: bytes
+    text: bytes
+
+
+def contents(path: str = "/proc/self/mountstats") -> bytes:
+    """The file; empty if it cannot be read. This takes no longer than reading the mount table:
+    the kernel prints counters that it has, and asks no server."""
     try:
         with open(path, "rb") as file:
-            return parse_mountstats(file.read())
+            return file.read()
     except OSError:
-        return {}
+        return b""
+
+
+def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
+    """Read the counters of all NFS mounts; return an empty dict if the file cannot be read."""
+    return parse_mountstats(contents(path))
 
 
 def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
-    """Mount point (unescaped) -> its transport, of NFS mounts (show_vfsstat in fs/proc_namespace.c,
-    nfs_show_stats in fs/nfs/super.c).
+    """Mount point (unescaped) -> its transport, of NFS mounts (nfs_show_stats in fs/nfs/super.c).
 
     If several mounts are on one point, the last one counts, which is on top. Lines that cannot be
     understood are left out. Never raises."""
     found: dict[bytes, Transport] = {}
-    for head, lines in _entries(data):
-        match = re.match(_HEAD, head)
-        if match is None:
-            continue
-        point = re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), match[1])
-        found.pop(point, None)
-        transport = _transport(lines)
+    for entry in entries(data):
+        found.pop(entry.mount_point, None)
+        transport = _transport([line.strip(b"\t ") for line in entry.text.split(b"\n")])
         if transport is not None:
-            found[point] = transport
+            found[entry.mount_point] = transport
     return found
 
 
-def _entries(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """(first line, the lines below it) of each mount. A last line without a newline is ignored: a
-    part of its last number may be missing."""
-    head, lines = b"", list[bytes]()
-    for line in data.split(b"\n")[:-1]:
-        if line.startswith((b"device ", b"no device ")):
-            yield head, lines
-            head, lines = line, []
-        else:
-            lines.append(line.strip(b"\t "))
-    yield head, lines
+def entries(data: bytes) -> Iterator[Entry]:
+    """The NFS mounts of the file, in its order. A last line without a newline is ignored: a part of
+    its last number may be missing."""
+    data = data[: data.rfind(b"\n") + 1]
+    heads = list(re.finditer(_HEAD, data))
+    for place, head in enumerate(heads):
+        nfs = re.fullmatch(_NFS, head[0])
+        if nfs is not None:
+            end = heads[place + 1].start() if place + 1 < len(heads) else len(data)
+            yield Entry(_unescaped(nfs[1]), _unescaped(nfs[2]), data[head.end() : end])
+
+
+def _unescaped(name: bytes) -> bytes:
+    return re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), name)
 
 
 def _transport(lines: list[bytes]) -> Optional[Transport]:
