@@ -38,6 +38,7 @@ from check_mounts.options.understood import Options
 from check_mounts.probing import examination as _examination  # noqa: F401
 from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
 from check_mounts.probing import mountstats as _mountstats  # noqa: F401
+from check_mounts.probing import operations as _operations  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
 from check_mounts.system import memory
