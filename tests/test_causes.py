@@ -6,6 +6,10 @@ server of ours."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
+import re
 import signal
 import socket
 import struct
@@ -17,6 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Fuse, Plugin, Result, in_time, until
+from tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +51,8 @@ class Server:
                 connection.sendall(struct.pack(">I", 0x80000000 | len(reply)) + reply)
 
     def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it is closed already
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for connection in self.connections:
             connection.close()
@@ -71,6 +79,22 @@ def _hang(fuse: Fuse, tmp_path: Path, port: int, count: int = 1) -> Path:
 
 def _hang_as(fuse: Fuse, tmp_path: Path, shown: list[str]) -> Path:
     """Hung mounts, and a mount table in which they have these types, sources and options."""
+    table = _shown_as(fuse, tmp_path, shown)
+    for number in range(len(shown)):
+        fuse.command("hang", f"hung{number}")
+    return table
+
+
+def _fail(fuse: Fuse, tmp_path: Path, port: int, error: int, count: int = 1) -> Path:
+    """Mounts that fail at once, as NFS of 127.0.0.1."""
+    table = _shown_as(fuse, tmp_path, [f"nfs4 filer1:/export rw,vers=4.2,addr=127.0.0.1,port={port}"] * count)
+    for number in range(count):
+        fuse.command("error", f"hung{number}", str(error))
+    return table
+
+
+def _shown_as(fuse: Fuse, tmp_path: Path, shown: list[str]) -> Path:
+    """Mounts, and a mount table in which they have these types, sources and options."""
     points = [str(fuse.mount(f"hung{number}")) for number in range(len(shown))]
     lines = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -80,8 +104,6 @@ def _hang_as(fuse: Fuse, tmp_path: Path, shown: list[str]) -> Path:
         lines.append(" ".join(fields) + "\n")
     table = tmp_path / "mountinfo"
     table.write_text("".join(lines))
-    for number in range(len(shown)):
-        fuse.command("hang", f"hung{number}")
     return table
 
 
@@ -119,7 +141,9 @@ def test_the_server_refuses(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
     assert result.verdict.endswith(f": server 127.0.0.1 refuses connections on port {port}")
 
 
-def test_packets_vanish(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
+@pytest.fixture
+def vanishing() -> Iterator[int]:
+    """A port at which packets vanish."""
     with socket.socket() as listener, socket.socket() as filler, socket.socket() as more:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -127,8 +151,12 @@ def test_packets_vanish(fuse: Fuse, plugin: Plugin, tmp_path: Path) -> None:
         for client in (filler, more):  # a full queue of connections: the kernel drops whoever comes next
             client.setblocking(False)
             client.connect_ex(("127.0.0.1", port))
-        result = _run(fuse, plugin, _hang(fuse, tmp_path, port))
-    assert result.verdict.endswith(f": server 127.0.0.1 does not answer on port {port}")
+        yield port
+
+
+def test_packets_vanish(fuse: Fuse, plugin: Plugin, tmp_path: Path, vanishing: int) -> None:
+    result = _run(fuse, plugin, _hang(fuse, tmp_path, vanishing))
+    assert result.verdict.endswith(f": server 127.0.0.1 does not answer on port {vanishing}")
 
 
 def test_fifty_mounts_one_connection(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
@@ -220,3 +248,97 @@ def test_a_silent_server_does_not_keep_a_run_that_is_over(
     fuse.command("answer", "hung0")
     assert process.communicate(timeout=60)[0].startswith(b"MOUNTS OK")
     assert time.monotonic() - began < 20
+
+
+# -- mounts that come back with an error, or late
+
+
+def test_a_mount_is_dead_because_its_server_is_silent(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, vanishing: int
+) -> None:
+    """The error came at once, so its server gets a moment, but not more."""
+    table = _fail(fuse, tmp_path, vanishing, errno.EIO)
+    result = in_time(
+        2.0,
+        lambda: plugin("--mountinfo", str(table), "--json"),
+        lambda result: float(json.loads(result.stdout)["duration"]),
+    )
+    (found,) = json.loads(result.stdout)["findings"]
+    assert found["condition"] == "dead"
+    assert found["diagnosis"] == f"server 127.0.0.1 does not answer on port {vanishing}"
+    words = plugin("--mountinfo", str(table)).verdict
+    assert words.endswith(f" dead: Input/output error (EIO): server 127.0.0.1 does not answer on port {vanishing}")
+
+
+def test_a_mount_is_dead_though_its_server_answers(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, errno.EIO)
+    result = plugin("--mountinfo", str(table))
+    failed = "this mount, its export or its credentials failed"
+    assert result.verdict.endswith(f" dead: Input/output error (EIO): server 127.0.0.1 answers RPC: {failed}")
+    fuse.command("fail", "hung0", "all", str(errno.EACCES))
+    result = plugin("--mountinfo", str(table))
+    assert result.code == 1
+    assert "server 127.0.0.1 answers RPC: it refuses this client or its credentials" in result.verdict
+
+
+def test_an_export_is_gone_only_if_its_server_is_there(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    """A soft mount makes ESTALE of silence, too (nfs_d_weak_revalidate)."""
+    table = _fail(fuse, tmp_path, answering.port, errno.ESTALE)
+    result = plugin("--mountinfo", str(table))
+    assert result.verdict.endswith(" (ESTALE): server 127.0.0.1 answers RPC: export is gone")
+    result = plugin("--mountinfo", str(table), "--no-diagnosis")
+    assert result.verdict.endswith(" (ESTALE)")
+    port = answering.port
+    answering.close()
+    result = plugin("--mountinfo", str(table))
+    assert result.verdict.endswith(f" (ESTALE): server 127.0.0.1 refuses connections on port {port}")
+
+
+def test_fifty_dead_mounts_one_connection(fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server) -> None:
+    result = plugin("--mountinfo", str(_fail(fuse, tmp_path, answering.port, errno.EIO, 50)))
+    assert ": all 50 mounts of filer1 dead: Input/output error (EIO): server 127.0.0.1 answers RPC: " in result.verdict
+    assert len(answering.connections) == 1
+
+
+def test_a_slow_mount_and_how_soon_its_server_answers(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, 0)
+    fuse.command("delay", "hung0", "0.1")
+    patient = plugin("--mountinfo", str(table), "-w", "60")
+    assert (patient.code, len(answering.connections)) == (0, 0)
+    result = plugin("--mountinfo", str(table), "-w", "0.2")
+    assert result.code == 1
+    assert re.search(r" \(warning range 0\.2\): server 127\.0\.0\.1 answers RPC within [0-9.]+ s", result.verdict)
+    section = tmp_path / "conf"
+    section.write_text(f'[mount "{plugin.base}/hung0"]\ncritical = 0.2\n')
+    result = plugin("--mountinfo", str(table), "--config", str(section))
+    assert result.code == 2
+    assert " answers RPC within " in result.verdict
+    assert len(answering.connections) == 2
+
+
+def test_mounts_that_are_well_or_keep_others_out_ask_nobody(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, 0)
+    assert plugin("--mountinfo", str(table)).code == 0
+    fuse.command("fail", "hung0", "opendir", str(errno.EACCES))
+    assert plugin("--mountinfo", str(table)).code == 1
+    assert not answering.connections
+
+
+def test_a_daemon_asks_for_dead_mounts_as_well(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, daemon: Daemon, answering: Server
+) -> None:
+    daemon.start("--mountinfo", str(_fail(fuse, tmp_path, answering.port, errno.EIO)))
+    daemon.until(lambda result: " (EIO): server 127.0.0.1 answers RPC: this mount, " in result.verdict)
+    asked = len(answering.connections)
+    until(lambda: len(answering.connections) > asked)  # each pass asks
+    port = answering.port
+    answering.close()
+    daemon.until(lambda result: f" (EIO): server 127.0.0.1 refuses connections on port {port}" in result.verdict)

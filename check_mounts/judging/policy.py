@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, meaning, text
@@ -41,6 +42,12 @@ class Policy(NamedTuple):
         """Whether usage is judged at all."""
         return any((self.usage_warning, self.usage_critical, self.inodes_warning, self.inodes_critical))
 
+    @property
+    def slow_from(self) -> float:
+        """The number of seconds below which these thresholds call no probe slow."""
+        limits = (self.warning, self.critical, *self.step_warning.values(), *self.step_critical.values())
+        return min((limit.alerts_from for limit in limits if limit is not None), default=math.inf)
+
     def of(self, mount_point: bytes) -> Policy:
         """The policy of one mount."""
         return (self.exception(mount_point) if self.exception is not None else None) or self
@@ -75,13 +82,15 @@ def _combined(first: Judgement, full: Optional[Judgement]) -> Judgement:
 
 
 def _judge_condition(finding: Finding, policy: Policy) -> Judgement:
-    words = _condition_words(finding)
-    if finding.diagnosis:
-        words = f"{words}: {finding.diagnosis}"
+    words = _with_diagnosis(_condition_words(finding), finding)
     state = policy.state_of(finding.condition)
     if finding.grace_until is not None:
         state = min(state, State.WARNING, key=lambda each: each.rank)
     return Judgement(finding, finding.condition, state, words)
+
+
+def _with_diagnosis(words: str, finding: Finding) -> str:
+    return f"{words}: {finding.diagnosis}" if finding.diagnosis else words
 
 
 def _condition_words(finding: Finding) -> str:
@@ -106,9 +115,14 @@ def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
         for what, seconds, limit in _latencies(finding, whole, steps):
             if limit.alerts(seconds):
                 took = f"{what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
-                words = meaning.of(Condition.SLOW).words.format(took)
+                words = _with_diagnosis(meaning.of(Condition.SLOW).words.format(took), finding)
                 return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
     return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), ok_words(finding.latency))
+
+
+def is_slow(finding: Finding, policy: Policy) -> bool:
+    """Whether a mount that answered was too slow."""
+    return _judge_latency(finding, policy).condition is Condition.SLOW
 
 
 def _latencies(

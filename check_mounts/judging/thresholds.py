@@ -37,6 +37,13 @@ class Range(NamedTuple):
             raise ValueError("its start is greater than its end")
         return cls(spec, start, end, inverted)
 
+    @property
+    def alerts_from(self) -> float:
+        """No value from 0 to below this one raises the alert."""
+        if self.inverted:
+            return math.inf if self.end < 0 else max(0.0, self.start)
+        return 0.0 if self.start > 0 else max(0.0, self.end)
+
     def alerts(self, value: float) -> bool:
         """Whether a value raises the alert."""
         return (self.start <= value <= self.end) == self.inverted

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from check_mounts import mounttable, selection, text
 from check_mounts.checks import demands
 from check_mounts.checks.checking import Check
-from check_mounts.judging.policy import Policy
+from check_mounts.judging.policy import Policy, is_slow
 from check_mounts.model import NO_GRACE, BadLine, ExpectedMount
 from check_mounts.naming import sysfs
 from check_mounts.options import command_line, config
@@ -182,6 +182,8 @@ def _mount_point(word: str) -> bytes:
 
 
 def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, deadline: float) -> asking.Settings:
+    policy = _policy(said, rulebook, configuration)
+    own = (section.overrides.policy(policy) for section in configuration.sections)
     return asking.Settings(
         timeout=said.timeout,
         deadline=deadline,
@@ -189,6 +191,8 @@ def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, de
         as_owner=said.identity == "owner",
         identity=rulebook.identities[said.identity],
         diagnosis=not said.no_diagnosis,
+        slow_from=min(each.slow_from for each in (policy, *own)),
+        is_slow=lambda finding: is_slow(finding, policy.of(finding.mount_point)),
         writes=rulebook.writes,
         override=rulebook.override if configuration.sections else None,
     )

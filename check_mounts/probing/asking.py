@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from check_mounts import filesystems, selection
-from check_mounts.model import Mount
+from check_mounts.model import Finding, Mount
 from check_mounts.probing import requests
 from check_mounts.system.privilege import Identity
 from check_mounts.typed import NamedTuple, Optional
@@ -28,8 +28,9 @@ class Settings(NamedTuple):
 
     ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.
     With neither, as the caller. ``writes`` says whether a file is written to a mount that answered.
-    ``diagnosis``: the servers of mounts that do not answer are asked. ``override`` has the settings
-    of single mounts from the configuration."""
+    ``diagnosis``: the servers of mounts that fail or are slow are asked. ``slow_from``: below so
+    many seconds, no mount is slow; ``is_slow`` says whether a mount that answered is. ``override``
+    has the settings of single mounts from the configuration."""
 
     timeout: float = 5.0
     deadline: float = 9.0
@@ -38,6 +39,8 @@ class Settings(NamedTuple):
     identity: Optional[Identity] = None
     writes: Callable[[Mount], bool] = lambda mount: False
     diagnosis: bool = True
+    slow_from: float = float("inf")
+    is_slow: Callable[[Finding], bool] = lambda finding: False
     override: Optional[Callable[[Mount], Override]] = None
 
     @property

@@ -49,12 +49,15 @@ class Book:
         self.noted[mount.mount_id] = self.began if finding.condition is Condition.UNPROBED else monotonic()
         return finding
 
-    def enter_healthy(self, mount: Mount, outcome: Outcome, when: Monotonic) -> None:
-        """Enter the finding of a mount that is OK; :meth:`count` must follow."""
-        finding = Finding._make((mount.mount_point, mount, Condition.OK, "", outcome, outcome.latency, *_REST))
+    def enter_healthy(self, mount: Mount, outcome: Outcome, when: Monotonic) -> float:
+        """Enter the finding of a mount that is OK, and return its latency; :meth:`count` must
+        follow."""
+        latency = outcome.latency
+        finding = Finding._make((mount.mount_point, mount, Condition.OK, "", outcome, latency, *_REST))
         self.findings[mount.mount_id] = finding
         self.noted[mount.mount_id] = when
         self._untold.append(finding)
+        return latency
 
     def count(self) -> None:
         """Tell the findings that were not told yet."""

@@ -1,22 +1,28 @@
-"""Finds out why a mount does not answer: because of its server, the network or this client.
+"""Finds out why a mount does not answer, is dead or slow: because of its server, the network or
+this client.
 
-This is done while the probe is still waiting, so that it adds no time. Each server is asked once,
-however many of its mounts hang. Nothing here touches a mount or waits: sockets do not block, and of
-a process only the kernel stack is read."""
+A server is asked while the probe is still waiting, so that it adds no time. If the probe came back
+with an error, or late, its server has a moment more. Each server is asked once, however many of its
+mounts fail. Nothing here touches a mount or waits: sockets do not block, and of a process only the
+kernel stack is read."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 from check_mounts import filesystems
-from check_mounts.clocks import NEVER, after, monotonic
+from check_mounts.clocks import NEVER, Monotonic, after, monotonic
 from check_mounts.model import Condition, Finding, Mount
+from check_mounts.outcome import Step
+from check_mounts.probing.asking import Settings
 from check_mounts.typed import TYPE_CHECKING
 from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.probing.examination import Examination
+    from check_mounts.probing.mountstats import Transport
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
 
@@ -28,27 +34,45 @@ _LOOK = 0.1
 # A run does not wait for a probe that an earlier run left behind. The server of that mount has this
 # many seconds from the beginning of the run, and at most this part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
+# The server of a mount that is dead or slow has this many seconds from that answer on, and at most
+# this part of the timeout: TCP sends a lost SYN again after a second (RFC 6298).
+_MOMENT, _MOMENT_PART = 1.25, 0.5
 
 
 class Causes:
-    """The servers and workers of mounts that do not answer. ``timeout``: that of a probe, in
-    seconds. ``due``: when :meth:`look` must be called next."""
+    """The servers of mounts that fail or are slow, and the workers that wait. ``timeout``: that of
+    a probe, in seconds. ``deadline``: that of the pass. ``due``: when :meth:`look` must be called
+    next. ``slow_from``: below so many seconds, no mount that answered needs :meth:`know`."""
 
-    def __init__(self, wanted: bool, timeout: float) -> None:
-        self._wanted = wanted
+    def __init__(self, settings: Settings, timeout: float, deadline: Monotonic) -> None:
+        self._wanted, self._is_slow = settings.diagnosis, settings.is_slow
+        self.slow_from = settings.slow_from if self._wanted else math.inf
         self._delay = min(_SUSPICIOUS, timeout * _PART)
-        self._timeout = timeout
-        self.due = after(self._delay) if wanted else NEVER
-        self._until = monotonic() + min(_PATIENCE, timeout * _PATIENCE_PART)
+        self._timeout, self._deadline = timeout, deadline
+        self.due = after(self._delay) if self._wanted else NEVER
+        self._until = after(min(_PATIENCE, timeout * _PATIENCE_PART))
         self._asked: set[Server] = set()
         self._running: list[Examination] = []
         self._replies: dict[Server, Reply] = {}
+        # The servers that the pass waits for, and until when.
+        self._awaited: dict[Server, Monotonic] = {}
+        # The IDs of mounts whose probes came back with an error or late, and the stacks of those
+        # whose probes have been waiting.
+        self._known: set[int] = set()
         self._stacks: dict[int, str] = {}
 
     @property
     def busy(self) -> bool:
         """Whether a server may still reply."""
-        return any(not examination.finished for examination in self._running)
+        return bool(self._running)
+
+    @property
+    def awaits_any(self) -> bool:
+        """Whether the pass should go on for the reply of a server."""
+        if not self._awaited:
+            return False
+        now = monotonic()
+        return any(now < until and server not in self._replies for server, until in self._awaited.items())
 
     def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:
         """If it is due, look at the processes of probes that have been waiting for long, and begin
@@ -62,95 +86,146 @@ class Causes:
         new = [each for each in waiting_for(self._delay) if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
         # The servers get a little less time than the probe.
-        self._investigate(
-            [(mount, pid) for mount, pid, _ in new], monotonic() + max(0.0, self._timeout - longest) * 0.9
-        )
+        self._investigate([(mount, pid) for mount, pid, _ in new], after(max(0.0, self._timeout - longest) * 0.9))
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
         """Begin to ask the server of a mount that a probe of an earlier run is stuck in. The run
         does not wait for that mount, so its server has only a moment."""
         if self._wanted:
-            self._investigate([(mount, pid)], max(self._until, monotonic()))
+            until = max(self._until, monotonic())
+            self._await(self._investigate([(mount, pid)], until), until)
 
-    def _investigate(self, hung: list[tuple[Mount, int]], deadline: float) -> None:
-        if not hung:
+    def know(self, finding: Finding) -> None:
+        """Begin to ask the server of a mount whose probe came back with an error, or too late, if
+        that may be the server's fault."""
+        mount = finding.mount
+        if not self._wanted or mount is None or filesystems.protocol(mount) is None:
             return
+        if _is_failure(finding) or (finding.condition is Condition.OK and self._is_slow(finding)):
+            until = after(min(_MOMENT, self._timeout * _MOMENT_PART))
+            self._known.add(mount.mount_id)
+            self._await(self._ask([mount], until), until)
+
+    def _investigate(self, hung: list[tuple[Mount, int]], deadline: Monotonic) -> set[Server]:
+        if not hung:
+            return set()
         # Imported late: most runs need no causes, and forks are cheaper without these modules.
-        from check_mounts.probing import examination, kernelstack, servers
+        from check_mounts.probing import kernelstack
 
         self._stacks.update((mount.mount_id, kernelstack.read_kernel_stack(pid) or "") for mount, pid in hung)
-        new = {server for server in (servers.server_of(mount) for mount, _ in hung) if server is not None} - self._asked
+        return self._ask([mount for mount, _ in hung], deadline)
+
+    def _ask(self, mounts: list[Mount], deadline: Monotonic) -> set[Server]:
+        """Begin to ask the servers of these mounts that were not asked yet; return all of them."""
+        from check_mounts.probing import examination, servers
+
+        found = {server for server in map(servers.server_of, mounts) if server is not None}
+        new = found - self._asked
         if new:
             self._asked |= new
             self._running.append(examination.Examination(new, deadline))
+        return found
+
+    def _await(self, found: set[Server], until: Monotonic) -> None:
+        for server in found:
+            self._awaited[server] = min(self._deadline, max(until, self._awaited.get(server, until)))
 
     def step(self, timeout: float = 0.0) -> None:
         """Continue the conversations with all servers, for at most ``timeout`` seconds."""
         for examination in self._running:
-            if not examination.finished:
-                examination.step(timeout)
-
-    def close(self, in_a_hurry: bool) -> None:
-        """Take all replies. This waits for replies only if the run has just begun: then the servers
-        of probes that an earlier run left behind have had no time yet."""
-        while not in_a_hurry and self.busy and monotonic() < self._until:
-            self.step(0.01)
-        for examination in self._running:
+            examination.step(timeout)
             self._replies.update(examination.replies)
+        self._running = [each for each in self._running if not each.finished]
+
+    def close(self) -> None:
+        """Take all replies. A server that has not replied is silent if it had enough time."""
+        self.step()
+        for examination in self._running:
             examination.close()
+            self._replies.update(examination.replies)
+        self._running = []
 
     def explain(self, findings: Iterable[Finding]) -> list[Finding]:
         """Add the causes to the findings."""
         findings = list(findings)
         if not self._wanted:
             return findings
-        hung = [
-            finding.mount
-            for finding in findings
-            if finding.condition is Condition.TIMED_OUT and finding.mount is not None
-        ]
-        found = self._find_causes(hung)
-        return [self._explained(finding, found) for finding in findings]
+        concerned = [place for place, finding in enumerate(findings) if self._concerns(finding)]
+        if concerned:
+            counters = _counters([findings[place] for place in concerned])
+            for place in concerned:
+                findings[place] = self._explained(findings[place], counters)
+        return findings
 
-    def _find_causes(self, hung: list[Mount]) -> dict[int, tuple[str, tuple[str, ...]]]:
-        """Collect (diagnosis, remarks) by mount ID."""
-        if not hung:
-            return {}
+    def _concerns(self, finding: Finding) -> bool:
+        mount = finding.mount
+        if mount is None:
+            return False
+        waited = mount.mount_id in self._stacks or mount.mount_id in self._known
+        return waited or finding.condition is Condition.TIMED_OUT
+
+    def _explained(self, finding: Finding, counters: Mapping[bytes, Transport]) -> Finding:
         from check_mounts.probing import kernelstack, mountstats
 
-        try:
-            counters = mountstats.read_mountstats() if any(map(_is_nfs, hung)) else {}
-        except OSError:
-            counters = {}
-        result = {}
-        for mount in hung:
-            remarks = []
+        mount, remarks = finding.mount, []
+        assert mount is not None
+        if finding.condition is Condition.TIMED_OUT:
             if self._stacks.get(mount.mount_id):
                 remarks.append(kernelstack.stack_words(self._stacks[mount.mount_id]))
             if mount.mount_point in counters:
                 remarks.append(mountstats.transport_words(counters[mount.mount_point]))
-            result[mount.mount_id] = self._whose_fault(mount), tuple(remarks)
-        return result
+        return finding._replace(
+            diagnosis=self._whose_fault(finding) or finding.diagnosis, remarks=(*finding.remarks, *remarks)
+        )
 
-    def _whose_fault(self, mount: Mount) -> str:
+    def _whose_fault(self, finding: Finding) -> str:
         from check_mounts.probing import replies, servers
 
-        server = servers.server_of(mount)
+        assert finding.mount is not None
+        server = servers.server_of(finding.mount)
         reply = None if server is None else self._replies.get(server)
+        gone = _EXPORT_IS_GONE if _is_stale(finding) else ""
         if server is None or reply is None or reply.verdict is replies.Verdict.NOT_ASKED:
-            return ""
-        return replies.words(server, reply)
-
-    def _explained(self, finding: Finding, hung: dict[int, tuple[str, tuple[str, ...]]]) -> Finding:
-        mount = finding.mount
-        if mount is not None and finding.condition is Condition.TIMED_OUT:
-            words, remarks = hung[mount.mount_id]
-            return finding._replace(diagnosis=words, remarks=(*finding.remarks, *remarks))
-        if mount is not None and finding.condition is Condition.DEAD and _is_nfs(mount):
-            gone = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
-            return finding._replace(diagnosis="export is gone") if gone else finding
-        return finding
+            return gone
+        if finding.condition is Condition.OK:
+            return replies.words_of_slow(server, reply)
+        if finding.condition in (Condition.TIMED_OUT, Condition.UNPROBED):
+            return replies.words(server, reply)
+        return replies.words(server, reply, gone or _CONCLUSIONS[finding.condition]) if _is_failure(finding) else ""
 
 
-def _is_nfs(mount: Mount) -> bool:
-    return filesystems.protocol(mount) is Protocol.NFS
+_EXPORT_IS_GONE = "export is gone"
+# What follows for a mount that failed although its server answers.
+_CONCLUSIONS = {
+    Condition.DEAD: "this mount, its export or its credentials failed",
+    Condition.DENIED: "it refuses this client or its credentials",
+}
+
+
+def _is_failure(finding: Finding) -> bool:
+    """Whether a probe came back with an error that may be the fault of the server as a whole. The
+    owner of a root directory decides who may read it, which is no fault."""
+    outcome = finding.outcome
+    if outcome is None or outcome.errno is None:
+        return False
+    if finding.condition is Condition.DENIED:
+        return outcome.step in (Step.STATFS, Step.STATX)
+    return finding.condition is Condition.DEAD
+
+
+def _is_stale(finding: Finding) -> bool:
+    stale = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
+    return stale and finding.condition is Condition.DEAD and _is_nfs(finding)
+
+
+def _is_nfs(finding: Finding) -> bool:
+    return finding.mount is not None and filesystems.protocol(finding.mount) is Protocol.NFS
+
+
+def _counters(findings: Iterable[Finding]) -> Mapping[bytes, Transport]:
+    """The kernel's counters of the mounts, if any of them is NFS, by mount point."""
+    if not any(map(_is_nfs, findings)):
+        return {}
+    from check_mounts.probing import mountstats
+
+    return mountstats.read_mountstats()

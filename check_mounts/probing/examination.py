@@ -167,8 +167,9 @@ class _Conversation:
 # The most sockets at a time: the pool of workers needs descriptors as well.
 _AT_ONCE = 256
 # The part of the time that a server must have had before it is called silent. TCP sends a lost SYN
-# again after a second (RFC 6298), so with the usual five seconds that makes two attempts.
-_FAIR_PART, _LEAST_PATIENCE = 0.25, 0.05
+# again after a second (RFC 6298), so with the usual five seconds that makes two attempts; more time
+# than for two attempts is always enough.
+_FAIR_PART, _LEAST_PATIENCE, _MOST_PATIENCE = 0.25, 0.05, 1.25
 
 
 class Examination:
@@ -183,7 +184,7 @@ class Examination:
         self.replies: dict[Server, Reply] = {}
         self._clock, self._deadline = clock, deadline
         now = clock()
-        self._patience = max(_LEAST_PATIENCE, (deadline - now) * _FAIR_PART)
+        self._patience = max(_LEAST_PATIENCE, min(_MOST_PATIENCE, (deadline - now) * _FAIR_PART))
         self._waiting = deque(dict.fromkeys(servers))
         self._open: dict[int, _Conversation] = {}
         self._poll = select.poll()

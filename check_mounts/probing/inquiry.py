@@ -151,7 +151,7 @@ class Inquiry:
         """Judge the events of workers, and take them out of the queue. An exception while judging
         is noted in the book and raised again; the other events stay in the queue."""
         by_id, book, children = self.plan.by_id, self._book, self.plan.children
-        when = monotonic()
+        when, slow_from = monotonic(), self._causes.slow_from
         while events:
             event = events.popleft()
             # The key of a request to write is no mount ID.
@@ -159,11 +159,13 @@ class Inquiry:
                 outcome = frames.unpack_healthy(event.answer)
                 if outcome is not None and conditions.is_healthy(mount, outcome):
                     self._ready.extend(self._gates.leave(mount, passed=True, answered=True))
-                    book.enter_healthy(mount, outcome, when)
+                    latency = book.enter_healthy(mount, outcome, when)
                     if event.key in children:
                         self._ready.extend(children[event.key])
                     if self._writes(mount):
                         self._writing.begin(mount)
+                    if latency >= slow_from:
+                        self._causes.know(book.of(mount))
                     continue
             self._handle_any(event)
         book.count()
@@ -245,6 +247,7 @@ class Inquiry:
         self._go_below(mount, finding)
         if finding.condition is Condition.OK and self._writes(mount):
             self._writing.begin(mount)
+        self._causes.know(finding)
 
     def _condition_of(self, mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
         """The condition and detail of a mount whose probe came back."""

@@ -1,11 +1,12 @@
 """The reply of a server to a connection, as a value and in words.
 
-Import budget: ``enum``, ``errno``, ``os``."""
+Import budget: ``enum``, ``errno``, ``math``, ``os``."""
 
 from __future__ import annotations
 
 import enum
 import errno as errno_module
+import math
 import os
 
 from check_mounts import text
@@ -44,9 +45,9 @@ class Reply(NamedTuple):
     error: str = ""
 
 
-def words(server: Server, reply: Reply) -> str:
+def words(server: Server, reply: Reply, conclusion: str = "this client is stuck") -> str:
     """A sentence that is fit for any output: ``server 10.0.0.5 does not answer on port 2049``. For
-    Ceph it says ``monitor``."""
+    Ceph it says ``monitor``. ``conclusion``: what follows if the server answers."""
     address = text.printable_argument(server.address)
     name = f"{'monitor' if server.kind == 'ceph' else 'server'} {f'[{address}]' if ':' in address else address}"
     reason = "not in time" if reply.errno is None else os.strerror(reply.errno)
@@ -55,13 +56,22 @@ def words(server: Server, reply: Reply) -> str:
         Verdict.REFUSED: f" refuses connections on port {server.port}",
         Verdict.UNREACHABLE: f" is unreachable ({reason})",
         Verdict.SILENT: f" does not answer on port {server.port}",
-        Verdict.RPC_ANSWERED: " answers RPC: this client is stuck",
+        Verdict.RPC_ANSWERED: f" answers RPC{': ' if conclusion else ''}{conclusion}",
         Verdict.RPC_ERROR: f" answers RPC with an error ({reply.error})",
         Verdict.RPC_SILENT: f" accepts connections on port {server.port} but does not answer RPC",
         Verdict.CLOSED: f" closes the connection on port {server.port}",
         Verdict.GARBAGE: f" does not speak RPC on port {server.port}",
         Verdict.NOT_ASKED: f" was not asked ({reason})",
     }.get(reply.verdict, "")
+
+
+def words_of_slow(server: Server, reply: Reply) -> str:
+    """The same for a mount that is slow: if the server answers, also how soon, at most. The time is
+    that of connecting and asking; a pass looks for answers only now and then."""
+    said = words(server, reply, "")
+    if reply.seconds is None or reply.verdict not in (Verdict.RPC_ANSWERED, Verdict.CONNECTED):
+        return said
+    return f"{said} within {text.seconds_words(math.ceil(reply.seconds * 100) / 100)}"
 
 
 SHORT_OF = frozenset({errno_module.EMFILE, errno_module.ENFILE, errno_module.ENOBUFS, errno_module.ENOMEM})

@@ -37,6 +37,8 @@ from check_mounts.typed import NamedTuple, Optional
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
+# How often to look whether servers have replied, in seconds.
+_LISTEN = 0.005
 # How long a pass may go on after its deadline, in seconds, if this process was late.
 _CATCH_UP = 0.25
 # How long no answer may come meanwhile, in seconds: workers may be late, too.
@@ -122,7 +124,7 @@ class Pass:
         self._guard = _Guard(self.book)
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
-        self._causes = Causes(settings.diagnosis, timeouts.usual)
+        self._causes = Causes(settings, timeouts.usual, self._deadline)
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
 
@@ -150,7 +152,8 @@ class Pass:
 
     @property
     def _is_open(self) -> bool:
-        return self._pool.busy or self._inquiry.holds_any or self._inquiry.has_ready
+        busy = self._pool.busy or self._inquiry.holds_any or self._inquiry.has_ready
+        return busy or self._causes.awaits_any
 
     def fileno(self) -> int:
         """A descriptor that is readable when :meth:`step` has something to do."""
@@ -182,7 +185,9 @@ class Pass:
             self._guard.attempt("an answer", lambda: self._inquiry.handle_all(self._arrived))
 
     def _next_look(self) -> Monotonic:
-        if self._inquiry.holds_any or self._causes.busy:
+        if self._causes.busy:
+            return after(_LISTEN)
+        if self._inquiry.holds_any:
             return after(_LOOK_AGAIN)
         return min(self._causes.due, self._deadline)
 
@@ -250,7 +255,7 @@ class Pass:
                 self.book.say(mount, Condition.UNPROBED, why)
         self.left = Left(frozenset(self._pool.close()), ())
         attempt("the stuck probes", self._settle_stuck)
-        attempt("the causes", lambda: self._causes.close(in_a_hurry=interrupted is not None))
+        attempt("the causes", self._causes.close)
 
     def _note_why_open(self, came: str) -> str:
         """Note and return why requests have no answer yet."""

@@ -144,6 +144,7 @@ class Writing:
                 after=hang.after,
             )
         self._book.enter(mount, finding)
+        self._causes.know(finding)
 
 
 class _Hang(NamedTuple):

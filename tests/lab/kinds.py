@@ -173,7 +173,7 @@ KINDS = [
     # (softerr: ETIMEDOUT) only after 92 s, whatever timeo says; NFS 3 after some seconds.
     nfs(
         "nfs3-drop-soft", "drop", "dead", "NFS 3, soft: server drops packets", V3, "soft,timeo=10,retrans=1", warm=True,
-        nagios="timed-out", watched=("timed-out", "dead"),
+        nagios="timed-out", watched=("timed-out", "dead"), cause=SILENT,
     ),
     nfs(
         "nfs4-drop-soft", "drop", "timed-out", "NFS 4.2, soft: server drops packets", V4, "soft,timeo=10,retrans=1",
@@ -236,7 +236,7 @@ KINDS = [
     nfs(
         "nfs4-unexported", "alive", "dead", "NFS 4.2: no longer exported, though others still are", export="gone",
         fault="{ns} exportfs -u '*:/gone'", heal="{ns} exportfs -o rw,no_root_squash,fsid=14 '*:/gone'", warm=True,
-        cause="export is gone",
+        cause="answers RPC: export is gone",
     ),
     nfs("nfs3-unexported", "alive", "dead", "", V3, export="gone", warm=True),
     nfs(
