@@ -236,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         "also write a file to each filesystem that answers and is not read-only, as its owner, and remove it again",
         in_mount=values.boolean,
     ),
-    Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that do not answer"),
+    Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that fail or are slow"),
     Option(
         "state-dir", Group.PROBING, "the directory that remembers stuck probes (default for root: /run/check_mounts)",
         metavar="DIR", parse=str,

@@ -34,7 +34,7 @@ _LOOK = 0.1
 # A run does not wait for a probe that an earlier run left behind. The server of that mount has this
 # many seconds from the beginning of the run, and at most this part of the timeout.
 _PATIENCE, _PATIENCE_PART = 0.5, 0.5
-# The server of a mount that is dead or slow has this many seconds from that answer on, and at most
+# The server of a mount that is dead or slow has this many seconds since it was asked, and at most
 # this part of the timeout: TCP sends a lost SYN again after a second (RFC 6298).
 _MOMENT, _MOMENT_PART = 1.25, 0.5
 
@@ -51,7 +51,8 @@ class Causes:
         self._timeout, self._deadline = timeout, deadline
         self.due = after(self._delay) if self._wanted else NEVER
         self._until = after(min(_PATIENCE, timeout * _PATIENCE_PART))
-        self._asked: set[Server] = set()
+        # When each server was asked.
+        self._asked: dict[Server, Monotonic] = {}
         self._running: list[Examination] = []
         self._replies: dict[Server, Reply] = {}
         # The servers that the pass waits for, and until when.
@@ -93,7 +94,8 @@ class Causes:
         does not wait for that mount, so its server has only a moment."""
         if self._wanted:
             until = max(self._until, monotonic())
-            self._await(self._investigate([(mount, pid)], until), until)
+            for server in self._investigate([(mount, pid)], until):
+                self._await(server, until)
 
     def know(self, finding: Finding) -> None:
         """Begin to ask the server of a mount whose probe came back with an error, or too late, if
@@ -102,9 +104,10 @@ class Causes:
         if not self._wanted or mount is None or filesystems.protocol(mount) is None:
             return
         if _is_failure(finding) or (finding.condition is Condition.OK and self._is_slow(finding)):
-            until = after(min(_MOMENT, self._timeout * _MOMENT_PART))
+            moment = min(_MOMENT, self._timeout * _MOMENT_PART)
             self._known.add(mount.mount_id)
-            self._await(self._ask([mount], until), until)
+            for server in self._ask([mount], after(moment)):
+                self._await(server, Monotonic(self._asked[server] + moment))
 
     def _investigate(self, hung: list[tuple[Mount, int]], deadline: Monotonic) -> set[Server]:
         if not hung:
@@ -120,15 +123,14 @@ class Causes:
         from check_mounts.probing import examination, servers
 
         found = {server for server in map(servers.server_of, mounts) if server is not None}
-        new = found - self._asked
+        new = found - self._asked.keys()
         if new:
-            self._asked |= new
+            self._asked.update(dict.fromkeys(new, monotonic()))
             self._running.append(examination.Examination(new, deadline))
         return found
 
-    def _await(self, found: set[Server], until: Monotonic) -> None:
-        for server in found:
-            self._awaited[server] = min(self._deadline, max(until, self._awaited.get(server, until)))
+    def _await(self, server: Server, until: Monotonic) -> None:
+        self._awaited[server] = min(self._deadline, max(until, self._awaited.get(server, until)))
 
     def step(self, timeout: float = 0.0) -> None:
         """Continue the conversations with all servers, for at most ``timeout`` seconds."""

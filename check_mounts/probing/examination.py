@@ -169,7 +169,7 @@ _AT_ONCE = 256
 # The part of the time that a server must have had before it is called silent. TCP sends a lost SYN
 # again after a second (RFC 6298), so with the usual five seconds that makes two attempts; more time
 # than for two attempts is always enough.
-_FAIR_PART, _LEAST_PATIENCE, _MOST_PATIENCE = 0.25, 0.05, 1.25
+_FAIR_PART, _LEAST_PATIENCE, _MOST_PATIENCE = 0.25, 0.05, 1.2
 
 
 class Examination:
