@@ -658,7 +658,7 @@ def test_what_has_arrived_is_read_before_silence_is_declared(serve: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("waited", "verdict"), [(0.0, Verdict.NOT_ASKED), (2.0, Verdict.NOT_ASKED), (3.0, Verdict.SILENT)]
+    ("waited", "verdict"), [(0.0, Verdict.NOT_ASKED), (1.0, Verdict.NOT_ASKED), (1.5, Verdict.SILENT)]
 )
 def test_given_up_early(waited: float, verdict: Verdict) -> None:
     clock = Clock()

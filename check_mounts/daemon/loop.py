@@ -36,6 +36,7 @@ from check_mounts.options.understood import Options
 
 # Causes loads these when a mount hangs, which is too late in a process that lives long.
 from check_mounts.probing import examination as _examination  # noqa: F401
+from check_mounts.probing import explaining as _explaining  # noqa: F401
 from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
 from check_mounts.probing import mountstats as _mountstats  # noqa: F401
 from check_mounts.probing import operations as _operations  # noqa: F401

@@ -8,21 +8,18 @@ kernel stack is read."""
 
 from __future__ import annotations
 
-import errno
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from check_mounts import filesystems
 from check_mounts.clocks import NEVER, Monotonic, after, monotonic
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.outcome import Step
+from check_mounts.probing import conditions
 from check_mounts.probing.asking import Settings
 from check_mounts.typed import TYPE_CHECKING
-from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.probing.examination import Examination
-    from check_mounts.probing.mountstats import Transport
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
 
@@ -103,7 +100,7 @@ class Causes:
         mount = finding.mount
         if not self._wanted or mount is None or filesystems.protocol(mount) is None:
             return
-        if _is_failure(finding) or (finding.condition is Condition.OK and self._is_slow(finding)):
+        if conditions.may_be_servers_fault(finding) or (finding.condition is Condition.OK and self._is_slow(finding)):
             moment = min(_MOMENT, self._timeout * _MOMENT_PART)
             self._known.add(mount.mount_id)
             for server in self._ask([mount], after(moment)):
@@ -150,13 +147,13 @@ class Causes:
     def explain(self, findings: Iterable[Finding]) -> list[Finding]:
         """Add the causes to the findings."""
         findings = list(findings)
-        if not self._wanted:
-            return findings
-        concerned = [place for place, finding in enumerate(findings) if self._concerns(finding)]
+        concerned = [place for place, finding in enumerate(findings) if self._concerns(finding)] if self._wanted else []
         if concerned:
-            counters = _counters([findings[place] for place in concerned])
+            from check_mounts.probing import explaining  # most runs need no causes
+
+            evidence = explaining.Evidence(self._replies, self._stacks)
             for place in concerned:
-                findings[place] = self._explained(findings[place], counters)
+                findings[place] = evidence.explained(findings[place])
         return findings
 
     def _concerns(self, finding: Finding) -> bool:
@@ -165,69 +162,3 @@ class Causes:
             return False
         waited = mount.mount_id in self._stacks or mount.mount_id in self._known
         return waited or finding.condition is Condition.TIMED_OUT
-
-    def _explained(self, finding: Finding, counters: Mapping[bytes, Transport]) -> Finding:
-        from check_mounts.probing import kernelstack, mountstats
-
-        mount, remarks = finding.mount, []
-        assert mount is not None
-        if finding.condition is Condition.TIMED_OUT:
-            if self._stacks.get(mount.mount_id):
-                remarks.append(kernelstack.stack_words(self._stacks[mount.mount_id]))
-            if mount.mount_point in counters:
-                remarks.append(mountstats.transport_words(counters[mount.mount_point]))
-        return finding._replace(
-            diagnosis=self._whose_fault(finding) or finding.diagnosis, remarks=(*finding.remarks, *remarks)
-        )
-
-    def _whose_fault(self, finding: Finding) -> str:
-        from check_mounts.probing import replies, servers
-
-        assert finding.mount is not None
-        server = servers.server_of(finding.mount)
-        reply = None if server is None else self._replies.get(server)
-        gone = _EXPORT_IS_GONE if _is_stale(finding) else ""
-        if server is None or reply is None or reply.verdict is replies.Verdict.NOT_ASKED:
-            return gone
-        if finding.condition is Condition.OK:
-            return replies.words_of_slow(server, reply)
-        if finding.condition in (Condition.TIMED_OUT, Condition.UNPROBED):
-            return replies.words(server, reply)
-        return replies.words(server, reply, gone or _CONCLUSIONS[finding.condition]) if _is_failure(finding) else ""
-
-
-_EXPORT_IS_GONE = "export is gone"
-# What follows for a mount that failed although its server answers.
-_CONCLUSIONS = {
-    Condition.DEAD: "this mount, its export or its credentials failed",
-    Condition.DENIED: "it refuses this client or its credentials",
-}
-
-
-def _is_failure(finding: Finding) -> bool:
-    """Whether a probe came back with an error that may be the fault of the server as a whole. The
-    owner of a root directory decides who may read it, which is no fault."""
-    outcome = finding.outcome
-    if outcome is None or outcome.errno is None:
-        return False
-    if finding.condition is Condition.DENIED:
-        return outcome.step in (Step.STATFS, Step.STATX)
-    return finding.condition is Condition.DEAD
-
-
-def _is_stale(finding: Finding) -> bool:
-    stale = finding.outcome is not None and finding.outcome.errno == errno.ESTALE
-    return stale and finding.condition is Condition.DEAD and _is_nfs(finding)
-
-
-def _is_nfs(finding: Finding) -> bool:
-    return finding.mount is not None and filesystems.protocol(finding.mount) is Protocol.NFS
-
-
-def _counters(findings: Iterable[Finding]) -> Mapping[bytes, Transport]:
-    """The kernel's counters of the mounts, if any of them is NFS, by mount point."""
-    if not any(map(_is_nfs, findings)):
-        return {}
-    from check_mounts.probing import mountstats
-
-    return mountstats.read_mountstats()

@@ -136,6 +136,17 @@ def is_healthy(mount: Mount, outcome: Outcome) -> bool:
     )
 
 
+def may_be_servers_fault(finding: Finding) -> bool:
+    """Whether a probe came back with an error that may be the fault of the server as a whole. Who
+    may read a root directory is for its owner to decide, and no fault."""
+    outcome = finding.outcome
+    if outcome is None or outcome.errno is None:
+        return False
+    if finding.condition is Condition.DENIED:
+        return outcome.step in (Step.STATFS, Step.STATX)
+    return finding.condition is Condition.DEAD
+
+
 def _by_signs_of_life(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
     """The condition and detail of a probe in which no call failed, by the calls that succeeded."""
     if outcome.answered(Step.READ):
