@@ -57,6 +57,7 @@ PATH_USERS = {
     "run": {"chdir"},  # /
     "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
     "probing.serving": {"open"},  # /proc
+    "probing.sysfs": {"listdir", "open", "readlink"},  # /sys, which waits for no device
     "probing.probe": {"open", "open_without_symlinks"},
     "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo
     "probing.writeprobe": {"open", "unlink"},
@@ -64,7 +65,6 @@ PATH_USERS = {
     "options.extra_opts": {"access"},  # the places where that may be
     "naming.devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "naming.lookups": {"open", "readlink"},  # in a worker: links
-    "naming.sysfs": {"open", "readlink"},  # /sys/dev/block, /sys/fs/ext4
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
     "passive.web": {"open"},  # certificates

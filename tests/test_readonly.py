@@ -12,7 +12,7 @@ import pytest
 
 from check_mounts import filesystems
 from check_mounts.model import Mount
-from check_mounts.naming import sysfs
+from check_mounts.probing import sysfs
 from check_mounts.readonly import unwritable
 from tests.conftest import Mounts, Plugin
 

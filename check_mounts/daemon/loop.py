@@ -34,7 +34,8 @@ from check_mounts.model import MountIdentity, Survey
 from check_mounts.mounttable import Table
 from check_mounts.options.understood import Options
 
-# Causes loads these when a mount hangs, which is too late in a process that lives long.
+# A pass loads these when a mount hangs, which is too late in a process that lives long.
+from check_mounts.probing import devicefaults as _devicefaults  # noqa: F401
 from check_mounts.probing import examination as _examination  # noqa: F401
 from check_mounts.probing import explaining as _explaining  # noqa: F401
 from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401

@@ -14,7 +14,6 @@ from check_mounts.checks import demands
 from check_mounts.checks.checking import Check
 from check_mounts.judging.policy import Policy, is_slow
 from check_mounts.model import NO_GRACE, BadLine, ExpectedMount
-from check_mounts.naming import sysfs
 from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import Configuration, Said
@@ -23,7 +22,7 @@ from check_mounts.options.refusals import ConfigError, Origin, Unreadable, Usage
 from check_mounts.options.rules import General, Rulebook, places
 from check_mounts.options.understood import Options, Service
 from check_mounts.options.working_directory import absolute
-from check_mounts.probing import asking
+from check_mounts.probing import asking, sysfs
 from check_mounts.report.presenting import Output
 from check_mounts.system import directories, privilege
 from check_mounts.typed import TYPE_CHECKING, Any, Optional

@@ -159,12 +159,12 @@ def disk(name: str, kind: str, expected: str, words: str, **rest: Any) -> Kind:
     return Kind(name, make, expected, words, **rest)
 
 
-def dm(name: str, words: str, fault: str, heal: str) -> Kind:
+def dm(name: str, expected: str, words: str, fault: str, heal: str) -> Kind:
     make = (
         f"truncate -s 16M /srv/{name}.img; loop=$(losetup -f --show /srv/{name}.img); mkfs.ext4 -q $loop; "
         f"echo 0 32768 linear $loop 0 | dmsetup create {name}; mount /dev/mapper/{name} {{at}}"
     )
-    return Kind(name, make, "ok", f"ext4 on device mapper, {words}", fault=fault, heal=heal)
+    return Kind(name, make, expected, f"ext4 on device mapper, {words}", fault=fault, heal=heal, warm=True)
 
 
 # fmt: off
@@ -320,11 +320,11 @@ KINDS = [
     disk("xfs-frozen", "xfs", "ok", "xfs, frozen (only writes hang)", fault="fsfreeze -f {at}",
      heal="fsfreeze -u {at}"),
     dm(
-        "dm-suspended", "device suspended, root directory cached",
+        "dm-suspended", "timed-out", "device suspended, root directory cached",
         "dmsetup suspend --nolockfs dm-suspended", "dmsetup resume dm-suspended",
     ),
     dm(
-        "dm-error", "device gives errors, root directory cached",
+        "dm-error", "ok", "device gives errors, root directory cached",
         "dmsetup suspend --nolockfs --noflush dm-error; echo 0 32768 error | dmsetup load dm-error; "
         "dmsetup resume dm-error", "",
     ),
