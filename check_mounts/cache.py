@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEFAULT_PATH = RESULT
-# The suffixes of a daemon's files: the result, the survey, its process ID for everybody, and the
-# lock, which only the daemon's user can open.
-SUFFIXES = ("", ".json", ".pid", ".lock")
+# The suffixes of a daemon's files: the result, the survey, its process ID for everybody, the lock,
+# which only the daemon's user can open, and the records of incidents that are not yet written.
+SUFFIXES = ("", ".json", ".pid", ".lock", ".pending")
 
 STATES = (b"OK", b"WARNING", b"CRITICAL", b"UNKNOWN")
 VERDICT = b"check_mounts 1 %b "

@@ -311,15 +311,8 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
     submits = _asks_to_submit(arguments)
     try:
         given = command_line.given(arguments)
-        if not _DESCRIBING.isdisjoint(given):
-            from check_mounts import describing
-
-            return describing.run(given, interrupts, noted.terminal)
-        if "check_config" in given:
-            _load_daemon()
-            from check_mounts import check_config
-
-            return check_config.run(given, interrupts)
+        if not _NO_CHECKS.isdisjoint(given):
+            return _run_without_check(given, interrupts, noted)
         noted.until(begun + command_line.deadline_of(command_line.with_defaults(given)))
         options = _understand_first(given, answers)
         submits = options.submission is not None and options.service is None
@@ -339,6 +332,23 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
 
 
 _DESCRIBING = frozenset(("completion", "help", "help_all", "version"))
+_NO_CHECKS = _DESCRIBING | {"check_config", "incidents"}
+
+
+def _run_without_check(given: Mapping[str, Any], interrupts: Interrupts, noted: Notes) -> int:
+    """Do what needs neither a mount nor all options. Raises UsageError."""
+    if not _DESCRIBING.isdisjoint(given):
+        from check_mounts import describing
+
+        return describing.run(given, interrupts, noted.terminal)
+    if "check_config" in given:
+        _load_daemon()
+        from check_mounts import check_config
+
+        return check_config.run(given, interrupts)
+    from check_mounts import recalling
+
+    return recalling.run(given, interrupts, noted)
 
 
 def _fail(error: Exception, submits: bool, interrupts: Interrupts) -> int:

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from check_mounts.clocks import Boottime, epoch_of
+from check_mounts.clocks import Boottime, Epoch, epoch_of
 
 # `|` ends the text in every Nagios-like core; the backslash is escaped so that the result stays
 # unambiguous.
@@ -238,7 +238,12 @@ def seconds_words(seconds: float) -> str:
 
 def moment(when: float) -> str:
     """A time on CLOCK_BOOTTIME as people read it, in local time: ``2026-11-25 17:04:05``."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_of(Boottime(when))))
+    return moment_of(epoch_of(Boottime(when)))
+
+
+def moment_of(when: Epoch) -> str:
+    """The same for seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
 def counted(count: int, noun: str) -> str:

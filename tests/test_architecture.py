@@ -51,6 +51,7 @@ PATH_USERS = {
     "daemon.watch": {"open"},  # the mount table
     "daemon.serve": {"chdir"},  # /
     "daemon.reload": {"stat"},  # in a worker: fstab
+    "incidents.files": {"open", "rename"},  # in a worker, or watched: the incidents; beside the result
     "daemon.detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
     "daemon.home": {"access", "open_without_symlinks"},  # the directories of the result and of the metrics
     "system.logs": {"open", "chdir"},  # /dev/null, /

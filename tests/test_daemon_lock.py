@@ -109,11 +109,19 @@ def test_nor_is_one_that_runs_disturbed(daemon: Daemon, holder: subprocess.Popen
 
 def test_who_may_open_what(daemon: Daemon) -> None:
     daemon.start(preexec_fn=lambda: os.umask(0))
+    until(lambda: not _file(daemon, ".pending").exists())
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in daemon.cache.parent.iterdir()}
-    assert modes == {"status": 0o644, "status.json": 0o644, "status.pid": 0o644, "status.lock": 0o600}
-    assert set(modes) == {f"status{suffix}" for suffix in cache.SUFFIXES}
+    assert modes == {
+        "status": 0o644,
+        "status.json": 0o644,
+        "status.pid": 0o644,
+        "status.lock": 0o600,
+        "status.incidents": 0o640,
+    }
+    assert {*modes} - {"status.incidents"} == {f"status{suffix}" for suffix in cache.SUFFIXES} - {"status.pending"}
     assert daemon.stop() == 0
-    assert sorted(path.name for path in daemon.cache.parent.iterdir()) == ["status", "status.json"]
+    left = sorted(path.name for path in daemon.cache.parent.iterdir())
+    assert left == ["status", "status.incidents", "status.json"]
 
 
 def test_a_lock_that_somebody_has_opened_to_all_is_closed(daemon: Daemon) -> None:
@@ -159,7 +167,7 @@ def test_flock_is_another_lock(daemon: Daemon, kind: int) -> None:
     daemon.start()
     os.kill(daemon.process.pid, signal.SIGKILL)
     daemon.process.wait()
-    files = [_file(daemon, suffix).open("rb") for suffix in cache.SUFFIXES]
+    files = [_file(daemon, suffix).open("a+b") for suffix in cache.SUFFIXES]
     for file in files:
         fcntl.flock(file, kind)
     daemon.start()

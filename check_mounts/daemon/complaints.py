@@ -35,6 +35,7 @@ class Part(enum.Enum):
     METRICS = "metrics"
     SUBMISSION = "submission"
     SERVICES = "services"
+    INCIDENTS = "incidents"
     INTERNAL = "internal"
 
 

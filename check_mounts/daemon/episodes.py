@@ -20,7 +20,7 @@ from check_mounts.probing import conditions
 from check_mounts.typed import NamedTuple, Optional
 
 
-class _Episode(NamedTuple):
+class Episode(NamedTuple):
     """The trouble of one mount point: its condition, the time at which that began (``since``), and
     the time since which it has not answered (``hung``). Times are on CLOCK_BOOTTIME."""
 
@@ -30,11 +30,25 @@ class _Episode(NamedTuple):
     hung: Optional[float]
 
 
+class Change(NamedTuple):
+    """A change of one mount point: the trouble that it had (``was``) and that it has (``now``);
+    None without any. ``judgement`` is the new one. None if nobody checks the mount point any more;
+    then ``gone`` says what it no longer is: missing, checked or mounted."""
+
+    mount_point: bytes
+    was: Optional[Episode]
+    now: Optional[Episode]
+    judgement: Optional[Judgement]
+    gone: str = ""
+
+
 class News(NamedTuple):
-    """A change of one mount, as a line of the log. ``state`` is the mount's new state."""
+    """A change, as a line of the log. ``state`` is the new state. ``change`` is None if it is about
+    a line of a file."""
 
     state: State
     line: str
+    change: Optional[Change] = None
 
 
 class Episodes:
@@ -42,7 +56,7 @@ class Episodes:
     reported once."""
 
     def __init__(self) -> None:
-        self._open: dict[bytes, _Episode] = {}
+        self._open: dict[bytes, Episode] = {}
         self._not_understood: dict[object, str] = {}
 
     @property
@@ -65,15 +79,19 @@ class Episodes:
             if finding.mount_point in self._open:  # of the others, there was and is nothing to tell
                 present.setdefault(finding.mount_point, healthy(finding))
         for mount_point, judgement in present.items():
+            was = self._open.get(mount_point)
             line = self._follow_one(mount_point, judgement, now)
             if line is not None:
-                news.append(News(judgement.state, line))
+                change = Change(mount_point, was, self._open.get(mount_point), judgement)
+                news.append(News(judgement.state, line, change))
         for gone in [mount_point for mount_point in self._open if mount_point not in present]:
-            was = self._open.pop(gone).condition
+            episode = self._open.pop(gone)
+            was_missing = episode.condition is Condition.MISSING
             # It may also be mounted still: new filters or a new configuration may leave it out, or
             # it may no longer be expected.
-            what = "missing" if was is Condition.MISSING else "checked" if gone in mounted else "mounted"
-            news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more"))
+            what = "missing" if was_missing else "checked" if gone in mounted else "mounted"
+            change = Change(gone, episode, None, None, what)
+            news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more", change))
         return news
 
     def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
@@ -107,7 +125,7 @@ class Episodes:
         # The state of a missing mount changes by itself, when the boot grace ends.
         graver = before is not None and condition is Condition.MISSING and judgement.state.rank > before.state.rank
         same = before is not None and before.condition is condition and not graver
-        self._open[mount_point] = _Episode(
+        self._open[mount_point] = Episode(
             condition, judgement.state, before.since if before is not None and same else now, hung
         )
         if before is not None and same:
@@ -128,7 +146,7 @@ def _line_key(finding: Finding) -> object:
     return (line.file, line.why) if line.file == conditions.MOUNT_TABLE else (line.file, line.number, line.why)
 
 
-def _recovery(mount_point: bytes, before: _Episode, now: float) -> str:
+def _recovery(mount_point: bytes, before: Episode, now: float) -> str:
     if before.hung is not None:
         return f"{text.printable(mount_point)} answers again after {duration_words(now - before.hung)}"
     was = before.condition.words

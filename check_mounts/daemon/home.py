@@ -9,6 +9,7 @@ import re
 
 from check_mounts import cache, mounttable, tablelines, text
 from check_mounts.checks import checking
+from check_mounts.incidents import records
 from check_mounts.options.understood import Options, Service
 from check_mounts.system import directories, replacing, walk
 from check_mounts.typed import Optional
@@ -16,7 +17,10 @@ from check_mounts.typed import Optional
 # How our files begin: the files in the directory of the result, by their suffix, and the file of
 # the metrics.
 _PID = rb"\d+\n?\Z"
-_OURS = dict(zip(cache.SUFFIXES, map(re.compile, (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID))))
+_BEGINNINGS = (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID, re.escape(records.BEGINNING))
+_OURS = dict(zip(cache.SUFFIXES, map(re.compile, _BEGINNINGS)))
+# The option whose file holds the incidents.
+INCIDENTS = "--incident-file"
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 
 
@@ -42,6 +46,8 @@ class Home:
             "--cache": [service.cache + suffix for suffix in _OURS],
             "--metrics": [service.metrics] if service.metrics else [],
         }
+        # No daemon should refuse to start because of this file, so it is not among the others.
+        self._incidents = service.incidents
         self._whys: dict[str, Optional[str]] = {}
         try:
             self._look_at_table()
@@ -49,9 +55,9 @@ class Home:
             raise Refused(
                 f"argument --mountinfo: {text.printable_argument(options.check.mountinfo)}: {error.strerror}"
             ) from None
-        for option, why in self._whys.items():
-            if why is not None:
-                raise Refused(f"argument {option}: {why}")
+        for option in self._paths:
+            if self._whys[option] is not None:
+                raise Refused(f"argument {option}: {self._whys[option]}")
         self._path, _, self.name = service.cache.rpartition("/")
         if service.metrics is not None:
             _check_metrics(service.metrics, writable=only_check)
@@ -97,6 +103,8 @@ class Home:
         for option, paths in self._paths.items():
             whys = [checking.may_hang(path, mounts, visible) for path in paths]
             self._whys[option] = next((why for why in whys if why is not None), None)
+        if self._incidents is not None:
+            self._whys[INCIDENTS] = checking.may_hang(self._incidents, mounts, visible)
         self._table = hash(data)
 
     def _take(self, starting: bool = False) -> tuple[int, directories.Lock]:

@@ -21,6 +21,7 @@ from check_mounts.daemon.diary import Diary
 from check_mounts.daemon.home import Home
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.lookout import Lookout
+from check_mounts.daemon.newsroom import Newsroom
 from check_mounts.daemon.passes import Passes, UnderWay
 from check_mounts.daemon.publish import Publisher
 from check_mounts.daemon.reload import Reloader
@@ -71,7 +72,9 @@ class Daemon:
         self._complaints = Complaints(self._log)
         notifier = Notifier(os.environ)
         self._watchdog = Watchdog(notifier)
-        self._publisher = Publisher(home, self._log, self._complaints, notifier, settled)
+        assert options.service is not None
+        newsroom = Newsroom(home, self._log, self._complaints, options.service.incidents)
+        self._publisher = Publisher(home, self._log, self._complaints, notifier, settled, newsroom)
         self._reloader = Reloader(reload, self._complaints, self._log, interrupts, self._watchdog.feed)
         self._known = Known()
         self._lookout = Lookout(interrupts)

@@ -7,15 +7,15 @@ import syslog
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from check_mounts import cache, filesystems, text
+from check_mounts import cache, text
 from check_mounts.clocks import Boottime, boottime
 from check_mounts.daemon import episodes, status_file
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
-from check_mounts.daemon.episodes import Episodes
 from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.metrics_file import MetricsFile
+from check_mounts.daemon.newsroom import Newsroom
 from check_mounts.guard import defects
 from check_mounts.judging.judgements import Judgement, bad_lines
 from check_mounts.judging.policy import Judged
@@ -26,6 +26,7 @@ from check_mounts.passive.delivery import Courier, Receipt
 from check_mounts.report import details, jsontext, library, parts, plugin, summary
 from check_mounts.report.parts import Detail, Report, Worth
 from check_mounts.system.notify import Notifier
+from check_mounts.system.tasks import Task
 from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
@@ -37,12 +38,6 @@ _NAMED = 3
 _LONGEST_NOTE = 300
 # How long systemd should wait for the end of a reload, in seconds: two readings of many files.
 _LONGEST_RELOAD = 150.0
-_PRIORITIES = {
-    State.OK: syslog.LOG_NOTICE,
-    State.WARNING: syslog.LOG_WARNING,
-    State.CRITICAL: syslog.LOG_ERR,
-    State.UNKNOWN: syslog.LOG_WARNING,
-}
 
 
 class Publisher:
@@ -50,11 +45,17 @@ class Publisher:
     result."""
 
     def __init__(
-        self, home: Home, log: Diary, complaints: Complaints, notifier: Notifier, settled: Callable[[], None]
+        self,
+        home: Home,
+        log: Diary,
+        complaints: Complaints,
+        notifier: Notifier,
+        settled: Callable[[], None],
+        newsroom: Newsroom,
     ) -> None:
         self._home, self._log, self._complaints = home, log, complaints
         self._notifier, self._settled = notifier, settled
-        self._episodes = Episodes()
+        self._newsroom = newsroom
         self._courier = Courier(self._log_receipt)
         self._metrics = MetricsFile(home, self._tell_of_metrics)
         # The destinations that must not be tried, and why.
@@ -67,9 +68,9 @@ class Publisher:
         self._status_words = "checking for the first time"
 
     @property
-    def tasks(self) -> tuple[Courier, MetricsFile]:
+    def tasks(self) -> Sequence[Task]:
         """The work that goes on after a result was published."""
-        return self._courier, self._metrics
+        return self._courier, self._metrics, *self._newsroom.tasks
 
     def serve(self, options: Options) -> None:
         """Use these options from now on."""
@@ -86,7 +87,7 @@ class Publisher:
     def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> None:
         """Log what is new, and write the result. ``taken``: when the pass over all mounts began.
         ``submits``: also to the monitoring servers."""
-        self._log_news(judged, known)
+        self._newsroom.tell(judged, options, known.mounts)
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status)
         # On a full disk, a longer result finds no room; the other outputs show that.
@@ -155,11 +156,12 @@ class Publisher:
     def log_pass(self, judged: Optional[Judged], seconds: float) -> None:
         """Log that a pass over all mounts has ended."""
         judgements = () if judged is None else judged.judgements
+        self._newsroom.note_checked()
         self._log.note_pass(episodes.checked_words(judgements, summary.counts(judgements), seconds))
 
     def log_kill(self, pid: int, mount_point: bytes) -> None:
         """Log that a probe was killed, because its mount timed out."""
-        if self._log.only_changes and self._episodes.is_hung(mount_point):
+        if self._log.only_changes and self._newsroom.is_hung(mount_point):
             return
         path = text.printable(mount_point)
         line = f"Timed out waiting for child process {pid} checking {path}: sending SIGKILL"
@@ -173,13 +175,7 @@ class Publisher:
         """Stop."""
         self._courier.close()
         self._metrics.close()
-
-    def _log_news(self, judged: Judged, known: Known) -> None:
-        # If only an autofs trigger is there, the filesystem that it mounts is not mounted.
-        there = (mount.mount_point for mount in known.mounts if not filesystems.is_trigger(mount))
-        mounted = frozenset(there if self._episodes.has_any else ())
-        for news in self._episodes.follow(judged.judgements, boottime(), mounted):
-            self._log.write(_PRIORITIES[news.state], news.line)
+        self._newsroom.close()
 
     def _report(self, judged: Judged, options: Options) -> tuple[State, Sequence[bytes], bytes]:
         """Make the reports: the state, the output for each verbosity, and the JSON. If one of the

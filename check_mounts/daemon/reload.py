@@ -190,6 +190,7 @@ def _needing_a_restart(old: Options, new: Options) -> list[str]:
     values = {
         "cache": (old.service.cache, new.service.cache),
         "metrics": (old.service.metrics, new.service.metrics),
+        "incident-file": (old.service.incidents, new.service.incidents),
         "syslog-facility": (old.service.facility, new.service.facility),
         "syslog-ident": (old.service.ident, new.service.ident),
         "mountinfo": (old.check.mountinfo, new.check.mountinfo),

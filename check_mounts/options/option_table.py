@@ -19,6 +19,8 @@ SYNOPSIS = "check_mounts [OPTION]... [MOUNTPOINT]..."
 MOUNT_POINTS = "mount_points"
 DEFAULT_CONFIG = "/etc/check_mounts.conf"
 DEFAULT_FSTAB = "/etc/fstab"
+# Where the host's daemon keeps its incidents, and the word for nowhere.
+INCIDENTS, NO_INCIDENTS = "/var/lib/check_mounts/incidents.jsonl", "none"
 # NRPE cuts the output off after this many bytes and does not say so (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
@@ -297,7 +299,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "cache", Group.SERVICE, f"the file that keeps the result (default: {RESULT})",
-        metavar="FILE", parse=str, default=RESULT, only_with=("daemon", "cached"),
+        metavar="FILE", parse=str, default=RESULT,
+        only_with=("daemon", "cached", "incidents"),
     ),
     _of_daemon("metrics", "write metrics for node_exporter's textfile collector, too", "FILE.prom", str),
     _of_daemon("syslog-facility", "log with this facility (default: daemon)", "NAME", values.log_facility, "daemon"),
@@ -314,6 +317,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "max-age", Group.SERVICE, "with --cached: UNKNOWN if the result is older than this",
         metavar="SECONDS", parse=values.seconds, scope=Scope.COMMAND_LINE, only_with=("cached",), not_with=("daemon",),
+    ),
+    Option(
+        "incidents", Group.SERVICE, "print what the daemon has seen happen to mounts, the newest last",
+        scope=Scope.COMMAND_LINE, not_with=("daemon", "check-config", "write-config", "wait", "table", "brief"),
+    ),
+    Option(
+        "since", Group.SERVICE,
+        "with --incidents: only what was not over so long ago (24h, 90m, 7d) or then (2026-11-29 02:00, 02:00)",
+        metavar="TIME", parse=values.since, scope=Scope.COMMAND_LINE, only_with=("incidents",),
+    ),
+    Option(
+        "incident-file", Group.SERVICE,
+        f"the file that keeps incidents (default: {INCIDENTS}), or none",
+        metavar="FILE", parse=values.some, only_with=("daemon", "incidents"),
     ),
     # The kinds of destinations.KINDS, in words: most runs submit nothing and do not load them.
     Option(

@@ -7,10 +7,12 @@ import os
 from check_mounts import cache, selection, text
 from check_mounts.guard import defects
 from check_mounts.options.command_line import Values
+from check_mounts.options.option_table import INCIDENTS, NO_INCIDENTS
 from check_mounts.options.refusals import refuse
 from check_mounts.options.understood import Service
 from check_mounts.options.working_directory import absolute
 from check_mounts.system import replacing
+from check_mounts.typed import Optional
 
 
 def settled(said: Values, again: bool) -> Service:
@@ -24,7 +26,30 @@ def settled(said: Values, again: bool) -> Service:
         facility=said.syslog_facility,
         ident=said.syslog_ident,
         log_changes=said.log_changes,
+        incidents=incident_file(said),
     )
+
+
+def incident_file(said: Values) -> Optional[str]:
+    """The file of the incidents; None to keep none. Raises UsageError."""
+    if said.incident_file == NO_INCIDENTS:
+        return None
+    if said.incident_file is None:
+        # It must outlive a reboot. Another daemon than the host's has its files in one place.
+        return INCIDENTS if said.cache == cache.DEFAULT_PATH else f"{_cache(said)}.incidents"
+    path = absolute("--incident-file", said.incident_file)
+    shown, (head, _, name) = text.printable_argument(path), path.rpartition("/")
+    if name in ("", ".", ".."):
+        refuse("--incident-file", f"'{shown}' is not the name of a file")
+    if not head.strip("/"):
+        refuse("--incident-file", f"'{shown}' is in the root directory: it needs another one, as in {INCIDENTS}")
+    _check_length("--incident-file", name)
+    normal = selection.normalised(os.fsencode(path))
+    others = [absolute("--cache", said.cache) + suffix for suffix in cache.SUFFIXES]
+    others += [] if said.metrics is None else [absolute("--metrics", said.metrics)]
+    if normal in [selection.normalised(os.fsencode(other)) for other in others]:
+        refuse("--incident-file", "this is a file of --cache or --metrics")
+    return path
 
 
 def _cache(said: Values) -> str:

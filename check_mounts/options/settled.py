@@ -159,14 +159,14 @@ def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> 
         local=said.local,
         user_mounts=said.user_mounts,
         autofs=said.autofs == "probe",
-        mount_points=[_mount_point(word) for word in said.mount_points],
+        mount_points=[mount_point(word) for word in said.mount_points],
     )
     if not configuration.sections:
         return filters
     return filters._replace(ignored=rulebook.is_ignored, declared=rulebook.is_declared)
 
 
-def _mount_point(word: str) -> bytes:
+def mount_point(word: str) -> bytes:
     """A mount point as the kernel spells it. Raises UsageError.
 
     This comes after the options were checked: if an option is misspelt, the message must name the
@@ -335,7 +335,7 @@ def _service(said: Values, given: Collection[str], again: bool) -> Optional[Serv
     ``again``: the daemon runs already."""
     if said.cached:  # which the fast path (cache.py) has not seen
         refuse("--cached", "must stand before all mount points, with --cache, --max-age, -v, --json, --brief only")
-    _check_combination(given, said)
+    check_combination(given, said)
     if not said.daemon:
         return None
     from check_mounts.options import service_options
@@ -343,7 +343,7 @@ def _service(said: Values, given: Collection[str], again: bool) -> Optional[Serv
     return service_options.settled(said, again)
 
 
-def _check_combination(given: Collection[str], said: Values) -> None:
+def check_combination(given: Collection[str], said: Values) -> None:
     """Raises UsageError for an option that cannot be combined with another, or needs another.
 
     Only the command line counts: a file may also hold options for a daemon that reads it, too."""

@@ -25,7 +25,7 @@ class Service(NamedTuple):
 
     ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics; nor if the
     library for them cannot be used: ``no_metrics`` says why. ``log_changes``: it logs no line for a
-    pass that found nothing new."""
+    pass that found nothing new. ``incidents`` is the file of the incidents; None to keep none."""
 
     interval: float
     foreground: bool
@@ -35,6 +35,7 @@ class Service(NamedTuple):
     facility: str
     ident: str
     log_changes: bool
+    incidents: Optional[str]
 
 
 class Options(NamedTuple):

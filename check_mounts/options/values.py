@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from check_mounts import filesystems, selection, text
+from check_mounts.clocks import epoch
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
 from check_mounts.typed import TYPE_CHECKING, Any, Optional, TypeVar
 
 if TYPE_CHECKING:
+    from check_mounts.incidents.since import Since
     from check_mounts.report.each import Chosen
 
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
@@ -304,6 +306,16 @@ def _chosen(part: str) -> Chosen:
         return each.Chosen(part, each.By[part.upper()])
     wanted = "a pattern of mount points, type=GLOB, source=GLOB, remote, local, yes or no"
     raise ValueError(f"'{shown(part)}' is not {wanted}")
+
+
+def since(word: str) -> Since:
+    """A duration, or a time that is over."""
+    from check_mounts.incidents import since as times  # only --incidents needs it
+
+    try:
+        return times.parse(word, epoch())
+    except ValueError as error:
+        raise ValueError(f"'{shown(word)}': {error}") from None
 
 
 def log_facility(word: str) -> str:

@@ -1,0 +1,1 @@
+"""What happened: the records that the daemon keeps, and what ``--incidents`` tells of them."""
