@@ -28,6 +28,7 @@ from check_mounts.daemon.reload import Reloader
 from check_mounts.daemon.schedule import Schedule
 from check_mounts.daemon.watch import Changes, Endings
 from check_mounts.daemon.watchdog import Watchdog
+from check_mounts.judging import courses as _courses  # noqa: F401
 from check_mounts.judging import policy
 from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
