@@ -37,6 +37,7 @@ ORDER = (
     "judging",
     "incidents",
     "declared",
+    "using",
     "naming",
     "probing",
     "guard",

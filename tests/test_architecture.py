@@ -64,6 +64,11 @@ PATH_USERS = {
     "probing.writeprobe": {"open", "unlink"},
     "options.trusted_file": {"open"},  # the configuration, the file of --extra-opts
     "options.extra_opts": {"access"},  # the places where that may be
+    "using.look": {"open"},  # /dev/null
+    "using.namespaces": {"readlink"},  # in a worker, as all that is of /proc/PID: ns/mnt, root
+    "using.procfs": {"listdir", "open", "readlink"},
+    "using.sight": {"readlink", "stat"},  # /proc/self/ns/pid, /proc/1/stat
+    "using.walk": {"listdir", "readlink"},
     "naming.devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "naming.lookups": {"open", "readlink"},  # in a worker: links
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO

@@ -1,0 +1,1 @@
+"""Which processes use a mount: those that hang in it, and those that hold it."""

@@ -1,0 +1,227 @@
+"""A look at all processes, for those that use some mounts: as a task, or at once.
+
+The files of procfs are read by forked workers (see worker). One that makes no step for a while is
+killed and never waited for; another one goes on after the process at which it hung, and looks at
+that one without the files in which a reader may hang. What was sent before is kept.
+
+Import budget: ``marshal``, ``mmap``, ``os``, ``select``; forked, processes; what the worker needs,
+because a worker must find all modules loaded."""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+import os
+import select
+from collections.abc import Iterator
+
+from check_mounts import text
+from check_mounts.clocks import PAST, Monotonic, after, monotonic
+from check_mounts.system import forked, processes
+from check_mounts.typed import Any, NoReturn
+from check_mounts.using import worker
+from check_mounts.using.findings import Findings
+from check_mounts.using.model import Users, Wanted
+
+# A worker that has made no step for so long is given up, in seconds; and how often we look.
+_STILL, _MOMENT = 1.0, 0.1
+# The pause of the worker before its second look is no standstill.
+_PAUSE = worker.APART
+# How many workers may hang, one after the other.
+_MOST_LOST = 8
+_CHUNK = 1 << 16
+_LONGEST = 64 << 20
+_MOST_WORKERS = 4
+
+
+def begin(wanted: Wanted, seconds: float) -> Look:
+    """Begin a look that takes at most so long. Never raises: where no worker can be forked, the
+    look is done, and its result says why."""
+    return Look(wanted, seconds)
+
+
+def take(wanted: Wanted, seconds: float) -> Users:
+    """Look, and wait for the result."""
+    look = begin(wanted, seconds)
+    try:
+        poll = select.poll()
+        if not look.done:
+            poll.register(look.fileno(), select.POLLIN)
+        while not look.done:
+            poll.poll(max(0.0, look.due - monotonic()) * 1000 + 1)
+            look.step()
+        return look.users()
+    finally:
+        look.close()
+
+
+class _Worker:
+    """A worker, its pipe, and how far it was when we last looked."""
+
+    def __init__(self, task: worker.Task) -> None:
+        self.task = task
+        # The pipe has ended; all processes were looked at.
+        self.is_done = self.has_finished = False
+        self.data = b""
+        self._memory = mmap.mmap(-1, worker.PROGRESS.size)
+        self._steps, self._since = -1, monotonic()
+        parent = os.getpid()
+        made: list[int] = []
+        try:
+            made += [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), *os.pipe()]
+            devnull, self.fd, end = made
+            self.pid = os.fork()
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
+        if self.pid == 0:
+            self._serve(end, devnull, parent)
+        os.close(end)
+        os.close(devnull)
+        os.set_blocking(self.fd, False)
+
+    def _serve(self, end: int, devnull: int, parent: int) -> NoReturn:
+        try:
+            # With our groups: an unprivileged caller may read what its groups may read (hidepid).
+            forked.settle(end, devnull, devnull, parent, tuple(os.getgroups()))
+            worker.run(self.task, forked.REQUEST_FD, self._memory)
+        finally:
+            os._exit(0)
+
+    @property
+    def at(self) -> int:
+        """The process that it looks at."""
+        return int(worker.PROGRESS.unpack_from(self._memory, 0)[1])
+
+    def is_still(self) -> bool:
+        """Whether it hangs: it has made no step for a while, and does not want a processor."""
+        steps = worker.PROGRESS.unpack_from(self._memory, 0)[0]
+        if steps != self._steps or processes.is_runnable(self.pid):
+            self._steps, self._since = steps, monotonic()
+        return monotonic() - self._since > _STILL + _PAUSE
+
+    def records(self) -> Iterator[tuple[Any, ...]]:
+        """The records that have come; sets ``is_done`` at the end of the pipe."""
+        while True:
+            try:
+                data = os.read(self.fd, _CHUNK)
+            except OSError:  # nothing has come
+                break
+            if not data:
+                self.is_done = True
+                break
+            self.data += data
+        begin, head = 0, worker.LENGTH.size
+        while len(self.data) >= begin + head:
+            size = worker.LENGTH.unpack_from(self.data, begin)[0]
+            if size > _LONGEST or len(self.data) < begin + head + size:
+                break
+            record = marshal.loads(self.data[begin + head : begin + head + size])
+            self.has_finished = self.has_finished or record[0] == "done"
+            yield record
+            begin += head + size
+        self.data = self.data[begin:]
+
+    def end(self) -> bool:
+        """Have it end; return whether it has."""
+        self.is_done = True
+        os.close(self.fd)
+        processes.kill(self.pid)
+        return processes.reap(self.pid)
+
+
+class Look:
+    """A look under way: a :class:`check_mounts.system.tasks.Task`. :meth:`users` gives its result,
+    also before it is done; call :meth:`close` in any case."""
+
+    def __init__(self, wanted: Wanted, seconds: float) -> None:
+        self._until = after(seconds)
+        self._poll = select.epoll()
+        self._workers: dict[int, _Worker] = {}
+        self._found = Findings()
+        self._lost = 0
+        # Workers that were killed, and still exist.
+        self._left: list[int] = []
+        self._next = after(_MOMENT)
+        task = worker.Task(
+            {mount.device: mount.fs_type for mount in wanted.mounts}, wanted.hung, skipped=frozenset((os.getpid(),))
+        )
+        count = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+        for share in range(count):
+            self._start(task._replace(share=(share, count)))
+
+    def _start(self, task: worker.Task) -> None:
+        try:
+            made = _Worker(task)
+        except OSError as error:
+            self._found.troubles.append(f"no worker could be started: {text.error_of(error)}")
+            return
+        self._workers[made.fd] = made
+        self._found.ours.add(made.pid)
+        self._poll.register(made.fd, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a worker has sent something, or has ended."""
+        return self._poll.fileno()
+
+    @property
+    def due(self) -> Monotonic:
+        """When to look whether a worker hangs."""
+        return Monotonic(min(self._until, self._next))
+
+    @property
+    def done(self) -> bool:
+        """Whether all workers have ended, or were given up."""
+        return not self._workers
+
+    def step(self, until: Monotonic = PAST) -> None:
+        """Take what the workers have sent, and give up one that hangs."""
+        if until > monotonic():
+            self._poll.poll(max(0.0, until - monotonic()))
+        self._next = after(_MOMENT)
+        for made in list(self._workers.values()):
+            for record in made.records():
+                self._found.take(record)
+            if made.is_done or made.is_still():
+                self._give_up(made)
+                if not made.has_finished:
+                    self._go_on_after(made)
+        if monotonic() >= self._until and self._workers:
+            self._stop()
+        self._left = processes.reap_ended(self._left)
+
+    def users(self) -> Users:
+        """What was found so far."""
+        return self._found.users(tuple(self._left))
+
+    def close(self) -> None:
+        """End all workers."""
+        for made in list(self._workers.values()):
+            self._give_up(made)
+        self._left = processes.reap_ended(self._left)
+        self._poll.close()
+
+    def _give_up(self, made: _Worker) -> None:
+        del self._workers[made.fd]
+        self._poll.unregister(made.fd)
+        if not made.end():
+            self._left.append(made.pid)
+
+    def _go_on_after(self, made: _Worker) -> None:
+        """Start a worker that goes on where this one has hung, or has died."""
+        self._lost += 1
+        self._found.lost(made.at)
+        if self._lost > _MOST_LOST:
+            self._found.troubles.append("too many of its workers hung in /proc")
+            return
+        at = max(made.at, made.task.after)
+        if made.at in made.task.careful or made.at == 0:
+            self._start(made.task._replace(after=at))
+        else:
+            self._start(made.task._replace(after=at - 1, careful=made.task.careful | {at}))
+
+    def _stop(self) -> None:
+        self._found.troubles.append("the time was over before all processes were looked at")
+        for made in list(self._workers.values()):
+            self._give_up(made)

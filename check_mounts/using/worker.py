@@ -1,0 +1,153 @@
+"""The worker of a look: it looks at one process after the other, and sends what it finds at once.
+
+It can hang in a file of /proc (see procfs), and be killed meanwhile: what it sent is kept. So it
+tells in shared memory at which process it is, and reads what may hang last.
+
+A thread waits if it is found in the same wait twice: a busy filesystem, or one that was slow for a
+moment, has each process waiting now and then.
+
+Import budget: ``marshal``, ``os``, ``struct``, ``time``; what the walk needs."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+import time
+from collections.abc import Callable
+
+from check_mounts.typed import TYPE_CHECKING, Any, NamedTuple, Optional
+from check_mounts.using import cgroups, namespaces, procfs, waits, walk
+from check_mounts.using.model import Device, How
+from check_mounts.using.namespaces import Namespaces
+from check_mounts.using.procfs import Stat
+from check_mounts.using.threads import Threads, Waiting
+
+if TYPE_CHECKING:
+    import mmap
+
+LENGTH = struct.Struct("<I")
+# In shared memory: how many steps were taken, and the process of the last one.
+PROGRESS = struct.Struct("<QI")
+# The time between the two looks at a thread that waits, in seconds.
+APART = 0.25
+
+
+class Task(NamedTuple):
+    """The task of one worker: it looks at the processes after ``after`` whose pid modulo
+    ``share[1]`` is ``share[0]``; at those in ``careful`` without the files that may hang.
+    ``skipped`` are our own."""
+
+    devices: dict[Device, bytes]
+    hung: frozenset[Device]
+    share: tuple[int, int] = (0, 1)
+    after: int = 0
+    careful: frozenset[int] = frozenset()
+    skipped: frozenset[int] = frozenset()
+
+
+class Worker:
+    """Does its task; ``send`` gets the records, each a tuple that begins with its kind:
+
+    - ``uses``: an identity (pid, start time, user, name, unit, state, elsewhere), and pairs of a
+      :class:`How` by its name and a device;
+    - ``waits``: an identity, then what :class:`Waiting` has;
+    - ``over``: the process and the thread of a wait that has ended;
+    - ``refused``: a process that we may not look into;
+    - ``tables``: how many mount tables were not read, because there are too many;
+    - ``done``."""
+
+    def __init__(self, task: Task, send: Callable[[tuple[Any, ...]], None], step: Callable[[int], None]) -> None:
+        self._task, self._send, self._step = task, send, step
+        self._spaces = Namespaces(task.devices)
+        hung = {device: fs_type for device, fs_type in task.devices.items() if device in task.hung}
+        self._threads = Threads(waits.families(hung))
+        self._own = namespaces.key_of(os.getpid())
+        self._waiting: list[tuple[float, Waiting]] = []
+
+    def work(self) -> None:
+        """Look at all processes."""
+        ours, share = self._task.share
+        pids = [pid for pid in procfs.pids() if pid not in self._task.skipped]
+        for pid in pids:
+            self._spaces.learn(pid)
+        self._send(("tables", self._spaces.missing))
+        for pid in pids:
+            if pid > self._task.after and pid % share == ours:
+                self._step(pid)
+                self._look_at(pid)
+        self._look_again()
+        self._send(("done",))
+
+    def _look_at(self, pid: int) -> None:
+        try:
+            process = procfs.open_directory(f"/proc/{pid}")
+        except OSError:  # it has ended
+            return
+        try:
+            stat = procfs.state_of(process)
+            if stat is not None and not stat.is_kernels:
+                self._look_into(pid, process, stat)
+        finally:
+            os.close(process)
+
+    def _look_into(self, pid: int, process: int, stat: Stat) -> None:
+        key = namespaces.key_of(pid)
+        table = self._spaces.of(key)
+        alive = procfs.first_alive(process) if stat.state in ("Z", "X") else process
+        found: list[tuple[walk.Use, Device]] = []
+        try:
+            for use in walk.uses(alive, table, self._spaces.places):
+                device = self._spaces.devices.get(use.mount_id)
+                if device is not None:
+                    found.append((use, device))
+        except walk.Refused:
+            self._send(("refused", pid))
+        finally:
+            if alive != process and alive >= 0:
+                os.close(alive)
+        held = waits.held(found, None if table is None else table.devices)
+        identity = self._identity(pid, process, stat, key) if found else None
+        if identity is not None:
+            self._send(("uses", identity, [(how.name, device) for how, device in sorted(held.uses, key=_by_order)]))
+        for waiting in self._threads.waiting(pid, process, stat, held, pid not in self._task.careful):
+            identity = identity or self._identity(pid, process, stat, key)
+            self._send(("waits", identity, tuple(waiting)))
+            self._waiting.append((time.monotonic(), waiting))
+
+    def _identity(self, pid: int, process: int, stat: Stat, key: Optional[tuple[str, str]]) -> tuple[Any, ...]:
+        uid = procfs.uid_of(procfs.content(process, "status"))
+        unit = cgroups.unit_of(procfs.content(process, "cgroup", 65536))
+        elsewhere = key is not None and self._own is not None and key[0] != self._own[0]
+        return pid, stat.start_time, uid, stat.name, unit, stat.state, elsewhere
+
+    def _look_again(self) -> None:
+        """Take back each wait that has ended."""
+        for since, waiting in self._waiting:
+            time.sleep(max(0.0, since + APART - time.monotonic()))
+            self._step(waiting.pid)
+            if not self._threads.still_waits(waiting):
+                self._send(("over", waiting.pid, waiting.thread))
+
+
+def _by_order(use: tuple[How, Device]) -> tuple[int, Device]:
+    return list(How).index(use[0]), use[1]
+
+
+def run(task: Task, end: int, progress: mmap.mmap) -> None:
+    """Do a task in a process of its own: send records through the pipe ``end``, and tell each step
+    in ``progress``."""
+    steps = 0
+
+    def send(record: tuple[Any, ...]) -> None:
+        data = marshal.dumps(record)
+        rest = memoryview(LENGTH.pack(len(data)) + data)
+        while rest:
+            rest = rest[os.write(end, rest) :]
+
+    def step(pid: int) -> None:
+        nonlocal steps
+        steps += 1
+        PROGRESS.pack_into(progress, 0, steps, pid)
+
+    Worker(task, send, step).work()
