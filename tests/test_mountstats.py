@@ -83,7 +83,7 @@ def test_nfs_over_tcp() -> None:
     found = mountstats.parse_mountstats(TCP_V42)
     assert list(found) == [b"/mnt/with space\\"]
     transport = found[b"/mnt/with space\\"]
-    assert transport == Transport("tcp", 1, 1207, 1204, 5, 7, 1330, 2, 3, 84, 5 + 7, 2 + 3, 86400)
+    assert transport == Transport("tcp", 1, 1207, 1204, 5, 7, 1330, 2, 3, 84, 5 + 7, 2 + 3, 86400, 0)
     assert transport.in_flight == 3
     assert (
         mountstats.transport_words(transport)

@@ -12,6 +12,7 @@ from check_mounts.checks import demands
 from check_mounts.model import BadLine, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing import asking, stuck
+from check_mounts.probing.causes import Past
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system.quarters import most_slots
@@ -73,11 +74,17 @@ def _memory(
 
 
 def begin(
-    check: Check, table: Table, chosen: Selection, wake_fd: Optional[int] = None, lost: Sequence[StuckProbe] = ()
+    check: Check,
+    table: Table,
+    chosen: Selection,
+    wake_fd: Optional[int] = None,
+    lost: Sequence[StuckProbe] = (),
+    past: Optional[Past] = None,
 ) -> Pass:
     """Start a pass over the mounts that were chosen from the table.
 
-    ``lost`` are the stuck probes of earlier passes of this process.
+    ``lost`` are the stuck probes of earlier passes of this process, ``past`` is what else they
+    found.
 
     Raises OSError if the host cannot start even one worker."""
     registry = _memory(check, table[0], chosen.visible, most_slots(check.settings.max_workers), lost)
@@ -89,6 +96,7 @@ def begin(
             registry,
             wake_fd,
             check.mountinfo,
+            past,
         )
     except BaseException:
         registry.close(any_stuck=False)

@@ -40,8 +40,6 @@ from check_mounts.options.understood import Options
 from check_mounts.probing import devicefaults as _devicefaults  # noqa: F401
 from check_mounts.probing import examination as _examination  # noqa: F401
 from check_mounts.probing import explaining as _explaining  # noqa: F401
-from check_mounts.probing import kernelstack as _kernelstack  # noqa: F401
-from check_mounts.probing import mountstats as _mountstats  # noqa: F401
 from check_mounts.probing import operations as _operations  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection

@@ -11,6 +11,7 @@ from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
 from check_mounts.model import MountIdentity, StuckProbe, Survey
 from check_mounts.mounttable import Table
+from check_mounts.probing.causes import Past
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import processes
@@ -42,6 +43,7 @@ class Passes:
         self._under_way: dict[int, UnderWay] = {}
         # Stuck probes that earlier passes have left behind.
         self._lost: list[StuckProbe] = []
+        self._past = Past()
         # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
 
@@ -63,7 +65,7 @@ class Passes:
     def begin(self, options: Check, table: Table, chosen: Selection, whole: bool) -> None:
         """Start a pass. Raises OSError, see checking.begin."""
         self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
-        probing = checking.begin(options, table, chosen, lost=self._lost)
+        probing = checking.begin(options, table, chosen, lost=self._lost, past=self._past)
         keys = {mount.identity for mount in chosen.selected}
         fd = probing.fileno()
         try:

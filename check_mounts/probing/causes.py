@@ -16,12 +16,14 @@ from check_mounts.clocks import NEVER, Monotonic, after, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.probing import conditions
 from check_mounts.probing.asking import Settings
-from check_mounts.typed import TYPE_CHECKING
+from check_mounts.typed import TYPE_CHECKING, Optional
+from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.probing.examination import Examination
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
+    from check_mounts.probing.transports import Look
 
 # When a probe has been waiting for this many seconds, or for this part of its timeout, its server
 # is asked.
@@ -36,12 +38,21 @@ _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 _MOMENT, _MOMENT_PART = 1.25, 0.5
 
 
+class Past:
+    """What a pass knows of earlier ones of its process: ``look`` is the last look at the counters
+    of NFS mounts, or the first one of this pass. None if no NFS mount was in trouble."""
+
+    def __init__(self) -> None:
+        self.look: Optional[Look] = None
+
+
 class Causes:
     """The servers of mounts that fail or are slow, and the workers that wait. ``timeout``: that of
     a probe, in seconds. ``deadline``: that of the pass. ``due``: when :meth:`look` must be called
-    next. ``slow_from``: below so many seconds, no mount that answered needs :meth:`know`."""
+    next. ``past`` is updated at the end. ``slow_from``: below so many seconds, no mount that
+    answered needs :meth:`know`."""
 
-    def __init__(self, settings: Settings, timeout: float, deadline: Monotonic) -> None:
+    def __init__(self, settings: Settings, timeout: float, deadline: Monotonic, past: Past) -> None:
         self._wanted, self._is_slow = settings.diagnosis, settings.is_slow
         self.slow_from = settings.slow_from if self._wanted else math.inf
         self._delay = min(_SUSPICIOUS, timeout * _PART)
@@ -57,6 +68,7 @@ class Causes:
         # The IDs of mounts whose probes came back with an error or late, and the stacks of those
         # whose probes have been waiting.
         self._known: set[int] = set()
+        self._past = past
         self._stacks: dict[int, str] = {}
 
     @property
@@ -117,8 +129,10 @@ class Causes:
 
     def _ask(self, mounts: list[Mount], deadline: Monotonic) -> set[Server]:
         """Begin to ask the servers of these mounts that were not asked yet; return all of them."""
-        from check_mounts.probing import examination, servers
+        from check_mounts.probing import examination, servers, transports
 
+        if self._past.look is None and any(filesystems.protocol(mount) is Protocol.NFS for mount in mounts):
+            self._past.look = transports.look()
         found = {server for server in map(servers.server_of, mounts) if server is not None}
         new = found - self._asked.keys()
         if new:
@@ -148,12 +162,14 @@ class Causes:
         """Add the causes to the findings."""
         findings = list(findings)
         concerned = [place for place, finding in enumerate(findings) if self._concerns(finding)] if self._wanted else []
+        before, self._past.look = self._past.look, None
         if concerned:
             from check_mounts.probing import explaining  # most runs need no causes
 
-            evidence = explaining.Evidence(self._replies, self._stacks)
+            evidence = explaining.Evidence(self._replies, self._stacks, before)
             for place in concerned:
                 findings[place] = evidence.explained(findings[place])
+            self._past.look = evidence.look
         return findings
 
     def _concerns(self, finding: Finding) -> bool:

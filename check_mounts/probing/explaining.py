@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from check_mounts import filesystems
 from check_mounts.model import Condition, Finding
-from check_mounts.probing import conditions, kernelstack, mountstats, replies, servers
-from check_mounts.probing.mountstats import Transport
+from check_mounts.probing import conditions, kernelstack, mountstats, replies, servers, transports
 from check_mounts.probing.replies import Reply, Verdict
 from check_mounts.probing.servers import Server
+from check_mounts.probing.transports import Look
 from check_mounts.typed import Optional
 from check_mounts.typetable import Protocol
 
@@ -26,34 +26,35 @@ _CONCLUSIONS = {
 
 
 class Evidence:
-    """The replies of servers, and the kernel stacks of waiting probes by mount ID."""
+    """The replies of servers, the kernel stacks of waiting probes by mount ID, and the counters of
+    NFS mounts at an earlier look. ``look`` is that of now; None if no NFS mount needed one."""
 
-    def __init__(self, answers: Mapping[Server, Reply], stacks: Mapping[int, str]) -> None:
-        self._answers, self._stacks = answers, stacks
-        self._counters: Optional[Mapping[bytes, Transport]] = None
+    def __init__(self, answers: Mapping[Server, Reply], stacks: Mapping[int, str], before: Optional[Look]) -> None:
+        self._answers, self._stacks, self._before = answers, stacks, before
+        self.look: Optional[Look] = None
 
     def explained(self, finding: Finding) -> Finding:
         """The finding, with a diagnosis and remarks."""
-        remarks = [*finding.remarks]
-        if finding.condition is Condition.TIMED_OUT:
-            remarks += self._of_waiting(finding)
+        remarks = [*finding.remarks, *self._of_waiting(finding)]
+        if _is_nfs(finding):
+            remarks += transports.remarks(self._before, self._looked(), finding.mount_point)
         return finding._replace(diagnosis=self._whose_fault(finding), remarks=tuple(remarks))
 
     def _of_waiting(self, finding: Finding) -> list[str]:
         assert finding.mount is not None
+        if finding.condition is not Condition.TIMED_OUT:
+            return []
         stack = self._stacks.get(finding.mount.mount_id)
-        transport = self._transport(finding)
+        transport = self._looked().counters.get(finding.mount_point) if _is_nfs(finding) else None
         return [
             *([kernelstack.stack_words(stack)] if stack else []),
             *([] if transport is None else [mountstats.transport_words(transport)]),
         ]
 
-    def _transport(self, finding: Finding) -> Optional[Transport]:
-        if not _is_nfs(finding):
-            return None
-        if self._counters is None:
-            self._counters = mountstats.read_mountstats()
-        return self._counters.get(finding.mount_point)
+    def _looked(self) -> Look:
+        if self.look is None:
+            self.look = transports.look()
+        return self.look
 
     def _whose_fault(self, finding: Finding) -> str:
         assert finding.mount is not None

@@ -28,7 +28,9 @@ class Transport(NamedTuple):
       kernel writes 0 where it is not connected, so 0 becomes None.
     - ``retransmissions`` and ``timeouts`` are of finished requests; those that hang do not count
       yet.
-    - ``age_seconds``: the time since the mount was mounted."""
+    - ``age_seconds``: the time since the mount was mounted.
+    - ``lease_expired``: for how many seconds the lease of NFS 4 has been expired, 0 if it is
+      valid. None for other versions, and before Linux 5.3."""
 
     protocol: str
     connections: int
@@ -43,6 +45,7 @@ class Transport(NamedTuple):
     retransmissions: Optional[int] = None
     timeouts: Optional[int] = None
     age_seconds: Optional[int] = None
+    lease_expired: Optional[int] = None
 
     @property
     def in_flight(self) -> int:
@@ -151,6 +154,7 @@ def _transport(lines: list[bytes]) -> Optional[Transport]:
         retransmissions=retransmissions,
         timeouts=timeouts,
         age_seconds=_age(lines),
+        lease_expired=_lease(lines),
     )
 
 
@@ -197,6 +201,16 @@ def _age(lines: list[bytes]) -> Optional[int]:
         fields = line.split()
         if len(fields) == 2 and fields[0] == b"age:" and _is_number(fields[1]):
             return int(fields[1])
+    return None
+
+
+def _lease(lines: list[bytes]) -> Optional[int]:
+    """From ``nfsv4: bm0=0x...,lease_time=90,lease_expired=0`` (show_lease). The last such line
+    counts: before it stands a name that the server chose, which may hold any byte."""
+    for line in reversed(lines):
+        if line.startswith(b"nfsv4:"):
+            match = re.search(rb",lease_expired=(\d{1,19})\Z", line)
+            return None if match is None else int(match[1])
     return None
 
 

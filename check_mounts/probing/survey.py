@@ -22,7 +22,7 @@ from check_mounts.outcome import Step
 from check_mounts.probing import asking, conditions, frames, serving, settle, sysfs
 from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
-from check_mounts.probing.causes import Causes
+from check_mounts.probing.causes import Causes, Past
 from check_mounts.probing.inquiry import Inquiry
 from check_mounts.probing.others import Others
 from check_mounts.probing.plan import Plan
@@ -146,6 +146,7 @@ class Pass:
     separate runs.
 
     ``mountinfo``: the path of the mount table, in which workers look for mounts that were moved.
+    ``past``: what the passes of this process have in common.
     ``left`` is known at the end. ``show`` is called before each step; it returns when it must be
     called again."""
 
@@ -157,6 +158,7 @@ class Pass:
         registry: Registry,
         wake_fd: Optional[int] = None,
         mountinfo: Optional[str] = None,
+        past: Optional[Past] = None,
     ) -> None:
         """Raises OSError if this host has no memory or descriptors for a single worker."""
         self.chosen = chosen
@@ -169,7 +171,7 @@ class Pass:
         self._guard = _Guard(self.book)
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
-        self._causes = Causes(settings, timeouts.usual, self._deadline)
+        self._causes = Causes(settings, timeouts.usual, self._deadline, past or Past())
         self._devices = _Devices(table[0], chosen.selected, timeouts.of, mountinfo == DEFAULT_PATH)
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)

@@ -3,20 +3,28 @@ in the guest: ``python3 -m tests.lab.evidence`` writes evidence.json."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab.kinds import DROP, SERVERS, UNDROP, V3, V4
-from tests.lab.zoo import LAB, Guest, check, load_modules, provide_product
+from tests.lab.kinds import DROP, PYTHON, SERVERS, UNDROP, V3, V4, Server
+from tests.lab.zoo import LAB, Guest, check, environment, load_modules, provide_product
 
 SERVER = next(each for each in SERVERS if each.name == "drop")
+# Its leases are as short as they can be.
+LEASED = dataclasses.replace(next(each for each in SERVERS if each.name == "stopped"), serves="lease")
 
 
-def mount(guest: Guest, name: str, how: str, options: str, export: str = "a") -> Path:
+def mount(guest: Guest, name: str, how: str, options: str, export: str = "a", server: Server = SERVER) -> Path:
     at = Path("/mnt") / name
     at.mkdir(parents=True)
-    guest.shell(how.replace("{more}", options and f",{options}").replace("{export}", export), SERVER.name, str(at))
+    guest.shell(how.replace("{more}", options and f",{options}").replace("{export}", export), server.name, str(at))
     return at
 
 
@@ -47,13 +55,79 @@ def slow(guest: Guest) -> dict[str, Any]:
     return {"wire": wire, "well": finding(at, "-w", "0.3")}
 
 
+def started(guest: Guest, command: str) -> subprocess.Popen[bytes]:
+    """A program on the server."""
+    return subprocess.Popen([*guest.inside(LEASED.name).split(), *shlex.split(command)])
+
+
+def expired() -> int:
+    """For how long the lease of the only mount that has one is expired, as the kernel says."""
+    return max(map(int, re.findall(r"lease_expired=(\d+)", Path("/proc/self/mountstats").read_text())), default=0)
+
+
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def lease(guest: Guest) -> dict[str, Any]:
+    """A partition that lasts longer than the lease, and its end."""
+    at = mount(guest, "leased", V4, "", server=LEASED)
+    said = {"healthy": finding(at)}
+    guest.shell(DROP, LEASED.name)
+    until(lambda: expired() > 2)
+    said["cut"] = finding(at, "-t", "2")
+    guest.shell(UNDROP, LEASED.name)
+    until(lambda: expired() == 0)
+    said["healed"] = finding(at, "-t", "20")
+    return said
+
+
+def impostors(guest: Guest) -> dict[str, Any]:
+    """Programs in the place of the server: one that closes each connection, one whose replies
+    belong to no request. The daemon sees the second one for several passes."""
+    at = Path("/mnt/leased")
+    guest.shell("{ns} rpc.nfsd 0", LEASED.name)
+    said: dict[str, Any] = {}
+    for name in ("close", "mumble"):
+        program = started(guest, f"{PYTHON} -m tests.lab.impostor {name} {guest.host(LEASED.name)}")
+        try:
+            time.sleep(1)
+            said[name] = finding(at, "-t", "4")
+            if name == "mumble":
+                said["daemon"] = daemon(at)
+        finally:
+            program.kill()
+            program.wait()
+    return said
+
+
+def daemon(at: Path) -> dict[str, Any]:
+    """What the daemon says of a mount after some passes: it asks for one second, every five."""
+    command = [PYTHON, "-m", "check_mounts", "--cache", "/run/evidence/status"]
+    options = ["--daemon", "--foreground", "--interval", "5", "-t", "1", str(at)]
+    process = subprocess.Popen([*command, *options], cwd="/", env=environment(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    passes = (line for line in process.stderr if "Checked " in line)
+    for _ in range(3):
+        next(passes)
+    result = subprocess.run([*command, "--cached", "--json"], cwd="/", env=environment(), capture_output=True)
+    process.terminate()
+    process.communicate()
+    (found,) = json.loads(result.stdout)["findings"]
+    return found  # type: ignore[no-any-return]
+
+
 def main() -> None:
     """All acts."""
     provide_product()
     load_modules()
     guest = Guest()
     guest.start(SERVER)
-    report = {act.__name__: act(guest) for act in (soft, slow)}
+    guest.start(LEASED)
+    report = {act.__name__: act(guest) for act in (soft, slow, lease, impostors)}
     (LAB / "evidence.json").write_text(json.dumps(report))
 
 

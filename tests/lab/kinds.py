@@ -456,6 +456,7 @@ smbd -D -s /run/smb/smb.conf
 SERVE = {
     "nfs3": _NFS.replace("RPCBIND", "rpcbind -w").replace("VERSIONS", ""),
     "nfs": _NFS.replace("RPCBIND", "").replace("VERSIONS", "-N 3"),
+    "lease": _NFS.replace("RPCBIND", "").replace("-G 10", "-G 10 -L 10").replace("VERSIONS", "-N 3"),
     "krb": _KERBEROS
     + _NFS.replace("RPCBIND", "")
     .replace("VERSIONS", "-N 3")

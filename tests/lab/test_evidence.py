@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from tests.lab import guest, verdict
+
+LEASED = "10.9.3.2"
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +45,39 @@ def test_a_slow_wire_shows_in_the_time_of_the_server(report: Any) -> None:
     head, within = wire["diagnosis"].rsplit(" within ", 1)
     assert head == "server 10.9.1.2 answers RPC"
     assert float(within.removesuffix(" s")) >= 0.4  # two round trips
+
+
+@pytest.mark.guest
+def test_a_partition_that_outlasts_the_lease(report: Any) -> None:
+    said = report["lease"]
+    assert said["healthy"]["remarks"] == said["healed"]["remarks"] == []
+    assert (said["cut"]["condition"], said["healed"]["condition"]) == ("timed-out", "ok")
+    lost = [each for each in said["cut"]["remarks"] if "lease" in each]
+    assert len(lost) == 1
+    assert re.fullmatch(r"its NFSv4 lease expired \d+ s ago: the server may .* open files", lost[0])
+
+
+@pytest.mark.guest
+def test_a_server_that_closes_each_connection(report: Any) -> None:
+    said = report["impostors"]["close"]
+    assert said["condition"] == "timed-out"
+    assert said["diagnosis"] == f"server {LEASED} closes the connection on port 2049"
+    (words,) = [each for each in said["remarks"] if "connect" in each]
+    assert re.fullmatch(r"the client began to connect at least \d\d+ times in [0-9.]+ s", words)
+
+
+@pytest.mark.guest
+def test_replies_that_belong_to_no_request(report: Any) -> None:
+    said = report["impostors"]["mumble"]
+    assert said["diagnosis"] == f"server {LEASED} accepts connections on port 2049 but does not answer RPC"
+    assert [each for each in said["remarks"] if each.endswith(" to no request (bad XIDs)")]
+
+
+@pytest.mark.guest
+def test_the_daemon_compares_with_the_pass_before(report: Any) -> None:
+    """It asks for one second, every five."""
+    said = report["impostors"]["daemon"]
+    words = " ".join(said["remarks"])
+    match = re.search(r" in ([0-9.]+) s belongs? to no request", words)
+    assert match is not None, said
+    assert float(match[1]) >= 4
