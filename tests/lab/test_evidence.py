@@ -77,7 +77,6 @@ def test_replies_that_belong_to_no_request(report: Any) -> None:
 def test_the_daemon_compares_with_the_pass_before(report: Any) -> None:
     """It asks for one second, every five."""
     said = report["impostors"]["daemon"]
-    words = " ".join(said["remarks"])
-    match = re.search(r" in ([0-9.]+) s belongs? to no request", words)
-    assert match is not None, said
-    assert float(match[1]) >= 4
+    words = [" ".join(each["remarks"]) for each in said]
+    times = [float(match[1]) for match in (re.search(r" in ([0-9.]+) s belong", each) for each in words) if match]
+    assert times and max(times) > 2, words  # longer than it asks
