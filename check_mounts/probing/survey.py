@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
-# How often to look whether servers have replied, in seconds.
+# How often to look whether the servers have replied that a pass waits for, in seconds.
 _LISTEN = 0.005
 # How long a pass may go on after its deadline, in seconds, if this process was late.
 _CATCH_UP = 0.25
@@ -235,9 +235,9 @@ class Pass:
             self._guard.attempt("an answer", lambda: self._inquiry.handle_all(self._arrived))
 
     def _next_look(self) -> Monotonic:
-        if self._causes.busy:
+        if self._causes.awaits_any:
             return after(_LISTEN)
-        if self._inquiry.holds_any:
+        if self._inquiry.holds_any or self._causes.busy:
             return after(_LOOK_AGAIN)
         return min(self._causes.due, self._devices.due, self._deadline)
 
