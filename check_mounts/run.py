@@ -56,7 +56,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     gc.enable()
     options = _with_time_left(options, begun)
     noted.until(time.monotonic() + options.settings.deadline)
-    shown = _for_people(options, noted)
+    shown, options = _for_people(options, noted, table[0])
 
     def follow(under_way: survey.Pass) -> None:
         if shown is not None:
@@ -96,17 +96,13 @@ def _wait(
     return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note, say))
 
 
-def _for_people(options: Options, noted: Notes) -> Optional[Shown]:
-    """Load what only people need; return what tells a user what the run waits for."""
-    if options.output.table:
-        from check_mounts import tabling
+def _for_people(options: Options, noted: Notes, mounts: Sequence[Mount]) -> tuple[Optional[Shown], Options]:
+    """Load what only people need, if anybody does: see :func:`people.prepare`."""
+    if not (options.is_for_people or noted.is_shown):
+        return None, options
+    from check_mounts import people
 
-        tabling.prepare(noted)
-    if not noted.is_shown:
-        return None
-    from check_mounts.probing import shown
-
-    return shown.Shown(noted)
+    return people.prepare(options, noted, mounts)
 
 
 def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], options: Options) -> None:
@@ -156,10 +152,10 @@ def _noting(options: Options, noted: Notes) -> Callable[[Sequence[Finding], int]
 
 
 def _report(judged: Judged, options: Options) -> tuple[bytes, State]:
-    if options.output.table:
-        from check_mounts import tabling  # loaded before the first probe
+    if options.is_for_people:
+        from check_mounts import people  # loaded before the first probe
 
-        return tabling.report(judged, options, _text_report)
+        return people.report(judged, options, _text_report)
     return _text_report(judged, options)
 
 

@@ -31,7 +31,8 @@ class Check(NamedTuple):
 
     ``wrong`` are lines of declarations that make no sense; ``notes`` go to the report as they are.
     ``patterns`` are the paths that the patterns of mount points begin with; ``follow`` tells the
-    patterns where these paths lead."""
+    patterns where these paths lead. ``holders``: also probe the mounts that the named ones hang
+    from, so that it is known which of them hangs."""
 
     filters: selection.Filters
     settings: asking.Settings
@@ -42,6 +43,7 @@ class Check(NamedTuple):
     state_dir: str
     patterns: Sequence[bytes]
     follow: Callable[[Callable[[bytes], bytes]], None]
+    holders: bool = False
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
@@ -144,7 +146,7 @@ def with_leads(check: Check, found: Optional[Found]) -> Check:
     known = check.filters
     filters = known._replace(
         mount_points=[found.leads.of(name).path for name in known.mount_points],
-        also=leads.on_the_way((*known.mount_points, *check.patterns), found, known),
+        also=known.also | leads.on_the_way((*known.mount_points, *check.patterns), found, known),
         declared=lambda mount: mount.mount_point in points or known.declared(mount),
     )
     return check._replace(filters=filters, demands=check.demands._replace(expected=expected))

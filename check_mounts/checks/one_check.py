@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from check_mounts import meaning, selection
+from check_mounts import filesystems, meaning, mounttable, selection
 from check_mounts.checks import checking, conclude
 from check_mounts.checks.checking import SHORTEST, Check
 from check_mounts.guard import defects
@@ -13,7 +13,7 @@ from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing import survey
 from check_mounts.probing.survey import Pass
-from check_mounts.selection import Selection
+from check_mounts.selection import Filters, Selection
 from check_mounts.system import reading
 from check_mounts.typed import TYPE_CHECKING, Optional
 
@@ -87,6 +87,9 @@ class _Check:
             chosen = selection.narrowed(selection.select(self._table[0], filters), filters.also)
             found = self._look_up(self._table[0], self._pass_over(self._options, chosen, self._table))
         ready = _with_more(checking.with_leads(self._options, found), filters.also)
+        if self._options.holders:
+            self._options = _with_more(self._options, _holders(self._table[0], ready.filters))
+            ready = _with_more(ready, self._options.filters.also)
         result = self._pass_over(ready, selection.select(self._table[0], ready.filters), self._table)
         if found is not None:
             reading.step("looking up the declared names")
@@ -145,6 +148,25 @@ def _with_more(options: Check, also: frozenset[int]) -> Check:
     """The options with more mounts that are probed only because a name crosses them."""
     filters = options.filters
     return options._replace(filters=filters._replace(also=filters.also | also))
+
+
+def _holders(mounts: Sequence[Mount], filters: Filters) -> frozenset[int]:
+    """The IDs of the mounts that the named ones hang from, without those that must be left
+    alone."""
+    by_id, named = {mount.mount_id: mount for mount in mounts}, frozenset(filters.mount_points)
+    below = [mount for mount in mounts if mount.mount_point in named]
+    found: dict[int, Mount] = {}
+    while below:
+        above = by_id.get(below.pop().parent_id)
+        if above is not None and above.mount_id not in found:
+            found[above.mount_id] = above
+            below.append(above)
+    visible = mounttable.visible(mounts)
+    return frozenset(
+        mount.mount_id
+        for mount in found.values()
+        if mount.mount_id in visible and not filesystems.is_trigger(mount) and selection.may_enter(mount, filters)
+    )
 
 
 def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen: Selection) -> list[Mount]:

@@ -23,6 +23,7 @@ DESTINATIONS, SECTIONS, NOTHING = "destinations", "sections", "nothing"
 _BY_NAME = {
     "include-type": TYPES, "exclude-type": TYPES, "include-source": SOURCES, "exclude-source": SOURCES,
     "submit": DESTINATIONS, "extra-opts": SECTIONS, "syslog-facility": WORDS,
+    "explain": POINTS,
 }  # fmt: skip
 _BY_PARSER: dict[Any, str] = {
     values.path_globs: MOUNTS, values.expected_mount: POINTS, values.severities: SEVERITIES, values.limit: STEPS,

@@ -274,6 +274,15 @@ OPTIONS: tuple[Option, ...] = (
         "table", Group.OUTPUT, "below the verdict, a table of the mounts by file server, for people; -v: all mounts",
         scope=Scope.COMMAND_LINE, not_with=("daemon", "json"),
     ),
+    Option(
+        "explain", Group.OUTPUT,
+        "a page about this mount, for people: what it is, what is expected, what it answered, who uses it, what to try",
+        metavar="MOUNTPOINT", parse=str, scope=Scope.COMMAND_LINE,
+        not_with=(
+            "daemon", "table", "json", "wait", "write-config", "check-config", "submit", "per-mount", "remote", "local",
+            "path", "include-type", "include-source",
+        ),
+    ),
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),
     Option(
         "brief", Group.OUTPUT, "with --json: only the states, a quarter of the size",

@@ -76,6 +76,10 @@ class Rules(NamedTuple):
         """One line for each key, as in a section of the configuration, with its origin."""
         return "\n".join([f'[mount "{text.printable(self.mount_point)}"]', *self._lines(self._said())])
 
+    def defaults(self) -> Sequence[str]:
+        """What holds by default: ``timeout = 5``."""
+        return [f"{key} = {value}" for key, value in self._said() if key not in self.origins]
+
     def given(self) -> Sequence[str]:
         """The same lines, without the title and the defaults."""
         return self._lines([(key, value) for key, value in self._said() if key in self.origins])

@@ -118,7 +118,7 @@ def _settled(
         patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
         follow=functools.partial(_follow, _globs(said), rulebook),
     )
-    return Options(
+    options = Options(
         check=check,
         policy=_policy(said, rulebook, configuration),
         origins=origins,
@@ -130,6 +130,14 @@ def _settled(
         debug=said.debug,
         wait=said.wait,
     )
+    return options if said.explain is None else _explained(options, said, given, rulebook)
+
+
+def _explained(options: Options, said: Values, given: Collection[str], rulebook: Rulebook) -> Options:
+    """The options, for the mount that --explain names. Raises UsageError."""
+    from check_mounts.options import explain_options  # most runs explain nothing
+
+    return explain_options.settled(options, said, given, rulebook, mount_point(said.explain, "--explain"))
 
 
 def _globs(said: Values) -> Sequence[selection.PathGlob]:
@@ -166,15 +174,15 @@ def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> 
     return filters._replace(ignored=rulebook.is_ignored, declared=rulebook.is_declared)
 
 
-def mount_point(word: str) -> bytes:
-    """A mount point as the kernel spells it. Raises UsageError.
+def mount_point(word: str, option: str = "MOUNTPOINT") -> bytes:
+    """A mount point as the kernel spells it. Raises UsageError, which names the option.
 
     This comes after the options were checked: if an option is misspelt, the message must name the
     option, not its value."""
     if word.startswith("-"):  # an unknown option whose value has blanks, and may be a secret
-        refuse("MOUNTPOINT", f"'{command_line.without_value(word)}' is not an absolute path")
+        refuse(option, f"'{command_line.without_value(word)}' is not an absolute path")
     if not word.startswith("/"):
-        refuse("MOUNTPOINT", f"'{text.printable_argument(word)}' is not an absolute path")
+        refuse(option, f"'{text.printable_argument(word)}' is not an absolute path")
     from check_mounts.naming import names  # most runs name no mount point
 
     return names.simplified(os.fsencode(word))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import text
 from check_mounts.checks.checking import Check
@@ -38,12 +38,22 @@ class Service(NamedTuple):
     incidents: Optional[str]
 
 
+class Explain(NamedTuple):
+    """What ``--explain`` needs. ``name``: the mount point as it was given, without doubled slashes
+    and the like. ``rules`` returns two lists for a mount point: a line for each rule that some
+    place gives, and what holds by default. ``notes``: what could not be read of declarations."""
+
+    name: bytes
+    rules: Callable[[bytes], tuple[Sequence[str], Sequence[str]]]
+    notes: Sequence[str]
+
+
 class Options(NamedTuple):
     """The options of the command line and the files.
 
     ``fstab`` is the file that some of the demands come from. ``origins``: the name of an option ->
     the line that gave it. ``debug``: print or log the tracebacks of defects. ``wait``: check until
-    all mounts have answered, or until the deadline."""
+    all mounts have answered, or until the deadline. ``explain``: tell all about one mount."""
 
     check: Check
     policy: Policy
@@ -55,6 +65,12 @@ class Options(NamedTuple):
     submission: Optional[Submission]
     debug: bool
     wait: bool = False
+    explain: Optional[Explain] = None
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether the output is for people, and not for monitoring."""
+        return self.output.table or self.explain is not None
 
     @property
     def filters(self) -> Filters:

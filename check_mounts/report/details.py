@@ -86,17 +86,20 @@ class _Blocks:
         elif outcome.step is None:
             steps = len(outcome.seconds) - outcome.seconds.count(None) + (outcome.mode is not None)
         else:
-            steps = len(_steps(outcome))
+            steps = len(steps_words(outcome))
         return 1 + steps + (len(_rules(item.mount_point, self._policy)) if self._verbosity >= 3 else 0)
 
     def words(self, place: int) -> list[str]:
         """The lines of a block."""
         item = self._items[place]
         if isinstance(item, Finding) and item.mount is not None:
-            head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}{_usage(item, ', ')}"
+            head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}{usage_words(item, ', ')}"
             if self._verbosity < 3:
                 return [head]
-            return [head, *[f"  {words}" for words in _steps(item.outcome) + _rules(item.mount_point, self._policy)]]
+            return [
+                head,
+                *[f"  {words}" for words in steps_words(item.outcome) + _rules(item.mount_point, self._policy)],
+            ]
         if isinstance(item, Finding):
             return _about(healthy(item), self._policy, self._verbosity)
         if isinstance(item, Judgement):
@@ -117,7 +120,7 @@ def _least(name: bytes) -> int:
 
 
 def _about(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
-    beside = _usage(judgement.finding, ", ") if verbosity >= 2 and _has_usage_beside(judgement) else ""
+    beside = usage_words(judgement.finding, ", ") if verbosity >= 2 and _has_usage_beside(judgement) else ""
     return [
         f"{judgement.state.name}: {line(judgement)}{beside}",
         *[f"  {words}" for words in below(judgement, policy, verbosity)],
@@ -130,8 +133,8 @@ def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
     remarks = list(finding.remarks) if verbosity >= 1 else []
     if verbosity < 3:
         return remarks
-    usage = "" if _has_usage_beside(judgement) else _usage(finding)
-    return [*remarks, *_steps(finding.outcome), *([usage] if usage else []), *_rules(finding.mount_point, policy)]
+    usage = "" if _has_usage_beside(judgement) else usage_words(finding)
+    return [*remarks, *steps_words(finding.outcome), *([usage] if usage else []), *_rules(finding.mount_point, policy)]
 
 
 def _has_usage_beside(judgement: Judgement) -> bool:
@@ -140,7 +143,7 @@ def _has_usage_beside(judgement: Judgement) -> bool:
     return judgement.condition is Condition.OK
 
 
-def _usage(finding: Finding, before: str = "") -> str:
+def usage_words(finding: Finding, before: str = "") -> str:
     """``1.2 TiB of 4.0 TiB used (32 %), inodes 3 %``, like df; empty if nothing is known."""
     found, parts = numbers(finding), []
     if found is not None and found.size is not None:
@@ -173,7 +176,8 @@ def _reading(outcome: Outcome) -> str:
     return f"{acting}{_REFUSED}" if outcome.not_owner else acting
 
 
-def _steps(outcome: Optional[Outcome]) -> list[str]:
+def steps_words(outcome: Optional[Outcome]) -> list[str]:
+    """A line for each step that a probe has taken: how long it took, and its error."""
     if outcome is None:
         return []
     lines, failed = [], outcome.step

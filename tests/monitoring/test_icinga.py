@@ -31,6 +31,7 @@ NOT_FOR_A_CHECK = {
     "--json": "Icinga reads the output of a plugin, not JSON",
     "--brief": "goes with --json",
     "--table": "is for people",
+    "--explain": "is for people",
     "--version": "prints no verdict",
     "--completion": "prints no verdict",
     "--help": "prints no verdict",

@@ -1,0 +1,199 @@
+"""``--explain`` in a run: a page about one mount for an administrator at 3 a.m. All that makes it
+is loaded before anything is asked; a part that fails or comes too late is one line.
+
+Nothing here touches the mount. What the mount itself answers comes from the check, which is
+narrowed to this mount and to those on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from check_mounts import meaning, text
+from check_mounts.guard import defects
+from check_mounts.judging.judgements import Judgement
+from check_mounts.judging.policy import Judged
+from check_mounts.model import Condition, ExpectedMount, Mount, State
+from check_mounts.options.understood import Explain, Options
+from check_mounts.probing import examination, kernelstack, mountstats, replies, servers
+from check_mounts.probing.replies import Verdict
+from check_mounts.report import explanation, facts, page, relatives
+from check_mounts.report.explanation import Subject
+from check_mounts.report.page import Section
+from check_mounts.report.remedies import Sign
+from check_mounts.selection import why_left_out
+from check_mounts.system import reading
+from check_mounts.system.printing import stdout_encoding
+from check_mounts.typed import Optional
+
+# How long the server of the mount may take for an answer, in seconds.
+_PATIENCE = 1.0
+# How long the page may take after the check, in seconds, whatever was left of the deadline.
+_LEAST = 0.5
+
+_SILENT = frozenset(
+    {Verdict.REFUSED, Verdict.UNREACHABLE, Verdict.SILENT, Verdict.RPC_SILENT, Verdict.CLOSED, Verdict.GARBAGE}
+)
+_ANSWERS = frozenset({Verdict.RPC_ANSWERED, Verdict.RPC_ERROR})
+
+
+class _Mode:
+    """What the page needs from the beginning of the run: the mount table, and where names lead.
+    ``until``: when the page must be ready (CLOCK_MONOTONIC)."""
+
+    mounts: Sequence[Mount] = ()
+    until = 0.0
+    lead: Callable[[bytes], bytes] = staticmethod(lambda name: name)
+
+
+_mode = _Mode()
+
+
+def prepare(options: Options, mounts: Sequence[Mount]) -> Options:
+    """The options of a run that learns where names lead."""
+    check = options.check
+    _mode.mounts, _mode.until = mounts, time.monotonic() + options.settings.deadline
+    follow = check.follow
+
+    def learn(lead: Callable[[bytes], bytes]) -> None:
+        _mode.lead = lead
+        follow(lead)
+
+    return options._replace(check=check._replace(follow=learn))
+
+
+def report(
+    judged: Judged,
+    options: Options,
+    explain: Explain,
+    text_of: Callable[[Judged, Options], tuple[bytes, State]],
+) -> tuple[bytes, State]:
+    """The output and its state. ``text_of`` makes the verdict."""
+    point = _mode.lead(explain.name)
+    declared = _declared(point, explain, options)
+    mount = relatives.mounted_at(point, _mode.mounts)
+    if mount is None and not declared:
+        words = explanation.elsewhere(point, relatives.holder(point, _mode.mounts))
+        return text.encoded(f"MOUNTS UNKNOWN - {words}\n", stdout_encoding()), State.UNKNOWN
+    output, state = text_of(judged, options._replace(output=options.output._replace(verbosity=0)))
+    reading.step("explaining the mount")
+    lines: list[str] = []
+    try:
+        lines += page.laid_out(_sections(judged, options, explain, point, mount, declared))
+    except Exception as error:  # a defect of ours
+        defects.say(error)
+        lines.append(f"note: not explained: {text.error_of(error)}")
+    return output + text.encoded("".join(f"{line}\n" for line in lines), stdout_encoding()), state
+
+
+def _declared(point: bytes, explain: Explain, options: Options) -> list[ExpectedMount]:
+    """All declarations of a mount point."""
+    demands = options.demands
+    found = [
+        each for each in demands.expected if point in (each.mount_point, _mode.lead(each.name or each.mount_point))
+    ]
+    own = demands.declared(point)
+    return [*found, *([own] if own is not None and own not in found else [])]
+
+
+def _sections(
+    judged: Judged,
+    options: Options,
+    explain: Explain,
+    point: bytes,
+    mount: Optional[Mount],
+    declared: Sequence[ExpectedMount],
+) -> list[Section]:
+    judgement = _of(judged.judgements, point, mount)
+    mount = mount if judgement is None or judgement.finding.mount is None else judgement.finding.mount
+    waits_in = _waits_in(judgement)
+    rules, defaults = explain.rules(point)
+    subject = Subject(
+        point=point,
+        mount=mount,
+        judgement=judgement,
+        relatives=relatives.relatives(point, mount, _mode.mounts),
+        left_out=next((why_left_out(out) for out in judged.survey.left_out if out.mount == mount), ""),
+        above=_above(judged, judgement, mount),
+        declared=declared,
+        rules=rules,
+        defaults=defaults,
+        notes=explain.notes,
+        waits_in=waits_in,
+        remarks=() if judgement is None else _remarks(judgement, waits_in),
+    )
+    signs: list[Sign] = []
+    subject = subject._replace(server=list(_asked(lambda: _of_server(subject, options, signs))))
+    if facts.has_no_inodes(subject):
+        signs.append(Sign.INODES)
+    return explanation.sections(subject, facts.facts_of(subject, _mode.mounts, signs, ()))
+
+
+def _of(judgements: Iterable[Judgement], point: bytes, mount: Optional[Mount]) -> Optional[Judgement]:
+    """The judgement of the mount; without a mount, that of the mount point."""
+    if mount is not None:
+        found = [each for each in judgements if each.finding.mount and each.finding.mount.identity == mount.identity]
+        if found:
+            return found[0]
+    there = (each for each in judgements if each.finding.mount_point == point and each.finding.mount is None)
+    return next(there, None)
+
+
+def _above(judged: Judged, judgement: Optional[Judgement], mount: Optional[Mount]) -> Optional[Judgement]:
+    """The judgement of the mount on the way that is the cause, if there is one."""
+    if mount is None or judgement is None or not meaning.of(judgement.finding.condition).spreads:
+        return None
+    failed = {
+        each.finding.mount.mount_id: each
+        for each in judged.judgements
+        if each.finding.mount is not None and each.finding.condition in (Condition.TIMED_OUT, Condition.DEAD)
+    }
+    by_id = {each.mount_id: each for each in _mode.mounts}
+    above = [failed[each.mount_id] for each in relatives.ancestors(mount, by_id) if each.mount_id in failed]
+    return above[-1] if above else None
+
+
+def _waits_in(judgement: Optional[Judgement]) -> str:
+    """The function of the kernel in which the mount's probe waits."""
+    pid = None if judgement is None else judgement.finding.stuck_pid
+    return "" if pid is None else kernelstack.read_kernel_stack(pid) or ""
+
+
+def _remarks(judgement: Judgement, waits_in: str) -> list[str]:
+    """What else was found out, without what the page says anyway."""
+    return [words for words in judgement.finding.remarks if words != kernelstack.stack_words(waits_in)]
+
+
+def _asked(lines: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """The lines of a part; if it fails, one line that says so."""
+    try:
+        yield from lines()
+    except Exception as error:
+        defects.say(error)
+        yield f"not known: {text.error_of(error)}"
+
+
+def _of_server(subject: Subject, options: Options, signs: list[Sign]) -> Iterator[str]:
+    """What the server says, and the counters of its connections. Adds what follows to ``signs``."""
+    mount = subject.mount
+    if mount is None:
+        return
+    server = servers.server_of(mount)
+    if server is not None and options.settings.diagnosis:
+        reading.step("asking the server of the mount")
+        left = max(_LEAST, min(_PATIENCE, _mode.until - time.monotonic()))
+        reply = examination.examine([server], left)[server]
+        signs += [Sign.SERVER_SILENT] if reply.verdict in _SILENT else []
+        signs += [Sign.SERVER_ANSWERS] if reply.verdict in _ANSWERS else []
+        yield replies.words(server, reply) + _in(reply)
+    transport = mountstats.read_mountstats().get(mount.mount_point) if _has_counters(mount) else None
+    if transport is not None:
+        yield mountstats.transport_words(transport)
+
+
+def _in(reply: replies.Reply) -> str:
+    return "" if reply.connect_seconds is None or reply.seconds is None else f", in {reply.seconds * 1000:.1f} ms"
+
+
+def _has_counters(mount: Mount) -> bool:
+    return mount.fs_type in (b"nfs", b"nfs4")

@@ -1,0 +1,70 @@
+"""``--explain MOUNTPOINT``: the options of a check that is narrowed to one mount and what is on its
+way, with all that declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from check_mounts import text
+from check_mounts.declared import (
+    compare,  # noqa: F401  an import that fails later must not lose the findings
+    fstab,
+    units,
+)
+from check_mounts.guard import defects
+from check_mounts.model import ExpectedMount
+from check_mounts.options.command_line import Values
+from check_mounts.options.option_table import DEFAULT_FSTAB
+from check_mounts.options.refusals import refuse
+from check_mounts.options.rules import Rulebook
+from check_mounts.options.understood import Explain, Options
+
+
+def settled(options: Options, said: Values, given: Collection[str], rulebook: Rulebook, name: bytes) -> Options:
+    """The options, narrowed to the mount point ``name``. Raises UsageError."""
+    if said.mount_points:
+        refuse("--explain", "explains one mount, so no other MOUNTPOINT goes with it")
+    check = options.check
+    notes: list[str] = [*check.notes, *map(str, check.wrong)]
+    more = list(_more_declarations(said, {each.mount_point for each in check.demands.expected}, notes))
+    check = check._replace(
+        filters=check.filters._replace(mount_points=[name]),
+        demands=check.demands._replace(expected=(*check.demands.expected, *more)),
+        # Other lines of a file say nothing about this mount.
+        wrong=(),
+        notes=(),
+        holders=True,
+    )
+    output = options.output if "perfdata" in given else options.output._replace(perfdata="none")
+
+    def rules(point: bytes) -> tuple[Sequence[str], Sequence[str]]:
+        found = rulebook.of(point)
+        return found.given(), found.defaults()
+
+    explain = Explain(name, rules, tuple(notes))
+    return options._replace(check=check, output=output, explain=explain)
+
+
+def _more_declarations(said: Values, known: Collection[bytes], notes: list[str]) -> Iterator[ExpectedMount]:
+    """What fstab and the units of systemd declare, if no option asks for them; what cannot be read
+    becomes a note."""
+    found: list[ExpectedMount] = []
+    try:
+        if said.fstab is None:
+            entries, wrong = fstab.read_fstab(DEFAULT_FSTAB)
+            found += entries
+            notes += map(str, wrong)
+    except FileNotFoundError:
+        pass  # a container has none
+    except OSError as error:
+        notes.append(f"{DEFAULT_FSTAB}: {text.error_of(error)}")
+    try:
+        if not said.systemd:
+            entries, complaints = units.read_units()
+            points = {each.mount_point for each in found}
+            found += [each for each in entries if each.mount_point not in points]  # made from fstab
+            notes += map(str, complaints)
+    except Exception as error:  # the rest can be told
+        defects.say(error)
+        notes.append(f"the units of systemd were not read: {text.error_of(error)}")
+    yield from (each for each in found if each.mount_point not in known)
