@@ -27,7 +27,8 @@ class Meaning(NamedTuple):
     declaration is only a remark. ``from_table``: the mount table says so, not a probe.
 
     ``passable``, ``spreads``, ``silent``, ``kept`` and ``from_table`` are asked of findings. Where
-    a threshold makes the condition (``slow``), the finding is ok, and only its judgement is not."""
+    a threshold or a counter makes the condition (``slow``, ``failing``), the finding is ok, and
+    only its judgement is not."""
 
     condition: Condition
     severity: Optional[State]
@@ -70,6 +71,7 @@ TABLE = (
         kept=True,
     ),
     Meaning(Condition.CHANGED, State.WARNING, "changed: {}", passable=True, from_table=True),
+    Meaning(Condition.FAILING, State.WARNING, "failing: {}", timed=True, passable=True),
     Meaning(Condition.SLOW, None, "slow: {}", timed=True, passable=True),
     Meaning(Condition.UNPROBED, State.UNKNOWN, "not probed: {}", news="{point} {words}", doubtful=True, kept=True),
     Meaning(Condition.BLOCKED, State.OK, "blocked: {}", spreads=True, silent=True, doubtful=True),

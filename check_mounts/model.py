@@ -27,6 +27,7 @@ class Condition(enum.Enum):
     READ_ONLY = "read-only"
     CHANGED = "changed"
     FULL = "full"
+    FAILING = "failing"
     BLOCKED = "blocked"
     SHADOWED = "shadowed"
     UNPROBED = "unprobed"
@@ -249,6 +250,19 @@ class StuckProbe(NamedTuple):
     writing: bool = False
 
 
+class Damage(str):
+    """A remark: the errors that the kernel has counted on the devices of a filesystem, in words.
+    ``is_new``: a counter has moved."""
+
+    is_new: bool
+
+    def __new__(cls, words: str, is_new: bool) -> Damage:
+        """The remark."""
+        self = super().__new__(cls, words)
+        self.is_new = is_new
+        return self
+
+
 class Finding(NamedTuple):
     """The result for one mount point, or for a line that makes no sense (not :attr:`is_mount`).
 
@@ -257,10 +271,10 @@ class Finding(NamedTuple):
     without a probe. ``stuck_pid`` and ``stuck_since`` (on CLOCK_BOOTTIME) name a process that a
     hung filesystem holds; ``since`` is when it was first found to hang, if that was before this
     pass. ``diagnosis`` says whose fault it is, if that is known; ``remarks`` add whatever else was
-    found out, a line each. ``cover`` is the mount that covers a shadowed one. ``after`` is the
-    number of seconds after which its probe was given up (``detail`` says it in words); None if no
-    probe of this pass timed out in it. ``grace_until``: it is missing, which is WARNING at
-    most until then (CLOCK_BOOTTIME)."""
+    found out, a line each; a :class:`Damage` among them is judged. ``cover`` is the mount that
+    covers a shadowed one. ``after`` is the number of seconds after which its probe was given up
+    (``detail`` says it in words); None if no probe of this pass timed out in it. ``grace_until``:
+    it is missing, which is WARNING at most until then (CLOCK_BOOTTIME)."""
 
     mount_point: bytes
     mount: Optional[Mount]

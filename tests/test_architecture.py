@@ -58,7 +58,7 @@ PATH_USERS = {
     "run": {"chdir"},  # /
     "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
     "probing.serving": {"open"},  # /proc
-    "probing.sysfs": {"listdir", "open", "readlink"},  # /sys, which waits for no device
+    "probing.sysfs": {"listdir", "open", "readlink", "scandir"},  # /sys, which waits for no device
     "probing.probe": {"open", "open_without_symlinks"},
     "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo
     "probing.writeprobe": {"open", "unlink"},

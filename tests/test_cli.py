@@ -72,7 +72,7 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
             ["--severity", "gone=ok"],
             "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, "
             "read-only, changed, "
-            "full, blocked, shadowed, unprobed",
+            "full, failing, blocked, shadowed, unprobed",
         ),
         (
             ["-p", "["],

@@ -11,7 +11,7 @@ from check_mounts.judging.judgements import Judgement, Judgements, is_any_counte
 from check_mounts.judging.judgements import worst as worst_state
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.judging.usage import Spaces
-from check_mounts.model import Condition, Finding, Mount, State, Survey
+from check_mounts.model import Condition, Damage, Finding, Mount, State, Survey
 from check_mounts.outcome import Step, Usage
 from check_mounts.typed import NOTHING, NamedTuple, Optional
 
@@ -66,14 +66,31 @@ def judge(finding: Finding, policy: Policy) -> Judgement:
 
 
 def _judge_alone(finding: Finding, policy: Policy) -> Judgement:
-    return _judge_latency(finding, policy) if finding.condition is Condition.OK else _judge_condition(finding, policy)
+    if finding.condition is Condition.OK:
+        damage = next((remark for remark in finding.remarks if isinstance(remark, Damage)), None)
+        if damage is not None:
+            return _judge_damaged(finding, damage, policy)
+        return _judge_latency(finding, policy)
+    return _judge_condition(finding, policy)
 
 
-def _combined(first: Judgement, full: Optional[Judgement]) -> Judgement:
-    if full is None:
+def _judge_damaged(finding: Finding, damage: Damage, policy: Policy) -> Judgement:
+    """The judgement of a mount that answered, and whose devices have had errors. These may have
+    been repaired since, so old ones are a remark unless --severity says more."""
+    is_told = damage.is_new or Condition.FAILING in policy.severity
+    state = policy.state_of(Condition.FAILING) if is_told else State.OK
+    if state is State.OK:
+        return _judge_latency(finding, policy)
+    finding = finding._replace(remarks=tuple([remark for remark in finding.remarks if remark is not damage]))
+    words = meaning.of(Condition.FAILING).words.format(damage)
+    return _combined(_judge_latency(finding, policy), Judgement(finding, Condition.FAILING, state, words))
+
+
+def _combined(first: Judgement, more: Optional[Judgement]) -> Judgement:
+    if more is None:
         return first
     worse, other = (
-        (full, first) if full.state.rank > first.state.rank or first.condition is Condition.OK else (first, full)
+        (more, first) if more.state.rank > first.state.rank or first.condition is Condition.OK else (first, more)
     )
     if other.condition is Condition.OK:
         return worse

@@ -1,5 +1,5 @@
-"""Finds out why a mount does not answer, is dead or slow: because of its server, the network or
-this client.
+"""Finds out why a mount does not answer, is dead or slow: because of its server, the network, this
+client or its device.
 
 A server is asked while the probe is still waiting, so that it adds no time. If the probe came back
 with an error, or late, its server has a moment more. Each server is asked once, however many of its
@@ -9,20 +9,23 @@ kernel stack is read."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from check_mounts import filesystems
-from check_mounts.clocks import NEVER, Monotonic, after, monotonic
+from check_mounts.clocks import NEVER, Monotonic, after, boottime, monotonic
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.probing import conditions
+from check_mounts.probing import conditions, sysfs
 from check_mounts.probing.asking import Settings
 from check_mounts.typed import TYPE_CHECKING, Optional
 from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
+    from check_mounts.probing.counters import Counter
     from check_mounts.probing.examination import Examination
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
+    from check_mounts.probing.stuck import Registry
+    from check_mounts.probing.suspension import Suspensions
     from check_mounts.probing.transports import Look
 
 # When a probe has been waiting for this many seconds, or for this part of its timeout, its server
@@ -36,6 +39,8 @@ _PATIENCE, _PATIENCE_PART = 0.5, 0.5
 # The server of a mount that is dead or slow has this many seconds since it was asked, and at most
 # this part of the timeout: TCP sends a lost SYN again after a second (RFC 6298).
 _MOMENT, _MOMENT_PART = 1.25, 0.5
+# The name of what the registry remembers for the next look at the counters of errors.
+_COUNTERS = "counters"
 
 
 class Past:
@@ -178,3 +183,60 @@ class Causes:
             return False
         waited = mount.mount_id in self._stacks or mount.mount_id in self._known
         return waited or finding.condition is Condition.TIMED_OUT
+
+
+class Devices:
+    """The block devices of the mounts of a pass. Most passes have nothing to say about them, and
+    load nothing more. ``known``: the table is that of this host."""
+
+    def __init__(
+        self, table: Sequence[Mount], asked: Sequence[Mount], timeout_of: Callable[[Mount], float], known: bool
+    ) -> None:
+        self._table = table
+        # The device numbers in another host's table mean nothing here.
+        self._known = known and sysfs.any_on_device(asked)
+        self._suspensions: Optional[Suspensions] = None
+        self._counters: Sequence[Counter] = ()
+        found = sysfs.suspended() if self._known else ()
+        if found:
+            from check_mounts.probing.suspension import Suspensions
+
+            self._suspensions = Suspensions(found, table, asked, timeout_of)
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether a suspended device may be resumed in time."""
+        return self._suspensions is not None and self._suspensions.is_waiting
+
+    @property
+    def due(self) -> Monotonic:
+        """When :meth:`look` must be called at the latest."""
+        return NEVER if self._suspensions is None else self._suspensions.due
+
+    def look(self) -> None:
+        """If it is due, look at the suspended devices."""
+        if self._suspensions is not None:
+            self._suspensions.look()
+
+    def explain(self, findings: list[Finding]) -> list[Finding]:
+        """Add to the findings what is known about the devices."""
+        failed = self._known and any(sysfs.is_failure_on_device(finding) for finding in findings)
+        if not failed and not self._counters and self._suspensions is None:
+            return findings
+        from check_mounts.probing import devicefaults
+
+        return devicefaults.explained(findings, self._table, self._suspensions, self._counters)
+
+    def count(self, registry: Registry) -> None:
+        """Read the counters of errors. The registry remembers them for the next look."""
+        seen = sysfs.counted() if self._known else []
+        if not seen:
+            return
+        before = registry.note(_COUNTERS)
+        if (before is None or before == sysfs.written(seen)) and not any(count for _, count in seen):
+            return
+        from check_mounts.probing import counters
+
+        now, self._counters = counters.compared(seen, before or b"", boottime())
+        if before is not None and before != now:
+            registry.keep(_COUNTERS, now)

@@ -7,17 +7,24 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.probing import sysfs
+from check_mounts.probing import counters, sysfs
+from check_mounts.probing.counters import Counter
 from check_mounts.probing.storage import Storage
 from check_mounts.probing.suspension import Suspensions, words
 from check_mounts.typed import Optional
 
 
 def explained(
-    findings: list[Finding], mounts: Sequence[Mount], suspensions: Optional[Suspensions] = None, sys: str = "/sys"
+    findings: list[Finding],
+    mounts: Sequence[Mount],
+    suspensions: Optional[Suspensions] = None,
+    counted: Sequence[Counter] = (),
+    sys: str = "/sys",
 ) -> list[Finding]:
     """The findings, with what is known about their devices. ``mounts``: the whole mount table."""
     storage, suspended = Storage(mounts, sys), sysfs.suspended(sys)
+    if counted:
+        findings = counters.added(findings, counted, storage, sys)
     if suspended:
         findings = [_with_suspended(finding, suspended, storage) for finding in findings]
     return findings if suspensions is None else suspensions.time_out(findings, suspended, storage)

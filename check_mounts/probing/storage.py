@@ -7,7 +7,7 @@ table."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from check_mounts import filesystems, text
 from check_mounts.model import Mount
@@ -51,7 +51,7 @@ class Storage:
         found = [name for name in named if name]
         if mount.fs_type != b"btrfs":
             return found
-        return next((members for members in self._btrfs() if set(found) & set(members)), found)
+        return self.members(self._filesystem_on(found)) or found
 
     def label(self, name: str) -> str:
         """The name of a device for people: ``dm-3 (vg-home)``."""
@@ -70,9 +70,17 @@ class Storage:
         name = os.fsdecode(source[len(b"/dev/") :]).replace("/", "!")
         return name if sysfs.link(f"{self._sys}/class/block/{name}") else ""
 
-    def _btrfs(self) -> Iterator[list[str]]:
-        for filesystem in sysfs.names(f"{self._sys}/fs/btrfs"):
-            yield sysfs.names(f"{self._sys}/fs/btrfs/{filesystem}/devices")
+    def btrfs(self, mount: Mount) -> str:
+        """The name of a mounted btrfs in /sys/fs/btrfs, which is its UUID; empty if it has none."""
+        return self._filesystem_on(self.own(mount))
+
+    def members(self, filesystem: str) -> list[str]:
+        """The devices of a btrfs."""
+        return sysfs.names(f"{self._sys}/fs/btrfs/{filesystem}/devices") if filesystem else []
+
+    def _filesystem_on(self, devices: Collection[str]) -> str:
+        every = sysfs.names(f"{self._sys}/fs/btrfs")
+        return next((each for each in every if not set(devices).isdisjoint(self.members(each))), "")
 
     def _directly_below(self, name: str) -> tuple[str, ...]:
         if name not in self._below:

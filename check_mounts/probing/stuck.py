@@ -46,6 +46,7 @@ from check_mounts.system.processes import here, process_start
 from check_mounts.typed import Optional
 
 _HEADER = "check_mounts 1 "
+_LONGEST_NOTE = 1 << 20
 # Numbers the passes of this process.
 _passes = itertools.count(1)
 
@@ -220,6 +221,33 @@ class Registry:
     def fds(self) -> tuple[int, ...]:
         """The descriptor of the file of this run, if it has one."""
         return () if self._memory is None else (self._file,)
+
+    # -- a note for the next look
+
+    def note(self, name: str) -> Optional[bytes]:
+        """What an earlier run of this boot has kept under a name; empty if none has, None if
+        nothing can be kept."""
+        if self._directory < 0:
+            return None
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
+            try:
+                head, _, content = os.read(fd, _LONGEST_NOTE).partition(b"\n")
+            finally:
+                os.close(fd)
+        except OSError:
+            return b""
+        return content if head == self._head_of_note else b""
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep something under a name. Raises OSError."""
+        from check_mounts.system import replacing  # hardly any run keeps something
+
+        replacing.replace_in(self._directory, name, self._head_of_note + b"\n" + content, 0o600)
+
+    @property
+    def _head_of_note(self) -> bytes:
+        return f"{_HEADER}{self._boot.split()[0]}".encode("ascii")
 
     # -- the files of write probes
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from check_mounts import text
-from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, after, boottime, monotonic
+from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
 from check_mounts.guard import defects
 from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
 from check_mounts.mounttable import DEFAULT_PATH, Table
 from check_mounts.outcome import Step
-from check_mounts.probing import asking, conditions, frames, serving, settle, sysfs
+from check_mounts.probing import asking, conditions, frames, serving, settle
 from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
-from check_mounts.probing.causes import Causes, Past
+from check_mounts.probing.causes import Causes, Devices, Past
 from check_mounts.probing.inquiry import Inquiry
 from check_mounts.probing.others import Others
 from check_mounts.probing.plan import Plan
@@ -33,10 +33,7 @@ from check_mounts.selection import Selection
 from check_mounts.system import workers
 from check_mounts.system.processes import process_start
 from check_mounts.system.quarters import Outside
-from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
-
-if TYPE_CHECKING:
-    from check_mounts.probing.suspension import Suspensions
+from check_mounts.typed import NamedTuple, Optional
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
@@ -95,48 +92,6 @@ class _Guard:
             time.sleep(_BREATH)
 
 
-class _Devices:
-    """The block devices of the mounts of a pass. Most passes have nothing to say about them, and
-    load nothing more. ``known``: the table is that of this host."""
-
-    def __init__(
-        self, table: Sequence[Mount], asked: Sequence[Mount], timeout_of: Callable[[Mount], float], known: bool
-    ) -> None:
-        self._table = table
-        # The device numbers in another host's table mean nothing here.
-        self._known = known and sysfs.any_on_device(asked)
-        self._suspensions: Optional[Suspensions] = None
-        found = sysfs.suspended() if self._known else ()
-        if found:
-            from check_mounts.probing.suspension import Suspensions
-
-            self._suspensions = Suspensions(found, table, asked, timeout_of)
-
-    @property
-    def are_awaited(self) -> bool:
-        """Whether a suspended device may be resumed in time."""
-        return self._suspensions is not None and self._suspensions.is_waiting
-
-    @property
-    def due(self) -> Monotonic:
-        """When :meth:`look` must be called at the latest."""
-        return NEVER if self._suspensions is None else self._suspensions.due
-
-    def look(self) -> None:
-        """If it is due, look at the suspended devices."""
-        if self._suspensions is not None:
-            self._suspensions.look()
-
-    def explain(self, findings: list[Finding]) -> list[Finding]:
-        """Add to the findings what is known about the devices."""
-        failed = self._known and any(sysfs.is_failure_on_device(finding) for finding in findings)
-        if not failed and self._suspensions is None:
-            return findings
-        from check_mounts.probing import devicefaults
-
-        return devicefaults.explained(findings, self._table, self._suspensions)
-
-
 class Pass:
     """The plan and its execution, step by step: a :class:`check_mounts.system.tasks.Task`. At the
     end, each selected mount has exactly one finding in the ``book``.
@@ -172,7 +127,7 @@ class Pass:
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
         self._causes = Causes(settings, timeouts.usual, self._deadline, past or Past())
-        self._devices = _Devices(table[0], chosen.selected, timeouts.of, mountinfo == DEFAULT_PATH)
+        self._devices = Devices(table[0], chosen.selected, timeouts.of, mountinfo == DEFAULT_PATH)
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
 
@@ -304,6 +259,7 @@ class Pass:
             if not self.book.has(mount):
                 self.book.say(mount, Condition.UNPROBED, why)
         self.left = Left(frozenset(self._pool.close()), ())
+        attempt("the counters of errors", lambda: self._devices.count(self._registry))
         attempt("the stuck probes", self._settle_stuck)
         attempt("the causes", self._causes.close)
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from check_mounts import filesystems
+from check_mounts import filesystems, meaning
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.typed import Optional
 
 # No file that we read is longer.
 _LONGEST = 4096
-_WELL = frozenset({Condition.OK, Condition.SHADOWED, Condition.BLOCKED})
 
 
 def why_read_only(mount: Mount, sys: str = "/sys") -> Optional[str]:
@@ -51,7 +50,8 @@ def any_on_device(mounts: Iterable[Mount]) -> bool:
 def is_failure_on_device(finding: Finding) -> bool:
     """Whether a mount has failed, and its device may be the cause."""
     mount = finding.mount
-    return finding.condition not in _WELL and mount is not None and any_on_device((mount,))
+    failed = finding.condition not in (Condition.OK, Condition.BLOCKED) and meaning.of(finding.condition).counted
+    return failed and mount is not None and any_on_device((mount,))
 
 
 def suspended(sys: str = "/sys") -> list[str]:
@@ -59,6 +59,40 @@ def suspended(sys: str = "/sys") -> list[str]:
     reads and writes until somebody resumes them."""
     mapped = [name for name in names(f"{sys}/block") if name.startswith("dm-")]
     return [name for name in mapped if read(f"{sys}/block/{name}/dm/suspended")[:1] == b"1"]
+
+
+def counted(sys: str = "/sys") -> list[tuple[str, int]]:
+    """The errors that the kernel has counted, by filesystem and device, in the order of the names:
+    ``ext4/sdb1 4711``, ``btrfs/UUID/1 4711`` for the first device of a btrfs; and
+    ``btrfs/UUID/1/missing 4711``, which is 1 if it lacks that one. The last number, that of the
+    directory, differs each time something is mounted (kernfs_new_node in fs/kernfs/dir.c): another
+    disk may get the name of one that is gone."""
+    found = []
+    for name, inode in _filesystems(f"{sys}/fs/ext4"):
+        count = read(f"{sys}/fs/ext4/{name}/errors_count").strip()
+        if count.isdigit():
+            found.append((f"ext4/{name} {inode}", int(count)))
+    for name, inode in _filesystems(f"{sys}/fs/btrfs"):
+        for device in names(f"{sys}/fs/btrfs/{name}/devinfo"):
+            numbers = read(f"{sys}/fs/btrfs/{name}/devinfo/{device}/error_stats").split()[1::2]
+            found.append((f"btrfs/{name}/{device} {inode}", sum([int(each) for each in numbers if each.isdigit()])))
+            lacks = read(f"{sys}/fs/btrfs/{name}/devinfo/{device}/missing")[:1] == b"1"
+            found.append((f"btrfs/{name}/{device}/missing {inode}", int(lacks)))
+    return sorted(found)
+
+
+def written(counters: Iterable[tuple[str, int]]) -> bytes:
+    """Counters as the memory for the next look has them."""
+    return os.fsencode("".join([f"{key} {count}\n" for key, count in counters]))
+
+
+def _filesystems(directory: str) -> list[tuple[str, int]]:
+    """The names of filesystems in the directory of a type, with their inode numbers."""
+    try:
+        with os.scandir(directory) as entries:
+            return [(each.name, each.inode()) for each in entries if each.name != "features"]
+    except OSError:
+        return []
 
 
 def names(directory: str) -> list[str]:
