@@ -39,6 +39,7 @@ PATH_USERS = {
     "probing.lines": {"open", "listdir"},  # the state directory
     "probing.stuck": {"open", "listdir", "unlink", "truncate"},  # the state directory
     "probing.promises": {"open", "listdir", "stat", "unlink"},  # the state directory
+    "probing.owners": {"open"},  # /proc/sys
     "checks.sandbox": {"readlink"},  # /proc/PID/ns/mnt
     "guard.caught": {"listdir", "open", "unlink"},  # the entries of runs
     "guard.loading": {"open", "stat"},  # our own modules, as an import does

@@ -12,6 +12,7 @@ from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, mono
 from check_mounts.model import MountIdentity, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing.causes import Past
+from check_mounts.probing.owners import Owners
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import processes
@@ -43,7 +44,7 @@ class Passes:
         self._under_way: dict[int, UnderWay] = {}
         # Stuck probes that earlier passes have left behind.
         self._lost: list[StuckProbe] = []
-        self._past = Past()
+        self._past = Past(Owners())
         # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
 

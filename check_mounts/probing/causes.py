@@ -22,6 +22,7 @@ from check_mounts.typetable import Protocol
 if TYPE_CHECKING:
     from check_mounts.probing.counters import Counter
     from check_mounts.probing.examination import Examination
+    from check_mounts.probing.owners import Owners
     from check_mounts.probing.replies import Reply
     from check_mounts.probing.servers import Server
     from check_mounts.probing.stuck import Registry
@@ -45,10 +46,12 @@ _COUNTERS = "counters"
 
 class Past:
     """What a pass knows of earlier ones of its process: ``look`` is the last look at the counters
-    of NFS mounts, or the first one of this pass. None if no NFS mount was in trouble."""
+    of NFS mounts, or the first one of this pass. None if no NFS mount was in trouble. A process
+    that makes one pass has no ``owners``."""
 
-    def __init__(self) -> None:
+    def __init__(self, owners: Optional[Owners] = None) -> None:
         self.look: Optional[Look] = None
+        self.owners = owners
 
 
 class Causes:
@@ -165,7 +168,7 @@ class Causes:
 
     def explain(self, findings: Iterable[Finding]) -> list[Finding]:
         """Add the causes to the findings."""
-        findings = list(findings)
+        findings = list(findings) if self._past.owners is None else self._past.owners.remarked(findings)
         concerned = [place for place, finding in enumerate(findings) if self._concerns(finding)] if self._wanted else []
         before, self._past.look = self._past.look, None
         if concerned:

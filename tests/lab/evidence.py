@@ -4,12 +4,13 @@ in the guest: ``python3 -m tests.lab.evidence`` writes evidence.json."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,24 +105,75 @@ def impostors(guest: Guest) -> dict[str, Any]:
     return said
 
 
+class Daemon:
+    """``check_mounts --daemon`` for one mount."""
+
+    def __init__(self, at: Path, *options: str) -> None:
+        self._command = [PYTHON, "-m", "check_mounts", "--cache", "/run/evidence/status"]
+        self.process = subprocess.Popen(
+            [*self._command, "--daemon", "--foreground", *options, str(at)],
+            cwd="/", env=environment(), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+    def passes(self) -> Iterator[dict[str, Any]]:
+        """What it says of the mount after each pass that it tells of."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if "Checked " in line:
+                command = [*self._command, "--cached", "--json"]
+                result = subprocess.run(command, cwd="/", env=environment(), capture_output=True, check=False)
+                if result.returncode != 3:
+                    yield from json.loads(result.stdout)["findings"]
+
+
 def daemon(at: Path) -> list[dict[str, Any]]:
-    """What the daemon says of a mount after each of some passes: it asks for one second, every
-    five."""
-    command = [PYTHON, "-m", "check_mounts", "--cache", "/run/evidence/status"]
-    options = ["--daemon", "--foreground", "--interval", "5", "-t", "1", str(at)]
-    process = subprocess.Popen([*command, *options], cwd="/", env=environment(), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said: list[dict[str, Any]] = []
-    for line in process.stderr:
-        if "Checked " in line:
-            result = subprocess.run(
-                [*command, "--cached", "--json"], cwd="/", env=environment(), capture_output=True, check=False
-            )
-            said += json.loads(result.stdout)["findings"] if result.returncode == 2 else []
-        if len(said) == 4:
-            break
-    process.terminate()
-    process.communicate()
+    """What the daemon says after each of some passes: it asks for one second, every five."""
+    with Daemon(at, "--interval", "5", "-t", "1") as process:
+        return list(itertools.islice(process.passes(), 4))
+
+
+def idmapd(domain: str) -> str:
+    return f"""[General]
+Domain = {domain}
+Pipefs-Directory = /run/pipefs
+[Mapping]
+Nobody-User = nobody
+Nobody-Group = nogroup
+[Translation]
+Method = nsswitch
+"""
+
+
+def mapping(guest: Guest) -> dict[str, Any]:
+    """The server begins to send names, of another domain than the client's; then the client has the
+    same."""
+    for path in ("/etc/passwd", "/etc/group"):
+        with open(path, "a") as file:
+            file.write("librarian:x:4321:4321::/:/bin/false\n" if path == "/etc/passwd" else "librarian:x:4321:\n")
+    guest.shell("chown 4321:4321 {srv}/b", SERVER.name)
+    at = mount(guest, "mapped", V4, "noac", "b")
+    nobody, mine = "belongs to nobody", Path("/etc/idmapd.conf")
+    mine.write_text(idmapd("b.example"))
+    with Daemon(at, "--interval", "2", "-t", "10") as process:
+        passes = process.passes()
+        said = {"before": next(passes)}
+        Path("/sys/module/nfsd/parameters/nfs4_disable_idmapping").write_text("N")
+        Path(f"/srv/{SERVER.name}/idmapd.conf").write_text(idmapd("a.example"))
+        guest.shell(
+            "{ns} sh -c 'mkdir /run/pipefs; mount -t rpc_pipefs none /run/pipefs; rpc.idmapd -S -c {srv}/idmapd.conf'",
+            SERVER.name,
+        )
+        said["failing"] = next(each for each in passes if any(nobody in words for words in each["remarks"]))
+        mine.write_text(idmapd("a.example"))
+        subprocess.run(["nfsidmap", "-c"], check=True)
+        said["mended"] = next(each for each in passes if not each["remarks"])
     return said
 
 
@@ -132,7 +184,7 @@ def main() -> None:
     guest = Guest()
     guest.start(SERVER)
     guest.start(LEASED)
-    report = {act.__name__: act(guest) for act in (soft, slow, lease, impostors)}
+    report = {act.__name__: act(guest) for act in (soft, slow, mapping, lease, impostors)}
     (LAB / "evidence.json").write_text(json.dumps(report))
 
 

@@ -80,3 +80,14 @@ def test_the_daemon_compares_with_the_pass_before(report: Any) -> None:
     words = [" ".join(each["remarks"]) for each in said]
     times = [float(match[1]) for match in (re.search(r" in ([0-9.]+) s belong", each) for each in words) if match]
     assert times and max(times) > 2, words  # longer than it asks
+
+
+@pytest.mark.guest
+def test_the_mapping_of_ids_begins_to_fail(report: Any) -> None:
+    """The server sends names of a domain that is not this client's."""
+    said = report["mapping"]
+    assert said["before"]["remarks"] == said["mended"]["remarks"] == []
+    assert said["before"]["outcome"]["uid"] == said["mended"]["outcome"]["uid"] == 4321
+    (words,) = said["failing"]["remarks"]
+    assert words.startswith("its root directory belongs to nobody (uid 65534")
+    assert "and belonged to uid 4321" in words
