@@ -328,7 +328,7 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
 
 
 _DESCRIBING = frozenset(("completion", "help", "help_all", "version"))
-_NO_CHECKS = _DESCRIBING | {"check_config", "incidents"}
+_NO_CHECKS = _DESCRIBING | {"check_config", "incidents", "users"}
 
 
 def _run_without_check(given: Mapping[str, Any], interrupts: Interrupts, noted: Notes) -> int:
@@ -342,6 +342,10 @@ def _run_without_check(given: Mapping[str, Any], interrupts: Interrupts, noted: 
         from check_mounts import check_config
 
         return check_config.run(given, interrupts)
+    if "users" in given:
+        from check_mounts import users
+
+        return users.run(given, interrupts, noted)
     from check_mounts import recalling
 
     return recalling.run(given, interrupts, noted)

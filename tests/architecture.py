@@ -25,6 +25,7 @@ ORDER = (
     "write_config",
     "describing",
     "completion",
+    "users",
     "waiting",
     "people",
     "tabling",

@@ -57,6 +57,7 @@ PATH_USERS = {
     "daemon.home": {"access", "open_without_symlinks"},  # the directories of the result and of the metrics
     "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
+    "users": {"chdir"},  # /
     "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
     "probing.serving": {"open"},  # /proc
     "probing.sysfs": {"listdir", "open", "readlink", "scandir"},  # /sys, which waits for no device

@@ -103,7 +103,7 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
         "__init__ __main__ describing grouping histories inventory loading metrics nest option_parser packages "
         "recalling since stand_in starting unreadable waiting web"
     )
-    of_users = "cgroups findings look namespaces procfs sight stacks threads waits worker"
+    of_users = "cgroups findings look namespaces procfs sight stacks threads users waits worker"
     on_a_terminal = "colours people progress shown table tabling terminal"
     every -= EXPLAINING
     every -= {"bash", "fish", "offers", "zsh"}  # a shell asks for these, and no monitoring

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import mounttable
-from check_mounts.using import grouping, look
+from check_mounts import mounttable, users
+from check_mounts.options.refusals import UsageError
+from check_mounts.using import cgroups, grouping, look
 from check_mounts.using.model import How, Users, Wanted
-from tests.conftest import PYTHON, ROOT, Fuse, Mounts, until
+from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.victims import CERTAIN, PROBABLE
 
 pytestmark = pytest.mark.root
@@ -69,8 +71,8 @@ def wanted(*points: Path, hang: bool = True) -> Wanted:
     return Wanted(mounts, frozenset(mount.device for mount in mounts) if hang else frozenset())
 
 
-def by(users: Users, *hows: How) -> set[int]:
-    return {each.pid for each in (*users.processes, *users.probable) if each.how in hows}
+def by(told: Users, *hows: How) -> set[int]:
+    return {each.pid for each in (*told.processes, *told.probable) if each.how in hows}
 
 
 @pytest.fixture
@@ -97,13 +99,169 @@ def test_who_hangs_in_a_fuse_mount_is_found_and_no_bystander(fuse: Fuse, shared:
         until(lambda: fuse.waiting("shared") >= 4)
         waiting = found.of(*CERTAIN, *PROBABLE)
         until(lambda: by(look.take(wanted(shared), 20), How.WAITS, How.PROBABLY) >= waiting)
-        users = look.take(wanted(shared), 20)
-        assert users.incomplete == ()
-        assert by(users, How.WAITS) == found.of(*CERTAIN)
-        assert by(users, How.PROBABLY) == found.of(*PROBABLE)
-        assert by(users, How.OPEN, How.STANDS) == found.of("open", "stands")
-        assert not by(users, *How) & found.of("bystander")
-        assert {each.uid for each in users.processes} == {1001, 1002, 1003}
-        words = grouping.waiting_words(users)
+        told = look.take(wanted(shared), 20)
+        assert told.incomplete == ()
+        assert by(told, How.WAITS) == found.of(*CERTAIN)
+        assert by(told, How.PROBABLY) == found.of(*PROBABLE)
+        assert by(told, How.OPEN, How.STANDS) == found.of("open", "stands")
+        assert not by(told, *How) & found.of("bystander")
+        assert {each.uid for each in told.processes} == {1001, 1002, 1003}
+        words = grouping.waiting_words(told)
         assert words.startswith("15 processes of 3 users wait: v read x5"), words
         assert "15 more probably: v cwd x5" in words
+
+
+# -- the command line
+
+
+@contextlib.contextmanager
+def sleeping(at: Path, *words: str) -> Iterator[int]:
+    """A process that stands in a directory."""
+    with subprocess.Popen(words or ["sleep", "1000"], cwd=at) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def asked(plugin: Plugin, *arguments: str) -> Result:
+    return plugin("--users", *arguments, below=False, state=False)
+
+
+def test_a_mount_is_found_by_each_of_its_names_and_a_server_by_any(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
+    one, two = fuse.mount("one", source="filer1:/one"), fuse.mount("two", source="filer1:/two")
+    again = mounts.bind(one, "again")
+    with sleeping(one) as first, sleeping(two) as second:
+        for word in (str(one), f"{one}/", str(again), "filer1:/one"):
+            result = asked(plugin, word, "-v")
+            assert result.code == 0
+            assert result.verdict == f"MOUNTS OK - 1 process uses {'2 mounts' if 'filer' in word else word.rstrip('/')}"
+            assert " (fuse.test filer1:/one): 1 process of 1 user stands in it: sleep" in result.lines[1]
+            assert result.lines[2].startswith(f"  pid {first} (sleep), user 0")
+            assert result.lines[2].endswith(": stands in it")
+        result = asked(plugin, "filer1", "--json")
+        found = json.loads(result.stdout)
+        assert {each["pid"] for each in found["processes"]} == {first, second}
+        assert [each["mount_point"] for each in found["mounts"]] == list(map(str, (one, two, again)))
+        assert found["counts"] == {"waits": 0, "probably": 0, "open": 0, "stands": 2, "root": 0, "runs": 0}
+
+
+def test_a_mount_that_nobody_uses(mounts: Mounts, plugin: Plugin) -> None:
+    result = asked(plugin, str(mounts.tmpfs("idle")))
+    assert (result.code, result.verdict) == (0, f"MOUNTS OK - no process uses {mounts.base}/idle")
+
+
+def test_a_name_that_nothing_has_is_unknown(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
+    fuse.mount("one", source="filer1:/one")
+    (mounts.base / "link").symlink_to("one")
+    for word, why in (
+        (f"{mounts.base}/ones", f"'{mounts.base}/ones' is no mount point; links are not followed; the nearest is "),
+        (f"{mounts.base}/link", f"'{mounts.base}/link' is no mount point; links are not followed"),
+        ("filer2", "no mount has a server 'filer2'; the nearest is 'filer1'"),
+        ("a\nb|c", "no mount has a server 'a\\012b\\174c'"),
+        ("", "no mount has a server ''"),
+    ):
+        result = asked(plugin, word)
+        assert (result.code, result.lines[0].startswith(f"MOUNTS UNKNOWN - argument --users: {why}")) == (3, True), (
+            result.lines
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--daemon"], "--users: does not go with --daemon"),
+        (["-t", "3"], "--timeout: does not go with --users"),
+        (["--as", "self"], "--as: does not go with --users"),
+        (["/home"], "MOUNTPOINT: does not go with --users, which may be repeated"),
+        (["--table"], "--users: does not go with --table"),
+    ],
+)
+def test_what_does_not_go_with_it(plugin: Plugin, arguments: list[str], why: str) -> None:
+    result = asked(plugin, "/", *arguments)
+    assert (result.code, result.lines[0]) == (3, f"MOUNTS UNKNOWN - argument {why}")
+
+
+def test_an_ordinary_user_sees_own_processes_and_is_told_so(mounts: Mounts, public: Path) -> None:
+    one = mounts.tmpfs("one")
+    with sleeping(one), sleeping(one, "setpriv", "--reuid", "1234", "--clear-groups", "sleep", "1000") as own:
+        until(lambda: Path(f"/proc/{own}/comm").read_text() == "sleep\n")
+        command = [
+            "setpriv",
+            "--reuid",
+            "1234",
+            "--clear-groups",
+            PYTHON,
+            "-m",
+            "check_mounts",
+            "--users",
+            str(one),
+            "-v",
+        ]
+        result = subprocess.run(command, cwd=public, capture_output=True, text=True, check=False)
+    lines = result.stdout.splitlines()
+    assert (result.returncode, lines[0]) == (0, f"MOUNTS OK - 1 process uses {one}")
+    assert lines[2].startswith(f"  pid {own} (sleep), user 1234")
+    assert re.fullmatch(
+        r"note: \d+ processes of other users could not be looked into: only root \(with CAP_SYS_PTRACE\) sees all",
+        lines[3],
+    )
+
+
+# -- what the text says
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "source", "options", "words", "others"),
+    [
+        (
+            "nfs4",
+            "filer1:/x",
+            "rw,addr=10.0.0.5",
+            ["filer1", "Filer1", "10.0.0.5", "filer1:/x"],
+            ["filer", "10.0.0.7"],
+        ),
+        ("nfs4", "[fd00::1]:/x", "rw,addr=fd00::1", ["[fd00::1]", "fd00::1", "fd00:0:0::1"], ["fd00::2", "fd00"]),
+        ("cifs", "//srv/share", "rw", ["srv", "//srv/share"], ["share", "/srv", "srv/share"]),
+        ("lustre", "10.1.0.1@o2ib:/scratch", "rw", ["10.1.0.1@o2ib", "10.1.0.1"], ["o2ib"]),
+        ("ceph", "mon1:6789,mon2:6789:/", "rw", ["mon1", "mon2"], ["mon3"]),
+        ("ext4", "/dev/sda1", "rw", ["/m", "/m/", "/dev/sda1"], ["sda1", "/", "m"]),
+    ],
+)
+def test_names_of_servers(fs_type: str, source: str, options: str, words: list[str], others: list[str]) -> None:
+    mount = mounttable.parse_line(f"1 0 0:1 / /m rw - {fs_type} {source} {options}".encode())
+    for word in words:
+        assert users._chosen([mount], [word]) == (mount,), word
+    for word in others:
+        with pytest.raises(UsageError):
+            users._chosen([mount], [word])
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/apache2.service\n", "apache2.service"),
+        ("0::/system.slice/system-getty.slice/getty@tty1.service\n", "getty@tty1.service"),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", "session-3.scope"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/foot.service\n", "foot.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", "user@1000.service"),
+        ("0::/system.slice/docker-0123abcd.scope\n", "docker-0123abcd.scope"),
+        ("0::/system.slice/docker-0123abcd.scope/system.slice/cron.service\n", "docker-0123abcd.scope"),
+        ("12:pids:/docker/0123abcd\n1:name=systemd:/docker/0123abcd\n0::/\n", "docker/0123abcd"),
+        ("4:memory:/machine.slice/libpod-77.scope\n1:name=systemd:/machine.slice/libpod-77.scope\n", "libpod-77.scope"),
+        ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-9f.scope\n", "cri-containerd-9f.scope"),
+        ("0::/kubepods.slice/kubepods-pod1.slice/crio-9f.scope/container\n", "crio-9f.scope"),
+        ("0::/kubepods/besteffort/pod1/9f\n", "kubepods/besteffort/pod1/9f"),
+        ("0::/lxc.payload.web/system.slice/apache2.service\n", "lxc.payload.web"),
+        ("1:name=systemd:/system.slice/cron.service\n0::/\n", "cron.service"),
+        ("4:cpu:/\n1:name=systemd:/\n0::/system.slice/cron.service\n", "cron.service"),
+        ("0::/../../system.slice/cron.service\n", "cron.service"),
+        ("0::/system.slice/gone.service (deleted)\n", "gone.service"),
+        ("0::/system.slice/a\x1b|b.service\n", "a\\033\\174b.service"),
+        ("0::/\n", ""),
+        ("", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_units(cgroup: str, unit: str) -> None:
+    assert cgroups.unit_of(cgroup.encode()) == unit

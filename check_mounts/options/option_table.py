@@ -225,6 +225,13 @@ OPTIONS: tuple[Option, ...] = (
         scope=Scope.COMMAND_LINE, not_with=("daemon",),
     ),
     Option(
+        "users", Group.PROBING,
+        "only print which processes use the mounts of this server, or this mount: who waits for it, who holds it "
+        "(repeatable); no mount is touched",
+        metavar="SERVER|MOUNTPOINT", parse=str, repeatable=True, scope=Scope.COMMAND_LINE,
+        not_with=("daemon", "check-config", "write-config", "wait", "table", "brief", "incidents"),
+    ),
+    Option(
         "as", Group.PROBING,
         "look into each mount as its owner ('owner', the default), as the caller ('self'), or as this user",
         metavar="USER", parse=values.user, default="owner", in_mount=values.user,

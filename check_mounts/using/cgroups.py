@@ -38,6 +38,8 @@ def _unit(path: bytes) -> str:
             # A container's manager that is not systemd: lxc.payload.NAME, docker/ID, kubepods/...
             found = found or b"/".join(parts[parts.index(part) :])
             break
+        if found and part == b"init.scope":  # the user's manager itself
+            break
         found = part
         if not part.startswith(b"user@"):
             break

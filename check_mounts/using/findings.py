@@ -66,7 +66,7 @@ class Findings:
                 continue
             for each in self._of(key, identity):
                 (probable if each.device is None else processes).append(each)
-        return Users(tuple(processes), tuple(probable), tuple(self._incomplete()), left)
+        return Users(tuple(processes), tuple(probable), tuple(self._incomplete()), not self.troubles, left)
 
     def _of(self, key: tuple[int, int], identity: tuple[Any, ...]) -> list[Process]:
         """What one process does with each mount: of several ways, the first one of :class:`How`."""

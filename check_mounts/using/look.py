@@ -145,7 +145,9 @@ class Look:
         self._left: list[int] = []
         self._next = after(_MOMENT)
         task = worker.Task(
-            {mount.device: mount.fs_type for mount in wanted.mounts}, wanted.hung, skipped=frozenset((os.getpid(),))
+            {mount.device: mount.fs_type for mount in (*wanted.others, *wanted.mounts)},
+            wanted.hung,
+            frozenset(mount.device for mount in wanted.mounts),
         )
         count = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
         for share in range(count):

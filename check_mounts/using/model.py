@@ -64,10 +64,12 @@ class Process(NamedTuple):
 
 class Wanted(NamedTuple):
     """The mounts whose processes are wanted, and the devices of those that hang, or may hang: only
-    on them can a process wait."""
+    for them can a process wait. ``others`` are mounts that hang as well, or may, whose processes
+    are not wanted: who waits for one of them does not wait for one of ``mounts``."""
 
     mounts: tuple[Mount, ...]
     hung: frozenset[Device]
+    others: tuple[Mount, ...] = ()
 
 
 class Users(NamedTuple):
@@ -76,11 +78,13 @@ class Users(NamedTuple):
 
     ``probable`` are those that wait for one of several hung mounts, and nobody can say for which.
     ``incomplete`` says why some may be missing, in words, one line each; empty if none can be.
-    ``left``: workers of this look that hang themselves and could not be killed."""
+    ``is_whole``: the look came to its end, and saw all that this process may see. ``left``: workers
+    of this look that hang themselves and could not be killed."""
 
     processes: tuple[Process, ...]
     probable: tuple[Process, ...] = ()
     incomplete: tuple[str, ...] = ()
+    is_whole: bool = True
     left: tuple[int, ...] = ()
 
     def of(self, device: Device) -> Users:

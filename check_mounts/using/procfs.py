@@ -33,6 +33,7 @@ class Stat(NamedTuple):
 
     name: bytes
     state: str
+    parent: int
     threads: int
     start_time: int
     is_kernels: bool
@@ -83,6 +84,7 @@ def state_of(directory: int) -> Optional[Stat]:
     return Stat(
         name=data[begin + 1 : end],
         state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
         threads=int(fields[17]),
         start_time=int(fields[19]),
         is_kernels=bool(flags & _KERNEL_THREAD),

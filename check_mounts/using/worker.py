@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LENGTH = struct.Struct("<I")
 # In shared memory: how many steps were taken, and the process of the last one.
 PROGRESS = struct.Struct("<QI")
+_RUN, _NURSERY = b"check_mounts:r", b"check_mounts:n"
 # The time between the two looks at a thread that waits, in seconds.
 APART = 0.25
 
@@ -36,14 +37,15 @@ APART = 0.25
 class Task(NamedTuple):
     """The task of one worker: it looks at the processes after ``after`` whose pid modulo
     ``share[1]`` is ``share[0]``; at those in ``careful`` without the files that may hang.
-    ``skipped`` are our own."""
+    ``devices`` are those of all mounts that count, each with its type; those that hang; and those
+    whose processes are wanted."""
 
     devices: dict[Device, bytes]
     hung: frozenset[Device]
+    wanted: frozenset[Device]
     share: tuple[int, int] = (0, 1)
     after: int = 0
     careful: frozenset[int] = frozenset()
-    skipped: frozenset[int] = frozenset()
 
 
 class Worker:
@@ -63,12 +65,13 @@ class Worker:
         hung = {device: fs_type for device, fs_type in task.devices.items() if device in task.hung}
         self._threads = Threads(waits.families(hung))
         self._own = namespaces.key_of(os.getpid())
+        self._ours = _ours(os.getppid())
         self._waiting: list[tuple[float, Waiting]] = []
 
     def work(self) -> None:
         """Look at all processes."""
         ours, share = self._task.share
-        pids = [pid for pid in procfs.pids() if pid not in self._task.skipped]
+        pids = procfs.pids()
         for pid in pids:
             self._spaces.learn(pid)
         self._send(("tables", self._spaces.missing))
@@ -86,10 +89,15 @@ class Worker:
             return
         try:
             stat = procfs.state_of(process)
-            if stat is not None and not stat.is_kernels:
+            if stat is not None and not stat.is_kernels and not self._is_own(pid, stat):
                 self._look_into(pid, process, stat)
         finally:
             os.close(process)
+
+    def _is_own(self, pid: int, stat: Stat) -> bool:
+        """Whether a process only serves this run, and ends with it: the run itself, its watcher and
+        its nursery. Workers of probes count: they may hang."""
+        return pid in self._ours or (stat.parent in self._ours and stat.name == _NURSERY)
 
     def _look_into(self, pid: int, process: int, stat: Stat) -> None:
         key = namespaces.key_of(pid)
@@ -107,10 +115,14 @@ class Worker:
             if alive != process and alive >= 0:
                 os.close(alive)
         held = waits.held(found, None if table is None else table.devices)
-        identity = self._identity(pid, process, stat, key) if found else None
-        if identity is not None:
-            self._send(("uses", identity, [(how.name, device) for how, device in sorted(held.uses, key=_by_order)]))
+        identity: Optional[tuple[Any, ...]] = None
+        uses = [(how.name, device) for how, device in sorted(held.uses, key=_by_order) if device in self._task.wanted]
+        if uses:
+            identity = self._identity(pid, process, stat, key)
+            self._send(("uses", identity, uses))
         for waiting in self._threads.waiting(pid, process, stat, held, pid not in self._task.careful):
+            if self._task.wanted.isdisjoint(waiting.devices):
+                continue
             identity = identity or self._identity(pid, process, stat, key)
             self._send(("waits", identity, tuple(waiting)))
             self._waiting.append((time.monotonic(), waiting))
@@ -128,6 +140,17 @@ class Worker:
             self._step(waiting.pid)
             if not self._threads.still_waits(waiting):
                 self._send(("over", waiting.pid, waiting.thread))
+
+
+def _ours(run: int) -> frozenset[int]:
+    """The process that wants to know, and its watcher if it has one: then it has this name."""
+    try:
+        directory = procfs.open_directory(f"/proc/{run}")
+    except OSError:
+        return frozenset((run,))
+    with procfs.closing(directory):
+        stat = procfs.state_of(directory)
+    return frozenset((run, stat.parent) if stat is not None and stat.name == _RUN else (run,))
 
 
 def _by_order(use: tuple[How, Device]) -> tuple[int, Device]:

@@ -54,6 +54,7 @@ NOT_FOR_A_CHECK = {
     "--debug": "says more on stderr, for those who look for a defect",
     "--per-mount": "has several results where a check has one",
     "--incidents": "checks no mount",
+    "--users": "checks no mount",
     "--since": "goes with --incidents",
     "--incident-file": "the daemon's",
     "--cached": "is what check_mounts_cached runs",
