@@ -280,7 +280,7 @@ def test_a_mount_is_dead_though_its_server_answers(
     fuse.command("fail", "hung0", "all", str(errno.EACCES))
     result = plugin("--mountinfo", str(table))
     assert result.code == 1
-    assert "server 127.0.0.1 answers RPC: it refuses this client or its credentials" in result.verdict
+    assert "server 127.0.0.1 answers RPC: this client or its credentials are refused" in result.verdict
 
 
 def test_an_export_is_gone_only_if_its_server_is_there(
@@ -320,6 +320,37 @@ def test_a_slow_mount_and_how_soon_its_server_answers(
     assert result.code == 2
     assert " answers RPC within " in result.verdict
     assert len(answering.connections) == 2
+
+
+def test_many_slow_mounts_of_a_server_have_one_cause(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, 0, 7)
+    for number in range(7):
+        fuse.command("delay", f"hung{number}", "0.05")
+    result = plugin("--mountinfo", str(table), "-w", "0.1")
+    assert re.search(r" all 7 mounts of filer1 slow: server 127\.0\.0\.1 answers RPC within [0-9.]+ s", result.verdict)
+    assert len(answering.connections) == 1
+
+
+def test_a_mount_that_took_long_has_a_cause_without_a_threshold(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, 0)
+    fuse.command("delay", "hung0", "1.5")
+    result = plugin("--mountinfo", str(table), "-t", "20", "--deadline", "40", "--json")
+    assert result.code == 0
+    (found,) = json.loads(result.stdout)["findings"]
+    assert found["diagnosis"].startswith("server 127.0.0.1 answers RPC within ")
+
+
+def test_a_mount_that_cannot_be_written_to_has_a_cause(
+    fuse: Fuse, plugin: Plugin, tmp_path: Path, answering: Server
+) -> None:
+    table = _fail(fuse, tmp_path, answering.port, 0)
+    fuse.command("fail", "hung0", "write", str(errno.EIO))
+    result = plugin("--mountinfo", str(table), "--write")
+    assert " dead: Input/output error (EIO) at write: server 127.0.0.1 answers RPC: this mount, " in result.verdict
 
 
 def test_mounts_that_are_well_or_keep_others_out_ask_nobody(

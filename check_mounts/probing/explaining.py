@@ -21,7 +21,7 @@ _EXPORT_IS_GONE = "export is gone"
 # What follows for a mount that failed although its server answers.
 _CONCLUSIONS = {
     Condition.DEAD: "this mount, its export or its credentials failed",
-    Condition.DENIED: "it refuses this client or its credentials",
+    Condition.DENIED: "this client or its credentials are refused",
 }
 
 

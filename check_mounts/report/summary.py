@@ -268,9 +268,9 @@ def _since_words(members: Sequence[Judgement]) -> str:
 
 def _reason(member: Judgement) -> str:
     finding = member.finding
-    if member.condition is Condition.TIMED_OUT:
+    if member.condition in (Condition.TIMED_OUT, Condition.SLOW):
         return finding.diagnosis
-    if member.condition is not finding.condition:  # slow, full: each member has other numbers
+    if member.condition is not finding.condition:  # full: each member has other numbers
         return ""
     return f"{finding.detail}: {finding.diagnosis}" if finding.diagnosis else finding.detail
 

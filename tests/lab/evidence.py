@@ -3,18 +3,21 @@ in the guest: ``python3 -m tests.lab.evidence`` writes evidence.json."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import re
 import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.lab.kinds import DROP, PYTHON, SERVERS, UNDROP, V3, V4, Server
+from tests.lab.kinds import DROP, KINDS, PYTHON, SERVERS, UNDROP, V3, V4, Server
 from tests.lab.zoo import LAB, Guest, check, environment, load_modules, provide_product
 
 SERVER = next(each for each in SERVERS if each.name == "drop")
@@ -105,6 +108,30 @@ def impostors(guest: Guest) -> dict[str, Any]:
     return said
 
 
+def listens(place: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(place):
+        return True
+    return False
+
+
+def others(guest: Guest) -> dict[str, Any]:
+    """CIFS and 9p whose servers have ended: the errors come soon, and from this host's kernel."""
+    said = {}
+    for name, port, program in (("smb", 445, "smbd"), ("diod", 564, "diod")):
+        server = next(each for each in SERVERS if each.name == name)
+        with open("/etc/hosts", "a") as hosts:  # diod refuses a peer that it has no name for
+            hosts.write(f"{guest.host(name)[:-1]}1 client-{name}\n")
+        guest.start(server)
+        until(functools.partial(listens, (guest.host(name), port)))
+        kind = next(each for each in KINDS if each.server == name)
+        at = mount(guest, name, kind.make, "", server=server)
+        healthy = finding(at, "-t", "20")
+        guest.shell(f"pkill -KILL --ns {{pid}} --nslist net {program}", name)
+        until(lambda at=at: finding(at, "-t", "30")["condition"] != "ok")  # type: ignore[misc]
+        said[name] = {"healthy": healthy, "ended": finding(at, "-t", "30"), "port": port}
+    return said
+
+
 class Daemon:
     """``check_mounts --daemon`` for one mount."""
 
@@ -184,7 +211,7 @@ def main() -> None:
     guest = Guest()
     guest.start(SERVER)
     guest.start(LEASED)
-    report = {act.__name__: act(guest) for act in (soft, slow, mapping, lease, impostors)}
+    report = {act.__name__: act(guest) for act in (soft, slow, mapping, others, lease, impostors)}
     (LAB / "evidence.json").write_text(json.dumps(report))
 
 

@@ -15,7 +15,7 @@ LEASED = "10.9.3.2"
 
 @pytest.fixture(scope="module")
 def report() -> Any:
-    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.evidence"], 300, verdict.environment())
+    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.evidence"], 600, verdict.environment())
     assert result.status == 0, (result.output, result.console[-3000:])
     return json.loads(result.files["evidence.json"])
 
@@ -91,3 +91,12 @@ def test_the_mapping_of_ids_begins_to_fail(report: Any) -> None:
     (words,) = said["failing"]["remarks"]
     assert words.startswith("its root directory belongs to nobody (uid 65534")
     assert "and belonged to uid 4321" in words
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("name", ["smb", "diod"])
+def test_cifs_and_9p_are_dead_because_their_servers_are_gone(report: Any, name: str) -> None:
+    said = report["others"][name]
+    assert said["healthy"]["condition"] == "ok"
+    assert said["ended"]["condition"] == "dead"
+    assert said["ended"]["diagnosis"].endswith(f" refuses connections on port {said['port']}")
