@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from check_mounts import meaning, text
+from check_mounts import filesystems, hanging, meaning, text
+from check_mounts.checks import checking
 from check_mounts.guard import defects
 from check_mounts.judging.judgements import Judgement
 from check_mounts.judging.policy import Judged
@@ -25,11 +26,13 @@ from check_mounts.selection import why_left_out
 from check_mounts.system import reading
 from check_mounts.system.printing import stdout_encoding
 from check_mounts.typed import Optional
+from check_mounts.typetable import Protocol
 
-# How long the server of the mount may take for an answer, in seconds.
-_PATIENCE = 1.0
-# How long the page may take after the check, in seconds, whatever was left of the deadline.
-_LEAST = 0.5
+# How long the server of the mount may take for an answer, and the look for processes, in seconds;
+# with less than the last one, neither begins. So much of the deadline is kept for printing.
+_PATIENCE, _LOOK, _LEAST, _KEPT = 1.0, 3.0, 0.1, 0.2
+_LATE = "not asked: no time was left"
+_ELSEWHERE = "not asked: the mount table is a copy"
 
 _SILENT = frozenset(
     {Verdict.REFUSED, Verdict.UNREACHABLE, Verdict.SILENT, Verdict.RPC_SILENT, Verdict.CLOSED, Verdict.GARBAGE}
@@ -77,6 +80,8 @@ def report(
         return text.encoded(f"MOUNTS UNKNOWN - {words}\n", stdout_encoding()), State.UNKNOWN
     output, state = text_of(judged, options._replace(output=options.output._replace(verbosity=0)))
     reading.step("explaining the mount")
+    if judged.survey.interrupted is not None:
+        _mode.until = 0.0
     lines: list[str] = []
     try:
         lines += page.laid_out(_sections(judged, options, explain, point, mount, declared))
@@ -107,6 +112,7 @@ def _sections(
     judgement = _of(judged.judgements, point, mount)
     mount = mount if judgement is None or judgement.finding.mount is None else judgement.finding.mount
     waits_in = _waits_in(judgement)
+    remarks = [] if judgement is None else _remarks(judgement, waits_in)
     rules, defaults = explain.rules(point)
     subject = Subject(
         point=point,
@@ -120,13 +126,17 @@ def _sections(
         defaults=defaults,
         notes=explain.notes,
         waits_in=waits_in,
-        remarks=() if judgement is None else _remarks(judgement, waits_in),
+        remarks=remarks,
     )
-    signs: list[Sign] = []
-    subject = subject._replace(server=list(_asked(lambda: _of_server(subject, options, signs))))
-    if facts.has_no_inodes(subject):
-        signs.append(Sign.INODES)
-    return explanation.sections(subject, facts.facts_of(subject, _mode.mounts, signs, ()))
+    if mount is not None and servers.server_of(mount) is not None:  # they are about it
+        subject = subject._replace(remarks=())
+    signs = [Sign.INODES] if facts.has_no_inodes(subject) else []
+    units: list[bytes] = []
+    subject = subject._replace(
+        server=list(_asked(lambda: _of_server(subject, remarks, options, signs))),
+        processes=list(_asked(lambda: _of_processes(subject, judged, options, units))),
+    )
+    return explanation.sections(subject, facts.facts_of(subject, _mode.mounts, signs, units))
 
 
 def _of(judgements: Iterable[Judgement], point: bytes, mount: Optional[Mount]) -> Optional[Judgement]:
@@ -173,27 +183,61 @@ def _asked(lines: Callable[[], Iterator[str]]) -> Iterator[str]:
         yield f"not known: {text.error_of(error)}"
 
 
-def _of_server(subject: Subject, options: Options, signs: list[Sign]) -> Iterator[str]:
-    """What the server says, and the counters of its connections. Adds what follows to ``signs``."""
+def _of_server(subject: Subject, found: Sequence[str], options: Options, signs: list[Sign]) -> Iterator[str]:
+    """What the server says, and the counters of its connections, which may be among what the check
+    has ``found`` out. Adds what follows to ``signs``."""
     mount = subject.mount
     if mount is None:
         return
     server = servers.server_of(mount)
     if server is not None and options.settings.diagnosis:
-        reading.step("asking the server of the mount")
-        left = max(_LEAST, min(_PATIENCE, _mode.until - time.monotonic()))
-        reply = examination.examine([server], left)[server]
-        signs += [Sign.SERVER_SILENT] if reply.verdict in _SILENT else []
-        signs += [Sign.SERVER_ANSWERS] if reply.verdict in _ANSWERS else []
-        yield replies.words(server, reply) + _in(reply)
-    transport = mountstats.read_mountstats().get(mount.mount_point) if _has_counters(mount) else None
-    if transport is not None:
-        yield mountstats.transport_words(transport)
+        yield _answer_of(server, signs)
+    yield from () if server is None else found
+    if not found and filesystems.protocol(mount) is Protocol.NFS:
+        transport = mountstats.read_mountstats().get(mount.mount_point)
+        if transport is not None:
+            yield mountstats.transport_words(transport)
+
+
+def _left(most: float) -> Optional[float]:
+    """How long a part of the page may take, in seconds; None if there is no time for it."""
+    seconds = min(most, _mode.until - time.monotonic() - _KEPT)
+    return seconds if seconds >= _LEAST else None
+
+
+def _answer_of(server: servers.Server, signs: list[Sign]) -> str:
+    seconds = _left(_PATIENCE)
+    if seconds is None:
+        return _LATE
+    reading.step("asking the server of the mount")
+    reply = examination.examine([server], seconds)[server]
+    signs += [Sign.SERVER_SILENT] if reply.verdict in _SILENT else []
+    signs += [Sign.SERVER_ANSWERS] if reply.verdict in _ANSWERS else []
+    return replies.words(server, reply, "") + _in(reply)
 
 
 def _in(reply: replies.Reply) -> str:
     return "" if reply.connect_seconds is None or reply.seconds is None else f", in {reply.seconds * 1000:.1f} ms"
 
 
-def _has_counters(mount: Mount) -> bool:
-    return mount.fs_type in (b"nfs", b"nfs4")
+def _of_processes(subject: Subject, judged: Judged, options: Options, units: list[bytes]) -> Iterator[str]:
+    """Who uses the mount. Adds the services that could be restarted to ``units``."""
+    if subject.mount is None:
+        return
+    if not options.check.mountinfo.startswith("/proc/"):  # of another host, perhaps
+        yield _ELSEWHERE
+        return
+    findings = [each.finding for each in judged.judgements]
+    stuck = checking.remembered(options.check, _mode.mounts)
+    hung = {each.mount.device for each in findings if each.mount and each.condition in hanging.FAILED}
+    hung |= {each.device for each in stuck if not each.writing} & {each.device for each in _mode.mounts}
+    ours = hanging.pids_of(findings) | {each.pid for each in stuck}
+    seconds = _left(_LOOK)
+    if seconds is None:
+        yield _LATE
+        return
+    reading.step("looking for the processes that use the mount")
+    use = hanging.use_of(subject.mount, _mode.mounts, frozenset(hung), ours, seconds)
+    waits = subject.judgement is not None and subject.judgement.condition is Condition.TIMED_OUT
+    units += use.waiting if waits else dict.fromkeys((*use.waiting, *use.holding))
+    yield from use.lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,8 +12,9 @@ from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
+from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
-from check_mounts.model import Finding, Mount, State
+from check_mounts.model import Condition, Finding, Mount, State
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _FEW = 500
 # If reading the files took long, a run still gets a mount's timeout and this many seconds more.
 _TO_FIND = 0.5
+# What processes may wait for.
+_FAILED = (Condition.TIMED_OUT, Condition.DEAD)
 # A collection looks at all that a run has made so far, several times for thousands of mounts, and a
 # run leaves nearly nothing to collect. So it is rare: after this many new objects.
 _COLLECT_AFTER = 200_000, 100, 100
@@ -55,7 +57,8 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     gc.set_threshold(*_COLLECT_AFTER)
     gc.enable()
     options = _with_time_left(options, begun)
-    noted.until(time.monotonic() + options.settings.deadline)
+    until = time.monotonic() + options.settings.deadline
+    noted.until(until)
     shown, options = _for_people(options, noted, table[0])
 
     def follow(under_way: survey.Pass) -> None:
@@ -71,29 +74,28 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
             shown.tell_result(judged.survey.findings)
 
     if options.wait:
-        return _wait(options, table, reader, interrupts, follow, note)
+        from check_mounts import waiting
+
+        return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note))
     result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
     judged = policy.judged(result, options.policy, options.allow_none)
     note(judged)
-    return judged
+    return _with_waiting(judged, options, table[0], until)
 
 
-def _wait(
-    options: Options,
-    table: mounttable.Table,
-    reader: mounttable.Reader,
-    interrupts: Interrupts,
-    follow: Callable[[survey.Pass], None],
-    note: Callable[[Judged], None],
-) -> Judged:
-    """Check until all mounts have answered. With -v, say on stderr what is waited for."""
-    from check_mounts import waiting
+def _with_waiting(judged: Judged, options: Options, mounts: Sequence[Mount], until: float) -> Judged:
+    """With -v, the result has a line about the processes that wait for each mount that failed."""
+    wanted = options.output.verbosity and not (options.output.json or options.is_for_people)
+    failed = any(each.condition in _FAILED for each in notable(judged.judgements))
+    if not wanted or not failed or checking.may_modules_hang(mounts):
+        return judged
+    try:
+        from check_mounts import hanging
 
-    def say(words: str) -> None:
-        if options.output.verbosity:
-            complain(words, interrupts)
-
-    return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note, say))
+        return policy.judged(hanging.with_waiting(judged, mounts, until), options.policy, options.allow_none)
+    except Exception as error:  # the verdict is known
+        defects.say(error)
+        return judged
 
 
 def _for_people(options: Options, noted: Notes, mounts: Sequence[Mount]) -> tuple[Optional[Shown], Options]:
@@ -110,7 +112,7 @@ def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], opti
 
     Not where its files may hang, because this process must take the answers. If they cannot be
     loaded, the report will say so."""
-    if len(mounts) > _FEW or any(checking.may_hang(place, mounts, under_way.chosen.visible) for place in sys.path):
+    if len(mounts) > _FEW or checking.may_modules_hang(mounts):
         return
     under_way.step()
     try:

@@ -25,6 +25,7 @@ from check_mounts.options import command_line
 from check_mounts.options.understood import Options
 from check_mounts.probing.survey import Pass
 from check_mounts.system import processes
+from check_mounts.system.printing import complain
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import NamedTuple
 
@@ -40,12 +41,11 @@ _NAMED = 3
 
 class Outside(NamedTuple):
     """What a wait asks of its run. ``reread`` reads the mount table. ``follow`` is called with each
-    pass, ``note`` with each result. ``say`` prints a line for people."""
+    pass, ``note`` with each result."""
 
     reread: Callable[[], Table]
     follow: Callable[[Pass], None]
     note: Callable[[Judged], None]
-    say: Callable[[str], None]
 
 
 def take(options: Options, table: Table, interrupts: Interrupts, outside: Outside) -> Judged:
@@ -172,7 +172,8 @@ class _Wait:
             if (each.finding.mount_point, each.finding.condition) in self._said and each.finding.is_mount
         ]
         more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
-        self._outside.say(f"waiting for {'; '.join(words[:_NAMED]) or 'a mount to check'}{more}")
+        if self._options.output.verbosity:
+            complain(f"waiting for {'; '.join(words[:_NAMED]) or 'a mount to check'}{more}", self._interrupts)
 
     def _with_note(self, judged: Judged) -> Judged:
         """The result, with the time that was waited if there was more than one check."""

@@ -31,6 +31,7 @@ ORDER = (
     "tabling",
     "recalling",
     "explaining",
+    "hanging",
     "daemon",
     "options",
     "passive",

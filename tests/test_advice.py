@@ -18,6 +18,7 @@ from check_mounts.report.advice import Facts
 from check_mounts.report.page import WIDTH, Line, Section, laid_out
 from check_mounts.report.remedies import DESCRIPTORS, Kind, Remedy, Sign
 from check_mounts.report.shellwords import command, mount_unit, quoted
+from check_mounts.system.terminal import cells
 
 _PATHS = some.binary(min_size=1, max_size=40).map(lambda name: b"/" + name.replace(b"\0", b""))
 HOSTILE = [
@@ -80,7 +81,7 @@ def test_no_rows_are_the_same() -> None:
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("condition", [each for each in Condition if each is not Condition.OK])
 def test_there_is_a_step_for_each_condition(condition: Condition, kind: Kind) -> None:
-    signs = {Condition.BLOCKED: {Sign.ABOVE_FAILED}, Condition.SHADOWED: {Sign.COVERED}}.get(condition, set())
+    signs = {Sign.COVERED} if condition is Condition.SHADOWED else set()
     assert advice.steps(Facts(condition, kind, frozenset(signs), b"/srv/a", above=b"/srv", cover=b"/srv"))
 
 
@@ -110,6 +111,15 @@ def test_a_silent_server_comes_first_then_aborting_then_detaching() -> None:
     ]  # fmt: skip
     forced = next(step for step in steps if "umount -f /srv/a" in step.commands)
     assert "EIO" in forced.effect and "lost" in forced.effect
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_root_directory_is_not_unmounted(kind: Kind) -> None:
+    signs = frozenset((Sign.ROOT, Sign.STOPPED, Sign.STACKED, Sign.DECLARED, Sign.DEVICE))
+    for condition in (Condition.TIMED_OUT, Condition.DEAD, Condition.READ_ONLY):
+        commands = [line for step in advice.steps(Facts(condition, kind, signs, b"/")) for line in step.commands]
+        assert not [line for line in commands if line.startswith(("umount", "mount /", "fsck"))]
+        assert any(line.startswith("systemctl reboot") for line in commands)
 
 
 def test_more_mounts_than_anybody_types_are_counted() -> None:
@@ -259,6 +269,7 @@ def test_the_number_of_a_connection_is_that_of_its_device() -> None:
         (_mount(b"ext4", b"/dev/sda1", (b"ro",)), Outcome(), Sign.STOPPED),
         (_mount(b"ext4", b"/dev/sda1", (b"rw", b"emergency_ro")), Outcome(), Sign.STOPPED),
         (_mount(b"ext4", b"/dev/sda1"), Outcome(), Sign.DEVICE),
+        (_mount(b"btrfs", b"/dev/sda1"), Outcome(), Sign.SCRUBBED),
         (_mount(b"fuse.sshfs", b"u@h:/x"), Outcome(Step.STATFS, 107), Sign.DISCONNECTED),
         (_mount(b"fuse.sshfs", b"u@h:/x"), Outcome(), Sign.SERVES_NETWORK),
         (_mount(b"nfs4", b"f:/x"), Outcome(Step.READ, 126), Sign.NO_KEY),
@@ -273,6 +284,11 @@ def test_signs(mount: Mount, outcome: Outcome, sign: Sign) -> None:
 
 
 # -- the page
+
+
+def test_wide_characters_take_two_columns() -> None:
+    lines = list(laid_out([Section("T", [Line("\u6f22\u5b57 " * 30)])]))
+    assert all(cells(line) <= WIDTH for line in lines)
 
 
 def test_words_are_wrapped_and_commands_are_not() -> None:

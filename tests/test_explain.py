@@ -8,18 +8,19 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from check_mounts.report.page import WIDTH
 from check_mounts.report.shellwords import quoted
-from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, in_time, remaining
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, in_time, remaining, until
 from tests.kernel import workers_alive
 
 pytestmark = pytest.mark.root
 MS_BIND, MS_REMOUNT, MS_RDONLY = 4096, 32, 1
-TITLES = ["What it is", "What is expected", "What it answered", "What to try"]
+TITLES = ["What it is", "What is expected", "What it answered", "Who uses it", "What to try"]
 
 
 def _explain(plugin: Plugin, point: object, *more: str, **options: object) -> Result:
@@ -82,6 +83,103 @@ def test_a_mount_that_hangs(plugin: Plugin, mounts: Mounts, fuse: Fuse) -> None:
     assert f"echo 1 > /sys/fs/fuse/connections/{minor}/abort" in tried
     assert f"umount -f {hung}" in tried and f"umount -l {hung}" in tried
     assert tried.index("abort") < tried.index("umount -l")
+
+
+class User:
+    """A process that has a file open and, if it is told to, reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._process = subprocess.Popen(
+            [PYTHON, "-c", _READS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def read(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+_READS = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print(flush=True)
+sys.stdin.readline()
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # the kernel must ask for it
+os.read(fd, 4096)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def used(fuse: Fuse) -> Iterator[tuple[Path, User, User]]:
+    """A mount that hangs, a process that waits for it, and one that only has it open."""
+    path = fuse.mount("used")
+    (path / "file").write_bytes(b"x" * 4096)
+    waiter, holder = User(path / "file"), User(path / "file")
+    fuse.command("hang", "used")
+    waiter.read()
+    until(lambda: fuse.waiting("used") > 0)
+    yield path, waiter, holder
+    fuse.command("answer", "used")
+    waiter.end()
+    holder.end()
+
+
+def test_who_waits_and_who_holds_it(plugin: Plugin, used: tuple[Path, User, User]) -> None:
+    path, waiter, holder = used
+    result = _explain(plugin, path, "-t", "0.5")
+    users = _said(result, "Who uses it")
+    assert users.startswith("1 process of 1 user waits: python3")
+    assert re.search(rf"pid {waiter.pid} \(python3\), user 0,? ?\S*: waits in \w+ \(state [SD]", users)
+    assert re.search(r"1 process of 1 user has it open: python3", users)
+    assert f"pid {holder.pid}" not in users and "check_mounts" not in users
+
+
+def test_who_holds_a_mount_that_is_well(plugin: Plugin, mounts: Mounts) -> None:
+    path = mounts.tmpfs("a")
+    (path / "file").touch()
+    holder = User(path / "file")
+    try:
+        users = _said(_explain(plugin, path), "Who uses it")
+        assert users.startswith("1 process of 1 user has it open: python3") and "waits" not in users
+    finally:
+        holder.end()
+    assert "nobody has a file of it open" in _said(_explain(plugin, path), "Who uses it")
+
+
+def test_with_v_each_failed_mount_says_who_waits(plugin: Plugin, fuse: Fuse, used: tuple[Path, User, User]) -> None:
+    dead = fuse.mount("dead")
+    fuse.command("die", "dead")
+    result = plugin("-v", "-t", "0.5")
+    at = result.lines.index(result.line(used[0]))
+    assert any(line.startswith("  1 process of 1 user waits: python3") for line in result.lines[at : at + 4])
+    at = result.lines.index(result.line(dead))
+    assert not any("waits: " in line for line in result.lines[at : at + 2])
+    assert "waits: python3" not in plugin("-t", "0.5").stdout.decode()
+
+
+def test_processes_that_may_wait_for_several_mounts_are_counted_once(plugin: Plugin, fuse: Fuse) -> None:
+    """A process that looks up a name says nothing of where."""
+    paths = [fuse.mount("one"), fuse.mount("two")]
+    for path in paths:
+        fuse.command("hang", path.name)
+    asking = [subprocess.Popen(["stat", "-f", str(paths[0])], stdout=subprocess.DEVNULL) for _ in range(2)]
+    until(lambda: fuse.waiting("one") > 1)
+    result = plugin("-v", "-t", "0.5")
+    said = [line for line in result.lines if "stat x2" in line]
+    words = r"note: \d+ processes of \d+ users? probably wait: .*stat x2.*, each for one of the mounts that failed"
+    assert len(said) == 1 and re.fullmatch(words, said[0]), result.lines
+    for path in paths:
+        fuse.command("answer", path.name)
+    for each in asking:
+        each.wait(timeout=60)
 
 
 def test_explained_ten_times_it_holds_one_process(plugin: Plugin, mounts: Mounts, fuse: Fuse) -> None:
@@ -255,6 +353,38 @@ def test_a_mount_that_is_left_out(plugin: Plugin, mounts: Mounts) -> None:
     result = _explain(plugin, path, "-X", "tmpfs")
     assert result.code == 3
     assert "not asked: its type is excluded" in _said(result, "What it answered")
+    assert _said(result, "What to try") == "nothing is known of it: its type is excluded"
+
+
+def test_options_of_files_that_are_about_all_mounts_do_not_count(
+    plugin: Plugin, mounts: Mounts, tmp_path: Path
+) -> None:
+    path = mounts.tmpfs("a")
+    config = tmp_path / "config"
+    config.write_text(f'[check_mounts]\nremote = yes\njson = yes\ntimeout = 7\n[mount "{path}"]\nwarning = 3\n')
+    result = _explain(plugin, path, "--config", str(config))
+    assert result.code == 0
+    expected = _said(result, "What is expected")
+    assert f"rule: timeout = 7 ({config} line 4)" in expected and f"rule: warning = 3 ({config} line 6)" in expected
+
+
+def test_a_table_of_another_host(plugin: Plugin, mounts: Mounts, tmp_path: Path) -> None:
+    path = mounts.tmpfs("a")
+    table = tmp_path / "table"
+    table.write_bytes(Path("/proc/self/mountinfo").read_bytes())
+    result = _explain(plugin, path, "--mountinfo", str(table))
+    assert _said(result, "Who uses it") == "not asked: the mount table is a copy"
+
+
+def test_an_automount_that_nobody_has_used(plugin: Plugin, mounts: Mounts) -> None:
+    table = f"90 1 0:90 / {mounts.base}/auto rw - autofs systemd-1 rw,fd=1,pgrp=1,timeout=0,direct"
+    root = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4] == "/"]
+    copy = mounts.base / "table"
+    mounts.base.mkdir(exist_ok=True)
+    copy.write_text("\n".join([*root, table.replace("90 1 ", f"90 {root[0].split()[0]} ", 1)]) + "\n")
+    result = _explain(plugin, mounts.base / "auto", "--mountinfo", str(copy))
+    assert "the trigger of an automounter" in _said(result, "What it is")
+    assert f"check_mounts --explain {mounts.base}/auto --autofs probe" in _said(result, "What to try")
 
 
 @pytest.mark.parametrize(
@@ -327,6 +457,8 @@ def test_a_name_with_a_link(plugin: Plugin, mounts: Mounts, tmp_path: Path) -> N
         (["--explain", "/", "--remote"], "argument --explain: does not go with --remote"),
         (["--explain", "/", "--submit=command-file:/x"], "argument --explain: does not go with --submit"),
         (["--explain", "/", "--daemon"], "argument --explain: does not go with --daemon"),
+        (["--explain", "/", "--users", "/"], "argument --explain: does not go with --users"),
+        (["--explain", "/", "--incidents"], "argument --explain: does not go with --incidents"),
     ],
 )
 def test_what_does_not_go_together(plugin: Plugin, arguments: list[str], words: str) -> None:
@@ -346,6 +478,7 @@ def test_somebody_who_is_not_root(public: Path, mounts: Mounts) -> None:
     )  # fmt: skip
     assert result.stderr == b"" and "What it is" in _page(result)
     assert str(path) in _said(result, "What it is")
+    assert "only root (with CAP_SYS_PTRACE) sees all" in _said(result, "Who uses it")
 
 
 def test_it_leaves_no_process(plugin: Plugin, mounts: Mounts) -> None:

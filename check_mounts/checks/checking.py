@@ -4,6 +4,7 @@ the look-up of names."""
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -66,6 +67,12 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     return None
 
 
+def may_modules_hang(mounts: Sequence[Mount]) -> bool:
+    """Whether this process may hang if it loads a module now."""
+    visible = frozenset(mounttable.visible(mounts))
+    return any(may_hang(place, mounts, visible) is not None for place in sys.path)
+
+
 def _memory(
     check: Check, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
 ) -> stuck.Registry:
@@ -73,6 +80,13 @@ def _memory(
     if why is None:
         return stuck.Registry(check.state_dir, slots=slots, own=lost)
     return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # the directory must not make us hang
+
+
+def remembered(check: Check, mounts: Sequence[Mount]) -> Sequence[StuckProbe]:
+    """The stuck probes that are remembered."""
+    registry = _memory(check, mounts, frozenset(mounttable.visible(mounts)), 0)
+    registry.close(any_stuck=False)  # it has no file of its own
+    return registry.probes
 
 
 def begin(

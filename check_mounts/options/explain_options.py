@@ -3,7 +3,7 @@ way, with all that declares it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from check_mounts import text
 from check_mounts.declared import (
@@ -14,28 +14,28 @@ from check_mounts.declared import (
 from check_mounts.guard import defects
 from check_mounts.model import ExpectedMount
 from check_mounts.options.command_line import Values
-from check_mounts.options.option_table import DEFAULT_FSTAB
+from check_mounts.options.option_table import BY_NAME, DEFAULT_FSTAB
 from check_mounts.options.refusals import refuse
 from check_mounts.options.rules import Rulebook
 from check_mounts.options.understood import Explain, Options
+from check_mounts.typed import Any
 
 
 def settled(options: Options, said: Values, given: Collection[str], rulebook: Rulebook, name: bytes) -> Options:
     """The options, narrowed to the mount point ``name``. Raises UsageError."""
-    if said.mount_points:
-        refuse("--explain", "explains one mount, so no other MOUNTPOINT goes with it")
+    _refuse(said, given)
     check = options.check
     notes: list[str] = [*check.notes, *map(str, check.wrong)]
     more = list(_more_declarations(said, {each.mount_point for each in check.demands.expected}, notes))
     check = check._replace(
-        filters=check.filters._replace(mount_points=[name]),
+        filters=check.filters._replace(mount_points=[name], **_ALL),
         demands=check.demands._replace(expected=(*check.demands.expected, *more)),
         # Other lines of a file say nothing about this mount.
         wrong=(),
         notes=(),
         holders=True,
     )
-    output = options.output if "perfdata" in given else options.output._replace(perfdata="none")
+    output = options.output._replace(json=False, perfdata=said.perfdata if "perfdata" in given else "none")
 
     def rules(point: bytes) -> tuple[Sequence[str], Sequence[str]]:
         found = rulebook.of(point)
@@ -43,6 +43,23 @@ def settled(options: Options, said: Values, given: Collection[str], rulebook: Ru
 
     explain = Explain(name, rules, tuple(notes))
     return options._replace(check=check, output=output, explain=explain)
+
+
+# On the command line, these do not go with --explain. In a file they are about all mounts, and do
+# not count here.
+_OF_MANY = ("json", "remote", "local", "path", "include-type", "include-source")
+_ALL: Mapping[str, Any] = {
+    "remote": False, "local": False, "include_paths": (), "include_types": (), "include_sources": (),
+}  # fmt: skip
+
+
+def _refuse(said: Values, given: Collection[str]) -> None:
+    """Raises UsageError for what does not go with --explain."""
+    if said.mount_points:
+        refuse("--explain", "explains one mount, so no other MOUNTPOINT goes with it")
+    for name in _OF_MANY:
+        if BY_NAME[name].dest in given:
+            refuse("--explain", f"does not go with --{name}")
 
 
 def _more_declarations(said: Values, known: Collection[bytes], notes: list[str]) -> Iterator[ExpectedMount]:

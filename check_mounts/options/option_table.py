@@ -286,8 +286,7 @@ OPTIONS: tuple[Option, ...] = (
         "a page about this mount, for people: what it is, what is expected, what it answered, who uses it, what to try",
         metavar="MOUNTPOINT", parse=str, scope=Scope.COMMAND_LINE,
         not_with=(
-            "daemon", "table", "json", "wait", "write-config", "check-config", "submit", "per-mount", "remote", "local",
-            "path", "include-type", "include-source",
+            "daemon", "table", "wait", "write-config", "check-config", "submit", "per-mount", "users", "incidents",
         ),
     ),
     Option("json", Group.OUTPUT, "print everything as JSON", not_with=("daemon",)),

@@ -156,6 +156,8 @@ def signs_of(mount: Mount, outcome: Optional[Outcome]) -> Iterator[Sign]:
         yield Sign.STOPPED
     if mount.source.startswith(b"/dev/") and kind_of(mount) in (Kind.DISK, Kind.FUSE):
         yield Sign.DEVICE
+    if mount.fs_type == b"btrfs":
+        yield Sign.SCRUBBED
     if filesystems.is_fuse(mount) and selection.is_remote(mount):
         yield Sign.SERVES_NETWORK
     if outcome is not None:

@@ -56,13 +56,17 @@ def sections(subject: Subject, facts: Facts) -> list[Section]:
         Section("What is expected", list(_expected(subject))),
         Section("What it answered", list(_answered(subject))),
         *_if_any("What its server and the kernel say", [Line(words) for words in subject.server]),
-        *_if_any("Who uses it", [Line(words) for words in subject.processes]),
-        Section("What to try", list(_to_try(facts))),
+        *_if_any("Who uses it", list(map(_use, subject.processes))),
+        Section("What to try", list(_to_try(subject, facts))),
     ]
 
 
 def _if_any(title: str, lines: Sequence[Line]) -> list[Section]:
     return [Section(title, lines)] if lines else []
+
+
+def _use(words: str) -> Line:
+    return Line(words.lstrip(" "), "", 4 if words.startswith(" ") else 2)
 
 
 # -- what it is
@@ -141,7 +145,9 @@ def _expected(subject: Subject) -> Iterator[Line]:
         yield Line(f"it differs: {judgement.words}")
     yield from (Line(f"rule: {words}") for words in subject.rules)
     yield Line(f"by default: {', '.join(subject.defaults)}")
-    yield from (Line(f"note: {words}") for words in subject.notes)
+    yield from (Line(f"note: {words}") for words in subject.notes[:_NAMED])
+    if len(subject.notes) > _NAMED:
+        yield Line(f"note: and {len(subject.notes) - _NAMED} more notes")
 
 
 _DEVIATIONS = (Condition.CHANGED, Condition.MISSING, Condition.READ_ONLY)
@@ -192,7 +198,10 @@ def _where(function: str) -> str:
 # -- what to try
 
 
-def _to_try(facts: Facts) -> Iterator[Line]:
+def _to_try(subject: Subject, facts: Facts) -> Iterator[Line]:
+    if subject.judgement is None and subject.left_out:
+        yield Line(f"nothing is known of it: {subject.left_out}")
+        return
     found = advice.steps(facts)
     if not found:
         yield Line("nothing: it answers" if meaning.of(facts.condition).passable else "nothing is known that helps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from check_mounts import selection, text
+from check_mounts import filesystems, selection, text
 from check_mounts.model import Condition, Declarer, ExpectedMount, Mount
 from check_mounts.outcome import Step
 from check_mounts.report import advice
@@ -74,7 +74,9 @@ def _signs(subject: Subject, mounts: Sequence[Mount], unit: Optional[bytes], uni
     by_name = {
         Sign.DECLARED: of_host,
         Sign.NAMED_UNIT: unit,
-        Sign.AUTOMOUNTED: any(each.automount for each in of_host),
+        Sign.AUTOMOUNTED: any(each.automount for each in of_host) or (mount and filesystems.is_trigger(mount)),
+        Sign.ROOT: subject.point == b"/",
+        Sign.EARLY: subject.judgement and subject.judgement.finding.grace_until is not None,
         Sign.RESTARTED: units,
         Sign.SHARED: relatives.alike,
         Sign.STACKED: relatives.below,

@@ -1,12 +1,13 @@
 """Sections -> the lines of a page that fits a terminal of 80 columns. Pure.
 
-Import budget: nothing. Names that are longer stay whole, because a name without its middle cannot
+Import budget: terminal. Names that are longer stay whole, because a name without its middle cannot
 be copied."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from check_mounts.system.terminal import cells
 from check_mounts.typed import NamedTuple
 
 WIDTH = 79
@@ -54,7 +55,7 @@ def _wrapped(line: Line) -> Iterator[str]:
     empty = first
     for word in line.words.split(" "):
         joined = current + word if current is empty else f"{current} {word}"
-        if len(joined) > WIDTH and current is not empty:
+        if cells(joined) > WIDTH and current is not empty:
             yield current
             current = empty = rest
             joined = rest + word

@@ -49,6 +49,9 @@ class Sign(enum.Enum):
     QUOTA = enum.auto()
     BY_MODE = enum.auto()
     NO_KEY = enum.auto()
+    SCRUBBED = enum.auto()  # Btrfs
+    ROOT = enum.auto()  # the root directory of the host
+    EARLY = enum.auto()  # it may still be missing, so soon after boot
     LAYERED = enum.auto()  # the mounts that hold the layers of an overlay are known
     ABOVE_FAILED = enum.auto()  # a mount on its path has failed
     COVERED = enum.auto()  # the mount that covers it is known

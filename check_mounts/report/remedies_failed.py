@@ -22,6 +22,8 @@ _NFS, _SMB, _FUSE, _NETWORK, _DISK = (Kind.NFS,), (Kind.SMB,), (Kind.FUSE,), (Ki
 _SERVED = (*_NFS, *_SMB, *_NETWORK)
 _LEAVE = ANY - {Kind.TRIGGER, Kind.KERNEL}
 _ABOVE = (Sign.ABOVE_FAILED,)
+# Where a mount cannot be taken away.
+_STAYS = (Sign.ABOVE_FAILED, Sign.ROOT)
 
 _hung = Chapter(Condition.TIMED_OUT).row
 _dead = Chapter(Condition.DEAD).row
@@ -34,7 +36,7 @@ _ASK_THEM = "call those who run it, look at its power, its network and its servi
 _GOES_ON = "A hard mount goes on by itself once the server answers: its processes continue, and nothing is lost."
 _LOST = "what they wrote and the server has not got yet is lost."
 _LOST_FUSE = "what they wrote and the daemon has not got yet is lost."
-_BUSY = "It says 'target is busy', and does nothing, while a process holds a file or directory there."
+_BUSY = "It says that it is busy, and does nothing, while a process holds a file or directory there."
 
 _CAUSES = (
     _failed(ANY, "Its path crosses a mount that has failed. Explain that one first:", _EXPLAIN_ABOVE, when=_ABOVE),
@@ -140,72 +142,76 @@ _PROCESSES = (
 _ABORT = "If they cannot wait, abort all that waits:"
 _FORCE = ("umount", "-f", "{point}")
 _EIO = (
-    f"Each process that waits gets EIO (or errno 512); {_LOST} That holds even if it then says 'target is busy'. A "
+    f"Each process that waits gets EIO (or errno 512); {_LOST} That holds even if it then says that it is busy. A "
     "process that asks once more waits once more."
 )
 
 _ABORTING = (
-    _hung(_NFS, _ABORT, _FORCE, _EIO, unless=(Sign.SHARED, *_ABOVE)),
+    _hung(_NFS, _ABORT, _FORCE, _EIO, unless=(Sign.SHARED, *_STAYS)),
     _hung(
         _NFS, _ABORT, _FORCE, f"{_EIO} Those who use it through {{others}} get the same.", when=(Sign.SHARED,),
-        unless=_ABOVE,
+        unless=_STAYS,
     ),
     _hung(
         _SMB, _ABORT, _FORCE,
         f"Processes that wait may get EIO; {_LOST} Some go on waiting, and nothing happens at all while another mount "
-        "uses the same share.", unless=_ABOVE,
+        "uses the same share.", unless=_STAYS,
     ),
     _hung(
         _NETWORK, _ABORT, _FORCE,
         f"Ceph and Lustre give the processes that wait EIO; {_LOST} With 9p, virtiofs and most others, they go on "
-        "waiting.", unless=_ABOVE,
+        "waiting.", unless=_STAYS,
     ),
     _hung(
         _FUSE, "Make the connections of FUSE visible:",
         ("mount", "-t", "fusectl", "fusectl", "/sys/fs/fuse/connections"), "Nothing happens to any process.",
-        when=(Sign.NO_FUSECTL,), unless=_ABOVE,
+        when=(Sign.NO_FUSECTL,), unless=_STAYS,
     ),
     _hung(
         _FUSE, "If they cannot wait, abort its connection:",
         ("echo", "1", ">", "/sys/fs/fuse/connections/{connection}/abort"),
         f"Each process that waits gets ECONNABORTED, also one that SIGKILL does not end; {_LOST_FUSE} All later calls "
-        "fail with ENOTCONN until it is mounted again.", unless=_ABOVE,
+        "fail with ENOTCONN until it is mounted again.", unless=_STAYS,
     ),
     _hung(
         _FUSE, "Or abort it and unmount it at once:", _FORCE,
-        "Aborts the connection in the same way. If a process holds a file there, the mount stays, dead.", unless=_ABOVE,
+        "Aborts the connection in the same way. If a process holds a file there, the mount stays, dead.", unless=_STAYS,
     ),
 )  # fmt: skip
 
 _LEAVING = (
-    _dead(_LEAVE, "Unmount what hangs from it:", ("umount", "{below}"), _BUSY, (Sign.STACKED,), _ABOVE, each=True),
-    _dead(_LEAVE, "Unmount it:", ("umount", "{point}"), _BUSY, unless=_ABOVE),
+    _dead(_LEAVE, "Unmount what hangs from it:", ("umount", "{below}"), _BUSY, (Sign.STACKED,), _STAYS, each=True),
+    _dead(_LEAVE, "Unmount it:", ("umount", "{point}"), _BUSY, unless=_STAYS),
     _failed(
         _LEAVE, "If nothing else helps, detach it:", ("umount", "-l", "{point}"),
         "Processes that wait go on waiting, and those that hold files keep them. New accesses get the empty directory "
-        "beneath it: what is written there goes to another filesystem.", unless=_ABOVE,
+        "beneath it: what is written there goes to another filesystem.", unless=_STAYS,
     ),
     _dead(
         _DISK, "Check the unmounted filesystem; repair it only after that:", ("fsck", "-n", "{source}"),
         "Only reads. xfs wants xfs_repair -n. Never repair what is still mounted anywhere.",
-        when=(Sign.DEVICE,), unless=_ABOVE,
+        when=(Sign.DEVICE,), unless=_STAYS,
     ),
 )  # fmt: skip
 
 _OLD = "Processes that still hold the old mount keep it, with its errors: restart them."
 _RETURNING = (
     _failed(
-        ANY, "Then mount it again, with systemd:", ("systemctl", "start", "{unit}"), _OLD,
-        when=(Sign.DECLARED, Sign.NAMED_UNIT), unless=_ABOVE,
+        ANY, "It is the root directory. If nothing else helps, restart the host:", ("systemctl", "reboot", "--force"),
+        "All processes end. What they have not written yet is lost.", when=(Sign.ROOT,),
     ),
     _failed(
-        ANY, "Or without:", ("mount", "{point}"), "", when=(Sign.DECLARED, Sign.NAMED_UNIT), unless=_ABOVE,
+        ANY, "Then mount it again, with systemd:", ("systemctl", "start", "{unit}"), _OLD,
+        when=(Sign.DECLARED, Sign.NAMED_UNIT), unless=_STAYS,
+    ),
+    _failed(
+        ANY, "Or without:", ("mount", "{point}"), "", when=(Sign.DECLARED, Sign.NAMED_UNIT), unless=_STAYS,
     ),
     _failed(
         ANY, "Then mount it again:", ("mount", "{point}"), _OLD, when=(Sign.DECLARED,),
-        unless=(Sign.NAMED_UNIT, *_ABOVE),
+        unless=(Sign.NAMED_UNIT, *_STAYS),
     ),
-    _failed(ANY, "Then mount it again, as it was mounted.", (), _OLD, unless=(Sign.DECLARED, *_ABOVE)),
+    _failed(ANY, "Then mount it again, as it was mounted.", (), _OLD, unless=(Sign.DECLARED, *_STAYS)),
 )  # fmt: skip
 
 FAILED: tuple[Remedy, ...] = (

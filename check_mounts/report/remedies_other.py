@@ -10,12 +10,18 @@ from check_mounts.report.remedies import ANY, DESCRIPTORS, Chapter, Kind, Remedy
 
 _DISK, _NFS = (Kind.DISK,), (Kind.NFS,)
 _READS = "Only reads."
+_ROOT = (Sign.ROOT,)
 
 _missing = Chapter(Condition.MISSING).row
 _MISSING = (
     _missing(
-        ANY, "Its automounter mounts it at the first access: look whether that runs (autofs, or the unit .automount).",
-        (), "", when=(Sign.AUTOMOUNTED,),
+        ANY, "The host has just started, and it may still come. Wait, or look at what is being started:",
+        ("systemctl", "list-jobs"), _READS, when=(Sign.EARLY,),
+    ),
+    _missing(
+        ANY, "Its automounter mounts it at the first access. Have check_mounts try that:",
+        ("check_mounts", "--explain", "{point}", "--autofs", "probe"),
+        "If the automounter does not answer, a worker waits for it, which can be killed.", when=(Sign.AUTOMOUNTED,),
     ),
     _missing(
         ANY, "Look why it is not mounted, if systemd should have mounted it:",
@@ -51,23 +57,29 @@ _READ_ONLY = (
     ),
     _read_only(
         ANY, "Stop the services that hold it, so that it can be unmounted:", ("systemctl", "stop", "{units}"),
-        "Their processes end.", when=(Sign.STOPPED, Sign.RESTARTED), each=True,
+        "Their processes end.", when=(Sign.STOPPED, Sign.RESTARTED), unless=_ROOT, each=True,
     ),
     _read_only(
         ANY, "Unmount what hangs from it:", ("umount", "{below}"),
-        "It says 'target is busy', and does nothing, while a process holds a file or directory there.",
-        when=(Sign.STOPPED, Sign.STACKED), each=True,
+        "It says that it is busy, and does nothing, while a process holds a file or directory there.",
+        when=(Sign.STOPPED, Sign.STACKED), unless=_ROOT, each=True,
     ),
     _read_only(
         ANY, "Unmount it:", ("umount", "{point}"),
-        "It says 'target is busy', and does nothing, while a process holds a file or directory there.",
-        when=(Sign.STOPPED,),
+        "It says that it is busy, and does nothing, while a process holds a file or directory there.",
+        when=(Sign.STOPPED,), unless=_ROOT,
     ),
     _read_only(
         _DISK, "Check the unmounted filesystem; repair it only after that:", ("fsck", "-n", "{source}"),
-        "Only reads. Never repair what is still mounted anywhere.", when=(Sign.STOPPED, Sign.DEVICE),
+        "Only reads. Never repair what is still mounted anywhere.", when=(Sign.STOPPED, Sign.DEVICE), unless=_ROOT,
     ),
-    _read_only(ANY, "Then mount it again:", ("mount", "{point}"), "", when=(Sign.STOPPED, Sign.DECLARED)),
+    _read_only(
+        ANY, "Then mount it again:", ("mount", "{point}"), "", when=(Sign.STOPPED, Sign.DECLARED), unless=_ROOT,
+    ),
+    _read_only(
+        ANY, "It is the root directory: restart the host, which checks it before it mounts it:",
+        ("systemctl", "reboot"), "All processes end.", when=(Sign.STOPPED, Sign.ROOT),
+    ),
     _read_only(
         ANY, "Somebody mounted it read-only. If nothing speaks against it, allow writing:",
         ("mount", "-o", "remount,rw", "{point}"),
@@ -104,7 +116,7 @@ _CHANGED = (
     ),
     _changed(
         ANY, "If the declaration is right, stop what uses the mount, then unmount it:", ("umount", "{point}"),
-        "It says 'target is busy', and does nothing, while a process holds a file or directory there.",
+        "It says that it is busy, and does nothing, while a process holds a file or directory there.",
         unless=(Sign.ONLY_OPTIONS,),
     ),
     _changed(
@@ -149,15 +161,42 @@ _SLOW = (
     _slow(ANY, "It answers, so processes go on, but late. Look who reads and writes most, here and on its server."),
 )  # fmt: skip
 
+_failing = Chapter(Condition.FAILING).row
+_FAILING = (
+    _failing(
+        ANY, "The kernel has counted new errors. Look into its log for them:", ("dmesg", "-T"),
+        "Only reads. Processes go on; some may have got wrong data, or EIO.",
+    ),
+    _failing(_DISK, "Make sure that there is a fresh backup, before anything else."),
+    _failing(
+        _DISK, "Look at the health of the disk, and have it replaced if it fails:", ("smartctl", "-a", "{source}"),
+        _READS, when=(Sign.DEVICE,),
+    ),
+    _failing(
+        _DISK, "On Btrfs, have all data read and repaired from its copies:", ("btrfs", "scrub", "start", "{point}"),
+        "Processes go on, more slowly.", when=(Sign.SCRUBBED,),
+    ),
+    _failing(
+        _DISK, "Check the filesystem when nothing uses it, unmounted; repair it only after that:",
+        ("fsck", "-n", "{source}"), "Only reads. Never repair what is still mounted anywhere.", when=(Sign.DEVICE,),
+        unless=(Sign.SCRUBBED,),
+    ),
+)  # fmt: skip
+
 _beside = (
     Chapter(Condition.BLOCKED).row(
         ANY, "It was not asked, because a mount on its path has failed. Explain that one:",
         ("check_mounts", "--explain", "{above}"), "Once that one answers, its processes go on.",
         when=(Sign.ABOVE_FAILED,),
     ),
+    Chapter(Condition.BLOCKED).row(
+        ANY, "It was not asked, because its path crosses a mount that is left alone. If that can be trusted, ask both:",
+        ("check_mounts", "--explain", "{point}", "--user-mounts", "--config", "/dev/null"), "",
+        unless=(Sign.ABOVE_FAILED,),
+    ),
     Chapter(Condition.SHADOWED).row(
         ANY, "Another mount covers it. If the cover is a mistake, unmount the cover:", ("umount", "{cover}"),
-        "It says 'target is busy', and does nothing, while a process holds a file there. Then paths lead to this mount "
+        "It says that it is busy, and does nothing, while a process holds a file there. Then paths lead to this mount "
         "again; processes that have opened it before have used it all the time.", when=(Sign.COVERED,),
     ),
     Chapter(Condition.UNPROBED).row(
@@ -167,4 +206,4 @@ _beside = (
     ),
 )  # fmt: skip
 
-OTHER: tuple[Remedy, ...] = (*_MISSING, *_READ_ONLY, *_DENIED, *_CHANGED, *_FULL, *_SLOW, *_beside)
+OTHER: tuple[Remedy, ...] = (*_MISSING, *_READ_ONLY, *_DENIED, *_CHANGED, *_FULL, *_SLOW, *_FAILING, *_beside)
