@@ -12,7 +12,10 @@ from collections.abc import Collection
 
 from check_mounts.clocks import Boottime, Epoch
 from check_mounts.outcome import Outcome
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.traffic import Traffic
 
 
 class Condition(enum.Enum):
@@ -274,7 +277,8 @@ class Finding(NamedTuple):
     found out, a line each; a :class:`Damage` among them is judged. ``cover`` is the mount that
     covers a shadowed one. ``after`` is the number of seconds after which its probe was given up
     (``detail`` says it in words); None if no probe of this pass timed out in it. ``grace_until``:
-    it is missing, which is WARNING at most until then (CLOCK_BOOTTIME)."""
+    it is missing, which is WARNING at most until then (CLOCK_BOOTTIME). ``traffic``: what programs
+    did on it, if a daemon knows."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -291,6 +295,7 @@ class Finding(NamedTuple):
     cover: Optional[Mount] = None
     after: Optional[float] = None
     grace_until: Optional[Boottime] = None
+    traffic: Optional[Traffic] = None
 
     @property
     def is_mount(self) -> bool:

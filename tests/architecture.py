@@ -56,6 +56,7 @@ ORDER = (
     "tablelines",
     "model",
     "outcome",
+    "traffic",
     "cache",
     "unreadable",
     "system",

@@ -895,7 +895,8 @@ def test_the_man_page_says_what_can_be_repeated() -> None:
     assert repeatable == ADDED_UP
     for key in MOUNT_KEYS:
         value = {"severity": "dead=ok", "type": "x"}.get(key) or ("yes" if MOUNT_KEYS[key] is values.boolean else "1")
-        content = M + f"{key} = {value}\n{key} = {value}\n".encode()
+        other = "retrans=5%" if key in ("warning", "critical") else value
+        content = M + f"{key} = {value}\n{key} = {other}\n".encode()
         if key in repeatable:
             config_text.parse(content, "/f")
         else:

@@ -13,13 +13,15 @@ import pytest
 from check_mounts.clocks import Epoch
 from check_mounts.judging import policy as policies
 from check_mounts.judging.judgements import Judgements
-from check_mounts.judging.policy import Policy, judged
+from check_mounts.judging.policy import Part, Policy, judged
 from check_mounts.judging.thresholds import Range, parse_capacity
+from check_mounts.judging.units import parse_time
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.report import jsontext, parts, plugin, summary
 from check_mounts.report.parts import Report
 from check_mounts.report.plugin import Presentation
+from check_mounts.traffic import Measure, Operation, Traffic
 
 _TYPES = (
     (b"ext4", b"/dev/sd%d", (b"rw",)),
@@ -60,6 +62,19 @@ def random_outcome(chance: random.Random, errno_of: Optional[int] = None) -> Out
     )
 
 
+def random_traffic(chance: random.Random) -> Traffic:
+    def counted() -> dict[bytes, Operation]:
+        kinds = chance.sample([b"READ", b"WRITE", b"GETATTR", b"COPY", b"26"], chance.randrange(4))
+        return {kind: random_operation(chance, kind) for kind in kinds}
+
+    return Traffic(counted(), chance.choice((None, counted())), chance.random() * 60)
+
+
+def random_operation(chance: random.Random, kind: bytes) -> Operation:
+    numbers = [chance.randrange(10 ** chance.randrange(1, 5)) for _ in range(8)]
+    return Operation._make((kind, numbers[0] + 1, *numbers[1:], chance.choice((None, 3))))
+
+
 def random_finding(chance: random.Random, number: int) -> Finding:
     if chance.random() < 0.03:
         line = BadLine("/etc/fstab", number, "it has no type", more=chance.randrange(3))
@@ -78,6 +93,7 @@ def random_finding(chance: random.Random, number: int) -> Finding:
         outcome,
         None if outcome is None else outcome.latency,
         remarks=("a remark", "é | remark") if chance.random() < 0.05 else (),
+        traffic=random_traffic(chance) if mount.fs_type == b"nfs4" and chance.random() < 0.8 else None,
     )
 
 
@@ -99,7 +115,8 @@ def random_policy(chance: random.Random, deep: bool = True) -> Policy:
     members: dict[str, object] = {name: maybe(*ranges) for name in ("warning", "critical")}
     for name in ("usage_warning", "usage_critical", "inodes_warning", "inodes_critical"):
         members[name] = maybe(*capacities)
-    members["step_warning"] = chance.choice(({}, {}, {Step.READ: ranges[0]}))
+    measured: dict[Part, Range] = {Measure.RTT: parse_time("20ms"), Measure.RETRANS: ranges[0]}
+    members["step_warning"] = chance.choice(({}, {}, {Step.READ: ranges[0]}, {**measured, Step.READ: ranges[0]}))
     members["severity"] = chance.choice(
         ({}, {}, {}, {Condition.SHADOWED: State.WARNING}, {Condition.OK: State.WARNING})
     )

@@ -20,6 +20,7 @@ from check_mounts.options.option_table import BY_WORD, OPTIONS
 from check_mounts.outcome import Outcome, Step, Usage
 from check_mounts.report import jsontext, summary
 from check_mounts.report.plugin import Presentation, report
+from check_mounts.traffic import Measure, Operation, Traffic
 from tests.conftest import ROOT
 from tests.test_install import SHARED
 
@@ -133,7 +134,12 @@ def test_sentences_list_all_conditions(name: str, before: str, unlisted: Collect
 def _told() -> Survey:
     mount = Mount(1, 0, (8, 1), b"/", b"/home", (b"rw",), (), b"xfs", b"/dev/sda1", (b"rw",))
     outcome = Outcome(seconds=(0.1,) * len(Step), usage=Usage(1 << 40, 1 << 39, 1 << 39, 1000, 500))
-    hung = Finding(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, Boottime(100.0), after=5.0)
+    done = {name: Operation(name, 20, 20, 0, 1, 1, 1, 1, 1, 0) for name in (b"READ", b"OPEN")}
+    hung = Finding(
+        *(b"/home", mount, Condition.TIMED_OUT, "after 5 s", outcome, 5.0, 4711, Boottime(100.0)),
+        after=5.0,
+        traffic=Traffic(done, done, 60.0),
+    )
     line = Finding(b"", None, Condition.UNPROBED, "x", line=BadLine("/etc/fstab", 3, "x"))
     return Survey((hung, line), (LeftOut(mount, Reason.TYPE_EXCLUDED),), ("a note",))
 
@@ -154,7 +160,7 @@ def test_perfdata_is_what_there_is() -> None:
     of_mounts = {name for row in rows for name in re.findall(r"`'(.*?)'`", row)}
     of_usage = {f"/home {word}" for word in ("used", "free", "inodes", "inodes_free")}
     assert of_mounts <= printed and {"/home", *of_usage} <= of_mounts
-    for name in ("look-up", "statfs", "used", "free", "inodes", "inodes_free"):
+    for name in ("look-up", "statfs", "used", "free", "inodes", "inodes_free", *(each.word for each in Measure)):
         assert f"\\fIMOUNTPOINT\\fR {name}" in section(MANUAL, "Perfdata")
 
 
@@ -172,9 +178,10 @@ def test_json_is_what_there_is() -> None:
     assert headings(of_cached) == {"age", "last"}  # as tests/test_cached_json.py finds them
     assert headings(of_finding) == set(finding) | set(finding["outcome"])
     told = _bold(of_finding)
-    for member in ("stuck", "mount", "outcome"):
+    for member in ("stuck", "mount", "outcome", "traffic"):
         assert set(finding[member]) <= told, member
     assert set(value["findings"][1]["line"] or finding["line"]) <= told
+    assert set(finding["traffic"]["since_mount"]["other"]) <= told
     assert set(finding["outcome"]["seconds"]) | set(finding["outcome"]["usage"]) <= told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from check_mounts import cache, text
 from check_mounts.options import command_line, config_text, extra_opts, values
 from check_mounts.options.configuration import LIMITS
-from check_mounts.options.option_table import BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
+from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.options.refusals import ConfigError, UsageError
 
 HOSTILE = [
@@ -68,11 +69,17 @@ def of_configuration(option: Option, word: str) -> tuple[Any, str]:
 def of_section(option: Option, word: str) -> tuple[Any, str]:
     try:
         said = config_text.parse(b'[mount "/m"]\n' + _line(option.name, word), "/f").for_mount(b"/m")
-        value = said.limits[option.dest] if option.dest in LIMITS else getattr(said, option.dest)
+        value = _limit(said.limits, option) if option.dest in LIMITS else getattr(said, option.dest)
         return _told(value if option.commas or not option.repeatable else [value]), ""
     except ConfigError as error:
         assert str(error).startswith(f"/f line 2: {option.name}: ")
         return None, _reason(error)
+
+
+def _limit(limits: Mapping[Any, Any], option: Option) -> Any:
+    ((key, limit),) = limits.items()
+    assert option.dest == (key if isinstance(key, str) else key[0])
+    return limit if option.name not in ADDED_UP else (None if isinstance(key, str) else key[1], limit)
 
 
 def of_extra_opts(option: Option, word: str) -> tuple[Any, str]:
@@ -108,7 +115,7 @@ def test_the_command_line_and_a_section_agree(option: Option) -> None:
 
 def test_most_keys_of_a_section_are_understood_as_on_the_command_line() -> None:
     others = {name for name in MOUNT_KEYS if name in BY_NAME} - {option.name for option in SAME}
-    assert others == {"warning", "critical", "write", "expect", "expect-ro"}
+    assert others == {"write", "expect", "expect-ro"}
 
 
 def test_the_reader_of_the_result_understands_seconds_alike() -> None:

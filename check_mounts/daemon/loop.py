@@ -40,7 +40,6 @@ from check_mounts.options.understood import Options
 from check_mounts.probing import devicefaults as _devicefaults  # noqa: F401
 from check_mounts.probing import examination as _examination  # noqa: F401
 from check_mounts.probing import explaining as _explaining  # noqa: F401
-from check_mounts.probing import operations as _operations  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
 from check_mounts.system import memory
@@ -297,6 +296,7 @@ class Daemon:
             self._changes.expect()
             self._known.see(self._known.table, self._choose(self._known.table))
         self._complaints.forget(Part.INTERNAL, "a round")
+        self._passes.tally.look(self._known.mounts)
         judged = self._publish()
         self._watchdog.note_progress()
         self._publisher.log_pass(judged, result.duration)
@@ -323,7 +323,7 @@ class Daemon:
         late = conclude.TimeToCompare(after(self._options.settings.deadline), self._interrupts).ended_by
         found = self._lookout.found
         concluded = conclude.concluded(self._options.check, survey_now, lambda: self._known.mounts, found, late)
-        return self._known.until_asked(concluded, self._lookout.places(self._options.check))
+        return self._passes.tally.told(self._known.until_asked(concluded, self._lookout.places(self._options.check)))
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""

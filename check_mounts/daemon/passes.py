@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
+from check_mounts.daemon.tally import Tally
 from check_mounts.model import MountIdentity, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing.causes import Past
@@ -47,6 +48,8 @@ class Passes:
         self._past = Past(Owners())
         # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
+        # What programs did on the mounts between two of them.
+        self.tally = Tally()
 
     @property
     def has_room(self) -> bool:

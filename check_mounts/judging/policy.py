@@ -13,7 +13,13 @@ from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.judging.usage import Spaces
 from check_mounts.model import Condition, Damage, Finding, Mount, State, Survey
 from check_mounts.outcome import Step, Usage
-from check_mounts.typed import NOTHING, NamedTuple, Optional
+from check_mounts.typed import NOTHING, TYPE_CHECKING, NamedTuple, Optional, Union
+
+if TYPE_CHECKING:
+    from check_mounts.traffic import Measure
+
+
+Part = Union[Step, "Measure"]
 
 
 class Policy(NamedTuple):
@@ -21,9 +27,9 @@ class Policy(NamedTuple):
     differ from the default.
 
     ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
-    ``step_critical`` for single steps. ``exception`` returns the policy of a mount point for
-    which the configuration has other rules; ``told`` returns all its rules, in words, each with its
-    place in the configuration."""
+    ``step_critical`` for single steps, and for what programs did (traffic.Measure). ``exception``
+    returns the policy of a mount point for which the configuration has other rules; ``told``
+    returns all its rules, in words, each with its place in the configuration."""
 
     severity: Mapping[Condition, State] = NOTHING
     warning: Optional[Range] = None
@@ -32,8 +38,8 @@ class Policy(NamedTuple):
     usage_critical: Optional[Capacity] = None
     inodes_warning: Optional[Capacity] = None
     inodes_critical: Optional[Capacity] = None
-    step_warning: Mapping[Step, Range] = NOTHING
-    step_critical: Mapping[Step, Range] = NOTHING
+    step_warning: Mapping[Part, Range] = NOTHING
+    step_critical: Mapping[Part, Range] = NOTHING
     exception: Optional[Callable[[bytes], Optional[Policy]]] = None
     told: Callable[[bytes], Sequence[str]] = lambda mount_point: ()
 
@@ -45,7 +51,8 @@ class Policy(NamedTuple):
     @property
     def slow_from(self) -> float:
         """The number of seconds below which these thresholds call no probe slow."""
-        limits = (self.warning, self.critical, *self.step_warning.values(), *self.step_critical.values())
+        parts = (*self.step_warning.items(), *self.step_critical.items())
+        limits = (self.warning, self.critical, *[limit for part, limit in parts if isinstance(part, Step)])
         return min((limit.alerts_from for limit in limits if limit is not None), default=math.inf)
 
     def of(self, mount_point: bytes) -> Policy:
@@ -125,15 +132,14 @@ def _condition_words(finding: Finding) -> str:
 
 
 def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
-    for state, whole, steps in (
+    for state, whole, parts in (
         (State.CRITICAL, policy.critical, policy.step_critical),
         (State.WARNING, policy.warning, policy.step_warning),
     ):
-        for what, seconds, limit in _latencies(finding, whole, steps):
-            if limit.alerts(seconds):
-                took = f"{what}{seconds:.3f} s ({state.name.lower()} range {limit.spec})"
-                words = _with_diagnosis(meaning.of(Condition.SLOW).words.format(took), finding)
-                return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
+        for took, limit in _latencies(finding, whole, parts):
+            words = meaning.of(Condition.SLOW).words.format(f"{took} ({state.name.lower()} range {limit.spec})")
+            words = _with_diagnosis(words, finding)
+            return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
     return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), ok_words(finding.latency))
 
 
@@ -142,15 +148,19 @@ def is_slow(finding: Finding, policy: Policy) -> bool:
     return _judge_latency(finding, policy).condition is Condition.SLOW
 
 
-def _latencies(
-    finding: Finding, whole: Optional[Range], steps: Mapping[Step, Range]
-) -> Iterator[tuple[str, float, Range]]:
-    if whole is not None and finding.latency is not None:
-        yield "", finding.latency, whole
-    for step, limit in steps.items():
-        seconds = None if finding.outcome is None else finding.outcome.seconds[step - 1]
-        if seconds is not None:
-            yield f"{step.word} took ", seconds, limit
+def _latencies(finding: Finding, whole: Optional[Range], parts: Mapping[Part, Range]) -> Iterator[tuple[str, Range]]:
+    """The latencies and measures that raise an alert, in words, and the range of each."""
+    if whole is not None and finding.latency is not None and whole.alerts(finding.latency):
+        yield f"{finding.latency:.3f} s", whole
+    for part, limit in parts.items():
+        if isinstance(part, Step):
+            seconds = None if finding.outcome is None else finding.outcome.seconds[part - 1]
+            if seconds is not None and limit.alerts(seconds):
+                yield f"{part.word} took {seconds:.3f} s", limit
+        elif finding.traffic is not None:
+            found = finding.traffic.measured(part)
+            if found is not None and limit.alerts(found.value):
+                yield found.words(part), limit
 
 
 def _judge_usage(finding: Finding, policy: Policy) -> Optional[Judgement]:
@@ -268,7 +278,9 @@ def _look(policy: Policy) -> Callable[[Finding], bool]:
     It says no in doubt. It is called for each mount of each run."""
     ok = Condition.OK
     whole = [limit for limit in (policy.warning, policy.critical) if limit is not None]
-    steps = [(step - 1, limit) for each in (policy.step_warning, policy.step_critical) for step, limit in each.items()]
+    parts = (*policy.step_warning.items(), *policy.step_critical.items())
+    steps = [(part - 1, limit) for part, limit in parts if isinstance(part, Step)]
+    measures = len(steps) < len(parts)
     space = [limit for limit in (policy.usage_warning, policy.usage_critical) if limit is not None]
     inodes = [limit for limit in (policy.inodes_warning, policy.inodes_critical) if limit is not None]
 
@@ -279,6 +291,8 @@ def _look(policy: Policy) -> Callable[[Finding], bool]:
         if finding.condition is not ok or finding.remarks or not finding.is_mount:
             return False
         latency, outcome = finding.latency, finding.outcome
+        if measures and finding.traffic is not None:
+            return False  # it is judged in full
         if latency is not None and any([limit.alerts(latency) for limit in whole]):
             return False
         if outcome is None:
@@ -293,7 +307,7 @@ def _look(policy: Policy) -> Callable[[Finding], bool]:
 
     if policy.state_of(ok) is not State.OK:
         return lambda finding: False
-    return is_within if whole or steps or space or inodes else is_plain
+    return is_within if whole or steps or space or inodes or measures else is_plain
 
 
 def _is_within(limits: Sequence[Capacity], counts: Optional[tuple[int, int]]) -> bool:

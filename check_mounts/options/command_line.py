@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from check_mounts import text
 from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, Option
 from check_mounts.options.refusals import UsageError, refuse
+from check_mounts.outcome import Step
 from check_mounts.typed import Any, Optional
 
 # The values of all options, by their names in Python.
@@ -117,6 +118,15 @@ def without_value(unknown: str) -> str:
     if name[:2] != "--" and len(name) > 2:
         return text.printable_argument(name[:2]) + "..."
     return text.printable_argument(name) + ("=..." if equals else "")
+
+
+def refuse_measures(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for a threshold that only a daemon can judge."""
+    parts = {part for bound in ("warning", "critical") for part, _ in given.get(bound, ())}
+    if "daemon" not in given and parts - {None, *Step}:
+        from check_mounts.options import contradictions
+
+        contradictions.refuse_measures(given)
 
 
 def with_defaults(*given_in_turn: Mapping[str, Any]) -> Values:

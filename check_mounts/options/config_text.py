@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from check_mounts import passive, selection
 from check_mounts.judging.thresholds import Capacity
 from check_mounts.options import ini_syntax, patterns, values
-from check_mounts.options.configuration import LIMITS, Configuration, MountSection, Overrides, Said, SubmitSection
+from check_mounts.options.configuration import (
+    LIMITS,
+    Configuration,
+    LimitKey,
+    MountSection,
+    Overrides,
+    Said,
+    SubmitSection,
+)
 from check_mounts.options.ini_syntax import Entry, Section, check_keys, parsed_at
 from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
 from check_mounts.options.refusals import ConfigError, Origin
@@ -89,6 +97,7 @@ def _mount_section(section: Section) -> MountSection:
     check_keys(section, MOUNT_KEYS, ADDED_UP.__contains__)
     glob, pattern, path = parsed_at(section.origin, _mount_glob, section.name, f"{section.title}: ")
     said: dict[str, Any] = {}
+    limits: dict[LimitKey, Any] = {}
     origins: dict[str, Origin] = {}
     fs_type = next((entry.value for entry in section.entries if entry.key == "type"), None)
     for entry in section.entries:
@@ -98,13 +107,24 @@ def _mount_section(section: Section) -> MountSection:
         if isinstance(value, Capacity) and path is not None:
             value = value._replace(for_one=True)
         field = _FIELDS.get(entry.key, entry.key.replace("-", "_"))
-        said[field] = (*said.get(field, ()), *value) if entry.key in ADDED_UP else value
+        if field in LIMITS:
+            _add_limit(limits, entry, field, value)
+        else:
+            said[field] = (*said.get(field, ()), *value) if entry.key in ADDED_UP else value
         origins.setdefault(entry.key, entry.origin)
     if "severity" in said:
         said["severity"] = dict(said["severity"])
     said["declared_in"] = {key: str(section.origin) for key in origins if key in _DECLARING}
-    limits = {field: said.pop(field) for field in LIMITS & said.keys()}
     return MountSection(glob, pattern, path, Overrides(**said, limits=limits), section.origin, origins)
+
+
+def _add_limit(limits: dict[LimitKey, Any], entry: Entry, field: str, value: Any) -> None:
+    """Raises ConfigError if the section has a limit for the same thing already."""
+    part, limit = value if entry.key in ADDED_UP else (None, value)
+    key = field if part is None else (field, part)
+    if key in limits:
+        raise ConfigError(entry.origin, f"duplicate key '{entry.key}': the section has a range for the same thing")
+    limits[key] = limit
 
 
 def _mount_value(entry: Entry, fs_type: Optional[bytes]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import selection
-from check_mounts.judging.policy import Policy
+from check_mounts.judging.policy import Part, Policy
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Condition, Declarer, ExpectedMount, State
 from check_mounts.options.option_table import Option
@@ -27,20 +27,23 @@ class Said(NamedTuple):
     origin: Origin
 
 
+LimitKey = Union[str, tuple[str, Part]]
+
+
 class Overrides(NamedTuple):
     """The rules that sections give for one mount; a field that no section gives is None.
 
     ``timeout`` and ``boot_grace`` are in seconds. ``severity`` and ``limits`` hold only the given
     values; ``limits`` may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning``
-    and the like. ``identity`` is ``owner``, ``self`` or a user, not looked up. ``expect``,
-    ``source``, ``fs_type`` and ``options`` declare what should be mounted there, and
-    ``declared_in`` names the section that gave each of them; :meth:`Configuration.declared` uses
-    them."""
+    and the like, and ``("warning", PART)`` for a step or a measure. ``identity`` is ``owner``,
+    ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and ``options`` declare
+    what should be mounted there, and ``declared_in`` names the section that gave each of them;
+    :meth:`Configuration.declared` uses them."""
 
     timeout: Optional[float] = None
     boot_grace: Optional[float] = None
     severity: Mapping[Condition, State] = NOTHING
-    limits: Mapping[str, Union[Range, Capacity]] = NOTHING
+    limits: Mapping[LimitKey, Union[Range, Capacity]] = NOTHING
     expect_ro: Optional[bool] = None
     write: Optional[bool] = None
     identity: Optional[str] = None
@@ -60,7 +63,13 @@ class Overrides(NamedTuple):
 
     def policy(self, general: Policy) -> Policy:
         """The policy ``general``, with the severities and limits given here in their place."""
-        limits: dict[str, Any] = dict(self.limits)
+        limits: dict[str, Any] = {}
+        for key, limit in self.limits.items():
+            if isinstance(key, str):
+                limits[key] = limit
+            else:
+                field = f"step_{key[0]}"
+                limits[field] = {**limits.get(field, getattr(general, field)), key[1]: limit}
         return general._replace(severity={**general.severity, **self.severity}, **limits)
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from check_mounts.judging.policy import Policy
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.options.configuration import Configuration, MountSection
 from check_mounts.options.option_table import BY_NAME
 from check_mounts.options.refusals import UsageError
-from check_mounts.typed import Optional
+from check_mounts.outcome import Step
+from check_mounts.typed import Any, NoReturn, Optional
 
 _PERCENT = 100.0
 _Pair = tuple[str, str, str]  # the name of the option, and what it and its counterpart say
@@ -27,6 +28,15 @@ def refuse(general: Policy, configuration: Configuration) -> None:
     for section in configuration.sections:
         if section.overrides.limits:
             _refuse_section(section, general, configuration)
+
+
+def refuse_measures(given: Mapping[str, Any]) -> NoReturn:
+    """Raises UsageError: of the thresholds of a command line, only a daemon can judge one for what
+    programs did. In a file it may stand for a daemon that reads it, too."""
+    limits = [(name, *each) for name in ("warning", "critical") for each in given.get(name, ())]
+    name, measure, limit = next(each for each in limits if not isinstance(each[1], (Step, type(None))))
+    why = f"'{measure.word}={limit.spec}' goes with --daemon only: it is about the time between two looks"
+    raise UsageError(f"--{name}", why, BY_NAME[name].short)
 
 
 def _refuse_section(section: MountSection, general: Policy, configuration: Configuration) -> None:
@@ -54,7 +64,7 @@ def _contradictions(policy: Policy) -> Iterator[_Pair]:
         yield "warning", _spec(policy.warning), _spec(policy.critical)
     for step, warning in policy.step_warning.items():
         critical = policy.step_critical.get(step)
-        for over, accumulates in ((critical, False), (policy.critical, True)):
+        for over, accumulates in ((critical, False), (policy.critical if isinstance(step, Step) else None, True)):
             if _is_within(warning, over, accumulates=accumulates):
                 yield (
                     "warning",

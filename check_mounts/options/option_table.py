@@ -127,7 +127,7 @@ def _choosing(name: str, group: Group, what: str, *choices: str, alone: tuple[st
 def _latency(name: str, short: str) -> Option:
     words = f"{name.upper()} if the seconds of the whole probe, or of one step, are outside this range (repeatable)"
     return Option(
-        name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.latency
+        name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.limit
     )
 
 
@@ -392,4 +392,4 @@ MOUNT_KEYS: Mapping[str, Parser] = {
     "options": values.mount_options,
 }
 # These keys may occur several times in a section, and their values add up; others may occur once.
-ADDED_UP = frozenset(("severity", "options", "ignore-option"))
+ADDED_UP = frozenset(("severity", "options", "ignore-option", "warning", "critical"))

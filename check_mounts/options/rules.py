@@ -3,7 +3,7 @@ part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, selection, text
 from check_mounts.judging.policy import Policy
@@ -90,7 +90,6 @@ class Rules(NamedTuple):
     def _said(self) -> Sequence[tuple[str, str]]:
         policy = self.policy
         severity = ", ".join(f"{condition.value}={state.name.lower()}" for condition, state in policy.severity.items())
-        ranges = {key: getattr(policy, key.replace("-", "_")) for key in ("warning", "critical")}
         capacities = {
             f"{what}-{bound}": getattr(policy, f"{what}_{bound}")
             for what in ("usage", "inodes")
@@ -104,7 +103,7 @@ class Rules(NamedTuple):
             "as": text.printable_argument(self.user),
             "write": _yes(self.write),
             "severity": severity,
-            **{key: limit.spec for key, limit in ranges.items() if limit is not None},
+            **{bound: ", ".join(_limits(policy, bound)) for bound in ("warning", "critical")},
             **{key: limit.range.spec for key, limit in capacities.items() if limit is not None},
             "expect": "yes" if self.expect else "",
             "expect-ro": "" if self.expect_ro is None else _yes(self.expect_ro),
@@ -112,6 +111,15 @@ class Rules(NamedTuple):
         }
         said["ignore-option"] = text.counted(len(self.ignored_options), "pattern") if self.ignored_options else ""
         return [(key, value) for key, value in said.items() if value]
+
+
+def _limits(policy: Policy, bound: str) -> Iterator[str]:
+    """``2``, ``read=0.5``, ``rtt=50ms``: each needs a line of its own in a section."""
+    whole = policy.warning if bound == "warning" else policy.critical
+    if whole is not None:
+        yield whole.spec
+    for part, limit in (policy.step_warning if bound == "warning" else policy.step_critical).items():
+        yield f"{part.word}={limit.spec}"
 
 
 def _yes(value: bool) -> str:
@@ -222,6 +230,8 @@ class Rulebook:
                 # Severities are joined, condition by condition; patterns of options are added to
                 # those of the whole run.
                 joined = {"severity": found, "ignore-option": general}.get(key, {})
+                if any(isinstance(each, tuple) and each[0] == key for each in section.overrides.limits):
+                    joined = found  # a limit for a part stands beside that for the whole
                 found[key] = ", ".join([*([joined[key]] if key in joined else []), str(section.origins[key])])
         return found
 

@@ -40,6 +40,7 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
     ``again``: a daemon that runs already reads them again."""
     configuration, from_files = read_files(given)
     said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
+    command_line.refuse_measures(given)
     if configuration.sections and given:
         from check_mounts.options import overruled  # most runs have no sections
 

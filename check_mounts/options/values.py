@@ -16,11 +16,12 @@ from check_mounts.clocks import epoch
 from check_mounts.judging.thresholds import Capacity, Range, parse_capacity
 from check_mounts.model import Condition, ExpectedMount, State
 from check_mounts.outcome import Step
-from check_mounts.typed import TYPE_CHECKING, Any, Optional, TypeVar
+from check_mounts.typed import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 if TYPE_CHECKING:
     from check_mounts.incidents.since import Since
     from check_mounts.report.each import Chosen
+    from check_mounts.traffic import Measure
 
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0
@@ -151,15 +152,23 @@ def latency(word: str) -> Range:
     return _parsed_as("range", word, Range.parse)
 
 
-def limit(word: str) -> tuple[Optional[Step], Range]:
-    """``RANGE`` for the whole probe, ``STEP=RANGE`` for one of its steps."""
+def limit(word: str) -> tuple[Union[Step, Measure, None], Range]:
+    """``RANGE`` for the whole probe, ``STEP=RANGE`` for one of its steps, ``MEASURE=RANGE`` for
+    what programs did."""
     name, equals, rest = word.rpartition("=")
     if not equals:
         return None, latency(word)
     steps = {step.word: step for step in Step}
-    if not name.isascii() or name.lower() not in steps:
-        raise ValueError(f"'{shown(word)}': the steps are {', '.join(steps)}{_hint(name, steps)}")
-    return steps[name.lower()], latency(rest)
+    lower = name.lower() if name.isascii() else ""
+    if lower in steps:
+        return steps[lower], latency(rest)
+    from check_mounts.judging import units  # most runs have no such threshold
+
+    if lower not in units.MEASURES:
+        words = f"the steps are {', '.join(steps)}; the measures of a daemon are {', '.join(units.MEASURES)}"
+        raise ValueError(f"'{shown(word)}': {words}{_hint(name, (*steps, *units.MEASURES))}")
+    measure = units.MEASURES[lower]
+    return measure, _parsed_as("range", rest, units.parse_time if measure.is_time else units.parse_share)
 
 
 def capacity(word: str) -> Capacity:

@@ -56,9 +56,8 @@ class Transport(NamedTuple):
 
 
 # show_vfsstat in fs/proc_namespace.c: it escapes blanks, newlines and backslashes of what users may
-# choose, so only the first line of a mount begins with these words.
-_HEAD = rb"(?m)^(?:no )?device .*\n"
-_NFS = rb"device ([^ \t\n]+) mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\n"
+# choose, so only the first line of a mount begins with ``device`` or ``no device``.
+_NFS = rb"([^ \t\n]+) mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\Z"
 _OCTAL = rb"\\([0-3][0-7][0-7])"
 _COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
 _QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
@@ -114,17 +113,17 @@ def parse_mountstats(data: bytes) -> dict[bytes, Transport]:
 def entries(data: bytes) -> Iterator[Entry]:
     """The NFS mounts of the file, in its order. A last line without a newline is ignored: a part of
     its last number may be missing."""
-    data = data[: data.rfind(b"\n") + 1]
-    heads = list(re.finditer(_HEAD, data))
-    for place, head in enumerate(heads):
-        nfs = re.fullmatch(_NFS, head[0])
+    whole = b"\n" + data[: data.rfind(b"\n") + 1]
+    for part in whole.split(b"\ndevice ")[1:]:
+        head, _, lines = part.partition(b"\n")
+        nfs = re.match(_NFS, head)
         if nfs is not None:
-            end = heads[place + 1].start() if place + 1 < len(heads) else len(data)
-            yield Entry(_unescaped(nfs[1]), _unescaped(nfs[2]), data[head.end() : end])
+            lines = (b"\n" + lines).partition(b"\nno device ")[0]
+            yield Entry(_unescaped(nfs[1]), _unescaped(nfs[2]), lines)
 
 
 def _unescaped(name: bytes) -> bytes:
-    return re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), name)
+    return re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), name) if b"\\" in name else name
 
 
 def _transport(lines: list[bytes]) -> Optional[Transport]:

@@ -1,7 +1,7 @@
 """What the programs of this host did on NFS mounts, and how long it took: the kernel's counters per
 operation, and what they moved by between two looks.
 
-Import budget: ``re``; mountstats. Reading them touches no mount.
+Import budget: ``re``; mountstats, traffic. Reading them touches no mount.
 
 The kernel counts per superblock (struct nfs_server): all mounts of one superblock show the same
 numbers, and they begin again at 0 with a new mount. To each operation it adds those that the client
@@ -13,57 +13,15 @@ ended: what hangs is not in the numbers yet."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from check_mounts import traffic
 from check_mounts.clocks import Monotonic, monotonic
 from check_mounts.probing import mountstats
 from check_mounts.typed import NamedTuple, Optional
 
-
-class Operation(NamedTuple):
-    """The counters of one kind of operation (struct rpc_iostats in net/sunrpc/stats.c), since the
-    mount was mounted or between two looks.
-
-    ``name`` is the kernel's: ``READ``; a number, if it has none. ``transmissions`` counts requests
-    as often as they were sent; ``timeouts`` how often all retries (``retrans=``) were used up.
-    Times are sums over the operations, in milliseconds: ``queue`` until a request was sent, ``rtt``
-    from when it was last sent to its reply, ``execute`` from the beginning to the end, all retries
-    included. ``errors`` counts the operations that failed; None before Linux 5.3."""
-
-    name: bytes
-    operations: int
-    transmissions: int
-    timeouts: int
-    bytes_sent: int
-    bytes_received: int
-    queue: int
-    rtt: int
-    execute: int
-    errors: Optional[int] = None
-
-    @property
-    def retransmissions(self) -> int:
-        """How often requests were sent again. Old kernels count a request that was never sent as an
-        operation without a transmission; that makes no negative number."""
-        return max(0, self.transmissions - self.operations)
-
-    @property
-    def mean_queue(self) -> Optional[float]:
-        """The mean time until a request was sent, in seconds; None without operations."""
-        return self._mean(self.queue)
-
-    @property
-    def mean_rtt(self) -> Optional[float]:
-        """The mean time from request to reply, in seconds; None without operations."""
-        return self._mean(self.rtt)
-
-    @property
-    def mean_execute(self) -> Optional[float]:
-        """The mean time of a whole operation, in seconds; None without operations."""
-        return self._mean(self.execute)
-
-    def _mean(self, milliseconds: int) -> Optional[float]:
-        return milliseconds / self.operations / 1000.0 if self.operations > 0 else None
+# The record of one kind of operation. It stands where all rooms can have it.
+Operation = traffic.Operation
 
 
 class Counters(NamedTuple):
@@ -84,12 +42,13 @@ class Reading(NamedTuple):
 
 
 # A line of _print_rpc_iostats. With 19 digits, a number is below 2**63 or nearly so: the kernel
-# prints a negative time as one of 20. Operations that never happened are not looked at: most have
-# not. Columns that a later kernel may add are skipped.
+# prints a negative time as one of 20. Columns that a later kernel may add are skipped.
 _NUMBER = rb" (\d{1,19})"
-_LINE = rb"(?m)^\t *([A-Za-z0-9_]{1,32}): ([1-9]\d{0,18})" + _NUMBER * 7 + rb"(?: (\d{1,19}))?(?: \d+)*$"
-_AGE = rb"(?m)^\tage:\t(\d{1,19})$"
+_LINE = rb"\t *([A-Za-z0-9_]{1,32}):" + _NUMBER * 8 + rb"(?: (\d{1,19}))?(?: \d+)*\Z"
+_AGE = rb"\n\tage:\t(\d{1,19})\n"
 _BEGINNING = b"\tper-op statistics\n"
+# An operation that never happened, as most have not.
+_NEVER = b": 0 0 0 0 0 0 0 0"
 
 
 def read(path: str = "/proc/self/mountstats") -> Reading:
@@ -113,8 +72,12 @@ def parse(data: bytes, time: Monotonic) -> Reading:
 
 def _operations(lines: bytes) -> dict[bytes, Operation]:
     found = {}
-    for name, *numbers, errors in re.findall(_LINE, lines):
-        found[name] = Operation._make((name, *map(int, numbers), int(errors) if errors else None))
+    match = re.compile(_LINE).match
+    for line in lines.split(b"\n"):
+        understood = None if _NEVER in line else match(line)
+        if understood is not None:
+            name, *numbers, errors = understood.groups()
+            found[name] = Operation._make((name, *map(int, numbers), None if errors is None else int(errors)))
     return found
 
 
@@ -170,11 +133,3 @@ def _difference(old: Operation, new: Operation) -> Optional[Operation]:
     if min(numbers) < 0 or (errors is not None and errors < 0):
         return None
     return Operation._make((new.name, *numbers, errors))
-
-
-def total(operations: Iterable[Operation], name: bytes = b"") -> Operation:
-    """The sum of operations, under a name of the caller's."""
-    every = list(operations)
-    known = [each.errors for each in every if each.errors is not None]
-    numbers = [sum(column) for column in zip(*(each[1:-1] for each in every))] or [0] * 8
-    return Operation._make((name, *numbers, sum(known) if known else None))

@@ -87,6 +87,8 @@ class _Blocks:
             steps = len(outcome.seconds) - outcome.seconds.count(None) + (outcome.mode is not None)
         else:
             steps = len(steps_words(outcome))
+        if self._verbosity >= 3:
+            steps += len(_done(item))
         return 1 + steps + (len(_rules(item.mount_point, self._policy)) if self._verbosity >= 3 else 0)
 
     def words(self, place: int) -> list[str]:
@@ -96,10 +98,8 @@ class _Blocks:
             head = f"{_OK_STATE}{described(item.mount)} {ok_words(item.latency)}{usage_words(item, ', ')}"
             if self._verbosity < 3:
                 return [head]
-            return [
-                head,
-                *[f"  {words}" for words in steps_words(item.outcome) + _rules(item.mount_point, self._policy)],
-            ]
+            more = [*steps_words(item.outcome), *_done(item), *_rules(item.mount_point, self._policy)]
+            return [head, *[f"  {words}" for words in more]]
         if isinstance(item, Finding):
             return _about(healthy(item), self._policy, self._verbosity)
         if isinstance(item, Judgement):
@@ -128,13 +128,15 @@ def _about(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
 
 
 def below(judgement: Judgement, policy: Policy, verbosity: int) -> list[str]:
-    """The lines about one mount: its remarks (1), all steps, its usage and its rules (3)."""
+    """The lines about one mount: its remarks (1), all steps, its usage, what programs
+    did on it, and its rules (3)."""
     finding = judgement.finding
     remarks = list(finding.remarks) if verbosity >= 1 else []
     if verbosity < 3:
         return remarks
     usage = "" if _has_usage_beside(judgement) else usage_words(finding)
-    return [*remarks, *steps_words(finding.outcome), *([usage] if usage else []), *_rules(finding.mount_point, policy)]
+    more = [*([usage] if usage else []), *_done(finding)]
+    return [*remarks, *steps_words(finding.outcome), *more, *_rules(finding.mount_point, policy)]
 
 
 def _has_usage_beside(judgement: Judgement) -> bool:
@@ -158,6 +160,16 @@ def usage_words(finding: Finding, before: str = "") -> str:
 def _percent(part: int, whole: int) -> int:
     """Rounded up, as by df: 100 means that nearly nothing is left, 0 that nothing is in use."""
     return -(-100 * part // whole)
+
+
+def _done(finding: Finding) -> list[str]:
+    """What programs did on the mount, in a line."""
+    if finding.traffic is None:
+        return []
+    from check_mounts.report import done  # see there
+
+    words = done.line(finding.traffic)
+    return [words] if words else []
 
 
 def _rules(mount_point: bytes, policy: Policy) -> list[str]:

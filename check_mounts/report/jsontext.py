@@ -26,10 +26,10 @@ _READS = sum(not step.writes for step in Step)
 
 
 class Pieces(NamedTuple):
-    """The object of a healthy mount without its latencies and its usage: what stands before,
-    between and after them. ``of`` is the finding; the pieces are good for all that differ from it
-    in nothing else. ``usage`` is that of the finding, as it is told of the mount and of the
-    probe."""
+    """The object of a healthy mount without its latencies, its usage and what programs did: what
+    stands before, between and after them. ``of`` is the finding; the pieces are good for all
+    that differ from it in nothing else. ``usage`` is that of the finding, as it is told of the
+    mount and of the probe."""
 
     of: Finding
     head: str
@@ -93,24 +93,26 @@ def _remembered(judgements: Judgements, memory: Memory) -> Iterator[str]:
         now[mount.mount_id] = Pieces(each, known.head, known.middle, known.between, known.tail, usage)
         seconds = ["null" if each is None else repr(round(each, 6)) for each in outcome.seconds[:_READS]]
         yield (
-            f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, "usage": {usage[0]}, {known.middle}'
+            f'{known.head}{latency:.3f} s", "latency": {round(latency, 6)!r}, "usage": {usage[0]}, '
+            f'"traffic": {encode(_traffic(each))}, {known.middle}'
             f'{_SECONDS % tuple(seconds)}{known.between}"usage": {usage[1]}, {known.tail}'
         )
 
 
-_OUTCOME, _LATENCY = Finding._fields.index("outcome"), Finding._fields.index("latency")
+_OUTCOME, _LATENCY, _TRAFFIC = map(Finding._fields.index, ("outcome", "latency", "traffic"))
 _AT, _USAGE = Outcome._fields.index("seconds"), Outcome._fields.index("usage")
 _SECONDS = ", ".join([f'"{word}": ' + ("%s" if place < _READS else "null") for place, word in enumerate(_WORDS)])
 
 
 def _differ_in_numbers_alone(one: Finding, other: Finding) -> bool:
-    """Whether only latencies and usage are different."""
+    """Whether only latencies, usage and what programs did are different."""
     first, second = one.outcome, other.outcome
     return (
         first is not None
         and second is not None
         and one[:_OUTCOME] == other[:_OUTCOME]
-        and one[_LATENCY + 1 :] == other[_LATENCY + 1 :]
+        and one[_LATENCY + 1 : _TRAFFIC] == other[_LATENCY + 1 : _TRAFFIC]
+        and one[_TRAFFIC + 1 :] == other[_TRAFFIC + 1 :]
         and first[:_AT] == second[:_AT]
         and first[_AT + 1 : _USAGE] == second[_AT + 1 : _USAGE]
         and first[_USAGE + 1 :] == second[_USAGE + 1 :]
@@ -120,8 +122,8 @@ def _differ_in_numbers_alone(one: Finding, other: Finding) -> bool:
 def _pieces(finding: Finding, outcome: Outcome) -> Pieces:
     """The pieces of a healthy mount, cut out of its object, in which the latencies are 0."""
     zeros = outcome._replace(seconds=(0.0,) * _READS + NOT_TAKEN[_READS:], usage=None)
-    whole = encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros))))
-    head, found, rest = whole.partition('0.000 s", "latency": 0.0, "usage": null, ')
+    whole = encode(_judgement(healthy(finding._replace(latency=0.0, outcome=zeros, traffic=None))))
+    head, found, rest = whole.partition('0.000 s", "latency": 0.0, "usage": null, "traffic": null, ')
     middle, again, rest = rest.partition(_SECONDS % (("0.0",) * _READS))
     between, last, tail = rest.partition('"usage": null, ')
     assert found and again and last
@@ -142,6 +144,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "text": judgement.words,
         "latency": None if finding.latency is None else round(finding.latency, 6),
         "usage": _usage(finding),
+        "traffic": _traffic(finding),
         "diagnosis": finding.diagnosis or None,
         "remarks": finding.remarks,
         "stuck": _stuck(finding),
@@ -154,6 +157,14 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
 def _usage(finding: Finding) -> Optional[dict[str, Any]]:
     found = numbers(finding)
     return None if found is None else found._asdict()
+
+
+def _traffic(finding: Finding) -> Optional[dict[str, Any]]:
+    if finding.traffic is None:
+        return None
+    from check_mounts.report import done  # see there
+
+    return done.as_json(finding.traffic)
 
 
 def _stuck(finding: Finding) -> Optional[dict[str, Any]]:

@@ -157,7 +157,17 @@ class MountContext(_Numbers):
                 if seconds is not None:
                     limits = _specs(policy.step_warning.get(step), policy.step_critical.get(step))
                     self._emit(f"{name} {step.word}", f"{seconds:.6f}", "s", *limits)
+        if "steps" in self._wanted:
+            self._emit_traffic(name, finding, policy)
         return whole
+
+    def _emit_traffic(self, name: str, finding: Finding, policy: Policy) -> None:
+        """``'/home rtt'=0.003100s;0.05``: what programs did on a mount."""
+        if finding.traffic is not None:
+            from check_mounts.report import done  # see there
+
+            for word, *number in done.numbers(finding.traffic, policy):
+                self._emit(f"{name} {word}", *number)
 
     def _whole_usage(self, finding: Finding, policy: Policy) -> Optional[nagiosplugin.Performance]:
         """``'/home used'=123B;900;950;0;1000 '/home free'=877B;;;0;1000``, and the same for inodes:
@@ -262,7 +272,13 @@ class MountsSummary(nagiosplugin.Summary):
 
 
 # The other numbers of a mount. In a label, their names follow the mount point and a blank.
-ASPECTS = frozenset((*(step.word for step in Step), "used", "free", "inodes", "inodes_free"))
+ASPECTS = frozenset(
+    (
+        *(step.word for step in Step),
+        *("used", "free", "inodes", "inodes_free"),
+        *("rtt", "exec", "queue", "retrans", "timeouts"),
+    )
+)
 
 
 def label(mount_point: bytes) -> str:

@@ -1,0 +1,58 @@
+"""What programs did on the network mounts between two passes.
+
+Import budget: what the daemon needs anyway. Reading the counters touches no mount."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from check_mounts import filesystems
+from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.probing import operations
+from check_mounts.probing.operations import Reading
+from check_mounts.traffic import Traffic
+from check_mounts.typed import Optional
+from check_mounts.typetable import Protocol
+
+
+class Tally:
+    """The counters at the last look, and what they had moved by since the look before it."""
+
+    def __init__(self) -> None:
+        self._last: Optional[Reading] = None
+        self._traffic: Mapping[bytes, Traffic] = {}
+
+    def look(self, mounts: Sequence[Mount]) -> None:
+        """Look at the counters, if one of these mounts has any."""
+        if not any(map(_is_nfs, mounts)):
+            self._last, self._traffic = None, {}
+            return
+        now, before = operations.read(), self._last
+        moved = {} if before is None else operations.delta(before, now)
+        seconds = 0.0 if before is None else now.time - before.time
+        self._last = now
+        self._traffic = {
+            point: Traffic(each.operations, moved.get(point), seconds if point in moved else 0.0)
+            for point, each in now.mounts.items()
+        }
+
+    def told(self, survey: Survey) -> Survey:
+        """The survey, in which each finding has what was done on its mount."""
+        if not self._traffic:
+            return survey
+        return survey._replace(findings=tuple(map(self._of, survey.findings)))
+
+    def _of(self, finding: Finding) -> Finding:
+        mount = finding.mount
+        # A covered mount has the name of the one that covers it, whose numbers these are.
+        if mount is None or finding.condition is Condition.SHADOWED or not _is_nfs(mount):
+            return finding
+        assert self._last is not None
+        counters = self._last.mounts.get(finding.mount_point)
+        if counters is None or counters.source != mount.source:
+            return finding
+        return finding._replace(traffic=self._traffic[finding.mount_point])
+
+
+def _is_nfs(mount: Mount) -> bool:
+    return filesystems.protocol(mount) is Protocol.NFS

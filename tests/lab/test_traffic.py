@@ -1,0 +1,73 @@
+"""What the daemon says of programs that use a real NFS: see traffic.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.lab import guest, verdict
+from tests.lab.traffic import DELAY
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.traffic"], 300, verdict.environment())
+    assert result.status == 0, (result.output, result.console[-3000:])
+    return json.loads(result.files["traffic.json"])
+
+
+def numbers(said: Any) -> dict[str, float]:
+    """Perfdata about what programs did."""
+    found = re.findall(r"'/mnt/used (\w+)'=([0-9.]+)(?:s|%)", said["first_line"])
+    return {name: float(number) for name, number in found if name in ("rtt", "exec", "queue", "retrans", "timeouts")}
+
+
+@pytest.mark.guest
+def test_a_fast_wire(report: Any) -> None:
+    for name in ("well", "well again", "after that"):
+        said = report[name]
+        assert said["condition"] == "ok", said
+        assert said["traffic"]["between_looks"]["GETATTR"]["operations"] >= 40
+        assert set(numbers(said)) == {"rtt", "exec", "queue", "retrans", "timeouts"}
+        assert numbers(said)["rtt"] < DELAY / 4 and numbers(said)["retrans"] == 0
+
+
+@pytest.mark.guest
+def test_a_slow_wire_is_the_rtt_of_what_programs_do(report: Any) -> None:
+    said = report["slow"]
+    assert re.match(r"slow: GETATTR rtt 1\d\d ms, the mean of \d+ operations \(warning range 50ms\)", said["text"]), (
+        said
+    )
+    assert said["state"] == "WARNING"
+    assert DELAY <= said["traffic"]["rtt"] < 2 * DELAY
+    assert numbers(said)["rtt"] == said["traffic"]["rtt"]
+    done = said["traffic"]["between_looks"]["GETATTR"]
+    assert done["rtt"] / done["operations"] == pytest.approx(said["traffic"]["rtt"], rel=0.01)
+
+
+@pytest.mark.guest
+def test_few_operations_and_a_remount_have_no_numbers(report: Any) -> None:
+    idle, remounted = report["idle"], report["remounted"]
+    assert (idle["condition"], idle["traffic"]["rtt"], numbers(idle)) == ("ok", None, {})
+    assert idle["traffic"]["between_looks"] is not None
+    assert (remounted["condition"], remounted["traffic"]["between_looks"], numbers(remounted)) == ("ok", None, {})
+    assert remounted["traffic"]["since_mount"]["GETATTR"]["operations"] >= 40
+
+
+@pytest.mark.guest
+def test_the_counters_are_read_while_the_mount_hangs(report: Any) -> None:
+    said = report["hung"]
+    assert (said["condition"], said["held"]) == ("timed-out", True)
+    assert said["took"] < 1
+
+
+@pytest.mark.guest
+def test_an_outage_is_seen_by_its_retransmissions(report: Any) -> None:
+    passes = report["after an outage"]
+    (told,) = [each for each in passes if each["traffic"]["retrans"]]
+    assert re.match(r"slow: \d+\.\d % of \d+ operations retransmitted \(critical range 0.1%\)", told["text"]), passes
+    assert told["state"] == "CRITICAL"
+    assert passes[-1]["condition"] == "ok"
