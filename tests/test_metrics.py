@@ -937,7 +937,8 @@ def test_names() -> None:
 
 
 def _emitted() -> tuple[set[str], set[str]]:
-    finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", Outcome(usage=Usage(5, 4, 3, 2, 1)), 0.1)
+    outcome, done = Outcome(usage=Usage(5, 4, 3, 2, 1)), {b"READ": Operation(b"READ", *[1] * 9)}
+    finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", outcome, 0.1, traffic=Traffic(done))
     samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)], troubles={"result": 0})
     assert samples.value("check_mounts_submissions_total", destination="nsca:h") == 3
     assert samples.value("check_mounts_submission_failures_total", destination="nsca:h") == 4

@@ -22,8 +22,11 @@ from check_mounts.judging.judgements import Judgement, answered, bad_lines
 from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, Mount
-from check_mounts.report import inventory, summary
-from check_mounts.typed import NOTHING, NamedTuple, Optional
+from check_mounts.report import inventory, rpc_metrics, summary
+from check_mounts.typed import NOTHING, TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.traffic import Traffic
 
 # The format has no limit for label values, but a source that an ordinary user has chosen must not
 # fill a time series database.
@@ -197,6 +200,7 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
     that are new or have changed: it would need as long for a thousand mounts as all the rest of a
     pass."""
     lines: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+    used: list[tuple[str, Traffic]] = []
     for known, judgement in _with_labels(_worst_of_each(judgements, memory), memory):
         finding = judgement.finding
         for name, value in _samples(judgement, last_success.get(finding.mount_point)):
@@ -204,9 +208,16 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
         lines["condition"].append(f"check_mounts_mount_condition{known.shown.in_condition} 1.0\n")
         if finding.mount is not None:
             lines["info"].append(f"check_mounts_mount_info{known.shown.in_full} 1.0\n")
+        if finding.traffic is not None:
+            used.append((known.shown.plain, finding.traffic))
     for name, samples in lines.items():
         yield _text([_family(name)])
         yield "".join(samples).encode("utf-8")
+    if used:
+        series = rpc_metrics.lines(used)
+        for family in rpc_metrics.families(_NAMES):
+            yield _text([family])
+            yield "".join(series[family.name]).encode("utf-8")
 
 
 def _samples(judgement: Judgement, last_success: Optional[float]) -> Iterator[tuple[str, object]]:
