@@ -224,6 +224,8 @@ def next_pass(chance: random.Random, found: Sequence[Finding]) -> list[Finding]:
             seconds = tuple(None if each is None else chance.random() * 1e-4 for each in outcome.seconds)
             outcome = outcome._replace(seconds=seconds)
             finding = finding._replace(outcome=outcome, latency=outcome.latency)
+        if finding.traffic is not None:
+            finding = finding._replace(traffic=random_traffic(chance))
         if dice < 0.03 and mount is not None:
             finding = random_finding(chance, mount.mount_id)
         elif dice < 0.06 and mount is not None:

@@ -88,8 +88,8 @@ def test_what_is_declared_is_loaded_before_anything_is_asked(plugin: Plugin, arg
 
 
 def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
-    """Later it may lie on a mount that hangs. ``metrics`` and ``inventory`` are loaded
-    with their option, ``web`` by a delivery in a worker; ``starting`` and ``__main__`` come before
+    """Later it may lie on a mount that hangs. ``metrics``, ``rpc_metrics`` and ``inventory`` are
+    loaded with their option, ``web`` by a delivery in a worker; ``starting`` and ``__main__`` come before
     all else, and ``option_parser``, if at all, with the command line; ``loading``
     is for single runs, ``check_config``, ``write_config`` and ``describing`` for options that
     check nothing, as are ``recalling``, ``grouping``, ``histories`` and ``since``,
@@ -104,7 +104,7 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     every = {path.stem for path in package.rglob("*.py")}
     late = (
         "__init__ __main__ describing grouping histories inventory loading metrics nest option_parser packages "
-        "recalling since stand_in starting unreadable waiting web"
+        "recalling rpc_metrics since stand_in starting unreadable waiting web"
     )
     of_users = "cgroups findings look namespaces procfs sight stacks threads users waits worker"
     on_a_terminal = "colours people progress shown table tabling terminal"

@@ -26,7 +26,7 @@ from typing import Any
 import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -38,6 +38,7 @@ from check_mounts.judging.usage import numbers
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome, Usage
 from check_mounts.report import inventory, metrics
+from check_mounts.traffic import Operation, Traffic
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, remaining, until
 from tests.daemon import Daemon, daemon
 from tests.test_healthy import next_pass, random_policy, random_survey
@@ -374,8 +375,9 @@ def test_a_real_prometheus_alerts(
             for each in _dashboard_expressions()
         }
         # All panels have something to show but the one of mounts that have answered and no longer
-        # do: this one never has. Nor is this one host a fleet, or its mount about to be full.
-        others = re.compile("last_success|_silent|failing:since|differs|full_in_4")
+        # do: this one never has. Nor is this one host a fleet, or its mount about to be full, and
+        # it has no NFS.
+        others = re.compile("last_success|_silent|failing:since|differs|full_in_4|_rpc_")
         assert {each for each, number in counts.items() if not number} == set(filter(others.search, counts))
 
 
@@ -653,6 +655,41 @@ _OF_USAGE = {
 }
 
 
+def _add_traffic(families: dict[str, Any], labels: list[str], done: Traffic) -> None:
+    every = done.counters.values()
+    names = [b"READ", b"WRITE", b"GETATTR", b"LOOKUP"]
+    kinds = {name.decode(): [each for each in every if each.name == name] for name in names}
+    kinds["other"] = [each for each in every if each.name not in names]
+    for name, what, unit in (
+        ("operations", "operations", 1),
+        ("rtt_seconds", "rtt", 1e3),
+        ("execution_seconds", "execute", 1e3),
+    ):
+        family = families.setdefault(
+            f"rpc_{name}",
+            CounterMetricFamily(
+                f"check_mounts_mount_rpc_{name}", "x", labels=["device", "fstype", "mountpoint", "operation"]
+            ),
+        )
+        for kind, some in kinds.items():
+            family.add_metric([*labels, kind], sum(getattr(each, what) for each in some) / unit)
+    for name, what, unit in (
+        ("queue_seconds", "queue", 1e3),
+        ("retransmissions", "retransmissions", 1),
+        ("timeouts", "timeouts", 1),
+        ("errors", "errors", 1),
+        ("sent_bytes", "bytes_sent", 1),
+        ("received_bytes", "bytes_received", 1),
+    ):
+        family = families.setdefault(
+            f"rpc_{name}",
+            CounterMetricFamily(f"check_mounts_mount_rpc_{name}", "x", labels=["device", "fstype", "mountpoint"]),
+        )
+        numbers = [getattr(each, what) for each in every if getattr(each, what) is not None]
+        if numbers or what != "errors":
+            family.add_metric(labels, sum(numbers) / unit)
+
+
 def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, float]) -> bytes:
     """The families of single mounts, as the library writes all of them."""
     kinds = {
@@ -697,6 +734,8 @@ def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, f
         for name, member in _OF_USAGE.items():
             if usage is not None and (value := getattr(usage, member)) is not None:
                 families[name].add_metric(values, value)
+        if finding.traffic is not None:
+            _add_traffic(families, values, finding.traffic)
 
     class Collector:
         def collect(self) -> Iterable[Metric]:
@@ -731,6 +770,8 @@ def test_what_is_kept_from_the_last_file_changes_nothing(seed: int) -> None:
 
 def _numbered(line: str) -> tuple[str, float]:
     """A line without its number, and that: 1099511627776 is 1.099511627776e+12."""
+    if line.startswith("# HELP check_mounts_mount_rpc"):
+        return line.split(" ")[2], 0.0
     words, _, number = line.rpartition(" ")
     return (line, 0.0) if line.startswith("#") else (words, float(number))
 
