@@ -89,12 +89,12 @@ def test_what_is_declared_is_loaded_before_anything_is_asked(plugin: Plugin, arg
 
 def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     """Later it may lie on a mount that hangs. ``metrics``, ``rpc_metrics`` and ``inventory`` are
-    loaded with their option, ``web`` by a delivery in a worker; ``starting`` and ``__main__`` come before
-    all else, and ``option_parser``, if at all, with the command line; ``loading``
-    is for single runs, ``check_config``, ``write_config`` and ``describing`` for options that
-    check nothing, as are ``recalling``, ``grouping``, ``histories`` and ``since``,
-    ``unreadable`` for --cached, and ``nest`` is the inside of another process;
-    ``packages`` and ``stand_in`` come in place of a library that is missing."""
+    loaded with their option, ``web`` by a delivery in a worker; ``starting`` and ``__main__`` come
+    before all else, and ``option_parser``, if at all, with the command line; ``loading`` is for
+    single runs, ``check_config``, ``write_config`` and ``describing`` for options that check
+    nothing, as are ``recalling``, ``grouping``, ``histories`` and ``since``, ``unreadable`` for
+    --cached, and ``nest`` is the inside of another process; ``packages`` and ``stand_in`` come in
+    place of a library that is missing."""
     package = Path(__file__).resolve().parent.parent / "check_mounts"
     code = "import sys; from check_mounts import run; run._load_daemon(); print(*sys.modules)"
     result = subprocess.run(
