@@ -215,9 +215,9 @@ def _of_mounts(judgements: Sequence[Judgement], last_success: Mapping[bytes, flo
         yield "".join(samples).encode("utf-8")
     if used:
         series = rpc_metrics.lines(used)
-        for family in rpc_metrics.families(_NAMES):
-            yield _text([family])
-            yield "".join(series[family.name]).encode("utf-8")
+        for name, words, more in rpc_metrics.families():
+            yield _text([CounterMetricFamily(name, words, labels=[*_NAMES, *more])])
+            yield "".join(series[name]).encode("utf-8")
 
 
 def _samples(judgement: Judgement, last_success: Optional[float]) -> Iterator[tuple[str, object]]:

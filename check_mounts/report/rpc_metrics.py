@@ -1,14 +1,12 @@
 """What programs did on NFS mounts, as metrics: counters, of which Prometheus makes rates. They
 begin again at 0 with a new mount, which a rate takes for a restart.
 
-Import budget: prometheus_client. Of the many kinds of operations, few are told apart: with a label
-for each, a host with a hundred mounts would have ten thousand series."""
+Few kinds of operations are told apart: with a label for each kind, a host with a hundred mounts
+would have ten thousand series."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-from prometheus_client.core import CounterMetricFamily
 
 from check_mounts.traffic import KINDS, OTHER, Operation, Traffic, by_kind, total
 from check_mounts.typed import Optional
@@ -33,12 +31,12 @@ _KINDS = [kind.decode("ascii") for kind in (*KINDS, OTHER)]
 _NONE = Operation(OTHER, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def families(labels: Sequence[str]) -> Iterator[CounterMetricFamily]:
-    """The families without series; ``labels`` are the names of those of a mount."""
+def families() -> Iterator[tuple[str, str, Sequence[str]]]:
+    """For each family its name, its help, and its labels besides those of a mount."""
     for name, words in _OF_KINDS.items():
-        yield CounterMetricFamily(f"{_PREFIX}_{name}", words, labels=[*labels, "operation"])
+        yield f"{_PREFIX}_{name}", words, ["operation"]
     for name, words in _OF_ALL.items():
-        yield CounterMetricFamily(f"{_PREFIX}_{name}", words, labels=labels)
+        yield f"{_PREFIX}_{name}", words, []
 
 
 def lines(mounts: Iterable[tuple[str, Traffic]]) -> Mapping[str, list[str]]:
