@@ -73,7 +73,7 @@ def report(
 ) -> tuple[bytes, State]:
     """The output and its state. ``text_of`` makes the verdict."""
     point = _mode.lead(explain.name)
-    declared = _declared(point, explain, options)
+    declared = _declared(point, options) or [each for each in explain.by_hand if each.mount_point == point]
     mount = relatives.mounted_at(point, _mode.mounts)
     if mount is None and not declared:
         words = explanation.elsewhere(point, relatives.holder(point, _mode.mounts))
@@ -91,7 +91,7 @@ def report(
     return output + text.encoded("".join(f"{line}\n" for line in lines), stdout_encoding()), state
 
 
-def _declared(point: bytes, explain: Explain, options: Options) -> list[ExpectedMount]:
+def _declared(point: bytes, options: Options) -> list[ExpectedMount]:
     """All declarations of a mount point."""
     demands = options.demands
     found = [
@@ -133,8 +133,8 @@ def _sections(
     signs = [Sign.INODES] if facts.has_no_inodes(subject) else []
     units: list[bytes] = []
     subject = subject._replace(
-        server=list(_asked(lambda: _of_server(subject, remarks, options, signs))),
-        processes=list(_asked(lambda: _of_processes(subject, judged, options, units))),
+        server=list(asked(lambda: _of_server(subject, remarks, options, signs))),
+        processes=list(asked(lambda: _of_processes(subject, judged, options, units))),
     )
     return explanation.sections(subject, facts.facts_of(subject, _mode.mounts, signs, units))
 
@@ -174,7 +174,7 @@ def _remarks(judgement: Judgement, waits_in: str) -> list[str]:
     return [words for words in judgement.finding.remarks if words != kernelstack.stack_words(waits_in)]
 
 
-def _asked(lines: Callable[[], Iterator[str]]) -> Iterator[str]:
+def asked(lines: Callable[[], Iterator[str]]) -> Iterator[str]:
     """The lines of a part; if it fails, one line that says so."""
     try:
         yield from lines()

@@ -6,15 +6,18 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from check_mounts.model import Condition, Mount
+from check_mounts.judging.judgements import Judgement
+from check_mounts.model import Condition, Finding, Mount, State
 from check_mounts.outcome import Outcome, Step
-from check_mounts.report import advice
+from check_mounts.report import advice, facts, relatives
 from check_mounts.report.advice import Facts
+from check_mounts.report.explanation import Subject
 from check_mounts.report.page import WIDTH, Line, Section, laid_out
 from check_mounts.report.remedies import DESCRIPTORS, Kind, Remedy, Sign
 from check_mounts.report.shellwords import command, mount_unit, quoted
@@ -281,6 +284,46 @@ def test_signs(mount: Mount, outcome: Outcome, sign: Sign) -> None:
     well = Outcome(mode=0o040755, nlink=2)
     assert sign in advice.signs_of(mount, outcome)
     assert sign not in advice.signs_of(_mount(b"fuse", b"fuse"), well)
+
+
+# -- the mounts that have to do with one
+
+
+def _at(mount_id: int, parent: int, point: bytes, fs_type: bytes, source: bytes, *options: bytes) -> Mount:
+    return Mount(mount_id, parent, (0, mount_id), b"/", point, (b"rw",), (), fs_type, source, options)
+
+
+_TABLE = [
+    _at(1, 0, b"/", b"ext4", b"/dev/sda1"), _at(2, 1, b"/srv", b"nfs4", b"filer:/x"),
+    _at(3, 2, b"/srv/a:b", b"fuse.sshfs", b"u@h:/y"), _at(4, 1, b"/local", b"xfs", b"/dev/sdb1"),
+    _at(5, 1, b"/merged", b"overlay", b"overlay", b"lowerdir=/srv/a\\:b/x:/srv/c:/local/l", b"upperdir=/local/u"),
+    _at(6, 5, b"/merged/in", b"tmpfs", b"t"), _at(7, 6, b"/merged/in/deep", b"tmpfs", b"t"),
+    _at(8, 1, b"/bound", b"nfs4", b"filer:/x")._replace(device=(0, 2)),
+]  # fmt: skip
+
+
+def _named(mounts: Sequence[Mount]) -> list[bytes]:
+    return [mount.mount_point for mount in mounts]
+
+
+def test_relatives() -> None:
+    merged = relatives.relatives(b"/merged", _TABLE[4], _TABLE)
+    assert _named(merged.layers) == [b"/srv/a:b", b"/srv"]  # those that can hang
+    assert _named(merged.below) == [b"/merged/in/deep", b"/merged/in"]
+    assert merged.holder == _TABLE[0]
+    assert _named(relatives.relatives(b"/srv", _TABLE[1], _TABLE).alike) == [b"/bound"]
+    assert relatives.relatives(b"/srv/none", None, _TABLE).holder == _TABLE[1]
+    assert relatives.mounted_at(b"/srv", _TABLE) == _TABLE[1] and relatives.mounted_at(b"/srv/x", _TABLE) is None
+
+
+def test_an_overlay_is_explained_by_its_layers() -> None:
+    finding = Finding(b"/merged", _TABLE[4], Condition.TIMED_OUT, "after 5 s")
+    subject = Subject(
+        b"/merged", _TABLE[4], Judgement(finding, Condition.TIMED_OUT, State.CRITICAL, "timed out"),
+        relatives.relatives(b"/merged", _TABLE[4], _TABLE),
+    )  # fmt: skip
+    steps = advice.steps(facts.facts_of(subject, _TABLE, (), ()))
+    assert steps[0].commands == ("check_mounts --explain /srv/a:b", "check_mounts --explain /srv")
 
 
 # -- the page

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from check_mounts import explaining, hanging
 from check_mounts.report.page import WIDTH
 from check_mounts.report.shellwords import quoted
+from check_mounts.using.model import How, Process
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, in_time, remaining, until
 from tests.kernel import workers_alive
 
@@ -182,6 +185,22 @@ def test_processes_that_may_wait_for_several_mounts_are_counted_once(plugin: Plu
         each.wait(timeout=60)
 
 
+def test_services_that_may_be_restarted() -> None:
+    """Not those that a user could have named, and none whose name needs an escape."""
+
+    def of(unit: str, uid: int = 0) -> Process:
+        return Process(1, 1, uid, b"x", unit, "D", None, How.WAITS, (0, 1))
+
+    found = hanging.services(
+        [
+            of("apache2.service", 33), of("apache2.service", 33), of("sshd.service", 1000), of("session-1.scope"),
+            of("user@0.service"), of("a\\134x2db.service"), of("-x.service"), of("lxc.payload.x"),
+            of("dyn.service", 61200), of("x.service;reboot"), of("at@1.service"),
+        ]
+    )  # fmt: skip
+    assert found == (b"apache2.service", b"dyn.service", b"at@1.service")
+
+
 def test_explained_ten_times_it_holds_one_process(plugin: Plugin, mounts: Mounts, fuse: Fuse) -> None:
     points = [fuse.mount("hung")]
     points.append(mounts.bind(points[0], "other"))
@@ -200,6 +219,47 @@ def test_the_deadline_bounds_it(plugin: Plugin, hung: Path) -> None:
 
     result = in_time(4, attempt)
     assert result.code == 2 and list(_page(result)) == TITLES
+
+
+def test_a_part_that_comes_too_late_is_one_line(plugin: Plugin, hung: Path) -> None:
+    result = _explain(plugin, hung, "-t", "1", "--deadline", "1")
+    assert list(_page(result)) == TITLES
+    assert _said(result, "Who uses it") == "not asked: no time was left"
+
+
+def test_a_part_that_fails_is_one_line() -> None:
+    def failing() -> Iterator[str]:
+        yield "one"
+        raise OSError(errno.EMFILE, "")
+
+    assert list(explaining.asked(failing)) == ["one", "not known: Too many open files (EMFILE)"]
+
+
+def test_a_signal_ends_it_soon(plugin: Plugin, fuse: Fuse, hung: Path) -> None:
+    def attempt() -> Result:
+        process = plugin.start("--explain", str(hung), "-t", "30", below=False)
+        until(lambda: fuse.waiting("hung") > 0)
+        process.send_signal(signal.SIGTERM)
+        return Result(process)
+
+    result = in_time(5, attempt)
+    assert "interrupted by SIGTERM" in result.verdict and list(_page(result)) == TITLES
+
+
+def test_umount_f_aborts_fuse_even_if_it_is_busy(plugin: Plugin, fuse: Fuse) -> None:
+    """As the page says, for an administrator who pastes it."""
+    path = fuse.mount("hung")
+    fuse.command("hang", "hung")
+    waiting = subprocess.Popen(["stat", "-f", str(path)], stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"})
+    until(lambda: fuse.waiting("hung") > 0)
+    (command,) = [
+        line.strip() for line in _page(_explain(plugin, path, "-t", "0.5"))["What to try"] if "umount -f" in line
+    ]
+    subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert os.strerror(errno.ECONNABORTED) in waiting.communicate(timeout=60)[1]
+    remaining(0)
+    subprocess.run(["umount", str(path)], capture_output=True, timeout=60)
+    assert f" {path} " not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_the_step_that_aborts_a_connection_does_what_it_says(plugin: Plugin, fuse: Fuse, mounts: Mounts) -> None:
@@ -294,6 +354,18 @@ def test_a_mount_that_is_missing(plugin: Plugin, mounts: Mounts, tmp_path: Path)
     tried = _said(result, "What to try")
     assert f"systemctl start {quoted(unit)}" in tried and f"mount {path}" in tried
     assert "secret" not in result.stdout.decode()
+
+
+def test_a_mount_that_is_mounted_by_hand(plugin: Plugin, mounts: Mounts, tmp_path: Path) -> None:
+    path = mounts.point("disk")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"/dev/sdz9 {path} ext4 noauto,nosuid 0 0\n/dev/sdz8 none swap sw 0 0\n")
+    result = _explain(plugin, path, f"--fstab={fstab}")
+    assert result.code == 2 and "missing: not mounted" in result.verdict
+    assert f"{fstab} line 1: /dev/sdz9, type ext4, options noauto,nosuid" in _said(result, "What is expected")
+    assert f"mount {path}" in _said(result, "What to try")
+    mounts.mount_at(path, "tmpfs")
+    assert _explain(plugin, path, f"--fstab={fstab}").code == 0  # nobody expects it
 
 
 def test_a_mount_that_differs_from_its_declaration(plugin: Plugin, mounts: Mounts) -> None:

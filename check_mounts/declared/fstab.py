@@ -84,35 +84,49 @@ def _fstab_origin(name: str, number: int) -> str:
 def _is_mounted_at_boot(line: FstabLine, options: tuple[bytes, ...]) -> bool:
     """Does a line declare a mount that exists after boot?
 
-    Swap, ``ignore`` (glibc's MNTTYPE_IGNORE) and lines without a mount point do not.
-
     With ``noauto``, people mount it when they need it; but ``noauto,x-systemd.automount`` is the
     usual way to write an automount, and `/` is always mounted."""
-    if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
-        return False
     return not stays_unmounted(options) or is_automount(options) or normalised(line.target) == b"/"
 
 
-def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """The mounts that an fstab(5) declares for boot, in its order. Raises OSError.
+class Fstab(NamedTuple):
+    """What an fstab(5) declares, in its order: ``at_boot``, and ``by_hand``, which people mount
+    when they need it. ``complaints`` are about bad lines."""
+
+    at_boot: list[ExpectedMount]
+    by_hand: list[ExpectedMount]
+    complaints: list[BadLine]
+
+
+def read(path: str) -> Fstab:
+    """All mounts that an fstab(5) declares. Raises OSError.
 
     Several entries for one mount point are stacked: all are expected.
 
-    A bad line becomes a complaint; the other lines still count.
-    """
+    A bad line becomes a complaint; the other lines still count. Swap, ``ignore`` (glibc's
+    MNTTYPE_IGNORE) and lines without a mount point declare no mount."""
     lines, complaints = parse_fstab(reading.ask("reading", path, lambda name: contents(name, _LARGEST)), path)
-    entries = []
+    found = Fstab([], [], complaints)
     for line in lines:
+        if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
+            continue
         options = split_options(line.options or b"")
         origin = _fstab_origin(path, line.number)
-        if not _is_mounted_at_boot(line, options):
-            continue
+        at_boot = _is_mounted_at_boot(line, options)
         try:
             if not line.target.startswith(b"/"):
                 # The message does not show the field: if the source holds a blank, this is the rest
                 # of the source, and may hold a password.
                 raise ValueError("the mount point is not an absolute path")
-            entries.append(declared_mount(line.target, line.source, line.fs_type, options, origin))
+            entry = declared_mount(line.target, line.source, line.fs_type, options, origin)
+            (found.at_boot if at_boot else found.by_hand).append(entry)
         except ValueError as error:
-            complaints.append(BadLine(printable(os.fsencode(path)), line.number, str(error)))
-    return entries, complaints
+            if at_boot:
+                complaints.append(BadLine(printable(os.fsencode(path)), line.number, str(error)))
+    return found
+
+
+def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
+    """The mounts that an fstab(5) declares for boot, and complaints. Raises OSError."""
+    found = read(path)
+    return found.at_boot, found.complaints

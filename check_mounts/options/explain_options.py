@@ -3,7 +3,7 @@ way, with all that declares it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from check_mounts import text
 from check_mounts.declared import (
@@ -18,7 +18,8 @@ from check_mounts.options.option_table import BY_NAME, DEFAULT_FSTAB
 from check_mounts.options.refusals import refuse
 from check_mounts.options.rules import Rulebook
 from check_mounts.options.understood import Explain, Options
-from check_mounts.typed import Any
+from check_mounts.options.working_directory import absolute
+from check_mounts.typed import Any, NamedTuple
 
 
 def settled(options: Options, said: Values, given: Collection[str], rulebook: Rulebook, name: bytes) -> Options:
@@ -26,10 +27,10 @@ def settled(options: Options, said: Values, given: Collection[str], rulebook: Ru
     _refuse(said, given)
     check = options.check
     notes: list[str] = [*check.notes, *map(str, check.wrong)]
-    more = list(_more_declarations(said, {each.mount_point for each in check.demands.expected}, notes))
+    more = _more_declarations(said, {each.mount_point for each in check.demands.expected}, notes)
     check = check._replace(
         filters=check.filters._replace(mount_points=[name], **_ALL),
-        demands=check.demands._replace(expected=(*check.demands.expected, *more)),
+        demands=check.demands._replace(expected=(*check.demands.expected, *more.at_boot)),
         # Other lines of a file say nothing about this mount.
         wrong=(),
         notes=(),
@@ -41,8 +42,15 @@ def settled(options: Options, said: Values, given: Collection[str], rulebook: Ru
         found = rulebook.of(point)
         return found.given(), found.defaults()
 
-    explain = Explain(name, rules, tuple(notes))
+    explain = Explain(name, rules, tuple(notes), more.by_hand)
     return options._replace(check=check, output=output, explain=explain)
+
+
+class Declared(NamedTuple):
+    """What files declare; ``by_hand``: with noauto."""
+
+    at_boot: list[ExpectedMount]
+    by_hand: list[ExpectedMount]
 
 
 # On the command line, these do not go with --explain. In a file they are about all mounts, and do
@@ -62,19 +70,22 @@ def _refuse(said: Values, given: Collection[str]) -> None:
             refuse("--explain", f"does not go with --{name}")
 
 
-def _more_declarations(said: Values, known: Collection[bytes], notes: list[str]) -> Iterator[ExpectedMount]:
-    """What fstab and the units of systemd declare, if no option asks for them; what cannot be read
+def _more_declarations(said: Values, known: Collection[bytes], notes: list[str]) -> Declared:
+    """What fstab and the units of systemd declare beside what options ask for; what cannot be read
     becomes a note."""
     found: list[ExpectedMount] = []
+    by_hand: list[ExpectedMount] = []
+    path = DEFAULT_FSTAB if said.fstab is None else absolute("--fstab", said.fstab)
     try:
+        declared = fstab.read(path)
+        by_hand += declared.by_hand
         if said.fstab is None:
-            entries, wrong = fstab.read_fstab(DEFAULT_FSTAB)
-            found += entries
-            notes += map(str, wrong)
+            found += declared.at_boot
+            notes += map(str, declared.complaints)
     except FileNotFoundError:
         pass  # a container has none
     except OSError as error:
-        notes.append(f"{DEFAULT_FSTAB}: {text.error_of(error)}")
+        notes.append(f"{text.printable_argument(path)}: {text.error_of(error)}")
     try:
         if not said.systemd:
             entries, complaints = units.read_units()
@@ -84,4 +95,4 @@ def _more_declarations(said: Values, known: Collection[bytes], notes: list[str])
     except Exception as error:  # the rest can be told
         defects.say(error)
         notes.append(f"the units of systemd were not read: {text.error_of(error)}")
-    yield from (each for each in found if each.mount_point not in known)
+    return Declared([each for each in found if each.mount_point not in known], by_hand)

@@ -8,6 +8,7 @@ from check_mounts import text
 from check_mounts.checks.checking import Check
 from check_mounts.checks.demands import Demands
 from check_mounts.judging.policy import Policy
+from check_mounts.model import ExpectedMount
 from check_mounts.mounttable import Reader, Table
 from check_mounts.options.refusals import Origin, UsageError, blamed
 from check_mounts.probing import asking
@@ -41,11 +42,13 @@ class Service(NamedTuple):
 class Explain(NamedTuple):
     """What ``--explain`` needs. ``name``: the mount point as it was given, without doubled slashes
     and the like. ``rules`` returns two lists for a mount point: a line for each rule that some
-    place gives, and what holds by default. ``notes``: what could not be read of declarations."""
+    place gives, and what holds by default. ``notes``: what could not be read of declarations.
+    ``by_hand``: the mounts that fstab declares with noauto, which need not be there."""
 
     name: bytes
     rules: Callable[[bytes], tuple[Sequence[str], Sequence[str]]]
     notes: Sequence[str]
+    by_hand: Sequence[ExpectedMount]
 
 
 class Options(NamedTuple):
