@@ -33,6 +33,7 @@ Fuse in conftest.py:
     link ID NAME TARGET               a symbolic link in the root directory
     spoil ID                          what is written is read back differently
     take-nothing ID                   each write is of 0 bytes
+    direct ID                         who opens a file from now on does without the kernel's cache
 
     asked ID                          which operations have been asked for so far
     waiting ID                        how many requests have been read and not answered
@@ -64,7 +65,7 @@ OPERATIONS = {
     "read": 15, "write": 16,
     "statfs": 17, "release": 18, "fsync": 20, "flush": 25, "init": 26, "opendir": 27, "readdir": 28, "releasedir": 29,
     "access": 34,
-    "create": 35, "interrupt": 36, "destroy": 38, "batch_forget": 42, "tmpfile": 51,
+    "create": 35, "interrupt": 36, "destroy": 38, "poll": 40, "batch_forget": 42, "tmpfile": 51,
 }  # fmt: skip
 LOOKUP, FORGET, GETATTR, READLINK, STATFS, RELEASE = 1, 2, 3, 5, 17, 18
 INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, ACCESS, DESTROY, BATCH_FORGET = 26, 27, 28, 29, 36, 34, 38, 42
@@ -99,6 +100,7 @@ class Filesystem:
         self.entries: list[tuple[int, int, bytes]] = []
         self.spoils = False
         self.takes_nothing = False
+        self.is_direct = False
         self.refuses_noatime = 0
         self.asked: list[int] = []
         self.names: dict[bytes, int] = {}
@@ -222,6 +224,8 @@ class Filesystem:
             node = 3 + len(self.files)
             self.names[body[16:].rstrip(b"\0")], self.files[node] = node, bytearray()
             return 0, self._entry(node) + struct.pack("<QII", node, 0, 0)
+        if opcode == OPEN and self.is_direct:
+            return 0, struct.pack("<QII", 0, 1, 0)  # FOPEN_DIRECT_IO
         if opcode == WRITE and self.takes_nothing:
             return 0, struct.pack("<II", 0, 0)
         if opcode == WRITE:
@@ -275,6 +279,8 @@ def _obey(line: str, filesystems: dict[str, Filesystem]) -> str:
         ]
     elif command == "spoil":
         filesystems[name].spoils = True
+    elif command == "direct":
+        filesystems[name].is_direct = True
     elif command == "take-nothing":
         filesystems[name].takes_nothing = True
     elif command == "refuse-noatime":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import mmap
+import os
 import re
+import select
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +20,9 @@ import pytest
 from check_mounts import mounttable, users
 from check_mounts.options.refusals import UsageError
 from check_mounts.using import cgroups, grouping, look
-from check_mounts.using.model import How, Users, Wanted
+from check_mounts.using.model import How, Process, Users, Wanted
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
+from tests.kernel import state
 from tests.victims import CERTAIN, PROBABLE
 
 pytestmark = pytest.mark.root
@@ -109,6 +115,128 @@ def test_who_hangs_in_a_fuse_mount_is_found_and_no_bystander(fuse: Fuse, shared:
         words = grouping.waiting_words(told)
         assert words.startswith("15 processes of 3 users wait: v read x5"), words
         assert "15 more probably: v cwd x5" in words
+
+
+# -- what hangs a reader of /proc
+
+
+@contextlib.contextmanager
+def acting(fuse: Fuse, prepare: Callable[[], Callable[[], object]]) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A process that prepares, and acts when the function that comes with its pid is called."""
+    ready, is_ready = os.pipe()
+    go, may_go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            act = prepare()
+            os.write(is_ready, b".")
+            os.read(go, 1)
+            act()
+        os._exit(1)
+    os.close(is_ready)
+    try:
+        assert os.read(ready, 1) == b"."
+        yield pid, lambda: (os.write(may_go, b"."), None)[1]
+    finally:
+        fuse.command("answer", "shared")
+        for fd in (ready, go, may_go):
+            os.close(fd)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def the_only(pid: int, told: Users) -> Process:
+    found = [each for each in (*told.processes, *told.probable) if each.pid == pid]
+    assert len(found) == 1, told
+    return found[0]
+
+
+@contextlib.contextmanager
+def hanging_reader(fuse: Fuse, path: str) -> Iterator[None]:
+    """The control: a reader of this file hangs, before and after."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            Path(path).read_bytes()
+        os._exit(0)
+    try:
+        until(lambda: state(pid) == "D")
+        yield
+        assert state(pid) == "D"
+    finally:
+        fuse.command("answer", "shared")
+        os.waitpid(pid, 0)
+
+
+def test_a_command_line_whose_reader_hangs(fuse: Fuse, shared: Path) -> None:
+    """mmap(2) of a file waits for its server, and holds the lock of the memory map that a reader of
+    the command line wants (fuse_file_mmap; nfs_file_mmap does the same)."""
+    fuse.command("direct", "shared")
+
+    def prepare() -> Callable[[], object]:
+        made = os.open(shared / "mapped", os.O_RDWR | os.O_CREAT)  # CREATE, and so with a cache
+        os.write(made, b"x" * 4096)
+        again = os.open(shared / "mapped", os.O_RDWR)
+        pages = mmap.mmap(made, 4096)
+        pages[0] = 1  # what is not written yet must be, before the kernel forgets it
+        libc = ctypes.CDLL(None)  # the module mmap asks for the size first
+
+        def act() -> None:
+            libc.mmap(None, ctypes.c_size_t(4096), mmap.PROT_READ, mmap.MAP_PRIVATE, again, 0)
+            pages.close()
+
+        return act
+
+    with acting(fuse, prepare) as (pid, act):
+        fuse.command("hang", "shared")
+        act()
+        until(lambda: fuse.waiting("shared"))
+        with hanging_reader(fuse, f"/proc/{pid}/cmdline"):
+            told = look.take(wanted(shared), 20)
+        assert told.incomplete == ()
+        assert the_only(pid, told).how is How.PROBABLY
+
+
+def test_an_epoll_whose_reader_hangs(fuse: Fuse, shared: Path) -> None:
+    """epoll_ctl(2) asks a file whether it is ready, and holds the lock that a reader of the epoll's
+    fdinfo wants."""
+    numbers = os.pipe()
+
+    def prepare() -> Callable[[], object]:
+        fd, poll = os.open(shared / "file", os.O_RDWR | os.O_CREAT), select.epoll()
+        os.write(numbers[1], str(poll.fileno()).encode())
+        return lambda: poll.register(fd)
+
+    fuse.command("hang-at", "shared", "poll")
+    with acting(fuse, prepare) as (pid, act):
+        number = int(os.read(numbers[0], 10))
+        act()
+        until(lambda: fuse.waiting("shared"))
+        with hanging_reader(fuse, f"/proc/{pid}/fdinfo/{number}"):
+            told = look.take(wanted(shared), 20)
+        assert told.incomplete == ()
+        assert the_only(pid, told).how.hangs
+
+
+def test_a_stack_whose_reader_hangs_costs_that_stack_only(fuse: Fuse, shared: Path) -> None:
+    """execve(2) closes files, waits for a server, and holds the lock that a reader of the stack
+    wants. Those that come after it are found, too."""
+
+    def prepare() -> Callable[[], object]:
+        os.open(shared / "file", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        return lambda: os.execv("/bin/true", ["true"])
+
+    fuse.command("hang-at", "shared", "flush")
+    with acting(fuse, prepare) as (pid, act), sleeping(shared) as later:
+        act()
+        until(lambda: fuse.waiting("shared"))
+        with hanging_reader(fuse, f"/proc/{pid}/stack"):
+            told = look.take(wanted(shared), 20)
+        assert told.incomplete == (f"a reader of /proc hung at 1 process ({pid})",)
+        assert told.is_whole
+        assert the_only(pid, told).how is How.PROBABLY
+        assert the_only(later, told).how is How.STANDS
+        assert told.left == ()
 
 
 # -- the command line

@@ -1,11 +1,11 @@
 """A look at all processes, for those that use some mounts: as a task, or at once.
 
 The files of procfs are read by forked workers (see worker). One that makes no step for a while is
-killed and never waited for; another one goes on after the process at which it hung, and looks at
-that one without the files in which a reader may hang. What was sent before is kept.
+killed and never waited for; another one goes on after the process at which it hung, and reads of
+that one only what never hangs. What was sent before is kept.
 
-Import budget: ``marshal``, ``mmap``, ``os``, ``select``; forked, processes; what the worker needs,
-because a worker must find all modules loaded."""
+Import budget: ``marshal``, ``mmap``, ``os``, ``select``, ``time``; forked, processes; what the
+worker needs, because a worker must find all modules loaded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import marshal
 import mmap
 import os
 import select
+import time
 from collections.abc import Iterator
 
 from check_mounts import text
@@ -27,6 +28,8 @@ from check_mounts.using.model import Users, Wanted
 _STILL, _MOMENT = 1.0, 0.1
 # The pause of the worker before its second look is no standstill.
 _PAUSE = worker.APART
+# How long a worker that was killed may take to end, in seconds.
+_TO_END = 0.05
 # How many workers may hang, one after the other.
 _MOST_LOST = 8
 _CHUNK = 1 << 16
@@ -50,9 +53,9 @@ def take(wanted: Wanted, seconds: float) -> Users:
         while not look.done:
             poll.poll(max(0.0, look.due - monotonic()) * 1000 + 1)
             look.step()
-        return look.users()
     finally:
         look.close()
+    return look.users()
 
 
 class _Worker:
@@ -90,9 +93,10 @@ class _Worker:
             os._exit(0)
 
     @property
-    def at(self) -> int:
-        """The process that it looks at."""
-        return int(worker.PROGRESS.unpack_from(self._memory, 0)[1])
+    def at(self) -> tuple[int, bool]:
+        """The process that it looks at, 0 at its start; whether it walks already."""
+        _, pid, walks = worker.PROGRESS.unpack_from(self._memory, 0)
+        return pid, walks
 
     def is_still(self) -> bool:
         """Whether it hangs: it has made no step for a while, and does not want a processor."""
@@ -201,7 +205,10 @@ class Look:
         """End all workers."""
         for made in list(self._workers.values()):
             self._give_up(made)
-        self._left = processes.reap_ended(self._left)
+        until = after(_TO_END)
+        while self._left and monotonic() < until:
+            self._left = processes.reap_ended(self._left)
+            time.sleep(0.001)
         self._poll.close()
 
     def _give_up(self, made: _Worker) -> None:
@@ -213,15 +220,16 @@ class Look:
     def _go_on_after(self, made: _Worker) -> None:
         """Start a worker that goes on where this one has hung, or has died."""
         self._lost += 1
-        self._found.lost(made.at)
+        pid, walks = made.at
+        if pid:
+            self._found.lost(pid)
         if self._lost > _MOST_LOST:
             self._found.troubles.append("too many of its workers hung in /proc")
-            return
-        at = max(made.at, made.task.after)
-        if made.at in made.task.careful or made.at == 0:
-            self._start(made.task._replace(after=at))
+        elif pid in made.task.careful:
+            self._start(made.task._replace(after=max(pid, made.task.after)))
         else:
-            self._start(made.task._replace(after=at - 1, careful=made.task.careful | {at}))
+            after = max(pid - 1, made.task.after) if walks else made.task.after
+            self._start(made.task._replace(after=after, careful=made.task.careful | {pid}))
 
     def _stop(self) -> None:
         self._found.troubles.append("the time was over before all processes were looked at")

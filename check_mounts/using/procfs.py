@@ -2,10 +2,11 @@
 hold.
 
 Never read here: cmdline, environ, maps, smaps, numa_maps, map_files, mem. They wait for the lock of
-the process's memory map (mmap_lock), which a thread holds that hangs in a page fault; and auxv and
-io, which serve nobody here. ``stack`` and ``syscall`` take another lock (lock_trace in
-fs/proc/base.c: exec_update_lock), which a process holds that hangs while execve(2) closes its
-files. A worker that waits for it can be killed.
+the process's memory map (mmap_lock), which a thread holds that hangs in mmap(2), for example.
+``stack`` and ``syscall`` take another lock (lock_trace in fs/proc/base.c: exec_update_lock), which
+a process holds that hangs while execve(2) closes its files; on Linux 6.18 ``stat``, ``wchan`` and
+all links take it, too (measured). A worker that waits for it can be killed. ``status`` and
+``cgroup`` take neither.
 
 ``fdinfo`` of an epoll takes a lock that a process holds which asks a hung file whether it is ready
 (ep_show_fdinfo in fs/eventpoll.c), and that wait can not be killed: so it is read only where the

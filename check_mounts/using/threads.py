@@ -46,19 +46,18 @@ class Threads:
         self._families = frozenset(hung.values())
         self._known: dict[str, Optional[Wait]] = {}
 
-    def waiting(self, pid: int, process: int, stat: Stat, held: waits.Held, may_hang: bool) -> Iterator[Waiting]:
-        """The threads of a process that wait. ``held``: what it has of the wanted mounts.
-        ``may_hang``: also read the files in which a reader may hang."""
+    def waiting(self, pid: int, process: int, stat: Stat, held: waits.Held) -> Iterator[Waiting]:
+        """The threads of a process that wait. ``held``: what it has of the mounts."""
         if not self._hung:
             return
         if stat.threads <= 1:
-            found = self._waits(pid, pid, process, stat, held, may_hang)
+            found = self._waits(pid, pid, process, stat, held)
             if found is not None:
                 yield found
             return
         for thread, directory in procfs.threads(process, _MOST):
             each = procfs.state_of(directory)
-            found = None if each is None else self._waits(pid, thread, directory, each, held, may_hang)
+            found = None if each is None else self._waits(pid, thread, directory, each, held)
             if found is not None:
                 yield found
 
@@ -73,18 +72,16 @@ class Threads:
             if now == before.switches:
                 return True
             stat = procfs.state_of(directory)
-            found = None if stat is None else self._wait(directory, stat, True)
+            found = None if stat is None else self._wait(directory, stat)
             return now - before.switches <= _FEW and found is not None and found[0].function == before.function
 
-    def _waits(
-        self, pid: int, thread: int, directory: int, stat: Stat, held: waits.Held, may_hang: bool
-    ) -> Optional[Waiting]:
+    def _waits(self, pid: int, thread: int, directory: int, stat: Stat, held: waits.Held) -> Optional[Waiting]:
         switches = procfs.switches(directory) if stat.state == "D" else -1
-        found = self._wait(directory, stat, may_hang)
+        found = self._wait(directory, stat)
         if found is None:
             return None
         wait, has_stack = found
-        arguments = procfs.arguments(directory) if may_hang else None
+        arguments = procfs.arguments(directory)
         numbers = [] if arguments is None else waits.named_by(wait, arguments)
         others = frozenset(each for each in numbers if each not in held.descriptors and procfs.is_open(directory, each))
         verdict = waits.judged(wait, held._replace(others=others), arguments, has_stack, self._hung)
@@ -95,7 +92,7 @@ class Threads:
             switches if switches >= 0 else procfs.switches(directory),
         )  # fmt: skip
 
-    def _wait(self, directory: int, stat: Stat, may_hang: bool) -> Optional[tuple[Wait, bool]]:
+    def _wait(self, directory: int, stat: Stat) -> Optional[tuple[Wait, bool]]:
         """What a thread waits for, and whether its whole stack says so."""
         if stat.state not in ("D", "S"):
             return None
@@ -103,7 +100,7 @@ class Threads:
         alone = self._understood(names[0]) if names else None
         if stat.state == "S" and names and (alone is None or not alone.families):
             return None
-        stack = procfs.functions(directory, "stack") if may_hang else []
+        stack = procfs.functions(directory, "stack")
         if stack:
             wait = stacks.understood(stack, self._families)
             return None if wait is None or (stat.state == "S" and not wait.families) else (wait, True)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     import mmap
 
 LENGTH = struct.Struct("<I")
-# In shared memory: how many steps were taken, and the process of the last one.
-PROGRESS = struct.Struct("<QI")
+# In shared memory: how many steps were taken, the process of the last one, and whether it is part
+# of the walk (and not of what comes before it).
+PROGRESS = struct.Struct("<QI?")
 _RUN, _NURSERY = b"check_mounts:r", b"check_mounts:n"
 # The time between the two looks at a thread that waits, in seconds.
 APART = 0.25
@@ -36,7 +37,7 @@ APART = 0.25
 
 class Task(NamedTuple):
     """The task of one worker: it looks at the processes after ``after`` whose pid modulo
-    ``share[1]`` is ``share[0]``; at those in ``careful`` without the files that may hang.
+    ``share[1]`` is ``share[0]``; at those in ``careful`` only at what never hangs.
     ``devices`` are those of all mounts that count, each with its type; those that hang; and those
     whose processes are wanted."""
 
@@ -59,7 +60,7 @@ class Worker:
     - ``tables``: how many mount tables were not read, because there are too many;
     - ``done``."""
 
-    def __init__(self, task: Task, send: Callable[[tuple[Any, ...]], None], step: Callable[[int], None]) -> None:
+    def __init__(self, task: Task, send: Callable[[tuple[Any, ...]], None], step: Callable[[int, bool], None]) -> None:
         self._task, self._send, self._step = task, send, step
         self._spaces = Namespaces(task.devices)
         hung = {device: fs_type for device, fs_type in task.devices.items() if device in task.hung}
@@ -73,11 +74,13 @@ class Worker:
         ours, share = self._task.share
         pids = procfs.pids()
         for pid in pids:
-            self._spaces.learn(pid)
+            if pid not in self._task.careful:
+                self._step(pid, False)
+                self._spaces.learn(pid)
         self._send(("tables", self._spaces.missing))
         for pid in pids:
             if pid > self._task.after and pid % share == ours:
-                self._step(pid)
+                self._step(pid, True)
                 self._look_at(pid)
         self._look_again()
         self._send(("done",))
@@ -88,6 +91,9 @@ class Worker:
         except OSError:  # it has ended
             return
         try:
+            if pid in self._task.careful:
+                self._look_from_afar(pid, process)
+                return
             stat = procfs.state_of(process)
             if stat is not None and not stat.is_kernels and not self._is_own(pid, stat):
                 self._look_into(pid, process, stat)
@@ -120,12 +126,27 @@ class Worker:
         if uses:
             identity = self._identity(pid, process, stat, key)
             self._send(("uses", identity, uses))
-        for waiting in self._threads.waiting(pid, process, stat, held, pid not in self._task.careful):
+        for waiting in self._threads.waiting(pid, process, stat, held):
             if self._task.wanted.isdisjoint(waiting.devices):
                 continue
             identity = identity or self._identity(pid, process, stat, key)
             self._send(("waits", identity, tuple(waiting)))
             self._waiting.append((time.monotonic(), waiting))
+
+    def _look_from_afar(self, pid: int, process: int) -> None:
+        """Look at a process whose files hang their readers. It holds its own lock and sleeps: it is
+        most likely in execve(2), and waits for one of the hung mounts to close a file there."""
+        status = procfs.content(process, "status")
+        state = procfs.status_field(status, b"State")[:1].decode("latin-1")
+        if state not in ("D", "S") or not self._task.hung:
+            return
+        name = procfs.status_field(b"\n" + status, b"Name")
+        unit = cgroups.unit_of(procfs.content(process, "cgroup", 65536))
+        identity = pid, 0, procfs.uid_of(status), name, unit, state, False
+        devices = tuple(sorted(self._task.hung))
+        waiting = Waiting(pid, pid, state, None, How.PROBABLY.name, devices, "", procfs.switches(process))
+        self._send(("waits", identity, tuple(waiting)))
+        self._waiting.append((time.monotonic(), waiting))
 
     def _identity(self, pid: int, process: int, stat: Stat, key: Optional[tuple[str, str]]) -> tuple[Any, ...]:
         uid = procfs.uid_of(procfs.content(process, "status"))
@@ -137,7 +158,7 @@ class Worker:
         """Take back each wait that has ended."""
         for since, waiting in self._waiting:
             time.sleep(max(0.0, since + APART - time.monotonic()))
-            self._step(waiting.pid)
+            self._step(waiting.pid, True)
             if not self._threads.still_waits(waiting):
                 self._send(("over", waiting.pid, waiting.thread))
 
@@ -168,9 +189,9 @@ def run(task: Task, end: int, progress: mmap.mmap) -> None:
         while rest:
             rest = rest[os.write(end, rest) :]
 
-    def step(pid: int) -> None:
+    def step(pid: int, walks: bool) -> None:
         nonlocal steps
         steps += 1
-        PROGRESS.pack_into(progress, 0, steps, pid)
+        PROGRESS.pack_into(progress, 0, steps, pid, walks)
 
     Worker(task, send, step).work()
