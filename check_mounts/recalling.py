@@ -71,7 +71,7 @@ def _said(given: Mapping[str, Any]) -> Values:
     """The values of all options, with those that the configuration gives. Raises UsageError."""
     _, from_files = settled.read_files(given)
     said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
-    settled.check_combination(given, said)
+    command_line.check_combination(given, said)
     for dest in given:
         if dest not in _TAKEN and dest != MOUNT_POINTS:
             refuse("--" + dest.replace("_", "-"), "does not go with --incidents")

@@ -57,8 +57,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     gc.set_threshold(*_COLLECT_AFTER)
     gc.enable()
     options = _with_time_left(options, begun)
-    until = time.monotonic() + options.settings.deadline
-    noted.until(until)
+    noted.until(until := time.monotonic() + options.settings.deadline)
     shown, options = _for_people(options, noted, table[0])
 
     def follow(under_way: survey.Pass) -> None:
@@ -80,7 +79,8 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
     judged = policy.judged(result, options.policy, options.allow_none)
     note(judged)
-    return _with_waiting(judged, options, table[0], until)
+    judged = _with_waiting(judged, options, table[0], until)
+    return judged if options.drill is None else options.drill.rehearsed(judged, options.demands.expected)
 
 
 def _with_waiting(judged: Judged, options: Options, mounts: Sequence[Mount], until: float) -> Judged:
@@ -217,20 +217,7 @@ def _understand_first(given: Mapping[str, Any], answers: Optional[bytes]) -> Opt
     _load_daemon()
     from check_mounts.daemon import reload
 
-    try:
-        return reload.understood(answers, lambda: settled.understand(given))
-    except reload.Rejected as error:
-        raise UsageError("", str(error)) from None
-
-
-def _understand_again(given: Mapping[str, Any]) -> Options:
-    """The options of the same command line, with the files read again. Raises reload.Rejected."""
-    from check_mounts.daemon import reload
-
-    try:
-        return settled.understand(given, again=True)
-    except UsageError as error:
-        raise reload.Rejected(str(error)) from None
+    return reload.understood_first(given, answers)
 
 
 def rehearse(arguments: list[str]) -> bytes:
@@ -269,16 +256,16 @@ def _load_daemon() -> None:
     destinations.load_all()
 
 
-def _serve(options: Options, reload: Callable[[], Options], interrupts: Interrupts) -> int:
+def _serve(options: Options, given: Mapping[str, Any], interrupts: Interrupts) -> int:
     _load_daemon()
-    from check_mounts.daemon import serve
+    from check_mounts.daemon import reload, serve
 
     working_directory.started_in()
 
     def say(state: State, words: str) -> None:
         write(text.encoded(f"MOUNTS {state.name} - {text.one_line(words)}\n", stdout_encoding()), interrupts)
 
-    return serve.run(options, reload, interrupts, say).value
+    return serve.run(options, lambda: reload.understood_again(given), interrupts, say).value
 
 
 def _internal(error: Exception) -> str:
@@ -317,16 +304,25 @@ def run(arguments: list[str], interrupts: Interrupts, noted: Notes, answers: Opt
         if options.debug:
             defects.say_to(defects.to_stderr)
         if options.service is not None:
-            return _serve(options, lambda: _understand_again(given), interrupts)
-        if "write_config" in given:
-            from check_mounts import write_config
-
-            return write_config.run(options, given["write_config"], interrupts, noted)
+            return _serve(options, given, interrupts)
+        if "write_config" in given or "drill_length" in given:
+            return _without_check(options, given, interrupts, noted)
         noted.until(begun + options.settings.deadline)
         judged = _take(options, begun, interrupts, noted)
     except Exception as error:
         return _fail(error, submits, interrupts)
     return _tell(judged, options, interrupts, noted)
+
+
+def _without_check(options: Options, given: Mapping[str, Any], interrupts: Interrupts, noted: Notes) -> int:
+    """Do what needs no check of the mounts, and return the exit code. Raises UsageError."""
+    if options.drill is not None:
+        from check_mounts import drill_order
+
+        return drill_order.run(options, options.drill, interrupts, noted)
+    from check_mounts import write_config
+
+    return write_config.run(options, given["write_config"], interrupts, noted)
 
 
 _DESCRIBING = frozenset(("completion", "help", "help_all", "version"))

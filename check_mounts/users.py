@@ -11,7 +11,7 @@ from check_mounts import filesystems, mounttable, nearest, text
 from check_mounts.guard.notes import Notes
 from check_mounts.model import Mount, State
 from check_mounts.naming import names
-from check_mounts.options import command_line, settled
+from check_mounts.options import command_line
 from check_mounts.options.command_line import Values
 from check_mounts.options.option_table import MOUNT_POINTS
 from check_mounts.options.refusals import UsageError, refuse
@@ -55,7 +55,7 @@ def _said(given: Mapping[str, Any]) -> Values:
     """The values of all options. No file gives any: who asks this may have no time for a
     configuration that hangs. Raises UsageError."""
     said = command_line.with_defaults(given)
-    settled.check_combination(given, said)
+    command_line.check_combination(given, said)
     for dest in given:
         if dest not in _TAKEN and dest != MOUNT_POINTS:
             refuse("--as" if dest == "identity" else "--" + dest.replace("_", "-"), "does not go with --users")

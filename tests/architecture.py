@@ -23,6 +23,7 @@ ORDER = (
     "run",
     "check_config",
     "write_config",
+    "drill_order",
     "describing",
     "completion",
     "users",

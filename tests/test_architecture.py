@@ -51,6 +51,7 @@ PATH_USERS = {
     "system.replacing": {"open", "rename", "unlink", "listdir"},  # the result, the metrics
     "daemon.watch": {"open"},  # the mount table
     "daemon.serve": {"chdir"},  # /
+    "daemon.drill_file": {"open", "stat"},  # in the directory of the result
     "daemon.reload": {"stat"},  # in a worker: fstab
     "incidents.files": {"open", "rename"},  # in a worker, or watched: the incidents; beside the result
     "daemon.detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
@@ -58,6 +59,7 @@ PATH_USERS = {
     "system.logs": {"open", "chdir"},  # /dev/null, /
     "run": {"chdir"},  # /
     "users": {"chdir"},  # /
+    "drill_order": {"chdir", "open"},  # /, /proc/PID/status
     "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
     "probing.serving": {"open"},  # /proc
     "probing.sysfs": {"listdir", "open", "readlink", "scandir"},  # /sys, which waits for no device

@@ -16,7 +16,8 @@ import nagiosplugin
 import pytest
 
 from check_mounts.checks.sandbox import NOTE
-from check_mounts.options.option_table import EXAMPLES, OPTIONS
+from check_mounts.options.option_parser import EXAMPLES
+from check_mounts.options.option_table import OPTIONS
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.kernel import workers_alive
 

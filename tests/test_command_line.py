@@ -84,6 +84,8 @@ def test_each_option_is_regular(option: Any) -> None:
         "BYTES": "500",
         "CONDITION=STATE": "dead=ok",
         "SPEC": "/m",
+        "MOUNTPOINT=CONDITION": "/m=dead",
+        "TIME": "5m",
         "GLOB": "/m",
     }
     value = option.choices[0] if option.choices else example.get(option.metavar, "daemon")

@@ -30,7 +30,7 @@ __all__ = ["daemon"]
 MOST: dict[str, dict[str, float]] = {
     "one-shot": {
         # Those that both the run and its nursery load count twice. A slack of two.
-        "modules of ours": 102,
+        "modules of ours": 103,
         # Python 3.9 has one more.
         "modules of others": 61,
         "processes": 3,
@@ -42,8 +42,8 @@ MOST: dict[str, dict[str, float]] = {
         # is what this process and the nursery load, and the requests that warm the nursery up.
         "calls of the start": 2450,
         # A twentieth is for growth; 20 are for the counters of errors on devices, 10 for ranges of
-        # what programs do.
-        "kB of files": 1830,
+        # what programs do, 15 for drills.
+        "kB of files": 1845,
     },
     "cached": {
         "modules of ours": 3,

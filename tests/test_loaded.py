@@ -91,10 +91,11 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     """Later it may lie on a mount that hangs. ``metrics``, ``rpc_metrics`` and ``inventory`` are
     loaded with their option, ``web`` by a delivery in a worker; ``starting`` and ``__main__`` come
     before all else, and ``option_parser``, if at all, with the command line; ``loading`` is for
-    single runs, ``check_config``, ``write_config`` and ``describing`` for options that check
-    nothing, as are ``recalling``, ``grouping``, ``histories`` and ``since``, ``unreadable`` for
-    --cached, and ``nest`` is the inside of another process; ``packages`` and ``stand_in`` come in
-    place of a library that is missing."""
+    single runs, ``check_config``, ``write_config``, ``drill_order`` and ``describing`` for options
+    that check nothing, as are ``recalling``, ``grouping``, ``histories`` and ``since``,
+    ``drill_options`` for a drill of a single run, ``unreadable`` for --cached, and ``nest`` is the
+    inside of another process; ``packages`` and ``stand_in`` come in place of a library that is
+    missing."""
     package = Path(__file__).resolve().parent.parent / "check_mounts"
     code = "import sys; from check_mounts import run; run._load_daemon(); print(*sys.modules)"
     result = subprocess.run(
@@ -103,8 +104,8 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     found = {name.rpartition(".")[2] for name in result.stdout.split() if name.startswith("check_mounts.")}
     every = {path.stem for path in package.rglob("*.py")}
     late = (
-        "__init__ __main__ describing grouping histories inventory loading metrics nest option_parser packages "
-        "recalling rpc_metrics since stand_in starting unreadable waiting web"
+        "__init__ __main__ describing drill_options drill_order grouping histories inventory loading metrics nest "
+        "option_parser packages recalling rpc_metrics since stand_in starting unreadable waiting web"
     )
     of_users = "cgroups findings look namespaces procfs sight stacks threads users waits worker"
     on_a_terminal = "colours people progress shown table tabling terminal"

@@ -32,6 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import __version__, filesystems, text
 from check_mounts.clocks import Epoch
+from check_mounts.judging.drilling import Pretended, rehearsed
 from check_mounts.judging.judgements import Judgement, answered
 from check_mounts.judging.policy import Policy, judged
 from check_mounts.judging.usage import numbers
@@ -595,11 +596,13 @@ def _render(
     *findings: Finding,
     last_success: dict[bytes, float] | None = None,
     submissions: Sequence[tuple[str, int, int]] = (),
+    pretended: dict[bytes, Condition] | None = None,
     **more: Any,
 ) -> Samples:
     survey = Survey(findings, started=Epoch(1732500000.25), duration=0.125)
     passes = metrics.Passes(7, survey.started, survey.duration, 60.0, 3, last_success or {}, submissions, **more)
-    return Samples(metrics.render(judged(survey, Policy())._replace(state=State.CRITICAL), passes).decode("utf-8"))
+    found = rehearsed(judged(survey, Policy()), Pretended(pretended or {}), ()).judged
+    return Samples(metrics.render(found._replace(state=State.CRITICAL), passes).decode("utf-8"))
 
 
 def test_what_is_said_of_the_passes() -> None:
@@ -635,6 +638,33 @@ def test_each_condition(condition: Condition) -> None:
     assert samples.values("check_mounts_mount_condition", "condition") == [condition.identifier]
     assert samples.value("check_mounts_mount_up") == (1 if probed and condition is not Condition.DEAD else 0)
     assert samples.value("check_mounts_mounts", condition=condition.identifier) == 1
+
+
+def test_a_drill_has_a_label_and_a_metric() -> None:
+    """Where only a drill says so, the condition has the label; where the truth is as bad, it has
+    not."""
+    findings = [Finding(b"/ok", _mount(b"/ok"), Condition.OK, "", Outcome(), 0.1)]
+    findings += [Finding(b"/dead", _mount(b"/dead"), Condition.DEAD, "EIO", Outcome())]
+    samples = _render(*findings, pretended={b"/ok": Condition.DEAD, b"/dead": Condition.TIMED_OUT})
+    assert samples.value("check_mounts_mount_condition", mountpoint="/ok", condition="dead", drill="yes") == 1
+    assert samples.value("check_mounts_mount_up", mountpoint="/ok") == 0
+    assert samples.value("check_mounts_mount_state", mountpoint="/ok") == 2
+    (real,) = samples.of("check_mounts_mount_condition", mountpoint="/dead")
+    assert "drill" not in dict(real) and dict(real)["condition"] == "dead"
+    assert samples.value("check_mounts_drill", mountpoint="/ok", condition="dead", really="ok") == 1
+    assert samples.value("check_mounts_drill", mountpoint="/dead", condition="timed_out", really="dead") == 1
+    assert not _render(*findings).of("check_mounts_drill")
+
+
+def test_a_drill_is_not_remembered() -> None:
+    """The labels that are kept from the last file are those without the drill, and the other way
+    round."""
+    survey = Survey((Finding(b"/x", _mount(b"/x"), Condition.DENIED, "EACCES", Outcome(), 0.1),))
+    truth, memory = judged(survey, Policy()), {}  # type: ignore[var-annotated]
+    passes = metrics.Passes(1, 0.0, 0.1, 60.0, 0, {})
+    for pretended in ({}, {b"/x": Condition.DEAD}, {}, {b"/x": Condition.READ_ONLY}, {b"/x": Condition.SLOW}):
+        found = rehearsed(truth, Pretended(pretended), ()).judged
+        assert metrics.render(found, passes, memory) == metrics.render(found, passes)
 
 
 @pytest.mark.parametrize("conditions", list(itertools.permutations([Condition.OK, Condition.DEAD, Condition.DENIED])))
@@ -980,7 +1010,13 @@ def test_names() -> None:
 def _emitted() -> tuple[set[str], set[str]]:
     outcome, done = Outcome(usage=Usage(5, 4, 3, 2, 1)), {b"READ": Operation(b"READ", *[1] * 9)}
     finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", outcome, 0.1, traffic=Traffic(done))
-    samples = _render(finding, last_success={b"/x": 5.0}, submissions=[("nsca:h", 3, 4)], troubles={"result": 0})
+    samples = _render(
+        finding,
+        last_success={b"/x": 5.0},
+        submissions=[("nsca:h", 3, 4)],
+        troubles={"result": 0},
+        pretended={b"/x": Condition.DEAD},
+    )
     assert samples.value("check_mounts_submissions_total", destination="nsca:h") == 3
     assert samples.value("check_mounts_submission_failures_total", destination="nsca:h") == 4
     series = samples.series

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from check_mounts import cache, text
 from check_mounts.options import command_line, config_text, extra_opts, values
 from check_mounts.options.configuration import LIMITS
-from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
+from check_mounts.options.option import Option, Scope
+from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS
 from check_mounts.options.refusals import ConfigError, UsageError
 
 HOSTILE = [

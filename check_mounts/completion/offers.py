@@ -8,7 +8,8 @@ from collections.abc import Callable
 from check_mounts.model import Condition, State
 from check_mounts.options import values
 from check_mounts.options.extra_opts import PATHS
-from check_mounts.options.option_table import DEFAULT_CONFIG, OPTIONS, Option
+from check_mounts.options.option import Option
+from check_mounts.options.option_table import DEFAULT_CONFIG, OPTIONS
 from check_mounts.outcome import Step
 from check_mounts.passive.destinations import KINDS
 from check_mounts.system import logs

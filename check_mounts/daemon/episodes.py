@@ -10,6 +10,7 @@ from check_mounts.judging.judgements import (
     Judgement,
     answered,
     bad_lines,
+    drills,
     healthy,
     healthy_of,
     notable,
@@ -175,7 +176,8 @@ def checked_words(judgements: Sequence[Judgement], counts: Iterable[tuple[str, i
     lines = bad_lines(judgements)
     tail = ", ".join([*parts, f"{text.counted(lines, 'line')} not understood"] if lines else parts)
     total: Mapping[str, int] = dict(counts)
-    return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "")
+    mark = " (DRILL)" if drills(judgements) else ""
+    return f"Checked {total['mounts']} mounts in {int(seconds)} seconds" + (f": {tail}" if tail else "") + mark
 
 
 _IN_ORDER = (

@@ -9,6 +9,7 @@ import re
 
 from check_mounts import cache, mounttable, tablelines, text
 from check_mounts.checks import checking
+from check_mounts.daemon import drill_file
 from check_mounts.incidents import records
 from check_mounts.options.understood import Options, Service
 from check_mounts.system import directories, replacing, walk
@@ -43,7 +44,7 @@ class Home:
         self._mountinfo = options.check.mountinfo
         self._table: Optional[int] = None
         self._paths = {
-            "--cache": [service.cache + suffix for suffix in _OURS],
+            "--cache": [service.cache + suffix for suffix in (*_OURS, drill_file.SUFFIX)],
             "--metrics": [service.metrics] if service.metrics else [],
         }
         # No daemon should refuse to start because of this file, so it is not among the others.

@@ -152,6 +152,8 @@ class Daemon:
             self._start_whole_pass()
         if self._schedule.take_end_of_grace():
             self._publish()
+        if self._publisher.drills.step():
+            self._publish()
         self._passes.step()
         for each in self._passes.take_ended():
             self._is_untidy = True
@@ -166,6 +168,7 @@ class Daemon:
             self._watchdog.due,
             self._complaints.due,
             self._schedule.grace_due,
+            self._publisher.drills.due,
             *(task.due for task in self._tasks),
         ]
         if not self._passes.is_checking_all:
@@ -177,6 +180,8 @@ class Daemon:
     def _heed_calls(self) -> None:
         if self._interrupts.take_call(signal.SIGUSR1):
             self._schedule.ask_now()
+            if self._publisher.drills.look():
+                self._publish()
         if self._interrupts.take_call(signal.SIGHUP):
             self._publisher.reload(self._take_over)
 
@@ -297,6 +302,7 @@ class Daemon:
             self._known.see(self._known.table, self._choose(self._known.table))
         self._complaints.forget(Part.INTERNAL, "a round")
         self._passes.tally.look(self._known.mounts)
+        self._publisher.drills.look()
         judged = self._publish()
         self._watchdog.note_progress()
         self._publisher.log_pass(judged, result.duration)
@@ -312,7 +318,8 @@ class Daemon:
         self._schedule.note_graces(each.finding.grace_until for each in notable(judged.judgements))
         if self._interrupts() is None:  # the signal made the pass leave mounts out, which is no news
             assert self._passes.taken is not None
-            self._publisher.publish(judged, self._options, self._known, self._passes.taken, submits=not again)
+            taken = self._passes.taken
+            return self._publisher.publish(judged, self._options, self._known, taken, submits=not again)
         return judged
 
     def _conclude(self) -> Survey:

@@ -12,12 +12,13 @@ from check_mounts.clocks import Boottime, boottime
 from check_mounts.daemon import episodes, status_file
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
+from check_mounts.daemon.drills import Drills
 from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.metrics_file import MetricsFile
 from check_mounts.daemon.newsroom import Newsroom
 from check_mounts.guard import defects
-from check_mounts.judging.judgements import Judgement, bad_lines
+from check_mounts.judging.judgements import Judgement, bad_lines, drills
 from check_mounts.judging.policy import Judged
 from check_mounts.model import State
 from check_mounts.options.understood import Options
@@ -59,6 +60,7 @@ class Publisher:
         self._newsroom = newsroom
         self._courier = Courier(self._log_receipt)
         self._metrics = MetricsFile(home, self._tell_of_metrics)
+        self.drills = Drills(home, log)
         # The destinations that must not be tried, and why.
         self._held_up: Mapping[str, str] = {}
         # What stays the same from one result to the next, for the JSON and the metrics.
@@ -85,10 +87,12 @@ class Publisher:
         self._complaints.keep(Part.SERVICES, ())  # they are tried again
         self._complaints.keep(Part.SUBMISSION, [name for name, _, _ in self._courier.counts()])
 
-    def publish(self, judged: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> None:
+    def publish(self, truth: Judged, options: Options, known: Known, taken: Boottime, submits: bool = True) -> Judged:
         """Log what is new, and write the result. ``taken``: when the pass over all mounts began.
-        ``submits``: also to the monitoring servers."""
-        self._newsroom.tell(judged, options, known.mounts)
+        ``submits``: also to the monitoring servers. Returns what was published: during a drill, it
+        differs from the ``truth``."""
+        self._newsroom.tell(truth, options, known.mounts)
+        judged = self.drills.shown(truth, options)
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status)
         # On a full disk, a longer result finds no room; the other outputs show that.
@@ -103,6 +107,7 @@ class Publisher:
             results = submitting.results(noted, options.output, options.submission, _valid_for(options))
             self._held_up = submitting.held_up(judged.survey, options.submission)
             self._courier.offer(results, self._held_up)
+        return judged
 
     def _noted(self, judged: Judged, *without: Part) -> Judged:
         """The judged survey, with a note on each trouble of the daemon itself."""
@@ -174,6 +179,7 @@ class Publisher:
 
     def close(self) -> None:
         """Stop."""
+        self.drills.close()
         self._courier.close()
         self._metrics.close()
         self._newsroom.close()
@@ -287,7 +293,8 @@ def _valid_for(options: Options) -> float:
 
 def _status_words(judgements: Sequence[Judgement]) -> str:
     """``42 mounts, 1 timed out: /home``."""
-    words = [text.counted(summary.relevant(judgements), "mount")]
+    mark = summary.DRILL if drills(judgements) else ""
+    words = [mark + text.counted(summary.relevant(judgements), "mount")]
     groups: dict[str, list[str]] = {}
     for judgement in summary.failed_mounts(judgements):
         names = groups.setdefault(judgement.condition.words, [])

@@ -6,15 +6,17 @@ from __future__ import annotations
 import marshal
 import os
 import syslog
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from check_mounts import text
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
 from check_mounts.guard.trial import Trial
+from check_mounts.options import settled
+from check_mounts.options.refusals import UsageError
 from check_mounts.options.understood import Options
 from check_mounts.system import processes, reading
-from check_mounts.typed import Optional
+from check_mounts.typed import Any, Optional
 
 # In seconds: how long the process that reads may make no progress, as when a file hangs; and how
 # long it may take in all: a large configuration takes long, and must not be refused for that.
@@ -43,6 +45,22 @@ def rehearse(understand: Callable[[], object]) -> bytes:
         except Exception:  # the daemon gets the same error from the same answers, and reports it
             pass
     return marshal.dumps(answers)
+
+
+def understood_first(given: Mapping[str, Any], answers: bytes) -> Options:
+    """The options of a command line, from the answers of a rehearsal. Raises UsageError."""
+    try:
+        return understood(answers, lambda: settled.understand(given))
+    except Rejected as error:
+        raise UsageError("", str(error)) from None
+
+
+def understood_again(given: Mapping[str, Any]) -> Options:
+    """The options of the same command line, with the files read again. Raises Rejected."""
+    try:
+        return settled.understand(given, again=True)
+    except UsageError as error:
+        raise Rejected(str(error)) from None
 
 
 def understood(answers: bytes, understand: Callable[[], Options]) -> Options:

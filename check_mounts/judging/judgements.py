@@ -10,22 +10,44 @@ from check_mounts.model import Condition, Finding, State
 from check_mounts.typed import NamedTuple, Optional, Union
 
 
+class Drill(NamedTuple):
+    """What ``--pretend`` says of a mount: the pretended condition, and the ``truth``.
+
+    ``shown``: the judgement has the pretended condition. Otherwise the truth is at least as bad,
+    and shown."""
+
+    condition: Condition
+    truth: Judgement
+    shown: bool
+
+
 class Judgement(NamedTuple):
     """A finding with its final condition, its state, and words about it: ``timed out after 5 s``.
 
     ``too_small`` holds the bounds that were not applied, because the filesystem could never meet
-    them: ``10GiB:``."""
+    them: ``10GiB:``. ``drill``: what a drill says of the mount; the finding is always true."""
 
     finding: Finding
     condition: Condition
     state: State
     words: str
     too_small: tuple[str, ...] = ()
+    drill: Optional[Drill] = None
 
     @property
     def is_counted(self) -> bool:
         """Whether it is about one of the mounts that were checked."""
         return self.finding.is_mount and meaning.of(self.condition).counted
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether condition, state and words are only pretended."""
+        return self.drill is not None and self.drill.shown
+
+    @property
+    def truth(self) -> Judgement:
+        """The judgement without a drill."""
+        return self if self.drill is None else self.drill.truth
 
 
 _OK = meaning.of(Condition.OK).words
@@ -47,45 +69,47 @@ class Judgements(Sequence[Judgement]):
 
     ``notable`` are those about which there may be something to say, in the same order. ``healthy``
     are the findings of all others, in the order of the survey: mounts that are OK, and have no
-    remarks. Failures are all in ``notable``."""
+    remarks. Failures are all in ``notable``. ``by_place`` has these by the places of their
+    ``findings``."""
 
     def __init__(self, findings: Sequence[Finding], notable: Mapping[int, Judgement]) -> None:
         """``notable``: by the position of its finding."""
-        self._findings, self._at = findings, notable
-        self.notable = sorted(notable.values(), key=_badness)
+        self.findings, self.by_place = findings, notable
+        self.notable = sorted(notable.values(), key=badness)
         self.healthy: Sequence[Finding] = findings
         if notable:
             self.healthy = [finding for place, finding in enumerate(findings) if place not in notable]
 
     def in_order(self) -> Iterator[Union[Judgement, Finding]]:
         """The judgements, and the findings of healthy mounts in their places."""
-        last = [place for place, each in self._at.items() if _badness(each) == _LAST]
+        last = [place for place, each in self.by_place.items() if badness(each) == _LAST]
         yield from self.notable[: len(self.notable) - len(last)]
         if not last:  # a healthy mount comes after all others
             yield from self.healthy
             return
-        for place, finding in enumerate(self._findings):
-            each = self._at.get(place)
+        for place, finding in enumerate(self.findings):
+            each = self.by_place.get(place)
             if each is None:
                 yield finding
-            elif _badness(each) == _LAST:
+            elif badness(each) == _LAST:
                 yield each
 
     def __iter__(self) -> Iterator[Judgement]:
         return (each if isinstance(each, Judgement) else healthy(each) for each in self.in_order())
 
     def __len__(self) -> int:
-        return len(self._findings)
+        return len(self.findings)
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]  # an index or a slice, as for a list
         return list(self)[place]
 
 
-def _badness(judgement: Judgement) -> tuple[int, int]:
-    return -judgement.state.rank, -meaning.gravity(judgement.condition)
+def badness(judgement: Judgement) -> tuple[int, bool, int]:
+    """The order of judgements; the worst is the least."""
+    return -judgement.state.rank, judgement.is_drill, -meaning.gravity(judgement.condition)
 
 
-_LAST = (-State.OK.rank, -meaning.gravity(Condition.OK))
+_LAST = (-State.OK.rank, False, -meaning.gravity(Condition.OK))
 
 
 def notable(judgements: Iterable[Judgement]) -> Sequence[Judgement]:
@@ -117,6 +141,11 @@ def worst_of_each(judgements: Iterable[Judgement]) -> dict[bytes, Judgement]:
         if judgement.is_counted:
             found.setdefault(judgement.finding.mount_point, judgement)
     return found
+
+
+def drills(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """The judgements of the mounts for which there is a drill."""
+    return [judgement for judgement in notable(judgements) if judgement.drill is not None]
 
 
 def is_any_counted(judgements: Iterable[Judgement]) -> bool:

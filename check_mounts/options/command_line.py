@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 
 from check_mounts import text
-from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, OPTIONS, Option
+from check_mounts.options.option import Option
+from check_mounts.options.option_table import BY_NAME, BY_WORD, MOUNT_POINTS, OPTIONS
 from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.outcome import Step
 from check_mounts.typed import Any, Optional
@@ -155,6 +156,24 @@ def checked_deadline(said: Values, given: Collection[str]) -> float:
     if deadline < said.timeout:
         refuse("--deadline", f"{deadline:g} s is shorter than the timeout of {said.timeout:g} s for one mount")
     return deadline
+
+
+def check_combination(given: Collection[str], said: Values) -> None:
+    """Raises UsageError for an option that cannot be combined with another, or needs another.
+
+    Only the command line counts: a file may also hold options for a daemon that reads it, too."""
+    for option in OPTIONS:
+        if option.dest not in given:
+            continue
+        for other in option.not_with:
+            if getattr(said, BY_NAME[other].dest):
+                refuse(option.long, f"does not go with --{other}")
+        if option.only_with and not any(getattr(said, BY_NAME[other].dest) for other in option.only_with):
+            refuse(option.long, f"goes with {' or '.join(f'--{other}' for other in option.only_with)} only")
+    if "per_mount" in given and said.json:
+        refuse("--per-mount", "does not go with --json, which has each mount anyway")
+    if "per_mount" in given and said.daemon and not said.submit:
+        refuse("--per-mount", "goes with --submit only, in a daemon")
 
 
 def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:

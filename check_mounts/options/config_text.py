@@ -24,7 +24,8 @@ from check_mounts.options.configuration import (
     SubmitSection,
 )
 from check_mounts.options.ini_syntax import Entry, Section, check_keys, parsed_at
-from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS, Option, Scope
+from check_mounts.options.option import Option, Scope
+from check_mounts.options.option_table import ADDED_UP, BY_NAME, MOUNT_KEYS, OPTIONS
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.typed import Any, Optional
 

@@ -10,7 +10,7 @@ from check_mounts import selection
 from check_mounts.judging.policy import Part, Policy
 from check_mounts.judging.thresholds import Capacity, Range
 from check_mounts.model import Condition, Declarer, ExpectedMount, State
-from check_mounts.options.option_table import Option
+from check_mounts.options.option import Option
 from check_mounts.options.refusals import Origin
 from check_mounts.typed import NOTHING, TYPE_CHECKING, Any, NamedTuple, Optional, Union
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from check_mounts.options import ini_syntax, trusted_file
 from check_mounts.options.configuration import Said
 from check_mounts.options.ini_syntax import first_word, parsed_at, suggestion
-from check_mounts.options.option_table import BY_WORD, Option, Scope
+from check_mounts.options.option import Option, Scope
+from check_mounts.options.option_table import BY_WORD
 from check_mounts.options.refusals import ConfigError, Origin
 from check_mounts.options.trusted_file import shown
 from check_mounts.system import reading

@@ -10,16 +10,13 @@ import argparse
 import textwrap
 from collections.abc import Callable, Sequence
 
+from check_mounts.options.option import Group, Option
 from check_mounts.options.option_table import (
     BY_NAME,
     BY_WORD,
-    COMMON,
-    EXAMPLES,
     MOUNT_POINTS,
     OPTIONS,
     SYNOPSIS,
-    Group,
-    Option,
 )
 from check_mounts.options.refusals import UsageError
 from check_mounts.typed import Any, NoReturn
@@ -31,6 +28,16 @@ WIDTH = 100
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError("", message)
+
+
+# The options that people need most, in the order in which -h shows them.
+COMMON = ("exclude-type", "exclude", "remote", "fstab", "timeout", "warning", "critical", "verbose", "daemon", "cached")
+# The command lines that -h shows, and what each does.
+EXAMPLES = (
+    ("check_mounts -v", "all mounts, with a line for each that is not ok; best run as root"),
+    ("check_mounts --fstab -X 'fuse.*' -x '/mnt/*'", "what fstab declares, too; no FUSE, nothing below /mnt"),
+    ("check_mounts --remote -t 3 -w 0.5 -c 2", "network filesystems only, with limits in seconds"),
+)
 
 
 def parser(width: int = WIDTH) -> argparse.ArgumentParser:

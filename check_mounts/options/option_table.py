@@ -6,14 +6,14 @@ the recipe for an option."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 
 from check_mounts import RESULT, mounttable
 from check_mounts.model import Condition
 from check_mounts.options import values
+from check_mounts.options.option import Group, Option, Scope
 from check_mounts.options.values import Parser
-from check_mounts.typed import Any, NamedTuple, Optional
+from check_mounts.typed import Any
 
 SYNOPSIS = "check_mounts [OPTION]... [MOUNTPOINT]..."
 MOUNT_POINTS = "mount_points"
@@ -26,91 +26,6 @@ _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
 # A module of :mod:`check_mounts.completion` for each.
 SHELLS = ("bash", "zsh", "fish")
-
-
-class Scope(enum.Enum):
-    """The places that may give an option."""
-
-    ANYWHERE = enum.auto()
-    # The option is about the run, or about files that hold options, so a file cannot give it.
-    COMMAND_LINE = enum.auto()
-
-
-class Group(enum.Enum):
-    """The groups of -h, by their titles."""
-
-    SELECTION = "which mounts"
-    DEMANDS = "what should be mounted"
-    PROBING = "how to probe"
-    JUDGING = "how bad it is"
-    OUTPUT = "output"
-    SERVICE = "the daemon, and its result"
-    SUBMISSION = "results for servers that do not ask (passive checks)"
-
-
-class Option(NamedTuple):
-    """One option. Its ``name`` is the long one, without dashes; ``short`` includes its dash.
-
-    ``parse`` turns a word into its value; None for a flag. ``default`` is the value if nothing
-    gives the option. The values of a ``repeatable`` option are collected in a list; a repeatable
-    flag is counted. ``left_out`` is the value if the command line names the option without a value;
-    None if it must give one. ``commas``: one word may hold several values, separated by commas, and
-    ``parse`` returns a sequence. ``choices`` are all its values, if they can be listed.
-
-    On the command line, the option needs one of those in ``only_with``, and cannot be combined with
-    those in ``not_with``. ``in_mount`` parses the key of that name in a section ``[mount "GLOB"]``;
-    None if there is no such key."""
-
-    name: str
-    group: Group
-    help: str
-    short: str = ""
-    metavar: str = ""
-    parse: Optional[Parser] = None
-    default: Any = None
-    repeatable: bool = False
-    commas: bool = False
-    choices: tuple[str, ...] = ()
-    left_out: Optional[str] = None
-    scope: Scope = Scope.ANYWHERE
-    only_with: tuple[str, ...] = ()
-    not_with: tuple[str, ...] = ()
-    in_mount: Optional[Parser] = None
-
-    @property
-    def takes_value(self) -> bool:
-        """False for a flag."""
-        return self.parse is not None
-
-    @property
-    def dest(self) -> str:
-        """The name of its value in Python."""
-        return "identity" if self.name == "as" else self.name.replace("-", "_")
-
-    @property
-    def long(self) -> str:
-        """``--timeout``."""
-        return f"--{self.name}"
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """How the command line spells it: ``-t``, ``--timeout``."""
-        return (self.short, self.long) if self.short else (self.long,)
-
-    def given(self, value: Any) -> Any:
-        """The value of the option if it is given once.
-
-        ``value`` is the parsed word, or the number of times that the flag counts."""
-        if self.repeatable and self.takes_value:
-            return list(value) if self.commas else [value]
-        return value
-
-    @property
-    def if_not_given(self) -> Any:
-        """The value of the option if nothing gives it."""
-        if self.repeatable and self.takes_value:
-            return []
-        return 0 if self.repeatable else self.default if self.takes_value else False
 
 
 def _selecting(name: str, what: str, parse: Parser = values.path_globs, short: str = "", commas: bool = True) -> Option:
@@ -143,6 +58,15 @@ def _of_daemon(name: str, what: str, metavar: str, parse: Parser, default: Any =
 
 def _of_submission(name: str, what: str, metavar: str, parse: Parser, default: Any = None) -> Option:
     return Option(name, Group.SUBMISSION, what, "", metavar, parse, default, only_with=("submit",))
+
+
+def _of_drill(name: str, what: str, metavar: str, parser: str, **more: Any) -> Option:
+    def parse(word: str) -> Any:
+        from check_mounts.options import drill_values  # only a drill needs it
+
+        return getattr(drill_values, parser)(word)
+
+    return Option(name, Group.JUDGING, what, "", metavar, parse, scope=Scope.COMMAND_LINE, **more)
 
 
 _TYPES = "of this type (repeatable, or separated by commas)"
@@ -262,6 +186,14 @@ OPTIONS: tuple[Option, ...] = (
         + ", ".join(condition.value for condition in Condition),
         metavar="CONDITION=STATE", parse=values.severities, repeatable=True, commas=True, in_mount=values.severities,
     ),
+    _of_drill(
+        "pretend", "a drill: as if this mount were in this condition; all outputs say DRILL (repeatable)",
+        "MOUNTPOINT=CONDITION", "pretended", repeatable=True, not_with=("daemon", "wait", "write-config", "explain"),
+    ),
+    _of_drill(
+        "for", "with --pretend: have the daemon of --cache hold the drill for so long (30s, 5m, at most 1h); root only",
+        "TIME", "length", only_with=("pretend",), not_with=("submit", "json", "table", "per-mount"),
+    ),
     Option(
         "verbose", Group.OUTPUT, "mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)", "-v",
         repeatable=True,
@@ -314,8 +246,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "cache", Group.SERVICE, f"the file that keeps the result (default: {RESULT})",
-        metavar="FILE", parse=str, default=RESULT,
-        only_with=("daemon", "cached", "incidents"),
+        metavar="FILE", parse=str, default=RESULT, only_with=("daemon", "cached", "incidents", "for"),
     ),
     _of_daemon("metrics", "write metrics for node_exporter's textfile collector, too", "FILE.prom", str),
     _of_daemon("syslog-facility", "log with this facility (default: daemon)", "NAME", values.log_facility, "daemon"),
@@ -370,15 +301,6 @@ OPTIONS: tuple[Option, ...] = (
         in_mount=values.per_mount,
     ),
 )  # fmt: skip
-
-# The options that people need most, in the order in which -h shows them.
-COMMON = ("exclude-type", "exclude", "remote", "fstab", "timeout", "warning", "critical", "verbose", "daemon", "cached")
-# The command lines that -h shows, and what each does.
-EXAMPLES = (
-    ("check_mounts -v", "all mounts, with a line for each that is not ok; best run as root"),
-    ("check_mounts --fstab -X 'fuse.*' -x '/mnt/*'", "what fstab declares, too; no FUSE, nothing below /mnt"),
-    ("check_mounts --remote -t 3 -w 0.5 -c 2", "network filesystems only, with limits in seconds"),
-)
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 BY_WORD: Mapping[str, Option] = {word: option for option in OPTIONS for word in option.words}

@@ -17,7 +17,7 @@ from check_mounts.model import NO_GRACE, BadLine, ExpectedMount
 from check_mounts.options import command_line, config
 from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import Configuration, Said
-from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG, OPTIONS
+from check_mounts.options.option_table import DEFAULT_CONFIG
 from check_mounts.options.refusals import ConfigError, Origin, Unreadable, UsageError, blamed, refuse
 from check_mounts.options.rules import General, Rulebook, places
 from check_mounts.options.understood import Options, Service
@@ -28,6 +28,7 @@ from check_mounts.system import directories, privilege
 from check_mounts.typed import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
+    from check_mounts.options.drill_options import Drill
     from check_mounts.passive.delivery import Submission
     from check_mounts.report.each import Each
 
@@ -106,6 +107,7 @@ def _settled(
     deadline = command_line.checked_deadline(said, given)
     declared, wrong, notes = _read_declarations(said, configuration)
     rulebook = _rulebook(said, configuration, said_in, deadline)
+    globs = _globs(said, drill := _drill(said))
     check = Check(
         filters=_filters(said, rulebook, configuration),
         settings=_settings(said, rulebook, configuration, deadline),
@@ -116,8 +118,8 @@ def _settled(
         state_dir=directories.default_directory()
         if said.state_dir is None
         else absolute("--state-dir", said.state_dir),
-        patterns=[path for path in (*[glob.leading for glob in _globs(said)], *configuration.leading()) if path],
-        follow=functools.partial(_follow, _globs(said), rulebook),
+        patterns=[path for path in (*[glob.leading for glob in globs], *configuration.leading()) if path],
+        follow=functools.partial(_follow, globs, rulebook),
     )
     options = Options(
         check=check,
@@ -130,6 +132,7 @@ def _settled(
         submission=_submission(said, configuration),
         debug=said.debug,
         wait=said.wait,
+        drill=drill,
     )
     return options if said.explain is None else _explained(options, said, given, rulebook)
 
@@ -141,10 +144,19 @@ def _explained(options: Options, said: Values, given: Collection[str], rulebook:
     return explain_options.settled(options, said, given, rulebook, mount_point(said.explain, "--explain"))
 
 
-def _globs(said: Values) -> Sequence[selection.PathGlob]:
+def _globs(said: Values, drill: Optional[Drill]) -> Sequence[selection.PathGlob]:
     chosen = (each.pattern for each in said.per_mount)
     paths = (each for each in chosen if isinstance(each, selection.PathGlob))
-    return [*said.path, *said.exclude, *said.expect_ro, *paths]
+    return [*said.path, *said.exclude, *said.expect_ro, *paths, *(() if drill is None else drill.pretended.globs)]
+
+
+def _drill(said: Values) -> Optional[Drill]:
+    """What ``--pretend`` asks for. Raises UsageError."""
+    if not said.pretend:
+        return None
+    from check_mounts.options import drill_options
+
+    return drill_options.settled(said)
 
 
 def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:
@@ -344,30 +356,12 @@ def _service(said: Values, given: Collection[str], again: bool) -> Optional[Serv
     ``again``: the daemon runs already."""
     if said.cached:  # which the fast path (cache.py) has not seen
         refuse("--cached", "must stand before all mount points, with --cache, --max-age, -v, --json, --brief only")
-    check_combination(given, said)
+    command_line.check_combination(given, said)
     if not said.daemon:
         return None
     from check_mounts.options import service_options
 
     return service_options.settled(said, again)
-
-
-def check_combination(given: Collection[str], said: Values) -> None:
-    """Raises UsageError for an option that cannot be combined with another, or needs another.
-
-    Only the command line counts: a file may also hold options for a daemon that reads it, too."""
-    for option in OPTIONS:
-        if option.dest not in given:
-            continue
-        for other in option.not_with:
-            if getattr(said, BY_NAME[other].dest):
-                refuse(option.long, f"does not go with --{other}")
-        if option.only_with and not any(getattr(said, BY_NAME[other].dest) for other in option.only_with):
-            refuse(option.long, f"goes with {' or '.join(f'--{other}' for other in option.only_with)} only")
-    if "per_mount" in given and said.json:
-        refuse("--per-mount", "does not go with --json, which has each mount anyway")
-    if "per_mount" in given and said.daemon and not said.submit:
-        refuse("--per-mount", "goes with --submit only, in a daemon")
 
 
 def _output(said: Values, per_mount: Optional[Each]) -> Output:

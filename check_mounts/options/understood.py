@@ -18,6 +18,7 @@ from check_mounts.system import reading
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from check_mounts.options.drill_options import Drill
     from check_mounts.passive.delivery import Submission
 
 
@@ -56,7 +57,8 @@ class Options(NamedTuple):
 
     ``fstab`` is the file that some of the demands come from. ``origins``: the name of an option ->
     the line that gave it. ``debug``: print or log the tracebacks of defects. ``wait``: check until
-    all mounts have answered, or until the deadline. ``explain``: tell all about one mount."""
+    all mounts have answered, or until the deadline. ``explain``: tell all about one mount.
+    ``drill``: what ``--pretend`` asks for."""
 
     check: Check
     policy: Policy
@@ -69,6 +71,7 @@ class Options(NamedTuple):
     debug: bool
     wait: bool = False
     explain: Optional[Explain] = None
+    drill: Optional[Drill] = None
 
     @property
     def is_for_people(self) -> bool:

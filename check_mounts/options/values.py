@@ -183,17 +183,23 @@ def severities(word: str) -> tuple[tuple[Condition, State], ...]:
 
 def _severity(part: str) -> tuple[Condition, State]:
     name, equals, state = (each.strip(_BLANKS) for each in part.partition("="))
-    conditions = {condition.value: condition for condition in Condition}
     states = {known.name.lower(): known for known in State}
     if not equals:
         raise ValueError(f"'{shown(part)}' is not CONDITION=STATE")
-    # lower() turns some other letters into ASCII: the Kelvin sign into a k.
-    condition = conditions.get(name.lower().replace("_", "-")) if name.isascii() else None
-    if condition is None:
-        raise ValueError(f"'{shown(part)}': the conditions are {', '.join(conditions)}{_hint(name, conditions)}")
+    condition = condition_of(name, part)
     if not state.isascii() or state.lower() not in states:
         raise ValueError(f"'{shown(part)}': the states are {', '.join(states)}{_hint(state, states)}")
     return condition, states[state.lower()]
+
+
+def condition_of(name: str, word: str) -> Condition:
+    """The condition of this name, which stands in ``word``."""
+    conditions = {condition.value: condition for condition in Condition}
+    # lower() turns some other letters into ASCII: the Kelvin sign into a k.
+    condition = conditions.get(name.lower().replace("_", "-")) if name.isascii() else None
+    if condition is None:
+        raise ValueError(f"'{shown(word)}': the conditions are {', '.join(conditions)}{_hint(name, conditions)}")
+    return condition
 
 
 def pattern(word: str) -> selection.Glob:

@@ -42,6 +42,7 @@ def failure(state: str, words: str, started: float, notes: Sequence[str] = (), i
         "duration": 0.0,
         "timeout": 0.0,
         "interrupted": None,
+        "drill": False,
         "counts": dict[str, int](),
         "notes": list(notes),
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from check_mounts import filesystems, selection, text
 from check_mounts.clocks import Boottime, epoch_of
-from check_mounts.judging.judgements import Judgement, Judgements, healthy
+from check_mounts.judging.judgements import Drill, Judgement, Judgements, drills, healthy
 from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
 from check_mounts.model import Finding, LeftOut, Mount
@@ -53,6 +53,7 @@ def report(judged: Judged, memory: Optional[Memory] = None, brief: bool = False)
         "duration": round(survey.duration, 6),
         "timeout": survey.timeout,
         "interrupted": survey.interrupted,
+        "drill": bool(drills(judgements)),
         "counts": dict(summary.counts(judgements)),
         "notes": summary.notes(survey),
     }
@@ -147,11 +148,18 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "traffic": _traffic(finding),
         "diagnosis": finding.diagnosis or None,
         "remarks": finding.remarks,
+        "drill": None if judgement.drill is None else _drill(judgement.drill),
         "stuck": _stuck(finding),
         "line": None if finding.line is None else {"file": finding.line.file, "number": finding.line.number},
         "mount": None if finding.mount is None else _mount(finding.mount),
         "outcome": None if finding.outcome is None else _outcome(finding.outcome),
     }
+
+
+def _drill(drill: Drill) -> dict[str, Any]:
+    truth = drill.truth
+    really = {"condition": truth.condition.value, "state": truth.state.name, "text": truth.words}
+    return {"condition": drill.condition.value, "shown": drill.shown, "really": really}
 
 
 def _usage(finding: Finding) -> Optional[dict[str, Any]]:

@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from check_mounts import __version__, filesystems, text
-from check_mounts.judging.judgements import Judgement, answered, bad_lines
+from check_mounts.judging.judgements import Judgement, answered, bad_lines, drills
 from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, Mount
@@ -64,12 +64,13 @@ class _Shown(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The labels of a mount in a condition. They are good as long as the three stay as they
+    """The labels of a mount in a condition. They are good as long as the four stay as they
     are."""
 
     mount: Optional[Mount]
     mount_point: bytes
     condition: Condition
+    is_drill: bool
     labels: tuple[str, str, str]
     shown: _Shown
 
@@ -83,7 +84,7 @@ def render(judged: Judged, passes: Passes, memory: Optional[Memory] = None) -> b
 
     ``memory`` is that of the last file; it becomes that of this one."""
     mounts = _of_mounts(judged.judgements, passes.last_success, {} if memory is None else memory)
-    return _text(list(_of_run(judged, passes))) + b"".join(mounts)
+    return _text([*_of_run(judged, passes), _of_drills(judged)]) + b"".join(mounts)
 
 
 def check() -> None:
@@ -173,8 +174,19 @@ def _of_daemon(passes: Passes) -> Iterator[Metric]:
     yield family
 
 
+def _of_drills(judged: Judged) -> Metric:
+    """One series for each mount that a drill is about, even where the truth is shown."""
+    words = "1 for each mount in a drill: what --pretend says, and what is true."
+    family = GaugeMetricFamily("check_mounts_drill", words, labels=[*_NAMES, *_MORE["drill"]])
+    for judgement in drills(judged.judgements):
+        if judgement.drill is not None:
+            pretended, truth = judgement.drill.condition, judgement.drill.truth
+            family.add_metric([*_labels_of(judgement.finding), pretended.identifier, truth.condition.identifier], 1)
+    return family
+
+
 _NAMES = ["device", "fstype", "mountpoint"]
-_MORE = {"condition": ["condition"], "info": ["fileserver", "version", "options"]}
+_MORE = {"condition": ["condition"], "info": ["fileserver", "version", "options"], "drill": ["condition", "really"]}
 _FAMILIES = {
     "up": "Whether a probe of the mount came back, and not with a failure.",
     "condition": "1 for the condition that the mount is in.",
@@ -282,7 +294,8 @@ def _with_labels(found: Mapping[tuple[str, str, str], Judgement], memory: Memory
         if labels not in shown and mount is not None:
             known = before[mount.mount_id]
         else:
-            known = _Known(mount, judgement.finding.mount_point, judgement.condition, labels, shown[labels])
+            point, condition = judgement.finding.mount_point, judgement.condition
+            known = _Known(mount, point, condition, judgement.is_drill, labels, shown[labels])
         if mount is not None:
             memory[mount.mount_id] = known
         yield known, judgement
@@ -290,19 +303,27 @@ def _with_labels(found: Mapping[tuple[str, str, str], Judgement], memory: Memory
 
 def _is_known(judgement: Judgement, memory: Memory) -> bool:
     known = _remembered(judgement, memory)
-    return known is not None and known.condition is judgement.condition
+    return known is not None and (known.condition, known.is_drill) == (judgement.condition, judgement.is_drill)
 
 
 def _shown(wanted: Sequence[tuple[tuple[str, str, str], Judgement]]) -> Iterator[_Shown]:
     """Labels as the library writes them."""
     plain, in_condition, in_full = _family("up"), _family("condition"), _family("info")
+    # A label that all series had would make new ones of those that are stored already.
+    in_drill = GaugeMetricFamily(in_condition.name, "", labels=[*_NAMES, *_MORE["condition"], "drill"])
     for labels, judgement in wanted:
         mount = judgement.finding.mount
         plain.add_metric(labels, 0)
-        in_condition.add_metric([*labels, judgement.condition.identifier], 0)
+        in_that = [*labels, judgement.condition.identifier]
+        in_condition.add_metric(in_that, 0)
+        in_drill.add_metric([*in_that, "yes"], 0)
         about = ("", "", "") if mount is None else inventory.of(mount)
         in_full.add_metric([*labels, *map(_label, about)], 0)
-    return map(_Shown, _written(plain), _written(in_condition), _written(in_full))
+    conditions = [
+        with_drill if judgement.is_drill else without
+        for (_, judgement), without, with_drill in zip(wanted, _written(in_condition), _written(in_drill))
+    ]
+    return map(_Shown, _written(plain), conditions, _written(in_full))
 
 
 def _written(family: GaugeMetricFamily) -> Iterator[str]:

@@ -339,7 +339,8 @@ def _own_report(judgement: Judgement, policy: Policy, presentation: Presentation
     point = judgement.finding.mount_point
     MountContext(wanted, policy, items).performance(nagiosplugin.Metric(label(point), judgement, context="mount"))
     lines = [Detail(words, Worth.ABOUT_FAILED) for words in details.below(judgement, policy, presentation.verbosity)]
-    return Report(judgement.state, summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
+    mark = "" if judgement.drill is None else summary.DRILL
+    return Report(judgement.state, mark + summary.line(judgement), perfdata=items, lines=lines, mount_point=point)
 
 
 def _row(judgement: Judgement, own: Report, presentation: Presentation) -> Detail:

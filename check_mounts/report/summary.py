@@ -27,6 +27,8 @@ _NAME_WIDTH = 120
 # The most characters of the status line before perfdata, where nothing failed.
 _WIDTH = 79
 _EXAMPLE_WIDTH = 60
+# How the status line begins while anything is pretended.
+DRILL = "DRILL: "
 
 
 # By mount ID, for a process that tells of the same mounts again and again. No more of them fit into
@@ -101,18 +103,22 @@ def failed_mounts(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 def headline(judged: Judged, age_room: int = 0) -> str:
     """``2 of 42 mounts failed``, ``42 mounts checked in 0.1 s, 7 lines not understood``: the status
-    line without the failures.
+    line without the failures. In a drill: ``DRILL: 2 of 42 mounts failed, 1 really``.
 
     Where nothing failed, the whole status line is short enough for a pager or a table, together
     with the ``age_room`` that a reader needs."""
     survey, judgements = judged.survey, judged.judgements
     total, bad = relevant(judgements), len(failed_mounts(judgements))
-    cut = f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
+    drills = told.drills(judgements)
+    cut = DRILL if drills else ""
+    cut += f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
     also = f", {text.counted(lines, 'line')} not understood" if lines else ""
     small = _too_small_words(judgements)
     if bad:
-        return f"{cut}{bad} of {max(total, bad)} mounts failed{also}{small[0]}"
+        real = sum(judgement.truth.state is not State.OK for judgement in failed_mounts(judgements))
+        really = f", {real} really" if drills and real else ""
+        return f"{cut}{bad} of {max(total, bad)} mounts failed{really}{also}{small[0]}"
     room = _WIDTH - len(Report(judged.state, "").verdict) - age_room
     if total == 0:
         count = text.counted(len(survey.left_out), "mount")
@@ -121,7 +127,7 @@ def headline(judged: Judged, age_room: int = 0) -> str:
     else:
         checked = f"{text.counted(total, 'mount')} checked"
         whole = f"{checked} in {survey.duration:.1f} s"
-        shorter = [f"{cut}{checked if cut else whole}{words}" for words in small[1:]]
+        shorter = [f"{cut}{checked if survey.interrupted else whole}{words}" for words in small[1:]]
         shorter += [f"{cut}{checked}{words}" for words in (small[-1], "")]
     return _fitting([f"{cut}{whole}{also}{small[0]}", *([] if failed(judgements) else shorter)], room)
 
@@ -163,13 +169,20 @@ def _failure_items(judgements: Sequence[Judgement]) -> list[Failure]:
             judgement.condition,
             _is_unanswered(judgement),
             judgement.finding.mount is None,
+            judgement.is_drill,
             _group(judgement),
         )
         key: tuple[object, ...] = alike if grouped else (position,)
         groups.setdefault((judgement.state.rank, *key), []).append(judgement)
     totals = _totals(judgements) if any(len(members) > 1 for members in groups.values()) else {}
     ordered = sorted(
-        groups.values(), key=lambda members: (-members[0].state.rank, not _is_unanswered(members[0]), -len(members))
+        groups.values(),
+        key=lambda members: (
+            -members[0].state.rank,
+            members[0].is_drill,
+            not _is_unanswered(members[0]),
+            -len(members),
+        ),
     )
     return [Failure(_group_line(members, totals), len(members)) for members in ordered]
 
@@ -245,6 +258,9 @@ def _common_words(members: Sequence[Judgement]) -> str:
         return words
     if _is_unanswered(members[0]):  # each probe was under way for a different time
         return "unanswered, the longest: " + max(members, key=lambda member: member.finding.latency or 0.0).words
+    if members[0].is_drill:
+        truly_ok = all(member.truth.condition is Condition.OK for member in members)
+        return f"{members[0].condition.words}: DRILL" + (", really ok" if truly_ok else "")
     said = members[0].condition.words + _since_words(members)
     hung = members[0].condition is Condition.TIMED_OUT
     reasons = collections.Counter(filter(None, map(_reason, members)))

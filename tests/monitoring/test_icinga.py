@@ -17,7 +17,8 @@ from typing import Any, Optional
 import pytest
 
 from check_mounts.options import command_line
-from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS, Option
+from check_mounts.options.option import Option
+from check_mounts.options.option_table import BY_WORD, MOUNT_POINTS
 from check_mounts.system import printing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, in_time, remaining, without_note
 from tests.monitoring.icinga import MASTER, SHIPPED, ApiError, Authority, Icinga, host, messages, seconds
@@ -51,6 +52,8 @@ NOT_FOR_A_CHECK = {
     "--submit-host": "goes with --submit",
     "--submit-service": "goes with --submit",
     "--submit-timeout": "goes with --submit",
+    "--pretend": "is for a person who tries the way to the pager",
+    "--for": "goes with --pretend",
     "--debug": "says more on stderr, for those who look for a defect",
     "--per-mount": "has several results where a check has one",
     "--incidents": "checks no mount",

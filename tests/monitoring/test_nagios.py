@@ -4,6 +4,7 @@ status.dat says."""
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,6 +327,30 @@ def test_clients_of_a_file_server_that_is_down_are_not(nagios: Shipped) -> None:
         assert status["current_notification_number"] == "0"
     nagios.server.until(lambda: nagios.told)
     assert nagios.told == ["filer1 nfs CRITICAL"]
+
+
+@pytest.mark.usefixtures("file_server")
+def test_a_drill_can_be_told_from_a_failure(nagios: Shipped, stack: Stack, mounts: Mounts) -> None:
+    """The daemon's result through NRPE, and the same as a passive result; both end with the drill,
+    and who is paged has been paged."""
+    path = mounts.tmpfs("home")
+    begin = f"MOUNTS CRITICAL - DRILL: 1 of 1 mounts failed: {path} (tmpfs none) dead: DRILL, really ok in "
+    submit = ("--submit", f"command-file:{nagios.commands}", "--submit-host", "web03")
+    with stack.daemon(*submit, interval=60) as daemon:
+        nagios.until(OK, "filer1", "nfs")  # or nobody would be told of its clients
+        nagios.until(OK, "web01")
+        asked = stack.run(CHECK_MOUNTS, "--pretend", f"{path}=dead", "--for", "1h", user="root")
+        assert (asked.returncode, asked.stderr) == (0, "")
+        for host in ("web01", "web03"):
+            status = nagios.until(CRITICAL, host)
+            assert status["plugin_output"].startswith(begin)
+            assert "dead=1;;;0" in status["performance_data"]
+            assert status["long_plugin_output"].startswith(f"note: DRILL: {path} is only pretended to be dead")
+        nagios.server.until(lambda: "web01 mounts CRITICAL" in nagios.told)
+        Path("/run/check_mounts/status.drill").unlink()
+        daemon.signal(signal.SIGUSR1)
+        for host in ("web01", "web03"):
+            assert "DRILL" not in nagios.until(OK, host)["plugin_output"]
 
 
 PASSIVE = ("mounts", "mounts /home")

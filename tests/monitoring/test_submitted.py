@@ -135,6 +135,39 @@ def test_the_daemon(client: Client, stack: Stack, mounts: Mounts, fuse: Fuse) ->
         assert "Cannot submit" not in daemon.log
 
 
+def test_a_drill_and_its_end(client: Client, stack: Stack, mounts: Mounts) -> None:
+    """The daemon submits it by itself, for all mounts and for the mount; and what is true
+    afterwards."""
+    Path("/mnt/a").mkdir(parents=True, exist_ok=True)
+    mounts.mount_at(Path("/mnt/a"), "tmpfs")
+    more = f"submit = {client.destination}\nsubmit-host = client1\nper-mount = yes\npath = /mnt/a\n"
+
+    def until_state(state: int) -> None:
+        client.icinga.until(
+            lambda: all((client.result(name) or {}).get("state") == state for name in ("mounts", "mounts /mnt/a"))
+        )
+
+    with stack.daemon("--config", client.configuration("daemon.conf", more)) as daemon:
+        until_state(0)
+        asked = stack.run("/usr/local/bin/check_mounts", "--pretend", "/mnt/a=dead", "--for", "5s", user="root")
+        assert (asked.returncode, asked.stderr) == (0, "")
+        until_state(2)
+        whole, each = client.result("mounts"), client.result("mounts /mnt/a")
+        failed = "/mnt/a (tmpfs none) dead: DRILL, really ok in "
+        assert whole["output"].startswith(f"MOUNTS CRITICAL - DRILL: 1 of 1 mounts failed: {failed}")
+        assert each["output"].startswith(f"MOUNTS CRITICAL - DRILL: {failed}")
+        assert "dead=1;;;0" in whole["performance_data"]
+        until_state(0)
+        assert "DRILL" not in client.result("mounts")["output"] + client.result("mounts /mnt/a")["output"]
+        assert "Drill ended: /mnt/a=dead, after 5 s" in daemon.log
+    done = client.run(
+        mounts, "-p", "/mnt/a", "--pretend", "/mnt/a=slow", "--config", client.configuration("right.conf")
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    got = client.result("mounts")
+    assert (got["state"], got["output"][:45]) == (1, "MOUNTS WARNING - DRILL: 1 of 1 mounts failed:")
+
+
 def test_a_mount_without_a_service(client: Client, stack: Stack, mounts: Mounts) -> None:
     """It is told once, by name, and not sent again; all others arrive."""
     for name in ("a", "c"):
