@@ -80,6 +80,7 @@ PATH_USERS = {
     "passive.web": {"open"},  # certificates
     "probing.kernelstack": {"open"},  # /proc/PID/stack
     "probing.mountstats": {"open"},  # /proc/self/mountstats
+    "probing.smbstats": {"open"},  # /proc/fs/cifs/Stats
 }
 
 

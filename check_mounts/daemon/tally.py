@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from check_mounts import filesystems
+from check_mounts.daemon.reconnected import Reconnected
 from check_mounts.model import Condition, Finding, Mount, Survey
 from check_mounts.probing import operations
 from check_mounts.probing.operations import Reading
@@ -21,9 +22,11 @@ class Tally:
     def __init__(self) -> None:
         self._last: Optional[Reading] = None
         self._traffic: Mapping[bytes, Traffic] = {}
+        self._reconnected = Reconnected()
 
     def look(self, mounts: Sequence[Mount]) -> None:
         """Look at the counters, if one of these mounts has any."""
+        self._reconnected.look(mounts)
         if not any(map(_is_nfs, mounts)):
             self._last, self._traffic = None, {}
             return
@@ -38,6 +41,7 @@ class Tally:
 
     def told(self, survey: Survey) -> Survey:
         """The survey, in which each finding has what was done on its mount."""
+        survey = self._reconnected.told(survey)
         if not self._traffic:
             return survey
         return survey._replace(findings=tuple(map(self._of, survey.findings)))

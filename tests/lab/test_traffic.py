@@ -71,3 +71,12 @@ def test_an_outage_is_seen_by_its_retransmissions(report: Any) -> None:
     assert re.match(r"slow: \d+\.\d % of \d+ operations retransmitted \(critical range 0.1%\)", told["text"]), passes
     assert told["state"] == "CRITICAL"
     assert passes[-1]["condition"] == "ok"
+
+
+@pytest.mark.guest
+def test_smb_that_connected_again_is_noted_once(report: Any) -> None:
+    said = report["smb"]
+    assert not [note for note in said["well"]["notes"] if note.startswith("SMB")]
+    notes = [note for each in said["after"] for note in each["notes"] if note.startswith("SMB")]
+    assert len(notes) == 1, said["after"]
+    assert re.match(r"SMB: (\d sessions?|\d shares?)( and \d shares?)? (was|were) connected again within", notes[0])

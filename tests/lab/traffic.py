@@ -1,6 +1,6 @@
 """What the daemon says of programs that use a real NFS: over a slow wire, after an outage, after a
-remount, and while it hangs. Runs in the guest: ``python3 -m tests.lab.traffic`` writes
-traffic.json."""
+remount, and while it hangs; and of SMB that connected again. Runs in the
+guest: ``python3 -m tests.lab.traffic`` writes traffic.json."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.lab.kinds import DROP, PYTHON, SERVERS, UNDROP, V3
 from tests.lab.zoo import LAB, Guest, environment, load_modules, provide_product
 
 SERVER = next(each for each in SERVERS if each.name == "drop")
+SMB = next(each for each in SERVERS if each.name == "smb")
 # Each stat(2) asks the server; a request is sent again after a second.
 OPTIONS = "noac,timeo=10,retrans=10"
 DELAY = 0.1
@@ -29,7 +30,7 @@ class Watching:
     """A daemon that makes a pass when it is told to."""
 
     def __init__(self, at: Path) -> None:
-        self._command = [PYTHON, "-m", "check_mounts", "--cache", "/run/traffic/status"]
+        self._command = [PYTHON, "-m", "check_mounts", "--cache", f"/run/{at.name}/status"]
         options = ["--daemon", "--foreground", "--interval", "600", "-t", "3", "--perfdata", "steps"]
         limits = ["-w", f"rtt={int(DELAY * 500)}ms", "-c", "retrans=0.1%"]
         self._process = subprocess.Popen(
@@ -48,8 +49,9 @@ class Watching:
         """What it says after one more pass."""
         self._process.send_signal(signal.SIGUSR1)
         self._until_checked()
-        (found,) = json.loads(self._cached("--json"))["findings"]
-        return {**found, "first_line": self._cached().decode().split("\n")[0]}
+        value = json.loads(self._cached("--json"))
+        (found,) = value["findings"]
+        return {**found, "notes": value["notes"], "first_line": self._cached().decode().split("\n")[0]}
 
     def _cached(self, *more: str) -> bytes:
         command = [*self._command, "--cached", *more]
@@ -79,11 +81,27 @@ def looked() -> float:
     return time.monotonic() - began
 
 
-def main() -> None:
-    """All acts."""
-    provide_product()
-    load_modules()
-    guest = Guest()
+def smb(guest: Guest) -> dict[str, Any]:
+    """An SMB server that closes its connections for a moment, while a program waits for it."""
+    at = Path("/mnt/smb")
+    at.mkdir()
+    guest.start(SMB)
+    mounting = "mount -t cifs -o guest,vers=3.0,nosharesock,actimeo=0 //{host}/share {at}"
+    guest.shell(f"until {mounting}; do sleep 0.2; done", SMB.name, str(at))  # smbd may take a moment
+    daemon = Watching(at)
+    said: dict[str, Any] = {"well": daemon.passed()}
+    guest.shell("{ns} iptables-legacy -A INPUT -p tcp -j REJECT --reject-with tcp-reset", SMB.name)
+    program = subprocess.Popen([PYTHON, "-c", f"import os\nfor _ in range(5): os.listdir('{at}')"])
+    time.sleep(OUTAGE)
+    guest.shell(UNDROP, SMB.name)
+    program.wait()
+    said["after"] = [daemon.passed() for _ in range(3)]
+    daemon.end()
+    return said
+
+
+def nfs(guest: Guest) -> dict[str, Any]:
+    """All that is about NFS."""
     guest.start(SERVER)
     at = mount(guest, "used", V3, OPTIONS)
     use(at)
@@ -116,7 +134,15 @@ def main() -> None:
     program.wait()
     said["after an outage"] = [daemon.passed() for _ in range(3)]
     daemon.end()
-    (LAB / "traffic.json").write_text(json.dumps(said))
+    return said
+
+
+def main() -> None:
+    """All acts."""
+    provide_product()
+    load_modules()
+    guest = Guest()
+    (LAB / "traffic.json").write_text(json.dumps({**nfs(guest), "smb": smb(guest)}))
 
 
 if __name__ == "__main__":
