@@ -46,9 +46,10 @@ class Server:
                 return
             self.connections.append(connection)
             if self._answers:
-                call = connection.recv(4096)
-                reply = call[4:8] + struct.pack(">IIIII", 1, 0, 0, 0, 0)
-                connection.sendall(struct.pack(">I", 0x80000000 | len(reply)) + reply)
+                with contextlib.suppress(OSError):  # who asks may end before that
+                    call = connection.recv(4096)
+                    reply = call[4:8] + struct.pack(">IIIII", 1, 0, 0, 0, 0)
+                    connection.sendall(struct.pack(">I", 0x80000000 | len(reply)) + reply)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # it is closed already
