@@ -38,8 +38,8 @@ from check_mounts.options.understood import Options
 
 # A pass loads these when a mount hangs, which is too late in a process that lives long.
 from check_mounts.probing import devicefaults as _devicefaults  # noqa: F401
-from check_mounts.probing import examination as _examination  # noqa: F401
 from check_mounts.probing import explaining as _explaining  # noqa: F401
+from check_mounts.probing import interviews as _interviews  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
 from check_mounts.system import memory

@@ -21,10 +21,8 @@ from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.probing.counters import Counter
-    from check_mounts.probing.examination import Examination
+    from check_mounts.probing.interviews import Interviews
     from check_mounts.probing.owners import Owners
-    from check_mounts.probing.replies import Reply
-    from check_mounts.probing.servers import Server
     from check_mounts.probing.stuck import Registry
     from check_mounts.probing.suspension import Suspensions
     from check_mounts.probing.transports import Look
@@ -67,12 +65,7 @@ class Causes:
         self._timeout, self._deadline = timeout, deadline
         self.due = after(self._delay) if self._wanted else NEVER
         self._until = after(min(_PATIENCE, timeout * _PATIENCE_PART))
-        # When each server was asked.
-        self._asked: dict[Server, Monotonic] = {}
-        self._running: list[Examination] = []
-        self._replies: dict[Server, Reply] = {}
-        # The servers that the pass waits for, and until when.
-        self._awaited: dict[Server, Monotonic] = {}
+        self._interviews: Optional[Interviews] = None
         # The IDs of mounts whose probes came back with an error or late, and the stacks of those
         # whose probes have been waiting.
         self._known: set[int] = set()
@@ -82,15 +75,12 @@ class Causes:
     @property
     def busy(self) -> bool:
         """Whether a server may still reply."""
-        return bool(self._running)
+        return self._interviews is not None and self._interviews.busy
 
     @property
     def awaits_any(self) -> bool:
         """Whether the pass should go on for the reply of a server."""
-        if not self._awaited:
-            return False
-        now = monotonic()
-        return any(now < until and server not in self._replies for server, until in self._awaited.items())
+        return self._interviews is not None and self._interviews.awaits_any
 
     def look(self, waiting_for: Callable[[float], Iterable[tuple[Mount, int, float]]]) -> None:
         """If it is due, look at the processes of probes that have been waiting for long, and begin
@@ -104,15 +94,14 @@ class Causes:
         new = [each for each in waiting_for(self._delay) if each[0].mount_id not in self._stacks]
         longest = max((waited for _, _, waited in new), default=0.0)
         # The servers get a little less time than the probe.
-        self._investigate([(mount, pid) for mount, pid, _ in new], after(max(0.0, self._timeout - longest) * 0.9))
+        deadline = after(max(0.0, self._timeout - longest) * 0.9)
+        self._investigate([(mount, pid) for mount, pid, _ in new], deadline, wait=False)
 
     def know_stuck(self, mount: Mount, pid: int) -> None:
         """Begin to ask the server of a mount that a probe of an earlier run is stuck in. The run
         does not wait for that mount, so its server has only a moment."""
         if self._wanted:
-            until = max(self._until, monotonic())
-            for server in self._investigate([(mount, pid)], until):
-                self._await(server, until)
+            self._investigate([(mount, pid)], max(self._until, monotonic()), wait=True)
 
     def know(self, finding: Finding) -> None:
         """Begin to ask the server of a mount whose probe came back with an error, or too late, if
@@ -121,50 +110,38 @@ class Causes:
         if not self._wanted or mount is None or filesystems.protocol(mount) is None:
             return
         if conditions.may_be_servers_fault(finding) or (finding.condition is Condition.OK and self._is_slow(finding)):
-            moment = min(_MOMENT, self._timeout * _MOMENT_PART)
             self._known.add(mount.mount_id)
-            for server in self._ask([mount], after(moment)):
-                self._await(server, Monotonic(self._asked[server] + moment))
+            self._ask([mount])
 
-    def _investigate(self, hung: list[tuple[Mount, int]], deadline: Monotonic) -> set[Server]:
-        if not hung:
-            return set()
-        # Imported late: most runs need no causes, and forks are cheaper without these modules.
-        from check_mounts.probing import kernelstack
+    def _investigate(self, hung: list[tuple[Mount, int]], deadline: Monotonic, wait: bool) -> None:
+        if hung:
+            # Imported late: most runs need no causes, and forks are cheaper without these modules.
+            from check_mounts.probing import kernelstack
 
-        self._stacks.update((mount.mount_id, kernelstack.read_kernel_stack(pid) or "") for mount, pid in hung)
-        return self._ask([mount for mount, _ in hung], deadline)
+            self._stacks.update((mount.mount_id, kernelstack.read_kernel_stack(pid) or "") for mount, pid in hung)
+            self._ask([mount for mount, _ in hung], deadline, wait)
 
-    def _ask(self, mounts: list[Mount], deadline: Monotonic) -> set[Server]:
-        """Begin to ask the servers of these mounts that were not asked yet; return all of them."""
-        from check_mounts.probing import examination, servers, transports
+    def _ask(self, mounts: list[Mount], until: Optional[Monotonic] = None, wait: bool = True) -> None:
+        """Have the servers of these mounts asked; see :meth:`Interviews.ask`."""
+        from check_mounts.probing import interviews, servers, transports
 
         if self._past.look is None and any(filesystems.protocol(mount) is Protocol.NFS for mount in mounts):
             self._past.look = transports.look()
-        found = {server for server in map(servers.server_of, mounts) if server is not None}
-        new = found - self._asked.keys()
-        if new:
-            self._asked.update(dict.fromkeys(new, monotonic()))
-            self._running.append(examination.Examination(new, deadline))
-        return found
+        if self._interviews is None:
+            moment = min(_MOMENT, self._timeout * _MOMENT_PART)
+            self._interviews = interviews.Interviews(moment, self._deadline)
+        found = (servers.server_of(mount) for mount in mounts)
+        self._interviews.ask([server for server in found if server is not None], until, wait)
 
-    def _await(self, server: Server, until: Monotonic) -> None:
-        self._awaited[server] = min(self._deadline, max(until, self._awaited.get(server, until)))
-
-    def step(self, timeout: float = 0.0) -> None:
-        """Continue the conversations with all servers, for at most ``timeout`` seconds."""
-        for examination in self._running:
-            examination.step(timeout)
-            self._replies.update(examination.replies)
-        self._running = [each for each in self._running if not each.finished]
+    def step(self) -> None:
+        """Continue the conversations with all servers, without waiting."""
+        if self._interviews is not None:
+            self._interviews.step()
 
     def close(self) -> None:
         """Take all replies. A server that has not replied is silent if it had enough time."""
-        self.step()
-        for examination in self._running:
-            examination.close()
-            self._replies.update(examination.replies)
-        self._running = []
+        if self._interviews is not None:
+            self._interviews.close()
 
     def explain(self, findings: Iterable[Finding]) -> list[Finding]:
         """Add the causes to the findings."""
@@ -174,7 +151,8 @@ class Causes:
         if concerned:
             from check_mounts.probing import explaining  # most runs need no causes
 
-            evidence = explaining.Evidence(self._replies, self._stacks, before)
+            replies = {} if self._interviews is None else self._interviews.replies
+            evidence = explaining.Evidence(replies, self._stacks, before)
             for place in concerned:
                 findings[place] = evidence.explained(findings[place])
             self._past.look = evidence.look
