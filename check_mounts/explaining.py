@@ -30,7 +30,7 @@ from check_mounts.typetable import Protocol
 
 # How long the server of the mount may take for an answer, and the look for processes, in seconds;
 # with less than the last one, neither begins. So much of the deadline is kept for printing.
-_PATIENCE, _LOOK, _LEAST, _KEPT = 1.0, 3.0, 0.1, 0.2
+_PATIENCE, _LOOK, _LEAST, _KEPT = 1.0, 10.0, 0.1, 0.2
 _LATE = "not asked: no time was left"
 _ELSEWHERE = "not asked: the mount table is a copy"
 

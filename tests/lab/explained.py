@@ -31,7 +31,7 @@ except OSError as error:
 
 def explain(*more: str) -> dict[str, Any]:
     """A run."""
-    words = [PYTHON, "-m", "check_mounts", "--explain", str(AT), "-t", "2", *more]
+    words = [PYTHON, "-m", "check_mounts", "--explain", str(AT), "-t", "2", "--deadline", "20", *more]
     began = time.monotonic()
     result = subprocess.run(words, capture_output=True, text=True, cwd="/", env=environment(), check=False)
     return {
@@ -62,7 +62,7 @@ def main() -> None:
     reader.stdin.flush()
     report["reader"] = reader.pid
     report["hung"] = [explain() for _ in range(10)]
-    words = [PYTHON, "-m", "check_mounts", "-v", str(AT), "-t", "2"]
+    words = [PYTHON, "-m", "check_mounts", "-v", str(AT), "-t", "2", "--deadline", "20"]
     report["verbose"] = subprocess.run(
         words, capture_output=True, text=True, cwd="/", env=environment(), check=False
     ).stdout
