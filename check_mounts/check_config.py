@@ -8,7 +8,7 @@ is read again."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from check_mounts import mounttable, text
 from check_mounts.daemon import home
@@ -16,10 +16,10 @@ from check_mounts.model import State
 from check_mounts.options import ini_syntax, settled
 from check_mounts.options.configuration import SubmitSection
 from check_mounts.options.option_table import BY_NAME, DEFAULT_CONFIG
-from check_mounts.options.refusals import UsageError
+from check_mounts.options.refusals import UsageError, blamed
 from check_mounts.options.understood import Options, read_table
 from check_mounts.passive import destinations
-from check_mounts.system import reading
+from check_mounts.system import programs, reading
 from check_mounts.system.printing import stdout_encoding, write
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import Any, NamedTuple, Optional
@@ -124,6 +124,25 @@ def _further(given: Mapping[str, Any], options: Options, as_daemon: bool) -> Ite
             home.Home(options.service, options, only_check=True)
         except home.Refused as error:
             yield str(error)
+        yield from _of_program(options.service.on_change, options)
+
+
+def _of_program(command: Sequence[str], options: Options) -> Iterator[str]:
+    """Why the daemon could not run the program of --on-change."""
+    why = reading.ask("looking at the program", command[0], _why_not_run) if command else ""
+    if why:
+        shown = text.clipped(text.printable_argument(command[0]), 400)
+        yield str(blamed(UsageError("--on-change", f"{shown}: {why}"), options.origins))
+
+
+def _why_not_run(path: str) -> str:
+    try:
+        why = programs.why_replaceable(path, {0, os.geteuid()})
+    except OSError as error:
+        return str(error.strerror)
+    if why is not None:
+        return f"it would not be run, because {why}"
+    return "" if os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path) else "it is not a program"
 
 
 def _of_destination(section: SubmitSection) -> Iterator[str]:

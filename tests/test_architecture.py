@@ -60,7 +60,7 @@ PATH_USERS = {
     "run": {"chdir"},  # /
     "users": {"chdir"},  # /
     "drill_order": {"chdir", "open"},  # /, /proc/PID/status
-    "check_config": {"access", "stat"},  # certificates and programs of the configuration's destinations
+    "check_config": {"access", "isdir", "stat"},  # files of the configuration's destinations, programs
     "probing.serving": {"open"},  # /proc
     "probing.sysfs": {"listdir", "open", "readlink", "scandir"},  # /sys, which waits for no device
     "probing.probe": {"open", "open_without_symlinks"},
@@ -76,7 +76,8 @@ PATH_USERS = {
     "naming.devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
     "naming.lookups": {"open", "readlink"},  # in a worker: links
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
-    "passive.nsca": {"access", "lstat", "open", "readlink"},  # send_nsca
+    "passive.nsca": {"access"},  # send_nsca
+    "system.programs": {"lstat", "open", "readlink"},  # in a worker: send_nsca, the program of --on-change
     "passive.web": {"open"},  # certificates
     "probing.kernelstack": {"open"},  # /proc/PID/stack
     "probing.mountstats": {"open"},  # /proc/self/mountstats

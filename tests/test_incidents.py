@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 
 from check_mounts.clocks import Boottime, Epoch
+from check_mounts.daemon import witnesses
 from check_mounts.incidents import files, grouping, histories, records, since
 from check_mounts.incidents.histories import End
 from check_mounts.incidents.records import Kind, Record, Stamp, Status, Subject, Waiting
+from check_mounts.model import Mount
 from check_mounts.report import incidents as report
+from check_mounts.using.model import How, Process, Users
 from tests.conftest import Mounts
 
 BOOT = "b0"
@@ -423,3 +426,44 @@ def test_a_reader_that_a_writer_outruns_comes_to_an_end(directory: int, tmp_path
     (tmp_path / "i").chmod(0o600)
     data = files.read_in(directory, "i")
     assert data is not None and len(data) == 2 * files.MOST
+
+
+# -- processes
+
+
+def _process(pid: int, how: How = How.WAITS, name: bytes = b"cp", unit: str = "", device: int = 40) -> Process:
+    state = "D" if how.hangs else "S"
+    return Process(pid, pid, 0, name, unit, state, None, how, (0, device) if device else None)
+
+
+def _mount(device: int) -> Mount:
+    return Mount(device, 1, (0, device), b"/", b"/m%d" % device, (), (), b"nfs4", b"filer1:/m", ())
+
+
+@pytest.mark.parametrize(
+    ("found", "probable", "words"),
+    [
+        ([], [], None),
+        ([_process(1, How.OPEN), _process(2, How.STANDS)], [], None),
+        ([_process(1)], [], "1 process waited: cp"),
+        ([_process(1), _process(1, How.PROBABLY)], [], "1 process waited: cp"),
+        ([_process(n, unit="backup.service") for n in range(3)], [], "3 processes waited in backup.service"),
+        (
+            [_process(n, unit="backup.service") for n in range(200)] + [_process(n) for n in range(200, 212)],
+            [],
+            "212 processes waited, most in backup.service",
+        ),
+        ([], [_process(1, How.PROBABLY, device=0)], "1 process probably waited: cp"),
+        ([_process(1, name=b"check_mounts:w"), _process(2, device=99)], [], None),
+        ([_process(n, name=b"p%d" % n) for n in range(9)], [], "9 processes waited: p0, p1, p2 and 6 more"),
+        ([_process(1, name=b"a\n|b")], [], "1 process waited: a\\012\\174b"),
+    ],
+    ids=range(10),
+)
+def test_who_waited(found: list[Process], probable: list[Process], words: str | None) -> None:
+    waiting = witnesses.waiting_at(Users(tuple(found), tuple(probable)), [_mount(40), _mount(41)])
+    assert (waiting and waiting.words) == words
+    if waiting is not None:
+        assert waiting.mounts == 2
+        some = witnesses.waiting_at(Users(tuple(found), tuple(probable), ("no right",)), [_mount(40)])
+        assert some is not None and some.words == f"at least {words}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from check_mounts.incidents import records
 from check_mounts.incidents.records import Kind
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, children, daemon
+from tests.kernel import workers_alive
 
 __all__ = ["daemon"]
 
@@ -317,3 +319,46 @@ def test_damage_hides_no_other_line(mounts: Mounts, daemon: Daemon) -> None:
 
 def test_kinds_have_names() -> None:
     assert len({kind.value for kind in Kind}) == len(Kind)
+
+
+# -- the processes that wait
+
+
+def test_processes_that_wait_are_told(fuse: Fuse, daemon: Daemon) -> None:
+    """Two mounts, each with processes that read it, and bystanders; the probes of check_mounts
+    itself do not count."""
+    points = [fuse.mount(name) for name in ("home", "data")]
+    daemon.start()
+    for name in ("home", "data"):
+        fuse.command("hang", name)
+    waiting = [
+        subprocess.Popen(["ls", str(point)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for point in points
+        for _ in range(3)
+    ]
+    bystanders = [subprocess.Popen(["sleep", "1000"]) for _ in range(5)]
+    try:
+        until(lambda: all(fuse.waiting(name) >= 3 for name in ("home", "data")))
+        until(lambda: _events(_file(daemon)).count("evidence") >= 2)
+        told = _told(daemon)
+        for each in told["incidents"]:
+            found = each["waiting"]
+            assert 3 <= found["number"] <= 6, told
+            assert "sleep" not in found["groups"] and "check_mounts" not in found["groups"], found
+            assert "ls x" in found["groups"] and " waited" in found["words"], found
+        lines = _ask(daemon).lines
+        assert all(re.search(r"; \d processes (probably )?waited", line) for line in lines[1:3]), lines
+        assert "; waited: ls x" in "".join(_ask(daemon, "-v").lines)
+    finally:
+        for name in ("home", "data"):
+            fuse.command("answer", name)
+        for process in (*waiting, *bystanders):
+            process.kill()
+            process.wait()
+
+
+def test_a_kill_during_a_look_leaves_nothing(fuse: Fuse, daemon: Daemon) -> None:
+    _fail(fuse, daemon)
+    assert daemon.stop() == 0
+    until(lambda: len(workers_alive()) <= 1)
+    fuse.command("answer", "home")

@@ -13,6 +13,7 @@ import pytest
 from check_mounts.passive import Destination, Settings, nsca
 from check_mounts.passive.destinations import destination
 from check_mounts.passive.progress import unread
+from check_mounts.system import programs
 from tests.conftest import Mounts
 from tests.test_passive import SENT, Client, guard, refused, result
 
@@ -111,4 +112,4 @@ def test_the_administrator_may_name_it_and_who_is_not_root_has_nothing_to_lose(
 def test_links_in_a_circle_end(client: Client) -> None:
     (BASE / "a").symlink_to("b")
     (BASE / "b").symlink_to("a")
-    assert nsca._why_replaceable(f"{BASE}/a/send_nsca") == "too many symbolic links lead to it"
+    assert programs.why_replaceable(f"{BASE}/a/send_nsca") == "too many symbolic links lead to it"

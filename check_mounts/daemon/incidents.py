@@ -17,7 +17,7 @@ from check_mounts.daemon.errand import Errand, Result
 from check_mounts.daemon.home import INCIDENTS, Home
 from check_mounts.daemon.subjects import Subject
 from check_mounts.incidents import files, records
-from check_mounts.incidents.records import Kind, Record, Stamp, Status
+from check_mounts.incidents.records import Kind, Record, Stamp, Status, Waiting
 from check_mounts.judging.judgements import Judgement
 from check_mounts.system import directories, replacing
 from check_mounts.typed import NamedTuple, Optional
@@ -56,7 +56,8 @@ class Incidents:
     def __init__(self, path: str, home: Home, tell: Callable[[Optional[str]], None]) -> None:
         self._path, self._home, self._tell = path, home, tell
         self._errand = Errand(self._write, _ANSWER, _LONGEST_WRITE, self._take)
-        self._open: dict[bytes, _Open] = {}
+        # By mount point, and whether it is only tried.
+        self._open: dict[tuple[bytes, bool], _Open] = {}
         self._given = b""
         self._not_before = PAST
         self._boot = _boot()
@@ -67,32 +68,40 @@ class Incidents:
 
     # -- what happens
 
-    def follow(self, change: Change, subject: Subject, blocked: int) -> None:
+    def follow(self, change: Change, subject: Subject, blocked: int, is_drill: bool) -> None:
         """Take in a change. ``blocked`` is the number of mounts below that could not be asked."""
-        known = self._open.get(change.mount_point)
+        key = change.mount_point, is_drill
+        known = self._open.get(key)
         if change.now is None or change.judgement is None:
             if known is not None:
-                del self._open[change.mount_point]
+                del self._open[key]
                 self._note(Kind.END, known, why=f"not {change.gone} any more" if change.gone else "ok again")
             return
-        status = _status(change.judgement, blocked)
+        status = _status(change.judgement, blocked)._replace(drill=is_drill)
         if known is None:
             self._begin(change.now, subject, status)
         else:
-            self._open[change.mount_point] = now = known._replace(status=status)
+            self._open[key] = now = known._replace(status=status)
             self._note(Kind.CHANGE, now, was=known.status.condition)
 
     def follow_cause(self, judgement: Judgement, blocked: int) -> None:
         """Take in what was found out about a mount point whose condition has not changed."""
-        point = judgement.finding.mount_point
-        known = self._open.get(point)
+        key = judgement.finding.mount_point, False
+        known = self._open.get(key)
         if known is None or known.evidence >= _MOST_EVIDENCE or judgement.condition.value != known.status.condition:
             return
         diagnosis, blocked = judgement.finding.diagnosis, max(blocked, known.status.blocked)
         if (diagnosis and diagnosis != known.status.diagnosis) or blocked > known.status.blocked:
             status = _status(judgement, blocked)
-            self._open[point] = now = known._replace(status=status, evidence=known.evidence + 1)
+            self._open[key] = now = known._replace(status=status, evidence=known.evidence + 1)
             self._note(Kind.EVIDENCE, now)
+
+    def follow_waiting(self, mount_points: Sequence[bytes], waiting: Waiting) -> None:
+        """Take in which processes wait for the mounts at these mount points."""
+        for mount_point in mount_points:
+            known = self._open.get((mount_point, False))
+            if known is not None:
+                self._note(Kind.EVIDENCE, known, waiting=waiting)
 
     def note_checked(self) -> None:
         """Note that all mounts were checked."""
@@ -110,11 +119,18 @@ class Incidents:
         now = boottime()
         since = Boottime(max(0.0, min(now, episode.since if episode.hung is None else episode.hung)))
         name = f"{self._boot[:8]}-{now:.3f}-{self._begun}"
-        known = self._open[subject.mount_point] = _Open(name, since, _shown(subject), status)
+        known = self._open[subject.mount_point, status.drill] = _Open(name, since, _shown(subject), status)
         self._note(Kind.BEGIN, known)
 
-    def _note(self, kind: Kind, known: Optional[_Open] = None, was: str = "", why: str = "") -> None:
-        record = Record(kind, Stamp(epoch(), boottime(), self._boot), was=was, why=why)
+    def _note(
+        self,
+        kind: Kind,
+        known: Optional[_Open] = None,
+        was: str = "",
+        why: str = "",
+        waiting: Optional[Waiting] = None,
+    ) -> None:
+        record = Record(kind, Stamp(epoch(), boottime(), self._boot), was=was, why=why, waiting=waiting)
         if known is not None:
             record = record._replace(
                 incident=known.incident, since=known.since, subject=known.subject, status=known.status

@@ -81,6 +81,7 @@ class Publisher:
         self._log.only_changes = options.service.log_changes
         self._reloaded = time.time()
         self._courier.serve(options.submission)
+        self._newsroom.serve(options.service)
         for name, why in (("nagiosplugin", library.why), ("prometheus_client", options.service.no_metrics)):
             words = f"{why[:1].upper()}{why[1:]}, and restart the daemon"
             self._complaints.tell(Part.LIBRARY, words if why else None, name)
@@ -93,6 +94,7 @@ class Publisher:
         differs from the ``truth``."""
         self._newsroom.tell(truth, options, known.mounts)
         judged = self.drills.shown(truth, options)
+        self._newsroom.tell_drill(judged, options)
         self._status_words = _status_words(judged.judgements)
         self._notifier.status(self._status)
         # On a full disk, a longer result finds no room; the other outputs show that.

@@ -133,7 +133,12 @@ class Reloader:
         names = ", ".join(f"--{what}" for what in changed)
         self._complaints.show(Part.RESTART, f"a restart is needed: of {names}, the old values count" if names else None)
         assert options.service is not None and new.service is not None
-        service = options.service._replace(interval=new.service.interval, log_changes=new.service.log_changes)
+        service = options.service._replace(
+            interval=new.service.interval,
+            log_changes=new.service.log_changes,
+            on_change=new.service.on_change,
+            on_change_drill=new.service.on_change_drill,
+        )
         check = new.check._replace(mountinfo=options.check.mountinfo, state_dir=options.check.state_dir)
         return new._replace(check=check, service=service)
 

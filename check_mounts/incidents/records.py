@@ -72,11 +72,12 @@ class Status(NamedTuple):
 
 class Waiting(NamedTuple):
     """The processes that wait for a mount, in words, and their number; ``mounts`` is the number of
-    mounts that they were counted for."""
+    mounts that they were counted for, ``groups`` what these processes are."""
 
     number: int
     words: str
     mounts: int = 1
+    groups: str = ""
 
 
 class Record(NamedTuple):
@@ -118,7 +119,10 @@ def encoded(record: Record) -> bytes:
         if getattr(record, name):
             line[name] = getattr(record, name)
     if record.waiting is not None:
-        line["waiting"] = record.waiting._replace(words=record.waiting.words[:_LONGEST_TEXT])._asdict()
+        waiting = record.waiting
+        line["waiting"] = waiting._replace(
+            words=waiting.words[:_LONGEST_TEXT], groups=waiting.groups[:_LONGEST_TEXT]
+        )._asdict()
     return _ENCODE(line).encode("ascii") + b"\n"
 
 
@@ -153,9 +157,13 @@ def _record(line: dict[str, Any]) -> Record:
         since=Boottime(_time(line["since"])),
         subject=Subject(_text(line["mount_point"]), *(_maybe(line[name]) for name in ("source", "type", "server"))),
         status=_status(line),
-        waiting=None
-        if waiting is None
-        else Waiting(_count(waiting["number"]), _text(waiting["words"]), _count(waiting["mounts"])),
+        waiting=None if waiting is None else _waiting(waiting),
+    )
+
+
+def _waiting(value: dict[str, Any]) -> Waiting:
+    return Waiting(
+        _count(value["number"]), _text(value["words"]), _count(value["mounts"]), _text(value.get("groups", ""))
     )
 
 

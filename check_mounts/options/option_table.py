@@ -274,10 +274,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="TIME", parse=values.since, scope=Scope.COMMAND_LINE, only_with=("incidents",),
     ),
     Option(
-        "incident-file", Group.SERVICE,
-        f"the file that keeps incidents (default: {INCIDENTS}), or none",
+        "incident-file", Group.SERVICE, f"the file that keeps incidents (default: {INCIDENTS}), or none",
         metavar="FILE", parse=values.some, only_with=("daemon", "incidents"),
     ),
+    _of_daemon("on-change", "run this program (absolute path, arguments) for each change", "COMMAND", values.command),
+    Option("on-change-drill", Group.SERVICE, "run the program of --on-change for drills, too", only_with=("daemon",)),
     # The kinds of destinations.KINDS, in words: most runs submit nothing and do not load them.
     Option(
         "submit", Group.SUBMISSION,

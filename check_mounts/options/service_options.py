@@ -27,6 +27,8 @@ def settled(said: Values, again: bool) -> Service:
         ident=said.syslog_ident,
         log_changes=said.log_changes,
         incidents=incident_file(said),
+        on_change=said.on_change or (),
+        on_change_drill=said.on_change_drill,
     )
 
 

@@ -27,7 +27,9 @@ class Service(NamedTuple):
 
     ``interval`` is in seconds. Without ``metrics``, the daemon writes no metrics; nor if the
     library for them cannot be used: ``no_metrics`` says why. ``log_changes``: it logs no line for a
-    pass that found nothing new. ``incidents`` is the file of the incidents; None to keep none."""
+    pass that found nothing new. ``incidents`` is the file of the incidents; None to keep none.
+    ``on_change`` is the program for changes, and its arguments; empty without one.
+    ``on_change_drill``: it is run for drills, too."""
 
     interval: float
     foreground: bool
@@ -38,6 +40,8 @@ class Service(NamedTuple):
     ident: str
     log_changes: bool
     incidents: Optional[str]
+    on_change: Sequence[str] = ()
+    on_change_drill: bool = False
 
 
 class Explain(NamedTuple):

@@ -323,6 +323,18 @@ def _chosen(part: str) -> Chosen:
     raise ValueError(f"'{shown(part)}' is not {wanted}")
 
 
+def command(word: str) -> tuple[str, ...]:
+    """A program and its arguments, separated by blanks. No shell reads them, so what only a shell
+    would understand is refused."""
+    words = tuple(word.split())
+    strange = next((char for char in word if char in "'\"\\`$;&|<>*?~#()"), None)
+    if strange is not None:
+        raise ValueError(f"'{shown(word)}': no shell reads this, so {strange} means nothing: put it into a script")
+    if not words or not words[0].startswith("/"):
+        raise ValueError(f"'{shown(word)}' does not begin with an absolute path")
+    return words
+
+
 def since(word: str) -> Since:
     """A duration, or a time that is over."""
     from check_mounts.incidents import since as times  # only --incidents needs it

@@ -1,6 +1,6 @@
 """``nsca:HOST[:PORT]``: through the program send_nsca of NSCA or of NSCA-ng.
 
-Import budget: ``os``, ``re``, ``select``, ``signal``, ``stat``, ``time``. The password is in the
+Import budget: ``os``, ``re``, ``time``; that of programs. The password is in the
 program's own configuration, and nothing secret is on its command line. The two programs share
 little more than the name:
 
@@ -19,9 +19,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
-import stat
 import time
 from collections.abc import Sequence
 
@@ -30,14 +27,13 @@ from check_mounts.passive import Result, Settings, Undelivered, named, records
 from check_mounts.passive.address import Address, parse_address
 from check_mounts.passive.command_file import command
 from check_mounts.passive.progress import Progress
-from check_mounts.system import processes, signals, syscalls
+from check_mounts.system import programs
 from check_mounts.typed import Optional
 
 SETTINGS = frozenset(("client", "client_config"))
 
 PROGRAM = "send_nsca"
-_NOT_RUN = "cannot be run: "
-_MOST_STEPS = 1000
+_ENVIRONMENT = {b"PATH": b"/usr/sbin:/usr/bin:/sbin:/bin", b"LC_ALL": b"C"}
 # cron's PATH has no sbin, where Debian installs it.
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/local/nagios/bin", "/opt/nagios/bin")
 
@@ -73,11 +69,8 @@ class Nsca:
     def deliver(self, results: Sequence[Result], until: float, progress: Progress) -> None:
         """See Destination."""
         client = _find_client(self._client)
-        # If a file is on a mount that hangs, this worker hangs here, and its owner knows about it.
-        # Otherwise the program would hang. Once this worker was killed, it would be an orphan, and
-        # the next attempt would add another one.
         for path in named(client, self._config):
-            _look_at(path)
+            programs.look_at(path)
         self._ng = _is_ng(client, until)
         failures, input_ = compose(results, self._ng)
         if input_:
@@ -159,7 +152,7 @@ def _find_client(client: Optional[str]) -> str:
     for place in PLACES:
         path = f"{place}/{PROGRAM}"
         if os.access(path, os.X_OK):
-            why = _why_replaceable(path) if os.geteuid() == 0 else None
+            why = programs.why_replaceable(path) if os.geteuid() == 0 else None
             if why is None:
                 return path
             left_alone.append(f"{path} is not run as root, because {why}")
@@ -169,47 +162,6 @@ def _find_client(client: Optional[str]) -> str:
         f"the program {PROGRAM} is not installed (Debian: nsca-client or nsca-ng-client), "
         "or 'client' must say where it is"
     )
-
-
-def _why_replaceable(path: str) -> Optional[str]:
-    """Why users other than root could replace the program: they own it, or may write to it or to a
-    directory on its path. None if they cannot.
-
-    ``make install`` of Nagios gives its bin/ to the user nagios, who could become root through it.
-    In a directory with the sticky bit, others can still be the first to install a program. Symbolic
-    links are followed as by the kernel: others cannot change a path that leads only through root's
-    directories."""
-    done, left = "/", path.split("/")
-    for _ in range(_MOST_STEPS):
-        status = os.lstat(done)
-        if stat.S_ISLNK(status.st_mode):
-            target = os.readlink(done)
-            done, left = ("/" if target.startswith("/") else os.path.dirname(done)), [*target.split("/"), *left]
-            continue
-        if status.st_uid != 0:
-            return f"{text.printable_argument(done)} belongs to uid {status.st_uid}"
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
-            return f"not only its owner may write to {text.printable_argument(done)} ({mode})"
-        if not left:
-            return None
-        name, *left = left
-        done = os.path.dirname(done) if name == ".." else os.path.join(done, name) if name not in ("", ".") else done
-    return "too many symbolic links lead to it"
-
-
-def _look_at(path: str) -> None:
-    """Look a file up. An error does not matter here: the program has better words for it."""
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        syscalls.statx(fd, syscalls.Statx())
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
 
 
 def _is_ng(client: str, until: float) -> bool:
@@ -246,96 +198,8 @@ def _reason(said: str, code: int) -> str:
 def _run(words: Sequence[str], input_: bytes, until: float) -> tuple[str, int]:
     """Run the client. Returns its output and its exit status (below 0: the signal). Raises
     Undelivered if it does not end in time, and kills it."""
-    descriptors: list[int] = []
     try:
-        # A file in memory: writing to it does not block, whatever its size, and even if the client
-        # never reads it.
-        descriptors.append(os.memfd_create(PROGRAM))
-        _fill(descriptors[0], input_)
-        descriptors += os.pipe()
-        pid = _spawn(words, descriptors[0], descriptors[2])
-        os.close(descriptors.pop())
-        try:
-            said = _read(descriptors[1], until)
-            code = _wait_for(pid, until)
-        except BaseException:
-            _kill(pid)
-            raise
-    except OSError as error:
-        raise Undelivered(f"{PROGRAM} cannot be run: {os.strerror(error.errno or 0)}") from None
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-    if said.startswith(_NOT_RUN):
-        raise Undelivered(f"{PROGRAM} {said}")
-    return said, code
-
-
-def _fill(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-
-
-def _spawn(words: Sequence[str], input_: int, output: int) -> int:
-    """Start the client. Returns its process ID. It leads a group, so that no child of a wrapper
-    script outlives it. The kernel kills it if this worker is killed first; posix_spawn cannot set
-    that."""
-    arguments = [os.fsencode(word) for word in words]
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signals.reset_to_default()
-            os.setpgid(0, 0)
-            processes.die_with_parent(os.getppid())
-            for ours, theirs in ((input_, 0), (output, 1), (output, 2)):
-                os.dup2(ours, theirs)
-            os.execve(arguments[0], arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
-        except OSError as error:
-            os.write(2, _NOT_RUN.encode() + os.strerror(error.errno or 0).encode())
-        finally:
-            os._exit(127)
-    return pid
-
-
-def _read(descriptor: int, until: float) -> str:
-    """Read the output until its end."""
-    said = b""
-    while _ready(descriptor, until):
-        chunk = os.read(descriptor, _LONGEST_SAID)
-        if not chunk:
-            break
-        said = (said + chunk)[:_LONGEST_SAID]
-    return said.decode("utf-8", "surrogateescape")
-
-
-def _ready(descriptor: int, until: float) -> bool:
-    """Wait for output. Raises Undelivered if nothing can be read in time."""
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    left = until - time.monotonic()
-    if left <= 0 or not waiting.poll(left * 1000):
-        raise Undelivered(f"{PROGRAM} did not end in time, and was killed")
-    return True
-
-
-def _wait_for(pid: int, until: float) -> int:
-    """Wait for the exit status of the client. It has closed its output, so it should end soon."""
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= until:
-            raise Undelivered(f"{PROGRAM} did not end in time, and was killed")
-        time.sleep(0.002)
-
-
-def _kill(pid: int) -> None:
-    """Kill the client and all that it has started, and reap it. Only this function reaps it then,
-    so until then the pid cannot belong to another process."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):  # it has ended, or was reaped
-        pass
+        ran = programs.run(words, input_, _ENVIRONMENT, until, _LONGEST_SAID, is_alone=False)
+    except (programs.NotRun, programs.Late) as error:
+        raise Undelivered(f"{PROGRAM} {error}") from None
+    return ran.said.decode("utf-8", "surrogateescape"), ran.code

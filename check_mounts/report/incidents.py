@@ -90,7 +90,8 @@ def _of_group(group: Group, now: Epoch) -> str:
     words += f"{_span(group.began, group.ended, group.seconds, group.is_over, now)}: {_reasons(group)}"
     if group.blocked:
         words += f"; {text.counted(group.blocked, 'mount')} below could not be asked"
-    words += "".join(f"; {_waiting(each)}" for each in _most_waiting(group))
+    waiting = _most_waiting(group)
+    words += f"; {waiting.words}" if waiting is not None else ""
     words += "".join(f"; {how}" for how in dict.fromkeys(map(_how, group.incidents)) if how)
     return f"DRILL: {words}" if group.is_drill else words
 
@@ -115,18 +116,23 @@ def _reason(incident: Incident) -> str:
     diagnosis = next((status.diagnosis for status in reversed(incident.statuses) if status.diagnosis), "")
     if diagnosis:
         return f"{', then '.join(dict.fromkeys(found))}: {diagnosis}"
-    return ", then ".join(dict.fromkeys(status.words for status in incident.statuses))
+    return ", then ".join(status.words for status in _different(incident))
 
 
 def _of_incident(incident: Incident, now: Epoch) -> str:
     span = _span(incident.began, incident.ended, incident.seconds, incident.end is not None, now)
-    words = ", then ".join(dict.fromkeys(map(_status, incident.statuses)))
-    ends = f"; {incident.why}" if incident.why else ""
+    words = ", then ".join(f"{status.state} {status.words}" for status in _different(incident))
+    ends = f"; waited: {incident.waiting.groups}" if incident.waiting and incident.waiting.groups else ""
+    ends += f"; {incident.why}" if incident.why else ""
     return f"{incident.subject.mount_point}: {span}: {words}{ends}"
 
 
-def _status(status: Status) -> str:
-    return f"{status.state} {status.words}"
+def _different(incident: Incident) -> Sequence[Status]:
+    """What was wrong, without what only has other words, such as since when it hangs."""
+    found: dict[tuple[str, str], Status] = {}
+    for status in incident.statuses:
+        found.setdefault((status.condition, status.state), status)
+    return list(found.values())
 
 
 def _span(began: Epoch, ended: Epoch, seconds: float, is_over: bool, now: Epoch) -> str:
@@ -144,14 +150,10 @@ def _how(incident: Incident) -> str:
     return "over at the next start of the daemon" if incident.end is End.UNSEEN else ""
 
 
-def _waiting(waiting: Waiting) -> str:
-    return waiting.words
-
-
-def _most_waiting(group: Group) -> Sequence[Waiting]:
-    """Each look at processes once: it may have been for several mounts."""
+def _most_waiting(group: Group) -> Optional[Waiting]:
+    """The look at processes that has found most: each one was for all mounts that hung then."""
     found = [each.waiting for each in group.incidents if each.waiting is not None]
-    return list(dict.fromkeys(found))
+    return max(found, key=lambda waiting: waiting.number, default=None)
 
 
 def _is_same_day(one: Epoch, other: Epoch) -> bool:

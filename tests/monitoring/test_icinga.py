@@ -60,6 +60,8 @@ NOT_FOR_A_CHECK = {
     "--users": "checks no mount",
     "--since": "goes with --incidents",
     "--incident-file": "the daemon's",
+    "--on-change": "the daemon's",
+    "--on-change-drill": "the daemon's",
     "--cached": "is what check_mounts_cached runs",
 }
 OF_CACHED = {"--cache", "--max-age", "--verbose"}
