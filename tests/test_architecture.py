@@ -41,6 +41,9 @@ PATH_USERS = {
     "probing.promises": {"open", "listdir", "stat", "unlink"},  # the state directory
     "probing.owners": {"open"},  # /proc/sys
     "checks.sandbox": {"readlink"},  # /proc/PID/ns/mnt
+    "checks.aftermath": {"open_without_symlinks", "scandir"},  # in a worker: the place of a missing mount
+    "checks.kernellog": {"open"},  # in a worker: /dev/kmsg
+    "checks.unitstates": {"access", "open"},  # in a worker: systemctl, /run/systemd/system, /dev/null
     "guard.caught": {"listdir", "open", "unlink"},  # the entries of runs
     "guard.loading": {"open", "stat"},  # our own modules, as an import does
     "guard.trial": {"open"},  # /dev/null

@@ -73,9 +73,10 @@ def may_modules_hang(mounts: Sequence[Mount]) -> bool:
     return any(may_hang(place, mounts, visible) is not None for place in sys.path)
 
 
-def _memory(
+def memory(
     check: Check, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
 ) -> stuck.Registry:
+    """Open the memory of stuck probes, with room for the workers of a pool."""
     why = may_hang(check.state_dir, mounts, visible)
     if why is None:
         return stuck.Registry(check.state_dir, slots=slots, own=lost)
@@ -84,7 +85,7 @@ def _memory(
 
 def remembered(check: Check, mounts: Sequence[Mount]) -> Sequence[StuckProbe]:
     """The stuck probes that are remembered."""
-    registry = _memory(check, mounts, frozenset(mounttable.visible(mounts)), 0)
+    registry = memory(check, mounts, frozenset(mounttable.visible(mounts)), 0)
     registry.close(any_stuck=False)  # it has no file of its own
     return registry.probes
 
@@ -103,7 +104,7 @@ def begin(
     found.
 
     Raises OSError if the host cannot start even one worker."""
-    registry = _memory(check, table[0], chosen.visible, most_slots(check.settings.max_workers), lost)
+    registry = memory(check, table[0], chosen.visible, most_slots(check.settings.max_workers), lost)
     try:
         return Pass(
             table,
@@ -144,7 +145,7 @@ def look_up(
     each = min(_PATIENCE, check.settings.timeout)
     patience = lookups.Patience(each, max(until, time.monotonic() + SHORTEST), interrupted)
     return leads.look_up(
-        asked, mounts, visible, result, lambda: _memory(check, mounts, visible, lookups.MOST_WORKERS), patience
+        asked, mounts, visible, result, lambda: memory(check, mounts, visible, lookups.MOST_WORKERS), patience
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from check_mounts import selection, text
+from check_mounts import meaning, selection, text
 from check_mounts.checks import checking, demands, sandbox
 from check_mounts.guard import defects
-from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.model import Condition, Finding, Mount, State, Survey
 from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
@@ -77,6 +78,22 @@ def _concluded(
     from check_mounts.naming import leads
 
     return leads.named(_without_mounts_on_the_way(result, ready.filters), options.filters.mount_points, found)
+
+
+def has_failed(finding: Finding) -> bool:
+    """Whether a mount is missing, or has failed by itself, so that the host may know more about it;
+    a full one says enough."""
+    serious = meaning.of(finding.condition).severity is State.CRITICAL and finding.condition is not Condition.FULL
+    return serious and finding.is_mount
+
+
+def is_worth_asking(result: Survey) -> bool:
+    """Whether the module aftermath has something to ask, and may be loaded: not if this package, or
+    Python's library, lies on a mount that hangs."""
+    paths = [os.fsencode(os.path.dirname(file)) for file in (__file__, os.__file__)]
+    failed = [finding for finding in result.findings if has_failed(finding)]
+    hung = [finding.mount_point for finding in failed if meaning.of(finding.condition).spreads]
+    return bool(failed) and not any(selection.leads_over(path, point) for path in paths for point in hung)
 
 
 def unconcluded(result: Survey, error: Exception) -> Survey:

@@ -20,6 +20,8 @@ from check_mounts.typed import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
 
+# How long one question about mounts that have failed may take, and all of them, in seconds.
+_EACH, _AFTERMATH = 1.0, 1.5
 # The deadline of a pass is shortened only if at least this much of it has gone by, in seconds.
 _NOTICEABLE = 0.1
 
@@ -32,14 +34,16 @@ def take(
     wake_fd: Optional[int] = None,
     on_pass: Callable[[Pass], None] = lambda under_way: None,
     lost: Sequence[StuckProbe] = (),
+    asks: bool = True,
 ) -> Survey:
     """Check once, as the options say.
 
     ``reread`` reads the mount table again. ``interruption`` names a signal that has asked the run
     to end, and ``wake_fd`` becomes readable when one comes. ``on_pass`` is called with each pass.
-    ``lost`` are the stuck probes of earlier checks of this process.
+    ``lost`` are the stuck probes of earlier checks of this process. ``asks``: the host is asked
+    about mounts that have failed.
     Raises OSError (see :func:`check_mounts.checks.checking.begin`) if nothing was measured yet."""
-    check = _Check(options, table, reread, interruption, wake_fd, on_pass, lost)
+    check = _Check(options, table, reread, interruption, wake_fd, on_pass, lost, asks)
     try:
         return check.take()
     except Exception as error:
@@ -63,6 +67,7 @@ class _Check:
         wake_fd: Optional[int],
         on_pass: Callable[[Pass], None],
         lost: Sequence[StuckProbe],
+        asks: bool,
     ) -> None:
         self.measured: Optional[Survey] = None
         self._options = options
@@ -72,6 +77,7 @@ class _Check:
         self._wake_fd = wake_fd
         self._on_pass = on_pass
         self._lost = lost
+        self._asks = asks
         self._until = time.monotonic() + options.settings.deadline
         self._now: Optional[Sequence[Mount]] = None
 
@@ -97,7 +103,24 @@ class _Check:
             result = self._with_late_comers(result, checking.with_leads(self._options, found))
         reading.step("comparing the mounts with the declarations")
         late = conclude.TimeToCompare(self._until, self._interruption).ended_by
-        return conclude.concluded(self._options, result, self._mounted_now, found, late)
+        return self._with_aftermath(conclude.concluded(self._options, result, self._mounted_now, found, late))
+
+    def _with_aftermath(self, result: Survey) -> Survey:
+        """The survey, with what else this host knows about mounts that have failed."""
+        if result.interrupted is not None or not self._asks or not conclude.is_worth_asking(result):
+            return result
+        reading.step("asking this host about mounts that have failed")
+        from check_mounts.checks.aftermath import Aftermath  # no healthy run loads these
+        from check_mounts.naming.lookups import Patience
+
+        patience = Patience(_EACH, min(self._until, time.monotonic() + _AFTERMATH), self._interruption)
+        try:
+            aftermath = Aftermath()
+            aftermath.ask(self._options, result, self._mounted_now(), patience)
+            return aftermath.told(result)
+        except Exception as error:  # it must cost nothing but the remarks
+            defects.say(error)
+            return result
 
     def _look_up(self, mounts: Sequence[Mount], result: Optional[Survey] = None) -> Optional[Found]:
         return checking.look_up(self._options, mounts, result, self._until, self._interruption)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 
 from check_mounts import selection
 from check_mounts.checks import checking
+from check_mounts.checks.aftermath import Aftermath
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import after
 from check_mounts.model import Mount, Survey
 from check_mounts.mounttable import Table
+from check_mounts.naming import lookups
 from check_mounts.naming.leads import Found
 from check_mounts.selection import Selection
 from check_mounts.system import processes
@@ -19,6 +21,8 @@ from check_mounts.typed import Optional
 
 # How long the daemon waits for all look-ups of links and devices, in seconds.
 _LONGEST = 2.0
+# How long one question about mounts that have failed may take, and all of them, in seconds.
+_EACH, _AFTERMATH = 0.6, 1.0
 
 
 class Lookout:
@@ -27,10 +31,15 @@ class Lookout:
     def __init__(self, interrupted: Callable[[], Optional[str]]) -> None:
         self._interrupted = interrupted
         self.found: Optional[Found] = None
+        self.aftermath = Aftermath()
         self._options: Optional[Check] = None
         self._left: list[int] = []
         # The last choice of mounts, and its basis.
         self._chosen: Optional[tuple[tuple[Check, Table, Optional[Found]], Selection]] = None
+
+    def ask_about_failures(self, options: Check, concluded: Survey, mounts: Sequence[Mount]) -> None:
+        """Ask this host about mounts that have failed."""
+        self.aftermath.ask(options, concluded, mounts, lookups.Patience(_EACH, after(_AFTERMATH), self._interrupted))
 
     def knows(self, options: Check) -> bool:
         """Whether the last look-up was for these options. Other options have other names, and

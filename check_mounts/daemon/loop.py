@@ -303,18 +303,19 @@ class Daemon:
         self._complaints.forget(Part.INTERNAL, "a round")
         self._passes.tally.look(self._known.mounts)
         self._publisher.drills.look()
-        judged = self._publish()
+        judged = self._publish(whole=True)
         self._watchdog.note_progress()
         self._publisher.log_pass(judged, result.duration)
         self._publisher.get_ready()
 
-    def _publish(self, again: bool = False) -> Optional[Judged]:
+    def _publish(self, again: bool = False, whole: bool = False) -> Optional[Judged]:
         """Judge all that is known, and publish it; ``again``: all that is new is a trouble of the
-        daemon itself, and no server waits for that."""
+        daemon itself, and no server waits for that. ``whole``: a pass over all mounts has just
+        ended."""
         self._complaints.note_shown()
         if self._known.last is None:
             return None
-        judged = policy.judged(self._conclude(), self._options.policy, self._options.allow_none)
+        judged = policy.judged(self._conclude(whole), self._options.policy, self._options.allow_none)
         self._schedule.note_graces(each.finding.grace_until for each in notable(judged.judgements))
         if self._interrupts() is None:  # the signal made the pass leave mounts out, which is no news
             assert self._passes.taken is not None
@@ -322,15 +323,19 @@ class Daemon:
             return self._publisher.publish(judged, self._options, self._known, taken, submits=not again)
         return judged
 
-    def _conclude(self) -> Survey:
-        """Compare all that is known with what is demanded."""
+    def _conclude(self, whole: bool) -> Survey:
+        """Compare all that is known with what is demanded. After a pass over all mounts, ask this
+        host what else it knows about those that have failed."""
         if not self._lookout.knows(self._options.check):  # other mounts may be wanted now
             self._known.see(self._known.table, self._choose(self._known.table))
         survey_now = self._known.survey()
         late = conclude.TimeToCompare(after(self._options.settings.deadline), self._interrupts).ended_by
         found = self._lookout.found
         concluded = conclude.concluded(self._options.check, survey_now, lambda: self._known.mounts, found, late)
-        return self._passes.tally.told(self._known.until_asked(concluded, self._lookout.places(self._options.check)))
+        concluded = self._known.until_asked(concluded, self._lookout.places(self._options.check))
+        if whole:
+            self._lookout.ask_about_failures(self._options.check, concluded, self._known.mounts)
+        return self._passes.tally.told(self._lookout.aftermath.told(concluded))
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""

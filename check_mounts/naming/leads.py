@@ -62,7 +62,7 @@ def look_up(
     """See :func:`checking.look_up`. ``memory`` opens the memory of stuck probes."""
     findings = () if result is None else result.findings
     conditions = {each.mount.identity: each.condition for each in findings if each.mount is not None}
-    ground = Ground(mounts, visible, _closed(mounts, conditions))
+    ground = Ground(mounts, visible, closed(mounts, conditions))
     wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
     if result is not None:
         wanted += [source for source in map(_bound_from, asked.declared) if source is not None]
@@ -77,12 +77,12 @@ def look_up(
     questions = [lookups.leading(name, ground) for name in unread]
     pairs = _pairs(asked, mounts, known) if asked.declared and result is not None else []
     questions += [_comparing(source, mount) for source, mount in pairs]
-    answers, left = _ask(questions, ground, memory, patience)
+    answers, left = ask(questions, ground, memory, patience)
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
     return Found(Leads(known), _same(pairs, answers[len(unread) :]), conditions, left)
 
 
-def _closed(mounts: Iterable[Mount], conditions: dict[MountIdentity, Condition]) -> set[int]:
+def closed(mounts: Iterable[Mount], conditions: Mapping[MountIdentity, Condition]) -> set[int]:
     """The IDs of the mounts that no look-up may enter: they have failed, or they may hang and have
     not answered."""
 
@@ -119,12 +119,14 @@ def _same(pairs: Sequence[tuple[bytes, Mount]], answers: Sequence[object]) -> Op
     return Compared({key: answer for key, answer in same.items() if isinstance(answer, bool)})
 
 
-def _ask(
+def ask(
     questions: Sequence[lookups.Question],
     ground: Ground,
     memory: Callable[[], Registry],
     patience: lookups.Patience,
 ) -> tuple[list[object], list[int]]:
+    """The answers of workers, see :func:`lookups.ask_all`; no mount is entered that a probe of
+    another run is stuck in. ``memory`` opens the memory of stuck probes."""
     if not questions:
         return [], []
     registry = memory()
