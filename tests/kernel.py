@@ -24,7 +24,7 @@ def shut_down(path: Union[Path, str]) -> None:
 def state(pid: int) -> str:
     """Its letter in proc_pid_stat(5); X where it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2][0]
     except OSError:
         return "X"
 
@@ -73,7 +73,7 @@ def _own(name: str) -> Iterator[tuple[int, int]]:
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != own:
             try:
-                before, _, after = Path(f"/proc/{entry}/stat").read_text().rpartition(")")
+                before, _, after = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")
                 fields = after.split()
                 parents[int(entry)] = int(fields[1])
                 if name not in before + ")" or fields[0] in "ZX":
