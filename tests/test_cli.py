@@ -468,10 +468,12 @@ def test_as_an_unprivileged_user(public: Path, mounts: Mounts) -> None:
 
 @pytest.mark.root
 def test_where_an_unprivileged_user_remembers(public: Path, mounts: Mounts) -> None:
+    own = Path("/tmp/check_mounts-65534")
+    shutil.rmtree(own, ignore_errors=True)
     result = _as_nobody(public, "-p", "/")
     assert (result.code, result.lines[1:]) == (0, [""])
-    own = Path("/tmp/check_mounts-65534")
-    assert not own.exists()  # there is nothing to remember
+    # There is nothing to remember but counters of errors, if an ext4 of this host has any just now.
+    assert not own.exists() or os.listdir(own) == ["counters"]
     zoo = Mounts(public / "mnt")
     server = Fuse(zoo)
     path = server.mount("hung")

@@ -324,7 +324,7 @@ KINDS = [
         "dmsetup suspend --nolockfs dm-suspended", "dmsetup resume dm-suspended",
     ),
     dm(
-        "dm-error", "ok", "device gives errors, root directory cached",
+        "dm-error", "failing", "device gives errors, root directory cached",
         "dmsetup suspend --nolockfs --noflush dm-error; echo 0 32768 error | dmsetup load dm-error; "
         "dmsetup resume dm-error", "",
     ),
