@@ -71,6 +71,7 @@ RIGHT = {
     "not mounted": _BAD,
     "blocked": _BAD | {Said.NOTHING},
     "not probed": frozenset(Said) - {Said.HANGS},
+    "failing": frozenset(Said) - {Said.HANGS},
     "ok": frozenset({Said.WELL, Said.NOTHING}),
 }
 
