@@ -54,7 +54,7 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
         (
             ["-w", "stat=1"],
             "argument -w/--warning: 'stat=1': the steps are look-up, statfs, statx, read, create, write, "
-            "verify, remove; the nearest is 'statx'",
+            "verify, remove; the measures of a daemon are rtt, exec, queue, retrans, timeouts; the nearest is 'statx'",
         ),
         (["-c", "statfs=x"], "argument -c/--critical: 'x' is not a range: 'x' is not a number"),
         (
