@@ -87,6 +87,8 @@ def test_each_option_is_regular(option: Any) -> None:
         "MOUNTPOINT=CONDITION": "/m=dead",
         "TIME": "5m",
         "GLOB": "/m",
+        "GLOB=FILE": "/m=a",
+        "COMMAND": "/m",
     }
     value = option.choices[0] if option.choices else example.get(option.metavar, "daemon")
     value = "5" if option.metavar == "[STEP=]RANGE" else "ext4" if option.name.endswith("-type") else value

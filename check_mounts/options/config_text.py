@@ -52,7 +52,6 @@ SECRET_KEYS = frozenset(("password", "token"))
 
 # The keys of [mount] whose field in Overrides has another name.
 _FIELDS = {"as": "identity", "type": "fs_type"}
-_DECLARING = frozenset(("expect", "source", "type", "options"))
 
 
 def parse(data: bytes, name: str) -> Configuration:
@@ -115,7 +114,7 @@ def _mount_section(section: Section) -> MountSection:
         origins.setdefault(entry.key, entry.origin)
     if "severity" in said:
         said["severity"] = dict(said["severity"])
-    said["declared_in"] = {key: str(section.origin) for key in origins if key in _DECLARING}
+    said["canary"] = {key: said.pop(key) for key in ("canary", "contains", "not_empty") if key in said}
     return MountSection(glob, pattern, path, Overrides(**said, limits=limits), section.origin, origins)
 
 

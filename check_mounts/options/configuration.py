@@ -37,8 +37,8 @@ class Overrides(NamedTuple):
     values; ``limits`` may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning``
     and the like, and ``("warning", PART)`` for a step or a measure. ``identity`` is ``owner``,
     ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and ``options`` declare
-    what should be mounted there, and ``declared_in`` names the section that gave each of them;
-    :meth:`Configuration.declared` uses them."""
+    what should be mounted there; :meth:`Configuration.declared` uses them. ``canary`` has the given
+    ones of ``canary``, ``contains`` and ``not_empty``."""
 
     timeout: Optional[float] = None
     boot_grace: Optional[float] = None
@@ -46,6 +46,7 @@ class Overrides(NamedTuple):
     limits: Mapping[LimitKey, Union[Range, Capacity]] = NOTHING
     expect_ro: Optional[bool] = None
     write: Optional[bool] = None
+    canary: Mapping[str, Any] = NOTHING
     identity: Optional[str] = None
     ignore_option: Optional[tuple[selection.Glob, ...]] = None
     ignore: Optional[bool] = None
@@ -54,7 +55,6 @@ class Overrides(NamedTuple):
     source: Optional[bytes] = None
     fs_type: Optional[bytes] = None
     options: Optional[tuple[bytes, ...]] = None
-    declared_in: Mapping[str, str] = NOTHING
 
     @property
     def declares(self) -> bool:
@@ -74,6 +74,7 @@ class Overrides(NamedTuple):
 
 
 _NOTHING = Overrides()
+_DECLARING = frozenset(("expect", "source", "type", "options"))
 LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical"))
 
 
@@ -82,8 +83,7 @@ def _merged(below: Overrides, above: Overrides) -> Overrides:
     changes: dict[str, Any] = {name: value for name, value in above._asdict().items() if value is not None}
     changes["severity"] = {**below.severity, **above.severity}
     changes["limits"] = {**below.limits, **above.limits}
-    kept = {key: place for key, place in below.declared_in.items() if key not in above.declared_in}
-    changes["declared_in"] = {**kept, **above.declared_in}
+    changes["canary"] = {**below.canary, **above.canary}
     return below._replace(**changes)
 
 
@@ -202,7 +202,12 @@ class Configuration:
         said = self.for_mount(mount_point)
         if not said.declares:
             return None
-        origin = ", ".join(dict.fromkeys(said.declared_in.values()))
+        places: dict[str, str] = {}  # of each key, the last section that gives it
+        for section in self.matching(mount_point):
+            for key in section.origins.keys() & _DECLARING:
+                places.pop(key, None)
+                places[key] = str(section.origin)
+        origin = ", ".join(dict.fromkeys(places.values()))
         return ExpectedMount(
             mount_point, said.source, said.fs_type, said.options or (), origin, by=Declarer.CONFIGURATION
         )

@@ -1,4 +1,5 @@
-"""Ranges for WARNING that lie within those for CRITICAL, so that WARNING could never be. Pure.
+"""Ranges for WARNING that lie within those for CRITICAL, so that WARNING could never be; and
+``contains`` without a file that should hold it. Pure.
 
 Only what is certain is refused: equal ranges are a way to have one limit, and a range that nothing
 is outside of switches a limit off. A check without two such ranges does not load this."""
@@ -28,6 +29,16 @@ def refuse(general: Policy, configuration: Configuration) -> None:
     for section in configuration.sections:
         if section.overrides.limits:
             _refuse_section(section, general, configuration)
+
+
+def refuse_contains(configuration: Configuration) -> None:
+    """Raises UsageError for the first section with ``contains`` where no section names a canary."""
+    for section in configuration.sections:
+        if "contains" in section.origins:
+            others = configuration.sections if section.path is None else configuration.matching(section.path)
+            if not any("canary" in each.origins for each in others):
+                why = "no canary names the file that should hold it"
+                raise UsageError("--contains", why, origin=section.origins["contains"])
 
 
 def refuse_measures(given: Mapping[str, Any]) -> NoReturn:

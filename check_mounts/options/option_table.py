@@ -169,6 +169,12 @@ OPTIONS: tuple[Option, ...] = (
         "also write a file to each filesystem that answers and is not read-only, as its owner, and remove it again",
         in_mount=values.boolean,
     ),
+    Option(
+        "canary", Group.PROBING,
+        "this file must be in each filesystem that matches and answers, and its owner must be able to read it "
+        "(repeatable)",
+        metavar="GLOB=FILE", parse=values.canary, repeatable=True, in_mount=values.canary_file,
+    ),
     Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that fail or are slow"),
     Option(
         "state-dir", Group.PROBING, "the directory that remembers stuck probes (default for root: /run/check_mounts)",
@@ -310,6 +316,8 @@ BY_WORD: Mapping[str, Option] = {word: option for option in OPTIONS for word in 
 MOUNT_KEYS: Mapping[str, Parser] = {
     **{option.name: option.in_mount for option in OPTIONS if option.in_mount is not None},
     "ignore": values.boolean,
+    "contains": values.some_bytes,
+    "not-empty": values.boolean,
     "source": values.some_bytes,
     "type": values.fs_type,
     "options": values.mount_options,

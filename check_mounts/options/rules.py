@@ -11,9 +11,10 @@ from check_mounts.model import BootGrace, ExpectedMount, Mount
 from check_mounts.options.configuration import Configuration, MountSection, Overrides, Said
 from check_mounts.options.option_table import MOUNT_KEYS, OPTIONS
 from check_mounts.probing import asking
+from check_mounts.probing.requests import Canary
 from check_mounts.selection import Glob, PathGlob
 from check_mounts.system.privilege import Identity
-from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+from check_mounts.typed import NOTHING, TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from check_mounts.report.each import Chosen
@@ -88,7 +89,7 @@ class Rules(NamedTuple):
         return [f"{key} = {value} ({self.origins.get(key, DEFAULT)})" for key, value in said]
 
     def _said(self) -> Sequence[tuple[str, str]]:
-        policy = self.policy
+        policy, canary = self.policy, NOTHING if self.said is None else self.said.canary
         severity = ", ".join(f"{condition.value}={state.name.lower()}" for condition, state in policy.severity.items())
         capacities = {
             f"{what}-{bound}": getattr(policy, f"{what}_{bound}")
@@ -102,6 +103,9 @@ class Rules(NamedTuple):
             "boot-grace": f"{self.boot_grace.seconds:g}" if "boot-grace" in self.origins else "",
             "as": text.printable_argument(self.user),
             "write": _yes(self.write),
+            "canary": text.printable(canary.get("canary", b"")),
+            "contains": text.excerpt(canary["contains"]) if "contains" in canary else "",
+            "not-empty": "yes" if canary.get("not_empty") else "",
             "severity": severity,
             **{bound: ", ".join(_limits(policy, bound)) for bound in ("warning", "critical")},
             **{key: limit.range.spec for key, limit in capacities.items() if limit is not None},
@@ -141,11 +145,13 @@ def _declared_words(declared: Optional[ExpectedMount]) -> Mapping[str, str]:
 class General(NamedTuple):
     """The rules for mounts that no section matches.
 
-    ``expect_ro`` are patterns of mount points, ``origins`` has the places that gave the options."""
+    ``expect_ro`` are patterns of mount points, ``canaries`` has one and a file each, ``origins``
+    has the places that gave the options."""
 
     timeout: float
     user: str
     write: bool
+    canaries: Sequence[tuple[PathGlob, bytes]]
     boot_grace: float
     policy: Policy
     expect_ro: Sequence[PathGlob]
@@ -217,7 +223,7 @@ class Rulebook:
             ignored_options=(*usual.ignored_options, *(said.ignore_option or ())),
             expect=bool(said.expect),
             declared=self._configuration.declared(usual.mount_point),
-            said=said,
+            said=said._replace(canary={**self._canary(usual.mount_point), **said.canary}),
             by_path=any(section.path is not None for section in sections),
             origins=origins,
         )
@@ -248,6 +254,20 @@ class Rulebook:
         # Most runs have no sections and write nothing: nothing must be resolved for each mount.
         rules = self.of(mount.mount_point) if self._configuration.sections else self._usual
         return rules.write and selection.writable(mount)
+
+    def canary(self, mount: Mount) -> Optional[Canary]:
+        """What must be found in a mount that answered; None if nothing."""
+        if not (self.general.canaries or self._configuration.sections):
+            return None
+        rules = self.of(mount.mount_point)
+        said = self._canary(mount.mount_point) if rules.said is None else rules.said.canary
+        canary = Canary(said.get("canary", b""), said.get("contains", b""), said.get("not_empty", False))
+        return canary if canary.file or canary.not_empty else None
+
+    def _canary(self, mount_point: bytes) -> Mapping[str, Any]:
+        """What the option says, as ``canary`` of Overrides."""
+        files = [file for glob, file in self.general.canaries if glob.match(mount_point)]
+        return {"canary": files[-1]} if files else NOTHING
 
     def override(self, mount: Mount) -> asking.Override:
         """How to probe a mount."""

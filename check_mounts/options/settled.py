@@ -147,7 +147,9 @@ def _explained(options: Options, said: Values, given: Collection[str], rulebook:
 def _globs(said: Values, drill: Optional[Drill]) -> Sequence[selection.PathGlob]:
     chosen = (each.pattern for each in said.per_mount)
     paths = (each for each in chosen if isinstance(each, selection.PathGlob))
-    return [*said.path, *said.exclude, *said.expect_ro, *paths, *(() if drill is None else drill.pretended.globs)]
+    canaries = (glob for glob, _ in said.canary)
+    pretended = () if drill is None else drill.pretended.globs
+    return [*said.path, *said.exclude, *said.expect_ro, *paths, *canaries, *pretended]
 
 
 def _drill(said: Values) -> Optional[Drill]:
@@ -214,6 +216,7 @@ def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, de
         slow_from=min(each.slow_from for each in (policy, *own)),
         is_slow=lambda finding: is_slow(finding, policy.of(finding.mount_point)),
         writes=rulebook.writes,
+        canary=rulebook.canary,
         override=rulebook.override if configuration.sections else None,
     )
 
@@ -293,10 +296,13 @@ def _rulebook(said: Values, configuration: Configuration, said_in: Mapping[str, 
         from check_mounts.options import contradictions  # most runs have no thresholds
 
         contradictions.refuse(policy, configuration)
+        if not said.canary:
+            contradictions.refuse_contains(configuration)
     general = General(
         timeout=said.timeout,
         user=said.identity,
         write=said.write,
+        canaries=said.canary,
         policy=policy,
         expect_ro=said.expect_ro,
         ignored_options=said.ignore_option,

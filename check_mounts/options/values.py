@@ -31,6 +31,7 @@ Parser = Callable[[str], Any]
 _Value = TypeVar("_Value")
 
 _BLANKS = " \t"
+_MAX_CANARY = 1024
 _MAX_GLOB = 4096  # PATH_MAX; a pattern takes far more memory once it is compiled
 # float() would also take blanks, underscores, digits of other scripts, nan and inf.
 _DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z"
@@ -248,6 +249,26 @@ def path_glob(word: str) -> selection.PathGlob:
 def path_glob_as_written(word: str) -> selection.PathGlob:
     """A shell pattern of mount points, trailing slash and all."""
     return _pattern(word, selection.PathGlob)
+
+
+def canary(word: str) -> tuple[selection.PathGlob, bytes]:
+    """``GLOB=FILE``, split at the last ``=``."""
+    glob, equals, file = word.rpartition("=")
+    if not equals:
+        raise ValueError(f"'{shown(word)}' is not GLOB=FILE")
+    return path_glob(glob), canary_file(file)
+
+
+def canary_file(word: str) -> bytes:
+    """A path below a mount point."""
+    if word.startswith("/"):
+        raise ValueError(f"'{shown(word)}' must be relative to the mount point")
+    parts = [part for part in some_bytes(word).split(b"/") if part not in (b"", b".")]
+    if not parts or b".." in parts or word.endswith("/"):
+        raise ValueError(f"'{shown(word)}' is not the path of a file below a mount point, without '..'")
+    if len(word) > _MAX_CANARY:
+        raise ValueError(f"a path of more than {_MAX_CANARY} bytes")
+    return b"/".join(parts)
 
 
 def _pattern(word: str, compiled: Callable[[bytes], _Value]) -> _Value:

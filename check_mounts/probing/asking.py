@@ -13,6 +13,8 @@ from check_mounts.typed import NamedTuple, Optional
 # This bit of a key marks a request to write; the other bits are the ID of the mount. The kernel's
 # IDs stay small: they begin at 1, and are used again.
 _WRITE = 1 << 31
+# This one marks a request to look at its canary.
+_LOOK = 1 << 30
 
 
 class Override(NamedTuple):
@@ -28,6 +30,7 @@ class Settings(NamedTuple):
 
     ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.
     With neither, as the caller. ``writes`` says whether a file is written to a mount that answered.
+    ``canary`` is what must be found in it.
     ``diagnosis``: the servers of mounts that fail or are slow are asked. ``slow_from``: below so
     many seconds, no mount is slow; ``is_slow`` says whether a mount that answered is. ``override``
     has the settings of single mounts from the configuration."""
@@ -38,6 +41,7 @@ class Settings(NamedTuple):
     as_owner: bool = True
     identity: Optional[Identity] = None
     writes: Callable[[Mount], bool] = lambda mount: False
+    canary: Callable[[Mount], Optional[requests.Canary]] = lambda mount: None
     diagnosis: bool = True
     slow_from: float = float("inf")
     is_slow: Callable[[Finding], bool] = lambda finding: False
@@ -67,19 +71,24 @@ class Timeouts:
         return self.usual if said is None else min(said, self._latest)
 
 
-def key_of(mount: Mount, writing: bool = False) -> int:
-    """The key of the request to probe a mount, or to write to it."""
-    return mount.mount_id | (_WRITE if writing else 0)
+def key_of(mount: Mount, writing: bool = False, looking: bool = False) -> int:
+    """The key of the request to probe a mount, to write to it, or to look at its canary."""
+    return mount.mount_id | (_WRITE if writing else _LOOK if looking else 0)
 
 
 def mount_id_of(key: int) -> int:
     """The ID of the mount that a request is about."""
-    return key & ~_WRITE
+    return key & ~(_WRITE | _LOOK)
 
 
 def is_write(key: int) -> bool:
     """Whether a request asks for writing."""
     return bool(key & _WRITE)
+
+
+def is_look(key: int) -> bool:
+    """Whether a request asks for a look at a canary."""
+    return bool(key & _LOOK)
 
 
 class Requests:
@@ -90,12 +99,12 @@ class Requests:
         self._has_one_user = settings.override is None and settings.identity is None
         self._ordinary: dict[tuple[bytes, tuple[bytes, ...]], bool] = {}
 
-    def of(self, mount: Mount, writing: bool = False) -> bytes:
-        """The request to probe a mount, or to write to it."""
+    def of(self, mount: Mount, writing: bool = False, canary: Optional[requests.Canary] = None) -> bytes:
+        """The request to probe a mount, to write to it, or to look at its canary."""
         identity, as_owner = (None, self._settings.as_owner) if self._has_one_user else self._user(mount)
-        if identity is None and not writing and self._is_ordinary(mount):
+        if identity is None and not writing and canary is None and self._is_ordinary(mount):
             return requests.ordinary(mount.identity, mount.mount_point, as_owner)
-        request = _request_for(mount, identity, as_owner)
+        request = _request_for(mount, identity, as_owner)._replace(canary=canary)
         return requests.encoded(request, mount.device, mount.fs_type, writing)
 
     def _user(self, mount: Mount) -> tuple[Optional[Identity], bool]:

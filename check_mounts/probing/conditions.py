@@ -18,7 +18,7 @@ MOUNT_TABLE = "the mount table"
 
 # These errors say nothing about the filesystem: this machine is short of something, or an id is not
 # mapped in our user namespace or on an idmapped mount (EOVERFLOW).
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENAMETOOLONG, errno.EOVERFLOW})
 # Errors of writing or removing a file on a filesystem that is well: it does not offer the call, or
 # does not accept the name or the size; we have reached a limit of our own; somebody has removed,
 # replaced or locked our file.
@@ -69,7 +69,7 @@ def classify_write(outcome: Outcome) -> tuple[Condition, str]:
             if outcome.step is not Step.REMOVE
             else f"a written file could not be removed: {words}",
         )
-    if outcome.errno in _OURS:
+    if outcome.errno in OURS:
         return Condition.UNPROBED, words
     if outcome.errno in (errno.ENOSPC, errno.EDQUOT):
         return Condition.FULL, words
@@ -111,7 +111,7 @@ def classify(mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
         # was removed while the server still has it open: every use fails with ESTALE.
         return Condition.DEAD, "its root directory was removed (nlink 0)"
     if outcome.errno is not None and outcome.step is not None and outcome.errno not in DENIED_ERRORS:
-        if outcome.errno in _OURS:
+        if outcome.errno in OURS:
             return Condition.UNPROBED, f"{outcome.step.word}: {text.error_words(outcome.errno)}"
         return Condition.DEAD, text.error_words(outcome.errno)
     if shut_down(mount):

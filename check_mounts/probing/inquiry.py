@@ -14,8 +14,9 @@ from check_mounts.clocks import Boottime, boottime, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.outcome import Outcome, Step
 from check_mounts.probing import asking, conditions, frames
-from check_mounts.probing.asking import Timeouts
+from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
+from check_mounts.probing.canaries import Canaries
 from check_mounts.probing.causes import Causes
 from check_mounts.probing.gates import Gates, Hung, Taken
 from check_mounts.probing.others import Others, age, stuck_words
@@ -35,7 +36,8 @@ class Inquiry:
     unless the pass ends first.
 
     ``submit`` gives the request of a mount to the workers; ``submit(mount, writing=True)`` that to
-    write. ``writes`` says whether a file should be written to a mount that answered."""
+    write. The settings say whether a file should be written to a mount that answered;
+    ``submit(mount, looking=True)`` gives that to look at its canary, if it has one."""
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class Inquiry:
         timeouts: Timeouts,
         causes: Causes,
         submit: Callable[..., None],
-        writes: Callable[[Mount], bool],
+        settings: Settings,
     ) -> None:
         self.plan = plan
         self._others = others
@@ -53,10 +55,13 @@ class Inquiry:
         self.timeouts = timeouts
         self._causes = causes
         self._submit = submit
-        self._writes = writes
+        self._writes = settings.writes
         self._gates = Gates(plan, others)
         self._writing = Writing(functools.partial(submit, writing=True), others, book, timeouts, causes)
+        look = functools.partial(submit, looking=True)
+        self._canaries = Canaries(settings.canary, look, self._write, self._is_open, others, book, timeouts, causes)
         self._ready = collections.deque(plan.outermost)
+        self._selected = plan.selected
         self._tries: collections.Counter[int] = collections.Counter()
         for mount, why in plan.avoided:
             book.say(mount, Condition.BLOCKED, why)
@@ -64,7 +69,7 @@ class Inquiry:
     @property
     def holds_any(self) -> bool:
         """Whether mounts wait for the probe of a concurrent run."""
-        return self._gates.holds_any or self._writing.holds_any
+        return self._gates.holds_any or self._writing.holds_any or self._canaries.holds_any
 
     # -- what comes next
 
@@ -86,6 +91,7 @@ class Inquiry:
 
     def look_at_held(self) -> None:
         """Continue with the mounts where the probe of a concurrent run has come back or hangs."""
+        self._canaries.go_on()
         self._writing.look_at_held()
         self._ready.extend(self._gates.reopen(self.timeouts.of))
 
@@ -162,24 +168,35 @@ class Inquiry:
                     latency = book.enter_healthy(mount, outcome, when)
                     if event.key in children:
                         self._ready.extend(children[event.key])
-                    if self._writes(mount):
-                        self._writing.begin(mount)
+                    self._canaries.begin(mount)
                     if latency >= slow_from:
                         self._causes.know(book.of(mount))
                     continue
             self._handle_any(event)
         book.count()
 
+    def _is_open(self, device: tuple[int, int]) -> bool:
+        """Whether a mount of this filesystem was not asked yet."""
+        return any(each.device == device and not self._book.has(each) for each in self._selected)
+
+    def _write(self, mount: Mount) -> None:
+        if self._writes(mount):
+            self._writing.begin(mount)
+
     def _handle_any(self, event: workers.Event) -> None:
         mount, writing = self.mount_of(event.key), asking.is_write(event.key)
         try:
-            if writing:
+            if asking.is_look(event.key):
+                self._canaries.handle(mount, event)
+            elif writing:
                 self._writing.handle(mount, event)
             else:
                 self._handle(mount, event)
         except Exception as error:
             why = f"its answer could not be judged: {text.error_of(error)}"
-            if writing:
+            if asking.is_look(event.key):
+                self._canaries.give_up(mount, why)
+            elif writing:
                 self._writing.give_up(mount, why)
             elif not self._book.has(mount):
                 self._give_up(mount, why)
@@ -245,8 +262,8 @@ class Inquiry:
         else:
             finding = self._book.say(mount, *self._condition_of(mount, outcome), outcome)
         self._go_below(mount, finding)
-        if finding.condition is Condition.OK and self._writes(mount):
-            self._writing.begin(mount)
+        if finding.condition is Condition.OK:
+            self._canaries.begin(mount)
         self._causes.know(finding)
 
     def _condition_of(self, mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
@@ -311,7 +328,9 @@ class Inquiry:
             # detail says for how long.
             seconds = text.seconds_words(round(waited, 1))
             unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"
-            if asking.is_write(key):
+            if asking.is_look(key):
+                self._canaries.give_up_last(mount, why if pid is None else unanswered)
+            elif asking.is_write(key):
                 self._writing.give_up(mount, why if pid is None else unanswered)
             elif pid is None:
                 self._book.say(mount, Condition.UNPROBED, why)
@@ -321,6 +340,7 @@ class Inquiry:
                     mount,
                     Finding(mount.mount_point, mount, Condition.UNPROBED, unanswered, outcome, waited, pid, since),
                 )
+        self._canaries.give_up_held(why)
         self._writing.give_up_held(why)
 
 

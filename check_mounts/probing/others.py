@@ -7,6 +7,7 @@ from check_mounts.clocks import boottime
 from check_mounts.model import StuckProbe
 from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.stuck import Registry
+from check_mounts.typed import Optional
 
 
 class Others:
@@ -38,6 +39,12 @@ class Others:
             gate = self._plan.blamed(stuck.mount_id, stuck.device, stuck.arrived)
             if gate not in self.at or stuck.since < self.at[gate].since:
                 self.at[gate] = stuck
+
+    def at_filesystem(self, device: tuple[int, int]) -> Optional[StuckProbe]:
+        """A probe that is at the filesystem with this device, and does not write; None without
+        one."""
+        found = [each for each in self._registry.probes if each.device == device and not each.writing]
+        return min(found, key=lambda each: each.since, default=None)
 
     def is_still_stuck(self, stuck: StuckProbe) -> bool:
         """Whether a probe is still stuck."""

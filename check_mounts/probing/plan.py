@@ -41,6 +41,7 @@ class Plan:
 
     def __init__(self, mounts: Sequence[Mount], chosen: Selection) -> None:
         self.by_id = {mount.mount_id: mount for mount in mounts}
+        self.selected = chosen.selected
         self._selected = {mount.mount_id for mount in chosen.selected}
         self._avoid = {out.mount.mount_id: out for out in chosen.left_out if out.why.avoids}
         self.parent: dict[int, int] = {}

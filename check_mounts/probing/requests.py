@@ -13,6 +13,19 @@ from check_mounts.model import Known, MountIdentity
 from check_mounts.outcome import Step
 from check_mounts.typed import NamedTuple, Optional
 
+# What may be wrong with a canary, in place of an errno. No kernel or server has such a number
+# (MAX_ERRNO in include/linux/err.h).
+NO_FILE, OTHER_CONTENT, EMPTY = 60001, 60002, 60003
+
+
+class Canary(NamedTuple):
+    """What must be found below the root directory of a mount: a regular file that holds
+    ``contains`` (no file if the name is empty), and with ``not_empty`` any entry at all."""
+
+    file: bytes = b""
+    contains: bytes = b""
+    not_empty: bool = False
+
 
 class Request(NamedTuple):
     """The request to a worker.
@@ -26,6 +39,7 @@ class Request(NamedTuple):
       use the owner's ticket).
     - ``keeps_listings``: the kernel may list the directory without asking the filesystem.
     - ``trigger``: an autofs mount whose filesystem should be mounted.
+    - ``canary``: look at it, and ask nothing else.
     - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
       OSError if the mount table cannot be read."""
 
@@ -38,17 +52,21 @@ class Request(NamedTuple):
     keeps_listings: bool = False
     root_decides: bool = False
     trigger: bool = False
+    canary: Optional[Canary] = None
     place_now: Optional[Callable[[], Optional[bytes]]] = None
 
 
 # Mount ID, device, flags, the lengths of the type's name and of the path; then both; and then, with
-# IDS, the ids of the owner and of the fixed identity.
+# IDS, the ids of the owner and of the fixed identity. With LOOKS, the ids are always there, and
+# the canary follows: not_empty, the lengths of its name and of what it holds, and both.
 HEAD = struct.Struct("<IIIHIH")
 _IDS = struct.Struct("<IIII")
+_CANARY = struct.Struct("<?HH")
 # The flags. An ordinary request has no other flag than the first one.
 AS_OWNER = 1
 _HAS_OWNER, _HAS_FIXED, _FUSE_PRIVATE, _KEEPS_LISTINGS, _ROOT_DECIDES, _TRIGGER = (1 << bit for bit in range(1, 7))
 WRITES = 1 << 7
+_LOOKS = 1 << 8
 ORDINARY = (0, AS_OWNER)
 # The flags of a FUSE mount with the owner that its table names. Without ids that is root.
 OWNED_FUSE = (
@@ -76,11 +94,16 @@ def encoded(request: Request, device: tuple[int, int], fs_type: bytes, writes: b
         (_ROOT_DECIDES, request.root_decides),
         (_TRIGGER, request.trigger),
         (WRITES, writes),
+        (_LOOKS, request.canary is not None),
     ):
         flags |= flag if on else 0
     head = HEAD.pack(request.mount_id, *device, flags, len(fs_type), len(request.path))
     ids = (*(request.owner or (0, 0)), *(request.fixed or (0, 0)))
-    return head + fs_type + request.path + (_IDS.pack(*ids) if any(ids) else b"")
+    begin = head + fs_type + request.path
+    if (canary := request.canary) is not None:
+        sizes = _CANARY.pack(canary.not_empty, len(canary.file), len(canary.contains))
+        return begin + _IDS.pack(*ids) + sizes + canary.file + canary.contains
+    return begin + (_IDS.pack(*ids) if any(ids) else b"")
 
 
 def decoded(payload: bytes) -> tuple[Request, Known, bool]:
@@ -89,7 +112,7 @@ def decoded(payload: bytes) -> tuple[Request, Known, bool]:
     Raises struct.error."""
     mount_id, major, minor, flags, name, length = HEAD.unpack_from(payload)
     fs_type, rest = payload[HEAD.size : HEAD.size + name], payload[HEAD.size + name :]
-    ids = _IDS.unpack(rest[length:]) if len(rest) > length else (0, 0, 0, 0)
+    ids = _IDS.unpack_from(rest, length) if len(rest) > length else (0, 0, 0, 0)
     request = Request(
         mount_id=mount_id,
         path=rest[:length],
@@ -100,8 +123,16 @@ def decoded(payload: bytes) -> tuple[Request, Known, bool]:
         keeps_listings=bool(flags & _KEEPS_LISTINGS),
         root_decides=bool(flags & _ROOT_DECIDES),
         trigger=bool(flags & _TRIGGER),
+        canary=_canary(rest[length + _IDS.size :]) if flags & _LOOKS else None,
     )
     return request, Known(mount_id, (major, minor), fs_type), bool(flags & WRITES)
+
+
+def _canary(data: bytes) -> Canary:
+    """Raises struct.error."""
+    not_empty, name, size = _CANARY.unpack_from(data)
+    file = data[_CANARY.size :]
+    return Canary(file[:name], file[name : name + size], not_empty)
 
 
 class Call(enum.Enum):

@@ -131,15 +131,14 @@ class Pass:
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
 
-        def submit(mount: Mount, writing: bool = False) -> None:
-            self._pool.submit(asking.key_of(mount, writing), requests.of(mount, writing), timeouts.of(mount))
+        def submit(mount: Mount, writing: bool = False, looking: bool = False) -> None:
+            request = requests.of(mount, writing, settings.canary(mount) if looking else None)
+            self._pool.submit(asking.key_of(mount, writing, looking), request, timeouts.of(mount))
 
         try:
             for mount in chosen.shadowed:
                 self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
-            self._inquiry = Inquiry(
-                plan, Others(registry, plan), self.book, timeouts, self._causes, submit, settings.writes
-            )
+            self._inquiry = Inquiry(plan, Others(registry, plan), self.book, timeouts, self._causes, submit, settings)
             self._inquiry.start_ready()
         except BaseException:
             self._pool.close()

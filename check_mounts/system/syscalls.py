@@ -35,6 +35,7 @@ PR_SET_NAME = 15
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 # openat2(2) has this number on all architectures but alpha, which has an offset: new system calls
 # have had unified numbers since before openat2.
 _NR_OPENAT2 = 437

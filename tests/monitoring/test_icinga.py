@@ -52,6 +52,7 @@ NOT_FOR_A_CHECK = {
     "--submit-host": "goes with --submit",
     "--submit-service": "goes with --submit",
     "--submit-timeout": "goes with --submit",
+    "--canary": "what a filesystem must hold is said in the configuration of its host",
     "--pretend": "is for a person who tries the way to the pager",
     "--for": "goes with --pretend",
     "--debug": "says more on stderr, for those who look for a defect",
