@@ -239,6 +239,102 @@ def test_a_stack_whose_reader_hangs_costs_that_stack_only(fuse: Fuse, shared: Pa
         assert told.left == ()
 
 
+# -- processes of all kinds
+
+
+@contextlib.contextmanager
+def living(words: Sequence[str]) -> Iterator[int]:
+    """A program that prints a line once it is ready, and lives on."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def python(script: str, *words: object) -> list[str]:
+    return [PYTHON, "-I", "-c", script, *map(str, words)]
+
+
+_OPEN = """
+import ctypes, os, signal, sys, threading, time
+place = sys.argv[1]
+file = open(place + "/file", "w")
+def ready():
+    os.write(1, b"ready\\n")
+    signal.pause()
+"""
+
+
+def test_a_process_whose_main_thread_has_ended(mounts: Mounts) -> None:
+    """Its descriptors are those of the threads that live on; those of the main thread are none."""
+    place = mounts.tmpfs("place")
+    script = f"""{_OPEN}
+main = threading.get_native_id()
+def act():
+    while b"Z" not in open(f"/proc/self/task/{{main}}/stat", "rb").read().rpartition(b") ")[2][:1]:
+        time.sleep(0.01)
+    os.write(1, b"ready\\n")
+    time.sleep(1000)
+threading.Thread(target=act).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit of this thread alone
+"""
+    with living(python(script, place)) as pid:
+        assert state(pid) == "Z"
+        assert the_only(pid, look.take(wanted(place), 20)).how is How.OPEN
+
+
+def test_a_process_in_another_mount_namespace_and_in_a_directory_as_its_root(mounts: Mounts) -> None:
+    place = mounts.tmpfs("place")
+    (place / "root" / "within").mkdir(parents=True)
+    unshared = f"{_OPEN}\nos.close(file.fileno()); os.chdir(place); ready()"
+    rooted = f"{_OPEN}\nos.close(file.fileno()); os.chroot(place + '/root'); os.chdir('/within'); ready()"
+    with (
+        living(["unshare", "-m", *python(unshared, place)]) as elsewhere,
+        living(python(rooted, place)) as below,
+        living(python(f"{_OPEN}\nready()", place)) as here,
+    ):
+        told = look.take(wanted(place), 20)
+        assert told.incomplete == ()
+        assert (the_only(elsewhere, told).how, the_only(elsewhere, told).elsewhere) == (How.STANDS, True)
+        assert (the_only(below, told).how, the_only(below, told).elsewhere) == (How.STANDS, False)
+        assert the_only(here, told).how is How.OPEN
+
+
+def test_a_file_of_a_mount_that_another_one_covers_is_told_by_its_mount(mounts: Mounts) -> None:
+    """The text of the link is the same for both."""
+    place = mounts.tmpfs("place")
+    lower = wanted(place)
+    with living(python(f"{_OPEN}\nready()", place)) as before:
+        mounts.mount_at(place, "tmpfs")
+        upper = wanted(place)
+        with living(python(f"{_OPEN}\nready()", place)) as after:
+            assert by(look.take(lower, 20), *How) == {before}
+            told = look.take(Wanted(upper.mounts[1:], frozenset()), 20)
+            assert by(told, *How) == {after}
+
+
+def test_a_hostile_name_breaks_no_output(mounts: Mounts, plugin: Plugin) -> None:
+    place = mounts.tmpfs("place")
+    name = "libc = ctypes.CDLL(None); libc.prctl(15, b') R 1\\n|\\x1b[31m')"
+    with living(python(f"{_OPEN}\n{name}; ready()", place)) as pid:
+        (each,) = look.take(wanted(place), 20).processes
+        assert (each.pid, each.name) == (pid, b") R 1\n|\x1b[31m")
+        result = asked(plugin, str(place), "-v")
+        assert len(result.lines) == 4
+        assert f"pid {pid} () R 1\\012\\174\\033[31m), user 0" in result.lines[2]
+
+
+def test_a_look_that_has_no_time_says_so(mounts: Mounts) -> None:
+    place = mounts.tmpfs("place")
+    with sleeping(place):
+        told = look.take(wanted(place), 0)
+    assert not told.is_whole
+    assert told.incomplete[-1] == "the time was over before all processes were looked at"
+
+
 # -- the command line
 
 

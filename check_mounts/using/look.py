@@ -26,6 +26,8 @@ from check_mounts.using.model import Users, Wanted
 
 # A worker that has made no step for so long is given up, in seconds; and how often we look.
 _STILL, _MOMENT = 1.0, 0.1
+# If we look so late, in seconds, the whole host was stopped, and the worker with it.
+_LATE = 1.0
 # The pause of the worker before its second look is no standstill.
 _PAUSE = worker.APART
 # How long a worker that was killed may take to end, in seconds.
@@ -67,7 +69,7 @@ class _Worker:
         self.is_done = self.has_finished = False
         self.data = b""
         self._memory = mmap.mmap(-1, worker.PROGRESS.size)
-        self._steps, self._since = -1, monotonic()
+        self._steps, self._since, self._seen = -1, monotonic(), monotonic()
         parent = os.getpid()
         made: list[int] = []
         try:
@@ -101,9 +103,10 @@ class _Worker:
     def is_still(self) -> bool:
         """Whether it hangs: it has made no step for a while, and does not want a processor."""
         steps = worker.PROGRESS.unpack_from(self._memory, 0)[0]
-        if steps != self._steps or processes.is_runnable(self.pid):
-            self._steps, self._since = steps, monotonic()
-        return monotonic() - self._since > _STILL + _PAUSE
+        now, before, self._seen = monotonic(), self._seen, monotonic()
+        if steps != self._steps or now - before > _LATE or processes.is_runnable(self.pid):
+            self._steps, self._since = steps, now
+        return now - self._since > _STILL + _PAUSE
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         """The records that have come; sets ``is_done`` at the end of the pipe."""

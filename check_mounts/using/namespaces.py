@@ -80,8 +80,9 @@ class Namespaces:
             self._add(table)
 
     def of(self, key: Optional[tuple[str, str]]) -> Optional[Namespace]:
-        """The table of a namespace and a root directory."""
-        return None if key is None else self._tables.get(key)
+        """The mounts of a namespace, or at least those below a root directory in it: a process sees
+        no others in its table, not even the mount that its root directory is on."""
+        return None if key is None else self._tables.get((key[0], "/")) or self._tables.get(key)
 
     def _add(self, table: Namespace) -> None:
         places = set(self.places)

@@ -138,7 +138,8 @@ class Worker:
         most likely in execve(2), and waits for one of the hung mounts to close a file there."""
         status = procfs.content(process, "status")
         state = procfs.status_field(status, b"State")[:1].decode("latin-1")
-        if state not in ("D", "S") or not self._task.hung:
+        # execve(2) has ended all other threads by then (de_thread).
+        if state not in ("D", "S") or procfs.status_field(status, b"Threads") != b"1" or not self._task.hung:
             return
         name = procfs.status_field(b"\n" + status, b"Name")
         unit = cgroups.unit_of(procfs.content(process, "cgroup", 65536))
