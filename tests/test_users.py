@@ -106,7 +106,7 @@ def test_who_hangs_in_a_fuse_mount_is_found_and_no_bystander(fuse: Fuse, shared:
         waiting = found.of(*CERTAIN, *PROBABLE)
         until(lambda: by(look.take(wanted(shared), 20), How.WAITS, How.PROBABLY) >= waiting)
         told = look.take(wanted(shared), 20)
-        assert told.incomplete == ()
+        assert told.is_whole
         assert by(told, How.WAITS) == found.of(*CERTAIN)
         assert by(told, How.PROBABLY) == found.of(*PROBABLE)
         assert by(told, How.OPEN, How.STANDS) == found.of("open", "stands")
@@ -151,6 +151,12 @@ def the_only(pid: int, told: Users) -> Process:
     return found[0]
 
 
+def lost(told: Users) -> set[int]:
+    """The processes at which a worker hung: other tests of this host may have some, too."""
+    found = re.findall(r"a reader of /proc hung at .* \(([\d, ]+)\)", "\n".join(told.incomplete))
+    return {int(pid) for pids in found for pid in pids.split(", ")}
+
+
 @contextlib.contextmanager
 def hanging_reader(fuse: Fuse, path: str) -> Iterator[None]:
     """The control: a reader of this file hangs, before and after."""
@@ -193,7 +199,7 @@ def test_a_command_line_whose_reader_hangs(fuse: Fuse, shared: Path) -> None:
         until(lambda: fuse.waiting("shared"))
         with hanging_reader(fuse, f"/proc/{pid}/cmdline"):
             told = look.take(wanted(shared), 20)
-        assert told.incomplete == ()
+        assert pid not in lost(told)
         assert the_only(pid, told).how is How.PROBABLY
 
 
@@ -214,7 +220,7 @@ def test_an_epoll_whose_reader_hangs(fuse: Fuse, shared: Path) -> None:
         until(lambda: fuse.waiting("shared"))
         with hanging_reader(fuse, f"/proc/{pid}/fdinfo/{number}"):
             told = look.take(wanted(shared), 20)
-        assert told.incomplete == ()
+        assert pid not in lost(told)
         assert the_only(pid, told).how.hangs
 
 
@@ -232,7 +238,7 @@ def test_a_stack_whose_reader_hangs_costs_that_stack_only(fuse: Fuse, shared: Pa
         until(lambda: fuse.waiting("shared"))
         with hanging_reader(fuse, f"/proc/{pid}/stack"):
             told = look.take(wanted(shared), 20)
-        assert told.incomplete == (f"a reader of /proc hung at 1 process ({pid})",)
+        assert pid in lost(told)
         assert told.is_whole
         assert the_only(pid, told).how is How.PROBABLY
         assert the_only(later, told).how is How.STANDS
@@ -297,7 +303,7 @@ def test_a_process_in_another_mount_namespace_and_in_a_directory_as_its_root(mou
         living(python(f"{_OPEN}\nready()", place)) as here,
     ):
         told = look.take(wanted(place), 20)
-        assert told.incomplete == ()
+        assert told.is_whole
         assert (the_only(elsewhere, told).how, the_only(elsewhere, told).elsewhere) == (How.STANDS, True)
         assert (the_only(below, told).how, the_only(below, told).elsewhere) == (How.STANDS, False)
         assert the_only(here, told).how is How.OPEN
