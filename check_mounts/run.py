@@ -247,6 +247,7 @@ def _load_daemon() -> None:
     from check_mounts.declared import compare, fstab, spec, units  # noqa: F401  for declarations
 
     from check_mounts.options import contradictions  # noqa: F401  isort: skip  for what the files may hold
+    from check_mounts.probing import canaries  # noqa: F401  isort: skip  the same
     from check_mounts.options import config_text, extra_opts, overruled, service_options, submission_options  # noqa: F401  isort: skip
 
     from check_mounts.daemon import serve  # noqa: F401

@@ -168,6 +168,11 @@ class Configuration:
     def _content(self) -> tuple[object, ...]:
         return self.options, self.sections, self.destinations
 
+    @property
+    def has_canaries(self) -> bool:
+        """Whether a section says what a filesystem must hold."""
+        return any(section.overrides.canary for section in self.sections)
+
     def for_mount(self, mount_point: bytes) -> Overrides:
         """The rules of all sections that match; later ones win. Looks nothing up."""
         if mount_point not in self._known:

@@ -257,8 +257,6 @@ class Rulebook:
 
     def canary(self, mount: Mount) -> Optional[Canary]:
         """What must be found in a mount that answered; None if nothing."""
-        if not (self.general.canaries or self._configuration.sections):
-            return None
         rules = self.of(mount.mount_point)
         said = self._canary(mount.mount_point) if rules.said is None else rules.said.canary
         canary = Canary(said.get("canary", b""), said.get("contains", b""), said.get("not_empty", False))

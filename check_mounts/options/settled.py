@@ -216,7 +216,7 @@ def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, de
         slow_from=min(each.slow_from for each in (policy, *own)),
         is_slow=lambda finding: is_slow(finding, policy.of(finding.mount_point)),
         writes=rulebook.writes,
-        canary=rulebook.canary,
+        canary=rulebook.canary if said.canary or configuration.has_canaries else None,
         override=rulebook.override if configuration.sections else None,
     )
 

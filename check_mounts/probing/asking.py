@@ -30,7 +30,7 @@ class Settings(NamedTuple):
 
     ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.
     With neither, as the caller. ``writes`` says whether a file is written to a mount that answered.
-    ``canary`` is what must be found in it.
+    ``canary`` is what must be found in it, None if nothing in any.
     ``diagnosis``: the servers of mounts that fail or are slow are asked. ``slow_from``: below so
     many seconds, no mount is slow; ``is_slow`` says whether a mount that answered is. ``override``
     has the settings of single mounts from the configuration."""
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     as_owner: bool = True
     identity: Optional[Identity] = None
     writes: Callable[[Mount], bool] = lambda mount: False
-    canary: Callable[[Mount], Optional[requests.Canary]] = lambda mount: None
+    canary: Optional[Callable[[Mount], Optional[requests.Canary]]] = None
     diagnosis: bool = True
     slow_from: float = float("inf")
     is_slow: Callable[[Finding], bool] = lambda finding: False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from check_mounts import text
 from check_mounts.clocks import Boottime, boottime
@@ -43,21 +43,24 @@ _NOT_THERE = {
 
 class Canaries:
     """The looks of one pass. ``submit`` has a worker look at a mount's canary; ``then`` is called
-    with each mount whose canary is well, or need not be looked at. ``is_open``: whether a mount of
-    a filesystem was not asked yet."""
+    with each mount whose canary is well, or need not be looked at. ``selected`` are all mounts of
+    the pass."""
 
     def __init__(
         self,
         canary_of: Callable[[Mount], Optional[Canary]],
         submit: Callable[[Mount], None],
         then: Callable[[Mount], None],
-        is_open: Callable[[tuple[int, int]], bool],
+        selected: Iterable[Mount],
         others: Others,
         book: Book,
         timeouts: Timeouts,
         causes: Causes,
     ) -> None:
-        self._canary_of, self._submit, self._then, self._is_open = canary_of, submit, then, is_open
+        self._canary_of, self._submit, self._then = canary_of, submit, then
+        self._mounts_of: dict[tuple[int, int], list[Mount]] = {}
+        for mount in selected:
+            self._mounts_of.setdefault(mount.device, []).append(mount)
         self._others, self._book, self._timeouts, self._causes = others, book, timeouts, causes
         # The mounts whose canaries were not looked at yet; the filesystems with a look under way.
         self._waiting: dict[tuple[int, int], collections.deque[Mount]] = {}
@@ -93,6 +96,10 @@ class Canaries:
                 del self._waiting[device]
             self._under_way.add(device)
             self._start(mount)
+
+    def _is_open(self, device: tuple[int, int]) -> bool:
+        """Whether a mount of this filesystem was not asked yet."""
+        return any(not self._book.has(each) for each in self._mounts_of.get(device, ()))
 
     def _start(self, mount: Mount) -> None:
         stuck = self._others.at_filesystem(mount.device)

@@ -16,14 +16,16 @@ from check_mounts.outcome import Outcome, Step
 from check_mounts.probing import asking, conditions, frames
 from check_mounts.probing.asking import Settings, Timeouts
 from check_mounts.probing.book import Book
-from check_mounts.probing.canaries import Canaries
 from check_mounts.probing.causes import Causes
 from check_mounts.probing.gates import Gates, Hung, Taken
 from check_mounts.probing.others import Others, age, stuck_words
 from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.writing import Writing
 from check_mounts.system import workers
-from check_mounts.typed import Optional
+from check_mounts.typed import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.probing.canaries import Canaries
 
 # How many mounts are asked before the pool gets time for its workers.
 _AT_ONCE = 256
@@ -58,10 +60,8 @@ class Inquiry:
         self._writes = settings.writes
         self._gates = Gates(plan, others)
         self._writing = Writing(functools.partial(submit, writing=True), others, book, timeouts, causes)
-        look = functools.partial(submit, looking=True)
-        self._canaries = Canaries(settings.canary, look, self._write, self._is_open, others, book, timeouts, causes)
+        self._canaries = self._with_canaries(settings)
         self._ready = collections.deque(plan.outermost)
-        self._selected = plan.selected
         self._tries: collections.Counter[int] = collections.Counter()
         for mount, why in plan.avoided:
             book.say(mount, Condition.BLOCKED, why)
@@ -69,7 +69,11 @@ class Inquiry:
     @property
     def holds_any(self) -> bool:
         """Whether mounts wait for the probe of a concurrent run."""
-        return self._gates.holds_any or self._writing.holds_any or self._canaries.holds_any
+        return (
+            self._gates.holds_any
+            or self._writing.holds_any
+            or (self._canaries is not None and self._canaries.holds_any)
+        )
 
     # -- what comes next
 
@@ -91,7 +95,8 @@ class Inquiry:
 
     def look_at_held(self) -> None:
         """Continue with the mounts where the probe of a concurrent run has come back or hangs."""
-        self._canaries.go_on()
+        if self._canaries is not None:
+            self._canaries.go_on()
         self._writing.look_at_held()
         self._ready.extend(self._gates.reopen(self.timeouts.of))
 
@@ -168,16 +173,28 @@ class Inquiry:
                     latency = book.enter_healthy(mount, outcome, when)
                     if event.key in children:
                         self._ready.extend(children[event.key])
-                    self._canaries.begin(mount)
+                    self._look(mount)
                     if latency >= slow_from:
                         self._causes.know(book.of(mount))
                     continue
             self._handle_any(event)
         book.count()
 
-    def _is_open(self, device: tuple[int, int]) -> bool:
-        """Whether a mount of this filesystem was not asked yet."""
-        return any(each.device == device and not self._book.has(each) for each in self._selected)
+    def _with_canaries(self, settings: Settings) -> Optional[Canaries]:
+        if settings.canary is None:
+            return None
+        from check_mounts.probing import canaries  # most runs have none
+
+        look = functools.partial(self._submit, looking=True)
+        parts = (self._others, self._book, self.timeouts, self._causes)
+        return canaries.Canaries(settings.canary, look, self._write, self.plan.selected, *parts)
+
+    def _look(self, mount: Mount) -> None:
+        """Look at the canary of a mount that has answered, and then write to it, if wanted."""
+        if self._canaries is None:
+            self._write(mount)
+        else:
+            self._canaries.begin(mount)
 
     def _write(self, mount: Mount) -> None:
         if self._writes(mount):
@@ -186,7 +203,7 @@ class Inquiry:
     def _handle_any(self, event: workers.Event) -> None:
         mount, writing = self.mount_of(event.key), asking.is_write(event.key)
         try:
-            if asking.is_look(event.key):
+            if self._canaries is not None and asking.is_look(event.key):
                 self._canaries.handle(mount, event)
             elif writing:
                 self._writing.handle(mount, event)
@@ -194,7 +211,7 @@ class Inquiry:
                 self._handle(mount, event)
         except Exception as error:
             why = f"its answer could not be judged: {text.error_of(error)}"
-            if asking.is_look(event.key):
+            if self._canaries is not None and asking.is_look(event.key):
                 self._canaries.give_up(mount, why)
             elif writing:
                 self._writing.give_up(mount, why)
@@ -263,7 +280,7 @@ class Inquiry:
             finding = self._book.say(mount, *self._condition_of(mount, outcome), outcome)
         self._go_below(mount, finding)
         if finding.condition is Condition.OK:
-            self._canaries.begin(mount)
+            self._look(mount)
         self._causes.know(finding)
 
     def _condition_of(self, mount: Mount, outcome: Outcome) -> tuple[Condition, str]:
@@ -328,7 +345,7 @@ class Inquiry:
             # detail says for how long.
             seconds = text.seconds_words(round(waited, 1))
             unanswered = f"no answer for {seconds} at {conditions.step_word(outcome.step)} when {came} came"
-            if asking.is_look(key):
+            if self._canaries is not None and asking.is_look(key):
                 self._canaries.give_up_last(mount, why if pid is None else unanswered)
             elif asking.is_write(key):
                 self._writing.give_up(mount, why if pid is None else unanswered)
@@ -340,7 +357,8 @@ class Inquiry:
                     mount,
                     Finding(mount.mount_point, mount, Condition.UNPROBED, unanswered, outcome, waited, pid, since),
                 )
-        self._canaries.give_up_held(why)
+        if self._canaries is not None:
+            self._canaries.give_up_held(why)
         self._writing.give_up_held(why)
 
 

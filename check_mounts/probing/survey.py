@@ -132,7 +132,7 @@ class Pass:
         requests = asking.Requests(settings)
 
         def submit(mount: Mount, writing: bool = False, looking: bool = False) -> None:
-            request = requests.of(mount, writing, settings.canary(mount) if looking else None)
+            request = requests.of(mount, writing, settings.canary(mount) if looking and settings.canary else None)
             self._pool.submit(asking.key_of(mount, writing, looking), request, timeouts.of(mount))
 
         try:
