@@ -15,6 +15,7 @@ from check_mounts.outcome import Outcome
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from check_mounts.slowness import Unusual
     from check_mounts.traffic import Traffic
 
 
@@ -278,7 +279,7 @@ class Finding(NamedTuple):
     covers a shadowed one. ``after`` is the number of seconds after which its probe was given up
     (``detail`` says it in words); None if no probe of this pass timed out in it. ``grace_until``:
     it is missing, which is WARNING at most until then (CLOCK_BOOTTIME). ``traffic``: what programs
-    did on it, if a daemon knows."""
+    did on it, if a daemon knows; ``unusual``: what of that takes longer than usual."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -296,6 +297,7 @@ class Finding(NamedTuple):
     after: Optional[float] = None
     grace_until: Optional[Boottime] = None
     traffic: Optional[Traffic] = None
+    unusual: Optional[Unusual] = None
 
     @property
     def is_mount(self) -> bool:

@@ -57,6 +57,7 @@ ORDER = (
     "tablelines",
     "model",
     "outcome",
+    "slowness",
     "traffic",
     "cache",
     "unreadable",

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from check_mounts.clocks import Monotonic
-from check_mounts.probing.operations import Counters, Operation, Reading
+from check_mounts.probing.operations import Counters, Reading
+from check_mounts.traffic import Operation
 
 POINT, SOURCE = b"/data", b"nas:/data"
 WINDOW = 300.0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from check_mounts.judging import courses, past, unusual
 from check_mounts.judging.courses import Courses, Key
 from check_mounts.judging.past import DAY
-from check_mounts.judging.unusual import Unusual
 from check_mounts.probing import operations
-from check_mounts.probing.operations import Operation
+from check_mounts.slowness import Unusual
+from check_mounts.traffic import Operation
 from tests.loads import DAY_OF_WINDOWS, POINT, SOURCE, WINDOW, Host, Load, Window
 
 KEY = Key(SOURCE, POINT)
@@ -298,6 +298,16 @@ def test_the_file_is_bounded_whatever_there_is() -> None:
     data = watched.told()
     assert data.count(b"\n") <= courses.MOST + 1
     assert len(data) < 10 << 20, len(data)
+    assert courses.remembered(data).told() == data
+
+
+def test_nor_by_long_names() -> None:
+    watched = Courses()
+    done = {b"READ": Operation(b"READ", 100, 100, 0, 0, 0, 0, 300, 0, 0)}
+    keys = [Key(b"\xff" * 4000, b"/%d" % number + b"\xff" * 4000) for number in range(500)]
+    watched.take(60.0, {key: done for key in keys}, lambda point: FACTOR)
+    data = watched.told()
+    assert courses.LONGEST - 50_000 < len(data) <= courses.LONGEST
     assert courses.remembered(data).told() == data
 
 

@@ -36,6 +36,7 @@ class Part(enum.Enum):
     SUBMISSION = "submission"
     SERVICES = "services"
     INCIDENTS = "incidents"
+    USUAL = "usual"
     INTERNAL = "internal"
 
 

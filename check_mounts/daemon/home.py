@@ -22,6 +22,8 @@ _BEGINNINGS = (rb"check_mounts ", rb'\{"version": \d+, "state": "', _PID, _PID, 
 _OURS = dict(zip(cache.SUFFIXES, map(re.compile, _BEGINNINGS)))
 # The option whose file holds the incidents.
 INCIDENTS = "--incident-file"
+# The same for what is usual.
+USUAL = "--unusual"
 _METRICS = re.compile(rb"(# (HELP|TYPE) )?check_mounts_")
 
 
@@ -47,8 +49,9 @@ class Home:
             "--cache": [service.cache + suffix for suffix in (*_OURS, drill_file.SUFFIX)],
             "--metrics": [service.metrics] if service.metrics else [],
         }
-        # No daemon should refuse to start because of this file, so it is not among the others.
-        self._incidents = service.incidents
+        # No daemon should refuse to start because of these, so they are not among the others.
+        kept = {INCIDENTS: service.incidents, USUAL: service.usual}
+        self._kept = {option: path for option, path in kept.items() if path is not None}
         self._whys: dict[str, Optional[str]] = {}
         try:
             self._look_at_table()
@@ -104,8 +107,8 @@ class Home:
         for option, paths in self._paths.items():
             whys = [checking.may_hang(path, mounts, visible) for path in paths]
             self._whys[option] = next((why for why in whys if why is not None), None)
-        if self._incidents is not None:
-            self._whys[INCIDENTS] = checking.may_hang(self._incidents, mounts, visible)
+        for option, path in self._kept.items():
+            self._whys[option] = checking.may_hang(path, mounts, visible)
         self._table = hash(data)
 
     def _take(self, starting: bool = False) -> tuple[int, directories.Lock]:

@@ -18,6 +18,7 @@ from check_mounts.checks import conclude
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
+from check_mounts.daemon.habits import Habits
 from check_mounts.daemon.home import Home
 from check_mounts.daemon.known import Known
 from check_mounts.daemon.lookout import Lookout
@@ -28,7 +29,6 @@ from check_mounts.daemon.reload import Reloader
 from check_mounts.daemon.schedule import Schedule
 from check_mounts.daemon.watch import Changes, Endings
 from check_mounts.daemon.watchdog import Watchdog
-from check_mounts.judging import courses as _courses  # noqa: F401
 from check_mounts.judging import policy
 from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
@@ -79,7 +79,8 @@ class Daemon:
         self._schedule = Schedule()
         self._changes = Changes(options.check.mountinfo)
         self._endings = Endings()
-        self._passes = Passes(self._publisher.log_kill)
+        habits = Habits(options.service.usual, home, self._complaints, self._log)
+        self._passes = Passes(self._publisher.log_kill, habits)
         self._is_untidy = True
         self._poll = select.poll()
         self._poll.register(interrupts.wake_fd, select.POLLIN)
@@ -90,7 +91,7 @@ class Daemon:
 
     @property
     def _tasks(self) -> tuple[Task, ...]:
-        return self._endings, self._passes, *self._publisher.tasks
+        return self._endings, self._passes, *self._publisher.tasks, *self._passes.habits.tasks
 
     def _adopt(self, options: Options) -> None:
         """Use these options from now on."""
@@ -98,6 +99,7 @@ class Daemon:
         if options.debug:
             self._complaints.debug()
         self._publisher.serve(options)
+        self._passes.habits.serve(options)
         self._watchdog.expect(self._interval, options.settings.deadline)
 
     @property
@@ -158,8 +160,10 @@ class Daemon:
         for each in self._passes.take_ended():
             self._is_untidy = True
             self._finish(each)
-        for task in self._publisher.tasks:
+        for task in (*self._publisher.tasks, *self._passes.habits.tasks):
             task.step()
+        if self._passes.habits.take_news():
+            self._publish()
 
     def _due(self) -> Monotonic:
         """The time of the next round, at the latest."""
@@ -301,7 +305,7 @@ class Daemon:
             self._changes.expect()
             self._known.see(self._known.table, self._choose(self._known.table))
         self._complaints.forget(Part.INTERNAL, "a round")
-        self._passes.tally.look(self._known.mounts)
+        self._passes.habits.look(self._known.mounts, self._options.policy)
         self._publisher.drills.look()
         judged = self._publish(whole=True)
         self._watchdog.note_progress()
@@ -335,13 +339,14 @@ class Daemon:
         concluded = self._known.until_asked(concluded, self._lookout.places(self._options.check))
         if whole:
             self._lookout.ask_about_failures(self._options.check, concluded, self._known.mounts)
-        return self._passes.tally.told(self._lookout.aftermath.told(concluded))
+        return self._passes.habits.told(self._lookout.aftermath.told(concluded))
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""
         name = str(self._interrupts())
         self._publisher.stopping(name)
         self._passes.abandon(name)
+        self._passes.habits.close()
         self._publisher.close()
         self._changes.close()
         self._endings.close()

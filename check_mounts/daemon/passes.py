@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
-from check_mounts.daemon.tally import Tally
+from check_mounts.daemon.habits import Habits
 from check_mounts.model import MountIdentity, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing.causes import Past
@@ -38,8 +38,9 @@ class Passes:
 
     done = False
 
-    def __init__(self, log_kill: Callable[[int, bytes], None]) -> None:
-        """``log_kill`` logs that a probe was killed: its pid, and the mount point."""
+    def __init__(self, log_kill: Callable[[int, bytes], None], habits: Habits) -> None:
+        """``log_kill`` logs that a probe was killed: its pid, and the mount point. ``habits``: what
+        programs did on the mounts between two whole passes."""
         self._log_kill = log_kill
         self._epoll = select.epoll()
         self._under_way: dict[int, UnderWay] = {}
@@ -48,8 +49,7 @@ class Passes:
         self._past = Past(Owners())
         # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
-        # What programs did on the mounts between two of them.
-        self.tally = Tally()
+        self.habits = habits
 
     @property
     def has_room(self) -> bool:

@@ -51,11 +51,13 @@ class Tally:
         # A covered mount has the name of the one that covers it, whose numbers these are.
         if mount is None or finding.condition is Condition.SHADOWED or not _is_nfs(mount):
             return finding
-        assert self._last is not None
-        counters = self._last.mounts.get(finding.mount_point)
-        if counters is None or counters.source != mount.source:
-            return finding
-        return finding._replace(traffic=self._traffic[finding.mount_point])
+        traffic = self.of(mount.source, finding.mount_point)
+        return finding if traffic is None else finding._replace(traffic=traffic)
+
+    def of(self, source: bytes, mount_point: bytes) -> Optional[Traffic]:
+        """What was done on a mount; None if that is not known."""
+        counters = None if self._last is None else self._last.mounts.get(mount_point)
+        return self._traffic[mount_point] if counters is not None and counters.source == source else None
 
 
 def _is_nfs(mount: Mount) -> bool:

@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 from check_mounts.judging import past, unusual
-from check_mounts.judging.unusual import Course, Unusual
+from check_mounts.judging.unusual import Course
+from check_mounts.slowness import Unusual
 from check_mounts.typed import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from check_mounts.probing.operations import Operation
+    from check_mounts.traffic import Operation
 
 # The operations that are judged: their names in NFS 3 and 4 (nfs3_procedures, nfs4_procedures).
 # LOCK waits for another owner, DELEGRETURN and LAYOUTRETURN for other work of this client; COPY,
@@ -31,9 +32,11 @@ _SIZED, _SIZES = frozenset((b"READ", b"WRITE", b"READ_PLUS")), (16 << 10, 128 <<
 MOST = 20_000
 # An operation that was not done for so long is forgotten.
 _FORGOTTEN = 28 * past.DAY
+# The longest file, in bytes. Names may be long, and have six bytes for each of theirs.
+LONGEST = 16 << 20
 # How the file begins.
 BEGINNING = b"check_mounts-usual "
-_VERSION = 1
+_VERSION, _LONGEST_HEAD = 1, 100
 
 
 class Key(NamedTuple):
@@ -125,11 +128,15 @@ class Courses:
 
     def told(self) -> bytes:
         """All of it for a file: a line with version, age, length and checksum, and a line for each
-        operation."""
-        body = b"".join(
-            _line([_words(key.source), _words(key.mount_point), _words(kind), course.told()])
-            for key, kind, course in self._each()
-        )
+        operation, as many as fit."""
+        lines, room = [], LONGEST - _LONGEST_HEAD
+        for key, kind, course in self._each():
+            line = _line([_words(key.source), _words(key.mount_point), _words(kind), course.told()])
+            room -= len(line)
+            if room < 0:
+                break
+            lines.append(line)
+        body = b"".join(lines)
         return b"%b%d %d %d %d\n%b" % (BEGINNING, _VERSION, self.age, len(body), zlib.crc32(body), body)
 
 

@@ -27,9 +27,9 @@ class Policy(NamedTuple):
     differ from the default.
 
     ``warning`` and ``critical`` are ranges of seconds for the whole probe, ``step_warning`` and
-    ``step_critical`` for single steps, and for what programs did (traffic.Measure). ``exception``
-    returns the policy of a mount point for which the configuration has other rules; ``told``
-    returns all its rules, in words, each with its place in the configuration."""
+    ``step_critical`` for single steps, and for what programs did (traffic.Measure). ``unusual``:
+    how many times the usual time is slow, 0 for none. ``exception`` returns the policy of a mount
+    point that has other rules; ``told`` returns these, in words, each with its place in a file."""
 
     severity: Mapping[Condition, State] = NOTHING
     warning: Optional[Range] = None
@@ -40,6 +40,7 @@ class Policy(NamedTuple):
     inodes_critical: Optional[Capacity] = None
     step_warning: Mapping[Part, Range] = NOTHING
     step_critical: Mapping[Part, Range] = NOTHING
+    unusual: float = 0.0
     exception: Optional[Callable[[bytes], Optional[Policy]]] = None
     told: Callable[[bytes], Sequence[str]] = lambda mount_point: ()
 
@@ -139,7 +140,12 @@ def _judge_latency(finding: Finding, policy: Policy) -> Judgement:
         for took, limit in _latencies(finding, whole, parts):
             words = meaning.of(Condition.SLOW).words.format(f"{took} ({state.name.lower()} range {limit.spec})")
             words = _with_diagnosis(words, finding)
+            if finding.unusual is not None:
+                finding = finding._replace(remarks=(*finding.remarks, finding.unusual.words))
             return Judgement(finding, Condition.SLOW, policy.severity.get(Condition.SLOW, state), words)
+    if finding.unusual is not None:
+        words = meaning.of(Condition.SLOW).words.format(finding.unusual.words)
+        return Judgement(finding, Condition.SLOW, policy.state_of(Condition.SLOW), words)
     return Judgement(finding, Condition.OK, policy.state_of(Condition.OK), ok_words(finding.latency))
 
 
@@ -288,7 +294,7 @@ def _look(policy: Policy) -> Callable[[Finding], bool]:
         return finding.condition is ok and not finding.remarks and finding.is_mount
 
     def is_within(finding: Finding) -> bool:
-        if finding.condition is not ok or finding.remarks or not finding.is_mount:
+        if finding.condition is not ok or finding.remarks or finding.unusual or not finding.is_mount:
             return False
         latency, outcome = finding.latency, finding.outcome
         if measures and finding.traffic is not None:
@@ -307,7 +313,7 @@ def _look(policy: Policy) -> Callable[[Finding], bool]:
 
     if policy.state_of(ok) is not State.OK:
         return lambda finding: False
-    return is_within if whole or steps or space or inodes or measures else is_plain
+    return is_within if whole or steps or space or inodes or measures or policy.unusual else is_plain
 
 
 def _is_within(limits: Sequence[Capacity], counts: Optional[tuple[int, int]]) -> bool:

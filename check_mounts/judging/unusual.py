@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from check_mounts.judging import past
 from check_mounts.judging.past import DAY, Past
-from check_mounts.typed import Any, NamedTuple, Optional
+from check_mounts.typed import Any, Optional
 
 # A window has at least so many operations, and takes at least so many seconds. One that has too few
 # operations after _LONGEST seconds says nothing, and is not taken into account.
@@ -27,14 +27,6 @@ _WELL_BELOW = 0.5
 _UNUSED = 1800.0
 # What has been beyond the limit for so long is usual from now on: the past begins anew.
 ACCEPTED = 7 * DAY
-
-
-class Unusual(NamedTuple):
-    """An operation that takes longer than usual: ``seconds`` now, ``usual`` seconds before."""
-
-    operation: str
-    seconds: float
-    usual: float
 
 
 class Course:

@@ -35,15 +35,15 @@ class Overrides(NamedTuple):
 
     ``timeout`` and ``boot_grace`` are in seconds. ``severity`` and ``limits`` hold only the given
     values; ``limits`` may have ``warning`` and ``critical`` (ranges of seconds), ``usage_warning``
-    and the like, and ``("warning", PART)`` for a step or a measure. ``identity`` is ``owner``,
-    ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and ``options`` declare
-    what should be mounted there; :meth:`Configuration.declared` uses them. ``canary`` has the given
-    ones of ``canary``, ``contains`` and ``not_empty``."""
+    and the like, ``unusual``, and ``("warning", PART)`` for a step or a measure. ``identity`` is
+    ``owner``, ``self`` or a user, not looked up. ``expect``, ``source``, ``fs_type`` and
+    ``options`` declare what should be mounted there; :meth:`Configuration.declared` uses them.
+    ``canary`` has the given ones of ``canary``, ``contains`` and ``not_empty``."""
 
     timeout: Optional[float] = None
     boot_grace: Optional[float] = None
     severity: Mapping[Condition, State] = NOTHING
-    limits: Mapping[LimitKey, Union[Range, Capacity]] = NOTHING
+    limits: Mapping[LimitKey, Union[Range, Capacity, float]] = NOTHING
     expect_ro: Optional[bool] = None
     write: Optional[bool] = None
     canary: Mapping[str, Any] = NOTHING
@@ -75,7 +75,9 @@ class Overrides(NamedTuple):
 
 _NOTHING = Overrides()
 _DECLARING = frozenset(("expect", "source", "type", "options"))
-LIMITS = frozenset(("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical"))
+LIMITS = frozenset(
+    ("warning", "critical", "usage_warning", "usage_critical", "inodes_warning", "inodes_critical", "unusual")
+)
 
 
 def _merged(below: Overrides, above: Overrides) -> Overrides:

@@ -21,6 +21,8 @@ DEFAULT_CONFIG = "/etc/check_mounts.conf"
 DEFAULT_FSTAB = "/etc/fstab"
 # Where the host's daemon keeps its incidents, and the word for nowhere.
 INCIDENTS, NO_INCIDENTS = "/var/lib/check_mounts/incidents.jsonl", "none"
+# Where it keeps what is usual on mounts.
+USUAL = "/var/lib/check_mounts/usual"
 # NRPE cuts the output off after this many bytes and does not say so (packet version 4).
 _NRPE_LIMIT = 65504
 _SMALLEST_OUTPUT = 128
@@ -199,6 +201,13 @@ OPTIONS: tuple[Option, ...] = (
     _of_drill(
         "for", "with --pretend: have the daemon of --cache hold the drill for so long (30s, 5m, at most 1h); root only",
         "TIME", "length", only_with=("pretend",), not_with=("submit", "json", "table", "per-mount"),
+    ),
+    Option(
+        "unusual", Group.JUDGING,
+        "a network mount on which operations take FACTOR times as long as usual (default: 5), and 20 ms more, is slow; "
+        "write --unusual=FACTOR",
+        metavar="FACTOR", parse=values.unusual, default=0.0, left_out="yes", only_with=("daemon",),
+        in_mount=values.unusual,
     ),
     Option(
         "verbose", Group.OUTPUT, "mounts that are not ok (-v), all mounts (-vv), all steps (-vvv)", "-v",

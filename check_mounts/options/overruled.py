@@ -14,6 +14,7 @@ _OVERRULED = (
     "boot-grace",
     "as",
     "write",
+    "unusual",
     "usage-warning",
     "usage-critical",
     "inodes-warning",

@@ -109,6 +109,7 @@ class Rules(NamedTuple):
             "severity": severity,
             **{bound: ", ".join(_limits(policy, bound)) for bound in ("warning", "critical")},
             **{key: limit.range.spec for key, limit in capacities.items() if limit is not None},
+            "unusual": f"{policy.unusual:g}" if policy.unusual else "no" if "unusual" in self.origins else "",
             "expect": "yes" if self.expect else "",
             "expect-ro": "" if self.expect_ro is None else _yes(self.expect_ro),
             **_declared_words(self.declared),

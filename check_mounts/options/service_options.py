@@ -7,7 +7,7 @@ import os
 from check_mounts import cache, selection, text
 from check_mounts.guard import defects
 from check_mounts.options.command_line import Values
-from check_mounts.options.option_table import INCIDENTS, NO_INCIDENTS
+from check_mounts.options.option_table import INCIDENTS, NO_INCIDENTS, USUAL
 from check_mounts.options.refusals import refuse
 from check_mounts.options.understood import Service
 from check_mounts.options.working_directory import absolute
@@ -15,8 +15,9 @@ from check_mounts.system import replacing
 from check_mounts.typed import Optional
 
 
-def settled(said: Values, again: bool) -> Service:
-    """The work of the daemon. ``again``: the daemon runs already. Raises UsageError."""
+def settled(said: Values, again: bool, section_learns: bool) -> Service:
+    """The work of the daemon. ``again``: the daemon runs already. ``section_learns``: a section
+    says that what is unusual is slow. Raises UsageError."""
     return Service(
         interval=said.interval,
         foreground=said.foreground,
@@ -29,6 +30,8 @@ def settled(said: Values, again: bool) -> Service:
         incidents=incident_file(said),
         on_change=said.on_change or (),
         on_change_drill=said.on_change_drill,
+        usual=_beside(said, USUAL, "usual"),
+        learns=bool(said.unusual) or section_learns,
     )
 
 
@@ -37,8 +40,7 @@ def incident_file(said: Values) -> Optional[str]:
     if said.incident_file == NO_INCIDENTS:
         return None
     if said.incident_file is None:
-        # It must outlive a reboot. Another daemon than the host's has its files in one place.
-        return INCIDENTS if said.cache == cache.DEFAULT_PATH else f"{_cache(said)}.incidents"
+        return _beside(said, INCIDENTS, "incidents")
     path = absolute("--incident-file", said.incident_file)
     shown, (head, _, name) = text.printable_argument(path), path.rpartition("/")
     if name in ("", ".", ".."):
@@ -52,6 +54,12 @@ def incident_file(said: Values) -> Optional[str]:
     if normal in [selection.normalised(os.fsencode(other)) for other in others]:
         refuse("--incident-file", "this is a file of --cache or --metrics")
     return path
+
+
+def _beside(said: Values, path: str, suffix: str) -> str:
+    """A file that must outlive a reboot. Another daemon than the host's has its files in one
+    place."""
+    return path if said.cache == cache.DEFAULT_PATH else f"{_cache(said)}.{suffix}"
 
 
 def _cache(said: Values) -> str:

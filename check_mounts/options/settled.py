@@ -128,7 +128,7 @@ def _settled(
         output=_output(said, _per_mount(said, rulebook, configuration, declared)),
         allow_none=said.allow_none,
         fstab=None if said.fstab is None else absolute("--fstab", said.fstab),
-        service=_service(said, given, again),
+        service=_service(said, configuration, given, again),
         submission=_submission(said, configuration),
         debug=said.debug,
         wait=said.wait,
@@ -322,6 +322,7 @@ def _general_policy(said: Values) -> Policy:
         usage_critical=said.usage_critical,
         inodes_warning=said.inodes_warning,
         inodes_critical=said.inodes_critical,
+        unusual=said.unusual,
         step_warning=warning,
         step_critical=critical,
     )
@@ -356,7 +357,7 @@ def _look_up_user(user: str, origin: Optional[Origin] = None) -> Optional[privil
 # -- the daemon and the submission
 
 
-def _service(said: Values, given: Collection[str], again: bool) -> Optional[Service]:
+def _service(said: Values, configuration: Configuration, given: Collection[str], again: bool) -> Optional[Service]:
     """The work of the daemon; None without ``--daemon``. Raises UsageError.
 
     ``again``: the daemon runs already."""
@@ -367,7 +368,9 @@ def _service(said: Values, given: Collection[str], again: bool) -> Optional[Serv
         return None
     from check_mounts.options import service_options
 
-    return service_options.settled(said, again)
+    return service_options.settled(
+        said, again, any(section.overrides.limits.get("unusual") for section in configuration.sections)
+    )
 
 
 def _output(said: Values, per_mount: Optional[Each]) -> Output:

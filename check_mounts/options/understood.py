@@ -29,7 +29,8 @@ class Service(NamedTuple):
     library for them cannot be used: ``no_metrics`` says why. ``log_changes``: it logs no line for a
     pass that found nothing new. ``incidents`` is the file of the incidents; None to keep none.
     ``on_change`` is the program for changes, and its arguments; empty without one.
-    ``on_change_drill``: it is run for drills, too."""
+    ``on_change_drill``: it is run for drills, too. ``usual`` is the file of what is usual on
+    mounts, if it ``learns`` that."""
 
     interval: float
     foreground: bool
@@ -40,6 +41,8 @@ class Service(NamedTuple):
     ident: str
     log_changes: bool
     incidents: Optional[str]
+    usual: str
+    learns: bool
     on_change: Sequence[str] = ()
     on_change_drill: bool = False
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0
 MOST_FLAGS = 9
+# How many times the usual time is slow, unless the option says so; and the most that it can say.
+UNUSUAL, _MOST_TIMES = 5.0, 10_000
 
 Parser = Callable[[str], Any]
 _Value = TypeVar("_Value")
@@ -170,6 +172,16 @@ def limit(word: str) -> tuple[Union[Step, Measure, None], Range]:
         raise ValueError(f"'{shown(word)}': {words}{_hint(name, (*steps, *units.MEASURES))}")
     measure = units.MEASURES[lower]
     return measure, _parsed_as("range", rest, units.parse_time if measure.is_time else units.parse_share)
+
+
+def unusual(word: str) -> float:
+    """How many times the usual time is slow: a number, ``yes``, or ``no`` for never."""
+    if word.isascii() and word.lower() in _BOOLEANS and word != "1":
+        return UNUSUAL if _BOOLEANS[word.lower()] else 0.0
+    value = float(word) if re.match(_DECIMAL, word) else math.nan
+    if not 2 <= value <= _MOST_TIMES:
+        raise ValueError(f"'{shown(word)}' is not a number from 2 to {_MOST_TIMES}, yes or no")
+    return value
 
 
 def capacity(word: str) -> Capacity:

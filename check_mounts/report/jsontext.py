@@ -146,6 +146,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "latency": None if finding.latency is None else round(finding.latency, 6),
         "usage": _usage(finding),
         "traffic": _traffic(finding),
+        "unusual": _unusual(finding),
         "diagnosis": finding.diagnosis or None,
         "remarks": finding.remarks,
         "drill": None if judgement.drill is None else _drill(judgement.drill),
@@ -173,6 +174,21 @@ def _traffic(finding: Finding) -> Optional[dict[str, Any]]:
     from check_mounts.report import done  # see there
 
     return done.as_json(finding.traffic)
+
+
+def _unusual(finding: Finding) -> Optional[dict[str, Any]]:
+    unusual = finding.unusual
+    if unusual is None:
+        return None
+    connect, null = (None, None) if unusual.asked is None else unusual.asked
+    return {
+        "operation": unusual.operation,
+        "seconds": round(unusual.seconds, 6),
+        "usual": round(unusual.usual, 6),
+        "connect": connect,
+        "null": null,
+        "where": None if unusual.place is None else unusual.place.name.lower(),
+    }
 
 
 def _stuck(finding: Finding) -> Optional[dict[str, Any]]:

@@ -63,6 +63,7 @@ NOT_FOR_A_CHECK = {
     "--incident-file": "the daemon's",
     "--on-change": "the daemon's",
     "--on-change-drill": "the daemon's",
+    "--unusual": "the daemon's",
     "--cached": "is what check_mounts_cached runs",
 }
 OF_CACHED = {"--cache", "--max-age", "--verbose"}
