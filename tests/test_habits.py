@@ -27,7 +27,7 @@ from check_mounts.options import config_text, settled, values
 from check_mounts.options.understood import Options
 from check_mounts.probing import operations
 from check_mounts.probing.operations import Counters, Reading
-from check_mounts.report import jsontext
+from check_mounts.report import jsontext, metrics
 from check_mounts.slowness import Asked, Unusual
 from check_mounts.system.logs import Log
 from check_mounts.traffic import Operation
@@ -393,6 +393,17 @@ def test_the_json_says_it_in_numbers() -> None:
     assert found["unusual"] == {
         "operation": "READ", "seconds": 0.18, "usual": 0.003, "connect": 0.0003, "null": 0.0004, "where": "disks",
     }  # fmt: skip
+
+
+def test_metrics_have_both_times_while_it_lasts() -> None:
+    slow = Finding(POINT, mount(1), Condition.OK, latency=0.1, unusual=Unusual("READ", 0.18, 0.003))
+    passes = metrics.Passes(1, 0.0, 0.1, 60.0, 0, {})
+    labels = '{device="nas:/data",fstype="nfs4",mountpoint="/data"}'
+    found = metrics.render(judged(Survey((slow,)), POLICY), passes).decode()
+    assert f"\ncheck_mounts_mount_unusual_seconds{labels} 0.18\n" in found
+    assert f"\ncheck_mounts_mount_usual_seconds{labels} 0.003\n" in found
+    healthy = metrics.render(judged(Survey((slow._replace(unusual=None),)), POLICY), passes).decode()
+    assert "usual_seconds{" not in healthy
 
 
 def test_a_daemon_keeps_what_it_has_learnt(daemon: Service) -> None:

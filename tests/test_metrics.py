@@ -39,6 +39,7 @@ from check_mounts.judging.usage import numbers
 from check_mounts.model import BadLine, Condition, Finding, Mount, State, Survey
 from check_mounts.outcome import Outcome, Usage
 from check_mounts.report import inventory, metrics
+from check_mounts.slowness import Unusual
 from check_mounts.traffic import Operation, Traffic
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, remaining, until
 from tests.daemon import Daemon, daemon
@@ -728,6 +729,11 @@ def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, f
         "state": ("0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", []),
         "probe_duration_seconds": ("How long the probe of the mount took, or has waited so far.", []),
         "last_success_timestamp_seconds": ("When the mount last answered, since the daemon was started.", []),
+        "unusual_seconds": (
+            "How long an operation takes that takes longer than usual, as long as one does.",
+            [],
+        ),
+        "usual_seconds": ("How long that operation usually takes.", []),
         "size_bytes": ("Size of the filesystem.", []),
         "free_bytes": ("Space that is free for root.", []),
         "avail_bytes": ("Space that is free for everybody else.", []),
@@ -755,6 +761,9 @@ def _by_the_library(judgements: Sequence[Judgement], last_success: dict[bytes, f
         families["state"].add_metric(values, each.state.value)
         if finding.latency is not None:
             families["probe_duration_seconds"].add_metric(values, finding.latency)
+        if finding.unusual is not None:
+            families["unusual_seconds"].add_metric(values, finding.unusual.seconds)
+            families["usual_seconds"].add_metric(values, finding.unusual.usual)
         if finding.mount_point in last_success:
             families["last_success_timestamp_seconds"].add_metric(values, last_success[finding.mount_point])
         if mount is not None:
@@ -1010,6 +1019,7 @@ def test_names() -> None:
 def _emitted() -> tuple[set[str], set[str]]:
     outcome, done = Outcome(usage=Usage(5, 4, 3, 2, 1)), {b"READ": Operation(b"READ", *[1] * 9)}
     finding = Finding(b"/x", _mount(b"/x"), Condition.OK, "", outcome, 0.1, traffic=Traffic(done))
+    finding = finding._replace(unusual=Unusual("READ", 0.18, 0.003))
     samples = _render(
         finding,
         last_success={b"/x": 5.0},

@@ -193,6 +193,8 @@ _FAMILIES = {
     "state": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
     "probe_duration_seconds": "How long the probe of the mount took, or has waited so far.",
     "last_success_timestamp_seconds": "When the mount last answered, since the daemon was started.",
+    "unusual_seconds": "How long an operation takes that takes longer than usual, as long as one does.",
+    "usual_seconds": "How long that operation usually takes.",
     "size_bytes": "Size of the filesystem.",
     "free_bytes": "Space that is free for root.",
     "avail_bytes": "Space that is free for everybody else.",
@@ -243,6 +245,9 @@ def _samples(judgement: Judgement, last_success: Optional[float]) -> Iterator[tu
         yield "last_success_timestamp_seconds", _number(last_success)
     if finding.mount is not None:
         yield "readonly", "1.0" if finding.mount.is_read_only else "0.0"
+    if finding.unusual is not None:
+        yield "unusual_seconds", _number(finding.unusual.seconds)
+        yield "usual_seconds", _number(finding.unusual.usual)
     usage = numbers(finding)
     if usage is not None and usage.size is not None:
         yield "size_bytes", usage.size
