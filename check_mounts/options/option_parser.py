@@ -23,6 +23,25 @@ from check_mounts.typed import Any, NoReturn
 
 # The width of help where there is no terminal. On wider ones, too: longer lines are hard to read.
 WIDTH = 100
+# The options that people need most, in the order in which -h shows them.
+_COMMON = (
+    "exclude-type",
+    "exclude",
+    "remote",
+    "fstab",
+    "timeout",
+    "warning",
+    "critical",
+    "verbose",
+    "daemon",
+    "cached",
+)
+# The command lines that -h shows, and what each does.
+EXAMPLES = (
+    ("check_mounts -v", "all mounts, with a line for each that is not ok; best run as root"),
+    ("check_mounts --fstab -X 'fuse.*' -x '/mnt/*'", "what fstab declares, too; no FUSE, nothing below /mnt"),
+    ("check_mounts --remote -t 3 -w 0.5 -c 2", "network filesystems only, with limits in seconds"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,7 +112,7 @@ def _short_parser(width: int) -> argparse.ArgumentParser:
     """A parser with the help of -h."""
     result = _parser(width, f"--help-all lists all {len(OPTIONS)} options; check_mounts(8) explains them.")
     group = result.add_argument_group("the options that people need most")
-    for option in map(BY_NAME.__getitem__, COMMON):
+    for option in map(BY_NAME.__getitem__, _COMMON):
         group.add_argument(*option.words, dest=option.dest, **_traits(option))
     examples = result.add_argument_group("examples")
     for command, what in EXAMPLES:  # as if they were options: so their columns are those of the others
