@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 # Longer than any sensible interval or timeout, and short enough that all sums are valid times.
 MOST_SECONDS = 366 * 86400.0
 MOST_FLAGS = 9
-# How many times the usual time is slow, unless the option says so; and the most that it can say.
-UNUSUAL, _MOST_TIMES = 5.0, 10_000
+UNUSUAL, _MOST_TIMES = 5.0, 10_000  # how many times the usual time is slow: by default, at most
 
 Parser = Callable[[str], Any]
 _Value = TypeVar("_Value")
@@ -116,11 +115,9 @@ def boolean(word: str) -> bool:
 
 def times(word: str) -> int:
     """The number of times that a flag counts: a digit, or ``yes`` for once."""
-    if word.isascii() and word.lower() in _BOOLEANS:
-        return int(_BOOLEANS[word.lower()])
-    if len(word) == 1 and word.isascii() and word.isdigit():
-        return int(word)
-    raise ValueError(f"'{shown(word)}' is not a number from 0 to {MOST_FLAGS}")
+    if not word.isascii() or not (word.lower() in _BOOLEANS or (len(word) == 1 and word.isdigit())):
+        raise ValueError(f"'{shown(word)}' is not a number from 0 to {MOST_FLAGS}")
+    return int(_BOOLEANS.get(word.lower(), word))
 
 
 def some(word: str) -> str:
@@ -177,11 +174,10 @@ def limit(word: str) -> tuple[Union[Step, Measure, None], Range]:
 def unusual(word: str) -> float:
     """How many times the usual time is slow: a number, ``yes``, or ``no`` for never."""
     if word.isascii() and word.lower() in _BOOLEANS and word != "1":
-        return UNUSUAL if _BOOLEANS[word.lower()] else 0.0
-    value = float(word) if re.match(_DECIMAL, word) else math.nan
-    if not 2 <= value <= _MOST_TIMES:
+        return UNUSUAL * _BOOLEANS[word.lower()]
+    if not re.match(_DECIMAL, word) or not 2 <= float(word) <= _MOST_TIMES:
         raise ValueError(f"'{shown(word)}' is not a number from 2 to {_MOST_TIMES}, yes or no")
-    return value
+    return float(word)
 
 
 def capacity(word: str) -> Capacity:
