@@ -116,7 +116,7 @@ def test_the_command_line_and_a_section_agree(option: Option) -> None:
 
 def test_most_keys_of_a_section_are_understood_as_on_the_command_line() -> None:
     others = {name for name in MOUNT_KEYS if name in BY_NAME} - {option.name for option in SAME}
-    assert others == {"write", "expect", "expect-ro"}
+    assert others == {"write", "expect", "expect-ro", "canary"}
 
 
 def test_the_reader_of_the_result_understands_seconds_alike() -> None:
