@@ -4,7 +4,7 @@ touches no mount."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from check_mounts import cache, text
 from check_mounts.clocks import Boottime, Epoch, epoch
@@ -91,7 +91,8 @@ def _said(given: Mapping[str, Any]) -> Values:
 def _told(said: Values) -> report.Told:
     """Raises Unreadable."""
     path, status = said.incident_file, absolute("--cache", said.cache)
-    history = histories.read(_records(path, status))
+    kept, damage = _records(path, status)
+    history = histories.read(kept)
     present = _present(status)
     if history.last is not None and history.is_stopped:
         present = present._replace(why="the daemon was stopped then")
@@ -102,21 +103,35 @@ def _told(said: Values) -> report.Told:
         points = set(map(text.printable, said.mount_points))
         wanted = [each for each in wanted if each.subject.mount_point in points]
     first = None if history.first is None else history.first.at
-    notes = [_unwatched(history, present)] if present.why else []
+    notes = damage + ([_unwatched(history, present)] if present.why else [])
     return report.Told(grouping.grouped(wanted), since, first, present.now, notes)
 
 
-def _records(path: str, status: str) -> Iterator[Record]:
-    """The records in all files, each once. Raises Unreadable.
+def _records(path: str, status: str) -> tuple[list[Record], list[str]]:
+    """The records in all files, each once, and notes about damaged lines. Raises Unreadable.
 
     A line may stand in two files, or twice in one, if a process was killed between writing it and
     telling so."""
-    found = [_read(path + files.OLDER), _read(path), _read(status + cache.SUFFIXES[-1], needed=False)]
-    if all(data is None for data in found):
+    found = {name: _read(name) for name in (path + files.OLDER, path)}
+    pending = status + cache.SUFFIXES[-1]
+    found[pending] = _read(pending, needed=False)
+    if all(data is None for data in found.values()):
         raise Unreadable(f"{text.printable_argument(path)} is not there: {_ASK}")
-    lines = dict.fromkeys(line for data in found if data is not None for line in data.split(b"\n"))
-    decoded = map(records.decoded, lines)
-    return (record for record in decoded if record is not None)
+    known: dict[bytes, Record] = {}
+    notes = [_take_in(data, name, known) for name, data in found.items() if data is not None]
+    return list(known.values()), list(filter(None, notes))
+
+
+def _take_in(data: bytes, path: str, known: dict[bytes, Record]) -> str:
+    """Add the records of a file to those that are known by their lines. Returns a note about
+    damaged lines. Raises Unreadable without any record."""
+    content = records.read(data, known)
+    shown = text.printable_argument(path)
+    if content.first and not content.good:
+        raise Unreadable(f"{shown} is no file of incidents, or damaged: line {content.first} cannot be understood")
+    if content.bad > 1:
+        return f"{shown}: {content.bad} lines cannot be understood, the first is line {content.first}"
+    return f"{shown}: line {content.first} cannot be understood" if content.bad else ""
 
 
 def _read(path: str, needed: bool = True) -> Optional[bytes]:

@@ -86,6 +86,7 @@ def test_each_option_is_regular(option: Any) -> None:
         "SPEC": "/m",
         "MOUNTPOINT=CONDITION": "/m=dead",
         "TIME": "5m",
+        "FACTOR": "5",
         "GLOB": "/m",
         "GLOB=FILE": "/m=a",
         "COMMAND": "/m",

@@ -144,6 +144,7 @@ LINES = [
     (["--autofs pr"], ["--autofs", "probe"]),
     (["--sever", "timed-o", "warn"], ["--severity=timed-out=warning"]),
     (["--severity=denied=ok,timed-out=w"], ["--severity=denied=ok,timed-out=warning"]),
+    (["-w timeo", "5%"], ["-w", "timeouts=5%"]),
     (["-N tmpf"], ["-N", "tmpfs"]),
     (["-N ext4,tmpf"], ["-N", "ext4,tmpfs"]),
     (["--daemon --interv", "5"], ["--daemon", "--interval=5"]),

@@ -139,6 +139,34 @@ def test_what_is_no_record_is_none() -> None:
     assert records.decoded(b"[" * 100_000) is None
 
 
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"", (0, 0, 0)),
+        (GOOD, (1, 0, 0)),
+        (GOOD[:-1], (1, 0, 0)),
+        (GOOD + GOOD[:50], (1, 0, 0)),
+        (GOOD + b"\0" * 50, (1, 0, 0)),
+        (GOOD + b"\n\n" + GOOD, (2, 0, 0)),
+        (GOOD + GOOD[:50] + b"\n" + GOOD + b"x\n" + GOOD[:9], (2, 2, 2)),
+        (b"\xff\n" + GOOD, (1, 1, 1)),
+        (GOOD[:5], (0, 0, 0)),
+        (GOOD[:50], (0, 0, 0)),
+        (b"noise", (0, 0, 1)),
+        (b"\0" * 50, (0, 0, 1)),
+        (b"\n\n", (0, 0, 1)),
+        (b"\nx\n", (0, 1, 2)),
+        (b"root:x:0\n" * 3, (0, 3, 1)),
+        (GOOD.replace(b": 1,", b": 2,", 1), (0, 1, 1)),
+    ],
+    ids=range(16),
+)
+def test_lines_of_a_file_that_are_no_records_are_counted(data: bytes, content: tuple[int, int, int]) -> None:
+    known: dict[bytes, Record] = {}
+    assert records.read(data, known) == content
+    assert len(known) == bool(content[0])
+
+
 # -- histories
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from check_mounts import text
+from check_mounts.clocks import Boottime, Epoch
 from check_mounts.incidents import records
 from check_mounts.incidents.records import Kind
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
@@ -315,6 +316,55 @@ def test_damage_hides_no_other_line(mounts: Mounts, daemon: Daemon) -> None:
         spoilt = [line if number != place else b"\xff" + line[: len(line) // 2] for number, line in enumerate(whole)]
         _file(daemon).write_bytes(b"\n".join(spoilt))
         assert len(_told(daemon)["incidents"]) == (b'"begin"' not in whole[place])
+
+
+def _kept(daemon: Daemon, name: str, data: bytes) -> Path:
+    path = daemon.cache.with_name(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(0o640)
+    return path
+
+
+_STAMP = records.Stamp(Epoch(1e9), Boottime(5.0), "b")
+_LINE = records.encoded(records.Record(Kind.START, _STAMP))
+
+
+@pytest.mark.parametrize("name", ["status.incidents", "status.incidents.1", "status.pending"])
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [(b"root:x:0:0\nbin:x:1:1\n", 1), (os.urandom(4000).replace(b"\n", b""), 1), (b"\n\n\0\n" + _LINE[:40], 3)],
+    ids=["passwd", "noise", "torn"],
+)
+def test_a_file_without_any_record_is_unknown(daemon: Daemon, name: str, data: bytes, number: int) -> None:
+    _kept(daemon, "status.incidents", _LINE)
+    path = _kept(daemon, name, data)
+    assert _reason(daemon) == f"{path} is no file of incidents, or damaged: line {number} cannot be understood"
+    assert _reason(daemon, "--json") == _reason(daemon, "-vv") == _reason(daemon)
+
+
+def test_any_file_of_the_system_is_no_file_of_incidents(daemon: Daemon) -> None:
+    why = _reason(daemon, "--incident-file", "/etc/passwd")
+    assert why == "/etc/passwd is no file of incidents, or damaged: line 1 cannot be understood"
+
+
+def test_lines_that_cannot_be_understood_are_noted(daemon: Daemon) -> None:
+    path = _kept(daemon, "status.incidents", _LINE + b"\xff\n" + _LINE + b"{}\n" + _LINE)
+    older = _kept(daemon, "status.incidents.1", b"noise\n" + _LINE)
+    result = _ask(daemon)
+    assert result.code == 0 and result.lines[0].startswith("MOUNTS OK - no incidents since ")
+    notes = [
+        f"{older}: line 1 cannot be understood",
+        f"{path}: 2 lines cannot be understood, the first is line 2",
+    ]
+    assert result.lines[1:3] == [f"note: {note}" for note in notes]
+    assert _told(daemon)["notes"][:2] == notes
+
+
+@pytest.mark.parametrize("data", [b"", _LINE, _LINE[:-1], _LINE + _LINE[:40], _LINE[:40], _LINE + b"\0" * 40])
+def test_a_last_line_without_its_end_is_silent(daemon: Daemon, data: bytes) -> None:
+    _kept(daemon, "status.incidents", data)
+    assert "cannot be understood" not in "".join(_ask(daemon).lines) and _ask(daemon).code == 0
 
 
 def test_kinds_have_names() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from check_mounts import meaning
 from check_mounts.clocks import Boottime
+from check_mounts.judging import courses
 from check_mounts.judging.policy import Policy, judged
 from check_mounts.judging.thresholds import parse_capacity
 from check_mounts.model import BadLine, Condition, Finding, LeftOut, Mount, Reason, State, Survey
@@ -93,6 +94,17 @@ def test_defaults_are_those_there_are() -> None:
         text = section(MANUAL, "OPTIONS").partition(f"{name}\\fR")[2].partition("\n.TP")[0]
         said = re.search(r"\(default: ([\d.]+)\)|The default is ([\d.]+)", text)
         assert (said and float((said[1] or said[2]).rstrip("."))) == BY_WORD[name].default, name
+
+
+def test_measures_are_those_there_are() -> None:
+    for name in ("--warning", "--critical"):
+        agree(name, BY_WORD[name].help.rpartition(": ")[2].split(", "), {measure.word for measure in Measure})
+
+
+def test_the_file_of_what_is_usual_has_its_bound() -> None:
+    said = re.search(r"^At most ([\d,]+) operations are kept, in at most (\d+) MiB\.$", MANUAL, re.M)
+    assert said is not None
+    assert (int(said[1].replace(",", "")), int(said[2]) << 20) == (courses.MOST, courses.LONGEST)
 
 
 def test_conditions_are_those_there_are() -> None:

@@ -13,6 +13,7 @@ from check_mounts.options.option_table import DEFAULT_CONFIG, OPTIONS
 from check_mounts.outcome import Step
 from check_mounts.passive.destinations import KINDS
 from check_mounts.system import logs
+from check_mounts.traffic import Measure
 from check_mounts.typed import Any, NamedTuple
 
 # What completes a value: the scripts have a function of this name for each.
@@ -35,7 +36,7 @@ _BY_METAVAR = {"FILE": FILES, "FILE.prom": FILES, "PATH": FILES, "DIR": DIRECTOR
 # Lists that the scripts hold.
 CONDITIONS = tuple(condition.value for condition in Condition)
 STATES = tuple(state.name.lower() for state in State)
-STEP_NAMES = tuple(step.word for step in Step)
+STEP_NAMES = (*(step.word for step in Step), *(measure.word for measure in Measure))
 SCHEMES = tuple(f"{kind.word}:" for kind in KINDS)
 INI_FILES = PATHS
 CONFIG = DEFAULT_CONFIG

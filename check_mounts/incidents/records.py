@@ -142,6 +142,35 @@ def decoded(line: bytes) -> Optional[Record]:
         return None
 
 
+class Content(NamedTuple):
+    """What the lines of a file are: how many are records, how many are not, and the number of the
+    first of those, from 1; 0 without any."""
+
+    good: int
+    bad: int
+    first: int
+
+
+def read(data: bytes, known: dict[bytes, Record]) -> Content:
+    """Add the records of a file to those that are known by their lines.
+
+    A last line without its newline is not counted: its writer crashed, or has not come to its end.
+    But a file that has nothing else must begin like one of ours. Empty lines do not count either,
+    unless there is nothing else."""
+    *lines, last = data.split(b"\n")
+    good = 0
+    wrong: list[int] = []
+    for number, line in enumerate(lines + [last] * bool(last), 1):
+        record = known.get(line) or (decoded(line) if line else None)
+        if record is not None:
+            known[line], good = record, good + 1
+        elif line and number <= len(lines):
+            wrong.append(number)
+    is_begun = not lines and BEGINNING.startswith(last[: len(BEGINNING)])
+    first = wrong[0] if wrong else int(bool(data) and not good and not is_begun)
+    return Content(good, len(wrong), first)
+
+
 def _record(line: dict[str, Any]) -> Record:
     """Raises ValueError, TypeError, KeyError."""
     if line["check_mounts"] is True or line["check_mounts"] != VERSION:

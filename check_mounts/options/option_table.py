@@ -42,7 +42,10 @@ def _choosing(name: str, group: Group, what: str, *choices: str, alone: tuple[st
 
 
 def _latency(name: str, short: str) -> Option:
-    words = f"{name.upper()} if the seconds of the whole probe, or of one step, are outside this range (repeatable)"
+    words = (
+        f"{name.upper()} if the seconds of the whole probe, or of one step, are outside this range (repeatable); "
+        "with --daemon also for what programs did on NFS: rtt, exec, queue, retrans, timeouts"
+    )
     return Option(
         name, Group.JUDGING, words, short, "[STEP=]RANGE", values.limit, repeatable=True, in_mount=values.limit
     )
