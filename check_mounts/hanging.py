@@ -35,7 +35,7 @@ def with_waiting(judged: Judged, mounts: Sequence[Mount], until: float) -> Surve
     if not devices or seconds < _SHORTEST or survey.interrupted is not None:
         return survey
     reading.step("looking for the processes that wait")
-    users = _without(look.take(Wanted(_of(mounts, devices), devices), seconds), pids_of(failed))
+    users = grouping.without(look.take(Wanted(_of(mounts, devices), devices), seconds), pids_of(failed))
     findings = tuple([_with_line(each, users, len(devices) == 1) for each in survey.findings])
     return survey._replace(findings=findings, notes=(*survey.notes, *_notes(users, len(devices))))
 
@@ -46,12 +46,14 @@ def _with_line(finding: Finding, users: Users, alone: bool) -> Finding:
     own = users.of(finding.mount.device)
     # If several mounts hang, those that may wait for any of them are counted together.
     words = grouping.waiting_words(own if alone else own._replace(probable=()))
+    if not words and not users.is_whole and not users.probable:
+        words = f"{grouping.NONE_SEEN} that waits"
     return finding._replace(remarks=(*finding.remarks, words)) if words else finding
 
 
 def _notes(users: Users, count: int) -> Iterator[str]:
     if users.probable and count > 1:
-        yield f"{grouping.waiting_words(Users((), users.probable))}, each for one of the mounts that failed"
+        yield f"{grouping.waiting_words(users._replace(processes=()))}, each for one of the mounts that failed"
     if users.incomplete:
         yield f"not all who wait may be known: {'; '.join(users.incomplete)}"
 
@@ -63,13 +65,6 @@ def pids_of(findings: Iterable[Finding]) -> frozenset[int]:
 
 def _of(mounts: Sequence[Mount], devices: frozenset[Device]) -> tuple[Mount, ...]:
     return tuple(mount for mount in mounts if mount.device in devices)
-
-
-def _without(users: Users, pids: frozenset[int]) -> Users:
-    def others(processes: Sequence[Process]) -> tuple[Process, ...]:
-        return tuple(each for each in processes if each.pid not in pids)
-
-    return users._replace(processes=others(users.processes), probable=others(users.probable))
 
 
 # -- for --explain
@@ -87,7 +82,8 @@ class Use(NamedTuple):
 def use_of(mount: Mount, mounts: Sequence[Mount], hung: frozenset[Device], ours: frozenset[int], seconds: float) -> Use:
     """Who uses a mount. ``hung`` are the devices of all mounts that are known to hang, ``ours`` the
     processes that do not count."""
-    users = _without(look.take(Wanted(_of(mounts, hung | {mount.device}), hung), seconds), ours).of(mount.device)
+    wanted = Wanted(_of(mounts, hung | {mount.device}), hung)
+    users = grouping.without(look.take(wanted, seconds), ours).of(mount.device)
     waiting = [each for each in (*users.processes, *users.probable) if each.how.hangs]
     lines = [*_waiting(mount, users, waiting, hung), *_holding(users)]
     lines += [f"note: {words}" for words in users.incomplete]
@@ -97,7 +93,7 @@ def use_of(mount: Mount, mounts: Sequence[Mount], hung: frozenset[Device], ours:
 def _waiting(mount: Mount, users: Users, waiting: Sequence[Process], hung: frozenset[Device]) -> Iterator[str]:
     words = grouping.waiting_words(users)
     if not words and mount.device in hung:
-        yield "no process waits for it, as far as can be seen"
+        yield "no process waits for it, as far as can be seen" if users.is_whole else f"{grouping.NONE_SEEN} that waits"
     elif words:
         yield words
     for each in sorted(waiting, key=lambda each: each.how is not How.WAITS)[:_LISTED]:
@@ -110,7 +106,10 @@ def _waiting(mount: Mount, users: Users, waiting: Sequence[Process], hung: froze
 
 def _holding(users: Users) -> Iterator[str]:
     words = grouping.holding_words(users)
-    yield from words.split("; ") if words else ["nobody has a file of it open or stands in it, as far as can be seen"]
+    nobody = "nobody has a file of it open or stands in it, as far as can be seen"
+    if not users.is_whole:
+        nobody = f"{grouping.NONE_SEEN} that has a file of it open or stands in it"
+    yield from words.split("; ") if words else [nobody]
 
 
 # Names of services of the system's own manager, without escapes. The first users of a host have the

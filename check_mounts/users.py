@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, mounttable, nearest, text
 from check_mounts.guard.notes import Notes
@@ -41,7 +41,7 @@ def run(given: Mapping[str, Any], interrupts: Interrupts, noted: Notes) -> int:
     mounts = _chosen(table, said.users)
     noted.step("looking at the processes of this host")
     os.chdir("/")  # this process would stand in its caller's directory
-    users = look.take(_wanted(mounts, table), max(_BESIDE, seconds - _BESIDE))
+    users = grouping.without(look.take(_wanted(mounts, table), max(_BESIDE, seconds - _BESIDE)))
     state = State.OK if users.is_whole else State.UNKNOWN
     if said.json:
         write(_json(state, mounts, users), interrupts)
@@ -144,31 +144,40 @@ def _summary(mounts: Sequence[Mount], users: Users) -> str:
     every = grouping.each_once((*users.processes, *users.probable))
     waits = sum(each.how.hangs for each in every)
     which = text.printable(mounts[0].mount_point) if len(mounts) == 1 else text.counted(len(mounts), "mount")
+    if not every and not users.is_whole:
+        return f"{grouping.NONE_SEEN} that uses {which}"
     if not every:
         return f"no process uses {which}" + (" as far as was seen" if users.incomplete else "")
     count = "1 process uses" if len(every) == 1 else f"{len(every)} processes use"
+    count = grouping.least(users) + count
     return f"{count} {which}: {waits} of them wait, or probably do" if waits else f"{count} {which}"
 
 
 def _lines(mounts: Sequence[Mount], users: Users, verbosity: int) -> Iterator[str]:
     """What follows the first line: the groups of each filesystem, with -v each process; why some
     processes may be missing."""
-    for here in _by_device(mounts):
+    groups = _by_device(mounts)
+    nobody = "no process" if users.is_whole else grouping.NONE_SEEN
+    nobody = "none for certain" if users.probable else nobody
+    for here in groups:
         these = users.of(here[0].device)
+        these = these if len(groups) == 1 else these._replace(probable=())
         words = [each for each in (grouping.waiting_words(these), grouping.holding_words(these)) if each]
-        yield f"{_name(here)}: {'; '.join(words) or 'no process'}"
-        for each in these.processes if verbosity else ():
+        yield f"{_name(here)}: {'; '.join(words) or nobody}"
+        for each in (*these.processes, *these.probable) if verbosity else ():
             yield f"  {grouping.line(each)}"
-    if users.probable:
-        shared = Users((), users.probable)
+    if users.probable and len(groups) > 1:
+        shared = users._replace(processes=())
         yield f"one of these, nobody can say which: {grouping.waiting_words(shared)}"
         for each in users.probable if verbosity else ():
             yield f"  {grouping.line(each)}"
+    elif users.probable:
+        yield "note: those who probably wait may wait for another mount that hangs"
     for note in users.incomplete:
         yield f"note: {text.one_line(note)}"
 
 
-def _by_device(mounts: Sequence[Mount]) -> Iterable[list[Mount]]:
+def _by_device(mounts: Sequence[Mount]) -> Collection[list[Mount]]:
     """The mounts of each filesystem: its users use them all."""
     found: dict[tuple[int, int], list[Mount]] = {}
     for mount in mounts:

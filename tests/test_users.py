@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from check_mounts import mounttable, users
+from check_mounts import hanging, mounttable, users
+from check_mounts.model import Condition, Finding, Mount
 from check_mounts.options.refusals import UsageError
 from check_mounts.using import cgroups, grouping, look
 from check_mounts.using.model import How, Process, Users, Wanted
@@ -339,6 +340,61 @@ def test_a_look_that_has_no_time_says_so(mounts: Mounts) -> None:
         told = look.take(wanted(place), 0)
     assert not told.is_whole
     assert told.incomplete[-1] == "the time was over before all processes were looked at"
+
+
+# -- what may be said
+
+
+def _users(cut: bool, *processes: Process, probable: Sequence[Process] = ()) -> Users:
+    return Users(processes, tuple(probable), ("the time was over",) if cut else (), not cut)
+
+
+def _process(pid: int, how: How, mount: Mount, name: bytes = b"p") -> Process:
+    device = None if how is How.PROBABLY else mount.device
+    return Process(pid, 1, 0, name, "", "D", None, how, device)
+
+
+_ONE = mounttable.parse_line(b"1 0 0:1 / /one rw - nfs filer:/one rw")
+_TWO = mounttable.parse_line(b"2 0 0:2 / /two rw - nfs filer:/two rw")
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_look_that_was_cut_short_claims_nothing_of_what_it_did_not_see(cut: bool) -> None:
+    least, none = ("at least ", grouping.NONE_SEEN) if cut else ("", "no process")
+    nobody = _users(cut)
+    assert users._summary([_ONE], nobody).startswith(none)
+    assert next(users._lines([_ONE], nobody, 0)).endswith(f": {none}")
+    told = " ".join([*hanging._waiting(_ONE, nobody, (), frozenset((_ONE.device,))), *hanging._holding(nobody)])
+    assert told.count(grouping.NONE_SEEN) == (2 if cut else 0)
+    finding = Finding(_ONE.mount_point, _ONE, Condition.TIMED_OUT)
+    remarks = hanging._with_line(finding, nobody, True).remarks
+    assert remarks == ((f"{grouping.NONE_SEEN} that waits",) if cut else ())
+    some = _users(cut, _process(1, How.WAITS, _ONE), _process(2, How.OPEN, _ONE))
+    assert users._summary([_ONE], some).startswith(f"{least}2 processes use /one")
+    words = next(users._lines([_ONE], some, 0)).partition("): ")[2]
+    assert words == f"{least}1 process of 1 user waits: p; {least}1 process of 1 user has it open: p"
+    assert hanging._with_line(finding, some, True).remarks == (f"{least}1 process of 1 user waits: p",)
+
+
+def test_who_may_wait_for_several_mounts_is_named_once() -> None:
+    told = _users(False, probable=[_process(7, How.PROBABLY, _ONE)])
+    for mounts in ([_ONE], [_ONE, _TWO]):
+        lines = list(users._lines(mounts, told, 1))
+        assert sum("1 process of 1 user probably waits: p" in line for line in lines) == 1, lines
+        assert sum("pid 7 " in line for line in lines) == 1, lines
+        assert not any("no process" in line for line in lines), lines
+
+
+def test_workers_of_ours_do_not_count() -> None:
+    ours, other = _process(1, How.WAITS, _ONE, b"check_mounts:w"), _process(2, How.WAITS, _ONE)
+    told = grouping.without(_users(False, ours, other, probable=[_process(3, How.PROBABLY, _ONE, b"check_mounts:w")]))
+    assert (told.processes, told.probable) == ((other,), ())
+
+
+def test_a_probe_that_hangs_does_not_use_a_mount(fuse: Fuse, plugin: Plugin, shared: Path) -> None:
+    fuse.command("hang", "shared")
+    plugin(str(shared), "-t", "1")
+    assert asked(plugin, str(shared)).verdict == f"MOUNTS OK - no process uses {shared}"
 
 
 # -- the command line

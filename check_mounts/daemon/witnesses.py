@@ -22,8 +22,6 @@ _LONGEST, _LATER, _BETWEEN = 10.0, (0.0, 60.0, 600.0), 30.0
 # After a look that left a process behind, how soon we see whether it has ended.
 _AGAIN = 5.0
 _MOST_GROUPS = 3
-# The workers of check_mounts itself, which wait by our order.
-_OURS = b"check_mounts:"
 
 
 class Witnesses:
@@ -114,8 +112,9 @@ def waiting_at(users: Users, mounts: Sequence[Mount]) -> Optional[Waiting]:
     """The processes that wait for these mounts; None without any. Those that may wait for one of
     several mounts count for each server: nobody can say for which they wait."""
     devices = {mount.device for mount in mounts}
+    users = grouping.without(users)
     found = [each for each in users.processes if each.device in devices and each.how.hangs]
-    waiting = [each for each in grouping.each_once([*found, *users.probable]) if not each.name.startswith(_OURS)]
+    waiting = grouping.each_once([*found, *users.probable])
     if not waiting:
         return None
     certain = sum(each.how is How.WAITS for each in waiting)

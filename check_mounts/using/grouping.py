@@ -6,13 +6,15 @@ Import budget: ``collections``; text, clocks."""
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from check_mounts import text
 from check_mounts.clocks import epoch_of
 from check_mounts.typed import Any
 from check_mounts.using.model import How, Process, Users
 
+# The names of our own processes begin so.
+OURS = b"check_mounts:"
 # How many groups a line names.
 _GROUPS = 5
 _ORDER = {how: place for place, how in enumerate(How)}
@@ -22,6 +24,25 @@ _HOLD = {
     How.ROOT: "have their root directory in it",
     How.RUNS: "run a program of it",
 }
+
+
+# What is said of users if none was seen, and the look did not come to its end.
+NONE_SEEN = "not all processes could be looked at: none was seen"
+
+
+def least(users: Users) -> str:
+    """What stands before a count: it is no count of all if the look was cut short."""
+    return "" if users.is_whole else "at least "
+
+
+def without(users: Users, pids: Collection[int] = ()) -> Users:
+    """The users without the workers of check_mounts itself, of this run or of another one: they
+    wait by our order. ``pids``: others that do not count."""
+
+    def others(processes: Sequence[Process]) -> tuple[Process, ...]:
+        return tuple(each for each in processes if each.pid not in pids and not each.name.startswith(OURS))
+
+    return users._replace(processes=others(users.processes), probable=others(users.probable))
 
 
 def waiting_words(users: Users) -> str:
@@ -35,8 +56,8 @@ def waiting_words(users: Users) -> str:
         if (each.pid, each.start_time) not in known
     ]
     if not certain:
-        return f"{_of_users(maybe)} probably {_verb(maybe, 'wait')}: {groups(maybe)}" if maybe else ""
-    words = f"{_of_users(certain)} {_verb(certain, 'wait')}: {groups(certain)}"
+        return f"{least(users)}{_of_users(maybe)} probably {_verb(maybe, 'wait')}: {groups(maybe)}" if maybe else ""
+    words = f"{least(users)}{_of_users(certain)} {_verb(certain, 'wait')}: {groups(certain)}"
     return f"{words}; {len(maybe)} more probably: {groups(maybe)}" if maybe else words
 
 
@@ -50,7 +71,7 @@ def holding_words(users: Users) -> str:
         these = [each for each in holding if each.how is how]
         if these:
             verb = _SINGULAR[how] if len(these) == 1 else words
-            parts.append(f"{_of_users(these)} {verb}: {groups(these)}")
+            parts.append(f"{least(users)}{_of_users(these)} {verb}: {groups(these)}")
     return "; ".join(parts)
 
 
