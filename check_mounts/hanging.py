@@ -19,7 +19,7 @@ from check_mounts.using import grouping, look
 from check_mounts.using.model import Device, How, Process, Users, Wanted
 
 # How long a look for -v may take, and less is not worth a look; in seconds.
-_LONGEST, _SHORTEST = 1.0, 0.2
+_LONGEST, _SHORTEST = 3.0, 0.2
 FAILED = frozenset((Condition.TIMED_OUT, Condition.DEAD))
 # More processes than this are only counted.
 _LISTED = 8

@@ -246,6 +246,35 @@ def test_a_stack_whose_reader_hangs_costs_that_stack_only(fuse: Fuse, shared: Pa
         assert told.left == ()
 
 
+def test_processes_in_execve_blind_no_short_look(fuse: Fuse, shared: Path, plugin: Plugin) -> None:
+    """Each of them hangs its reader, before the others are seen."""
+
+    def closing() -> Callable[[], object]:
+        os.open(shared / "file", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        return lambda: os.execv("/bin/true", ["true"])
+
+    def reading() -> Callable[[], object]:
+        ctypes.CDLL(None).prctl(15, b"reader")
+        fd = os.open(shared / "other", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return lambda: os.pread(fd, 100, 0)
+
+    (shared / "other").write_bytes(b"x" * 9000)
+    with contextlib.ExitStack() as stack:
+        all_of = [stack.enter_context(acting(fuse, each)) for each in (*[closing] * 3, *[reading] * 10)]
+        fuse.command("hang", "shared")
+        for _, act in all_of:
+            act()
+        readers = {pid for pid, _ in all_of[3:]}
+        until(lambda: by(look.take(wanted(shared), 20), How.WAITS) >= readers, 10)
+        for arguments in (["-v"], ["--explain"]):
+            result = plugin(*arguments, str(shared), "-t", "1", below=False, state=False)
+            said = " ".join(result.stdout.decode().split())
+            assert re.search(r" 10 processes of 1 user wait: reader x10.*; \d+ more probably: ", said), said
+            assert "the time was over" not in said
+            assert all(re.search(rf"[( ]{pid}[,)]", said) for pid, _ in all_of[:3]), said
+
+
 # -- processes of all kinds
 
 

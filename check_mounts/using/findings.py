@@ -11,6 +11,8 @@ from check_mounts.using import sight
 from check_mounts.using.model import Device, How, Process, Users
 from check_mounts.using.threads import Waiting
 
+# How many of the processes are named at which a reader hung.
+_NAMED = 20
 _ORDER = {how: place for place, how in enumerate(How)}
 
 
@@ -27,6 +29,7 @@ class Findings:
         self._waits: dict[tuple[int, int], dict[int, Waiting]] = {}
         self._refused: set[int] = set()
         self._lost: set[int] = set()
+        self._afar: set[int] = set()
         self._tables = 0
 
     def take(self, record: tuple[Any, ...]) -> None:
@@ -45,6 +48,8 @@ class Findings:
                     waits.pop(rest[1], None)
         elif kind == "refused":
             self._refused.add(rest[0])
+        elif kind == "afar":
+            self._afar.add(rest[0])
         elif kind == "tables":
             self._tables = max(self._tables, rest[0])
 
@@ -87,12 +92,19 @@ class Findings:
     def _incomplete(self) -> list[str]:
         lines = sight.limits(len(self._refused)) + self.troubles
         if self._lost:
-            pids = ", ".join(map(str, sorted(self._lost)[:5]))
-            count = "1 process" if len(self._lost) == 1 else f"{len(self._lost)} processes"
-            lines.append(f"a reader of /proc hung at {count} ({pids})")
+            lines.append(f"a reader of /proc hung at {_named(self._lost)}")
+        if self._afar - self._lost:
+            lines.append(f"files of {_named(self._afar - self._lost)} in execve(2) were not looked at: readers hang")
         if self._tables:
             lines.append(f"{text.counted(self._tables, 'mount table')} of other mount namespaces were not read")
         return lines
+
+
+def _named(pids: set[int]) -> str:
+    """So many processes, and which."""
+    more = ", ..." if len(pids) > _NAMED else ""
+    count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
+    return f"{count} ({', '.join(map(str, sorted(pids)[:_NAMED]))}{more})"
 
 
 def _process(

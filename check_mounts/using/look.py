@@ -12,6 +12,7 @@ from __future__ import annotations
 import marshal
 import mmap
 import os
+import re
 import select
 import time
 from collections.abc import Iterator
@@ -20,20 +21,27 @@ from check_mounts import text
 from check_mounts.clocks import PAST, Monotonic, after, monotonic
 from check_mounts.system import forked, processes
 from check_mounts.typed import Any, NoReturn
-from check_mounts.using import worker
+from check_mounts.using import procfs, worker
 from check_mounts.using.findings import Findings
 from check_mounts.using.model import Users, Wanted
 
 # A worker that has made no step for so long is given up, in seconds; and how often we look.
-_STILL, _MOMENT = 1.0, 0.1
+_STILL, _MOMENT = 1.0, 0.05
+# One that is seen to sleep in procfs is given up after so many looks in a row: a reader of procfs
+# needs microseconds, and sleeps for nothing but a lock that the process holds.
+_ASLEEP = 4
+# Where wchan says so: do_task_stat, proc_pid_stack, call_proc_get_link, proc_ns_readlink.
+_IN_PROCFS = re.compile(rb"proc_|task_stat|lock_trace|pid_")
 # If we look so late, in seconds, the whole host was stopped, and the worker with it.
 _LATE = 1.0
 # The pause of the worker before its second look is no standstill.
 _PAUSE = worker.APART
 # How long a worker that was killed may take to end, in seconds.
 _TO_END = 0.05
-# How many workers may hang, one after the other.
-_MOST_LOST = 8
+# How many workers that were killed may still exist: then no other one is started.
+_MOST_LEFT = 8
+# How many workers may hang or die before they come to a process.
+_MOST_IDLE = 8
 _CHUNK = 1 << 16
 _LONGEST = 64 << 20
 _MOST_WORKERS = 4
@@ -69,7 +77,7 @@ class _Worker:
         self.is_done = self.has_finished = False
         self.data = b""
         self._memory = mmap.mmap(-1, worker.PROGRESS.size)
-        self._steps, self._since, self._seen = -1, monotonic(), monotonic()
+        self._steps, self._since, self._seen, self._asleep = -1, monotonic(), monotonic(), 0
         parent = os.getpid()
         made: list[int] = []
         try:
@@ -101,12 +109,27 @@ class _Worker:
         return pid, walks
 
     def is_still(self) -> bool:
-        """Whether it hangs: it has made no step for a while, and does not want a processor."""
+        """Whether it hangs: it has made no step for a while, and does not want a processor. Only
+        looks that are a moment apart count."""
+        now, before = monotonic(), self._seen
+        if now - before < _MOMENT / 2:
+            return False
+        self._seen = now
         steps = worker.PROGRESS.unpack_from(self._memory, 0)[0]
-        now, before, self._seen = monotonic(), self._seen, monotonic()
         if steps != self._steps or now - before > _LATE or processes.is_runnable(self.pid):
-            self._steps, self._since = steps, now
-        return now - self._since > _STILL + _PAUSE
+            self._steps, self._since, self._asleep = steps, now, 0
+            return False
+        self._asleep = self._asleep + 1 if self._is_in_procfs() else 0
+        return self._asleep >= _ASLEEP or now - self._since > _STILL + _PAUSE
+
+    def _is_in_procfs(self) -> bool:
+        """Whether it sleeps in a function of procfs, as far as the kernel says."""
+        try:
+            directory = procfs.open_directory(f"/proc/{self.pid}")
+        except OSError:
+            return False
+        with procfs.closing(directory):
+            return bool(_IN_PROCFS.search(procfs.content(directory, "wchan", 256)))
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         """The records that have come; sets ``is_done`` at the end of the pipe."""
@@ -147,7 +170,9 @@ class Look:
         self._poll = select.epoll()
         self._workers: dict[int, _Worker] = {}
         self._found = Findings()
-        self._lost = 0
+        # How many workers came to no process; the processes at which one hung: all others keep off.
+        self._idle = 0
+        self._careful: frozenset[int] = frozenset()
         # Workers that were killed, and still exist.
         self._left: list[int] = []
         self._next = after(_MOMENT)
@@ -222,17 +247,19 @@ class Look:
 
     def _go_on_after(self, made: _Worker) -> None:
         """Start a worker that goes on where this one has hung, or has died."""
-        self._lost += 1
         pid, walks = made.at
         if pid:
             self._found.lost(pid)
-        if self._lost > _MOST_LOST:
+            self._careful |= {pid}
+        else:
+            self._idle += 1
+        if len(self._left) >= _MOST_LEFT or self._idle > _MOST_IDLE:
             self._found.troubles.append("too many of its workers hung in /proc")
         elif pid in made.task.careful:
-            self._start(made.task._replace(after=max(pid, made.task.after)))
+            self._start(made.task._replace(after=max(pid, made.task.after), careful=self._careful))
         else:
             after = max(pid - 1, made.task.after) if walks else made.task.after
-            self._start(made.task._replace(after=after, careful=made.task.careful | {pid}))
+            self._start(made.task._replace(after=after, careful=self._careful))
 
     def _stop(self) -> None:
         self._found.troubles.append("the time was over before all processes were looked at")

@@ -107,6 +107,18 @@ def uid_of(status: bytes) -> int:
     return int(fields[1]) if len(fields) == 4 else -1
 
 
+def is_in_execve(pid: int) -> bool:
+    """Whether a process has no program, no library and no data at the moment, but a stack: so it is
+    while execve(2) closes files, after it has made the new memory (begin_new_exec in fs/exec.c)."""
+    try:
+        directory = open_directory(f"/proc/{pid}")
+    except OSError:
+        return False
+    with closing(directory):
+        status = content(directory, "status")
+    return all(status_field(status, name) == b"0 kB" for name in (b"VmExe", b"VmLib", b"VmData"))
+
+
 def switches(directory: int) -> int:
     """How often a thread has gone to sleep or was made to: the same as long as it sleeps. -1 if it
     cannot be read."""

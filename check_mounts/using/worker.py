@@ -57,6 +57,7 @@ class Worker:
     - ``waits``: an identity, then what :class:`Waiting` has;
     - ``over``: the process and the thread of a wait that has ended;
     - ``refused``: a process that we may not look into;
+    - ``afar``: a process of which only what never hangs was read, though nothing hung at it;
     - ``tables``: how many mount tables were not read, because there are too many;
     - ``done``."""
 
@@ -74,7 +75,7 @@ class Worker:
         ours, share = self._task.share
         pids = procfs.pids()
         for pid in pids:
-            if pid not in self._task.careful:
+            if not self._is_careful(pid):
                 self._step(pid, False)
                 self._spaces.learn(pid)
         self._send(("tables", self._spaces.missing))
@@ -85,13 +86,18 @@ class Worker:
         self._look_again()
         self._send(("done",))
 
+    def _is_careful(self, pid: int) -> bool:
+        """Whether only what never hangs is read of a process. Once one has hung its reader, those
+        that are most likely to do the same are known before: each would cost a worker."""
+        return pid in self._task.careful or (bool(self._task.careful) and procfs.is_in_execve(pid))
+
     def _look_at(self, pid: int) -> None:
         try:
             process = procfs.open_directory(f"/proc/{pid}")
         except OSError:  # it has ended
             return
         try:
-            if pid in self._task.careful:
+            if self._is_careful(pid):
                 self._look_from_afar(pid, process)
                 return
             stat = procfs.state_of(process)
@@ -136,6 +142,8 @@ class Worker:
     def _look_from_afar(self, pid: int, process: int) -> None:
         """Look at a process whose files hang their readers. It holds its own lock and sleeps: it is
         most likely in execve(2), and waits for one of the hung mounts to close a file there."""
+        if pid not in self._task.careful:
+            self._send(("afar", pid))
         status = procfs.content(process, "status")
         state = procfs.status_field(status, b"State")[:1].decode("latin-1")
         # execve(2) has ended all other threads by then (de_thread).
