@@ -4,8 +4,8 @@ The files of procfs are read by forked workers (see worker). One that makes no s
 killed and never waited for; another one goes on after the process at which it hung, and reads of
 that one only what never hangs. What was sent before is kept.
 
-Import budget: ``marshal``, ``mmap``, ``os``, ``select``, ``time``; forked, processes; what the
-worker needs, because a worker must find all modules loaded."""
+Import budget: ``marshal``, ``mmap``, ``os``, ``re``, ``select``, ``time``; forked, processes; what
+the worker needs, because a worker must find all modules loaded."""
 
 from __future__ import annotations
 
