@@ -23,7 +23,7 @@ from check_mounts.options.refusals import UsageError
 from check_mounts.using import cgroups, grouping, look
 from check_mounts.using.model import How, Process, Users, Wanted
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
-from tests.kernel import state
+from tests.kernel import state, workers_alive
 from tests.victims import CERTAIN, PROBABLE
 
 pytestmark = pytest.mark.root
@@ -422,7 +422,8 @@ def test_workers_of_ours_do_not_count() -> None:
 
 def test_a_probe_that_hangs_does_not_use_a_mount(fuse: Fuse, plugin: Plugin, shared: Path) -> None:
     fuse.command("hang", "shared")
-    plugin(str(shared), "-t", "1")
+    plugin(str(shared), "-t", "1", below=False)
+    assert len(workers_alive()) == 1
     assert asked(plugin, str(shared)).verdict == f"MOUNTS OK - no process uses {shared}"
 
 

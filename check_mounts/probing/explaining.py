@@ -19,10 +19,7 @@ from check_mounts.typetable import Protocol
 
 _EXPORT_IS_GONE = "export is gone"
 # What follows for a mount that failed although its server answers.
-_CONCLUSIONS = {
-    Condition.DEAD: "this mount, its export or its credentials failed",
-    Condition.DENIED: "this client or its credentials are refused",
-}
+_FAILED, _REFUSED = "this mount, its export or its credentials failed", "this client or its credentials are refused"
 
 
 class Evidence:
@@ -69,7 +66,7 @@ class Evidence:
             return replies.words(server, reply)
         if not conditions.may_be_servers_fault(finding):
             return ""
-        return replies.words(server, reply, gone or _CONCLUSIONS[finding.condition])
+        return replies.words(server, reply, gone or (_REFUSED if finding.condition is Condition.DENIED else _FAILED))
 
 
 def _is_stale(finding: Finding) -> bool:

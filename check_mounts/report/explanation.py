@@ -141,7 +141,7 @@ def _expected(subject: Subject) -> Iterator[Line]:
     if not subject.declared:
         yield Line("no declaration: neither fstab nor a unit, nor a section or option of check_mounts")
     judgement = subject.judgement
-    if judgement is not None and judgement.condition in _DEVIATIONS:
+    if judgement is not None and _deviates(judgement.condition):
         yield Line(f"it differs: {judgement.words}")
     yield from (Line(f"rule: {words}") for words in subject.rules)
     yield Line(f"by default: {', '.join(subject.defaults)}")
@@ -150,7 +150,9 @@ def _expected(subject: Subject) -> Iterator[Line]:
         yield Line(f"note: and {len(subject.notes) - _NAMED} more notes")
 
 
-_DEVIATIONS = (Condition.CHANGED, Condition.MISSING, Condition.READ_ONLY)
+def _deviates(condition: Condition) -> bool:
+    row = meaning.of(condition)
+    return row.from_table and row.counted
 
 
 def _declaration(each: ExpectedMount) -> str:
