@@ -14,6 +14,7 @@ import pytest
 
 from check_mounts.cache import DEFAULT_PATH
 from check_mounts.options.option_table import DEFAULT_CONFIG as CONFIGURATION
+from check_mounts.options.option_table import INCIDENTS
 from tests.conftest import PYTHON, ROOT, Mounts
 from tests.monitoring.stack import PROGRAM, ROOT_OF_PACKAGES, Stack
 
@@ -31,13 +32,14 @@ _COMMAND_LINE = re.compile(
 )
 _OPTION = re.compile(r"(?<![\w/`-])--[a-z][a-z-]+")
 # systemctl's.
-_OF_OTHERS = {"--now"}
+_OF_OTHERS = {"--now", "--no-block"}
 _PATH = re.compile(r"(?<![\w.*/:-])/(?:etc|home|proc|run|usr|var)(?:/[\w.@-]*\w)*")
 OURS = {
     str(PROGRAM),
     CONFIGURATION,
     DEFAULT_PATH,
     str(Path(DEFAULT_PATH).parent),
+    str(Path(INCIDENTS).parent),
     "/usr/local/share/check_mounts/nrpe",  # DATADIR in the Makefile
     "/usr/local/share/check_mounts/nagios",
     "/var/lib/nagios/check_mounts",  # is made
@@ -50,7 +52,7 @@ OURS = {
 }
 # There on every Linux, on other distributions, or an example.
 FOREIGN = {
-    "/run", "/var/run/check_mounts", "/var/lib/nagios", "/proc/PID/wchan", "/proc/PID/stack", "/home",
+    "/run", "/var/lib", "/var/run/check_mounts", "/var/lib/nagios", "/proc/PID/wchan", "/proc/PID/stack", "/home",
     "/etc/systemd/system", "/etc/machine-id", "/etc/hostname", "/etc/sudoers.d", "/etc/nrpe.d",
 }  # fmt: skip
 OF_PACKAGES = {
