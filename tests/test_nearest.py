@@ -66,7 +66,7 @@ def test_each_slip_names_the_word(kind: str) -> None:
         ("--Timeout", "--timeout"), ("--max_workers", "--max-workers"), ("--maxworkers", "--max-workers"),
         ("--warn", "--warning"), ("--crit", "--critical"), ("--time", "--timeout"), ("--perf", "--perfdata"),
         ("--wanring", "--warning"), ("--config-file", "--config"), ("--fstab-file", "--fstab"), ("--sa", "--as"),
-        ("---timeout", "--timeout"), ("--user", "--user-mounts"), ("--expct-ro", "--expect-ro"),
+        ("---timeout", "--timeout"), ("--user", "--users"), ("--expct-ro", "--expect-ro"),
     ],
 )  # fmt: skip
 def test_what_people_write(word: str, known: str) -> None:
@@ -115,8 +115,8 @@ def _refused(*arguments: str) -> str:
         (["--severity", "dead=critcal"], "unknown; the nearest is 'critical'"),
         (["--severity", "dead=crit"], "unknown; the nearest is 'critical'"),
         (["--severity", "banana=ok"], "shadowed, unprobed"),
-        (["-w", "raed=1"], "remove; the nearest is 'read'"),
-        (["-c", "lookup=1"], "remove; the nearest is 'look-up'"),
+        (["-w", "raed=1"], "timeouts; the nearest is 'read'"),
+        (["-c", "lookup=1"], "timeouts; the nearest is 'look-up'"),
         (["--autofs", "prob"], "is not one of skip, probe; the nearest is 'probe'"),
         (["--perfdata", "Steps"], "none; the nearest is 'steps'"),
         (["--perfdata", "json"], "is not one of summary, mounts, steps, usage, none"),

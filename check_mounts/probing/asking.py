@@ -10,11 +10,10 @@ from check_mounts.probing import requests
 from check_mounts.system.privilege import Identity
 from check_mounts.typed import NamedTuple, Optional
 
-# This bit of a key marks a request to write; the other bits are the ID of the mount. The kernel's
-# IDs stay small: they begin at 1, and are used again.
-_WRITE = 1 << 31
-# This one marks a request to look at its canary.
-_LOOK = 1 << 30
+# A key is the ID of a mount (31 bits), which asks for a probe. With the highest bit, it asks for a
+# write or, with the next one, too, for a look at its canary. So these take IDs of 30 bits: the
+# kernel's stay small, because it uses the smallest free number (mnt_alloc_id in fs/namespace.c).
+_WRITE, _LOOK, _ID = 1 << 31, 3 << 30, (1 << 30) - 1
 
 
 class Override(NamedTuple):
@@ -78,17 +77,17 @@ def key_of(mount: Mount, writing: bool = False, looking: bool = False) -> int:
 
 def mount_id_of(key: int) -> int:
     """The ID of the mount that a request is about."""
-    return key & ~(_WRITE | _LOOK)
+    return key & _ID if key & _WRITE else key
 
 
 def is_write(key: int) -> bool:
     """Whether a request asks for writing."""
-    return bool(key & _WRITE)
+    return key & _LOOK == _WRITE
 
 
 def is_look(key: int) -> bool:
     """Whether a request asks for a look at a canary."""
-    return bool(key & _LOOK)
+    return key & _LOOK == _LOOK
 
 
 class Requests:
