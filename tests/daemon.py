@@ -151,6 +151,16 @@ def children(pid: int) -> Sequence[int]:
     return found
 
 
+def nurseries(daemon: Daemon) -> list[int]:
+    """The children of the daemon that fork workers; zombies count."""
+    found = []
+    for word in Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if Path(f"/proc/{word}/comm").read_text() == "check_mounts:n\n":
+                found.append(int(word))
+    return found
+
+
 def descriptors(pid: int) -> Sequence[str]:
     """What the descriptors of a process refer to."""
     found = []
