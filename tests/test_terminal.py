@@ -145,14 +145,14 @@ def test_a_terminal_gets_what_a_pipe_gets(user: Open, mounts: Mounts, plugin: Pl
     """Byte for byte, but for times; and nothing in a name reaches the terminal as it is."""
     for name in ("a", "b |; 'x", "c\x1b[31m\x1b]0;title\x07", "d\ne", "世界é"):
         mounts.tmpfs(name)
-    screen = user(250)
+    screen = user(300)
     command = [*_PROGRAM, "-vvv", "-p", "/srv/*", "--state-dir", str(plugin.state_dir)]
     piped = subprocess.run(command, env=plugin.environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     screen.run("./c -vvv")
     screen.until_done()
     digits = re.compile(r"\d+\.\d+")
     assert [digits.sub("N", line) for line in screen.output()] == [
-        part for line in digits.sub("N", piped).split("\n")[:-1] for part in _wrapped(line, 250)
+        part for line in digits.sub("N", piped).split("\n")[:-1] for part in _wrapped(line, 300)
     ]
 
 
