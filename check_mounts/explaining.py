@@ -156,7 +156,7 @@ def _above(judged: Judged, judgement: Optional[Judgement], mount: Optional[Mount
     failed = {
         each.finding.mount.mount_id: each
         for each in judged.judgements
-        if each.finding.mount is not None and each.finding.condition in (Condition.TIMED_OUT, Condition.DEAD)
+        if each.finding.mount is not None and each.finding.condition in meaning.FAILED
     }
     by_id = {each.mount_id: each for each in _mode.mounts}
     above = [failed[each.mount_id] for each in relatives.ancestors(mount, by_id) if each.mount_id in failed]
@@ -229,7 +229,7 @@ def _of_processes(subject: Subject, judged: Judged, options: Options, units: lis
         return
     findings = [each.finding for each in judged.judgements]
     stuck = checking.remembered(options.check, _mode.mounts)
-    hung = {each.mount.device for each in findings if each.mount and each.condition in hanging.FAILED}
+    hung = {each.mount.device for each in findings if each.mount and each.condition in meaning.FAILED}
     hung |= {each.device for each in stuck if not each.writing} & {each.device for each in _mode.mounts}
     ours = hanging.pids_of(findings) | {each.pid for each in stuck}
     seconds = _left(_LOOK)

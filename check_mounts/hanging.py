@@ -10,9 +10,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from check_mounts import meaning
 from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
-from check_mounts.model import Condition, Finding, Mount, Survey
+from check_mounts.model import Finding, Mount, Survey
 from check_mounts.system import reading
 from check_mounts.typed import NamedTuple
 from check_mounts.using import grouping, look
@@ -20,7 +21,6 @@ from check_mounts.using.model import Device, How, Process, Users, Wanted
 
 # How long a look for -v may take, and less is not worth a look; in seconds.
 _LONGEST, _SHORTEST = 3.0, 0.2
-FAILED = frozenset((Condition.TIMED_OUT, Condition.DEAD))
 # More processes than this are only counted.
 _LISTED = 8
 
@@ -29,7 +29,7 @@ def with_waiting(judged: Judged, mounts: Sequence[Mount], until: float) -> Surve
     """The survey, in which each failed mount has a line about the processes that wait for it, until
     a time (CLOCK_MONOTONIC)."""
     survey = judged.survey
-    failed = [each.finding for each in notable(judged.judgements) if each.finding.condition in FAILED]
+    failed = [each.finding for each in notable(judged.judgements) if each.finding.condition in meaning.FAILED]
     devices = frozenset(each.mount.device for each in failed if each.mount is not None)
     seconds = min(_LONGEST, until - time.monotonic())
     if not devices or seconds < _SHORTEST or survey.interrupted is not None:
@@ -41,7 +41,7 @@ def with_waiting(judged: Judged, mounts: Sequence[Mount], until: float) -> Surve
 
 
 def _with_line(finding: Finding, users: Users, alone: bool) -> Finding:
-    if finding.mount is None or finding.condition not in FAILED:
+    if finding.mount is None or finding.condition not in meaning.FAILED:
         return finding
     own = users.of(finding.mount.device)
     # If several mounts hang, those that may wait for any of them are counted together.

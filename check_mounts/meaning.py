@@ -81,6 +81,8 @@ TABLE = (
 
 _ROWS: Mapping[Condition, Meaning] = {row.condition: row for row in TABLE}
 _GRAVITY: Mapping[Condition, int] = {row.condition: -position for position, row in enumerate(TABLE)}
+# A mount that has failed by itself, and with which the mounts below are counted.
+FAILED = frozenset(row.condition for row in TABLE if row.spreads and row.kept)
 
 
 def of(condition: Condition) -> Meaning:

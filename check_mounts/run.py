@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from check_mounts import mounttable, text
+from check_mounts import meaning, mounttable, text
 from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
 from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
-from check_mounts.model import Condition, Finding, Mount, State
+from check_mounts.model import Finding, Mount, State
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _FEW = 500
 # If reading the files took long, a run still gets a mount's timeout and this many seconds more.
 _TO_FIND = 0.5
-# What processes may wait for.
-_FAILED = (Condition.TIMED_OUT, Condition.DEAD)
 # A collection looks at all that a run has made so far, several times for thousands of mounts, and a
 # run leaves nearly nothing to collect. So it is rare: after this many new objects.
 _COLLECT_AFTER = 200_000, 100, 100
@@ -86,7 +84,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
 def _with_waiting(judged: Judged, options: Options, mounts: Sequence[Mount], until: float) -> Judged:
     """With -v, the result has a line about the processes that wait for each mount that failed."""
     wanted = options.output.verbosity and not (options.output.json or options.is_for_people)
-    failed = any(each.condition in _FAILED for each in notable(judged.judgements))
+    failed = any(each.condition in meaning.FAILED for each in notable(judged.judgements))
     if not wanted or not failed or checking.may_modules_hang(mounts):
         return judged
     try:

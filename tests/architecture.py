@@ -49,6 +49,7 @@ ORDER = (
     "readonly",
     "selection",
     "systemds",
+    "unitnames",
     "filesystems",
     "typetable",
     "grammars",

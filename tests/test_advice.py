@@ -20,8 +20,9 @@ from check_mounts.report.advice import Facts
 from check_mounts.report.explanation import Subject
 from check_mounts.report.page import WIDTH, Line, Section, laid_out
 from check_mounts.report.remedies import DESCRIPTORS, Kind, Remedy, Sign
-from check_mounts.report.shellwords import command, mount_unit, quoted
+from check_mounts.report.shellwords import command, quoted
 from check_mounts.system.terminal import cells
+from check_mounts.unitnames import mount_unit
 
 _PATHS = some.binary(min_size=1, max_size=40).map(lambda name: b"/" + name.replace(b"\0", b""))
 HOSTILE = [

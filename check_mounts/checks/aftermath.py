@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from check_mounts import filesystems, mounttable, text
 from check_mounts.checks import checking, conclude, kernellog, unitstates
 from check_mounts.checks.checking import Check
-from check_mounts.clocks import epoch
+from check_mounts.clocks import Epoch, epoch
 from check_mounts.model import Condition, Finding, Mount, Survey
 from check_mounts.naming import leads, lookups
 from check_mounts.naming.lookups import Enter, Patience, Question
@@ -191,6 +191,6 @@ def _entries_words(count: int) -> str:
 def _message_words(microseconds: int, message: bytes) -> str:
     """The kernel's clock stands still while the host is suspended, so after that the time is too
     early."""
-    when = time.localtime(epoch() - (time.monotonic() - microseconds / 1e6))
+    when = text.moment_of(Epoch(epoch() - (time.monotonic() - microseconds / 1e6)))
     said = text.clipped(text.printable(message), _LONGEST_MESSAGE)
-    return f"kernel, {time.strftime('%Y-%m-%d %H:%M:%S', when)}: {said}"
+    return f"kernel, {when}: {said}"

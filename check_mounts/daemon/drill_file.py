@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Mapping
 
+from check_mounts import tablelines
 from check_mounts.clocks import Boottime, boottime
 from check_mounts.model import Condition
 from check_mounts.options.drill_values import LONGEST
@@ -25,7 +26,6 @@ _FORM = re.compile(
     rb"check_mounts drill 1\nto (?P<to>[ -~]{1,200})\nat (?P<at>[0-9]{1,12}\.[0-9]{1,9})\n"
     rb"for (?P<seconds>[0-9]{1,4}\.[0-9]{1,9})\n(?P<mounts>(?:[a-z-]{1,20} /[!-~]*\n)+)\Z"
 )
-_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _CONDITIONS = {each.value.encode(): each for each in Condition if each is not Condition.OK}
 
 
@@ -76,7 +76,7 @@ def parse(data: bytes) -> Order:
         name, _, point = line.partition(b" ")
         if name not in _CONDITIONS:
             raise Refused("it names a condition that nobody can pretend")
-        conditions[_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), point)] = _CONDITIONS[name]
+        conditions[tablelines.unescaped(point)] = _CONDITIONS[name]
     order = Order(match["to"].decode("ascii"), Boottime(float(match["at"])), float(match["seconds"]), conditions)
     if not 0 < order.seconds <= LONGEST:
         raise Refused("its time is more than an hour, or none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections.abc import Callable
 
 from check_mounts import text
@@ -50,6 +51,16 @@ class Errand:
     def is_stuck(self) -> bool:
         """Whether a worker that was killed still exists."""
         return bool(self._left)
+
+    def begin_unless(self, why: Optional[str]) -> Optional[str]:
+        """Start a worker; there must be none. ``why`` says why it may hang, if it may: then none is
+        started. Returns why none was started; None if one was."""
+        try:
+            if why is None:
+                self.begin()
+        except OSError as error:
+            why = str(error.strerror)
+        return why
 
     def begin(self) -> None:
         """Start a worker; there must be none. Raises OSError."""
@@ -101,6 +112,7 @@ class Errand:
 
     def _serve(self, key: int, content: bytes, desk: Desk) -> tuple[bytes, bool]:
         """In the worker."""
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         return self._work()[: self._size].ljust(self._size, b"\0"), True
 
     def end(self) -> None:

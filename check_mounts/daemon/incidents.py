@@ -7,7 +7,6 @@ directory of the result, which the daemon writes to anyway: what is killed loses
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 
 from check_mounts import cache, filesystems, text
@@ -188,12 +187,7 @@ class Incidents:
 
     def _begin_to_write(self) -> None:
         self._given = _beginning(self._waiting)
-        why = self._home.may_hang(INCIDENTS)
-        try:
-            if why is None:
-                self._errand.begin()
-        except OSError as error:
-            why = str(error.strerror)
+        why = self._errand.begin_unless(self._home.may_hang(INCIDENTS))
         if why is not None:
             self._fail(why)
 
@@ -224,7 +218,6 @@ class Incidents:
 
     def _write(self) -> bytes:
         """In the worker: append to the file."""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         written, why = 0, ""
         head, _, name = self._path.rpartition("/")
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Callable
 
 from check_mounts import text
@@ -61,12 +60,7 @@ class MetricsFile:
 
     def _begin(self, data: bytes) -> None:
         self._given, self._waiting = data, None
-        why = self._home.may_hang("--metrics")
-        try:
-            if why is None:
-                self._errand.begin()
-        except OSError as error:
-            why = str(error.strerror)
+        why = self._errand.begin_unless(self._home.may_hang("--metrics"))
         if why is not None:
             self._tell(self._path, why)
 
@@ -80,7 +74,6 @@ class MetricsFile:
 
     def _write(self) -> bytes:
         """In the worker: write the file."""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         return text.encoded(_replace_metrics(self._path, self._given) or "", "utf-8")
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 from collections.abc import Callable
 
 from check_mounts import text
@@ -78,10 +77,9 @@ class UsualFile:
         try:
             if why is None and not self._is_read:
                 self._memory = mmap.mmap(-1, _LENGTH + courses.LONGEST)
-            if why is None:
-                self._errand.begin()
         except OSError as error:
             why = str(error.strerror)
+        why = self._errand.begin_unless(why)
         if why is not None:
             self._end(why)
 
@@ -108,7 +106,6 @@ class UsualFile:
     # -- in the worker
 
     def _work(self) -> bytes:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # RLIMIT_FSIZE becomes an error like any other
         head, _, name = self._path.rpartition("/")
         try:
             directory = directories.open_directory(head or "/", 0o755, rooted=True)

@@ -8,11 +8,10 @@ stats -z``. So a counter alone is no alarm, but one that moves is."""
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 
 from check_mounts import filesystems, text
-from check_mounts.clocks import Boottime
+from check_mounts.clocks import Boottime, Epoch
 from check_mounts.model import Condition, Damage, Finding, Mount
 from check_mounts.probing import sysfs
 from check_mounts.probing.storage import Storage
@@ -131,7 +130,7 @@ def _time(directory: str, which: str) -> str:
     seconds = sysfs.read(f"{directory}/{which}_error_time").strip()
     function = text.clipped(text.printable(sysfs.read(f"{directory}/{which}_error_func").strip()), 40)
     try:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(seconds)))
+        when = text.moment_of(Epoch(int(seconds)))
     except (ValueError, OverflowError, OSError):
         return ""
     return f"{when} in {function}" if function else when

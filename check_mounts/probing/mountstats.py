@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from check_mounts import text
+from check_mounts import tablelines, text
 from check_mounts.typed import NamedTuple, Optional
 
 
@@ -58,7 +58,6 @@ class Transport(NamedTuple):
 # show_vfsstat in fs/proc_namespace.c: it escapes blanks, newlines and backslashes of what users may
 # choose, so only the first line of a mount begins with ``device`` or ``no device``.
 _NFS = rb"([^ \t\n]+) mounted on ([^ \t\n]+) with fstype nfs4? statvers=1\.[01]\Z"
-_OCTAL = rb"\\([0-3][0-7][0-7])"
 _COUNTED = ("sends", "receives", "bad_xids", "requests", "backlog")
 _QUEUES = ("slots", "sending", "pending")  # since statvers 1.1
 _CONNECTION = ("bind", "connects", "connect_time", "idle")
@@ -119,11 +118,7 @@ def entries(data: bytes) -> Iterator[Entry]:
         nfs = re.match(_NFS, head)
         if nfs is not None:
             lines = (b"\n" + lines).partition(b"\nno device ")[0]
-            yield Entry(_unescaped(nfs[1]), _unescaped(nfs[2]), lines)
-
-
-def _unescaped(name: bytes) -> bytes:
-    return re.sub(_OCTAL, lambda code: bytes([int(code[1], 8)]), name) if b"\\" in name else name
+            yield Entry(tablelines.unescaped(nfs[1]), tablelines.unescaped(nfs[2]), lines)
 
 
 def _transport(lines: list[bytes]) -> Optional[Transport]:

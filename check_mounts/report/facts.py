@@ -11,8 +11,8 @@ from check_mounts.report import advice
 from check_mounts.report.advice import Facts
 from check_mounts.report.explanation import Subject
 from check_mounts.report.remedies import Kind, Sign
-from check_mounts.report.shellwords import mount_unit
 from check_mounts.typed import Optional
+from check_mounts.unitnames import mount_unit
 
 _CONNECTIONS = b"/sys/fs/fuse/connections"
 
