@@ -16,8 +16,7 @@ from check_mounts.incidents.since import Since
 from check_mounts.model import State
 from check_mounts.options import command_line, service_options, settled
 from check_mounts.options.command_line import Values
-from check_mounts.options.option_table import MOUNT_POINTS
-from check_mounts.options.refusals import UsageError, blamed, refuse
+from check_mounts.options.refusals import UsageError, blamed
 from check_mounts.options.working_directory import absolute
 from check_mounts.report import incidents as report
 from check_mounts.system import reading
@@ -72,9 +71,7 @@ def _said(given: Mapping[str, Any]) -> Values:
     _, from_files = settled.read_files(given)
     said = command_line.with_defaults(*({line.option.dest: line.value} for line in from_files), given)
     command_line.check_combination(given, said)
-    for dest in given:
-        if dest not in _TAKEN and dest != MOUNT_POINTS:
-            refuse("--" + dest.replace("_", "-"), "does not go with --incidents")
+    command_line.refuse_beside("incidents", _TAKEN, given)
     origins = {line.option.name: line.origin for line in from_files if line.option.dest not in given}
     try:
         said.incident_file = service_options.incident_file(said)

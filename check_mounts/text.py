@@ -247,8 +247,8 @@ def moment_of(when: Epoch) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun: ``1 mount``, ``2 mounts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """A number with its noun: ``1 mount``, ``2 mounts``, ``2 processes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def size_words(size: float) -> str:

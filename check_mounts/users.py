@@ -13,7 +13,6 @@ from check_mounts.model import Mount, State
 from check_mounts.naming import names
 from check_mounts.options import command_line
 from check_mounts.options.command_line import Values
-from check_mounts.options.option_table import MOUNT_POINTS
 from check_mounts.options.refusals import UsageError, refuse
 from check_mounts.options.working_directory import absolute
 from check_mounts.probing import servers
@@ -56,9 +55,7 @@ def _said(given: Mapping[str, Any]) -> Values:
     configuration that hangs. Raises UsageError."""
     said = command_line.with_defaults(given)
     command_line.check_combination(given, said)
-    for dest in given:
-        if dest not in _TAKEN and dest != MOUNT_POINTS:
-            refuse("--as" if dest == "identity" else "--" + dest.replace("_", "-"), "does not go with --users")
+    command_line.refuse_beside("users", _TAKEN, given)
     if said.mount_points:
         refuse("MOUNTPOINT", "does not go with --users, which may be repeated")
     return said

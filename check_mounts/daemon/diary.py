@@ -8,8 +8,16 @@ from __future__ import annotations
 import syslog
 
 from check_mounts.clocks import NEVER, boottime
+from check_mounts.model import State
 from check_mounts.system.logs import Log
 
+# The priority of a line about something in this state.
+PRIORITIES = {
+    State.OK: syslog.LOG_NOTICE,
+    State.WARNING: syslog.LOG_WARNING,
+    State.CRITICAL: syslog.LOG_ERR,
+    State.UNKNOWN: syslog.LOG_WARNING,
+}
 # How often a line comes that is no change, in seconds.
 _DAY = 86400.0
 

@@ -9,7 +9,7 @@ import syslog
 from check_mounts import meaning, text
 from check_mounts.clocks import NEVER, Boottime, Monotonic, after, boottime
 from check_mounts.daemon import drill_file
-from check_mounts.daemon.diary import Diary
+from check_mounts.daemon.diary import PRIORITIES, Diary
 from check_mounts.daemon.drill_file import Identity, Order
 from check_mounts.daemon.episodes import duration_words
 from check_mounts.daemon.home import Home
@@ -24,7 +24,6 @@ from check_mounts.typed import NamedTuple, Optional
 
 # How many mounts a line of the log names.
 _NAMED = 5
-_PRIORITIES = {State.OK: syslog.LOG_NOTICE, State.CRITICAL: syslog.LOG_ERR}
 
 
 class _Running(NamedTuple):
@@ -159,7 +158,7 @@ class Drills:
             line = meaning.of(judgement.condition).news.format(
                 point=text.printable(point), words=judgement.words, detail=detail
             )
-            self._log.write(_PRIORITIES.get(judgement.state, syslog.LOG_WARNING), f"DRILL: {line}")
+            self._log.write(PRIORITIES[judgement.state], f"DRILL: {line}")
 
 
 def _words(order: Order) -> str:

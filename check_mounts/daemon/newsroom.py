@@ -3,14 +3,13 @@ program of ``--on-change``."""
 
 from __future__ import annotations
 
-import syslog
 from collections.abc import Iterable, Mapping, Sequence
 
 from check_mounts import filesystems, text
 from check_mounts.clocks import boottime
 from check_mounts.daemon import on_change
 from check_mounts.daemon.complaints import Complaints, Part
-from check_mounts.daemon.diary import Diary
+from check_mounts.daemon.diary import PRIORITIES, Diary
 from check_mounts.daemon.episodes import Episodes, News
 from check_mounts.daemon.home import Home
 from check_mounts.daemon.incidents import Incidents
@@ -23,13 +22,6 @@ from check_mounts.model import Condition, Mount, State
 from check_mounts.options.understood import Options, Service
 from check_mounts.system.tasks import Task
 from check_mounts.typed import Optional
-
-_PRIORITIES = {
-    State.OK: syslog.LOG_NOTICE,
-    State.WARNING: syslog.LOG_WARNING,
-    State.CRITICAL: syslog.LOG_ERR,
-    State.UNKNOWN: syslog.LOG_WARNING,
-}
 
 
 class Newsroom:
@@ -108,7 +100,7 @@ class Newsroom:
             self._incidents.note_checked()
 
     def _write(self, state: State, line: str) -> None:
-        self._log.write(_PRIORITIES[state], line)
+        self._log.write(PRIORITIES[state], line)
 
     def _tell_of_incidents(self, why: Optional[str]) -> None:
         words = None if why is None else f"Cannot write {text.printable_argument(self._path)}: {why}"

@@ -119,7 +119,7 @@ def waiting_at(users: Users, mounts: Sequence[Mount]) -> Optional[Waiting]:
         return None
     certain = sum(each.how is How.WAITS for each in waiting)
     words = "at least " if users.incomplete else ""
-    words += "1 process" if len(waiting) == 1 else f"{len(waiting)} processes"
+    words += text.counted(len(waiting), "process")
     words += " waited" if certain else " probably waited"
     return Waiting(len(waiting), words + _most(waiting), len(mounts), grouping.groups(waiting))
 

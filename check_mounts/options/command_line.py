@@ -176,6 +176,14 @@ def check_combination(given: Collection[str], said: Values) -> None:
         refuse("--per-mount", "goes with --submit only, in a daemon")
 
 
+def refuse_beside(mode: str, taken: Collection[str], given: Collection[str]) -> None:
+    """Raises UsageError for an option that does not go with ``--mode``, which takes only those in
+    ``taken``."""
+    for option in OPTIONS:
+        if option.dest in given and option.dest not in taken:
+            refuse(option.long, f"does not go with --{mode}")
+
+
 def names(arguments: Sequence[str], wanted: Iterable[str]) -> bool:
     """Whether the command line names one of these options, such as ``--submit``.
 

@@ -49,16 +49,6 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError("", message)
 
 
-# The options that people need most, in the order in which -h shows them.
-COMMON = ("exclude-type", "exclude", "remote", "fstab", "timeout", "warning", "critical", "verbose", "daemon", "cached")
-# The command lines that -h shows, and what each does.
-EXAMPLES = (
-    ("check_mounts -v", "all mounts, with a line for each that is not ok; best run as root"),
-    ("check_mounts --fstab -X 'fuse.*' -x '/mnt/*'", "what fstab declares, too; no FUSE, nothing below /mnt"),
-    ("check_mounts --remote -t 3 -w 0.5 -c 2", "network filesystems only, with limits in seconds"),
-)
-
-
 def parser(width: int = WIDTH) -> argparse.ArgumentParser:
     """The parser of all options, as --help-all and the man page list them. It gives no defaults.
     ``width`` is that of its help."""

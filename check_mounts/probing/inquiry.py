@@ -22,7 +22,7 @@ from check_mounts.probing.others import Others, age, stuck_words
 from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.writing import Writing
 from check_mounts.system import workers
-from check_mounts.typed import TYPE_CHECKING, Optional
+from check_mounts.typed import TYPE_CHECKING, Optional, Union
 
 if TYPE_CHECKING:
     from check_mounts.probing.canaries import Canaries
@@ -200,21 +200,20 @@ class Inquiry:
         if self._writes(mount):
             self._writing.begin(mount)
 
+    def _later(self, key: int) -> Union[Canaries, Writing, None]:
+        """What a request belongs to that comes after the reading steps; None for these."""
+        if self._canaries is not None and asking.is_look(key):
+            return self._canaries
+        return self._writing if asking.is_write(key) else None
+
     def _handle_any(self, event: workers.Event) -> None:
-        mount, writing = self.mount_of(event.key), asking.is_write(event.key)
+        mount, later = self.mount_of(event.key), self._later(event.key)
         try:
-            if self._canaries is not None and asking.is_look(event.key):
-                self._canaries.handle(mount, event)
-            elif writing:
-                self._writing.handle(mount, event)
-            else:
-                self._handle(mount, event)
+            (self._handle if later is None else later.handle)(mount, event)
         except Exception as error:
             why = f"its answer could not be judged: {text.error_of(error)}"
-            if self._canaries is not None and asking.is_look(event.key):
-                self._canaries.give_up(mount, why)
-            elif writing:
-                self._writing.give_up(mount, why)
+            if later is not None:
+                later.give_up(mount, why)
             elif not self._book.has(mount):
                 self._give_up(mount, why)
             raise

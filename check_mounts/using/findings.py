@@ -103,8 +103,7 @@ class Findings:
 def _named(pids: set[int]) -> str:
     """So many processes, and which."""
     more = ", ..." if len(pids) > _NAMED else ""
-    count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
-    return f"{count} ({', '.join(map(str, sorted(pids)[:_NAMED]))}{more})"
+    return f"{text.counted(len(pids), 'process')} ({', '.join(map(str, sorted(pids)[:_NAMED]))}{more})"
 
 
 def _process(

@@ -18,14 +18,13 @@ OURS = b"check_mounts:"
 # How many groups a line names.
 _GROUPS = 5
 _ORDER = {how: place for place, how in enumerate(How)}
+# For one process, and for several.
 _HOLD = {
-    How.OPEN: "have it open",
-    How.STANDS: "stand in it",
-    How.ROOT: "have their root directory in it",
-    How.RUNS: "run a program of it",
+    How.OPEN: ("has it open", "have it open"),
+    How.STANDS: ("stands in it", "stand in it"),
+    How.ROOT: ("has its root directory in it", "have their root directory in it"),
+    How.RUNS: ("runs a program of it", "run a program of it"),
 }
-
-
 # What is said of users if none was seen, and the look did not come to its end.
 NONE_SEEN = "not all processes could be looked at: none was seen"
 
@@ -67,20 +66,12 @@ def holding_words(users: Users) -> str:
     parts = []
     waiting = {(each.pid, each.start_time) for each in (*users.processes, *users.probable) if each.how.hangs}
     holding = each_once(each for each in users.processes if (each.pid, each.start_time) not in waiting)
-    for how, words in _HOLD.items():
+    for how, (one, several) in _HOLD.items():
         these = [each for each in holding if each.how is how]
         if these:
-            verb = _SINGULAR[how] if len(these) == 1 else words
+            verb = one if len(these) == 1 else several
             parts.append(f"{least(users)}{_of_users(these)} {verb}: {groups(these)}")
     return "; ".join(parts)
-
-
-_SINGULAR = {
-    How.OPEN: "has it open",
-    How.STANDS: "stands in it",
-    How.ROOT: "has its root directory in it",
-    How.RUNS: "runs a program of it",
-}
 
 
 def each_once(processes: Iterable[Process]) -> list[Process]:
@@ -107,8 +98,7 @@ def groups(processes: Sequence[Process], most: int = _GROUPS) -> str:
 
 def _of_users(processes: Sequence[Process]) -> str:
     uids = {each.uid for each in processes}
-    count = "1 process" if len(processes) == 1 else f"{len(processes)} processes"
-    return f"{count} of {text.counted(len(uids), 'user')}"
+    return f"{text.counted(len(processes), 'process')} of {text.counted(len(uids), 'user')}"
 
 
 def _verb(processes: Sequence[Process], verb: str) -> str:

@@ -1,10 +1,12 @@
 """Why we do not see all processes, or not into them.
 
-Import budget: ``os``."""
+Import budget: ``os``; text."""
 
 from __future__ import annotations
 
 import os
+
+from check_mounts import text
 
 # PROC_PID_INIT_INO in include/linux/proc_ns.h
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
@@ -14,7 +16,7 @@ def limits(refused: int) -> list[str]:
     """The limits in words, one line each. ``refused``: how many processes we may not look into."""
     lines = []
     if refused or (os.geteuid() != 0 and _is_hidden()):
-        count = f"{refused} processes" if refused != 1 else "1 process"
+        count = text.counted(refused, "process")
         lines.append(
             ("other processes are hidden" if not refused else f"{count} of other users could not be looked into")
             + ": only root (with CAP_SYS_PTRACE) sees all"
