@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +13,14 @@ from check_mounts.guard.notes import Notes
 from check_mounts.judging import policy
 from check_mounts.judging.judgements import notable
 from check_mounts.judging.policy import Judged
-from check_mounts.model import Finding, Mount, State
+from check_mounts.model import Finding, Mount, State, Survey
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError
 from check_mounts.options.understood import Options, read_table
 from check_mounts.probing import survey
 from check_mounts.report import parts, summary
-from check_mounts.system import nursery, reading  # fmt: skip
+from check_mounts.system import forked, nursery, reading  # fmt: skip
 from check_mounts.system.printing import complain, stdout_encoding, write
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import TYPE_CHECKING, Any, Optional
@@ -45,15 +44,8 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
     reader = mounttable.Reader(options.check.mountinfo)
     table = read_table(options, reader)
-    try:
-        os.chdir("/")
-    except OSError:
-        pass  # then the caller's directory stays busy
-    # All workers share the objects that exist now; the garbage collector would touch their pages,
-    # and so copy them, in each worker.
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
-    gc.enable()
+    _leave_directory()
+    forked.share_objects(*_COLLECT_AFTER)
     options = _with_time_left(options, begun)
     noted.until(until := time.monotonic() + options.settings.deadline)
     shown, options = _for_people(options, noted, table[0])
@@ -74,11 +66,24 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         from check_mounts import waiting
 
         return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note))
-    result = one_check.take(options.check, table, reader.read, interrupts, interrupts.wake_fd, follow)
-    judged = policy.judged(result, options.policy, options.allow_none)
-    note(judged)
-    judged = _with_waiting(judged, options, table[0], until)
+
+    def judge(result: Survey) -> Judged:
+        judged = policy.judged(result, options.policy, options.allow_none)
+        note(judged)
+        return judged
+
+    found = one_check.take(
+        options.check, table, reader.read, interrupts, interrupts.wake_fd, follow, before_asking=judge
+    )
+    judged = _with_waiting(judge(found), options, table[0], until)
     return judged if options.drill is None else options.drill.rehearsed(judged, options.demands.expected)
+
+
+def _leave_directory() -> None:
+    try:
+        os.chdir("/")
+    except OSError:
+        pass  # then the caller's directory stays busy
 
 
 def _with_waiting(judged: Judged, options: Options, mounts: Sequence[Mount], until: float) -> Judged:

@@ -105,7 +105,7 @@ class _Wait:
         self._lost = [probe for probe in self._lost if processes.process_start(probe.pid) == probe.start_time]
         survey = one_check.take(
             self._in_time(table).check, table, self._outside.reread, self._interrupts, self._interrupts.wake_fd, follow,
-            self._lost, asks=False,
+            self._lost,
         )  # fmt: skip
         for each in under_way:
             self._lost += each.left.probes

@@ -203,12 +203,17 @@ def test_what_stands_behind_is_a_mount_point(plugin: Plugin, tmp_path: Path) -> 
 
 
 _LATE_LIBRARY = """
-import sys
+import importlib.machinery, sys
 from check_mounts import run
 from check_mounts.__main__ import main
-noting, directory = run._noting, sys.argv.pop(1)
+noting, directory, wanted = run._noting, sys.argv.pop(1), sys.argv.pop(1)
+class Late:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.machinery.PathFinder.find_spec(name, [directory]) if name == wanted else None
 def with_it(*arguments):
-    sys.path.insert(0, directory)  # before that of this host
+    sys.path.append(directory)  # so the run knows that modules may hang
+    sys.meta_path.insert(0, Late)
     return noting(*arguments)
 run._noting = with_it
 main()
@@ -216,9 +221,18 @@ main()
 
 
 @pytest.mark.root
-def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugin, hung: Path) -> None:
-    """The report cannot be made, for the library that makes it hangs: the failures are there all
-    the same."""
+@pytest.mark.parametrize(
+    ("module", "stuck_in"),
+    [
+        ("nagiosplugin", "loading nagiosplugin"),
+        ("check_mounts.checks.aftermath", "asking this host about mounts that have failed"),
+    ],
+)
+def test_what_was_found_before_is_told(
+    mounts: Mounts, fuse: Fuse, plugin: Plugin, hung: Path, module: str, stuck_in: str
+) -> None:
+    """The files of a module hang, of that which makes the report or that which asks this host: the
+    failures are there all the same."""
     gone = mounts.base / "gone"
     fuse.mount("dead")
     fuse.command("die", "dead")
@@ -229,6 +243,7 @@ def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugi
         "-c",
         _LATE_LIBRARY,
         str(hung),
+        module,
         "-t",
         "1",
         "--deadline",
@@ -246,7 +261,7 @@ def test_what_was_found_before_is_told(mounts: Mounts, fuse: Fuse, plugin: Plugi
     )
     result = Result(process)
     assert result.code == 2, result.stdout
-    assert re.match(r"MOUNTS CRITICAL - stuck loading nagiosplugin \(pid \d+\), ", result.lines[0])
+    assert re.match(rf"MOUNTS CRITICAL - stuck {stuck_in} \(pid \d+\), ", result.lines[0])
     assert ", 2 of 2 mounts were checked, 2 failed: " in result.lines[0]  # what is missing is no mount
     assert f"CRITICAL: {gone} missing: not mounted (--expect)" in result.lines
     assert not [line for line in result.lines if line.startswith("OK")]

@@ -34,16 +34,17 @@ def take(
     wake_fd: Optional[int] = None,
     on_pass: Callable[[Pass], None] = lambda under_way: None,
     lost: Sequence[StuckProbe] = (),
-    asks: bool = True,
+    before_asking: Optional[Callable[[Survey], object]] = None,
 ) -> Survey:
     """Check once, as the options say.
 
     ``reread`` reads the mount table again. ``interruption`` names a signal that has asked the run
     to end, and ``wake_fd`` becomes readable when one comes. ``on_pass`` is called with each pass.
-    ``lost`` are the stuck probes of earlier checks of this process. ``asks``: the host is asked
-    about mounts that have failed.
+    ``lost`` are the stuck probes of earlier checks of this process. Only with ``before_asking`` is
+    the host asked about mounts that have failed; it gets the survey first, for the questions may
+    last until this process is caught.
     Raises OSError (see :func:`check_mounts.checks.checking.begin`) if nothing was measured yet."""
-    check = _Check(options, table, reread, interruption, wake_fd, on_pass, lost, asks)
+    check = _Check(options, table, reread, interruption, wake_fd, on_pass, lost, before_asking)
     try:
         return check.take()
     except Exception as error:
@@ -67,7 +68,7 @@ class _Check:
         wake_fd: Optional[int],
         on_pass: Callable[[Pass], None],
         lost: Sequence[StuckProbe],
-        asks: bool,
+        before_asking: Optional[Callable[[Survey], object]],
     ) -> None:
         self.measured: Optional[Survey] = None
         self._options = options
@@ -77,7 +78,7 @@ class _Check:
         self._wake_fd = wake_fd
         self._on_pass = on_pass
         self._lost = lost
-        self._asks = asks
+        self._before_asking = before_asking
         self._until = time.monotonic() + options.settings.deadline
         self._now: Optional[Sequence[Mount]] = None
 
@@ -107,8 +108,9 @@ class _Check:
 
     def _with_aftermath(self, result: Survey) -> Survey:
         """The survey, with what else this host knows about mounts that have failed."""
-        if result.interrupted is not None or not self._asks or not conclude.is_worth_asking(result):
+        if result.interrupted is not None or self._before_asking is None or not conclude.is_worth_asking(result):
             return result
+        self._before_asking(result)
         reading.step("asking this host about mounts that have failed")
         from check_mounts.checks.aftermath import Aftermath  # no healthy run loads these
         from check_mounts.naming.lookups import Patience

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -15,7 +14,7 @@ from check_mounts.daemon.home import Home, Refused
 from check_mounts.daemon.loop import Daemon
 from check_mounts.model import State
 from check_mounts.options.understood import Options, Service
-from check_mounts.system import memory
+from check_mounts.system import forked, memory
 from check_mounts.system.logs import Log, Stderr, Syslog
 from check_mounts.system.signals import Interrupts
 
@@ -58,12 +57,8 @@ def _serve(
     try:
         interrupts.listen(signal.SIGHUP, signal.SIGUSR1)
         _stay_in_memory(log)
-        # The workers share the objects that exist now. In each worker the garbage collector would
-        # write to their pages, and so copy them.
-        gc.freeze()
         # The loop collects garbage after each pass (Daemon._tidy); more often would only cost.
-        gc.set_threshold(50_000, 10, 10)
-        gc.enable()
+        forked.share_objects(50_000, 10, 10)
         Daemon(options, home, reload, interrupts, log, settled).run()
     finally:
         log.close()

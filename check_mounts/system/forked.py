@@ -1,13 +1,14 @@
 """The worker's side of a pool: how a forked child gives up its parent's descriptors, signals and
 groups, and how it serves requests until it is killed or its parent is gone.
 
-Import budget: ``os``, ``struct``; ``_signal``, which is part of the interpreter (signal is not, and
-imports enum); ctypes and fcntl through syscalls. Every module is loaded before the fork: a worker
-cannot load one from a filesystem that hangs."""
+Import budget: ``gc``, ``os``, ``struct``; ``_signal``, which is part of the interpreter (signal is
+not, and imports enum); ctypes and fcntl through syscalls. Every module is loaded before the fork: a
+worker cannot load one from a filesystem that hangs."""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import gc
 import os
 import struct
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 REQUEST_FD, WAKE_FD = 3, 4
 # A request: its serial number, its key, its place, and the size and offset of its content.
 REQUEST = struct.Struct("<5I")
+
+
+def share_objects(*thresholds: int) -> None:
+    """Let the workers share the objects that exist now, and collect garbage at these thresholds
+    (gc.set_threshold). The collector would touch the objects' pages, and so copy them, in each
+    worker."""
+    gc.freeze()
+    gc.set_threshold(*thresholds)
+    gc.enable()
 
 
 class Life:
