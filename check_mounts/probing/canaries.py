@@ -138,18 +138,12 @@ class Canaries:
             self.give_up_last(mount, why)
 
     def _handle_answer(self, mount: Mount, answer: bytes) -> None:
-        try:
-            outcome = frames.unpack_answer(answer)
-        except ValueError as error:
-            return self.give_up(mount, f"its worker's answer makes no sense: {error}")
-        elsewhere = conditions.led_elsewhere(mount, outcome)
-        if outcome.busy:
+        outcome = conditions.of_later_visit(mount, answer)
+        if isinstance(outcome, str):
+            self.give_up(mount, outcome)
+        elif outcome.busy:
             self._others.reload()
             self._held[mount.mount_id] = mount
-        elif outcome.exception:
-            self.give_up(mount, conditions.exception_words(outcome))
-        elif elsewhere is not None:
-            self.give_up(mount, elsewhere.value)
         elif outcome.not_owner:
             self._enter(mount, Condition.OK, "its canary was not looked at: this process cannot act as the owner")
         else:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from check_mounts import filesystems, text
 from check_mounts.model import BadLine, Condition, Finding, Mount, Unparsed
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Outcome, Step
-from check_mounts.typed import Optional
+from check_mounts.probing import frames
+from check_mounts.typed import Optional, Union
 
 # The name of the file with the mount table in messages.
 MOUNT_TABLE = "the mount table"
@@ -52,6 +53,19 @@ def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Opti
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:
         return Elsewhere.OTHER_MOUNT
     return None
+
+
+def of_later_visit(mount: Mount, answer: bytes) -> Union[Outcome, str]:
+    """What a worker has found on a mount that had answered before: the outcome, or the reason, in
+    words, why it says nothing about the mount."""
+    try:
+        outcome = frames.unpack_answer(answer)
+    except ValueError as error:
+        return f"its worker's answer makes no sense: {error}"
+    if outcome.exception:
+        return exception_words(outcome)
+    elsewhere = led_elsewhere(mount, outcome)
+    return outcome if elsewhere is None else elsewhere.value
 
 
 def classify_write(outcome: Outcome) -> tuple[Condition, str]:

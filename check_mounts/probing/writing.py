@@ -87,24 +87,18 @@ class Writing:
             self.give_up(mount, f"another run is writing, and {why}")
 
     def _handle_answer(self, mount: Mount, answer: bytes) -> None:
-        try:
-            outcome = frames.unpack_answer(answer)
-        except ValueError as error:
-            return self.give_up(mount, f"its worker's answer makes no sense: {error}")
-        elsewhere = conditions.led_elsewhere(mount, outcome)
-        if outcome.busy:
+        outcome = conditions.of_later_visit(mount, answer)
+        if isinstance(outcome, str):
+            self.give_up(mount, outcome)
+        elif outcome.busy:
             self._others.reload()
             self._held[mount.mount_id] = mount
-        elif outcome.exception:
-            self.give_up(mount, conditions.exception_words(outcome))
         elif outcome.unremembered:
             self._remark(mount, f"the file could not be remembered: {text.error_words(outcome.errno or 0)}")
         elif outcome.not_owner:
             self._enter(
                 mount, Condition.OK, "not written: refused, and this process cannot act as the owner", outcome=outcome
             )
-        elif elsewhere is not None:
-            self.give_up(mount, elsewhere.value)
         else:
             self._enter(mount, *conditions.classify_write(outcome), outcome=outcome)
 
