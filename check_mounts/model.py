@@ -84,12 +84,23 @@ class Known(NamedTuple):
         return self.mount_id, self.device, self.fs_type
 
 
+class Seen(NamedTuple):
+    """Where a mount is that is not reached from our own root directory.
+
+    ``base`` is another root directory, through procfs: ``/proc/812/root``. ``path`` is the mount
+    point as seen from there."""
+
+    base: bytes
+    path: bytes
+
+
 class Mount(NamedTuple):
     """One line of mountinfo (proc_pid_mountinfo(5)), unescaped.
 
     ``options`` are those of this mount (``ro`` here is a read-only bind mount), ``super_options``
     those of the superblock, which all its mounts share. ``device`` is ``(major, minor)``: what the
-    mounts of one superblock have in common."""
+    mounts of one superblock have in common. ``seen_at``: None for a mount that is seen from our own
+    root directory, at ``mount_point``; otherwise ``mount_point`` is its name in all outputs."""
 
     mount_id: int
     parent_id: int
@@ -101,6 +112,12 @@ class Mount(NamedTuple):
     fs_type: bytes
     source: bytes
     super_options: tuple[bytes, ...]
+    seen_at: Optional[Seen] = None
+
+    @property
+    def path(self) -> bytes:
+        """The path of its mount point: from our own root directory, or from that of ``seen_at``."""
+        return self.mount_point if self.seen_at is None else self.seen_at.path
 
     @property
     def identity(self) -> MountIdentity:

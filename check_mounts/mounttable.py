@@ -131,6 +131,7 @@ def _parse_ordinary(line: bytes, options: _Options) -> Mount:
             fs_type,
             source,
             options[shared],
+            None,
         )
     )
 

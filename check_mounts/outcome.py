@@ -146,7 +146,8 @@ class Outcome(NamedTuple):
     wrote. ``alone``: the owner may not look in, but this process's own attempt counts, and it
     succeeded. ``exception`` is an exception of ours, in words: nothing else is known then.
     ``gone``: the worker did not reach the mount, and did not find it in the mount table when it
-    looked. ``moved``: the worker reached the mount at another place than it was sent to."""
+    looked. ``moved``: the worker reached the mount at another place than it was sent to. ``lost``:
+    the root directory that the mount is seen from could not be opened."""
 
     step: Optional[Step] = None
     errno: Optional[int] = None
@@ -168,6 +169,7 @@ class Outcome(NamedTuple):
     exception: str = ""
     gone: bool = False
     moved: bool = False
+    lost: bool = False
 
     def answered(self, step: Step) -> bool:
         """Whether the worker took a step, and it succeeded."""

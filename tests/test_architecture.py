@@ -70,6 +70,7 @@ PATH_USERS = {
     "probing.straight": {"open", "openat2"},  # and /proc/self/fdinfo
     "probing.writeprobe": {"open", "unlink"},
     "probing.canaryprobe": {"open", "openat2", "scandir"},  # in a worker
+    "probing.through": {"open"},  # in a worker: /proc/PID/uid_map
     "options.trusted_file": {"open"},  # the configuration, the file of --extra-opts
     "options.extra_opts": {"access"},  # the places where that may be
     "using.look": {"open"},  # /dev/null

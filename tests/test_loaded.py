@@ -105,7 +105,8 @@ def test_a_daemon_loads_all_that_a_later_configuration_may_need() -> None:
     every = {path.stem for path in package.rglob("*.py")}
     late = (
         "__init__ __main__ canaryprobe describing drill_options drill_order grouping histories inventory loading "
-        "metrics nest option_parser packages recalling rpc_metrics since stand_in starting unreadable waiting web"
+        "metrics nest option_parser packages recalling rpc_metrics since stand_in starting through unreadable waiting "
+        "web"
     )
     of_users = "cgroups findings look namespaces procfs sight stacks threads users waits worker"
     on_a_terminal = "colours people progress shown table tabling terminal"

@@ -52,6 +52,7 @@ some_mounts = st.builds(
     fs_type=any_bytes.filter(bool),
     source=any_bytes,
     super_options=options,
+    seen_at=st.none(),
 )
 
 

@@ -101,7 +101,8 @@ class Requests:
     def of(self, mount: Mount, writing: bool = False, canary: Optional[requests.Canary] = None) -> bytes:
         """The request to probe a mount, to write to it, or to look at its canary."""
         identity, as_owner = (None, self._settings.as_owner) if self._has_one_user else self._user(mount)
-        if identity is None and not writing and canary is None and self._is_ordinary(mount):
+        plain = not writing and canary is None and mount.seen_at is None
+        if plain and identity is None and self._is_ordinary(mount):
             return requests.ordinary(mount.identity, mount.mount_point, as_owner)
         request = _request_for(mount, identity, as_owner)._replace(canary=canary)
         return requests.encoded(request, mount.device, mount.fs_type, writing)
@@ -132,7 +133,7 @@ def _request_for(mount: Mount, identity: Optional[Identity], as_owner: bool) -> 
     security = mount.super_option(b"sec") or b""
     return requests.Request(
         mount_id=mount.mount_id,
-        path=mount.mount_point,
+        path=mount.path,
         as_owner=as_owner,
         owner=owner,
         fixed=(identity.uid, identity.gid) if identity else None,
@@ -140,4 +141,5 @@ def _request_for(mount: Mount, identity: Optional[Identity], as_owner: bool) -> 
         keeps_listings=filesystems.is_fuse(mount),
         root_decides=as_owner and security.startswith(b"krb5"),
         trigger=filesystems.is_trigger(mount),
+        base=b"" if mount.seen_at is None else mount.seen_at.base,
     )

@@ -37,6 +37,8 @@ class Elsewhere(enum.Enum):
 
     OTHER_MOUNT = "its mount point leads to another mount"
     NO_PATH = "its mount point cannot be reached"
+    NO_PROCESS = "the process that it is seen through has ended"
+    NO_ENTRY = "the root directory that it is seen from cannot be opened"
 
 
 def shut_down(mount: Mount) -> bool:
@@ -48,6 +50,8 @@ def shut_down(mount: Mount) -> bool:
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
     """Where the probe ended if it did not reach the mount, else None. ``trigger``: an autofs mount,
     whose path should lead to another mount."""
+    if outcome.lost:
+        return Elsewhere.NO_PROCESS if outcome.errno in (errno.ENOENT, errno.ESRCH) else Elsewhere.NO_ENTRY
     if outcome.step == Step.LOOK_UP and outcome.errno in PATH_GONE:
         return Elsewhere.NO_PATH
     if not trigger and outcome.mount_id is not None and outcome.mount_id != mount.mount_id:

@@ -31,11 +31,11 @@ _NO_USAGE = (0,) * 6
 _SIGN = 2**63
 
 # Flags of an outcome
-_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, NOT_OWNER, _HAS_USAGE, UNREMEMBERED, CACHED, DIFFERS, ALONE = (
-    1 << bit for bit in range(9)
+_HAS_STAT, _HAS_MOUNT_ID, _HAS_ACTED, NOT_OWNER, _HAS_USAGE, UNREMEMBERED, CACHED, DIFFERS, ALONE, LOST = (
+    1 << bit for bit in range(10)
 )
 GONE, MOVED = 1 << 14, 1 << 15
-_ALL_FLAGS = (1 << 9) - 1 | GONE | MOVED
+_ALL_FLAGS = (1 << 10) - 1 | GONE | MOVED
 
 ANSWER_SIZE = _ANSWER.size
 # The frame of a healthy mount: HEALTHY; latency of the four steps in microseconds; mode, uid, gid,
@@ -156,6 +156,7 @@ def unpack_answer(data: bytes) -> Outcome:
         errnos=tuple([number or None for number in numbers]),
         gone=bool(flags & GONE),
         moved=bool(flags & MOVED),
+        lost=bool(flags & LOST),
     )
 
 

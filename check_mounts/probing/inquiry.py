@@ -88,7 +88,7 @@ class Inquiry:
         ready, submit, is_free = self._ready, self._submit, self._gates.is_free
         for _ in range(min(len(ready), _AT_ONCE)):
             mount = ready.popleft()
-            if is_free(mount) and len(mount.mount_point) <= mounttable.LONGEST_PATH:
+            if is_free(mount) and len(mount.path) <= mounttable.LONGEST_PATH:
                 submit(mount)
             else:
                 self._start(mount)
@@ -110,7 +110,7 @@ class Inquiry:
             self._meet_other_run(mount, obstacle)
 
     def _send(self, mount: Mount) -> None:
-        if len(mount.mount_point) > mounttable.LONGEST_PATH:
+        if len(mount.path) > mounttable.LONGEST_PATH:
             self._answer(mount, Condition.UNPROBED, "its path is longer than a system call accepts (PATH_MAX)")
             return
         self._gates.enter(mount)

@@ -27,13 +27,14 @@ from collections.abc import Callable
 from time import monotonic, sleep
 
 from check_mounts.outcome import DENIED_ERRORS, NOT_OFFERED, PATH_GONE, Step
-from check_mounts.probing.frames import ALONE, CACHED, GONE, MOVED, NOT_OWNER, Record
+from check_mounts.probing.frames import ALONE, CACHED, GONE, LOST, MOVED, NOT_OWNER, Record
 from check_mounts.probing.requests import Call, Made, Request
 from check_mounts.system import privilege, syscalls, walk
 from check_mounts.typed import Optional, TypeVar, cast
 
 _MASK = 2**64 - 1
 LOOK_UP_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_TRIGGER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _Result = TypeVar("_Result")
 # How often we look for a mount whose path leads elsewhere, and the pause between two looks, in
@@ -63,6 +64,7 @@ class Probe:
         self._private = False  # this process has become another user for good
         self._seen = Record()
         self._read_worked = False
+        self._root: Optional[int] = None  # the root directory that the path begins at, if it is not our own
 
     @property
     def used_up(self) -> bool:
@@ -78,8 +80,9 @@ class Probe:
             self._ask(fd)
         except Ended:
             pass
-        if fd >= 0:
-            os.close(fd)
+        for each in (fd, self._root):
+            if each is not None and each >= 0:
+                os.close(each)
         return self._seen.answer()
 
     def _ask(self, fd: int) -> None:
@@ -131,11 +134,13 @@ class Probe:
         """Open the mount's root directory. If its path leads elsewhere, the mount may have been
         moved meanwhile: then open it at its new path. Raises OSError; Ended if the path leads to
         another mount. That mount may belong to any user, so it is not asked anything."""
-        path = self._request.path
-        if self._request.trigger:
+        path, self._root = self._request.path, self._open_root()
+        if self._request.trigger and self._root is None:
             # With O_PATH, a look-up does not trigger an automount (open(2)). Without it, the
             # look-up mounts the filesystem and waits for that.
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            return os.open(path, _TRIGGER_FLAGS)
+        if self._request.trigger:
+            return walk.open_without_symlinks(path, _TRIGGER_FLAGS, self._root)
         for left in reversed(range(_LOOKS if self._request.place_now else 1)):
             fd = self._open_mount(path, last=not left)
             if fd is not None:
@@ -147,6 +152,17 @@ class Probe:
                 path = self._place_now() or path
         raise Ended
 
+    def _open_root(self) -> Optional[int]:
+        """Open the root directory of the request, which is a link of procfs that only this open
+        follows. Its process may be another one by now: the mount's ID tells. Raises OSError."""
+        if not self._request.base:
+            return None
+        try:
+            return os.open(self._request.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._seen.mark(LOST)
+            raise
+
     def _open_mount(self, path: bytes, last: bool) -> Optional[int]:
         """Open the mount; return None if the path leads elsewhere. Raises OSError; but if the path
         does not exist, only at the ``last`` attempt."""
@@ -154,7 +170,7 @@ class Probe:
         try:
             # The kernel prints mount points without symlinks. If the path has one now, somebody has
             # put it there, and root must not follow it.
-            fd = self._once(Call.OPEN, lambda: walk.open_without_symlinks(path, LOOK_UP_FLAGS))
+            fd = self._once(Call.OPEN, lambda: walk.open_without_symlinks(path, LOOK_UP_FLAGS, self._root))
         except OSError as error:
             if error.errno in PATH_GONE and not last:
                 return None
@@ -171,7 +187,8 @@ class Probe:
             place = self._request.place_now()
         except OSError:
             return None
-        self._seen.mark(GONE, self._seen.has(GONE) or place is None)
+        # The process that the mount is seen through may be another one by now, with another table.
+        self._seen.mark(GONE, self._seen.has(GONE) or (place is None and self._root is None))
         return place
 
     def _become_user(self, fd: int) -> None:
@@ -265,7 +282,8 @@ class Probe:
         ID in the user namespace where FUSE was mounted (fuse_show_options), and a container may
         have another namespace."""
         request = self._request
-        return request.as_owner and not request.fixed and request.owner is not None and not syscalls.has_all_ids()
+        named = request.as_owner and not request.fixed and request.owner is not None
+        return named and (request.foreign or not syscalls.has_all_ids())
 
     @property
     def _decides_alone(self) -> bool:

@@ -40,6 +40,9 @@ class Request(NamedTuple):
     - ``keeps_listings``: the kernel may list the directory without asking the filesystem.
     - ``trigger``: an autofs mount whose filesystem should be mounted.
     - ``canary``: look at it, and ask nothing else.
+    - ``base``: the root directory that ``path`` begins at, through procfs; empty for our own.
+    - ``foreign``: ``owner`` may be another user here, because the mount is seen from a process of
+      another user namespace.
     - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
       OSError if the mount table cannot be read."""
 
@@ -53,12 +56,15 @@ class Request(NamedTuple):
     root_decides: bool = False
     trigger: bool = False
     canary: Optional[Canary] = None
+    base: bytes = b""
+    foreign: bool = False
     place_now: Optional[Callable[[], Optional[bytes]]] = None
 
 
 # Mount ID, device, flags, the lengths of the type's name and of the path; then both; and then, with
 # IDS, the ids of the owner and of the fixed identity. With LOOKS, the ids are always there, and
-# the canary follows: not_empty, the lengths of its name and of what it holds, and both.
+# the canary follows: not_empty, the lengths of its name and of what it holds, and both. With
+# THROUGH, the path follows the base and a NUL, which is in no path.
 HEAD = struct.Struct("<IIIHIH")
 _IDS = struct.Struct("<IIII")
 _CANARY = struct.Struct("<?HH")
@@ -67,6 +73,7 @@ AS_OWNER = 1
 _HAS_OWNER, _HAS_FIXED, _FUSE_PRIVATE, _KEEPS_LISTINGS, _ROOT_DECIDES, _TRIGGER = (1 << bit for bit in range(1, 7))
 WRITES = 1 << 7
 _LOOKS = 1 << 8
+_THROUGH = 1 << 9
 ORDINARY = (0, AS_OWNER)
 # The flags of a FUSE mount with the owner that its table names. Without ids that is root.
 OWNED_FUSE = (
@@ -82,8 +89,8 @@ def ordinary(known: MountIdentity, path: bytes, as_owner: bool) -> bytes:
 
 
 def encoded(request: Request, device: tuple[int, int], fs_type: bytes, writes: bool = False) -> bytes:
-    """The bytes of a request. ``place_now`` is not in them: the worker adds it. ``writes``: it
-    asks for writing a file."""
+    """The bytes of a request. ``place_now`` and ``foreign`` are not in them: the worker adds them.
+    ``writes``: it asks for writing a file."""
     flags = 0
     for flag, on in (
         (AS_OWNER, request.as_owner),
@@ -95,11 +102,13 @@ def encoded(request: Request, device: tuple[int, int], fs_type: bytes, writes: b
         (_TRIGGER, request.trigger),
         (WRITES, writes),
         (_LOOKS, request.canary is not None),
+        (_THROUGH, bool(request.base)),
     ):
         flags |= flag if on else 0
-    head = HEAD.pack(request.mount_id, *device, flags, len(fs_type), len(request.path))
+    path = request.base + b"\0" + request.path if request.base else request.path
+    head = HEAD.pack(request.mount_id, *device, flags, len(fs_type), len(path))
     ids = (*(request.owner or (0, 0)), *(request.fixed or (0, 0)))
-    begin = head + fs_type + request.path
+    begin = head + fs_type + path
     if (canary := request.canary) is not None:
         sizes = _CANARY.pack(canary.not_empty, len(canary.file), len(canary.contains))
         return begin + _IDS.pack(*ids) + sizes + canary.file + canary.contains
@@ -113,9 +122,10 @@ def decoded(payload: bytes) -> tuple[Request, Known, bool]:
     mount_id, major, minor, flags, name, length = HEAD.unpack_from(payload)
     fs_type, rest = payload[HEAD.size : HEAD.size + name], payload[HEAD.size + name :]
     ids = _IDS.unpack_from(rest, length) if len(rest) > length else (0, 0, 0, 0)
+    base, _, path = rest[:length].rpartition(b"\0") if flags & _THROUGH else (b"", b"", rest[:length])
     request = Request(
         mount_id=mount_id,
-        path=rest[:length],
+        path=path,
         as_owner=bool(flags & AS_OWNER),
         owner=ids[:2] if flags & _HAS_OWNER else None,
         fixed=ids[2:] if flags & _HAS_FIXED else None,
@@ -124,6 +134,7 @@ def decoded(payload: bytes) -> tuple[Request, Known, bool]:
         root_decides=bool(flags & _ROOT_DECIDES),
         trigger=bool(flags & _TRIGGER),
         canary=_canary(rest[length + _IDS.size :]) if flags & _LOOKS else None,
+        base=base,
     )
     return request, Known(mount_id, (major, minor), fs_type), bool(flags & WRITES)
 

@@ -36,6 +36,7 @@ RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
 # openat2(2) has this number on all architectures but alpha, which has an offset: new system calls
 # have had unified numbers since before openat2.
 _NR_OPENAT2 = 437
@@ -203,11 +204,11 @@ def is_let_in(fd: int) -> bool:
     return True
 
 
-def has_all_ids() -> bool:
+def has_all_ids(uid_map: bytes = b"/proc/self/uid_map") -> bool:
     """Whether users have the same numbers in this user namespace as in the initial one
-    (user_namespaces(7))."""
+    (user_namespaces(7)); or as here, in the namespace with another ``uid_map``."""
     try:
-        with open("/proc/self/uid_map", "rb") as file:
+        with open(uid_map, "rb") as file:
             return file.read().split() == [b"0", b"0", b"4294967295"]
     except OSError:  # a kernel without user namespaces
         return True

@@ -12,6 +12,7 @@ import stat
 from check_mounts.system import syscalls
 from check_mounts.system.syscalls import (
     AT_FDCWD,
+    RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
@@ -22,9 +23,9 @@ from check_mounts.typed import Optional
 _LONGEST_PATH = 4095  # bytes, and a NUL (PATH_MAX in limits.h)
 
 
-def open_without_symlinks(path: bytes, flags: int) -> int:
+def open_without_symlinks(path: bytes, flags: int, root: Optional[int] = None) -> int:
     """Open an absolute path in which no component is a symbolic link. Raises OSError; ELOOP for a
-    link.
+    link. ``root``: a descriptor of the root directory that the path begins at, None for our own.
 
     It makes no file. To make one, open its directory like this, and the file with ``dir_fd``,
     O_NOFOLLOW and a mode.
@@ -35,18 +36,22 @@ def open_without_symlinks(path: bytes, flags: int) -> int:
     assert not flags & os.O_CREAT, "openat2 gets no mode here: the file would have none"
     try:
         # NO_SYMLINKS implies NO_MAGICLINKS (openat2(2)).
+        if root is not None:
+            return syscalls.openat2(root, path, flags, RESOLVE_NO_SYMLINKS | RESOLVE_IN_ROOT)
         return syscalls.openat2(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
     except NoSuchCall:
-        return open_step_by_step(path, flags)
+        return open_step_by_step(path, flags, root)
 
 
-def open_step_by_step(path: bytes, flags: int) -> int:
+def open_step_by_step(path: bytes, flags: int, root: Optional[int] = None) -> int:
     """Do the work of open_without_symlinks without openat2: open each component in the directory
     before it, without following a link, and then check it."""
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     *above, last = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
-    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if root is not None and b".." in (*above, last):  # it could lead out of that root directory
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if root is None else os.dup(root)
     try:
         for part in above:
             below = _refuse_link(os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
