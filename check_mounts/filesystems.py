@@ -11,6 +11,9 @@ from check_mounts.model import Mount
 from check_mounts.typed import Optional
 from check_mounts.typetable import FAMILIES, TABLE, Protocol, Traits
 
+# A number of seconds with more digits than this is no timeout.
+_LONGEST_NUMBER = 12
+
 
 def traits(fs_type: bytes) -> Traits:
     """The traits of a type, as the mount table names it."""
@@ -65,6 +68,18 @@ def protocol(mount: Mount) -> Optional[Protocol]:
 def is_trigger(mount: Mount) -> bool:
     """Whether looking a path up in the mount mounts something else: an autofs trigger."""
     return traits(mount.fs_type).trigger
+
+
+def expires_after(mount: Mount) -> float:
+    """The seconds without a look-up after which an autofs trigger has what is mounted on it
+    unmounted; 0 for all else, and where our look-ups do not count.
+
+    Each look-up through a trigger sets its clock back (autofs_mount_wait in fs/autofs/root.c), but
+    not where it was mounted with ``strictexpire``. With ``timeout=0``, nothing expires."""
+    if not is_trigger(mount) or b"strictexpire" in mount.super_options:
+        return 0.0
+    value = mount.super_option(b"timeout") or b""
+    return float(value) if value.isdigit() and len(value) <= _LONGEST_NUMBER else 0.0
 
 
 def is_fuse(mount: Mount) -> bool:

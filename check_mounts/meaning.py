@@ -76,6 +76,7 @@ TABLE = (
     Meaning(Condition.UNPROBED, State.UNKNOWN, "not probed: {}", news="{point} {words}", doubtful=True, kept=True),
     Meaning(Condition.BLOCKED, State.OK, "blocked: {}", spreads=True, silent=True, doubtful=True),
     Meaning(Condition.SHADOWED, State.OK, "shadowed: {}", counted=False, from_table=True),
+    Meaning(Condition.IDLE, State.OK, "idle: {}"),
     Meaning(Condition.OK, State.OK, "ok", timed=True, passable=True),
 )
 

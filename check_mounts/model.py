@@ -34,6 +34,7 @@ class Condition(enum.Enum):
     FAILING = "failing"
     BLOCKED = "blocked"
     SHADOWED = "shadowed"
+    IDLE = "idle"
     UNPROBED = "unprobed"
 
     @property

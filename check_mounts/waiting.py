@@ -205,7 +205,7 @@ def _held(judged: Judged, options: Options) -> Iterator[Finding]:
         yield Finding(b"", None, Condition.MISSING)
     for finding in judged.survey.findings:
         row = meaning.of(finding.condition)
-        if not finding.is_mount or not row.counted or finding.condition is Condition.OK:
+        if not finding.is_mount or not row.counted or finding.condition in (Condition.OK, Condition.IDLE):
             continue
         state = options.policy.of(finding.mount_point).state_of(finding.condition)
         if not row.passable or (row.from_table and state in (State.CRITICAL, State.UNKNOWN)):

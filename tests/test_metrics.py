@@ -1064,7 +1064,7 @@ def test_each_condition_has_one_alert() -> None:
     own = re.findall(r'expr: (?:\|\n +)?check_mounts:mount_not_ok:state\{condition="(\w+)"\}', RULES.read_text())
     (rest,) = re.findall(r'condition!~"([\w|]+)"', RULES.read_text())
     assert len(set(own)) == len(own), f"{RULES} has two alerts for one condition: {sorted(own)}"
-    wanted = {each.identifier for each in Condition if each.value not in ("ok", "blocked", "shadowed")}
+    wanted = {each.identifier for each in Condition if each.value not in ("ok", "blocked", "shadowed", "idle")}
     assert set(own) == wanted, f"{RULES} should have one alert for each of these, and no other"
     assert set(rest.split("|")) == wanted, f"CheckMountsMountNotOk in {RULES} should leave these out, and no other"
 

@@ -115,7 +115,7 @@ class Episodes:
         before = self._open.get(mount_point)
         if condition is Condition.BLOCKED:
             return None  # the news is the mount above it
-        if condition is Condition.OK:
+        if condition is Condition.OK or (condition is Condition.IDLE and judgement.state is State.OK):
             self._open.pop(mount_point, None)
             return None if before is None else _recovery(mount_point, before, now)
         hung = None if before is None else before.hung

@@ -40,6 +40,7 @@ from check_mounts.options.understood import Options
 from check_mounts.probing import devicefaults as _devicefaults  # noqa: F401
 from check_mounts.probing import explaining as _explaining  # noqa: F401
 from check_mounts.probing import interviews as _interviews  # noqa: F401
+from check_mounts.probing import sparing as _sparing  # noqa: F401
 from check_mounts.report import summary
 from check_mounts.selection import Selection
 from check_mounts.system import memory

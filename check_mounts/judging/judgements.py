@@ -123,8 +123,10 @@ def healthy_of(judgements: Iterable[Judgement]) -> Sequence[Finding]:
 
 
 def answered(judgement: Judgement) -> bool:
-    """Whether a probe came back without a failure."""
+    """Whether a probe came back without a failure, or the mount has no need of one."""
     row = meaning.of(judgement.condition)
+    if judgement.condition is Condition.IDLE:
+        return True
     return judgement.finding.outcome is not None and row.counted and not row.doubtful
 
 

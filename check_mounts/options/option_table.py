@@ -180,6 +180,11 @@ OPTIONS: tuple[Option, ...] = (
         "(repeatable)",
         metavar="GLOB=FILE", parse=values.canary, repeatable=True, in_mount=values.canary_file,
     ),
+    _choosing(
+        "automounted", Group.PROBING,
+        "mounts that expire once nobody uses them: only ask their server meanwhile (default), or look them up always, "
+        "so that they never expire", "spare", "probe",
+    ),
     Option("no-diagnosis", Group.PROBING, "do not ask the servers of mounts that fail or are slow"),
     Option(
         "state-dir", Group.PROBING, "the directory that remembers stuck probes (default for root: /run/check_mounts)",

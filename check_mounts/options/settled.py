@@ -205,15 +205,15 @@ def mount_point(word: str, option: str = "MOUNTPOINT") -> bytes:
 
 def _settings(said: Values, rulebook: Rulebook, configuration: Configuration, deadline: float) -> asking.Settings:
     policy = _policy(said, rulebook, configuration)
-    own = (section.overrides.policy(policy) for section in configuration.sections)
     return asking.Settings(
         timeout=said.timeout,
         deadline=deadline,
         max_workers=said.max_workers,
         as_owner=said.identity == "owner",
         identity=rulebook.identities[said.identity],
+        spares=said.automounted == "spare",
         diagnosis=not said.no_diagnosis,
-        slow_from=min(each.slow_from for each in (policy, *own)),
+        slow_from=min(x.slow_from for x in (policy, *(s.overrides.policy(policy) for s in configuration.sections))),
         is_slow=lambda finding: is_slow(finding, policy.of(finding.mount_point)),
         writes=rulebook.writes,
         canary=rulebook.canary if said.canary or configuration.has_canaries else None,

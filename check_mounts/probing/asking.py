@@ -30,6 +30,7 @@ class Settings(NamedTuple):
     ``identity``: that of ``--as USER``. ``as_owner``: each directory is read as the mount's owner.
     With neither, as the caller. ``writes`` says whether a file is written to a mount that answered.
     ``canary`` is what must be found in it, None if nothing in any.
+    ``spares``: a mount that an automounter unmounts once nobody uses it is not looked up meanwhile.
     ``diagnosis``: the servers of mounts that fail or are slow are asked. ``slow_from``: below so
     many seconds, no mount is slow; ``is_slow`` says whether a mount that answered is. ``override``
     has the settings of single mounts from the configuration."""
@@ -41,6 +42,7 @@ class Settings(NamedTuple):
     identity: Optional[Identity] = None
     writes: Callable[[Mount], bool] = lambda mount: False
     canary: Optional[Callable[[Mount], Optional[requests.Canary]]] = None
+    spares: bool = True
     diagnosis: bool = True
     slow_from: float = float("inf")
     is_slow: Callable[[Finding], bool] = lambda finding: False

@@ -21,6 +21,7 @@ from check_mounts.typetable import Protocol
 
 if TYPE_CHECKING:
     from check_mounts.probing.counters import Counter
+    from check_mounts.probing.idleness import Entry, Key
     from check_mounts.probing.interviews import Interviews
     from check_mounts.probing.owners import Owners
     from check_mounts.probing.stuck import Registry
@@ -45,11 +46,13 @@ _COUNTERS = "counters"
 class Past:
     """What a pass knows of earlier ones of its process: ``look`` is the last look at the counters
     of NFS mounts, or the first one of this pass. None if no NFS mount was in trouble. A process
-    that makes one pass has no ``owners``."""
+    that makes one pass has no ``owners``, nor ``automounts``: what sparing remembers, where nothing
+    can be kept for other processes."""
 
     def __init__(self, owners: Optional[Owners] = None) -> None:
         self.look: Optional[Look] = None
         self.owners = owners
+        self.automounts: Optional[dict[Key, Entry]] = None if owners is None else {}
 
 
 class Causes:

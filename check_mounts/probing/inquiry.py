@@ -26,6 +26,7 @@ from check_mounts.typed import TYPE_CHECKING, Optional, Union
 
 if TYPE_CHECKING:
     from check_mounts.probing.canaries import Canaries
+    from check_mounts.probing.sparing import Sparing
 
 # How many mounts are asked before the pool gets time for its workers.
 _AT_ONCE = 256
@@ -39,7 +40,8 @@ class Inquiry:
 
     ``submit`` gives the request of a mount to the workers; ``submit(mount, writing=True)`` that to
     write. The settings say whether a file should be written to a mount that answered;
-    ``submit(mount, looking=True)`` gives that to look at its canary, if it has one."""
+    ``submit(mount, looking=True)`` gives that to look at its canary, if it has one. ``spared`` are
+    the mounts that are perhaps not looked up."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Inquiry:
         causes: Causes,
         submit: Callable[..., None],
         settings: Settings,
+        spared: Optional[Sparing] = None,
     ) -> None:
         self.plan = plan
         self._others = others
@@ -61,6 +64,7 @@ class Inquiry:
         self._gates = Gates(plan, others)
         self._writing = Writing(functools.partial(submit, writing=True), others, book, timeouts, causes)
         self._canaries = self._with_canaries(settings)
+        self._spared = spared
         self._ready = collections.deque(plan.outermost)
         self._tries: collections.Counter[int] = collections.Counter()
         for mount, why in plan.avoided:
@@ -68,11 +72,13 @@ class Inquiry:
 
     @property
     def holds_any(self) -> bool:
-        """Whether mounts wait for the probe of a concurrent run."""
+        """Whether mounts wait for the probe of a concurrent run, or for what is asked before they
+        are looked up."""
         return (
             self._gates.holds_any
             or self._writing.holds_any
             or (self._canaries is not None and self._canaries.holds_any)
+            or (self._spared is not None and self._spared.holds_any)
         )
 
     # -- what comes next
@@ -88,6 +94,8 @@ class Inquiry:
         ready, submit, is_free = self._ready, self._submit, self._gates.is_free
         for _ in range(min(len(ready), _AT_ONCE)):
             mount = ready.popleft()
+            if self._spared is not None and self._spared.takes(mount, self._others.age_at):
+                continue
             if is_free(mount) and len(mount.path) <= mounttable.LONGEST_PATH:
                 submit(mount)
             else:
@@ -98,6 +106,11 @@ class Inquiry:
         if self._canaries is not None:
             self._canaries.go_on()
         self._writing.look_at_held()
+        for mount, why_idle in () if self._spared is None else self._spared.settled():
+            if why_idle is None:
+                self._ready.append(mount)
+            else:
+                self._answer(mount, Condition.IDLE, why_idle)
         self._ready.extend(self._gates.reopen(self.timeouts.of))
 
     def _start(self, mount: Mount) -> None:

@@ -13,7 +13,7 @@ ended: what hangs is not in the numbers yet."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from check_mounts import traffic
 from check_mounts.clocks import Monotonic, monotonic
@@ -57,13 +57,16 @@ def read(path: str = "/proc/self/mountstats") -> Reading:
     return parse(data, monotonic())
 
 
-def parse(data: bytes, time: Monotonic) -> Reading:
-    """The counters in the text of the file, which was read at ``time``.
+def parse(data: bytes, time: Monotonic, points: Optional[Container[bytes]] = None) -> Reading:
+    """The counters in the text of the file, which was read at ``time``; only those at some mount
+    points if they are given.
 
     If several mounts are on one point, the last one counts, which is on top. What cannot be
     understood is left out. Never raises."""
     mounts: dict[bytes, Counters] = {}
     for entry in mountstats.entries(data):
+        if points is not None and entry.mount_point not in points:
+            continue
         before, _, lines = entry.text.partition(_BEGINNING)
         age = re.search(_AGE, before)
         mounts[entry.mount_point] = Counters(entry.source, None if age is None else int(age[1]), _operations(lines))

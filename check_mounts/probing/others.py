@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from check_mounts import text
 from check_mounts.clocks import boottime
-from check_mounts.model import StuckProbe
+from check_mounts.model import Mount, StuckProbe
 from check_mounts.probing.plan import Gate, Plan
 from check_mounts.probing.stuck import Registry
 from check_mounts.typed import Optional
@@ -45,6 +45,11 @@ class Others:
         one."""
         found = [each for each in self._registry.probes if each.device == device and not each.writing]
         return min(found, key=lambda each: each.since, default=None)
+
+    def age_at(self, mount: Mount) -> float:
+        """For how many seconds a probe has been at the filesystem of a mount; 0 without one."""
+        stuck = self.at_filesystem(mount.device)
+        return 0.0 if stuck is None else age(stuck)
 
     def is_still_stuck(self, stuck: StuckProbe) -> bool:
         """Whether a probe is still stuck."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from check_mounts import text
+from check_mounts import filesystems, text
 from check_mounts.clocks import PAST, Boottime, Monotonic, after, boottime, monotonic
 from check_mounts.guard import defects
 from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
@@ -33,7 +33,10 @@ from check_mounts.selection import Selection
 from check_mounts.system import workers
 from check_mounts.system.processes import process_start
 from check_mounts.system.quarters import Outside
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.probing.sparing import Sparing
 
 # How often to look whether the probe of a concurrent run has come back, in seconds.
 _LOOK_AGAIN = 0.02
@@ -120,13 +123,12 @@ class Pass:
         self.book = Book(chosen)
         self.left = Left(frozenset(), ())
         self.show: Callable[[], Monotonic] = lambda: self._deadline
-        self._unparsed = table[1]
-        self._registry = registry
+        self._unparsed, self._registry = table[1], registry
         self._deadline = Monotonic(self.book.began + settings.deadline)
         self._guard = _Guard(self.book)
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
-        self._causes = Causes(settings, timeouts.usual, self._deadline, past or Past())
+        self._causes = Causes(settings, timeouts.usual, self._deadline, past := past or Past())
         self._devices = Devices(table[0], chosen.selected, timeouts.of, mountinfo == DEFAULT_PATH)
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
@@ -138,7 +140,9 @@ class Pass:
         try:
             for mount in chosen.shadowed:
                 self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
-            self._inquiry = Inquiry(plan, Others(registry, plan), self.book, timeouts, self._causes, submit, settings)
+            spared = self._spared = _spared(table[0], chosen, settings, registry, past, self._deadline)
+            parts = (self.book, timeouts, self._causes, submit, settings, spared)
+            self._inquiry = Inquiry(plan, Others(registry, plan), *parts)
             self._inquiry.start_ready()
         except BaseException:
             self._pool.close()
@@ -189,7 +193,7 @@ class Pass:
             self._guard.attempt("an answer", lambda: self._inquiry.handle_all(self._arrived))
 
     def _next_look(self) -> Monotonic:
-        if self._causes.awaits_any:
+        if self._causes.awaits_any or (self._spared is not None and self._spared.holds_any):
             return after(_LISTEN)
         if self._inquiry.holds_any or self._causes.busy:
             return after(_LOOK_AGAIN)
@@ -259,6 +263,9 @@ class Pass:
                 self.book.say(mount, Condition.UNPROBED, why)
         self.left = Left(frozenset(self._pool.close()), ())
         attempt("the counters of errors", lambda: self._devices.count(self._registry))
+        if self._spared is not None:
+            spared = self._spared
+            attempt("the automounts", lambda: spared.end(self.book.findings))
         attempt("the stuck probes", self._settle_stuck)
         attempt("the causes", self._causes.close)
 
@@ -323,6 +330,25 @@ def _pool(
     serve = Serving(registry.lines, registry.promises, mountinfo).serve
     outside = Outside(serving.config(mountinfo, *registry.place), registry.fds)
     return workers.Pool(serve, frames.ANSWER_SIZE, timeout, settings.max_workers, wake_fd, settings.groups, outside)
+
+
+def _spared(
+    mounts: Sequence[Mount],
+    chosen: Selection,
+    settings: Settings,
+    registry: Registry,
+    past: Past,
+    latest: Monotonic,
+) -> Optional[Sparing]:
+    """The mounts that are not looked up as long as nobody uses them; None without an autofs trigger
+    with a timeout, which most hosts do not have."""
+    if not settings.spares or not any(
+        filesystems.expires_after(mount) for mount in mounts if mount.fs_type == b"autofs"
+    ):
+        return None
+    from check_mounts.probing import sparing
+
+    return sparing.begin(mounts, chosen.selected, settings, registry, past, latest)
 
 
 def _lost(finding: Finding) -> StuckProbe:

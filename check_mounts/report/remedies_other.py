@@ -199,6 +199,11 @@ _beside = (
         "It says that it is busy, and does nothing, while a process holds a file there. Then paths lead to this mount "
         "again; processes that have opened it before have used it all the time.", when=(Sign.COVERED,),
     ),
+    Chapter(Condition.IDLE).row(
+        ANY, "Nothing need be done: nobody uses it, and its automounter may unmount it. To look it up all the same:",
+        ("check_mounts", "--explain", "{point}", "--automounted", "probe"),
+        "Begins the time anew after which it is unmounted.",
+    ),
     Chapter(Condition.UNPROBED).row(
         ANY, "Ask it once more, with more time, as root:",
         ("check_mounts", "--explain", "{point}", "--timeout", "20", "--deadline", "30"),

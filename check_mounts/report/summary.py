@@ -126,7 +126,8 @@ def headline(judged: Judged, age_room: int = 0) -> str:
         shorter = [f"{cut}no mount was selected ({count} left out)", f"{cut}no mount was selected"]
     else:
         checked = f"{text.counted(total, 'mount')} checked"
-        whole = f"{checked} in {survey.duration:.1f} s"
+        idle = sum(each.condition is Condition.IDLE for each in told.notable(judgements))
+        whole = f"{checked} in {survey.duration:.1f} s" + (f", {idle} idle" if idle else "")
         shorter = [f"{cut}{checked if survey.interrupted else whole}{words}" for words in small[1:]]
         shorter += [f"{cut}{checked}{words}" for words in (small[-1], "")]
     return _fitting([f"{cut}{whole}{also}{small[0]}", *([] if failed(judgements) else shorter)], room)

@@ -31,6 +31,7 @@ class Findings:
         self._lost: set[int] = set()
         self._afar: set[int] = set()
         self._tables = 0
+        self._single: set[int] = set()
 
     def take(self, record: tuple[Any, ...]) -> None:
         """Take a record of a worker (see worker.Worker)."""
@@ -50,6 +51,8 @@ class Findings:
             self._refused.add(rest[0])
         elif kind == "afar":
             self._afar.add(rest[0])
+        elif kind == "single":
+            self._single.update(rest[0])
         elif kind == "tables":
             self._tables = max(self._tables, rest[0])
 
@@ -71,7 +74,8 @@ class Findings:
                 continue
             for each in self._of(key, identity):
                 (probable if each.device is None else processes).append(each)
-        return Users(tuple(processes), tuple(probable), tuple(self._incomplete()), not self.troubles, left)
+        lines, single = tuple(self._incomplete()), frozenset(self._single)
+        return Users(tuple(processes), tuple(probable), lines, not self.troubles, left, single)
 
     def _of(self, key: tuple[int, int], identity: tuple[Any, ...]) -> list[Process]:
         """What one process does with each mount: of several ways, the first one of :class:`How`."""

@@ -180,6 +180,7 @@ class Look:
             {mount.device: mount.fs_type for mount in (*wanted.others, *wanted.mounts)},
             wanted.hung,
             frozenset(mount.device for mount in wanted.mounts),
+            single=wanted.single,
         )
         count = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
         for share in range(count):

@@ -65,11 +65,14 @@ class Process(NamedTuple):
 class Wanted(NamedTuple):
     """The mounts whose processes are wanted, and the devices of those that hang, or may hang: only
     for them can a process wait. ``others`` are mounts that hang as well, or may, whose processes
-    are not wanted: who waits for one of them does not wait for one of ``mounts``."""
+    are not wanted: who waits for one of them does not wait for one of ``mounts``. ``single``: the
+    IDs of mounts of which it is wanted whether a process uses this very mount, and not another one
+    of the same superblock."""
 
     mounts: tuple[Mount, ...]
     hung: frozenset[Device]
     others: tuple[Mount, ...] = ()
+    single: frozenset[int] = frozenset()
 
 
 class Users(NamedTuple):
@@ -79,13 +82,15 @@ class Users(NamedTuple):
     ``probable`` are those that wait for one of several hung mounts, and nobody can say for which.
     ``incomplete`` says why some may be missing, in words, one line each; empty if none can be.
     ``is_whole``: the look came to its end, and saw all that this process may see. ``left``: workers
-    of this look that hang themselves and could not be killed."""
+    of this look that hang themselves and could not be killed. ``single``: those of the single
+    mounts that other processes than ours use."""
 
     processes: tuple[Process, ...]
     probable: tuple[Process, ...] = ()
     incomplete: tuple[str, ...] = ()
     is_whole: bool = True
     left: tuple[int, ...] = ()
+    single: frozenset[int] = frozenset()
 
     def of(self, device: Device) -> Users:
         """The users of one mount; those that may be its as well."""

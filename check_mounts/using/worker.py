@@ -31,6 +31,9 @@ LENGTH = struct.Struct("<I")
 # of the walk (and not of what comes before it).
 PROGRESS = struct.Struct("<QI?")
 _RUN, _NURSERY = b"check_mounts:r", b"check_mounts:n"
+# What the names of all processes of a check begin with. Who takes such a name is not seen to use a
+# mount, and loses nothing by it.
+_OURS = b"check_mounts:"
 # The time between the two looks at a thread that waits, in seconds.
 APART = 0.25
 
@@ -39,7 +42,7 @@ class Task(NamedTuple):
     """The task of one worker: it looks at the processes after ``after`` whose pid modulo
     ``share[1]`` is ``share[0]``; at those in ``careful`` only at what never hangs.
     ``devices`` are those of all mounts that count, each with its type; those that hang; and those
-    whose processes are wanted."""
+    whose processes are wanted. ``single``: see :class:`Wanted`."""
 
     devices: dict[Device, bytes]
     hung: frozenset[Device]
@@ -47,6 +50,7 @@ class Task(NamedTuple):
     share: tuple[int, int] = (0, 1)
     after: int = 0
     careful: frozenset[int] = frozenset()
+    single: frozenset[int] = frozenset()
 
 
 class Worker:
@@ -54,6 +58,7 @@ class Worker:
 
     - ``uses``: an identity (pid, start time, user, name, unit, state, elsewhere), and pairs of a
       :class:`How` by its name and a device;
+    - ``single``: the single mounts that a process uses which is not one of ours;
     - ``waits``: an identity, then what :class:`Waiting` has;
     - ``over``: the process and the thread of a wait that has ended;
     - ``refused``: a process that we may not look into;
@@ -126,6 +131,9 @@ class Worker:
         finally:
             if alive != process and alive >= 0:
                 os.close(alive)
+        single = {use.mount_id for use, _ in found} & self._task.single
+        if single and not stat.name.startswith(_OURS):
+            self._send(("single", tuple(single)))
         held = waits.held(found, None if table is None else table.devices)
         identity: Optional[tuple[Any, ...]] = None
         uses = [(how.name, device) for how, device in sorted(held.uses, key=_by_order) if device in self._task.wanted]

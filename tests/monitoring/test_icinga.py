@@ -72,6 +72,7 @@ HOSTILE = "/mnt/a b'c\"d;e|f$(g)ü\\h"
 EXAMPLES: dict[str, object] = {
     "--verbose": 2,
     "--autofs": "probe",
+    "--automounted": "probe",
     "--perfdata": "steps",
     "--max-workers": 7,
     "--max-output": 2048,
