@@ -1,5 +1,5 @@
 """Mounts on autofs triggers with a timeout: they expire although they are checked. All real, with
-an automounter of the tests' own; tests/lab/test_automounts.py has the real ones."""
+an automounter of the tests' own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def trigger(mounts: Mounts) -> Iterator[Trigger]:
-    made = Trigger(mounts, "auto")
+    made = Trigger(mounts.mount_at, mounts.point("auto"))
     yield made
     made.close()
 
@@ -32,8 +32,8 @@ def expires_while(trigger: Trigger, plugin: Plugin, *arguments: str, seconds: fl
     return False
 
 
-def test_a_mount_that_nobody_uses_expires(trigger: Trigger, plugin: Plugin) -> None:
-    trigger.fill()
+def test_a_mount_that_nobody_uses_expires(trigger: Trigger, mounts: Mounts, plugin: Plugin) -> None:
+    mounts.mount_at(trigger.path, "tmpfs")
     assert plugin("-v").count("ok") == 1
     result = plugin("-v")
     assert (result.code, result.count("idle"), result.count("ok")) == (0, 1, 0)

@@ -152,7 +152,7 @@ def counters(mounts: Sequence[Mount], table: Sequence[Mount]) -> dict[int, Count
     alone = {
         mount.mount_point: mount
         for mount in mounts
-        if number.get(mount.device) == 1 and filesystems.protocol(mount) is Protocol.NFS
+        if mount.seen_at is None and number.get(mount.device) == 1 and filesystems.protocol(mount) is Protocol.NFS
     }
     if not alone:
         return {}
