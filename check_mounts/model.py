@@ -121,6 +121,12 @@ class Mount(NamedTuple):
         return self.mount_point if self.seen_at is None else self.seen_at.path
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is a mount of another mount namespace, among those of our own: what is
+        declared or named is about our own."""
+        return self.seen_at is not None and self.seen_at.path != self.mount_point
+
+    @property
     def identity(self) -> MountIdentity:
         """The values that identify a mount as long as it is mounted, even if it moves.
 

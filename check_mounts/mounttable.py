@@ -229,6 +229,10 @@ class Reader:
             raise OSError(errno.ENODATA, "it is empty")
         return table
 
+    def reread(self) -> tuple[list[Mount], list[Unparsed]]:
+        """The same."""
+        return self.read()
+
 
 def _settled_contents(path: str, latest: float) -> tuple[bytes, bool]:
     """The table as it is between two changes, and whether the kernel generates it.

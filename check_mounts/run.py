@@ -42,7 +42,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     """Check the mounts, and judge the findings.
 
     ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
-    reader = mounttable.Reader(options.check.mountinfo)
+    reader = options.check.reader()
     table = read_table(options, reader)
     _leave_directory()
     forked.share_objects(*_COLLECT_AFTER)
@@ -65,7 +65,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     if options.wait:
         from check_mounts import waiting
 
-        return waiting.take(options, table, interrupts, waiting.Outside(reader.read, follow, note))
+        return waiting.take(options, table, interrupts, waiting.Outside(reader.reread, follow, note))
 
     def judge(result: Survey) -> Judged:
         judged = policy.judged(result, options.policy, options.allow_none)
@@ -73,7 +73,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
         return judged
 
     found = one_check.take(
-        options.check, table, reader.read, interrupts, interrupts.wake_fd, follow, before_asking=judge
+        options.check, table, reader.reread, interrupts, interrupts.wake_fd, follow, before_asking=judge
     )
     judged = _with_waiting(judge(found), options, table[0], until)
     return judged if options.drill is None else options.drill.rehearsed(judged, options.demands.expected)

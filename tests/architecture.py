@@ -42,6 +42,7 @@ ORDER = (
     "judging",
     "incidents",
     "declared",
+    "spaces",
     "naming",
     "probing",
     "using",

@@ -17,14 +17,25 @@ from check_mounts.probing.causes import Past
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system.quarters import most_slots
-from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
+    from check_mounts.spaces.reader import Reader
 
 # In seconds: how long a link or a device may keep its worker, and how long the look-ups may take
 # even if no time is left.
 _PATIENCE, SHORTEST = 1.0, 0.3
+
+
+class TableReader(Protocol):
+    """Reads the mount table again and again."""
+
+    def read(self) -> Table:
+        """The table as it is now. Raises OSError."""
+
+    def reread(self) -> Table:
+        """The table as it is after the probes. Raises OSError."""
 
 
 class Check(NamedTuple):
@@ -33,7 +44,8 @@ class Check(NamedTuple):
     ``wrong`` are lines of declarations that make no sense; ``notes`` go to the report as they are.
     ``patterns`` are the paths that the patterns of mount points begin with; ``follow`` tells the
     patterns where these paths lead. ``holders``: also probe the mounts that the named ones hang
-    from, so that it is known which of them hangs."""
+    from, so that it is known which of them hangs. ``spaces`` reads the mounts of other mount
+    namespaces, too, and chooses among them; None without ``--namespaces``."""
 
     filters: selection.Filters
     settings: asking.Settings
@@ -45,6 +57,15 @@ class Check(NamedTuple):
     patterns: Sequence[bytes]
     follow: Callable[[Callable[[bytes], bytes]], None]
     holders: bool = False
+    spaces: Optional[Reader] = None
+
+    def reader(self) -> TableReader:
+        """What reads the mount table."""
+        return mounttable.Reader(self.mountinfo) if self.spaces is None else self.spaces
+
+    def select(self, mounts: Sequence[Mount], filters: selection.Filters) -> Selection:
+        """The choice among the mounts of the table."""
+        return (selection.select if self.spaces is None else self.spaces.select)(mounts, filters)
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:

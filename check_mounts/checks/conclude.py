@@ -70,7 +70,8 @@ def _concluded(
     # The mount that a wrong line tries to declare is not checked, so the result is not OK; but
     # nothing that was measured is lost.
     wrong = [Finding(b"", None, Condition.UNPROBED, str(line), line=line) for line in options.wrong]
-    notes = (*options.notes, *result.notes, *_covered_by_users(result.findings))
+    beyond = () if options.spaces is None else options.spaces.notes
+    notes = (*options.notes, *beyond, *result.notes, *_covered_by_users(result.findings))
     result = result._replace(notes=notes, findings=(*result.findings, *wrong))
     result = _with_demands(ready, result, mounted_now, found, late)
     if found is None:

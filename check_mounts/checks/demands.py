@@ -124,7 +124,8 @@ def _declarations(
     for finding in survey.findings if demands.by_mount else ():
         if late():
             break
-        if finding.mount is not None and finding.mount_point not in points:
+        mount = finding.mount
+        if mount is not None and not mount.is_elsewhere and finding.mount_point not in points:
             declared = demands.declared(finding.mount_point) or _declared_ro(finding.mount_point, demands)
             if declared is not None:
                 points.add(finding.mount_point)
@@ -177,7 +178,9 @@ def _with_undeclared(
     suspects = [
         place
         for place, finding in enumerate(survey.findings)
-        if finding.mount is not None and readonly.why_read_only(finding.mount) is not None
+        if finding.mount is not None
+        and not finding.mount.is_elsewhere
+        and readonly.why_read_only(finding.mount) is not None
     ]
     if not suspects:
         return survey

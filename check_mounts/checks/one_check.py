@@ -91,13 +91,13 @@ class _Check:
         found = self._look_up(self._table[0])
         filters = checking.with_leads(self._options, found).filters
         if filters.also:  # only when these have answered is it known where the names lead
-            chosen = selection.narrowed(selection.select(self._table[0], filters), filters.also)
+            chosen = selection.narrowed(self._options.select(self._table[0], filters), filters.also)
             found = self._look_up(self._table[0], self._pass_over(self._options, chosen, self._table))
         ready = _with_more(checking.with_leads(self._options, found), filters.also)
         if self._options.holders:
             self._options = _with_more(self._options, _holders(self._table[0], ready.filters))
             ready = _with_more(ready, self._options.filters.also)
-        result = self._pass_over(ready, selection.select(self._table[0], ready.filters), self._table)
+        result = self._pass_over(ready, ready.select(self._table[0], ready.filters), self._table)
         if found is not None:
             reading.step("looking up the declared names")
             found = self._look_up(self._mounted_now(), result)
@@ -156,7 +156,7 @@ class _Check:
         These are declared mounts, and mounts that were left out because they were elsewhere or
         covered. A user may move a mount away and back; that it is in its place again does not mean
         that it answered."""
-        chosen = selection.select(self._mounted_now(), options.filters)
+        chosen = options.select(self._mounted_now(), options.filters)
         late = _late_comers(result, options, self._table[0], chosen)
         if not late:
             return result

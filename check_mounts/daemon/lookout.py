@@ -6,7 +6,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 
-from check_mounts import selection
 from check_mounts.checks import checking
 from check_mounts.checks.aftermath import Aftermath
 from check_mounts.checks.checking import Check
@@ -65,7 +64,7 @@ class Lookout:
         nothing has changed."""
         basis = options, table, self.found
         if self._chosen is None or any(map(operator.is_not, self._chosen[0], basis)):
-            self._chosen = basis, selection.select(table[0], self.led(options).filters)
+            self._chosen = basis, options.select(table[0], self.led(options).filters)
         return self._chosen[1]
 
     def places(self, options: Check) -> dict[bytes, bytes]:

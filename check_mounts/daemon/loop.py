@@ -78,7 +78,7 @@ class Daemon:
         self._known = Known()
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
-        self._changes = Changes(options.check.mountinfo)
+        self._changes = Changes(options.check.mountinfo, options.check.reader())
         self._endings = Endings()
         habits = Habits(options.service.usual, home, self._complaints, self._log)
         self._passes = Passes(self._publisher.log_kill, habits)
@@ -101,6 +101,7 @@ class Daemon:
             self._complaints.debug()
         self._publisher.serve(options)
         self._passes.habits.serve(options)
+        self._changes.read_with(options.check.reader())
         self._watchdog.expect(self._interval, options.settings.deadline)
 
     @property
@@ -212,6 +213,8 @@ class Daemon:
             self._log.write(syslog.LOG_NOTICE, "fstab has changed")
             self._take_over()
             self._schedule.restart(now, self._interval)
+        if self._options.check.spaces is not None:
+            self._options.check.spaces.renew()
         try:
             table, chosen, _ = self._read_table()
             self._known.see(table, chosen)
@@ -277,7 +280,7 @@ class Daemon:
         tables: list[Table] = []
 
         def reread() -> Table:
-            table, same = self._changes.read(self._known.table)
+            table, same = self._changes.read(self._known.table, after_probes=True)
             if not same:
                 tables.append(table)
             return table

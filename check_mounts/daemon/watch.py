@@ -12,10 +12,10 @@ import select
 import time
 from collections.abc import Iterable
 
-from check_mounts import mounttable
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 from check_mounts.system import processes
+from check_mounts.typed import Protocol
 
 # The time between two looks at a changing mount table, in seconds: a host that starts containers
 # changes it all the time.
@@ -63,13 +63,23 @@ class TableWatch:
         os.close(self._fd)
 
 
+class Reader(Protocol):
+    """See checking.TableReader."""
+
+    def read(self) -> Table:
+        """The table as it is now. Raises OSError."""
+
+    def reread(self) -> Table:
+        """The table as it is after the probes. Raises OSError."""
+
+
 class Changes:
     """Whether to look at the mount table: it has changed, or a mount may answer again.
 
     ``recovered``: a mount may answer again. The owner sets it."""
 
-    def __init__(self, path: str) -> None:
-        self._table = mounttable.Reader(path)
+    def __init__(self, path: str, reader: Reader) -> None:
+        self._table = reader
         self._watch = TableWatch(path)
         # Whether there is a change that was not looked at yet; whether the table that was last read
         # may show it already.
@@ -95,10 +105,14 @@ class Changes:
         """Ask for a look at a change that the table may show already."""
         self._changed = self._seen = True
 
-    def read(self, known: Table) -> tuple[Table, bool]:
+    def read_with(self, reader: Reader) -> None:
+        """Read the table with this reader from now on."""
+        self._table = reader
+
+    def read(self, known: Table, after_probes: bool = False) -> tuple[Table, bool]:
         """Read the mount table. Returns it, and whether it is the same as ``known``. Raises
         OSError."""
-        table = self._table.read()
+        table = self._table.reread() if after_probes else self._table.read()
         # The kernel reports a change before a reader can see it (touch_mnt_namespace in
         # fs/namespace.c). So a change that it reports after this read is not in this table.
         self._changed = self._watch.changed() or self._changed

@@ -90,6 +90,10 @@ OPTIONS: tuple[Option, ...] = (
         "autofs", Group.SELECTION,
         "autofs triggers: leave them alone (default), or trigger them and probe the new mounts", "skip", "probe",
     ),
+    Option(
+        "namespaces", Group.SELECTION,
+        "also the network and FUSE mounts of other mount namespaces: of containers, units and the like",
+    ),
     Option("allow-none", Group.SELECTION, "OK, not UNKNOWN, if no mount is selected"),
     Option(
         "mountinfo", Group.SELECTION, f"the mount table (default: {mounttable.DEFAULT_PATH})",

@@ -314,3 +314,11 @@ class Rulebook:
     def policy(self, mount_point: bytes) -> Policy:
         """The severities and thresholds of a mount."""
         return self.of(mount_point).policy
+
+
+def follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:
+    """Tell patterns and rules where paths lead."""
+    for glob in globs:
+        if glob.leading:
+            glob.follow(lead(glob.leading))
+    rulebook.follow(lead)

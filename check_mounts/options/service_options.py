@@ -6,6 +6,7 @@ import os
 
 from check_mounts import cache, selection, text
 from check_mounts.guard import defects
+from check_mounts.options import space_options as _space_options  # noqa: F401  for what a reload may ask
 from check_mounts.options.command_line import Values
 from check_mounts.options.option_table import INCIDENTS, NO_INCIDENTS, USUAL
 from check_mounts.options.refusals import refuse

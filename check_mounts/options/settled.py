@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from check_mounts import mounttable, selection, text
 from check_mounts.checks import demands
@@ -19,7 +19,7 @@ from check_mounts.options.command_line import Values
 from check_mounts.options.configuration import Configuration, Said
 from check_mounts.options.option_table import DEFAULT_CONFIG
 from check_mounts.options.refusals import ConfigError, Origin, Unreadable, UsageError, blamed, refuse
-from check_mounts.options.rules import General, Rulebook, places
+from check_mounts.options.rules import General, Rulebook, follow, places
 from check_mounts.options.understood import Options, Service
 from check_mounts.options.working_directory import absolute
 from check_mounts.probing import asking, sysfs
@@ -115,14 +115,12 @@ def _settled(
         notes=notes,
         wrong=wrong,
         mountinfo=absolute("--mountinfo", said.mountinfo),
-        state_dir=directories.default_directory()
-        if said.state_dir is None
-        else absolute("--state-dir", said.state_dir),
+        state_dir=absolute("--state-dir", said.state_dir or directories.default_directory()),
         patterns=[path for path in (*[glob.leading for glob in globs], *configuration.leading()) if path],
-        follow=functools.partial(_follow, globs, rulebook),
+        follow=functools.partial(follow, globs, rulebook),
     )
     options = Options(
-        check=check,
+        check=_with_spaces(check) if said.namespaces else check,
         policy=_policy(said, rulebook, configuration),
         origins=origins,
         output=_output(said, _per_mount(said, rulebook, configuration, declared)),
@@ -144,6 +142,13 @@ def _explained(options: Options, said: Values, given: Collection[str], rulebook:
     return explain_options.settled(options, said, given, rulebook, mount_point(said.explain, "--explain"))
 
 
+def _with_spaces(check: Check) -> Check:
+    """The check, with other mount namespaces. Raises UsageError."""
+    from check_mounts.options import space_options  # most runs look at their own namespace only
+
+    return check._replace(spaces=space_options.settled(check.mountinfo))
+
+
 def _globs(said: Values, drill: Optional[Drill]) -> Sequence[selection.PathGlob]:
     chosen = (each.pattern for each in said.per_mount)
     paths = (each for each in chosen if isinstance(each, selection.PathGlob))
@@ -159,13 +164,6 @@ def _drill(said: Values) -> Optional[Drill]:
     from check_mounts.options import drill_options
 
     return drill_options.settled(said)
-
-
-def _follow(globs: Sequence[selection.PathGlob], rulebook: Rulebook, lead: Callable[[bytes], bytes]) -> None:
-    for glob in globs:
-        if glob.leading:
-            glob.follow(lead(glob.leading))
-    rulebook.follow(lead)
 
 
 def _filters(said: Values, rulebook: Rulebook, configuration: Configuration) -> selection.Filters:

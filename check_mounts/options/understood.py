@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from check_mounts import text
-from check_mounts.checks.checking import Check
+from check_mounts.checks.checking import Check, TableReader
 from check_mounts.checks.demands import Demands
 from check_mounts.judging.policy import Policy
 from check_mounts.model import ExpectedMount
-from check_mounts.mounttable import Reader, Table
+from check_mounts.mounttable import Table
 from check_mounts.options.refusals import Origin, UsageError, blamed
 from check_mounts.probing import asking
 from check_mounts.report.presenting import Output
@@ -101,7 +101,7 @@ class Options(NamedTuple):
         return self.check.demands
 
 
-def read_table(options: Options, reader: Reader) -> Table:
+def read_table(options: Options, reader: TableReader) -> Table:
     """The mount table. Raises UsageError, which names the line that gave its path."""
     path = text.printable_argument(options.check.mountinfo)
     reading.step(f"reading the mount table {text.clipped(path, 400)}")

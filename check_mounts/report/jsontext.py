@@ -209,7 +209,15 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "server": _server(mount),
         "options": [text.printable(option) for option in mount.options],
         "super_options": list(map(option_words, mount.super_options)),
+        "namespace": _namespace(mount) if mount.is_elsewhere else None,
     }
+
+
+def _namespace(mount: Mount) -> dict[str, Any]:
+    """Where a mount of another mount namespace is."""
+    base = b"" if mount.seen_at is None else mount.seen_at.base
+    name = mount.mount_point[: -len(b": " + mount.path)]
+    return {"name": text.printable(name), "path": text.printable(mount.path), "pid": int(base.split(b"/")[-2])}
 
 
 def _server(mount: Mount) -> Optional[str]:

@@ -15,28 +15,37 @@ def unit_of(data: bytes) -> str:
 
     systemd's own hierarchy decides, else that of cgroup v2, else the longest path: container
     engines without systemd use all hierarchies alike."""
-    paths: dict[bytes, bytes] = {}
+    name = next((name for name in map(unit_in, paths(data)) if name), b"")
+    return text.clipped(text.printable(name), _LONGEST)
+
+
+def paths(data: bytes) -> list[bytes]:
+    """The paths that may name the unit or the container, the one that decides first."""
+    found: dict[bytes, bytes] = {}
     for line in data.split(b"\n"):
         _, _, rest = line.partition(b":")
         controllers, colon, path = rest.partition(b":")
         if colon:
-            paths[controllers] = path.removesuffix(b" (deleted)")
-    candidates = [paths.get(b"name=systemd", b""), paths.get(b"", b""), max(paths.values(), key=len, default=b"")]
-    return next((name for name in map(_unit, candidates) if name), "")
+            found[controllers] = path.removesuffix(b" (deleted)")
+    return [found.get(b"name=systemd", b""), found.get(b"", b""), max(found.values(), key=len, default=b"")]
 
 
-def _unit(path: bytes) -> str:
+def parts(path: bytes) -> list[bytes]:
+    """The names on a path. Outside our cgroup namespace, it begins with `/..`
+    (cgroup_namespaces(7))."""
+    return [part for part in path.split(b"/") if part and part != b".."]
+
+
+def unit_in(path: bytes) -> bytes:
     """The outermost unit of a path: a container's systemd has units of its own below that. Within a
     user's manager, a unit of that manager."""
-    # Outside our cgroup namespace, a path begins with `/..` (cgroup_namespaces(7)).
-    parts = [part for part in path.split(b"/") if part and part != b".."]
-    found = b""
-    for part in parts:
+    names, found = parts(path), b""
+    for part in names:
         if part.endswith(b".slice"):
             continue
         if not part.endswith(_UNITS):
             # A container's manager that is not systemd: lxc.payload.NAME, docker/ID, kubepods/...
-            found = found or b"/".join(parts[parts.index(part) :])
+            found = found or b"/".join(names[names.index(part) :])
             break
         if found and part == b"init.scope":  # the user's manager itself
             break
@@ -46,4 +55,4 @@ def _unit(path: bytes) -> str:
     if found.startswith((b"lxc.payload.", b"lxc.monitor.")):
         found = found.partition(b"/")[0]
     # cg_escape in systemd's src/basic/cgroup-util.c puts `_` before names that the kernel may want.
-    return text.clipped(text.printable(found.removeprefix(b"_")), _LONGEST)
+    return found.removeprefix(b"_")

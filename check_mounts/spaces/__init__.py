@@ -1,0 +1,1 @@
+"""The mounts of other mount namespaces: of containers, units and users."""
