@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from check_mounts import mounttable, text
+from check_mounts import text
 from check_mounts.daemon import home
 from check_mounts.model import State
 from check_mounts.options import ini_syntax, settled
@@ -117,7 +117,7 @@ def _further(given: Mapping[str, Any], options: Options, as_daemon: bool) -> Ite
     yield from map(str, options.check.wrong)
     for section in settled.read_files(given)[0].destinations:
         yield from _of_destination(section)
-    read_table(options, mounttable.Reader(options.check.mountinfo))
+    read_table(options)
     # Other users check their own files, and have no use for the daemon's directory.
     if options.service is not None and (as_daemon or os.geteuid() == 0):
         try:

@@ -34,7 +34,7 @@ def run(options: Options, drill: Drill, interrupts: Interrupts, noted: Notes) ->
         refuse("--for", "only root can start a drill in the daemon; without --for, a single run pretends by itself")
     if options.filters.mount_points:
         refuse("--for", "goes without MOUNTPOINT: the daemon knows what it checks")
-    mounts = read_table(options, mounttable.Reader(options.check.mountinfo))[0]
+    mounts = read_table(options)[0]
     os.chdir("/")
     noted.until(time.monotonic() + 2 * _PATIENCE)
     conditions = _conditions(options, drill, mounts, interrupts)

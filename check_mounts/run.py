@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from check_mounts import meaning, mounttable, text
+from check_mounts import meaning, text
 from check_mounts.checks import checking, one_check
 from check_mounts.guard import defects
 from check_mounts.guard.notes import Notes
@@ -17,7 +17,7 @@ from check_mounts.model import Finding, Mount, State, Survey
 from check_mounts.options import command_line, settled, working_directory
 from check_mounts.options.option_table import SYNOPSIS
 from check_mounts.options.refusals import UsageError
-from check_mounts.options.understood import Options, read_table
+from check_mounts.options.understood import Options, read_table, table_reader
 from check_mounts.probing import survey
 from check_mounts.report import parts, summary
 from check_mounts.system import forked, nursery, reading  # fmt: skip
@@ -42,7 +42,7 @@ def _take(options: Options, begun: float, interrupts: Interrupts, noted: Notes) 
     """Check the mounts, and judge the findings.
 
     ``begun`` is when this run began (CLOCK_MONOTONIC); its deadline counts from then."""
-    reader = options.check.reader()
+    reader = table_reader(options)
     table = read_table(options, reader)
     _leave_directory()
     forked.share_objects(*_COLLECT_AFTER)
@@ -90,7 +90,7 @@ def _with_waiting(judged: Judged, options: Options, mounts: Sequence[Mount], unt
     """With -v, the result has a line about the processes that wait for each mount that failed."""
     wanted = options.output.verbosity and not (options.output.json or options.is_for_people)
     failed = any(each.condition in meaning.FAILED for each in notable(judged.judgements))
-    if not wanted or not failed or checking.may_modules_hang(mounts):
+    if not wanted or not failed or options.check.root or checking.may_modules_hang(options.check, mounts):
         return judged
     try:
         from check_mounts import hanging
@@ -115,7 +115,7 @@ def _load_report_meanwhile(under_way: survey.Pass, mounts: Sequence[Mount], opti
 
     Not where its files may hang, because this process must take the answers. If they cannot be
     loaded, the report will say so."""
-    if len(mounts) > _FEW or checking.may_modules_hang(mounts):
+    if len(mounts) > _FEW or checking.may_modules_hang(options.check, mounts):
         return
     under_way.step()
     try:
@@ -235,7 +235,7 @@ def rehearse(arguments: list[str]) -> bytes:
         # The daemon reads the table again in each pass; but if the first reading hangs, it must not
         # start.
         options = settled.understand(command_line.given(arguments))
-        read_table(options, mounttable.Reader(options.check.mountinfo))
+        read_table(options)
 
     return reload.rehearse(understand)
 
@@ -251,7 +251,7 @@ def _load_daemon() -> None:
 
     from check_mounts.options import contradictions  # noqa: F401  isort: skip  for what the files may hold
     from check_mounts.probing import canaries  # noqa: F401  isort: skip  the same
-    from check_mounts.options import config_text, extra_opts, overruled, service_options, submission_options  # noqa: F401  isort: skip
+    from check_mounts.options import config_text, extra_opts, overruled, namespace, service_options, submission_options  # noqa: F401  isort: skip
 
     from check_mounts.daemon import serve  # noqa: F401
     from check_mounts.passive import destinations

@@ -9,29 +9,35 @@ import errno
 import os
 import stat
 
-from check_mounts.typed import Optional
+from check_mounts.typed import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # As that of Python's open: a path and flags -> a descriptor. Raises OSError.
+    Opener = Callable[[str, int], int]
 
 # The largest file to read, in bytes. The kernel lets a namespace have 100,000 mounts
 # (fs.mount-max), and a line has some 200 bytes.
 LARGEST_FILE = 64 << 20
 
 
-def contents(path: str, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file.
+def contents(path: str, largest: int = LARGEST_FILE, opener: Opener = os.open) -> bytes:
+    """The bytes of a regular file. ``opener`` may open it below another root directory.
 
     Raises OSError; EINVAL if it is not regular, EFBIG if it has more than ``largest`` bytes."""
-    fd = opened(path)
+    fd = opened(path, opener)
     try:
         return read_out(fd, largest)
     finally:
         os.close(fd)
 
 
-def opened(path: str) -> int:
+def opened(path: str, opener: Opener = os.open) -> int:
     """A descriptor of a regular file. Raises OSError; EINVAL if it is not regular."""
     # O_NONBLOCK and the test of the type: a FIFO must not keep us waiting, nor /dev/zero feed us
     # forever.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")

@@ -8,6 +8,7 @@ killed, a link on the way to a name."""
 from __future__ import annotations
 
 import gc
+import os
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +66,8 @@ class _Wait:
         self._began = time.monotonic()
         self._until = self._began + options.settings.deadline
         # Before the table is read again: what changes from now on is seen.
-        self._changes = TableWatch(options.check.mountinfo)
-        self._tells = options.check.mountinfo == mounttable.DEFAULT_PATH
+        self._changes = TableWatch(os.devnull if options.check.root else options.check.mountinfo)
+        self._tells = options.check.mountinfo == mounttable.DEFAULT_PATH and options.check.root is None
         self._endings = Endings()
         self._lost: list[StuckProbe] = []
         self._said: set[tuple[bytes, Condition]] = set()

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from check_mounts import filesystems, mounttable, readonly, selection, text
+from check_mounts import filesystems, readonly, selection, text
 from check_mounts.declared import compare, spec
 from check_mounts.declared.options_to_keep import FLAGS, KEPT
 from check_mounts.guard.notes import Notes
@@ -70,7 +70,7 @@ class Form(NamedTuple):
 
 def run(options: Options, form: str, interrupts: Interrupts, noted: Notes) -> int:
     """Print the declarations, and return the exit code. Raises UsageError."""
-    mounts, unparsed = read_table(options, mounttable.Reader(options.check.mountinfo))
+    mounts, unparsed = read_table(options)
     noted.step("comparing declarations with the mount table")
     noted.until(time.monotonic() + _LONGEST)
     output = written(mounts, options.filters, _FORMS[form], [f"line {line.number}: {line.why}" for line in unparsed])

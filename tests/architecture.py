@@ -57,6 +57,7 @@ ORDER = (
     "meaning",
     "mounttable",
     "tablelines",
+    "roots",
     "model",
     "outcome",
     "slowness",

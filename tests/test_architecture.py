@@ -17,13 +17,15 @@ PATH_CALLS = {
     "isdir",
     "isfile", "islink", "lexists", "chdir", "mkdir", "unlink", "rename", "truncate", "walk", "glob", "getsize",
     "openat2",
-    "open_without_symlinks", "abspath",
+    "open_without_symlinks", "abspath", "opener", "_opener",
 }  # fmt: skip
 PATH_USERS = {
     "__main__": {"exists", "open"},  # the directories of site, which may hang as an import may; /dev/null
-    "tablelines": {"open"},  # the mount table, fstab, units
+    "tablelines": {"opener"},  # the mount table, fstab, units
     "system.syscalls": {"listdir", "open", "scandir"},  # /proc/self; read_entries itself
     "system.processes": {"open", "stat"},  # /proc/self, /proc/PID/stat
+    "declared.units": {"_opener", "listdir", "readlink"},  # the units of systemd, as a run is watched
+    "system.procroot": {"open", "openat2", "readlink"},  # /proc/PID; files of the host with --namespace
     "system.walk": {"open", "openat2"},  # open_without_symlinks itself, /proc/self
     "system.nest": {"open"},  # /dev/null
     "system.starters": {"open"},  # /dev/null
@@ -55,7 +57,7 @@ PATH_USERS = {
     "daemon.watch": {"open"},  # the mount table
     "daemon.serve": {"chdir"},  # /
     "daemon.drill_file": {"open", "stat"},  # in the directory of the result
-    "daemon.reload": {"stat"},  # in a worker: fstab
+    "daemon.reload": {"opener"},  # in a worker: fstab
     "incidents.files": {"open", "rename"},  # in a worker, or watched: the incidents; beside the result
     "daemon.detach": {"listdir", "open"},  # /proc/self/fd, /dev/null
     "daemon.home": {"access", "open_without_symlinks"},  # the directories of the result and of the metrics
@@ -71,7 +73,7 @@ PATH_USERS = {
     "probing.writeprobe": {"open", "unlink"},
     "probing.canaryprobe": {"open", "openat2", "scandir"},  # in a worker
     "probing.through": {"open"},  # in a worker: /proc/PID/uid_map
-    "options.trusted_file": {"open"},  # the configuration, the file of --extra-opts
+    "options.trusted_file": {"opener"},  # the configuration, the file of --extra-opts
     "options.extra_opts": {"access"},  # the places where that may be
     "spaces.seeing": {"open"},  # /proc/PID: files that take no lock of the process
     "spaces.tables": {"open"},  # /proc/PID/mountinfo
@@ -80,7 +82,7 @@ PATH_USERS = {
     "using.procfs": {"listdir", "open", "readlink"},
     "using.sight": {"readlink", "stat"},  # /proc/self/ns/pid, /proc/1/stat
     "using.walk": {"listdir", "readlink"},
-    "naming.devices": {"listdir", "open", "readlink"},  # in a worker: names below /dev
+    "naming.devices": {"listdir", "open", "open_without_symlinks", "readlink"},  # in a worker: names below /dev
     "naming.lookups": {"open", "readlink"},  # in a worker: links
     "passive.command_file": {"open", "open_without_symlinks"},  # the FIFO
     "passive.nsca": {"access"},  # send_nsca

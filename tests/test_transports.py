@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 
 from check_mounts.clocks import Monotonic
+from check_mounts.model import Mount, Seen
 from check_mounts.probing import mountstats, transports
 from check_mounts.probing.mountstats import Transport
 from check_mounts.probing.transports import Look
 from tests.test_mountstats import TCP_V42, UDP_V3
 
 AT = b"/mnt/x"
+MOUNT = Mount(1, 0, (0, 1), b"/", AT, (), (), b"nfs4", b"filer:/x", ())
 THEN = Transport("tcp", 1, 100, 90, 2, 0, connects=4, age_seconds=1000, lease_expired=0)
 
 
 def said(then: Transport, now: Transport, elapsed: float = 5.0) -> list[str]:
     before = Look(Monotonic(50.0), {AT: then})
-    return transports.remarks(before, Look(Monotonic(50.0 + elapsed), {AT: now}), AT)
+    return transports.remarks(before, Look(Monotonic(50.0 + elapsed), {AT: now}), MOUNT)
 
 
 def later(elapsed: int = 5, **changes: Any) -> Transport:
@@ -70,14 +72,19 @@ def test_counters_that_the_protocol_does_not_have() -> None:
 
 def test_a_mount_of_which_nothing_is_known() -> None:
     now = Look(Monotonic(9.0), {AT: later(connects=9)})
-    assert transports.remarks(None, now, AT) == []
-    assert transports.remarks(Look(Monotonic(4.0), {}), now, AT) == []
-    assert transports.remarks(None, now, b"/mnt/y") == []
+    assert transports.remarks(None, now, MOUNT) == []
+    assert transports.remarks(Look(Monotonic(4.0), {}), now, MOUNT) == []
+    assert transports.remarks(None, now, MOUNT._replace(mount_point=b"/mnt/y")) == []
+    elsewhere = MOUNT._replace(seen_at=Seen(b"/proc/812/root", AT))  # its counters are in another file
+    before = Look(Monotonic(4.0), {AT: THEN})
+    assert transports.remarks(before, now, elsewhere) == []
+    there = Look(Monotonic(9.0), now.counters, "/proc/812/mountstats")
+    assert transports.remarks(Look(*before[:2], there.file), there, elsewhere) != []
 
 
 def test_an_expired_lease() -> None:
     lost = "its NFSv4 lease expired 42 s ago: the server may have released its locks and open files"
-    assert transports.remarks(None, Look(Monotonic(9.0), {AT: THEN._replace(lease_expired=42)}), AT) == [lost]
+    assert transports.remarks(None, Look(Monotonic(9.0), {AT: THEN._replace(lease_expired=42)}), MOUNT) == [lost]
     assert said(THEN, later(connects=6, lease_expired=42)) == ["the client began to connect at least once in 5 s", lost]
 
 

@@ -21,6 +21,7 @@ from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
+    from check_mounts.roots import Root
     from check_mounts.spaces.reader import Reader
 
 # In seconds: how long a link or a device may keep its worker, and how long the look-ups may take
@@ -45,7 +46,8 @@ class Check(NamedTuple):
     ``patterns`` are the paths that the patterns of mount points begin with; ``follow`` tells the
     patterns where these paths lead. ``holders``: also probe the mounts that the named ones hang
     from, so that it is known which of them hangs. ``spaces`` reads the mounts of other mount
-    namespaces, too, and chooses among them; None without ``--namespaces``."""
+    namespaces, too, and chooses among them; None without ``--namespaces``. ``root``: the place to
+    look from, whose names and files count; None for that of this process."""
 
     filters: selection.Filters
     settings: asking.Settings
@@ -58,14 +60,30 @@ class Check(NamedTuple):
     follow: Callable[[Callable[[bytes], bytes]], None]
     holders: bool = False
     spaces: Optional[Reader] = None
+    root: Optional[Root] = None
 
     def reader(self) -> TableReader:
-        """What reads the mount table."""
+        """What reads the mount table. Raises OSError."""
+        if self.root is not None:
+            from check_mounts.checks import elsewhere  # most runs look from where they are
+
+            return elsewhere.Reader(self.root)
         return mounttable.Reader(self.mountinfo) if self.spaces is None else self.spaces
 
     def select(self, mounts: Sequence[Mount], filters: selection.Filters) -> Selection:
         """The choice among the mounts of the table."""
         return (selection.select if self.spaces is None else self.spaces.select)(mounts, filters)
+
+
+def own(check: Check, mounts: Sequence[Mount]) -> Sequence[Mount]:
+    """The mounts that this process sees, where it keeps its own files; ``mounts`` are those that it
+    checks. With --namespace these are others."""
+    if check.root is None:
+        return mounts
+    try:
+        return mounttable.read(mounttable.DEFAULT_PATH)[0]
+    except OSError:  # what hangs is not known then; nearly nothing of ours could run either
+        return ()
 
 
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
@@ -88,8 +106,10 @@ def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Opt
     return None
 
 
-def may_modules_hang(mounts: Sequence[Mount]) -> bool:
-    """Whether this process may hang if it loads a module now."""
+def may_modules_hang(check: Check, mounts: Sequence[Mount]) -> bool:
+    """Whether this process may hang if it loads a module now. ``mounts`` are those that it
+    checks."""
+    mounts = own(check, mounts)
     visible = frozenset(mounttable.visible(mounts))
     return any(may_hang(place, mounts, visible) is not None for place in sys.path)
 
@@ -97,7 +117,11 @@ def may_modules_hang(mounts: Sequence[Mount]) -> bool:
 def memory(
     check: Check, mounts: Sequence[Mount], visible: frozenset[int], slots: int, lost: Sequence[StuckProbe] = ()
 ) -> stuck.Registry:
-    """Open the memory of stuck probes, with room for the workers of a pool."""
+    """Open the memory of stuck probes, with room for the workers of a pool. ``mounts``: those that
+    are checked."""
+    if check.root is not None:
+        mounts = own(check, mounts)
+        visible = frozenset(mounttable.visible(mounts))
     why = may_hang(check.state_dir, mounts, visible)
     if why is None:
         return stuck.Registry(check.state_dir, slots=slots, own=lost)
@@ -161,7 +185,9 @@ def look_up(
     # A run that names nothing does not pay for it.
     from check_mounts.naming import leads, lookups
 
-    asked = leads.Asked(names, check.demands.expected, links=leads.is_our_own(check.mountinfo))
+    base = b"" if check.root is None else check.root.base
+    links = bool(base) or leads.is_our_own(check.mountinfo)
+    asked = leads.Asked(names, check.demands.expected, links, base)
     visible = frozenset(mounttable.visible(mounts))
     each = min(_PATIENCE, check.settings.timeout)
     patience = lookups.Patience(each, max(until, time.monotonic() + SHORTEST), interrupted)

@@ -43,7 +43,7 @@ class Home:
         ``only_check``: change nothing and lock nothing, but refuse what a start would refuse, and
         metrics that nothing could write now."""
         self._service = service
-        self._mountinfo = options.check.mountinfo
+        self._mountinfo = options.check.mountinfo if options.check.root is None else mounttable.DEFAULT_PATH
         self._table: Optional[int] = None
         self._paths = {
             "--cache": [service.cache + suffix for suffix in (*_OURS, drill_file.SUFFIX)],
@@ -57,7 +57,7 @@ class Home:
             self._look_at_table()
         except OSError as error:
             raise Refused(
-                f"argument --mountinfo: {text.printable_argument(options.check.mountinfo)}: {error.strerror}"
+                f"argument --mountinfo: {text.printable_argument(self._mountinfo)}: {error.strerror}"
             ) from None
         for option in self._paths:
             if self._whys[option] is not None:

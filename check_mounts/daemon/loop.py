@@ -15,6 +15,9 @@ from collections.abc import Callable
 
 from check_mounts import __version__, text
 from check_mounts.checks import conclude
+
+# A later configuration may need it.
+from check_mounts.checks import elsewhere as _elsewhere  # noqa: F401
 from check_mounts.clocks import Monotonic, after, monotonic
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
@@ -78,7 +81,8 @@ class Daemon:
         self._known = Known()
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
-        self._changes = Changes(options.check.mountinfo, options.check.reader())
+        check = options.check
+        self._changes = Changes(None if check.root else check.mountinfo, check.reader())
         self._endings = Endings()
         habits = Habits(options.service.usual, home, self._complaints, self._log)
         self._passes = Passes(self._publisher.log_kill, habits)
@@ -101,7 +105,8 @@ class Daemon:
             self._complaints.debug()
         self._publisher.serve(options)
         self._passes.habits.serve(options)
-        self._changes.read_with(options.check.reader())
+        if options.check.root is None:  # a daemon keeps to the process that it began with
+            self._changes.read_with(options.check.reader())
         self._watchdog.expect(self._interval, options.settings.deadline)
 
     @property

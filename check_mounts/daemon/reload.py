@@ -12,7 +12,7 @@ from check_mounts import text
 from check_mounts.daemon.complaints import Complaints, Part
 from check_mounts.daemon.diary import Diary
 from check_mounts.guard.trial import Trial
-from check_mounts.options import settled
+from check_mounts.options import declarations, settled
 from check_mounts.options.refusals import UsageError
 from check_mounts.options.understood import Options
 from check_mounts.system import processes, reading
@@ -104,7 +104,7 @@ class Reloader:
         if options.fstab is None:
             return options
         try:
-            new, self._fstab = self._read_again(options.fstab)
+            new, self._fstab = self._read_again(options)
         except Rejected:  # the first pass finds that fstab has changed, and logs it
             return options
         if new.fstab != options.fstab:
@@ -118,7 +118,7 @@ class Reloader:
         them while it runs. None if a file is wrong or cannot be read: that is logged, all outputs
         show it until the files are good, and the old options stay in force."""
         try:
-            new, self._fstab = self._read_again(options.fstab)
+            new, self._fstab = self._read_again(options)
         except Rejected as error:
             if self._interrupted() is None:
                 self._log.write(syslog.LOG_ERR, f"The configuration is kept as it was: {error}")
@@ -139,22 +139,23 @@ class Reloader:
             on_change=new.service.on_change,
             on_change_drill=new.service.on_change_drill,
         )
-        check = new.check._replace(mountinfo=options.check.mountinfo, state_dir=options.check.state_dir)
+        old = options.check
+        check = new.check._replace(mountinfo=old.mountinfo, state_dir=old.state_dir, root=old.root)
         return new._replace(check=check, service=service)
 
     def look_at_fstab(self, options: Options) -> bool:
         """Look at fstab. Returns whether it has changed since the last look."""
-        before, self._fstab = self._fstab, self._look_at(options.fstab)
+        before, self._fstab = self._fstab, self._look_at(options)
         return self._fstab != before
 
-    def _read_again(self, path: Optional[str]) -> tuple[Options, object]:
-        """Read the files again. Returns the options that they give, and the signature of fstab,
-        whose ``path`` is that of the old options. Raises Rejected.
+    def _read_again(self, old: Options) -> tuple[Options, object]:
+        """Read the files again. Returns the options that they give, and the signature of fstab, as
+        the ``old`` options name it. Raises Rejected.
 
         The signature is taken first, so that fstab counts as changed if somebody writes to it while
         it is read."""
         while True:
-            signature = self._look_at(path)
+            signature = self._look_at(old)
             answers = self._try(lambda: rehearse(self._understand), _MOST_TRIALS)
             if answers is None:
                 raise Rejected("one of its files cannot be read", self._why)
@@ -162,22 +163,25 @@ class Reloader:
             # not prevent a look at fstab.
             self._excused = len(self._left)
             new = understood(answers, self._understand)
-            if new.fstab == path:
+            if new.fstab == old.fstab:
                 return new, signature
-            path = new.fstab
+            old = new
 
-    def _look_at(self, path: Optional[str]) -> object:
+    def _look_at(self, options: Options) -> object:
         """Look at fstab. Returns a value that differs once the file has been edited; the last value
         if it is impossible to look at the file."""
+        path, opener = options.fstab, declarations.opener_of(options.check.root)
         if path is None:
             self._complaints.show(Part.FSTAB, None)
             return None
 
         def look() -> bytes:
             try:
-                status = os.stat(path)
+                fd = opener(path, os.O_PATH | os.O_CLOEXEC)
             except OSError as error:
                 return b"%d" % (error.errno or 0)
+            status = os.fstat(fd)
+            os.close(fd)
             return b"%d %d %d" % (status.st_mtime_ns, status.st_size, status.st_ino)
 
         signature = self._try(look, self._excused + 1)
@@ -216,7 +220,9 @@ def _needing_a_restart(old: Options, new: Options) -> list[str]:
         "incident-file": (old.service.incidents, new.service.incidents),
         "syslog-facility": (old.service.facility, new.service.facility),
         "syslog-ident": (old.service.ident, new.service.ident),
+        "namespace": (old.check.root, new.check.root),
         "mountinfo": (old.check.mountinfo, new.check.mountinfo),
         "state-dir": (old.check.state_dir, new.check.state_dir),
     }
-    return [name for name, (before, now) in values.items() if before != now]
+    changed = [name for name, (before, now) in values.items() if before != now]
+    return [name for name in changed if name != "mountinfo" or "namespace" not in changed]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from check_mounts import filesystems
 from check_mounts.daemon.reconnected import Reconnected
 from check_mounts.model import Condition, Finding, Mount, Survey
-from check_mounts.probing import operations
+from check_mounts.probing import mountstats, operations
 from check_mounts.probing.operations import Reading
 from check_mounts.traffic import Traffic
 from check_mounts.typed import Optional
@@ -27,10 +27,11 @@ class Tally:
     def look(self, mounts: Sequence[Mount]) -> None:
         """Look at the counters, if one of these mounts has any."""
         self._reconnected.look(mounts)
-        if not any(map(_is_nfs, mounts)):
+        nfs = next(filter(_is_nfs, mounts), None)
+        if nfs is None:
             self._last, self._traffic = None, {}
             return
-        now, before = operations.read(), self._last
+        now, before = operations.read(mountstats.path_for(nfs)), self._last
         moved = {} if before is None else operations.delta(before, now)
         seconds = 0.0 if before is None else now.time - before.time
         self._last = now

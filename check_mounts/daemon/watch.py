@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 from check_mounts.system import processes
-from check_mounts.typed import Protocol
+from check_mounts.typed import Optional, Protocol
 
 # The time between two looks at a changing mount table, in seconds: a host that starts containers
 # changes it all the time.
@@ -78,9 +78,11 @@ class Changes:
 
     ``recovered``: a mount may answer again. The owner sets it."""
 
-    def __init__(self, path: str, reader: Reader) -> None:
+    def __init__(self, path: Optional[str], reader: Reader) -> None:
+        """``path`` is that of the table, None if it should not be watched: an open mountinfo keeps
+        all mounts of its namespace mounted, even if the last process there has ended."""
         self._table = reader
-        self._watch = TableWatch(path)
+        self._watch = TableWatch(path or os.devnull)
         # Whether there is a change that was not looked at yet; whether the table that was last read
         # may show it already.
         self._changed = self._seen = False

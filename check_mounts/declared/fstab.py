@@ -13,7 +13,10 @@ from check_mounts.selection import normalised
 from check_mounts.system import reading
 from check_mounts.tablelines import contents
 from check_mounts.text import printable
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.tablelines import Opener
 
 _LARGEST = 16 << 20  # bytes
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -98,14 +101,15 @@ class Fstab(NamedTuple):
     complaints: list[BadLine]
 
 
-def read(path: str) -> Fstab:
-    """All mounts that an fstab(5) declares. Raises OSError.
+def read(path: str, opener: Opener = os.open) -> Fstab:
+    """All mounts that an fstab(5) declares. Raises OSError. ``opener`` opens the file.
 
     Several entries for one mount point are stacked: all are expected.
 
     A bad line becomes a complaint; the other lines still count. Swap, ``ignore`` (glibc's
     MNTTYPE_IGNORE) and lines without a mount point declare no mount."""
-    lines, complaints = parse_fstab(reading.ask("reading", path, lambda name: contents(name, _LARGEST)), path)
+    data = reading.ask("reading", path, lambda name: contents(name, _LARGEST, opener))
+    lines, complaints = parse_fstab(data, path)
     found = Fstab([], [], complaints)
     for line in lines:
         if line.fs_type in (b"swap", b"ignore") or line.target in (b"none", b"swap"):
@@ -126,7 +130,7 @@ def read(path: str) -> Fstab:
     return found
 
 
-def read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
+def read_fstab(path: str, opener: Opener = os.open) -> tuple[list[ExpectedMount], list[BadLine]]:
     """The mounts that an fstab(5) declares for boot, and complaints. Raises OSError."""
-    found = read(path)
+    found = read(path, opener)
     return found.at_boot, found.complaints

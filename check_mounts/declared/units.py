@@ -13,7 +13,10 @@ from check_mounts.model import ExpectedMount
 from check_mounts.system import reading
 from check_mounts.tablelines import contents
 from check_mounts.text import printable
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.tablelines import Opener
 
 _LARGEST = 1 << 20  # of a unit file, in bytes
 _MOST = 10000  # units
@@ -86,22 +89,46 @@ def _logical_lines(data: bytes) -> Iterator[bytes]:
         yield begun.strip()
 
 
-def _listed(directory: str) -> list[str]:
-    try:
-        return sorted(reading.ask("listing", directory, os.listdir))
-    except OSError:  # most of the search path does not exist on any one host
-        return []
+class _Files:
+    """The files of the host, which ``opener`` opens."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+
+    def listed(self, directory: str) -> list[str]:
+        """The names in a directory; none if it cannot be listed."""
+        try:
+            return sorted(reading.ask("listing", directory, self._list))
+        except OSError:  # most of the search path does not exist on any one host
+            return []
+
+    def _list(self, directory: str) -> list[str]:
+        fd = self._opener(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def link(self, path: str) -> Optional[str]:
+        """The target of a symbolic link; None if ``path`` is no link."""
+        try:
+            return reading.ask("looking at", path, self._read_link)
+        except OSError:
+            return None
+
+    def _read_link(self, path: str) -> str:
+        fd = self._opener(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.readlink("", dir_fd=fd)  # ENOENT if it is no link
+        finally:
+            os.close(fd)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a unit file. Raises OSError."""
+        return reading.ask("reading", path, lambda name: contents(name, _LARGEST, self._opener))
 
 
-def _link(path: str) -> Optional[str]:
-    """The target of a symbolic link; None if ``path`` is no link."""
-    try:
-        return reading.ask("looking at", path, os.readlink)
-    except OSError:
-        return None
-
-
-def _final(path: str, directories: Sequence[str]) -> str:
+def _final(path: str, directories: Sequence[str], files: _Files) -> str:
     """The file that the links of a unit lead to. Raises ValueError if they leave the search path.
 
     The links are followed by hand: ``systemctl link`` may point anywhere, even to a file server
@@ -109,7 +136,7 @@ def _final(path: str, directories: Sequence[str]) -> str:
     """
     trees = tuple("/" + directory.split("/")[1] + "/" for directory in directories)
     for _ in range(_MAX_LINKS):
-        target = _link(path)
+        target = files.link(path)
         if target is None or target == "/dev/null":
             return target or path
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))
@@ -129,9 +156,9 @@ class _Wanted(NamedTuple):
 class _Units:
     """The units below ``directories``; each file is read when it is needed."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
-        self.directories = directories
-        self.names = {directory: _listed(directory) for directory in directories}
+    def __init__(self, directories: Sequence[str], files: _Files) -> None:
+        self.directories, self._files = directories, files
+        self.names = {directory: files.listed(directory) for directory in directories}
 
     def wanted(self) -> dict[str, _Wanted]:
         """The mount and automount units that other units want or require."""
@@ -142,7 +169,7 @@ class _Units:
                 continue
             seen.add((holder, name))
             # A dependency that an earlier directory links to /dev/null is switched off.
-            if _link(os.path.join(directory, holder, name)) != "/dev/null":
+            if self._files.link(os.path.join(directory, holder, name)) != "/dev/null":
                 known = wanted.get(name, _Wanted(False, False))
                 remote = holder.startswith("remote-fs.target.")
                 wanted[name] = _Wanted(known.certain or _is_certain(directory, holder), known.remote or remote)
@@ -153,7 +180,7 @@ class _Units:
         for directory in self.directories:
             for holder in self.names[directory]:
                 if holder.endswith((".wants", ".requires")):
-                    for name in _listed(os.path.join(directory, holder)):
+                    for name in self._files.listed(os.path.join(directory, holder)):
                         yield directory, holder, name
 
     def path(self, name: str) -> Optional[str]:
@@ -176,8 +203,8 @@ class _Units:
         return settings
 
     def _data(self, path: str) -> bytes:
-        final = _final(path, self.directories)
-        return b"" if final == "/dev/null" else reading.ask("reading", final, lambda name: contents(name, _LARGEST))
+        final = _final(path, self.directories, self._files)
+        return b"" if final == "/dev/null" else self._files.read(final)
 
     def _drop_ins(self, name: str) -> list[str]:
         """The files ``NAME.d/*.conf`` in the order in which systemd applies them.
@@ -190,7 +217,7 @@ class _Units:
         ]:
             if holder in self.names[directory]:
                 below = os.path.join(directory, holder)
-                for conf in _listed(below):
+                for conf in self._files.listed(below):
                     if conf.endswith(".conf"):
                         files.setdefault(conf, os.path.join(below, conf))
         return [files[conf] for conf in sorted(files)]
@@ -265,14 +292,16 @@ def _unit_entry(units: _Units, name: str, wanted: _Wanted) -> Optional[ExpectedM
     )
 
 
-def read_units(directories: Sequence[str] = UNIT_DIRECTORIES) -> tuple[list[ExpectedMount], list[Complaint]]:
+def read_units(
+    directories: Sequence[str] = UNIT_DIRECTORIES, opener: Opener = os.open
+) -> tuple[list[ExpectedMount], list[Complaint]]:
     """The mounts that systemd's mount and automount units declare.
 
     Only units count that other units want or require.
 
     A unit that cannot be read or understood becomes a complaint. Units of pseudo-filesystems, which
     systemd itself ships, are left out."""
-    units = _Units(directories)
+    units = _Units(directories, _Files(opener))
     entries: dict[bytes, ExpectedMount] = {}
     complaints = []
     wanted = units.wanted()

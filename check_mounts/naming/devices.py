@@ -24,10 +24,11 @@ _PLAIN_DEVICE = re.compile(rb"/dev/(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mm
 
 class Devices:
     """The names below ``/dev``, which a test may replace with ``dev``. Links are followed step by
-    step, so nothing outside is touched. Only for a worker: a look may hang."""
+    step, so nothing outside is touched. Only for a worker: a look may hang. ``root``: a descriptor
+    of the root directory that ``/dev`` is in, None for our own."""
 
-    def __init__(self, dev: str = "/dev") -> None:
-        self._dev = os.fsencode(dev)
+    def __init__(self, dev: str = "/dev", root: Optional[int] = None) -> None:
+        self._dev, self._root = os.fsencode(dev), root
 
     def resolve(self, name: bytes) -> Optional[bytes]:
         """Follow the links of ``name``; return the name ``/dev/...`` that it leads to, None if it
@@ -71,7 +72,11 @@ class Devices:
     def _open(self, name: bytes) -> int:
         """Open a name below /dev without asking the device anything. Raises OSError, also if a
         mount is on the path: a user may have mounted a filesystem below /dev/shm."""
-        fd = os.open(self._dev, os.O_PATH | os.O_CLOEXEC)
+        flags = os.O_PATH | os.O_CLOEXEC
+        if self._root is None:
+            fd = os.open(self._dev, flags)
+        else:
+            fd = walk.open_without_symlinks(self._dev, flags, self._root)
         for part in name.split(b"/")[2:]:
             above = fd
             try:

@@ -11,7 +11,7 @@ from check_mounts import meaning, selection, text
 from check_mounts.clocks import boottime
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
 from check_mounts.naming import lookups
-from check_mounts.naming.names import Ground, Lead, Leads
+from check_mounts.naming.names import Ground, Lead, Leads, Stopped
 from check_mounts.probing.stuck import Registry
 from check_mounts.selection import Filters
 from check_mounts.typed import NOTHING, TYPE_CHECKING, NamedTuple, Optional
@@ -31,11 +31,13 @@ def is_our_own(mountinfo: str) -> bool:
 
 class Asked(NamedTuple):
     """The names to look up: those that decide which mounts are probed, and those in declarations.
-    ``links``: whether links may be read at all."""
+    ``links``: whether links may be read at all. ``base``: the root directory that they begin at,
+    through procfs; empty for our own."""
 
     names: Sequence[bytes]
     declared: Sequence[ExpectedMount]
     links: bool
+    base: bytes = b""
 
 
 class Found(NamedTuple):
@@ -62,7 +64,7 @@ def look_up(
     """See :func:`checking.look_up`. ``memory`` opens the memory of stuck probes."""
     findings = () if result is None else result.findings
     conditions = {each.mount.identity: each.condition for each in findings if each.mount is not None}
-    ground = Ground(mounts, visible, closed(mounts, conditions))
+    ground = Ground(mounts, visible, closed(mounts, conditions), asked.base)
     wanted = list(asked.names) + [each.name or each.mount_point for each in asked.declared]
     if result is not None:
         wanted += [source for source in map(_bound_from, asked.declared) if source is not None]
@@ -76,7 +78,7 @@ def look_up(
             known[name] = by_text
     questions = [lookups.leading(name, ground) for name in unread]
     pairs = _pairs(asked, mounts, known) if asked.declared and result is not None else []
-    questions += [_comparing(source, mount) for source, mount in pairs]
+    questions += [_comparing(source, mount, ground) for source, mount in pairs]
     answers, left = ask(questions, ground, memory, patience)
     known.update({name: lookups.understood(name, answer, ground) for name, answer in zip(unread, answers)})
     return Found(Leads(known), _same(pairs, answers[len(unread) :]), conditions, left)
@@ -104,10 +106,23 @@ def _pairs(asked: Asked, mounts: Sequence[Mount], known: dict[bytes, Lead]) -> l
     return to_be_compared([led(each, found) for each in asked.declared], mounts)
 
 
-def _comparing(source: bytes, mount: Mount) -> lookups.Question:
+def _comparing(source: bytes, mount: Mount, ground: Ground) -> lookups.Question:
     from check_mounts.naming.devices import Devices  # before the fork: the worker might hang while it loads this
 
-    return lambda enter: Devices().same(source, mount)
+    if not ground.base:
+        return lambda enter: Devices().same(source, mount)
+
+    def question(enter: lookups.Enter) -> Optional[bool]:
+        try:
+            root = lookups.open_root(ground, enter)
+        except (OSError, Stopped):
+            return None
+        try:
+            return Devices(root=root).same(source, mount)
+        finally:
+            os.close(root)
+
+    return question
 
 
 def _same(pairs: Sequence[tuple[bytes, Mount]], answers: Sequence[object]) -> Optional[Compared]:

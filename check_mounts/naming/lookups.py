@@ -118,7 +118,7 @@ class _Inquiry:
     def __init__(self, questions: Sequence[Question], ground: Ground, lines: Lines, slot: int) -> None:
         self._questions, self._lines, self._slot = questions, lines, slot
         self._mounts = ground.by_id
-        self._root = ground.at.get(b"/")
+        self._root = None if ground.base else ground.at.get(b"/")
         self._records = mmap.mmap(-1, min(_ROOM * (len(questions) + 4), _MOST_ROOM))
         self.left: list[int] = []
 
@@ -258,6 +258,24 @@ def understood(name: bytes, answer: object, ground: Ground) -> Lead:
     return Lead(normalised(name), (), mount, 0 if mount is not None else errno.EAGAIN)
 
 
+def open_root(ground: Ground, enter: Enter) -> int:
+    """In a worker: a descriptor of the root directory that all paths begin at. Raises OSError,
+    Stopped."""
+    if not ground.base:
+        return os.open("/", _FLAGS)
+    root = ground.at.get(b"/")
+    if root is None:  # such a place cannot be looked up
+        raise OSError(errno.EAGAIN, "")
+    if root.mount_id in ground.closed:
+        raise Stopped(root)
+    enter(root)
+    fd = os.open(ground.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if walk.mount_id(fd) not in (None, root.mount_id):  # the process is another one by now
+        os.close(fd)
+        raise Stopped(root)
+    return fd
+
+
 class _Links:
     """Reads links, in a worker. No step enters a mount that is not in our copy of the mount table:
     such a mount has come meanwhile, and may hang."""
@@ -288,7 +306,7 @@ class _Links:
             common += 1
         self._close_from(common + 1)
         if not self._open:
-            self._open.append(os.open("/", _FLAGS))
+            self._open.append(open_root(self._ground, self._enter))
         holder = self._ground.way(parts[:common])[-1]
         for length in range(common + 1, len(parts) + 1):
             mount = self._ground.at.get(b"/" + b"/".join(parts[:length]))

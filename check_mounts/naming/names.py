@@ -98,9 +98,13 @@ def _joined(parts: Iterable[bytes]) -> bytes:
 
 class Ground:
     """The visible mounts, by their mount points. ``closed`` are the IDs of the mounts that no
-    look-up may enter."""
+    look-up may enter. ``base``: the root directory that all paths begin at, through procfs; empty
+    for our own."""
 
-    def __init__(self, mounts: Iterable[Mount], visible: Collection[int], closed: Iterable[int] = ()) -> None:
+    def __init__(
+        self, mounts: Iterable[Mount], visible: Collection[int], closed: Iterable[int] = (), base: bytes = b""
+    ) -> None:
+        self.base = base
         self.at = {mount.mount_point: mount for mount in mounts if mount.mount_id in visible}
         self.by_id = {mount.mount_id: mount for mount in self.at.values()}
         self.closed = set(closed)

@@ -5,22 +5,28 @@ Import budget: only modules that every run needs anyway. The parser,
 
 from __future__ import annotations
 
+import os
 import stat
 
 from check_mounts.options import trusted_file
 from check_mounts.options.configuration import Configuration
 from check_mounts.options.refusals import ConfigError
+from check_mounts.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from check_mounts.tablelines import Opener
 
 
-def read(path: str, optional: bool = False) -> Configuration:
-    """The configuration in a file. Raises ConfigError. ``optional``: the file need not exist.
+def read(path: str, optional: bool = False, opener: Opener = os.open) -> Configuration:
+    """The configuration in a file, which ``opener`` opens. Raises ConfigError. ``optional``: the
+    file need not exist.
 
     A file that exists and cannot be read is always an error: without its exceptions, a check would
     raise false alarms."""
     if path == "/dev/null":  # the way to have none, whatever the default file says
         return Configuration()
     try:
-        data, mode = trusted_file.read(path)
+        data, mode = trusted_file.read(path, opener)
     except FileNotFoundError:
         if not optional:
             raise trusted_file.missing(path) from None

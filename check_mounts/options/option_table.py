@@ -100,6 +100,12 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE", parse=str, default=mounttable.DEFAULT_PATH,
     ),
     Option(
+        "namespace", Group.SELECTION,
+        "check what this process sees (its ID, or its directory in another procfs: /host/proc/1): its mounts, fstab, "
+        "units, and the file of --config",
+        metavar="PID|DIRECTORY", parse=values.some, not_with=("explain", "for"),
+    ),
+    Option(
         "fstab", Group.DEMANDS,
         f"expect the mounts that fstab declares, as it declares them (default: {DEFAULT_FSTAB}); write --fstab=FILE",
         metavar="FILE", parse=str, left_out=DEFAULT_FSTAB,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from check_mounts.options.drill_options import Drill
     from check_mounts.passive.delivery import Submission
     from check_mounts.report.each import Each
+    from check_mounts.roots import Root
+    from check_mounts.tablelines import Opener
 
 _SELF_OR_OWNER: Mapping[str, Optional[privilege.Identity]] = {"owner": None, "self": None}
 
@@ -54,17 +56,14 @@ def understand(given: Mapping[str, Any], again: bool = False) -> Options:
         raise blamed(error, origins) from None
 
 
-# -- the files
-
-
 def read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]:
     """Read the configuration, and the options that it and --extra-opts give.
 
     Raises UsageError, which names file and line."""
     named = given.get("config")
     try:
-        path = DEFAULT_CONFIG if named is None else absolute("--config", named)
-        configuration = config.read(path, optional=named is None)
+        path, opener = (DEFAULT_CONFIG, os.open) if named is None else _config_of(named, given.get("namespace"))
+        configuration = config.read(path, optional=named is None, opener=opener)
     except ConfigError as error:
         # An error within the file names its line, which says enough.
         option = "--config" if named is not None and error.origin is None else ""
@@ -80,6 +79,16 @@ def read_files(given: Mapping[str, Any]) -> tuple[Configuration, Sequence[Said]]
     return configuration, [*said, *_read_extra(given.get("extra_opts", ()))]
 
 
+def _config_of(named: str, namespace: Optional[str]) -> tuple[str, Opener]:
+    """The path of the configuration that the command line names, and what opens it: with
+    --namespace, it is a file of that place. Raises UsageError."""
+    if namespace is None or named == "/dev/null":
+        return absolute("--config", named), os.open
+    from check_mounts.options import namespace as places  # most runs look from where they are
+
+    return places.rooted("--config", named), places.files(places.root(namespace))
+
+
 def _read_extra(specs: Sequence[str]) -> Sequence[Said]:
     """Read the options that --extra-opts gives. Raises UsageError."""
     if not specs:
@@ -92,9 +101,6 @@ def _read_extra(specs: Sequence[str]) -> Sequence[Said]:
         raise UsageError("", error.why, origin=error.origin) from None
 
 
-# -- all of it
-
-
 def _settled(
     said: Values,
     configuration: Configuration,
@@ -105,7 +111,8 @@ def _settled(
 ) -> Options:
     """The options, from the values of all options. Raises UsageError."""
     deadline = command_line.checked_deadline(said, given)
-    declared, wrong, notes = _read_declarations(said, configuration)
+    root = None if said.namespace is None else _place(said)
+    declared, wrong, notes = _read_declarations(said, configuration, root)
     rulebook = _rulebook(said, configuration, said_in, deadline)
     globs = _globs(said, drill := _drill(said))
     check = Check(
@@ -114,10 +121,11 @@ def _settled(
         demands=_demands(said, rulebook, configuration, declared),
         notes=notes,
         wrong=wrong,
-        mountinfo=absolute("--mountinfo", said.mountinfo),
+        mountinfo=absolute("--mountinfo", said.mountinfo) if root is None else root.mountinfo,
         state_dir=absolute("--state-dir", said.state_dir or directories.default_directory()),
         patterns=[path for path in (*[glob.leading for glob in globs], *configuration.leading()) if path],
         follow=functools.partial(follow, globs, rulebook),
+        root=root,
     )
     options = Options(
         check=_with_spaces(check) if said.namespaces else check,
@@ -133,6 +141,26 @@ def _settled(
         drill=drill,
     )
     return options if said.explain is None else _explained(options, said, given, rulebook)
+
+
+def _read_declarations(
+    said: Values, configuration: Configuration, root: Optional[Root]
+) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
+    if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
+        from check_mounts.declared import compare  # noqa: F401  an import that fails later must not lose the findings
+    more = [*configuration.expected(), *said.expect]
+    if said.fstab is None and not said.systemd:
+        return more, [], []
+    from check_mounts.options import declarations
+
+    return declarations.read(said, more, root)
+
+
+def _place(said: Values) -> Root:
+    """The place that --namespace names. Raises UsageError."""
+    from check_mounts.options import namespace  # most runs look from where they are
+
+    return namespace.settled(said)
 
 
 def _explained(options: Options, said: Values, given: Collection[str], rulebook: Rulebook) -> Options:
@@ -245,38 +273,6 @@ def _demands(
         why_read_only=why_read_only,
         boot_grace=rulebook.boot_grace if has_grace else lambda mount_point: NO_GRACE,
     )
-
-
-def _read_declarations(
-    said: Values, configuration: Configuration
-) -> tuple[list[ExpectedMount], list[BadLine], list[str]]:
-    """Read the declared mounts, bad lines of fstab, and notes on units. Raises UsageError."""
-    if said.fstab is not None or said.systemd or said.expect or said.expect_ro or configuration.sections:
-        from check_mounts.declared import compare  # noqa: F401  an import that fails later must not lose the findings
-
-    declared: list[ExpectedMount] = []
-    wrong: list[BadLine] = []
-    notes: list[str] = []
-    if said.fstab is not None:
-        declared, wrong = _read_fstab(said.fstab)
-    if said.systemd:
-        from check_mounts.declared import units
-
-        entries, complaints = units.read_units()
-        known = {each.mount_point for each in declared}  # units that systemd made from fstab repeat it
-        declared += [each for each in entries if each.mount_point not in known]
-        notes += map(str, complaints)
-    return [*declared, *configuration.expected(), *said.expect], wrong, notes
-
-
-def _read_fstab(path: str) -> tuple[list[ExpectedMount], list[BadLine]]:
-    """Read the mounts that an fstab declares, and its bad lines. Raises UsageError."""
-    from check_mounts.declared import fstab
-
-    try:
-        return fstab.read_fstab(absolute("--fstab", path))
-    except OSError as error:
-        return refuse("--fstab", f"{text.printable_argument(path)}: {error.strerror}")
 
 
 # -- the rules

@@ -10,6 +10,10 @@ import stat
 from check_mounts import text
 from check_mounts.options.refusals import ConfigError, Unreadable
 from check_mounts.system import reading
+from check_mounts.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from check_mounts.tablelines import Opener
 
 MAX_SIZE = 1 << 20
 
@@ -19,12 +23,13 @@ def shown(path: str) -> str:
     return text.clipped(text.printable_argument(path), 400)
 
 
-def read(path: str) -> tuple[bytes, int]:
-    """Read the bytes and the mode of a file that only root or the caller can have written.
+def read(path: str, opener: Opener = os.open) -> tuple[bytes, int]:
+    """Read the bytes and the mode of a file that only root or the caller can have written, and that
+    ``opener`` opens.
 
     Raises ConfigError, and FileNotFoundError if there is no such file."""
     try:
-        mode, uid, data = reading.ask("reading", path, _opened)
+        mode, uid, data = reading.ask("reading", path, lambda name: _opened(name, opener))
     except FileNotFoundError:
         raise
     except PermissionError as error:
@@ -42,10 +47,10 @@ def missing(path: str) -> ConfigError:
     return ConfigError(None, f"{shown(path)}: No such file or directory")
 
 
-def _opened(path: str) -> tuple[int, int, bytes]:
+def _opened(path: str, opener: Opener) -> tuple[int, int, bytes]:
     """Mode, owner and content of a file; no content if it is not a regular one. Raises OSError."""
     # Without O_NONBLOCK, a FIFO would block until a process opens it for writing.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
         return status.st_mode, status.st_uid, _bytes_of(descriptor) if stat.S_ISREG(status.st_mode) else b""

@@ -101,11 +101,25 @@ class Options(NamedTuple):
         return self.check.demands
 
 
-def read_table(options: Options, reader: TableReader) -> Table:
+def table_reader(options: Options) -> TableReader:
+    """What reads the mount table. Raises UsageError if its process has ended."""
+    try:
+        return options.check.reader()
+    except OSError as error:
+        raise _unreadable(options, error) from None
+
+
+def read_table(options: Options, reader: Optional[TableReader] = None) -> Table:
     """The mount table. Raises UsageError, which names the line that gave its path."""
     path = text.printable_argument(options.check.mountinfo)
     reading.step(f"reading the mount table {text.clipped(path, 400)}")
     try:
-        return reader.read()
+        return (reader or table_reader(options)).read()
     except OSError as error:
-        raise blamed(UsageError("--mountinfo", f"{path}: {error.strerror}"), options.origins) from None
+        raise _unreadable(options, error) from None
+
+
+def _unreadable(options: Options, error: OSError) -> UsageError:
+    root = options.check.root
+    option, path = ("--mountinfo", options.check.mountinfo) if root is None else ("--namespace", root.process)
+    return blamed(UsageError(option, f"{text.printable_argument(path)}: {error.strerror}"), options.origins)

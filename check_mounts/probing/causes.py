@@ -128,8 +128,9 @@ class Causes:
         """Have the servers of these mounts asked; see :meth:`Interviews.ask`."""
         from check_mounts.probing import interviews, servers, transports
 
-        if self._past.look is None and any(filesystems.protocol(mount) is Protocol.NFS for mount in mounts):
-            self._past.look = transports.look()
+        nfs = next((mount for mount in mounts if filesystems.protocol(mount) is Protocol.NFS), None)
+        if self._past.look is None and nfs is not None:
+            self._past.look = transports.look(nfs)
         if self._interviews is None:
             moment = min(_MOMENT, self._timeout * _MOMENT_PART)
             self._interviews = interviews.Interviews(moment, self._deadline)

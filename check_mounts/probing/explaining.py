@@ -9,7 +9,7 @@ import errno
 from collections.abc import Mapping
 
 from check_mounts import filesystems
-from check_mounts.model import Condition, Finding
+from check_mounts.model import Condition, Finding, Mount
 from check_mounts.probing import conditions, kernelstack, mountstats, replies, servers, transports
 from check_mounts.probing.replies import Reply, Verdict
 from check_mounts.probing.servers import Server
@@ -33,8 +33,8 @@ class Evidence:
     def explained(self, finding: Finding) -> Finding:
         """The finding, with a diagnosis and remarks."""
         remarks = [*finding.remarks, *self._of_waiting(finding)]
-        if _is_nfs(finding):
-            remarks += transports.remarks(self._before, self._looked(), finding.mount_point)
+        if _is_nfs(finding) and finding.mount is not None:
+            remarks += transports.remarks(self._before, self._looked(finding.mount), finding.mount)
         return finding._replace(diagnosis=self._whose_fault(finding), remarks=tuple(remarks))
 
     def _of_waiting(self, finding: Finding) -> list[str]:
@@ -42,15 +42,15 @@ class Evidence:
         if finding.condition is not Condition.TIMED_OUT:
             return []
         stack = self._stacks.get(finding.mount.mount_id)
-        transport = self._looked().counters.get(finding.mount_point) if _is_nfs(finding) else None
+        transport = self._looked(finding.mount).of(finding.mount) if _is_nfs(finding) else None
         return [
             *([kernelstack.stack_words(stack)] if stack else []),
             *([] if transport is None else [mountstats.transport_words(transport)]),
         ]
 
-    def _looked(self) -> Look:
+    def _looked(self, mount: Mount) -> Look:
         if self.look is None:
-            self.look = transports.look()
+            self.look = transports.look(mount)
         return self.look
 
     def _whose_fault(self, finding: Finding) -> str:

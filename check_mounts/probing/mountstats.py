@@ -1,14 +1,16 @@
 """The kernel's counters of NFS mounts (/proc/self/mountstats).
 
-Import budget: ``re``. Reading the file touches no mount, like reading the mount
+Import budget: ``os``, ``re``. Reading the file touches no mount, like reading the mount
 table. Whatever the file says, the result is a value and not an exception."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
 from check_mounts import tablelines, text
+from check_mounts.model import Mount
 from check_mounts.typed import NamedTuple, Optional
 
 
@@ -80,7 +82,18 @@ class Entry(NamedTuple):
     text: bytes
 
 
-def contents(path: str = "/proc/self/mountstats") -> bytes:
+OUR_OWN = "/proc/self/mountstats"
+
+
+def path_for(mount: Mount) -> str:
+    """The file that has the counters of a mount: ours, or that of the process that the mount is
+    seen through."""
+    if mount.seen_at is None:
+        return OUR_OWN
+    return os.fsdecode(os.path.dirname(mount.seen_at.base) + b"/mountstats")
+
+
+def contents(path: str = OUR_OWN) -> bytes:
     """The file; empty if it cannot be read. This takes no longer than reading the mount table:
     the kernel prints counters that it has, and asks no server."""
     try:
@@ -90,7 +103,7 @@ def contents(path: str = "/proc/self/mountstats") -> bytes:
         return b""
 
 
-def read_mountstats(path: str = "/proc/self/mountstats") -> dict[bytes, Transport]:
+def read_mountstats(path: str = OUR_OWN) -> dict[bytes, Transport]:
     """Read the counters of all NFS mounts; return an empty dict if the file cannot be read."""
     return parse_mountstats(contents(path))
 

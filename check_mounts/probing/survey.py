@@ -129,7 +129,7 @@ class Pass:
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
         self._causes = Causes(settings, timeouts.usual, self._deadline, past := past or Past())
-        self._devices = Devices(table[0], chosen.selected, timeouts.of, mountinfo == DEFAULT_PATH)
+        self._devices = Devices(table[0], chosen.selected, timeouts.of, _is_here(mountinfo, table[0]))
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)
 
@@ -349,6 +349,11 @@ def _spared(
     from check_mounts.probing import sparing
 
     return sparing.begin(mounts, chosen.selected, settings, registry, past, latest)
+
+
+def _is_here(mountinfo: Optional[str], mounts: Sequence[Mount]) -> bool:
+    """Whether a table is that of this host."""
+    return mountinfo == DEFAULT_PATH or any(mount.seen_at is not None for mount in mounts[:1])
 
 
 def _lost(finding: Finding) -> StuckProbe:

@@ -9,30 +9,39 @@ from collections.abc import Mapping
 
 from check_mounts import text
 from check_mounts.clocks import Monotonic, monotonic
+from check_mounts.model import Mount
 from check_mounts.probing import mountstats
 from check_mounts.probing.mountstats import Transport
 from check_mounts.typed import NamedTuple, Optional
 
 
 class Look(NamedTuple):
-    """One look at the counters of all NFS mounts: when it was, and each mount point's."""
+    """One look at the counters of all NFS mounts: when it was, each mount point's, and the file
+    that they are in."""
 
     time: Monotonic
     counters: Mapping[bytes, Transport]
+    file: str = mountstats.OUR_OWN
+
+    def of(self, mount: Mount) -> Optional[Transport]:
+        """The counters of a mount."""
+        return self.counters.get(mount.path) if mountstats.path_for(mount) == self.file else None
 
 
-def look() -> Look:
-    """Look at the counters now. Raises nothing."""
-    return Look(monotonic(), mountstats.read_mountstats())
+def look(mount: Mount) -> Look:
+    """Look now at the counters of this mount, and of those that are in the same file. Raises
+    nothing."""
+    file = mountstats.path_for(mount)
+    return Look(monotonic(), mountstats.read_mountstats(file), file)
 
 
-def remarks(before: Optional[Look], now: Look, mount_point: bytes) -> list[str]:
+def remarks(before: Optional[Look], now: Look, mount: Mount) -> list[str]:
     """What changed at a mount between two looks, and whether its lease has expired, in words; empty
     if there is nothing to say."""
-    transport = now.counters.get(mount_point)
+    transport = now.of(mount)
     if transport is None:
         return []
-    then = None if before is None else before.counters.get(mount_point)
+    then = None if before is None else before.of(mount)
     elapsed = 0.0 if before is None else now.time - before.time
     changes = _changes(then, transport, elapsed) if then is not None and _is_same(then, transport, elapsed) else []
     return [*changes, *_lease_words(transport)]

@@ -41,8 +41,11 @@ RESOLVE_IN_ROOT = 0x10
 # have had unified numbers since before openat2.
 _NR_OPENAT2 = 437
 
+CAP_DAC_OVERRIDE = 1 << 1
+CAP_DAC_READ_SEARCH = 1 << 2
 CAP_SETGID = 1 << 6
 CAP_SETUID = 1 << 7
+CAP_SYS_PTRACE = 1 << 19
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -334,6 +337,16 @@ class Swift:
         """Read a batch of entries. Raises the same as :func:`read_entries`."""
         if self._getdents(fd, self._entries, self._room) < 0:
             raise last_error()
+
+
+def is_on_procfs(fd: int) -> bool:
+    """Whether a descriptor is on a procfs (PROC_SUPER_MAGIC in linux/magic.h), by fstatfs(2).
+    Raises OSError."""
+    fstatfs, result = _function("fstatfs", ctypes.c_int, ctypes.c_char_p), ctypes.create_string_buffer(256)
+    assert fstatfs is not None
+    _checked(fstatfs(fd, result))
+    # The type is a long, or an int on s390x.
+    return 0x9FA0 in (ctypes.c_long.from_buffer(result).value, ctypes.c_uint.from_buffer(result).value)
 
 
 def _openat2_of_nothing() -> None:

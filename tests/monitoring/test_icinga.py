@@ -42,6 +42,7 @@ NOT_FOR_A_CHECK = {
     "--daemon": "a check ends; the daemon is started by systemd on the checked host",
     "--boot-grace": "how long a host needs to mount all it declares is said in its configuration",
     "--namespaces": "whether a host has containers is said in its configuration",
+    "--namespace": "is for a daemon in a container, whose command line is its own",
     "--wait": "a check that waits is late; it is for those who start services",
     "--interval": "the daemon's",
     "--foreground": "the daemon's",

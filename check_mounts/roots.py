@@ -1,0 +1,42 @@
+"""The place that a check looks from, if that is not where this process is: the root directory and
+the mount namespace of another process (``--namespace``). Pure.
+
+Import budget: ``os``; model. Only runs with that option load it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from check_mounts.model import Mount, Seen
+from check_mounts.typed import NamedTuple
+
+
+class Root(NamedTuple):
+    """The root directory of a process.
+
+    ``process`` is the directory of the process in a procfs, which may be that of the host, mounted
+    elsewhere: ``/proc/1``, ``/host/proc/1``. ``start`` is when the process started, in clock ticks
+    after boot: another process with its ID has another one."""
+
+    process: str
+    start: int
+
+    @property
+    def base(self) -> bytes:
+        """The path of the root directory itself."""
+        return os.fsencode(f"{self.process}/root")
+
+    @property
+    def mountinfo(self) -> str:
+        """The path of its mount table."""
+        return f"{self.process}/mountinfo"
+
+    @property
+    def pid(self) -> str:
+        """The ID of the process, in the namespace of its procfs."""
+        return self.process.rpartition("/")[2]
+
+    def seen(self, mounts: Sequence[Mount]) -> list[Mount]:
+        """The mounts of its table, to be reached through it."""
+        return [mount._replace(seen_at=Seen(self.base, mount.mount_point)) for mount in mounts]
