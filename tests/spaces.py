@@ -2,8 +2,9 @@
 
     {"count": 100, "mounts": 50, "at": "/tmp/x", "extra": 0}
 
-Each child has a namespace of its own with so many tmpfs below ``at``; ``extra`` mounts more in the
-first one. It answers with the pids, and all end with its stdin. Run as a program of its own."""
+Each child has a namespace of its own with so many tmpfs below ``at``; ``extra`` more, with
+long names, in the first one. It answers with the pids, and all end with its stdin. Run as a program
+of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import signal
 import sys
 
 CLONE_NEWNS = 0x20000
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MS_REC, MS_PRIVATE = 16384, 1 << 18
 
 
 def main() -> None:
@@ -34,8 +35,12 @@ def main() -> None:
                 point = at + b"/%d" % each
                 os.mkdir(point)
                 ok = ok and libc.mount(b"none", point, b"tmpfs", 0, b"size=4k") == 0
-            for _ in range(task["extra"] if number == 0 else 0):
-                ok = ok and libc.mount(at, at + b"/0", None, MS_BIND, None) == 0
+            long = at + b"/" + b"n" * 240
+            os.mkdir(long)
+            for each in range(task["extra"] if number == 0 else 0):
+                point = long + b"/%d" % each
+                os.mkdir(point)
+                ok = ok and libc.mount(b"none", point, b"tmpfs", 0, b"size=4k") == 0
             os.write(tell, b"y" if ok else b"n")
             signal.pause()
         os.close(tell)

@@ -6,8 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,16 @@ from typing import Any
 import pytest
 
 from check_mounts import mounttable
+from check_mounts.checks import one_check
 from check_mounts.clocks import after
+from check_mounts.model import Condition
+from check_mounts.options import command_line, settled
 from check_mounts.spaces import reader, seeing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, until
+from tests.daemon import Daemon, daemon
 from tests.kernel import runs_alive, workers_alive
+
+__all__ = ["daemon"]
 
 pytestmark = pytest.mark.root
 APART = ("unshare", "--mount", "--propagation", "private")
@@ -42,10 +51,17 @@ def elsewhere(mounts: Mounts) -> Iterator[Elsewhere]:
 
 
 @contextlib.contextmanager
-def tree(count: int, mounts: int, at: Path, extra: int = 0, enter: tuple[str, ...] = ()) -> Iterator[list[int]]:
+def tree(
+    count: int,
+    mounts: int,
+    at: Path,
+    extra: int = 0,
+    enter: tuple[str, ...] = (),
+    program: Path = ROOT / "tests/spaces.py",
+) -> Iterator[list[int]]:
     """So many namespaces, and one process in each: see spaces.py."""
     at.mkdir(parents=True, exist_ok=True)
-    command = [*enter, PYTHON, "-I", str(ROOT / "tests/spaces.py")]
+    command = [*enter, PYTHON, "-I", str(program)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -56,6 +72,35 @@ def tree(count: int, mounts: int, at: Path, extra: int = 0, enter: tuple[str, ..
         process.stdin.close()
         process.wait(60)
         process.stdout.close()
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that everybody may enter, with the FUSE server and its device."""
+    path = Path(tempfile.mkdtemp(prefix="check_mounts-test-", dir="/tmp"))
+    path.chmod(0o755)
+    for name in ("fuse_server.py", "spaces.py"):
+        shutil.copy(ROOT / "tests" / name, path / name)
+    os.mknod(path / "fuse", stat.S_IFCHR | 0o666, os.stat("/dev/fuse").st_rdev)
+    (path / "fuse").chmod(0o666)
+    yield path
+    shutil.rmtree(path)
+
+
+NOBODY = 65534
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+@contextlib.contextmanager
+def fuse_of_nobody(directory: Path) -> Iterator[Fuse]:
+    """A FUSE server of an unprivileged user who is root in a user namespace."""
+    inside = f'mount --bind {directory}/fuse /dev/fuse && exec "$@"'
+    enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh")
+    server = Fuse(Mounts(directory / "mnt"), enter, directory / "fuse_server.py")
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def pid_of(server: Fuse) -> int:
@@ -237,3 +282,130 @@ def test_a_process_that_ends_is_not_the_namespace(elsewhere: Elsewhere, plugin: 
         assert there() == [str(b"/proc/%d/root" % pid_of(server))]
         server.close()
         assert there() == []
+
+
+def test_a_mount_is_asked_through_another_process(elsewhere: Elsewhere, plugin: Plugin, tmp_path: Path) -> None:
+    """The one that was chosen ends before it is asked."""
+    words = ["--namespaces", "-p", f"{plugin.base}/*", "--state-dir", str(tmp_path / "state"), "-t", "2"]
+    with tree(1, 0, Path("/mnt")) as (first,):
+        server = elsewhere(("nsenter", "--mount", "--target", str(first)))
+        path = server.mount("healthy")
+        options = settled.understand(command_line.given(words))
+        made = options.check.reader()
+        table = made.read()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: seeing.first_id(first) is None)
+        survey = one_check.take(options.check, table, made.reread)
+    place = f"pid {pid_of(server)} (uid 0): {path}"
+    assert [(each.mount_point.decode(), each.condition) for each in survey.findings] == [(place, Condition.OK)]
+
+
+def test_root_of_a_user_namespace_is_not_root(open_to_all: Path, plugin: Plugin) -> None:
+    below = ("-p", f"{open_to_all}/*")
+    with fuse_of_nobody(open_to_all) as server:
+        path = server.mount("private", allow_other=0)
+        shared = server.mount("shared")
+        server.command("hang", "shared")
+        place = f"pid {pid_of(server)} (uid {NOBODY}): {path}"
+        result = plugin("--namespaces", *below, "--allow-none", "-vvv", below=False)
+        assert (result.code, result.count("mounts")) == (0, 0)
+        assert f"left out: {place} (fuse.test fuse): FUSE mount of uid {NOBODY}" in result.lines
+        result = plugin("--namespaces", *below, "--user-mounts", "-vvv", "-t", "1", below=False)
+        assert (result.code, result.count("mounts")) == (0, 1)
+        assert result.line(place).startswith("OK")
+        assert f", as uid {NOBODY}" in result.stdout.decode()
+        assert f"{shared} (fuse.test fuse): FUSE mount of uid {NOBODY}" in result.stdout.decode()
+
+
+def test_a_user_with_many_namespaces_hides_nothing(
+    open_to_all: Path, elsewhere: Elsewhere, plugin: Plugin, fuse: Fuse
+) -> None:
+    own, server = fuse.mount("own"), elsewhere()
+    path = server.mount("container")
+    enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount")
+    with tree(1000, 1, Path("/mnt"), enter=enter, program=open_to_all / "spaces.py"):
+        result = plugin("--namespaces", "-vv", "-t", "5")
+    assert (result.code, result.count("mounts")) == (0, 2)
+    result.line(own)
+    result.line(name_of(server, path))
+    # One of the processes is the one that has made the others.
+    assert f"note: 951 mount namespaces of uid {NOBODY} not looked at: there are too many" in result.lines
+
+
+def test_a_user_with_many_mounts_hides_nothing(
+    open_to_all: Path, elsewhere: Elsewhere, plugin: Plugin, fuse: Fuse
+) -> None:
+    server = elsewhere()
+    path = server.mount("container")
+    enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount")
+    with tree(1, 1, Path("/mnt"), extra=4000, enter=enter, program=open_to_all / "spaces.py") as pids:
+        result = plugin("--namespaces", "-vv", "-t", "5")
+    assert (result.code, result.count("mounts")) == (0, 1)
+    result.line(name_of(server, path))
+    cut = f"pid {pids[0]} (uid {NOBODY}): only the first 1.0 MiB of its mount table were looked at"
+    assert f"note: {cut}" in result.lines
+
+
+def test_without_root_only_own_namespaces_are_seen(public: Path, plugin: Plugin, elsewhere: Elsewhere) -> None:
+    server = elsewhere()
+    server.mount("roots")
+    plugin.environment["PYTHONPATH"] = str(public)
+    result = plugin("--namespaces", "--allow-none", "--state-dir", "/nowhere", state=False, wrapper=AS_NOBODY, cwd="/")
+    assert (result.code, result.count("mounts")) == (0, 0), result.stdout
+    assert "note: only root (with CAP_SYS_PTRACE) sees all mount namespaces" in result.stdout.decode()
+
+
+def test_the_daemon_follows_other_namespaces(elsewhere: Elsewhere, daemon: Daemon) -> None:
+    server = elsewhere()
+    path = server.mount("hung")
+    place = name_of(server, path)
+    daemon.start("--namespaces", "--allow-none", "--metrics", str(daemon.base / "mounts.prom"))
+    assert daemon.cached().verdict.startswith("MOUNTS OK - 1 mount checked")
+    server.command("hang", "hung")
+    daemon.until(lambda result: f": {place} (fuse.test fuse) timed out" in result.verdict)
+    assert f'mountpoint="{place}"' in (daemon.base / "mounts.prom").read_text()
+    server.command("answer", "hung")
+    daemon.until(lambda result: result.verdict.startswith("MOUNTS OK - 1 mount checked"))
+    server.command("hang", "hung")
+    daemon.until(lambda result: "timed out" in result.verdict)
+    late = elsewhere()
+    late.mount("late")
+    daemon.until(lambda result: "1 of 2 mounts failed" in result.verdict)
+    server.close()
+    daemon.until(lambda result: result.verdict.startswith("MOUNTS OK - 1 mount checked"))
+    assert daemon.stop() == 0
+
+
+def test_the_daemon_takes_the_option_from_its_configuration(elsewhere: Elsewhere, daemon: Daemon) -> None:
+    elsewhere().mount("healthy")
+    configuration = daemon.base / "conf"
+    configuration.write_text("")
+    daemon.start("--allow-none", "--config", str(configuration))
+    assert "no mount was selected" in daemon.cached().verdict
+    configuration.write_text("[check_mounts]\nnamespaces = yes\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.until(lambda result: result.verdict.startswith("MOUNTS OK - 1 mount checked"))
+    configuration.write_text("")
+    daemon.signal(signal.SIGHUP)
+    daemon.until(lambda result: "no mount was selected" in result.verdict)
+
+
+def test_a_process_in_execve_hangs_no_look(fuse: Fuse, elsewhere: Elsewhere, plugin: Plugin) -> None:
+    """It holds the lock that readers of its links wait for (exec_update_lock)."""
+    path, server = fuse.mount("files"), elsewhere()
+    server.mount("seen")
+    script = f"import os; os.open({str(path / 'file')!r}, os.O_RDWR | os.O_CREAT); os.execv('/bin/true', ['true'])"
+    fuse.command("hang-at", "files", "flush")
+    enter = ["nsenter", "--mount", "--target", str(pid_of(server))]
+    with subprocess.Popen([*enter, PYTHON, "-I", "-c", script.replace("O_CREAT)", "O_CREAT | os.O_CLOEXEC)")]):
+        until(lambda: fuse.waiting("files"))
+        result = plugin("--namespaces", "-v", "-x", str(path))
+        assert (result.code, result.count("mounts")) == (0, 1)
+        assert result.seconds() < 3
+        fuse.command("answer", "files")
+
+
+def test_a_wrong_combination_is_refused(plugin: Plugin) -> None:
+    result = plugin("--namespaces", "--mountinfo", "/proc/1/mountinfo")
+    words = "MOUNTS UNKNOWN - argument --namespaces: does not go with --mountinfo: it is about this host's own mounts"
+    assert (result.code, result.verdict) == (3, words)

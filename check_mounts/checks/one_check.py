@@ -9,7 +9,7 @@ from check_mounts import filesystems, meaning, mounttable, selection
 from check_mounts.checks import checking, conclude
 from check_mounts.checks.checking import SHORTEST, Check
 from check_mounts.guard import defects
-from check_mounts.model import Condition, Finding, Mount, StuckProbe, Survey
+from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing import survey
 from check_mounts.probing.survey import Pass
@@ -98,6 +98,8 @@ class _Check:
             self._options = _with_more(self._options, _holders(self._table[0], ready.filters))
             ready = _with_more(ready, self._options.filters.also)
         result = self._pass_over(ready, ready.select(self._table[0], ready.filters), self._table)
+        if self._options.spaces is not None and any(out.mount.is_elsewhere for out in _vanished(result)):
+            result = self._with_late_comers(result, ready)
         if found is not None:
             reading.step("looking up the declared names")
             found = self._look_up(self._mounted_now(), result)
@@ -192,6 +194,10 @@ def _holders(mounts: Sequence[Mount], filters: Filters) -> frozenset[int]:
         for mount in found.values()
         if mount.mount_id in visible and not filesystems.is_trigger(mount) and selection.may_enter(mount, filters)
     )
+
+
+def _vanished(result: Survey) -> list[LeftOut]:
+    return [out for out in result.left_out if out.why is Reason.UNMOUNTED]
 
 
 def _late_comers(result: Survey, options: Check, before: Sequence[Mount], chosen: Selection) -> list[Mount]:

@@ -144,4 +144,5 @@ def _request_for(mount: Mount, identity: Optional[Identity], as_owner: bool) -> 
         root_decides=as_owner and security.startswith(b"krb5"),
         trigger=filesystems.is_trigger(mount),
         base=b"" if mount.seen_at is None else mount.seen_at.base,
+        translated=mount.is_elsewhere,  # see spaces.tables
     )

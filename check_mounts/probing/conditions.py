@@ -47,6 +47,12 @@ def shut_down(mount: Mount) -> bool:
     return filesystems.traits(mount.fs_type).shutdown and b"shutdown" in mount.super_options
 
 
+def led_elsewhere_by_end(finding: Finding) -> bool:
+    """Whether a mount was not asked because the process that it is seen through has ended."""
+    mount, outcome = finding.mount, finding.outcome
+    return mount is not None and outcome is not None and led_elsewhere(mount, outcome) is Elsewhere.NO_PROCESS
+
+
 def led_elsewhere(mount: Mount, outcome: Outcome, trigger: bool = False) -> Optional[Elsewhere]:
     """Where the probe ended if it did not reach the mount, else None. ``trigger``: an autofs mount,
     whose path should lead to another mount."""

@@ -41,6 +41,7 @@ class Request(NamedTuple):
     - ``trigger``: an autofs mount whose filesystem should be mounted.
     - ``canary``: look at it, and ask nothing else.
     - ``base``: the root directory that ``path`` begins at, through procfs; empty for our own.
+    - ``translated``: ``owner`` is as we number users, though the mount is seen through ``base``.
     - ``foreign``: ``owner`` may be another user here, because the mount is seen from a process of
       another user namespace.
     - ``place_now`` gives the present path of the mount, None if it is no longer mounted. It raises
@@ -57,6 +58,7 @@ class Request(NamedTuple):
     trigger: bool = False
     canary: Optional[Canary] = None
     base: bytes = b""
+    translated: bool = False
     foreign: bool = False
     place_now: Optional[Callable[[], Optional[bytes]]] = None
 
@@ -74,6 +76,7 @@ _HAS_OWNER, _HAS_FIXED, _FUSE_PRIVATE, _KEEPS_LISTINGS, _ROOT_DECIDES, _TRIGGER 
 WRITES = 1 << 7
 _LOOKS = 1 << 8
 _THROUGH = 1 << 9
+_TRANSLATED = 1 << 10
 ORDINARY = (0, AS_OWNER)
 # The flags of a FUSE mount with the owner that its table names. Without ids that is root.
 OWNED_FUSE = (
@@ -103,6 +106,7 @@ def encoded(request: Request, device: tuple[int, int], fs_type: bytes, writes: b
         (WRITES, writes),
         (_LOOKS, request.canary is not None),
         (_THROUGH, bool(request.base)),
+        (_TRANSLATED, request.translated),
     ):
         flags |= flag if on else 0
     path = request.base + b"\0" + request.path if request.base else request.path
@@ -135,6 +139,7 @@ def decoded(payload: bytes) -> tuple[Request, Known, bool]:
         trigger=bool(flags & _TRIGGER),
         canary=_canary(rest[length + _IDS.size :]) if flags & _LOOKS else None,
         base=base,
+        translated=bool(flags & _TRANSLATED),
     )
     return request, Known(mount_id, (major, minor), fs_type), bool(flags & WRITES)
 

@@ -64,8 +64,10 @@ def settle(findings: Mapping[int, Finding], chosen: Selection, reread: Callable[
 
 def _settle_one(result: Settled, finding: Finding, mount: Mount, there: Optional[_Now]) -> str:
     """Add a suspect to the findings or to the vanished mounts; return why its mount point does not
-    lead to it, empty if it does."""
-    if there is None or _was_replaced(finding, there.mount):
+    lead to it, empty if it does. What could not be asked because a process has ended counts as
+    vanished: if another process sees it, it is asked through that one."""
+    lost = mount.is_elsewhere and conditions.led_elsewhere_by_end(finding)
+    if there is None or lost or _was_replaced(finding, there.mount):
         result.vanished.append(LeftOut(mount, Reason.UNMOUNTED))
         return selection.why_left_out(result.vanished[-1])
     result.findings.append(_in_its_place(finding, there))

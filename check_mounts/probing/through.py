@@ -23,7 +23,8 @@ def settled(request: Request, known: Known) -> Request:
     request = request._replace(place_now=lambda: tablelines.place_now(table, *known))
     if request.owner is None or syscalls.has_all_ids(process + b"/uid_map"):
         return request
-    return request._replace(owner=_owner_here(process, request.owner), foreign=True)
+    owner = request.owner if request.translated else _owner_here(process, request.owner)
+    return request._replace(owner=owner, foreign=True)
 
 
 def _owner_here(process: bytes, owner: tuple[int, int]) -> Optional[tuple[int, int]]:

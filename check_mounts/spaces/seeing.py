@@ -43,13 +43,14 @@ class Space(NamedTuple):
     ``key``: the ID of the first mount of its table. ``pids``: processes in it, the outermost one
     first, which also has the real user ``uid`` and the ``name`` of its container or unit (empty
     without one). ``ids``: how the user namespace of these processes maps IDs to ours; None if at
-    least one of them is in our own."""
+    least one of them is in our own. ``groups``: the same of groups."""
 
     key: int
     pids: tuple[int, ...]
     uid: int
     name: bytes = b""
     ids: Optional[IdMap] = None
+    groups: IdMap = ()
 
     @property
     def is_users(self) -> bool:
@@ -150,7 +151,8 @@ class _Look:
         pid, uid = ordered[0][1:]
         name = names.name_of(_content(pid, "cgroup", 65536))
         ids = None if self._ids in maps else _parsed(maps[known.index(ordered[0])])
-        return (Space(key, tuple(each for _, each, _ in ordered), uid, name, ids),)
+        groups = () if ids is None else _parsed(_content(pid, "gid_map"))
+        return (Space(key, tuple(each for _, each, _ in ordered), uid, name, ids, groups),)
 
 
 def _rank(space: Space) -> tuple[bool, bool, int]:

@@ -94,23 +94,20 @@ def named(mounts: Sequence[Mount], space: Space, pid: int, name: bytes) -> Itera
     """The mounts as all outputs name them, to be reached through a process."""
     base, before = b"/proc/%d/root" % pid, name + b": "
     for mount in mounts:
-        foreign = space.ids is not None and filesystems.is_fuse(mount)
-        ours = _with_our_ids(mount, space.ids or ()) if foreign else mount
+        ours = mount if space.ids is None or not filesystems.is_fuse(mount) else _with_our_ids(mount, space)
         yield ours._replace(mount_point=before + mount.mount_point, seen_at=Seen(base, mount.mount_point))
 
 
-def _with_our_ids(mount: Mount, ids: IdMap) -> Mount:
+def _with_our_ids(mount: Mount, space: Space) -> Mount:
     """A FUSE mount whose options name users as we number them. The kernel shows the IDs of the user
     namespace that it was mounted in (fuse_show_options), which is that of the processes there."""
+    maps = {b"user_id": space.ids or (), b"group_id": space.groups}
+    return mount._replace(super_options=tuple(_with_our_id(option, maps) for option in mount.super_options))
 
-    def ours(option: bytes) -> bytes:
-        name, _, word = option.partition(b"=")
-        if name not in (b"user_id", b"group_id"):
-            return option
-        found = host_id(ids, int(word)) if word.isdigit() and len(word) <= 10 else None
-        return b"%s=%d" % (name, _NOBODY if found is None else found)
 
-    options = tuple(ours(option) for option in mount.super_options)
-    if not any(option.startswith(b"user_id=") for option in options):  # virtiofs, which only root can mount
-        return mount
-    return mount._replace(super_options=options)
+def _with_our_id(option: bytes, maps: Mapping[bytes, IdMap]) -> bytes:
+    name, _, word = option.partition(b"=")
+    if name not in maps:
+        return option
+    found = host_id(maps[name], int(word)) if word.isdigit() and len(word) <= 10 else None
+    return b"%s=%d" % (name, _NOBODY if found is None else found)
