@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from check_mounts import meaning, selection, text
+from check_mounts import filesystems, meaning, selection, text
 from check_mounts.clocks import boottime
 from check_mounts.model import Condition, ExpectedMount, Finding, Mount, MountIdentity, Survey
 from check_mounts.naming import lookups
@@ -86,12 +86,13 @@ def look_up(
 
 def closed(mounts: Iterable[Mount], conditions: Mapping[MountIdentity, Condition]) -> set[int]:
     """The IDs of the mounts that no look-up may enter: they have failed, or they may hang and have
-    not answered."""
+    not answered, or a look-up would keep them from expiring."""
+    triggers = {mount.mount_id for mount in mounts if filesystems.expires_after(mount)}
 
     def is_closed(mount: Mount) -> bool:
         condition = conditions.get(mount.identity)
         if condition is None:
-            return selection.can_hang_on_the_way(mount)
+            return mount.parent_id in triggers or selection.can_hang_on_the_way(mount)
         return not meaning.of(condition).passable
 
     return {mount.mount_id for mount in mounts if is_closed(mount)}
@@ -205,6 +206,8 @@ def _doubt(lead: Lead, found: Found) -> tuple[Condition, str]:
         return Condition.BLOCKED, f"below {point}, which {how}"
     if condition is None:
         return Condition.UNPROBED, f"below {point}, which is not checked"
+    if condition is Condition.IDLE:
+        return Condition.UNPROBED, f"below {point}, which is idle: links in it are not read (see --automounted)"
     return Condition.UNPROBED, f"a link on its path cannot be read: {point} does not answer"
 
 
@@ -212,12 +215,16 @@ def on_the_way(asked: Iterable[bytes], found: Found, filters: Filters) -> frozen
     """The IDs of the mounts that must answer before we know where these names lead, without those
     that the filters forbid to ask."""
     leads = [found.leads.of(name) for name in asked if name]
-    crossed = [mount for lead in leads for mount in (*lead.through, lead.stopped) if mount is not None]
-    return frozenset(
-        mount.mount_id
-        for mount in crossed
-        if selection.can_hang_on_the_way(mount) and selection.may_enter(mount, filters)
-    )
+    crossed = [mount for lead in leads for mount in lead.through if selection.can_hang_on_the_way(mount)]
+    # It may be a local filesystem that an automounter unmounts.
+    crossed += [lead.stopped for lead in leads if lead.stopped is not None and _answers(lead.stopped)]
+    return frozenset(mount.mount_id for mount in crossed if selection.may_enter(mount, filters))
+
+
+def _answers(mount: Mount) -> bool:
+    """Whether the mount can be asked: it is neither a trigger nor the kernel's own."""
+    known = filesystems.traits(mount.fs_type)
+    return not (known.trigger or known.pseudo)
 
 
 def named(result: Survey, points: Iterable[bytes], found: Found) -> Survey:
