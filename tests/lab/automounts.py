@@ -25,13 +25,23 @@ SERVER = next(each for each in SERVERS if each.name == "drop")
 SMB = next(each for each in SERVERS if each.name == "smb")
 NFS = "-fstype=nfs4,vers=4.2,nosharecache"
 MAPS = {
-    "/etc/auto.master": f"/- /etc/auto.direct -t {TIMEOUT}\n/mnt/map /etc/auto.map -t {TIMEOUT}\n",
+    "/etc/auto.master": f"""
+/- /etc/auto.direct -t {TIMEOUT}
+/mnt/map /etc/auto.map -t {TIMEOUT}
+/mnt/long /etc/auto.long -t 300
+""",
+    # These do not expire before their server is silent.
+    "/etc/auto.long": f"""
+v3 -fstype=nfs,vers=3,nolock,mountport=20048,nosharecache {{nfs}}:/b
+alice -fstype=nfs4,vers=4.2 {{nfs}}:/a
+bob -fstype=nfs4,vers=4.2 {{nfs}}:/a
+multi {NFS} /x {{nfs}}:/a
+""",
     "/etc/auto.direct": f"""
 /mnt/direct {NFS} {{nfs}}:/a
 /mnt/v3 -fstype=nfs,vers=3,nolock,mountport=20048,nosharecache {{nfs}}:/b
 /mnt/smb -fstype=cifs,guest,vers=3.0 ://{{smb}}/share
 /mnt/used {NFS} {{nfs}}:/b
-/mnt/old {NFS} {{nfs}}:/a
 """,
     # Two that share a superblock; two of one entry, without a mount on its root directory, and with
     # one.
@@ -46,9 +56,9 @@ UNUSED = [
     "/mnt/direct", "/mnt/v3", "/mnt/smb", "/mnt/map/alice", "/mnt/map/multi/x", "/mnt/map/multi/y", "/mnt/map/nested",
     "/mnt/map/nested/in",
 ]  # fmt: skip
-USED, OLD, SYSTEMD = "/mnt/used", "/mnt/old", "/mnt/systemd"
-HANGS = ["/mnt/direct", "/mnt/map/bob", "/mnt/map/multi/y"]
-PLAIN = ["-t", "2", "--deadline", "10", "-p", "/mnt/*", "-x", OLD]
+USED, SYSTEMD = "/mnt/used", "/mnt/systemd"
+HANGS = ["/mnt/long/v3", "/mnt/long/alice", "/mnt/long/bob", "/mnt/long/multi/x"]
+PLAIN = ["-t", "2", "--deadline", "10", "-p", "/mnt/*"]
 # How long programs use one of them, in seconds.
 USE = 6.0
 
@@ -86,21 +96,15 @@ class Systemd(threading.Thread):
 
 class Watch:
     """The daemon, and single runs beside it. ``said``: who said it, about which mount, its
-    condition and the words. Another daemon has the old behaviour."""
+    condition and the words."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str, str, str]] = []
         self._over = threading.Event()
-        self._daemons = [
-            self._daemon(*PLAIN),
-            self._daemon("-p", OLD, "--automounted", "probe", "--state-dir", "/run/old", "--cache", "/run/old/status"),
-        ]
+        command = ["--daemon", "--foreground", "--interval", str(INTERVAL), *PLAIN]
+        self._daemon = subprocess.Popen([PYTHON, "-m", "check_mounts", *command], cwd="/", env=environment())
         self._runs = threading.Thread(target=self._loop)
         self._runs.start()
-
-    def _daemon(self, *options: str) -> subprocess.Popen[bytes]:
-        command = ["--daemon", "--foreground", "--interval", str(INTERVAL), *options]
-        return subprocess.Popen([PYTHON, "-m", "check_mounts", *command], cwd="/", env=environment())
 
     def _loop(self) -> None:
         while not self._over.is_set():
@@ -112,9 +116,8 @@ class Watch:
     def end(self) -> None:
         self._over.set()
         self._runs.join()
-        for each in self._daemons:
-            each.terminate()
-            each.wait()
+        self._daemon.terminate()
+        self._daemon.wait()
 
 
 def said(who: str, *arguments: str) -> list[tuple[str, str, str, str]]:
@@ -128,13 +131,20 @@ def said(who: str, *arguments: str) -> list[tuple[str, str, str, str]]:
     return [(who, each["mount_point"], each["condition"], each["text"]) for each in findings]
 
 
-def use(place: str, seconds: float) -> None:
+class Use(threading.Thread):
     """What programs do: names that were never asked for are looked up at the server."""
-    end, number = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        number += 1
-        os.path.exists(f"{place}/{number}")
-        time.sleep(0.5)
+
+    def __init__(self, place: str, seconds: float) -> None:
+        super().__init__()
+        self._place, self.until = place, time.monotonic() + seconds
+        self.start()
+
+    def run(self) -> None:
+        number = 0
+        while time.monotonic() < self.until:
+            number += 1
+            os.path.exists(f"{self._place}/{number}")
+            time.sleep(0.5)
 
 
 class Gone(threading.Thread):
@@ -161,37 +171,44 @@ def unused(systemd: Systemd, watch: Watch) -> dict[str, Any]:
     """All are mounted, one of them is used for a while."""
     used: dict[str, float] = {}
     gone = Gone(used)
-    os.listdir(OLD)
     systemd.fill()
-    used.update(dict.fromkeys((OLD, SYSTEMD), time.monotonic()))
+    used[SYSTEMD] = time.monotonic()
     gone.start()
-    threading.Thread(target=use, args=(USED, USE)).start()
-    used[USED] = time.monotonic() + USE
+    used[USED] = Use(USED, USE).until
     for each in UNUSED:
         os.listdir(each)
         used[each] = time.monotonic()
     used["/mnt/map/nested"] = used["/mnt/map/nested/in"]  # the look-up of the one passes the other
-    while used.keys() - gone.after.keys() > {OLD} and time.monotonic() < max(used.values()) + 6 * TIMEOUT:
+    while used.keys() - gone.after.keys() and time.monotonic() < max(used.values()) + 6 * TIMEOUT:
         time.sleep(0.1)
     gone.is_over = True
     return {"expired": gone.after, "said": list(watch.said)}
 
 
+def until_said(watch: Watch, condition: str, places: list[str]) -> None:
+    watch.said.clear()
+    while not {each[1] for each in list(watch.said) if each[2] == condition} >= set(places):
+        time.sleep(0.1)
+
+
 def hung(guest: Guest, watch: Watch) -> dict[str, Any]:
-    """Some are mounted again, are idle, and then their server is silent."""
+    """Some are idle, then one of them is used, and is idle again; then their server is silent."""
     for each in HANGS:
         os.listdir(each)
-    watch.said.clear()
-    while {each[1] for each in watch.said if each[2] == "idle"} < set(HANGS):
-        time.sleep(0.1)
+    until_said(watch, "idle", HANGS)
+    using = Use(HANGS[0], 120)
+    until_said(watch, "ok", HANGS[:1])
+    using.until = 0
+    using.join()
+    until_said(watch, "idle", HANGS)
     guest.shell(DROP, SERVER.name)
     began = time.monotonic()
     first = said("run", "-t", "2", "--deadline", "30", *HANGS)
     took = time.monotonic() - began
     watch.said.clear()
-    while not any(each[0] == "cached" and each[2] == "timed-out" for each in watch.said):
+    while not any(each[0] == "cached" and each[2] == "timed-out" for each in list(watch.said)):
         time.sleep(0.1)
-    return {"first": first, "took": took, "daemon": time.monotonic() - began, "said": list(watch.said)}
+    return {"first": first, "took": took, "daemon": time.monotonic() - began}
 
 
 def main() -> None:
@@ -208,14 +225,10 @@ def main() -> None:
     Path("/etc/autofs.conf").touch()
     systemd = Systemd(f"{hosts['nfs']}:/b")
     systemd.start()
-    began = time.monotonic()
-    said("run", "-p", "/mnt/*", "--allow-none")
-    pace = time.monotonic() - began
     watch = Watch()
     # With a process group of its own; else it says "test mount forbidden".
     subprocess.run(["setsid", "automount"], check=True)
     report: dict[str, Any] = {"unused": unused(systemd, watch), "table": Path("/proc/self/mountinfo").read_text()}
-    report["pace"] = pace
     report["hung"] = hung(guest, watch)
     (LAB / "automounts.json").write_text(json.dumps(report))
     watch.end()
