@@ -77,6 +77,7 @@ TABLE = (
     Meaning(Condition.BLOCKED, State.OK, "blocked: {}", spreads=True, silent=True, doubtful=True),
     Meaning(Condition.SHADOWED, State.OK, "shadowed: {}", counted=False, from_table=True),
     Meaning(Condition.IDLE, State.OK, "idle: {}"),
+    Meaning(Condition.GHOST, State.OK, "{}", news="{point} {words}", counted=False, from_table=True),
     Meaning(Condition.OK, State.OK, "ok", timed=True, passable=True),
 )
 

@@ -15,6 +15,7 @@ from check_mounts.outcome import Outcome
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from check_mounts.ghost import Ghost
     from check_mounts.slowness import Unusual
     from check_mounts.traffic import Traffic
 
@@ -35,6 +36,7 @@ class Condition(enum.Enum):
     BLOCKED = "blocked"
     SHADOWED = "shadowed"
     IDLE = "idle"
+    GHOST = "ghost"
     UNPROBED = "unprobed"
 
     @property
@@ -60,9 +62,7 @@ class State(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """The state's severity.
-
-        CRITICAL outranks UNKNOWN: one odd mount must not hide a dead one."""
+        """The severity: CRITICAL outranks UNKNOWN, so that one odd mount hides no dead one."""
         return _RANK[self]
 
 
@@ -303,7 +303,8 @@ class Finding(NamedTuple):
     covers a shadowed one. ``after`` is the number of seconds after which its probe was given up
     (``detail`` says it in words); None if no probe of this pass timed out in it. ``grace_until``:
     it is missing, which is WARNING at most until then (CLOCK_BOOTTIME). ``traffic``: what programs
-    did on it, if a daemon knows; ``unusual``: what of that takes longer than usual."""
+    did on it, if a daemon knows; ``unusual``: what of that takes longer than usual. With a
+    ``ghost``, ``mount_point`` is a name for it, which is no path."""
 
     mount_point: bytes
     mount: Optional[Mount]
@@ -322,6 +323,7 @@ class Finding(NamedTuple):
     grace_until: Optional[Boottime] = None
     traffic: Optional[Traffic] = None
     unusual: Optional[Unusual] = None
+    ghost: Optional[Ghost] = None
 
     @property
     def is_mount(self) -> bool:

@@ -80,6 +80,8 @@ PATH_USERS = {
     "using.look": {"open"},  # /dev/null
     "using.namespaces": {"readlink"},  # in a worker, as all that is of /proc/PID: ns/mnt, root
     "using.procfs": {"listdir", "open", "readlink"},
+    "using.seeker": {"isdir", "listdir", "open", "readlink", "stat"},  # in a worker: /sys, /proc/PID, and its links
+    "using.tables": {"listdir", "open", "readlink"},  # in a worker: /proc/PID, bind mounts of namespaces
     "using.sight": {"readlink", "stat"},  # /proc/self/ns/pid, /proc/1/stat
     "using.walk": {"listdir", "readlink"},
     "naming.devices": {"listdir", "open", "open_without_symlinks", "readlink"},  # in a worker: names below /dev

@@ -73,7 +73,7 @@ def _refused(plugin: Plugin, *arguments: str) -> str:
             ["--severity", "gone=ok"],
             "argument --severity: 'gone=ok': the conditions are ok, slow, denied, timed-out, dead, missing, "
             "read-only, changed, "
-            "full, failing, blocked, shadowed, idle, unprobed",
+            "full, failing, blocked, shadowed, idle, ghost, unprobed",
         ),
         (
             ["-p", "["],

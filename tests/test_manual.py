@@ -131,7 +131,7 @@ def test_conditions_are_those_there_are() -> None:
     ("name", "before", "unlisted"),
     [
         ("README.md", "A mount is in one condition: ", ()),
-        ("prometheus/README.md", "with the label `condition`: ", (Condition.SHADOWED,)),  # it has no series
+        ("prometheus/README.md", "with the label `condition`: ", (Condition.SHADOWED, Condition.GHOST)),  # no series
     ],
 )
 def test_sentences_list_all_conditions(name: str, before: str, unlisted: Collection[Condition]) -> None:

@@ -32,6 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from check_mounts import __version__, filesystems, text
 from check_mounts.clocks import Epoch
+from check_mounts.ghost import Ghost, Holder
 from check_mounts.judging.drilling import Pretended, rehearsed
 from check_mounts.judging.judgements import Judgement, answered
 from check_mounts.judging.policy import Policy, judged
@@ -41,6 +42,7 @@ from check_mounts.outcome import Outcome, Usage
 from check_mounts.report import inventory, metrics
 from check_mounts.slowness import Unusual
 from check_mounts.traffic import Operation, Traffic
+from check_mounts.using.ghosts import findings as of_ghosts
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, remaining, until
 from tests.daemon import Daemon, daemon
 from tests.test_healthy import next_pass, random_policy, random_survey
@@ -630,7 +632,10 @@ def test_what_is_said_of_the_daemon_itself() -> None:
     assert samples.value("check_mounts_trouble", part="submission") == 2
 
 
-@pytest.mark.parametrize("condition", [each for each in Condition if each not in (Condition.SHADOWED, Condition.SLOW)])
+UNLISTED = (Condition.SHADOWED, Condition.GHOST, Condition.SLOW)
+
+
+@pytest.mark.parametrize("condition", [each for each in Condition if each not in UNLISTED])
 def test_each_condition(condition: Condition) -> None:
     """Up is what a probe came back from; the condition has the name that perfdata and JSON give
     it."""
@@ -655,6 +660,15 @@ def test_a_drill_has_a_label_and_a_metric() -> None:
     assert samples.value("check_mounts_drill", mountpoint="/ok", condition="dead", really="ok") == 1
     assert samples.value("check_mounts_drill", mountpoint="/dead", condition="timed_out", really="dead") == 1
     assert not _render(*findings).of("check_mounts_drill")
+
+
+def test_a_ghost_has_its_holders_and_nothing_of_a_mount() -> None:
+    held = Ghost("NFS", b"filer3", ((0, 52),), 1, (Holder(812, 1, 0, b"rsync", "backup.service", "has it open"),))
+    samples = _render(*of_ghosts([held, held._replace(server=b"filer4", holders=())]))
+    assert samples.value("check_mounts_ghost_holders", ghost="old filer filer3") == 1
+    assert samples.value("check_mounts_ghost_holders", ghost="old filer filer4") == 0
+    assert samples.value("check_mounts_mounts", condition="ghost") == 2
+    assert not samples.of("check_mounts_mount_up") and not samples.of("check_mounts_mount_state")
 
 
 def test_a_drill_is_not_remembered() -> None:
@@ -1022,6 +1036,7 @@ def _emitted() -> tuple[set[str], set[str]]:
     finding = finding._replace(unusual=Unusual("READ", 0.18, 0.003))
     samples = _render(
         finding,
+        *of_ghosts([Ghost("NFS", b"filer3", ((0, 52),), 1)]),
         last_success={b"/x": 5.0},
         submissions=[("nsca:h", 3, 4)],
         troubles={"result": 0},
@@ -1064,7 +1079,8 @@ def test_each_condition_has_one_alert() -> None:
     own = re.findall(r'expr: (?:\|\n +)?check_mounts:mount_not_ok:state\{condition="(\w+)"\}', RULES.read_text())
     (rest,) = re.findall(r'condition!~"([\w|]+)"', RULES.read_text())
     assert len(set(own)) == len(own), f"{RULES} has two alerts for one condition: {sorted(own)}"
-    wanted = {each.identifier for each in Condition if each.value not in ("ok", "blocked", "shadowed", "idle")}
+    unalarming = ("ok", "blocked", "shadowed", "idle", "ghost")
+    wanted = {each.identifier for each in Condition if each.value not in unalarming}
     assert set(own) == wanted, f"{RULES} should have one alert for each of these, and no other"
     assert set(rest.split("|")) == wanted, f"CheckMountsMountNotOk in {RULES} should leave these out, and no other"
 

@@ -114,7 +114,7 @@ def _refused(*arguments: str) -> str:
         (["--severity", "daed=ok"], "unprobed; the nearest is 'dead'"),
         (["--severity", "dead=critcal"], "unknown; the nearest is 'critical'"),
         (["--severity", "dead=crit"], "unknown; the nearest is 'critical'"),
-        (["--severity", "banana=ok"], "shadowed, idle, unprobed"),
+        (["--severity", "banana=ok"], "shadowed, idle, ghost, unprobed"),
         (["-w", "raed=1"], "timeouts; the nearest is 'read'"),
         (["-c", "lookup=1"], "timeouts; the nearest is 'look-up'"),
         (["--autofs", "prob"], "is not one of skip, probe; the nearest is 'probe'"),

@@ -56,6 +56,7 @@ def written(
 HEALTHY = [finding(b"/m%d" % number, Condition.OK) for number in range(42)]
 NONE = (
     "missing=0;;;0 read_only=0;;;0 changed=0;;;0 full=0;;;0 failing=0;;;0 blocked=0;;;0 shadowed=0;;;0 idle=0;;;0 "
+    "ghost=0;;;0 "
     "unprobed=0;;;0"
 )
 ZEROES = f"{NONE} time=0.083s slowest=0.012s"

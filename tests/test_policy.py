@@ -41,6 +41,7 @@ def _finding(condition: Condition, latency: Optional[float] = None) -> Finding:
         (Condition.CHANGED, State.WARNING),
         (Condition.BLOCKED, State.OK),
         (Condition.SHADOWED, State.OK),
+        (Condition.GHOST, State.OK),
         (Condition.UNPROBED, State.UNKNOWN),
     ],
 )

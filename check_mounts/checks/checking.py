@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # In seconds: how long a link or a device may keep its worker, and how long the look-ups may take
 # even if no time is left.
 _PATIENCE, SHORTEST = 1.0, 0.3
+_FUSE = (b"fuse", b"fuseblk")
 
 
 class TableReader(Protocol):
@@ -126,6 +127,18 @@ def memory(
     if why is None:
         return stuck.Registry(check.state_dir, slots=slots, own=lost)
     return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # the directory must not make us hang
+
+
+def seeks_ghosts(check: Check) -> bool:
+    """Whether a check is about all of this host, and so about what no mount table shows."""
+    filters = check.filters
+    if filters.mount_points or filters.include_paths or filters.include_sources:
+        return False
+    # With types that are local, it is not about what can be a ghost.
+    if not filters.include_types:
+        return True
+    types = (*_FUSE, *[each for each in filesystems.all_types() if filesystems.traits(each).network])
+    return any(glob.match(each) for glob in filters.include_types for each in types)
 
 
 def remembered(check: Check, mounts: Sequence[Mount]) -> Sequence[StuckProbe]:

@@ -11,7 +11,7 @@ from check_mounts.checks.checking import SHORTEST, Check
 from check_mounts.guard import defects
 from check_mounts.model import Condition, Finding, LeftOut, Mount, Reason, StuckProbe, Survey
 from check_mounts.mounttable import Table
-from check_mounts.probing import survey
+from check_mounts.probing import survey, sysfs
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Filters, Selection
 from check_mounts.system import reading
@@ -19,9 +19,12 @@ from check_mounts.typed import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from check_mounts.naming.leads import Found
+    from check_mounts.using.ghosts import Search
 
 # How long one question about mounts that have failed may take, and all of them, in seconds.
 _EACH, _AFTERMATH = 1.0, 1.5
+# How long a search for ghosts may take, in seconds. It goes on while the mounts are asked.
+_SEARCH = 1.5
 # The deadline of a pass is shortened only if at least this much of it has gone by, in seconds.
 _NOTICEABLE = 0.1
 
@@ -80,6 +83,7 @@ class _Check:
         self._lost = lost
         self._before_asking = before_asking
         self._until = time.monotonic() + options.settings.deadline
+        self._search: Optional[Search] = None
         self._now: Optional[Sequence[Mount]] = None
 
     def take(self) -> Survey:
@@ -87,6 +91,7 @@ class _Check:
 
         The steps: look up the names, probe the mounts, look up the declared names, probe the mounts
         that appeared meanwhile, compare."""
+        self._seek_ghosts()
         reading.step("looking up the named mount points")
         found = self._look_up(self._table[0])
         filters = checking.with_leads(self._options, found).filters
@@ -106,7 +111,29 @@ class _Check:
             result = self._with_late_comers(result, checking.with_leads(self._options, found))
         reading.step("comparing the mounts with the declarations")
         late = conclude.TimeToCompare(self._until, self._interruption).ended_by
-        return self._with_aftermath(conclude.concluded(self._options, result, self._mounted_now, found, late))
+        result = self._with_ghosts(conclude.concluded(self._options, result, self._mounted_now, found, late))
+        return self._with_aftermath(result)
+
+    def _seek_ghosts(self) -> None:
+        """Begin to search for filesystems that no mount table shows, if there may be any. Later, it
+        might hang to load what searches."""
+        if self._before_asking is None or self._options.mountinfo != mounttable.DEFAULT_PATH:
+            return
+        if checking.seeks_ghosts(self._options) and sysfs.has_unlisted(self._table[0]):
+            from check_mounts.using import ghosts
+
+            self._search = ghosts.Search(_SEARCH)
+
+    def _with_ghosts(self, result: Survey) -> Survey:
+        """The survey, with the ghosts."""
+        if self._search is None:
+            return result
+        from check_mounts.using import ghosts, look
+
+        reading.step("looking for filesystems that no mount table shows")
+        look.wait(self._search)
+        found = ghosts.wanted(self._search.found.ghosts(), self._options.filters)
+        return result._replace(findings=(*result.findings, *ghosts.findings(found)))
 
     def _with_aftermath(self, result: Survey) -> Survey:
         """The survey, with what else this host knows about mounts that have failed."""

@@ -96,7 +96,7 @@ class Daemon:
 
     @property
     def _tasks(self) -> tuple[Task, ...]:
-        return self._endings, self._passes, *self._publisher.tasks, *self._passes.habits.tasks
+        return self._endings, self._passes, *self._publisher.tasks, *self._passes.others
 
     def _adopt(self, options: Options) -> None:
         """Use these options from now on."""
@@ -167,9 +167,9 @@ class Daemon:
         for each in self._passes.take_ended():
             self._is_untidy = True
             self._finish(each)
-        for task in (*self._publisher.tasks, *self._passes.habits.tasks):
+        for task in (*self._publisher.tasks, *self._passes.others):
             task.step()
-        if self._passes.habits.take_news():
+        if self._passes.take_news():
             self._publish()
 
     def _due(self) -> Monotonic:
@@ -264,6 +264,7 @@ class Daemon:
         is the one already known. Raises OSError."""
         table, same = self._changes.read(self._known.table)
         if not same:
+            self._passes.haunting.see(table[0])
             self._look_up(table)
         return table, self._choose(table), same
 
@@ -295,6 +296,7 @@ class Daemon:
             # The result of the pass is based on this table: a mount that hung and is now covered
             # counts as shadowed. The mount that covers it has not been asked, so another look is
             # due.
+            self._passes.haunting.see(tables[-1][0])
             self._known.see(tables[-1], self._choose(tables[-1]))
             self._changes.expect()
         self._known.merge(result, each.whole, each.probing.book.noted)
@@ -315,6 +317,7 @@ class Daemon:
             self._known.see(self._known.table, self._choose(self._known.table))
         self._complaints.forget(Part.INTERNAL, "a round")
         self._passes.habits.look(self._known.mounts, self._options.policy)
+        self._passes.haunting.look(self._options.check)
         self._publisher.drills.look()
         judged = self._publish(whole=True)
         self._watchdog.note_progress()
@@ -348,14 +351,15 @@ class Daemon:
         concluded = self._known.until_asked(concluded, self._lookout.places(self._options.check))
         if whole:
             self._lookout.ask_about_failures(self._options.check, concluded, self._known.mounts)
-        return self._passes.habits.told(self._lookout.aftermath.told(concluded))
+        concluded = self._passes.habits.told(self._lookout.aftermath.told(concluded))
+        return self._passes.haunting.told(concluded, self._options.check)
 
     def _stop(self) -> None:
         """Give up all tasks. Stuck processes are remembered already, and are not waited for."""
         name = str(self._interrupts())
         self._publisher.stopping(name)
         self._passes.abandon(name)
-        self._passes.habits.close()
+        self._passes.close()
         self._publisher.close()
         self._changes.close()
         self._endings.close()

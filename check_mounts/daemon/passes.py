@@ -10,6 +10,7 @@ from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Boottime, Monotonic, boottime, monotonic
 from check_mounts.daemon.habits import Habits
+from check_mounts.daemon.haunting import Haunting
 from check_mounts.model import MountIdentity, StuckProbe, Survey
 from check_mounts.mounttable import Table
 from check_mounts.probing.causes import Past
@@ -17,6 +18,7 @@ from check_mounts.probing.owners import Owners
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
 from check_mounts.system import processes
+from check_mounts.system.tasks import Task
 from check_mounts.typed import Optional
 
 # No pass over new mounts begins while this many are under way, each delayed by something that
@@ -50,6 +52,7 @@ class Passes:
         # When the last complete pass over all mounts began.
         self.taken: Optional[Boottime] = None
         self.habits = habits
+        self.haunting = Haunting()
 
     @property
     def has_room(self) -> bool:
@@ -78,6 +81,20 @@ class Passes:
             probing.abandon("a lack of memory")
             raise
         self._under_way[fd] = UnderWay(probing, keys, whole, boottime())
+
+    @property
+    def others(self) -> tuple[Task, ...]:
+        """The work that goes on between two passes."""
+        return *self.habits.tasks, self.haunting
+
+    def take_news(self) -> bool:
+        """Whether that work has found something that can be told now."""
+        return any([self.habits.take_news(), self.haunting.take_news()])
+
+    def close(self) -> None:
+        """Stop that work."""
+        self.habits.close()
+        self.haunting.close()
 
     def fileno(self) -> int:
         """A descriptor that is readable once a pass has something to do."""

@@ -33,7 +33,7 @@ class Witnesses:
     def __init__(self, tell: Callable[[Sequence[bytes], Waiting], None]) -> None:
         self._tell = tell
         self._epoll = select.epoll()
-        self._look: Optional[look.Look] = None
+        self._look: Optional[look.UsersLook] = None
         # The mounts that hang.
         self._hung: Sequence[Mount] = ()
         self._due: list[Monotonic] = []
@@ -80,7 +80,7 @@ class Witnesses:
         self._look = look.begin(wanted, _LONGEST)
         self._epoll.register(self._look.fileno(), select.EPOLLIN)
 
-    def _end(self, ended: look.Look) -> None:
+    def _end(self, ended: look.UsersLook) -> None:
         users = ended.users()
         self._epoll.unregister(ended.fileno())
         ended.close()

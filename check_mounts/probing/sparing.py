@@ -34,7 +34,7 @@ from check_mounts.system import replacing  # noqa: F401  the registry needs it a
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from check_mounts.using.look import Look
+    from check_mounts.using.look import UsersLook
 
 # The name of what the registry remembers for the next pass.
 _NAME = "automounts"
@@ -107,7 +107,7 @@ class Sparing:
         moment = min(_MOMENT, settings.timeout * _PART)
         self._until = after(moment)
         self._interviews = interviews.Interviews(moment, latest)
-        self._look: Optional[Look] = None
+        self._look: Optional[UsersLook] = None
         self._walked: frozenset[int] = frozenset()
         for mount in mounts:
             held = self._judged(mount, timeouts[mount.mount_id], settings.diagnosis)
@@ -181,7 +181,7 @@ class Sparing:
             return True
         return held.server is not None and held.server not in self._interviews.replies and monotonic() < self._until
 
-    def _end_look(self, look: Look) -> None:
+    def _end_look(self, look: UsersLook) -> None:
         self._look = None
         self._used |= look.users().single
         look.close()

@@ -54,6 +54,25 @@ def is_failure_on_device(finding: Finding) -> bool:
     return failed and mount is not None and any_on_device((mount,))
 
 
+def backing_names(sys: str = "/sys") -> list[str]:
+    """The kernel's backing devices (see backings)."""
+    return names(f"{sys}/class/bdi")
+
+
+def has_unlisted(mounts: Iterable[Mount], sys: str = "/sys") -> bool:
+    """Whether the kernel may have a network or FUSE filesystem that this mount table does not show.
+
+    Each such filesystem has an entry in this directory as long as its superblock lives
+    (super_setup_bdi_name in fs/super.c): ``0:52`` by the device of NFS and FUSE, ``cifs-3`` by the
+    type and a serial number of all others. Those of block devices have other major numbers."""
+    found = backing_names(sys)
+    if not any(name.startswith("0:") or not name[0].isdigit() or "-" in name for name in found):
+        return False
+    from check_mounts import backings  # most hosts without such filesystems do not need it
+
+    return bool(backings.unlisted(found, ((mount.device, mount.fs_type) for mount in mounts)))
+
+
 def suspended(sys: str = "/sys") -> list[str]:
     """The kernel's names of the device mapper devices that are suspended (``dm-3``): they keep all
     reads and writes until somebody resumes them."""

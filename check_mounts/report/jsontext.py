@@ -19,9 +19,14 @@ from check_mounts.report import jsonform, summary
 from check_mounts.report.inventory import option_words
 from check_mounts.report.jsonform import encode
 from check_mounts.report.parts import Report
-from check_mounts.typed import Any, NamedTuple, Optional
+from check_mounts.typed import TYPE_CHECKING, Any, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from check_mounts.ghost import Ghost
 
 _WORDS = tuple(step.word for step in Step)
+# So many processes that hold a ghost are listed: an ordinary user may have thousands.
+_MOST_HOLDERS = 100
 _READS = sum(not step.writes for step in Step)
 
 
@@ -151,6 +156,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "remarks": finding.remarks,
         "drill": None if judgement.drill is None else _drill(judgement.drill),
         "stuck": _stuck(finding),
+        "ghost": None if finding.ghost is None else _ghost(finding.ghost),
         "line": None if finding.line is None else {"file": finding.line.file, "number": finding.line.number},
         "mount": None if finding.mount is None else _mount(finding.mount),
         "outcome": None if finding.outcome is None else _outcome(finding.outcome),
@@ -196,6 +202,23 @@ def _stuck(finding: Finding) -> Optional[dict[str, Any]]:
         return None
     since = None if finding.stuck_since is None else round(epoch_of(Boottime(finding.stuck_since)), 3)
     return {"pid": finding.stuck_pid, "since": since}
+
+
+def _ghost(ghost: Ghost) -> dict[str, Any]:
+    return {
+        "family": ghost.family,
+        "server": text.printable(text.without_secrets(ghost.server)) or None,
+        "devices": ["{}:{}".format(*device) for device in ghost.devices],
+        "number": ghost.number,
+        "mount_points": [text.printable(point) for point in ghost.mount_points],
+        "sources": [filesystems.source_words(source) for source in ghost.sources],
+        "certain": ghost.certain,
+        "whole": ghost.whole,
+        "holders": [
+            {**holder._asdict(), "name": text.printable(holder.name)} for holder in ghost.holders[:_MOST_HOLDERS]
+        ],
+        "holders_in_all": len(ghost.holders),
+    }
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

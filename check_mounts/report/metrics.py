@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from check_mounts import __version__, filesystems, text
-from check_mounts.judging.judgements import Judgement, answered, bad_lines, drills
+from check_mounts.judging.judgements import Judgement, answered, bad_lines, drills, notable
 from check_mounts.judging.policy import Judged
 from check_mounts.judging.usage import numbers
 from check_mounts.model import Condition, Finding, Mount
@@ -84,7 +84,7 @@ def render(judged: Judged, passes: Passes, memory: Optional[Memory] = None) -> b
 
     ``memory`` is that of the last file; it becomes that of this one."""
     mounts = _of_mounts(judged.judgements, passes.last_success, {} if memory is None else memory)
-    return _text([*_of_run(judged, passes), _of_drills(judged)]) + b"".join(mounts)
+    return _text([*_of_run(judged, passes), _of_drills(judged), _of_ghosts(judged)]) + b"".join(mounts)
 
 
 def check() -> None:
@@ -182,6 +182,19 @@ def _of_drills(judged: Judged) -> Metric:
         if judgement.drill is not None:
             pretended, truth = judgement.drill.condition, judgement.drill.truth
             family.add_metric([*_labels_of(judgement.finding), pretended.identifier, truth.condition.identifier], 1)
+    return family
+
+
+def _of_ghosts(judged: Judged) -> Metric:
+    """One series for each ghost."""
+    words = "Processes that hold a filesystem that was unmounted lazily."
+    family = GaugeMetricFamily("check_mounts_ghost_holders", words, labels=["ghost"])
+    told: set[str] = set()
+    for judgement in notable(judged.judgements):
+        name = _label(text.printable(judgement.finding.mount_point))
+        if judgement.finding.ghost is not None and name not in told:
+            told.add(name)
+            family.add_metric([name], len(judgement.finding.ghost.holders))
     return family
 
 

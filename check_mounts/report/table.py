@@ -103,7 +103,8 @@ def _groups(judged: Judged, verbosity: int) -> list[tuple[str, list[_Row]]]:
     found: dict[str, list[_Row]] = {}
     today = text.moment(boottime()).partition(" ")[0]
     for judgement in judged.judgements:
-        if judgement.condition is not Condition.SHADOWED or verbosity > 1:
+        hidden = judgement.state is State.OK and not meaning.of(judgement.condition).counted
+        if not hidden or verbosity > 1:
             found.setdefault(_server(judgement), []).append(_row(judgement, today, verbosity))
     return [(_title(server, rows), rows) for server, rows in found.items()]
 

@@ -114,6 +114,7 @@ _syscall_statx.argtypes = (
 )
 _close_range = _function("close_range", ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
 _getdents64 = _function("getdents64", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_setns = _function("setns", ctypes.c_int, ctypes.c_int)
 _capget = _function("capget", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
 _capset = _function("capset", ctypes.POINTER(_CapabilityHeader), ctypes.POINTER(_CapabilityData))
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
@@ -224,6 +225,13 @@ def _statx_of_a_pipe() -> None:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter a namespace. Raises OSError."""
+    if _setns is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _checked(_setns(fd, kind))
 
 
 def fsync(fd: int) -> None:

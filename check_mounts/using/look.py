@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from check_mounts import text
 from check_mounts.clocks import PAST, Monotonic, after, monotonic
 from check_mounts.system import forked, processes
-from check_mounts.typed import Any, NoReturn
+from check_mounts.typed import Any, NoReturn, Protocol
 from check_mounts.using import procfs, worker
 from check_mounts.using.findings import Findings
 from check_mounts.using.model import Users, Wanted
@@ -47,15 +47,35 @@ _LONGEST = 64 << 20
 _MOST_WORKERS = 4
 
 
-def begin(wanted: Wanted, seconds: float) -> Look:
+class Records(Protocol):
+    """Takes what the workers send. ``troubles``: why something may be missing. ``ours``: the
+    workers."""
+
+    troubles: list[str]
+    ours: set[int]
+
+    def take(self, record: tuple[Any, ...]) -> None:
+        """Take a record."""
+
+    def lost(self, pid: int) -> None:
+        """Note a process at which a worker hung."""
+
+
+def begin(wanted: Wanted, seconds: float) -> UsersLook:
     """Begin a look that takes at most so long. Never raises: where no worker can be forked, the
     look is done, and its result says why."""
-    return Look(wanted, seconds)
+    return UsersLook(wanted, seconds)
 
 
 def take(wanted: Wanted, seconds: float) -> Users:
     """Look, and wait for the result."""
     look = begin(wanted, seconds)
+    wait(look)
+    return look.users()
+
+
+def wait(look: Look) -> None:
+    """Wait until a look is done, and close it."""
     try:
         poll = select.poll()
         if not look.done:
@@ -65,14 +85,13 @@ def take(wanted: Wanted, seconds: float) -> Users:
             look.step()
     finally:
         look.close()
-    return look.users()
 
 
 class _Worker:
     """A worker, its pipe, and how far it was when we last looked."""
 
-    def __init__(self, task: worker.Task) -> None:
-        self.task = task
+    def __init__(self, task: worker.Task, maker: type[worker.Worker]) -> None:
+        self.task, self._maker = task, maker
         # The pipe has ended; all processes were looked at.
         self.is_done = self.has_finished = False
         self.data = b""
@@ -98,7 +117,7 @@ class _Worker:
         try:
             # With our groups: an unprivileged caller may read what its groups may read (hidepid).
             forked.settle(end, devnull, devnull, parent, tuple(os.getgroups()))
-            worker.run(self.task, forked.REQUEST_FD, self._memory)
+            worker.run(self._maker, self.task, forked.REQUEST_FD, self._memory)
         finally:
             os._exit(0)
 
@@ -162,33 +181,35 @@ class _Worker:
 
 
 class Look:
-    """A look under way: a :class:`check_mounts.system.tasks.Task`. :meth:`users` gives its result,
-    also before it is done; call :meth:`close` in any case."""
+    """A look under way: a :class:`check_mounts.system.tasks.Task`. Call :meth:`close` in any case.
 
-    def __init__(self, wanted: Wanted, seconds: float) -> None:
-        self._until = after(seconds)
+    ``task`` is shared by so many workers, which ``maker`` makes; ``found`` gets what they send.
+    ``left`` are workers that were killed, and still exist."""
+
+    def __init__(
+        self,
+        task: worker.Task,
+        found: Records,
+        seconds: float,
+        count: int = _MOST_WORKERS,
+        maker: type[worker.Worker] = worker.Worker,
+    ) -> None:
+        self._until, self._maker = after(seconds), maker
         self._poll = select.epoll()
         self._workers: dict[int, _Worker] = {}
-        self._found = Findings()
+        self._found = found
         # How many workers came to no process; the processes at which one hung: all others keep off.
         self._idle = 0
         self._careful: frozenset[int] = frozenset()
-        # Workers that were killed, and still exist.
-        self._left: list[int] = []
+        self.left: list[int] = []
         self._next = after(_MOMENT)
-        task = worker.Task(
-            {mount.device: mount.fs_type for mount in (*wanted.others, *wanted.mounts)},
-            wanted.hung,
-            frozenset(mount.device for mount in wanted.mounts),
-            single=wanted.single,
-        )
-        count = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+        count = min(count, len(os.sched_getaffinity(0)))
         for share in range(count):
             self._start(task._replace(share=(share, count)))
 
     def _start(self, task: worker.Task) -> None:
         try:
-            made = _Worker(task)
+            made = _Worker(task, self._maker)
         except OSError as error:
             self._found.troubles.append(f"no worker could be started: {text.error_of(error)}")
             return
@@ -224,19 +245,15 @@ class Look:
                     self._go_on_after(made)
         if monotonic() >= self._until and self._workers:
             self._stop()
-        self._left = processes.reap_ended(self._left)
-
-    def users(self) -> Users:
-        """What was found so far."""
-        return self._found.users(tuple(self._left))
+        self.left = processes.reap_ended(self.left)
 
     def close(self) -> None:
         """End all workers."""
         for made in list(self._workers.values()):
             self._give_up(made)
         until = after(_TO_END)
-        while self._left and monotonic() < until:
-            self._left = processes.reap_ended(self._left)
+        while self.left and monotonic() < until:
+            self.left = processes.reap_ended(self.left)
             time.sleep(0.001)
         self._poll.close()
 
@@ -244,7 +261,7 @@ class Look:
         del self._workers[made.fd]
         self._poll.unregister(made.fd)
         if not made.end():
-            self._left.append(made.pid)
+            self.left.append(made.pid)
 
     def _go_on_after(self, made: _Worker) -> None:
         """Start a worker that goes on where this one has hung, or has died."""
@@ -254,7 +271,7 @@ class Look:
             self._careful |= {pid}
         else:
             self._idle += 1
-        if len(self._left) >= _MOST_LEFT or self._idle > _MOST_IDLE:
+        if len(self.left) >= _MOST_LEFT or self._idle > _MOST_IDLE:
             self._found.troubles.append("too many of its workers hung in /proc")
         elif pid in made.task.careful:
             self._start(made.task._replace(after=max(pid, made.task.after), careful=self._careful))
@@ -266,3 +283,21 @@ class Look:
         self._found.troubles.append("the time was over before all processes were looked at")
         for made in list(self._workers.values()):
             self._give_up(made)
+
+
+class UsersLook(Look):
+    """A look for the users of mounts. :meth:`users` gives its result, also before it is done."""
+
+    def __init__(self, wanted: Wanted, seconds: float) -> None:
+        self._users = Findings()
+        task = worker.Task(
+            {mount.device: mount.fs_type for mount in (*wanted.others, *wanted.mounts)},
+            wanted.hung,
+            frozenset(mount.device for mount in wanted.mounts),
+            single=wanted.single,
+        )
+        super().__init__(task, self._users, seconds)
+
+    def users(self) -> Users:
+        """What was found so far."""
+        return self._users.users(tuple(self.left))

@@ -192,9 +192,9 @@ def first_alive(process: int) -> int:
 
 
 @contextlib.contextmanager
-def closing(directory: int) -> Iterator[None]:
+def closing(directory: int) -> Iterator[int]:
     """Close a descriptor at the end."""
     try:
-        yield
+        yield directory
     finally:
         os.close(directory)

@@ -195,9 +195,9 @@ def _by_order(use: tuple[How, Device]) -> tuple[int, Device]:
     return list(How).index(use[0]), use[1]
 
 
-def run(task: Task, end: int, progress: mmap.mmap) -> None:
-    """Do a task in a process of its own: send records through the pipe ``end``, and tell each step
-    in ``progress``."""
+def run(maker: type[Worker], task: Task, end: int, progress: mmap.mmap) -> None:
+    """Do a task in a process of its own, with the worker that ``maker`` makes: send records through
+    the pipe ``end``, and tell each step in ``progress``."""
     steps = 0
 
     def send(record: tuple[Any, ...]) -> None:
@@ -211,4 +211,4 @@ def run(task: Task, end: int, progress: mmap.mmap) -> None:
         steps += 1
         PROGRESS.pack_into(progress, 0, steps, pid, walks)
 
-    Worker(task, send, step).work()
+    maker(task, send, step).work()

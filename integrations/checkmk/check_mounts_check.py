@@ -24,7 +24,9 @@ def parse(string_table):
 
 def mounts_of(section):
     """Item -> finding. The longest names are cut; two that are equal then have one service."""
-    shown = (each for each in section["findings"] if each["mount_point"] and each["condition"] != "shadowed")
+    shown = (
+        each for each in section["findings"] if each["mount_point"] and each["condition"] not in ("shadowed", "ghost")
+    )
     return {each["mount_point"][:LONGEST]: each for each in shown}
 
 

@@ -225,6 +225,6 @@ def test_every_number_has_its_panel_or_is_no_failure() -> None:
     (query,) = {target["query"] for target in PANELS["Mounts that are not ok"]["targets"]}
     (good,) = re.findall(r'"metric" !~ /\^\((.*?)\)\$/', query)
     general = {name for name, _ in summary.counts(())} | {"time", "slowest"}
-    assert set(good.split("|")) == {"mounts", "ok", "shadowed", "idle", "time", "slowest"} < general
+    assert set(good.split("|")) == {"mounts", "ok", "shadowed", "idle", "ghost", "time", "slowest"} < general
     aspects = re.search(r"!~ / \((.*?)\)\$/", PANELS["Latency of each mount"]["targets"][0]["query"])
     assert aspects and set(aspects[1].split("|")) == plugin.ASPECTS
