@@ -89,10 +89,11 @@ class Seen(NamedTuple):
     """Where a mount is that is not reached from our own root directory.
 
     ``base`` is another root directory, through procfs: ``/proc/812/root``. ``path`` is the mount
-    point as seen from there."""
+    point as seen from there. ``same_network``: its process is in our network namespace."""
 
     base: bytes
     path: bytes
+    same_network: bool = True
 
 
 class Mount(NamedTuple):

@@ -20,8 +20,9 @@ import pytest
 from check_mounts import mounttable
 from check_mounts.checks import one_check
 from check_mounts.clocks import after
-from check_mounts.model import Condition
+from check_mounts.model import Condition, Seen
 from check_mounts.options import command_line, settled
+from check_mounts.probing import servers
 from check_mounts.spaces import reader, seeing
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon, daemon
@@ -409,3 +410,30 @@ def test_a_wrong_combination_is_refused(plugin: Plugin) -> None:
     result = plugin("--namespaces", "--mountinfo", "/proc/1/mountinfo")
     words = "MOUNTS UNKNOWN - argument --namespaces: does not go with --mountinfo: it is about this host's own mounts"
     assert (result.code, result.verdict) == (3, words)
+
+
+def test_other_networks_are_told_apart() -> None:
+    """What a server says in our network means nothing for them."""
+    with tree(1, 0, Path("/mnt")) as (near,), tree(1, 0, Path("/mnt"), enter=("unshare", "--net")) as (far,):
+        networks = {space.pids[0]: space.same_network for space in look()}
+    assert (networks[near], networks[far]) == (True, False)
+    mount = mounttable.parse_line(b"1 0 0:1 / /m rw - nfs4 filer:/x rw,addr=10.0.0.1,vers=4.2")
+    assert servers.server_of(mount._replace(seen_at=Seen(b"/proc/1/root", b"/m"))) is not None
+    assert servers.server_of(mount._replace(seen_at=Seen(b"/proc/1/root", b"/m", False))) is None
+
+
+def test_users_whose_tables_are_dear_are_skipped(open_to_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No user can use up the time for the containers of root."""
+    monkeypatch.setattr(seeing, "_DEAR", 0.0)
+    monkeypatch.setattr(seeing, "_MOST_OF_USER", 0.0)
+    enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount")
+    users = tree(20, 0, Path("/mnt"), enter=enter, program=open_to_all / "spaces.py")
+    with users as theirs, tree(20, 0, Path("/mnt")) as ours:
+        own = {mount.mount_id for mount in mounttable.read(mounttable.DEFAULT_PATH)[0]}
+        found = seeing.look(own, after(10))
+        made = reader.Reader(mounttable.DEFAULT_PATH)
+        made.read()
+    pids = {pid for space in found.spaces for pid in space.pids}
+    assert set(ours) <= pids and len(pids & set(theirs)) <= 1
+    assert found.skipped == {NOBODY}
+    assert f"looking at the mount tables of uid {NOBODY} takes too long: some were left out" in made.notes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from check_mounts.spaces import names
+from check_mounts import selection
+from check_mounts.spaces import names, reader, seeing, tables
 
 HASH = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d"
 SHORT = HASH[:12]
@@ -93,3 +94,57 @@ def test_hostile_names() -> None:
     assert len(names.name_of(b"0::/lxc/" + b"n" * 255)) == 100
     for junk in (b"", b"\n\n", b"0:", b"::::", b"\0" * 100, b"0::" + b"/" * 5000):
         assert names.name_of(junk) == b""
+
+
+TABLE = b"""1 9 0:1 / / rw - overlay overlay rw
+2 1 0:2 / /data rw - nfs4 filer:/d rw
+3 2 0:3 / /data/tmp rw - tmpfs none rw
+4 3 0:4 / /data/tmp/a\\012b rw - fuse.sshfs x rw,user_id=0,group_id=5,allow_other
+5 1 0:5 / /x rw - tmpfs host:/export rw
+6 1 0:6 / /y rw - nfs4 f:/y rw
+7 6 0:7 / /y rw - tmpfs none rw
+8 1 0:8 / /z rw - weird filer:/z rw
+9 1 0:9 / /o rw - overlay host:/o rw
+10 1 0:10 / /w rw - weird word rw
+"""
+
+
+def test_what_is_kept_of_a_table() -> None:
+    """Network and FUSE mounts that a path leads to; each hangs from the nearest one of these."""
+    kept = tables.kept(TABLE)
+    assert [(mount.mount_id, mount.parent_id) for mount in kept.mounts] == [(2, 1), (4, 2), (8, 1)]
+    assert tables.kept(b"1 9 0:1 / / rw - overlay overlay rw\n") == ((), False)
+    for junk in (b"", b"\n\n", b"nonsense\n", b" - nfs4 \n" * 3, b"\0" * 100):
+        assert tables.kept(junk).mounts == ()
+
+
+def test_ids_of_another_user_namespace() -> None:
+    space = seeing.Space(1, (812,), 1000, ids=((0, 100000, 10),), groups=((0, 200000, 10), (10, 7, 1)))
+    data, fuse, _ = tables.named(tables.kept(TABLE).mounts, space, 812, b"web.service")
+    assert data.super_options == (b"rw",)
+    assert fuse.super_options == (b"rw", b"user_id=100000", b"group_id=200005", b"allow_other")
+    assert (fuse.mount_point, fuse.path) == (b"web.service: /data/tmp/a\nb", b"/data/tmp/a\nb")
+    assert fuse.seen_at is not None and fuse.seen_at.base == b"/proc/812/root"
+    assert fuse.is_elsewhere
+    assert selection.unprivileged_owner(fuse) == 100000
+    (unknown,) = tables.named((fuse,), space._replace(ids=((5, 1, 1),)), 812, b"x")
+    assert selection.unprivileged_owner(unknown) == 0xFFFFFFFE
+    assert (space.is_users, space._replace(ids=((0, 0, 9),)).is_users, space._replace(ids=None).is_users) == (
+        True,
+        False,
+        False,
+    )
+
+
+def test_names_are_given_once() -> None:
+    """The first ones come from root's namespaces: no user can take their names."""
+    given = reader._Names()
+    root, twin = seeing.Space(1, (5,), 0, b"web.service"), seeing.Space(2, (6,), 0, b"web.service")
+    users = seeing.Space(3, (7,), 1000, b"web.service", ids=((0, 1000, 1),))
+    nameless = seeing.Space(4, (8,), 33)
+    assert [given.of(space, space.pids[0]) for space in (root, twin, users, nameless)] == [
+        b"web.service",
+        b"web.service (pid 6)",
+        b"web.service (uid 1000)",
+        b"pid 8 (uid 33)",
+    ]

@@ -42,8 +42,12 @@ def server_of(mount: Mount) -> Optional[Server]:
     """The server of a mount, from the options of its superblock; None if it has no server, or none
     that TCP can reach.
 
+    What we would hear in our network means nothing for a mount of a container that has another one.
+
     We believe these options only if the kernel itself writes them: those of FUSE come from a
     user."""
+    if mount.seen_at is not None and not mount.seen_at.same_network:
+        return None
     protocol = filesystems.protocol(mount)
     finder = None if protocol is None else _FINDERS.get(protocol)
     return None if finder is None else finder(mount)

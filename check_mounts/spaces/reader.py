@@ -279,7 +279,7 @@ class _Others:
 class _Notes:
     """What was not looked at, in words."""
 
-    def __init__(self, seen: seeing.Seen) -> None:
+    def __init__(self, seen: seeing.Found) -> None:
         self._seen = seen
         self._left: dict[int, int] = {}
         self._cut: list[str] = []

@@ -43,7 +43,8 @@ class Space(NamedTuple):
     ``key``: the ID of the first mount of its table. ``pids``: processes in it, the outermost one
     first, which also has the real user ``uid`` and the ``name`` of its container or unit (empty
     without one). ``ids``: how the user namespace of these processes maps IDs to ours; None if at
-    least one of them is in our own. ``groups``: the same of groups."""
+    least one of them is in our own. ``groups``: the same of groups.
+    ``same_network``: the outermost process is in our network namespace."""
 
     key: int
     pids: tuple[int, ...]
@@ -51,6 +52,7 @@ class Space(NamedTuple):
     name: bytes = b""
     ids: Optional[IdMap] = None
     groups: IdMap = ()
+    same_network: bool = True
 
     @property
     def is_users(self) -> bool:
@@ -58,7 +60,7 @@ class Space(NamedTuple):
         return self.ids is not None and host_id(self.ids, 0) != 0
 
 
-class Seen(NamedTuple):
+class Found(NamedTuple):
     """The namespaces besides our own, those of our own user namespace first. ``skipped``: the users
     whose processes were not all looked at; ``is_whole``: whether there was time for all others."""
 
@@ -67,7 +69,7 @@ class Seen(NamedTuple):
     is_whole: bool = True
 
 
-def look(own: Collection[int], until: Monotonic) -> Seen:
+def look(own: Collection[int], until: Monotonic) -> Found:
     """Look at all processes until ``until``. ``own``: the IDs of all mounts of our own namespace.
     Never raises."""
     return _Look(own, until).seen()
@@ -95,25 +97,25 @@ def host_id(ids: IdMap, number: int) -> Optional[int]:
 class _Look:
     def __init__(self, own: Collection[int], until: Monotonic) -> None:
         self._own, self._until = own, until
-        self._ids = _content(os.getpid(), "uid_map")
+        self._ids, self._network = _content(os.getpid(), "uid_map"), _network(os.getpid())
         self._only = None if sees_all() else os.geteuid()
         self._found: dict[int, list[int]] = {}
         self._dear: dict[int, float] = {}
         self._skipped: set[int] = set()
         self._is_whole = True
 
-    def seen(self) -> Seen:
+    def seen(self) -> Found:
         try:
             pids = procfs.pids()
         except OSError:  # no /proc, or no descriptor
-            return Seen((), is_whole=False)
+            return Found((), is_whole=False)
         for pid in pids:
             if monotonic() >= self._until:
                 self._is_whole = False
                 break
             self._note(pid)
         spaces = sorted((space for item in self._found.items() for space in self._space(*item)), key=_rank)
-        return Seen(tuple(spaces), frozenset(self._skipped), self._is_whole)
+        return Found(tuple(spaces), frozenset(self._skipped), self._is_whole)
 
     def _note(self, pid: int) -> None:
         if self._skipped and (user := self._user_elsewhere(pid)) is not None and self._is_too_dear(user):
@@ -152,7 +154,9 @@ class _Look:
         name = names.name_of(_content(pid, "cgroup", 65536))
         ids = None if self._ids in maps else _parsed(maps[known.index(ordered[0])])
         groups = () if ids is None else _parsed(_content(pid, "gid_map"))
-        return (Space(key, tuple(each for _, each, _ in ordered), uid, name, ids, groups),)
+        return (
+            Space(key, tuple(each for _, each, _ in ordered), uid, name, ids, groups, _network(pid) == self._network),
+        )
 
 
 def _rank(space: Space) -> tuple[bool, bool, int]:
@@ -166,6 +170,15 @@ def _status(pid: int) -> tuple[int, bool]:
     uids = procfs.status_field(data, b"Uid").split()
     levels = procfs.status_field(data, b"NSpid").split()
     return (int(uids[0]) if len(uids) == 4 else -1), len(levels) > 1 and levels[-1] == b"1"
+
+
+def _network(pid: int) -> int:
+    """What tells the network namespace of a process: each has a file of its own there. Unlike the
+    link ns/net, it takes no lock of the process. 0 if it cannot be read."""
+    try:
+        return os.stat(f"/proc/{pid}/net/dev").st_ino
+    except OSError:
+        return 0
 
 
 def _parsed(data: bytes) -> IdMap:

@@ -95,7 +95,9 @@ def named(mounts: Sequence[Mount], space: Space, pid: int, name: bytes) -> Itera
     base, before = b"/proc/%d/root" % pid, name + b": "
     for mount in mounts:
         ours = mount if space.ids is None or not filesystems.is_fuse(mount) else _with_our_ids(mount, space)
-        yield ours._replace(mount_point=before + mount.mount_point, seen_at=Seen(base, mount.mount_point))
+        yield ours._replace(
+            mount_point=before + mount.mount_point, seen_at=Seen(base, mount.mount_point, space.same_network)
+        )
 
 
 def _with_our_ids(mount: Mount, space: Space) -> Mount:

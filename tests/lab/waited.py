@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernel import state, workers_alive
+from tests.lab import spaces
 from tests.lab.kinds import PYTHON, SERVERS, V4
 from tests.lab.zoo import LAB, Guest, environment, load_modules, provide_product
 
@@ -53,7 +54,7 @@ class Waiting:
 
 
 def main() -> None:
-    """Both acts."""
+    """Both acts, and those of spaces.py."""
     guest, server = Guest(), next(each for each in SERVERS if each.name == "drop")
     provide_product()
     load_modules()
@@ -71,6 +72,7 @@ def main() -> None:
     held = sum(state(pid) == "D" for pid in workers_alive())
     guest.shell(server.heal, server.name)
     report["hung"] = {**hung.end(), "held": held}
+    report["spaces"] = spaces.play(guest)
     (LAB / "waited.json").write_text(json.dumps(report))
 
 
