@@ -140,6 +140,22 @@ def test_a_mount_that_hangs_stays_timed_out_until_it_has_answered(
     assert idle(plugin()) == 1
 
 
+@root
+def test_a_mount_that_others_hang_in_is_looked_up(trigger: Trigger, fuse: Fuse, plugin: Plugin) -> None:
+    """They hold nothing of it: their look-ups hang."""
+    path = fuse.mount("auto")
+    plugin()
+    assert idle(plugin()) == 1
+    fuse.command("hang", "auto")
+    process = subprocess.Popen(
+        ["stat", str(path / "file")], cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until(lambda: plugin("-t", "1").count("timed_out") == 1)
+    fuse.command("answer", "auto")
+    process.wait()
+    until(lambda: plugin("-t", "1").count("ok") == 1)
+
+
 def with_type(mounts: Mounts, path: Path, base: Path, fs_type: str, source: str, options: str) -> list[str]:
     """The option for a mount table in which a mount has another type: this kernel has no SMB."""
     table = Path("/proc/self/mountinfo").read_text().splitlines(keepends=True)

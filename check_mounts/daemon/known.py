@@ -113,7 +113,7 @@ class Known:
                 continue  # it must be asked at its new place
             key, finding = mount.identity, _as_mounted(found, there)
             known, when = self._answers.get(key), noted[key[0]]
-            if finding.outcome is not None and not doubtful:
+            if (finding.outcome is not None or finding.condition is Condition.IDLE) and not doubtful:
                 at = begun + result.duration - (now - when)
                 self._last_success[finding.mount_point] = max(at, self._last_success.get(finding.mount_point, at))
             self._moved.discard(key)

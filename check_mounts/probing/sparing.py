@@ -5,8 +5,8 @@ Each look-up through an autofs trigger sets its clock back, and an open descript
 a mount that is checked again and again never expires. Such a mount is looked up
 
 - when it is seen for the first time, and until it has answered;
-- when others have used it since our last look: by the counters of NFS, else by the descriptors and
-  directories of processes;
+- when others have used it since our last look, by the counters of NFS; and when a process holds it
+  (so it can not expire anyway) or waits for it: what hangs moves no counter;
 - when its server does not answer;
 - now and then (see _SELDOM), in case nothing of this tells that it hangs.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from check_mounts import text
+from check_mounts import selection, text
 from check_mounts.clocks import Monotonic, after, boottime, monotonic
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.probing import idleness, interviews, replies, servers
@@ -44,8 +44,8 @@ _SELDOM, _TIMEOUTS = 3600.0, 2.0
 # How long a server may take to answer before its mounts are looked up, in seconds, and as a part of
 # the timeout of a probe, which begins only then.
 _MOMENT, _PART = 1.0, 0.5
-# Processes are asked for a mount when this part of its timeout has gone by, and so many seconds;
-# the look at them takes no longer than so many seconds.
+# Processes are looked at for a mount when this part of its timeout has gone by, and so many
+# seconds. The last is how long that may take, in seconds.
 _WALK_PART, _WALK_LEAST, _WALK_LONGEST = 0.25, 2.0, 2.0
 # A probe of another run that has been away for so long, in seconds, may hang.
 _AWAY = 1.0
@@ -104,6 +104,7 @@ class Sparing:
         self._used: set[int] = set()
         self._held: dict[int, _Held] = {}
         self._arrived: list[_Held] = []
+        self._longest = min(_WALK_LONGEST, settings.timeout * _PART)
         moment = min(_MOMENT, settings.timeout * _PART)
         self._until = after(moment)
         self._interviews = interviews.Interviews(moment, latest)
@@ -126,24 +127,25 @@ class Sparing:
         if entry is None or not entry.answered or self._now - entry.looked >= max(_SELDOM, _TIMEOUTS * timeout):
             return None
         counters = self._counted.get(mount.mount_id)
-        if counters is None:
-            is_due = self._now - entry.walked >= max(_WALK_LEAST, _WALK_PART * timeout)
-            return _Held(mount, entry, server, is_due)
-        if entry.counters is None or counters.is_more_than_probes(entry.counters):
+        if counters is not None and (entry.counters is None or counters.is_more_than_probes(entry.counters)):
             self._used.add(mount.mount_id)
             return None
-        return _Held(mount, entry, server, False)
+        return _Held(mount, entry, server, self._now - entry.walked >= max(_WALK_LEAST, _WALK_PART * timeout))
 
     def _begin(self) -> None:
         """Begin to ask servers and processes."""
         self._interviews.ask([each.server for each in self._held.values() if each.server is not None])
         asked = [each.mount for each in self._held.values() if each.asks_processes]
         if asked:
-            from check_mounts.using import look  # only automounts without counters need it
+            from check_mounts.using import look  # most passes need not look at processes
             from check_mounts.using.model import Wanted
 
             self._walked = frozenset(mount.mount_id for mount in asked)
-            self._look = look.begin(Wanted(tuple(asked), frozenset(), single=self._walked), _WALK_LONGEST)
+            able = [mount for mount in self._table if selection.can_hang_on_the_way(mount)]
+            devices = frozenset(mount.device for mount in asked)
+            others = tuple(mount for mount in able if mount.device not in devices)
+            hung = frozenset(mount.device for mount in able)
+            self._look = look.begin(Wanted(tuple(asked), hung, others, self._walked), self._longest)
         self._interviews.step()
 
     # -- while the pass runs
@@ -182,9 +184,20 @@ class Sparing:
         return held.server is not None and held.server not in self._interviews.replies and monotonic() < self._until
 
     def _end_look(self, look: UsersLook) -> None:
+        from check_mounts.using import worker
+
         self._look = None
-        self._used |= look.users().single
+        users = look.users()
         look.close()
+        self._used |= users.single
+        waiting = {each.device for each in users.processes if each.how.hangs and not worker.is_ours(each.name)}
+        is_any = any(not worker.is_ours(each.name) for each in users.probable)
+        self._used |= {
+            mount.mount_id
+            for mount in self._mounts
+            if mount.mount_id in self._walked
+            and (mount.device in waiting or (is_any and selection.can_hang_on_the_way(mount)))
+        }
 
     def _why_idle(self, held: _Held) -> Optional[str]:
         if held.mount.mount_id in self._used:

@@ -31,8 +31,7 @@ LENGTH = struct.Struct("<I")
 # of the walk (and not of what comes before it).
 PROGRESS = struct.Struct("<QI?")
 _RUN, _NURSERY = b"check_mounts:r", b"check_mounts:n"
-# What the names of all processes of a check begin with. Who takes such a name is not seen to use a
-# mount, and loses nothing by it.
+# What the names of all processes of a check begin with.
 _OURS = b"check_mounts:"
 # The time between the two looks at a thread that waits, in seconds.
 APART = 0.25
@@ -132,7 +131,7 @@ class Worker:
             if alive != process and alive >= 0:
                 os.close(alive)
         single = {use.mount_id for use, _ in found} & self._task.single
-        if single and not stat.name.startswith(_OURS):
+        if single and not is_ours(stat.name):
             self._send(("single", tuple(single)))
         held = waits.held(found, None if table is None else table.devices)
         identity: Optional[tuple[Any, ...]] = None
@@ -178,6 +177,12 @@ class Worker:
             self._step(waiting.pid, True)
             if not self._threads.still_waits(waiting):
                 self._send(("over", waiting.pid, waiting.thread))
+
+
+def is_ours(name: bytes) -> bool:
+    """Whether a process, by its name, is one of a check_mounts. Who takes such a name is not seen
+    to use a mount, and loses nothing by it."""
+    return name.startswith(_OURS)
 
 
 def _ours(run: int) -> frozenset[int]:

@@ -187,7 +187,9 @@ def unused(systemd: Systemd, watch: Watch) -> dict[str, Any]:
 
 def until_said(watch: Watch, condition: str, places: list[str]) -> None:
     watch.said.clear()
+    end = time.monotonic() + 100
     while not {each[1] for each in list(watch.said) if each[2] == condition} >= set(places):
+        assert time.monotonic() < end, (condition, watch.said[-20:])
         time.sleep(0.1)
 
 
