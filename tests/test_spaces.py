@@ -19,7 +19,7 @@ import pytest
 
 from check_mounts import mounttable
 from check_mounts.checks import one_check
-from check_mounts.clocks import after
+from check_mounts.clocks import PAST, after
 from check_mounts.model import Condition, Seen
 from check_mounts.options import command_line, settled
 from check_mounts.probing import servers
@@ -32,6 +32,9 @@ __all__ = ["daemon"]
 
 pytestmark = pytest.mark.root
 APART = ("unshare", "--mount", "--propagation", "private")
+
+# With time for a look at all namespaces of a busy host.
+ALL = ("--namespaces", "--deadline", "60")
 
 Elsewhere = Callable[..., Fuse]
 
@@ -122,14 +125,14 @@ def test_hung_dead_and_healthy_mounts_of_other_namespaces(elsewhere: Elsewhere, 
     hung.command("hang", "hung")
     dead.command("die", "dead")
     assert plugin("--allow-none").verdict.startswith("MOUNTS OK - no mount was selected")
-    result = plugin("--namespaces", "-t", "1", "-vv")
+    result = plugin(*ALL, "-t", "1", "-vv")
     assert result.code == 2
     assert result.count("mounts") == 3
     places = [name_of(server, path) for server, path in zip((hung, dead, healthy), paths)]
     assert f"CRITICAL: {places[0]} (fuse.test fuse) timed out after 1 s" in result.line(places[0])
     assert result.line(places[1]).startswith(f"CRITICAL: {places[1]} (fuse.test fuse) dead: Transport endpoint")
     assert result.line(places[2]).startswith(f"OK: {places[2]} (fuse.test fuse) ok in ")
-    again = plugin("--namespaces", "-t", "1", "--json")
+    again = plugin(*ALL, "-t", "1", "--json")
     told = found(again.stdout)
     assert told[places[0]]["condition"] == "timed-out" and told[places[0]]["stuck"] is not None
     space = {"name": f"pid {pid_of(healthy)} (uid 0)", "path": str(paths[2]), "pid": pid_of(healthy)}
@@ -144,7 +147,7 @@ def test_a_superblock_that_our_table_shows_is_probed_there_only(
     path = fuse.mount("shared")
     server = elsewhere()  # its namespace has a copy
     own = server.mount("own")
-    result = plugin("--namespaces", "-vv")
+    result = plugin(*ALL, "-vv")
     assert result.count("mounts") == 2
     result.line(path)
     result.line(name_of(server, own))
@@ -156,7 +159,7 @@ def test_each_superblock_is_probed_once(elsewhere: Elsewhere, plugin: Plugin) ->
     server.command("hang", "hung")
     enter = ("nsenter", "--mount", "--target", str(pid_of(server)))
     with tree(3, 0, Path("/mnt"), enter=enter):
-        result = plugin("--namespaces", "-t", "0.5", "-v")
+        result = plugin(*ALL, "-t", "0.5", "-v")
     assert (result.count("mounts"), result.count("timed_out")) == (1, 1)
     result.line(name_of(server, path))
     server.command("answer", "hung")
@@ -165,18 +168,18 @@ def test_each_superblock_is_probed_once(elsewhere: Elsewhere, plugin: Plugin) ->
 def test_filters_are_about_the_path_there(elsewhere: Elsewhere, plugin: Plugin) -> None:
     server = elsewhere()
     paths = [server.mount(name) for name in ("a", "b")]
-    result = plugin("--namespaces", "-x", str(paths[0]), "-vvv")
+    result = plugin(*ALL, "-x", str(paths[0]), "-vvv")
     assert result.count("mounts") == 1
     result.line(name_of(server, paths[1]))
     assert f"left out: {name_of(server, paths[0])} (fuse.test fuse): its mount point is excluded" in result.lines
-    assert plugin("--namespaces", "-X", "fuse.test", "--allow-none").count("mounts") == 0
-    assert plugin("--namespaces", "--remote", "--allow-none").count("mounts") == 0
-    assert plugin("--namespaces", "-N", "fuse.*").count("mounts") == 2
+    assert plugin(*ALL, "-X", "fuse.test", "--allow-none").count("mounts") == 0
+    assert plugin(*ALL, "--remote", "--allow-none").count("mounts") == 0
+    assert plugin(*ALL, "-N", "fuse.*").count("mounts") == 2
 
 
 def test_containers_own_mounts_are_left_out(plugin: Plugin, tmp_path: Path) -> None:
     with tree(2, 5, tmp_path / "mnt"):
-        assert plugin("--namespaces", "--allow-none").count("mounts") == 0
+        assert plugin(*ALL, "--allow-none").count("mounts") == 0
 
 
 def test_a_path_that_crosses_a_hung_mount_is_not_taken(elsewhere: Elsewhere, plugin: Plugin) -> None:
@@ -186,7 +189,7 @@ def test_a_path_that_crosses_a_hung_mount_is_not_taken(elsewhere: Elsewhere, plu
     below = path / "sub"
     other.command("mount", "below", str(below), "source=below")
     server.command("hang", "above")
-    result = plugin("--namespaces", "-t", "0.5", "-vv")
+    result = plugin(*ALL, "-t", "0.5", "-vv")
     assert (result.count("timed_out"), result.count("blocked")) == (1, 1)
     assert len(workers_alive()) == 1
     place = name_of(server, path)
@@ -200,7 +203,7 @@ def test_a_path_that_crosses_a_hung_mount_of_our_own(elsewhere: Elsewhere, plugi
     below = path / "sub"
     server.command("mount", "below", str(below), "source=below")
     fuse.command("hang", "above")
-    result = plugin("--namespaces", "-t", "0.5", "-vv")
+    result = plugin(*ALL, "-t", "0.5", "-vv")
     assert (result.count("timed_out"), result.count("blocked")) == (1, 1)
     assert f"below {path}, which timed out" in result.line(name_of(server, below))
     assert len(workers_alive()) == 1
@@ -213,7 +216,7 @@ def test_nothing_crosses_what_is_excluded(elsewhere: Elsewhere, plugin: Plugin, 
     below = path / "sub"
     server.command("mount", "below", str(below), "source=below")
     fuse.command("hang", "above")
-    result = plugin("--namespaces", "-t", "0.5", "-vv", "-x", str(path))
+    result = plugin(*ALL, "-t", "0.5", "-vv", "-x", str(path))
     assert result.count("blocked") == 1
     assert not workers_alive()
     assert "which is not checked" in result.line(name_of(server, below))
@@ -225,7 +228,7 @@ def test_a_pod_like_tree_costs_what_one_table_costs(elsewhere: Elsewhere, plugin
     path = server.mount("hung")
     server.command("hang", "hung")
     with tree(100, 50, tmp_path / "mnt/pods"):
-        result = plugin("--namespaces", "-t", "1", "-v")
+        result = plugin(*ALL, "-t", "1", "-v")
     assert (result.count("mounts"), result.count("timed_out")) == (1, 1)
     result.line(name_of(server, path))
     assert len(workers_alive()) == 1
@@ -235,7 +238,7 @@ def test_a_pod_like_tree_costs_what_one_table_costs(elsewhere: Elsewhere, plugin
 def test_a_look_at_many_namespaces_is_cheap_again(tmp_path: Path) -> None:
     """A second look parses no table that has not changed."""
     with tree(100, 50, tmp_path / "mnt/pods") as pids:
-        made = reader.Reader(mounttable.DEFAULT_PATH)
+        made = reader.Reader(mounttable.DEFAULT_PATH, 60)
 
         def known() -> dict[int, int]:
             made.renew()
@@ -258,7 +261,7 @@ def test_a_namespace_that_goes_away_during_a_pass_is_no_failure(elsewhere: Elsew
     server.mount("hung")
     server.command("hang", "hung")
     other.mount("healthy")
-    process = plugin.start("--namespaces", "-t", "3", "-vvv")
+    process = plugin.start(*ALL, "-t", "3", "-vvv")
     until(lambda: server.waiting("hung"))
     server.close()  # and with it the only process of the namespace
     output = process.communicate(timeout=60)[0].decode()
@@ -271,23 +274,46 @@ def test_a_process_that_ends_is_not_the_namespace(elsewhere: Elsewhere, plugin: 
     with tree(1, 0, Path("/mnt")) as (first,):
         server = elsewhere(("nsenter", "--mount", "--target", str(first)))
         path = server.mount("healthy")
-        made = reader.Reader(mounttable.DEFAULT_PATH)
+        made = reader.Reader(mounttable.DEFAULT_PATH, 60)
 
         def there() -> list[str]:
             return [str(each.seen_at and each.seen_at.base) for each in made.reread()[0] if each.path == bytes(path)]
 
         made.read()
+        made._looked = PAST  # the next look comes when it is needed
         assert there() == [str(b"/proc/%d/root" % first)]
         os.kill(first, signal.SIGKILL)
         until(lambda: seeing.first_id(first) is None)
         assert there() == [str(b"/proc/%d/root" % pid_of(server))]
+        made._looked = PAST
         server.close()
         assert there() == []
 
 
+def test_a_table_that_changes_all_the_time_costs_no_look(
+    elsewhere: Elsewhere, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = elsewhere()
+    path = server.mount("one")
+    made = reader.Reader(mounttable.DEFAULT_PATH, 60)
+
+    def there() -> list[bytes]:
+        return [each.path for each in made.reread()[0] if each.path.startswith(bytes(mounts.base))]
+
+    made.read()
+    looks: list[object] = []
+    monkeypatch.setattr(seeing, "look", lambda *arguments: looks.append(arguments))
+    assert there() == [bytes(path)]
+    more = server.mount("two")
+    assert there() == [bytes(path), bytes(more)]
+    server.close()
+    assert there() == []
+    assert not looks
+
+
 def test_a_mount_is_asked_through_another_process(elsewhere: Elsewhere, plugin: Plugin, tmp_path: Path) -> None:
     """The one that was chosen ends before it is asked."""
-    words = ["--namespaces", "-p", f"{plugin.base}/*", "--state-dir", str(tmp_path / "state"), "-t", "2"]
+    words = [*ALL, "-p", f"{plugin.base}/*", "--state-dir", str(tmp_path / "state"), "-t", "2"]
     with tree(1, 0, Path("/mnt")) as (first,):
         server = elsewhere(("nsenter", "--mount", "--target", str(first)))
         path = server.mount("healthy")
@@ -308,10 +334,10 @@ def test_root_of_a_user_namespace_is_not_root(open_to_all: Path, plugin: Plugin)
         shared = server.mount("shared")
         server.command("hang", "shared")
         place = f"pid {pid_of(server)} (uid {NOBODY}): {path}"
-        result = plugin("--namespaces", *below, "--allow-none", "-vvv", below=False)
+        result = plugin(*ALL, *below, "--allow-none", "-vvv", below=False)
         assert (result.code, result.count("mounts")) == (0, 0)
         assert f"left out: {place} (fuse.test fuse): FUSE mount of uid {NOBODY}" in result.lines
-        result = plugin("--namespaces", *below, "--user-mounts", "-vvv", "-t", "1", below=False)
+        result = plugin(*ALL, *below, "--user-mounts", "-vvv", "-t", "1", below=False)
         assert (result.code, result.count("mounts")) == (0, 1)
         assert result.line(place).startswith("OK")
         assert f", as uid {NOBODY}" in result.stdout.decode()
@@ -325,7 +351,7 @@ def test_a_user_with_many_namespaces_hides_nothing(
     path = server.mount("container")
     enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount")
     with tree(1000, 1, Path("/mnt"), enter=enter, program=open_to_all / "spaces.py"):
-        result = plugin("--namespaces", "-vv", "-t", "5")
+        result = plugin(*ALL, "-vv", "-t", "5")
     assert (result.code, result.count("mounts")) == (0, 2)
     result.line(own)
     result.line(name_of(server, path))
@@ -340,7 +366,7 @@ def test_a_user_with_many_mounts_hides_nothing(
     path = server.mount("container")
     enter = (*AS_NOBODY, "unshare", "--user", "--map-root-user", "--mount")
     with tree(1, 1, Path("/mnt"), extra=4000, enter=enter, program=open_to_all / "spaces.py") as pids:
-        result = plugin("--namespaces", "-vv", "-t", "5")
+        result = plugin(*ALL, "-vv", "-t", "5")
     assert (result.code, result.count("mounts")) == (0, 1)
     result.line(name_of(server, path))
     cut = f"pid {pids[0]} (uid {NOBODY}): only the first 1.0 MiB of its mount table were looked at"
@@ -351,7 +377,7 @@ def test_without_root_only_own_namespaces_are_seen(public: Path, plugin: Plugin,
     server = elsewhere()
     server.mount("roots")
     plugin.environment["PYTHONPATH"] = str(public)
-    result = plugin("--namespaces", "--allow-none", "--state-dir", "/nowhere", state=False, wrapper=AS_NOBODY, cwd="/")
+    result = plugin(*ALL, "--allow-none", "--state-dir", "/nowhere", state=False, wrapper=AS_NOBODY, cwd="/")
     assert (result.code, result.count("mounts")) == (0, 0), result.stdout
     assert "note: only root (with CAP_SYS_PTRACE) sees all mount namespaces" in result.stdout.decode()
 
@@ -400,7 +426,7 @@ def test_a_process_in_execve_hangs_no_look(fuse: Fuse, elsewhere: Elsewhere, plu
     enter = ["nsenter", "--mount", "--target", str(pid_of(server))]
     with subprocess.Popen([*enter, PYTHON, "-I", "-c", script.replace("O_CREAT)", "O_CREAT | os.O_CLOEXEC)")]):
         until(lambda: fuse.waiting("files"))
-        result = plugin("--namespaces", "-v", "-x", str(path))
+        result = plugin(*ALL, "-v", "-x", str(path))
         assert (result.code, result.count("mounts")) == (0, 1)
         assert result.seconds() < 3
         fuse.command("answer", "files")
@@ -431,7 +457,7 @@ def test_users_whose_tables_are_dear_are_skipped(open_to_all: Path, monkeypatch:
     with users as theirs, tree(20, 0, Path("/mnt")) as ours:
         own = {mount.mount_id for mount in mounttable.read(mounttable.DEFAULT_PATH)[0]}
         found = seeing.look(own, after(10))
-        made = reader.Reader(mounttable.DEFAULT_PATH)
+        made = reader.Reader(mounttable.DEFAULT_PATH, 60)
         made.read()
     pids = {pid for space in found.spaces for pid in space.pids}
     assert set(ours) <= pids and len(pids & set(theirs)) <= 1

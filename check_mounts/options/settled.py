@@ -174,7 +174,7 @@ def _with_spaces(check: Check) -> Check:
     """The check, with other mount namespaces. Raises UsageError."""
     from check_mounts.options import space_options  # most runs look at their own namespace only
 
-    return check._replace(spaces=space_options.settled(check.mountinfo))
+    return check._replace(spaces=space_options.settled(check.mountinfo, check.settings.deadline))
 
 
 def _globs(said: Values, drill: Optional[Drill]) -> Sequence[selection.PathGlob]:

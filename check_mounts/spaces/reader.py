@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from check_mounts import filesystems, mounttable, selection, text
-from check_mounts.clocks import after
+from check_mounts.clocks import PAST, after, monotonic
 from check_mounts.model import LeftOut, Mount, Reason
 from check_mounts.mounttable import Table
 from check_mounts.selection import Filters, Selection
@@ -20,9 +20,11 @@ from check_mounts.spaces import seeing, tables
 from check_mounts.spaces.seeing import Space
 from check_mounts.spaces.tables import Kept
 from check_mounts.typed import NamedTuple, Optional
+from check_mounts.using import sight
 
-# How long a look at all processes may take, in seconds.
-_LONGEST_LOOK = 2.0
+# How long a look at all processes may take, and the reading of all tables, in seconds; but each no
+# longer than this part of the deadline. A second look within one pass comes this much later.
+_LONGEST, _PART, _NOT_AGAIN = 2.0, 1 / 6, 1.0
 
 
 class Bounds(NamedTuple):
@@ -45,7 +47,7 @@ _NAMED = 3
 
 class Known(NamedTuple):
     """What was read of a namespace: its processes, the one that gave the table, the hash of the
-    table, the name in outputs, and what is kept."""
+    table, the name in outputs, what is kept, and how many bytes of the table are read at most."""
 
     space: Space
     pid: int
@@ -53,6 +55,7 @@ class Known(NamedTuple):
     name: bytes
     kept: Kept
     mounts: tuple[Mount, ...]
+    most: int
 
 
 class _Spent:
@@ -78,15 +81,33 @@ class _Spent:
         self._seconds += seconds
 
 
+class _Budgets:
+    """What was spent: on all namespaces of a kind, and on those of one user."""
+
+    def __init__(self) -> None:
+        self._all = {False: _Spent(_ALL), True: _Spent(_USERS)}
+        self._one: dict[tuple[bool, int], _Spent] = {}
+
+    def of(self, space: Space) -> list[_Spent]:
+        """The budgets that a namespace counts for."""
+        spent = [self._all[space.is_users]]
+        if space.uid or space.is_users:
+            bounds = _USER if space.is_users else _ONE
+            spent.append(self._one.setdefault((space.is_users, space.uid), _Spent(bounds)))
+        return spent
+
+
 class Reader:
     """Reads our own table as mounttable.Reader does, and those of other namespaces. What has not
     changed is not parsed again: it is the same object as before. ``notes``: what was not looked at,
     and why, one line each."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, deadline: float) -> None:
+        """``deadline``: that of a pass, in seconds."""
         self._own = mounttable.Reader(path)
+        self._seconds = min(_LONGEST, deadline * _PART)
         self._known: dict[int, Known] = {}
-        self._is_due = True
+        self._is_due, self._looked = True, PAST
         self._joined: Optional[tuple[Table, Table]] = None
         self.notes: tuple[str, ...] = ()
 
@@ -106,9 +127,13 @@ class Reader:
     def reread(self) -> Table:
         """The table, and all mounts of other namespaces that are still there. Raises OSError."""
         own = self._own.read()
-        lost = [key for key, known in self._known.items() if known.mounts and not self._is_as_before(known)]
-        if lost:
-            self._look(own)
+        now = {key: _again(known) if known.mounts else known for key, known in self._known.items()}
+        if None in now.values() and monotonic() - self._looked >= _NOT_AGAIN:
+            self._look(own)  # another process may be in it
+            return self._together(own)
+        left = {key: known for key, known in now.items() if known is not None}
+        if left != self._known:
+            self._known, self._joined = left, None
         return self._together(own)
 
     def _together(self, own: Table) -> Table:
@@ -119,41 +144,30 @@ class Reader:
 
     # -- looking
 
-    def _is_as_before(self, known: Known) -> bool:
-        pid, data, _ = tables.read(known.space, _ALL.table)
-        return pid == known.pid and hash(data) == known.digest
-
     def _look(self, own: Table) -> None:
-        seen = seeing.look(frozenset(mount.mount_id for mount in own[0]), after(_LONGEST_LOOK))
-        before, self._known = self._known, {}
-        notes = _Notes(seen)
-        names = _Names()
-        spent = {True: _Spent(_USERS), False: _Spent(_ALL)}
-        of_one: dict[tuple[bool, int], _Spent] = {}
         ids = {mount.mount_id for mount in own[0]}
+        seen = seeing.look(frozenset(ids), after(self._seconds))
+        before, self._known = self._known, {}
+        notes, names, budgets, until = _Notes(seen), _Names(), _Budgets(), after(self._seconds)
         for space in seen.spaces:
-            budgets = [spent[space.is_users]]
-            if space.uid or space.is_users:
-                bounds = _USER if space.is_users else _ONE
-                budgets.append(of_one.setdefault((space.is_users, space.uid), _Spent(bounds)))
-            most = min(budget.left for budget in budgets)
-            if not most:
-                notes.leave_out(space)
+            spent = budgets.of(space)
+            most = min(each.left for each in spent)
+            if not most or monotonic() >= until:
+                notes.leave_out(space, too_late=bool(most))
                 continue
             begun = time.thread_time()
             known, size = _read(space, most, before.get(space.key), names)
             if known is None:
                 continue
             if known.kept.is_cut:
-                notes.cut(known, most)
-            known = _without(known, ids)
+                notes.cut(known)
+            self._known[space.key] = known = _without(known, ids)
             ids.update(mount.mount_id for mount in known.mounts)
-            self._known[space.key] = known
-            for budget in budgets:
-                budget.add(size, len(known.mounts), time.thread_time() - begun)
+            for each in spent:
+                each.add(size, len(known.mounts), time.thread_time() - begun)
         if before != self._known:
             self._joined = None
-        self.notes = tuple(notes.lines())
+        self.notes, self._looked = tuple(notes.lines()), monotonic()
 
     # -- choosing
 
@@ -194,7 +208,23 @@ def _read(space: Space, most: int, before: Optional[Known], names: _Names) -> tu
     if before is not None and (space, pid, digest, name) == before[:4]:
         return before, len(data)
     kept = before.kept if before is not None and before.digest == digest else tables.kept(data, is_cut)
-    return Known(space, pid, digest, name, kept, tuple(tables.named(kept.mounts, space, pid, name))), len(data)
+    mounts = tuple(tables.named(kept.mounts, space, pid, name))
+    return Known(space, pid, digest, name, kept, mounts, most), len(data)
+
+
+def _again(known: Known) -> Optional[Known]:
+    """What is known of a namespace now, without a look for other processes; None if it is gone."""
+    pid, data, is_cut = tables.read(known.space, known.most)
+    if pid is None or (pid, hash(data)) == (known.pid, known.digest):
+        return None if pid is None else known
+    name = known.name if known.space.name or pid == known.pid else _neutral(known.space, pid)
+    kept = tables.kept(data, is_cut)
+    mounts = tuple(tables.named(kept.mounts, known.space, pid, name))
+    return Known(known.space, pid, hash(data), name, kept, mounts, known.most)
+
+
+def _neutral(space: Space, pid: int) -> bytes:
+    return b"pid %d (uid %d)" % (pid, space.uid)
 
 
 def _without(known: Known, ids: set[int]) -> Known:
@@ -217,7 +247,7 @@ class _Names:
         if name and space.is_users:
             name += b" (uid %d)" % space.uid
         if not name or name in self._taken:
-            name = b"%s (pid %d)" % (name, pid) if name else b"pid %d (uid %d)" % (pid, space.uid)
+            name = b"%s (pid %d)" % (name, pid) if name else _neutral(space, pid)
         self._taken.add(name)
         return name
 
@@ -283,20 +313,25 @@ class _Notes:
         self._seen = seen
         self._left: dict[int, int] = {}
         self._cut: list[str] = []
+        self._is_late = False
 
-    def leave_out(self, space: Space) -> None:
-        self._left[space.uid] = self._left.get(space.uid, 0) + 1
+    def leave_out(self, space: Space, too_late: bool) -> None:
+        if too_late:
+            self._is_late = True
+        else:
+            self._left[space.uid] = self._left.get(space.uid, 0) + 1
 
-    def cut(self, known: Known, most: int) -> None:
-        self._cut.append(
-            f"{text.printable(known.name)}: only the first {text.size_words(most)} of its mount table were looked at"
-        )
+    def cut(self, known: Known) -> None:
+        size = text.size_words(known.most)
+        self._cut.append(f"{text.printable(known.name)}: only the first {size} of its mount table were looked at")
 
     def lines(self) -> Iterator[str]:
         if not seeing.sees_all():
             yield "only root (with CAP_SYS_PTRACE) sees all mount namespaces: those of other users were not looked at"
-        if not self._seen.is_whole:
-            yield "not all processes could be looked at: mount namespaces may be missing"
+        else:
+            yield from sight.limits(0)
+        if self._is_late or not self._seen.is_whole:
+            yield "there was no time to look at all mount namespaces: some were left out"
         if self._seen.skipped:
             yield f"looking at the mount tables of {_users(self._seen.skipped)} takes too long: some were left out"
         if self._left:
