@@ -207,14 +207,61 @@ def test_a_memory_that_makes_no_sense(filled: Trigger, plugin: Plugin, content: 
 
 
 @root
-def test_a_daemon_spares_as_well(filled: Trigger, plugin: Plugin, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_kept_is_none(filled: Trigger, plugin: Plugin, mounts: Mounts) -> None:
+    """What lies on a full disk, or a read-only one, would be true for ever."""
+    plugin()
+    state = str(plugin.state_dir)
+    mounts.mount_at(plugin.state_dir, "none", state, flags=4096)
+    subprocess.run(["mount", "-o", "remount,bind,ro", state], check=True)
+    for _ in range(2):
+        assert plugin().count("ok") == 1
+
+
+@root
+def test_what_is_declared_is_compared_with_an_idle_mount(filled: Trigger, plugin: Plugin) -> None:
+    path = filled.path
+    plugin()
+    assert idle(plugin("--expect", f"{path},type=tmpfs")) == 1
+    result = plugin("--expect", f"{path},type=ext4")
+    assert (result.code, result.count("changed")) == (1, 1)
+    assert plugin("--expect", f"{path}", "--expect-ro", str(path)).code == 1
+    assert plugin("--severity", "idle=warning").code == 1
+    assert plugin(str(path), below=False).verdict.endswith(" s, 1 idle")
+
+
+@root
+def test_a_wait_is_over_when_a_mount_is_idle(filled: Trigger, plugin: Plugin) -> None:
+    plugin()
+    result = plugin("--wait", "-t", "30")
+    assert (result.code, idle(result)) == (0, 1)
+
+
+@root
+def test_a_caller_without_rights_spares_what_it_sees(filled: Trigger, mounts: Mounts, public: Path) -> None:
+    plugin = Plugin(mounts.base, public / "state")
+    plugin.environment["PYTHONPATH"] = str(public)
+    for path in (*mounts.base.parents, mounts.base):
+        if path.stat().st_uid == os.geteuid() and str(path).startswith("/tmp/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    plugin.state_dir.mkdir()
+    os.chown(plugin.state_dir, 4711, 4711)
+    as_nobody = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"]
+    options: dict[str, Any] = {"wrapper": as_nobody, "cwd": "/"}
+    assert plugin(**options).count("ok") == 1
+    assert idle(plugin(**options)) == 1
+
+
+@root
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_daemon_spares_as_well(filled: Trigger, plugin: Plugin, tmp_path: Path, remembers: bool) -> None:
     daemon = Daemon(plugin, tmp_path / "daemon", interval=0.3)
-    daemon.start()
+    daemon.start(*(() if remembers else ("--state-dir", "/dev/null/x")), state=remembers)
     try:
         daemon.until(lambda result: idle(result) == 1)
         end = time.monotonic() + 3
         while not filled.expires() and time.monotonic() < end:
-            plugin()
+            if remembers:  # else each run looks it up
+                plugin()
         assert time.monotonic() < end, daemon.log
         assert "idle" not in daemon.log  # no news
         assert daemon.cached("--json").code == 0

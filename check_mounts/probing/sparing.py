@@ -69,7 +69,8 @@ class _Memory:
         self.entries = self._read()[0]
 
     def _read(self) -> tuple[Optional[dict[Key, Entry]], Optional[bytes]]:
-        data = self._registry.note(_NAME)
+        # A directory on a full or read-only filesystem would have what it can no longer change.
+        data = None if self._registry.unremembered else self._registry.note(_NAME)
         return (self._past.automounts, None) if data is None else (idleness.decoded(data, boottime()), data)
 
     def update(self, changed: Mapping[Key, Entry], table: Sequence[Mount]) -> None:

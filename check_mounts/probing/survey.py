@@ -119,10 +119,10 @@ class Pass:
         past: Optional[Past] = None,
     ) -> None:
         """Raises OSError if this host has no memory or descriptors for a single worker."""
-        self.chosen = chosen
-        self.book = Book(chosen)
+        self.chosen, self.book = chosen, Book(chosen)
         self.left = Left(frozenset(), ())
         self.show: Callable[[], Monotonic] = lambda: self._deadline
+        self._spared: Optional[Sparing] = None
         self._unparsed, self._registry = table[1], registry
         self._deadline = Monotonic(self.book.began + settings.deadline)
         self._guard = _Guard(self.book)
@@ -140,14 +140,22 @@ class Pass:
         try:
             for mount in chosen.shadowed:
                 self.book.findings[mount.mount_id] = conditions.shadowed(mount, chosen.covers.get(mount.mount_id))
-            spared = self._spared = _spared(table[0], chosen, settings, registry, past, self._deadline)
-            parts = (self.book, timeouts, self._causes, submit, settings, spared)
+            self._guard.attempt("the automounts", lambda: self._spare(table[0], settings, past))
+            parts = (self.book, timeouts, self._causes, submit, settings, self._spared)
             self._inquiry = Inquiry(plan, Others(registry, plan), *parts)
             self._inquiry.start_ready()
         except BaseException:
             self._pool.close()
             raise
         self._look_again = self._next_look()
+
+    def _spare(self, mounts: Sequence[Mount], settings: Settings, past: Past) -> None:
+        """Begin to ask for the mounts that are not looked up while nobody uses them. Most hosts
+        have no autofs trigger with a timeout."""
+        if settings.spares and any(filesystems.expires_after(each) for each in mounts if each.fs_type == b"autofs"):
+            from check_mounts.probing import sparing
+
+            self._spared = sparing.begin(mounts, self.chosen.selected, settings, self._registry, past, self._deadline)
 
     # -- while it runs
 
@@ -330,25 +338,6 @@ def _pool(
     serve = Serving(registry.lines, registry.promises, mountinfo).serve
     outside = Outside(serving.config(mountinfo, *registry.place), registry.fds)
     return workers.Pool(serve, frames.ANSWER_SIZE, timeout, settings.max_workers, wake_fd, settings.groups, outside)
-
-
-def _spared(
-    mounts: Sequence[Mount],
-    chosen: Selection,
-    settings: Settings,
-    registry: Registry,
-    past: Past,
-    latest: Monotonic,
-) -> Optional[Sparing]:
-    """The mounts that are not looked up as long as nobody uses them; None without an autofs trigger
-    with a timeout, which most hosts do not have."""
-    if not settings.spares or not any(
-        filesystems.expires_after(mount) for mount in mounts if mount.fs_type == b"autofs"
-    ):
-        return None
-    from check_mounts.probing import sparing
-
-    return sparing.begin(mounts, chosen.selected, settings, registry, past, latest)
 
 
 def _is_here(mountinfo: Optional[str], mounts: Sequence[Mount]) -> bool:
