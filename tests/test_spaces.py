@@ -24,6 +24,7 @@ from check_mounts.model import Condition, Seen
 from check_mounts.options import command_line, settled
 from check_mounts.probing import servers
 from check_mounts.spaces import reader, seeing
+from tests import groups
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, until
 from tests.daemon import Daemon, daemon
 from tests.kernel import runs_alive, workers_alive
@@ -163,6 +164,27 @@ def test_each_superblock_is_probed_once(elsewhere: Elsewhere, plugin: Plugin) ->
     assert (result.count("mounts"), result.count("timed_out")) == (1, 1)
     result.line(name_of(server, path))
     server.command("answer", "hung")
+
+
+def test_a_container_is_named_by_its_cgroup(elsewhere: Elsewhere, plugin: Plugin) -> None:
+    """The second one in the same group has its process added."""
+    container = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d"
+    group = groups.make("spaces")
+    inside = group / f"docker-{container}.scope"
+    inside.mkdir()
+    try:
+        enter = tuple(groups.entering(inside, APART))
+        first, second = sorted((elsewhere(enter), elsewhere(enter)), key=pid_of)
+        paths = [server.mount(name) for server, name in ((first, "a"), (second, "b"))]
+        result = plugin(*ALL, "-vv")
+        assert result.count("mounts") == 2
+        result.line(f"docker {container[:12]}: {paths[0]}")
+        result.line(f"docker {container[:12]} (pid {pid_of(second)}): {paths[1]}")
+        for server in (first, second):
+            server.close()
+        until(lambda: groups.is_empty(group))
+    finally:
+        groups.remove(group)
 
 
 def test_filters_are_about_the_path_there(elsewhere: Elsewhere, plugin: Plugin) -> None:
