@@ -6,11 +6,15 @@ this module."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from check_mounts import text, typetable
 from check_mounts.model import Mount
 from check_mounts.typed import Optional
 from check_mounts.typetable import FAMILIES, TABLE, Protocol, Traits
 
+# The types that a FUSE daemon serves, without a subtype.
+FUSE = (b"fuse", b"fuseblk")
 # A number of seconds with more digits than this is no timeout.
 _LONGEST_NUMBER = 12
 
@@ -70,6 +74,12 @@ def is_trigger(mount: Mount) -> bool:
     return traits(mount.fs_type).trigger
 
 
+def any_expires(mounts: Collection[Mount]) -> bool:
+    """Whether any of them is a trigger that :func:`expires_after` some time."""
+    triggers = {fs_type for fs_type in {mount.fs_type for mount in mounts} if traits(fs_type).trigger}
+    return any(mount.fs_type in triggers and expires_after(mount) > 0 for mount in mounts)
+
+
 def expires_after(mount: Mount) -> float:
     """The seconds without a look-up after which an autofs trigger has what is mounted on it
     unmounted; 0 for all else, and where our look-ups do not count.
@@ -89,7 +99,7 @@ def is_fuse(mount: Mount) -> bool:
 
 def is_fuse_type(fs_type: bytes) -> bool:
     """Whether a FUSE daemon serves mounts of this type."""
-    return fs_type in (b"fuse", b"fuseblk") or fs_type.startswith((b"fuse.", b"fuseblk."))
+    return fs_type in FUSE or fs_type.startswith((b"fuse.", b"fuseblk."))
 
 
 def is_on_disk(mount: Mount) -> bool:
@@ -141,6 +151,12 @@ def is_network(mount: Mount) -> bool:
     if of(mount).network or servers(mount):
         return True
     return mount.fs_type == b"vxfs" and b"cluster" in mount.super_options  # Veritas' cluster filesystem
+
+
+def may_be_network(fs_type: bytes) -> bool:
+    """Whether a mount of this type may be a network filesystem; its source or options decide."""
+    known = TABLE.get(fs_type)
+    return known is None or known.network or fs_type == b"vxfs"
 
 
 def is_served(mount: Mount) -> bool:

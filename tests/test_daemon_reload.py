@@ -341,8 +341,8 @@ import os
 import check_mounts.declared.fstab as fstab
 read = fstab.read_fstab
 
-def read_fstab(path):
-    result = read(path)
+def read_fstab(path, *more):
+    result = read(path, *more)
     line = path + ".line"
     if not open("/proc/self/comm").read().startswith("check_mounts:w") and os.path.exists(line):
         with open(path, "a") as file:

@@ -503,6 +503,8 @@ ELSEWHERE = {
     "storage": {b"btrfs"},  # names one of its devices
     "counters": {b"btrfs"},  # its directory in /sys/fs
     "advice": {b"btrfs", b"nfs3"},  # has a command of its own for scrubbing; is a name for nfs
+    "ghosts": {b"nfs", b"nfs4"},  # whose servers and volumes the kernel lists
+    "tables": {b"cifs", b"smb3", b"nsfs"},  # whose connections the kernel lists; the files of namespaces
     "relatives": {b"overlay", b"overlayfs", b"aufs"},  # whose options name other directories
 }
 # Tables of their own: type -> how it shows its options; functions of the kernel -> types that have

@@ -84,7 +84,7 @@ class Kernel:
         self.count += times
         self.time += int(times * seconds * 1000)
 
-    def read(self) -> Reading:
+    def read(self, file: str) -> Reading:
         done = Operation(b"READ", self.count, self.count, 0, 0, self.count * 4096, 0, self.time, self.time, 0)
         return Reading(Monotonic(self.now), {POINT: Counters(SOURCE, int(self.now), {b"READ": done})})
 

@@ -64,7 +64,9 @@ def test_a_shortage_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(select, "epoll", fails)
     with pytest.raises(MemoryError):
         workers.Pool(lambda key, content, desk: (b"", True), 1, 1.0, 1)
-    options: Any = SimpleNamespace(state_dir=str(state), mountinfo="", settings=asking.Settings(max_workers=4))
+    options: Any = SimpleNamespace(
+        state_dir=str(state), root=None, mountinfo="", settings=asking.Settings(max_workers=4)
+    )
     with pytest.raises(MemoryError):
         checking.begin(options, ([], []), selection.select([], selection.Filters()))
     assert os.listdir("/proc/self/fd") == before

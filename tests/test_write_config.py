@@ -172,6 +172,7 @@ _mounts = some.builds(
     fs_type=some.one_of(_types, any_bytes.filter(bool)),
     source=some.one_of(some.sampled_from([b"filer:/x", b"//h/s", b"/dev/sda1", b"/dev/mapper/a"]), any_bytes),
     super_options=_options,
+    seen_at=some.none(),
 )
 
 

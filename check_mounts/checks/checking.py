@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # In seconds: how long a link or a device may keep its worker, and how long the look-ups may take
 # even if no time is left.
 _PATIENCE, SHORTEST = 1.0, 0.3
-_FUSE = (b"fuse", b"fuseblk")
 
 
 class TableReader(Protocol):
@@ -137,7 +136,7 @@ def seeks_ghosts(check: Check) -> bool:
     # With types that are local, it is not about what can be a ghost.
     if not filters.include_types:
         return True
-    types = (*_FUSE, *[each for each in filesystems.all_types() if filesystems.traits(each).network])
+    types = (*filesystems.FUSE, *[each for each in filesystems.all_types() if filesystems.traits(each).network])
     return any(glob.match(each) for glob in filters.include_types for each in types)
 
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from check_mounts import filesystems, mounttable, selection, typetable
+from check_mounts import filesystems, mounttable, selection
 from check_mounts.model import Mount, Seen
 from check_mounts.spaces.seeing import IdMap, Space, host_id
 from check_mounts.typed import NamedTuple, Optional
@@ -78,8 +78,7 @@ def _hung_from_kept(mount: Mount, by_id: Mapping[int, Mount], wanted: Mapping[in
 
 @functools.lru_cache(maxsize=256)
 def _may_hang_by_type(fs_type: bytes) -> bool:
-    known = typetable.TABLE.get(fs_type)
-    return known is None or known.network or filesystems.is_fuse_type(fs_type) or fs_type == b"vxfs"
+    return filesystems.may_be_network(fs_type) or filesystems.is_fuse_type(fs_type)
 
 
 def may_hang(mount: Mount) -> bool:

@@ -16,7 +16,7 @@ from check_mounts.using.model import Device
 from check_mounts.using.seeker import Piece
 
 # What a mount table calls them.
-_TYPES = {"NFS": (b"nfs", b"nfs4"), "FUSE": (b"fuse", b"fuseblk")}
+_TYPES = {"NFS": (b"nfs", b"nfs4"), "FUSE": filesystems.FUSE}
 _NAMED = 3
 _WIDTH, _LONGEST = 100, 200
 
