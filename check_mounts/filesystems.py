@@ -75,7 +75,7 @@ def is_trigger(mount: Mount) -> bool:
 
 
 def any_expires(mounts: Collection[Mount]) -> bool:
-    """Whether any of them is a trigger that :func:`expires_after` some time."""
+    """Whether any of them is a trigger with a timeout; see :func:`expires_after`."""
     triggers = {fs_type for fs_type in {mount.fs_type for mount in mounts} if traits(fs_type).trigger}
     return any(mount.fs_type in triggers and expires_after(mount) > 0 for mount in mounts)
 

@@ -152,7 +152,7 @@ class Pass:
     def _spare(self, mounts: Sequence[Mount], settings: Settings, past: Past) -> None:
         """Begin to ask for the mounts that are not looked up while nobody uses them. Most hosts
         have no autofs trigger with a timeout."""
-        if settings.spares and any(filesystems.expires_after(each) for each in mounts if each.fs_type == b"autofs"):
+        if settings.spares and filesystems.any_expires(mounts):
             from check_mounts.probing import sparing
 
             self._spared = sparing.begin(mounts, self.chosen.selected, settings, self._registry, past, self._deadline)
