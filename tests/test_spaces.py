@@ -335,7 +335,7 @@ def test_a_table_that_changes_all_the_time_costs_no_look(
 
 def test_a_mount_is_asked_through_another_process(elsewhere: Elsewhere, plugin: Plugin, tmp_path: Path) -> None:
     """The one that was chosen ends before it is asked."""
-    words = [*ALL, "-p", f"{plugin.base}/*", "--state-dir", str(tmp_path / "state"), "-t", "2"]
+    words = [*ALL, "-p", f"*/{tmp_path.name}/*", "--state-dir", str(tmp_path / "state"), "-t", "2"]
     with tree(1, 0, Path("/mnt")) as (first,):
         server = elsewhere(("nsenter", "--mount", "--target", str(first)))
         path = server.mount("healthy")
