@@ -86,10 +86,9 @@ class Known(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Where a mount is that is not reached from our own root directory.
-
-    ``base`` is another root directory, through procfs: ``/proc/812/root``. ``path`` is the mount
-    point as seen from there. ``same_network``: its process is in our network namespace."""
+    """Where a mount is that is not reached from our own root directory: ``base`` is another one,
+    through procfs (``/proc/812/root``), ``path`` the mount point as seen from there.
+    ``same_network``: its process is in our network namespace."""
 
     base: bytes
     path: bytes
@@ -248,11 +247,12 @@ class ExpectedMount(NamedTuple):
 
 
 class BootGrace(NamedTuple):
-    """How long after boot a declared mount may be missing, in seconds. ``for_any``: this holds for
-    any mount, because a section says so for this one; otherwise only for network mounts."""
+    """How long after boot a declared mount may be missing, in seconds. ``for_any``: any mount, as a
+    section says so for this one; otherwise only network mounts. ``procfs``: of the booted host."""
 
     seconds: float
     for_any: bool = False
+    procfs: str = "/proc"
 
 
 NO_GRACE = BootGrace(0.0)

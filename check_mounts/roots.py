@@ -17,10 +17,14 @@ class Root(NamedTuple):
 
     ``process`` is the directory of the process in a procfs, which may be that of the host, mounted
     elsewhere: ``/proc/1``, ``/host/proc/1``. ``start`` is when the process started, in clock ticks
-    after boot: another process with its ID has another one."""
+    after boot: another process with its ID has another one. ``procfs`` shows the processes of more
+    than our PID namespace, if that procfs is such a one. ``same_network``: the process is in our
+    network namespace, so that we reach the servers that it reaches."""
 
     process: str
     start: int
+    procfs: str = "/proc"
+    same_network: bool = True
 
     @property
     def base(self) -> bytes:
@@ -39,4 +43,5 @@ class Root(NamedTuple):
 
     def seen(self, mounts: Sequence[Mount]) -> list[Mount]:
         """The mounts of its table, to be reached through it."""
-        return [mount._replace(seen_at=Seen(self.base, mount.mount_point)) for mount in mounts]
+        base, same = self.base, self.same_network
+        return [mount._replace(seen_at=Seen(base, mount.mount_point, same)) for mount in mounts]

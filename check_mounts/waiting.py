@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from check_mounts import meaning, mounttable, text
-from check_mounts.checks import one_check
+from check_mounts.checks import checking, one_check
 from check_mounts.checks.checking import SHORTEST
 from check_mounts.daemon.watch import Endings, TableWatch
 from check_mounts.judging import policy
@@ -68,7 +68,7 @@ class _Wait:
         # Before the table is read again: what changes from now on is seen.
         self._changes = TableWatch(os.devnull if options.check.root else options.check.mountinfo)
         self._tells = options.check.mountinfo == mounttable.DEFAULT_PATH and options.check.root is None
-        self._endings = Endings()
+        self._endings = Endings(checking.procfs_of(options.check))
         self._lost: list[StuckProbe] = []
         self._said: set[tuple[bytes, Condition]] = set()
         # The number of checks, and when the last one began.

@@ -224,7 +224,7 @@ def _expected(line: str) -> ExpectedMount:
     ],
 )  # fmt: skip
 def test_systemds_own_time_is_added(value: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grace, "booted", boottime)
+    monkeypatch.setattr(grace, "booted", lambda procfs: boottime())
     each = ExpectedMount(b"/a", b"f:/x", b"nfs", (b"x-systemd.mount-timeout=" + value.encode(),), "")
     found = grace.of(each, BootGrace(300.0))
     assert found is not None
@@ -233,5 +233,5 @@ def test_systemds_own_time_is_added(value: str, seconds: float, monkeypatch: pyt
 
 def test_nobody_who_hides_pid_1_is_younger_than_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for start in (None, 1 << 62):
-        monkeypatch.setattr(processes, "process_start", lambda pid, start=start: start)
+        monkeypatch.setattr(processes, "process_start", lambda pid, procfs, start=start: start)
         assert grace.booted() == Boottime(0.0)

@@ -14,7 +14,7 @@ import pytest
 
 from check_mounts.naming.devices import Devices
 from check_mounts.system import procroot
-from tests.conftest import PYTHON, Mounts, Plugin, Result, until
+from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
 from tests.kernel import runs_alive, state, workers_alive
 from tests.test_through import Space
@@ -174,6 +174,23 @@ def test_a_root_directory_that_hangs(there: There, plugin: Plugin) -> None:
     assert len(workers_alive()) == 1 and len(runs_alive()) <= 1
 
 
+def test_our_own_files_may_hang_in_our_own_mounts_only(fuse: Fuse, there: There, plugin: Plugin) -> None:
+    """The state directory is ours: what is mounted there in the other namespace does not matter."""
+    there.fuse.mount("hung")
+    there.fuse.command("hang", "hung")
+    plugin.state_dir.mkdir()
+    there.fuse.command("mount", "state", str(plugin.state_dir))
+    for _ in range(2):
+        found = plugin("--namespace", there.pid, "-t", "0.5", "-v")
+        assert found.code == 2 and "--state-dir" not in "\n".join(found.lines)
+    assert len(workers_alive()) == 1
+    fuse.command("mount", "ours", str(plugin.state_dir))
+    found = plugin("--namespace", there.pid, "-t", "0.5", "-v")
+    assert "may hang; see --state-dir" in "\n".join(found.lines)
+    fuse.command("die", "ours")
+    subprocess.run(["umount", "-l", plugin.state_dir], check=True)
+
+
 def test_the_process_ends_meanwhile(there: There, plugin: Plugin) -> None:
     for name in ("well", "hung"):
         there.fuse.mount(name)
@@ -191,14 +208,48 @@ def test_the_process_ends_meanwhile(there: There, plugin: Plugin) -> None:
 
 
 def test_another_process_with_its_id_is_another_one(there: There) -> None:
-    why, start = procroot.look(f"/proc/{there.pid}")
-    assert not why
+    why, start, procfs, same = procroot.look(f"/proc/{there.pid}")
+    assert (why, procfs, same) == ("", "/proc", True)
+    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as other:
+        until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+        assert procroot.look(f"/proc/{other.pid}")[3] is False  # its servers are not ours to ask
     files = procroot.Files(f"/proc/{there.pid}", start)
     os.close(files("/etc", os.O_PATH))
     with pytest.raises(procroot.Ended):
         procroot.Files(f"/proc/{there.pid}", start - 1)("/etc", os.O_PATH)
     with pytest.raises(OSError, match="the process has ended"):
         procroot.opened(f"/proc/{there.pid}", start + 1)
+
+
+def _with_pid(pid: int) -> subprocess.Popen[bytes]:
+    """A process of ours that gets this ID, which is free."""
+    for _ in range(100):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        process = subprocess.Popen(["sleep", "1000"])
+        if process.pid == pid:
+            return process
+        process.kill()  # another process was quicker
+        process.wait()
+    raise AssertionError("the ID was not given again")
+
+
+def test_its_id_is_given_again(there: There, daemon: Daemon, mounts: Mounts) -> None:
+    """A daemon says that the process has ended, and does not take the other one's mounts for those
+    of that process."""
+    there.fuse.mount("well")
+    there.fuse.mount("dead")
+    there.fuse.command("die", "dead")
+    mounts.tmpfs("ours")
+    daemon.start("--namespace", there.pid)
+    assert daemon.until(lambda result: result.code == 2).count("mounts") == 2
+    there.end()
+    other = _with_pid(int(there.pid))
+    ended = daemon.until(lambda result: result.code == 3)
+    assert "cannot check: the process has ended" in ended.verdict
+    passes = daemon.log.count("Cannot check")
+    assert passes == 1 and "/ours" not in daemon.log
+    other.kill()
+    other.wait()
 
 
 def _without(*capabilities: str) -> list[str]:

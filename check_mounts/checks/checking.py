@@ -16,6 +16,7 @@ from check_mounts.probing import asking, stuck
 from check_mounts.probing.causes import Past
 from check_mounts.probing.survey import Pass
 from check_mounts.selection import Selection
+from check_mounts.system import processes
 from check_mounts.system.quarters import most_slots
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
@@ -86,6 +87,11 @@ def own(check: Check, mounts: Sequence[Mount]) -> Sequence[Mount]:
         return ()
 
 
+def procfs_of(check: Check) -> str:
+    """The procfs that the stuck processes are remembered by."""
+    return processes.OWN if check.root is None else check.root.procfs
+
+
 def may_hang(path: str, mounts: Sequence[Mount], visible: frozenset[int]) -> Optional[str]:
     """Why a process that opens this file or directory may hang, in words; None if it cannot.
 
@@ -124,7 +130,7 @@ def memory(
         visible = frozenset(mounttable.visible(mounts))
     why = may_hang(check.state_dir, mounts, visible)
     if why is None:
-        return stuck.Registry(check.state_dir, slots=slots, own=lost)
+        return stuck.Registry(check.state_dir, slots=slots, own=lost, procfs=procfs_of(check))
     return stuck.Registry(None, f"{why}; see --state-dir", own=lost)  # the directory must not make us hang
 
 

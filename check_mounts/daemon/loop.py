@@ -14,7 +14,7 @@ import syslog
 from collections.abc import Callable
 
 from check_mounts import __version__, text
-from check_mounts.checks import conclude
+from check_mounts.checks import checking, conclude
 
 # A later configuration may need it.
 from check_mounts.checks import elsewhere as _elsewhere  # noqa: F401
@@ -82,8 +82,9 @@ class Daemon:
         self._lookout = Lookout(interrupts)
         self._schedule = Schedule()
         check = options.check
+        check = options.check
         self._changes = Changes(None if check.root else check.mountinfo, check.reader())
-        self._endings = Endings()
+        self._endings = Endings(checking.procfs_of(check))
         habits = Habits(options.service.usual, home, self._complaints, self._log)
         self._passes = Passes(self._publisher.log_kill, habits)
         self._is_untidy = True

@@ -147,11 +147,12 @@ class Changes:
 class Endings:
     """Tells when processes that could not be killed have ended. Children of ours are reaped.
 
-    A task that never ends (see tasks.Task)."""
+    A task that never ends (see tasks.Task). ``procfs`` shows the strangers."""
 
     done = False
 
-    def __init__(self) -> None:
+    def __init__(self, procfs: str = processes.OWN) -> None:
+        self._procfs = procfs
         self._epoll = select.epoll()
         self._since: dict[int, float] = {}
         self._pidfds: dict[int, int] = {}
@@ -178,6 +179,8 @@ class Endings:
             self._forget(pid)
         for pid in wanted - self._since.keys():
             self._since[pid] = time.monotonic()
+            if self._procfs != processes.OWN and pid not in self._children:
+                continue  # it may have no ID here
             try:
                 fd = os.pidfd_open(pid)  # close-on-exec by itself
             except (AttributeError, OSError):  # it is looked at every second instead, even if it has ended already
@@ -211,8 +214,10 @@ class Endings:
         return held, soon
 
     def _has_ended(self, pid: int) -> bool:
+        if pid not in self._children:
+            return processes.process_start(pid, self._procfs) is None
         # What the nursery has forked is no child of this process: waitpid(2) says that it is gone.
-        return (pid not in self._children or processes.reap(pid)) and processes.process_start(pid) is None
+        return processes.reap(pid) and processes.process_start(pid) is None
 
     def _forget(self, pid: int) -> None:
         del self._since[pid]

@@ -36,10 +36,10 @@ class Grace(NamedTuple):
     words: str
 
 
-def booted() -> Boottime:
-    """When this host was booted, or the container that this process is in: that is when its PID 1
+def booted(procfs: str = processes.OWN) -> Boottime:
+    """When this host was booted, or the container that ``procfs`` shows: that is when its PID 1
     began."""
-    start = processes.process_start(1)
+    start = processes.process_start(1, procfs)
     began = 0.0 if start is None else start / os.sysconf("SC_CLK_TCK")
     # In a time namespace whose clock is behind, PID 1 may seem to begin later than now.
     return Boottime(began if began <= boottime() else 0.0)
@@ -52,7 +52,7 @@ def of(expected: ExpectedMount, said: BootGrace) -> Optional[Grace]:
     if said.seconds <= 0 or not (said.for_any or is_network(expected)):
         return None
     seconds = said.seconds + (0.0 if said.for_any else _mount_timeout(expected))
-    until = Boottime(booted() + seconds)
+    until = Boottime(booted(said.procfs) + seconds)
     if boottime() >= until:
         return None
     return Grace(until, f"not mounted yet, less than {seconds_words(seconds)} after boot")

@@ -5,6 +5,7 @@ Import budget: procroot, roots. Only runs with that option load it."""
 from __future__ import annotations
 
 from check_mounts import mounttable, text
+from check_mounts.checks.checking import Check
 from check_mounts.options.command_line import Values
 from check_mounts.options.refusals import refuse
 from check_mounts.roots import Root
@@ -17,10 +18,10 @@ _OPTION = "--namespace"
 def root(word: str) -> Root:
     """The place that a word names. Raises UsageError if nothing can be seen from there."""
     process = f"/proc/{int(word)}" if word.isascii() and word.isdigit() and len(word) < 12 else _directory(word)
-    why, start = reading.ask("looking at", process, procroot.look)
+    why, start, procfs, same_network = reading.ask("looking at", process, procroot.look)
     if why:
         refuse(_OPTION, f"{text.clipped(text.printable_argument(process), 400)}: {why}")
-    return Root(process, start)
+    return Root(process, start, procfs, same_network)
 
 
 def _directory(word: str) -> str:
@@ -42,6 +43,13 @@ def settled(said: Values) -> Root:
         if value:
             refuse(f"--{name}", "does not go with --namespace")
     return root(said.namespace)
+
+
+def adapted(check: Check, place: Root) -> Check:
+    """A check that looks from that place."""
+    grace = check.demands.boot_grace
+    demands = check.demands._replace(boot_grace=lambda point: grace(point)._replace(procfs=place.procfs))
+    return check._replace(root=place, mountinfo=place.mountinfo, demands=demands)
 
 
 def files(place: Root) -> Files:

@@ -121,14 +121,13 @@ def _settled(
         demands=_demands(said, rulebook, configuration, declared),
         notes=notes,
         wrong=wrong,
-        mountinfo=absolute("--mountinfo", said.mountinfo) if root is None else root.mountinfo,
+        mountinfo=absolute("--mountinfo", said.mountinfo),
         state_dir=absolute("--state-dir", said.state_dir or directories.default_directory()),
         patterns=[path for path in (*[glob.leading for glob in globs], *configuration.leading()) if path],
         follow=functools.partial(follow, globs, rulebook),
-        root=root,
     )
     options = Options(
-        check=_with_spaces(check) if said.namespaces else check,
+        check=_with_spaces(check) if said.namespaces else check if root is None else _seen_from(root, check),
         policy=_policy(said, rulebook, configuration),
         origins=origins,
         output=_output(said, _per_mount(said, rulebook, configuration, declared)),
@@ -168,6 +167,12 @@ def _explained(options: Options, said: Values, given: Collection[str], rulebook:
     from check_mounts.options import explain_options  # most runs explain nothing
 
     return explain_options.settled(options, said, given, rulebook, mount_point(said.explain, "--explain"))
+
+
+def _seen_from(root: Root, check: Check) -> Check:
+    from check_mounts.options import namespace
+
+    return namespace.adapted(check, root)
 
 
 def _with_spaces(check: Check) -> Check:

@@ -59,9 +59,12 @@ class Causes:
     """The servers of mounts that fail or are slow, and the workers that wait. ``timeout``: that of
     a probe, in seconds. ``deadline``: that of the pass. ``due``: when :meth:`look` must be called
     next. ``past`` is updated at the end. ``slow_from``: below so many seconds, no mount that
-    answered needs :meth:`know`."""
+    answered needs :meth:`know`. ``procfs`` shows the processes of other runs."""
 
-    def __init__(self, settings: Settings, timeout: float, deadline: Monotonic, past: Past) -> None:
+    def __init__(
+        self, settings: Settings, timeout: float, deadline: Monotonic, past: Past, procfs: str = "/proc"
+    ) -> None:
+        self._procfs = procfs
         self._wanted, self._is_slow = settings.diagnosis, settings.is_slow
         self.slow_from = settings.slow_from if self._wanted else math.inf
         self._delay = min(_SUSPICIOUS, timeout * _PART)
@@ -104,7 +107,7 @@ class Causes:
         """Begin to ask the server of a mount that a probe of an earlier run is stuck in. The run
         does not wait for that mount, so its server has only a moment."""
         if self._wanted:
-            self._investigate([(mount, pid)], max(self._until, monotonic()), wait=True)
+            self._investigate([(mount, pid)], max(self._until, monotonic()), wait=True, procfs=self._procfs)
 
     def know(self, finding: Finding) -> None:
         """Begin to ask the server of a mount whose probe came back with an error, or too late, if
@@ -116,12 +119,15 @@ class Causes:
             self._known.add(mount.mount_id)
             self._ask([mount])
 
-    def _investigate(self, hung: list[tuple[Mount, int]], deadline: Monotonic, wait: bool) -> None:
+    def _investigate(
+        self, hung: list[tuple[Mount, int]], deadline: Monotonic, wait: bool, procfs: str = "/proc"
+    ) -> None:
         if hung:
             # Imported late: most runs need no causes, and forks are cheaper without these modules.
             from check_mounts.probing import kernelstack
 
-            self._stacks.update((mount.mount_id, kernelstack.read_kernel_stack(pid) or "") for mount, pid in hung)
+            read = kernelstack.read_kernel_stack
+            self._stacks.update((mount.mount_id, read(pid, procfs) or "") for mount, pid in hung)
             self._ask([mount for mount, _ in hung], deadline, wait)
 
     def _ask(self, mounts: list[Mount], until: Optional[Monotonic] = None, wait: bool = True) -> None:

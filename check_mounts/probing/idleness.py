@@ -152,11 +152,14 @@ def counters(mounts: Sequence[Mount], table: Sequence[Mount]) -> dict[int, Count
     alone = {
         mount.mount_point: mount
         for mount in mounts
-        if mount.seen_at is None and number.get(mount.device) == 1 and filesystems.protocol(mount) is Protocol.NFS
+        if mount.path == mount.mount_point
+        and number.get(mount.device) == 1
+        and filesystems.protocol(mount) is Protocol.NFS
     }
     if not alone:
         return {}
-    reading = operations.parse(mountstats.contents(), monotonic(), alone)
+    file = mountstats.path_for(next(iter(alone.values())))
+    reading = operations.parse(mountstats.contents(file), monotonic(), alone)
     found = {}
     for point, each in reading.mounts.items():
         if each.source == alone[point].source:

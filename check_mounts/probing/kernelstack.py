@@ -22,15 +22,15 @@ _GENERIC = (
 )
 
 
-def read_kernel_stack(pid: int) -> Optional[str]:
+def read_kernel_stack(pid: int, procfs: str = "/proc") -> Optional[str]:
     """Read the name of the kernel function in which process ``pid`` waits: the innermost one that
-    is not about sleeping or locks; None if it is not known.
+    is not about sleeping or locks; None if it is not known. ``procfs`` shows the process.
 
     It comes from /proc/PID/stack, which only root may read and not every kernel has, else from
     /proc/PID/wchan (proc_pid_stack(5), proc_pid_wchan(5)). Call this for our own workers only: the
     kernel takes a lock of the process for it, and a process that hangs in execve(2) holds that
     lock."""
-    functions = _read_functions(f"/proc/{pid:d}/stack") or _read_functions(f"/proc/{pid:d}/wchan")
+    functions = _read_functions(f"{procfs}/{pid:d}/stack") or _read_functions(f"{procfs}/{pid:d}/wchan")
     telling = [name for name in functions if not re.match(_GENERIC, name)]
     return telling[0] if telling else functions[0] if functions else None
 

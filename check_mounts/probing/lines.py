@@ -11,7 +11,7 @@ import stat
 import time
 
 from check_mounts.clocks import boottime
-from check_mounts.system.processes import own_start, process_start
+from check_mounts.system.processes import OWN, itself, process_start
 from check_mounts.typed import TYPE_CHECKING, NamedTuple, Optional
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def parse_line(data: bytes) -> Line:
     return line
 
 
-def living(data: bytes) -> tuple[list[tuple[Line, int]], bool]:
+def living(data: bytes, procfs: str = OWN) -> tuple[list[tuple[Line, int]], bool]:
     """The lines of a file whose process exists, each with its offset, and whether any line makes no
-    sense."""
+    sense. ``procfs`` shows the processes."""
     alive: list[tuple[Line, int]] = []
     corrupt = False
     for offset in range(RECORD_SIZE, len(data), RECORD_SIZE):
@@ -67,19 +67,22 @@ def living(data: bytes) -> tuple[list[tuple[Line, int]], bool]:
         except ValueError:
             corrupt = True
             continue
-        if process_start(line.pid) == line.start:
+        if process_start(line.pid, procfs) == line.start:
             alive.append((line, offset))
     return alive, corrupt
 
 
 class Lines:
     """The lines of one pass, by the slots of its workers. ``memory`` is its file in the directory
-    ``path`` under the name ``name``, None without a memory. ``alone``: no other run is known."""
+    ``path`` under the name ``name``, None without a memory. ``alone``: no other run is known.
+    ``procfs``: the processes have the IDs that this shows."""
 
-    def __init__(self, memory: Optional[mmap.mmap], path: str = "", name: str = "", alone: bool = True) -> None:
-        self._memory, self._path, self._name = memory, path, name
+    def __init__(
+        self, memory: Optional[mmap.mmap], path: str = "", name: str = "", alone: bool = True, procfs: str = OWN
+    ) -> None:
+        self._memory, self._path, self._name, self._procfs = memory, path, name, procfs
         self.alone = alone
-        self._myself = (0, 0)
+        self._pid, self._myself = 0, (0, 0)
 
     def enter(self, slot: int, mount_id: int, device: tuple[int, int], writing: bool = False) -> bool:
         """In a worker: note that the worker is about to touch a mount. Return False if a worker of
@@ -89,8 +92,8 @@ class Lines:
         if memory is None:
             return True
         pid = os.getpid()
-        if self._myself[0] != pid:
-            self._myself = (pid, own_start())
+        if self._pid != pid:
+            self._pid, self._myself = pid, itself(self._procfs)
         offset = RECORD_SIZE * (slot + 1)
         words = b"%d %d %d %d:%d %.3f" % (*self._myself, mount_id, *device, boottime())
         # The mark makes the line valid, so it is written last.
@@ -115,9 +118,9 @@ class Lines:
                     data, _ = read(f"{self._path}/{name}")
                 except OSError:
                     continue
-                if not is_running(name, data):
+                if not is_running(name, data, self._procfs):
                     continue
-                alive, _ = living(data)
+                alive, _ = living(data, self._procfs)
                 if any(line.device == device and line.writing == writing for line, _ in alive):
                     return True
         return False
@@ -148,11 +151,11 @@ def read(name: str, directory: Optional[int] = None) -> tuple[bytes, bool]:
         os.close(fd)
 
 
-def is_running(name: str, data: bytes) -> bool:
+def is_running(name: str, data: bytes, procfs: str = OWN) -> bool:
     """Whether the pass with this file is still running; then that pass removes the file.
-    ``data``: the content of the file."""
+    ``data``: the content of the file. ``procfs`` shows the processes."""
     try:
         pid, start, _ = (int(part) for part in name[len(PREFIX) :].split("."))
     except ValueError:
         return False
-    return data[OVER : OVER + 1] != b"." and process_start(pid) == start
+    return data[OVER : OVER + 1] != b"." and process_start(pid, procfs) == start

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable
 
-from check_mounts.system.processes import process_start
+from check_mounts.system.processes import OWN, itself, process_start
 
 # How long we remember a file in a filesystem that is no longer mounted, in seconds. A filesystem
 # that a backup mounts each night, or that only runs in another mount namespace see, is back sooner.
@@ -28,10 +28,10 @@ _NAME = r"write\.([0-9a-f]{32})\.([0-9:]{5,50})\.([0-9]{1,10})\.([0-9]{1,20})\Z"
 
 class Promises:
     """The files of write probes that the state directory ``path`` remembers. In the parent it is
-    open as ``directory`` (-1: this run has no such directory)."""
+    open as ``directory`` (-1: this run has no such directory). ``procfs`` shows the workers."""
 
-    def __init__(self, path: str, directory: int) -> None:
-        self._path, self._directory = path, directory
+    def __init__(self, path: str, directory: int, procfs: str = OWN) -> None:
+        self._path, self._directory, self._procfs = path, directory, procfs
 
     def promise(self, token: str, directory: tuple[int, int, int]) -> str:
         """In a worker: remember the file that the worker is about to make.
@@ -39,8 +39,8 @@ class Promises:
         ``token``: 32 hexadecimal digits, which are part of the file's name. ``directory``: the
         directory of the file, as major, minor, inode. Returns the path for :meth:`forget`. Raises
         OSError; then the worker must not make the file."""
-        pid = os.getpid()
-        path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{process_start(pid) or 0}"
+        pid, start = itself(self._procfs)
+        path = f"{self._path}/write.{token}.{_words(directory)}.{pid}.{start}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         return path
 
@@ -50,7 +50,7 @@ class Promises:
         found = []
         for name in sorted(os.listdir(self._path)):
             match = re.match(_NAME, name)
-            if match and match[2] == _words(directory) and process_start(int(match[3])) != int(match[4]):
+            if match and match[2] == _words(directory) and self._is_gone(match[3], match[4]):
                 found.append((f"{self._path}/{name}", match[1]))
         return found
 
@@ -72,10 +72,13 @@ class Promises:
                     continue
                 _, _, place, pid, start = name.split(".")
                 major, minor, _ = map(int, place.split(":"))
-                if process_start(int(pid)) != int(start) and not is_mounted((major, minor)):
+                if self._is_gone(pid, start) and not is_mounted((major, minor)):
                     os.unlink(name, dir_fd=self._directory)
             except (OSError, ValueError):
                 pass  # a concurrent run was quicker, or the file is not ours
+
+    def _is_gone(self, pid: str, start: str) -> bool:
+        return process_start(int(pid), self._procfs) != int(start)
 
     def forget(self, path: str) -> None:
         """In a worker: forget a file that has been removed. Raises OSError."""

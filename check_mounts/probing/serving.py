@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 _WARM = 9
 
 
-def config(table: Optional[str], path: str, name: str, alone: bool) -> bytes:
+def config(table: Optional[str], path: str, name: str, alone: bool, procfs: str) -> bytes:
     """What :func:`make` needs besides the file of the registry: the path of the mount table (None:
     no mount is looked for in it), and what Lines needs."""
-    return marshal.dumps((table, path, name, alone))
+    return marshal.dumps((table, path, name, alone, procfs))
 
 
 def make(settings: bytes, fds: Sequence[int]) -> Handler:
     """In the nursery: the handler of a pass. ``settings`` come from :func:`config`; ``fds`` has the
     file of the registry, if there is one. Raises OSError."""
-    table, path, name, alone = marshal.loads(settings)
+    table, path, name, alone, procfs = marshal.loads(settings)
     memory = None
     for fd in fds:
         memory = mmap.mmap(fd, 0)
         os.close(fd)
-    return Serving(Lines(memory, path, name, alone), Promises(path, -1), table).serve
+    return Serving(Lines(memory, path, name, alone, procfs), Promises(path, -1, procfs), table).serve
 
 
 def warm_up() -> None:

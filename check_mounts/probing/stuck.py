@@ -42,7 +42,7 @@ from check_mounts.probing.lines import (
 )
 from check_mounts.probing.promises import Promises
 from check_mounts.system.directories import Unusable, open_directory
-from check_mounts.system.processes import here, process_start
+from check_mounts.system.processes import OWN, here, itself, process_start
 from check_mounts.typed import Optional
 
 _HEADER = "check_mounts 1 "
@@ -58,9 +58,19 @@ class Registry:
     the memory, and the run goes on without it.
     ``unremembered``: why this run cannot remember its own probes, empty if it can. ``path`` None
     means no memory, for the reason ``why``. ``own`` are the stuck probes of earlier passes of this
-    process, which are known even if the files are lost."""
+    process, which are known even if the files are lost. ``procfs``: the processes are remembered by
+    the IDs that this shows; in a container with a PID namespace of its own that may be the /proc of
+    the host, and then the next container knows them."""
 
-    def __init__(self, path: Optional[str], why: str = "", slots: int = 0, own: Sequence[StuckProbe] = ()) -> None:
+    def __init__(
+        self,
+        path: Optional[str],
+        why: str = "",
+        slots: int = 0,
+        own: Sequence[StuckProbe] = (),
+        procfs: str = OWN,
+    ) -> None:
+        self.procfs = procfs
         self.notes: list[str] = []
         self.unremembered = ""
         self._own = own
@@ -72,7 +82,7 @@ class Registry:
         self._directory = self._file = -1
         self._name = ""
         self.lines = Lines(None)
-        self.promises = Promises(self._path, -1)
+        self.promises = Promises(self._path, -1, procfs)
         try:
             if path is None:
                 raise Unusable(why)
@@ -81,8 +91,8 @@ class Registry:
             where = f"{text.printable_argument(path)}: " if path is not None else ""
             self.unremembered = f"{where}{error}"
             return
-        self.promises = Promises(self._path, self._directory)
-        self._boot = here()
+        self.promises = Promises(self._path, self._directory, procfs)
+        self._boot = here(procfs)
         try:
             if slots:
                 self._prepare(slots)
@@ -145,7 +155,7 @@ class Registry:
         if known and words[2] == here[0] and words[3] != here[1]:
             return  # from another pid namespace: this process cannot judge it
         # A run that has just begun may not have written its header yet.
-        running = is_running(name, data)
+        running = is_running(name, data, self.procfs)
         if running:
             self._visit(name)
         alive: list[StuckProbe] = []
@@ -161,7 +171,7 @@ class Registry:
 
     def _living(self, name: str, data: bytes) -> tuple[list[StuckProbe], bool]:
         """The lines of a file whose process exists, and whether any line makes no sense."""
-        found, corrupt = living(data)
+        found, corrupt = living(data, self.procfs)
         alive = [_probe(line) for line, _ in found]
         self._place.update((probe, (name, offset)) for probe, (_, offset) in zip(alive, found))
         return alive, corrupt
@@ -186,17 +196,17 @@ class Registry:
         except (OSError, ValueError):  # a void line: the worker has answered; no file: the run has ended cleanly
             return False
         same = (record.pid, record.start, record.since) == (probe.pid, probe.start_time, probe.since)
-        return same and process_start(probe.pid) == probe.start_time
+        return same and process_start(probe.pid, self.procfs) == probe.start_time
 
     # -- the lines of this run
 
     def _prepare(self, slots: int) -> None:
         """Make a file with room for the lines of ``slots`` workers."""
-        pid = os.getpid()
-        self._name = f"{PREFIX}{pid}.{process_start(pid) or 0}.{next(_passes)}"
+        pid, start = itself(self.procfs)
+        self._name = f"{PREFIX}{pid}.{start}.{next(_passes)}"
         try:
             self._memory = self._create(RECORD_SIZE * (slots + 1))
-            self.lines = Lines(self._memory, self._path, self._name)
+            self.lines = Lines(self._memory, self._path, self._name, procfs=self.procfs)
         except OSError as error:
             self.unremembered = str(error.strerror)
 
@@ -212,10 +222,10 @@ class Registry:
         return lines
 
     @property
-    def place(self) -> tuple[str, str, bool]:
+    def place(self) -> tuple[str, str, bool, str]:
         """What a worker of the nursery must know of the file of this run: the directory, the name,
-        and whether no other run is known."""
-        return self._path, self._name, self.lines.alone
+        whether no other run is known, and the procfs."""
+        return self._path, self._name, self.lines.alone, self.procfs
 
     @property
     def fds(self) -> tuple[int, ...]:

@@ -128,7 +128,7 @@ class Pass:
         self._guard = _Guard(self.book)
         self._arrived: collections.deque[workers.Event] = collections.deque()
         plan, timeouts = Plan(table[0], chosen), Timeouts(settings)
-        self._causes = Causes(settings, timeouts.usual, self._deadline, past := past or Past())
+        self._causes = Causes(settings, timeouts.usual, self._deadline, past := past or Past(), registry.procfs)
         self._devices = Devices(table[0], chosen.selected, timeouts.of, _is_here(mountinfo, table[0]))
         self._pool = _pool(settings, timeouts.usual, registry, wake_fd, mountinfo)
         requests = asking.Requests(settings)

@@ -12,6 +12,8 @@ from check_mounts.system import syscalls
 from check_mounts.typed import Optional
 
 _SIGKILL = 9  # signal would import enum
+# The procfs that shows the PID namespace of this process.
+OWN = "/proc"
 
 
 def die_with_parent(parent: int) -> None:
@@ -80,10 +82,10 @@ def kill(pid: int) -> None:
         pass
 
 
-def process_start(pid: int) -> Optional[int]:
+def process_start(pid: int, procfs: str = OWN) -> Optional[int]:
     """When a process started, in clock ticks after boot; None for one that has ended or is a
-    zombie."""
-    fields = _stat_fields(pid)
+    zombie. ``pid`` is its ID in the PID namespace of ``procfs``."""
+    fields = _stat_fields(pid, procfs)
     return None if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
 
 
@@ -99,24 +101,30 @@ def is_runnable(pid: int) -> bool:
 
 
 def own_start() -> int:
-    """When this process started, as in :func:`process_start`; 0 where procfs does not say. Each
-    worker calls it, and keeps 30 kB less than with that function."""
+    """When this process started, as in :func:`process_start`; 0 where procfs does not say."""
+    return itself()[1]
+
+
+def itself(procfs: str = OWN) -> tuple[int, int]:
+    """The ID of this process in the PID namespace of a procfs, and when it started, as in
+    :func:`process_start`; zeroes where procfs does not say. Each worker calls it, and keeps 30 kB
+    less than with that function."""
     try:
-        fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{procfs}/self/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return 0
+        return 0, 0
     data = os.read(fd, 4096)
     os.close(fd)
-    return int(data[data.rfind(b")") + 2 :].split(b" ", 20)[19])
+    return int(data[: data.index(b" ")]), int(data[data.rfind(b")") + 2 :].split(b" ", 20)[19])
 
 
-def _stat_fields(pid: int) -> list[bytes]:
+def _stat_fields(pid: int, procfs: str = OWN) -> list[bytes]:
     """The fields of /proc/PID/stat from the state on; empty where the process does not exist.
 
     Only ``stat`` is read: ``cmdline`` of a process in state D waits for its memory map's lock
     (proc_pid_stat(5) is safe)."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{procfs}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     try:
@@ -129,13 +137,20 @@ def _stat_fields(pid: int) -> list[bytes]:
     return data[data.rfind(b")") + 1 :].split()
 
 
-def here() -> str:
+def here(procfs: str = OWN) -> str:
     """The boot ID and the pid namespace, between which a pid is unique. In another namespace, such
-    as that of a container with the same directory, the pid belongs to another process."""
+    as that of a container with the same directory, the pid belongs to another process. With
+    ``procfs`` it is the namespace that this shows, whose process 1 must be visible; otherwise the
+    number of that procfs stands for it."""
     try:
         # In binary: a file opened as text needs a codec, which Python would load from a file.
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             boot = (file.read() or b"").decode("ascii").strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+        if procfs == OWN:
+            return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+        try:
+            return f"{boot} {os.stat(f'{procfs}/1/ns/pid').st_ino}"
+        except OSError:  # no CAP_SYS_PTRACE
+            return f"{boot} {os.stat(procfs).st_dev}"
     except (OSError, ValueError):
         return "- -"

@@ -35,20 +35,25 @@ class Ended(OSError):
         super().__init__(errno.ESRCH, "the process has ended")
 
 
-def look(process: str) -> tuple[str, int]:
+def look(process: str) -> tuple[str, int, str, bool]:
     """Why this process cannot look through the one with this directory, in words, empty if it can;
-    and when that started. It asks no filesystem but procfs."""
+    when that started; the procfs that shows the most processes; and whether that process is in our
+    network namespace. It asks no filesystem but procfs."""
     try:
         fd = os.open(process, _DIRECTORY)
     except OSError as error:
-        return _absent(process, error), 0
+        return _absent(process, error), 0, "", False
     try:
         why = _fault(process, fd)
-        return why, 0 if why else _start(fd)
+        procfs = os.path.dirname(process)
+        if why:
+            return why, 0, "", False
+        same = os.readlink("ns/net", dir_fd=fd) == os.readlink("/proc/self/ns/net")
+        return "", _start(fd), "/proc" if _is_our_own(procfs) else procfs, same
     except OSError as error:
         if error.errno in _ENDED:
-            return "the process has ended", 0
-        return f"it cannot be looked through: {error.strerror}", 0
+            return "the process has ended", 0, "", False
+        return f"it cannot be looked through: {error.strerror}", 0, "", False
     finally:
         os.close(fd)
 
@@ -77,10 +82,11 @@ def _is_directory_of_procfs(path: str) -> bool:
 
 
 def _is_our_own(procfs: str) -> bool:
-    """Whether a procfs shows the PID namespace of this process. For a process of another one it has
-    another number, or none (proc_self_get_link in fs/proc/self.c)."""
+    """Whether a procfs shows the PID namespace of this process: it then has one number for it, and
+    more if it is that of a namespace around it (NStgid in proc_pid_status(5))."""
     try:
-        return os.readlink(f"{procfs}/self") == str(os.getpid())
+        with open(f"{procfs}/self/status", "rb") as file:
+            return any(line.startswith(b"NStgid:") and len(line.split()) == 2 for line in file)
     except OSError:
         return False
 
