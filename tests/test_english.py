@@ -33,7 +33,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "man").iterdir()),
-    *(ROOT / place / "README.md" for place in ("nrpe", "icinga2", "nagios", "prometheus")),
+    *(ROOT / place / "README.md" for place in ("container", "nrpe", "icinga2", "nagios", "prometheus")),
     *sorted((ROOT / "integrations").rglob("*.md")),
 ]
 
