@@ -20,10 +20,12 @@ from check_mounts.probing import mountstats, operations
 from check_mounts.typed import NamedTuple, Optional
 from check_mounts.typetable import Protocol
 
-# The operations that a probe makes: those of statfs, statx, opening and reading the root directory.
-_OF_A_PROBE = frozenset((b"GETATTR", b"ACCESS", b"STATFS", b"FSSTAT", b"READDIR", b"READDIRPLUS"))
-# How many of them are no use by others: those of the probes of two other check_mounts, or the like.
-_OF_A_FEW_PROBES = 16
+# A probe makes one of the first, by NFS 4 or 3, and at most so many of the others (measured:
+# GETATTR twice, ACCESS and READDIR once). So do other monitors, such as a check_mounts with another
+# memory: if theirs counted as a use, both would look the mount up for ever.
+_STATFS = frozenset((b"STATFS", b"FSSTAT"))
+_BESIDE = frozenset((b"GETATTR", b"ACCESS", b"READDIR", b"READDIRPLUS"))
+_FOR_EACH = 6
 # The operations by which a client keeps its state at the server, or returns what it need not have:
 # nobody asked for them.
 _OF_THE_CLIENT = frozenset(
@@ -39,17 +41,18 @@ _MOST = 8000
 
 
 class Counters(NamedTuple):
-    """How many operations programs did on an NFS mount: such as only others do, and such as our
-    probes do, too."""
+    """How many operations programs did on an NFS mount: such as only others do; such as our probes
+    do beside statfs; and statfs."""
 
     others: int
-    shared: int
+    beside: int
+    statfs: int
 
     def is_more_than_probes(self, before: Counters) -> bool:
         """Whether more was done since ``before`` than our own probes do. Counters that have fallen
         are those of a new mount, which somebody has asked for."""
-        others, shared = self.others - before.others, self.shared - before.shared
-        return others != 0 or not 0 <= shared <= _OF_A_FEW_PROBES
+        others, beside, statfs = (now - then for now, then in zip(self, before))
+        return others != 0 or statfs < 0 or not 0 <= beside <= _FOR_EACH * statfs
 
 
 class Entry(NamedTuple):
@@ -72,7 +75,7 @@ class Entry(NamedTuple):
 Key = tuple[int, int, int, int]
 _LINE = re.compile(
     rb"(\d{1,10}) (\d{1,10}):(\d{1,10}) (\d{1,10}) ([01]) (\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,12})"
-    rb"(?: (\d{1,20}) (\d{1,20}))?\Z"
+    rb"(?: (\d{1,20}) (\d{1,20}) (\d{1,20}))?\Z"
 )
 
 
@@ -90,7 +93,7 @@ def decoded(data: bytes, now: Boottime) -> dict[Key, Entry]:
             continue
         mount_id, major, minor, checksum, answered, looked, used, walked, noted = map(int, match.groups()[:9])
         if max(looked, used, walked, noted) <= now + 1:
-            counters = None if match[10] is None else Counters(int(match[10]), int(match[11]))
+            counters = None if match[10] is None else Counters(*map(int, match.groups()[9:]))
             entry = Entry(bool(answered), looked, used, walked, noted, counters)
             found[mount_id, major, minor, checksum] = entry
     return found
@@ -101,7 +104,7 @@ def encoded(entries: Mapping[Key, Entry]) -> bytes:
     lines = []
     for (mount_id, major, minor, checksum), each in entries.items():
         times = " ".join(str(int(when)) for when in (each.looked, each.used, each.walked, each.noted))
-        counters = "" if each.counters is None else f" {each.counters.others} {each.counters.shared}"
+        counters = "" if each.counters is None else "".join(f" {number}" for number in each.counters)
         lines.append(f"{mount_id} {major}:{minor} {checksum} {int(each.answered)} {times}{counters}\n")
     return "".join(lines).encode("ascii")
 
@@ -163,11 +166,8 @@ def counters(mounts: Sequence[Mount], table: Sequence[Mount]) -> dict[int, Count
     found = {}
     for point, each in reading.mounts.items():
         if each.source == alone[point].source:
-            shared = others = 0
-            for name, operation in each.operations.items():
-                if name in _OF_A_PROBE:
-                    shared += operation.operations
-                elif name not in _OF_THE_CLIENT:
-                    others += operation.operations
-            found[alone[point].mount_id] = Counters(others, shared)
+            numbers = {name: operation.operations for name, operation in each.operations.items()}
+            statfs, beside = (sum(numbers.pop(name, 0) for name in names) for names in (_STATFS, _BESIDE))
+            others = sum(number for name, number in numbers.items() if name not in _OF_THE_CLIENT)
+            found[alone[point].mount_id] = Counters(others, beside, statfs)
     return found
