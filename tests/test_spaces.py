@@ -305,7 +305,7 @@ def test_a_process_that_ends_is_not_the_namespace(elsewhere: Elsewhere, plugin: 
         made._looked = PAST  # the next look comes when it is needed
         assert there() == [str(b"/proc/%d/root" % first)]
         os.kill(first, signal.SIGKILL)
-        until(lambda: seeing.first_id(first) is None)
+        until(lambda: seeing.first(first) is None)
         assert there() == [str(b"/proc/%d/root" % pid_of(server))]
         made._looked = PAST
         server.close()
@@ -343,7 +343,7 @@ def test_a_mount_is_asked_through_another_process(elsewhere: Elsewhere, plugin: 
         made = options.check.reader()
         table = made.read()
         os.kill(first, signal.SIGKILL)
-        until(lambda: seeing.first_id(first) is None)
+        until(lambda: seeing.first(first) is None)
         survey = one_check.take(options.check, table, made.reread)
     place = f"pid {pid_of(server)} (uid 0): {path}"
     assert [(each.mount_point.decode(), each.condition) for each in survey.findings] == [(place, Condition.OK)]

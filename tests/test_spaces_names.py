@@ -109,6 +109,9 @@ TABLE = b"""1 9 0:1 / / rw - overlay overlay rw
 """
 
 
+FIRST = seeing.First(1, b"/")
+
+
 def test_what_is_kept_of_a_table() -> None:
     """Network and FUSE mounts that a path leads to; each hangs from the nearest one of these."""
     kept = tables.kept(TABLE)
@@ -119,7 +122,8 @@ def test_what_is_kept_of_a_table() -> None:
 
 
 def test_ids_of_another_user_namespace() -> None:
-    space = seeing.Space(1, (812,), 1000, ids=((0, 100000, 10),), groups=((0, 200000, 10), (10, 7, 1)))
+    ids, groups = ((0, 100000, 10),), ((0, 200000, 10), (10, 7, 1))
+    space = seeing.Space(FIRST, (812,), 1000, ids=ids, groups=groups)
     data, fuse, _ = tables.named(tables.kept(TABLE).mounts, space, 812, b"web.service")
     assert data.super_options == (b"rw",)
     assert fuse.super_options == (b"rw", b"user_id=100000", b"group_id=200005", b"allow_other")
@@ -139,9 +143,9 @@ def test_ids_of_another_user_namespace() -> None:
 def test_names_are_given_once() -> None:
     """The first ones come from root's namespaces: no user can take their names."""
     given = reader._Names()
-    root, twin = seeing.Space(1, (5,), 0, b"web.service"), seeing.Space(2, (6,), 0, b"web.service")
-    users = seeing.Space(3, (7,), 1000, b"web.service", ids=((0, 1000, 1),))
-    nameless = seeing.Space(4, (8,), 33)
+    root, twin = seeing.Space(FIRST, (5,), 0, b"web.service"), seeing.Space(FIRST, (6,), 0, b"web.service")
+    users = seeing.Space(FIRST, (7,), 1000, b"web.service", ids=((0, 1000, 1),))
+    nameless = seeing.Space(FIRST, (8,), 33)
     assert [given.of(space, space.pids[0]) for space in (root, twin, users, nameless)] == [
         b"web.service",
         b"web.service (pid 6)",

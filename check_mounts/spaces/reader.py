@@ -17,7 +17,7 @@ from check_mounts.model import LeftOut, Mount, Reason
 from check_mounts.mounttable import Table
 from check_mounts.selection import Filters, Selection
 from check_mounts.spaces import seeing, tables
-from check_mounts.spaces.seeing import Space
+from check_mounts.spaces.seeing import First, Space
 from check_mounts.spaces.tables import Kept
 from check_mounts.typed import NamedTuple, Optional
 from check_mounts.using import sight
@@ -106,7 +106,7 @@ class Reader:
         """``deadline``: that of a pass, in seconds."""
         self._own = mounttable.Reader(path)
         self._seconds = min(_LONGEST, deadline * _PART)
-        self._known: dict[int, Known] = {}
+        self._known: dict[First, Known] = {}
         self._is_due, self._looked = True, PAST
         self._joined: Optional[tuple[Table, Table]] = None
         self.notes: tuple[str, ...] = ()

@@ -4,26 +4,28 @@ Only files of /proc/PID are read that wait for nothing a process may hold: ``mou
 ``status``, ``uid_map`` and ``cgroup``. On Linux 6.18 links such as ``ns/mnt`` and ``root`` take a
 lock that a process holds which hangs in execve(2) (exec_update_lock). So the first line of its
 table tells the namespace of a process: mount IDs are unique on a host. It is in another namespace
-than ours if our own table does not have this mount.
+than ours if our own table does not have this mount. The path in that line tells the root directory:
+two processes that have different ones see different mounts, even where the first one is the same.
 
 No descriptor of a table stays open: it would keep the namespace alive.
 
-Import budget: ``os``, ``time``; names, procfs."""
+Import budget: ``itertools``, ``os``, ``time``; names, procfs."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Collection, Sequence
 
 from check_mounts.clocks import Monotonic, monotonic
 from check_mounts.spaces import names
-from check_mounts.typed import NamedTuple, Optional
+from check_mounts.typed import NamedTuple, Optional, Union
 from check_mounts.using import procfs
 
-# Enough for the ID at the beginning of a table. The kernel makes no second line then (seq_read_iter
-# in fs/seq_file.c).
-_ID = 16
+# Enough for the ID and the path of most first lines, and for those of each one. The kernel makes no
+# more lines than fit (seq_read_iter in fs/seq_file.c).
+_USUAL, _LONGEST = 128, 65536
 # How many processes of a namespace are remembered, the first ones: the others are for when one has
 # ended.
 _KEPT = 4
@@ -37,16 +39,23 @@ _SYS_PTRACE = 19  # include/uapi/linux/capability.h
 IdMap = tuple[tuple[int, int, int], ...]
 
 
+class First(NamedTuple):
+    """The first mount of a table, and its path as the table has it."""
+
+    mount_id: int
+    path: bytes
+
+
 class Space(NamedTuple):
     """A mount namespace, as it is seen from the root directory of a process in it.
 
-    ``key``: the ID of the first mount of its table. ``pids``: processes in it, the outermost one
+    ``key``: the first mount of its table. ``pids``: processes in it, the outermost one
     first, which also has the real user ``uid`` and the ``name`` of its container or unit (empty
     without one). ``ids``: how the user namespace of these processes maps IDs to ours; None if at
     least one of them is in our own. ``groups``: the same of groups.
     ``same_network``: the outermost process is in our network namespace."""
 
-    key: int
+    key: First
     pids: tuple[int, ...]
     uid: int
     name: bytes = b""
@@ -80,10 +89,12 @@ def sees_all() -> bool:
     return bool(_own_capabilities() >> _SYS_PTRACE & 1)
 
 
-def first_id(pid: int) -> Optional[int]:
-    """The ID of the first mount that a process sees; None if it sees none, or has ended."""
-    word = _content(pid, "mountinfo", _ID).partition(b" ")[0]
-    return int(word) if word.isdigit() else None
+def first(pid: int) -> Optional[First]:
+    """The first mount that a process, or a thread, sees; None if it sees none, or has ended."""
+    fields = _content(pid, "mountinfo", _USUAL).split(b" ", 5)
+    if 1 < len(fields) < 6:
+        fields = _content(pid, "mountinfo", _LONGEST).split(b" ", 5)
+    return First(int(fields[0]), fields[4]) if len(fields) == 6 else None
 
 
 def host_id(ids: IdMap, number: int) -> Optional[int]:
@@ -97,9 +108,9 @@ def host_id(ids: IdMap, number: int) -> Optional[int]:
 class _Look:
     def __init__(self, own: Collection[int], until: Monotonic) -> None:
         self._own, self._until = own, until
-        self._ids, self._network = _content(os.getpid(), "uid_map"), _network(os.getpid())
+        self._ids, self._network = _content(os.getpid(), "uid_map"), _network("self")
         self._only = None if sees_all() else os.geteuid()
-        self._found: dict[int, list[int]] = {}
+        self._found: dict[First, list[int]] = {}
         self._dear: dict[int, float] = {}
         self._skipped: set[int] = set()
         self._is_whole = True
@@ -122,13 +133,13 @@ class _Look:
             self._skipped.add(user)
             return
         begun = time.thread_time()
-        key = first_id(pid)
+        pid, key = _seen_by(pid)
         taken = time.thread_time() - begun
         if taken > _DEAR and (user := self._user_elsewhere(pid)) is not None:
             self._dear[user] = self._dear.get(user, 0.0) + taken
             if self._is_too_dear(user):
                 self._skipped.add(user)
-        if key is None or key in self._own:
+        if key is None or key.mount_id in self._own:
             return
         if self._only is not None and _status(pid)[0] != self._only:
             return
@@ -144,7 +155,7 @@ class _Look:
         can be sure that a table of theirs is no container of root's."""
         return None if _content(pid, "uid_map") == self._ids else _status(pid)[0]
 
-    def _space(self, key: int, pids: Sequence[int]) -> Sequence[Space]:
+    def _space(self, key: First, pids: Sequence[int]) -> Sequence[Space]:
         known = [(not is_first, pid, uid) for pid in pids for uid, is_first in [_status(pid)] if uid >= 0]
         if not known:  # they have ended
             return ()
@@ -172,7 +183,7 @@ def _status(pid: int) -> tuple[int, bool]:
     return (int(uids[0]) if len(uids) == 4 else -1), len(levels) > 1 and levels[-1] == b"1"
 
 
-def _network(pid: int) -> int:
+def _network(pid: Union[int, str]) -> int:
     """What tells the network namespace of a process: each has a file of its own there. Unlike the
     link ns/net, it takes no lock of the process. 0 if it cannot be read."""
     try:
@@ -187,14 +198,28 @@ def _parsed(data: bytes) -> IdMap:
 
 
 def _own_capabilities() -> int:
-    word = procfs.status_field(_content(os.getpid(), "status"), b"CapEff")
+    word = procfs.status_field(_content("self", "status"), b"CapEff")
     try:
         return int(word, 16)
     except ValueError:
         return 0
 
 
-def _content(pid: int, name: str, most: int = 16384) -> bytes:
+def _seen_by(pid: int) -> tuple[int, Optional[First]]:
+    """A process, and the first mount that it sees. If its first thread has ended, which leaves
+    nothing to be seen through it, another one stands for it."""
+    key = first(pid)
+    if key is not None:
+        return pid, key
+    try:
+        with os.scandir(f"/proc/{pid}/task") as threads:
+            others = [int(thread.name) for thread in itertools.islice(threads, 2)]
+    except OSError:
+        return pid, None
+    return (others[-1], first(others[-1])) if len(others) > 1 else (pid, None)
+
+
+def _content(pid: Union[int, str], name: str, most: int = 16384) -> bytes:
     """The beginning of a file of a process; empty if it cannot be read."""
     try:
         fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -34,7 +34,7 @@ def read(space: Space, most: int) -> tuple[Optional[int], bytes, bool]:
     are elsewhere now."""
     for pid in space.pids:
         data = _contents(pid, most)
-        if data.startswith(b"%d " % space.key):
+        if data.startswith(b"%d " % space.key.mount_id):
             is_cut = len(data) >= most
             return pid, data[: data.rfind(b"\n") + 1] if is_cut else data, is_cut
     return None, b"", False
