@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from check_mounts.checks import one_check
+from check_mounts.model import Condition
+from check_mounts.mounttable import Table
+from check_mounts.options import command_line, settled
 from check_mounts.spaces import seeing
 from tests.conftest import PYTHON, Mounts, Plugin, until
-from tests.test_spaces import APART, Elsewhere, elsewhere, pid_of
+from tests.test_spaces import APART, Elsewhere, elsewhere, pid_of, tree
 
 __all__ = ["elsewhere"]
 
@@ -68,6 +75,30 @@ def test_a_process_whose_first_thread_has_ended(elsewhere: Elsewhere, plugin: Pl
         server.close()
         result = plugin("--namespaces")
     assert (result.code, f": {path} (fuse.test fuse) dead: " in result.verdict) == (2, True), result.stdout
+
+
+def test_what_a_mount_said_through_a_process_that_has_ended_is_asked_again(
+    elsewhere: Elsewhere, plugin: Plugin, tmp_path: Path
+) -> None:
+    """A container ends, and a mount of the next one gets the ID and the device of its mount."""
+    words = ["--namespaces", "-p", f"{plugin.base}/*", "--state-dir", str(tmp_path / "state")]
+    with tree(1, 0, Path("/mnt")) as (first,):
+        server = elsewhere(("nsenter", "--mount", "--target", str(first)))
+        path = server.mount("data")
+        server.command("error", "data", str(errno.ENOTCONN))
+        check = settled.understand(command_line.given(words)).check
+        made = check.reader()
+
+        def reread() -> Table:
+            if seeing.first(first) is not None:
+                os.kill(first, signal.SIGKILL)
+                until(lambda: seeing.first(first) is None)
+                server.command("error", "data", "0")
+            return made.reread()
+
+        survey = one_check.take(check, made.read(), reread)
+    place = f"pid {pid_of(server)} (uid 0): {path}"
+    assert [(each.mount_point.decode(), each.condition) for each in survey.findings] == [(place, Condition.OK)]
 
 
 def test_a_first_line_of_any_length(tmp_path: Path) -> None:

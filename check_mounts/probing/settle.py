@@ -67,7 +67,7 @@ def _settle_one(result: Settled, finding: Finding, mount: Mount, there: Optional
     lead to it, empty if it does. What could not be asked because a process has ended counts as
     vanished: if another process sees it, it is asked through that one."""
     lost = mount.is_elsewhere and conditions.led_elsewhere_by_end(finding)
-    if there is None or lost or _was_replaced(finding, there.mount):
+    if there is None or lost or _may_be_another(finding, there.mount) or _was_replaced(finding, there.mount):
         result.vanished.append(LeftOut(mount, Reason.UNMOUNTED))
         return selection.why_left_out(result.vanished[-1])
     result.findings.append(_in_its_place(finding, there))
@@ -76,6 +76,16 @@ def _settle_one(result: Settled, finding: Finding, mount: Mount, there: Optional
 
 def _is_suspect(finding: Finding) -> bool:
     return finding.condition is not Condition.OK or (finding.outcome is not None and finding.outcome.moved)
+
+
+def _may_be_another(finding: Finding, there: Mount) -> bool:
+    """Whether the mount answered through one process, and ``there`` is seen through another one: of
+    another namespace perhaps, which came later, and whose mount got its ID and device. While a
+    probe is stuck in the mount, no other one gets its device."""
+    was, now = finding.mount and finding.mount.seen_at, there.seen_at
+    if was is None or now is None or finding.outcome is None or finding.condition is Condition.TIMED_OUT:
+        return False
+    return was.base != now.base
 
 
 def _was_replaced(finding: Finding, there: Mount) -> bool:

@@ -108,7 +108,7 @@ def host_id(ids: IdMap, number: int) -> Optional[int]:
 class _Look:
     def __init__(self, own: Collection[int], until: Monotonic) -> None:
         self._own, self._until = own, until
-        self._ids, self._network = _content(os.getpid(), "uid_map"), _network("self")
+        self._ids, self._network = _content("self", "uid_map"), _network("self")
         self._only = None if sees_all() else os.geteuid()
         self._found: dict[First, list[int]] = {}
         self._dear: dict[int, float] = {}
