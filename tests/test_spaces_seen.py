@@ -114,3 +114,14 @@ def test_a_first_line_of_any_length(tmp_path: Path) -> None:
         one, other = seeing.first(outer), seeing.first(inner)
     assert one is not None and other is not None
     assert (one.mount_id, one.path) == (other.mount_id, 11 * (b"/" + b"\\012" * 250) + other.path)
+
+
+def test_who_has_more_capabilities_is_not_looked_through(elsewhere: Elsewhere, plugin: Plugin) -> None:
+    """By root in a container with the process IDs of the host, but without CAP_SYS_PTRACE."""
+    lacking = ("setpriv", "--bounding-set=-sys_ptrace")
+    elsewhere().mount("roots")
+    path = elsewhere((*APART, *lacking)).mount("own")
+    result = plugin("--namespaces", "-vv", wrapper=lacking)
+    assert (result.code, result.count("mounts")) == (0, 1), result.stdout
+    output = result.stdout.decode()
+    assert f"{path} (fuse.test fuse) ok" in output and "those of others were not looked at" in output

@@ -327,7 +327,7 @@ class _Notes:
 
     def lines(self) -> Iterator[str]:
         if not seeing.sees_all():
-            yield "only root (with CAP_SYS_PTRACE) sees all mount namespaces: those of other users were not looked at"
+            yield "only root (with CAP_SYS_PTRACE) sees all mount namespaces: those of others were not looked at"
         else:
             yield from sight.limits(0)
         if self._is_late or not self._seen.is_whole:

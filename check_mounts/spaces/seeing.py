@@ -33,6 +33,9 @@ _KEPT = 4
 # is below. So what costs more than this counts, in seconds of the processor, and after that much
 # of it, that user's processes, or those of all users, are skipped.
 _DEAR, _MOST_OF_USER, _MOST_OF_USERS = 0.002, 0.1, 0.3
+# The links of /proc/PID/task with one thread (proc_task_getattr in fs/proc/base.c). Asking for them
+# costs a third of what listing it costs, and a user may have many zombies.
+_OF_ONE_THREAD = 3
 _SYS_PTRACE = 19  # include/uapi/linux/capability.h
 
 # (first ID inside, first ID outside, count): the lines of user_namespaces(7).
@@ -109,7 +112,7 @@ class _Look:
     def __init__(self, own: Collection[int], until: Monotonic) -> None:
         self._own, self._until = own, until
         self._ids, self._network = _content("self", "uid_map"), _network("self")
-        self._only = None if sees_all() else os.geteuid()
+        self._capabilities, self._may_see_all = _own_capabilities(), sees_all()
         self._found: dict[First, list[int]] = {}
         self._dear: dict[int, float] = {}
         self._skipped: set[int] = set()
@@ -141,11 +144,21 @@ class _Look:
                 self._skipped.add(user)
         if key is None or key.mount_id in self._own:
             return
-        if self._only is not None and _status(pid)[0] != self._only:
+        if not (self._may_see_all or self._may_look_through(pid)):
             return
         pids = self._found.setdefault(key, [])
         if len(pids) < _KEPT:
             pids.append(pid)
+
+    def _may_look_through(self, pid: int) -> bool:
+        """Whether ptrace(2) lets us look through a process without CAP_SYS_PTRACE: it is ours, and
+        has no capability that we lack, unless it is in another user namespace, which is ours then.
+        Whether it is dumpable is not asked."""
+        data = _content(pid, "status")
+        uids = set(procfs.status_field(data, b"Uid").split()[:3])
+        if uids != {b"%d" % os.geteuid()}:
+            return False
+        return not _capabilities(data, b"CapPrm") & ~self._capabilities or _content(pid, "uid_map") != self._ids
 
     def _is_too_dear(self, user: int) -> bool:
         return self._dear.get(user, 0.0) > _MOST_OF_USER or sum(self._dear.values()) > _MOST_OF_USERS
@@ -198,9 +211,12 @@ def _parsed(data: bytes) -> IdMap:
 
 
 def _own_capabilities() -> int:
-    word = procfs.status_field(_content("self", "status"), b"CapEff")
+    return _capabilities(_content("self", "status"), b"CapEff")
+
+
+def _capabilities(status: bytes, name: bytes) -> int:
     try:
-        return int(word, 16)
+        return int(procfs.status_field(status, name), 16)
     except ValueError:
         return 0
 
@@ -211,8 +227,11 @@ def _seen_by(pid: int) -> tuple[int, Optional[First]]:
     key = first(pid)
     if key is not None:
         return pid, key
+    tasks = f"/proc/{pid}/task"
     try:
-        with os.scandir(f"/proc/{pid}/task") as threads:
+        if os.stat(tasks).st_nlink <= _OF_ONE_THREAD:
+            return pid, None
+        with os.scandir(tasks) as threads:
             others = [int(thread.name) for thread in itertools.islice(threads, 2)]
     except OSError:
         return pid, None
