@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from check_mounts import filesystems, mounttable, nearest, text
+from check_mounts.ghost import Holder
 from check_mounts.guard.notes import Notes
 from check_mounts.model import Mount, State
 from check_mounts.naming import names
@@ -21,7 +22,7 @@ from check_mounts.system import reading
 from check_mounts.system.printing import stdout_encoding, write
 from check_mounts.system.signals import Interrupts
 from check_mounts.typed import Any, Optional
-from check_mounts.using import grouping, look, stacks
+from check_mounts.using import ghosts, grouping, look, stacks
 from check_mounts.using.model import Users, Wanted
 
 # What goes with --users on a command line.
@@ -40,12 +41,20 @@ def run(given: Mapping[str, Any], interrupts: Interrupts, noted: Notes) -> int:
     mounts = _chosen(table, said.users)
     noted.step("looking at the processes of this host")
     os.chdir("/")  # this process would stand in its caller's directory
-    users = grouping.without(look.take(_wanted(mounts, table), max(_BESIDE, seconds - _BESIDE)))
+    left = max(_BESIDE, seconds - _BESIDE)
+    search = ghosts.Search(left, always=True)
+    users = grouping.without(look.take(_wanted(mounts, table), left))
+    look.wait(search)
+    unlisted = search.found.unlisted()
     state = State.OK if users.is_whole else State.UNKNOWN
     if said.json:
-        write(_json(state, mounts, users), interrupts)
+        write(_json(state, mounts, users, unlisted), interrupts)
     else:
-        lines = [f"MOUNTS {state.name} - {_summary(mounts, users)}", *_lines(mounts, users, said.verbose)]
+        lines = [
+            f"MOUNTS {state.name} - {_summary(mounts, users)}",
+            *_lines(mounts, users, said.verbose),
+            *_notes(unlisted),
+        ]
         write(text.encoded("".join(f"{line}\n" for line in lines), stdout_encoding()), interrupts)
     return state.value
 
@@ -174,6 +183,15 @@ def _lines(mounts: Sequence[Mount], users: Users, verbosity: int) -> Iterator[st
         yield f"note: {text.one_line(note)}"
 
 
+def _notes(unlisted: Sequence[Holder]) -> Iterator[str]:
+    """A note about processes that may be users, too: of such a mount, nobody knows the
+    filesystem."""
+    if unlisted:
+        uses, which = ("process uses", "it") if len(unlisted) == 1 else ("processes use", "they")
+        words = ghosts.holders_words(unlisted)
+        yield f"note: {len(unlisted)} {uses} what was unmounted lazily; nobody can say whether {which} count: {words}"
+
+
 def _by_device(mounts: Sequence[Mount]) -> Collection[list[Mount]]:
     """The mounts of each filesystem: its users use them all."""
     found: dict[tuple[int, int], list[Mount]] = {}
@@ -190,10 +208,11 @@ def _name(mounts: Sequence[Mount]) -> str:
     return f"{', '.join(points[:_NAMED])}{more} ({text.printable(mounts[0].fs_type)} {source})"
 
 
-def _json(state: State, mounts: Sequence[Mount], users: Users) -> bytes:
+def _json(state: State, mounts: Sequence[Mount], users: Users, unlisted: Sequence[Holder]) -> bytes:
     """One object; each mount and each process has a line of its own."""
     form = grouping.json_form(users)
-    rest = {"counts": form["counts"], "incomplete": form["incomplete"]}
+    pids = [each.pid for each in unlisted]
+    rest = {"counts": form["counts"], "incomplete": form["incomplete"], "unlisted": pids}
     lists: dict[str, Iterator[str]] = {
         "mounts": map(jsonform.encode, map(_mount_form, mounts)),
         "processes": map(jsonform.encode, form["processes"]),

@@ -13,13 +13,14 @@ from typing import Any, Optional
 
 import pytest
 
-from check_mounts import text
+from check_mounts import backings, text
 from check_mounts.ghost import Ghost, Holder
 from check_mounts.judging.policy import Policy, judged
 from check_mounts.model import Condition, State, Survey
 from check_mounts.report import jsontext
 from check_mounts.report import plugin as plugin_report
 from check_mounts.report.plugin import Presentation
+from check_mounts.using import clients
 from check_mounts.using.ghosts import findings
 from tests.conftest import PYTHON, Fuse, Mounts, Plugin, Result, until
 from tests.daemon import Daemon, daemon
@@ -63,7 +64,7 @@ def told(plugin: Plugin, device: str, *arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def holding(path: Path, what: str = "pass", name: str = "") -> Iterator[int]:
+def holding(path: Path, what: str = "pass") -> Iterator[int]:
     """A process in a directory, which does something there and then waits."""
     program = HOLDER.format(what)
     command = [PYTHON, "-I", "-c", program]
@@ -199,6 +200,72 @@ def test_hostile_names(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
 
         until(is_said)
         assert all(line.isprintable() for line in lines)
+
+
+SERVERS = b"""NV SERVER   PORT USE HOSTNAME
+v4 0a090102  801   2 filer3
+v3 20010db8000000000000000000000001  801   1 filer six
+"""
+VOLUMES = b"""NV SERVER   PORT DEV          FSID                              FSC
+v4 0a090102  801 0:52         0:0                               no
+v4 0a090102  801 0:0          0:0                               no
+v3 20010db8000000000000000000000001  801 0:53         1f:2                              yes
+v4 0a090103  801 0:54         0:0                               no
+v4 nonsense  801 0:55
+v4 0a090102  801 ../..        0:0                               no
+"""
+
+
+def test_what_the_nfs_client_shows() -> None:
+    assert clients.nfs_volumes(SERVERS, VOLUMES) == [
+        ((0, 52), b"filer3"),
+        ((0, 53), b"filer six"),
+        ((0, 54), b"10.9.1.3"),
+        ((0, 55), b"nonsense"),
+    ]
+    assert clients.nfs_volumes(b"", b"") == clients.nfs_volumes(b"\xff\n v4\n", b"\x00\n\n v4 1 2\n") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        rb"	1) \\filer\Share Mounts: 1 Type: NTFS DevInfo: 0x20 Attributes: 0x1006f",
+        rb"	1) \\filer\Share Mounts: 2 DevInfo: 0x20 Attributes: 0x801007f",
+    ],
+)
+def test_what_the_cifs_client_shows(line: bytes) -> None:
+    data = (
+        rb"""
+	Shares:
+	0) IPC: \\filer\IPC$ Mounts: 1 DevInfo: 0x0 Attributes: 0x0
+"""
+        + line
+        + b"\n\tPathComponentMax: 255\n"
+    )
+    assert clients.smb_shares(data) == [b"//filer/Share"]
+    assert clients.unlisted_shares([b"//filer/Share", b"//b/x"], [b"//FILER/share/below"]) == [b"//b/x"]
+
+
+def test_backing_devices_against_tables() -> None:
+    names = [
+        "0:52",
+        "0:53",
+        "8:0",
+        "7:1",
+        "8:1-fuseblk",
+        "cifs-3",
+        "cifs-4",
+        "btrfs-1",
+        "zfs-2",
+        "9p-1",
+        "x",
+        "",
+        "0:x",
+    ]
+    mounts = [((0, 52), b"nfs4"), ((0, 60), b"cifs"), ((8, 0), b"ext4"), ((0, 61), b"btrfs")]
+    found = backings.unlisted(names, mounts)
+    assert found.devices == {(0, 53), (8, 1)} and found.counts == {b"cifs": 1, b"9p": 1}
+    assert not backings.unlisted(["8:0", "7:1", "0:52"], mounts) and not backings.unlisted([], mounts)
 
 
 def test_words() -> None:

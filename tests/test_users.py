@@ -20,7 +20,7 @@ import pytest
 from check_mounts import hanging, mounttable, users
 from check_mounts.model import Condition, Finding, Mount
 from check_mounts.options.refusals import UsageError
-from check_mounts.using import cgroups, grouping, look
+from check_mounts.using import cgroups, grouping, look, procfs
 from check_mounts.using.model import How, Process, Users, Wanted
 from tests.conftest import PYTHON, ROOT, Fuse, Mounts, Plugin, Result, until
 from tests.kernel import state, workers_alive
@@ -350,6 +350,39 @@ def test_a_file_of_a_mount_that_another_one_covers_is_told_by_its_mount(mounts: 
             assert by(look.take(lower, 20), *How) == {before}
             told = look.take(Wanted(upper.mounts[1:], frozenset()), 20)
             assert by(told, *How) == {after}
+
+
+def test_who_stands_in_what_was_unmounted_lazily_stands_in_no_mount_of_that_name(
+    mounts: Mounts, plugin: Plugin
+) -> None:
+    """The text of a link to such a mount begins at the mount's own root directory."""
+    other, old = mounts.tmpfs("other"), mounts.tmpfs("old")
+    inside = old / str(other).lstrip("/")
+    inside.mkdir(parents=True)
+    (inside / "file").touch()
+    command = [PYTHON, "-c", "import sys; file = open('file'); print(flush=True); sys.stdin.read()"]
+    pids = {}
+    for place in (inside, other):
+        (place / "file").touch()
+        pids[place] = subprocess.Popen(command, cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stdout = pids[place].stdout
+        assert stdout is not None and stdout.readline()
+    mounts.detach(old)
+    assert os.readlink(f"/proc/{pids[inside].pid}/cwd") == str(other)
+    try:
+        (mount,) = [
+            each for each in mounttable.read("/proc/self/mountinfo")[0] if each.mount_point == os.fsencode(other)
+        ]
+        found = look.take(Wanted((mount,), frozenset()), 30.0)
+        # Where the kernel knows 9p, the text decides.
+        wrong = {pids[inside].pid} if procfs.knows_9p() else set()
+        assert {each.pid for each in found.processes} == {pids[other].pid} | wrong
+        pid = pids[inside].pid  # of what it uses, nobody knows
+        until(lambda: pid in json.loads(asked(plugin, str(other), "--json").stdout)["unlisted"])
+        until(lambda: "unmounted lazily; nobody can say whether" in asked(plugin, str(other)).stdout.decode())
+    finally:
+        for each in pids.values():
+            each.communicate(timeout=60)
 
 
 def test_a_hostile_name_breaks_no_output(mounts: Mounts, plugin: Plugin) -> None:

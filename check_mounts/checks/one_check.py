@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # How long one question about mounts that have failed may take, and all of them, in seconds.
 _EACH, _AFTERMATH = 1.0, 1.5
-# How long a search for ghosts may take, in seconds. It goes on while the mounts are asked.
-_SEARCH = 1.5
+# How long a search for ghosts may take, in seconds, and which part of the deadline. Meanwhile the
+# mounts are asked.
+_SEARCH, _SHARE = 1.5, 0.8
 # The deadline of a pass is shortened only if at least this much of it has gone by, in seconds.
 _NOTICEABLE = 0.1
 
@@ -117,23 +118,26 @@ class _Check:
     def _seek_ghosts(self) -> None:
         """Begin to search for filesystems that no mount table shows, if there may be any. Later, it
         might hang to load what searches."""
-        if self._before_asking is None or self._options.mountinfo != mounttable.DEFAULT_PATH:
+        if self._before_asking is None:
             return
         if checking.seeks_ghosts(self._options) and sysfs.has_unlisted(self._table[0]):
             from check_mounts.using import ghosts
 
-            self._search = ghosts.Search(_SEARCH)
+            self._search = ghosts.Search(min(_SEARCH, _SHARE * self._options.settings.deadline))
 
     def _with_ghosts(self, result: Survey) -> Survey:
-        """The survey, with the ghosts."""
+        """The survey, with the ghosts. The time for the search was up long ago if mounts hang."""
         if self._search is None:
             return result
-        from check_mounts.using import ghosts, look
+        from check_mounts.using import ghosts
 
         reading.step("looking for filesystems that no mount table shows")
-        look.wait(self._search)
-        found = ghosts.wanted(self._search.found.ghosts(), self._options.filters)
-        return result._replace(findings=(*result.findings, *ghosts.findings(found)))
+        try:
+            found = ghosts.wanted(ghosts.sought(self._search, result.interrupted is None), self._options.filters)
+            return result._replace(findings=(*result.findings, *ghosts.findings(found)))
+        except Exception as error:  # it must cost nothing but the ghosts
+            defects.say(error)
+            return result
 
     def _with_aftermath(self, result: Survey) -> Survey:
         """The survey, with what else this host knows about mounts that have failed."""

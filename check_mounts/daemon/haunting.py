@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 from collections.abc import Sequence
 
-from check_mounts import backings, mounttable
+from check_mounts import backings
 from check_mounts.checks import checking
 from check_mounts.checks.checking import Check
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
@@ -59,7 +59,7 @@ class Haunting:
 
     def look(self, check: Check) -> None:
         """Compare what the kernel has with the mount table, and begin a search if it is due."""
-        if check.mountinfo != mounttable.DEFAULT_PATH or not checking.seeks_ghosts(check):
+        if not checking.seeks_ghosts(check):
             self._forget()
             return
         mounts = ((mount.device, mount.fs_type) for mount in self._mounts.values())

@@ -81,6 +81,11 @@ class Found:
             found.append(ghost._replace(holders=holders or perhaps, certain=bool(holders), whole=whole))
         return found
 
+    def unlisted(self) -> tuple[Holder, ...]:
+        """Who has something of mounts that were unmounted lazily, of whatever type. Where a mount
+        namespace cannot be seen, such a mount may be in its table."""
+        return self._holders_of([] if self._unseen or self._missing else self._known({}))
+
     def _known(self, before: Mapping[int, Mount]) -> dict[int, Optional[tuple[Device, bytes]]]:
         """The device and type of each mount in no table that a process has something of; None if
         nobody knows. Without mounts that cannot be of a ghost."""
@@ -155,10 +160,20 @@ def _others(holders: Mapping[tuple[Any, ...], Sequence[Piece]]) -> Iterator[Piec
 class Search(look.Look):
     """A search under way. ``found`` has its result."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, always: bool = False) -> None:
+        """``always``: also without any ghost, find who has something of mounts in no table."""
         self.found = Found()
-        task = worker.Task({}, frozenset(), frozenset())
+        task = worker.Task({}, frozenset(), frozenset(), always=always)
         super().__init__(task, self.found, seconds, count=1, maker=seeker.Seeker)
+
+
+def sought(search: Search, waits: bool) -> list[Ghost]:
+    """The ghosts that a search finds, which is waited for and ended."""
+    if waits:
+        look.wait(search)
+    else:
+        search.close()
+    return search.found.ghosts()
 
 
 # -- pure
@@ -207,6 +222,12 @@ def _name(ghost: Ghost) -> bytes:
     return b"old %s filesystem" % ghost.family.encode() + device
 
 
+def holders_words(holders: Sequence[Holder]) -> str:
+    """``pid 812 (backup.service), pid 900 (bash) and 7 more``."""
+    more = len(holders) - _NAMED
+    return ", ".join(map(_holder_words, holders[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
 def words(ghost: Ghost) -> str:
     """``is still held by pid 812 (backup.service), unmounted lazily``."""
     verb = "is" if ghost.number == 1 else "are"
@@ -214,9 +235,7 @@ def words(ghost: Ghost) -> str:
         it = "it" if ghost.number == 1 else "them"
         seen = f"no process is seen that holds {it}" if ghost.whole else "not all processes could be looked at"
         return f"{verb} in no mount table, but the kernel still has {it}: {seen}"
-    named = ", ".join(map(_holder_words, ghost.holders[:_NAMED]))
-    more = len(ghost.holders) - _NAMED
-    named += f" and {more} more" if more > 0 else ""
+    named = holders_words(ghost.holders)
     least = "" if ghost.whole else "at least "
     who = named if len(ghost.holders) == 1 else f"{least}{len(ghost.holders)} processes: {named}"
     return f"{verb} still held by {who}{'' if ghost.certain else ', most likely'}, unmounted lazily"

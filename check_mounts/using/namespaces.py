@@ -4,9 +4,9 @@ path in one of them is on.
 A mount has one ID on the whole host, and its superblock has one device in all namespaces. So the
 ID of a descriptor's mount (fdinfo) tells the superblock, wherever the process is; st_dev does not,
 with btrfs and overlay. The links of a working directory, a root and a program have no ID that can
-be read without asking the filesystem: opening such a link, even with O_PATH, has 9p ask its server
-(d_weak_revalidate), and nothing ends that wait. So their text decides, with the table of their
-namespace: the last mount at the innermost mount point on the way counts, as it does for a look-up.
+be read without opening them, even if only with O_PATH; where the kernel knows 9p, that may hang
+(see procfs.knows_9p). There their text decides, with the table of their namespace: the last mount
+at the innermost mount point on the way counts, as it does for a look-up.
 
 Import budget: ``os``; tablelines."""
 

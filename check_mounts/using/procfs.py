@@ -137,6 +137,31 @@ def mount_id(fdinfo: int, number: str) -> Optional[int]:
     return int(word) if word.isdigit() else None
 
 
+def knows_9p() -> bool:
+    """Whether the kernel can have a 9p filesystem: opening a link that leads to one asks its
+    server, and nothing ends that wait (d_weak_revalidate)."""
+    with closing(open_directory("/proc")) as proc:
+        known = content(proc, "filesystems")
+    return not known or b"\t9p\n" in known
+
+
+def mount_of_link(process: int, name: str) -> Optional[int]:
+    """The mount that a link of a process leads to; None if that cannot be told. Not to be asked
+    where the kernel knows 9p: the link is opened with O_PATH, which follows no path, and asks no
+    server of another type (NFS looks at a counter in its memory, nfs_weak_revalidate)."""
+    try:
+        fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=process)
+    except OSError:
+        return None
+    try:
+        with closing(open_directory("/proc/self/fdinfo")) as infos:
+            return mount_id(infos, str(fd))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def functions(directory: int, name: str) -> list[str]:
     """The kernel functions that ``stack`` or ``wchan`` name, the innermost first."""
     matches = (_FRAME.match(line) for line in content(directory, name).split(b"\n"))

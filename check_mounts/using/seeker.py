@@ -5,8 +5,7 @@ No ghost is asked. The kernel tells which mount a descriptor is on (``mnt_id`` i
 working directory, a root and a program it tells nothing but a text, and that of a mount that was
 unmounted lazily begins at the mount's own root directory, as if it were ours (``prepend_path`` in
 fs/d_path.c). So such a link is opened with O_PATH, to read the ``mnt_id`` of that descriptor. This
-follows no path, and asks no server but that of a 9p filesystem (d_weak_revalidate; NFS looks at a
-counter in its memory): where the kernel knows 9p, links are left alone.
+asks no server but that of a 9p filesystem: where the kernel knows 9p, links are left alone.
 
 Import budget: ``os``, ``re``; worker, tables, clients, procfs."""
 
@@ -28,6 +27,8 @@ _LINKS = (("cwd", "stands in it"), ("root", "has its root in it"), ("exe", "runs
 _OPEN = "has it open"
 _BACKINGS, _CONNECTIONS = "/sys/class/bdi", "/sys/fs/fuse/connections"
 _MOST_DESCRIPTORS = 200_000
+# The parent of all kernel threads, and of the programs that the kernel starts (kernel/umh.c).
+_KTHREADD = 2
 # Files of the kernel's own mounts, which are in no table; newer kernels give these mounts the ID 0.
 # Their texts begin like paths (mm/shmem.c, mm/hugetlb.c, fs/aio.c, drivers/dma-buf, drivers/gpu).
 _INTERNAL = re.compile(
@@ -43,7 +44,7 @@ class Piece(NamedTuple):
     """What a process has of a mount in no table: how, the mount's ID; the device, if a lock on the
     file tells it. ``bare``: it may be a mount that never was in a table (open_tree(2), fsmount(2)):
     its root directory, opened with O_PATH; or one that is in a namespace, but hidden below its root
-    (the first root directory of all, on which helpers of the kernel stand). ``doubtful``: it may be
+    (the first root directory of all). ``doubtful``: it may be
     one of the kernel's own."""
 
     how: str
@@ -73,9 +74,7 @@ class Seeker(Worker):
         for pid in pids:
             self._step(pid, False)
             self._learn(pid)
-        if backings.unlisted(_names(), self._tables.mounts):
-            self._reads_links = b"\t9p\n" not in _content("/proc/filesystems")
-            self._infos = procfs.open_directory("/proc/self/fdinfo")
+        if self._task.always or backings.unlisted(_names(), self._tables.mounts):
             for pid in pids:  # also if a worker before this one has hung: what it had seen is lost with it
                 self._step(pid, True)
                 self._look_at(pid)
@@ -100,6 +99,8 @@ class Seeker(Worker):
 
     def _look_into(self, pid: int, process: int, stat: Stat) -> None:
         self._tables.learn_threads(pid)
+        if stat.parent == _KTHREADD:  # a helper of the kernel may be on a mount of the kernel's own
+            return
         alive = procfs.first_alive(process) if stat.state in ("Z", "X") else process
         if alive < 0:
             return
@@ -122,8 +123,8 @@ class Seeker(Worker):
 
     def _pieces(self, process: int) -> Iterator[Piece]:
         """What a process has of mounts in no table. Raises PermissionError."""
-        for name, how in _LINKS if self._reads_links else ():
-            mount_id = self._mount_of(process, name)
+        for name, how in _LINKS if self._opens else ():
+            mount_id = procfs.mount_of_link(process, name)
             if not mount_id or mount_id in self._tables.ids:
                 continue
             path = procfs.link(process, name)
@@ -152,17 +153,6 @@ class Seeker(Worker):
             if infos >= 0:
                 os.close(infos)
 
-    def _mount_of(self, process: int, name: str) -> Optional[int]:
-        """The ID of the mount that a link leads to."""
-        try:
-            fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=process)
-        except OSError:
-            return None
-        try:
-            return procfs.mount_id(self._infos, str(fd))
-        finally:
-            os.close(fd)
-
     def _of_descriptor(self, path: str, infos: int, number: str) -> Optional[Piece]:
         if not path.startswith("/") or _INTERNAL.match(path):
             return None
@@ -184,7 +174,7 @@ class Seeker(Worker):
         names, shares = _names(), clients.smb_shares(_content("/proc/fs/cifs/DebugData", 1 << 20))
         left = backings.unlisted(names, self._tables.mounts)
         described = [self._described(device) for device in sorted(left.devices)]
-        if left and self._tables.unseen:
+        if (left or self._loose) and self._tables.unseen:
             self._tables.enter_unseen()
             left = backings.unlisted(names, self._tables.mounts)
             self._send(("listed", sorted(self._loose & self._tables.ids)))
@@ -193,7 +183,7 @@ class Seeker(Worker):
         self._send(("unlisted", devices, sorted(left.counts.items()), shares))
         self._send(("unseen", self._tables.unseen))
         self._send(("tables", self._tables.missing))
-        self._send(("links", self._reads_links))
+        self._send(("links", self._opens))
 
     def _described(self, device: Device) -> tuple[Device, str, bytes, Optional[int]]:
         """A superblock in no table: its device, family, server and owner."""

@@ -32,16 +32,22 @@ class Refused(Exception):
     """We may not look into this process."""
 
 
-def uses(process: int, table: Optional[Namespace], places: Optional[tuple[str, ...]] = None) -> Iterator[Use]:
+def uses(
+    process: int, table: Optional[Namespace], places: Optional[tuple[str, ...]] = None, opens: bool = False
+) -> Iterator[Use]:
     """The uses that a process makes of mounts, or a thread: ``process`` is a descriptor of its
     directory in procfs. ``table`` are the mounts that it sees. ``places``: only what is at or below
     one of these paths; where they cover each other, other mounts may be among the results.
+    ``opens``: links may be opened (see procfs.mount_of_link). Otherwise their text decides, and
+    that of a link to a mount that was unmounted lazily names another one: it begins at the mount's
+    own root directory (prepend_path in fs/d_path.c).
 
     Raises Refused."""
     for name, how in _LINKS:
         path = procfs.link(process, name)
         if path and (places is None or path.startswith(places)) and table is not None:
-            found = table.mount_of(path)
+            found = procfs.mount_of_link(process, name) if opens else None
+            found = table.mount_of(path) if found is None else found
             if found is not None:
                 yield Use(how, found, -1, path)
     yield from _descriptors(process, places)

@@ -41,7 +41,8 @@ class Task(NamedTuple):
     """The task of one worker: it looks at the processes after ``after`` whose pid modulo
     ``share[1]`` is ``share[0]``; at those in ``careful`` only at what never hangs.
     ``devices`` are those of all mounts that count, each with its type; those that hang; and those
-    whose processes are wanted. ``single``: see :class:`Wanted`."""
+    whose processes are wanted. ``single``: see :class:`Wanted`. ``always``: look
+    at processes though no ghost is known (see seeker)."""
 
     devices: dict[Device, bytes]
     hung: frozenset[Device]
@@ -49,6 +50,7 @@ class Task(NamedTuple):
     share: tuple[int, int] = (0, 1)
     after: int = 0
     careful: frozenset[int] = frozenset()
+    always: bool = False
     single: frozenset[int] = frozenset()
 
 
@@ -70,6 +72,7 @@ class Worker:
         self._spaces = Namespaces(task.devices)
         hung = {device: fs_type for device, fs_type in task.devices.items() if device in task.hung}
         self._threads = Threads(waits.families(hung))
+        self._opens = not procfs.knows_9p()
         self._own = namespaces.key_of(os.getpid())
         self._ours = _ours(os.getppid())
         self._waiting: list[tuple[float, Waiting]] = []
@@ -121,7 +124,7 @@ class Worker:
         alive = procfs.first_alive(process) if stat.state in ("Z", "X") else process
         found: list[tuple[walk.Use, Device]] = []
         try:
-            for use in walk.uses(alive, table, self._spaces.places):
+            for use in walk.uses(alive, table, self._spaces.places, self._opens):
                 device = self._spaces.devices.get(use.mount_id)
                 if device is not None:
                     found.append((use, device))

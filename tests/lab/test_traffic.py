@@ -13,10 +13,20 @@ from tests.lab.traffic import DELAY
 
 
 @pytest.fixture(scope="module")
-def report() -> Any:
-    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.traffic"], 300, verdict.environment())
+def files() -> Any:
+    result = guest.run(["/usr/bin/python3", "-m", "tests.lab.traffic"], 400, verdict.environment())
     assert result.status == 0, (result.output, result.console[-3000:])
-    return json.loads(result.files["traffic.json"])
+    return result.files
+
+
+@pytest.fixture(scope="module")
+def report(files: Any) -> Any:
+    return json.loads(files["traffic.json"])
+
+
+@pytest.fixture(scope="module")
+def ghosts(files: Any) -> Any:
+    return json.loads(files["ghosts.json"])
 
 
 def numbers(said: Any) -> dict[str, float]:
@@ -80,3 +90,53 @@ def test_smb_that_connected_again_is_noted_once(report: Any) -> None:
     notes = [note for each in said["after"] for note in each["notes"] if note.startswith("SMB")]
     assert len(notes) == 1, said["after"]
     assert re.match(r"SMB: (\d sessions?|\d shares?)( and \d shares?)? (was|were) connected again within", notes[0])
+
+
+# -- unmounted lazily: see ghosts.py
+
+
+@pytest.mark.guest
+def test_nfs_that_was_unmounted_lazily_and_who_holds_it(ghosts: Any) -> None:
+    said, pids = ghosts["nfs"], ghosts["nfs"]["pids"]
+    assert said["mounted"]["ghosts"] == []
+    (both,), (one,) = said["both"]["ghosts"], said["one"]["ghosts"]
+    assert both["mount_point"] == f"old filer {ghosts['hosts']['drop']}"
+    assert both["ghost"]["family"] == "NFS" and both["state"] == said["both"]["state"] == "OK"
+    assert {each["pid"]: each["how"] for each in both["ghost"]["holders"]} == {
+        pids["open"]: "has it open",
+        pids["stands"]: "stands in it",
+    }
+    assert re.fullmatch(r"is still held by 2 processes: pid .*, most likely, unmounted lazily", both["text"])
+    # Its server is silent, and nobody has asked.
+    assert said["both"]["workers"] == [] and said["both"]["mounts"] == said["mounted"]["mounts"] - 1
+    assert re.fullmatch(rf"is still held by pid {pids['open']} \(.*\), most likely, unmounted lazily", one["text"])
+    assert said["none"]["ghosts"] == []
+
+
+@pytest.mark.guest
+def test_nfs_of_which_nobody_has_anything_is_no_ghost(ghosts: Any) -> None:
+    assert ghosts["idle"]["ghosts"] == []
+
+
+@pytest.mark.guest
+def test_nfs_that_only_an_unanswered_call_holds(ghosts: Any) -> None:
+    (hung,) = ghosts["waiting"]["hung"]["ghosts"]
+    assert hung["text"] == "is in no mount table, but the kernel still has it: no process is seen that holds it"
+    assert ghosts["waiting"]["hung"]["workers"] == []
+    assert ghosts["waiting"]["over"]["ghosts"] == []
+
+
+@pytest.mark.guest
+def test_nfs_that_lives_on_in_another_namespace_is_no_ghost(ghosts: Any) -> None:
+    said = ghosts["moved"]
+    assert said["elsewhere"]["ghosts"] == [] and len(said["nowhere"]["ghosts"]) == 1 and said["none"]["ghosts"] == []
+
+
+@pytest.mark.guest
+def test_a_share_that_was_unmounted_lazily_and_who_holds_it(ghosts: Any) -> None:
+    (found,) = ghosts["smb"]["open"]["ghosts"]
+    host = ghosts["hosts"]["smb"]
+    assert found["mount_point"] == f"old cifs filesystem {host}"
+    assert found["ghost"]["sources"] == [f"//{host}/share"]
+    assert [each["pid"] for each in found["ghost"]["holders"]] == [ghosts["smb"]["pid"]]
+    assert ghosts["smb"]["none"]["ghosts"] == []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from check_mounts.probing import operations
+from tests.lab import ghosts
 from tests.lab.evidence import mount, until
 from tests.lab.kinds import DROP, PYTHON, SERVERS, UNDROP, V3
 from tests.lab.zoo import LAB, Guest, environment, load_modules, provide_product
@@ -143,6 +144,7 @@ def main() -> None:
     load_modules()
     guest = Guest()
     (LAB / "traffic.json").write_text(json.dumps({**nfs(guest), "smb": smb(guest)}))
+    (LAB / "ghosts.json").write_text(json.dumps(ghosts.main(guest)))
 
 
 if __name__ == "__main__":
