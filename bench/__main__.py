@@ -13,6 +13,7 @@ Without a ROW it measures all, in less than five minutes, and writes bench/resul
     cached   --cached, after make install and from a pip environment
     watched  what the watcher costs a run
     users    --users beside 2,000 processes of 50 descriptors
+    spaces   --namespaces over 100 namespaces of 50 mounts
 
 The program is this tree's, installed by ``make install`` into a temporary directory: ``here``. Each
 ``--program`` is a check_mounts installed in the same way from another version; it is measured in
@@ -33,7 +34,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import cached, daemon, engine, hung, oneshot, users, watched
+from bench import cached, daemon, engine, hung, oneshot, spaces, users, watched
 from bench.common import (
     CHECK_DISK,
     HERE,
@@ -51,6 +52,7 @@ from bench.common import (
 ROWS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     **oneshot.ROWS, "engine": engine.lines, "hung": hung.lines,
     "daemon": daemon.lines, "cached": cached.lines, "watched": watched.lines, "users": users.lines,
+    "spaces": spaces.lines,
 }  # fmt: skip
 _RESULTS = ROOT / "bench/results.md"
 
