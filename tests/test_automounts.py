@@ -156,6 +156,26 @@ def test_a_mount_that_others_hang_in_is_looked_up(trigger: Trigger, fuse: Fuse, 
     until(lambda: plugin("-t", "1").count("ok") == 1)
 
 
+@root
+def test_who_hangs_is_seen_within_a_minute_whatever_the_timeout(trigger: Trigger, fuse: Fuse, plugin: Plugin) -> None:
+    trigger.set_timeout(86400)
+    path = fuse.mount("auto")
+    plugin()
+    assert idle(plugin()) == 1
+    memory = plugin.state_dir / "automounts"
+    head, line = memory.read_text().splitlines()
+    words = line.split(" ")
+    words[6] = str(int(words[6]) - 61)  # when processes were looked at
+    memory.write_text(f"{head}\n{' '.join(words)}\n")
+    fuse.command("hang", "auto")
+    command = ["stat", str(path / "file")]
+    with subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(lambda: fuse.waiting("auto"))
+        assert plugin("-t", "1").count("timed_out") == 1
+        fuse.command("answer", "auto")
+        process.wait()
+
+
 def with_type(mounts: Mounts, path: Path, base: Path, fs_type: str, source: str, options: str) -> list[str]:
     """The option for a mount table in which a mount has another type: this kernel has no SMB."""
     table = Path("/proc/self/mountinfo").read_text().splitlines(keepends=True)

@@ -44,9 +44,10 @@ _SELDOM, _TIMEOUTS = 3600.0, 2.0
 # How long a server may take to answer before its mounts are looked up, in seconds, and as a part of
 # the timeout of a probe, which begins only then.
 _MOMENT, _PART = 1.0, 0.5
-# Processes are looked at for a mount when this part of its timeout has gone by, and so many
-# seconds. The last is how long that may take, in seconds.
-_WALK_PART, _WALK_LEAST, _WALK_LONGEST = 0.25, 2.0, 2.0
+# Processes are looked at for a mount when this part of its timeout has gone by, but not before so
+# many seconds; and after so many, whatever its timeout: who hangs in it must not wait for hours
+# until we see it. The last is how long a look may take, in seconds.
+_WALK_PART, _WALK_LEAST, _WALK_MOST, _WALK_LONGEST = 0.25, 2.0, 60.0, 2.0
 # A probe of another run that has been away for so long, in seconds, may hang.
 _AWAY = 1.0
 
@@ -131,7 +132,7 @@ class Sparing:
         if counters is not None and (entry.counters is None or counters.is_more_than_probes(entry.counters)):
             self._used.add(mount.mount_id)
             return None
-        return _Held(mount, entry, server, self._now - entry.walked >= max(_WALK_LEAST, _WALK_PART * timeout))
+        return _Held(mount, entry, server, self._now - entry.walked >= _walks_after(timeout))
 
     def _begin(self) -> None:
         """Begin to ask servers and processes."""
@@ -252,6 +253,10 @@ class Sparing:
 
     def _entry(self, mount: Mount) -> Optional[Entry]:
         return (self._memory.entries or {}).get(idleness.key_of(mount))
+
+
+def _walks_after(timeout: float) -> float:
+    return min(max(_WALK_LEAST, _WALK_PART * timeout), _WALK_MOST)
 
 
 def _answers(reply: Reply) -> bool:
