@@ -139,10 +139,11 @@ class Seeker(Worker):
         infos = -1
         try:
             infos = procfs.open_directory("fdinfo", process)
+            directory = os.readlink(f"/proc/self/fd/{links}").partition("/proc/")[2]
             for number in os.listdir(links)[:_MOST_DESCRIPTORS]:
                 path = procfs.link(links, number)
                 if path.startswith("mnt:["):
-                    self._tables.note_kept(path, f"/proc/self/fd/{links}/{number}")
+                    self._tables.note_kept(path, f"{directory}/{number}")
                 piece = self._of_descriptor(path, infos, number)
                 if piece is not None:
                     yield piece

@@ -4,6 +4,7 @@ Import budget: ``os``, ``re``; tablelines, namespaces."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -21,8 +22,9 @@ _MOST_THREADS = 50_000
 _KEPT = re.compile(rb"^\d+ \d+ \S+ (mnt:\[\d+\]) ", re.MULTILINE)
 SMB = (b"cifs", b"smb3")
 _CLONE_NEWNS = 0x20000
-# How many namespaces without a table are kept open, to be entered.
-_MOST_DOORS = 200
+# How many namespaces that no process shows are entered, and how many of them are kept open for
+# that. A user may make a thousand, and must not hide by that what the host has.
+_MOST_DOORS, _MOST_OPEN = 5000, 200
 
 
 class Tables:
@@ -36,12 +38,13 @@ class Tables:
         self.missing = 0
         self._known: dict[tuple[str, str], int] = {}
         # Mount namespaces: those of processes, those that are seen from their roots, and those that
-        # a thread, a bind mount or a descriptor keeps; descriptors of those that are not seen.
+        # a thread, a bind mount or a descriptor keeps; names below /proc that lead to those that
+        # are not seen.
         self._used: set[str] = set()
         self._whole: set[str] = set()
         self._kept: set[str] = set()
-        self._doors: dict[str, int] = {}
-        self._size = self._threads = 0
+        self._doors: dict[str, str] = {}
+        self._size = self._threads = self._open = 0
 
     def learn(self, pid: int) -> None:
         """Read the table of a process if no other one with the same namespace and root directory
@@ -56,7 +59,7 @@ class Tables:
         if self._read(pid) and key[1] == "/":
             self._whole.add(key[0])
         else:
-            self._hold(key[0], f"/proc/{pid}/ns/mnt")
+            self._hold(key[0], f"{pid}/ns/mnt")
 
     def read_again(self) -> None:
         """Read all tables again: what was mounted meanwhile is in one. Have all processes learnt
@@ -108,22 +111,20 @@ class Tables:
             if len(threads) > 1 and self._threads < _MOST_THREADS:
                 self._threads += len(threads)
                 for thread in threads:
-                    path = f"/proc/{pid}/task/{thread}/ns/mnt"
-                    self.note_kept(os.readlink(path), path)
+                    name = f"{pid}/task/{thread}/ns/mnt"
+                    self.note_kept(os.readlink(f"/proc/{name}"), name)
         except OSError:
             pass
 
-    def note_kept(self, namespace: str, path: str) -> None:
-        """Note a mount namespace that a thread or a descriptor keeps; ``path`` leads to it."""
+    def note_kept(self, namespace: str, name: str) -> None:
+        """Note a mount namespace that a thread or a descriptor keeps; ``name``, below /proc, leads
+        to it."""
         self._kept.add(namespace)
-        self._hold(namespace, path)
+        self._hold(namespace, name)
 
-    def _hold(self, namespace: str, path: str) -> None:
-        if namespace not in self._whole and namespace not in self._doors and len(self._doors) < _MOST_DOORS:
-            try:
-                self._doors[namespace] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                pass
+    def _hold(self, namespace: str, name: str) -> None:
+        if namespace not in self._whole and len(self._doors) < _MOST_DOORS:
+            self._doors.setdefault(namespace, name)
 
     def _look_for_doors(self) -> None:
         """Open namespaces that bind mounts in our own namespace keep, where no mount on their paths
@@ -148,26 +149,31 @@ class Tables:
             fd = os.open(mount.mount_point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return
-        with procfs.closing(fd), procfs.closing(procfs.open_directory("/proc/self/fdinfo")) as infos:
-            if procfs.mount_id(infos, str(fd)) == mount.mount_id:
-                self._hold(namespace, f"/proc/self/fd/{fd}")
+        with procfs.closing(procfs.open_directory("/proc/self/fdinfo")) as infos:
+            is_it = procfs.mount_id(infos, str(fd)) == mount.mount_id
+        if is_it and self._open < _MOST_OPEN:
+            self._open += 1
+            self._hold(namespace, f"self/fd/{fd}")
+        else:
+            os.close(fd)
 
     def enter_unseen(self) -> None:
         """Read the tables of namespaces that no process shows from their roots, in there. After
         this, no path leads where it did before."""
         self._look_for_doors()
-        here = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        for namespace, door in self._doors.items():
+        proc = procfs.open_directory("/proc")
+        for namespace, name in self._doors.items():
             if namespace in self._whole:
                 continue
             try:
-                syscalls.setns(door, _CLONE_NEWNS)
-                table = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=here)
-                self._take(tablelines.read_out(table))
+                with procfs.closing(_opened(proc, name, namespace)) as door:
+                    syscalls.setns(door, _CLONE_NEWNS)
+                table = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+                with procfs.closing(table):
+                    self._take(tablelines.read_out(table))
             except OSError:
                 continue
             self._whole.add(namespace)
-            os.close(table)
 
     @property
     def unseen(self) -> int:
@@ -179,3 +185,14 @@ class Tables:
 
 def _may_hang(mount: Mount) -> bool:
     return selection.can_hang_on_the_way(mount) or filesystems.is_trigger(mount)
+
+
+def _opened(proc: int, name: str, namespace: str) -> int:
+    """A namespace, opened. Raises OSError.
+
+    The process that has the descriptor can put a pipe in its place at any time, or a file whose
+    server hangs. To open that would hang, but for O_PATH."""
+    with procfs.closing(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=proc)) as found:
+        if os.readlink(f"self/fd/{found}", dir_fd=proc) != namespace:
+            raise OSError(errno.ESTALE, "another file", name)
+        return os.open(f"self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
