@@ -108,17 +108,17 @@ def headline(judged: Judged, age_room: int = 0) -> str:
     Where nothing failed, the whole status line is short enough for a pager or a table, together
     with the ``age_room`` that a reader needs."""
     survey, judgements = judged.survey, judged.judgements
-    total, bad = relevant(judgements), len(failed_mounts(judgements))
-    drills = told.drills(judgements)
+    bad = [judgement for judgement in failed_mounts(judgements) if judgement.is_counted]
+    total, drills = relevant(judgements), told.drills(judgements)
     cut = DRILL if drills else ""
     cut += f"interrupted by {survey.interrupted} after {survey.duration:.1f} s, " if survey.interrupted else ""
     lines = bad_lines(judgements)
-    also = f", {text.counted(lines, 'line')} not understood" if lines else ""
+    also = _uncounted_words(judgements) + (f", {text.counted(lines, 'line')} not understood" if lines else "")
     small = _too_small_words(judgements)
     if bad:
-        real = sum(judgement.truth.state is not State.OK for judgement in failed_mounts(judgements))
+        real = sum(judgement.truth.state is not State.OK for judgement in bad)
         really = f", {real} really" if drills and real else ""
-        return f"{cut}{bad} of {max(total, bad)} mounts failed{really}{also}{small[0]}"
+        return f"{cut}{len(bad)} of {total} mounts failed{really}{also}{small[0]}"
     room = _WIDTH - len(Report(judged.state, "").verdict) - age_room
     if total == 0:
         count = text.counted(len(survey.left_out), "mount")
@@ -131,6 +131,15 @@ def headline(judged: Judged, age_room: int = 0) -> str:
         shorter = [f"{cut}{checked if survey.interrupted else whole}{words}" for words in small[1:]]
         shorter += [f"{cut}{checked}{words}" for words in (small[-1], "")]
     return _fitting([f"{cut}{whole}{also}{small[0]}", *([] if failed(judgements) else shorter)], room)
+
+
+def _uncounted_words(judgements: Iterable[Judgement]) -> str:
+    """``, 1 ghost``: what failed and does not count as a mount."""
+    uncounted = [judgement.condition for judgement in failed_mounts(judgements) if not judgement.is_counted]
+    number = collections.Counter(uncounted)
+    ghosts = number.pop(Condition.GHOST, 0)
+    words = [f"{count} {condition.words}" for condition, count in number.items()]
+    return "".join(f", {each}" for each in (*words, *([text.counted(ghosts, "ghost")] if ghosts else [])))
 
 
 def _fitting(words: Sequence[str], room: int) -> str:
@@ -247,6 +256,8 @@ def _group_line(members: Sequence[Judgement], totals: Mapping[_Origin, int]) -> 
         numbers = ", ".join(str(line.number) for line in lines[:_EXAMPLES])
         return f"{len(lines)} {origin.words} make no sense ({numbers}{dots})"
     names = [text.clipped(text.printable(member.finding.mount_point), _EXAMPLE_WIDTH) for member in members[:_EXAMPLES]]
+    if members[0].condition is Condition.GHOST:
+        return f"{len(members)} filesystems are still there, unmounted lazily ({', '.join(names)}{dots})"
     every = "all " if origin.is_server and len(members) == totals[origin] else ""
     common = text.clipped(_common_words(members), 2 * _NAME_WIDTH)
     return f"{every}{len(members)} {origin.words} {common} ({', '.join(names)}{dots})"

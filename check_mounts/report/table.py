@@ -26,7 +26,7 @@ _GAP = 2
 # The bar has a logarithmic scale: from 0.1 ms, which is nothing, to 10 s.
 _BAR, _SHORTEST, _DECADES = 8, -4.0, 5.0
 _EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
-_LOCAL, _FILES = "local", "files"
+_LOCAL, _FILES, _GHOSTS = "local", "files", "unmounted lazily"
 
 
 class Screen(NamedTuple):
@@ -113,13 +113,15 @@ def _server(judgement: Judgement) -> str:
     mount = judgement.finding.mount
     if not judgement.finding.is_mount:
         return _FILES
+    if judgement.condition is Condition.GHOST:
+        return _GHOSTS
     server = None if mount is None else selection.server(mount)
     return _LOCAL if server is None else text.printable(server)
 
 
 def _title(server: str, rows: Sequence[_Row]) -> str:
     bad = sum(row.state is not State.OK for row in rows)
-    noun = "line" if server == _FILES else "mount"
+    noun = {_FILES: "line", _GHOSTS: "ghost"}.get(server, "mount")
     return (
         f"{server}: {bad} of {text.counted(len(rows), noun)} failed"
         if bad
