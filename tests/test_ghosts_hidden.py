@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from check_mounts.daemon.episodes import Episodes
 from check_mounts.ghost import Ghost
 from check_mounts.judging.policy import Judged, Policy, judged
 from check_mounts.model import Condition, Finding, State, Survey
@@ -63,6 +64,17 @@ def test_a_table_has_ghosts_apart_from_mounts() -> None:
     gone = Finding(b"/home", None, Condition.MISSING, "not mounted")
     lines = table.made(with_ghosts(2, gone), Screen(100, 0, "utf-8", False), 0)
     assert "local: 1 of 1 mount failed" in lines and "unmounted lazily: 2 of 2 ghosts failed" in lines
+
+
+def test_a_daemon_logs_each_ghost_that_fails_once() -> None:
+    """It is no mount, so no program is run for it."""
+    episodes = Episodes()
+    (news,) = episodes.follow(with_ghosts(1).judgements, 1.0)
+    assert news.line.startswith("old FUSE filesystem (device 0:50) is in no mount table")
+    assert (news.state, news.change) == (State.CRITICAL, None)
+    assert episodes.follow(with_ghosts(1).judgements, 2.0) == []
+    (news,) = episodes.follow(with_ghosts(0).judgements, 3.0)
+    assert news.state is State.OK and news.line.startswith("No longer: old FUSE filesystem (device 0:50)")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 class News(NamedTuple):
     """A change, as a line of the log. ``state`` is the new state. ``change`` is None if it is about
-    a line of a file."""
+    a line of a file, or a ghost."""
 
     state: State
     line: str
@@ -74,7 +74,7 @@ class Episodes:
         """Take in new judgements, and return the changes since the last call. ``now`` is on
         CLOCK_BOOTTIME; ``mounted`` holds all mount points of the table."""
         told = notable(judgements)
-        news = self._follow_lines([judgement for judgement in told if not judgement.finding.is_mount])
+        news = self._follow_others([judgement for judgement in told if _is_other(judgement)])
         present = worst_of_each(told)
         for finding in healthy_of(judgements) if self._open else ():
             if finding.mount_point in self._open:  # of the others, there was and is nothing to tell
@@ -95,14 +95,16 @@ class Episodes:
             news.append(News(State.OK, f"{text.printable(gone)} is not {what} any more", change))
         return news
 
-    def _follow_lines(self, judgements: Iterable[Judgement]) -> list[News]:
-        """The same for lines of the mount table, of fstab and the like. They have no mount point,
-        so each is known by what is wrong with it."""
+    def _follow_others(self, judgements: Iterable[Judgement]) -> list[News]:
+        """The same for what does not count as a mount: lines of the mount table, of fstab and the
+        like, and ghosts that fail. They have no mount point, so each is known by what is wrong with
+        it."""
         before, self._not_understood = self._not_understood, {}
         news: list[News] = []
         for judgement in judgements:
-            words = judgement.finding.detail
-            key = _line_key(judgement.finding)
+            finding = judgement.finding
+            words = _news_words(finding.mount_point, judgement) if finding.is_mount else finding.detail
+            key = (finding.mount_point, judgement.condition) if finding.is_mount else _line_key(finding)
             if key not in before and key not in self._not_understood:
                 news.append(News(judgement.state, words))
             self._not_understood.setdefault(key, before.get(key, words))
@@ -133,9 +135,18 @@ class Episodes:
             return None
         if before is not None and before.hung is not None and hung is None:
             return f"{_recovery(mount_point, before, now)}, but is {judgement.words}"
-        return meaning.of(condition).news.format(
-            point=text.printable(mount_point), words=judgement.words, detail=finding.detail
-        )
+        return _news_words(mount_point, judgement)
+
+
+def _is_other(judgement: Judgement) -> bool:
+    finding = judgement.finding
+    return not finding.is_mount or (not judgement.is_counted and judgement.state is not State.OK)
+
+
+def _news_words(mount_point: bytes, judgement: Judgement) -> str:
+    return meaning.of(judgement.condition).news.format(
+        point=text.printable(mount_point), words=judgement.words, detail=judgement.finding.detail
+    )
 
 
 def _line_key(finding: Finding) -> object:
