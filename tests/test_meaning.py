@@ -26,7 +26,9 @@ def test_each_condition_has_one_row(condition: Condition) -> None:
 def test_rows_say_what_goes_together(row: meaning.Meaning) -> None:
     assert row.doubtful or not row.silent
     assert not (row.passable and (row.doubtful or row.spreads))
-    assert row.words.format("").startswith((row.condition.value.replace("-", " "), row.condition.value, "not probed"))
+    if row.condition is not Condition.GHOST:  # whose name says what it is: `old filer filer3`
+        names = (row.condition.value.replace("-", " "), row.condition.value, "not probed")
+        assert row.words.format("").startswith(names)
 
 
 def test_the_worst_come_first() -> None:

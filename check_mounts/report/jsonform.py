@@ -13,9 +13,9 @@ from check_mounts.typed import Any
 
 # It is raised when a member is removed or changes its meaning; new members do not change it.
 VERSION = 1
-# What --brief leaves out of a finding: the line of a table, the single steps of a probe, and what
-# programs did.
-_LEFT_OUT = frozenset(("line", "outcome", "traffic"))
+# What --brief leaves out of a finding: the line of a table, the single steps of a probe, what
+# programs did, and what is known of a ghost, whose holders may be many.
+_LEFT_OUT = frozenset(("line", "outcome", "traffic", "ghost"))
 _OF_MOUNT = ("type", "source", "server")
 
 encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
