@@ -99,6 +99,37 @@ def test_a_user_with_many_namespaces_hides_no_ghost(fuse: Fuse, mounts: Mounts, 
             assert told(plugin, device)["ghost"]["number"] == 1
 
 
+_MANY = """
+import os, resource, sys
+limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 20_000)
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+for _ in range(limit - 20):
+    os.open("/", os.O_PATH)
+for _ in range(200):
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+print(limit, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.root
+def test_a_user_with_millions_of_descriptors_hides_no_ghost(fuse: Fuse, mounts: Mounts, plugin: Plugin) -> None:
+    """A search that looks at all of them has no time for the rest."""
+    path = fuse.mount("old")
+    device = device_of(path)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-I", "-c", _MANY]
+    with holding(path) as pid:
+        mounts.detach(path)
+        with subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert int(process.stdout.readline()) > 10_000
+            found = told(plugin, device)["ghost"]
+            process.communicate(timeout=60)
+    assert pid in [each["pid"] for each in found["holders"]] and not found["whole"]
+
+
 def test_what_a_descriptor_has_become_is_not_opened(tmp_path: Path) -> None:
     """Its owner may put a pipe in the place of a namespace, once it was seen to be one."""
     os.mkfifo(tmp_path / "pipe")

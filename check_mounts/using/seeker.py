@@ -7,13 +7,14 @@ unmounted lazily begins at the mount's own root directory, as if it were ours (`
 fs/d_path.c). So such a link is opened with O_PATH, to read the ``mnt_id`` of that descriptor. This
 asks no server but that of a 9p filesystem: where the kernel knows 9p, links are left alone.
 
-Import budget: ``os``, ``re``; worker, tables, clients, procfs."""
+Import budget: ``collections``, ``os``, ``re``; worker, tables, clients, procfs."""
 
 from __future__ import annotations
 
+import collections
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from check_mounts import backings
 from check_mounts.typed import NamedTuple, Optional
@@ -26,7 +27,10 @@ from check_mounts.using.worker import Worker
 _LINKS = (("cwd", "stands in it"), ("root", "has its root in it"), ("exe", "runs a program of it"))
 _OPEN = "has it open"
 _BACKINGS, _CONNECTIONS = "/sys/class/bdi", "/sys/fs/fuse/connections"
-_MOST_DESCRIPTORS = 200_000
+# How many descriptors of a process are looked at, and how many of all processes of a user who is
+# not root: with millions of them a user would use up the time of each search, so that no ghost of
+# the host was told.
+_MOST_DESCRIPTORS, _MOST_OF_A_USER = 200_000, 20_000
 # The parent of all kernel threads, and of the programs that the kernel starts (kernel/umh.c).
 _KTHREADD = 2
 # Files of the kernel's own mounts, which are in no table; newer kernels give these mounts the ID 0.
@@ -70,6 +74,8 @@ class Seeker(Worker):
         self._tables, self._nfs = Tables(), dict[Device, bytes]()
         self._nets: set[str] = set()
         self._loose: set[int] = set()
+        self._looked_at: dict[int, int] = collections.Counter()
+        self._at = 0
         pids = procfs.pids()
         for pid in pids:
             self._step(pid, False)
@@ -99,6 +105,7 @@ class Seeker(Worker):
 
     def _look_into(self, pid: int, process: int, stat: Stat) -> None:
         self._tables.learn_threads(pid)
+        self._at = pid
         if stat.parent == _KTHREADD:  # a helper of the kernel may be on a mount of the kernel's own
             return
         alive = procfs.first_alive(process) if stat.state in ("Z", "X") else process
@@ -136,23 +143,31 @@ class Seeker(Worker):
             raise
         except OSError:  # it has ended
             return
-        infos = -1
         try:
-            infos = procfs.open_directory("fdinfo", process)
-            directory = os.readlink(f"/proc/self/fd/{links}").partition("/proc/")[2]
-            for number in os.listdir(links)[:_MOST_DESCRIPTORS]:
-                path = procfs.link(links, number)
-                if path.startswith("mnt:["):
-                    self._tables.note_kept(path, f"{directory}/{number}")
-                piece = self._of_descriptor(path, infos, number)
-                if piece is not None:
-                    yield piece
+            with procfs.closing(links), procfs.closing(procfs.open_directory("fdinfo", process)) as infos:
+                yield from self._of_descriptors(links, infos, self._numbers(process, links))
         except OSError:  # it has ended
             return
-        finally:
-            os.close(links)
-            if infos >= 0:
-                os.close(infos)
+
+    def _numbers(self, process: int, links: int) -> Sequence[str]:
+        """The descriptors of a process that are looked at. Raises OSError."""
+        uid = procfs.uid_of(procfs.content(process, "status"))
+        most = _MOST_OF_A_USER - self._looked_at[uid] if uid else _MOST_DESCRIPTORS
+        numbers = os.listdir(links) if most > 0 else ()
+        self._looked_at[uid] += len(numbers[:most])
+        if most <= 0 or len(numbers) > most:
+            self._send(("afar", self._at))
+        return numbers[:most]
+
+    def _of_descriptors(self, links: int, infos: int, numbers: Sequence[str]) -> Iterator[Piece]:
+        directory = os.readlink(f"/proc/self/fd/{links}").partition("/proc/")[2]
+        for number in numbers:
+            path = procfs.link(links, number)
+            if path.startswith("mnt:["):
+                self._tables.note_kept(path, f"{directory}/{number}")
+            piece = self._of_descriptor(path, infos, number)
+            if piece is not None:
+                yield piece
 
     def _of_descriptor(self, path: str, infos: int, number: str) -> Optional[Piece]:
         if not path.startswith("/") or _INTERNAL.match(path):
