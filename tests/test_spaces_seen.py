@@ -24,7 +24,7 @@ __all__ = ["elsewhere"]
 
 pytestmark = pytest.mark.root
 
-IN_ROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); print(); sys.stdin.read()"
+IN_ROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); print(flush=True); sys.stdin.read()"
 # The first thread ends (exit, 60 on x86-64, 93 on arm64), another one goes on.
 WITHOUT_FIRST_THREAD = """
 import ctypes, os, sys, threading
