@@ -165,8 +165,9 @@ class _Look:
 
     def _user_elsewhere(self, pid: int) -> Optional[int]:
         """The real user of a process in another user namespace; None if it is in ours: only these
-        can be sure that a table of theirs is no container of root's."""
-        return None if _content(pid, "uid_map") == self._ids else _status(pid)[0]
+        can be sure that a table of theirs is no container of root's. None, too, if it has ended."""
+        user = -1 if _content(pid, "uid_map") == self._ids else _status(pid)[0]
+        return None if user < 0 else user
 
     def _space(self, key: First, pids: Sequence[int]) -> Sequence[Space]:
         known = [(not is_first, pid, uid) for pid in pids for uid, is_first in [_status(pid)] if uid >= 0]

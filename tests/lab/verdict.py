@@ -135,8 +135,8 @@ def of_watched(value: dict[str, Any], kind: Kind) -> Iterator[str]:
         yield f"watched: of {kind.name} ({kind.words}) is told {all_news}, {_of_fault(seen, kind)}"
     if not kind.is_watched:
         return
-    healed = kind.healed or kind.healthy
-    for act, conditions in {"healthy": (healed,), "spoilt": conditions_of(kind), "healed": (healed,)}.items():
+    well_now = (kind.healed or kind.healthy, *(["idle"] if kind.spared else []))
+    for act, conditions in {"healthy": well_now, "spoilt": conditions_of(kind), "healed": well_now}.items():
         is_ = _conditions(seen[act]).get(f"/mnt/{kind.name}", NOT_MOUNTED)
         if is_ not in conditions:
             yield f"watched: {kind.name} is {is_} in the result when {act}, expected {' or '.join(conditions)}"
