@@ -75,7 +75,7 @@ PATH_USERS = {
     "probing.through": {"open"},  # in a worker: /proc/PID/uid_map
     "options.trusted_file": {"opener"},  # the configuration, the file of --extra-opts
     "options.extra_opts": {"access"},  # the places where that may be
-    "spaces.seeing": {"open", "scandir", "stat"},  # /proc/PID: files that take no lock of the process
+    "spaces.seeing": {"scandir", "stat"},  # /proc/PID: files that take no lock of the process
     "spaces.tables": {"open"},  # /proc/PID/mountinfo
     "using.look": {"open"},  # /dev/null
     "using.namespaces": {"readlink"},  # in a worker, as all that is of /proc/PID: ns/mnt, root

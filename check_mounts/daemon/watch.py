@@ -12,10 +12,11 @@ import select
 import time
 from collections.abc import Iterable
 
+from check_mounts.checks.checking import TableReader
 from check_mounts.clocks import NEVER, PAST, Monotonic, after, monotonic
 from check_mounts.mounttable import Table
 from check_mounts.system import processes
-from check_mounts.typed import Optional, Protocol
+from check_mounts.typed import Optional
 
 # The time between two looks at a changing mount table, in seconds: a host that starts containers
 # changes it all the time.
@@ -63,22 +64,12 @@ class TableWatch:
         os.close(self._fd)
 
 
-class Reader(Protocol):
-    """See checking.TableReader."""
-
-    def read(self) -> Table:
-        """The table as it is now. Raises OSError."""
-
-    def reread(self) -> Table:
-        """The table as it is after the probes. Raises OSError."""
-
-
 class Changes:
     """Whether to look at the mount table: it has changed, or a mount may answer again.
 
     ``recovered``: a mount may answer again. The owner sets it."""
 
-    def __init__(self, path: Optional[str], reader: Reader) -> None:
+    def __init__(self, path: Optional[str], reader: TableReader) -> None:
         """``path`` is that of the table, None if it should not be watched: an open mountinfo keeps
         all mounts of its namespace mounted, even if the last process there has ended."""
         self._table = reader
@@ -107,7 +98,7 @@ class Changes:
         """Ask for a look at a change that the table may show already."""
         self._changed = self._seen = True
 
-    def read_with(self, reader: Reader) -> None:
+    def read_with(self, reader: TableReader) -> None:
         """Read the table with this reader from now on."""
         self._table = reader
 

@@ -241,13 +241,4 @@ def _seen_by(pid: int) -> tuple[int, Optional[First]]:
 
 def _content(pid: Union[int, str], name: str, most: int = 16384) -> bytes:
     """The beginning of a file of a process; empty if it cannot be read."""
-    try:
-        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, most)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
+    return procfs.content(None, f"/proc/{pid}/{name}", most)

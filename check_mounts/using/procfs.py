@@ -52,8 +52,9 @@ def open_directory(path: str, beside: Optional[int] = None) -> int:
     return os.open(path, _FLAGS | os.O_DIRECTORY, dir_fd=beside)
 
 
-def content(directory: int, name: str, most: int = 16384) -> bytes:
-    """The beginning of a file of procfs; empty if it cannot be read."""
+def content(directory: Optional[int], name: str, most: int = 16384) -> bytes:
+    """The beginning of a file of procfs; empty if it cannot be read. ``name`` is in this directory,
+    or without one a path."""
     try:
         fd = os.open(name, _FLAGS, dir_fd=directory)
     except OSError:
